@@ -1,0 +1,1 @@
+"""An internal certificate authority and mutual-TLS infrastructure that one `doit` keeps alive."""

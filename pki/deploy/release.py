@@ -1,0 +1,267 @@
+"""A release: every file of one host as it should be there, with owner, mode and digest, complete before it leaves.
+
+`build/release/<host>/manifest.json` names the files and everything that they follow from, so that a look at the
+manifest tells whether the release must be made anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pki import store
+from pki.errors import PkiError
+from pki.managed import Library, ManagedFile, render_header
+from pki.memo import Memo, token
+
+FORMAT = 1
+PRIVATE = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----")
+LOOSEST_SECRET = 0o640
+OWNER = re.compile(r"[a-z_][a-z0-9_-]*:[a-z_][a-z0-9_-]*")
+
+Sources = Callable[[str], list[tuple[str, Path]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Blueprint:
+    """What a host's release is made of.
+
+    `context` are the values that templates may use. `sources` turns an artifact's name (`tls:media`) into its files,
+    each with the generation it belongs to or an empty text; it raises PkiError for a name that is none. `faults`
+    stop the release outright. `waiting` are artifacts that will not be there until a ceremony has been held.
+    """
+
+    host: str
+    files: tuple[ManagedFile, ...]
+    library: Library
+    context: Mapping[str, Any]
+    sources: Sources
+    waiting: frozenset[str] = frozenset()
+    faults: tuple[PkiError, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One file of a release; `path` is absolute on the host, `mode` octal text."""
+
+    path: str
+    mode: str
+    owner: str
+    sha256: str
+    managed: str
+    validate: str
+    reload: str
+
+    def below(self, folder: Path) -> Path:
+        """Where this file lies when `folder` stands for the root directory."""
+        return folder / self.path.lstrip("/")
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """`inputs` are digests of what the files follow from, `uses` of the artifacts whose content is in them."""
+
+    host: str
+    files: tuple[File, ...]
+    inputs: Mapping[str, str]
+    uses: Mapping[str, str]
+
+    @property
+    def digest(self) -> str:
+        """One text for all that a host would get."""
+        return token([asdict(file) for file in self.files])
+
+
+def load(folder: Path) -> Release | None:
+    """The release in a folder, None when there is none or it cannot be read."""
+    try:
+        data = json.loads(store.read(folder / "manifest.json") or b"{}")
+        if data.get("format") != FORMAT:
+            return None
+        return Release(data["host"], tuple(File(**file) for file in data["files"]), data["inputs"], data["uses"])
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def stale(blueprint: Blueprint, folder: Path, memo: Memo) -> list[str]:
+    """Why a host's release must be made anew."""
+    if blueprint.faults:
+        return [fault.message for fault in blueprint.faults]
+    inputs = _inputs(blueprint)
+    name, known = f"release:{blueprint.host}", token(inputs)
+    if memo.recall(name, known):
+        return []
+    release = load(folder)
+    if release is None:
+        return ["has no release yet"]
+    every = sorted(inputs.keys() | release.inputs.keys())
+    reasons = [f"{what} changed" for what in every if inputs.get(what) != release.inputs.get(what)]
+    used: list[Path] = []
+    for artifact, digest in release.uses.items():
+        try:
+            paths = [path for _, path in blueprint.sources(artifact)]
+        except PkiError:
+            paths = []
+        used += paths
+        if _digest_of(paths) != digest:
+            reasons.append(f"{artifact} changed")
+    copies = [file.below(folder / "files") for file in release.files]
+    for file, path in zip(release.files, copies, strict=True):
+        if _sha256(store.read(path) or b"") != file.sha256:
+            reasons.append(f"its copy of {file.path} is damaged")
+    if not reasons:
+        memo.remember(name, known, [str(path) for path in (folder / "manifest.json", *copies, *used)], True)
+    return reasons
+
+
+def build(blueprint: Blueprint, folder: Path) -> None:
+    """Render and gather every file of a release, check it as a whole, and write it with its manifest last.
+
+    Raises PkiError, with the old release as it was, when any file of it is faulty.
+    """
+    if blueprint.faults:
+        raise blueprint.faults[0]
+    uses: dict[str, str] = {}
+    contents: dict[str, tuple[File, bytes]] = {}
+    for managed in blueprint.files:
+        for file, content in _gather(blueprint, managed, uses):
+            if file.path in contents:
+                other = contents[file.path][0].managed
+                raise PkiError(f"{managed.place('deploy-target')}: {file.path} is claimed by templates/{other} too")
+            contents[file.path] = (file, content)
+    for path, (file, _) in contents.items():
+        if any(str(parent) in contents for parent in PurePosixPath(path).parents):
+            raise PkiError(f"templates/{file.managed}: {path} lies below another file's path")
+    for file, content in contents.values():
+        target = file.below(folder / "files")
+        if _sha256(store.read(target) or b"") != file.sha256 or store.mode_of(target) != int(file.mode, 8):
+            store.write(target, content, int(file.mode, 8))
+    release = Release(
+        blueprint.host, tuple(file for file, _ in contents.values()), _inputs(blueprint), dict(sorted(uses.items()))
+    )
+    manifest = {"format": FORMAT, "release": release.digest, **asdict(release)}
+    store.write(folder / "manifest.json", (json.dumps(manifest, indent=1) + "\n").encode())
+    _sweep(folder / "files", {str(file.below(folder / "files")) for file in release.files})
+
+
+# -- one managed file -------------------------------------------------------------------------------------------------
+
+
+def _gather(blueprint: Blueprint, managed: ManagedFile, uses: dict[str, str]) -> list[tuple[File, bytes]]:
+    """What one managed file delivers to the host: one file, or one for each live generation of an authority."""
+    if managed.fault:
+        raise managed.fault
+    context = {**blueprint.context, "artifact": lambda name: _used(blueprint, managed, name, uses)}
+    templates = blueprint.library.templates
+    if "deploy-artifact" not in managed.headers:
+        content = templates.render(managed.name, context).encode()
+        if not content.strip():
+            raise PkiError(f"templates/{managed.name}: renders to nothing for {blueprint.host}")
+        return [(_file(managed, blueprint, context, content), content)]
+    artifact = render_header(managed, "deploy-artifact", templates, context)
+    if artifact in blueprint.waiting:
+        return []
+    made = []
+    for generation, path in _sources(blueprint, managed, artifact):
+        content = _content(path, artifact)
+        uses[artifact] = _digest_of([source for _, source in blueprint.sources(artifact)])
+        made.append((_file(managed, blueprint, {**context, "generation": generation}, content), content))
+    return made
+
+
+def _file(managed: ManagedFile, blueprint: Blueprint, context: Mapping[str, Any], content: bytes) -> File:
+    def header(name: str) -> str:
+        return render_header(managed, name, blueprint.library.templates, context)
+
+    path, mode, owner = header("deploy-target"), header("deploy-mode"), header("deploy-owner")
+    parts = PurePosixPath(path).parts
+    if not path.startswith("/") or ".." in parts or path.endswith("/") or not path.isprintable():
+        raise PkiError(f"{managed.place('deploy-target')}: {path!r} is not an absolute path of a file, without ..")
+    if not OWNER.fullmatch(owner):
+        raise PkiError(f"{managed.place('deploy-owner')}: expected user:group, got {owner!r}")
+    secret = PRIVATE.search(content) is not None
+    mode = mode or ("0600" if secret else "0644")
+    if not re.fullmatch(r"0?[0-7]{3}", mode):
+        raise PkiError(f"{managed.place('deploy-mode')}: expected an octal mode such as 0644, got {mode!r}")
+    if secret and int(mode, 8) & ~LOOSEST_SECRET:
+        raise PkiError(
+            f"{managed.place('deploy-mode')}: {mode} would let others read a private key", "use 0600, or 0640 at most"
+        )
+    return File(
+        path=str(PurePosixPath(path)),
+        mode=f"{int(mode, 8):04o}",
+        owner=owner,
+        sha256=_sha256(content),
+        managed=managed.name,
+        validate=header("deploy-validate"),
+        reload=header("deploy-reload"),
+    )
+
+
+def _used(blueprint: Blueprint, managed: ManagedFile, name: str, uses: dict[str, str]) -> str:
+    """An artifact's content as text, inside a template: `{{ artifact("trust:roots") }}`."""
+    paths = [path for _, path in _sources(blueprint, managed, name)]
+    uses[name] = _digest_of(paths)
+    try:
+        return b"".join(_content(path, name) for path in paths).decode("ascii")
+    except UnicodeDecodeError:
+        raise PkiError(f"templates/{managed.name}: {name} is binary; deliver it with deploy-artifact") from None
+
+
+def _sources(blueprint: Blueprint, managed: ManagedFile, artifact: str) -> list[tuple[str, Path]]:
+    try:
+        return blueprint.sources(artifact)
+    except PkiError as error:
+        raise PkiError(f"{managed.place('deploy-artifact')}: {error.message}", error.hint) from None
+
+
+def _content(path: Path, artifact: str) -> bytes:
+    content = store.read(path)
+    if content is None:
+        raise PkiError(f"{artifact} is not there yet", "run doit")
+    return content
+
+
+# -- digests ----------------------------------------------------------------------------------------------------------
+
+
+def _inputs(blueprint: Blueprint) -> dict[str, str]:
+    """Digests of all that a release follows from, artifacts aside: templates, and the values that they read."""
+    inputs = {f"template {file.name}": file.digest for file in blueprint.files}
+    reads = frozenset[str]().union(*(file.reads for file in blueprint.files))
+    for name in sorted(reads):
+        top, _, field = name.partition(".")
+        if top in blueprint.context:
+            value = blueprint.context[top]
+            inputs[name] = value.digest(field) if hasattr(value, "digest") else token(value)
+    inputs["what waits for a ceremony"] = token(sorted(blueprint.waiting))
+    return inputs
+
+
+def _digest_of(paths: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(hashlib.sha256(store.read(path) or b"").digest())
+    return digest.hexdigest()
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _sweep(folder: Path, kept: set[str]) -> None:
+    """Remove what a release no longer holds, and folders that this leaves empty."""
+    for root, folders, names in os.walk(folder, topdown=False):
+        for name in names:
+            if f"{root}/{name}" not in kept:
+                (Path(root) / name).unlink()
+        for name in folders:
+            if not any((Path(root) / name).iterdir()):
+                shutil.rmtree(Path(root) / name)

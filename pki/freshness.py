@@ -1,0 +1,281 @@
+"""The eyes: why an artifact must be made anew.
+
+Each function returns reasons, phrases that read well after the artifact's name; none means that it is fresh. They
+look at the thing itself, held against the inventory, its issuer and `now`. They change nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+
+from pki import profiles, store
+from pki.house import Generation, House
+from pki.issue import ca_public_key, key_kind, pem_of, public_der, subject, validity
+from pki.memo import token
+from pki.model import Leaf
+
+DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a leaf's truth says: its dates and serial number, once everything else in it is as wanted."""
+
+    not_before: datetime
+    not_after: datetime
+    serial: int
+
+
+# -- leaves -----------------------------------------------------------------------------------------------------------
+
+
+def leaf(house: House, wanted: Leaf) -> list[str]:
+    """Why a leaf must be issued again, or its files cut again from its truth."""
+    issuer = house.issuing(wanted.authority)
+    name, known = f"cert:{wanted.name}", _leaf_token(house, wanted, issuer)
+    kept = house.memo.recall(name, known)
+    if kept is not None:
+        held = Held(datetime.fromtimestamp(kept[0], UTC), datetime.fromtimestamp(kept[1], UTC), int(kept[2], 16))
+        return _dated(house, wanted, held, issuer)
+    held_or_reasons = examine(house, wanted)
+    if isinstance(held_or_reasons, list):
+        return held_or_reasons
+    held = held_or_reasons
+    damaged = _cuts(house, wanted)
+    if not damaged:
+        dates = int(held.not_before.timestamp()), int(held.not_after.timestamp())
+        house.memo.remember(name, known, leaf_files(house, wanted), [*dates, f"{held.serial:x}"])
+    return _dated(house, wanted, held, issuer) or damaged
+
+
+def must_issue(house: House, wanted: Leaf) -> list[str]:
+    """Why a leaf must be issued again, whatever the files that are cut from it look like."""
+    held = examine(house, wanted)
+    return held if isinstance(held, list) else _dated(house, wanted, held, house.issuing(wanted.authority))
+
+
+def leaf_waits(house: House, wanted: Leaf) -> str:
+    """Why a leaf that is due is left as it is, and which ceremony is missing; empty when nothing keeps it."""
+    held, issuer = examine(house, wanted), house.issuing(wanted.authority)
+    if isinstance(held, list) or issuer is None or house.now < held.not_after - wanted.renew_before:
+        return ""
+    if _would_end(house, wanted, issuer) >= held.not_after + DAY:
+        return ""
+    end = issuer.certificate.not_valid_after_utc
+    return (
+        f"{_days_left(house, held.not_after)} days left, and a renewal would gain nothing: {issuer.name} itself ends "
+        f"on {end:%Y-%m-%d}; needs a ceremony: a new generation of {wanted.authority}"
+    )
+
+
+def examine(house: House, wanted: Leaf) -> Held | list[str]:
+    """What a leaf's truth says, or why it is not what the inventory wants, dates aside."""
+    path = house.store.truth(wanted)
+    truth = store.read(path)
+    if truth is None:
+        return ["has no certificate yet"]
+    key_pem, mark, rest = truth.partition(store.CERTIFICATE_MARK)
+    leaf_pem, _, chain = rest.partition(store.CERTIFICATE_MARK)
+    try:
+        cert = x509.load_pem_x509_certificate(mark + leaf_pem)
+        found = {type(extension.value): (extension.value, extension.critical) for extension in cert.extensions}
+        public = cert.public_key()
+        key = serialization.load_pem_private_key(key_pem, None) if key_pem else None
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return [f"{path.name} is damaged"]
+    reasons = []
+    if store.mode_of(path) != store.SECRET and key_pem:
+        reasons.append(f"{path.name} has mode {store.mode_of(path) or 0:04o}, expected 0600")
+    if wanted.request is None and (key is None or public_der(public) != public_der(key.public_key())):  # type: ignore[arg-type]
+        reasons.append("its key does not belong to its certificate")
+    if wanted.request is None and key_kind(public) != wanted.key:
+        reasons.append(f"has a key of kind {key_kind(public)}, pki.yaml says {wanted.key}")
+    if wanted.request is not None and (difference := _request_difference(house, wanted, public_der(public))):
+        reasons.append(difference)
+    names = found.get(x509.SubjectAlternativeName, (None, False))[0]
+    if names != profiles.subject_alternative_name(wanted):
+        reasons.append(_name_difference(names, wanted))
+    issuer = house.issuing(wanted.authority)
+    if issuer is not None:
+        if store.CERTIFICATE_MARK + chain != issuer.pem or cert.issuer != issuer.certificate.subject:
+            reasons.append(f"is not issued by {issuer.name}, which issues now")
+        expected = profiles.leaf(wanted, public) + profiles.addresses_of(house.inventory.publish.url, issuer.name)
+        if cert.subject != subject(house.inventory.organisation, wanted.common_name):
+            reasons.append("its subject is not what pki.yaml says")
+        elif not reasons and any(found.get(type(value)) != (value, critical) for value, critical in expected):
+            reasons.append("its extensions are not what the profile and the publishing address say")
+    return reasons or Held(cert.not_valid_before_utc, cert.not_valid_after_utc, cert.serial_number)
+
+
+def leaf_files(house: House, wanted: Leaf) -> list[str]:
+    """Every file of a leaf, its truth first."""
+    folder = str(house.store.leaf_folder(wanted))
+    names = ("cert", "chain") if wanted.request else ("key", "cert", "chain", "fullchain")
+    return [str(house.store.truth(wanted)), *(f"{folder}/{name}.pem" for name in names)]
+
+
+def _leaf_token(house: House, wanted: Leaf, issuer: Generation | None) -> str:
+    said = house.inventory
+    request = store.read(house.store.home / wanted.request) if wanted.request else None
+    return token(
+        *(wanted.common_name, wanted.dns, wanted.addresses, wanted.emails, wanted.key, request),
+        *(issuer.fingerprint if issuer else "", said.organisation, said.publish.url),
+    )
+
+
+def _dated(house: House, wanted: Leaf, held: Held, issuer: Generation | None) -> list[str]:
+    if held.serial in house.revoked_serials:
+        return ["is revoked"]
+    if held.not_before > house.now:
+        return [f"is not valid before {held.not_before:%Y-%m-%d %H:%M}"]
+    if house.now < held.not_after - wanted.renew_before:
+        return []
+    if issuer is not None and _would_end(house, wanted, issuer) < held.not_after + DAY:
+        return []
+    if held.not_after < house.now:
+        return [f"ended on {held.not_after:%Y-%m-%d}"]
+    life = (held.not_after - held.not_before + timedelta(seconds=1)) // DAY
+    left = _days_left(house, held.not_after)
+    return [f"{left} of {life} days left, renewal starts at {wanted.renew_before // DAY}"]
+
+
+def _would_end(house: House, wanted: Leaf, issuer: Generation) -> datetime:
+    return validity(house.now, wanted.lifetime, issuer.certificate)[1]
+
+
+def _days_left(house: House, end: datetime) -> int:
+    return (end - house.now) // DAY
+
+
+def _request_difference(house: House, wanted: Leaf, public: bytes) -> str:
+    data = store.read(house.store.home / (wanted.request or ""))
+    try:
+        request = x509.load_pem_x509_csr(data or b"")
+    except ValueError:
+        return f"{wanted.request} is not a PEM certificate request"
+    return "" if public_der(request.public_key()) == public else f"{wanted.request} holds another key"
+
+
+def _name_difference(found: x509.ExtensionType | None, wanted: Leaf) -> str:
+    has = {str(name.value) for name in found} if isinstance(found, x509.SubjectAlternativeName) else set[str]()
+    lacks = [name for name in wanted.names if name not in has]
+    surplus = sorted(has - set(wanted.names))
+    parts = [f"lacks {', '.join(lacks)}"] if lacks else []
+    parts += [f"still names {', '.join(surplus)}"] if surplus else []
+    return " and ".join(parts) or "names are in another order"
+
+
+def _cuts(house: House, wanted: Leaf) -> list[str]:
+    folder = house.store.leaf_folder(wanted)
+    parts = store.cut(store.read(house.store.truth(wanted)) or b"")
+    reasons = [f"{name} does not follow from its truth" for name in parts if store.read(folder / name) != parts[name]]
+    if "key.pem" in parts and not reasons and store.mode_of(folder / "key.pem") != store.SECRET:
+        reasons.append(f"key.pem has mode {store.mode_of(folder / 'key.pem') or 0:04o}, expected 0600")
+    return reasons
+
+
+# -- authorities ------------------------------------------------------------------------------------------------------
+
+
+def authority(house: House, name: str) -> list[str]:
+    """Why an authority cannot be used. Only the sandbox can make one."""
+    found = house.issuing(name)
+    if found is None:
+        return ["does not exist yet"]
+    if found.certificate.not_valid_after_utc < house.now:
+        return [f"{found.name} ended on {found.certificate.not_valid_after_utc:%Y-%m-%d}"]
+    if name != "root" and store.mode_of(house.store.authority_file(found.name, "key.pem")) != store.SECRET:
+        return [f"the key of {found.name} is not there, or its mode is not 0600"]
+    root = house.issuing("root")
+    if name != "root" and root is not None:
+        try:
+            found.certificate.verify_directly_issued_by(root.certificate)
+        except Exception:  # noqa: BLE001 - any failure at all means the same
+            return [f"{found.name} is not signed by {root.name}"]
+    return []
+
+
+# -- CRLs -------------------------------------------------------------------------------------------------------------
+
+
+def crl(house: House, generation: str) -> list[str]:
+    """Why an intermediate's CRL must be made anew."""
+    der, text = (store.read(house.store.crl(generation, form)) for form in ("crl", "pem"))
+    if der is None or text is None:
+        return ["has no CRL yet"]
+    try:
+        found = x509.load_der_x509_crl(der)
+        next_update, issuer = found.next_update_utc, house.generation(generation)
+        signed = issuer is not None and found.is_signature_valid(ca_public_key(issuer.certificate))
+    except (ValueError, UnsupportedAlgorithm):
+        return ["is damaged"]
+    if issuer is None or next_update is None or not signed:
+        return [f"is not signed by {generation}"]
+    if text != pem_of([found]):
+        return ["its PEM form does not follow from the DER form"]
+    rule = house.inventory.authorities.server if issuer.authority == "server" else house.inventory.authorities.client
+    age = house.now - found.last_update_utc
+    if next_update <= house.now:
+        return [f"ended on {next_update:%Y-%m-%d}"]
+    if age < timedelta(0):
+        return [f"is not valid before {found.last_update_utc:%Y-%m-%d %H:%M}"]
+    if age >= rule.crl.refresh:
+        return [f"is {age // DAY} days old, a new one comes every {rule.crl.refresh // DAY}"]
+    return _unlisted(house, generation, found)
+
+
+def _unlisted(house: House, generation: str, found: x509.CertificateRevocationList) -> list[str]:
+    if not house.revoked_serials:
+        return []
+    missing = [
+        entry
+        for entry in house.ledger.revoked(generation, house.now)
+        if found.get_revoked_certificate_by_serial_number(entry.serial) is None
+    ]
+    return [f"lacks {len(missing)} revoked certificate{'s' if len(missing) > 1 else ''}"] if missing else []
+
+
+def due_rung(house: House, root: str) -> x509.CertificateRevocationList | None:
+    """The newest rung of a root's ladder that has begun and not ended."""
+    issuer, due = house.generation(root), None
+    for path in house.store.rungs(root):
+        try:
+            rung = x509.load_pem_x509_crl(store.read(path) or b"")
+        except ValueError:
+            continue
+        end = rung.next_update_utc
+        sound = issuer is not None and rung.is_signature_valid(ca_public_key(issuer.certificate))
+        if sound and end is not None and rung.last_update_utc <= house.now < end:
+            due = rung
+    return due
+
+
+def root_crl(house: House, root: str) -> list[str]:
+    """Why the published root CRL is not the rung that is due."""
+    rung = due_rung(house, root)
+    if rung is None:
+        return ["no rung of its ladder is valid now; needs a ceremony"]
+    published = store.read(house.store.crl(root))
+    if published != rung.public_bytes(serialization.Encoding.DER):
+        return ["has no CRL yet" if published is None else "another rung of its ladder is due"]
+    return [] if store.read(house.store.crl(root, "pem")) == pem_of([rung]) else ["its PEM form is missing"]
+
+
+# -- derived files ----------------------------------------------------------------------------------------------------
+
+
+def derived(house: House, expected: dict[str, bytes]) -> list[str]:
+    """Why files that are a pure function of others must be written; `expected` maps paths below the home to contents."""
+    found = {path: store.read(house.store.home / path) for path in expected}
+    if all(content is None for content in found.values()):
+        return ["is not there yet"]
+    return [
+        f"{path} {'is missing' if found[path] is None else 'does not follow from its sources'}"
+        for path, content in expected.items()
+        if found[path] != content
+    ]

@@ -1,0 +1,177 @@
+"""One house: what should be, what is on disk, the ledger, and the moment at which they are compared."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.x509.oid import NameOID
+
+from pki import inventory, store
+from pki.errors import PkiError
+from pki.issue import Issuer, open_key
+from pki.memo import Memo, signature
+from pki.model import SANDBOX, Inventory
+from pki.records import Ledger
+from pki.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One key of an authority: its name, and its certificate as parsed."""
+
+    name: str
+    certificate: x509.Certificate
+    pem: bytes
+
+    @property
+    def authority(self) -> str:
+        return self.name.rpartition("-")[0]
+
+    @property
+    def fingerprint(self) -> str:
+        return self.certificate.fingerprint(hashes.SHA256()).hex()
+
+    @property
+    def common_name(self) -> str:
+        return str(self.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
+
+    @property
+    def is_sandbox(self) -> bool:
+        return SANDBOX in self.certificate.subject.rfc4514_string()
+
+
+@dataclass
+class House:
+    """Inventory, store and ledger at one moment. Everything that is read twice in a run is kept here."""
+
+    inventory: Inventory
+    store: Store
+    now: datetime
+    _generations: dict[str, tuple[int, Generation]] = field(default_factory=dict)
+    _newest: dict[str, tuple[int, str, Generation]] = field(default_factory=dict)
+    _issuers: dict[str, Issuer] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, home: Path, now: datetime) -> House:
+        """Read pki.yaml below `home`. Raises InventoryError with every fault in it."""
+        found = inventory.load(home / "pki.yaml")
+        return cls(found, Store(home, found.secrets), now)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        # SQLAlchemy takes longer to import than the rest of a run with nothing to do, which has no use for it.
+        opened: Ledger = import_module("pki.ledger").Ledger(self.inventory.ledger, self.store.ca)
+        return opened
+
+    @cached_property
+    def memo(self) -> Memo:
+        return Memo(self.store.build / ".seen.json")
+
+    # -- authorities --
+
+    def generation(self, name: str) -> Generation | None:
+        """A generation by name, None while it has no certificate."""
+        path = self.store.authority_file(name, "cert.pem")
+        state = signature([os.fspath(path)])
+        kept = self._generations.get(name)
+        if kept and kept[0] == state:
+            return kept[1]
+        data = store.read(path)
+        if data is None:
+            return None
+        try:
+            found = Generation(name, x509.load_pem_x509_certificate(data), data)
+        except ValueError:
+            raise PkiError(f"{self.shown(path)}: is not a certificate", "put it back from a backup") from None
+        if found.is_sandbox and not self.inventory.sandbox:
+            raise PkiError(
+                f"{self.shown(path)}: is a sandbox authority, and pki.yaml does not say sandbox: true",
+                "move ca/, build/ and offline/ away and hold a real ceremony: ./run invoke ceremony.root --medium DIR",
+            )
+        self._generations[name] = (state, found)
+        return found
+
+    def live(self, authority: str) -> list[str]:
+        """Names of the generations that have not ended, oldest first; the first one's name while there is none."""
+        names = self.store.generations(authority)
+        live = [n for n in names if (found := self.generation(n)) and found.certificate.not_valid_after_utc >= self.now]
+        return live or names[-1:] or [f"{authority}-1"]
+
+    def issuing(self, authority: str) -> Generation | None:
+        """The newest generation of an authority: the one that signs."""
+        kept = self._newest.get(authority)
+        if kept and kept[0] == signature([str(self.store.ca / authority), kept[1]]):
+            return kept[2]
+        names = self.store.generations(authority)
+        if not names or (found := self.generation(names[-1])) is None:
+            return None
+        path = str(self.store.authority_file(found.name, "cert.pem"))
+        self._newest[authority] = (signature([str(self.store.ca / authority), path]), path, found)
+        return found
+
+    def issuer(self, authority: str) -> Issuer:
+        """The issuing generation with its key opened. Raises PkiError with the command that mends what is missing."""
+        found = self.issuing(authority)
+        if found is None:
+            raise missing_authority(authority)
+        kept = self._issuers.get(found.name)
+        if kept is None or kept.certificate != found.certificate:
+            kept = self._issuers[found.name] = self.open_issuer(found)
+        return kept
+
+    def open_issuer(self, found: Generation, folder: Path | None = None) -> Issuer:
+        """A generation with its key; `folder` holds the key when it does not lie beside the certificate."""
+        path = folder / "key.pem" if folder else self.store.authority_file(found.name, "key.pem")
+        data = store.read(path)
+        if data is None:
+            raise PkiError(f"{self.shown(path)}: the key of {found.name} is not there", "put it back from a backup")
+        source = self.inventory.secrets
+        key = open_key(data, self.store.passphrase(found.name), self.shown(path), source)
+        return Issuer(found.certificate, key)
+
+    # -- the ledger, when it has something new to say --
+
+    @cached_property
+    def revoked_serials(self) -> frozenset[int]:
+        """Serials of revoked certificates that may still have to be acted on.
+
+        Empty without opening the ledger when it is as it was after the last run that ended well: that run acted on
+        all of them.
+        """
+        if self.ledger_is_settled():
+            return frozenset()
+        return frozenset(found.serial for found in self.ledger.certificates(since=self.now) if found.revoked)
+
+    def ledger_is_settled(self) -> bool:
+        return self.inventory.ledger == "sqlite" and self.memo.recall("ledger", "") == self._ledger_files()
+
+    def settle_ledger(self) -> None:
+        """Remember, after a run in which everything ended well, that the ledger asks for nothing more."""
+        if "ledger" in self.__dict__:
+            self.ledger.close()
+        if self.inventory.ledger == "sqlite" and not self.ledger_is_settled():
+            files = self._ledger_files()
+            self.memo.remember("ledger", "", files, files)
+
+    def _ledger_files(self) -> list[str]:
+        log = self.store.ca / "ledger.db-wal"
+        in_use = [str(log)] if log.exists() and log.stat().st_size else []
+        return [str(self.store.ca / "ledger.db"), *in_use]
+
+    def shown(self, path: Path) -> str:
+        """A path as messages show it: relative to the house."""
+        return str(path.relative_to(self.store.home)) if path.is_relative_to(self.store.home) else str(path)
+
+
+def missing_authority(authority: str) -> PkiError:
+    return PkiError(
+        f"there is no {authority} authority in ca/{authority}/",
+        "hold the ceremony: ./run invoke ceremony.root --medium DIR; or set sandbox: true in pki.yaml to try things out",
+    )

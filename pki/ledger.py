@@ -1,0 +1,349 @@
+"""Every certificate issued and revoked, every CRL number: recorded before anything of it is visible anywhere.
+
+Rows are only ever added. Each addition is one transaction with its event, and each event holds the hash of the one
+before it, so a row that was changed, removed or slipped in later is found by `verify`. SQLite by default (WAL,
+synchronous=FULL); any database that SQLAlchemy speaks otherwise. Instants are whole seconds since 1970, UTC.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sql
+from cryptography import x509
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from pki.errors import LedgerError
+from pki.issue import key_fingerprint, pem_of
+from pki.records import REASONS, Entry, Event, Issued
+
+SCHEMA = 1
+NO_HASH = "0" * 64
+
+metadata = sql.MetaData()
+
+head = sql.Table(
+    "head",
+    metadata,
+    sql.Column("schema", sql.Integer, nullable=False),
+    sql.Column("seq", sql.Integer, nullable=False),
+    sql.Column("hash", sql.Text, nullable=False),
+)
+events = sql.Table(
+    "events",
+    metadata,
+    sql.Column("seq", sql.Integer, primary_key=True, autoincrement=False),
+    sql.Column("at", sql.BigInteger, nullable=False),
+    sql.Column("kind", sql.Text, nullable=False),
+    sql.Column("subject", sql.Text, nullable=False),
+    sql.Column("row", sql.Text, nullable=False),  # SHA-256 of the row that this event recorded
+    sql.Column("previous", sql.Text, nullable=False),
+    sql.Column("hash", sql.Text, nullable=False),
+)
+certificates = sql.Table(
+    "certificates",
+    metadata,
+    sql.Column("seq", sql.Integer, primary_key=True, autoincrement=False),
+    sql.Column("serial", sql.Text, nullable=False, unique=True),
+    sql.Column("issuer", sql.Text, nullable=False, index=True),  # the generation that signed it
+    sql.Column("artifact", sql.Text, nullable=False, index=True),
+    sql.Column("profile", sql.Text, nullable=False),
+    sql.Column("subject", sql.Text, nullable=False),
+    sql.Column("names", sql.Text, nullable=False),
+    sql.Column("key_sha256", sql.Text, nullable=False),
+    sql.Column("not_before", sql.BigInteger, nullable=False),
+    sql.Column("not_after", sql.BigInteger, nullable=False),
+    sql.Column("reason", sql.Text, nullable=False),
+    sql.Column("pem", sql.Text, nullable=False),
+)
+revocations = sql.Table(
+    "revocations",
+    metadata,
+    sql.Column("seq", sql.Integer, primary_key=True, autoincrement=False),
+    sql.Column("serial", sql.Text, nullable=False, unique=True),
+    sql.Column("issuer", sql.Text, nullable=False, index=True),
+    sql.Column("reason", sql.Text, nullable=False),
+    sql.Column("revoked_at", sql.BigInteger, nullable=False),
+    sql.Column("not_after", sql.BigInteger, nullable=False),
+)
+crls = sql.Table(
+    "crls",
+    metadata,
+    sql.Column("seq", sql.Integer, primary_key=True, autoincrement=False),
+    sql.Column("issuer", sql.Text, nullable=False, index=True),
+    sql.Column("number", sql.BigInteger, nullable=False),
+    sql.Column("this_update", sql.BigInteger, nullable=False),
+    sql.Column("next_update", sql.BigInteger, nullable=False),
+    sql.Column("entries", sql.Integer, nullable=False),
+    sql.Column("reason", sql.Text, nullable=False),
+    sql.Column("pem", sql.Text, nullable=False),
+)
+TABLES = {"certificate": certificates, "revocation": revocations, "crl": crls}
+
+
+class Ledger:
+    """The ledger of one house. Opened when first asked, and once more in each process that a run forks."""
+
+    def __init__(self, address: str, folder: Path) -> None:
+        self._url = f"sqlite:///{folder / 'ledger.db'}" if address == "sqlite" else address
+        self._folder = folder
+        self._engine: Engine | None = None
+        self._process = 0
+
+    # -- adding --
+
+    def record_certificate(
+        self, cert: x509.Certificate, *, issuer: str, artifact: str, profile: str, reason: str, at: datetime
+    ) -> None:
+        """Record an issued certificate; returns when it is durable."""
+        row = {
+            "serial": _hex(cert.serial_number),
+            "issuer": issuer,
+            "artifact": artifact,
+            "profile": profile,
+            "subject": cert.subject.rfc4514_string(),
+            "names": json.dumps(_names(cert)),
+            "key_sha256": key_fingerprint(cert.public_key()),
+            "not_before": int(cert.not_valid_before_utc.timestamp()),
+            "not_after": int(cert.not_valid_after_utc.timestamp()),
+            "reason": reason,
+            "pem": pem_of([cert]).decode(),
+        }
+        with self._writing() as db:
+            _append(db, "certificate", artifact, row, at)
+
+    def record_revocation(self, issued: Issued, *, reason: str, at: datetime) -> None:
+        """Record that a certificate is revoked; `reason` is one of REASONS."""
+        row = {
+            "serial": _hex(issued.serial),
+            "issuer": issued.issuer,
+            "reason": reason,
+            "revoked_at": int(at.timestamp()),
+            "not_after": int(issued.not_after.timestamp()),
+        }
+        if reason not in REASONS:
+            raise LedgerError(f"{reason}: expected one of {', '.join(REASONS)}")
+        with self._writing() as db:
+            if db.execute(sql.select(revocations.c.seq).where(revocations.c.serial == row["serial"])).first():
+                raise LedgerError(f"{issued.artifact}: serial {row['serial']} is revoked already")
+            _append(db, "revocation", issued.artifact, row, at)
+
+    def record_crl(self, crl: x509.CertificateRevocationList, *, issuer: str, reason: str, at: datetime) -> None:
+        next_update = crl.next_update_utc
+        assert next_update is not None
+        row = {
+            "issuer": issuer,
+            "number": crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number,
+            "this_update": int(crl.last_update_utc.timestamp()),
+            "next_update": int(next_update.timestamp()),
+            "entries": len(crl),
+            "reason": reason,
+            "pem": pem_of([crl]).decode(),
+        }
+        with self._writing() as db:
+            last = db.execute(sql.select(sql.func.max(crls.c.number)).where(crls.c.issuer == issuer)).scalar()
+            if last is not None and row["number"] <= last:
+                raise LedgerError(f"crl:{issuer}: number {row['number']} is not above the last one, {last}")
+            _append(db, "crl", f"crl:{issuer}", row, at)
+
+    # -- asking --
+
+    def certificates(
+        self, *, artifact: str | None = None, serial: int | None = None, since: datetime | None = None
+    ) -> list[Issued]:
+        """Certificates, oldest first: all, or those of one artifact, with one serial, that end after `since`."""
+        query = sql.select(certificates, revocations.c.reason.label("revoked")).select_from(
+            certificates.outerjoin(revocations, certificates.c.serial == revocations.c.serial)
+        )
+        if artifact is not None:
+            query = query.where(certificates.c.artifact == artifact)
+        if serial is not None:
+            query = query.where(certificates.c.serial == _hex(serial))
+        if since is not None:
+            query = query.where(certificates.c.not_after >= int(since.timestamp()))
+        with self._reading() as db:
+            return [_issued(dict(row)) for row in db.execute(query.order_by(certificates.c.seq)).mappings()]
+
+    def revoked(self, issuer: str, still_valid_at: datetime) -> list[Entry]:
+        """What belongs on a CRL of `issuer`: revocations of certificates that had not expired at the given time."""
+        query = (
+            sql.select(revocations)
+            .where(revocations.c.issuer == issuer, revocations.c.not_after >= int(still_valid_at.timestamp()))
+            .order_by(revocations.c.seq)
+        )
+        with self._reading() as db:
+            return [
+                Entry(int(row.serial, 16), _instant(row.revoked_at), row.reason) for row in db.execute(query)
+            ]
+
+    def last_crl(self, issuer: str) -> tuple[int, datetime] | None:
+        """Number and thisUpdate of the newest CRL of a generation."""
+        query = sql.select(crls.c.number, crls.c.this_update).where(crls.c.issuer == issuer)
+        with self._reading() as db:
+            row = db.execute(query.order_by(crls.c.number.desc()).limit(1)).first()
+        return (row.number, _instant(row.this_update)) if row else None
+
+    def events(self, last: int | None = None) -> list[Event]:
+        """The event log, oldest first, or its `last` events."""
+        query = sql.select(events).order_by(events.c.seq.desc())
+        with self._reading() as db:
+            rows = db.execute(query.limit(last) if last else query).all()
+        return [Event(row.seq, _instant(row.at), row.kind, row.subject, row.hash) for row in reversed(rows)]
+
+    def verify(self) -> list[str]:
+        """Recompute every hash; returns what is wrong, one sentence each. Empty means that nothing is."""
+        with self._reading() as db:
+            return list(_faults(db))
+
+    def close(self) -> None:
+        """Close the database; it opens again when asked."""
+        if self._engine is not None:
+            self._engine.dispose()
+            self._engine = None
+
+    # -- the database --
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with self._transaction() as db:
+            yield db
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        """A transaction that holds the head from its first statement on, so that two writers take turns."""
+        with self._transaction() as db:
+            db.execute(sql.update(head).values(seq=head.c.seq + 1))
+            yield db
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        try:
+            with self._open().begin() as db:
+                yield db
+        except SQLAlchemyError as error:
+            cause = getattr(error, "orig", None) or error
+            raise LedgerError(f"{self._place()}: {str(cause).strip()}", "run invoke ledger.verify") from None
+
+    def _open(self) -> Engine:
+        if self._engine is None or self._process != os.getpid():
+            self._engine = self._connect()
+            self._process = os.getpid()
+        return self._engine
+
+    def _connect(self) -> Engine:
+        try:
+            engine = sql.create_engine(self._url, connect_args={"timeout": 60} if self._is_sqlite() else {})
+        except (SQLAlchemyError, ImportError) as error:
+            raise LedgerError(f"pki.yaml: ledger: {error}", "name a database whose driver is installed") from None
+        if self._is_sqlite():
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path = self._folder / "ledger.db"
+            if not path.exists():
+                os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+            sql.event.listen(engine, "connect", _durable)
+        with engine.begin() as db:
+            metadata.create_all(db)
+            found = db.execute(sql.select(head.c.schema)).scalar()
+            if found is None:
+                db.execute(sql.insert(head).values(schema=SCHEMA, seq=0, hash=NO_HASH))
+            elif found != SCHEMA:
+                raise LedgerError(
+                    f"{self._place()}: schema {found}, this program writes {SCHEMA}", "use the program that matches it"
+                )
+        return engine
+
+    def _is_sqlite(self) -> bool:
+        return self._url.startswith("sqlite:")
+
+    def _place(self) -> str:
+        return "ca/ledger.db" if self._is_sqlite() else "the ledger's database"
+
+
+def _durable(connection: Any, _record: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.close()
+
+
+def _append(db: Connection, kind: str, subject: str, row: dict[str, Any], at: datetime) -> None:
+    """Add a row and the event that seals it, behind the newest event."""
+    seq, previous = db.execute(sql.select(head.c.seq, head.c.hash)).one()
+    digest = _digest({"seq": seq, **row})
+    event = {"seq": seq, "at": int(at.timestamp()), "kind": kind, "subject": subject, "row": digest}
+    sealed = _digest({**event, "previous": previous})
+    db.execute(sql.insert(TABLES[kind]).values(seq=seq, **row))
+    db.execute(sql.insert(events).values(**event, previous=previous, hash=sealed))
+    db.execute(sql.update(head).values(hash=sealed))
+
+
+def _faults(db: Connection) -> Iterator[str]:
+    rows = {
+        (kind, row["seq"]): _digest(row)
+        for kind, table in TABLES.items()
+        for row in db.execute(sql.select(table)).mappings()
+    }
+    previous, expected = NO_HASH, 1
+    for event in db.execute(sql.select(events).order_by(events.c.seq)).mappings():
+        seq = event["seq"]
+        if seq != expected:
+            yield f"event {expected} is missing"
+        if event["previous"] != previous:
+            yield f"event {seq} does not follow the one before it"
+        if _digest({k: v for k, v in event.items() if k != "hash"}) != event["hash"]:
+            yield f"event {seq} ({event['kind']} {event['subject']}) was changed"
+        found = rows.pop((event["kind"], seq), None)
+        if found is None:
+            yield f"event {seq}: its {event['kind']} of {event['subject']} is missing"
+        elif found != event["row"]:
+            yield f"event {seq}: its {event['kind']} of {event['subject']} was changed"
+        previous, expected = event["hash"], seq + 1
+    for kind, seq in sorted(rows):
+        yield f"{kind} {seq} has no event"
+    last = db.execute(sql.select(head.c.seq, head.c.hash)).one()
+    if (last.seq, last.hash) != (expected - 1, previous):
+        yield f"the newest events are missing: the head says {last.seq}, the log ends at {expected - 1}"
+
+
+def _digest(row: Mapping[str, Any] | Iterable[Any]) -> str:
+    return hashlib.sha256(json.dumps(dict(row), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _issued(row: Mapping[str, Any]) -> Issued:
+    return Issued(
+        serial=int(row["serial"], 16),
+        issuer=row["issuer"],
+        artifact=row["artifact"],
+        profile=row["profile"],
+        subject=row["subject"],
+        names=tuple(json.loads(row["names"])),
+        not_before=_instant(row["not_before"]),
+        not_after=_instant(row["not_after"]),
+        reason=row["reason"],
+        revoked=row["revoked"] or "",
+        pem=row["pem"],
+    )
+
+
+def _names(cert: x509.Certificate) -> list[str]:
+    try:
+        found = cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    return [str(name.value) for name in found]
+
+
+def _hex(serial: int) -> str:
+    return f"{serial:040x}"
+
+
+def _instant(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,213 @@
+"""Managed files: find them below `templates/`, read their headers, say for which hosts they are.
+
+A file is managed when a comment line among its first lines carries `deploy-target:`. There is no list of them
+anywhere. What is wrong with a file is kept with it, so that it stops only the releases that would use it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pki import opensslconf
+from pki.errors import PkiError
+from pki.model import Host
+from pki.templating import Templates
+
+CA_HOST = "ca"
+DEFAULTS = {"deploy-hosts": CA_HOST, "deploy-owner": "root:root", "deploy-mode": ""}
+HEADERS = {"deploy-target", "deploy-artifact", "deploy-validate", "deploy-reload", *DEFAULTS}
+HEADER = re.compile(r"(deploy-[a-z]+)\s*:\s*(.*)")
+OPENERS = ("#", ";", "//", "--", "<!--", "{#")
+SELECTORS = ("proxy", "network", "access")
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    value: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class ManagedFile:
+    """One managed file. `name` is its path below `templates/`; `reads` the variables that its text uses, `artifacts`
+    the artifacts that it names, with variables where a header has them.
+
+    `selectors` are the parts of `deploy-hosts`; `digest` covers the file and every file that it takes in.
+    """
+
+    name: str
+    headers: Mapping[str, Header]
+    digest: str
+    selectors: tuple[str, ...] = ()
+    reads: frozenset[str] = frozenset()
+    artifacts: frozenset[str] = frozenset()
+    request: opensslconf.Request | None = None
+    fault: PkiError | None = None
+
+    def header(self, name: str) -> str:
+        found = self.headers.get(name)
+        return found.value if found else DEFAULTS.get(name, "")
+
+    def place(self, header: str) -> str:
+        """`templates/nginx/site.conf:3: deploy-mode`: where a message says that something is wrong."""
+        found = self.headers.get(header)
+        return f"templates/{self.name}:{found.line if found else 1}: {header}"
+
+    def is_for(self, name: str, host: Host | None) -> bool:
+        """Whether this file belongs on a host; `host` is None for the machine that runs doit."""
+        if host is None:
+            return CA_HOST in self.selectors
+        return any(
+            selector in {"all", name, f"proxy:{host.proxy}", f"network:{host.network}"}
+            or (selector.startswith("access:") and selector[7:] in {s.access for s in host.services.values()})
+            for selector in self.selectors
+        )
+
+    @property
+    def leaf_name(self) -> str:
+        return Path(self.name).stem
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """All managed files, in the order of their names, and the templates that render them."""
+
+    files: tuple[ManagedFile, ...]
+    templates: Templates
+    lost: tuple[PkiError, ...] = field(default=())
+
+    def for_host(self, name: str, host: Host | None) -> tuple[ManagedFile, ...]:
+        return tuple(file for file in self.files if file.is_for(name, host))
+
+
+def find(folder: Path, context: Mapping[str, object], hosts: Mapping[str, Host], networks: Iterable[str]) -> Library:
+    """Read every file below `folder`. `context` is what `deploy-hosts` may use (`inventory`)."""
+    templates = Templates(folder)
+    known = {"all", CA_HOST, *hosts, *(f"network:{name}" for name in networks)}
+    known |= {"proxy:nginx", "proxy:haproxy", "proxy:caddy", "access:tls", "access:mtls"}
+    files, lost = [], []
+    for path in _walk(folder):
+        text = path.read_bytes().decode("utf-8", errors="surrogateescape")
+        headers, problems = _headers(text)
+        if "deploy-target" not in headers and not problems:
+            continue
+        name = path.relative_to(folder).as_posix()
+        file = _managed(name, text, headers, problems, templates, folder, context)
+        unknown = [selector for selector in file.selectors if selector not in known]
+        if unknown:
+            lost.append(PkiError(f"{file.place('deploy-hosts')}: {unknown[0]!r} names no host, proxy, network or access"))
+        elif file.fault and not file.selectors:
+            lost.append(file.fault)
+        else:
+            files.append(file)
+    return Library(tuple(files), templates, tuple(lost))
+
+
+def _walk(folder: Path) -> list[Path]:
+    return sorted(
+        Path(root) / name
+        for root, folders, names in os.walk(folder)
+        for name in names
+        if not name.startswith(".") and not name.endswith("~")
+    )
+
+
+def _managed(
+    name: str,
+    text: str,
+    headers: dict[str, Header],
+    problems: list[str],
+    templates: Templates,
+    folder: Path,
+    context: Mapping[str, object],
+) -> ManagedFile:
+    """One managed file with everything that is known of it, or with what is wrong with it."""
+    digest = hashlib.sha256(text.encode("utf-8", errors="surrogateescape"))
+    plain = ManagedFile(name, headers, digest.hexdigest())
+    selectors: tuple[str, ...] = ()
+    try:
+        if problems:
+            raise PkiError(f"templates/{name}:{problems[0]}")
+        rendered = _rendered(plain, "deploy-hosts", templates, context)
+        selectors = tuple(part.strip() for part in rendered.split(",") if part.strip())
+        reads, artifacts, files = frozenset[str](), frozenset[str](), frozenset[str]()
+        if "deploy-artifact" in headers:
+            artifacts = frozenset({headers["deploy-artifact"].value})
+        else:
+            if "\udc80" <= max(text, default="") <= "\udcff":
+                raise PkiError(f"templates/{name}: is not UTF-8 text", "deliver binary files with deploy-artifact")
+            reads, artifacts, files = templates.reads(name)
+        for header in headers.values():
+            reads |= _header_reads(header.value)
+        for other in sorted(files):
+            for path in _walk(folder) if other == "*" else [folder / other]:
+                digest.update(path.read_bytes() if path.exists() else b"")
+        request = None
+        if name.endswith(".cnf") and opensslconf.is_request(text):
+            request = opensslconf.read(text, f"templates/{name}")
+        return ManagedFile(name, headers, digest.hexdigest(), selectors, reads, artifacts, request)
+    except PkiError as fault:
+        return ManagedFile(name, headers, digest.hexdigest(), selectors, fault=fault)
+
+
+def _rendered(file: ManagedFile, header: str, templates: Templates, context: Mapping[str, object]) -> str:
+    value = file.header(header)
+    if "{" not in value:
+        return value
+    try:
+        return templates.render_text(value, context)
+    except PkiError as error:
+        raise PkiError(f"{file.place(header)}: {error.message}", "mend the header, then run doit again") from None
+
+
+def render_header(
+    file: ManagedFile, header: str, templates: Templates, context: Mapping[str, object]
+) -> str:
+    """A header's value for one host. Raises PkiError that names file, line and header."""
+    return _rendered(file, header, templates, context).strip()
+
+
+def _header_reads(value: str) -> frozenset[str]:
+    """Top-level names in a header's `{{ … }}`; whole objects, because headers are short."""
+    inside = " ".join(re.findall(r"\{[{%](.*?)[%}]\}", value))
+    return frozenset(re.findall(r"(?<![\w.'\"])[a-z_]\w*", inside))
+
+
+def _headers(text: str) -> tuple[dict[str, Header], list[str]]:
+    """The headers among the leading comment lines, and what is wrong with them as `LINE: ...`."""
+    headers: dict[str, Header] = {}
+    problems: list[str] = []
+    closing = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        bare = line.strip()
+        if number == 1 and bare.startswith("#!"):
+            continue
+        opener = next((mark for mark in OPENERS if bare.startswith(mark)), None)
+        if not closing and opener is None:
+            if bare:
+                break
+            continue
+        if opener in {"<!--", "{#"}:
+            closing = "-->" if opener == "<!--" else "#}"
+        found = HEADER.match(bare.removeprefix(opener or "").lstrip(" \t#;-/"))
+        if closing and closing in bare:
+            closing = ""
+        if not found:
+            continue
+        name, value = found[1], found[2].removesuffix("-->").removesuffix("#}").strip()
+        if name not in HEADERS:
+            problems.append(f"{number}: {name}: no such header; expected one of {', '.join(sorted(HEADERS))}")
+        elif name in headers:
+            problems.append(f"{number}: {name}: stands twice")
+        elif not value:
+            problems.append(f"{number}: {name}: is empty")
+        else:
+            headers[name] = Header(value, number)
+    if headers and "deploy-target" not in headers and not problems:
+        problems.append(f"{min(h.line for h in headers.values())}: there is no deploy-target")
+    return headers, problems

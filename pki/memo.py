@@ -1,0 +1,72 @@
+"""What was found sound, remembered by the exact state of its files: a cache, and losing it costs one slow look.
+
+Works as git's index does: inode, size and both times of every file that was looked at. Only findings that hold for
+all time are kept (what a certificate says, that two files agree), never a decision about today.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pki import store
+
+FORMAT = 1
+
+
+class Memo:
+    """Findings by name. `token` stands for everything besides files that a finding depends on."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._found: dict[str, list[Any]] = {}
+        self._used: dict[str, list[Any]] = {}
+        self._changed = False
+        try:
+            kept = json.loads(store.read(path) or b"{}")
+        except ValueError:
+            kept = {}
+        if isinstance(kept, dict) and kept.get("format") == FORMAT:
+            self._found = kept["found"]
+
+    def recall(self, name: str, token: str) -> Any:
+        """What was found under the same token, if every file that was looked at is as it was; None otherwise."""
+        entry = self._found.get(name)
+        if entry is None or entry[0] != token or entry[1] != signature(entry[2]):
+            return None
+        self._used[name] = entry
+        return entry[3]
+
+    def remember(self, name: str, token: str, files: list[str], finding: Any) -> None:
+        if seen := signature(files):
+            self._found[name] = self._used[name] = [token, seen, files, finding]
+            self._changed = True
+
+    def save(self, *, whole: bool) -> None:
+        """Keep what was found. After a `whole` run, what it did not ask for is gone."""
+        keep = self._used if whole else self._found
+        if self._changed or len(keep) != len(self._found):
+            kept = {"format": FORMAT, "found": keep}
+            store.write(self._path, json.dumps(kept, separators=(",", ":")).encode(), store.SECRET)
+            self._changed = False
+
+
+def signature(files: Iterable[str]) -> int:
+    """One number for the state of some files; 0 when one of them is missing."""
+    seen: list[int] = []
+    try:
+        for file in files:
+            stat = os.stat(file)
+            seen += (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_mode)
+    except OSError:
+        return 0
+    return hash(tuple(seen)) or 1
+
+
+def token(*parts: object) -> str:
+    """A short text that stands for some values: their `repr`, digested."""
+    return hashlib.blake2b(repr(parts).encode(), digest_size=12).hexdigest()

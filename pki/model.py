@@ -1,0 +1,307 @@
+"""The nouns of pki.yaml: frozen, validated, without input, output or clock.
+
+Every scalar arrives as text (see `documents.py`), so `no` is a name and `0644` keeps its zero; the types here say
+what the text may be. One field's rule stands at the field; rules between fields stand in `inventory.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from ipaddress import IPv4Address, IPv4Network
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+)
+
+SANDBOX = "SANDBOX"
+
+UNITS = {"h": 3600, "d": 86400, "w": 7 * 86400, "mo": 30 * 86400, "y": 365 * 86400}
+DURATION = re.compile(r"([1-9][0-9]{0,4})(h|d|w|mo|y)")
+LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+DNS_NAME = re.compile(rf"(\*\.)?({LABEL}\.)*{LABEL}")
+ADDRESS = re.compile(r"[0-9.]+")
+
+KeyKind = Literal["ec-p256", "ec-p384", "ed25519", "rsa-2048", "rsa-3072", "rsa-4096"]
+AuthorityKeyKind = Literal["ec-p256", "ec-p384", "rsa-3072", "rsa-4096"]
+Access = Literal["tls", "mtls"]
+Proxy = Literal["nginx", "haproxy", "caddy"]
+Deliver = Literal["folder", "none"]
+ProfileName = Literal["server", "client"]
+
+
+def _duration(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    found = DURATION.fullmatch(value)
+    if not found:
+        raise ValueError("expected a number and a unit such as 90d (h, d, w, mo = 30 d, y = 365 d)")
+    return timedelta(seconds=int(found[1]) * UNITS[found[2]])
+
+
+def brief(span: timedelta) -> str:
+    """`90d`, `36h`: a duration as pki.yaml writes it, in the largest unit that is exact."""
+    seconds = int(span.total_seconds())
+    unit = "d" if seconds % UNITS["d"] == 0 else "h"
+    return f"{seconds // UNITS[unit]}{unit}"
+
+
+def dns_name(value: str) -> str:
+    if value != value.lower():
+        raise ValueError(f"write host names in lower case: {value.lower()}")
+    if not value.isascii():
+        raise ValueError("write an international name in its ASCII form (xn--...)")
+    if len(value) > 253 or not DNS_NAME.fullmatch(value):
+        raise ValueError("expected a host name: letters, digits and hyphens, in labels of at most 63")
+    if value.startswith("*.") and value.count(".") == 1:
+        raise ValueError("a wildcard needs two labels after it; Apple rejects the whole certificate otherwise")
+    return value
+
+
+def _subject_name(value: str) -> str:
+    """A DNS name or an IPv4 address, as text."""
+    return str(IPv4Address(value)) if ADDRESS.fullmatch(value) else dns_name(value)
+
+
+def _domain(value: str) -> str:
+    if value.startswith("*"):
+        raise ValueError("expected a domain without a wildcard; everything below it is permitted")
+    return dns_name(value)
+
+
+def _client_name(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*(@[a-z0-9][a-z0-9._-]*)?", value) or len(value) > 50:
+        raise ValueError("expected a name such as admin or admin@laptop (lower case, at most 50 characters)")
+    if "." in value and "@" not in value:
+        raise ValueError(
+            f"{value} looks like a DNS name, which OpenSSL then holds against the name constraints; write name@device"
+        )
+    return value
+
+
+def email_address(value: str) -> str:
+    local, at, domain = value.rpartition("@")
+    if not at or not re.fullmatch(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}", local):
+        raise ValueError("expected an e-mail address such as admin@lab.internal")
+    return f"{local}@{dns_name(domain)}"
+
+
+def _http_address(value: str, example: str) -> str:
+    try:
+        parts = urlsplit(value)
+        host, _port = parts.hostname, parts.port
+    except ValueError:
+        host, parts = None, urlsplit("")
+    if parts.scheme not in {"http", "https"} or not host or not re.fullmatch(r"[A-Za-z0-9.:/_\[\]-]+", value):
+        raise ValueError(f"expected an address such as {example}")
+    if parts.path.strip("/"):
+        raise ValueError("expected scheme, host and port alone, without a path")
+    return value.rstrip("/")
+
+
+def _publish_url(value: str) -> str:
+    if value.startswith("https:"):
+        raise ValueError("expected plain http: whoever checks a certificate cannot check this server's first")
+    return _http_address(value, "http://pki.lab.internal")
+
+
+def _upstream(value: str) -> str:
+    return _http_address(value, "http://127.0.0.1:3000")
+
+
+def _organisation(value: str) -> str:
+    if not value.strip() or len(value) > 40 or not value.isprintable():
+        raise ValueError("expected 1 to 40 printable characters: it becomes part of every CA's name")
+    if SANDBOX in value.upper():
+        raise ValueError(f"the word {SANDBOX} is kept for try-out authorities")
+    return value.strip()
+
+
+def _relative_file(value: str) -> str:
+    if not value or value.startswith("/") or ".." in value.split("/"):
+        raise ValueError("expected a file below the folder of pki.yaml, without ..")
+    return value
+
+
+def _list_of_one(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _empty_is_mapping(value: Any) -> Any:
+    """`admin:` without anything behind it is an empty mapping."""
+    return {} if value == "" else value
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_duration),
+    PlainSerializer(brief),
+    WithJsonSchema({"type": "string", "pattern": f"^{DURATION.pattern}$"}),
+]
+DnsName = Annotated[str, AfterValidator(dns_name)]
+Domain = Annotated[str, AfterValidator(_domain)]
+SubjectName = Annotated[str, AfterValidator(_subject_name)]
+Slug = Annotated[str, Field(pattern=rf"^{LABEL}$", max_length=50)]
+ClientName = Annotated[str, AfterValidator(_client_name)]
+Email = Annotated[str, AfterValidator(email_address)]
+PublishUrl = Annotated[str, AfterValidator(_publish_url)]
+Upstream = Annotated[str, AfterValidator(_upstream)]
+Organisation = Annotated[str, AfterValidator(_organisation)]
+RelativeFile = Annotated[str, AfterValidator(_relative_file)]
+
+
+EMPTY_OK = BeforeValidator(_empty_is_mapping)
+ONE_OK = BeforeValidator(_list_of_one)
+
+
+class Noun(BaseModel):
+    """A part of pki.yaml: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class CrlRule(Noun):
+    lifetime: Duration = timedelta(days=21)
+    refresh: Duration = timedelta(days=7)
+
+
+class RootCrlRule(Noun):
+    lifetime: Duration = timedelta(days=390)
+    rungs: Annotated[int, Field(ge=1, le=24)] = 2
+
+
+class RootRule(Noun):
+    lifetime: Duration = timedelta(days=3650)
+    key: AuthorityKeyKind = "ec-p384"
+    crl: RootCrlRule = RootCrlRule()
+
+
+class IntermediateRule(Noun):
+    lifetime: Duration = timedelta(days=730)
+    key: AuthorityKeyKind = "ec-p384"
+    crl: CrlRule = CrlRule()
+
+
+class Authorities(Noun):
+    root: RootRule = RootRule()
+    server: IntermediateRule = IntermediateRule()
+    client: IntermediateRule = IntermediateRule()
+
+
+class ServerRule(Noun):
+    lifetime: Duration = timedelta(days=90)
+    renew_before: Duration = timedelta(days=30)
+    key: KeyKind = "ec-p256"
+    rekey: Literal["new", "keep"] = "new"
+
+
+class ClientRule(ServerRule):
+    lifetime: Duration = timedelta(days=180)
+
+
+class Profiles(Noun):
+    server: ServerRule = ServerRule()
+    client: ClientRule = ClientRule()
+
+
+class Publish(Noun):
+    url: PublishUrl
+    host: Slug
+
+
+class Service(Noun):
+    upstream: Upstream
+    access: Access
+    names: Annotated[tuple[SubjectName, ...], ONE_OK] = ()
+
+
+class Host(Noun):
+    network: Slug
+    address: IPv4Address | None = None
+    deliver: Deliver = "folder"
+    proxy: Proxy | None = None
+    services: Annotated[dict[Slug, Service], EMPTY_OK] = {}
+    names: Annotated[tuple[SubjectName, ...], ONE_OK] = ()
+    key: KeyKind | None = None
+    rekey: Literal["new", "keep"] | None = None
+    request: RelativeFile | None = None
+
+
+class Client(Noun):
+    email: Email
+    key: KeyKind | None = None
+    rekey: Literal["new", "keep"] | None = None
+    request: RelativeFile | None = None
+
+
+class EmailAlert(Noun):
+    to: Email
+    from_: Annotated[Email, Field(alias="from")]
+    smtp: Annotated[str, Field(pattern=r"^(outbox|smtps?://[A-Za-z0-9.-]+(:[0-9]+)?)$")] = "outbox"
+
+
+class Alerts(Noun):
+    email: EmailAlert | None = None
+
+
+class Inventory(Noun):
+    """pki.yaml as a whole: what should be."""
+
+    organisation: Organisation
+    domains: Annotated[tuple[Domain, ...], ONE_OK, Field(min_length=1)]
+    permit_addresses: Annotated[tuple[IPv4Network, ...], ONE_OK] | None = None
+    publish: Publish
+    sandbox: bool = False
+    secrets: RelativeFile = "secrets.yaml"
+    ledger: Annotated[str, Field(pattern=r"^(sqlite|[a-z0-9+]+://.+)$")] = "sqlite"
+    authorities: Annotated[Authorities, EMPTY_OK] = Authorities()
+    profiles: Annotated[Profiles, EMPTY_OK] = Profiles()
+    networks: Annotated[dict[Slug, IPv4Network], EMPTY_OK] = {}
+    hosts: Annotated[dict[Slug, Annotated[Host, EMPTY_OK]], EMPTY_OK] = {}
+    clients: Annotated[dict[ClientName, Annotated[Client, EMPTY_OK]], EMPTY_OK] = {}
+    alerts: Annotated[Alerts, EMPTY_OK] = Alerts()
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """An end-entity certificate with its key, as the inventory wants it.
+
+    `name` is for life and the same in doit, messages and the ledger; `declared` is the place in pki.yaml (or the
+    template) that a message about it names.
+    """
+
+    name: str
+    profile: ProfileName
+    common_name: str
+    dns: tuple[str, ...]
+    addresses: tuple[str, ...]
+    emails: tuple[str, ...]
+    key: KeyKind
+    rekey: bool
+    lifetime: timedelta
+    renew_before: timedelta
+    request: str | None
+    declared: str
+
+    @property
+    def authority(self) -> ProfileName:
+        """A profile is issued by the authority of the same name."""
+        return self.profile
+
+    @property
+    def doc(self) -> str:
+        """One line for `doit list`."""
+        return f"the {self.profile} certificate {self.name} with its key and chain: {', '.join(self.names)}"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.dns + self.addresses + self.emails

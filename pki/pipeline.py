@@ -1,0 +1,174 @@
+"""Artifacts → doit tasks, one for one. Above this, nobody knows certificates; below it, nobody knows doit.
+
+doit orders the tasks (`file_dep`, `targets`), runs them, also in parallel, and reports. Whether one must run is asked
+of the artifact itself and of nothing else, so `invoke plan` and `doit` always agree, and there is no database whose
+loss could matter.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+from doit.cmd_base import ModuleTaskLoader
+from doit.dependency import FileChangedChecker
+from doit.doit_cmd import DoitMain
+from doit.exceptions import InvalidDodoFile, TaskFailed
+from doit.task import Task
+
+from pki import graph
+from pki.errors import InventoryError, PkiError
+from pki.graph import Artifact, Plan
+from pki.house import House
+from pki.reporter import Reporter
+
+BACKEND = {"artifacts": "pki.pipeline:NoDatabase"}
+
+GROUPS = {
+    "authority": "root, server and client authority",
+    "crl": "certificate revocation lists",
+    "bundle": "trust and CRL bundles",
+    "cert": "certificates with their keys and chains",
+    "release": "every file of a host, gathered",
+    "deploy": "releases delivered to their hosts",
+    "tidy": "what left the inventory, taken away",
+}
+
+
+class Run:
+    """One run of doit over one house: `config` and `tasks` are what a dodo.py gives to doit."""
+
+    def __init__(self, home: Path, now: datetime) -> None:
+        self._home = home
+        self._now = now
+        self.config: dict[str, Any] = {
+            "backend": "artifacts",  # NoDatabase, by the plugin entry in pyproject.toml
+            "check_file_uptodate": AskTheArtifact,
+            "dep_file": str(home / "build" / ".doit.db"),
+            "continue": True,
+            "verbosity": 0,
+            "reporter": Reporter(lambda: self.house, lambda: self.plan.notes),
+        }
+
+    @cached_property
+    def house(self) -> House:
+        return House.open(self._home, self._now)
+
+    @cached_property
+    def plan(self) -> Plan:
+        return graph.plan(self.house)
+
+    def tasks(self) -> Iterator[Task]:
+        """A group task for each kind of artifact, and a task for each artifact.
+
+        Raises InvalidDodoFile, for which doit exits with 3 before anything is run.
+        """
+        try:
+            artifacts = self.plan.artifacts
+        except InventoryError as error:
+            raise InvalidDodoFile("nothing was run, because the inventory is wrong:\n" + str(error)) from None
+        except PkiError as error:
+            raise InvalidDodoFile(f"nothing was run: {error}") from None
+        groups = {name: Task(name, None, doc=doc, has_subtask=True) for name, doc in GROUPS.items()}
+        yield from groups.values()
+        for artifact in artifacts:
+            task = _task(artifact)
+            groups[task.subtask_of].task_dep.append(task.name)
+            yield task
+
+    def main(self, arguments: list[str]) -> int:
+        """Run doit in this process with these command-line arguments; returns its exit status."""
+        doors = {"DOIT_CONFIG": self.config, "task_pki": self.tasks}
+        status: int = DoitMain(ModuleTaskLoader(doors), extra_config={"BACKEND": BACKEND}).run(arguments)
+        return status
+
+
+def _task(artifact: Artifact) -> Task:
+    keeper = Keeper(artifact)
+    task = Task(
+        artifact.name,
+        [keeper.act],
+        file_dep=artifact.sources,
+        targets=artifact.targets,
+        uptodate=[keeper],
+        doc=artifact.doc,
+    )
+    task.subtask_of = artifact.name.partition(":")[0]
+    return task
+
+
+class Keeper:
+    """What doit asks and calls for one artifact: as `uptodate` it answers, and reads as, the reasons to act."""
+
+    __slots__ = ("_artifact", "_reasons")
+    __signature__: ClassVar = inspect.Signature()  # spares doit the search for one, ten thousand times
+
+    def __init__(self, artifact: Artifact) -> None:
+        self._artifact = artifact
+        self._reasons: list[str] = []
+
+    def __call__(self) -> bool:
+        self._reasons = self._artifact.reasons()
+        return not self._reasons
+
+    def __repr__(self) -> str:
+        return "; ".join(self._reasons) or "up to date"
+
+    def act(self) -> dict[str, list[str]] | TaskFailed:
+        """Ask again, make, and look whether it helped."""
+        reasons = self._artifact.reasons()
+        if not reasons:
+            return {"reasons": []}
+        try:
+            self._artifact.make()
+        except PkiError as error:
+            return TaskFailed(f"{error.message}\n{error.hint}")
+        remaining = self._artifact.reasons()
+        if remaining:
+            return TaskFailed(f"was made, and still: {remaining[0]}\n")
+        return {"reasons": reasons}
+
+
+class NoDatabase:
+    """A doit backend that keeps nothing: every source counts as seen, and the artifact decides."""
+
+    def __init__(self, name: str, codec: object = None, module_name: str | None = None) -> None:
+        self.name = name
+
+    def get(self, _task: str, key: str) -> Any:
+        return None if key.endswith(":") else True
+
+    def set(self, _task: str, _key: str, _value: Any) -> None:
+        """Nothing is kept."""
+
+    def in_(self, _task: str) -> bool:
+        return False
+
+    def remove(self, _task: str) -> None:
+        """There is nothing to remove."""
+
+    def remove_all(self) -> None:
+        """There is nothing to remove."""
+
+    def dump(self) -> None:
+        """There is nothing to write."""
+
+
+class AskTheArtifact(FileChangedChecker):
+    """A doit checker that leaves sources and targets to the artifact's own look."""
+
+    def exists(self, _path: str) -> bool:
+        return True
+
+    def info(self, _path: str) -> None:
+        return None
+
+    def check_modified(self, _path: str, _stat: Any, _state: Any) -> bool:
+        return False
+
+    def get_state(self, _path: str, _current: Any) -> None:
+        return None

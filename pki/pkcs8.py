@@ -1,0 +1,90 @@
+"""Encrypted private keys at rest: PKCS#8 with PBES2, PBKDF2-HMAC-SHA256 and AES-256-CBC (RFC 8018).
+
+`cryptography` writes the same format with 2 048 rounds and no way to ask for more, so its own ASN.1 writer and
+primitives are put together here; it and the openssl command read the result.
+"""
+
+from __future__ import annotations
+
+import os
+
+from cryptography.hazmat import asn1
+from cryptography.hazmat.primitives import hashes, padding, serialization
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
+from cryptography.x509 import ObjectIdentifier
+
+ROUNDS = 600_000
+
+PBES2 = ObjectIdentifier("1.2.840.113549.1.5.13")
+PBKDF2 = ObjectIdentifier("1.2.840.113549.1.5.12")
+HMAC_SHA256 = ObjectIdentifier("1.2.840.113549.2.9")
+AES256_CBC = ObjectIdentifier("2.16.840.1.101.3.4.1.42")
+
+
+@asn1.sequence
+class _Prf:
+    algorithm: ObjectIdentifier
+    parameters: asn1.Null
+
+
+@asn1.sequence
+class _Pbkdf2Parameters:
+    salt: bytes
+    iterations: int
+    prf: _Prf
+
+
+@asn1.sequence
+class _KeyDerivation:
+    algorithm: ObjectIdentifier
+    parameters: _Pbkdf2Parameters
+
+
+@asn1.sequence
+class _EncryptionScheme:
+    algorithm: ObjectIdentifier
+    initialisation_vector: bytes
+
+
+@asn1.sequence
+class _Pbes2Parameters:
+    key_derivation: _KeyDerivation
+    encryption: _EncryptionScheme
+
+
+@asn1.sequence
+class _EncryptionAlgorithm:
+    algorithm: ObjectIdentifier
+    parameters: _Pbes2Parameters
+
+
+@asn1.sequence
+class _EncryptedPrivateKeyInfo:
+    algorithm: _EncryptionAlgorithm
+    encrypted_data: bytes
+
+
+def encrypted_der(key: PrivateKeyTypes, passphrase: str) -> bytes:
+    """`key` as a DER EncryptedPrivateKeyInfo under a fresh salt and initialisation vector."""
+    salt, vector = os.urandom(16), os.urandom(16)
+    plain = key.private_bytes(
+        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    padder = padding.PKCS7(128).padder()
+    padded = padder.update(plain) + padder.finalize()
+    secret = PBKDF2HMAC(hashes.SHA256(), 32, salt, ROUNDS).derive(passphrase.encode())
+    encryptor = Cipher(algorithms.AES256(secret), modes.CBC(vector)).encryptor()
+    prf = _Prf(algorithm=HMAC_SHA256, parameters=asn1.Null())
+    derivation = _KeyDerivation(
+        algorithm=PBKDF2, parameters=_Pbkdf2Parameters(salt=salt, iterations=ROUNDS, prf=prf)
+    )
+    scheme = _EncryptionScheme(algorithm=AES256_CBC, initialisation_vector=vector)
+    parameters = _Pbes2Parameters(key_derivation=derivation, encryption=scheme)
+    return asn1.encode_der(
+        _EncryptedPrivateKeyInfo(
+            algorithm=_EncryptionAlgorithm(algorithm=PBES2, parameters=parameters),
+            encrypted_data=encryptor.update(padded) + encryptor.finalize(),
+        )
+    )

@@ -1,0 +1,129 @@
+"""What the certificate of each kind may do: the page an auditor reads.
+
+Each function returns the extensions of one profile, with their criticality. Subject and authority key identifiers are
+added for every profile alike. Why each line is as it is: docs/profiles.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, ObjectIdentifier
+
+from pki.model import Leaf
+
+Extensions = list[tuple[x509.ExtensionType, bool]]
+
+PURPOSE: dict[str, ObjectIdentifier] = {
+    "server": ExtendedKeyUsageOID.SERVER_AUTH,
+    "client": ExtendedKeyUsageOID.CLIENT_AUTH,
+}
+NO_IPV4 = IPv4Network("0.0.0.0/0")
+NO_IPV6 = IPv6Network("::/0")
+UNUSED_IPV6 = IPv6Network("100::/64")  # RFC 6666, discard-only: permitting it alone permits no IPv6 in use
+
+
+def root() -> Extensions:
+    """A root: no path length, so that a successor it cross-certifies can have intermediates of its own."""
+    return [
+        (x509.BasicConstraints(ca=True, path_length=None), True),
+        (_key_usage(key_cert_sign=True, crl_sign=True), True),
+    ]
+
+
+def intermediate(authority: str, domains: Sequence[str], addresses: Sequence[IPv4Network]) -> Extensions:
+    """A server or client intermediate: its EKU keeps the two apart, its name constraints keep it at home."""
+    return [
+        (x509.BasicConstraints(ca=True, path_length=0), True),
+        (_key_usage(key_cert_sign=True, crl_sign=True), True),
+        (x509.ExtendedKeyUsage([PURPOSE[authority]]), False),
+        (name_constraints(domains, addresses), True),
+    ]
+
+
+def leaf(wanted: Leaf, public_key: CertificatePublicKeyTypes) -> Extensions:
+    """A server or client certificate; only RSA keys encipher keys (RFC 5480, RFC 8410)."""
+    is_rsa = public_key.__class__.__name__.startswith("RSA")
+    return [
+        (x509.BasicConstraints(ca=False, path_length=None), True),
+        (_key_usage(digital_signature=True, key_encipherment=is_rsa), True),
+        (x509.ExtendedKeyUsage([PURPOSE[wanted.profile]]), False),
+        (subject_alternative_name(wanted), not wanted.common_name),
+    ]
+
+
+def addresses_of(issuer_url: str, issuer: str) -> Extensions:
+    """Where the issuer's CRL and certificate are published, by the issuer's generation."""
+    crl = x509.DistributionPoint([x509.UniformResourceIdentifier(crl_url(issuer_url, issuer))], None, None, None)
+    certificate = x509.UniformResourceIdentifier(certificate_url(issuer_url, issuer))
+    access = x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, certificate)
+    return [(x509.CRLDistributionPoints([crl]), False), (x509.AuthorityInformationAccess([access]), False)]
+
+
+def crl_url(publish_url: str, generation: str) -> str:
+    return f"{publish_url}/crl/{generation}.crl"
+
+
+def certificate_url(publish_url: str, generation: str) -> str:
+    return f"{publish_url}/ca/{generation}.crt"
+
+
+def name_constraints(domains: Sequence[str], addresses: Sequence[IPv4Network]) -> x509.NameConstraints:
+    permitted: list[x509.GeneralName] = [x509.DNSName(domain) for domain in domains]
+    if not addresses:
+        return x509.NameConstraints(permitted, [x509.IPAddress(NO_IPV4), x509.IPAddress(NO_IPV6)])
+    permitted += [x509.IPAddress(network) for network in addresses]
+    return x509.NameConstraints([*permitted, x509.IPAddress(UNUSED_IPV6)], None)
+
+
+@dataclass(frozen=True, slots=True)
+class Permitted:
+    """What the name constraints of an intermediate admit, read once and asked often."""
+
+    domains: tuple[str, ...]
+    networks: tuple[IPv4Network, ...]
+
+    @classmethod
+    def by(cls, ca: x509.Certificate) -> Permitted:
+        found = ca.extensions.get_extension_for_class(x509.NameConstraints).value
+        trees = list(found.permitted_subtrees or ())
+        return cls(
+            tuple(f".{tree.value}" for tree in trees if isinstance(tree, x509.DNSName)),
+            tuple(t.value for t in trees if isinstance(t, x509.IPAddress) and isinstance(t.value, IPv4Network)),
+        )
+
+    def admits(self, name: str) -> bool:
+        """Whether a DNS name or an IPv4 address, as text, is permitted."""
+        if name[-1].isdigit():
+            return any(IPv4Address(name) in network for network in self.networks)
+        return f".{name}".endswith(self.domains)
+
+
+def subject_alternative_name(wanted: Leaf) -> x509.SubjectAlternativeName:
+    names: list[x509.GeneralName] = [x509.DNSName(name) for name in wanted.dns]
+    names += [x509.IPAddress(IPv4Address(address)) for address in wanted.addresses]
+    return x509.SubjectAlternativeName([*names, *(x509.RFC822Name(email) for email in wanted.emails)])
+
+
+def _key_usage(
+    *,
+    digital_signature: bool = False,
+    key_encipherment: bool = False,
+    key_cert_sign: bool = False,
+    crl_sign: bool = False,
+) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=digital_signature,
+        content_commitment=False,
+        key_encipherment=key_encipherment,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=key_cert_sign,
+        crl_sign=crl_sign,
+        encipher_only=False,
+        decipher_only=False,
+    )

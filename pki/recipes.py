@@ -1,0 +1,170 @@
+"""The hands: read, make, record, write.
+
+The ledger knows a certificate or CRL before any file shows it, and a leaf's truth is written before what is cut from
+it, so a run that is killed anywhere leaves nothing that the next one would believe wrongly.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+
+from pki import freshness, issue, profiles, store
+from pki.errors import PkiError
+from pki.house import House, missing_authority
+from pki.model import Leaf
+
+NEVER = datetime.fromtimestamp(0, UTC)
+
+
+def leaf(house: House, wanted: Leaf) -> None:
+    """Issue a leaf if it must be, and cut its files from its truth."""
+    reasons = freshness.must_issue(house, wanted)
+    if reasons:
+        issue_leaf(house, wanted, "; ".join(reasons))
+    else:
+        _cut(house, wanted)
+
+
+def issue_leaf(house: House, wanted: Leaf, reason: str) -> None:
+    """Issue a leaf now: key and certificate change together, in one rename.
+
+    Raises PkiError, with the old pair as it was, when the authority, its passphrase or the request is not there.
+    """
+    issuer = house.issuer(wanted.authority)
+    generation = house.issuing(wanted.authority)
+    assert generation is not None
+    if generation.certificate.not_valid_after_utc <= house.now:
+        raise PkiError(
+            f"{generation.name} ended on {generation.certificate.not_valid_after_utc:%Y-%m-%d}",
+            f"needs a ceremony: a new generation of {wanted.authority}",
+        )
+    key = None if wanted.request else _leaf_key(house, wanted)
+    public = key.public_key() if key else _requested_key(house, wanted)
+    cert = issue.certificate(
+        issue.subject(house.inventory.organisation, wanted.common_name),
+        public,
+        issue.validity(house.now, wanted.lifetime, generation.certificate),
+        profiles.leaf(wanted, public) + profiles.addresses_of(house.inventory.publish.url, generation.name),
+        issuer,
+    )
+    artifact = f"cert:{wanted.name}"
+    house.ledger.record_certificate(
+        cert, issuer=generation.name, artifact=artifact, profile=wanted.profile, reason=reason, at=house.now
+    )
+    truth = (issue.private_pem(key) if key else b"") + issue.pem_of([cert]) + generation.pem
+    store.write(house.store.truth(wanted), truth, store.SECRET if key else store.PUBLIC)
+    _cut(house, wanted)
+
+
+def _cut(house: House, wanted: Leaf) -> None:
+    folder = house.store.leaf_folder(wanted)
+    for name, content in store.cut(store.read(house.store.truth(wanted)) or b"").items():
+        mode = store.SECRET if name == "key.pem" else store.PUBLIC
+        if store.read(folder / name) != content or store.mode_of(folder / name) != mode:
+            store.write(folder / name, content, mode)
+
+
+def _leaf_key(house: House, wanted: Leaf) -> issue.PrivateKey:
+    """A new key, or with `rekey: keep` the one in place if it is sound, of the right kind and not revoked."""
+    if not wanted.rekey:
+        held = freshness.examine(house, wanted)
+        revoked = isinstance(held, freshness.Held) and held.serial in house.revoked_serials
+        key_pem = (store.read(house.store.truth(wanted)) or b"").partition(store.CERTIFICATE_MARK)[0]
+        if key_pem and not revoked:
+            try:
+                key = issue.open_key(key_pem, None, wanted.name, "")
+            except PkiError:
+                return issue.new_key(wanted.key)
+            if issue.key_kind(key) == wanted.key:
+                return key
+    return issue.new_key(wanted.key)
+
+
+def _requested_key(house: House, wanted: Leaf) -> CertificatePublicKeyTypes:
+    data = store.read(house.store.home / (wanted.request or ""))
+    if data is None:
+        raise PkiError(f"{wanted.declared}.request: {wanted.request} is not there", "put the device's request there")
+    return issue.request_key(data, wanted.request or "")
+
+
+def crl(house: House, generation: str) -> None:
+    """Make an intermediate's CRL: a number and a thisUpdate above the last one's, whatever the clock says."""
+    found = house.generation(generation)
+    if found is None:
+        raise missing_authority(generation.rpartition("-")[0])
+    reason = "; ".join(freshness.crl(house, generation)) or "asked for"
+    rule = house.inventory.authorities.server if found.authority == "server" else house.inventory.authorities.client
+    last = house.ledger.last_crl(generation)
+    number = max(int(house.now.timestamp()), last[0] + 1 if last else 0)
+    this_update = max(house.now - issue.BACKDATE, last[1] + timedelta(seconds=1) if last else NEVER)
+    made = issue.crl(
+        house.open_issuer(found),
+        number,
+        this_update,
+        this_update + rule.crl.lifetime,
+        house.ledger.revoked(generation, still_valid_at=last[1] if last else NEVER),
+    )
+    house.ledger.record_crl(made, issuer=generation, reason=reason, at=house.now)
+    _publish_crl(house, generation, made)
+
+
+def root_crl(house: House, root: str) -> None:
+    """Publish the rung of the root's ladder that is due."""
+    rung = freshness.due_rung(house, root)
+    if rung is None:
+        raise PkiError(
+            f"no rung of {root}'s ladder is valid now, and every client will be refused",
+            "needs a ceremony: new rungs; if you restored ca/ from a backup, look into its crl/ folder",
+        )
+    _publish_crl(house, root, rung)
+
+
+def _publish_crl(house: House, generation: str, crl: x509.CertificateRevocationList) -> None:
+    store.write(house.store.crl(generation), crl.public_bytes(serialization.Encoding.DER))
+    store.write(house.store.crl(generation, "pem"), issue.pem_of([crl]))
+
+
+# -- derived files ----------------------------------------------------------------------------------------------------
+
+
+def trust_files(house: House) -> dict[str, bytes]:
+    """Roots, intermediates and client trust, by path below the home."""
+    live = {name: house.live(name) for name in store.AUTHORITIES}
+    pems: dict[str, bytes] = {}
+    files: dict[str, bytes] = {}
+    folder = house.shown(house.store.build / "trust")
+    for generation in [g for generations in live.values() for g in generations]:
+        found = house.generation(generation)
+        if found is None:
+            raise missing_authority(generation.rpartition("-")[0])
+        pems[generation] = found.pem
+        files[f"{folder}/{generation}.crt"] = found.certificate.public_bytes(serialization.Encoding.DER)
+    roots = b"".join(pems[name] for name in reversed(live["root"]))
+    clients = b"".join(pems[name] for name in reversed(live["client"]))
+    return {
+        **files,
+        f"{folder}/roots.pem": roots,
+        f"{folder}/client-ca.pem": clients,
+        f"{folder}/client-chain.pem": clients + roots,
+    }
+
+
+def client_crl_bundle(house: House) -> dict[str, bytes]:
+    """The CRL of every CA in every live client chain, in one file: what nginx, HAProxy and Apache need."""
+    parts = []
+    for generation in [*house.live("client"), *house.live("root")]:
+        text = store.read(house.store.crl(generation, "pem"))
+        if text is None:
+            raise PkiError(f"the CRL of {generation} is not there", "run doit")
+        parts.append(text)
+    return {house.shown(house.store.client_crl_bundle()): b"".join(parts)}
+
+
+def write_derived(house: House, expected: dict[str, bytes]) -> None:
+    for path, content in expected.items():
+        if store.read(house.store.home / path) != content:
+            store.write(house.store.home / path, content)

@@ -1,0 +1,137 @@
+"""What a run says while it runs and at its end, and the report that it leaves, whatever failed."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+from pki import store
+from pki.errors import PkiError
+from pki.graph import Note
+from pki.house import House
+from pki.screen import Screen
+
+BANNER = """\
+SANDBOX: a try-out. The root key is made here and stays on this machine, in offline/; real ones are made in a
+ceremony: ./run invoke ceremony.root --help
+"""
+
+
+class Reporter:
+    """doit's reporter: one line for each thing made or failed, one summary line, one report file.
+
+    It also holds the house's lock from the run's first look to its last word: two runs never look or act at once.
+    """
+
+    desc = "what was made and why, one line each"
+
+    def __init__(self, house: Callable[[], House], notes: Callable[[], Sequence[Note]]) -> None:
+        self._house = house
+        self._notes = notes
+        self._stack = ExitStack()
+        self._made: list[dict[str, Any]] = []
+        self._failed: list[dict[str, str]] = []
+        self._unmet: list[dict[str, str]] = []
+        self._fresh = 0
+        self._whole = False
+        self._started = time.monotonic()
+        self._screen = Screen()
+
+    # -- what doit calls --
+
+    def initialize(self, tasks: dict[str, Any], selected: Sequence[str]) -> None:
+        house = self._house()
+        self._stack.enter_context(house.store.lock())
+        self._started = time.monotonic()
+        self._whole = len(selected) == len(tasks)
+        if house.inventory.sandbox and house.issuing("root") is None:
+            self._screen.line(BANNER)
+        self._stack.enter_context(self._screen.progress(sum(1 for t in tasks.values() if not t.has_subtask)))
+
+    def get_status(self, task: Any) -> None:
+        if not task.has_subtask:
+            self._screen.advance(task.name)
+
+    def execute_task(self, task: Any) -> None:
+        """A group task has nothing to execute; an artifact's line comes when it is made."""
+
+    def skip_uptodate(self, task: Any) -> None:
+        self._fresh += 1
+
+    def skip_ignore(self, task: Any) -> None:
+        """Nothing is ever ignored here."""
+
+    def add_success(self, task: Any) -> None:
+        if task.has_subtask:
+            return
+        reasons = task.values.get("reasons", [])
+        if reasons:
+            self._made.append({"name": task.name, "reasons": reasons})
+            self._screen.made(task.name, "; ".join(reasons))
+        else:
+            self._fresh += 1
+
+    def add_failure(self, task: Any, fail: Any) -> None:
+        if task.has_subtask:
+            return
+        if type(fail).__name__ == "UnmetDependency":
+            self._unmet.append({"name": task.name, "needs": fail.get_msg().strip()})
+            self._screen.unmet(task.name, fail.get_msg().strip())
+            return
+        message, _, hint = fail.get_msg().strip().partition("\n")
+        self._failed.append({"name": task.name, "message": message, "hint": hint.strip()})
+        self._screen.failed(task.name, message, hint.strip())
+
+    def runtime_error(self, message: str) -> None:
+        self._failed.append({"name": "doit", "message": message, "hint": ""})
+        self._screen.failed("doit", message, "")
+
+    def cleanup_error(self, exception: Any) -> None:
+        self.runtime_error(exception.get_msg())
+
+    def teardown_task(self, task: Any) -> None:
+        """No task has a teardown."""
+
+    def complete_run(self) -> None:
+        house = self._house()
+        if self._whole and not self._failed and not self._unmet:
+            house.settle_ledger()
+        house.memo.save(whole=self._whole)
+        self._write_report(house)
+        self._stack.close()
+        self._screen.line(self._summary(house))
+
+    # -- the end --
+
+    def _summary(self, house: House) -> str:
+        notes = len(self._notes())
+        seconds = time.monotonic() - self._started
+        parts = [f"{len(self._made)} made"] if self._made else []
+        parts += [f"{len(self._failed)} failed"] if self._failed else []
+        parts += [f"{len(self._unmet)} not reached"] if self._unmet else []
+        summary = f"{', '.join(parts)}, {self._fresh} fresh" if parts else f"nothing to do: {self._fresh} fresh"
+        summary += f" ({seconds:.1f} s{', sandbox' if house.inventory.sandbox else ''})"
+        if notes:
+            summary += f"; {notes} {'things need' if notes > 1 else 'thing needs'} a person: ./run invoke plan"
+        return summary
+
+    def _write_report(self, house: House) -> None:
+        report = {
+            "at": house.now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "result": "failed" if self._failed or self._unmet else "ok",
+            "seconds": round(time.monotonic() - self._started, 3),
+            "made": self._made,
+            "failed": self._failed,
+            "not_reached": self._unmet,
+            "fresh": self._fresh,
+            "notes": [{"subject": note.subject, "text": note.text, "remedy": note.remedy} for note in self._notes()],
+        }
+        data = (json.dumps(report, indent=1) + "\n").encode()
+        try:
+            store.write(house.store.build / "report" / "status.json", data)
+        except PkiError as error:
+            print(f"the run's report: {error}", file=sys.stderr)

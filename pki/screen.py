@@ -1,0 +1,83 @@
+"""The terminal: colour and a progress display where somebody watches, plain lines where nobody does."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+
+class Screen:
+    """Where lines go. Rich is loaded only when standard output is a terminal."""
+
+    def __init__(self) -> None:
+        self._console: Any = None
+        self._bar: Any = None
+        self._job: Any = None
+        if sys.stdout.isatty():
+            from rich.console import Console  # noqa: PLC0415 - costs 50 ms, which cron has no use for
+
+            self._console = Console(highlight=False)
+
+    def line(self, text: str) -> None:
+        if self._console:
+            self._console.print(text, markup=False)
+        else:
+            print(text, flush=True)
+
+    def made(self, name: str, why: str) -> None:
+        self._entry("made", "green", name, why)
+
+    def failed(self, name: str, why: str, hint: str) -> None:
+        self._entry("failed", "bold red", name, why)
+        for text in hint.splitlines():
+            self._entry("", "", "", f"→ {text}")
+
+    def unmet(self, name: str, needs: str) -> None:
+        self._entry("waits", "yellow", name, f"needs {needs.replace(' ', ', ')}")
+
+    @contextmanager
+    def progress(self, total: int) -> Iterator[None]:
+        """A progress display below the lines, at a terminal; nothing otherwise."""
+        if not self._console:
+            yield
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415
+
+        columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("[dim]{task.description}"))
+        with Progress(*columns, console=self._console, transient=True) as self._bar:
+            self._job = self._bar.add_task("", total=total)
+            yield
+        self._bar = None
+
+    def advance(self, name: str) -> None:
+        if self._bar:
+            self._bar.update(self._job, advance=1, description=name)
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """A table; in plain form the columns are padded and never cut."""
+        if not self._console:
+            widths = [max(len(row[i]) for row in (columns, *rows)) for i in range(len(columns))]
+            for row in (columns, *rows):
+                print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+            return
+        from rich.table import Table  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
+
+        table = Table(*columns, title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+        for row in rows:
+            table.add_row(*(Text(cell, style=STATES.get(cell, "")) for cell in row))
+        self._console.print(table)
+
+    def _entry(self, verb: str, style: str, name: str, why: str) -> None:
+        if self._console:
+            from rich.text import Text  # noqa: PLC0415
+
+            text = Text.assemble((f"{verb:<7}", style), (f"{name:<24} ", "bold"), why)
+            self._console.print(text)
+        else:
+            print(f"{verb:<7}{name:<24} {why}".rstrip(), flush=True)
+
+
+STATES = {"ok": "green", "due": "yellow", "waits": "yellow", "expired": "bold red", "revoked": "red", "missing": "red"}

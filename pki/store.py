@@ -1,0 +1,202 @@
+"""The disk: what each file is called, its mode, atomic writes, PEM sections, passphrases, the lock.
+
+Every file is written beside its place, flushed to disk and renamed, so a reader sees the old or the new one, whole.
+The name of the file beside is fixed (`.NAME.new`): what a killed run left there, the next write takes over.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pki import documents
+from pki.errors import PkiError
+from pki.model import Leaf
+
+SECRET, PUBLIC = 0o600, 0o644
+CERTIFICATE_MARK = b"-----BEGIN CERTIFICATE-----"
+AUTHORITIES = ("root", "server", "client")
+
+
+def write(path: Path, data: bytes, mode: int = PUBLIC) -> None:
+    """Put `data` at `path` atomically and durably; the mode holds from the first byte."""
+    beside = path.with_name(f".{path.name}.new")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    try:
+        handle = _open_new(beside, flags, mode)
+        try:
+            os.fchmod(handle, mode)
+            view = memoryview(data)
+            while view:
+                view = view[os.write(handle, view) :]
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        os.replace(beside, path)
+    except OSError as error:
+        with suppress(OSError):
+            beside.unlink()
+        raise PkiError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def _open_new(path: Path, flags: int, mode: int) -> int:
+    try:
+        return os.open(path, flags, mode)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        path.unlink()
+    return os.open(path, flags, mode)
+
+
+def read(path: Path | str) -> bytes | None:
+    """The content of a file, None when there is none."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise PkiError(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        data = os.read(handle, 65536)
+        if len(data) == 65536:
+            parts = [data]
+            while part := os.read(handle, 1 << 20):
+                parts.append(part)
+            data = b"".join(parts)
+        return data
+    except OSError as error:
+        raise PkiError(f"{path}: cannot be read: {error.strerror}") from None
+    finally:
+        os.close(handle)
+
+
+def mode_of(path: Path | str) -> int | None:
+    try:
+        return os.stat(path).st_mode & 0o7777
+    except OSError:
+        return None
+
+
+def cut(truth: bytes) -> dict[str, bytes]:
+    """The files that follow from a leaf's truth (key + leaf + intermediate, or without the key), by name."""
+    key, _, rest = truth.partition(CERTIFICATE_MARK)
+    leaf, _, chain = rest.partition(CERTIFICATE_MARK)
+    parts = {"cert.pem": CERTIFICATE_MARK + leaf, "chain.pem": CERTIFICATE_MARK + chain}
+    if key:
+        parts |= {"key.pem": key, "fullchain.pem": CERTIFICATE_MARK + rest}
+    return parts
+
+
+class Store:
+    """The folders of one house, below `home`."""
+
+    def __init__(self, home: Path, secrets_file: str = "secrets.yaml") -> None:
+        self.home = home
+        self.ca = home / "ca"
+        self.build = home / "build"
+        self.offline = home / "offline"
+        self.templates = home / "templates"
+        self.secrets_file = home / secrets_file
+
+    # -- authorities --
+
+    def generations(self, authority: str) -> list[str]:
+        """Names of an authority's generations that have a certificate, oldest first: `server-1`, `server-2`."""
+        folder = self.ca / authority
+        found = (
+            (int(path.name.removeprefix(f"{authority}-")), path.name)
+            for path in (folder.iterdir() if folder.is_dir() else ())
+            if path.name.removeprefix(f"{authority}-").isdecimal() and (path / "cert.pem").exists()
+        )
+        return [name for _, name in sorted(found)]
+
+    def authority_file(self, generation: str, name: str) -> Path:
+        """`cert.pem` or `key.pem` of a generation, below `ca/`."""
+        return self.ca / generation.rpartition("-")[0] / generation / name
+
+    def rungs(self, root: str) -> list[Path]:
+        """The pre-signed root CRLs of a generation, in the order of their numbers."""
+        folder = self.authority_file(root, "crl")
+        return sorted(folder.glob("*.pem"), key=lambda p: p.name) if folder.is_dir() else []
+
+    # -- what doit makes --
+
+    def leaf_folder(self, leaf: Leaf | str) -> Path:
+        name = leaf if isinstance(leaf, str) else leaf.name
+        if name.startswith("client-"):
+            return self.ca / "clients" / name.removeprefix("client-")
+        return self.build / "certs" / name
+
+    def truth(self, leaf: Leaf) -> Path:
+        """The file from which a leaf's others are cut: tls.pem, or fullchain.pem where the key is elsewhere."""
+        return self.leaf_folder(leaf) / ("fullchain.pem" if leaf.request else "tls.pem")
+
+    def crl(self, generation: str, form: str = "crl") -> Path:
+        """`form` is `crl` (DER) or `pem`."""
+        return self.build / "crl" / f"{generation}.{form}"
+
+    def client_crl_bundle(self) -> Path:
+        return self.build / "crl" / "bundle-client.pem"
+
+    def trust(self, name: str) -> Path:
+        return self.build / "trust" / name
+
+    def release(self, host: str) -> Path:
+        return self.build / "release" / host
+
+    def receipt(self, host: str) -> Path:
+        return self.build / "receipts" / f"{host}.json"
+
+    def host_root(self, host: str) -> Path:
+        """The root directory of a host that is delivered into a folder."""
+        return self.build / "hosts" / host
+
+    # -- passphrases --
+
+    def passphrase(self, name: str) -> str | None:
+        """The passphrase called `name` (a generation's name) in the secrets file, None when it holds none."""
+        text = read(self.secrets_file)
+        entries = documents.load(text.decode(), self.secrets_file.name) if text else None
+        value = (entries or {}).get(name) if isinstance(entries or {}, dict) else None
+        return value if isinstance(value, str) and value else None
+
+    def new_passphrase(self, name: str) -> str:
+        """The passphrase called `name`, generated (160 bits) and kept first when there is none yet."""
+        with self._flock("secrets.lock"):
+            kept = self.passphrase(name)
+            if kept is None:
+                kept = secrets.token_hex(20)
+                text = (read(self.secrets_file) or b"").decode()
+                gap = "" if not text or text.endswith("\n") else "\n"
+                write(self.secrets_file, f"{text}{gap}{documents.dump({name: kept})}".encode(), SECRET)
+            return kept
+
+    # -- one run at a time --
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the house alone; a second run waits and says for whom."""
+        with self._flock("run.lock", lambda holder: f"waiting for another run (process {holder}) to end"):
+            yield
+
+    @contextmanager
+    def _flock(self, name: str, waiting: Callable[[str], str] | None = None) -> Iterator[None]:
+        self.ca.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with (self.ca / f".{name}").open("a+") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if waiting else 0))
+            except BlockingIOError:
+                handle.seek(0)
+                print(waiting(handle.read().strip()) if waiting else "", file=sys.stderr)
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            handle.seek(0)
+            handle.truncate()
+            handle.write(f"{os.getpid()}\n")
+            handle.flush()
+            yield

@@ -1,0 +1,51 @@
+"""What left pki.yaml and templates/ and is still in `build/`: found and taken away."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from pki.deploy import receipt
+from pki.deploy.folder import FolderTransport
+from pki.house import House
+
+
+def stale(house: House, known: set[str], leaves: set[str]) -> list[str]:
+    """What there is without an artifact of that name; `leaves` are the names of leaves that stay."""
+    return [f"{house.shown(path)} left pki.yaml" for path in _leftovers(house, known, leaves)]
+
+
+def sweep(house: House, known: set[str], leaves: set[str]) -> None:
+    """Take leftovers away; from a folder host exactly what its receipt lists."""
+    for path in list(_leftovers(house, known, leaves)):
+        if path.parent == house.store.receipt("x").parent:
+            if taken := receipt.load(path):
+                FolderTransport(house.store.host_root(taken.host)).withdraw(taken)
+            path.unlink()
+        elif path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _leftovers(house: House, known: set[str], leaves: set[str]) -> Iterator[Path]:
+    store = house.store
+    yield from _unknown(store.build / "certs", lambda name: name in leaves)
+    yield from _unknown(store.build / "release", lambda name: f"release:{name}" in known)
+    yield from _unknown(store.receipt("x").parent, lambda name: f"deploy:{name.removesuffix('.json')}" in known)
+    generations = {name.removeprefix("crl:") for name in known if name.startswith("crl:")}
+    yield from _unknown(store.build / "crl", lambda name: name.rpartition(".")[0] in {*generations, "bundle-client"})
+    trust = {"roots", "client-ca", "client-chain", *generations}
+    yield from _unknown(store.build / "trust", lambda name: name.rpartition(".")[0] in trust)
+
+
+def _unknown(folder: Path, is_known: Callable[[str], bool]) -> Iterator[Path]:
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return
+    for name in sorted(names):
+        if not name.startswith(".") and not is_known(name):
+            yield folder / name
