@@ -257,6 +257,8 @@ def due_rung(house: House, root: str) -> x509.CertificateRevocationList | None:
 
 def root_crl(house: House, root: str) -> list[str]:
     """Why the published root CRL is not the rung that is due."""
+    if house.generation(root) is None:
+        return ["has no CRL yet"]
     rung = due_rung(house, root)
     if rung is None:
         return ["no rung of its ladder is valid now; needs a ceremony"]

@@ -43,7 +43,7 @@ class Artifact:
         try:
             return self.stale()
         except PkiError as error:
-            return [str(error)]
+            return [error.message]
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,7 +353,7 @@ def _authority_names(house: House) -> dict[str, list[dict[str, str]]]:
     for authority in AUTHORITIES:
         generations = [house.generation(name) for name in reversed(house.live(authority))]
         found[authority] = [
-            {"name": g.name, "subject": g.certificate.subject.rfc4514_string(), "common_name": g.common_name}
+            {"name": g.name, "subject": g.subject, "common_name": g.common_name, "base64": g.base64}
             for g in generations
             if g is not None
         ]
@@ -388,10 +388,15 @@ def _artifact_files(world: World, name: str) -> list[tuple[str, Path]]:
         return [("", store.leaf_folder(wanted) / f"{kind}.pem")]
     if name in world.paths:
         return world.paths[name]
-    if kind in {"crl", "crl-pem", "ca"} and what in AUTHORITIES:
-        generations = world.house.live(what)
-        form = {"crl": "crl", "crl-pem": "pem"}.get(kind, "")
-        found = [(g, store.crl(g, form) if form else store.trust(f"{g}.crt")) for g in generations]
+    if kind in {"crl", "crl-pem", "ca", "ca-pem"} and what in {*AUTHORITIES, "all"}:
+        generations = [g for a in (AUTHORITIES if what == "all" else (what,)) for g in world.house.live(a)]
+        place: Callable[[str], Path] = {
+            "crl": store.crl,
+            "crl-pem": lambda g: store.crl(g, "pem"),
+            "ca": lambda g: store.trust(f"{g}.crt"),
+            "ca-pem": lambda g: store.authority_file(g, "cert.pem"),
+        }[kind]
+        found = [(generation, place(generation)) for generation in generations]
     elif name == "crl:bundle-client":
         found = [("", store.client_crl_bundle())]
     elif kind == "trust" and what in {"roots", "client-ca", "client-chain"}:
@@ -399,8 +404,8 @@ def _artifact_files(world: World, name: str) -> list[tuple[str, Path]]:
     else:
         raise PkiError(
             f"{name!r} is no artifact",
-            "tls:LEAF, key:, cert:, chain:, fullchain:; crl:AUTHORITY, crl-pem:, ca:; crl:bundle-client; "
-            "trust:roots, trust:client-ca, trust:client-chain",
+            "tls:LEAF, key:, cert:, chain:, fullchain:; crl:AUTHORITY or crl:all, crl-pem:, ca:, ca-pem:; "
+            "crl:bundle-client; trust:roots, trust:client-ca, trust:client-chain",
         )
     world.paths[name] = found
     return found

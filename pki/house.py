@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from base64 import b64encode
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from pki import inventory, store
@@ -18,7 +20,7 @@ from pki.errors import PkiError
 from pki.issue import Issuer, open_key
 from pki.memo import Memo, signature
 from pki.model import SANDBOX, Inventory
-from pki.records import Ledger
+from pki.records import Issued, Ledger
 from pki.store import Store
 
 
@@ -41,6 +43,17 @@ class Generation:
     @property
     def common_name(self) -> str:
         return str(self.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
+
+    @property
+    def subject(self) -> str:
+        """The subject as OpenSSL writes it under RFC 2253, bytes beyond ASCII escaped: what issuer pins compare."""
+        text = self.certificate.subject.rfc4514_string()
+        return "".join(c if c.isascii() else "".join(f"\\{byte:02X}" for byte in c.encode()) for c in text)
+
+    @property
+    def base64(self) -> str:
+        """The certificate's DER as one line of Base64."""
+        return b64encode(self.certificate.public_bytes(Encoding.DER)).decode()
 
     @property
     def is_sandbox(self) -> bool:
@@ -147,7 +160,13 @@ class House:
         """
         if self.ledger_is_settled():
             return frozenset()
-        return frozenset(found.serial for found in self.ledger.certificates(since=self.now) if found.revoked)
+        return frozenset(found.serial for found in self.unexpired() if found.revoked)
+
+    def unexpired(self) -> list[Issued]:
+        """What the ledger holds of certificates that have not expired; looking does not make a ledger."""
+        if self.inventory.ledger == "sqlite" and not (self.store.ca / "ledger.db").exists():
+            return []
+        return self.ledger.certificates(since=self.now)
 
     def ledger_is_settled(self) -> bool:
         return self.inventory.ledger == "sqlite" and self.memo.recall("ledger", "") == self._ledger_files()

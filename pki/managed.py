@@ -142,8 +142,9 @@ def _managed(
             if "\udc80" <= max(text, default="") <= "\udcff":
                 raise PkiError(f"templates/{name}: is not UTF-8 text", "deliver binary files with deploy-artifact")
             reads, artifacts, files = templates.reads(name)
-        for header in headers.values():
-            reads |= _header_reads(header.value)
+        for header_name, header in headers.items():
+            if header_name != "deploy-hosts" and "{" in header.value:
+                reads |= _header_reads(plain, header_name, templates)
         for other in sorted(files):
             for path in _walk(folder) if other == "*" else [folder / other]:
                 digest.update(path.read_bytes() if path.exists() else b"")
@@ -172,10 +173,11 @@ def render_header(
     return _rendered(file, header, templates, context).strip()
 
 
-def _header_reads(value: str) -> frozenset[str]:
-    """Top-level names in a header's `{{ … }}`; whole objects, because headers are short."""
-    inside = " ".join(re.findall(r"\{[{%](.*?)[%}]\}", value))
-    return frozenset(re.findall(r"(?<![\w.'\"])[a-z_]\w*", inside))
+def _header_reads(file: ManagedFile, header: str, templates: Templates) -> set[str]:
+    try:
+        return templates.text_reads(file.header(header))
+    except PkiError as error:
+        raise PkiError(f"{file.place(header)}: {error.message}", "mend the header, then run doit again") from None
 
 
 def _headers(text: str) -> tuple[dict[str, Header], list[str]]:

@@ -121,6 +121,8 @@ def _upstream(value: str) -> str:
 def _organisation(value: str) -> str:
     if not value.strip() or len(value) > 40 or not value.isprintable():
         raise ValueError("expected 1 to 40 printable characters: it becomes part of every CA's name")
+    if not all(letter.isalnum() or letter in " .,&()'+/-" for letter in value):
+        raise ValueError("expected letters, digits, blanks and . , & ( ) ' + / - only")
     if SANDBOX in value.upper():
         raise ValueError(f"the word {SANDBOX} is kept for try-out authorities")
     return value.strip()
@@ -216,6 +218,14 @@ class Profiles(Noun):
 class Publish(Noun):
     url: PublishUrl
     host: Slug
+
+    @property
+    def hostname(self) -> str:
+        return urlsplit(self.url).hostname or ""
+
+    @property
+    def port(self) -> int:
+        return urlsplit(self.url).port or 80
 
 
 class Service(Noun):

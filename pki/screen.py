@@ -34,6 +34,13 @@ class Screen:
         for text in hint.splitlines():
             self._entry("", "", "", f"→ {text}")
 
+    def due(self, name: str, why: str) -> None:
+        self._entry("to do", "yellow", name, why)
+
+    def note(self, name: str, what: str, remedy: str) -> None:
+        self._entry("person", "bold cyan", name, what)
+        self._entry("", "", "", f"→ {remedy}")
+
     def unmet(self, name: str, needs: str) -> None:
         self._entry("waits", "yellow", name, f"needs {needs.replace(' ', ', ')}")
 

@@ -58,6 +58,13 @@ class Templates:
                     waiting.append(found)
         return frozenset(variables), frozenset(artifacts), frozenset(files)
 
+    def text_reads(self, text: str) -> set[str]:
+        """The variables that a short text reads, as `reads` names them."""
+        try:
+            return _variables(self._environment.parse(text))
+        except TemplateError as error:
+            raise PkiError(str(error.message or error)) from None
+
     def _parse(self, name: str) -> nodes.Template:
         try:
             assert self._environment.loader is not None

@@ -1,0 +1,49 @@
+"""For those who work on doit-pki itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from invoke.context import Context
+from invoke.exceptions import Exit
+from invoke.tasks import task
+
+
+def _all_of(context: Context, *commands: str) -> None:
+    """Run every command, even after one failed; exit with the first failure's status."""
+    codes = [context.run(line, warn=True, pty=False, echo=len(commands) > 1).return_code for line in commands]
+    if code := next((code for code in codes if code), 0):
+        raise Exit(code=code)
+
+
+@task
+def run_tests(context: Context, args: str = "") -> None:
+    """The seven test categories: no root, no network, no Debian package. --args goes to pytest."""
+    _all_of(context, f"python -m pytest {args}".rstrip())
+
+
+@task
+def integration(context: Context, args: str = "") -> None:
+    """The tests with programs that we did not write: openssl, certtool, NSS, Java, nginx, HAProxy, Caddy."""
+    _all_of(context, f"python -m pytest tests/integration -o addopts='-ra --strict-markers' {args}".rstrip())
+
+
+@task
+def lint(context: Context) -> None:
+    """Style, types and shell: ruff, mypy strict, shellcheck where it is installed."""
+    _all_of(
+        context,
+        "ruff check .",
+        "ruff format --check .",
+        "mypy",
+        "! command -v shellcheck >/dev/null || shellcheck run .ci/run",
+    )
+
+
+@task
+def bench(context: Context, args: str = "") -> None:
+    """Benchmarks that print ratios against peers in the same run. --args chooses (see tests/bench/README.md)."""
+    _all_of(context, f"python -m tests.bench {args}".rstrip())
+
+
+TASKS: dict[str, Any] = {"test": run_tests, "integration": integration, "lint": lint, "bench": bench}

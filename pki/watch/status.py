@@ -1,0 +1,121 @@
+"""The state of every authority, leaf, CRL and host: one row each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from cryptography import x509
+
+from pki import freshness, store
+from pki.deploy import receipt
+from pki.graph import Artifact, Plan
+from pki.house import House
+from pki.model import Leaf
+from pki.store import AUTHORITIES
+
+DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """`state` is one of ok, due, waits, expired, missing; `left` days as text; `next` what comes, `by` through whom."""
+
+    name: str
+    state: str
+    left: str
+    next: str
+    by: str
+
+    def cells(self) -> tuple[str, ...]:
+        return (self.name, self.state, self.left, self.next, self.by)
+
+
+def rows(house: House, plan: Plan) -> Iterator[Row]:
+    """A row for everything that can end or drift, in the order in which doit makes it."""
+    artifacts = {artifact.name: artifact for artifact in plan.artifacts}
+    for authority in AUTHORITIES:
+        yield from _authority_rows(house, authority)
+    for name, artifact in artifacts.items():
+        if name.startswith("crl:"):
+            yield _crl_row(house, artifact)
+    for leaf in plan.leaves.values():
+        yield _leaf_row(house, leaf)
+    for name, artifact in artifacts.items():
+        if name.startswith("deploy:"):
+            yield _host_row(house, artifact, artifacts[name.replace("deploy:", "release:")])
+
+
+def _authority_rows(house: House, authority: str) -> Iterator[Row]:
+    profiles, names = house.inventory.profiles, house.store.generations(authority)
+    if not names:
+        yield Row(f"authority:{authority}", "missing", "", "a root ceremony", _ceremony(house))
+    for name in names:
+        found = house.generation(name)
+        if found is None:
+            continue
+        end = found.certificate.not_valid_after_utc
+        longest = {"server": profiles.server.lifetime, "client": profiles.client.lifetime}.get(authority, timedelta(0))
+        state = "expired" if end < house.now else "due" if end - longest <= house.now else "ok"
+        yield Row(f"authority:{name}", state, _left(house, end), f"next generation by {end - longest:%Y-%m-%d}", "ceremony")
+
+
+def _crl_row(house: House, artifact: Artifact) -> Row:
+    generation = artifact.name.removeprefix("crl:")
+    reasons = artifact.reasons()
+    data = store.read(house.store.crl(generation))
+    end = x509.load_der_x509_crl(data).next_update_utc if data and "damaged" not in str(reasons) else None
+    if end is None:
+        return Row(artifact.name, "missing", "", "; ".join(reasons), "doit")
+    if generation.startswith("root"):
+        return _ladder_row(house, artifact.name, generation, end, reasons)
+    rule = house.inventory.authorities.client if generation.startswith("client") else house.inventory.authorities.server
+    refresh = end - rule.crl.lifetime + rule.crl.refresh
+    text = "; ".join(reasons) or f"a new one on {refresh:%Y-%m-%d}"
+    return Row(artifact.name, _state(house, end, reasons), _left(house, end), text, "doit")
+
+
+def _ladder_row(house: House, name: str, root: str, end: datetime, reasons: list[str]) -> Row:
+    rungs = [x509.load_pem_x509_crl(store.read(path) or b"") for path in house.store.rungs(root)]
+    later = [rung.last_update_utc for rung in rungs if rung.last_update_utc > house.now]
+    last = max((rung.next_update_utc or end for rung in rungs), default=end)
+    text = "; ".join(reasons) or (
+        f"next rung on {min(later):%Y-%m-%d}, ladder ends on {last:%Y-%m-%d}" if later else f"the last rung; new ones by {end:%Y-%m-%d}"
+    )
+    return Row(name, _state(house, end, reasons), _left(house, end), text, "doit" if later else "ceremony")
+
+
+def _leaf_row(house: House, leaf: Leaf) -> Row:
+    name, held = f"cert:{leaf.name}", freshness.examine(house, leaf)
+    if isinstance(held, list):
+        missing = held == ["has no certificate yet"]
+        return Row(name, "missing" if missing else "due", "", "; ".join(held), "doit")
+    left = _left(house, held.not_after)
+    if waits := freshness.leaf_waits(house, leaf):
+        return Row(name, "waits", left, waits, "ceremony")
+    reasons = freshness.leaf(house, leaf)
+    text = "; ".join(reasons) or f"renewal from {held.not_after - leaf.renew_before:%Y-%m-%d}"
+    return Row(name, _state(house, held.not_after, reasons), left, text, "doit")
+
+
+def _host_row(house: House, deploy: Artifact, made: Artifact) -> Row:
+    name = deploy.name.removeprefix("deploy:")
+    reasons = [*made.reasons(), *deploy.reasons()]
+    taken = receipt.load(house.store.receipt(name))
+    if taken is None:
+        return Row(deploy.name, "missing", "", "; ".join(reasons), "doit")
+    text = "; ".join(reasons) or f"delivered {taken.delivered_at[:10]}, {len(taken.files)} files ({taken.transport})"
+    return Row(deploy.name, "due" if reasons else "ok", "", text, "doit")
+
+
+def _state(house: House, end: datetime, reasons: list[str]) -> str:
+    return "expired" if end <= house.now else "due" if reasons else "ok"
+
+
+def _left(house: House, end: datetime) -> str:
+    return str((end - house.now) // DAY)
+
+
+def _ceremony(house: House) -> str:
+    return "doit (sandbox)" if house.inventory.sandbox else "ceremony"

@@ -1,0 +1,114 @@
+"""One fixture for all: `home`, a whole sandbox with every ceremony held, in a temporary folder of its own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pki import graph
+from pki.errors import PkiError
+from pki.graph import Plan
+from pki.house import House
+from pki.pipeline import Run
+
+PROJECT = Path(__file__).parent.parent
+START = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run of doit did, as it wrote it down itself."""
+
+    status: int
+    data: dict[str, Any]
+
+    @property
+    def made(self) -> dict[str, str]:
+        """Artifact → why it was made."""
+        return {entry["name"]: "; ".join(entry["reasons"]) for entry in self.data["made"]}
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Artifact → what went wrong, with the hint."""
+        return {entry["name"]: f"{entry['message']} → {entry['hint']}" for entry in self.data["failed"]}
+
+
+@dataclass(frozen=True)
+class Home:
+    """A folder with pki.yaml and templates, and a clock that stands `days` after the first run."""
+
+    path: Path
+
+    def doit(self, *arguments: str, days: float = 0) -> Report:
+        """Run doit in this process, as `dodo.py` does."""
+        status = Run(self.path, START + timedelta(days=days)).main(list(arguments))
+        report = self.path / "build" / "report" / "status.json"
+        return Report(status, json.loads(report.read_text()))
+
+    def house(self, days: float = 0) -> House:
+        return House.open(self.path, START + timedelta(days=days))
+
+    def plan(self, days: float = 0) -> Plan:
+        return graph.plan(self.house(days))
+
+    def read(self, path: str) -> bytes:
+        return (self.path / path).read_bytes()
+
+    def write(self, path: str, text: str) -> Path:
+        target = self.path / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+        return target
+
+    def edit(self, old: str, new: str, path: str = "pki.yaml") -> None:
+        """Replace text in pki.yaml (or another file); the text must be there."""
+        text = (self.path / path).read_text()
+        assert old in text, f"{path} does not hold {old!r}"
+        (self.path / path).write_text(text.replace(old, new))
+
+    def add_service(self, name: str, host: str = "monitoring", access: str = "mtls") -> None:
+        line = f'      {name}: {{upstream: "http://127.0.0.1:9999", access: {access}}}\n'
+        text = (self.path / "pki.yaml").read_text()
+        head, mark, rest = text.partition(f"  {host}:\n")
+        before, services, after = rest.partition("    services:\n")
+        (self.path / "pki.yaml").write_text(head + mark + before + services + line + after)
+
+
+def bare_home(path: Path) -> Home:
+    """The committed example, before its first run."""
+    path.mkdir(parents=True, exist_ok=True)
+    shutil.copy(PROJECT / "pki.yaml", path)
+    shutil.copytree(PROJECT / "templates", path / "templates")
+    return Home(path)
+
+
+@pytest.fixture(scope="session")
+def built_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example after its first run: built once, copied for each test (passphrases take 0.1 s each to try)."""
+    home = bare_home(tmp_path_factory.mktemp("built") / "home")
+    report = home.doit()
+    if report.status:
+        raise PkiError(f"the example does not build: {report.failed}")
+    return home.path
+
+
+@pytest.fixture
+def home(built_once: Path, tmp_path: Path) -> Iterator[Home]:
+    """The example after its first run, at the moment START."""
+    target = tmp_path / "home"
+    shutil.copytree(built_once, target, symlinks=True)
+    yield Home(target)
+    shutil.rmtree(target)
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Home:
+    """The example before its first run."""
+    return bare_home(tmp_path / "home")
