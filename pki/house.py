@@ -85,7 +85,7 @@ class House:
 
     @cached_property
     def memo(self) -> Memo:
-        return Memo(self.store.build / ".seen.json")
+        return Memo(self.store.home)
 
     # -- authorities --
 

@@ -19,10 +19,15 @@ FORMAT = 1
 
 
 class Memo:
-    """Findings by name. `token` stands for everything besides files that a finding depends on."""
+    """Findings by name. `token` stands for everything besides files that a finding depends on.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    Paths are kept relative to `home`, so that a copied house never answers for its original.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._home = f"{home}/"
+        self._path = home / "build" / ".seen.json"
+        path = self._path
         self._found: dict[str, list[Any]] = {}
         self._used: dict[str, list[Any]] = {}
         self._changed = False
@@ -36,14 +41,15 @@ class Memo:
     def recall(self, name: str, token: str) -> Any:
         """What was found under the same token, if every file that was looked at is as it was; None otherwise."""
         entry = self._found.get(name)
-        if entry is None or entry[0] != token or entry[1] != signature(entry[2]):
+        if entry is None or entry[0] != token or entry[1] != signature([self._home + file for file in entry[2]]):
             return None
         self._used[name] = entry
         return entry[3]
 
     def remember(self, name: str, token: str, files: list[str], finding: Any) -> None:
         if seen := signature(files):
-            self._found[name] = self._used[name] = [token, seen, files, finding]
+            below = [file.removeprefix(self._home) for file in files]
+            self._found[name] = self._used[name] = [token, seen, below, finding]
             self._changed = True
 
     def save(self, *, whole: bool) -> None:
