@@ -6,12 +6,14 @@ look at the thing itself, held against the inventory, its issuer and `now`. They
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes, PrivateKeyTypes
 
 from pki import profiles, store
 from pki.house import Generation, House
@@ -76,40 +78,73 @@ def leaf_waits(house: House, wanted: Leaf) -> str:
 def examine(house: House, wanted: Leaf) -> Held | list[str]:
     """What a leaf's truth says, or why it is not what the inventory wants, dates aside."""
     path = house.store.truth(wanted)
-    truth = store.read(path)
-    if truth is None:
+    data = store.read(path)
+    if data is None:
         return ["has no certificate yet"]
-    key_pem, mark, rest = truth.partition(store.CERTIFICATE_MARK)
+    truth = _parsed(data)
+    if truth is None:
+        return [f"{path.name} is damaged"]
+    reasons = [*_key_faults(house, wanted, truth)]
+    if truth.key is not None and store.mode_of(path) != store.SECRET:
+        reasons.append(f"{path.name} has mode {store.mode_of(path) or 0:04o}, expected 0600")
+    names = truth.extensions.get(x509.SubjectAlternativeName, (None, False))[0]
+    if names != profiles.subject_alternative_name(wanted):
+        reasons.append(_name_difference(names, wanted))
+    if issuer := house.issuing(wanted.authority):
+        reasons += _profile_faults(house, wanted, truth, issuer, compare=not reasons)
+    cert = truth.certificate
+    return reasons or Held(cert.not_valid_before_utc, cert.not_valid_after_utc, cert.serial_number)
+
+
+@dataclass(frozen=True, slots=True)
+class _Truth:
+    """A leaf's truth, taken apart: extensions by their type, each with its criticality."""
+
+    certificate: x509.Certificate
+    extensions: dict[type[x509.ExtensionType], tuple[x509.ExtensionType, bool]]
+    public: CertificatePublicKeyTypes
+    key: PrivateKeyTypes | None
+    chain: bytes
+
+
+def _parsed(data: bytes) -> _Truth | None:
+    key_pem, mark, rest = data.partition(store.CERTIFICATE_MARK)
     leaf_pem, _, chain = rest.partition(store.CERTIFICATE_MARK)
     try:
         cert = x509.load_pem_x509_certificate(mark + leaf_pem)
-        found = {type(extension.value): (extension.value, extension.critical) for extension in cert.extensions}
-        public = cert.public_key()
-        key = serialization.load_pem_private_key(key_pem, None) if key_pem else None
+        return _Truth(
+            certificate=cert,
+            extensions={type(extension.value): (extension.value, extension.critical) for extension in cert.extensions},
+            public=cert.public_key(),
+            key=serialization.load_pem_private_key(key_pem, None) if key_pem else None,
+            chain=store.CERTIFICATE_MARK + chain,
+        )
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        return [f"{path.name} is damaged"]
-    reasons = []
-    if store.mode_of(path) != store.SECRET and key_pem:
-        reasons.append(f"{path.name} has mode {store.mode_of(path) or 0:04o}, expected 0600")
-    if wanted.request is None and (key is None or public_der(public) != public_der(key.public_key())):  # type: ignore[arg-type]
-        reasons.append("its key does not belong to its certificate")
-    if wanted.request is None and key_kind(public) != wanted.key:
-        reasons.append(f"has a key of kind {key_kind(public)}, pki.yaml says {wanted.key}")
-    if wanted.request is not None and (difference := _request_difference(house, wanted, public_der(public))):
-        reasons.append(difference)
-    names = found.get(x509.SubjectAlternativeName, (None, False))[0]
-    if names != profiles.subject_alternative_name(wanted):
-        reasons.append(_name_difference(names, wanted))
-    issuer = house.issuing(wanted.authority)
-    if issuer is not None:
-        if store.CERTIFICATE_MARK + chain != issuer.pem or cert.issuer != issuer.certificate.subject:
-            reasons.append(f"is not issued by {issuer.name}, which issues now")
-        expected = profiles.leaf(wanted, public) + profiles.addresses_of(house.inventory.publish.url, issuer.name)
-        if cert.subject != subject(house.inventory.organisation, wanted.common_name):
-            reasons.append("its subject is not what pki.yaml says")
-        elif not reasons and any(found.get(type(value)) != (value, critical) for value, critical in expected):
-            reasons.append("its extensions are not what the profile and the publishing address say")
-    return reasons or Held(cert.not_valid_before_utc, cert.not_valid_after_utc, cert.serial_number)
+        return None
+
+
+def _key_faults(house: House, wanted: Leaf, truth: _Truth) -> Iterator[str]:
+    if wanted.request is not None:
+        if difference := _request_difference(house, wanted, public_der(truth.public)):
+            yield difference
+        return
+    if truth.key is None or public_der(truth.public) != public_der(truth.key.public_key()):  # type: ignore[arg-type]
+        yield "its key does not belong to its certificate"
+    if key_kind(truth.public) != wanted.key:
+        yield f"has a key of kind {key_kind(truth.public)}, pki.yaml says {wanted.key}"
+
+
+def _profile_faults(house: House, wanted: Leaf, truth: _Truth, issuer: Generation, *, compare: bool) -> Iterator[str]:
+    """Faults in issuer and subject; where these are sound and nothing else was found (`compare`), in the extensions."""
+    cert, said = truth.certificate, house.inventory
+    if truth.chain != issuer.pem or cert.issuer != issuer.certificate.subject:
+        yield f"is not issued by {issuer.name}, which issues now"
+    elif cert.subject != subject(said.organisation, wanted.common_name):
+        yield "its subject is not what pki.yaml says"
+    elif compare:
+        expected = profiles.leaf(wanted, truth.public) + profiles.addresses_of(said.publish.url, issuer.name)
+        if any(truth.extensions.get(type(value)) != (value, critical) for value, critical in expected):
+            yield "its extensions are not what the profile and the publishing address say"
 
 
 def leaf_files(house: House, wanted: Leaf) -> list[str]:
@@ -208,25 +243,32 @@ def crl(house: House, generation: str) -> list[str]:
     der, text = (store.read(house.store.crl(generation, form)) for form in ("crl", "pem"))
     if der is None or text is None:
         return ["has no CRL yet"]
-    try:
-        found = x509.load_der_x509_crl(der)
-        next_update, issuer = found.next_update_utc, house.generation(generation)
-        signed = issuer is not None and found.is_signature_valid(ca_public_key(issuer.certificate))
-    except (ValueError, UnsupportedAlgorithm):
-        return ["is damaged"]
-    if issuer is None or next_update is None or not signed:
-        return [f"is not signed by {generation}"]
+    found = _signed_crl(house, generation, der)
+    if found is None:
+        return [f"is damaged, or not signed by {generation}"]
     if text != pem_of([found]):
         return ["its PEM form does not follow from the DER form"]
-    rule = house.inventory.authorities.server if issuer.authority == "server" else house.inventory.authorities.client
-    age = house.now - found.last_update_utc
-    if next_update <= house.now:
-        return [f"ended on {next_update:%Y-%m-%d}"]
+    return _crl_dated(house, generation, found) or _unlisted(house, generation, found)
+
+
+def _signed_crl(house: House, generation: str, der: bytes) -> x509.CertificateRevocationList | None:
+    issuer = house.generation(generation)
+    try:
+        found = x509.load_der_x509_crl(der)
+        signed = issuer is not None and found.is_signature_valid(ca_public_key(issuer.certificate))
+    except (ValueError, UnsupportedAlgorithm):
+        return None
+    return found if signed and found.next_update_utc is not None else None
+
+
+def _crl_dated(house: House, generation: str, found: x509.CertificateRevocationList) -> list[str]:
+    end, age = found.next_update_utc, house.now - found.last_update_utc
+    refresh = house.crl_rule(generation).refresh
+    if end is not None and end <= house.now:
+        return [f"ended on {end:%Y-%m-%d}"]
     if age < timedelta(0):
         return [f"is not valid before {found.last_update_utc:%Y-%m-%d %H:%M}"]
-    if age >= rule.crl.refresh:
-        return [f"is {age // DAY} days old, a new one comes every {rule.crl.refresh // DAY}"]
-    return _unlisted(house, generation, found)
+    return [f"is {age // DAY} days old, a new one comes every {refresh // DAY}"] if age >= refresh else []
 
 
 def _unlisted(house: House, generation: str, found: x509.CertificateRevocationList) -> list[str]:

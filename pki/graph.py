@@ -125,9 +125,7 @@ def _world(house: House) -> World:
     return World(house, hosts, library, leaves, by_host, frozenset(waiting), notes)
 
 
-def _permitted_host(
-    said: Inventory, name: str, host: Host, permitted: Permitted, ca: str, notes: list[Note]
-) -> Host:
+def _permitted_host(said: Inventory, name: str, host: Host, permitted: Permitted, ca: str, notes: list[Note]) -> Host:
     """The host without the services and names that the present intermediate does not permit."""
     refused = [n for n in host.names if not permitted.admits(n)]
     services = {}
@@ -203,7 +201,12 @@ def _crls(house: House) -> Iterator[Artifact]:
 def _bundles(house: House) -> Iterator[Artifact]:
     live = {name: house.live(name) for name in AUTHORITIES}
     generations = [generation for found in live.values() for generation in found]
-    files = [*(f"{generation}.crt" for generation in generations), "roots.pem", "client-ca.pem", "client-chain.pem"]
+    files = [
+        *(f"{generation}.crt" for generation in generations),
+        "roots.pem",
+        "client-ca.pem",
+        "client-chain.pem",
+    ]
     yield Artifact(
         name="bundle:trust",
         targets=tuple(str(house.store.trust(file)) for file in files),

@@ -19,7 +19,7 @@ from pki import inventory, store
 from pki.errors import PkiError
 from pki.issue import Issuer, open_key
 from pki.memo import Memo, signature
-from pki.model import SANDBOX, Inventory
+from pki.model import SANDBOX, CrlRule, Inventory
 from pki.records import Issued, Ledger
 from pki.store import Store
 
@@ -148,6 +148,11 @@ class House:
         source = self.inventory.secrets
         key = open_key(data, self.store.passphrase(found.name), self.shown(path), source)
         return Issuer(found.certificate, key)
+
+    def crl_rule(self, generation: str) -> CrlRule:
+        """Lifetime and refresh of an intermediate's CRLs."""
+        authorities = self.inventory.authorities
+        return authorities.server.crl if generation.startswith("server-") else authorities.client.crl
 
     # -- the ledger, when it has something new to say --
 

@@ -142,7 +142,7 @@ def _validated(tree: Any, faults: list[Fault], cut: set[documents.Path]) -> Inve
             found = [(_location(detail), _phrase(detail)) for detail in error.errors(include_url=False)]
         faults += [fault for fault in found if fault[0] not in cut]
         places = {_place(where) for where, _ in found}
-        if places <= cut or not all([_cut(tree, place) for place in places]):
+        if places <= cut or any(not _cut(tree, place) for place in sorted(places, key=len, reverse=True)):
             return None
         cut |= places
 
@@ -304,7 +304,10 @@ def _place_faults(inventory: Inventory, cut: set[documents.Path]) -> Iterator[Fa
             hint = _did_you_mean(host.network, list(inventory.networks))
             yield ("hosts", name, "network"), f"{host.network!r} is not one of the networks{hint}"
         if network and host.address is not None and host.address not in network:
-            yield ("hosts", name, "address"), f"{host.address} lies outside network {host.network} ({network})"
+            yield (
+                ("hosts", name, "address"),
+                f"{host.address} lies outside network {host.network} ({network})",
+            )
         if host.address is not None and seen.setdefault(host.address, name) != name:
             yield ("hosts", name, "address"), f"{host.address} is host {seen[host.address]}'s already"
     if inventory.publish.host not in inventory.hosts and ("hosts", inventory.publish.host) not in cut:
@@ -316,8 +319,10 @@ def _name_faults(inventory: Inventory) -> Iterator[Fault]:
     seen = dict[str, str]()
     for host_name, host in inventory.hosts.items():
         places: list[tuple[documents.Path, tuple[str, ...]]] = [(("hosts", host_name, "names"), host.names)]
-        for service in host.services:
-            places.append((("hosts", host_name, "services", service), service_names(inventory, host, service)))
+        places += [
+            (("hosts", host_name, "services", service), service_names(inventory, host, service))
+            for service in host.services
+        ]
         for where, names in places:
             for name in names:
                 if name in seen:
@@ -347,6 +352,9 @@ def _leaf_faults(inventory: Inventory) -> Iterator[Fault]:
                 yield ("hosts", name), f"its certificate would be called {leaf}, as that of {seen[leaf]} is"
             seen[leaf] = f"hosts.{name}"
         if host.request and len(found) > 1:
-            yield ("hosts", name, "request"), "one request cannot serve two access levels; split the host in two"
+            yield (
+                ("hosts", name, "request"),
+                "one request cannot serve two access levels; split the host in two",
+            )
         if host.request and not found:
             yield ("hosts", name, "request"), "the host has no name to certify; give it names or services"

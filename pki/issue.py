@@ -86,7 +86,8 @@ def open_key(data: bytes, passphrase: str | None, name: str, source: str) -> Pri
         raise PkiError(f"{name}: its key is encrypted and {source} holds no passphrase for it") from None
     except (ValueError, UnsupportedAlgorithm):
         raise PkiError(
-            f"{name}: its key cannot be opened", f"the passphrase in {source} is wrong, or the file is damaged"
+            f"{name}: its key cannot be opened",
+            f"the passphrase in {source} is wrong, or the file is damaged",
         ) from None
     if not isinstance(key, PrivateKey):
         raise PkiError(f"{name}: its key is of a kind that cannot sign")
@@ -133,7 +134,7 @@ def subject(organisation: str, common_name: str) -> x509.Name:
 
 
 def validity(now: datetime, lifetime: timedelta, issuer: x509.Certificate | None) -> tuple[datetime, datetime]:
-    """notBefore and notAfter, both inclusive: backdated by an hour, never outside the issuer's own."""
+    """The dates notBefore and notAfter, both inclusive: backdated by an hour, never outside the issuer's own."""
     start = now - BACKDATE
     if issuer is not None:
         start = max(start, issuer.not_valid_before_utc)
@@ -172,7 +173,9 @@ def certificate(
     try:
         signed.verify_directly_issued_by(parent or signed)
     except (ValueError, TypeError, InvalidSignature):
-        raise PkiError(f"{name.rfc4514_string()}: the signing key does not belong to the issuer's certificate") from None
+        raise PkiError(
+            f"{name.rfc4514_string()}: the signing key does not belong to the issuer's certificate"
+        ) from None
     _ = signed.extensions
     return signed
 
@@ -216,7 +219,9 @@ def crl(
     return signed
 
 
-def ca_public_key(ca: x509.Certificate) -> ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey:
+def ca_public_key(
+    ca: x509.Certificate,
+) -> ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey:
     key = ca.public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey):
         raise PkiError(f"{ca.subject.rfc4514_string()}: a key of kind {key_kind(key)} signs no CRLs")

@@ -180,9 +180,7 @@ class Ledger:
             .order_by(revocations.c.seq)
         )
         with self._reading() as db:
-            return [
-                Entry(int(row.serial, 16), _instant(row.revoked_at), row.reason) for row in db.execute(query)
-            ]
+            return [Entry(int(row.serial, 16), _instant(row.revoked_at), row.reason) for row in db.execute(query)]
 
     def last_crl(self, issuer: str) -> tuple[int, datetime] | None:
         """Number and thisUpdate of the newest CRL of a generation."""
@@ -256,7 +254,8 @@ class Ledger:
                 db.execute(sql.insert(head).values(schema=SCHEMA, seq=0, hash=NO_HASH))
             elif found != SCHEMA:
                 raise LedgerError(
-                    f"{self._place()}: schema {found}, this program writes {SCHEMA}", "use the program that matches it"
+                    f"{self._place()}: schema {found}, this program writes {SCHEMA}",
+                    "use the program that matches it",
                 )
         return engine
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pki import opensslconf
@@ -22,8 +22,8 @@ CA_HOST = "ca"
 DEFAULTS = {"deploy-hosts": CA_HOST, "deploy-owner": "root:root", "deploy-mode": ""}
 HEADERS = {"deploy-target", "deploy-artifact", "deploy-validate", "deploy-reload", *DEFAULTS}
 HEADER = re.compile(r"(deploy-[a-z]+)\s*:\s*(.*)")
-OPENERS = ("#", ";", "//", "--", "<!--", "{#")
-SELECTORS = ("proxy", "network", "access")
+CLOSERS = {"<!--": "-->", "{#": "#}"}
+OPENERS = ("#", ";", "//", "--", *CLOSERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +34,11 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class ManagedFile:
-    """One managed file. `name` is its path below `templates/`; `reads` the variables that its text uses, `artifacts`
-    the artifacts that it names, with variables where a header has them.
+    """One managed file.
 
-    `selectors` are the parts of `deploy-hosts`; `digest` covers the file and every file that it takes in.
+    `name` is its path below `templates/`; `selectors` are the parts of `deploy-hosts`; `reads` the variables that it
+    uses; `artifacts` those that it names, with variables where a header has them; `digest` covers the file and every
+    file that it takes in.
     """
 
     name: str
@@ -79,7 +80,7 @@ class Library:
 
     files: tuple[ManagedFile, ...]
     templates: Templates
-    lost: tuple[PkiError, ...] = field(default=())
+    lost: tuple[PkiError, ...] = ()
 
     def for_host(self, name: str, host: Host | None) -> tuple[ManagedFile, ...]:
         return tuple(file for file in self.files if file.is_for(name, host))
@@ -100,7 +101,9 @@ def find(folder: Path, context: Mapping[str, object], hosts: Mapping[str, Host],
         file = _managed(name, text, headers, problems, templates, folder, context)
         unknown = [selector for selector in file.selectors if selector not in known]
         if unknown:
-            lost.append(PkiError(f"{file.place('deploy-hosts')}: {unknown[0]!r} names no host, proxy, network or access"))
+            lost.append(
+                PkiError(f"{file.place('deploy-hosts')}: {unknown[0]!r} names no host, proxy, network or access")
+            )
         elif file.fault and not file.selectors:
             lost.append(file.fault)
         else:
@@ -129,48 +132,46 @@ def _managed(
     """One managed file with everything that is known of it, or with what is wrong with it."""
     digest = hashlib.sha256(text.encode("utf-8", errors="surrogateescape"))
     plain = ManagedFile(name, headers, digest.hexdigest())
-    selectors: tuple[str, ...] = ()
+    if problems:
+        return replace(plain, fault=PkiError(f"templates/{name}:{problems[0]}"))
     try:
-        if problems:
-            raise PkiError(f"templates/{name}:{problems[0]}")
-        rendered = _rendered(plain, "deploy-hosts", templates, context)
-        selectors = tuple(part.strip() for part in rendered.split(",") if part.strip())
-        reads, artifacts, files = frozenset[str](), frozenset[str](), frozenset[str]()
-        if "deploy-artifact" in headers:
-            artifacts = frozenset({headers["deploy-artifact"].value})
-        else:
-            if "\udc80" <= max(text, default="") <= "\udcff":
-                raise PkiError(f"templates/{name}: is not UTF-8 text", "deliver binary files with deploy-artifact")
-            reads, artifacts, files = templates.reads(name)
-        for header_name, header in headers.items():
-            if header_name != "deploy-hosts" and "{" in header.value:
-                reads |= _header_reads(plain, header_name, templates)
+        rendered = render_header(plain, "deploy-hosts", templates, context)
+        plain = replace(plain, selectors=tuple(part.strip() for part in rendered.split(",") if part.strip()))
+        reads, artifacts, files = _uses(plain, text, templates)
         for other in sorted(files):
             for path in _walk(folder) if other == "*" else [folder / other]:
                 digest.update(path.read_bytes() if path.exists() else b"")
-        request = None
-        if name.endswith(".cnf") and opensslconf.is_request(text):
-            request = opensslconf.read(text, f"templates/{name}")
-        return ManagedFile(name, headers, digest.hexdigest(), selectors, reads, artifacts, request)
+        is_request = name.endswith(".cnf") and opensslconf.is_request(text)
+        request = opensslconf.read(text, f"templates/{name}") if is_request else None
     except PkiError as fault:
-        return ManagedFile(name, headers, digest.hexdigest(), selectors, fault=fault)
+        return replace(plain, fault=fault)
+    return replace(plain, digest=digest.hexdigest(), reads=reads, artifacts=artifacts, request=request)
 
 
-def _rendered(file: ManagedFile, header: str, templates: Templates, context: Mapping[str, object]) -> str:
+def _uses(file: ManagedFile, text: str, templates: Templates) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+    """The variables that a file reads, the artifacts that it names, the files that it takes in."""
+    reads, artifacts, files = frozenset[str](), frozenset[str](), frozenset[str]()
+    if "deploy-artifact" in file.headers:
+        artifacts = frozenset({file.header("deploy-artifact")})
+    elif any("\udc80" <= letter <= "\udcff" for letter in text):
+        raise PkiError(f"templates/{file.name}: is not UTF-8 text", "deliver binary files with deploy-artifact")
+    else:
+        reads, artifacts, files = templates.reads(file.name)
+    for name, header in file.headers.items():
+        if name != "deploy-hosts" and "{" in header.value:
+            reads |= _header_reads(file, name, templates)
+    return reads, artifacts, files
+
+
+def render_header(file: ManagedFile, header: str, templates: Templates, context: Mapping[str, object]) -> str:
+    """A header's value for one host. Raises PkiError that names file, line and header."""
     value = file.header(header)
     if "{" not in value:
         return value
     try:
-        return templates.render_text(value, context)
+        return templates.render_text(value, context).strip()
     except PkiError as error:
         raise PkiError(f"{file.place(header)}: {error.message}", "mend the header, then run doit again") from None
-
-
-def render_header(
-    file: ManagedFile, header: str, templates: Templates, context: Mapping[str, object]
-) -> str:
-    """A header's value for one host. Raises PkiError that names file, line and header."""
-    return _rendered(file, header, templates, context).strip()
 
 
 def _header_reads(file: ManagedFile, header: str, templates: Templates) -> set[str]:
@@ -184,21 +185,8 @@ def _headers(text: str) -> tuple[dict[str, Header], list[str]]:
     """The headers among the leading comment lines, and what is wrong with them as `LINE: ...`."""
     headers: dict[str, Header] = {}
     problems: list[str] = []
-    closing = ""
-    for number, line in enumerate(text.splitlines(), 1):
-        bare = line.strip()
-        if number == 1 and bare.startswith("#!"):
-            continue
-        opener = next((mark for mark in OPENERS if bare.startswith(mark)), None)
-        if not closing and opener is None:
-            if bare:
-                break
-            continue
-        if opener in {"<!--", "{#"}:
-            closing = "-->" if opener == "<!--" else "#}"
-        found = HEADER.match(bare.removeprefix(opener or "").lstrip(" \t#;-/"))
-        if closing and closing in bare:
-            closing = ""
+    for number, comment in _leading_comments(text):
+        found = HEADER.match(comment)
         if not found:
             continue
         name, value = found[1], found[2].removesuffix("-->").removesuffix("#}").strip()
@@ -213,3 +201,18 @@ def _headers(text: str) -> tuple[dict[str, Header], list[str]]:
     if headers and "deploy-target" not in headers and not problems:
         problems.append(f"{min(h.line for h in headers.values())}: there is no deploy-target")
     return headers, problems
+
+
+def _leading_comments(text: str) -> Iterator[tuple[int, str]]:
+    """Line number and text of each comment line before the first line that is none."""
+    closing = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        bare = line.strip()
+        opener = next((mark for mark in OPENERS if bare.startswith(mark)), "")
+        if bare and not opener and not closing:
+            return
+        if opener in CLOSERS:
+            closing = CLOSERS[opener]
+        if closing and closing in bare:
+            closing = ""
+        yield number, bare.removeprefix(opener).lstrip(" \t#;-/")

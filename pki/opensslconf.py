@@ -14,7 +14,13 @@ from pki.errors import PkiError
 
 Sections = dict[str, dict[str, str]]
 
-CURVES = {"p-256": "ec-p256", "prime256v1": "ec-p256", "secp256r1": "ec-p256", "p-384": "ec-p384", "secp384r1": "ec-p384"}
+CURVES = {
+    "p-256": "ec-p256",
+    "prime256v1": "ec-p256",
+    "secp256r1": "ec-p256",
+    "p-384": "ec-p384",
+    "secp384r1": "ec-p384",
+}
 PURPOSES = {"serverAuth": "server", "clientAuth": "client"}
 
 

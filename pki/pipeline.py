@@ -136,7 +136,7 @@ class Keeper:
 class NoDatabase:
     """A doit backend that keeps nothing: every source counts as seen, and the artifact decides."""
 
-    def __init__(self, name: str, codec: object = None, module_name: str | None = None) -> None:
+    def __init__(self, name: str, **_options: object) -> None:
         self.name = name
 
     def get(self, _task: str, key: str) -> Any:

@@ -77,9 +77,7 @@ def encrypted_der(key: PrivateKeyTypes, passphrase: str) -> bytes:
     secret = PBKDF2HMAC(hashes.SHA256(), 32, salt, ROUNDS).derive(passphrase.encode())
     encryptor = Cipher(algorithms.AES256(secret), modes.CBC(vector)).encryptor()
     prf = _Prf(algorithm=HMAC_SHA256, parameters=asn1.Null())
-    derivation = _KeyDerivation(
-        algorithm=PBKDF2, parameters=_Pbkdf2Parameters(salt=salt, iterations=ROUNDS, prf=prf)
-    )
+    derivation = _KeyDerivation(algorithm=PBKDF2, parameters=_Pbkdf2Parameters(salt=salt, iterations=ROUNDS, prf=prf))
     scheme = _EncryptionScheme(algorithm=AES256_CBC, initialisation_vector=vector)
     parameters = _Pbes2Parameters(key_derivation=derivation, encryption=scheme)
     return asn1.encode_der(

@@ -97,7 +97,6 @@ def crl(house: House, generation: str) -> None:
     if found is None:
         raise missing_authority(generation.rpartition("-")[0])
     reason = "; ".join(freshness.crl(house, generation)) or "asked for"
-    rule = house.inventory.authorities.server if found.authority == "server" else house.inventory.authorities.client
     last = house.ledger.last_crl(generation)
     number = max(int(house.now.timestamp()), last[0] + 1 if last else 0)
     this_update = max(house.now - issue.BACKDATE, last[1] + timedelta(seconds=1) if last else NEVER)
@@ -105,7 +104,7 @@ def crl(house: House, generation: str) -> None:
         house.open_issuer(found),
         number,
         this_update,
-        this_update + rule.crl.lifetime,
+        this_update + house.crl_rule(generation).lifetime,
         house.ledger.revoked(generation, still_valid_at=last[1] if last else NEVER),
     )
     house.ledger.record_crl(made, issuer=generation, reason=reason, at=house.now)

@@ -56,13 +56,13 @@ class Reporter:
         if not task.has_subtask:
             self._screen.advance(task.name)
 
-    def execute_task(self, task: Any) -> None:
+    def execute_task(self, _task: Any) -> None:
         """A group task has nothing to execute; an artifact's line comes when it is made."""
 
-    def skip_uptodate(self, task: Any) -> None:
+    def skip_uptodate(self, _task: Any) -> None:
         self._fresh += 1
 
-    def skip_ignore(self, task: Any) -> None:
+    def skip_ignore(self, _task: Any) -> None:
         """Nothing is ever ignored here."""
 
     def add_success(self, task: Any) -> None:
@@ -93,7 +93,7 @@ class Reporter:
     def cleanup_error(self, exception: Any) -> None:
         self.runtime_error(exception.get_msg())
 
-    def teardown_task(self, task: Any) -> None:
+    def teardown_task(self, _task: Any) -> None:
         """No task has a teardown."""
 
     def complete_run(self) -> None:

@@ -16,22 +16,23 @@ from pki.model import Inventory, KeyKind, Leaf, ProfileName, dns_name, email_add
 
 def request_leaves(said: Inventory, library: Library, taken: Collection[str]) -> tuple[Library, list[Leaf]]:
     """The leaves that `*.cnf` files declare, and the library with what is wrong with a declaration kept at its file."""
-    leaves: list[Leaf] = []
+    leaves: dict[str, Leaf] = {}
     files = []
     for file in library.files:
-        found = file
-        if file.request is not None:
-            try:
-                if file.leaf_name in taken or file.leaf_name in {leaf.name for leaf in leaves}:
-                    raise PkiError(f"there is another leaf called {file.leaf_name}", "rename the file")
-                leaves.append(_leaf(said, file, file.request))
-            except PkiError as error:
-                found = replace(file, fault=PkiError(f"templates/{file.name}: {error.message}", error.hint))
-        files.append(found)
-    return replace(library, files=tuple(files)), leaves
+        if file.request is None:
+            files.append(file)
+            continue
+        try:
+            leaves[file.leaf_name] = _leaf(said, file, file.request, {*taken, *leaves})
+            files.append(file)
+        except PkiError as error:
+            files.append(replace(file, fault=PkiError(f"templates/{file.name}: {error.message}", error.hint)))
+    return replace(library, files=tuple(files)), list(leaves.values())
 
 
-def _leaf(said: Inventory, file: ManagedFile, request: opensslconf.Request) -> Leaf:
+def _leaf(said: Inventory, file: ManagedFile, request: opensslconf.Request, taken: Collection[str]) -> Leaf:
+    if file.leaf_name in taken:
+        raise PkiError(f"there is another leaf called {file.leaf_name}", "rename the file")
     profile = cast("ProfileName", request.profile)
     rule = said.profiles.server if profile == "server" else said.profiles.client
     dns, emails = list(request.dns), list(request.emails)

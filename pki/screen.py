@@ -87,4 +87,11 @@ class Screen:
             print(f"{verb:<7}{name:<24} {why}".rstrip(), flush=True)
 
 
-STATES = {"ok": "green", "due": "yellow", "waits": "yellow", "expired": "bold red", "revoked": "red", "missing": "red"}
+STATES = {
+    "ok": "green",
+    "due": "yellow",
+    "waits": "yellow",
+    "expired": "bold red",
+    "revoked": "red",
+    "missing": "red",
+}

@@ -63,17 +63,14 @@ def read(path: Path | str) -> bytes | None:
     except OSError as error:
         raise PkiError(f"{path}: cannot be read: {error.strerror}") from None
     try:
-        data = os.read(handle, 65536)
-        if len(data) == 65536:
-            parts = [data]
-            while part := os.read(handle, 1 << 20):
-                parts.append(part)
-            data = b"".join(parts)
-        return data
+        parts = [os.read(handle, 65536)]
+        while len(parts[-1]) >= 65536:
+            parts.append(os.read(handle, 1 << 20))
     except OSError as error:
         raise PkiError(f"{path}: cannot be read: {error.strerror}") from None
     finally:
         os.close(handle)
+    return b"".join(parts)
 
 
 def mode_of(path: Path | str) -> int | None:

@@ -74,7 +74,9 @@ def make_intermediate(house: House, authority: str, medium: Path, root_passphras
     data = store.read(root_key_file)
     if data is None:
         raise PkiError(f"{house.shown(root_key_file)}: the root's key is not there", "put its medium back")
-    issuer = issue.Issuer(root.certificate, issue.open_key(data, root_passphrase, house.shown(root_key_file), "this ceremony"))
+    issuer = issue.Issuer(
+        root.certificate, issue.open_key(data, root_passphrase, house.shown(root_key_file), "this ceremony")
+    )
     key = issue.new_key(rule.key)
     said = house.inventory
     cert = issue.certificate(

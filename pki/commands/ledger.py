@@ -26,7 +26,9 @@ def show_list(context: Context, name: str = "") -> None:
         )
         for one in found
     ]
-    Screen().table(f"{len(rows)} certificates", ("serial", "artifact", "from", "until", "state", "issued because"), rows)
+    Screen().table(
+        f"{len(rows)} certificates", ("serial", "artifact", "from", "until", "state", "issued because"), rows
+    )
 
 
 @command

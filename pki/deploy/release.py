@@ -144,7 +144,10 @@ def build(blueprint: Blueprint, folder: Path) -> None:
         if _sha256(store.read(target) or b"") != file.sha256 or store.mode_of(target) != int(file.mode, 8):
             store.write(target, content, int(file.mode, 8))
     release = Release(
-        blueprint.host, tuple(file for file, _ in contents.values()), _inputs(blueprint), dict(sorted(uses.items()))
+        blueprint.host,
+        tuple(file for file, _ in contents.values()),
+        _inputs(blueprint),
+        dict(sorted(uses.items())),
     )
     manifest = {"format": FORMAT, "release": release.digest, **asdict(release)}
     store.write(folder / "manifest.json", (json.dumps(manifest, indent=1) + "\n").encode())
@@ -192,7 +195,8 @@ def _file(managed: ManagedFile, blueprint: Blueprint, context: Mapping[str, Any]
         raise PkiError(f"{managed.place('deploy-mode')}: expected an octal mode such as 0644, got {mode!r}")
     if secret and int(mode, 8) & ~LOOSEST_SECRET:
         raise PkiError(
-            f"{managed.place('deploy-mode')}: {mode} would let others read a private key", "use 0600, or 0640 at most"
+            f"{managed.place('deploy-mode')}: {mode} would let others read a private key",
+            "use 0600, or 0640 at most",
         )
     return File(
         path=str(PurePosixPath(path)),

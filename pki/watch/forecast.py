@@ -38,5 +38,7 @@ def notes(house: House, plan: Plan) -> Iterator[Note]:
         if artifact not in waiting:
             name = artifact.removeprefix("cert:")
             yield Note(
-                artifact, f"left pki.yaml, and its certificate is valid until {end}", f"./run invoke retire {name}"
+                artifact,
+                f"left pki.yaml, and its certificate is valid until {end}",
+                f"./run invoke retire {name}",
             )

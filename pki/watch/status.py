@@ -58,7 +58,13 @@ def _authority_rows(house: House, authority: str) -> Iterator[Row]:
         end = found.certificate.not_valid_after_utc
         longest = {"server": profiles.server.lifetime, "client": profiles.client.lifetime}.get(authority, timedelta(0))
         state = "expired" if end < house.now else "due" if end - longest <= house.now else "ok"
-        yield Row(f"authority:{name}", state, _left(house, end), f"next generation by {end - longest:%Y-%m-%d}", "ceremony")
+        yield Row(
+            f"authority:{name}",
+            state,
+            _left(house, end),
+            f"next generation by {end - longest:%Y-%m-%d}",
+            "ceremony",
+        )
 
 
 def _crl_row(house: House, artifact: Artifact) -> Row:
@@ -70,8 +76,8 @@ def _crl_row(house: House, artifact: Artifact) -> Row:
         return Row(artifact.name, "missing", "", "; ".join(reasons), "doit")
     if generation.startswith("root"):
         return _ladder_row(house, artifact.name, generation, end, reasons)
-    rule = house.inventory.authorities.client if generation.startswith("client") else house.inventory.authorities.server
-    refresh = end - rule.crl.lifetime + rule.crl.refresh
+    rule = house.crl_rule(generation)
+    refresh = end - rule.lifetime + rule.refresh
     text = "; ".join(reasons) or f"a new one on {refresh:%Y-%m-%d}"
     return Row(artifact.name, _state(house, end, reasons), _left(house, end), text, "doit")
 
@@ -81,7 +87,9 @@ def _ladder_row(house: House, name: str, root: str, end: datetime, reasons: list
     later = [rung.last_update_utc for rung in rungs if rung.last_update_utc > house.now]
     last = max((rung.next_update_utc or end for rung in rungs), default=end)
     text = "; ".join(reasons) or (
-        f"next rung on {min(later):%Y-%m-%d}, ladder ends on {last:%Y-%m-%d}" if later else f"the last rung; new ones by {end:%Y-%m-%d}"
+        f"next rung on {min(later):%Y-%m-%d}, ladder ends on {last:%Y-%m-%d}"
+        if later
+        else f"the last rung; new ones by {end:%Y-%m-%d}"
     )
     return Row(name, _state(house, end, reasons), _left(house, end), text, "doit" if later else "ceremony")
 
