@@ -31,14 +31,11 @@ class Generation:
     name: str
     certificate: x509.Certificate
     pem: bytes
+    fingerprint: str
 
     @property
     def authority(self) -> str:
         return self.name.rpartition("-")[0]
-
-    @property
-    def fingerprint(self) -> str:
-        return self.certificate.fingerprint(hashes.SHA256()).hex()
 
     @property
     def common_name(self) -> str:
@@ -100,9 +97,10 @@ class House:
         if data is None:
             return None
         try:
-            found = Generation(name, x509.load_pem_x509_certificate(data), data)
+            cert = x509.load_pem_x509_certificate(data)
         except ValueError:
             raise PkiError(f"{self.shown(path)}: is not a certificate", "put it back from a backup") from None
+        found = Generation(name, cert, data, cert.fingerprint(hashes.SHA256()).hex())
         if found.is_sandbox and not self.inventory.sandbox:
             raise PkiError(
                 f"{self.shown(path)}: is a sandbox authority, and pki.yaml does not say sandbox: true",

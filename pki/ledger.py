@@ -88,6 +88,13 @@ crls = sql.Table(
 )
 TABLES = {"certificate": certificates, "revocation": revocations, "crl": crls}
 
+# Statements that every addition runs, built once.
+TAKE_TURN = sql.update(head).values(seq=head.c.seq + 1)
+READ_HEAD = sql.select(head.c.seq, head.c.hash)
+MOVE_HEAD = sql.update(head).values(hash=sql.bindparam("sealed"))
+ADD_ROW = {kind: sql.insert(table) for kind, table in TABLES.items()}
+ADD_EVENT = sql.insert(events)
+
 
 class Ledger:
     """The ledger of one house. Opened when first asked, and once more in each process that a run forks."""
@@ -218,7 +225,7 @@ class Ledger:
     def _writing(self) -> Iterator[Connection]:
         """A transaction that holds the head from its first statement on, so that two writers take turns."""
         with self._transaction() as db:
-            db.execute(sql.update(head).values(seq=head.c.seq + 1))
+            db.execute(TAKE_TURN)
             yield db
 
     @contextmanager
@@ -275,13 +282,13 @@ def _durable(connection: Any, _record: Any) -> None:
 
 def _append(db: Connection, kind: str, subject: str, row: dict[str, Any], at: datetime) -> None:
     """Add a row and the event that seals it, behind the newest event."""
-    seq, previous = db.execute(sql.select(head.c.seq, head.c.hash)).one()
+    seq, previous = db.execute(READ_HEAD).one()
     digest = _digest({"seq": seq, **row})
     event = {"seq": seq, "at": int(at.timestamp()), "kind": kind, "subject": subject, "row": digest}
     sealed = _digest({**event, "previous": previous})
-    db.execute(sql.insert(TABLES[kind]).values(seq=seq, **row))
-    db.execute(sql.insert(events).values(**event, previous=previous, hash=sealed))
-    db.execute(sql.update(head).values(hash=sealed))
+    db.execute(ADD_ROW[kind], {"seq": seq, **row})
+    db.execute(ADD_EVENT, {**event, "previous": previous, "hash": sealed})
+    db.execute(MOVE_HEAD, {"sealed": sealed})
 
 
 def _faults(db: Connection) -> Iterator[str]:

@@ -62,10 +62,11 @@ def issue_leaf(house: House, wanted: Leaf, reason: str) -> None:
 
 def _cut(house: House, wanted: Leaf) -> None:
     folder = house.store.leaf_folder(wanted)
-    for name, content in store.cut(store.read(house.store.truth(wanted)) or b"").items():
-        mode = store.SECRET if name == "key.pem" else store.PUBLIC
-        if store.read(folder / name) != content or store.mode_of(folder / name) != mode:
-            store.write(folder / name, content, mode)
+    files = {
+        folder / name: (content, store.SECRET if name == "key.pem" else store.PUBLIC)
+        for name, content in store.cut(store.read(house.store.truth(wanted)) or b"").items()
+    }
+    store.write_all(store.differing(files))
 
 
 def _leaf_key(house: House, wanted: Leaf) -> issue.PrivateKey:

@@ -10,7 +10,7 @@ import fcntl
 import os
 import secrets
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -25,33 +25,57 @@ AUTHORITIES = ("root", "server", "client")
 
 def write(path: Path, data: bytes, mode: int = PUBLIC) -> None:
     """Put `data` at `path` atomically and durably; the mode holds from the first byte."""
-    beside = path.with_name(f".{path.name}.new")
+    write_all({path: (data, mode)})
+
+
+def write_all(files: Mapping[Path, tuple[bytes, int]]) -> None:
+    """Put several files in place, each with its mode: all are on disk before the first one is renamed.
+
+    Raises PkiError that names the file; then none of those not yet renamed has changed.
+    """
+    waiting: dict[Path, Path] = {}
+    handles: list[int] = []
+    path = Path()
+    try:
+        for path, (data, mode) in files.items():
+            beside = path.with_name(f".{path.name}.new")
+            handles.append(_open_new(beside, mode))
+            waiting[path] = beside
+            _write_out(handles[-1], data)
+        for handle in handles:
+            os.fsync(handle)
+        for path, beside in list(waiting.items()):
+            os.replace(beside, path)
+            del waiting[path]
+    except OSError as error:
+        raise PkiError(f"{path}: cannot be written: {error.strerror}") from None
+    finally:
+        for handle in handles:
+            os.close(handle)
+        for beside in waiting.values():
+            with suppress(OSError):
+                beside.unlink()
+
+
+def _write_out(handle: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(handle, view) :]
+
+
+def _open_new(path: Path, mode: int) -> int:
+    """A new file with exactly this mode; one that a killed run left in its place goes."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     try:
-        handle = _open_new(beside, flags, mode)
-        try:
-            os.fchmod(handle, mode)
-            view = memoryview(data)
-            while view:
-                view = view[os.write(handle, view) :]
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-        os.replace(beside, path)
-    except OSError as error:
-        with suppress(OSError):
-            beside.unlink()
-        raise PkiError(f"{path}: cannot be written: {error.strerror}") from None
-
-
-def _open_new(path: Path, flags: int, mode: int) -> int:
-    try:
-        return os.open(path, flags, mode)
+        handle = os.open(path, flags, mode)
     except FileNotFoundError:
         path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, flags, mode)
     except FileExistsError:
         path.unlink()
-    return os.open(path, flags, mode)
+        handle = os.open(path, flags, mode)
+    os.fchmod(handle, mode)
+    return handle
 
 
 def read(path: Path | str) -> bytes | None:
@@ -71,6 +95,11 @@ def read(path: Path | str) -> bytes | None:
     finally:
         os.close(handle)
     return b"".join(parts)
+
+
+def differing(files: Mapping[Path, tuple[bytes, int]]) -> dict[Path, tuple[bytes, int]]:
+    """Those of some files that are not on disk with this content and mode."""
+    return {path: (data, mode) for path, (data, mode) in files.items() if read(path) != data or mode_of(path) != mode}
 
 
 def mode_of(path: Path | str) -> int | None:

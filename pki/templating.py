@@ -10,6 +10,7 @@ from jinja2 import (
     Environment,
     FileSystemLoader,
     StrictUndefined,
+    Template,
     TemplateError,
     TemplateSyntaxError,
     meta,
@@ -31,6 +32,7 @@ class Templates:
             lstrip_blocks=True,
             autoescape=False,  # noqa: S701 - configuration files, not HTML
         )
+        self._texts: dict[str, Template] = {}
 
     def render(self, name: str, context: Mapping[str, Any]) -> str:
         """Render the file `name` (relative to the folder). Raises PkiError that names file and line."""
@@ -42,7 +44,9 @@ class Templates:
     def render_text(self, text: str, context: Mapping[str, Any]) -> str:
         """Render a short text such as a header's value."""
         try:
-            return self._environment.from_string(text).render(context)
+            if text not in self._texts:
+                self._texts[text] = self._environment.from_string(text)
+            return self._texts[text].render(context)
         except TemplateError as error:
             raise PkiError(str(error.message or error)) from None
 

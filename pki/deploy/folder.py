@@ -36,8 +36,8 @@ class FolderTransport:
         return [str(self._root / file["path"].lstrip("/")) for file in receipt.files]
 
     def deliver(self, release: Release, folder: Path, previous: Receipt | None, now: datetime) -> Receipt:
-        for file in release.files:
-            self._place(file, folder)
+        wanted = {file.below(self._root): (_copy(file, folder), int(file.mode, 8)) for file in release.files}
+        store.write_all(store.differing(wanted))
         kept = {file.path for file in release.files}
         for gone in previous.files if previous else ():
             if gone["path"] not in kept:
@@ -59,14 +59,6 @@ class FolderTransport:
         for file in receipt.files:
             self._remove(file["path"])
 
-    def _place(self, file: File, folder: Path) -> None:
-        content = store.read(file.below(folder / "files"))
-        if content is None or hashlib.sha256(content).hexdigest() != file.sha256:
-            raise PkiError(f"the release's copy of {file.path} is damaged", "run doit again")
-        target = file.below(self._root)
-        if store.read(target) != content or store.mode_of(target) != int(file.mode, 8):
-            store.write(target, content, int(file.mode, 8))
-
     def _remove(self, path: str) -> None:
         target = self._root / path.lstrip("/")
         target.unlink(missing_ok=True)
@@ -75,3 +67,11 @@ class FolderTransport:
                 break
             with suppress(OSError):
                 parent.rmdir()
+
+
+def _copy(file: File, folder: Path) -> bytes:
+    """A file's content from the release, which must be what the manifest says."""
+    content = store.read(file.below(folder / "files"))
+    if content is None or hashlib.sha256(content).hexdigest() != file.sha256:
+        raise PkiError(f"the release's copy of {file.path} is damaged", "run doit again")
+    return content

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
 
@@ -38,7 +38,13 @@ def load(path: Path) -> Receipt | None:
 
 
 def save(path: Path, receipt: Receipt) -> None:
-    store.write(path, (json.dumps({"format": FORMAT, **asdict(receipt)}, indent=1) + "\n").encode())
+    store.write(
+        path,
+        json.dumps(
+            {"format": FORMAT, **{field.name: getattr(receipt, field.name) for field in fields(receipt)}}
+        ).encode()
+        + b"\n",
+    )
 
 
 def taken(file: File) -> dict[str, str]:

@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -64,6 +64,9 @@ class File:
         return folder / self.path.lstrip("/")
 
 
+FILE_FIELDS = tuple(field.name for field in fields(File))
+
+
 @dataclass(frozen=True, slots=True)
 class Release:
     """`inputs` are digests of what the files follow from, `uses` of the artifacts whose content is in them."""
@@ -76,7 +79,12 @@ class Release:
     @property
     def digest(self) -> str:
         """One text for all that a host would get."""
-        return token([asdict(file) for file in self.files])
+        return token(self.files)
+
+    def manifest(self) -> bytes:
+        files = [{name: getattr(file, name) for name in FILE_FIELDS} for file in self.files]
+        known = {"format": FORMAT, "host": self.host, "release": self.digest}
+        return json.dumps({**known, "files": files, "inputs": self.inputs, "uses": self.uses}).encode() + b"\n"
 
 
 def load(folder: Path) -> Release | None:
@@ -139,19 +147,16 @@ def build(blueprint: Blueprint, folder: Path) -> None:
     for path, (file, _) in contents.items():
         if any(str(parent) in contents for parent in PurePosixPath(path).parents):
             raise PkiError(f"templates/{file.managed}: {path} lies below another file's path")
-    for file, content in contents.values():
-        target = file.below(folder / "files")
-        if _sha256(store.read(target) or b"") != file.sha256 or store.mode_of(target) != int(file.mode, 8):
-            store.write(target, content, int(file.mode, 8))
+    copies = {file.below(folder / "files"): (content, int(file.mode, 8)) for file, content in contents.values()}
+    store.write_all(store.differing(copies))
     release = Release(
         blueprint.host,
         tuple(file for file, _ in contents.values()),
         _inputs(blueprint),
         dict(sorted(uses.items())),
     )
-    manifest = {"format": FORMAT, "release": release.digest, **asdict(release)}
-    store.write(folder / "manifest.json", (json.dumps(manifest, indent=1) + "\n").encode())
-    _sweep(folder / "files", {str(file.below(folder / "files")) for file in release.files})
+    store.write(folder / "manifest.json", release.manifest())
+    _sweep(folder / "files", {str(path) for path in copies})
 
 
 # -- one managed file -------------------------------------------------------------------------------------------------
