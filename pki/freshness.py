@@ -149,9 +149,9 @@ def _profile_faults(house: House, wanted: Leaf, truth: _Truth, issuer: Generatio
 
 def leaf_files(house: House, wanted: Leaf) -> list[str]:
     """Every file of a leaf, its truth first."""
-    folder = str(house.store.leaf_folder(wanted))
-    names = ("cert", "chain") if wanted.request else ("key", "cert", "chain", "fullchain")
-    return [str(house.store.truth(wanted)), *(f"{folder}/{name}.pem" for name in names)]
+    folder = house.store.leaf_folder(wanted)
+    names = ("fullchain", "cert", "chain") if wanted.request else ("tls", "key", "cert", "chain", "fullchain")
+    return [f"{folder}/{name}.pem" for name in names]
 
 
 def _leaf_token(house: House, wanted: Leaf, issuer: Generation | None) -> str:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from pki import inventory, store
+from pki import inventory, model, store
 from pki.errors import PkiError
 from pki.issue import Issuer, open_key
 from pki.memo import Memo, signature
@@ -64,6 +64,7 @@ class House:
     inventory: Inventory
     store: Store
     now: datetime
+    memo: Memo
     _generations: dict[str, tuple[int, Generation]] = field(default_factory=dict)
     _newest: dict[str, tuple[int, str, Generation]] = field(default_factory=dict)
     _issuers: dict[str, Issuer] = field(default_factory=dict)
@@ -71,18 +72,19 @@ class House:
     @classmethod
     def open(cls, home: Path, now: datetime) -> House:
         """Read pki.yaml below `home`. Raises InventoryError with every fault in it."""
-        found = inventory.load(home / "pki.yaml")
-        return cls(found, Store(home, found.secrets), now)
+        path, memo = home / "pki.yaml", Memo(home)
+        rules = str(signature([str(inventory.__file__), str(model.__file__)]))
+        said = inventory.sound(tree) if (tree := memo.recall("pki.yaml", rules)) is not None else None
+        if said is None:
+            tree, said = inventory.load(path)
+            memo.remember("pki.yaml", rules, [str(path)], tree)
+        return cls(said, Store(home, said.secrets), now, memo)
 
     @cached_property
     def ledger(self) -> Ledger:
         # SQLAlchemy takes longer to import than the rest of a run with nothing to do, which has no use for it.
         opened: Ledger = import_module("pki.ledger").Ledger(self.inventory.ledger, self.store.ca)
         return opened
-
-    @cached_property
-    def memo(self) -> Memo:
-        return Memo(self.store.home)
 
     # -- authorities --
 

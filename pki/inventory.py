@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import json
 from collections.abc import Iterator
@@ -23,8 +24,8 @@ APPLE_LIMIT = timedelta(days=825)
 Fault = tuple[documents.Path, str]
 
 
-def load(path: Path) -> Inventory:
-    """Read and check pki.yaml.
+def load(path: Path) -> tuple[Any, Inventory]:
+    """Read and check pki.yaml; returns it as a tree of text, and as what it says.
 
     Raises InventoryError with all faults of the file, or PkiError when there is no such file.
     """
@@ -34,16 +35,26 @@ def load(path: Path) -> Inventory:
         raise PkiError(f"{path}: there is no inventory", "name its folder: PKI_HOME=DIR") from None
     except (OSError, UnicodeDecodeError) as error:
         raise PkiError(f"{path.name}: cannot be read: {error}") from None
-    tree = documents.load(text, path.name)
+    return (tree := documents.load(text, path.name)), _checked(copy.deepcopy(tree), text, path.name)
+
+
+def sound(tree: Any) -> Inventory | None:
+    """The inventory of a tree in which `load` found no fault, without looking for any again."""
+    try:
+        return Inventory.model_validate(tree)
+    except ValidationError:
+        return None
+
+
+def _checked(tree: Any, text: str, name: str) -> Inventory:
     faults: list[Fault] = []
     cut: set[documents.Path] = set()
     inventory = _validated(tree, faults, cut)
     if inventory is not None:
         faults += _cross_faults(inventory, cut)
-    if faults:
+    if faults or inventory is None:
         lines = sorted({(documents.line_of(text, where), _dotted(where), what) for where, what in faults})
-        raise InventoryError([f"{path.name}:{line}: {where}{what}" for line, where, what in lines])
-    assert inventory is not None
+        raise InventoryError([f"{name}:{line}: {where}{what}" for line, where, what in lines])
     return inventory
 
 
@@ -78,9 +89,8 @@ def leaf_name(host: str, access: Access) -> str:
     return f"{host}-mtls" if access == "mtls" else host
 
 
-def host_leaves(inventory: Inventory, name: str) -> Iterator[Leaf]:
+def host_leaves(inventory: Inventory, name: str, host: Host) -> Iterator[Leaf]:
     """One leaf per access level of a host, with the names of its services there."""
-    host = inventory.hosts[name]
     rule = inventory.profiles.server
     by_access: dict[Access, list[str]] = {"tls": list(host.names), "mtls": []}
     for service_name, service in host.services.items():
@@ -346,7 +356,7 @@ def name_fault(inventory: Inventory, name: str) -> str:
 def _leaf_faults(inventory: Inventory) -> Iterator[Fault]:
     seen = {f"client-{name}": f"clients.{name}" for name in inventory.clients}
     for name, host in inventory.hosts.items():
-        found = [leaf.name for leaf in host_leaves(inventory, name)]
+        found = [leaf.name for leaf in host_leaves(inventory, name, host)]
         for leaf in found:
             if leaf in seen:
                 yield ("hosts", name), f"its certificate would be called {leaf}, as that of {seen[leaf]} is"

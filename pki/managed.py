@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pki import opensslconf
@@ -75,15 +75,39 @@ class ManagedFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Selection:
+    """The managed files of one host, or of many alike: what they read together, and what is wrong with them."""
+
+    files: tuple[ManagedFile, ...]
+    reads: tuple[str, ...]
+    faults: tuple[PkiError, ...]
+
+    @classmethod
+    def of(cls, files: tuple[ManagedFile, ...]) -> Selection:
+        reads = frozenset[str]().union(*(file.reads for file in files))
+        return cls(files, tuple(sorted(reads)), tuple(file.fault for file in files if file.fault))
+
+
+@dataclass(frozen=True, slots=True)
 class Library:
-    """All managed files, in the order of their names, and the templates that render them."""
+    """All managed files, in the order of their names, and the templates that render them.
+
+    `lost` is what is wrong with files of which nobody can tell for which host they are.
+    """
 
     files: tuple[ManagedFile, ...]
     templates: Templates
     lost: tuple[PkiError, ...] = ()
+    _alike: dict[Hashable, Selection] = field(default_factory=dict)
 
-    def for_host(self, name: str, host: Host | None) -> tuple[ManagedFile, ...]:
-        return tuple(file for file in self.files if file.is_for(name, host))
+    def for_host(self, name: str, host: Host | None) -> Selection:
+        """The files of one host; hosts that no selector tells apart share one selection."""
+        alike: Hashable = name
+        if host is not None and not any(name in file.selectors for file in self.files):
+            alike = (host.proxy, host.network, frozenset(service.access for service in host.services.values()))
+        if alike not in self._alike:
+            self._alike[alike] = Selection.of(tuple(file for file in self.files if file.is_for(name, host)))
+        return self._alike[alike]
 
 
 def find(folder: Path, context: Mapping[str, object], hosts: Mapping[str, Host], networks: Iterable[str]) -> Library:

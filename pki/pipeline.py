@@ -7,6 +7,7 @@ loss could matter.
 
 from __future__ import annotations
 
+import gc
 import inspect
 from collections.abc import Iterator
 from datetime import datetime
@@ -25,6 +26,9 @@ from pki.errors import InventoryError, PkiError
 from pki.graph import Artifact, Plan
 from pki.house import House
 from pki.reporter import Reporter
+
+# Tasks by the ten thousand live as long as the run: Python's collector would walk through all of them again and again.
+COLLECT_EVERY = 200_000
 
 BACKEND = {"artifacts": "pki.pipeline:NoDatabase"}
 
@@ -73,6 +77,7 @@ class Run:
             raise InvalidDodoFile("nothing was run, because the inventory is wrong:\n" + str(error)) from None
         except PkiError as error:
             raise InvalidDodoFile(f"nothing was run: {error}") from None
+        gc.set_threshold(COLLECT_EVERY)
         groups = {name: Task(name, None, doc=doc, has_subtask=True) for name, doc in GROUPS.items()}
         yield from groups.values()
         for artifact in artifacts:

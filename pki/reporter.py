@@ -11,9 +11,9 @@ from typing import Any
 
 from pki import store
 from pki.errors import PkiError
-from pki.graph import Note
 from pki.house import House
 from pki.screen import Screen
+from pki.world import Note
 
 BANNER = """\
 SANDBOX: a try-out. The root key is made here and stays on this machine, in offline/; real ones are made in a

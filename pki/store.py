@@ -170,6 +170,9 @@ class Store:
     def client_crl_bundle(self) -> Path:
         return self.build / "crl" / "bundle-client.pem"
 
+    def ca_der(self, generation: str) -> Path:
+        return self.trust(f"{generation}.crt")
+
     def trust(self, name: str) -> Path:
         return self.build / "trust" / name
 

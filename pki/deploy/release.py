@@ -18,8 +18,9 @@ from typing import Any
 
 from pki import store
 from pki.errors import PkiError
-from pki.managed import Library, ManagedFile, render_header
+from pki.managed import ManagedFile, Selection, render_header
 from pki.memo import Memo, token
+from pki.templating import Templates
 
 FORMAT = 1
 PRIVATE = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----")
@@ -39,8 +40,8 @@ class Blueprint:
     """
 
     host: str
-    files: tuple[ManagedFile, ...]
-    library: Library
+    selection: Selection
+    templates: Templates
     context: Mapping[str, Any]
     sources: Sources
     waiting: frozenset[str] = frozenset()
@@ -138,7 +139,7 @@ def build(blueprint: Blueprint, folder: Path) -> None:
         raise blueprint.faults[0]
     uses: dict[str, str] = {}
     contents: dict[str, tuple[File, bytes]] = {}
-    for managed in blueprint.files:
+    for managed in blueprint.selection.files:
         for file, content in _gather(blueprint, managed, uses):
             if file.path in contents:
                 other = contents[file.path][0].managed
@@ -167,7 +168,7 @@ def _gather(blueprint: Blueprint, managed: ManagedFile, uses: dict[str, str]) ->
     if managed.fault:
         raise managed.fault
     context = {**blueprint.context, "artifact": lambda name: _used(blueprint, managed, name, uses)}
-    templates = blueprint.library.templates
+    templates = blueprint.templates
     if "deploy-artifact" not in managed.headers:
         content = templates.render(managed.name, context).encode()
         if not content.strip():
@@ -186,7 +187,7 @@ def _gather(blueprint: Blueprint, managed: ManagedFile, uses: dict[str, str]) ->
 
 def _file(managed: ManagedFile, blueprint: Blueprint, context: Mapping[str, Any], content: bytes) -> File:
     def header(name: str) -> str:
-        return render_header(managed, name, blueprint.library.templates, context)
+        return render_header(managed, name, blueprint.templates, context)
 
     path, mode, owner = header("deploy-target"), header("deploy-mode"), header("deploy-owner")
     parts = PurePosixPath(path).parts
@@ -243,14 +244,14 @@ def _content(path: Path, artifact: str) -> bytes:
 
 def _inputs(blueprint: Blueprint) -> dict[str, str]:
     """Digests of all that a release follows from, artifacts aside: templates, and the values that they read."""
-    inputs = {f"template {file.name}": file.digest for file in blueprint.files}
-    reads = frozenset[str]().union(*(file.reads for file in blueprint.files))
-    for name in sorted(reads):
-        top, _, field = name.partition(".")
+    inputs = {f"template {file.name}": file.digest for file in blueprint.selection.files}
+    for name in blueprint.selection.reads:
+        top, _, section = name.partition(".")
         if top in blueprint.context:
             value = blueprint.context[top]
-            inputs[name] = value.digest(field) if hasattr(value, "digest") else token(value)
-    inputs["what waits for a ceremony"] = token(sorted(blueprint.waiting))
+            inputs[name] = value.digest(section) if hasattr(value, "digest") else token(value)
+    if blueprint.waiting:
+        inputs["what waits for a ceremony"] = token(sorted(blueprint.waiting))
     return inputs
 
 

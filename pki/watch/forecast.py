@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pki import freshness
-from pki.graph import Artifact, Note, Plan
+from pki.graph import Artifact, Plan
 from pki.house import House
+from pki.world import Note
 
 
 def forecast(plan: Plan) -> Iterator[tuple[Artifact, list[str]]]:

@@ -1,0 +1,259 @@
+"""The house as its present authorities permit it: hosts, leaves, managed files, and what templates may know.
+
+What waits for a ceremony is noted, and left out of everything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pki import inventory, managed
+from pki.deploy.release import Blueprint
+from pki.errors import PkiError
+from pki.house import House
+from pki.managed import Library, ManagedFile
+from pki.memo import token
+from pki.model import Access, Host, Inventory, Leaf
+from pki.profiles import Permitted
+from pki.requests import request_leaves
+from pki.store import AUTHORITIES
+
+LEAF_FILES = ("tls", "key", "cert", "chain", "fullchain")
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that only a person can do: what it is about, what is so, and the command to type."""
+
+    subject: str
+    text: str
+    remedy: str
+
+
+@dataclass
+class World:
+    """Everything that artifacts are made from. `waiting` are artifacts that need a ceremony first."""
+
+    house: House
+    hosts: dict[str, Host]
+    leaves: dict[str, Leaf]
+    library: Library
+    waiting: frozenset[str]
+    notes: list[Note]
+    _shared: dict[str, Any] = field(default_factory=dict)
+    _subnets: dict[str, str] = field(default_factory=dict)
+    _paths: dict[str, list[tuple[str, Path]]] = field(default_factory=dict)
+    _common: dict[int, tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, house: House) -> World:
+        """What there is, by pki.yaml, templates/ and the name constraints of the intermediates that issue now."""
+        said, notes = house.inventory, list[Note]()
+        hosts, leaves = _permitted_hosts(house, notes)
+        waiting = {
+            f"cert:{leaf.name}"
+            for name, host in said.hosts.items()
+            if hosts[name] is not host
+            for leaf in inventory.host_leaves(said, name, host)
+            if leaf.name not in leaves
+        }
+        library = managed.find(house.store.templates, {"inventory": said}, said.hosts, said.networks)
+        library, declared = request_leaves(said, library, leaves.keys())
+        for leaf in declared:
+            ca = house.issuing(leaf.authority)
+            refused = [n for n in (*leaf.dns, *leaf.addresses) if ca and not Permitted.by(ca.certificate).admits(n)]
+            if ca and refused:
+                notes.append(_needs_ceremony(f"cert:{leaf.name}", refused, ca.name))
+                waiting.add(f"cert:{leaf.name}")
+            else:
+                leaves[leaf.name] = leaf
+        return cls(house, hosts, leaves, library, frozenset(waiting), notes)
+
+    # -- releases --
+
+    def blueprint(self, name: str) -> Blueprint:
+        """What a host's release is made of; `name` may be that of the machine that runs doit."""
+        host = self.hosts.get(name)
+        selection = self.library.for_host(name, host)
+        waiting = {f"{kind}:{leaf.removeprefix('cert:')}" for leaf in self.waiting for kind in LEAF_FILES}
+        return Blueprint(
+            host=name,
+            selection=selection,
+            templates=self.library.templates,
+            context=self.context(name),
+            sources=self.artifact_files,
+            waiting=frozenset(waiting),
+            faults=selection.faults + (self.library.lost if host is None else ()),
+        )
+
+    def context(self, name: str) -> dict[str, Any]:
+        """The values that a host's templates may use; plain, so that a digest tells whether they changed."""
+        said, host = self.house.inventory, self.hosts.get(name)
+        if not self._shared:
+            self._shared = {"inventory": Said(said), "authority": _authority_names(self.house)}
+            self._subnets = {network: str(block) for network, block in said.networks.items()}
+        if host is None:
+            return {**self._shared, "host": {"name": name}, "services": [], "leaf": {}}
+        services = [
+            {
+                "name": service_name,
+                "names": inventory.service_names(said, host, service_name),
+                "upstream": service.upstream,
+                "access": service.access,
+                "leaf": inventory.leaf_name(name, service.access),
+            }
+            for service_name, service in host.services.items()
+        ]
+        view = {
+            "name": name,
+            "network": host.network,
+            "subnet": self._subnets[host.network],
+            "address": str(host.address) if host.address else "",
+            "proxy": host.proxy or "",
+        }
+        levels: tuple[Access, ...] = ("tls", "mtls")
+        leaf = {access: found for access in levels if (found := inventory.leaf_name(name, access)) in self.leaves}
+        return {**self._shared, "host": view, "services": services, "leaf": leaf}
+
+    def release_sources(self, name: str) -> Iterator[str]:
+        """The files that a host's release is made of: its managed files, and those of the artifacts they name."""
+        selection = self.library.for_host(name, self.hosts.get(name))
+        if id(selection) not in self._common:
+            self._common[id(selection)] = self._common_sources(selection.files)
+        common, varying = self._common[id(selection)]
+        yield from common
+        for artifact in varying:
+            text = artifact.replace("{{ host.name }}", name)
+            if "{" in text:
+                try:
+                    text = self.library.templates.render_text(text, self.context(name))
+                except PkiError:
+                    continue  # the release itself says what is wrong
+            yield from self._paths_of(text)
+
+    def _common_sources(self, files: tuple[ManagedFile, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Sources that do not depend on the host, and the artifacts that do."""
+        named = {artifact for file in files for artifact in file.artifacts}
+        fixed = [path for artifact in named if "{" not in artifact for path in self._paths_of(artifact)]
+        templates = [f"{self.house.store.templates}/{file.name}" for file in files]
+        return (*templates, *fixed), tuple(artifact for artifact in named if "{" in artifact)
+
+    def _paths_of(self, artifact: str) -> list[str]:
+        try:
+            return [str(path) for _, path in self.artifact_files(artifact)]
+        except PkiError:
+            return []  # the release itself says what is wrong
+
+    # -- artifacts that templates name --
+
+    def artifact_files(self, name: str) -> list[tuple[str, Path]]:
+        """The files of an artifact that a managed file names, each with its generation, or an empty text."""
+        if name in self._paths:
+            return self._paths[name]
+        kind, _, what = name.partition(":")
+        if kind in LEAF_FILES and what in self.leaves:
+            wanted = self.leaves[what]
+            if wanted.request and kind in {"tls", "key"}:
+                raise PkiError(f"{name}: the key of {what} never was here", f"deliver fullchain:{what}")
+            return [("", self.house.store.leaf_folder(wanted) / f"{kind}.pem")]
+        self._paths[name] = found = self._authority_files(kind, what)
+        if not found:
+            raise PkiError(
+                f"{name!r} is no artifact",
+                "tls:LEAF, key:, cert:, chain:, fullchain:; crl:AUTHORITY or crl:all, crl-pem:, ca:, ca-pem:; "
+                "crl:bundle-client; trust:roots, trust:client-ca, trust:client-chain",
+            )
+        return found
+
+    def _authority_files(self, kind: str, what: str) -> list[tuple[str, Path]]:
+        store = self.house.store
+        if kind in {"crl", "crl-pem", "ca", "ca-pem"} and what in {*AUTHORITIES, "all"}:
+            authorities = AUTHORITIES if what == "all" else (what,)
+            place: dict[str, Callable[[str], Path]] = {
+                "crl": store.crl,
+                "crl-pem": partial(store.crl, form="pem"),
+                "ca": store.ca_der,
+                "ca-pem": partial(store.authority_file, name="cert.pem"),
+            }
+            return [(name, place[kind](name)) for authority in authorities for name in self.house.live(authority)]
+        if (kind, what) == ("crl", "bundle-client"):
+            return [("", store.client_crl_bundle())]
+        if kind == "trust" and what in {"roots", "client-ca", "client-chain"}:
+            return [("", store.trust(f"{what}.pem"))]
+        return []
+
+
+def _permitted_hosts(house: House, notes: list[Note]) -> tuple[dict[str, Host], dict[str, Leaf]]:
+    """Hosts without the services and names that wait for a ceremony, and the leaves of hosts and clients."""
+    said, server = house.inventory, house.issuing("server")
+    permitted = Permitted.by(server.certificate) if server else None
+    hosts: dict[str, Host] = {}
+    leaves: dict[str, Leaf] = {}
+    for name, host in said.hosts.items():
+        hosts[name] = host
+        if permitted and server:
+            hosts[name] = _permitted_host(said, name, host, permitted, server.name, notes)
+        leaves |= {leaf.name: leaf for leaf in inventory.host_leaves(said, name, hosts[name])}
+    for name, client in said.clients.items():
+        leaf = inventory.client_leaf(said, name, client)
+        leaves[leaf.name] = leaf
+    return hosts, leaves
+
+
+def _permitted_host(said: Inventory, name: str, host: Host, permitted: Permitted, ca: str, notes: list[Note]) -> Host:
+    """The host without the services and names that the present intermediate does not permit."""
+    refused = [n for n in host.names if not permitted.admits(n)]
+    services = {}
+    for service_name, service in host.services.items():
+        lacking = [n for n in inventory.service_names(said, host, service_name) if not permitted.admits(n)]
+        refused += lacking
+        if not lacking:
+            services[service_name] = service
+    if not refused:
+        return host
+    notes.append(_needs_ceremony(f"host:{name}", refused, ca))
+    names = tuple(n for n in host.names if permitted.admits(n))
+    return host.model_copy(update={"services": services, "names": names})
+
+
+def _needs_ceremony(subject: str, refused: list[str], ca: str) -> Note:
+    verb = "wait" if len(refused) > 1 else "waits"
+    return Note(
+        subject,
+        f"{', '.join(refused)} {verb}: {ca} does not permit {'them' if len(refused) > 1 else 'it'}; needs a ceremony",
+        f"a new generation of {ca.rpartition('-')[0]} with wider name constraints",
+    )
+
+
+class Said:
+    """The inventory as templates see it; each section of it has a digest of its own."""
+
+    def __init__(self, said: Inventory) -> None:
+        self._said = said
+        self._digests: dict[str, str] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._said, name)
+
+    def digest(self, section: str) -> str:
+        if section not in self._digests:
+            dumped = self._said.model_dump(mode="json")
+            self._digests[section] = token(dumped.get(section) if section else dumped)
+        return self._digests[section]
+
+
+def _authority_names(house: House) -> dict[str, list[dict[str, str]]]:
+    """Live generations by authority, newest first, with their subjects: what issuer pins are made of."""
+    found = {}
+    for authority in AUTHORITIES:
+        generations = [house.generation(name) for name in reversed(house.live(authority))]
+        found[authority] = [
+            {"name": g.name, "subject": g.subject, "common_name": g.common_name, "base64": g.base64}
+            for g in generations
+            if g is not None
+        ]
+    return found
