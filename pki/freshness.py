@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes, PrivateKeyTypes
 
@@ -43,16 +43,16 @@ def leaf(house: House, wanted: Leaf) -> list[str]:
     kept = house.memo.recall(name, known)
     if kept is not None:
         held = Held(datetime.fromtimestamp(kept[0], UTC), datetime.fromtimestamp(kept[1], UTC), int(kept[2], 16))
-        return _dated(house, wanted, held, issuer)
-    held_or_reasons = examine(house, wanted)
-    if isinstance(held_or_reasons, list):
-        return held_or_reasons
-    held = held_or_reasons
+        revoked = house.is_revoked(held.serial, seen_before=True)
+        return ["is revoked"] if revoked else _dated(house, wanted, held, issuer)
+    found = examine(house, wanted)
+    if isinstance(found, list):
+        return found
     damaged = _cuts(house, wanted)
     if not damaged:
-        dates = int(held.not_before.timestamp()), int(held.not_after.timestamp())
-        house.memo.remember(name, known, leaf_files(house, wanted), [*dates, f"{held.serial:x}"])
-    return _dated(house, wanted, held, issuer) or damaged
+        dates = int(found.not_before.timestamp()), int(found.not_after.timestamp())
+        house.memo.remember(name, known, leaf_files(house, wanted), [*dates, f"{found.serial:x}"])
+    return _dated(house, wanted, found, issuer) or damaged
 
 
 def must_issue(house: House, wanted: Leaf) -> list[str]:
@@ -63,8 +63,11 @@ def must_issue(house: House, wanted: Leaf) -> list[str]:
 
 def leaf_waits(house: House, wanted: Leaf) -> str:
     """Why a leaf that is due is left as it is, and which ceremony is missing; empty when nothing keeps it."""
-    held, issuer = examine(house, wanted), house.issuing(wanted.authority)
-    if isinstance(held, list) or issuer is None or house.now < held.not_after - wanted.renew_before:
+    issuer = house.issuing(wanted.authority)
+    if issuer is None or issuer.certificate.not_valid_after_utc - house.now > wanted.lifetime:
+        return ""  # a renewal would gain a whole lifetime
+    held = examine(house, wanted)
+    if isinstance(held, list) or house.now < held.not_after - wanted.renew_before:
         return ""
     if _would_end(house, wanted, issuer) >= held.not_after + DAY:
         return ""
@@ -93,6 +96,8 @@ def examine(house: House, wanted: Leaf) -> Held | list[str]:
     if issuer := house.issuing(wanted.authority):
         reasons += _profile_faults(house, wanted, truth, issuer, compare=not reasons)
     cert = truth.certificate
+    if house.is_revoked(cert.serial_number, seen_before=False):
+        reasons.append("is revoked")
     return reasons or Held(cert.not_valid_before_utc, cert.not_valid_after_utc, cert.serial_number)
 
 
@@ -139,12 +144,22 @@ def _profile_faults(house: House, wanted: Leaf, truth: _Truth, issuer: Generatio
     cert, said = truth.certificate, house.inventory
     if truth.chain != issuer.pem or cert.issuer != issuer.certificate.subject:
         yield f"is not issued by {issuer.name}, which issues now"
+    elif not _is_signed_by(cert, issuer):
+        yield f"its signature is not that of {issuer.name}"
     elif cert.subject != subject(said.organisation, wanted.common_name):
         yield "its subject is not what pki.yaml says"
     elif compare:
         expected = profiles.leaf(wanted, truth.public) + profiles.addresses_of(said.publish.url, issuer.name)
         if any(truth.extensions.get(type(value)) != (value, critical) for value, critical in expected):
             yield "its extensions are not what the profile and the publishing address say"
+
+
+def _is_signed_by(cert: x509.Certificate, issuer: Generation) -> bool:
+    try:
+        cert.verify_directly_issued_by(issuer.certificate)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True
 
 
 def leaf_files(house: House, wanted: Leaf) -> list[str]:
@@ -164,8 +179,6 @@ def _leaf_token(house: House, wanted: Leaf, issuer: Generation | None) -> str:
 
 
 def _dated(house: House, wanted: Leaf, held: Held, issuer: Generation | None) -> list[str]:
-    if held.serial in house.revoked_serials:
-        return ["is revoked"]
     if held.not_before > house.now:
         return [f"is not valid before {held.not_before:%Y-%m-%d %H:%M}"]
     if house.now < held.not_after - wanted.renew_before:
@@ -190,10 +203,10 @@ def _days_left(house: House, end: datetime) -> int:
 def _request_difference(house: House, wanted: Leaf, public: bytes) -> str:
     data = store.read(house.store.home / (wanted.request or ""))
     try:
-        request = x509.load_pem_x509_csr(data or b"")
-    except ValueError:
-        return f"{wanted.request} is not a PEM certificate request"
-    return "" if public_der(request.public_key()) == public else f"{wanted.request} holds another key"
+        requested = public_der(x509.load_pem_x509_csr(data or b"").public_key())
+    except (ValueError, UnsupportedAlgorithm):
+        return f"{wanted.request} is not a certificate request that can be used"
+    return "" if requested == public else f"{wanted.request} holds another key"
 
 
 def _name_difference(found: x509.ExtensionType | None, wanted: Leaf) -> str:
@@ -227,11 +240,8 @@ def authority(house: House, name: str) -> list[str]:
     if name != "root" and store.mode_of(house.store.authority_file(found.name, "key.pem")) != store.SECRET:
         return [f"the key of {found.name} is not there, or its mode is not 0600"]
     root = house.issuing("root")
-    if name != "root" and root is not None:
-        try:
-            found.certificate.verify_directly_issued_by(root.certificate)
-        except Exception:  # noqa: BLE001 - any failure at all means the same
-            return [f"{found.name} is not signed by {root.name}"]
+    if name != "root" and root is not None and not _is_signed_by(found.certificate, root):
+        return [f"{found.name} is not signed by {root.name}"]
     return []
 
 
@@ -240,46 +250,55 @@ def authority(house: House, name: str) -> list[str]:
 
 def crl(house: House, generation: str) -> list[str]:
     """Why an intermediate's CRL must be made anew."""
+    issuer, name = house.generation(generation), f"crl:{generation}"
+    known = token(issuer.fingerprint if issuer else "")
+    kept = house.memo.recall(name, known)
+    if kept is not None and house.ledger_is_settled:
+        return _crl_dated(house, generation, *(datetime.fromtimestamp(at, UTC) for at in kept))
     der, text = (store.read(house.store.crl(generation, form)) for form in ("crl", "pem"))
     if der is None or text is None:
         return ["has no CRL yet"]
-    found = _signed_crl(house, generation, der)
-    if found is None:
+    found = _signed_crl(issuer, der)
+    if found is None or found.next_update_utc is None:
         return [f"is damaged, or not signed by {generation}"]
     if text != pem_of([found]):
         return ["its PEM form does not follow from the DER form"]
-    return _crl_dated(house, generation, found) or _unlisted(house, generation, found)
+    dates = found.last_update_utc, found.next_update_utc
+    reasons = _crl_dated(house, generation, *dates) or _behind_ledger(house, generation, found)
+    if not reasons:
+        files = [str(house.store.crl(generation, form)) for form in ("crl", "pem")]
+        house.memo.remember(name, known, files, [int(at.timestamp()) for at in dates])
+    return reasons
 
 
-def _signed_crl(house: House, generation: str, der: bytes) -> x509.CertificateRevocationList | None:
-    issuer = house.generation(generation)
+def _signed_crl(issuer: Generation | None, der: bytes) -> x509.CertificateRevocationList | None:
     try:
         found = x509.load_der_x509_crl(der)
         signed = issuer is not None and found.is_signature_valid(ca_public_key(issuer.certificate))
     except (ValueError, UnsupportedAlgorithm):
         return None
-    return found if signed and found.next_update_utc is not None else None
+    return found if signed else None
 
 
-def _crl_dated(house: House, generation: str, found: x509.CertificateRevocationList) -> list[str]:
-    end, age = found.next_update_utc, house.now - found.last_update_utc
-    refresh = house.crl_rule(generation).refresh
-    if end is not None and end <= house.now:
+def _crl_dated(house: House, generation: str, start: datetime, end: datetime) -> list[str]:
+    age, refresh = house.now - start, house.crl_rule(generation).refresh
+    if end <= house.now:
         return [f"ended on {end:%Y-%m-%d}"]
     if age < timedelta(0):
-        return [f"is not valid before {found.last_update_utc:%Y-%m-%d %H:%M}"]
+        return [f"is not valid before {start:%Y-%m-%d %H:%M}"]
     return [f"is {age // DAY} days old, a new one comes every {refresh // DAY}"] if age >= refresh else []
 
 
-def _unlisted(house: House, generation: str, found: x509.CertificateRevocationList) -> list[str]:
-    if not house.revoked_serials:
+def _behind_ledger(house: House, generation: str, found: x509.CertificateRevocationList) -> list[str]:
+    if not house.has_ledger:
         return []
-    missing = [
-        entry
-        for entry in house.ledger.revoked(generation, house.now)
-        if found.get_revoked_certificate_by_serial_number(entry.serial) is None
-    ]
-    return [f"lacks {len(missing)} revoked certificate{'s' if len(missing) > 1 else ''}"] if missing else []
+    last = house.ledger.last_crl(generation)
+    number = found.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+    if last is not None and number < last[0]:
+        return [f"has number {number}, and the last one had {last[0]}"]
+    entries = house.ledger.revoked(generation, house.now)
+    missing = sum(1 for entry in entries if found.get_revoked_certificate_by_serial_number(entry.serial) is None)
+    return [f"lacks {missing} revoked certificate{'s' if missing > 1 else ''}"] if missing else []
 
 
 def due_rung(house: House, root: str) -> x509.CertificateRevocationList | None:

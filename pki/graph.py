@@ -45,6 +45,7 @@ class Plan:
     artifacts: tuple[Artifact, ...]
     notes: tuple[Note, ...]
     leaves: Mapping[str, Leaf]
+    waiting: frozenset[str]
 
 
 def plan(house: House) -> Plan:
@@ -59,7 +60,7 @@ def plan(house: House) -> Plan:
     )
     known = {artifact.name for artifact in artifacts}
     kept = world.leaves.keys() | {name.removeprefix("cert:") for name in world.waiting}
-    return Plan((*artifacts, _tidy(house, known, kept)), tuple(world.notes), world.leaves)
+    return Plan((*artifacts, _tidy(house, known, kept)), tuple(world.notes), world.leaves, world.waiting)
 
 
 # -- authorities, CRLs, bundles ---------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from datetime import datetime
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -76,7 +77,7 @@ class House:
         rules = str(signature([str(inventory.__file__), str(model.__file__)]))
         said = inventory.sound(tree) if (tree := memo.recall("pki.yaml", rules)) is not None else None
         if said is None:
-            tree, said = inventory.load(path)
+            said, tree = inventory.load_with_tree(path)
             memo.remember("pki.yaml", rules, [str(path)], tree)
         return cls(said, Store(home, said.secrets), now, memo)
 
@@ -156,33 +157,48 @@ class House:
 
     # -- the ledger, when it has something new to say --
 
-    @cached_property
-    def revoked_serials(self) -> frozenset[int]:
-        """Serials of revoked certificates that may still have to be acted on.
+    def is_revoked(self, serial: int, *, seen_before: bool) -> bool:
+        """Whether a certificate was revoked.
 
-        Empty without opening the ledger when it is as it was after the last run that ended well: that run acted on
-        all of them.
+        One that was `seen_before` as it is now costs no look into a ledger that is settled: the last run that ended
+        well acted on all that this holds.
         """
-        if self.ledger_is_settled():
-            return frozenset()
-        return frozenset(found.serial for found in self.unexpired() if found.revoked)
+        return not (seen_before and self.ledger_is_settled) and serial in self._revoked_serials
+
+    @cached_property
+    def _revoked_serials(self) -> frozenset[int]:
+        return self.ledger.revoked_serials(self.now) if self.has_ledger else frozenset()
+
+    @property
+    def has_ledger(self) -> bool:
+        """Whether there is a ledger to ask; asking would make one."""
+        return self.inventory.ledger != "sqlite" or (self.store.ca / "ledger.db").exists()
 
     def unexpired(self) -> list[Issued]:
-        """What the ledger holds of certificates that have not expired; looking does not make a ledger."""
-        if self.inventory.ledger == "sqlite" and not (self.store.ca / "ledger.db").exists():
-            return []
-        return self.ledger.certificates(since=self.now)
+        """What the ledger holds of certificates that have not expired."""
+        return self.ledger.certificates(since=self.now) if self.has_ledger else []
 
+    @cached_property
     def ledger_is_settled(self) -> bool:
-        return self.inventory.ledger == "sqlite" and self.memo.recall("ledger", "") == self._ledger_files()
+        return self.recall_from_ledger("settled", "") is not None
 
-    def settle_ledger(self) -> None:
-        """Remember, after a run in which everything ended well, that the ledger asks for nothing more."""
+    def close(self, *, settled: bool) -> None:
+        """Close the ledger. When everything ended well (`settled`), remember that it asks for nothing more."""
         if "ledger" in self.__dict__:
             self.ledger.close()
-        if self.inventory.ledger == "sqlite" and not self.ledger_is_settled():
+        if settled and self.recall_from_ledger("settled", "") is None:
+            self.remember_from_ledger("settled", "", True)
+
+    def recall_from_ledger(self, name: str, known: str) -> Any:
+        """What was remembered of the ledger, if it is as it was then."""
+        found = self.memo.recall(f"ledger {name}", known) if self.inventory.ledger == "sqlite" else None
+        return found[1] if found and found[0] == self._ledger_files() else None
+
+    def remember_from_ledger(self, name: str, known: str, finding: Any) -> None:
+        if self.inventory.ledger == "sqlite" and self.has_ledger:
+            self.ledger.close()  # SQLite moves its log into the database: the state to remember is the one after
             files = self._ledger_files()
-            self.memo.remember("ledger", "", files, files)
+            self.memo.remember(f"ledger {name}", known, files, [files, finding])
 
     def _ledger_files(self) -> list[str]:
         log = self.store.ca / "ledger.db-wal"

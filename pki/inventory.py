@@ -11,7 +11,8 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import ErrorDetails
 
 from pki import documents
@@ -24,18 +25,24 @@ APPLE_LIMIT = timedelta(days=825)
 Fault = tuple[documents.Path, str]
 
 
-def load(path: Path) -> tuple[Any, Inventory]:
-    """Read and check pki.yaml; returns it as a tree of text, and as what it says.
+def load(path: Path) -> Inventory:
+    """Read and check pki.yaml.
 
     Raises InventoryError with all faults of the file, or PkiError when there is no such file.
     """
+    return load_with_tree(path)[0]
+
+
+def load_with_tree(path: Path) -> tuple[Inventory, Any]:
+    """The inventory, and the tree of text that `sound` turns into it again."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise PkiError(f"{path}: there is no inventory", "name its folder: PKI_HOME=DIR") from None
     except (OSError, UnicodeDecodeError) as error:
         raise PkiError(f"{path.name}: cannot be read: {error}") from None
-    return (tree := documents.load(text, path.name)), _checked(copy.deepcopy(tree), text, path.name)
+    tree = documents.load(text, path.name)
+    return _checked(copy.deepcopy(tree), text, path.name), tree
 
 
 def sound(tree: Any) -> Inventory | None:
@@ -58,9 +65,18 @@ def _checked(tree: Any, text: str, name: str) -> Inventory:
     return inventory
 
 
+class _Schema(GenerateJsonSchema):
+    """Defaults as pki.yaml would say them."""
+
+    def encode_default(self, dft: Any) -> Any:
+        if isinstance(dft, timedelta):
+            return brief(dft)
+        return dft.model_dump(mode="json", by_alias=True) if isinstance(dft, BaseModel) else super().encode_default(dft)
+
+
 def schema() -> str:
     """The JSON Schema of pki.yaml, for editors."""
-    found = Inventory.model_json_schema(by_alias=True)
+    found = Inventory.model_json_schema(by_alias=True, schema_generator=_Schema)
     found["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     found["title"] = "pki.yaml"
     return json.dumps(found, indent=2) + "\n"
@@ -152,9 +168,10 @@ def _validated(tree: Any, faults: list[Fault], cut: set[documents.Path]) -> Inve
             found = [(_location(detail), _phrase(detail)) for detail in error.errors(include_url=False)]
         faults += [fault for fault in found if fault[0] not in cut]
         places = {_place(where) for where, _ in found}
-        if places <= cut or any(not _cut(tree, place) for place in sorted(places, key=len, reverse=True)):
+        removed = [_cut(tree, place) for place in sorted(places, key=len, reverse=True)]
+        if places <= cut or None in removed:
             return None
-        cut |= places
+        cut |= places | {place for place in removed if place}
 
 
 def _location(detail: ErrorDetails) -> documents.Path:
@@ -177,21 +194,20 @@ def _place(where: documents.Path) -> documents.Path:
     return where[:2]
 
 
-def _cut(tree: Any, place: documents.Path) -> bool:
-    """Take `place` out of the tree; False when the rest means nothing without it."""
+def _cut(tree: Any, place: documents.Path) -> documents.Path | None:
+    """Take `place` out of the tree. Returns what was taken, or None when the rest means nothing without it."""
     if not place or not isinstance(tree, dict):
-        return False
+        return None
     node: Any = tree
     for step in place[:-1]:
         node = node.get(step)
         if not isinstance(node, dict):  # gone already, with another fault
-            return True
+            return place
     if place in STAND_INS:
         node[place[-1]] = STAND_INS[place]
-        return True
-    if node.pop(place[-1], None) is None:  # a field that must be there: without it, the whole around it goes
-        return len(place) > 2 and _cut(tree, place[:-1])
-    return True
+    elif node.pop(place[-1], None) is None:  # a field that must be there: without it, the whole around it goes
+        return _cut(tree, place[:-1]) if len(place) > 2 else None
+    return place
 
 
 def _phrase(detail: ErrorDetails) -> str:
@@ -219,6 +235,8 @@ def _phrase(detail: ErrorDetails) -> str:
         "bool_parsing": "expected true or false",
         "bool_type": "expected true or false",
         "int_parsing": "expected a whole number",
+        "greater_than_equal": f"expected at least {context.get('ge')}",
+        "less_than_equal": f"expected at most {context.get('le')}",
         "time_delta_type": "expected a number and a unit such as 90d",
         "ip_v4_address": "expected an IPv4 address such as 10.10.0.10",
         "ip_v4_network": "expected an IPv4 network such as 10.10.0.0/24",
@@ -320,7 +338,7 @@ def _place_faults(inventory: Inventory, cut: set[documents.Path]) -> Iterator[Fa
             )
         if host.address is not None and seen.setdefault(host.address, name) != name:
             yield ("hosts", name, "address"), f"{host.address} is host {seen[host.address]}'s already"
-    if inventory.publish.host not in inventory.hosts and ("hosts", inventory.publish.host) not in cut:
+    if inventory.publish.host not in inventory.hosts and not {("hosts",), ("hosts", inventory.publish.host)} & cut:
         hint = _did_you_mean(inventory.publish.host, list(inventory.hosts))
         yield ("publish", "host"), f"{inventory.publish.host!r} is not one of the hosts{hint}"
 

@@ -83,6 +83,10 @@ def open_key(data: bytes, passphrase: str | None, name: str, source: str) -> Pri
     try:
         key = serialization.load_pem_private_key(data, passphrase.encode() if passphrase else None)
     except TypeError:
+        if passphrase:
+            raise PkiError(
+                f"{name}: its key is not encrypted", "put it back from a backup, or make the CA anew"
+            ) from None
         raise PkiError(f"{name}: its key is encrypted and {source} holds no passphrase for it") from None
     except (ValueError, UnsupportedAlgorithm):
         raise PkiError(

@@ -24,6 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from pki.errors import LedgerError
 from pki.issue import key_fingerprint, pem_of
 from pki.records import REASONS, Entry, Event, Issued
+from pki.store import make_folder
 
 SCHEMA = 1
 NO_HASH = "0" * 64
@@ -179,6 +180,12 @@ class Ledger:
         with self._reading() as db:
             return [_issued(dict(row)) for row in db.execute(query.order_by(certificates.c.seq)).mappings()]
 
+    def revoked_serials(self, since: datetime) -> frozenset[int]:
+        """Serial numbers of revoked certificates that end after `since`."""
+        query = sql.select(revocations.c.serial).where(revocations.c.not_after >= int(since.timestamp()))
+        with self._reading() as db:
+            return frozenset(int(row.serial, 16) for row in db.execute(query))
+
     def revoked(self, issuer: str, still_valid_at: datetime) -> list[Entry]:
         """What belongs on a CRL of `issuer`: revocations of certificates that had not expired at the given time."""
         query = (
@@ -249,7 +256,7 @@ class Ledger:
         except (SQLAlchemyError, ImportError) as error:
             raise LedgerError(f"pki.yaml: ledger: {error}", "name a database whose driver is installed") from None
         if self._is_sqlite():
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(self._folder, 0o700)
             path = self._folder / "ledger.db"
             if not path.exists():
                 os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))

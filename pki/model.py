@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import timedelta
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -30,6 +30,8 @@ DURATION = re.compile(r"([1-9][0-9]{0,4})(h|d|w|mo|y)")
 LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 DNS_NAME = re.compile(rf"(\*\.)?({LABEL}\.)*{LABEL}")
 ADDRESS = re.compile(r"[0-9.]+")
+MAIL_SERVER = r"outbox|smtps?://[A-Za-z0-9.-]+(:[0-9]{1,5})?"
+DATABASE = r"sqlite|[a-z0-9]+(\+[a-z0-9]+)?://.+"
 
 KeyKind = Literal["ec-p256", "ec-p384", "ed25519", "rsa-2048", "rsa-3072", "rsa-4096"]
 AuthorityKeyKind = Literal["ec-p256", "ec-p384", "rsa-3072", "rsa-4096"]
@@ -69,7 +71,24 @@ def dns_name(value: str) -> str:
 
 def _subject_name(value: str) -> str:
     """A DNS name or an IPv4 address, as text."""
-    return str(IPv4Address(value)) if ADDRESS.fullmatch(value) else dns_name(value)
+    if not ADDRESS.fullmatch(value):
+        return dns_name(value)
+    try:
+        return str(IPv4Address(value))
+    except AddressValueError:
+        raise ValueError("expected an IPv4 address or a host name") from None
+
+
+def _ledger_address(value: str) -> str:
+    if not re.fullmatch(DATABASE, value):
+        raise ValueError("expected sqlite, or a SQLAlchemy URL such as postgresql+psycopg://user@host/name")
+    return value
+
+
+def _mail_server(value: str) -> str:
+    if not re.fullmatch(MAIL_SERVER, value):
+        raise ValueError("expected outbox, smtp://host:port or smtps://host:port")
+    return value
 
 
 def _domain(value: str) -> str:
@@ -134,6 +153,11 @@ def _relative_file(value: str) -> str:
     return value
 
 
+def _text(pattern: str) -> WithJsonSchema:
+    """What an editor may check before we do."""
+    return WithJsonSchema({"type": "string", "pattern": f"^({pattern})$"})
+
+
 def _list_of_one(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
@@ -147,7 +171,7 @@ Duration = Annotated[
     timedelta,
     BeforeValidator(_duration),
     PlainSerializer(brief),
-    WithJsonSchema({"type": "string", "pattern": f"^{DURATION.pattern}$"}),
+    _text(DURATION.pattern),
 ]
 DnsName = Annotated[str, AfterValidator(dns_name)]
 Domain = Annotated[str, AfterValidator(_domain)]
@@ -162,7 +186,8 @@ RelativeFile = Annotated[str, AfterValidator(_relative_file)]
 
 
 EMPTY_OK = BeforeValidator(_empty_is_mapping)
-ONE_OK = BeforeValidator(_list_of_one)
+ONE_OK = BeforeValidator(_list_of_one, json_schema_input_type=str | list[str])
+ONE_OK_NONE_NOT = BeforeValidator(_list_of_one, json_schema_input_type=str | Annotated[list[str], Field(min_length=1)])
 
 
 class Noun(BaseModel):
@@ -256,7 +281,7 @@ class Client(Noun):
 class EmailAlert(Noun):
     to: Email
     from_: Annotated[Email, Field(alias="from")]
-    smtp: Annotated[str, Field(pattern=r"^(outbox|smtps?://[A-Za-z0-9.-]+(:[0-9]+)?)$")] = "outbox"
+    smtp: Annotated[str, AfterValidator(_mail_server), _text(MAIL_SERVER)] = "outbox"
 
 
 class Alerts(Noun):
@@ -267,12 +292,12 @@ class Inventory(Noun):
     """pki.yaml as a whole: what should be."""
 
     organisation: Organisation
-    domains: Annotated[tuple[Domain, ...], ONE_OK, Field(min_length=1)]
+    domains: Annotated[tuple[Domain, ...], ONE_OK_NONE_NOT, Field(min_length=1)]
     permit_addresses: Annotated[tuple[IPv4Network, ...], ONE_OK] | None = None
     publish: Publish
     sandbox: bool = False
     secrets: RelativeFile = "secrets.yaml"
-    ledger: Annotated[str, Field(pattern=r"^(sqlite|[a-z0-9+]+://.+)$")] = "sqlite"
+    ledger: Annotated[str, AfterValidator(_ledger_address), _text(DATABASE)] = "sqlite"
     authorities: Annotated[Authorities, EMPTY_OK] = Authorities()
     profiles: Annotated[Profiles, EMPTY_OK] = Profiles()
     networks: Annotated[dict[Slug, IPv4Network], EMPTY_OK] = {}

@@ -26,6 +26,7 @@ from pki.errors import InventoryError, PkiError
 from pki.graph import Artifact, Plan
 from pki.house import House
 from pki.reporter import Reporter
+from pki.watch import forecast
 
 # Tasks by the ten thousand live as long as the run: Python's collector would walk through all of them again and again.
 COLLECT_EVERY = 200_000
@@ -55,7 +56,7 @@ class Run:
             "dep_file": str(home / "build" / ".doit.db"),
             "continue": True,
             "verbosity": 0,
-            "reporter": Reporter(lambda: self.house, lambda: self.plan.notes),
+            "reporter": Reporter(lambda: self.house, lambda: forecast.notes(self.house, self.plan)),
         }
 
     @cached_property
@@ -117,7 +118,10 @@ class Keeper:
         self._reasons: list[str] = []
 
     def __call__(self) -> bool:
-        self._reasons = self._artifact.reasons()
+        try:
+            self._reasons = self._artifact.reasons()
+        except Exception as error:  # noqa: BLE001 - a bug in one look must not end the run: its task will fail with it
+            self._reasons = [f"cannot be looked at: {error!r}"]
         return not self._reasons
 
     def __repr__(self) -> str:

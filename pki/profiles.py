@@ -52,7 +52,7 @@ def leaf(wanted: Leaf, public_key: CertificatePublicKeyTypes) -> Extensions:
         (x509.BasicConstraints(ca=False, path_length=None), True),
         (_key_usage(digital_signature=True, key_encipherment=is_rsa), True),
         (x509.ExtendedKeyUsage([PURPOSE[wanted.profile]]), False),
-        (subject_alternative_name(wanted), not wanted.common_name),
+        (subject_alternative_name(wanted), False),  # critical only beside an empty subject, and every subject has an O
     ]
 
 

@@ -73,7 +73,7 @@ def _leaf_key(house: House, wanted: Leaf) -> issue.PrivateKey:
     """A new key, or with `rekey: keep` the one in place if it is sound, of the right kind and not revoked."""
     if not wanted.rekey:
         held = freshness.examine(house, wanted)
-        revoked = isinstance(held, freshness.Held) and held.serial in house.revoked_serials
+        revoked = isinstance(held, list) and "is revoked" in held
         key_pem = (store.read(house.store.truth(wanted)) or b"").partition(store.CERTIFICATE_MARK)[0]
         if key_pem and not revoked:
             try:
@@ -93,14 +93,17 @@ def _requested_key(house: House, wanted: Leaf) -> CertificatePublicKeyTypes:
 
 
 def crl(house: House, generation: str) -> None:
-    """Make an intermediate's CRL: a number and a thisUpdate above the last one's, whatever the clock says."""
+    """Make an intermediate's CRL: its number is above the last one's whatever the clock says, its thisUpdate too.
+
+    Only after a clock that was ahead thisUpdate goes back: servers refuse everybody over a CRL from the future.
+    """
     found = house.generation(generation)
     if found is None:
         raise missing_authority(generation.rpartition("-")[0])
     reason = "; ".join(freshness.crl(house, generation)) or "asked for"
     last = house.ledger.last_crl(generation)
     number = max(int(house.now.timestamp()), last[0] + 1 if last else 0)
-    this_update = max(house.now - issue.BACKDATE, last[1] + timedelta(seconds=1) if last else NEVER)
+    this_update = max(house.now - issue.BACKDATE, min(last[1] + timedelta(seconds=1), house.now) if last else NEVER)
     made = issue.crl(
         house.open_issuer(found),
         number,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -29,9 +29,10 @@ class Reporter:
 
     desc = "what was made and why, one line each"
 
-    def __init__(self, house: Callable[[], House], notes: Callable[[], Sequence[Note]]) -> None:
+    def __init__(self, house: Callable[[], House], notes: Callable[[], Iterable[Note]]) -> None:
         self._house = house
         self._notes = notes
+        self._found_notes: list[Note] = []
         self._stack = ExitStack()
         self._made: list[dict[str, Any]] = []
         self._failed: list[dict[str, str]] = []
@@ -98,8 +99,8 @@ class Reporter:
 
     def complete_run(self) -> None:
         house = self._house()
-        if self._whole and not self._failed and not self._unmet:
-            house.settle_ledger()
+        self._found_notes = list(self._notes())
+        house.close(settled=self._whole and not self._failed and not self._unmet)
         house.memo.save(whole=self._whole)
         self._write_report(house)
         self._stack.close()
@@ -108,7 +109,7 @@ class Reporter:
     # -- the end --
 
     def _summary(self, house: House) -> str:
-        notes = len(self._notes())
+        notes = len(self._found_notes)
         seconds = time.monotonic() - self._started
         parts = [f"{len(self._made)} made"] if self._made else []
         parts += [f"{len(self._failed)} failed"] if self._failed else []
@@ -128,7 +129,9 @@ class Reporter:
             "failed": self._failed,
             "not_reached": self._unmet,
             "fresh": self._fresh,
-            "notes": [{"subject": note.subject, "text": note.text, "remedy": note.remedy} for note in self._notes()],
+            "notes": [
+                {"subject": note.subject, "text": note.text, "remedy": note.remedy} for note in self._found_notes
+            ],
         }
         data = (json.dumps(report, indent=1) + "\n").encode()
         try:

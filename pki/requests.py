@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import replace
 from ipaddress import IPv4Address
@@ -12,6 +13,8 @@ from pki.errors import PkiError
 from pki.inventory import name_fault
 from pki.managed import Library, ManagedFile
 from pki.model import Inventory, KeyKind, Leaf, ProfileName, dns_name, email_address
+
+LEAF_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def request_leaves(said: Inventory, library: Library, taken: Collection[str]) -> tuple[Library, list[Leaf]]:
@@ -31,6 +34,8 @@ def request_leaves(said: Inventory, library: Library, taken: Collection[str]) ->
 
 
 def _leaf(said: Inventory, file: ManagedFile, request: opensslconf.Request, taken: Collection[str]) -> Leaf:
+    if not LEAF_NAME.fullmatch(file.leaf_name):
+        raise PkiError("its certificate is called after the file", "name it in letters, digits, . _ and -")
     if file.leaf_name in taken:
         raise PkiError(f"there is another leaf called {file.leaf_name}", "rename the file")
     profile = cast("ProfileName", request.profile)

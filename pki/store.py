@@ -39,8 +39,9 @@ def write_all(files: Mapping[Path, tuple[bytes, int]]) -> None:
     try:
         for path, (data, mode) in files.items():
             beside = path.with_name(f".{path.name}.new")
-            handles.append(_open_new(beside, mode))
             waiting[path] = beside
+            handles.append(_open_new(beside, mode))
+            os.fchmod(handles[-1], mode)
             _write_out(handles[-1], data)
         for handle in handles:
             os.fsync(handle)
@@ -64,18 +65,23 @@ def _write_out(handle: int, data: bytes) -> None:
 
 
 def _open_new(path: Path, mode: int) -> int:
-    """A new file with exactly this mode; one that a killed run left in its place goes."""
+    """A new file, in folders that only their owner can write to; one that a killed run left in its place goes."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     try:
-        handle = os.open(path, flags, mode)
+        return os.open(path, flags, mode)
     except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, flags, mode)
+        make_folder(path.parent)
     except FileExistsError:
         path.unlink()
-        handle = os.open(path, flags, mode)
-    os.fchmod(handle, mode)
-    return handle
+    return os.open(path, flags, mode)
+
+
+def make_folder(path: Path, mode: int = 0o755) -> None:
+    """A folder and those above it that are missing, whatever the umask."""
+    if not path.parent.is_dir():
+        make_folder(path.parent)
+    with suppress(FileExistsError):
+        path.mkdir(mode)
 
 
 def read(path: Path | str) -> bytes | None:
@@ -216,7 +222,7 @@ class Store:
 
     @contextmanager
     def _flock(self, name: str, waiting: Callable[[str], str] | None = None) -> Iterator[None]:
-        self.ca.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(self.ca, 0o700)
         with (self.ca / f".{name}").open("a+") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if waiting else 0))

@@ -160,13 +160,14 @@ class World:
             if wanted.request and kind in {"tls", "key"}:
                 raise PkiError(f"{name}: the key of {what} never was here", f"deliver fullchain:{what}")
             return [("", self.house.store.leaf_folder(wanted) / f"{kind}.pem")]
-        self._paths[name] = found = self._authority_files(kind, what)
+        found = self._authority_files(kind, what)
         if not found:
             raise PkiError(
                 f"{name!r} is no artifact",
                 "tls:LEAF, key:, cert:, chain:, fullchain:; crl:AUTHORITY or crl:all, crl-pem:, ca:, ca-pem:; "
                 "crl:bundle-client; trust:roots, trust:client-ca, trust:client-chain",
             )
+        self._paths[name] = found
         return found
 
     def _authority_files(self, kind: str, what: str) -> list[tuple[str, Path]]:

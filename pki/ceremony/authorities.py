@@ -104,6 +104,7 @@ def make_intermediate(house: House, authority: str, medium: Path, root_passphras
 def sandbox(house: House, authority: str) -> None:
     """The part of the try-out's ceremony that makes one authority; the root's key stays below `offline/`."""
     passphrase = house.store.new_passphrase("root-1")
+    store.make_folder(house.store.offline, 0o700)
     if authority == "root":
         make_root(house, house.store.offline, passphrase)
     else:

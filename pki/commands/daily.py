@@ -112,14 +112,18 @@ def _revoke(house: House, found: list[Issued], reason: str) -> None:
 
 def _valid(house: House, name: str) -> list[Issued]:
     """The valid, unrevoked certificates that a name or serial number stands for."""
-    issued = [found for found in house.unexpired() if not found.revoked]
-    artifact = f"cert:{_leaf_name(name, {one.artifact.removeprefix('cert:') for one in issued})}"
-    found = [one for one in issued if one.artifact == artifact or f"{one.serial:x}" == name.lower().lstrip("0")]
+    issued = house.unexpired()
+    leaf = _leaf_name(name, {one.artifact.removeprefix("cert:") for one in issued})
+    found = [one for one in issued if one.artifact == f"cert:{leaf}" or f"{one.serial:x}" == name.lower().lstrip("0")]
+    valid = [one for one in found if not one.revoked]
     if any(one.profile == "root" or one.profile.endswith("-ca") for one in found):
         raise PkiError(f"{name} is a certificate authority", "revoking one takes a ceremony")
+    if found and not valid:
+        raise PkiError(f"{name}: is revoked already ({found[-1].revoked})", "./run invoke ledger.list")
     if not found:
-        _known(artifact, {one.artifact for one in issued}, "valid certificate in the ledger")
-    return found
+        names = {one.artifact.removeprefix("cert:") for one in issued if one.artifact.startswith("cert:")}
+        _known(leaf, names, "valid certificate in the ledger")
+    return valid
 
 
 def _leaf_name(name: str, leaves: Container[str]) -> str:
@@ -133,8 +137,8 @@ def _known(name: str, names: Iterable[str], what: str) -> str:
     if name in known:
         return name
     close = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {close[0].removeprefix('cert:')}?" if close else f"there are: {', '.join(known) or 'none'}"
-    raise PkiError(f"{name.removeprefix('cert:')}: no such {what}", hint)
+    hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(known) or 'none'}"
+    raise PkiError(f"{name}: no such {what}", hint)
 
 
 def _run(context: Context) -> None:

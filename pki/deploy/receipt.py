@@ -30,7 +30,7 @@ def load(path: Path) -> Receipt | None:
     """The receipt at `path`, None when there is none or it cannot be read."""
     try:
         data = json.loads(store.read(path) or b"{}")
-        if data.pop("format", None) != FORMAT:
+        if not isinstance(data, dict) or data.pop("format", None) != FORMAT:
             return None
         return Receipt(**{**data, "files": tuple(data["files"]), "not_done": tuple(data["not_done"])})
     except (ValueError, TypeError, KeyError):

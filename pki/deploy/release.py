@@ -92,10 +92,10 @@ def load(folder: Path) -> Release | None:
     """The release in a folder, None when there is none or it cannot be read."""
     try:
         data = json.loads(store.read(folder / "manifest.json") or b"{}")
-        if data.get("format") != FORMAT:
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
             return None
         return Release(data["host"], tuple(File(**file) for file in data["files"]), data["inputs"], data["uses"])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
@@ -123,7 +123,7 @@ def stale(blueprint: Blueprint, folder: Path, memo: Memo) -> list[str]:
             reasons.append(f"{artifact} changed")
     copies = [file.below(folder / "files") for file in release.files]
     for file, path in zip(release.files, copies, strict=True):
-        if _sha256(store.read(path) or b"") != file.sha256:
+        if _sha256(store.read(path) or b"") != file.sha256 or store.mode_of(path) != int(file.mode, 8):
             reasons.append(f"its copy of {file.path} is damaged")
     if not reasons:
         memo.remember(name, known, [str(path) for path in (folder / "manifest.json", *copies, *used)], True)

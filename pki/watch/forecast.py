@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from pki import freshness
 from pki.graph import Artifact, Plan
 from pki.house import House
+from pki.memo import token
 from pki.world import Note
 
 
@@ -29,17 +31,22 @@ def notes(house: House, plan: Plan) -> Iterator[Note]:
     for leaf in plan.leaves.values():
         if waits := freshness.leaf_waits(house, leaf):
             yield Note(f"cert:{leaf.name}", waits, f"hold a ceremony for a new generation of {leaf.authority}")
-    wanted = {f"cert:{name}" for name in plan.leaves}
-    left: dict[str, str] = {}
-    for issued in house.unexpired():
-        if issued.artifact.startswith("cert:") and issued.artifact not in wanted and not issued.revoked:
-            left[issued.artifact] = f"{issued.not_after:%Y-%m-%d}"
-    waiting = {note.subject for note in plan.notes}
-    for artifact, end in left.items():
-        if artifact not in waiting:
-            name = artifact.removeprefix("cert:")
-            yield Note(
-                artifact,
-                f"left pki.yaml, and its certificate is valid until {end}",
-                f"./run invoke retire {name}",
-            )
+    for artifact, end in _left(house, plan):
+        if end >= house.now:
+            text = f"left pki.yaml, and its certificate is valid until {end:%Y-%m-%d}"
+            yield Note(artifact, text, f"./run invoke retire {artifact.removeprefix('cert:')}")
+
+
+def _left(house: House, plan: Plan) -> list[tuple[str, datetime]]:
+    """Certificates that no artifact stands for any more, with the end of the last valid one of each name."""
+    known = token(sorted(plan.leaves), sorted(plan.waiting))
+    kept = house.recall_from_ledger("left", known)
+    if kept is None:
+        wanted = {f"cert:{name}" for name in plan.leaves} | plan.waiting
+        ends: dict[str, int] = {}
+        for issued in house.unexpired():
+            if issued.artifact.startswith("cert:") and issued.artifact not in wanted and not issued.revoked:
+                ends[issued.artifact] = max(ends.get(issued.artifact, 0), int(issued.not_after.timestamp()))
+        kept = [[artifact, end] for artifact, end in ends.items()]
+        house.remember_from_ledger("left", known, kept)
+    return [(artifact, datetime.fromtimestamp(end, UTC)) for artifact, end in kept]
