@@ -68,7 +68,7 @@ class House:
     memo: Memo
     _generations: dict[str, tuple[int, Generation]] = field(default_factory=dict)
     _newest: dict[str, tuple[int, str, Generation]] = field(default_factory=dict)
-    _issuers: dict[str, Issuer] = field(default_factory=dict)
+    _issuers: dict[str, Issuer | PkiError] = field(default_factory=dict)
 
     @classmethod
     def open(cls, home: Path, now: datetime) -> House:
@@ -135,9 +135,14 @@ class House:
         found = self.issuing(authority)
         if found is None:
             raise missing_authority(authority)
-        kept = self._issuers.get(found.name)
-        if kept is None or kept.certificate != found.certificate:
-            kept = self._issuers[found.name] = self.open_issuer(found)
+        if found.fingerprint not in self._issuers:
+            try:
+                self._issuers[found.fingerprint] = self.open_issuer(found)
+            except PkiError as error:  # trying a passphrase takes 0.1 s: not again for each leaf
+                self._issuers[found.fingerprint] = error
+        kept = self._issuers[found.fingerprint]
+        if isinstance(kept, PkiError):
+            raise PkiError(kept.message, kept.hint)
         return kept
 
     def open_issuer(self, found: Generation, folder: Path | None = None) -> Issuer:

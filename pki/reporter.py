@@ -39,6 +39,7 @@ class Reporter:
         self._unmet: list[dict[str, str]] = []
         self._fresh = 0
         self._whole = False
+        self._total = 0
         self._started = time.monotonic()
         self._screen = Screen()
 
@@ -49,9 +50,10 @@ class Reporter:
         self._stack.enter_context(house.store.lock())
         self._started = time.monotonic()
         self._whole = len(selected) == len(tasks)
+        self._total = sum(1 for task in tasks.values() if not task.has_subtask)
         if house.inventory.sandbox and house.issuing("root") is None:
             self._screen.line(BANNER)
-        self._stack.enter_context(self._screen.progress(sum(1 for t in tasks.values() if not t.has_subtask)))
+        self._stack.enter_context(self._screen.progress(self._total))
 
     def get_status(self, task: Any) -> None:
         if not task.has_subtask:
@@ -100,7 +102,7 @@ class Reporter:
     def complete_run(self) -> None:
         house = self._house()
         self._found_notes = list(self._notes())
-        house.close(settled=self._whole and not self._failed and not self._unmet)
+        house.close(settled=self._whole and self._result() == "ok")
         house.memo.save(whole=self._whole)
         self._write_report(house)
         self._stack.close()
@@ -114,16 +116,23 @@ class Reporter:
         parts = [f"{len(self._made)} made"] if self._made else []
         parts += [f"{len(self._failed)} failed"] if self._failed else []
         parts += [f"{len(self._unmet)} not reached"] if self._unmet else []
+        if self._result() == "interrupted":
+            parts.append("interrupted")
         summary = f"{', '.join(parts)}, {self._fresh} fresh" if parts else f"nothing to do: {self._fresh} fresh"
         summary += f" ({seconds:.1f} s{', sandbox' if house.inventory.sandbox else ''})"
         if notes:
             summary += f"; {notes} {'things need' if notes > 1 else 'thing needs'} a person: ./run invoke plan"
         return summary
 
+    def _result(self) -> str:
+        if self._failed or self._unmet:
+            return "failed"
+        return "interrupted" if self._whole and len(self._made) + self._fresh < self._total else "ok"
+
     def _write_report(self, house: House) -> None:
         report = {
             "at": house.now.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "result": "failed" if self._failed or self._unmet else "ok",
+            "result": self._result(),
             "seconds": round(time.monotonic() - self._started, 3),
             "made": self._made,
             "failed": self._failed,

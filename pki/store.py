@@ -82,6 +82,7 @@ def make_folder(path: Path, mode: int = 0o755) -> None:
         make_folder(path.parent)
     with suppress(FileExistsError):
         path.mkdir(mode)
+        path.chmod(mode)
 
 
 def read(path: Path | str) -> bytes | None:
@@ -195,8 +196,13 @@ class Store:
     # -- passphrases --
 
     def passphrase(self, name: str) -> str | None:
-        """The passphrase called `name` (a generation's name) in the secrets file, None when it holds none."""
+        """The passphrase called `name` (a generation's name) in the secrets file, None when it holds none.
+
+        Raises PkiError when others can read the file, as ssh does for its keys.
+        """
         text = read(self.secrets_file)
+        if (mode_of(self.secrets_file) or 0) & 0o077:
+            raise PkiError(f"{self.secrets_file.name}: others can read it", f"chmod 600 {self.secrets_file.name}")
         entries = documents.load(text.decode(), self.secrets_file.name) if text else None
         value = (entries or {}).get(name) if isinstance(entries or {}, dict) else None
         return value if isinstance(value, str) and value else None
