@@ -164,9 +164,8 @@ def _is_signed_by(cert: x509.Certificate, issuer: Generation) -> bool:
 
 def leaf_files(house: House, wanted: Leaf) -> list[str]:
     """Every file of a leaf, its truth first."""
-    folder = house.store.leaf_folder(wanted)
     names = ("fullchain", "cert", "chain") if wanted.request else ("tls", "key", "cert", "chain", "fullchain")
-    return [f"{folder}/{name}.pem" for name in names]
+    return [house.store.leaf_file(wanted, f"{name}.pem") for name in names]
 
 
 def _leaf_token(house: House, wanted: Leaf, issuer: Generation | None) -> str:
@@ -219,11 +218,14 @@ def _name_difference(found: x509.ExtensionType | None, wanted: Leaf) -> str:
 
 
 def _cuts(house: House, wanted: Leaf) -> list[str]:
-    folder = house.store.leaf_folder(wanted)
+    reasons = []
     parts = store.cut(store.read(house.store.truth(wanted)) or b"")
-    reasons = [f"{name} does not follow from its truth" for name in parts if store.read(folder / name) != parts[name]]
-    if "key.pem" in parts and not reasons and store.mode_of(folder / "key.pem") != store.SECRET:
-        reasons.append(f"key.pem has mode {store.mode_of(folder / 'key.pem') or 0:04o}, expected 0600")
+    for name, content in parts.items():
+        path = house.store.leaf_file(wanted, name)
+        if store.read(path) != content:
+            reasons.append(f"{name} does not follow from its truth")
+        elif name == "key.pem" and store.mode_of(path) != store.SECRET:
+            reasons.append(f"key.pem has mode {store.mode_of(path) or 0:04o}, expected 0600")
     return reasons
 
 

@@ -55,7 +55,7 @@ def plan(house: House) -> Plan:
         *_authorities(house),
         *_crls(house),
         *_bundles(house),
-        *(_leaf_artifact(house, leaf) for leaf in world.leaves.values()),
+        *_leaf_artifacts(world),
         *_host_artifacts(world),
     )
     known = {artifact.name for artifact in artifacts}
@@ -149,16 +149,20 @@ def _derived_stale(house: House, contents: Callable[[House], dict[str, bytes]]) 
 # -- leaves -----------------------------------------------------------------------------------------------------------
 
 
-def _leaf_artifact(house: House, leaf: Leaf) -> Artifact:
-    request = (str(house.store.home / leaf.request),) if leaf.request else ()
-    return Artifact(
-        name=f"cert:{leaf.name}",
-        targets=tuple(freshness.leaf_files(house, leaf)),
-        sources=(_certificate_path(house, leaf.authority), *request),
-        make=partial(recipes.leaf, house, leaf),
-        stale=partial(freshness.leaf, house, leaf),
-        doc=leaf.doc,
-    )
+def _leaf_artifacts(world: World) -> Iterator[Artifact]:
+    """A certificate with its key and chain for every leaf."""
+    house = world.house
+    issuers = {authority: _certificate_path(house, authority) for authority in AUTHORITIES}
+    for leaf in world.leaves.values():
+        request = (str(house.store.home / leaf.request),) if leaf.request else ()
+        yield Artifact(
+            name=f"cert:{leaf.name}",
+            targets=tuple(freshness.leaf_files(house, leaf)),
+            sources=(issuers[leaf.authority], *request),
+            make=partial(recipes.leaf, house, leaf),
+            stale=partial(freshness.leaf, house, leaf),
+            doc=leaf.doc,
+        )
 
 
 # -- hosts ------------------------------------------------------------------------------------------------------------

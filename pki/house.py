@@ -67,7 +67,7 @@ class House:
     now: datetime
     memo: Memo
     _generations: dict[str, tuple[int, Generation]] = field(default_factory=dict)
-    _newest: dict[str, tuple[int, str, Generation]] = field(default_factory=dict)
+    _newest: dict[str, Generation] = field(default_factory=dict)
     _issuers: dict[str, Issuer | PkiError] = field(default_factory=dict)
 
     @classmethod
@@ -119,15 +119,12 @@ class House:
         return live or names[-1:] or [f"{authority}-1"]
 
     def issuing(self, authority: str) -> Generation | None:
-        """The newest generation of an authority: the one that signs."""
-        kept = self._newest.get(authority)
-        if kept and kept[0] == signature([str(self.store.ca / authority), kept[1]]):
-            return kept[2]
-        names = self.store.generations(authority)
-        if not names or (found := self.generation(names[-1])) is None:
-            return None
-        path = str(self.store.authority_file(found.name, "cert.pem"))
-        self._newest[authority] = (signature([str(self.store.ca / authority), path]), path, found)
+        """The newest generation of an authority: the one that signs. Once there is one, it is the same for a run."""
+        found = self._newest.get(authority)
+        if found is None and (names := self.store.generations(authority)):
+            found = self.generation(names[-1])
+            if found is not None:
+                self._newest[authority] = found
         return found
 
     def issuer(self, authority: str) -> Issuer:

@@ -136,7 +136,7 @@ def client_leaf(inventory: Inventory, name: str, client: Client) -> Leaf:
     return Leaf(
         name=f"client-{name}",
         profile="client",
-        common_name=name,
+        common_name=name if "@" in name else client.email,  # Java reads a CN without @ as a DNS name
         dns=(),
         addresses=(),
         emails=(client.email,),
@@ -304,7 +304,7 @@ def _lifetime_faults(inventory: Inventory) -> Iterator[Fault]:
         if profile.lifetime >= authority.lifetime:
             yield (
                 ("profiles", name, "lifetime"),
-                f"{brief(profile.lifetime)} is as long as the {name} authority's {brief(authority.lifetime)}",
+                f"{brief(profile.lifetime)} is not shorter than the {name} authority's {brief(authority.lifetime)}",
             )
         if profile.renew_before >= profile.lifetime:
             yield (

@@ -76,16 +76,26 @@ class ManagedFile:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The managed files of one host, or of many alike: what they read together, and what is wrong with them."""
+    """The managed files of one host, or of many alike.
+
+    `digests` are those of the templates; `reads` the variables, as `inventory.domains`, `inventory`, `domains`;
+    `faults` what is wrong with any of the files.
+    """
 
     files: tuple[ManagedFile, ...]
-    reads: tuple[str, ...]
+    digests: Mapping[str, str]
+    reads: tuple[tuple[str, str, str], ...]
     faults: tuple[PkiError, ...]
 
     @classmethod
     def of(cls, files: tuple[ManagedFile, ...]) -> Selection:
         reads = frozenset[str]().union(*(file.reads for file in files))
-        return cls(files, tuple(sorted(reads)), tuple(file.fault for file in files if file.fault))
+        return cls(
+            files,
+            {f"template {file.name}": file.digest for file in files},
+            tuple((name, name.partition(".")[0], name.partition(".")[2]) for name in sorted(reads)),
+            tuple(file.fault for file in files if file.fault),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +109,22 @@ class Library:
     templates: Templates
     lost: tuple[PkiError, ...] = ()
     _alike: dict[Hashable, Selection] = field(default_factory=dict)
+    _named: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._named.update(selector for file in self.files for selector in file.selectors)
 
     def for_host(self, name: str, host: Host | None) -> Selection:
         """The files of one host; hosts that no selector tells apart share one selection."""
+        if name in self._alike:
+            return self._alike[name]
         alike: Hashable = name
-        if host is not None and not any(name in file.selectors for file in self.files):
+        if host is not None and name not in self._named:
             alike = (host.proxy, host.network, frozenset(service.access for service in host.services.values()))
         if alike not in self._alike:
             self._alike[alike] = Selection.of(tuple(file for file in self.files if file.is_for(name, host)))
-        return self._alike[alike]
+        self._alike[name] = self._alike[alike]
+        return self._alike[name]
 
 
 def find(folder: Path, context: Mapping[str, object], hosts: Mapping[str, Host], networks: Iterable[str]) -> Library:

@@ -19,7 +19,7 @@ FORMAT = 1
 
 
 class Memo:
-    """Findings by name. `token` stands for everything besides files that a finding depends on.
+    """Findings by name. `known` stands for everything besides files that a finding depends on.
 
     Paths are kept relative to `home`, so that a copied house never answers for its original.
     """
@@ -35,21 +35,27 @@ class Memo:
             kept = json.loads(store.read(path) or b"{}")
         except ValueError:
             kept = {}
-        if isinstance(kept, dict) and kept.get("format") == FORMAT:
+        if isinstance(kept, dict) and kept.get("format") == FORMAT and isinstance(kept.get("found"), dict):
             self._found = kept["found"]
 
-    def recall(self, name: str, token: str) -> Any:
-        """What was found under the same token, if every file that was looked at is as it was; None otherwise."""
+    def recall(self, name: str, known: str) -> Any:
+        """What was found under the same `known`, if every file that was looked at is as it was; None otherwise."""
         entry = self._found.get(name)
-        if entry is None or entry[0] != token or entry[1] != signature([self._home + file for file in entry[2]]):
+        if entry is None:
+            return None
+        try:
+            told, seen, files, finding = entry
+            if told != known or seen != signature([self._home + file for file in files]):
+                return None
+        except (TypeError, ValueError):  # somebody wrote into it: a cache is only ever a cache
             return None
         self._used[name] = entry
-        return entry[3]
+        return finding
 
-    def remember(self, name: str, token: str, files: list[str], finding: Any) -> None:
+    def remember(self, name: str, known: str, files: list[str], finding: Any) -> None:
         if seen := signature(files):
             below = [file.removeprefix(self._home) for file in files]
-            self._found[name] = self._used[name] = [token, seen, below, finding]
+            self._found[name] = self._used[name] = [known, seen, below, finding]
             self._changed = True
 
     def save(self, *, whole: bool) -> None:

@@ -29,7 +29,7 @@ from pki.reporter import Reporter
 from pki.watch import forecast
 
 # Tasks by the ten thousand live as long as the run: Python's collector would walk through all of them again and again.
-COLLECT_EVERY = 200_000
+COLLECT_EVERY = 1_000_000
 
 BACKEND = {"artifacts": "pki.pipeline:NoDatabase"}
 
@@ -48,6 +48,7 @@ class Run:
     """One run of doit over one house: `config` and `tasks` are what a dodo.py gives to doit."""
 
     def __init__(self, home: Path, now: datetime) -> None:
+        gc.set_threshold(COLLECT_EVERY)
         self._home = home
         self._now = now
         self.config: dict[str, Any] = {
@@ -78,7 +79,6 @@ class Run:
             raise InvalidDodoFile("nothing was run, because the inventory is wrong:\n" + str(error)) from None
         except PkiError as error:
             raise InvalidDodoFile(f"nothing was run: {error}") from None
-        gc.set_threshold(COLLECT_EVERY)
         groups = {name: Task(name, None, doc=doc, has_subtask=True) for name, doc in GROUPS.items()}
         yield from groups.values()
         for artifact in artifacts:
@@ -128,8 +128,8 @@ class Keeper:
         return "; ".join(self._reasons) or "up to date"
 
     def act(self) -> dict[str, list[str]] | TaskFailed:
-        """Ask again, make, and look whether it helped."""
-        reasons = self._artifact.reasons()
+        """Make, and look whether it helped; asked first where this process has not yet asked (`doit -a`, `-n`)."""
+        reasons = self._reasons or self._artifact.reasons()
         if not reasons:
             return {"reasons": []}
         try:

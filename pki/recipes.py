@@ -7,6 +7,7 @@ it, so a run that is killed anywhere leaves nothing that the next one would beli
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -61,9 +62,8 @@ def issue_leaf(house: House, wanted: Leaf, reason: str) -> None:
 
 
 def _cut(house: House, wanted: Leaf) -> None:
-    folder = house.store.leaf_folder(wanted)
     files = {
-        folder / name: (content, store.SECRET if name == "key.pem" else store.PUBLIC)
+        Path(house.store.leaf_file(wanted, name)): (content, store.SECRET if name == "key.pem" else store.PUBLIC)
         for name, content in store.cut(store.read(house.store.truth(wanted)) or b"").items()
     }
     store.write_all(store.differing(files))

@@ -156,19 +156,19 @@ class Store:
     def rungs(self, root: str) -> list[Path]:
         """The pre-signed root CRLs of a generation, in the order of their numbers."""
         folder = self.authority_file(root, "crl")
-        return sorted(folder.glob("*.pem"), key=lambda p: p.name) if folder.is_dir() else []
+        return sorted(folder.glob("[0-9]*.pem"), key=lambda p: int(p.stem)) if folder.is_dir() else []
 
     # -- what doit makes --
 
-    def leaf_folder(self, leaf: Leaf | str) -> Path:
-        name = leaf if isinstance(leaf, str) else leaf.name
-        if name.startswith("client-"):
-            return self.ca / "clients" / name.removeprefix("client-")
-        return self.build / "certs" / name
+    def leaf_file(self, leaf: Leaf, name: str) -> str:
+        """The path of one of a leaf's files, as text: ten thousand leaves are asked for theirs every day."""
+        if leaf.name.startswith("client-"):
+            return f"{self.ca}/clients/{leaf.name.removeprefix('client-')}/{name}"
+        return f"{self.build}/certs/{leaf.name}/{name}"
 
     def truth(self, leaf: Leaf) -> Path:
         """The file from which a leaf's others are cut: tls.pem, or fullchain.pem where the key is elsewhere."""
-        return self.leaf_folder(leaf) / ("fullchain.pem" if leaf.request else "tls.pem")
+        return Path(self.leaf_file(leaf, "fullchain.pem" if leaf.request else "tls.pem"))
 
     def crl(self, generation: str, form: str = "crl") -> Path:
         """`form` is `crl` (DER) or `pem`."""

@@ -11,12 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pki import inventory, managed
-from pki.deploy.release import Blueprint
+from cryptography import x509
+
+from pki import inventory, managed, store
+from pki.deploy.release import Blueprint, Shared
 from pki.errors import PkiError
 from pki.house import House
 from pki.managed import Library, ManagedFile
-from pki.memo import token
 from pki.model import Access, Host, Inventory, Leaf
 from pki.profiles import Permitted
 from pki.requests import request_leaves
@@ -94,7 +95,11 @@ class World:
         """The values that a host's templates may use; plain, so that a digest tells whether they changed."""
         said, host = self.house.inventory, self.hosts.get(name)
         if not self._shared:
-            self._shared = {"inventory": Said(said), "authority": _authority_names(self.house)}
+            self._shared = {
+                "inventory": Said(said),
+                "authority": Generations(self.house),
+                "revoked": Revoked(self.house),
+            }
             self._subnets = {network: str(block) for network, block in said.networks.items()}
         if host is None:
             return {**self._shared, "host": {"name": name}, "services": [], "leaf": {}}
@@ -138,11 +143,17 @@ class World:
     def _common_sources(self, files: tuple[ManagedFile, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Sources that do not depend on the host, and the artifacts that do."""
         named = {artifact for file in files for artifact in file.artifacts}
+        reads = frozenset[str]().union(*(file.reads for file in files))
+        if any(name.startswith(("authority", "revoked")) for name in reads):
+            named |= {"ca-pem:all", "crl:client"}  # what these variables are read from must be there first
         fixed = [path for artifact in named if "{" not in artifact for path in self._paths_of(artifact)]
         templates = [f"{self.house.store.templates}/{file.name}" for file in files]
         return (*templates, *fixed), tuple(artifact for artifact in named if "{" in artifact)
 
     def _paths_of(self, artifact: str) -> list[str]:
+        kind, _, what = artifact.partition(":")
+        if kind in LEAF_FILES and what in self.leaves:
+            return [self.house.store.leaf_file(self.leaves[what], f"{kind}.pem")]
         try:
             return [str(path) for _, path in self.artifact_files(artifact)]
         except PkiError:
@@ -159,7 +170,7 @@ class World:
             wanted = self.leaves[what]
             if wanted.request and kind in {"tls", "key"}:
                 raise PkiError(f"{name}: the key of {what} never was here", f"deliver fullchain:{what}")
-            return [("", self.house.store.leaf_folder(wanted) / f"{kind}.pem")]
+            return [("", Path(self.house.store.leaf_file(wanted, f"{kind}.pem")))]
         found = self._authority_files(kind, what)
         if not found:
             raise PkiError(
@@ -171,20 +182,20 @@ class World:
         return found
 
     def _authority_files(self, kind: str, what: str) -> list[tuple[str, Path]]:
-        store = self.house.store
+        disk = self.house.store
         if kind in {"crl", "crl-pem", "ca", "ca-pem"} and what in {*AUTHORITIES, "all"}:
             authorities = AUTHORITIES if what == "all" else (what,)
             place: dict[str, Callable[[str], Path]] = {
-                "crl": store.crl,
-                "crl-pem": partial(store.crl, form="pem"),
-                "ca": store.ca_der,
-                "ca-pem": partial(store.authority_file, name="cert.pem"),
+                "crl": disk.crl,
+                "crl-pem": partial(disk.crl, form="pem"),
+                "ca": disk.ca_der,
+                "ca-pem": partial(disk.authority_file, name="cert.pem"),
             }
             return [(name, place[kind](name)) for authority in authorities for name in self.house.live(authority)]
         if (kind, what) == ("crl", "bundle-client"):
-            return [("", store.client_crl_bundle())]
+            return [("", disk.client_crl_bundle())]
         if kind == "trust" and what in {"roots", "client-ca", "client-chain"}:
-            return [("", store.trust(f"{what}.pem"))]
+            return [("", disk.trust(f"{what}.pem"))]
         return []
 
 
@@ -230,31 +241,52 @@ def _needs_ceremony(subject: str, refused: list[str], ca: str) -> Note:
     )
 
 
-class Said:
-    """The inventory as templates see it; each section of it has a digest of its own."""
+class Said(Shared):
+    """The inventory as templates see it."""
 
     def __init__(self, said: Inventory) -> None:
+        super().__init__()
         self._said = said
-        self._digests: dict[str, str] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._said, name)
 
-    def digest(self, section: str) -> str:
-        if section not in self._digests:
-            dumped = self._said.model_dump(mode="json")
-            self._digests[section] = token(dumped.get(section) if section else dumped)
-        return self._digests[section]
+    def content(self, section: str) -> object:
+        return self._said.model_dump(mode="json", include={section} if section else None)
 
 
-def _authority_names(house: House) -> dict[str, list[dict[str, str]]]:
-    """Live generations by authority, newest first, with their subjects: what issuer pins are made of."""
-    found = {}
-    for authority in AUTHORITIES:
-        generations = [house.generation(name) for name in reversed(house.live(authority))]
-        found[authority] = [
+class Generations(Shared):
+    """Live generations by authority, newest first, as templates see them: what issuer pins are made of."""
+
+    def __init__(self, house: House) -> None:
+        super().__init__()
+        self._house = house
+
+    def __getattr__(self, authority: str) -> list[dict[str, str]]:
+        if authority not in AUTHORITIES:
+            raise AttributeError(authority)
+        generations = [self._house.generation(name) for name in reversed(self._house.live(authority))]
+        return [
             {"name": g.name, "subject": g.subject, "common_name": g.common_name, "base64": g.base64}
             for g in generations
             if g is not None
         ]
-    return found
+
+    def content(self, section: str) -> object:
+        return [getattr(self, authority) for authority in ([section] if section else AUTHORITIES)]
+
+
+class Revoked(Shared):
+    """Serial numbers on the CRLs of every live client authority, for proxies that know no CRLs: `revoked.client`."""
+
+    def __init__(self, house: House) -> None:
+        super().__init__()
+        self._house = house
+
+    @property
+    def client(self) -> list[int]:
+        files = [store.read(self._house.store.crl(name)) for name in self._house.live("client")]
+        return sorted(entry.serial_number for der in files if der for entry in x509.load_der_x509_crl(der))
+
+    def content(self, _section: str) -> object:
+        return self.client

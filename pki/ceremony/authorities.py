@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import timedelta
 from pathlib import Path
 
@@ -34,27 +35,32 @@ def make_root(house: House, medium: Path, passphrase: str) -> None:
         key,
     )
     issuer = issue.Issuer(cert, key)
-    ladder = make_ladder(issuer, rule.crl)
+    last = house.ledger.last_crl(name)  # of a ceremony that was cut short
+    ladder = make_ladder(issuer, rule.crl, above=last[0] if last else 0)
     key_file = medium / name / "key.pem"
     store.write(key_file, issue.encrypted_pem(key, passphrase), store.SECRET)
     issue.open_key(store.read(key_file) or b"", passphrase, str(key_file), "this ceremony")
     house.ledger.record_certificate(
         cert, issuer=name, artifact="authority:root", profile="root", reason="root ceremony", at=house.now
     )
-    for abandoned in house.store.rungs(name):
-        abandoned.unlink()
+    shutil.rmtree(house.store.authority_file(name, "crl"), ignore_errors=True)
     for number, rung in ladder:
         house.ledger.record_crl(rung, issuer=name, reason="root ceremony", at=house.now)
         store.write(house.store.authority_file(name, "crl") / f"{number}.pem", issue.pem_of([rung]))
     store.write(house.store.authority_file(name, "cert.pem"), issue.pem_of([cert]))
 
 
-def make_ladder(issuer: issue.Issuer, rule: RootCrlRule) -> list[tuple[int, x509.CertificateRevocationList]]:
-    """The pre-signed CRLs of a root, with their numbers; each begins a month before the one before it ends."""
+def make_ladder(
+    issuer: issue.Issuer, rule: RootCrlRule, above: int
+) -> list[tuple[int, x509.CertificateRevocationList]]:
+    """The pre-signed CRLs of a root, with their numbers, all over `above`.
+
+    Each begins a month before the one before it ends.
+    """
     ladder = []
     start = issuer.certificate.not_valid_before_utc
     for _ in range(rule.rungs):
-        number = int(start.timestamp())
+        number = above = max(int(start.timestamp()), above + 1)
         ladder.append((number, issue.crl(issuer, number, start, start + rule.lifetime, [])))
         start += rule.lifetime - OVERLAP
     return ladder

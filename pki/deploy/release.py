@@ -30,6 +30,22 @@ OWNER = re.compile(r"[a-z_][a-z0-9_-]*:[a-z_][a-z0-9_-]*")
 Sources = Callable[[str], list[tuple[str, Path]]]
 
 
+class Shared:
+    """A value that the templates of many hosts may read: the digest of each of its sections is made once."""
+
+    def __init__(self) -> None:
+        self._digests: dict[str, str] = {}
+
+    def digest(self, section: str) -> str:
+        """One text for a section (`domains` of `inventory.domains`), or for the whole when it is empty."""
+        if section not in self._digests:
+            self._digests[section] = token(self.content(section))
+        return self._digests[section]
+
+    def content(self, section: str) -> object:
+        raise NotImplementedError
+
+
 @dataclass(frozen=True, slots=True)
 class Blueprint:
     """What a host's release is made of.
@@ -244,12 +260,11 @@ def _content(path: Path, artifact: str) -> bytes:
 
 def _inputs(blueprint: Blueprint) -> dict[str, str]:
     """Digests of all that a release follows from, artifacts aside: templates, and the values that they read."""
-    inputs = {f"template {file.name}": file.digest for file in blueprint.selection.files}
-    for name in blueprint.selection.reads:
-        top, _, section = name.partition(".")
+    inputs = dict(blueprint.selection.digests)
+    for name, top, section in blueprint.selection.reads:
         if top in blueprint.context:
             value = blueprint.context[top]
-            inputs[name] = value.digest(section) if hasattr(value, "digest") else token(value)
+            inputs[name] = value.digest(section) if isinstance(value, Shared) else token(value)
     if blueprint.waiting:
         inputs["what waits for a ceremony"] = token(sorted(blueprint.waiting))
     return inputs

@@ -1,0 +1,138 @@
+"""The same `home` as elsewhere, built at the present moment: the programs that judge it take the time from the system."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from pki.house import House
+from pki.pipeline import Run
+from tests.conftest import PROJECT, Home, Report, bare_home
+
+TIMEOUT = 60
+
+
+def now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+@dataclass(frozen=True)
+class LiveHome(Home):
+    """A home whose clock is the system's; commands run in processes of their own, through the real doors."""
+
+    def doit(self, *arguments: str, days: float = 0) -> Report:
+        status = Run(self.path, now() + timedelta(days=days)).main(list(arguments))
+        return Report(status, json.loads(self.read("build/report/status.json")))
+
+    def house(self, days: float = 0) -> House:
+        return House.open(self.path, now() + timedelta(days=days))
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "PKI_HOME": str(self.path)}
+
+    def invoke(self, *arguments: str) -> str:
+        return run(sys.executable, "-m", "invoke", *arguments, cwd=PROJECT, env=self.environment)
+
+    def start_doit(self, **environment: str) -> subprocess.Popen[bytes]:
+        """doit, started in a process group of its own."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "doit"],
+            cwd=PROJECT,
+            env={**self.environment, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def faked_doit(self, days: int) -> Report:
+        """Run doit as a whole process whose clock stands `days` ahead."""
+        status = self.start_doit(**moved_clock(days)).wait(TIMEOUT)
+        return Report(status, json.loads(self.read("build/report/status.json")))
+
+    def copy(self, path: Path) -> LiveHome:
+        shutil.copytree(self.path, path, symlinks=True)
+        return LiveHome(path)
+
+
+def run(*command: str | Path, ok: bool = True, stdin: str = "", **options: object) -> str:
+    """What a program prints on both channels. It must be there and end well, or badly when `ok` is False."""
+    done = subprocess.run(  # type: ignore[call-overload]
+        [str(part) for part in command],
+        input=stdin.encode(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=TIMEOUT,
+        check=False,
+        **options,
+    )
+    text: str = done.stdout.decode(errors="replace")
+    assert (done.returncode == 0) == ok, f"{command}: exit {done.returncode}\n{text}"
+    return text
+
+
+def moved_clock(days: int) -> dict[str, str]:
+    """The environment of a process whose clock stands `days` ahead."""
+    package = find_spec("libfaketime")
+    assert package is not None
+    assert package.origin is not None
+    library = Path(package.origin).parent / "vendor/libfaketime/src/libfaketime.so.1"
+    assert library.exists()
+    return {"LD_PRELOAD": str(library), "FAKETIME": f"+{days}d", "DONT_FAKE_MONOTONIC": "1"}
+
+
+def live_home(path: Path) -> LiveHome:
+    """The committed example, before its first run."""
+    return LiveHome(bare_home(path).path)
+
+
+def built(home: LiveHome) -> LiveHome:
+    report = home.doit()
+    assert report.status == 0, report.failed
+    return home
+
+
+@pytest.fixture(scope="session")
+def built_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example after its first run."""
+    return built(live_home(tmp_path_factory.mktemp("built") / "home")).path
+
+
+@pytest.fixture
+def home(built_once: Path, tmp_path: Path) -> Iterator[LiveHome]:
+    """A copy of the example after its first run, for a test that changes it."""
+    copy = LiveHome(built_once).copy(tmp_path / "home")
+    yield copy
+    shutil.rmtree(copy.path)
+
+
+@pytest.fixture(scope="session")
+def new_house(tmp_path_factory: pytest.TempPathFactory) -> LiveHome:
+    """The example before its first run, to be copied."""
+    return live_home(tmp_path_factory.mktemp("new") / "home")
+
+
+@pytest.fixture(scope="session")
+def shown(built_once: Path) -> LiveHome:
+    """The example after its first run, for tests that only look."""
+    return LiveHome(built_once)
+
+
+@pytest.fixture(scope="session")
+def revoked_client(built_once: Path, tmp_path_factory: pytest.TempPathFactory) -> LiveHome:
+    """A copy of the example in which the admin's certificate was revoked; the old one is in `old/`."""
+    copy = LiveHome(built_once).copy(tmp_path_factory.mktemp("revoked") / "home")
+    shutil.copytree(copy.path / "ca/clients/admin", copy.path / "old")
+    copy.invoke("revoke", "admin", "--reason", "key-compromise")
+    return copy

@@ -1,0 +1,330 @@
+"""nginx, HAProxy and Caddy as themselves on loopback, with what a host was delivered and nothing else.
+
+Changed in the delivered configuration are only places of this machine: absolute paths, ports, user, group and log.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import ClassVar
+
+from tests.integration.conftest import LiveHome, run
+
+PATIENCE = 15.0
+NAMES = ("nginx", "haproxy", "caddy")
+REFUSED_STATUS = {400, 403, 421}
+REFUSED_BY_TLS = {16, 35, 52, 55, 56}  # curl: HTTP/2 broke off, handshake failed, empty reply, send or receive failed
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def wait_until(done: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not done():
+        assert time.monotonic() < deadline, f"waited {PATIENCE:.0f} s in vain until {what}"
+        time.sleep(0.02)
+
+
+# -- what stands behind a proxy ---------------------------------------------------------------------------------------
+
+
+@dataclass
+class Upstreams:
+    """One real HTTP server for each service; `seen` counts the requests that came through, by service."""
+
+    ports: dict[str, int] = field(default_factory=dict)
+    seen: list[str] = field(default_factory=list)
+    _servers: list[ThreadingHTTPServer] = field(default_factory=list)
+
+    def start(self, service: str) -> int:
+        seen = self.seen
+
+        class Echo(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                seen.append(service)
+                body = json.dumps({"service": service, "headers": self.headers.items()}).encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                """Quiet."""
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        self._servers.append(server)
+        self.ports[service] = server.server_address[1]
+        return self.ports[service]
+
+    def stop(self) -> None:
+        for server in self._servers:
+            server.shutdown()
+            server.server_close()
+
+
+# -- what a client sees -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What curl saw: its exit status, the HTTP status, the body."""
+
+    curl: int
+    status: int
+    body: str
+    said: str
+
+    @property
+    def accepted(self) -> bool:
+        return self.curl == 0 and self.status == 200
+
+    @property
+    def refused(self) -> bool:
+        """Refused by the proxy itself: a server that is not there, or does not answer, refuses nothing."""
+        return self.status in REFUSED_STATUS if self.curl == 0 else self.curl in REFUSED_BY_TLS
+
+    @property
+    def service(self) -> str:
+        return str(json.loads(self.body)["service"])
+
+    def header(self, name: str) -> list[str]:
+        """What the upstream got under a header's name, - and _ taken for the same, as CGI and WSGI do."""
+        wanted = name.lower().replace("_", "-")
+        headers = json.loads(self.body)["headers"]
+        return [value for key, value in headers if key.lower().replace("_", "-") == wanted]
+
+
+# -- a proxy ----------------------------------------------------------------------------------------------------------
+
+
+class Proxy:
+    """One proxy of a home, on ports of its own. `name` is what pki.yaml calls the program."""
+
+    name: ClassVar[str]
+
+    def __init__(self, home: LiveHome, host: str, work: Path) -> None:
+        self.home = home
+        self.host = host
+        self.work = work
+        self.port = free_port()
+        self.http_port = free_port()
+        self.serves = True
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def root(self) -> Path:
+        """The folder that stands for the host's root directory."""
+        return self.home.path / "build" / "hosts" / self.host
+
+    # each proxy says how it is started, checked and reloaded
+
+    def configure(self) -> None:
+        raise NotImplementedError
+
+    def check(self) -> str:
+        """Let the program judge its configuration, as `deploy-validate` does."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        raise NotImplementedError
+
+    def reload(self) -> None:
+        raise NotImplementedError
+
+    def relocate(self, text: str, *changes: tuple[str, str]) -> str:
+        """Move a delivered file's paths into the host's folder; `changes` are patterns that must be found."""
+        for old, new in (
+            ("/etc/doit-pki/", f"{self.root}/etc/doit-pki/"),
+            ("/var/www/pki", f"{self.root}/var/www/pki"),
+            ("/etc/haproxy/", f"{self.work}/"),
+        ):
+            text = text.replace(old, new)
+        for pattern, new in changes:
+            text, found = re.subn(pattern, new, text, flags=re.MULTILINE)
+            assert found, f"{self.name}: {pattern!r} is not in the delivered configuration"
+        return text
+
+    def delivered(self, path: str) -> str:
+        return (self.root / path).read_text()
+
+    def launch(self, *command: str | Path, **environment: str) -> None:
+        with (self.work / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [str(part) for part in command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.work,
+                env={**os.environ, **environment},
+            )
+        wait_until(self.listens, f"{self.name} listens")
+
+    def listens(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, f"{self.name} ended:\n{(self.work / 'log').read_text()}"
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port if self.serves else self.http_port)) == 0
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            try:
+                self.process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    def workers(self) -> set[int]:
+        """Process numbers of the workers that serve."""
+        assert self.process is not None
+        number = self.process.pid
+        return {int(pid) for pid in Path(f"/proc/{number}/task/{number}/children").read_text().split()}
+
+    def reload_by(self, number: signal.Signals) -> None:
+        """Send the signal, and wait until every old worker has gone and a new one is there."""
+        assert self.process is not None
+        old = self.workers()
+        self.process.send_signal(number)
+        wait_until(lambda: bool(self.workers()) and not old & self.workers(), f"{self.name}'s old workers are gone")
+        wait_until(self.listens, f"{self.name} listens")
+
+    # what a client does
+
+    def curl(self, url: str, *options: str | Path) -> Answer:
+        """Ask with curl, whose connection goes to this proxy whatever the address says."""
+        port = self.http_port if url.startswith("http:") else self.port
+        done = subprocess.run(
+            [
+                *("curl", "--silent", "--show-error", "--max-time", "10", "--connect-to", f"::127.0.0.1:{port}"),
+                *("--cacert", self.home.path / "build/trust/roots.pem"),
+                *("--write-out", "\n%{http_code} %{content_type}", *options, url),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        body, _, last = done.stdout.rpartition("\n")
+        status, _, content_type = last.partition(" ")
+        return Answer(done.returncode, int(status), body, f"{content_type}{done.stderr}")
+
+
+class Nginx(Proxy):
+    name = "nginx"
+
+    def configure(self) -> None:
+        text = self.delivered("etc/nginx/conf.d/pki-services.conf")
+        text = self.relocate(text, (r"listen 443 ", f"listen 127.0.0.1:{self.port} "))
+        text = text.replace("listen 80;", f"listen 127.0.0.1:{self.http_port};")
+        (self.work / "pki-services.conf").write_text(text)
+        temporary = "".join(
+            f"    {kind}_temp_path {self.work}/{kind};\n"
+            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        user = "user root;\n" if os.geteuid() == 0 else ""
+        (self.work / "nginx.conf").write_text(
+            f"{user}pid {self.work}/pid;\nerror_log {self.work}/error.log;\ndaemon off;\nevents {{}}\n"
+            f"http {{\n    access_log off;\n{temporary}    include {self.work}/pki-services.conf;\n}}\n"
+        )
+
+    def check(self) -> str:
+        return run("nginx", "-t", "-c", self.work / "nginx.conf", "-e", self.work / "error.log")
+
+    def start(self) -> None:
+        self.launch("nginx", "-c", self.work / "nginx.conf", "-e", self.work / "error.log")
+
+    def reload(self) -> None:
+        self.reload_by(signal.SIGHUP)
+
+
+class HAProxy(Proxy):
+    name = "haproxy"
+
+    def configure(self) -> None:
+        text = self.relocate(
+            self.delivered("etc/haproxy/haproxy.cfg"),
+            (r"^    (user|group) haproxy\n", ""),
+            (r"^    (log .*|option httplog)\n", ""),
+            (r"bind :443 ", f"bind 127.0.0.1:{self.port} "),
+        )
+        text = text.replace("bind :80\n", f"bind 127.0.0.1:{self.http_port}\n")
+        (self.work / "haproxy.cfg").write_text(text)
+        crt_list = self.relocate(self.delivered("etc/haproxy/pki-crt-list.txt"))
+        (self.work / "pki-crt-list.txt").write_text(crt_list)
+
+    def check(self) -> str:
+        return run("haproxy", "-c", "-f", self.work / "haproxy.cfg")
+
+    def start(self) -> None:
+        self.launch("haproxy", "-W", "-db", "-f", self.work / "haproxy.cfg")
+
+    def reload(self) -> None:
+        self.reload_by(signal.SIGUSR2)
+
+
+class Caddy(Proxy):
+    name = "caddy"
+
+    def __init__(self, home: LiveHome, host: str, work: Path) -> None:
+        super().__init__(home, host, work)
+        self.admin = f"127.0.0.1:{free_port()}"
+        self.environment = dict.fromkeys(("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"), str(work))
+
+    def configure(self) -> None:
+        places = (
+            f"\tadmin {self.admin}\n\thttps_port {self.port}\n\thttp_port {self.http_port}\n\tdefault_bind 127.0.0.1\n"
+        )
+        text = self.relocate(self.delivered("etc/caddy/Caddyfile"), (r"^\tauto_https off\n", rf"\g<0>{places}"))
+        text = re.sub(r"^(http://[^:]+):80 ", rf"\g<1>:{self.http_port} ", text, flags=re.MULTILINE)
+        (self.work / "Caddyfile").write_text(text)
+
+    @property
+    def _arguments(self) -> tuple[str | Path, ...]:
+        return "--adapter", "caddyfile", "--config", self.work / "Caddyfile"
+
+    def check(self) -> str:
+        return run("caddy", "validate", *self._arguments, env={**os.environ, **self.environment})
+
+    def start(self) -> None:
+        self.launch("caddy", "run", *self._arguments, **self.environment)
+
+    def reload(self) -> None:
+        run("caddy", "reload", *self._arguments, "--force", "--address", self.admin)
+
+
+KINDS: dict[str, type[Proxy]] = {kind.name: kind for kind in (Nginx, HAProxy, Caddy)}
+
+
+@contextmanager
+def started(kind: str, home: LiveHome, host: str, work: Path, *, serves: bool = True) -> Iterator[Proxy]:
+    """A proxy with what `host` was delivered, until the block ends; `serves` says whether it has services."""
+    assert shutil.which(kind, path=f"{os.environ['PATH']}:/usr/sbin"), f"{kind} is not installed"
+    work.mkdir(parents=True)
+    proxy = KINDS[kind](home, host, work)
+    proxy.serves = serves
+    proxy.configure()
+    proxy.check()
+    try:
+        proxy.start()
+        yield proxy
+    finally:
+        proxy.stop()

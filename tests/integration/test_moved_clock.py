@@ -1,0 +1,47 @@
+"""The whole process under a moved clock: doit as cron would run it weeks and months later."""
+
+from __future__ import annotations
+
+from tests.integration.conftest import LiveHome
+
+SERVERS = {"cert:monitoring-mtls", "cert:forge-mtls", "cert:media"}
+
+
+def made_by_a_run(home: LiveHome, days: int) -> set[str]:
+    report = home.faked_doit(days)
+    assert report.status == 0, report.failed
+    return set(report.made)
+
+
+def leaves(made: set[str]) -> set[str]:
+    return {name for name in made if name.startswith("cert:")}
+
+
+def test_first_months_of_a_house(home: LiveHome) -> None:
+    made = made_by_a_run(home, 29)
+    assert {"crl:server-1", "crl:client-1", "bundle:client"} <= made
+    assert leaves(made) == set()
+    assert leaves(made_by_a_run(home, 61)) == SERVERS
+    assert leaves(made_by_a_run(home, 62)) == set()
+    assert made_by_a_run(home, 62) == set()
+    assert home.house().ledger.verify() == []
+
+
+def test_three_weeks_without_a_run_cost_new_crls_and_nothing_else(home: LiveHome) -> None:
+    """The CRLs ended after 21 days: hosts refused clients until this run, and accept them after it."""
+    made = made_by_a_run(home, 22)
+    assert {name for name in made if not name.startswith(("release:", "deploy:"))} == {
+        "crl:server-1",
+        "crl:client-1",
+        "bundle:client",
+    }
+
+
+def test_client_certificates_are_renewed_on_day_one_hundred_and_fifty(home: LiveHome) -> None:
+    assert leaves(made_by_a_run(home, 151)) == {*SERVERS, "cert:client-admin"}
+
+
+def test_root_crl_changes_to_its_next_rung_without_a_ceremony(home: LiveHome) -> None:
+    before = home.read("build/crl/root-1.crl")
+    assert "crl:root-1" in made_by_a_run(home, 380)
+    assert home.read("build/crl/root-1.crl") != before

@@ -1,0 +1,493 @@
+"""Each proxy as itself, with one mTLS and one TLS-only service on the same host: what a client gets, and what it never gets."""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from pki import issue, profiles
+from pki.issue import Issuer
+from pki.model import Leaf
+from tests.integration.conftest import LiveHome, built, live_home, run
+from tests.integration.proxies import KINDS, NAMES, Answer, Proxy, Upstreams, started
+
+HOSTS = {"nginx": "monitoring", "haproxy": "forge", "caddy": "media"}
+MTLS = {"nginx": "grafana", "haproxy": "forgejo", "caddy": "photos"}
+TLS = {"nginx": "status", "haproxy": "pages", "caddy": "jellyfin"}
+TLS_VERSIONS = ("-tls1_2", "-tls1_3")
+SUBJECT = "CN=admin,O=Example Lab"
+
+
+def address(service: str) -> str:
+    return f"https://{service}.lab.internal/"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One proxy with its two services, and the upstreams behind it."""
+
+    proxy: Proxy
+    upstreams: Upstreams
+
+    @property
+    def mtls(self) -> str:
+        return MTLS[self.proxy.name]
+
+    @property
+    def tls(self) -> str:
+        return TLS[self.proxy.name]
+
+    @property
+    def client(self) -> tuple[str | Path, ...]:
+        """What curl is told to present the admin's certificate."""
+        return "--cert", self.proxy.home.path / "ca/clients/admin/tls.pem"
+
+    def assert_kept_out(self, answer: Answer) -> None:
+        """Refused by the proxy, and nothing of it reached the service behind mTLS."""
+        assert answer.refused, answer
+        assert self.mtls not in self.upstreams.seen
+
+    def session(self, version: str, service: str, *options: str | Path) -> str:
+        """What `openssl s_client` sees of one handshake and one request; an empty service names none."""
+        name = ("-servername", f"{service}.lab.internal") if service else ("-noservername",)
+        request = f"GET / HTTP/1.1\r\nHost: {service}.lab.internal\r\nConnection: close\r\n\r\n"
+        done = subprocess.run(
+            [
+                *("openssl", "s_client", "-connect", f"127.0.0.1:{self.proxy.port}", version, "-ign_eof"),
+                *name,
+                *options,
+            ],
+            input=request,
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+        return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="session")
+def upstreams() -> Iterator[Upstreams]:
+    found = Upstreams()
+    for service in (*MTLS.values(), *TLS.values()):
+        found.start(service)
+    yield found
+    found.stop()
+
+
+@pytest.fixture(scope="session")
+def mixed(upstreams: Upstreams, tmp_path_factory: pytest.TempPathFactory) -> LiveHome:
+    """The example with a second service on each host, so that each has an open one and one behind mTLS."""
+    home = live_home(tmp_path_factory.mktemp("mixed") / "home")
+    home.add_service("status", "monitoring", "tls")
+    home.add_service("pages", "forge", "tls")
+    home.add_service("photos", "media", "mtls")
+    text = (home.path / "pki.yaml").read_text()
+    for service, port in upstreams.ports.items():
+        text = re.sub(rf'({service}: +{{upstream: "http://127.0.0.1:)\d+', rf"\g<1>{port}", text)
+    home.write("pki.yaml", text)
+    return built(home)
+
+
+@pytest.fixture(scope="session")
+def odd(mixed: LiveHome, tmp_path_factory: pytest.TempPathFactory) -> LiveHome:
+    """The same house under a name that languages of configuration could trip over, its services with wildcards."""
+    home = live_home(tmp_path_factory.mktemp("odd") / "home")
+    home.write("pki.yaml", mixed.read("pki.yaml").decode())
+    home.edit("Example Lab", '"Müller\'s Söhne 電子 & Co. (Lab), +1/2"')
+    for service in MTLS.values():
+        names = f'"{service}.lab.internal", "*.{service}.lab.internal"'
+        home.write(
+            "pki.yaml", re.sub(rf"({service}: +{{)", rf"\g<1>names: [{names}], ", home.read("pki.yaml").decode())
+        )
+    return built(home)
+
+
+@pytest.fixture(scope="session", params=NAMES)
+def running(
+    request: pytest.FixtureRequest, mixed: LiveHome, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Proxy]:
+    kind = request.param
+    with started(kind, mixed, HOSTS[kind], tmp_path_factory.mktemp(kind) / "work") as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def stage(running: Proxy, upstreams: Upstreams) -> Stage:
+    upstreams.seen.clear()
+    return Stage(running, upstreams)
+
+
+@pytest.fixture(scope="session")
+def strangers(mixed: LiveHome, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Certificates that are no client's of this house: files with key and chain, by what they are."""
+    folder = tmp_path_factory.mktemp("strangers")
+    root = mixed.house().issuing("root")
+    assert root is not None
+    true_root = mixed.house().open_issuer(root, mixed.path / "offline" / "root-1")
+    client_ca = mixed.house().issuing("client")
+    assert client_ca is not None
+    made = {
+        "another client authority of the same root": _authority(true_root, "Example Lab Other CA"),
+        "an unknown root": _authority(None, "Evil Root"),
+        "an authority that bears the name of ours": _authority(None, client_ca.common_name),
+    }
+    files = {"a server certificate": mixed.path / "build/certs/forge-mtls/tls.pem"}
+    for name, ca in made.items():
+        key = issue.new_key("ec-p256")
+        leaf = _signed(ca, "admin", key, profiles.leaf(ADMIN, key.public_key()))
+        files[name] = folder / f"{len(files)}.pem"
+        files[name].write_bytes(issue.private_pem(key) + issue.pem_of([leaf, ca.certificate]))
+    key = issue.new_key("ec-p256")
+    itself = _signed(key, "admin", key, profiles.leaf(ADMIN, key.public_key()))
+    files["a certificate signed by itself"] = folder / "self.pem"
+    files["a certificate signed by itself"].write_bytes(issue.private_pem(key) + issue.pem_of([itself]))
+    return files
+
+
+ADMIN = Leaf(
+    name="client-admin",
+    profile="client",
+    common_name="admin",
+    dns=(),
+    addresses=(),
+    emails=("admin@lab.internal",),
+    key="ec-p256",
+    rekey=True,
+    lifetime=timedelta(days=30),
+    renew_before=timedelta(days=1),
+    request=None,
+    declared="clients.admin",
+)
+
+
+def _authority(parent: Issuer | None, name: str) -> Issuer:
+    key = issue.new_key("ec-p384")
+    kind = profiles.intermediate("client", ["lab.internal"], []) if parent else profiles.root()
+    return Issuer(_signed(parent or key, name, key, kind), key)
+
+
+def _signed(
+    issuer: Issuer | issue.PrivateKey, name: str, key: issue.PrivateKey, kind: profiles.Extensions
+) -> x509.Certificate:
+    dates = issue.validity(datetime.now(UTC).replace(microsecond=0), timedelta(days=30), None)
+    return issue.certificate(issue.subject("Example Lab", name), key.public_key(), dates, kind, issuer)
+
+
+# -- what the programs say to what they get ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_committed_example_is_accepted(kind: str, shown: LiveHome, tmp_path: Path) -> None:
+    proxy = KINDS[kind](shown, HOSTS[kind], tmp_path)
+    proxy.configure()
+    proxy.check()
+
+
+def test_issuer_pins_are_there_after_the_first_run_whatever_the_headers_use(
+    new_house: LiveHome, tmp_path: Path
+) -> None:
+    """A header with variables is rendered while doit plans, when a new house has no authority yet."""
+    home = new_house.copy(tmp_path / "home")
+    home.edit("tls:{{ host.name }}-mtls", "tls:{{ leaf.mtls }}", "templates/tls/tls-mtls.pem")
+    built(home)
+    delivered = home.read("build/hosts/monitoring/etc/nginx/conf.d/pki-services.conf").decode()
+    assert "SANDBOX Client CA 1" in delivered
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_host_that_only_publishes_needs_no_service(kind: str, home: LiveHome, tmp_path: Path) -> None:
+    home.edit("hosts:\n", f"hosts:\n  shelf: {{network: mgmt, proxy: {kind}}}\n")
+    home.edit("host: monitoring}", "host: shelf}")
+    built(home)
+    with started(kind, home, "shelf", tmp_path / "work", serves=False) as proxy:
+        assert proxy.curl("http://pki.lab.internal/crl/root-1.crl", "--output", tmp_path / "crl").status == 200
+
+
+# -- who is served ----------------------------------------------------------------------------------------------------
+
+
+def test_validation_accepts_the_delivered_configuration(stage: Stage) -> None:
+    said = stage.proxy.check().lower()
+    assert "not formatted" not in said
+    assert "warning" not in said
+
+
+@pytest.mark.parametrize("access", ["mtls", "tls"])
+def test_each_name_gets_the_certificate_of_its_access_level(stage: Stage, access: str) -> None:
+    service = getattr(stage, access)
+    leaf = HOSTS[stage.proxy.name] + ("-mtls" if access == "mtls" else "")
+    said = stage.session("-tls1_3", service, "-showcerts")
+    served = re.findall(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n", said, flags=re.DOTALL)
+    assert "".join(served) == stage.proxy.home.read(f"build/certs/{leaf}/fullchain.pem").decode()
+
+
+@pytest.mark.parametrize("version", ["1.2", "1.3"])
+def test_client_certificate_opens_a_service_behind_mtls(stage: Stage, version: str) -> None:
+    answer = stage.proxy.curl(address(stage.mtls), *stage.client, f"--tlsv{version}", "--tls-max", version)
+    assert answer.accepted, answer
+    assert answer.service == stage.mtls
+
+
+@pytest.mark.parametrize("version", ["1.2", "1.3"])
+def test_open_service_answers_without_a_client_certificate(stage: Stage, version: str) -> None:
+    answer = stage.proxy.curl(address(stage.tls), f"--tlsv{version}", "--tls-max", version)
+    assert answer.accepted, answer
+    assert answer.service == stage.tls
+
+
+def test_names_are_the_same_in_upper_case(stage: Stage) -> None:
+    said = stage.session("-tls1_3", stage.tls.upper())
+    assert "HTTP/1.1 200" in said
+    assert stage.upstreams.seen == [stage.tls]
+
+
+def test_tls_1_1_is_refused(stage: Stage) -> None:
+    stage.session("-tls1_1", stage.tls, "-cipher", "DEFAULT:@SECLEVEL=0")
+    assert stage.upstreams.seen == []
+
+
+# -- who is kept out --------------------------------------------------------------------------------------------------
+
+
+def test_without_a_certificate_a_service_behind_mtls_is_closed(stage: Stage) -> None:
+    stage.assert_kept_out(stage.proxy.curl(address(stage.mtls)))
+
+
+@pytest.mark.parametrize("version", ["1.2", "1.3"])
+@pytest.mark.parametrize(
+    "who",
+    [
+        "a server certificate",
+        "another client authority of the same root",
+        "an unknown root",
+        "an authority that bears the name of ours",
+        "a certificate signed by itself",
+    ],
+)
+def test_certificates_of_strangers_are_refused(
+    stage: Stage, strangers: dict[str, Path], who: str, version: str
+) -> None:
+    limits = (f"--tlsv{version}", "--tls-max", version)
+    stage.assert_kept_out(stage.proxy.curl(address(stage.mtls), "--cert", strangers[who], *limits))
+
+
+def test_unknown_names_are_refused_in_the_handshake(stage: Stage) -> None:
+    answer = stage.proxy.curl("https://unknown.lab.internal/", "--insecure", *stage.client)
+    assert answer.curl in {35, 56}, answer
+    assert stage.upstreams.seen == []
+
+
+def test_handshake_without_a_name_is_refused(stage: Stage) -> None:
+    said = stage.session("-tls1_3", "")
+    assert "no peer certificate available" in said
+    assert stage.upstreams.seen == []
+
+
+@pytest.mark.parametrize("protocol", ["--http1.1", "--http2"])
+def test_open_name_in_the_handshake_does_not_open_a_service_behind_mtls(stage: Stage, protocol: str) -> None:
+    answer = stage.proxy.curl(address(stage.tls), protocol, "--header", f"Host: {stage.mtls}.lab.internal")
+    stage.assert_kept_out(answer)
+    assert answer.status == 421
+
+
+@pytest.mark.parametrize("protocol", ["--http1.1", "--http2"])
+def test_handshake_and_request_must_name_the_same_service_even_for_a_client(stage: Stage, protocol: str) -> None:
+    header = f"Host: {stage.tls}.lab.internal"
+    answer = stage.proxy.curl(address(stage.mtls), protocol, *stage.client, "--header", header)
+    assert answer.refused, answer
+    assert stage.upstreams.seen == []
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "{}.lab.internal:443",
+        "{}.lab.internal.",
+        "{}.LAB.internal",
+        "x@{}.lab.internal",
+        "{}.lab.internal:443:443",
+        "x.{}.lab.internal",
+    ],
+)
+def test_spellings_of_another_name_do_not_open_it(stage: Stage, host: str) -> None:
+    options = ("--http1.1", "--header", f"Host: {host.format(stage.mtls)}")
+    stage.assert_kept_out(stage.proxy.curl(address(stage.tls), *options))
+
+
+def test_absolute_request_targets_do_not_open_another_service(stage: Stage) -> None:
+    target = ("--http1.1", "--request-target", address(stage.mtls))
+    stage.proxy.curl(address(stage.tls), *target)
+    stage.proxy.curl(address(stage.tls), *target, "--header", f"Host: {stage.mtls}.lab.internal")
+    assert stage.mtls not in stage.upstreams.seen
+
+
+def test_second_request_of_a_connection_is_judged_as_the_first(stage: Stage) -> None:
+    context = ssl.create_default_context(cafile=stage.proxy.home.path / "build/trust/roots.pem")
+    with (
+        socket.create_connection(("127.0.0.1", stage.proxy.port), timeout=10) as plain,
+        context.wrap_socket(plain, server_hostname=f"{stage.tls}.lab.internal") as wire,
+    ):
+        for service, expected in ((stage.tls, b" 200 "), (stage.mtls, b" 421 ")):
+            wire.sendall(f"GET / HTTP/1.1\r\nHost: {service}.lab.internal\r\n\r\n".encode())
+            assert expected in wire.recv(65536)
+            while service == stage.tls and stage.upstreams.seen != [stage.tls]:
+                wire.recv(65536)
+    assert stage.upstreams.seen == [stage.tls]
+
+
+@pytest.mark.parametrize("version", TLS_VERSIONS)
+def test_session_of_an_open_service_does_not_resume_into_mtls(stage: Stage, version: str, tmp_path: Path) -> None:
+    assert "HTTP/1.1 200" in stage.session(version, stage.tls, "-sess_out", tmp_path / "session")
+    stage.upstreams.seen.clear()
+    kept = ("-sess_in", tmp_path / "session") if (tmp_path / "session").exists() else ()
+    assert "HTTP/1.1 200" not in stage.session(version, stage.mtls, *kept)
+    assert stage.upstreams.seen == []
+
+
+# -- who the upstream takes a client for ------------------------------------------------------------------------------
+
+
+FORGED = (
+    ("X-Client-Subject: CN=root",),
+    ("x-client-subject: CN=root", "X-CLIENT-SUBJECT: CN=boss"),
+    ("X_Client_Subject: CN=root", "X-Client_Subject: CN=boss", "X_Client-Subject: CN=chief"),
+    ("Connection: X-Client-Subject", "X-Client-Subject: CN=root"),
+)
+
+
+def _forged(headers: tuple[str, ...]) -> list[str]:
+    return [part for header in headers for part in ("--header", header)]
+
+
+@pytest.mark.parametrize("headers", FORGED)
+def test_upstream_gets_the_subject_from_the_proxy_alone(stage: Stage, headers: tuple[str, ...]) -> None:
+    answer = stage.proxy.curl(address(stage.mtls), "--http1.1", *stage.client, *_forged(headers))
+    assert answer.accepted, answer
+    assert answer.header("X-Client-Subject") == [SUBJECT]
+
+
+@pytest.mark.parametrize("headers", FORGED)
+def test_upstream_of_an_open_service_gets_no_subject(stage: Stage, headers: tuple[str, ...]) -> None:
+    answer = stage.proxy.curl(address(stage.tls), "--http1.1", *_forged(headers))
+    assert answer.accepted, answer
+    assert answer.header("X-Client-Subject") == []
+
+
+def test_upstream_gets_the_address_of_the_client_from_the_proxy_alone(stage: Stage) -> None:
+    forged = _forged(("X-Forwarded-For: 10.9.9.9", "X-Real-IP: 10.9.9.9", "X-Forwarded-Proto: http"))
+    answer = stage.proxy.curl(address(stage.tls), *forged)
+    assert answer.header("X-Forwarded-For") == ["127.0.0.1"]
+    assert answer.header("X-Real-IP") == ["127.0.0.1"]
+    assert answer.header("X-Forwarded-Proto") == ["https"]
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_odd_names_and_wildcards_are_served_and_kept_apart(
+    kind: str, odd: LiveHome, upstreams: Upstreams, tmp_path: Path
+) -> None:
+    with started(kind, odd, HOSTS[kind], tmp_path / "work") as proxy:
+        for name in (MTLS[kind], f"any.{MTLS[kind]}"):
+            answer = proxy.curl(address(name), "--cert", odd.path / "ca/clients/admin/tls.pem")
+            assert answer.accepted, answer
+            assert answer.service == MTLS[kind]
+            assert answer.header("X-Client-Subject")[0].startswith("CN=admin,O=")
+            upstreams.seen.clear()
+            assert proxy.curl(address(name)).refused
+            assert proxy.curl(address(TLS[kind]), "--header", f"Host: {name}.lab.internal").status == 421
+            assert upstreams.seen == []
+
+
+# -- after a revocation, and after a renewal --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_revoked_client_is_refused_after_doit_and_reload(
+    kind: str, mixed: LiveHome, upstreams: Upstreams, tmp_path: Path
+) -> None:
+    home = mixed.copy(tmp_path / "home")
+    old = tmp_path / "old.pem"
+    old.write_bytes(home.read("ca/clients/admin/tls.pem"))
+    with started(kind, home, HOSTS[kind], tmp_path / "work") as proxy:
+        stage = Stage(proxy, upstreams)
+        for version in TLS_VERSIONS:
+            said = stage.session(version, stage.mtls, "-cert", old, "-key", old, "-sess_out", tmp_path / version)
+            assert "HTTP/1.1 200" in said
+
+        home.invoke("revoke", "admin", "--reason", "key-compromise")
+        proxy.configure()
+        proxy.reload()
+
+        upstreams.seen.clear()
+        stage.assert_kept_out(proxy.curl(address(stage.mtls), "--cert", old))
+        for version in TLS_VERSIONS:
+            kept = ("-sess_in", tmp_path / version) if (tmp_path / version).exists() else ()
+            said = stage.session(version, stage.mtls, "-cert", old, "-key", old, *kept)
+            assert "HTTP/1.1 200" not in said
+        assert stage.mtls not in upstreams.seen
+        assert proxy.curl(address(stage.mtls), *stage.client).accepted
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_renewed_certificate_is_served_after_reload(kind: str, mixed: LiveHome, tmp_path: Path) -> None:
+    home = mixed.copy(tmp_path / "home")
+    with started(kind, home, HOSTS[kind], tmp_path / "work") as proxy:
+        home.invoke("renew", HOSTS[kind])
+        proxy.configure()
+        proxy.reload()
+        assert _served(proxy) == home.read(f"build/certs/{HOSTS[kind]}/cert.pem").decode()
+
+
+def _served(proxy: Proxy) -> str:
+    said = run(
+        *("openssl", "s_client", "-connect", f"127.0.0.1:{proxy.port}"),
+        *("-servername", f"{TLS[proxy.name]}.lab.internal"),
+    )
+    found = re.search(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n", said, flags=re.DOTALL)
+    assert found
+    return found[0]
+
+
+# -- the publishing host ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_publishing_host_serves_crls_and_authorities_over_plain_http(
+    kind: str, mixed: LiveHome, tmp_path: Path
+) -> None:
+    home = mixed.copy(tmp_path / "home")
+    home.edit("host: monitoring}", f"host: {HOSTS[kind]}}}")
+    built(home)
+    with started(kind, home, HOSTS[kind], tmp_path / "work") as proxy:
+        for generation in ("root-1", "server-1", "client-1"):
+            crl, ca = tmp_path / "served.crl", tmp_path / "served.crt"
+            answer = proxy.curl(f"http://pki.lab.internal/crl/{generation}.crl", "--output", crl)
+            assert (answer.status, answer.said) == (200, "application/pkix-crl")
+            answer = proxy.curl(f"http://pki.lab.internal/ca/{generation}.crt", "--output", ca)
+            assert (answer.status, answer.said) == (200, "application/pkix-cert")
+            signer = home.path / f"ca/{generation.partition('-')[0]}/{generation}/cert.pem"
+            assert "verify OK" in run("openssl", "crl", "-inform", "DER", "-in", crl, "-CAfile", signer, "-noout")
+            assert run("openssl", "x509", "-inform", "DER", "-in", ca) == signer.read_text()
+        for path in ("", "crl/", "ca/../../../etc/passwd", "crl/none.crl"):
+            answer = proxy.curl(f"http://pki.lab.internal/{path}", "--path-as-is")
+            assert answer.status in {400, 403, 404}, path
+
+
+def test_new_crls_reach_a_publishing_haproxy_by_reload(mixed: LiveHome, tmp_path: Path) -> None:
+    """HAProxy holds what it publishes in memory (http-request return file)."""
+    home = mixed.copy(tmp_path / "home")
+    home.edit("host: monitoring}", "host: forge}")
+    built(home)
+    manifest = home.read("build/release/forge/manifest.json").decode()
+    reloads = dict(re.findall(r'"path": "(/var/www/pki/[^"]+)".+?"reload": "([^"]*)"', manifest, flags=re.DOTALL))
+    assert reloads
+    assert set(reloads.values()) == {"systemctl reload haproxy"}

@@ -1,0 +1,125 @@
+"""`./run` itself: what it says where Python is too old or incomplete, and that it costs nothing when all is there."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PROJECT
+from tests.integration.conftest import run
+
+TOOLS = ("sh", "dirname", "cmp", "cp", "rm", "flock", "mkdir", "cat")
+LOCKS = ("requirements.lock", "requirements-dev.lock")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A checkout before its first run, on a machine with a shell, a few tools and no Python."""
+    folder = tmp_path / "checkout"
+    (folder / "bin").mkdir(parents=True)
+    for name in ("run", *LOCKS):
+        shutil.copy(PROJECT / name, folder)
+    for tool in TOOLS:
+        found = shutil.which(tool)
+        assert found, tool
+        (folder / "bin" / tool).symlink_to(found)
+    return folder
+
+
+def program(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+def start(checkout: Path, *arguments: str, python: str | Path = "python3") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [checkout / "run", *arguments],
+        env={"PATH": str(checkout / "bin"), "PYTHON": str(python)},
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_old_python_is_refused_with_the_packages_to_install(checkout: Path) -> None:
+    old = program(checkout / "old", '[ "$1" = --version ] && echo "Python 3.9.2" && exit 0; exit 1')
+    done = start(checkout, "doit", python=old)
+    assert done.returncode == 1
+    assert "Python 3.11 or newer is needed, found: Python 3.9.2" in done.stderr
+    assert "apt install python3 python3-venv" in done.stderr
+    assert not (checkout / ".venv").exists()
+
+
+def test_missing_python_is_said_plainly(checkout: Path) -> None:
+    done = start(checkout, "doit")
+    assert done.returncode == 1
+    assert "found: no python3" in done.stderr or "not found" in done.stderr
+    assert "apt install" in done.stderr
+
+
+@pytest.mark.parametrize("module", ["venv", "ensurepip"])
+def test_python_without_venv_is_refused_with_the_package_of_its_version(checkout: Path, module: str) -> None:
+    lacking = program(
+        checkout / "lacking",
+        f'case "$*" in *{module}*) echo "No module named {module}" >&2; exit 1 ;; esac\nexec {sys.executable} "$@"',
+    )
+    done = start(checkout, "doit", python=lacking)
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert done.returncode == 1
+    assert f"apt install python{version}-venv" in done.stderr
+    assert not (checkout / ".venv").exists()
+
+
+def test_newer_python_beside_an_old_one_is_found(checkout: Path) -> None:
+    old = program(checkout / "old", "exit 1")
+    program(checkout / "bin" / "python3.12", 'case "$*" in *ensurepip*) exit 1 ;; *"%d.%d"*) echo 3.12 ;; esac')
+    assert "apt install python3.12-venv" in start(checkout, "doit", python=old).stderr
+
+
+@pytest.mark.parametrize("task", ["test", "lint", "bench", "integration"])
+def test_tasks_that_need_the_tools_of_development_install_them(checkout: Path, task: str) -> None:
+    program(checkout / ".venv/bin/python", f'echo "$@" >> {checkout}/asked')
+    program(checkout / ".venv/bin/invoke", "exit 0")
+    shutil.copy(checkout / LOCKS[0], checkout / ".venv")
+    assert start(checkout, "invoke", task).returncode == 0
+    asked = checkout / "asked"
+    assert asked.exists(), "nothing was installed"
+    assert f"--require-hashes -r {checkout}/{LOCKS[1]}" in asked.read_text()
+
+
+def test_nothing_is_installed_and_nothing_said_when_all_is_there() -> None:
+    started = time.monotonic()
+    said = run(PROJECT / "run", "sh", "-c", "echo here")
+    assert time.monotonic() - started < 1
+    assert said == "here\n"
+
+
+def test_exit_status_is_that_of_the_command() -> None:
+    done = subprocess.run([PROJECT / "run", "sh", "-c", "exit 7"], check=False)
+    assert done.returncode == 7
+
+
+def test_house_is_the_folder_where_the_command_is_typed(tmp_path: Path) -> None:
+    (tmp_path / "pki.yaml").touch()
+    said = run(PROJECT / "run", "sh", "-c", 'echo "$PKI_HOME"', cwd=tmp_path, env={"PATH": os.environ["PATH"]})
+    assert said == f"{tmp_path}\n"
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_lock_holds_versions_and_hashes_and_no_addresses(lock: str) -> None:
+    text = (PROJECT / lock).read_text()
+    assert "://" not in text
+    pinned = re.findall(r"^[A-Za-z0-9._-]+==.+?(?=^[A-Za-z0-9]|\Z)", text, flags=re.MULTILINE | re.DOTALL)
+    assert pinned
+    assert all("--hash=sha256:" in one for one in pinned)

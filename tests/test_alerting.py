@@ -1,0 +1,840 @@
+"""Alerting, so far: what is due and why, what needs a person, what a run says and leaves behind, and with which status."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from invoke import Program
+
+import tasks
+from pki import freshness, issue
+from pki.commands import ceremony
+from pki.pipeline import Run
+from pki.store import Store
+from pki.watch import forecast, status
+from tests.conftest import PROJECT, START, Home
+
+PASSPHRASE = "correct horse battery staple"
+LOST = "there is no {0} authority in ca/{0}/"
+CEREMONY = "./run invoke ceremony.root --medium DIR"
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command printed, and its exit status."""
+
+    status: int
+    out: str
+    error: str
+
+
+Invoke = Callable[..., Said]
+
+
+@pytest.fixture
+def invoke(capsys: pytest.CaptureFixture[str]) -> Invoke:
+    """`./run invoke …` in this process, with the clock `days` after the first run."""
+
+    def call(home: Home, *arguments: str, days: float = 0) -> Said:
+        tasks.ns.configure({"pki_home": str(home.path), "pki_now": START + timedelta(days=days)})
+        capsys.readouterr()
+        code = 0
+        try:
+            Program(namespace=tasks.ns).run(["invoke", *arguments])
+        except SystemExit as left:
+            code = int(left.code or 0)
+        said = capsys.readouterr()
+        return Said(code, said.out, said.err)
+
+    return call
+
+
+def run(home: Home, *command: str) -> subprocess.CompletedProcess[str]:
+    """A command in a process of its own, as cron starts it: the real clock, no terminal."""
+    return subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=PROJECT,
+        env={**os.environ, "PKI_HOME": str(home.path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def digest(folder: Path) -> dict[str, tuple[int, int, str]]:
+    """Mode, time and content of everything below a folder, SQLite's own files for reading aside."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.name in {"ledger.db-shm", "ledger.db-wal"}:
+            continue
+        stat, is_file = path.lstat(), path.is_file()
+        content = hashlib.sha256(path.read_bytes()).hexdigest() if is_file else ""
+        found[str(path.relative_to(folder))] = (stat.st_mode, stat.st_mtime_ns if is_file else 0, content)
+    return found
+
+
+def foretold(home: Home, days: float = 0) -> dict[str, str]:
+    return {artifact.name: "; ".join(why) for artifact, why in forecast.forecast(home.plan(days))}
+
+
+def notes(home: Home, days: float = 0) -> dict[str, tuple[str, str]]:
+    house = home.house(days)
+    return {note.subject: (note.text, note.remedy) for note in forecast.notes(house, home.plan(days))}
+
+
+def rows(home: Home, days: float = 0) -> dict[str, status.Row]:
+    return {row.name: row for row in status.rows(home.house(days), home.plan(days))}
+
+
+def remove_media(home: Home) -> None:
+    text = (home.path / "pki.yaml").read_text()
+    (home.path / "pki.yaml").write_text(re.sub(r"  media:\n(    .*\n)+", "", text))
+
+
+def break_template(home: Home) -> str:
+    """Break a template of `media` in its last line; returns what is said of it."""
+    text = (home.path / "templates/caddy/Caddyfile").read_text().rstrip("\n")
+    home.write("templates/caddy/Caddyfile", f"{text}\n{{{{ nothing }}}}\n")
+    return f"templates/caddy/Caddyfile:{len(text.splitlines()) + 1}: 'nothing' is undefined"
+
+
+def serial(home: Home, leaf: str = "media") -> int:
+    return x509.load_pem_x509_certificate(home.read(f"build/certs/{leaf}/cert.pem")).serial_number
+
+
+def lose_passphrase(home: Home, name: str) -> None:
+    lines = (home.path / "secrets.yaml").read_text().splitlines(keepends=True)
+    home.write("secrets.yaml", "".join(line for line in lines if not line.startswith(name)))
+
+
+# -- what is due, and why ---------------------------------------------------------------------------------------------
+
+
+def test_a_fresh_house_has_everything_to_do(fresh: Home) -> None:
+    due = foretold(fresh)
+    assert due["authority:root"] == "does not exist yet"
+    assert due["cert:media"] == "has no certificate yet"
+    assert due.keys() == fresh.doit().made.keys()
+
+
+@pytest.mark.parametrize("days", [0, 6, 7, 29, 61, 100, 151])
+def test_the_forecast_is_what_the_next_run_does(home: Home, days: int) -> None:
+    due = foretold(home, days)
+    made = home.doit(days=days).made
+    assert due.keys() == made.keys()
+    own = {name: why for name, why in due.items() if not why.startswith("follows ")}
+    assert all(made[name].startswith(why) for name, why in own.items())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda home: home.add_service("wiki"),
+        lambda home: home.edit("127.0.0.1:8096", "127.0.0.1:8097"),
+        lambda home: home.edit("key: ec-p256", "key: ec-p384"),
+        lambda home: home.edit("organisation: Example Lab", "organisation: Other Lab"),
+        lambda home: home.edit("clients:\n", "clients:\n  guest: {email: guest@lab.internal}\n"),
+        lambda home: home.edit(
+            "deploy-hosts", "deploy-owner: haproxy:haproxy\n# deploy-hosts", "templates/haproxy/haproxy.cfg"
+        ),
+        lambda home: (home.path / "build/hosts/media/etc/caddy/Caddyfile").unlink(),
+        lambda home: (home.path / "build/certs/media/tls.pem").unlink(),
+        remove_media,
+    ],
+    ids=["service", "upstream", "key kind", "organisation", "client", "template", "drift", "lost", "host"],
+)
+def test_the_forecast_of_a_change_is_what_the_next_run_does(home: Home, change: Callable[[Home], object]) -> None:
+    change(home)
+    due = foretold(home)
+    assert due
+    assert due.keys() == home.doit().made.keys()
+
+
+def test_what_follows_names_what_it_follows_from(home: Home) -> None:
+    due = foretold(home, 7)
+    assert due["crl:client-1"] == "is 7 days old, a new one comes every 7"
+    assert due["bundle:client"] == "follows crl:client-1"
+    assert due["release:forge"] == "follows bundle:client"
+    assert due["deploy:forge"] == "follows release:forge"
+
+
+# -- what needs a person ----------------------------------------------------------------------------------------------
+
+
+def test_a_leaf_that_left_is_noted_until_it_is_retired(home: Home, invoke: Invoke) -> None:
+    assert notes(home) == {}
+    remove_media(home)
+    assert notes(home) == {
+        "cert:media": (
+            "left pki.yaml, and its certificate is valid until 2027-02-21",
+            "./run invoke retire media",
+        )
+    }
+    home.doit()
+    assert "cert:media" in notes(home)
+    said = invoke(home, "retire", "media")
+    assert (said.status, said.error) == (0, "")
+    assert notes(home) == {}
+    [issued] = home.house().ledger.certificates(artifact="cert:media")
+    assert issued.revoked == "cessationOfOperation"
+
+
+def test_a_leaf_that_left_is_noted_until_it_is_revoked(home: Home, invoke: Invoke) -> None:
+    remove_media(home)
+    assert invoke(home, "revoke", "media", "--reason", "key-compromise").status == 0
+    assert notes(home) == {}
+
+
+def test_a_leaf_that_left_is_noted_until_it_has_expired(home: Home) -> None:
+    remove_media(home)
+    assert "cert:media" in notes(home, 89)
+    assert notes(home, 90) == {}
+
+
+def test_a_name_that_needs_a_ceremony_is_noted(home: Home) -> None:
+    home.edit("domains: [lab.internal]", "domains: [lab.internal, new.internal]")
+    home.edit("network: av\n", "network: av\n    names: [a.new.internal, b.new.internal]\n")
+    text, remedy = notes(home)["host:media"]
+    assert text == "a.new.internal, b.new.internal wait: server-1 does not permit them; needs a ceremony"
+    assert remedy == "a new generation of server with wider name constraints"
+
+
+def test_notes_stand_in_the_report_and_in_the_summary(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    home.edit("domains: [lab.internal]", "domains: [lab.internal, new.internal]")
+    home.edit("network: av\n", "network: av\n    names: [a.new.internal]\n")
+    report = home.doit()
+    assert report.status == 0
+    assert report.data["notes"] == [
+        {
+            "subject": "host:media",
+            "text": "a.new.internal waits: server-1 does not permit it; needs a ceremony",
+            "remedy": "a new generation of server with wider name constraints",
+        }
+    ]
+    assert capsys.readouterr().out.endswith("; 1 thing needs a person: ./run invoke plan\n")
+
+
+def test_a_leaf_that_left_stands_in_the_report_too(home: Home) -> None:
+    """The daily report is what people read; what only `invoke plan` knew would be found too late."""
+    remove_media(home)
+    assert [note["subject"] for note in home.doit().data["notes"]] == ["cert:media"]
+
+
+# -- the table of states ----------------------------------------------------------------------------------------------
+
+
+def test_each_row_says_state_days_left_and_what_comes_through_whom(home: Home) -> None:
+    found = rows(home)
+    assert {name: row.cells()[1:] for name, row in found.items()} == {
+        "authority:root-1": ("ok", "3649", "next generation by 2036-11-20", "ceremony"),
+        "authority:server-1": ("ok", "729", "next generation by 2028-08-24", "ceremony"),
+        "authority:client-1": ("ok", "729", "next generation by 2028-05-26", "ceremony"),
+        "crl:root-1": ("ok", "389", "next rung on 2027-11-18, ladder ends on 2028-12-12", "doit"),
+        "crl:server-1": ("ok", "20", "a new one on 2026-11-30", "doit"),
+        "crl:client-1": ("ok", "20", "a new one on 2026-11-30", "doit"),
+        "cert:monitoring-mtls": ("ok", "89", "renewal from 2027-01-22", "doit"),
+        "cert:forge-mtls": ("ok", "89", "renewal from 2027-01-22", "doit"),
+        "cert:media": ("ok", "89", "renewal from 2027-01-22", "doit"),
+        "cert:client-admin": ("ok", "179", "renewal from 2027-04-22", "doit"),
+        "deploy:monitoring": ("ok", "", "delivered 2026-11-23, 12 files (folder)", "doit"),
+        "deploy:forge": ("ok", "", "delivered 2026-11-23, 7 files (folder)", "doit"),
+        "deploy:media": ("ok", "", "delivered 2026-11-23, 4 files (folder)", "doit"),
+    }
+
+
+def test_a_row_keeps_its_word(home: Home) -> None:
+    """What is announced for a day is due on that day and not on the day before."""
+    assert not any(name.startswith("crl:") for name in foretold(home, 6))
+    assert {"crl:server-1", "crl:client-1"} <= foretold(home, 7).keys()
+    assert "cert:media" not in foretold(home, 59)
+    assert "cert:media" in foretold(home, 60)
+    assert "cert:client-admin" not in foretold(home, 149)
+    assert "cert:client-admin" in foretold(home, 150)
+    assert "crl:root-1" not in foretold(home, 359)
+    assert "crl:root-1" in foretold(home, 360)
+
+
+@pytest.mark.parametrize(
+    ("name", "days", "state"),
+    [
+        ("cert:media", 61, "due"),
+        ("cert:media", 91, "expired"),
+        ("cert:client-admin", 91, "ok"),
+        ("crl:client-1", 8, "due"),
+        ("crl:client-1", 22, "expired"),
+        ("crl:root-1", 361, "due"),
+        ("authority:server-1", 640, "due"),
+        ("authority:server-1", 731, "expired"),
+    ],
+)
+def test_states_follow_the_clock(home: Home, name: str, days: int, state: str) -> None:
+    assert rows(home, days)[name].state == state
+
+
+def test_a_fresh_house_is_missing_everything_and_says_through_whom_it_comes(fresh: Home) -> None:
+    found = rows(fresh)
+    assert {row.state for row in found.values()} == {"missing"}
+    assert found["authority:root"].by == "doit (sandbox)"
+    fresh.edit("sandbox: true", "sandbox: false")
+    assert rows(fresh)["authority:root"].by == "ceremony"
+
+
+def test_drift_and_damage_show_in_the_table(home: Home) -> None:
+    (home.path / "build/hosts/media/etc/caddy/Caddyfile").write_text("x")
+    (home.path / "build/certs/forge-mtls/tls.pem").write_text("x")
+    (home.path / "build/crl/client-1.crl").write_text("x")
+    found = rows(home)
+    assert (found["deploy:media"].state, found["deploy:media"].next) == ("due", "/etc/caddy/Caddyfile was edited")
+    assert (found["cert:forge-mtls"].state, found["cert:forge-mtls"].next) == ("due", "tls.pem is damaged")
+    assert found["crl:client-1"].state == "missing"
+    assert found["crl:client-1"].next.startswith("is damaged")
+
+
+def test_the_status_command_prints_the_table_and_changes_nothing(home: Home, invoke: Invoke) -> None:
+    before = digest(home.path)
+    said = invoke(home, "status")
+    assert said.status == 0
+    assert re.search(r"^cert:media +ok +89 +renewal from 2027-01-22 +doit$", said.out, re.MULTILINE)
+    assert digest(home.path) == before
+
+
+# -- what a run says --------------------------------------------------------------------------------------------------
+
+
+def test_a_run_with_nothing_to_do_says_one_line(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    home.doit()
+    out = capsys.readouterr().out
+    assert re.fullmatch(r"nothing to do: 19 fresh \(\d\.\d s, sandbox\)\n", out)
+
+
+def test_a_run_says_one_line_for_each_thing_made(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    home.add_service("wiki")
+    home.doit()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines[:-1]] == [
+        ["made", "cert:monitoring-mtls"],
+        ["made", "release:monitoring"],
+        ["made", "deploy:monitoring"],
+    ]
+    assert re.fullmatch(r"3 made, 16 fresh \(\d\.\d s, sandbox\)", lines[-1])
+
+
+def test_a_run_says_what_failed_what_to_do_and_what_was_not_reached(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = break_template(home)
+    home.doit()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split(maxsplit=2) == ["failed", "release:media", broken]
+    assert lines[1].strip() == "→ mend the template, then run doit again"
+    assert re.fullmatch(r"waits +deploy:media +needs release:media", lines[2])
+    assert re.fullmatch(r"1 failed, 1 not reached, 17 fresh \(\d\.\d s, sandbox\)", lines[-1])
+
+
+def test_the_first_run_of_a_sandbox_says_that_it_is_one(fresh: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    fresh.doit()
+    assert capsys.readouterr().out.startswith("SANDBOX: a try-out. The root key is made here")
+    fresh.doit()
+    assert "try-out" not in capsys.readouterr().out
+
+
+# -- the report that a run leaves -------------------------------------------------------------------------------------
+
+
+def test_the_report_of_a_quiet_run(home: Home) -> None:
+    report = home.doit().data
+    assert report.pop("seconds") >= 0
+    assert report == {
+        "at": "2026-11-23T06:00:00Z",
+        "result": "ok",
+        "made": [],
+        "failed": [],
+        "not_reached": [],
+        "fresh": 19,
+        "notes": [],
+    }
+
+
+@pytest.mark.parametrize("arguments", [(), ("-n", "4")], ids=["one process", "four processes"])
+def test_the_report_names_what_was_made_what_failed_and_what_was_not_reached(
+    home: Home, arguments: tuple[str, ...]
+) -> None:
+    broken = break_template(home)
+    report = home.doit(*arguments, days=61)
+    assert report.status in {1, 2}
+    assert report.data["result"] == "failed"
+    assert report.data["failed"] == [
+        {
+            "name": "release:media",
+            "message": broken,
+            "hint": "mend the template, then run doit again",
+        }
+    ]
+    assert report.data["not_reached"] == [{"name": "deploy:media", "needs": "release:media"}]
+    assert report.made["cert:media"] == "28 of 90 days left, renewal starts at 30"
+    assert len(report.made) + report.data["fresh"] + 2 == len(home.plan(61).artifacts)
+
+
+def test_the_report_is_the_same_under_four_processes(home: Home, tmp_path: Path, built_once: Path) -> None:
+    shutil.copytree(built_once, tmp_path / "twin")
+    alone, four = home.doit(days=61).data, Home(tmp_path / "twin").doit("-n", "4", days=61).data
+    for report in (alone, four):
+        report.pop("seconds")
+        report["made"].sort(key=lambda entry: entry["name"])
+        for entry in report["made"]:
+            entry["reasons"].sort()
+    assert alone == four
+
+
+def test_a_run_of_one_task_leaves_a_report_as_well(home: Home) -> None:
+    report = home.doit("cert:media", days=61)
+    assert report.made.keys() >= {"cert:media"}
+    assert "cert:forge-mtls" not in report.made
+
+
+def test_a_bug_of_ours_is_never_reported_as_well(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look that raises what nobody foresaw stops one artifact; the report must not call that run ok."""
+
+    def bug(*_: object) -> list[str]:
+        raise RuntimeError("our own bug")
+
+    monkeypatch.setattr(freshness, "crl", bug)
+    report = home.doit(days=61)
+    assert report.status != 0
+    assert report.data["at"] == "2027-01-23T06:00:00Z"
+    assert report.data["result"] == "failed"
+
+
+def test_a_look_that_fails_is_a_failure_of_its_own_task(home: Home) -> None:
+    (home.path / "ca/client/client-1/cert.pem").write_text("damaged")
+    run_of = Run(home.path, START)
+    assert run_of.main([]) != 0
+
+
+# -- the plan command -------------------------------------------------------------------------------------------------
+
+
+def test_the_plan_of_a_fresh_house_says_two_and_touches_nothing(fresh: Home) -> None:
+    before = digest(fresh.path)
+    said = run(fresh, "invoke", "plan")
+    assert said.returncode == 2
+    assert re.search(r"^to do +authority:root +does not exist yet$", said.stdout, re.MULTILINE)
+    assert said.stdout.endswith("18 to do, 1 fresh\n")
+    assert said.stderr == ""
+    assert digest(fresh.path) == before
+
+
+def test_the_plan_after_a_run_says_zero(fresh: Home) -> None:
+    assert run(fresh, "doit").returncode == 0
+    before = digest(fresh.path)
+    said = run(fresh, "invoke", "plan")
+    assert (said.returncode, said.stdout) == (0, "nothing to do: 19 fresh\n")
+    assert digest(fresh.path) == before
+
+
+@pytest.mark.parametrize("days", [0, 61, 731])
+def test_the_plan_touches_nothing_whatever_is_due(home: Home, invoke: Invoke, days: int) -> None:
+    (home.path / "build/hosts/media/etc/caddy/Caddyfile").write_text("x")
+    before = digest(home.path)
+    said = invoke(home, "plan", days=days)
+    assert said.status == 2
+    assert "deploy:media" in said.out
+    assert digest(home.path) == before
+
+
+def test_the_plan_of_a_house_with_only_notes_says_zero(home: Home, invoke: Invoke) -> None:
+    remove_media(home)
+    home.doit()
+    said = invoke(home, "plan")
+    assert said.status == 0
+    assert re.search(r"^person +cert:media +left pki.yaml, and its certificate is valid until", said.out, re.MULTILINE)
+    assert "→ ./run invoke retire media" in said.out
+
+
+# -- a wrong pki.yaml -------------------------------------------------------------------------------------------------
+
+WRONG = [
+    "pki.yaml:40: hosts.media.proxy: expected nginx, haproxy or caddy, got 'cady' (did you mean caddy?)",
+    "pki.yaml:45: clients.admin.email: is missing",
+]
+
+
+@pytest.mark.parametrize("program", ["doit", "invoke"])
+def test_a_wrong_inventory_is_three_with_every_fault_and_nothing_is_touched(fresh: Home, program: str) -> None:
+    fresh.edit("proxy: caddy", "proxy: cady")
+    fresh.edit("admin: {email: admin@lab.internal}", "admin: {}")
+    before = digest(fresh.path)
+    said = run(fresh, program, *(["plan"] if program == "invoke" else []))
+    assert said.returncode == 3
+    assert all(fault in said.stderr for fault in WRONG)
+    assert "Traceback" not in said.stderr
+    assert digest(fresh.path) == before
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["plan"],
+        ["status"],
+        ["renew", "media"],
+        ["revoke", "media", "--reason", "superseded"],
+        ["retire", "media"],
+        ["ledger.list"],
+        ["ledger.show", "1"],
+        ["ledger.verify"],
+        ["ceremony.root", "--medium", "/nowhere"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_every_command_says_three_for_a_wrong_inventory(home: Home, invoke: Invoke, command: list[str]) -> None:
+    home.edit("proxy: caddy", "proxy: cady")
+    before = digest(home.path)
+    said = invoke(home, *command)
+    assert (said.status, said.error) == (3, WRONG[0] + "\n")
+    assert digest(home.path) == before
+
+
+def test_a_missing_inventory_says_how_to_name_the_house(fresh: Home, invoke: Invoke) -> None:
+    (fresh.path / "pki.yaml").unlink()
+    said = invoke(fresh, "plan")
+    assert said.status == 1
+    assert said.error == f"{fresh.path}/pki.yaml: there is no inventory\n→ name its folder: PKI_HOME=DIR\n"
+
+
+# -- renewing, revoking, retiring -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["media", "cert:media"])
+def test_renew_issues_and_delivers(home: Home, invoke: Invoke, name: str) -> None:
+    before = serial(home)
+    said = invoke(home, "renew", name)
+    assert (said.status, said.error) == (0, "")
+    assert re.match(r"made +cert:media +renewed by hand\n", said.out)
+    assert serial(home) != before
+    assert home.read("build/hosts/media/etc/doit-pki/media.pem") == home.read("build/certs/media/tls.pem")
+    assert home.doit().made == {}
+
+
+@pytest.mark.parametrize("name", ["admin", "client-admin"])
+def test_renew_knows_clients_by_both_names(home: Home, invoke: Invoke, name: str) -> None:
+    before = home.read("ca/clients/admin/cert.pem")
+    assert invoke(home, "renew", name).status == 0
+    assert home.read("ca/clients/admin/cert.pem") != before
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["renew", "meida"], "meida: no such certificate\n→ did you mean media?\n"),
+        (
+            ["renew", "zzz"],
+            "zzz: no such certificate\n→ there are: client-admin, forge-mtls, media, monitoring-mtls\n",
+        ),
+        (
+            ["revoke", "meida", "--reason", "superseded"],
+            "meida: no such valid certificate in the ledger\n→ did you mean media?\n",
+        ),
+        (
+            ["revoke", "media", "--reason", "compromise"],
+            "compromise: no such reason\n→ did you mean key-compromise?\n",
+        ),
+        (
+            ["retire", "media"],
+            "media is still in pki.yaml\n→ take it out first, or: ./run invoke revoke media --reason …\n",
+        ),
+        (["retire", "meida"], "meida: no such valid certificate in the ledger\n→ did you mean media?\n"),
+        (["ledger.show", "xyz"], "xyz: expected a serial number in hexadecimal\n→ ./run invoke ledger.list\n"),
+        (["ledger.show", "1f"], "1f: no certificate with this serial number\n→ ./run invoke ledger.list\n"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_mistake_is_answered_with_a_sentence_and_a_hint_and_changes_nothing(
+    home: Home, invoke: Invoke, command: list[str], said: str
+) -> None:
+    issued = home.house().ledger.certificates()
+    answer = invoke(home, *command)
+    assert (answer.status, answer.error) == (1, said)
+    assert home.house().ledger.certificates() == issued
+
+
+def test_revoke_puts_the_serial_on_the_crl_and_issues_a_new_certificate(home: Home, invoke: Invoke) -> None:
+    before = serial(home)
+    said = invoke(home, "revoke", "media", "--reason", "key-compromise")
+    assert (said.status, said.error) == (0, "")
+    assert f"serial {before:x} revoked: key-compromise" in said.out
+    crl = x509.load_der_x509_crl(home.read("build/hosts/monitoring/var/www/pki/crl/server-1.crl"))
+    entry = crl.get_revoked_certificate_by_serial_number(before)
+    assert entry is not None
+    assert entry.extensions.get_extension_for_class(x509.CRLReason).value.reason == x509.ReasonFlags.key_compromise
+    assert serial(home) != before
+    assert home.doit().made == {}
+
+
+def test_revoke_by_serial_number_takes_that_one_alone(home: Home, invoke: Invoke) -> None:
+    old = serial(home)
+    invoke(home, "renew", "media")
+    new = serial(home)
+    assert invoke(home, "revoke", f"{old:x}", "--reason", "superseded").status == 0
+    assert serial(home) == new
+    states = {one.serial: one.revoked for one in home.house().ledger.certificates(artifact="cert:media")}
+    assert states == {old: "superseded", new: ""}
+
+
+def test_revoking_twice_is_said_and_changes_nothing(home: Home, invoke: Invoke) -> None:
+    old = serial(home)
+    invoke(home, "revoke", f"{old:x}", "--reason", "superseded")
+    events = home.house().ledger.events()
+    said = invoke(home, "revoke", f"{old:x}", "--reason", "key-compromise")
+    assert said.status == 1
+    assert said.error.startswith(f"{old:x}: ")
+    assert "revoked already" in said.error
+    assert home.house().ledger.events() == events
+
+
+@pytest.mark.parametrize("authority", ["root", "server", "client"])
+def test_an_authority_is_not_revoked_by_hand(home: Home, invoke: Invoke, authority: str) -> None:
+    found = home.house().issuing(authority)
+    assert found is not None
+    said = invoke(home, "revoke", f"{found.certificate.serial_number:x}", "--reason", "superseded")
+    assert said.status == 1
+    assert said.error.endswith("is a certificate authority\n→ revoking one takes a ceremony\n")
+
+
+def test_what_fails_after_a_renewal_by_hand_shows_in_the_exit_status(home: Home, invoke: Invoke) -> None:
+    broken = break_template(home)
+    said = invoke(home, "renew", "media")
+    assert said.status in {1, 2}
+    assert broken in said.out
+
+
+def test_a_renewal_without_its_passphrase_is_refused_and_the_old_pair_stays(home: Home, invoke: Invoke) -> None:
+    before = home.read("build/certs/media/tls.pem")
+    lose_passphrase(home, "server-1")
+    said = invoke(home, "renew", "media")
+    assert said.status == 1
+    assert said.error.startswith(
+        "ca/server/server-1/key.pem: its key is encrypted and secrets.yaml holds no passphrase for it"
+    )
+    assert home.read("build/certs/media/tls.pem") == before
+
+
+# -- the ledger and the schema ----------------------------------------------------------------------------------------
+
+
+def test_ledger_list_shows_every_certificate_with_its_state(home: Home, invoke: Invoke) -> None:
+    old = serial(home)
+    invoke(home, "revoke", "media", "--reason", "superseded")
+    said = invoke(home, "ledger.list")
+    assert said.status == 0
+    assert len(said.out.splitlines()) == 1 + len(home.house().ledger.certificates())
+    named = invoke(home, "ledger.list", "--name", "media").out.splitlines()
+    assert len(named) == 3
+    assert re.match(rf"{old:x} +cert:media +2026-11-23 +2027-02-21 +revoked: superseded +has no cert", named[1])
+    assert re.match(r"[0-9a-f]+ +cert:media +2026-11-23 +2027-02-21 +valid +is revoked", named[2])
+    assert " expired " in invoke(home, "ledger.list", "--name", "client-admin", days=200).out
+
+
+def test_ledger_show_tells_one_certificate_and_ends_with_its_pem(home: Home, invoke: Invoke) -> None:
+    said = invoke(home, "ledger.show", f"{serial(home):x}")
+    assert said.status == 0
+    assert "names     jellyfin.lab.internal\n" in said.out
+    assert "valid     2026-11-23 05:00:00 to 2027-02-21 04:59:59 UTC\n" in said.out
+    assert "revoked   no\n" in said.out
+    assert said.out.encode().endswith(home.read("build/certs/media/cert.pem"))
+
+
+def test_ledger_verify_says_that_the_ledger_is_whole(home: Home, invoke: Invoke) -> None:
+    said = invoke(home, "ledger.verify")
+    assert said.status == 0
+    count = len(home.house().ledger.events())
+    assert re.fullmatch(rf"ledger is whole: {count} events, head [0-9a-f]{{16}}\n", said.out)
+
+
+def test_ledger_verify_finds_a_changed_row(home: Home, invoke: Invoke) -> None:
+    with sqlite3.connect(home.path / "ca/ledger.db") as db:
+        db.execute("UPDATE certificates SET reason = 'because' WHERE artifact = 'cert:media'")
+    db.close()
+    said = invoke(home, "ledger.verify")
+    assert said.status == 1
+    assert re.search(r"failed +ledger +event \d+: its certificate of cert:media was changed", said.out)
+
+
+def test_the_schema_goes_to_standard_output_or_into_a_file(home: Home, invoke: Invoke, tmp_path: Path) -> None:
+    said = invoke(home, "schema")
+    assert json.loads(said.out)["title"] == "pki.yaml"
+    assert invoke(home, "schema", "--output", str(tmp_path / "pki.schema.json")).out == ""
+    assert (tmp_path / "pki.schema.json").read_text() == said.out
+
+
+# -- authorities ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def real(fresh: Home) -> Home:
+    """A house that is no sandbox, before its root ceremony."""
+    fresh.edit("sandbox: true", "sandbox: false")
+    return fresh
+
+
+@pytest.fixture
+def medium(tmp_path: Path) -> Path:
+    (tmp_path / "medium").mkdir()
+    (tmp_path / "passphrase").write_text(f"{PASSPHRASE}\n")
+    return tmp_path / "medium"
+
+
+def hold(invoke: Invoke, home: Home, medium: Path) -> Said:
+    """`invoke ceremony.root`."""
+    file = str(medium.parent / "passphrase")
+    return invoke(home, "ceremony.root", "--medium", str(medium), "--passphrase-file", file)
+
+
+def test_without_authorities_a_real_house_names_the_command_to_type(real: Home, invoke: Invoke) -> None:
+    report = real.doit()
+    assert report.status in {1, 2}
+    assert report.failed["authority:root"].startswith(f"{LOST.format('root')} → hold the ceremony: {CEREMONY}")
+    assert report.made == {}
+    assert not (real.path / "offline").exists()
+    said = invoke(real, "renew", "media")
+    assert said.status == 1
+    assert said.error.startswith(f"{LOST.format('server')}\n→ hold the ceremony: {CEREMONY}")
+
+
+def test_a_sandbox_authority_is_refused_outside_the_sandbox(home: Home, invoke: Invoke) -> None:
+    home.edit("sandbox: true", "sandbox: false")
+    before = digest(home.path / "build")
+    said = invoke(home, "plan")
+    assert said.status == 1
+    assert "is a sandbox authority, and pki.yaml does not say sandbox: true" in said.error
+    assert CEREMONY in said.error
+    assert Run(home.path, START).main([]) != 0
+    assert digest(home.path / "build") == before
+
+
+def test_the_root_ceremony_makes_a_real_hierarchy_with_the_root_key_on_the_medium_alone(
+    real: Home, invoke: Invoke, medium: Path
+) -> None:
+    said = hold(invoke, real, medium)
+    assert (said.status, said.error) == (0, "")
+    assert f"its key is in {medium}/root-1" in said.out
+    assert PASSPHRASE not in said.out
+    key = issue.open_key((medium / "root-1/key.pem").read_bytes(), PASSPHRASE, "root", "")
+    root = x509.load_pem_x509_certificate(real.read("ca/root/root-1/cert.pem"))
+    assert issue.public_der(key.public_key()) == issue.public_der(root.public_key())
+    assert (medium / "root-1/key.pem").stat().st_mode & 0o777 == 0o600
+    keys = [path for path in real.path.rglob("*") if path.is_file() and b"PRIVATE KEY" in path.read_bytes()]
+    assert {str(path.relative_to(real.path)) for path in keys} == {
+        "ca/server/server-1/key.pem",
+        "ca/client/client-1/key.pem",
+    }
+    assert not any(PASSPHRASE.encode() in path.read_bytes() for path in real.path.rglob("*") if path.is_file())
+    for authority in ("server", "client"):
+        cert = x509.load_pem_x509_certificate(real.read(f"ca/{authority}/{authority}-1/cert.pem"))
+        cert.verify_directly_issued_by(root)
+        assert "SANDBOX" not in cert.subject.rfc4514_string() + cert.issuer.rfc4514_string()
+
+
+def test_after_the_root_ceremony_doit_does_the_rest_without_the_medium(
+    real: Home, invoke: Invoke, medium: Path
+) -> None:
+    hold(invoke, real, medium)
+    (medium / "root-1/key.pem").unlink()
+    report = real.doit()
+    assert report.status == 0
+    assert "cert:media" in report.made
+    assert real.doit().made == {}
+    assert real.house().ledger.verify() == []
+
+
+def test_the_passphrase_is_asked_for_twice(
+    real: Home, invoke: Invoke, medium: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([PASSPHRASE, "another one than before", PASSPHRASE, PASSPHRASE])
+    monkeypatch.setattr(ceremony, "getpass", lambda _question: next(answers))
+    said = invoke(real, "ceremony.root", "--medium", str(medium))
+    assert (said.status, said.error) == (1, "the two passphrases differ\n→ type it again\n")
+    assert list(medium.iterdir()) == []
+    assert invoke(real, "ceremony.root", "--medium", str(medium)).status == 0
+
+
+def test_the_ceremony_refuses_a_sandbox(fresh: Home, invoke: Invoke, medium: Path) -> None:
+    before = digest(fresh.path)
+    said = hold(invoke, fresh, medium)
+    assert said.status == 1
+    assert said.error == "pki.yaml says sandbox: true, and the sandbox makes its own root\n→ take that line out first\n"
+    assert digest(fresh.path) == before
+    assert list(medium.iterdir()) == []
+
+
+def test_the_ceremony_refuses_a_medium_that_is_not_there(real: Home, invoke: Invoke, medium: Path) -> None:
+    before = digest(real.path)
+    medium.rmdir()
+    said = hold(invoke, real, medium)
+    assert said.status == 1
+    assert said.error == f"{medium}: is not a folder\n→ mount the medium, then name its folder\n"
+    assert not medium.exists()
+    assert digest(real.path) == before
+
+
+@pytest.mark.parametrize("inside", [".", "offline"])
+def test_the_ceremony_refuses_a_medium_in_the_house(real: Home, invoke: Invoke, medium: Path, inside: str) -> None:
+    (real.path / inside).mkdir(exist_ok=True)
+    link = medium.parent / "link"
+    link.symlink_to(real.path / inside)
+    before = digest(real.path)
+    for folder in (real.path / inside, link):
+        said = invoke(
+            real, "ceremony.root", "--medium", str(folder), "--passphrase-file", str(medium.parent / "passphrase")
+        )
+        assert said.status == 1
+        assert "lies in the house itself, where the root's key must never be" in said.error
+    assert digest(real.path) == before
+
+
+def test_the_ceremony_never_overwrites_a_root_key(real: Home, invoke: Invoke, medium: Path) -> None:
+    (medium / "root-1").mkdir()
+    (medium / "root-1/key.pem").write_text("somebody's root")
+    said = hold(invoke, real, medium)
+    assert said.status == 1
+    assert "is there already\n→ take another medium; a root key is never overwritten\n" in said.error
+    assert (medium / "root-1/key.pem").read_text() == "somebody's root"
+    assert not (real.path / "ca").exists()
+
+
+def test_the_ceremony_is_held_once(real: Home, invoke: Invoke, medium: Path) -> None:
+    hold(invoke, real, medium)
+    other = medium.parent / "other"
+    other.mkdir()
+    before = real.read("ca/root/root-1/cert.pem")
+    said = invoke(real, "ceremony.root", "--medium", str(other), "--passphrase-file", str(medium.parent / "passphrase"))
+    assert said.status == 1
+    assert said.error.startswith("there is a root already, in ca/root/\n")
+    assert list(other.iterdir()) == []
+    assert real.read("ca/root/root-1/cert.pem") == before
+
+
+@pytest.mark.parametrize("content", ["too short", "", None], ids=["short", "empty", "no file"])
+def test_the_ceremony_refuses_a_short_passphrase(real: Home, invoke: Invoke, medium: Path, content: str | None) -> None:
+    file = medium.parent / "passphrase"
+    file.unlink()
+    if content is not None:
+        file.write_text(content)
+    said = hold(invoke, real, medium)
+    assert said.status == 1
+    assert said.error.startswith(f"{file}: ")
+    assert list(medium.iterdir()) == []
+    assert not Store(real.path).authority_file("root-1", "cert.pem").exists()

@@ -1,0 +1,523 @@
+"""Deployment consistency: a host holds its release, a receipt proves it, and whatever differs is found and mended."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pki import graph, store
+from pki.watch import forecast
+from tests.conftest import Home
+from tests.test_renewal_automation import new_generation
+
+MEDIA_PEM = "/etc/doit-pki/media.pem"
+ROOTS = "/etc/doit-pki/roots.pem"
+CADDYFILE = "/etc/caddy/Caddyfile"
+STATUS_CONF = """\
+# deploy-target: /etc/nginx/conf.d/status.conf
+# deploy-hosts: proxy:nginx
+# deploy-validate: nginx -t
+# deploy-reload: systemctl reload nginx
+server { listen 127.0.0.1:8080; server_name {{ host.name }}; location / { stub_status; } }
+"""
+NOT_JSON = {
+    "empty": b"",
+    "cut off": b'{"format": 1, "files": [',
+    "a list": b"[]",
+    "a text": b'"release"',
+    "a number": b"7",
+    "another format": b'{"format": 99}',
+    "nothing but its format": b'{"format": 1}',
+    "no text": b"\xff\xfe\x00",
+}
+
+
+def root(home: Home, host: str) -> Path:
+    return home.path / "build" / "hosts" / host
+
+
+def on(home: Home, host: str, path: str) -> Path:
+    """A file on a host."""
+    return root(home, host) / path.lstrip("/")
+
+
+def receipt(home: Home, host: str) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(home.read(f"build/receipts/{host}.json"))
+    return data
+
+
+def manifest(home: Home, host: str) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(home.read(f"build/release/{host}/manifest.json"))
+    return data
+
+
+def tree(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Every file below a folder with its mode and content."""
+    return {
+        f"/{path.relative_to(folder)}": (path.stat().st_mode & 0o7777, path.read_bytes())
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def only(host: str) -> set[str]:
+    return {f"release:{host}", f"deploy:{host}"}
+
+
+# -- receipts ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", ["monitoring", "forge", "media"])
+def test_a_host_holds_exactly_what_its_receipt_says_by_digest_and_mode(home: Home, host: str) -> None:
+    listed = {file["path"]: (int(file["mode"], 8), file["sha256"]) for file in receipt(home, host)["files"]}
+    found = {
+        path: (mode, hashlib.sha256(content).hexdigest()) for path, (mode, content) in tree(root(home, host)).items()
+    }
+    assert found == listed
+    assert receipt(home, host)["release"] == manifest(home, host)["release"]
+
+
+@pytest.mark.parametrize("host", ["monitoring", "forge", "media"])
+def test_a_release_is_complete_before_it_leaves(home: Home, host: str) -> None:
+    assert tree(home.path / f"build/release/{host}/files") == tree(root(home, host))
+
+
+def test_a_receipt_says_when_through_what_and_what_was_not_done(home: Home) -> None:
+    found = receipt(home, "media")
+    assert (found["host"], found["delivered_at"], found["transport"]) == (
+        "media",
+        "2026-11-23T06:00:00Z",
+        "folder",
+    )
+    assert found["not_done"][0] == "owners were not set: a folder host is written as whoever runs doit"
+    assert set(found["not_done"][1:]) == {
+        "not run: caddy validate --adapter caddyfile --config /etc/caddy/Caddyfile",
+        "not run: systemctl reload caddy",
+        "not run: update-ca-certificates",
+    }
+
+
+def test_each_command_is_named_once_for_each_host(home: Home) -> None:
+    for host in ("monitoring", "forge", "media"):
+        not_done = receipt(home, host)["not_done"]
+        assert len(not_done) == len(set(not_done))
+    assert "not run: systemctl reload nginx" in receipt(home, "monitoring")["not_done"]
+    assert "not run: systemctl reload haproxy" in receipt(home, "forge")["not_done"]
+
+
+def test_a_receipt_stays_as_it_is_while_nothing_is_delivered(home: Home) -> None:
+    before = home.read("build/receipts/media.json")
+    home.doit(days=7)
+    assert home.read("build/receipts/media.json") == before
+    assert receipt(home, "monitoring")["delivered_at"] == "2026-11-30T06:00:00Z"
+
+
+def test_keys_reach_only_their_own_host_and_nobody_else_can_read_them(home: Home) -> None:
+    keys = {
+        (host, path): mode
+        for host in ("monitoring", "forge", "media")
+        for path, (mode, content) in tree(root(home, host)).items()
+        if b"PRIVATE KEY" in content
+    }
+    assert keys == {
+        ("monitoring", "/etc/doit-pki/monitoring-mtls.pem"): 0o600,
+        ("forge", "/etc/doit-pki/forge-mtls.pem"): 0o600,
+        ("media", MEDIA_PEM): 0o640,
+    }
+    owners = {file["path"]: file["owner"] for file in receipt(home, "media")["files"]}
+    assert owners[MEDIA_PEM] == "root:caddy"
+
+
+def test_releases_in_the_build_folder_keep_keys_to_themselves(home: Home) -> None:
+    loose = [
+        str(path)
+        for path in (home.path / "build").rglob("*")
+        if path.is_file() and b"PRIVATE KEY" in path.read_bytes() and path.stat().st_mode & 0o037
+    ]
+    assert loose == []
+
+
+def test_a_manifest_names_what_its_files_follow_from(home: Home) -> None:
+    found = manifest(home, "media")
+    assert found["uses"].keys() == {"tls:media", "trust:roots", "ca-pem:root"}
+    assert {name for name in found["inputs"] if name.startswith("template ")} == {
+        "template caddy/Caddyfile",
+        "template tls/tls.pem",
+        "template trust/roots.pem",
+        "template trust/system-root.crt",
+    }
+
+
+# -- drift ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", [MEDIA_PEM, CADDYFILE])
+def test_an_edited_file_is_found_and_mended(home: Home, path: str) -> None:
+    before = tree(root(home, "media"))
+    with on(home, "media", path).open("ab") as file:
+        file.write(b"# edited on the host\n")
+    assert home.doit().made == {"deploy:media": f"{path} was edited"}
+    assert tree(root(home, "media")) == before
+    assert home.doit().made == {}
+
+
+def test_a_deleted_file_is_found_and_mended(home: Home) -> None:
+    before = tree(root(home, "media"))
+    on(home, "media", ROOTS).unlink()
+    assert home.doit().made == {"deploy:media": f"{ROOTS} was deleted"}
+    assert tree(root(home, "media")) == before
+
+
+def test_a_changed_mode_is_found_and_mended(home: Home) -> None:
+    on(home, "media", MEDIA_PEM).chmod(0o644)
+    assert home.doit().made == {"deploy:media": f"{MEDIA_PEM} has mode 0644, expected 0640"}
+    assert store.mode_of(on(home, "media", MEDIA_PEM)) == 0o640
+
+
+def test_everything_that_drifted_is_named(home: Home) -> None:
+    on(home, "forge", ROOTS).unlink()
+    on(home, "forge", "/etc/haproxy/haproxy.cfg").write_text("")
+    on(home, "forge", "/etc/doit-pki/client-ca.pem").chmod(0o600)
+    assert set(home.doit().made["deploy:forge"].split("; ")) == {
+        f"{ROOTS} was deleted",
+        "/etc/haproxy/haproxy.cfg was edited",
+        "/etc/doit-pki/client-ca.pem has mode 0600, expected 0644",
+    }
+
+
+def test_a_host_that_lost_everything_gets_everything(home: Home) -> None:
+    before = tree(root(home, "monitoring"))
+    shutil.rmtree(root(home, "monitoring"))
+    assert set(home.doit().made) == {"deploy:monitoring"}
+    assert tree(root(home, "monitoring")) == before
+
+
+def test_an_edit_that_leaves_size_and_time_alone_is_found(home: Home) -> None:
+    """The quick look goes by file states; an edit within the clock's grain must not slip through it."""
+    home.doit()
+    path = on(home, "media", CADDYFILE)
+    stat, content = path.stat(), path.read_bytes()
+    path.write_bytes(b"X" + content[1:])
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert home.doit().made == {"deploy:media": f"{CADDYFILE} was edited"}
+
+
+def test_a_symbolic_link_in_a_files_place_is_replaced_and_not_followed(home: Home, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("mine")
+    on(home, "media", CADDYFILE).unlink()
+    on(home, "media", CADDYFILE).symlink_to(elsewhere)
+    assert set(home.doit().made) == {"deploy:media"}
+    assert elsewhere.read_text() == "mine"
+    assert not on(home, "media", CADDYFILE).is_symlink()
+
+
+def test_a_folder_in_a_files_place_fails_that_host_alone(home: Home) -> None:
+    on(home, "media", CADDYFILE).unlink()
+    on(home, "media", CADDYFILE).mkdir()
+    report = home.doit(days=61)
+    assert set(report.failed) == {"deploy:media"}
+    assert report.status in {1, 2}
+    assert {"deploy:monitoring", "deploy:forge", "release:media"} <= report.made.keys()
+
+
+def test_a_host_that_cannot_be_written_to_fails_alone_and_takes_the_release_later(home: Home) -> None:
+    shutil.rmtree(root(home, "media"))
+    root(home, "media").write_text("an unmounted disk")
+    report = home.doit(days=61)
+    assert set(report.failed) == {"deploy:media"}
+    assert report.status in {1, 2}
+    assert {"deploy:monitoring", "deploy:forge", "cert:media", "release:media"} <= report.made.keys()
+    root(home, "media").unlink()
+    assert set(home.doit(days=61).made) == {"deploy:media"}
+    assert on(home, "media", MEDIA_PEM).read_bytes() == home.read("build/certs/media/tls.pem")
+
+
+# -- damage in our own files ------------------------------------------------------------------------------------------
+
+
+def test_a_damaged_copy_in_the_release_is_made_again_and_nothing_is_delivered(home: Home) -> None:
+    path = home.path / f"build/release/media/files{CADDYFILE}"
+    path.write_text("damaged")
+    assert home.doit().made == {"release:media": f"its copy of {CADDYFILE} is damaged"}
+    assert path.read_bytes() == on(home, "media", CADDYFILE).read_bytes()
+
+
+def test_a_damaged_copy_never_reaches_a_host(home: Home) -> None:
+    """Release and host are damaged alike: the release is mended first, and what is delivered is right."""
+    before = tree(root(home, "media"))
+    for path in (home.path / f"build/release/media/files{CADDYFILE}", on(home, "media", CADDYFILE)):
+        path.write_text("damaged")
+    assert set(home.doit().made) == only("media")
+    assert tree(root(home, "media")) == before
+
+
+def test_a_key_in_a_release_that_others_can_read_is_closed_again(home: Home) -> None:
+    path = home.path / f"build/release/media/files{MEDIA_PEM}"
+    path.chmod(0o644)
+    assert set(home.doit().made) == {"release:media"}
+    assert store.mode_of(path) == 0o640
+
+
+@pytest.mark.parametrize("damage", NOT_JSON.values(), ids=NOT_JSON)
+def test_a_damaged_manifest_is_written_again_and_nothing_is_delivered(home: Home, damage: bytes) -> None:
+    path = home.path / "build/release/media/manifest.json"
+    before = path.read_bytes()
+    path.write_bytes(damage)
+    report = home.doit()
+    assert report.status == 0
+    assert report.made == {"release:media": "has no release yet"}
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("damage", NOT_JSON.values(), ids=NOT_JSON)
+def test_a_damaged_receipt_is_written_again(home: Home, damage: bytes) -> None:
+    path = home.path / "build/receipts/media.json"
+    before = path.read_bytes()
+    path.write_bytes(damage)
+    report = home.doit()
+    assert report.status == 0
+    assert report.made == {"deploy:media": "was never delivered to"}
+    assert path.read_bytes() == before
+
+
+def test_a_damaged_receipt_of_a_removed_host_stops_nothing(home: Home) -> None:
+    remove_media(home)
+    (home.path / "build/receipts/media.json").write_bytes(b"[]")
+    assert home.doit().status == 0
+    assert home.doit().made == {}
+
+
+def test_a_stray_file_in_a_release_is_swept_when_it_is_next_built(home: Home) -> None:
+    stray = home.path / "build/release/media/files/etc/stray.conf"
+    stray.write_text("x")
+    home.edit("127.0.0.1:8096", "127.0.0.1:8097")
+    assert set(home.doit().made) == only("media")
+    assert not stray.exists()
+
+
+# -- coming and going -------------------------------------------------------------------------------------------------
+
+
+def test_a_new_managed_file_is_delivered_without_any_other_change(home: Home) -> None:
+    home.write("templates/nginx/status.conf", STATUS_CONF)
+    foretold = {artifact.name: "; ".join(why) for artifact, why in forecast.forecast(home.plan())}
+    made = home.doit().made
+    assert set(made) == set(foretold) == only("monitoring")
+    assert made["deploy:monitoring"] == "/etc/nginx/conf.d/status.conf is new"
+    assert b"server_name monitoring;" in on(home, "monitoring", "/etc/nginx/conf.d/status.conf").read_bytes()
+    assert home.doit().made == {}
+
+
+def test_a_managed_file_that_goes_takes_along_what_it_had_delivered(home: Home) -> None:
+    path = home.write("templates/nginx/status.conf", STATUS_CONF)
+    before = tree(root(home, "monitoring"))
+    home.doit()
+    path.unlink()
+    made = home.doit().made
+    assert set(made) == only("monitoring")
+    assert made["deploy:monitoring"] == "/etc/nginx/conf.d/status.conf is no longer wanted"
+    assert tree(root(home, "monitoring")) == before
+    assert tree(home.path / "build/release/monitoring/files") == before
+
+
+def test_a_file_that_moves_leaves_nothing_behind(home: Home) -> None:
+    home.edit("/etc/caddy/Caddyfile", "/etc/caddy/sites/Caddyfile", "templates/caddy/Caddyfile")
+    assert set(home.doit().made) == only("media")
+    assert on(home, "media", "/etc/caddy/sites/Caddyfile").is_file()
+    assert not on(home, "media", CADDYFILE).exists()
+
+
+def test_what_we_did_not_deliver_is_never_removed(home: Home) -> None:
+    mine = on(home, "media", "/etc/caddy/mine.conf")
+    mine.write_text("mine")
+    home.edit("/etc/caddy/Caddyfile", "/etc/other/Caddyfile", "templates/caddy/Caddyfile")
+    home.doit()
+    assert not on(home, "media", CADDYFILE).exists()
+    assert mine.read_text() == "mine"
+    remove_media(home)
+    home.doit()
+    assert [path for path in root(home, "media").rglob("*") if path.is_file()] == [mine]
+
+
+def test_a_changed_owner_alone_is_delivered_and_written_on_the_receipt(home: Home) -> None:
+    home.edit(
+        "# deploy-hosts: proxy:caddy\n",
+        "# deploy-hosts: proxy:caddy\n# deploy-owner: root:caddy\n",
+        "templates/caddy/Caddyfile",
+    )
+    made = home.doit().made
+    assert set(made) == only("media")
+    assert made["deploy:media"] == f"{CADDYFILE} changed"
+    assert {f["path"]: f["owner"] for f in receipt(home, "media")["files"]}[CADDYFILE] == "root:caddy"
+
+
+def test_a_file_for_the_ca_machine_is_delivered_there(home: Home) -> None:
+    home.write("templates/note.txt", "# deploy-target: /etc/pki-note\n{{ inventory.organisation }}\n")
+    assert set(home.doit().made) == only("ca")
+    assert b"Example Lab" in on(home, "ca", "/etc/pki-note").read_bytes()
+
+
+def test_a_removed_host_is_withdrawn_and_its_certificate_is_left_to_a_person(home: Home) -> None:
+    remove_media(home)
+    report = home.doit()
+    assert report.status == 0
+    assert [name.partition(":")[0] for name in report.made] == ["tidy"]
+    assert not root(home, "media").exists()
+    for left in ("release/media", "receipts/media.json", "certs/media"):
+        assert not (home.path / "build" / left).exists()
+    [note] = forecast.notes(home.house(), home.plan())
+    assert (note.subject, note.remedy) == ("cert:media", "./run invoke retire media")
+    assert home.doit().made == {}
+
+
+def test_a_host_of_deliver_none_keeps_its_certificate_and_gets_nothing(home: Home) -> None:
+    home.edit("network: av\n", "network: av\n    deliver: none\n")
+    names = {artifact.name for artifact in home.plan().artifacts}
+    assert "cert:media" in names
+    assert not only("media") & names
+    report = home.doit()
+    assert report.status == 0
+    assert not root(home, "media").exists()
+    assert (home.path / "build/certs/media/tls.pem").exists()
+
+
+def test_a_host_of_deliver_none_can_be_delivered_to_again(home: Home) -> None:
+    before = tree(root(home, "media"))
+    home.edit("network: av\n", "network: av\n    deliver: none\n")
+    home.doit()
+    home.edit("    deliver: none\n", "")
+    made = home.doit().made
+    assert made == {"release:media": "has no release yet", "deploy:media": "was never delivered to"}
+    assert tree(root(home, "media")) == before
+
+
+def break_template(home: Home) -> None:
+    whole = home.read("templates/caddy/Caddyfile").decode()
+    home.write("templates/caddy/Caddyfile", f"{whole}{{{{ unfinished\n")
+
+
+def remove_media(home: Home) -> None:
+    text = (home.path / "pki.yaml").read_text()
+    shortened = re.sub(r"  media:\n(    .*\n)+", "", text)
+    assert shortened != text
+    (home.path / "pki.yaml").write_text(shortened)
+
+
+# -- one bad thing stops only what depends on it ----------------------------------------------------------------------
+
+
+def test_a_broken_template_fails_only_the_releases_that_use_it(home: Home) -> None:
+    before = tree(root(home, "media"))
+    break_template(home)
+    report = home.doit(days=61)
+    assert report.status in {1, 2}
+    assert set(report.failed) == {"release:media"}
+    assert report.failed["release:media"].startswith("templates/caddy/Caddyfile:")
+    assert [entry["name"] for entry in report.data["not_reached"]] == ["deploy:media"]
+    assert {"cert:media", "deploy:monitoring", "deploy:forge"} <= report.made.keys()
+    assert tree(root(home, "media")) == before
+
+
+def test_a_mended_template_catches_up(home: Home) -> None:
+    whole = home.read("templates/caddy/Caddyfile").decode()
+    break_template(home)
+    home.doit(days=61)
+    home.write("templates/caddy/Caddyfile", whole)
+    report = home.doit(days=61)
+    assert report.status == 0
+    assert set(report.made) == only("media")
+
+
+def test_a_broken_template_of_all_hosts_still_lets_certificates_and_crls_be_made(home: Home) -> None:
+    home.write("templates/all.conf", "# deploy-target: /etc/all\n# deploy-hosts: all\n{{ nothing }}\n")
+    report = home.doit(days=61)
+    assert set(report.failed) == {"release:monitoring", "release:forge", "release:media"}
+    assert {"cert:media", "crl:client-1", "bundle:client"} <= report.made.keys()
+
+
+def test_a_release_that_fails_leaves_the_one_before_as_it_was(home: Home) -> None:
+    before = tree(home.path / "build/release/media")
+    home.edit("127.0.0.1:8096", "127.0.0.1:8097")
+    home.write("templates/zz.conf", "# deploy-target: relative/path\n# deploy-hosts: media\nx\n")
+    assert set(home.doit().failed) == {"release:media"}
+    assert tree(home.path / "build/release/media") == before
+
+
+# -- what waits for a ceremony ----------------------------------------------------------------------------------------
+
+OUTSIDE = '      wiki: {upstream: "http://127.0.0.1:9999", access: mtls, names: [wiki.new.internal]}\n'
+
+
+def add_outside_service(home: Home) -> None:
+    """A service under a domain that came into pki.yaml after the ceremony."""
+    loki = '      loki:       {upstream: "http://127.0.0.1:3100", access: mtls}\n'
+    home.edit("domains: [lab.internal]", "domains: [lab.internal, new.internal]")
+    home.edit(loki, loki + OUTSIDE)
+
+
+def test_a_name_that_the_intermediate_does_not_permit_waits_alone(home: Home) -> None:
+    add_outside_service(home)
+    assert [(note.subject, note.text) for note in home.plan().notes] == [
+        ("host:monitoring", "wiki.new.internal waits: server-1 does not permit it; needs a ceremony")
+    ]
+    report = home.doit()
+    assert report.status == 0
+    assert not any(name.startswith("cert:") for name in report.made)
+    assert b"wiki" not in on(home, "monitoring", "/etc/nginx/conf.d/pki-services.conf").read_bytes()
+    assert home.doit().made == {}
+
+
+def test_everything_else_goes_on_while_a_name_waits(home: Home) -> None:
+    add_outside_service(home)
+    report = home.doit(days=61)
+    assert report.status == 0
+    assert {"cert:monitoring-mtls", "cert:forge-mtls", "cert:media", "crl:client-1"} <= report.made.keys()
+    assert report.data["notes"][0]["subject"] == "host:monitoring"
+
+
+def test_the_name_enters_when_the_ceremony_has_been_held(home: Home) -> None:
+    add_outside_service(home)
+    home.doit()
+    new_generation(home, "server")
+    report = home.doit()
+    assert report.status == 0
+    assert home.plan().notes == ()
+    assert b"wiki.new.internal" in on(home, "monitoring", "/etc/nginx/conf.d/pki-services.conf").read_bytes()
+    assert "wiki.new.internal" in home.plan().leaves["monitoring-mtls"].dns
+
+
+def test_a_host_whose_every_name_waits_is_no_failure(home: Home) -> None:
+    home.edit("domains: [lab.internal]", "domains: [lab.internal, new.internal]")
+    home.edit(
+        "hosts:\n",
+        "hosts:\n  shop:\n    network: dev\n    proxy: nginx\n    services:\n"
+        '      shop: {upstream: "http://127.0.0.1:1", access: mtls, names: [shop.new.internal]}\n',
+    )
+    [note] = home.plan().notes
+    assert note.subject == "host:shop"
+    assert "cert:shop-mtls" not in {artifact.name for artifact in home.plan().artifacts}
+    assert home.doit().status == 0
+    assert not on(home, "shop", "/etc/doit-pki/shop-mtls.pem").exists()
+
+
+def test_an_address_outside_what_is_permitted_waits_as_well(home: Home) -> None:
+    home.edit("permit_addresses: [10.0.0.0/8]", "permit_addresses: [10.0.0.0/8, 192.168.0.0/16]")
+    home.edit("network: av\n", "network: av\n    names: [192.168.3.4]\n")
+    [note] = home.plan().notes
+    assert note.text == "192.168.3.4 waits: server-1 does not permit it; needs a ceremony"
+    report = home.doit()
+    assert report.status == 0
+    assert "cert:media" not in report.made
+
+
+def test_before_the_first_ceremony_nothing_is_said_to_wait(fresh: Home) -> None:
+    add_outside_service(fresh)
+    assert graph.plan(fresh.house()).notes == ()

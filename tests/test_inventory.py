@@ -1,0 +1,659 @@
+"""The inventory: what pki.yaml may say, and what is said of it, with file, line and path, when it may not."""
+
+from __future__ import annotations
+
+import json
+import re
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pki import inventory
+from pki.errors import InventoryError, PkiError
+from pki.model import Inventory
+from tests.conftest import PROJECT
+
+EXAMPLE = (PROJECT / "pki.yaml").read_text()
+JELLYFIN = 'jellyfin: {upstream: "http://127.0.0.1:8096", access: tls}'
+UPSTREAM = '"http://127.0.0.1:8096"'
+URL = '"http://pki.lab.internal"'
+ADMIN = "{email: admin@lab.internal}"
+
+Edit = tuple[str, str]
+
+
+def edited(*edits: Edit) -> str:
+    text = EXAMPLE
+    for old, new in edits:
+        assert old in text, f"the example does not hold {old!r}"
+        text = text.replace(old, new, 1)
+    return text
+
+
+def load(folder: Path, text: str) -> Inventory:
+    (folder / "pki.yaml").write_text(text)
+    return inventory.load(folder / "pki.yaml")
+
+
+def faults(folder: Path, text: str) -> list[str]:
+    with pytest.raises(InventoryError) as caught:
+        load(folder, text)
+    return caught.value.faults
+
+
+# -- the example ------------------------------------------------------------------------------------------------------
+
+
+def test_the_example_is_sound_and_says_what_the_documents_say(tmp_path: Path) -> None:
+    said = load(tmp_path, EXAMPLE)
+    assert set(said.hosts) == {"monitoring", "forge", "media"}
+    leaves = {leaf.name: leaf for host in said.hosts for leaf in inventory.host_leaves(said, host, said.hosts[host])}
+    assert {name: leaf.names for name, leaf in leaves.items()} == {
+        "monitoring-mtls": ("grafana.lab.internal", "prometheus.lab.internal", "loki.lab.internal"),
+        "forge-mtls": ("forgejo.lab.internal",),
+        "media": ("jellyfin.lab.internal",),
+    }
+
+
+def test_a_service_behind_mtls_and_an_open_one_never_share_a_certificate(tmp_path: Path) -> None:
+    line = f'{JELLYFIN}\n      radio: {{upstream: "http://127.0.0.1:8000", access: mtls}}'
+    said = load(tmp_path, edited((JELLYFIN, line)))
+    assert {leaf.name: leaf.names for leaf in inventory.host_leaves(said, "media", said.hosts["media"])} == {
+        "media": ("jellyfin.lab.internal",),
+        "media-mtls": ("radio.lab.internal",),
+    }
+
+
+@pytest.mark.parametrize(
+    "edits",
+    [
+        [("[lab.internal]", "lab.internal")],
+        [("access: tls}", 'access: tls, names: ["*.lab.internal"]}')],
+        [("access: tls}", "access: tls, names: [10.30.0.10, jellyfin.lab.internal]}")],
+        [("access: tls}", "access: tls, names: lab.internal}")],
+        [("  admin:", "  john@laptop:")],
+        [("Example Lab", "Exämple Läb & Söhne")],
+        [("sandbox: true", "sandbox: yes")],
+        [("smtp: outbox", 'smtp: "smtps://mail.lab.internal:465"')],
+        [("server: {lifetime: 90d", "server: {lifetime: 2000h")],
+        [("ledger: sqlite", 'ledger: "postgresql+psycopg://pki@db/pki"')],
+        [("network: av\n", "network: av\n    deliver: none\n")],
+        [("    proxy: caddy\n", "")],
+        [("    address: 10.30.0.10\n", "")],
+        [("clients:\n  admin: {email: admin@lab.internal}\n", "clients:\n")],
+    ],
+    ids=lambda edits: edits[0][1].strip() or f"without {edits[0][0].strip()}",
+)
+def test_what_may_be_said_otherwise(tmp_path: Path, edits: list[Edit]) -> None:
+    load(tmp_path, edited(*edits))
+
+
+def test_without_permit_addresses_the_private_block_around_the_networks_is_meant(tmp_path: Path) -> None:
+    line = "permit_addresses: [10.0.0.0/8]"
+    said = load(tmp_path, edited((line, "")))
+    assert inventory.permitted_addresses(said) == (IPv4Network("10.0.0.0/8"),)
+    said = load(tmp_path, edited((line, ""), ("av: 10.30.0.0/24", "av: 10.30.0.0/24, dmz: 203.0.113.0/24")))
+    assert inventory.permitted_addresses(said) == (IPv4Network("10.0.0.0/8"), IPv4Network("203.0.113.0/24"))
+
+
+# -- one fault at a time ----------------------------------------------------------------------------------------------
+
+DURATION = "expected a number and a unit such as 90d (h, d, w, mo = 30 d, y = 365 d)"
+HOST_NAME = "expected a host name: letters, digits and hyphens, in labels of at most 63"
+PRINTABLE = "expected 1 to 40 printable characters: it becomes part of every CA's name"
+LETTERS = "expected letters, digits, blanks and . , & ( ) ' + / - only"
+UPSTREAM_FORM = "hosts.media.services.jellyfin.upstream: expected an address such as http://127.0.0.1:3000, got"
+SLUG = "expected lower-case letters, digits and hyphens"
+CLIENT = "expected a name such as admin or admin@laptop (lower case, at most 50 characters)"
+NAMES = "hosts.media.services.jellyfin.names[0]"
+WILDCARD = "a wildcard needs two labels after it; Apple rejects the whole certificate otherwise"
+BELOW = "expected a file below the folder of pki.yaml, without .."
+
+LIFETIMES = [
+    (
+        "lifetime: 90d",
+        "lifetime: 730d",
+        "17: profiles.server.lifetime: 730d is as long as the server authority's 730d",
+    ),
+    ("lifetime: 90d", "lifetime: 90", f"17: profiles.server.lifetime: {DURATION}, got '90'"),
+    ("lifetime: 90d", "lifetime: 0d", f"17: profiles.server.lifetime: {DURATION}, got '0d'"),
+    ("lifetime: 90d", "lifetime: -3d", f"17: profiles.server.lifetime: {DURATION}, got '-3d'"),
+    ("lifetime: 90d", "lifetime: [90d]", "17: profiles.server.lifetime: expected a number and a unit such as 90d"),
+    (
+        "renew_before: 30d",
+        "renew_before: 90d",
+        "17: profiles.server.renew_before: 90d is not shorter than the lifetime of 90d",
+    ),
+    (
+        "lifetime: 180d, renew_before: 30d",
+        "lifetime: 180d, renew_before: 200d",
+        "18: profiles.client.renew_before: 200d is not shorter than the lifetime of 180d",
+    ),
+    (
+        "client: {lifetime: 2y",
+        "client: {lifetime: 11y",
+        "14: authorities.client.lifetime: 4015d outlives the root's 3650d",
+    ),
+    (
+        "refresh: 7d",
+        "refresh: 21d",
+        "13: authorities.server.crl.refresh: 21d is not shorter than the CRL's lifetime of 21d",
+    ),
+    ("13mo", "30d", "12: authorities.root.crl.lifetime: expected at least 60d: rungs overlap by 30d"),
+    ("rungs: 2", "rungs: two", "12: authorities.root.crl.rungs: expected a whole number, got 'two'"),
+]
+NAMING = [
+    (
+        "access: tls}",
+        "access: tls, names: [media.example.com]}",
+        "42: hosts.media.services.jellyfin: media.example.com lies outside domains (lab.internal)",
+    ),
+    (
+        "access: tls}",
+        "access: tls, names: [evil-lab.internal]}",
+        "42: hosts.media.services.jellyfin: evil-lab.internal lies outside domains (lab.internal)",
+    ),
+    (
+        "network: av\n",
+        "network: av\n    names: [media.example.com]\n",
+        "39: hosts.media.names: media.example.com lies outside domains (lab.internal)",
+    ),
+    (
+        "access: tls}",
+        "access: tls, names: [192.168.1.4]}",
+        "42: hosts.media.services.jellyfin: 192.168.1.4 lies outside permit_addresses (10.0.0.0/8)",
+    ),
+    (
+        "access: tls}",
+        "access: tls, names: [grafana.lab.internal]}",
+        "42: hosts.media.services.jellyfin: grafana.lab.internal is taken already, by hosts.monitoring.services.grafana",
+    ),
+    (
+        "jellyfin:",
+        "grafana:",
+        "42: hosts.media.services.grafana: grafana.lab.internal is taken already, by hosts.monitoring.services.grafana",
+    ),
+    (
+        "access: tls}",
+        "access: tls, names: [Media.lab.internal]}",
+        f"42: {NAMES}: write host names in lower case: media.lab.internal, got 'Media.lab.internal'",
+    ),
+    (
+        "access: tls}",
+        "access: tls, names: [médias.lab.internal]}",
+        f"42: {NAMES}: write an international name in its ASCII form (xn--...), got 'médias.lab.internal'",
+    ),
+    (
+        "access: tls}",
+        "access: tls, names: [bad_name.lab.internal]}",
+        f"42: {NAMES}: {HOST_NAME}, got 'bad_name.lab.internal'",
+    ),
+    (
+        "access: tls}",
+        'access: tls, names: ["a.lab.internal\\0"]}',
+        f"42: {NAMES}: {HOST_NAME}, got 'a.lab.internal\\x00'",
+    ),
+    (
+        "access: tls}",
+        'access: tls, names: ["a.lab.internal\\n"]}',
+        f"42: {NAMES}: {HOST_NAME}, got 'a.lab.internal\\n'",
+    ),
+    (
+        "access: tls}",
+        f"access: tls, names: [{'a' * 64}.lab.internal]}}",
+        f"42: {NAMES}: {HOST_NAME}, got '{'a' * 64}.lab.internal'",
+    ),
+    ("access: tls}", 'access: tls, names: ["*.lab"]}', f"42: {NAMES}: {WILDCARD}, got '*.lab'"),
+    ("jellyfin:", "Jelly_fin:", f"42: hosts.media.services.Jelly_fin: {SLUG}, got 'Jelly_fin'"),
+    ("  media:\n", "  Media:\n", f"37: hosts.Media: {SLUG}, got 'Media'"),
+    ("  media:\n", "  ca:\n", "37: hosts.ca: this name is kept for the machine that runs doit"),
+    (
+        "  media:\n",
+        "  monitoring-mtls:\n",
+        "37: hosts.monitoring-mtls: its certificate would be called monitoring-mtls, as that of hosts.monitoring is",
+    ),
+    (
+        "  media:\n",
+        "  client-admin:\n",
+        "37: hosts.client-admin: its certificate would be called client-admin, as that of clients.admin is",
+    ),
+    ("[lab.internal]", "[]", "4: domains: expected at least one, got a list"),
+    (
+        "[lab.internal]",
+        '["*.lab.internal"]',
+        "4: domains[0]: expected a domain without a wildcard; everything below it is permitted, got '*.lab.internal'",
+    ),
+    (
+        "[lab.internal]",
+        "[Lab.Internal]",
+        "4: domains[0]: write host names in lower case: lab.internal, got 'Lab.Internal'",
+    ),
+]
+PLACES = [
+    (
+        "10.30.0.10",
+        "10.20.0.99",
+        "39: hosts.media.address: 10.20.0.99 lies outside network av (10.30.0.0/24)",
+    ),
+    (
+        "network: dev\n    address: 10.20.0.10",
+        "network: mgmt\n    address: 10.10.0.10",
+        "33: hosts.forge.address: 10.10.0.10 is host monitoring's already",
+    ),
+    (
+        "10.30.0.10",
+        "10.30.0.300",
+        "39: hosts.media.address: expected an IPv4 address such as 10.10.0.10, got '10.30.0.300'",
+    ),
+    (
+        "av: 10.30.0.0/24",
+        "av: 10.30.0.7/24",
+        "20: networks.av: expected an IPv4 network such as 10.10.0.0/24, got '10.30.0.7/24'",
+    ),
+    (
+        "[10.0.0.0/8]",
+        '["fd00::/8"]',
+        "5: permit_addresses[0]: expected an IPv4 network such as 10.10.0.0/24, got 'fd00::/8'",
+    ),
+    ("network: av\n", "network: audio\n", "38: hosts.media.network: 'audio' is not one of the networks"),
+    (
+        "network: mgmt\n",
+        "network: mgnt\n",
+        "24: hosts.monitoring.network: 'mgnt' is not one of the networks (did you mean mgmt?)",
+    ),
+    ("    network: av\n", "", "37: hosts.media.network: is missing"),
+    (
+        "host: monitoring",
+        "host: monitorin",
+        "6: publish.host: 'monitorin' is not one of the hosts (did you mean monitoring?)",
+    ),
+    (
+        "proxy: caddy",
+        "proxy: cady",
+        "40: hosts.media.proxy: expected nginx, haproxy or caddy, got 'cady' (did you mean caddy?)",
+    ),
+]
+WORDS = [
+    (
+        "organisation: Example Lab",
+        "organisation: Example Lab\nsandbax: 1",
+        "4: sandbax: unknown key (did you mean sandbox?)",
+    ),
+    ("network: av\n", "network: av\n    colour: red\n", "39: hosts.media.colour: unknown key"),
+    (
+        "network: av\n",
+        "network: av\n    adress: 10.30.0.11\n",
+        "39: hosts.media.adress: unknown key (did you mean address?)",
+    ),
+    (
+        "access: tls}",
+        "access: tls, name: [x.lab.internal]}",
+        "42: hosts.media.services.jellyfin.name: unknown key (did you mean names?)",
+    ),
+    (
+        "access: tls}",
+        "access: mtsl}",
+        "42: hosts.media.services.jellyfin.access: expected tls or mtls, got 'mtsl' (did you mean mtls?)",
+    ),
+    (
+        "key: ec-p256",
+        "key: ec-p-256",
+        (
+            "17: profiles.server.key: expected ec-p256, ec-p384, ed25519, rsa-2048, rsa-3072 or rsa-4096, "
+            "got 'ec-p-256' (did you mean ec-p256?)"
+        ),
+    ),
+    (
+        "key: ec-p384",
+        "key: ed25519",
+        "12: authorities.root.key: expected ec-p256, ec-p384, rsa-3072 or rsa-4096, got 'ed25519'",
+    ),
+    ("sandbox: true", "sandbox: maybe", "7: sandbox: expected true or false, got 'maybe'"),
+    ("secrets: secrets.yaml", "secrets: /etc/s.yaml", f"8: secrets: {BELOW}, got '/etc/s.yaml'"),
+    (
+        ADMIN,
+        "{email: admin@lab.internal, request: a/../../x.csr}",
+        f"45: clients.admin.request: {BELOW}, got 'a/../../x.csr'",
+    ),
+    (ADMIN, "", "45: clients.admin.email: is missing"),
+    (
+        ADMIN,
+        "{email: admin}",
+        "45: clients.admin.email: expected an e-mail address such as admin@lab.internal, got 'admin'",
+    ),
+    (
+        "  admin:",
+        "  john.smith:",
+        (
+            "45: clients.john.smith: john.smith looks like a DNS name, which OpenSSL then holds against the name "
+            "constraints; write name@device, got 'john.smith'"
+        ),
+    ),
+    ("  admin:", "  Admin:", f"45: clients.Admin: {CLIENT}, got 'Admin'"),
+    ("  admin:", '  "../admin":', f"45: clients.../admin: {CLIENT}, got '../admin'"),
+    (
+        URL,
+        '"https://pki.lab.internal"',
+        (
+            "6: publish.url: expected plain http: whoever checks a certificate cannot check this server's first, "
+            "got 'https://pki.lab.internal'"
+        ),
+    ),
+    (
+        URL,
+        '"http://pki.lab.internal/x"',
+        "6: publish.url: expected scheme, host and port alone, without a path, got 'http://pki.lab.internal/x'",
+    ),
+    (
+        URL,
+        "pki.lab.internal",
+        "6: publish.url: expected an address such as http://pki.lab.internal, got 'pki.lab.internal'",
+    ),
+]
+INJECTIONS = [
+    (UPSTREAM, '"http://127.0.0.1:8096; return 200"', f"42: {UPSTREAM_FORM} 'http://127.0.0.1:8096; return 200'"),
+    (UPSTREAM, '"http://127.0.0.1:8096\\n}"', f"42: {UPSTREAM_FORM} 'http://127.0.0.1:8096\\n}}'"),
+    (UPSTREAM, '"http://127.0.0.1:8096 {"', f"42: {UPSTREAM_FORM} 'http://127.0.0.1:8096 {{'"),
+    (UPSTREAM, '"http://$host"', f"42: {UPSTREAM_FORM} 'http://$host'"),
+    (UPSTREAM, '"http://{{ host }}"', f"42: {UPSTREAM_FORM} 'http://{{{{ host }}}}'"),
+    (UPSTREAM, '"http://me:secret@127.0.0.1"', f"42: {UPSTREAM_FORM} 'http://me:secret@127.0.0.1'"),
+    (UPSTREAM, '"file:///etc/passwd"', f"42: {UPSTREAM_FORM} 'file:///etc/passwd'"),
+    (UPSTREAM, '"http://127.0.0.1:99999"', f"42: {UPSTREAM_FORM} 'http://127.0.0.1:99999'"),
+    (UPSTREAM, '"127.0.0.1:8096"', f"42: {UPSTREAM_FORM} '127.0.0.1:8096'"),
+    ("Example Lab", '"Example\\nLab"', f"3: organisation: {PRINTABLE}, got 'Example\\nLab'"),
+    ("Example Lab", '""', f"3: organisation: {PRINTABLE}, got ''"),
+    ("Example Lab", "x" * 41, f"3: organisation: {PRINTABLE}, got '{'x' * 41}'"),
+    ("Example Lab", "Example; Lab", f"3: organisation: {LETTERS}, got 'Example; Lab'"),
+    ("Example Lab", '"Example \\"Lab"', f"3: organisation: {LETTERS}, got 'Example \"Lab'"),
+    ("Example Lab", "Example $Lab", f"3: organisation: {LETTERS}, got 'Example $Lab'"),
+    (
+        "Example Lab",
+        "Sandbox Ltd",
+        "3: organisation: the word SANDBOX is kept for try-out authorities, got 'Sandbox Ltd'",
+    ),
+    (
+        ADMIN,
+        '{email: "admin@lab.internal\\r\\nBcc: x@y.z"}',
+        (
+            "45: clients.admin.email: expected an e-mail address such as admin@lab.internal, "
+            "got 'admin@lab.internal\\r\\nBcc: x@y.z'"
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"), [*LIFETIMES, *NAMING, *PLACES, *WORDS, *INJECTIONS], ids=lambda text: text.strip()[:40]
+)
+def test_each_fault_is_said_with_its_line_and_path(tmp_path: Path, old: str, new: str, fault: str) -> None:
+    found = faults(tmp_path, edited((old, new)))
+    assert len(found) == 1, found
+    assert found[0] == f"pki.yaml:{fault}" or found[0].startswith(f"pki.yaml:{fault}, got ")
+
+
+def test_a_certificate_longer_than_apple_accepts_is_a_fault(tmp_path: Path) -> None:
+    text = edited(("lifetime: 90d", "lifetime: 826d"), ("server: {lifetime: 2y", "server: {lifetime: 9y"))
+    assert faults(tmp_path, text) == [
+        "pki.yaml:17: profiles.server.lifetime: more than 825d, which Apple's systems refuse"
+    ]
+    load(tmp_path, text.replace("826d", "825d"))
+
+
+def test_one_request_cannot_serve_two_certificates_or_none(tmp_path: Path) -> None:
+    request = ("network: av\n", "network: av\n    request: media.csr\n    names: [media.lab.internal]\n")
+    load(tmp_path, edited(request))
+    assert faults(tmp_path, edited(request, ("access: tls}", "access: mtls}"))) == [
+        "pki.yaml:39: hosts.media.request: one request cannot serve two access levels; split the host in two"
+    ]
+    nothing = edited(("network: av\n", "network: av\n    request: media.csr\n"), (JELLYFIN, ""))
+    assert faults(tmp_path, nothing) == [
+        "pki.yaml:39: hosts.media.request: the host has no name to certify; give it names or services"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place", "helpful"),
+    [
+        ("smtp: outbox", "smtp: inbox", "48: alerts.email.smtp: ", "outbox"),
+        ("ledger: sqlite", "ledger: oracle", "9: ledger: ", "sqlite"),
+        ("rungs: 2", "rungs: 0", "12: authorities.root.crl.rungs: ", "expected"),
+        ("access: tls}", "access: tls, names: [10.30.0.300]}", f"42: {NAMES}: ", "expected an IPv4 address"),
+    ],
+    ids=["smtp", "ledger", "rungs", "address as a name"],
+)
+def test_a_fault_says_what_is_expected_there(tmp_path: Path, old: str, new: str, place: str, helpful: str) -> None:
+    [fault] = faults(tmp_path, edited((old, new)))
+    assert fault.startswith(f"pki.yaml:{place}")
+    assert helpful in fault
+
+
+# -- all faults at once -----------------------------------------------------------------------------------------------
+
+
+def test_all_faults_are_said_at_once_in_the_order_of_their_lines(tmp_path: Path) -> None:
+    text = edited(
+        ("organisation: Example Lab", "organization: Example Lab"),
+        ("url: " + URL, 'url: "https://pki.lab.internal"'),
+        ("renew_before: 30d", "renew_before: 90d"),
+        ("10.20.0.10", "10.40.0.10"),
+        ("proxy: caddy", "proxy: apache"),
+        (JELLYFIN, 'forgejo: {upstream: "http://127.0.0.1:1", access: tls}'),
+        (ADMIN, "{mail: admin@lab.internal}"),
+    )
+    found = faults(tmp_path, text)
+    assert [line.split(": ")[0] + ": " + line.split(": ")[1] for line in found] == [
+        "pki.yaml:1: organisation",
+        "pki.yaml:3: organization",
+        "pki.yaml:6: publish.url",
+        "pki.yaml:17: profiles.server.renew_before",
+        "pki.yaml:33: hosts.forge.address",
+        "pki.yaml:40: hosts.media.proxy",
+        "pki.yaml:42: hosts.media.services.forgejo",
+        "pki.yaml:45: clients.admin.email",
+        "pki.yaml:45: clients.admin.mail",
+    ]
+
+
+def test_a_fault_in_one_host_hides_none_in_another(tmp_path: Path) -> None:
+    text = edited(("    network: dev\n", ""), ("10.10.0.10", "10.30.0.77"), ("8096", "99999"))
+    assert [line.split(": ")[1] for line in faults(tmp_path, text)] == [
+        "hosts.monitoring.address",
+        "hosts.forge.network",
+        "hosts.media.services.jellyfin.upstream",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ("networks: {mgmt: 10.10.0.0/24, dev: 10.20.0.0/24, av: 10.30.0.0/24}", "networks: 7", "20: networks: "),
+        ("hosts:\n", "hosts: []\nclients_:\n", "22: hosts: "),
+        ("[lab.internal]", '["*.lab.internal"]', "4: domains[0]: "),
+        ("10.10.0.10", "nowhere", "25: hosts.monitoring.address: "),
+        ("monitoring:\n    network", "monitoring:\n    netwrk", "23: hosts.monitoring.network: "),
+    ],
+    ids=["networks", "hosts", "domains", "address", "network"],
+)
+def test_one_fault_is_not_blamed_on_its_neighbours(tmp_path: Path, old: str, new: str, fault: str) -> None:
+    """What was faulty in itself and left out is not missed elsewhere; an unknown key is a fault of its own."""
+    found = [line for line in faults(tmp_path, edited((old, new))) if "unknown key" not in line]
+    assert len(found) == 1, found
+    assert found[0].startswith(f"pki.yaml:{fault}")
+
+
+# -- YAML itself ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("organisation: [\n", "pki.yaml:2: not valid YAML: did not find expected node content"),
+        ('organisation: "x\n', "pki.yaml:2: not valid YAML: found unexpected end of stream"),
+        ("a: b\n\tc: d\n", "pki.yaml:2: not valid YAML: found a tab character that violates indentation"),
+        ("a: b: c\n", "pki.yaml:1: not valid YAML: mapping values are not allowed in this context"),
+        ("--- a\n--- b\n", "pki.yaml:2: not valid YAML: but found another document"),
+        ("x: &a {b: *a}\n", "pki.yaml:1: not valid YAML: found unconstructable recursive node"),
+        ("just text\n", "pki.yaml:1: expected a mapping, got 'just text'"),
+        ("[]\n", "pki.yaml:1: expected a mapping, got a list"),
+    ],
+)
+def test_what_is_not_yaml_or_no_mapping_is_said_with_its_line(tmp_path: Path, text: str, fault: str) -> None:
+    assert faults(tmp_path, text) == [fault]
+
+
+@pytest.mark.parametrize("text", ["", "# nothing yet\n", "---\n"])
+def test_an_empty_file_is_one_fault(tmp_path: Path, text: str) -> None:
+    [fault] = faults(tmp_path, text)
+    assert fault.startswith("pki.yaml:1: ")
+
+
+def test_a_control_character_is_a_fault_and_no_traceback(tmp_path: Path) -> None:
+    [fault] = faults(tmp_path, EXAMPLE + "\0")
+    assert fault.startswith("pki.yaml: not valid YAML: unacceptable character #x0000")
+    assert "\n" not in fault
+
+
+def test_what_is_missing_is_said_field_by_field(tmp_path: Path) -> None:
+    assert faults(tmp_path, "organisation: x\n") == [
+        "pki.yaml:1: domains: is missing",
+        "pki.yaml:1: publish: is missing",
+    ]
+
+
+def test_a_key_that_stands_twice_is_a_fault_on_the_second_one(tmp_path: Path) -> None:
+    text = edited(("  media:\n", "  media:\n    network: av\n"), ("  admin:", "  admin: {}\n  admin:"))
+    found = faults(tmp_path, text)
+    assert [line.split(": ", 1)[0] for line in found] == ["pki.yaml:39", "pki.yaml:47"]
+    assert all("stands twice" in line for line in found)
+    assert "network" in found[0]
+    assert "admin" in found[1]
+
+
+def test_a_repeated_host_does_not_quietly_replace_the_first(tmp_path: Path) -> None:
+    [fault] = faults(tmp_path, edited(("hosts:\n", "hosts:\n  media: {network: av}\n")))
+    assert "media: stands twice" in fault
+
+
+def test_yaml_cannot_make_objects(tmp_path: Path) -> None:
+    [fault] = faults(tmp_path, edited(("Example Lab", "!!python/object/apply:os.system [id]")))
+    assert fault.startswith("pki.yaml:3: organisation: ")
+
+
+def test_a_missing_file_says_how_to_name_its_folder(tmp_path: Path) -> None:
+    with pytest.raises(PkiError) as caught:
+        inventory.load(tmp_path / "pki.yaml")
+    assert caught.value.message == f"{tmp_path}/pki.yaml: there is no inventory"
+    assert caught.value.hint == "name its folder: PKI_HOME=DIR"
+
+
+def test_a_file_that_is_not_utf8_is_said_and_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "pki.yaml").write_bytes("organisation: Läb\n".encode("latin-1"))
+    with pytest.raises(PkiError, match=r"pki\.yaml: cannot be read: 'utf-8' codec"):
+        inventory.load(tmp_path / "pki.yaml")
+
+
+# -- the schema for editors -------------------------------------------------------------------------------------------
+
+KEYWORDS = {
+    *("$schema", "$defs", "$ref", "title", "description", "default", "type", "enum", "const", "format", "pattern"),
+    *("properties", "required", "additionalProperties", "patternProperties", "propertyNames", "items", "anyOf"),
+    *("minLength", "maxLength", "minimum", "maximum", "minItems", "maxItems"),
+}
+TYPES = {"object": dict, "array": list, "string": str, "integer": int, "boolean": bool, "null": type(None)}
+SCHEMA: dict[str, Any] = json.loads(inventory.schema())
+
+
+def schemas(node: Any) -> list[dict[str, Any]]:
+    """A schema and every schema within it."""
+    inner = [
+        *node.get("$defs", {}).values(),
+        *node.get("properties", {}).values(),
+        *node.get("patternProperties", {}).values(),
+        *node.get("anyOf", []),
+        *(node[key] for key in ("items", "additionalProperties", "propertyNames") if isinstance(node.get(key), dict)),
+    ]
+    return [node, *(found for child in inner for found in schemas(child))]
+
+
+def accepts(schema: dict[str, Any], value: Any) -> bool:
+    """JSON Schema 2020-12, as far as this schema goes; a keyword for another type of value says nothing."""
+    if reference := schema.get("$ref"):
+        return accepts(SCHEMA["$defs"][reference.removeprefix("#/$defs/")], value)
+    return (
+        ("anyOf" not in schema or any(accepts(option, value) for option in schema["anyOf"]))
+        and ("type" not in schema or isinstance(value, TYPES[schema["type"]]))
+        and ("enum" not in schema or value in schema["enum"])
+        and (not isinstance(value, str) or _accepts_text(schema, value))
+        and (not isinstance(value, list) or _accepts_list(schema, value))
+        and (not isinstance(value, dict) or _accepts_mapping(schema, value))
+    )
+
+
+def _accepts_text(schema: dict[str, Any], value: str) -> bool:
+    return re.search(schema.get("pattern", ""), value) is not None and len(value) >= schema.get("minLength", 0)
+
+
+def _accepts_list(schema: dict[str, Any], value: list[Any]) -> bool:
+    inner = all(accepts(schema.get("items", {}), item) for item in value)
+    return inner and len(value) >= schema.get("minItems", 0)
+
+
+def _accepts_mapping(schema: dict[str, Any], value: dict[str, Any]) -> bool:
+    known, patterns = schema.get("properties", {}), schema.get("patternProperties", {})
+    rest = schema.get("additionalProperties", True)
+    for key, content in value.items():
+        named = [known[key]] if key in known else [s for p, s in patterns.items() if re.search(p, key)]
+        if not named and rest is False:
+            return False
+        other = [rest] if isinstance(rest, dict) else []
+        if not all(accepts(each, content) for each in named or other):
+            return False
+    return set(schema.get("required", ())) <= value.keys()
+
+
+def test_the_schema_is_json_schema() -> None:
+    assert SCHEMA["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    for found in schemas(SCHEMA):
+        assert found.keys() <= KEYWORDS, found.keys() - KEYWORDS
+        assert found.get("type", "string") in TYPES
+        assert found.get("$ref", "#/$defs/Host").removeprefix("#/$defs/") in SCHEMA["$defs"]
+        re.compile(found.get("pattern", ""))
+
+
+def test_the_schema_accepts_the_example_as_an_editor_reads_it() -> None:
+    assert accepts(SCHEMA, yaml.safe_load(EXAMPLE))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("organisation:", "organization:"),
+        ("access: tls}", "access: mtsl}"),
+        ("lifetime: 90d", "lifetime: 90"),
+        ("proxy: caddy", "proxy: apache"),
+        ("    network: av\n", ""),
+        ("rungs: 2", "rungs: two"),
+        ("[lab.internal]", "[]"),
+        ("smtp: outbox", "smtp: inbox"),
+    ],
+)
+def test_the_schema_refuses_what_the_inventory_refuses(tmp_path: Path, old: str, new: str) -> None:
+    text = edited((old, new))
+    assert faults(tmp_path, text)
+    assert not accepts(SCHEMA, yaml.safe_load(text))
+
+
+def test_the_schema_accepts_the_short_form_of_a_list() -> None:
+    assert accepts(SCHEMA, yaml.safe_load(edited(("[lab.internal]", "lab.internal"))))
+
+
+def test_defaults_in_the_schema_are_what_pki_yaml_would_say() -> None:
+    wrong = [
+        (found.get("title"), found["default"])
+        for found in schemas(SCHEMA)
+        if "default" in found and not accepts(found, found["default"])
+    ]
+    assert wrong == []

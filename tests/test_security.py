@@ -1,0 +1,645 @@
+"""Security: strong keys, secrets that stay secret from their first byte on, and failures that leave all as it was."""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+from pki import graph, issue, profiles, store
+from pki.errors import PkiError
+from pki.pipeline import Run
+from tests import judges
+from tests.conftest import PROJECT, START, Home
+from tests.judges import DAY
+
+AUTHORITY_KEYS = {
+    "root-1": "offline/root-1/key.pem",
+    "server-1": "ca/server/server-1/key.pem",
+    "client-1": "ca/client/client-1/key.pem",
+}
+SECRET_NAMES = {"tls.pem", "key.pem", "secrets.yaml", "ledger.db"}
+
+
+def files(home: Home, folder: str = ".") -> Iterator[Path]:
+    """Every file below a folder of the house, templates aside: these are a person's own."""
+    for path in sorted((home.path / folder).rglob("*")):
+        if path.is_file() and home.path / "templates" not in path.parents:
+            yield path
+
+
+def certificates(home: Home) -> list[x509.Certificate]:
+    return [cert for path in files(home) for cert in judges.certificates(path.read_bytes())]
+
+
+def passphrases(home: Home) -> dict[str, str]:
+    lines = home.read("secrets.yaml").decode().splitlines()
+    return {name: value.strip(" '\"") for name, _, value in (line.partition(":") for line in lines) if value}
+
+
+def secrets(home: Home) -> set[bytes]:
+    """What nobody may ever read: passphrases, and every line of every private key, encrypted or not."""
+    found = {value.encode() for value in passphrases(home).values()}
+    for path in files(home):
+        for body in judges.PEM_KEY.findall(path.read_bytes()):
+            found |= {line for line in body.splitlines() if len(line) >= 32}
+    return found
+
+
+def run(home: Home, arguments: list[str]) -> int:
+    """Run doit and look at its exit status alone: it may end before it writes a report."""
+    return Run(home.path, START).main(arguments)
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o7777
+
+
+@contextmanager
+def umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def snapshot(home: Home, *folders: str) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for folder in folders for path in files(home, folder)}
+
+
+# -- algorithms -------------------------------------------------------------------------------------------------------
+
+
+def test_authorities_hold_p384_keys_and_leaves_p256_keys(home: Home) -> None:
+    for cert in certificates(home):
+        key = cert.public_key()
+        assert isinstance(key, ec.EllipticCurvePublicKey)
+        is_ca = judges.extension_of(cert, x509.BasicConstraints).ca
+        assert key.curve.name == ("secp384r1" if is_ca else "secp256r1")
+
+
+def test_everything_is_signed_with_sha_384(home: Home) -> None:
+    crls = [crl for path in files(home) for crl in judges.crls(path.read_bytes())]
+    assert crls
+    for signed in (*certificates(home), *crls):
+        assert signed.signature_algorithm_oid == x509.SignatureAlgorithmOID.ECDSA_WITH_SHA384
+
+
+@pytest.mark.parametrize(
+    ("kind", "algorithm"),
+    [
+        ("ec-p256", x509.SignatureAlgorithmOID.ECDSA_WITH_SHA256),
+        ("rsa-3072", x509.SignatureAlgorithmOID.RSA_WITH_SHA256),
+    ],
+)
+def test_other_kinds_of_authority_keys_sign_with_sha_256(kind: str, algorithm: x509.ObjectIdentifier) -> None:
+    key = issue.new_key(kind)
+    name = issue.subject("Example Lab", "CA")
+    dates = issue.validity(START, DAY, None)
+    root = issue.certificate(name, key.public_key(), dates, profiles.root(), key)
+    crl = issue.crl(issue.Issuer(root, key), 1, START, START + DAY, [])
+    assert {root.signature_algorithm_oid, crl.signature_algorithm_oid} == {algorithm}
+
+
+def test_rsa_keys_are_of_the_size_that_is_asked_for_with_exponent_65537() -> None:
+    key = issue.new_key("rsa-2048")
+    assert isinstance(key, rsa.RSAPrivateKey)
+    assert (key.key_size, key.public_key().public_numbers().e) == (2048, 65537)
+    assert isinstance(issue.new_key("ed25519"), ed25519.Ed25519PrivateKey)
+
+
+@pytest.mark.parametrize("kind", ["rsa-1024", "dsa-2048", "ec-p192", "md5"])
+def test_weak_keys_cannot_be_asked_for(fresh: Home, kind: str) -> None:
+    fresh.edit("key: ec-p256", f"key: {kind}")
+    with pytest.raises(PkiError, match=f"expected ec-p256.*got '{kind}'"):
+        fresh.plan()
+
+
+@pytest.mark.parametrize("kind", ["rsa-2048", "ed25519"])
+def test_authorities_take_only_keys_that_every_verifier_takes_for_years(fresh: Home, kind: str) -> None:
+    fresh.edit("key: ec-p384", f"key: {kind}")
+    with pytest.raises(PkiError, match=f"got '{kind}'"):
+        fresh.plan()
+
+
+def test_serial_numbers_are_random_in_all_their_bits() -> None:
+    key = issue.new_key("ec-p256")
+    dates, name = issue.validity(START, DAY, None), issue.subject("Example Lab", "CA")
+    serials = [issue.certificate(name, key.public_key(), dates, profiles.root(), key).serial_number for _ in range(150)]
+    assert len(set(serials)) == len(serials)
+    assert all(0 < serial < 1 << 159 for serial in serials), "twenty octets at most, RFC 5280 4.1.2.2"
+    for bit in range(158):
+        ones = sum(serial >> bit & 1 for serial in serials)
+        assert 30 < ones < 120, f"bit {bit} is set {ones} times of 150"
+
+
+def test_no_serial_number_is_used_twice_in_a_house(home: Home) -> None:
+    home.doit(days=61)
+    house = home.house()
+    serials = [issued.serial for issued in house.ledger.certificates()]
+    house.ledger.close()
+    assert len(serials) == len(set(serials)) == 3 + 4 + 3
+    assert min(serial.bit_length() for serial in serials) >= 64
+
+
+def test_renewal_brings_a_new_key(home: Home) -> None:
+    before = judges.Identity.read(home.path / "build/certs/media/tls.pem")
+    home.doit(days=61)
+    after = judges.Identity.read(home.path / "build/certs/media/tls.pem")
+    assert after.leaf.public_key() != before.leaf.public_key()
+    assert after.leaf.public_key() == after.key.public_key()
+
+
+# -- permissions ------------------------------------------------------------------------------------------------------
+
+
+def test_secret_files_are_their_owners_alone(home: Home) -> None:
+    seen = {path.name for path in files(home) if path.name in SECRET_NAMES}
+    assert seen == SECRET_NAMES
+    for path in files(home):
+        if path.name in SECRET_NAMES or path.name.startswith("ledger.db"):
+            assert mode(path) == 0o600, path
+        elif judges.PEM_KEY.search(path.read_bytes()):
+            assert mode(path) & ~0o640 == 0, path
+
+
+def test_folder_of_the_authorities_is_its_owners_alone(home: Home) -> None:
+    assert mode(home.path / "ca") == 0o700
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o077], ids=["umask-000", "umask-077"])
+def test_modes_do_not_depend_on_who_runs_doit(fresh: Home, built_once: Path, mask: int) -> None:
+    home = Home(built_once)
+    with umask(mask):
+        assert fresh.doit().status == 0
+    assert mode(fresh.path / "ca") == 0o700
+    expected = {path.relative_to(home.path): mode(path) for path in files(home)}
+    found = {path.relative_to(fresh.path): mode(path) for path in files(fresh)}
+    for path in (path for path in expected if path.suffix != ".lock" and path.name != ".seen.json"):
+        assert f"{path} {found[path]:04o}" == f"{path} {expected[path]:04o}"
+
+
+def test_folders_that_are_made_for_a_secret_let_nobody_else_in_to_replace_it(tmp_path: Path) -> None:
+    with umask(0):
+        store.write(tmp_path / "offline/root-1/key.pem", b"secret", store.SECRET)
+    for path in (tmp_path / "offline", tmp_path / "offline/root-1"):
+        assert mode(path) & 0o022 == 0, path
+
+
+def test_folders_that_are_made_for_a_public_file_let_others_read_it(tmp_path: Path) -> None:
+    with umask(0o077):
+        store.write(tmp_path / "var/www/pki/root-1.crt", b"public")
+    for path in (tmp_path / "var", tmp_path / "var/www", tmp_path / "var/www/pki"):
+        assert mode(path) == 0o755, path
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o077], ids=["umask-000", "umask-077"])
+def test_secret_is_secret_before_its_first_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mask: int) -> None:
+    seen = []
+    real_open, real_write = os.open, os.write
+
+    def looking_open(*arguments: Any, **keywords: Any) -> int:
+        handle = real_open(*arguments, **keywords)
+        seen.append(("open", os.fstat(handle).st_mode & 0o7777))
+        return handle
+
+    def looking_write(handle: int, data: bytes) -> int:
+        seen.append(("write", os.fstat(handle).st_mode & 0o7777))
+        return real_write(handle, data)
+
+    monkeypatch.setattr(store.os, "open", looking_open)
+    monkeypatch.setattr(store.os, "write", looking_write)
+    with umask(mask):
+        store.write(tmp_path / "key.pem", b"secret", store.SECRET)
+    assert seen == [("open", 0o600), ("write", 0o600)]
+    assert mode(tmp_path / "key.pem") == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["key.pem"]
+
+
+def test_loose_mode_of_a_secret_is_mended(home: Home) -> None:
+    (home.path / "build/certs/media/key.pem").chmod(0o644)
+    (home.path / "build/certs/forge-mtls/tls.pem").chmod(0o640)
+    made = home.doit().made
+    assert made["cert:media"] == "key.pem has mode 0644, expected 0600"
+    assert made["cert:forge-mtls"] == "tls.pem has mode 0640, expected 0600"
+    assert mode(home.path / "build/certs/media/key.pem") == 0o600
+    assert mode(home.path / "build/certs/forge-mtls/tls.pem") == 0o600
+
+
+# -- encryption at rest -----------------------------------------------------------------------------------------------
+
+
+def pbes2(path: Path) -> tuple[bytes, bytes, int, bytes, bytes, bytes]:
+    """What RFC 8018 says of an encrypted key: scheme, KDF, rounds, PRF, cipher, salt."""
+    pem = path.read_bytes()
+    assert pem.startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n")
+    der = base64.b64decode(b"".join(pem.splitlines()[1:-1]))
+    ((_, ((_, algorithm), (_, encrypted))),) = judges.der_tree(der)
+    assert len(encrypted) % 16 == 0
+    (_, scheme), (_, ((_, derivation), (_, cipher))) = algorithm
+    (_, function), (_, ((_, salt), (_, rounds), (_, prf))) = derivation
+    return scheme, function, int.from_bytes(rounds), prf[0][1], cipher[0][1], salt
+
+
+def test_authority_keys_are_encrypted_with_pbes2_and_600_000_rounds(home: Home) -> None:
+    salts = set()
+    for name in AUTHORITY_KEYS.values():
+        scheme, function, rounds, prf, cipher, salt = pbes2(home.path / name)
+        assert scheme.hex() == "2a864886f70d01050d", "PBES2"
+        assert function.hex() == "2a864886f70d01050c", "PBKDF2"
+        assert rounds == 600_000
+        assert prf.hex() == "2a864886f70d0209", "HMAC with SHA-256"
+        assert cipher.hex() == "60864801650304012a", "AES-256-CBC"
+        assert len(salt) >= 16
+        salts.add(salt)
+    assert len(salts) == 3
+
+
+def test_authority_keys_open_with_their_own_passphrase_alone(home: Home) -> None:
+    data, kept = home.read(AUTHORITY_KEYS["server-1"]), passphrases(home)
+    assert set(kept) == set(AUTHORITY_KEYS)
+    assert len(set(kept.values())) == 3
+    assert all(len(passphrase) >= 32 for passphrase in kept.values()), "at least 128 bits in hex"
+    with pytest.raises(TypeError):
+        serialization.load_pem_private_key(data, None)
+    with pytest.raises(ValueError, match=r"(?i)password|decrypt|deserialize"):
+        serialization.load_pem_private_key(data, kept["client-1"].encode())
+    key = serialization.load_pem_private_key(data, kept["server-1"].encode())
+    assert key.public_key() == judges.certificate(home.path / "ca/server/server-1/cert.pem").public_key()
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl command")
+def test_openssl_opens_an_authority_key(home: Home) -> None:
+    passphrase = passphrases(home)["client-1"]
+    found = subprocess.run(
+        ["openssl", "pkey", "-in", home.path / AUTHORITY_KEYS["client-1"], "-passin", "stdin", "-pubout"],
+        input=passphrase.encode(),
+        capture_output=True,
+        check=True,
+    )
+    cert = judges.certificate(home.path / "ca/client/client-1/cert.pem")
+    assert serialization.load_pem_public_key(found.stdout) == cert.public_key()
+
+
+def test_key_of_the_root_lies_on_its_medium_and_nowhere_else(home: Home) -> None:
+    encrypted = {str(p.relative_to(home.path)) for p in files(home) if b"ENCRYPTED PRIVATE KEY" in p.read_bytes()}
+    assert encrypted == set(AUTHORITY_KEYS.values())
+    assert [str(path.relative_to(home.path)) for path in files(home, "offline")] == [AUTHORITY_KEYS["root-1"]]
+    plain = [path for path in files(home) if b"-----BEGIN PRIVATE KEY-----" in path.read_bytes()]
+    cas = [cert for cert in certificates(home) if judges.extension_of(cert, x509.BasicConstraints).ca]
+    ca_keys = {issue.public_der(cert.public_key()) for cert in cas}
+    assert len(plain) >= 8
+    assert len(ca_keys) == 3
+    for path in plain:
+        key: Any = serialization.load_pem_private_key(path.read_bytes(), None)
+        assert issue.public_der(key.public_key()) not in ca_keys, path
+
+
+def test_daily_run_never_needs_the_medium_of_the_root(home: Home) -> None:
+    shutil.rmtree(home.path / "offline")
+    assert home.doit(days=61).status == 0
+
+
+def test_authority_key_that_lies_there_unencrypted_is_refused_and_said_to_be(home: Home) -> None:
+    passphrase = passphrases(home)["server-1"].encode()
+    path = home.path / AUTHORITY_KEYS["server-1"]
+    path.write_bytes(issue.private_pem(serialization.load_pem_private_key(path.read_bytes(), passphrase)))
+    home.add_service("wiki", host="forge")
+    said = home.doit().failed["cert:forge-mtls"]
+    assert "ca/server/server-1/key.pem" in said
+    assert "not encrypted" in said
+
+
+# -- passphrases that are wrong or gone -------------------------------------------------------------------------------
+
+
+def without(home: Home, name: str) -> str:
+    lines = home.read("secrets.yaml").decode().splitlines(keepends=True)
+    return "".join(line for line in lines if not line.startswith(f"{name}:"))
+
+
+LOSSES = {
+    "wrong": (
+        lambda home: without(home, "server-1") + "server-1: not the right one\n",
+        "cannot be opened → the passphrase in secrets.yaml is wrong",
+    ),
+    "missing": (lambda home: without(home, "server-1"), "secrets.yaml holds no passphrase"),
+    "empty": (lambda home: without(home, "server-1") + "server-1:\n", "secrets.yaml holds no passphrase"),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_passphrase_that_is_wrong_or_gone_fails_only_what_it_would_sign(home: Home, loss: str) -> None:
+    spoil, said = LOSSES[loss]
+    whole, before = home.read("secrets.yaml"), snapshot(home, "build/certs", "build/release/forge")
+    home.write("secrets.yaml", spoil(home))
+    home.add_service("wiki", host="forge")
+    home.edit("clients:\n", "clients:\n  other: {email: other@lab.internal}\n")
+    report = home.doit()
+    assert set(report.failed) == {"cert:forge-mtls"}
+    assert report.failed["cert:forge-mtls"].startswith("ca/server/server-1/key.pem: ")
+    assert said in report.failed["cert:forge-mtls"]
+    assert {each["name"] for each in report.data["not_reached"]} == {"release:forge", "deploy:forge"}
+    assert "cert:client-other" in report.made
+    assert report.status != 0
+    assert snapshot(home, "build/certs", "build/release/forge") == before
+    (home.path / "secrets.yaml").write_bytes(whole)
+    assert {"cert:forge-mtls", "deploy:forge"} <= set(home.doit().made)
+
+
+def test_nothing_to_sign_needs_no_passphrase(home: Home) -> None:
+    (home.path / "secrets.yaml").unlink()
+    report = home.doit()
+    assert (report.status, report.made) == (0, {})
+    assert not (home.path / "secrets.yaml").exists()
+
+
+def test_secrets_file_that_is_no_mapping_is_named(home: Home) -> None:
+    home.write("secrets.yaml", "server-1: [\n")
+    home.add_service("wiki", host="forge")
+    report = home.doit()
+    assert set(report.failed) == {"cert:forge-mtls"}
+    assert "secrets.yaml:" in report.failed["cert:forge-mtls"]
+
+
+# -- what is never shown ----------------------------------------------------------------------------------------------
+
+
+def assert_unspoken(home: Home, kept: set[bytes], *texts: str) -> None:
+    for text in texts:
+        assert not [secret for secret in kept if secret in text.encode()]
+    for path in files(home):
+        if mode(path) & 0o007 or path.name.startswith((".seen", "ledger.db", "status.json", "manifest.json")):
+            data = path.read_bytes()
+            assert not [secret for secret in kept if secret in data], path
+
+
+def test_no_secret_is_said_or_written_where_others_read(fresh: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fresh.doit().status == 0
+    kept = secrets(fresh)
+    assert len(kept) > 20
+    fresh.doit(days=61)
+    for arguments in (["list", "--all"], ["info", "cert:media"], ["info", "authority:root"]):
+        run(fresh, arguments)
+    shown = capsys.readouterr()
+    assert "cert:media" in shown.out
+    assert_unspoken(fresh, kept | secrets(fresh), shown.out, shown.err)
+
+
+def test_no_secret_is_said_when_things_go_wrong(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = "correct horse battery staple"
+    kept = secrets(home) | {wrong.encode()}
+    home.write("secrets.yaml", f"{without(home, 'server-1')}server-1: {wrong}\n")
+    home.write(
+        "templates/broken.conf", '# deploy-target: /x\n# deploy-hosts: media\n{{ artifact("key:media") }}{{ no }}\n'
+    )
+    home.write(
+        "templates/loose.pem",
+        "# deploy-target: /y\n# deploy-hosts: forge\n# deploy-mode: 0644\n# deploy-artifact: key:forge-mtls\n",
+    )
+    report = home.doit(days=61)
+    assert {"cert:media", "crl:server-1"} <= set(report.failed)
+    (home.path / "secrets.yaml").write_text(f"server-1: {wrong}: {wrong}\n")
+    home.doit(days=61)
+    shown = capsys.readouterr()
+    assert "failed" in shown.out + shown.err
+    assert_unspoken(home, kept | secrets(home), shown.out, shown.err)
+
+
+def test_secrets_that_are_read_as_inventory_are_not_quoted(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    kept = {value.encode() for value in passphrases(home).values()}
+    (home.path / "pki.yaml").write_bytes(home.read("secrets.yaml"))
+    assert run(home, []) == 3
+    shown = capsys.readouterr()
+    assert "nothing was run" in shown.err
+    assert not [secret for secret in kept if secret in (shown.out + shown.err).encode()]
+
+
+# -- git --------------------------------------------------------------------------------------------------------------
+
+
+def git(folder: Path, *arguments: str) -> list[str]:
+    found = subprocess.run(["git", "-C", folder, *arguments], capture_output=True, check=True, text=True)
+    return found.stdout.splitlines()
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="there is no git command")
+def test_git_never_takes_what_a_run_makes_or_holds(home: Home) -> None:
+    shutil.copy(PROJECT / ".gitignore", home.path)
+    (home.path / "templates/.x.pem.new").write_text("a killed run left this\n")
+    git(home.path, "init", "-q")
+    seen = git(home.path, "status", "--porcelain", "--untracked-files=all", "--no-renames")
+    names = {line[3:] for line in seen}
+    assert "pki.yaml" in names
+    assert {name for name in names if not name.startswith("templates/")} == {"pki.yaml", ".gitignore"}
+    assert not any(name.endswith(".new") for name in names)
+    for name in ("ca/ledger.db", "build/certs/media/tls.pem", "offline/root-1/key.pem", "secrets.yaml"):
+        assert git(home.path, "check-ignore", name) == [name]
+
+
+@pytest.mark.skipif(
+    not (PROJECT / ".git").exists() or shutil.which("git") is None, reason="not a git checkout, or no git command"
+)
+def test_nothing_that_git_holds_is_a_secret() -> None:
+    for name in git(PROJECT, "ls-files"):
+        path = Path(name)
+        assert path.suffix not in {".key", ".p12", ".pfx", ".db", ".srl"}, name
+        assert path.name not in SECRET_NAMES or path.parts[0] == "templates", name
+        assert path.parts[0] not in {"ca", "build", "offline"}, name
+        if (PROJECT / path).is_file():
+            body = judges.PEM_KEY.search((PROJECT / path).read_bytes())
+            assert body is None or not is_base64(body[1]), name
+
+
+def is_base64(body: bytes) -> bool:
+    lines = body.split()
+    return bool(lines) and len(lines[0]) >= 32 and lines[0].rstrip(b"=").replace(b"+", b"").replace(b"/", b"").isalnum()
+
+
+# -- on failure no output appears -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", ["write", "fsync", "replace", "fchmod"])
+def test_write_that_fails_leaves_the_old_file_and_nothing_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    store.write(tmp_path / "tls.pem", b"old", store.SECRET)
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store.os, call, full)
+    with pytest.raises(PkiError, match=r"tls\.pem: cannot be written: No space left on device"):
+        store.write(tmp_path / "tls.pem", b"new", store.SECRET)
+    with pytest.raises(PkiError):
+        store.write(tmp_path / "other.pem", b"new", store.SECRET)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"tls.pem": b"old"}
+
+
+@pytest.mark.parametrize("call", ["write", "fsync"])
+def test_files_of_one_set_are_all_on_disk_before_the_first_one_is_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    targets = [tmp_path / name for name in ("tls.pem", "cert.pem", "chain.pem")]
+    store.write_all(dict.fromkeys(targets, (b"old", store.SECRET)))
+    real, calls = getattr(os, call), []
+
+    def full_at_last(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == len(targets):
+            raise OSError(28, "No space left on device")
+        return real(*arguments)
+
+    monkeypatch.setattr(store.os, call, full_at_last)
+    with pytest.raises(PkiError, match="No space left on device"):
+        store.write_all(dict.fromkeys(targets, (b"new", store.SECRET)))
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == dict.fromkeys(targets, b"old")
+
+
+def test_what_lies_in_the_way_of_a_secret_is_not_written_into(tmp_path: Path) -> None:
+    """Somebody who put a readable file, or a link to one, beside the target gets nothing."""
+    mine, trap = tmp_path / "mine", tmp_path / ".tls.pem.new"
+    mine.write_text("mine")
+    trap.symlink_to(mine)
+    store.write(tmp_path / "tls.pem", b"secret", store.SECRET)
+    assert mine.read_text() == "mine"
+    trap.write_text("readable")
+    trap.chmod(0o666)
+    with trap.open() as reader:
+        store.write(tmp_path / "tls.pem", b"secret", store.SECRET)
+        assert reader.read() == "readable"
+    assert mode(tmp_path / "tls.pem") == 0o600
+
+
+def test_secret_is_replaced_and_never_overwritten_in_place(home: Home) -> None:
+    path = home.path / "build/certs/media/tls.pem"
+    before = path.read_bytes()
+    with path.open("rb") as reader:
+        home.doit(days=61)
+        assert reader.read() == before
+    assert path.read_bytes() != before
+
+
+def test_failed_issue_leaves_no_new_file_and_no_new_folder(home: Home) -> None:
+    home.write("secrets.yaml", without(home, "server-1"))
+    home.edit("hosts:\n", "hosts:\n  new: {network: av, names: [new.lab.internal], deliver: none}\n")
+    before = set(home.path.rglob("*"))
+    assert set(home.doit().failed) == {"cert:new"}
+    made = {str(path.relative_to(home.path)) for path in set(home.path.rglob("*")) - before}
+    assert made <= {"ca/ledger.db-wal", "ca/ledger.db-shm"}, "SQLite's own, while the database is open"
+
+
+def test_issue_that_cannot_be_written_leaves_the_old_pair(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, before = os.replace, snapshot(home, "build/certs")
+
+    def full(source: Any, target: Any) -> None:
+        if "certs" in str(target):
+            raise OSError(28, "No space left on device")
+        real(source, target)
+
+    monkeypatch.setattr(store.os, "replace", full)
+    report = home.doit(days=61)
+    assert {"cert:media", "cert:forge-mtls", "cert:monitoring-mtls"} <= set(report.failed)
+    assert snapshot(home, "build/certs") == before
+    monkeypatch.undo()
+    assert home.doit(days=61).status == 0
+
+
+def test_fault_of_our_own_never_leaves_a_report_that_says_all_is_well(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unforeseen(*_: Any) -> list[str]:
+        raise RuntimeError("nobody thought of this")
+
+    monkeypatch.setattr(graph.freshness, "root_crl", unforeseen)
+    report = home.doit(days=61)
+    assert report.status != 0
+    assert report.data["result"] == "failed"
+    assert "crl:root-1" in report.failed
+    assert {"cert:media", "crl:client-1"} <= set(report.made), "one bad thing stops only what depends on it"
+
+
+# -- the sandbox ------------------------------------------------------------------------------------------------------
+
+
+def test_authorities_of_a_try_out_say_so_in_their_names(home: Home) -> None:
+    for generation in AUTHORITY_KEYS:
+        cert = judges.certificate(home.path / f"ca/{generation.partition('-')[0]}/{generation}/cert.pem")
+        assert "SANDBOX" in judges.common_name(cert)
+
+
+@pytest.mark.parametrize("text", ["", "sandbox: false"])
+def test_authorities_of_a_try_out_are_refused_outside_it(
+    home: Home, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    before = snapshot(home, "build", "ca")
+    home.edit("sandbox: true", text)
+    assert run(home, []) == 3
+    said = capsys.readouterr().err
+    assert "is a sandbox authority, and pki.yaml does not say sandbox: true" in said
+    with pytest.raises(PkiError, match="sandbox authority"):
+        graph.plan(home.house())
+    assert snapshot(home, "build", "ca") == before
+
+
+def test_without_the_sandbox_doit_never_makes_an_authority(fresh: Home) -> None:
+    fresh.edit("sandbox: true", "sandbox: false")
+    report = fresh.doit()
+    assert {"authority:root"} <= set(report.failed)
+    assert "ceremony" in report.failed["authority:root"]
+    assert [path for path in files(fresh) if b"-----BEGIN" in path.read_bytes()] == []
+    assert not (fresh.path / "offline").exists()
+    assert not (fresh.path / "secrets.yaml").exists()
+
+
+def test_nobody_can_call_a_house_the_sandbox(fresh: Home) -> None:
+    fresh.edit("organisation: Example Lab", "organisation: Sandbox Lab")
+    with pytest.raises(PkiError, match="SANDBOX is kept for try-out authorities"):
+        fresh.plan()
+
+
+# -- private keys in managed files ------------------------------------------------------------------------------------
+
+KEY_FILES = {
+    "artifact": "# deploy-target: /etc/app/key.pem\n# deploy-hosts: media\n{mode}# deploy-artifact: key:media\n",
+    "rendered": '# deploy-target: /etc/app/key.pem\n# deploy-hosts: media\n{mode}\nkey = """{{{{ artifact("key:media") }}}}"""\n',
+}
+
+
+@pytest.mark.parametrize("how", KEY_FILES)
+@pytest.mark.parametrize(("header", "expected"), [("", 0o600), ("0600", 0o600), ("0640", 0o640), ("0400", 0o400)])
+def test_managed_file_with_a_private_key_is_secret(home: Home, how: str, header: str, expected: int) -> None:
+    line = f"# deploy-mode: {header}\n" if header else ""
+    home.write("templates/app.pem", KEY_FILES[how].format(mode=line))
+    assert home.doit().status == 0
+    for place in ("build/release/media/files", "build/hosts/media"):
+        assert mode(home.path / place / "etc/app/key.pem") == expected
+
+
+@pytest.mark.parametrize("how", KEY_FILES)
+@pytest.mark.parametrize("header", ["0644", "0660", "0604", "0641", "0666"])
+def test_managed_file_that_would_show_a_private_key_is_refused(home: Home, how: str, header: str) -> None:
+    before = snapshot(home, "build/release", "build/hosts")
+    home.write("templates/app.pem", KEY_FILES[how].format(mode=f"# deploy-mode: {header}\n"))
+    report = home.doit()
+    assert set(report.failed) == {"release:media"}
+    assert report.failed["release:media"].startswith(
+        f"templates/app.pem:3: deploy-mode: {header} would let others read a private key"
+    )
+    assert snapshot(home, "build/release", "build/hosts") == before
+
+
+def test_managed_file_without_a_secret_is_readable(home: Home) -> None:
+    assert mode(home.path / "build/hosts/media/etc/caddy/Caddyfile") == 0o644
+    assert mode(home.path / "build/hosts/media/etc/doit-pki/roots.pem") == 0o644
