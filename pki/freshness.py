@@ -6,6 +6,7 @@ look at the thing itself, held against the inventory, its issuer and `now`. They
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -84,11 +85,11 @@ def examine(house: House, wanted: Leaf) -> Held | list[str]:
     data = store.read(path)
     if data is None:
         return ["has no certificate yet"]
-    truth = _parsed(data)
+    truth = _parsed(data, house.verified)
     if truth is None:
         return [f"{path.name} is damaged"]
     reasons = [*_key_faults(house, wanted, truth)]
-    if truth.key is not None and store.mode_of(path) != store.SECRET:
+    if wanted.request is None and store.mode_of(path) != store.SECRET:
         reasons.append(f"{path.name} has mode {store.mode_of(path) or 0:04o}, expected 0600")
     names = truth.extensions.get(x509.SubjectAlternativeName, (None, False))[0]
     if names != profiles.subject_alternative_name(wanted):
@@ -103,8 +104,12 @@ def examine(house: House, wanted: Leaf) -> Held | list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Truth:
-    """A leaf's truth, taken apart: extensions by their type, each with its criticality."""
+    """A leaf's truth, taken apart: extensions by their type, each with its criticality.
 
+    `verified` says that this very text was signed, verified and written by this run; its key is then not opened again.
+    """
+
+    verified: bool
     certificate: x509.Certificate
     extensions: dict[type[x509.ExtensionType], tuple[x509.ExtensionType, bool]]
     public: CertificatePublicKeyTypes
@@ -112,16 +117,18 @@ class _Truth:
     chain: bytes
 
 
-def _parsed(data: bytes) -> _Truth | None:
+def _parsed(data: bytes, verified: set[bytes]) -> _Truth | None:
+    seen = hashlib.sha256(data).digest() in verified
     key_pem, mark, rest = data.partition(store.CERTIFICATE_MARK)
     leaf_pem, _, chain = rest.partition(store.CERTIFICATE_MARK)
     try:
         cert = x509.load_pem_x509_certificate(mark + leaf_pem)
         return _Truth(
+            verified=seen,
             certificate=cert,
             extensions={type(extension.value): (extension.value, extension.critical) for extension in cert.extensions},
             public=cert.public_key(),
-            key=serialization.load_pem_private_key(key_pem, None) if key_pem else None,
+            key=serialization.load_pem_private_key(key_pem, None) if key_pem and not seen else None,
             chain=store.CERTIFICATE_MARK + chain,
         )
     except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -133,7 +140,8 @@ def _key_faults(house: House, wanted: Leaf, truth: _Truth) -> Iterator[str]:
         if difference := _request_difference(house, wanted, public_der(truth.public)):
             yield difference
         return
-    if truth.key is None or public_der(truth.public) != public_der(truth.key.public_key()):  # type: ignore[arg-type]
+    own = truth.verified or (truth.key is not None and public_der(truth.public) == public_der(truth.key.public_key()))  # type: ignore[arg-type]
+    if not own:
         yield "its key does not belong to its certificate"
     if key_kind(truth.public) != wanted.key:
         yield f"has a key of kind {key_kind(truth.public)}, pki.yaml says {wanted.key}"
@@ -144,7 +152,7 @@ def _profile_faults(house: House, wanted: Leaf, truth: _Truth, issuer: Generatio
     cert, said = truth.certificate, house.inventory
     if truth.chain != issuer.pem or cert.issuer != issuer.certificate.subject:
         yield f"is not issued by {issuer.name}, which issues now"
-    elif not _is_signed_by(cert, issuer):
+    elif not truth.verified and not _is_signed_by(cert, issuer):
         yield f"its signature is not that of {issuer.name}"
     elif cert.subject != subject(said.organisation, wanted.common_name):
         yield "its subject is not what pki.yaml says"

@@ -66,6 +66,7 @@ class House:
     store: Store
     now: datetime
     memo: Memo
+    verified: set[bytes] = field(default_factory=set)  # SHA-256 of each truth that this run signed and verified
     _generations: dict[str, tuple[int, Generation]] = field(default_factory=dict)
     _newest: dict[str, Generation] = field(default_factory=dict)
     _issuers: dict[str, Issuer | PkiError] = field(default_factory=dict)

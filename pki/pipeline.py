@@ -28,9 +28,6 @@ from pki.house import House
 from pki.reporter import Reporter
 from pki.watch import forecast
 
-# Tasks by the ten thousand live as long as the run: Python's collector would walk through all of them again and again.
-COLLECT_EVERY = 1_000_000
-
 BACKEND = {"artifacts": "pki.pipeline:NoDatabase"}
 
 GROUPS = {
@@ -48,7 +45,7 @@ class Run:
     """One run of doit over one house: `config` and `tasks` are what a dodo.py gives to doit."""
 
     def __init__(self, home: Path, now: datetime) -> None:
-        gc.set_threshold(COLLECT_EVERY)
+        gc.disable()  # tasks by the ten thousand are no garbage, and looking through them again and again costs a fifth
         self._home = home
         self._now = now
         self.config: dict[str, Any] = {
@@ -132,6 +129,9 @@ class Keeper:
         reasons = self._reasons or self._artifact.reasons()
         if not reasons:
             return {"reasons": []}
+        if not gc.isenabled():
+            gc.freeze()
+            gc.enable()
         try:
             self._artifact.make()
         except PkiError as error:

@@ -6,6 +6,7 @@ it, so a run that is killed anywhere leaves nothing that the next one would beli
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -27,7 +28,8 @@ def leaf(house: House, wanted: Leaf) -> None:
     if reasons:
         issue_leaf(house, wanted, "; ".join(reasons))
     else:
-        _cut(house, wanted)
+        truth = store.read(house.store.truth(wanted)) or b""
+        store.write_all(store.differing(_cut(house, wanted, truth)))
 
 
 def issue_leaf(house: House, wanted: Leaf, reason: str) -> None:
@@ -57,16 +59,16 @@ def issue_leaf(house: House, wanted: Leaf, reason: str) -> None:
         cert, issuer=generation.name, artifact=artifact, profile=wanted.profile, reason=reason, at=house.now
     )
     truth = (issue.private_pem(key) if key else b"") + issue.pem_of([cert]) + generation.pem
-    store.write(house.store.truth(wanted), truth, store.SECRET if key else store.PUBLIC)
-    _cut(house, wanted)
+    house.verified.add(hashlib.sha256(truth).digest())
+    mode = store.SECRET if key else store.PUBLIC
+    store.write_all({house.store.truth(wanted): (truth, mode), **_cut(house, wanted, truth)})
 
 
-def _cut(house: House, wanted: Leaf) -> None:
-    files = {
+def _cut(house: House, wanted: Leaf, truth: bytes) -> dict[Path, tuple[bytes, int]]:
+    return {
         Path(house.store.leaf_file(wanted, name)): (content, store.SECRET if name == "key.pem" else store.PUBLIC)
-        for name, content in store.cut(store.read(house.store.truth(wanted)) or b"").items()
+        for name, content in store.cut(truth).items()
     }
-    store.write_all(store.differing(files))
 
 
 def _leaf_key(house: House, wanted: Leaf) -> issue.PrivateKey:

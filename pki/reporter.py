@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from pki import store
@@ -100,13 +99,26 @@ class Reporter:
         """No task has a teardown."""
 
     def complete_run(self) -> None:
+        """The run's last words: each is said even when another cannot be."""
         house = self._house()
-        self._found_notes = list(self._notes())
-        house.close(settled=self._whole and self._result() == "ok")
-        house.memo.save(whole=self._whole)
-        self._write_report(house)
+        with self._last_word("what needs a person"):
+            self._found_notes = list(self._notes())
+        with self._last_word("the ledger"):
+            house.close(settled=self._whole and self._result() == "ok")
+        with self._last_word("what was found sound"):
+            house.memo.save(whole=self._whole)
+        with self._last_word("the run's report"):
+            self._write_report(house)
         self._stack.close()
         self._screen.line(self._summary(house))
+
+    @contextmanager
+    def _last_word(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except PkiError as error:
+            self._failed.append({"name": what, "message": error.message, "hint": error.hint})
+            self._screen.failed(what, error.message, error.hint)
 
     # -- the end --
 
@@ -143,7 +155,4 @@ class Reporter:
             ],
         }
         data = (json.dumps(report, indent=1) + "\n").encode()
-        try:
-            store.write(house.store.build / "report" / "status.json", data)
-        except PkiError as error:
-            print(f"the run's report: {error}", file=sys.stderr)
+        store.write(house.store.build / "report" / "status.json", data)

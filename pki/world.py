@@ -47,6 +47,7 @@ class World:
     notes: list[Note]
     _shared: dict[str, Any] = field(default_factory=dict)
     _subnets: dict[str, str] = field(default_factory=dict)
+    _nobody: Revoked | None = None
     _paths: dict[str, list[tuple[str, Path]]] = field(default_factory=dict)
     _common: dict[int, tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=dict)
 
@@ -100,9 +101,10 @@ class World:
                 "authority": Generations(self.house),
                 "revoked": Revoked(self.house),
             }
+            self._nobody = Revoked(None)
             self._subnets = {network: str(block) for network, block in said.networks.items()}
         if host is None:
-            return {**self._shared, "host": {"name": name}, "services": [], "leaf": {}}
+            return {**self._shared, "revoked": self._nobody, "host": {"name": name}, "services": [], "leaf": {}}
         services = [
             {
                 "name": service_name,
@@ -122,13 +124,15 @@ class World:
         }
         levels: tuple[Access, ...] = ("tls", "mtls")
         leaf = {access: found for access in levels if (found := inventory.leaf_name(name, access)) in self.leaves}
-        return {**self._shared, "host": view, "services": services, "leaf": leaf}
+        shared = self._shared if _has_clients(host) else {**self._shared, "revoked": self._nobody}
+        return {**shared, "host": view, "services": services, "leaf": leaf}
 
     def release_sources(self, name: str) -> Iterator[str]:
         """The files that a host's release is made of: its managed files, and those of the artifacts they name."""
-        selection = self.library.for_host(name, self.hosts.get(name))
+        host = self.hosts.get(name)
+        selection = self.library.for_host(name, host)
         if id(selection) not in self._common:
-            self._common[id(selection)] = self._common_sources(selection.files)
+            self._common[id(selection)] = self._common_sources(selection.files, has_clients=_has_clients(host))
         common, varying = self._common[id(selection)]
         yield from common
         for artifact in varying:
@@ -140,12 +144,16 @@ class World:
                     continue  # the release itself says what is wrong
             yield from self._paths_of(text)
 
-    def _common_sources(self, files: tuple[ManagedFile, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Sources that do not depend on the host, and the artifacts that do."""
+    def _common_sources(
+        self, files: tuple[ManagedFile, ...], *, has_clients: bool
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Sources that hosts of one selection share, and the artifacts that they do not."""
         named = {artifact for file in files for artifact in file.artifacts}
         reads = frozenset[str]().union(*(file.reads for file in files))
-        if any(name.startswith(("authority", "revoked")) for name in reads):
-            named |= {"ca-pem:all", "crl:client"}  # what these variables are read from must be there first
+        if any(name.startswith("authority") for name in reads):
+            named.add("ca-pem:all")
+        if has_clients and any(name.startswith("revoked") for name in reads):
+            named.add("crl:client")
         fixed = [path for artifact in named if "{" not in artifact for path in self._paths_of(artifact)]
         templates = [f"{self.house.store.templates}/{file.name}" for file in files]
         return (*templates, *fixed), tuple(artifact for artifact in named if "{" in artifact)
@@ -197,6 +205,10 @@ class World:
         if kind == "trust" and what in {"roots", "client-ca", "client-chain"}:
             return [("", disk.trust(f"{what}.pem"))]
         return []
+
+
+def _has_clients(host: Host | None) -> bool:
+    return host is not None and any(service.access == "mtls" for service in host.services.values())
 
 
 def _permitted_hosts(house: House, notes: list[Note]) -> tuple[dict[str, Host], dict[str, Leaf]]:
@@ -277,14 +289,19 @@ class Generations(Shared):
 
 
 class Revoked(Shared):
-    """Serial numbers on the CRLs of every live client authority, for proxies that know no CRLs: `revoked.client`."""
+    """Serial numbers on the CRLs of every live client authority, for proxies that know no CRLs: `revoked.client`.
 
-    def __init__(self, house: House) -> None:
+    Without a house it is empty: what a host without mutual TLS has to know.
+    """
+
+    def __init__(self, house: House | None) -> None:
         super().__init__()
         self._house = house
 
     @property
     def client(self) -> list[int]:
+        if self._house is None:
+            return []
         files = [store.read(self._house.store.crl(name)) for name in self._house.live("client")]
         return sorted(entry.serial_number for der in files if der for entry in x509.load_der_x509_crl(der))
 

@@ -116,7 +116,7 @@ LIFETIMES = [
     (
         "lifetime: 90d",
         "lifetime: 730d",
-        "17: profiles.server.lifetime: 730d is as long as the server authority's 730d",
+        "17: profiles.server.lifetime: 730d is not shorter than the server authority's 730d",
     ),
     ("lifetime: 90d", "lifetime: 90", f"17: profiles.server.lifetime: {DURATION}, got '90'"),
     ("lifetime: 90d", "lifetime: 0d", f"17: profiles.server.lifetime: {DURATION}, got '0d'"),

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -547,15 +548,15 @@ def test_a_failed_signature_leaves_the_old_pair_whole_and_the_next_run_mends_it(
 
 
 def test_a_full_disk_leaves_the_old_pair_whole(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    before, write = pair(home, "media"), store.write
+    before, write_all = pair(home, "media"), store.write_all
 
-    def full(path: Path, data: bytes, mode: int = store.PUBLIC) -> None:
-        if path.parent.name == "media" and path.suffix == ".pem":
-            raise PkiError(f"{path}: cannot be written: No space left on device")
-        write(path, data, mode)
+    def full(files: Mapping[Path, tuple[bytes, int]]) -> None:
+        if any(path.parent.name == "media" for path in files):
+            raise PkiError("cannot be written: No space left on device")
+        write_all(files)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "write", full)
+        patch.setattr(store, "write_all", full)
         report = home.doit(days=61)
     assert "No space left on device" in report.failed["cert:media"]
     assert pair(home, "media") == before

@@ -19,13 +19,13 @@ def _all_of(context: Context, *commands: str) -> None:
 @task
 def run_tests(context: Context, args: str = "") -> None:
     """The seven test categories: no root, no network, no Debian package. --args goes to pytest."""
-    _all_of(context, f"python -m pytest {args}".rstrip())
+    _all_of(context, f"python -m pytest -n auto {args}".rstrip())
 
 
 @task
 def integration(context: Context, args: str = "") -> None:
     """The tests with programs that we did not write: openssl, certtool, NSS, Java, nginx, HAProxy, Caddy."""
-    _all_of(context, f"python -m pytest tests/integration -o addopts='-ra --strict-markers' {args}".rstrip())
+    _all_of(context, f"python -m pytest tests/integration -n auto -o addopts='-ra --strict-markers' {args}".rstrip())
 
 
 @task
