@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from pki import inventory, model, store
+from pki import inventory, leaves, model, rules, store
 from pki.errors import PkiError
 from pki.issue import Issuer, open_key
 from pki.memo import Memo, signature
@@ -75,11 +75,11 @@ class House:
     def open(cls, home: Path, now: datetime) -> House:
         """Read pki.yaml below `home`. Raises InventoryError with every fault in it."""
         path, memo = home / "pki.yaml", Memo(home)
-        rules = str(signature([str(inventory.__file__), str(model.__file__)]))
-        said = inventory.sound(tree) if (tree := memo.recall("pki.yaml", rules)) is not None else None
+        known = str(signature([str(module.__file__) for module in (inventory, leaves, model, rules)]))
+        said = inventory.sound(tree) if (tree := memo.recall("pki.yaml", known)) is not None else None
         if said is None:
             said, tree = inventory.load_with_tree(path)
-            memo.remember("pki.yaml", rules, [str(path)], tree)
+            memo.remember("pki.yaml", known, [str(path)], tree)
         return cls(said, Store(home, said.secrets), now, memo)
 
     @cached_property

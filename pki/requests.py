@@ -10,7 +10,7 @@ from typing import cast
 
 from pki import opensslconf
 from pki.errors import PkiError
-from pki.inventory import name_fault
+from pki.leaves import name_fault
 from pki.managed import Library, ManagedFile
 from pki.model import Inventory, KeyKind, Leaf, ProfileName, dns_name, email_address
 

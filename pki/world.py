@@ -13,10 +13,11 @@ from typing import Any
 
 from cryptography import x509
 
-from pki import inventory, managed, store
+from pki import managed, store
 from pki.deploy.release import Blueprint, Shared
 from pki.errors import PkiError
 from pki.house import House
+from pki.leaves import client_leaf, host_leaves, leaf_name, service_names
 from pki.managed import Library, ManagedFile
 from pki.model import Access, Host, Inventory, Leaf
 from pki.profiles import Permitted
@@ -60,7 +61,7 @@ class World:
             f"cert:{leaf.name}"
             for name, host in said.hosts.items()
             if hosts[name] is not host
-            for leaf in inventory.host_leaves(said, name, host)
+            for leaf in host_leaves(said, name, host)
             if leaf.name not in leaves
         }
         library = managed.find(house.store.templates, {"inventory": said}, said.hosts, said.networks)
@@ -108,10 +109,10 @@ class World:
         services = [
             {
                 "name": service_name,
-                "names": inventory.service_names(said, host, service_name),
+                "names": service_names(said, host, service_name),
                 "upstream": service.upstream,
                 "access": service.access,
-                "leaf": inventory.leaf_name(name, service.access),
+                "leaf": leaf_name(name, service.access),
             }
             for service_name, service in host.services.items()
         ]
@@ -123,7 +124,7 @@ class World:
             "proxy": host.proxy or "",
         }
         levels: tuple[Access, ...] = ("tls", "mtls")
-        leaf = {access: found for access in levels if (found := inventory.leaf_name(name, access)) in self.leaves}
+        leaf = {access: found for access in levels if (found := leaf_name(name, access)) in self.leaves}
         shared = self._shared if _has_clients(host) else {**self._shared, "revoked": self._nobody}
         return {**shared, "host": view, "services": services, "leaf": leaf}
 
@@ -221,9 +222,9 @@ def _permitted_hosts(house: House, notes: list[Note]) -> tuple[dict[str, Host], 
         hosts[name] = host
         if permitted and server:
             hosts[name] = _permitted_host(said, name, host, permitted, server.name, notes)
-        leaves |= {leaf.name: leaf for leaf in inventory.host_leaves(said, name, hosts[name])}
+        leaves |= {leaf.name: leaf for leaf in host_leaves(said, name, hosts[name])}
     for name, client in said.clients.items():
-        leaf = inventory.client_leaf(said, name, client)
+        leaf = client_leaf(said, name, client)
         leaves[leaf.name] = leaf
     return hosts, leaves
 
@@ -233,7 +234,7 @@ def _permitted_host(said: Inventory, name: str, host: Host, permitted: Permitted
     refused = [n for n in host.names if not permitted.admits(n)]
     services = {}
     for service_name, service in host.services.items():
-        lacking = [n for n in inventory.service_names(said, host, service_name) if not permitted.admits(n)]
+        lacking = [n for n in service_names(said, host, service_name) if not permitted.admits(n)]
         refused += lacking
         if not lacking:
             services[service_name] = service

@@ -13,6 +13,7 @@ import yaml
 
 from pki import inventory
 from pki.errors import InventoryError, PkiError
+from pki.leaves import host_leaves, permitted_addresses
 from pki.model import Inventory
 from tests.conftest import PROJECT
 
@@ -50,7 +51,7 @@ def faults(folder: Path, text: str) -> list[str]:
 def test_the_example_is_sound_and_says_what_the_documents_say(tmp_path: Path) -> None:
     said = load(tmp_path, EXAMPLE)
     assert set(said.hosts) == {"monitoring", "forge", "media"}
-    leaves = {leaf.name: leaf for host in said.hosts for leaf in inventory.host_leaves(said, host, said.hosts[host])}
+    leaves = {leaf.name: leaf for host in said.hosts for leaf in host_leaves(said, host, said.hosts[host])}
     assert {name: leaf.names for name, leaf in leaves.items()} == {
         "monitoring-mtls": ("grafana.lab.internal", "prometheus.lab.internal", "loki.lab.internal"),
         "forge-mtls": ("forgejo.lab.internal",),
@@ -61,7 +62,7 @@ def test_the_example_is_sound_and_says_what_the_documents_say(tmp_path: Path) ->
 def test_a_service_behind_mtls_and_an_open_one_never_share_a_certificate(tmp_path: Path) -> None:
     line = f'{JELLYFIN}\n      radio: {{upstream: "http://127.0.0.1:8000", access: mtls}}'
     said = load(tmp_path, edited((JELLYFIN, line)))
-    assert {leaf.name: leaf.names for leaf in inventory.host_leaves(said, "media", said.hosts["media"])} == {
+    assert {leaf.name: leaf.names for leaf in host_leaves(said, "media", said.hosts["media"])} == {
         "media": ("jellyfin.lab.internal",),
         "media-mtls": ("radio.lab.internal",),
     }
@@ -94,9 +95,9 @@ def test_what_may_be_said_otherwise(tmp_path: Path, edits: list[Edit]) -> None:
 def test_without_permit_addresses_the_private_block_around_the_networks_is_meant(tmp_path: Path) -> None:
     line = "permit_addresses: [10.0.0.0/8]"
     said = load(tmp_path, edited((line, "")))
-    assert inventory.permitted_addresses(said) == (IPv4Network("10.0.0.0/8"),)
+    assert permitted_addresses(said) == (IPv4Network("10.0.0.0/8"),)
     said = load(tmp_path, edited((line, ""), ("av: 10.30.0.0/24", "av: 10.30.0.0/24, dmz: 203.0.113.0/24")))
-    assert inventory.permitted_addresses(said) == (IPv4Network("10.0.0.0/8"), IPv4Network("203.0.113.0/24"))
+    assert permitted_addresses(said) == (IPv4Network("10.0.0.0/8"), IPv4Network("203.0.113.0/24"))
 
 
 # -- one fault at a time ----------------------------------------------------------------------------------------------

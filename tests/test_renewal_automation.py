@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import serialization
 
 from pki import issue, profiles, recipes, store
 from pki.errors import PkiError
-from pki.inventory import permitted_addresses
+from pki.leaves import permitted_addresses
 from pki.store import Store
 from pki.watch import forecast, status
 from tests.conftest import PROJECT, START, Home

@@ -11,7 +11,7 @@ from cryptography import x509
 from pki import issue, profiles, store
 from pki.errors import PkiError
 from pki.house import House, missing_authority
-from pki.inventory import permitted_addresses
+from pki.leaves import permitted_addresses
 from pki.model import SANDBOX, RootCrlRule
 
 OVERLAP = timedelta(days=30)

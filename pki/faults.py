@@ -1,0 +1,88 @@
+"""What pydantic says about pki.yaml, in the house's words."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any, get_args
+
+from pydantic_core import ErrorDetails
+
+from pki.model import Inventory
+
+Place = tuple[str | int, ...]
+Fault = tuple[Place, str]
+
+
+def location(detail: ErrorDetails) -> Place:
+    return tuple(step for step in detail["loc"] if step != "[key]")
+
+
+def phrase(detail: ErrorDetails) -> str:
+    kind, context, got = detail["type"], detail.get("ctx", {}), detail["input"]
+    if kind == "missing":
+        return "is missing"
+    if kind == "extra_forbidden":
+        return "unknown key" + did_you_mean(str(detail["loc"][-1]), _known_keys(detail["loc"]))
+    if kind == "literal_error":
+        words = [word for word in str(context["expected"]).replace(" or ", ", ").replace("'", "").split(", ") if word]
+        listed = ", ".join(words[:-1]) + f" or {words[-1]}" if len(words) > 1 else words[0]
+        return f"expected {listed}, got {got!r}" + did_you_mean(str(got), words)
+    if kind == "value_error":
+        return f"{context['error']}, got {got!r}"
+    if kind == "string_pattern_mismatch" and "a-z0-9-" in str(context["pattern"]):
+        return f"expected lower-case letters, digits and hyphens, got {got!r}"
+    expected = {
+        "string_pattern_mismatch": "expected text of another form",
+        "string_type": "expected text",
+        "string_too_long": "expected a shorter name",
+        "tuple_type": "expected a list",
+        "too_short": "expected at least one",
+        "dict_type": "expected a mapping",
+        "model_type": "expected a mapping",
+        "bool_parsing": "expected true or false",
+        "bool_type": "expected true or false",
+        "int_parsing": "expected a whole number",
+        "greater_than_equal": f"expected at least {context.get('ge')}",
+        "less_than_equal": f"expected at most {context.get('le')}",
+        "time_delta_type": "expected a number and a unit such as 90d",
+        "ip_v4_address": "expected an IPv4 address such as 10.10.0.10",
+        "ip_v4_network": "expected an IPv4 network such as 10.10.0.0/24",
+    }.get(kind, detail["msg"].lower())
+    return f"{expected}, got {_shown(got)}"
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict):
+        return "a mapping"
+    return "a list" if isinstance(value, list | tuple) else repr(value)
+
+
+def did_you_mean(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _known_keys(loc: tuple[str | int, ...]) -> list[str]:
+    """The keys that are known where an unknown one stands."""
+    model: Any = Inventory
+    for step in loc[:-1]:
+        fields = getattr(model, "model_fields", {})
+        field = next((f for n, f in fields.items() if str(step) in (n, f.alias)), None)
+        model = _models_within(field.annotation)[-1:] if field else model
+        model = model[0] if isinstance(model, list) and model else model
+    return [field.alias or name for name, field in getattr(model, "model_fields", {}).items()]
+
+
+def _models_within(annotation: Any) -> list[Any]:
+    if hasattr(annotation, "model_fields"):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_within(part)]
+
+
+def dotted(where: Place) -> str:
+    text = ""
+    for step in where:
+        text += f"[{step}]" if isinstance(step, int) else f".{step}"
+    return text.lstrip(".") + ": " if text else ""

@@ -1,0 +1,89 @@
+"""Names and leaves: what an inventory asks to be certified, and what it permits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv4Network
+
+from pki.model import Access, Client, Host, Inventory, Leaf
+
+PRIVATE_BLOCKS = tuple(IPv4Network(block) for block in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
+
+
+def permitted_addresses(inventory: Inventory) -> tuple[IPv4Network, ...]:
+    """IPv4 networks in which IP names may lie; by default the private blocks around `networks`."""
+    if inventory.permit_addresses is not None:
+        return inventory.permit_addresses
+    around = {
+        next((block for block in PRIVATE_BLOCKS if network.subnet_of(block)), network)
+        for network in inventory.networks.values()
+    }
+    return tuple(sorted(around))
+
+
+def service_names(inventory: Inventory, host: Host, service: str) -> tuple[str, ...]:
+    """The names under which a service is reached: its own `names`, else `<service>.<first domain>`."""
+    return host.services[service].names or (f"{service}.{inventory.domains[0]}",)
+
+
+def leaf_name(host: str, access: Access) -> str:
+    return f"{host}-mtls" if access == "mtls" else host
+
+
+def host_leaves(inventory: Inventory, name: str, host: Host) -> Iterator[Leaf]:
+    """One leaf per access level of a host, with the names of its services there."""
+    rule = inventory.profiles.server
+    by_access: dict[Access, list[str]] = {"tls": list(host.names), "mtls": []}
+    for service_name, service in host.services.items():
+        by_access[service.access] += service_names(inventory, host, service_name)
+    for access, names in by_access.items():
+        if not names:
+            continue
+        dns = tuple(n for n in names if not is_address(n))
+        yield Leaf(
+            name=leaf_name(name, access),
+            profile="server",
+            common_name=dns[0] if dns and len(dns[0]) <= 64 else "",
+            dns=dns,
+            addresses=tuple(n for n in names if is_address(n)),
+            emails=(),
+            key=host.key or rule.key,
+            rekey=(host.rekey or rule.rekey) == "new",
+            lifetime=rule.lifetime,
+            renew_before=rule.renew_before,
+            request=host.request,
+            declared=f"hosts.{name}",
+        )
+
+
+def client_leaf(inventory: Inventory, name: str, client: Client) -> Leaf:
+    rule = inventory.profiles.client
+    return Leaf(
+        name=f"client-{name}",
+        profile="client",
+        common_name=name if "@" in name else client.email,  # Java reads a CN without @ as a DNS name
+        dns=(),
+        addresses=(),
+        emails=(client.email,),
+        key=client.key or rule.key,
+        rekey=(client.rekey or rule.rekey) == "new",
+        lifetime=rule.lifetime,
+        renew_before=rule.renew_before,
+        request=client.request,
+        declared=f"clients.{name}",
+    )
+
+
+def is_address(name: str) -> bool:
+    return name[-1].isdigit() and name.replace(".", "").isdigit()
+
+
+def name_fault(inventory: Inventory, name: str) -> str:
+    """Why a DNS name or an IPv4 address may not be certified in this house; empty when it may."""
+    if is_address(name):
+        blocks = permitted_addresses(inventory)
+        if not any(IPv4Address(name) in block for block in blocks):
+            return f"{name} lies outside permit_addresses ({', '.join(map(str, blocks)) or 'none'})"
+    elif not any(name == domain or name.endswith(f".{domain}") for domain in inventory.domains):
+        return f"{name} lies outside domains ({', '.join(inventory.domains)})"
+    return ""

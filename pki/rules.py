@@ -1,0 +1,112 @@
+"""The rules between the fields of pki.yaml."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from ipaddress import IPv4Address
+
+from pki.faults import Fault, Place, did_you_mean, dotted
+from pki.leaves import host_leaves, name_fault, service_names
+from pki.model import Inventory, brief
+
+APPLE_LIMIT = timedelta(days=825)
+
+
+def cross_faults(inventory: Inventory, cut: set[Place]) -> Iterator[Fault]:
+    """Faults between fields; what was `cut` out as faulty in itself is not blamed on its neighbours."""
+    if not {"authorities", "profiles"} & {place[0] for place in cut}:
+        yield from _lifetime_faults(inventory)
+    yield from _place_faults(inventory, cut)
+    if not {"domains", "permit_addresses"} & {place[0] for place in cut}:
+        yield from _name_faults(inventory)
+    yield from _leaf_faults(inventory)
+
+
+def _lifetime_faults(inventory: Inventory) -> Iterator[Fault]:
+    authorities = inventory.authorities
+    for name in ("server", "client"):
+        authority, profile = getattr(authorities, name), getattr(inventory.profiles, name)
+        if authority.lifetime > authorities.root.lifetime:
+            yield (
+                ("authorities", name, "lifetime"),
+                f"{brief(authority.lifetime)} outlives the root's {brief(authorities.root.lifetime)}",
+            )
+        if profile.lifetime >= authority.lifetime:
+            yield (
+                ("profiles", name, "lifetime"),
+                f"{brief(profile.lifetime)} is not shorter than the {name} authority's {brief(authority.lifetime)}",
+            )
+        if profile.renew_before >= profile.lifetime:
+            yield (
+                ("profiles", name, "renew_before"),
+                f"{brief(profile.renew_before)} is not shorter than the lifetime of {brief(profile.lifetime)}",
+            )
+        if authority.crl.refresh >= authority.crl.lifetime:
+            yield (
+                ("authorities", name, "crl", "refresh"),
+                f"{brief(authority.crl.refresh)} is not shorter than the CRL's lifetime of {brief(authority.crl.lifetime)}",
+            )
+    if inventory.profiles.server.lifetime > APPLE_LIMIT:
+        yield ("profiles", "server", "lifetime"), "more than 825d, which Apple's systems refuse"
+    if authorities.root.crl.lifetime < timedelta(days=60):
+        yield ("authorities", "root", "crl", "lifetime"), "expected at least 60d: rungs overlap by 30d"
+
+
+def _place_faults(inventory: Inventory, cut: set[Place]) -> Iterator[Fault]:
+    seen: dict[IPv4Address, str] = {}
+    for name, host in inventory.hosts.items():
+        if name == "ca":
+            yield ("hosts", name), "this name is kept for the machine that runs doit"
+        network = inventory.networks.get(host.network)
+        if network is None and not {("networks",), ("networks", host.network)} & cut:
+            hint = did_you_mean(host.network, list(inventory.networks))
+            yield ("hosts", name, "network"), f"{host.network!r} is not one of the networks{hint}"
+        if network and host.address is not None and host.address not in network:
+            yield (
+                ("hosts", name, "address"),
+                f"{host.address} lies outside network {host.network} ({network})",
+            )
+        if host.address is not None and seen.setdefault(host.address, name) != name:
+            yield ("hosts", name, "address"), f"{host.address} is host {seen[host.address]}'s already"
+    if inventory.publish.host not in inventory.hosts and not {("hosts",), ("hosts", inventory.publish.host)} & cut:
+        hint = did_you_mean(inventory.publish.host, list(inventory.hosts))
+        yield ("publish", "host"), f"{inventory.publish.host!r} is not one of the hosts{hint}"
+
+
+def _name_faults(inventory: Inventory) -> Iterator[Fault]:
+    seen = dict[str, str]()
+    for host_name, host in inventory.hosts.items():
+        places: list[tuple[Place, tuple[str, ...]]] = [(("hosts", host_name, "names"), host.names)]
+        places += [
+            (("hosts", host_name, "services", service), service_names(inventory, host, service))
+            for service in host.services
+        ]
+        for where, names in places:
+            for name in names:
+                here = dotted(where)[:-2]
+                if name in seen:
+                    yield (
+                        where,
+                        f"{name} stands twice" if seen[name] == here else f"{name} is taken already, by {seen[name]}",
+                    )
+                seen[name] = here
+                if fault := name_fault(inventory, name):
+                    yield where, fault
+
+
+def _leaf_faults(inventory: Inventory) -> Iterator[Fault]:
+    seen = {f"client-{name}": f"clients.{name}" for name in inventory.clients}
+    for name, host in inventory.hosts.items():
+        found = [leaf.name for leaf in host_leaves(inventory, name, host)]
+        for leaf in found:
+            if leaf in seen:
+                yield ("hosts", name), f"its certificate would be called {leaf}, as that of {seen[leaf]} is"
+            seen[leaf] = f"hosts.{name}"
+        if host.request and len(found) > 1:
+            yield (
+                ("hosts", name, "request"),
+                "one request cannot serve two access levels; split the host in two",
+            )
+        if host.request and not found:
+            yield ("hosts", name, "request"), "the host has no name to certify; give it names or services"
