@@ -54,14 +54,20 @@ def issue_leaf(house: House, wanted: Leaf, reason: str) -> None:
         profiles.leaf(wanted, public) + profiles.addresses_of(house.inventory.publish.url, generation.name),
         issuer,
     )
-    artifact = f"cert:{wanted.name}"
-    house.ledger.record_certificate(
-        cert, issuer=generation.name, artifact=artifact, profile=wanted.profile, reason=reason, at=house.now
-    )
     truth = (issue.private_pem(key) if key else b"") + issue.pem_of([cert]) + generation.pem
-    house.verified.add(hashlib.sha256(truth).digest())
     mode = store.SECRET if key else store.PUBLIC
-    store.write_all({house.store.truth(wanted): (truth, mode), **_cut(house, wanted, truth)})
+    with store.Beside({house.store.truth(wanted): (truth, mode), **_cut(house, wanted, truth)}) as waiting:
+        waiting.flush_meanwhile()
+        house.ledger.record_certificate(
+            cert,
+            issuer=generation.name,
+            artifact=f"cert:{wanted.name}",
+            profile=wanted.profile,
+            reason=reason,
+            at=house.now,
+        )
+        waiting.place()
+    house.verified.add(hashlib.sha256(truth).digest())
 
 
 def _cut(house: House, wanted: Leaf, truth: bytes) -> dict[Path, tuple[bytes, int]]:

@@ -10,9 +10,11 @@ import fcntl
 import os
 import secrets
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Self
 
 from pki import documents
 from pki.errors import PkiError
@@ -33,29 +35,79 @@ def write_all(files: Mapping[Path, tuple[bytes, int]]) -> None:
 
     Raises PkiError that names the file; then none of those not yet renamed has changed.
     """
-    waiting: dict[Path, Path] = {}
-    handles: list[int] = []
-    path = Path()
-    try:
-        for path, (data, mode) in files.items():
-            beside = path.with_name(f".{path.name}.new")
-            waiting[path] = beside
-            handles.append(_open_new(beside, mode))
-            os.fchmod(handles[-1], mode)
-            _write_out(handles[-1], data)
-        for handle in handles:
-            os.fsync(handle)
-        for path, beside in list(waiting.items()):
-            os.replace(beside, path)
-            del waiting[path]
-    except OSError as error:
-        raise PkiError(f"{path}: cannot be written: {error.strerror}") from None
-    finally:
-        for handle in handles:
+    with Beside(files) as waiting:
+        waiting.flush()
+        waiting.place()
+
+
+class Beside:
+    """Files written beside their places: on disk after `flush`, visible after `place`, gone again otherwise.
+
+    `flush_meanwhile` flushes them in a thread, so that a ledger can be written at the same time; `place` waits for it.
+    """
+
+    def __init__(self, files: Mapping[Path, tuple[bytes, int]]) -> None:
+        self._files = files
+        self._waiting: dict[Path, Path] = {}
+        self._handles: dict[Path, int] = {}
+        self._thread: threading.Thread | None = None
+        self._fault: PkiError | None = None
+
+    def __enter__(self) -> Self:
+        self._waiting = {path: path.with_name(f".{path.name}.new") for path in self._files}
+        try:
+            for path, (data, mode) in self._files.items():
+                with _said_of(path):
+                    handle = self._handles[path] = _open_new(self._waiting[path], mode)
+                    os.fchmod(handle, mode)
+                    _write_out(handle, data)
+        except PkiError:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._thread:
+            self._thread.join()
+        for handle in self._handles.values():
             os.close(handle)
-        for beside in waiting.values():
+        for beside in self._waiting.values():
             with suppress(OSError):
                 beside.unlink()
+
+    def flush(self) -> None:
+        for path, handle in self._handles.items():
+            with _said_of(path):
+                os.fsync(handle)
+
+    def flush_meanwhile(self) -> None:
+        def flush() -> None:
+            try:
+                self.flush()
+            except PkiError as fault:
+                self._fault = fault
+
+        self._thread = threading.Thread(target=flush)
+        self._thread.start()
+
+    def place(self) -> None:
+        """Rename the files to their places, in the order in which they were given."""
+        if self._thread:
+            self._thread.join()
+        if self._fault:
+            raise self._fault
+        for path, beside in list(self._waiting.items()):
+            with _said_of(path):
+                os.replace(beside, path)
+            del self._waiting[path]
+
+
+@contextmanager
+def _said_of(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise PkiError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def _write_out(handle: int, data: bytes) -> None:

@@ -127,7 +127,11 @@ def stale(blueprint: Blueprint, folder: Path, memo: Memo) -> list[str]:
     if release is None:
         return ["has no release yet"]
     every = sorted(inputs.keys() | release.inputs.keys())
-    reasons = [f"{what} changed" for what in every if inputs.get(what) != release.inputs.get(what)]
+    reasons = [
+        f"{what} {'is new' if what not in release.inputs else 'changed' if what in inputs else 'left'}"
+        for what in every
+        if inputs.get(what) != release.inputs.get(what)
+    ]
     used: list[Path] = []
     for artifact, digest in release.uses.items():
         try:
