@@ -180,7 +180,7 @@ def _host_artifacts(world: World) -> Iterator[Artifact]:
         yield Artifact(
             name=f"release:{name}",
             targets=(manifest,),
-            sources=tuple(world.release_sources(name)),
+            sources=world.release_sources(name),
             make=partial(_build_release, world, name),
             stale=partial(_release_stale, world, name),
             doc=f"every file of {name}, with a manifest",

@@ -39,13 +39,14 @@ def host_leaves(inventory: Inventory, name: str, host: Host) -> Iterator[Leaf]:
     for access, names in by_access.items():
         if not names:
             continue
-        dns = tuple(n for n in names if not is_address(n))
+        addresses = tuple(n for n in names if is_address(n))
+        dns = tuple(n for n in names if n not in addresses) if addresses else tuple(names)
         yield Leaf(
             name=leaf_name(name, access),
             profile="server",
             common_name=dns[0] if dns and len(dns[0]) <= 64 else "",
             dns=dns,
-            addresses=tuple(n for n in names if is_address(n)),
+            addresses=addresses,
             emails=(),
             key=host.key or rule.key,
             rekey=(host.rekey or rule.rekey) == "new",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -114,6 +115,7 @@ def email_address(value: str) -> str:
     return f"{local}@{dns_name(domain)}"
 
 
+@lru_cache(maxsize=1024)  # a thousand services stand before the same few upstreams
 def _http_address(value: str, example: str) -> str:
     try:
         parts = urlsplit(value)

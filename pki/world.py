@@ -5,7 +5,7 @@ What waits for a ceremony is noted, and left out of everything else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -128,22 +128,25 @@ class World:
         shared = self._shared if _has_clients(host) else {**self._shared, "revoked": self._nobody}
         return {**shared, "host": view, "services": services, "leaf": leaf}
 
-    def release_sources(self, name: str) -> Iterator[str]:
+    def release_sources(self, name: str) -> tuple[str, ...]:
         """The files that a host's release is made of: its managed files, and those of the artifacts they name."""
         host = self.hosts.get(name)
         selection = self.library.for_host(name, host)
         if id(selection) not in self._common:
             self._common[id(selection)] = self._common_sources(selection.files, has_clients=_has_clients(host))
         common, varying = self._common[id(selection)]
-        yield from common
-        for artifact in varying:
-            text = artifact.replace("{{ host.name }}", name)
-            if "{" in text:
-                try:
-                    text = self.library.templates.render_text(text, self.context(name))
-                except PkiError:
-                    continue  # the release itself says what is wrong
-            yield from self._paths_of(text)
+        named = [self._artifact_name(artifact, name) for artifact in varying]
+        return (*common, *(path for artifact in named if artifact for path in self._paths_of(artifact)))
+
+    def _artifact_name(self, text: str, name: str) -> str:
+        """What a header with variables names on one host; empty when it cannot be told, as the release then says."""
+        plain = text.replace("{{ host.name }}", name)
+        if "{" not in plain:
+            return plain
+        try:
+            return self.library.templates.render_text(plain, self.context(name))
+        except PkiError:
+            return ""
 
     def _common_sources(
         self, files: tuple[ManagedFile, ...], *, has_clients: bool
