@@ -62,11 +62,21 @@ def must_issue(house: House, wanted: Leaf) -> list[str]:
     return held if isinstance(held, list) else _dated(house, wanted, held, house.issuing(wanted.authority))
 
 
+def some_authority_ages(house: House) -> bool:
+    """Whether any renewal could be clamped at all: an issuing authority has less left than its leaves live."""
+    profiles_said = {"server": house.inventory.profiles.server, "client": house.inventory.profiles.client}
+    return any(
+        issuer.certificate.not_valid_after_utc - house.now <= rule.lifetime
+        for name, rule in profiles_said.items()
+        if (issuer := house.issuing(name)) is not None
+    )
+
+
 def leaf_waits(house: House, wanted: Leaf) -> str:
     """Why a leaf that is due is left as it is, and which ceremony is missing; empty when nothing keeps it."""
     issuer = house.issuing(wanted.authority)
-    if issuer is None or issuer.certificate.not_valid_after_utc - house.now > wanted.lifetime:
-        return ""  # a renewal would gain a whole lifetime
+    if issuer is None:
+        return ""
     held = examine(house, wanted)
     if isinstance(held, list) or house.now < held.not_after - wanted.renew_before:
         return ""

@@ -200,7 +200,7 @@ def _build_release(world: World, name: str) -> None:
 
 
 def _release_stale(world: World, name: str) -> list[str]:
-    return release.stale(world.blueprint(name), world.house.store.release(name), world.house.memo)
+    return release.stale(world.blueprint(name), f"{world.house.store.build}/release/{name}", world.house.memo)
 
 
 # -- what left --------------------------------------------------------------------------------------------------------

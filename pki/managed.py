@@ -78,11 +78,12 @@ class ManagedFile:
 class Selection:
     """The managed files of one host, or of many alike.
 
-    `digests` are those of the templates; `reads` the variables, as `inventory.domains`, `inventory`, `domains`;
+    `digests` are those of the templates, `digest` one for all of them; `reads` the variables, as `inventory.domains`, `inventory`, `domains`;
     `faults` what is wrong with any of the files.
     """
 
     files: tuple[ManagedFile, ...]
+    digest: str
     digests: Mapping[str, str]
     reads: tuple[tuple[str, str, str], ...]
     faults: tuple[PkiError, ...]
@@ -90,9 +91,11 @@ class Selection:
     @classmethod
     def of(cls, files: tuple[ManagedFile, ...]) -> Selection:
         reads = frozenset[str]().union(*(file.reads for file in files))
+        digests = {f"template {file.name}": file.digest for file in files}
         return cls(
             files,
-            {f"template {file.name}": file.digest for file in files},
+            hashlib.sha256(repr(digests).encode()).hexdigest(),
+            digests,
             tuple((name, name.partition(".")[0], name.partition(".")[2]) for name in sorted(reads)),
             tuple(file.fault for file in files if file.fault),
         )

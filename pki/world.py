@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -78,18 +78,22 @@ class World:
 
     # -- releases --
 
+    @cached_property
+    def _waiting_files(self) -> tuple[str, ...]:
+        """Artifacts that managed files may name and that will not be there until a ceremony has been held."""
+        return tuple(sorted(f"{kind}:{leaf.removeprefix('cert:')}" for leaf in self.waiting for kind in LEAF_FILES))
+
     def blueprint(self, name: str) -> Blueprint:
         """What a host's release is made of; `name` may be that of the machine that runs doit."""
         host = self.hosts.get(name)
         selection = self.library.for_host(name, host)
-        waiting = {f"{kind}:{leaf.removeprefix('cert:')}" for leaf in self.waiting for kind in LEAF_FILES}
         return Blueprint(
             host=name,
             selection=selection,
             templates=self.library.templates,
             context=self.context(name),
             sources=self.artifact_files,
-            waiting=frozenset(waiting),
+            waiting=self._waiting_files,
             faults=selection.faults + (self.library.lost if host is None else ()),
         )
 
@@ -155,7 +159,7 @@ class World:
         named = {artifact for file in files for artifact in file.artifacts}
         reads = frozenset[str]().union(*(file.reads for file in files))
         if any(name.startswith("authority") for name in reads):
-            named.add("ca-pem:all")
+            named.add("trust:roots")  # which is made after every authority
         if has_clients and any(name.startswith("revoked") for name in reads):
             named.add("crl:client")
         fixed = [path for artifact in named if "{" not in artifact for path in self._paths_of(artifact)]

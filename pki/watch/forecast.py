@@ -28,7 +28,7 @@ def forecast(plan: Plan) -> Iterator[tuple[Artifact, list[str]]]:
 def notes(house: House, plan: Plan) -> Iterator[Note]:
     """What needs a person: names that wait for a ceremony, leaves that left pki.yaml, renewals that gain nothing."""
     yield from plan.notes
-    for leaf in plan.leaves.values():
+    for leaf in plan.leaves.values() if freshness.some_authority_ages(house) else ():
         if waits := freshness.leaf_waits(house, leaf):
             yield Note(f"cert:{leaf.name}", waits, f"hold a ceremony for a new generation of {leaf.authority}")
     for artifact, end in _left(house, plan):
