@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -111,6 +112,7 @@ class Reporter:
             self._write_report(house)
         self._stack.close()
         self._screen.line(self._summary(house))
+        gc.freeze()  # nothing here is garbage: spare Python its last look through it
 
     @contextmanager
     def _last_word(self, what: str) -> Iterator[None]:
