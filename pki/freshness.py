@@ -64,10 +64,10 @@ def must_issue(house: House, wanted: Leaf) -> list[str]:
 
 def some_authority_ages(house: House) -> bool:
     """Whether any renewal could be clamped at all: an issuing authority has less left than its leaves live."""
-    profiles_said = {"server": house.inventory.profiles.server, "client": house.inventory.profiles.client}
+    rules = house.inventory.profiles
     return any(
         issuer.certificate.not_valid_after_utc - house.now <= rule.lifetime
-        for name, rule in profiles_said.items()
+        for name, rule in (("server", rules.server), ("client", rules.client))
         if (issuer := house.issuing(name)) is not None
     )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -326,7 +326,7 @@ def _faults(db: Connection) -> Iterator[str]:
         yield f"the newest events are missing: the head says {last.seq}, the log ends at {expected - 1}"
 
 
-def _digest(row: Mapping[str, Any] | Iterable[Any]) -> str:
+def _digest(row: Mapping[Any, Any]) -> str:
     return hashlib.sha256(json.dumps(dict(row), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
