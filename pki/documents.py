@@ -58,8 +58,20 @@ def load(text: str, name: str) -> Any:
     return tree
 
 
+class _Dumper(Dumper):
+    """Text of several lines stands as such, behind a bar."""
+
+
+def _text(dumper: _Dumper, value: str) -> yaml.Node:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+
+
+_Dumper.add_representer(str, _text)
+
+
 def dump(data: dict[str, Any]) -> str:
-    return yaml.dump(data, Dumper=Dumper, sort_keys=False, allow_unicode=True)
+    """One YAML document, always the same for the same data."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1 << 16)
 
 
 def line_of(text: str, path: Path) -> int:

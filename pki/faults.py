@@ -1,4 +1,4 @@
-"""What pydantic says about pki.yaml, in the house's words."""
+"""What pydantic says about pki.yaml and other documents, in the house's words."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ def location(detail: ErrorDetails) -> Place:
     return tuple(step for step in detail["loc"] if step != "[key]")
 
 
-def phrase(detail: ErrorDetails) -> str:
+def phrase(detail: ErrorDetails, document: Any = Inventory) -> str:
+    """One fault as a phrase; `document` is the model whose keys may have been meant."""
     kind, context, got = detail["type"], detail.get("ctx", {}), detail["input"]
     if kind == "missing":
         return "is missing"
     if kind == "extra_forbidden":
-        return "unknown key" + did_you_mean(str(detail["loc"][-1]), _known_keys(detail["loc"]))
+        return "unknown key" + did_you_mean(str(detail["loc"][-1]), _known_keys(detail["loc"], document))
     if kind == "literal_error":
         words = [word for word in str(context["expected"]).replace(" or ", ", ").replace("'", "").split(", ") if word]
         listed = ", ".join(words[:-1]) + f" or {words[-1]}" if len(words) > 1 else words[0]
@@ -64,9 +65,9 @@ def did_you_mean(word: str, known: list[str]) -> str:
     return f" (did you mean {close[0]}?)" if close else ""
 
 
-def _known_keys(loc: tuple[str | int, ...]) -> list[str]:
+def _known_keys(loc: tuple[str | int, ...], document: Any) -> list[str]:
     """The keys that are known where an unknown one stands."""
-    model: Any = Inventory
+    model: Any = document
     for step in loc[:-1]:
         fields = getattr(model, "model_fields", {})
         field = next((f for n, f in fields.items() if str(step) in (n, f.alias)), None)

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes, PrivateKeyTypes
 
 from pki import profiles, store
-from pki.house import Generation, House
+from pki.house import Generation, House, Rung
 from pki.issue import ca_public_key, key_kind, pem_of, public_der, subject, validity
 from pki.memo import token
 from pki.model import Leaf
@@ -160,8 +160,10 @@ def _key_faults(house: House, wanted: Leaf, truth: _Truth) -> Iterator[str]:
 def _profile_faults(house: House, wanted: Leaf, truth: _Truth, issuer: Generation, *, compare: bool) -> Iterator[str]:
     """Faults in issuer and subject; where these are sound and nothing else was found (`compare`), in the extensions."""
     cert, said = truth.certificate, house.inventory
-    if truth.chain != issuer.pem or cert.issuer != issuer.certificate.subject:
+    if cert.issuer != issuer.certificate.subject or not truth.chain.startswith(issuer.pem):
         yield f"is not issued by {issuer.name}, which issues now"
+    elif truth.chain != issuer.chain:
+        yield f"its chain is not that of {issuer.name} as it is now"
     elif not truth.verified and not _is_signed_by(cert, issuer):
         yield f"its signature is not that of {issuer.name}"
     elif cert.subject != subject(said.organisation, wanted.common_name):
@@ -191,7 +193,7 @@ def _leaf_token(house: House, wanted: Leaf, issuer: Generation | None) -> str:
     request = store.read(house.store.home / wanted.request) if wanted.request else None
     return token(
         *(wanted.common_name, wanted.dns, wanted.addresses, wanted.emails, wanted.key, request),
-        *(issuer.fingerprint if issuer else "", said.organisation, said.publish.url),
+        *(issuer.chain_digest if issuer else "", said.organisation, said.publish.url),
     )
 
 
@@ -259,9 +261,9 @@ def authority(house: House, name: str) -> list[str]:
         return [f"{found.name} ended on {found.certificate.not_valid_after_utc:%Y-%m-%d}"]
     if name != "root" and store.mode_of(house.store.authority_file(found.name, "key.pem")) != store.SECRET:
         return [f"the key of {found.name} is not there, or its mode is not 0600"]
-    root = house.issuing("root")
-    if name != "root" and root is not None and not _is_signed_by(found.certificate, root):
-        return [f"{found.name} is not signed by {root.name}"]
+    root = house.root_of(found.certificate)
+    if name != "root" and (root is None or not _is_signed_by(found.certificate, root)):
+        return [f"{found.name} is not signed by {root.name if root else 'a root in ca/root/'}"]
     return []
 
 
@@ -322,18 +324,31 @@ def _behind_ledger(house: House, generation: str, found: x509.CertificateRevocat
 
 
 def due_rung(house: House, root: str) -> x509.CertificateRevocationList | None:
-    """The newest rung of a root's ladder that has begun and not ended."""
-    issuer, due = house.generation(root), None
-    for path in house.store.rungs(root):
-        try:
-            rung = x509.load_pem_x509_crl(store.read(path) or b"")
-        except ValueError:
-            continue
-        end = rung.next_update_utc
-        sound = issuer is not None and rung.is_signature_valid(ca_public_key(issuer.certificate))
-        if sound and end is not None and rung.last_update_utc <= house.now < end:
-            due = rung
-    return due
+    """The newest rung of a root's ladder that has begun and not ended, and lists all that the ledger says is revoked.
+
+    An older rung that lacks a revocation would take it back: servers believe the newest thisUpdate, not the number.
+    """
+    begun = [rung for rung in house.rungs(root) if rung.crl.last_update_utc <= house.now < _end(rung.crl)]
+    if not begun:
+        return None
+    newest = begun[-1]
+    published = store.read(house.store.crl(root)) == newest.crl.public_bytes(serialization.Encoding.DER)
+    if (published and house.ledger_is_settled) or not lacking(house, root, newest):
+        return newest.crl
+    return None
+
+
+def lacking(house: House, root: str, rung: Rung) -> list[str]:
+    """Certificates that the ledger knows as revoked and a rung does not list, by serial number in hexadecimal."""
+    if not house.has_ledger:
+        return []
+    revoked = house.ledger.revoked(root, rung.crl.last_update_utc)
+    return [f"{entry.serial:x}" for entry in revoked if entry.serial not in rung.serials]
+
+
+def _end(crl: x509.CertificateRevocationList) -> datetime:
+    assert crl.next_update_utc is not None
+    return crl.next_update_utc
 
 
 def root_crl(house: House, root: str) -> list[str]:
@@ -342,11 +357,20 @@ def root_crl(house: House, root: str) -> list[str]:
         return ["has no CRL yet"]
     rung = due_rung(house, root)
     if rung is None:
-        return ["no rung of its ladder is valid now; needs a ceremony"]
+        return [no_rung(house, root)]
     published = store.read(house.store.crl(root))
     if published != rung.public_bytes(serialization.Encoding.DER):
         return ["has no CRL yet" if published is None else "another rung of its ladder is due"]
     return [] if store.read(house.store.crl(root, "pem")) == pem_of([rung]) else ["its PEM form is missing"]
+
+
+def no_rung(house: House, root: str) -> str:
+    """Why no rung can be published."""
+    begun = [rung for rung in house.rungs(root) if rung.crl.last_update_utc <= house.now < _end(rung.crl)]
+    missing = lacking(house, root, begun[-1]) if begun else []
+    if missing:
+        return f"its rung {begun[-1].number} lacks the revoked {', '.join(missing)}, and is never published"
+    return "no rung of its ladder is valid now; needs a ceremony"
 
 
 # -- derived files ----------------------------------------------------------------------------------------------------

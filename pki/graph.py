@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
+from typing import Any
 
 from pki import freshness, recipes, tidy
-from pki.ceremony import authorities
 from pki.deploy import release
 from pki.deploy.delivery import Delivery
 from pki.errors import PkiError
+from pki.handover import needs
 from pki.house import House, missing_authority
 from pki.managed import CA_HOST
 from pki.model import Leaf
@@ -53,6 +55,7 @@ def plan(house: House) -> Plan:
     world = World.of(house)
     artifacts = (
         *_authorities(house),
+        *_requests(house),
         *_crls(house),
         *_bundles(house),
         *_leaf_artifacts(world),
@@ -76,20 +79,55 @@ def _authorities(house: House) -> Iterator[Artifact]:
             targets=tuple(str(house.store.authority_file(newest, file)) for file in files),
             sources=() if name == "root" else (_certificate_path(house, "root"),),
             make=partial(_make_authority, house, name),
-            stale=partial(freshness.authority, house, name),
+            stale=partial(_authority_stale, house, name),
             doc=f"the {name} authority: a source, which only a ceremony (or the sandbox) makes",
         )
 
 
-def _make_authority(house: House, name: str) -> None:
+def _authority_stale(house: House, name: str) -> list[str]:
+    """What is wrong with an authority; in the sandbox also that it needs a ceremony, which the run itself holds."""
     reasons = freshness.authority(house, name)
+    if reasons or not house.inventory.sandbox:
+        return reasons
+    if name == "root" and needs.is_cut_short(house):
+        return ["its last ceremony was cut short"]
+    return [f"{n.why}; {n.what} follows" for n in needs.needs(house) if n.authority == name and not n.is_growth]
+
+
+def _make_authority(house: House, name: str) -> None:
+    reasons = _authority_stale(house, name)
     if not reasons:
         return
-    if house.issuing(name) is not None:
-        raise PkiError(f"{reasons[0]}; needs a ceremony", "put it back from a backup, or hold a ceremony for a new one")
-    if not house.inventory.sandbox:
+    if house.inventory.sandbox:
+        import_module("pki.handover.sandbox").ceremony(house)
+        reasons = freshness.authority(house, name)
+    if reasons and house.issuing(name) is None:
         raise missing_authority(name)
-    authorities.sandbox(house, name)
+    if reasons:
+        raise PkiError(f"{reasons[0]}; needs a ceremony", "put it back from a backup, or: ./run invoke ceremony.request")
+
+
+def _requests(house: House) -> Iterator[Artifact]:
+    """The request for the ceremony that is needed; the sandbox holds its own."""
+    if not house.inventory.sandbox:
+        yield Artifact(
+            name="ceremony:request",
+            targets=(),
+            sources=(),
+            make=lambda: _asking().prepare(house) if needs.needs(house) else None,
+            stale=partial(_request_stale, house),
+            doc="the request for the root ceremony that is needed next, with the keys that it is to certify",
+        )
+
+
+def _request_stale(house: House) -> list[str]:
+    found = needs.needs(house)
+    return _asking().uncovered(house, found) if found else []
+
+
+def _asking() -> Any:
+    """What a ceremony is asked with; it is needed so rarely that no other run spends the time to load it."""
+    return import_module("pki.handover.asking")
 
 
 def _certificate_path(house: House, authority: str) -> str:

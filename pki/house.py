@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from base64 import b64encode
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from datetime import datetime
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -18,7 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from pki import inventory, leaves, model, rules, store
 from pki.errors import PkiError
-from pki.issue import Issuer, open_key
+from pki.issue import Issuer, ca_public_key, open_key
 from pki.memo import Memo, signature
 from pki.model import SANDBOX, CrlRule, Inventory
 from pki.records import Issued, Ledger
@@ -27,12 +28,17 @@ from pki.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One key of an authority: its name, and its certificate as parsed."""
+    """One key of an authority: its name, and its certificate as parsed.
+
+    `chain` is what is sent along below a leaf: its PEM, and the certificates that older roots gave to its own root.
+    """
 
     name: str
     certificate: x509.Certificate
     pem: bytes
     fingerprint: str
+    chain: bytes
+    chain_digest: str
 
     @property
     def authority(self) -> str:
@@ -58,6 +64,24 @@ class Generation:
         return SANDBOX in self.certificate.subject.rfc4514_string()
 
 
+class Rung(NamedTuple):
+    """One pre-signed root CRL: its number, the CRL, and the serial numbers that it lists."""
+
+    number: int
+    crl: x509.CertificateRevocationList
+    serials: frozenset[int]
+
+
+def _rung(data: bytes, path: Path, issuer: Generation) -> Rung | None:
+    try:
+        crl = x509.load_pem_x509_crl(data)
+        if not crl.is_signature_valid(ca_public_key(issuer.certificate)) or crl.next_update_utc is None:
+            return None
+    except ValueError:
+        return None
+    return Rung(int(path.stem), crl, frozenset(one.serial_number for one in crl))
+
+
 @dataclass
 class House:
     """Inventory, store and ledger at one moment. Everything that is read twice in a run is kept here."""
@@ -70,6 +94,7 @@ class House:
     _generations: dict[str, tuple[int, Generation]] = field(default_factory=dict)
     _newest: dict[str, Generation] = field(default_factory=dict)
     _issuers: dict[str, Issuer | PkiError] = field(default_factory=dict)
+    _rungs: dict[str, tuple[int, list[Rung]]] = field(default_factory=dict)
 
     @classmethod
     def open(cls, home: Path, now: datetime) -> House:
@@ -104,29 +129,62 @@ class House:
             cert = x509.load_pem_x509_certificate(data)
         except ValueError:
             raise PkiError(f"{self.shown(path)}: is not a certificate", "put it back from a backup") from None
-        found = Generation(name, cert, data, cert.fingerprint(hashes.SHA256()).hex())
+        chain = data if name.startswith("root-") else data + self._cross_chain(cert)
+        fingerprint, chain_digest = cert.fingerprint(hashes.SHA256()).hex(), hashlib.sha256(chain).hexdigest()
+        found = Generation(name, cert, data, fingerprint, chain, chain_digest)
         if found.is_sandbox and not self.inventory.sandbox:
             raise PkiError(
                 f"{self.shown(path)}: is a sandbox authority, and pki.yaml does not say sandbox: true",
-                "move ca/, build/ and offline/ away and hold a real ceremony: ./run invoke ceremony.root --medium DIR",
+                "move ca/, build/ and offline/ away and hold a real ceremony: ./run invoke ceremony.request",
             )
         self._generations[name] = (state, found)
         return found
 
+    def _cross_chain(self, intermediate: x509.Certificate) -> bytes:
+        """The cross-certificates of an intermediate's root that have not ended."""
+        root = self.root_of(intermediate)
+        parts = [store.read(path) or b"" for path in (self.store.cross_certificates(root.name) if root else ())]
+        return b"".join(p for p in parts if x509.load_pem_x509_certificate(p).not_valid_after_utc >= self.now)
+
+    def root_of(self, intermediate: x509.Certificate) -> Generation | None:
+        """The root whose name an intermediate bears as its issuer."""
+        found = (self.generation(name) for name in self.store.generations("root"))
+        return next((root for root in found if root and root.certificate.subject == intermediate.issuer), None)
+
     def live(self, authority: str) -> list[str]:
-        """Names of the generations that have not ended, oldest first; the first one's name while there is none."""
+        """Names of the generations that neither ended nor were revoked, oldest first; the first one's while there is none."""
         names = self.store.generations(authority)
-        live = [n for n in names if (found := self.generation(n)) and found.certificate.not_valid_after_utc >= self.now]
+        live = [n for n in names if (found := self.generation(n)) and self.is_live(found)]
         return live or names[-1:] or [f"{authority}-1"]
 
+    def is_live(self, found: Generation) -> bool:
+        return found.certificate.not_valid_after_utc >= self.now and not self.is_revoked_by_root(found)
+
+    def is_revoked_by_root(self, found: Generation) -> bool:
+        """Whether a root's ladder lists a generation."""
+        serial = found.certificate.serial_number
+        return any(serial in serials for root in self.store.generations("root") for _, _, serials in self.rungs(root))
+
     def issuing(self, authority: str) -> Generation | None:
-        """The newest generation of an authority: the one that signs. Once there is one, it is the same for a run."""
+        """The newest generation that is not revoked: the one that signs. Once there is one, it is the same for a run."""
         found = self._newest.get(authority)
         if found is None and (names := self.store.generations(authority)):
-            found = self.generation(names[-1])
+            there = (self.generation(name) for name in reversed(names))
+            found = next((one for one in there if one and not self.is_revoked_by_root(one)), None)
             if found is not None:
                 self._newest[authority] = found
         return found
+
+    def rungs(self, root: str) -> list[Rung]:
+        """The pre-signed CRLs of a root that bear its signature, lowest number first."""
+        paths = self.store.rungs(root)
+        state = signature([os.fspath(path) for path in paths])
+        kept = self._rungs.get(root)
+        if kept is None or kept[0] != state:
+            issuer = self.generation(root)
+            found = [rung for path in paths if issuer and (rung := _rung(store.read(path) or b"", path, issuer))]
+            kept = self._rungs[root] = (state, found)
+        return kept[1]
 
     def issuer(self, authority: str) -> Issuer:
         """The issuing generation with its key opened. Raises PkiError with the command that mends what is missing."""
@@ -216,5 +274,5 @@ class House:
 def missing_authority(authority: str) -> PkiError:
     return PkiError(
         f"there is no {authority} authority in ca/{authority}/",
-        "hold the ceremony: ./run invoke ceremony.root --medium DIR; or set sandbox: true in pki.yaml to try things out",
+        "hold a root ceremony: ./run invoke ceremony.request; or set sandbox: true in pki.yaml to try things out",
     )

@@ -159,6 +159,20 @@ def certificate(
     """
     parent = issuer.certificate if isinstance(issuer, Issuer) else None
     signing_key = issuer.key if isinstance(issuer, Issuer) else issuer
+    draft = certificate_draft(name, public_key, dates, extensions, parent)
+    signed = draft.sign(signing_key, signature_hash(signing_key))
+    verify_issued(signed, parent or signed)
+    return signed
+
+
+def certificate_draft(
+    name: x509.Name,
+    public_key: CertificatePublicKeyTypes,
+    dates: tuple[datetime, datetime],
+    extensions: Extensions,
+    parent: x509.Certificate | None,
+) -> x509.CertificateBuilder:
+    """Everything of a certificate but its signature, under a fresh serial number; a root has no `parent`."""
     builder = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -173,15 +187,18 @@ def certificate(
         builder = builder.add_extension(authority_key_identifier(parent), critical=False)
     for value, critical in extensions:
         builder = builder.add_extension(value, critical=critical)
-    signed = builder.sign(signing_key, signature_hash(signing_key))
+    return builder
+
+
+def verify_issued(signed: x509.Certificate, issuer: x509.Certificate) -> None:
+    """Raise PkiError unless `signed` bears the issuer's signature and its extensions can be read."""
     try:
-        signed.verify_directly_issued_by(parent or signed)
+        signed.verify_directly_issued_by(issuer)
     except (ValueError, TypeError, InvalidSignature):
         raise PkiError(
-            f"{name.rfc4514_string()}: the signing key does not belong to the issuer's certificate"
+            f"{signed.subject.rfc4514_string()}: the signing key does not belong to the issuer's certificate"
         ) from None
     _ = signed.extensions
-    return signed
 
 
 def signature_hash(key: PrivateKey) -> hashes.SHA256 | hashes.SHA384 | None:
@@ -206,21 +223,34 @@ def authority_key_identifier(ca: x509.Certificate) -> x509.AuthorityKeyIdentifie
 def crl(
     issuer: Issuer, number: int, this_update: datetime, next_update: datetime, entries: Iterable[Entry]
 ) -> x509.CertificateRevocationList:
-    """Sign one CRL: AKI, number, nextUpdate and no issuing distribution point (NSS refuses a critical one)."""
-    revoked = [_revoked(entry) for entry in entries]
-    ca = issuer.certificate
-    builder = (
-        x509.CertificateRevocationListBuilder(revoked_certificates=revoked)
+    """Sign one CRL. Raises PkiError when the result does not verify against its issuer."""
+    draft = crl_draft(issuer.certificate, number, this_update, next_update, entries)
+    signed = draft.sign(issuer.key, signature_hash(issuer.key))
+    verify_crl(signed, issuer.certificate)
+    return signed
+
+
+def crl_draft(
+    ca: x509.Certificate, number: int, this_update: datetime, next_update: datetime, entries: Iterable[Entry]
+) -> x509.CertificateRevocationListBuilder:
+    """Everything of a CRL but its signature: AKI, number, nextUpdate, no issuing distribution point.
+
+    NSS refuses a CRL with a critical issuing distribution point.
+    """
+    return (
+        x509.CertificateRevocationListBuilder(revoked_certificates=[_revoked(entry) for entry in entries])
         .issuer_name(ca.subject)
         .last_update(this_update)
         .next_update(next_update)
         .add_extension(authority_key_identifier(ca), critical=False)
         .add_extension(x509.CRLNumber(number), critical=False)
     )
-    signed = builder.sign(issuer.key, signature_hash(issuer.key))
-    if not signed.is_signature_valid(ca_public_key(ca)):
+
+
+def verify_crl(signed: x509.CertificateRevocationList, ca: x509.Certificate) -> None:
+    """Raise PkiError unless `signed` bears the signature of `ca`."""
+    if signed.issuer != ca.subject or not signed.is_signature_valid(ca_public_key(ca)):
         raise PkiError(f"{ca.subject.rfc4514_string()}: the signing key does not belong to the CA's certificate")
-    return signed
 
 
 def ca_public_key(

@@ -203,6 +203,12 @@ class Ledger:
             row = db.execute(query.order_by(crls.c.number.desc()).limit(1)).first()
         return (row.number, _instant(row.this_update)) if row else None
 
+    def has_crl(self, issuer: str, number: int) -> bool:
+        """Whether a CRL of a generation was recorded under a number."""
+        query = sql.select(crls.c.seq).where(crls.c.issuer == issuer, crls.c.number == number)
+        with self._reading() as db:
+            return db.execute(query).first() is not None
+
     def events(self, last: int | None = None) -> list[Event]:
         """The event log, oldest first, or its `last` events."""
         query = sql.select(events).order_by(events.c.seq.desc())

@@ -32,6 +32,7 @@ LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 DNS_NAME = re.compile(rf"(\*\.)?({LABEL}\.)*{LABEL}")
 ADDRESS = re.compile(r"[0-9.]+")
 MAIL_SERVER = r"outbox|smtps?://[A-Za-z0-9.-]+(:[0-9]{1,5})?"
+TOKEN = r"pkcs11:[^\s]+"
 DATABASE = r"sqlite|[a-z0-9]+(\+[a-z0-9]+)?://.+"
 
 KeyKind = Literal["ec-p256", "ec-p384", "ed25519", "rsa-2048", "rsa-3072", "rsa-4096"]
@@ -155,6 +156,12 @@ def _relative_file(value: str) -> str:
     return value
 
 
+def _token_address(value: str) -> str:
+    if not re.fullmatch(TOKEN, value):
+        raise ValueError("expected a PKCS#11 address such as pkcs11:token=doit-pki?module-path=/usr/lib/…/module.so")
+    return value
+
+
 def _text(pattern: str) -> WithJsonSchema:
     """What an editor may check before we do."""
     return WithJsonSchema({"type": "string", "pattern": f"^({pattern})$"})
@@ -185,6 +192,7 @@ PublishUrl = Annotated[str, AfterValidator(_publish_url)]
 Upstream = Annotated[str, AfterValidator(_upstream)]
 Organisation = Annotated[str, AfterValidator(_organisation)]
 RelativeFile = Annotated[str, AfterValidator(_relative_file)]
+TokenAddress = Annotated[str, AfterValidator(_token_address), _text(TOKEN)]
 
 
 EMPTY_OK = BeforeValidator(_empty_is_mapping)
@@ -211,19 +219,25 @@ class RootCrlRule(Noun):
 class RootRule(Noun):
     lifetime: Duration = timedelta(days=3650)
     key: AuthorityKeyKind = "ec-p384"
+    handover: Duration = timedelta(days=180)
     crl: RootCrlRule = RootCrlRule()
 
 
 class IntermediateRule(Noun):
     lifetime: Duration = timedelta(days=730)
     key: AuthorityKeyKind = "ec-p384"
+    handover: Duration = timedelta(days=60)
     crl: CrlRule = CrlRule()
+    token: TokenAddress | None = None
 
 
 class Authorities(Noun):
     root: RootRule = RootRule()
     server: IntermediateRule = IntermediateRule()
     client: IntermediateRule = IntermediateRule()
+
+    def intermediate(self, authority: str) -> IntermediateRule:
+        return self.server if authority == "server" else self.client
 
 
 class ServerRule(Noun):

@@ -33,6 +33,7 @@ BACKEND = {"artifacts": "pki.pipeline:NoDatabase"}
 
 GROUPS = {
     "authority": "root, server and client authority",
+    "ceremony": "what the next root ceremony is asked for",
     "crl": "certificate revocation lists",
     "bundle": "trust and CRL bundles",
     "cert": "certificates with their keys and chains",

@@ -35,6 +35,14 @@ def root() -> Extensions:
     ]
 
 
+def cross() -> Extensions:
+    """An old root's certificate for a new root's key: intermediates below it, and nothing below those."""
+    return [
+        (x509.BasicConstraints(ca=True, path_length=1), True),
+        (_key_usage(key_cert_sign=True, crl_sign=True), True),
+    ]
+
+
 def intermediate(authority: str, domains: Sequence[str], addresses: Sequence[IPv4Network]) -> Extensions:
     """A server or client intermediate: its EKU keeps the two apart, its name constraints keep it at home."""
     return [

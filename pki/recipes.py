@@ -54,7 +54,7 @@ def issue_leaf(house: House, wanted: Leaf, reason: str) -> None:
         profiles.leaf(wanted, public) + profiles.addresses_of(house.inventory.publish.url, generation.name),
         issuer,
     )
-    truth = (issue.private_pem(key) if key else b"") + issue.pem_of([cert]) + generation.pem
+    truth = (issue.private_pem(key) if key else b"") + issue.pem_of([cert]) + generation.chain
     mode = store.SECRET if key else store.PUBLIC
     with store.Beside({house.store.truth(wanted): (truth, mode), **_cut(house, wanted, truth)}) as waiting:
         waiting.flush_meanwhile()
@@ -128,8 +128,8 @@ def root_crl(house: House, root: str) -> None:
     rung = freshness.due_rung(house, root)
     if rung is None:
         raise PkiError(
-            f"no rung of {root}'s ladder is valid now, and every client will be refused",
-            "needs a ceremony: new rungs; if you restored ca/ from a backup, look into its crl/ folder",
+            f"{freshness.no_rung(house, root)}; every client will be refused once the present one ends",
+            "./run invoke ceremony.request; if you restored ca/ from a backup, look into its crl/ folder",
         )
     _publish_crl(house, root, rung)
 

@@ -37,6 +37,12 @@ def _lifetime_faults(inventory: Inventory) -> Iterator[Fault]:
                 ("profiles", name, "lifetime"),
                 f"{brief(profile.lifetime)} is not shorter than the {name} authority's {brief(authority.lifetime)}",
             )
+        elif profile.lifetime + authority.handover >= authority.lifetime:
+            yield (
+                ("authorities", name, "handover"),
+                f"{brief(authority.handover)} leaves it no usable life: of {brief(authority.lifetime)}, its longest "
+                f"certificate takes {brief(profile.lifetime)}",
+            )
         if profile.renew_before >= profile.lifetime:
             yield (
                 ("profiles", name, "renew_before"),
@@ -47,6 +53,13 @@ def _lifetime_faults(inventory: Inventory) -> Iterator[Fault]:
                 ("authorities", name, "crl", "refresh"),
                 f"{brief(authority.crl.refresh)} is not shorter than the CRL's lifetime of {brief(authority.crl.lifetime)}",
             )
+    longest, root = max(authorities.server.lifetime, authorities.client.lifetime), authorities.root
+    if longest <= root.lifetime <= longest + root.handover:
+        yield (
+            ("authorities", "root", "handover"),
+            f"{brief(root.handover)} leaves it no usable life: of {brief(root.lifetime)}, its longest intermediate takes "
+            f"{brief(longest)}",
+        )
     if inventory.profiles.server.lifetime > APPLE_LIMIT:
         yield ("profiles", "server", "lifetime"), "more than 825d, which Apple's systems refuse"
     if authorities.root.crl.lifetime < timedelta(days=60):

@@ -12,7 +12,7 @@ import secrets
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Self
 
@@ -59,7 +59,9 @@ class Beside:
             for path, (data, mode) in self._files.items():
                 with _said_of(path):
                     handle = self._handles[path] = _open_new(self._waiting[path], mode)
-                    os.fchmod(handle, mode)
+                    # what is public may lie on a medium whose file system knows no modes (vfat refuses to set them)
+                    with suppress(PermissionError) if mode == PUBLIC else nullcontext():
+                        os.fchmod(handle, mode)
                     _write_out(handle, data)
         except PkiError:
             self.__exit__()
@@ -202,8 +204,20 @@ class Store:
         return [name for _, name in sorted(found)]
 
     def authority_file(self, generation: str, name: str) -> Path:
-        """`cert.pem` or `key.pem` of a generation, below `ca/`."""
+        """`cert.pem`, `key.pem`, `request.pem` … of a generation, below `ca/`."""
         return self.ca / generation.rpartition("-")[0] / generation / name
+
+    def cross_certificates(self, root: str) -> list[Path]:
+        """The certificates that older roots gave to the key of a root."""
+        return sorted(self.authority_file(root, "cert.pem").parent.glob("cross-root-*.pem"))
+
+    def ceremony(self, number: int) -> Path:
+        """The folder of one ceremony: its request, and once it was held, its response."""
+        return self.ca / "ceremonies" / f"{number:04}"
+
+    def ceremonies(self) -> list[Path]:
+        """The folders of all ceremonies that were ever asked for, oldest first."""
+        return sorted((self.ca / "ceremonies").glob("[0-9][0-9][0-9][0-9]"))
 
     def rungs(self, root: str) -> list[Path]:
         """The pre-signed root CRLs of a generation, in the order of their numbers."""

@@ -257,7 +257,7 @@ def _needs_ceremony(subject: str, refused: list[str], ca: str) -> Note:
     return Note(
         subject,
         f"{', '.join(refused)} {verb}: {ca} does not permit {'them' if len(refused) > 1 else 'it'}; needs a ceremony",
-        f"a new generation of {ca.rpartition('-')[0]} with wider name constraints",
+        f"./run invoke ceremony.request, for a new generation of {ca.rpartition('-')[0]} with wider name constraints",
     )
 
 

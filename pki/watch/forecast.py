@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from pki import freshness
 from pki.graph import Artifact, Plan
+from pki.handover import needs
 from pki.house import House
 from pki.memo import token
 from pki.world import Note
@@ -27,14 +28,26 @@ def forecast(plan: Plan) -> Iterator[tuple[Artifact, list[str]]]:
 
 def notes(house: House, plan: Plan) -> Iterator[Note]:
     """What needs a person: names that wait for a ceremony, leaves that left pki.yaml, renewals that gain nothing."""
+    yield from _ceremony(house)
     yield from plan.notes
     for leaf in plan.leaves.values() if freshness.some_authority_ages(house) else ():
         if waits := freshness.leaf_waits(house, leaf):
-            yield Note(f"cert:{leaf.name}", waits, f"hold a ceremony for a new generation of {leaf.authority}")
+            yield Note(f"cert:{leaf.name}", waits, f"./run invoke ceremony.request, for a new {leaf.authority} authority")
     for artifact, end in _left(house, plan):
         if end >= house.now:
             text = f"left pki.yaml, and its certificate is valid until {end:%Y-%m-%d}"
             yield Note(artifact, text, f"./run invoke retire {artifact.removeprefix('cert:')}")
+
+
+def _ceremony(house: House) -> Iterator[Note]:
+    """Who must hold a ceremony, by when, and why."""
+    found = [need for need in needs.needs(house) if not (house.inventory.sandbox and need.is_growth)]
+    if found and not house.inventory.sandbox:
+        by = min(need.by for need in found)
+        when = f"by {by:%Y-%m-%d}" if by > house.now else "now"
+        what = f"a root ceremony is due {when}, for the root's owner and a witness: "
+        what += "; ".join(f"{need.what} ({need.why})" for need in found)
+        yield Note("ceremony", what, "./run invoke ceremony.request, and docs/ceremony.md")
 
 
 def _left(house: House, plan: Plan) -> list[tuple[str, datetime]]:

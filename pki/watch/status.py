@@ -11,6 +11,7 @@ from cryptography import x509
 from pki import freshness, store
 from pki.deploy import receipt
 from pki.graph import Artifact, Plan
+from pki.handover import needs
 from pki.house import House
 from pki.model import Leaf
 from pki.store import AUTHORITIES
@@ -48,23 +49,25 @@ def rows(house: House, plan: Plan) -> Iterator[Row]:
 
 
 def _authority_rows(house: House, authority: str) -> Iterator[Row]:
-    profiles, names = house.inventory.profiles, house.store.generations(authority)
+    names = house.store.generations(authority)
     if not names:
         yield Row(f"authority:{authority}", "missing", "", "a root ceremony", _ceremony(house))
     for name in names:
         found = house.generation(name)
         if found is None:
             continue
-        end = found.certificate.not_valid_after_utc
-        longest = {"server": profiles.server.lifetime, "client": profiles.client.lifetime}.get(authority, timedelta(0))
-        state = "expired" if end < house.now else "due" if end - longest <= house.now else "ok"
-        yield Row(
-            f"authority:{name}",
-            state,
-            _left(house, end),
-            f"next generation by {end - longest:%Y-%m-%d}",
-            "ceremony",
-        )
+        end, usable = found.certificate.not_valid_after_utc, needs.usable_until(house, found)
+        is_last = name == names[-1]
+        if end < house.now:
+            state, text = "expired", f"ended on {end:%Y-%m-%d}"
+        elif house.is_revoked_by_root(found):
+            state, text = "revoked", "is on its root's CRL"
+        elif is_last:
+            state = "due" if usable <= house.now else "ok"
+            text = f"usable until {usable:%Y-%m-%d}, then a ceremony by {needs.full_until(house, found):%Y-%m-%d}"
+        else:
+            state, text = "ok", f"trusted until its end, issues nothing: {names[-1]} does"
+        yield Row(f"authority:{name}", state, _left(house, end), text, _ceremony(house))
 
 
 def _crl_row(house: House, artifact: Artifact) -> Row:

@@ -1,0 +1,94 @@
+"""The response of a ceremony: searched for private material, kept in the vault, handed out; and what is destroyed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from pki import issue, store
+from pki.ceremony import bundle, words
+from pki.ceremony.bundle import Response, SignedCertificate, SignedRung
+from pki.ceremony.sitting import Ceremony
+from pki.ceremony.transcript import page
+from pki.ceremony.vault import write_folder
+from pki.errors import PkiError
+from pki.issue import PrivateKey
+
+
+def response(
+    ceremony: Ceremony,
+    certificates: list[SignedCertificate],
+    rungs: list[tuple[SignedRung, x509.CertificateRevocationList]],
+) -> dict[str, bytes]:
+    """The files of a response: the request as it was, the response, and each rung in a file of its own."""
+    request = ceremony.request
+    made = Response(
+        format="doit-pki ceremony response 1",
+        number=request.number,
+        request=ceremony.digest,
+        signed=ceremony.transcript.now,
+        transcript=ceremony.transcript.head,
+        certificates=tuple(certificates),
+        rungs=tuple(rung for rung, _ in rungs),
+        destroyed=request.destroy,
+    )
+    files = {"request.yaml": ceremony.data, "response.yaml": bundle.dump(made)}
+    return files | {rung.file: issue.pem_of([crl]) for rung, crl in rungs}
+
+
+def private_forms(keys: Iterable[PrivateKey]) -> list[bytes]:
+    """How private keys could appear in an export; those that live in a token cannot."""
+    forms = []
+    for key in keys:
+        with suppress(PkiError):
+            forms.append(
+                key.private_bytes(
+                    serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+                )
+            )
+    return forms
+
+
+def search(files: Mapping[str, bytes], forbidden: Iterable[bytes]) -> None:
+    """Refuse an export with anything private in it."""
+    for name, content in files.items():
+        if any(secret in content for secret in (b"PRIVATE KEY", *forbidden)):
+            raise PkiError(f"{name}: private material is in what would be exported", "this is a bug: stop the ceremony")
+
+
+def hand_out(ceremony: Ceremony, target: Path) -> Path:
+    """Write the response, as it lies in the vault, with the transcript up to here."""
+    kept = ceremony.vault.ceremony(ceremony.request.number)
+    files = {path.name: path.read_bytes() for path in sorted(kept.iterdir()) if path.suffix in {".yaml", ".pem"}}
+    digest = bundle.digest(files["response.yaml"])
+    members = {name: bundle.digest(content) for name, content in files.items()}
+    ceremony.transcript.record("exported", sha256=digest, words=words.first(digest), files=members)
+    records = ceremony.transcript.records
+    title = f"{ceremony.request.organisation}: ceremony {ceremony.request.number}"
+    page_of_today = page(records, title, request=ceremony.digest, response=digest)
+    store.write(kept / "transcript.html", page_of_today)
+    files["transcript.html"] = page_of_today
+    files["transcript.jsonl"] = store.read(ceremony.vault.transcript) or b""
+    write_folder(target, files)
+    return target
+
+
+def destroy_superseded(ceremony: Ceremony) -> None:
+    """Remove, from earlier ceremonies in the vault, CRLs that the new ladders replace: they must never be published."""
+    roots = {ladder.root for ladder in ceremony.request.ladders}
+    for past in ceremony.known.history:
+        for rung in past.response.rungs:
+            path = past.folder / rung.file
+            if rung.root in roots and path.exists():
+                path.unlink()
+                ceremony.transcript.record("destroyed", name=f"CRL {rung.number} of {rung.root}", sha256=rung.sha256)
+
+
+def destroy_keys(ceremony: Ceremony) -> None:
+    for root in ceremony.request.destroy:
+        for name in ceremony.vault.destroy_key(root):
+            ceremony.transcript.record("destroyed", name=name)

@@ -1,0 +1,146 @@
+"""Holding a ceremony: making roots, and signing what a request asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from cryptography import x509
+
+from pki import issue
+from pki.ceremony import bundle, drafts, export, policy, signing, texts, trial
+from pki.ceremony.bundle import SignedCertificate, SignedRung
+from pki.ceremony.drafts import CertificateDraft, Draft
+from pki.ceremony.lint import Signed
+from pki.ceremony.sitting import Ceremony
+from pki.ceremony.vault import fingerprint, probe, write_folder
+from pki.errors import PkiError
+from pki.issue import Issuer, PrivateKey
+
+Secrets = Callable[[str], str]  # the passphrase or PIN of a root, by its name
+
+
+# -- making roots -----------------------------------------------------------------------------------------------------
+
+
+def make_roots(ceremony: Ceremony, secret_of: Secrets, new_key: Callable[[str, str], PrivateKey], uri: str = "") -> None:
+    """Make every root that the request asks for and the vault does not hold yet.
+
+    `new_key(kind, name)` makes a key, in memory or in the token whose address `uri` is; a key in memory is written
+    encrypted, and opened again from the medium before anything is believed.
+    """
+    request, vault = ceremony.request, ceremony.vault
+    with ceremony.refusing():
+        _refuse(policy.faults(request, ceremony.known, roots_are_made=False))
+        missing = [asked for asked in request.roots if asked.name not in ceremony.known.roots]
+        if not missing:
+            raise PkiError("the request asks for no root that is not here already", "go on: ./run invoke ceremony.sign")
+        for asked in missing:
+            passphrase = secret_of(asked.name)
+            ceremony.forbid(passphrase)
+            key = new_key(asked.key, asked.name)
+            ceremony.transcript.record("key", name=asked.name, kind=issue.key_kind(key), place=uri or "file")
+            draft = drafts.root(request, asked, key.public_key())
+            cert = _certificate(ceremony, draft, key)
+            place = {"key.uri": f"{uri}\n".encode()} if uri else {"key.pem": issue.encrypted_pem(key, passphrase)}
+            vault.place_root(asked.name, cert, place)
+            opened_again = vault.open_key(asked.name, passphrase, "this ceremony")
+            if issue.public_der(opened_again.public_key()) != issue.public_der(key.public_key()):
+                raise PkiError(f"{asked.name}: the key on the medium is not the one that was made", "take another medium")
+            ceremony.transcript.record("opened-key", name=asked.name, sha256=fingerprint(cert))
+            ceremony.known.roots[asked.name] = cert
+
+
+# -- signing ----------------------------------------------------------------------------------------------------------
+
+
+def sign(ceremony: Ceremony, secret_of: Secrets, out: Path) -> Path:
+    """Sign everything that the request asks for; returns the folder of the response below `out`.
+
+    A request that was answered here before is not signed again: its response is written once more.
+    """
+    with ceremony.refusing():
+        probe(out)
+        target = out / f"response-{ceremony.request.number:04}"
+        if target.exists():
+            raise PkiError(f"{target}: is there already", "nothing is ever overwritten; name another folder")
+        if ceremony.answered is None:
+            _refuse(policy.faults(ceremony.request, ceremony.known, roots_are_made=True))
+            keys = _open_keys(ceremony, secret_of)
+            files = export.response(ceremony, _signed_certificates(ceremony, keys), _signed_rungs(ceremony, keys))
+            export.search(files, [*ceremony.forbidden, *export.private_forms(keys.values())])
+            write_folder(ceremony.vault.ceremony(ceremony.request.number), files)
+            export.destroy_superseded(ceremony)
+        export.destroy_keys(ceremony)
+        return export.hand_out(ceremony, target)
+
+
+def _refuse(faults: list[str]) -> None:
+    if faults:
+        raise PkiError("\n".join(f"the request is refused: {fault}" for fault in faults), "nothing was signed")
+
+
+def _open_keys(ceremony: Ceremony, secret_of: Secrets) -> dict[str, PrivateKey]:
+    """The key of every root that has something to sign."""
+    keys = {}
+    for name in ceremony.request.root_names:
+        passphrase = secret_of(name)
+        ceremony.forbid(passphrase)
+        keys[name] = ceremony.vault.open_key(name, passphrase, "this ceremony")
+        ceremony.transcript.record("opened-key", name=name, sha256=fingerprint(ceremony.known.roots[name]))
+    return keys
+
+
+def _signed_certificates(ceremony: Ceremony, keys: dict[str, PrivateKey]) -> list[SignedCertificate]:
+    request, roots = ceremony.request, ceremony.known.roots
+    made = [_said(root.name, root.name, roots[root.name]) for root in request.roots]
+    for asked in request.intermediates:
+        draft = drafts.intermediate(request, asked, roots[asked.issuer])
+        for tried in trial.trials(draft, asked.authority, asked.domains):
+            verdict = "refused, as it must be" if tried.must_fail else "accepted, as it must be"
+            ceremony.transcript.record("negative-test", name=asked.name, tried=tried.what, verdict=verdict)
+        made.append(_said(asked.name, asked.issuer, _certificate(ceremony, draft, keys[asked.issuer])))
+    for cross in request.cross_certificates:
+        crossed = drafts.cross(request, cross, roots[cross.name], roots[cross.issuer])
+        made.append(_said(cross.name, cross.issuer, _certificate(ceremony, crossed, keys[cross.issuer])))
+    return made
+
+
+def _signed_rungs(
+    ceremony: Ceremony, keys: dict[str, PrivateKey]
+) -> list[tuple[SignedRung, x509.CertificateRevocationList]]:
+    made = []
+    for ladder in ceremony.request.ladders:
+        issuer = Issuer(ceremony.known.roots[ladder.root], keys[ladder.root])
+        for draft in drafts.ladder(ladder, issuer.certificate):
+            crl = _signed(ceremony, draft, issuer)
+            assert isinstance(crl, x509.CertificateRevocationList)
+            pem = issue.pem_of([crl])
+            file = f"{ladder.root}-crl-{draft.rung.number}.pem"
+            rung = SignedRung(root=ladder.root, number=draft.rung.number, file=file, sha256=bundle.digest(pem))
+            ceremony.transcript.record("crl", name=draft.what, sha256=rung.sha256, text=texts.of_crl(crl))
+            made.append((rung, crl))
+    return made
+
+
+def _certificate(ceremony: Ceremony, draft: CertificateDraft, key: PrivateKey) -> x509.Certificate:
+    signed = _signed(ceremony, draft, Issuer(draft.issuer, key) if draft.issuer else key)
+    assert isinstance(signed, x509.Certificate)
+    text = texts.of_certificate(signed)
+    ceremony.transcript.record("signed", name=draft.what, sha256=fingerprint(signed), text=text)
+    return signed
+
+
+def _signed(ceremony: Ceremony, draft: Draft, issuer: Issuer | PrivateKey) -> Signed:
+    """One thing signed: linted under a throw-away key, signed for real, verified and linted again."""
+    key = issuer.key if isinstance(issuer, Issuer) else issuer
+    linted = signing.lint_draft(draft, key)
+    digest = bundle.digest(linted.to_be_signed)
+    ceremony.transcript.record("linted", name=draft.what, to_be_signed=digest, findings=[])
+    signed = signing.sign(linted, issuer)
+    ceremony.transcript.record("verified", name=draft.what, by=["cryptography", "PyCryptodome", "pkilint"])
+    return signed
+
+
+def _said(name: str, issuer: str, cert: x509.Certificate) -> SignedCertificate:
+    return SignedCertificate(name=name, issuer=issuer, pem=issue.pem_of([cert]).decode())

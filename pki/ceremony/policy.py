@@ -1,0 +1,200 @@
+"""What a root may be asked: everything in a request that the operator need not judge, because it is never right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from cryptography import x509
+
+from pki import issue
+from pki.ceremony import drafts
+from pki.ceremony.bundle import NOTHING, AskedIntermediate, AskedLadder, Request
+from pki.ceremony.vault import Past, fingerprint
+from pki.errors import PkiError
+from pki.model import SANDBOX
+
+ROOT_LIMIT = timedelta(days=25 * 365)
+RUNG_LIMIT = timedelta(days=3 * 365)
+KEYS = ("ec-p256", "ec-p384", "rsa-3072", "rsa-4096")
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the vault knows: roots by name, and the ceremonies that were held with them."""
+
+    roots: dict[str, x509.Certificate]
+    history: list[Past]
+
+    @property
+    def last(self) -> Past | None:
+        return self.history[-1] if self.history else None
+
+    @property
+    def issued(self) -> list[tuple[str, str, x509.Certificate]]:
+        """Name, issuer and certificate of all that was ever signed."""
+        return [(one.name, one.issuer, one.certificate) for past in self.history for one in past.response.certificates]
+
+    def last_ladder(self, root: str) -> AskedLadder | None:
+        found = [ladder for past in self.history for ladder in past.request.ladders if ladder.root == root]
+        return found[-1] if found else None
+
+    def highest_number(self, root: str) -> int:
+        return max((rung.number for past in self.history for rung in past.response.rungs if rung.root == root), default=0)
+
+
+def common_name(organisation: str, generation: str, *, sandbox: bool) -> str:
+    """The CN of a CA, a name of its own for each generation: `Example Lab Server CA 1`."""
+    authority, _, number = generation.rpartition("-")
+    return f"{organisation} {f'{SANDBOX} ' if sandbox else ''}{authority.capitalize()} CA {number}"
+
+
+def faults(request: Request, known: Known, *, roots_are_made: bool) -> list[str]:
+    """Everything in a request that must not be signed. `roots_are_made` says that new roots lie in the vault by now."""
+    found = [*_sequence_faults(request, known), *_root_faults(request, known, roots_are_made=roots_are_made)]
+    if found:
+        return found
+    found += _name_faults(request, known)
+    for asked in request.intermediates:
+        found += [f"{asked.name}: {fault}" for fault in _intermediate_faults(request, asked, known)]
+    found += _cross_faults(request, known)
+    for ladder in request.ladders:
+        found += [f"the ladder of {ladder.root}: {fault}" for fault in _ladder_faults(request, ladder, known)]
+    return found + list(_destruction_faults(request, known))
+
+
+def _sequence_faults(request: Request, known: Known) -> Iterator[str]:
+    """A request follows the ceremony that was held last, and no other."""
+    last = known.last
+    if request.previous != (last.digest if last else NOTHING):
+        said = f"the ceremony {last.number}, which is the last one here" if last else "no ceremony: none was held here"
+        yield f"it does not follow {said}; accept that ceremony's response first, then make a new request"
+    if last and request.number <= last.number:
+        yield f"its number {request.number} is not above that of the last ceremony, {last.number}"
+    if last and request.organisation != last.request.organisation:
+        yield f"it speaks of {request.organisation}, the vault is that of {last.request.organisation}"
+    if last and request.sandbox != last.request.sandbox:
+        yield "a sandbox and a real house never share a root"
+
+
+def _root_faults(request: Request, known: Known, *, roots_are_made: bool) -> Iterator[str]:
+    asked = {root.name: root for root in request.roots}
+    for name, pinned in request.pinned.items():
+        if name not in known.roots:
+            yield f"{name} is not in this vault"
+        elif fingerprint(known.roots[name]) != pinned:
+            yield f"{name} in this vault is not the {name} that the request means"
+    for name, cert in known.roots.items():
+        if name in request.pinned:
+            continue
+        if name not in asked:
+            yield f"the vault holds {name}, which the request does not know"
+        elif differences := list(drafts.root(request, asked[name], cert.public_key()).differences(cert)):
+            yield f"{name} in the vault was made for another request: {'; '.join(differences)}"
+    for name, root in asked.items():
+        if name in request.pinned:
+            yield f"{name} is asked for and exists already"
+        if not root.not_before < root.not_after <= root.not_before + ROOT_LIMIT:
+            yield f"{name} would live from {root.not_before:%Y-%m-%d} to {root.not_after:%Y-%m-%d}"
+        if abs(root.not_before - request.prepared) > timedelta(days=2):
+            yield f"{name} would begin on {root.not_before:%Y-%m-%d}, far from the day of the request"
+        if roots_are_made and name not in known.roots:
+            yield f"{name} is not in the vault yet; make it first: ./run invoke ceremony.root"
+        if all(ladder.root != name for ladder in request.ladders):
+            yield f"{name} would have no CRL, and servers refuse every client of a root without one"
+    for name in request.root_names:
+        if name not in known.roots and name not in asked:
+            yield f"{name} is needed, and neither in the vault nor asked for"
+
+
+def _name_faults(request: Request, known: Known) -> Iterator[str]:
+    used = {name for name, _, _ in known.issued}
+    asked = [*((root.name, root.common_name) for root in request.roots)]
+    asked += [(one.name, one.common_name) for one in request.intermediates]
+    for name, cn in asked:
+        if name in used:
+            yield f"{name}: was made in an earlier ceremony; every generation has a name of its own"
+        if cn != common_name(request.organisation, name, sandbox=request.sandbox):
+            yield f"{name}: would be called {cn!r}"
+        used.add(name)
+
+
+def _intermediate_faults(request: Request, asked: AskedIntermediate, known: Known) -> Iterator[str]:
+    try:
+        key = issue.request_key(asked.request.encode(), f"the request of {asked.name}")
+    except PkiError as error:
+        yield error.message
+        return
+    if issue.key_kind(key) not in KEYS:
+        yield f"a key of kind {issue.key_kind(key)}; expected one of {', '.join(KEYS)}"
+    if any(issue.public_der(cert.public_key()) == issue.public_der(key) for _, _, cert in known.issued):
+        yield "its key is that of an earlier certificate; a new generation has a new key"
+    yield from _date_faults(request, asked.not_before, asked.not_after, asked.issuer, known)
+
+
+def _date_faults(request: Request, start: datetime, end: datetime, issuer: str, known: Known) -> Iterator[str]:
+    """Dates lie in order, begin about now, and stay within the issuer's."""
+    made = {root.name: (root.not_before, root.not_after) for root in request.roots}
+    cert = known.roots.get(issuer)
+    first, last = (cert.not_valid_before_utc, cert.not_valid_after_utc) if cert else made[issuer]
+    if not start < end:
+        yield f"would end on {end:%Y-%m-%d}, before it begins"
+    if abs(start - request.prepared) > timedelta(days=2):
+        yield f"would begin on {start:%Y-%m-%d}, far from the day of the request"
+    if start < first or end > last:
+        yield f"would be valid outside the life of {issuer}, {first:%Y-%m-%d} to {last:%Y-%m-%d}"
+
+
+def _cross_faults(request: Request, known: Known) -> Iterator[str]:
+    for asked in request.cross_certificates:
+        if asked.name == asked.issuer:
+            yield f"{asked.name} cannot certify itself"
+            continue
+        for fault in _date_faults(request, asked.not_before, asked.not_after, asked.issuer, known):
+            yield f"{asked.name} by {asked.issuer}: {fault}"
+
+
+def _ladder_faults(request: Request, ladder: AskedLadder, known: Known) -> Iterator[str]:
+    above, before = known.highest_number(ladder.root), None
+    for rung in ladder.rungs:
+        if rung.number <= above:
+            yield f"CRL {rung.number} does not have a higher number than {above}"
+        if not rung.this_update < rung.next_update <= rung.this_update + RUNG_LIMIT:
+            yield f"CRL {rung.number} would live from {rung.this_update:%Y-%m-%d} to {rung.next_update:%Y-%m-%d}"
+        if before and not before.this_update < rung.this_update <= before.next_update:
+            yield f"CRL {rung.number} would leave a gap after CRL {before.number}"
+        above, before = rung.number, rung
+    if ladder.rungs[0].this_update > request.prepared:
+        yield "its first CRL would begin in the future"
+    earlier = known.last_ladder(ladder.root)
+    if earlier is None:
+        return
+    listed = {one.serial for one in ladder.revoked}
+    for one in earlier.revoked:
+        if one.serial not in listed:
+            yield f"{one.generation} (serial {one.serial:x}) was revoked in an earlier ceremony and is not listed"
+    for old in earlier.rungs:
+        if old.next_update > request.prepared and not _is_replaced(old.this_update, ladder, request.prepared):
+            yield f"nothing replaces the CRL {old.number} of an earlier ceremony, which begins on {old.this_update:%Y-%m-%d}"
+
+
+def _is_replaced(begins: datetime, ladder: AskedLadder, prepared: datetime) -> bool:
+    """Whether a rung begins after an earlier one's begin and hardly later: servers believe the newest thisUpdate."""
+    latest = max(begins, prepared) + timedelta(hours=1)
+    return any(begins < rung.this_update <= latest for rung in ladder.rungs)
+
+
+def _destruction_faults(request: Request, known: Known) -> Iterator[str]:
+    for root in request.destroy:
+        if root not in known.roots:
+            yield f"{root} is to be destroyed and is not in this vault"
+            continue
+        if not any(name not in request.destroy for name in (*known.roots, *(made.name for made in request.roots))):
+            yield f"{root} is the only root; there must be another one before it is destroyed"
+        revoked = {one.serial for ladder in request.ladders for one in ladder.revoked}
+        end = max((ladder.rungs[-1].next_update for ladder in request.ladders if ladder.root == root), default=None)
+        for name, issuer, cert in known.issued:
+            lives = cert.not_valid_after_utc > request.prepared and cert.serial_number not in revoked
+            if issuer == root and name != root and lives and (end is None or end < cert.not_valid_after_utc):
+                yield f"{root} must first sign CRLs until {name} ends on {cert.not_valid_after_utc:%Y-%m-%d}"

@@ -1,0 +1,97 @@
+"""One sitting at the offline machine: what is read, looked at and confirmed before a key is touched.
+
+Whatever refuses to go on says so in the transcript too, and leaves nothing else behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from pki.ceremony import bundle, words
+from pki.ceremony.bundle import Request
+from pki.ceremony.machine import Finding
+from pki.ceremony.policy import Known
+from pki.ceremony.transcript import Transcript, versions
+from pki.ceremony.vault import Past, Vault, probe
+from pki.errors import PkiError
+
+
+@dataclass
+class Ceremony:
+    """One sitting at the offline machine: a vault, a request, and the transcript that every step goes into."""
+
+    vault: Vault
+    request: Request
+    data: bytes
+    known: Known
+    transcript: Transcript
+    forbidden: list[bytes] = field(default_factory=list)  # what must never be in an export
+
+    @property
+    def digest(self) -> str:
+        return bundle.digest(self.data)
+
+    @property
+    def answered(self) -> Past | None:
+        """The ceremony in which this very request was answered here."""
+        return next((past for past in self.known.history if past.asked == self.digest), None)
+
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Put into the transcript why a step was refused."""
+        try:
+            yield
+        except PkiError as error:
+            self.transcript.record("refused", message=error.message, hint=error.hint)
+            raise
+
+    def forbid(self, secret: str) -> None:
+        """Never let `secret` into the transcript or an export."""
+        self.transcript.forbid(secret)
+        self.forbidden.append(secret.encode())
+
+
+def opened(vault: Vault, data: bytes, name: str, clock: Callable[[], datetime]) -> Ceremony:
+    """Read a request at the vault. Raises PkiError, after writing it into the transcript, for one that is damaged."""
+    probe(vault.folder)
+    transcript = Transcript(vault.transcript, clock)
+    transcript.record("opened", file=Path(name).name, sha256=bundle.digest(data), versions=versions())
+    try:
+        request = bundle.load(data, name, Request)
+        known = Known(vault.roots(), vault.history())
+    except PkiError as error:
+        transcript.record("refused", message=error.message, hint=error.hint)
+        raise
+    return Ceremony(vault, request, data, known, transcript)
+
+
+def environment(ceremony: Ceremony, findings: list[Finding], despite: str) -> None:
+    """Record what was found of the machine; go on only when it is fit, or `despite` gives a reason that is recorded."""
+    ceremony.transcript.record(
+        "environment", findings=[f"{one.check}: {one.text}{'' if one.ok else ' (NOT FIT)'}" for one in findings]
+    )
+    unfit = [one for one in findings if not one.ok]
+    if unfit and not despite:
+        with ceremony.refusing():
+            raise PkiError(
+                "\n".join(f"this machine is not fit for a ceremony: {one.text}" for one in unfit),
+                "\n".join([*(one.remedy for one in unfit), 'or go on and have it recorded: --despite "the reason"']),
+            )
+    if unfit:
+        ceremony.transcript.record("deviation", findings=[one.text for one in unfit], reason=despite)
+
+
+def confirmed(ceremony: Ceremony, lines: list[str], typed: str) -> None:
+    """Go on only when the first words of the request's digest were typed as the online side printed them."""
+    ceremony.transcript.record("plan", lines=lines)
+    with ceremony.refusing():
+        if not words.agree(typed, ceremony.digest):
+            raise PkiError(
+                f"this is not the request that was printed: {words.fault(typed, ceremony.digest)}",
+                "type the first words from the paper of the online side, or copy the request again",
+            )
+    ceremony.transcript.record("confirmed", words=words.first(ceremony.digest))

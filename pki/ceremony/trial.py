@@ -1,0 +1,102 @@
+"""Negative tests on the spot: the drafts of the day under throw-away keys, and what must not be possible with them.
+
+The real keys sign nothing here: a twin of the root and of each intermediate, the same to the last extension, is made
+with keys that are forgotten at once, and leaves that must be refused are signed with those.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from ipaddress import IPv4Address
+
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from pki import issue, profiles
+from pki.ceremony import second
+from pki.ceremony.drafts import CertificateDraft
+from pki.errors import PkiError
+from pki.issue import Issuer, PrivateKey
+
+FOREIGN = "www.example.com"
+ELSEWHERE = IPv4Address("203.0.113.7")  # RFC 5737: an address that nobody has
+DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One attempt: what was tried, whether it had to be refused, and what each verifier said (empty: accepted)."""
+
+    what: str
+    must_fail: bool
+    answers: dict[str, str]
+
+    @property
+    def ok(self) -> bool:
+        return all(bool(answer) == self.must_fail for answer in self.answers.values())
+
+
+@dataclass(frozen=True, slots=True)
+class _Twins:
+    root: x509.Certificate
+    authority: Issuer
+    at: datetime
+
+    def leaf(self, purpose: x509.ObjectIdentifier, name: x509.GeneralName) -> Issuer:
+        """A leaf of the twin intermediate, with its key."""
+        key = issue.new_key("ec-p256")
+        usage = x509.KeyUsage(True, False, False, False, False, False, False, False, False)  # noqa: FBT003
+        extensions: profiles.Extensions = [
+            (x509.BasicConstraints(ca=False, path_length=None), True),
+            (usage, True),
+            (x509.ExtendedKeyUsage([purpose]), False),
+            (x509.SubjectAlternativeName([name]), False),
+        ]
+        dates = self.at - timedelta(hours=1), self.at + DAY
+        name_of_leaf = issue.subject("Trial", "")
+        return Issuer(issue.certificate(name_of_leaf, key.public_key(), dates, extensions, self.authority), key)
+
+
+def trials(draft: CertificateDraft, authority: str, domains: tuple[str, ...]) -> list[Trial]:
+    """What the intermediate of a draft must and must not be able to do. Raises PkiError when one turns out wrong."""
+    twins = _twins(draft)
+    home = x509.DNSName(f"trial.{domains[0]}")
+    own, other = ("server", "client") if authority == "server" else ("client", "server")
+    found = [
+        _trial(twins, own, home, must_fail=False),
+        _trial(twins, other, home, must_fail=True),
+        _trial(twins, own, x509.DNSName(FOREIGN), must_fail=True),
+        _trial(twins, own, x509.IPAddress(ELSEWHERE), must_fail=True),
+    ]
+    for trial in found:
+        if not trial.ok:
+            said = "; ".join(f"{name}: {answer or 'accepted'}" for name, answer in trial.answers.items())
+            verdict = "must be refused" if trial.must_fail else "must be accepted"
+            raise PkiError(f"{draft.what}: {trial.what} {verdict}, but {said}", "nothing was signed; stop the ceremony")
+    return found
+
+
+def _twins(draft: CertificateDraft) -> _Twins:
+    assert draft.issuer is not None
+    root_key, key = issue.new_key("ec-p256"), issue.new_key("ec-p256")
+    dates = draft.issuer.not_valid_before_utc, draft.issuer.not_valid_after_utc
+    root = issue.certificate(draft.issuer.subject, root_key.public_key(), dates, profiles.root(), root_key)
+    twin = replace(draft, key=key.public_key(), issuer=root)
+    return _Twins(root, Issuer(_sealed(twin, root_key), key), draft.dates[0] + DAY)
+
+
+def _sealed(draft: CertificateDraft, key: PrivateKey) -> x509.Certificate:
+    return draft.builder().sign(key, issue.signature_hash(key))
+
+
+def _trial(twins: _Twins, purpose: str, name: x509.GeneralName, *, must_fail: bool) -> Trial:
+    oid = ExtendedKeyUsageOID.SERVER_AUTH if purpose == "server" else ExtendedKeyUsageOID.CLIENT_AUTH
+    leaf = twins.leaf(oid, name)
+    chain = [leaf.certificate, twins.authority.certificate]
+    host = name if purpose == "server" else None
+    answers = {
+        "cryptography": second.verifier_fault(chain, [twins.root], twins.at, host),
+        "OpenSSL": second.handshake_fault(chain, leaf.key, [twins.root], twins.at, purpose),
+    }
+    return Trial(f"a {purpose} certificate for {name.value}", must_fail, answers)

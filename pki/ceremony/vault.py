@@ -1,0 +1,154 @@
+"""The vault: the removable medium that holds root keys, the transcript, and every ceremony that was held with them.
+
+    root-1/{cert.pem,key.pem}                key.uri instead of key.pem when the key lives in a token
+    transcript.jsonl                         one hash chain from the first ceremony on
+    ceremonies/0001/{request,response}.yaml  with the rungs that were signed and the printable page
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+
+from pki import issue, store
+from pki.ceremony import bundle
+from pki.ceremony.bundle import Request, Response
+from pki.errors import PkiError
+from pki.issue import PrivateKey
+
+TRANSCRIPT = "transcript.jsonl"
+ROOM = 1 << 20  # bytes: a response with its transcript takes a tenth of it
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A ceremony that was held: what was asked and answered, and the digests of both documents."""
+
+    number: int
+    folder: Path
+    request: Request
+    response: Response
+    asked: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Vault:
+    """One medium, mounted at `folder`."""
+
+    folder: Path
+
+    @property
+    def transcript(self) -> Path:
+        return self.folder / TRANSCRIPT
+
+    # -- roots --
+
+    def roots(self) -> dict[str, x509.Certificate]:
+        """The certificates of the roots whose keys are or were here, oldest first."""
+        found: dict[str, x509.Certificate] = {}
+        for path in sorted(self.folder.glob("root-*/cert.pem"), key=lambda p: int(p.parent.name.partition("-")[2])):
+            try:
+                found[path.parent.name] = x509.load_pem_x509_certificate(store.read(path) or b"")
+            except ValueError:
+                raise PkiError(f"{path}: is not a certificate", "take the other copy of the vault") from None
+        return found
+
+    def has_key(self, root: str) -> bool:
+        return any((self.folder / root / name).exists() for name in ("key.pem", "key.uri"))
+
+    def place_root(self, root: str, cert: x509.Certificate, key: Mapping[str, bytes]) -> None:
+        """Put a new root here, whole or not at all; `key` is key.pem or key.uri with its content."""
+        target, beside = self.folder / root, self.folder / f".{root}.new"
+        if target.exists():
+            raise PkiError(f"{target}: is there already", "a root is never overwritten; take another medium")
+        shutil.rmtree(beside, ignore_errors=True)
+        files = {"cert.pem": (issue.pem_of([cert]), store.PUBLIC)}
+        files |= {name: (content, store.SECRET) for name, content in key.items()}
+        try:
+            store.write_all({beside / name: file for name, file in files.items()})
+            beside.rename(target)
+        except OSError as error:
+            raise PkiError(f"{target}: cannot be written: {error.strerror}") from None
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+
+    def open_key(self, root: str, passphrase: str, source: str) -> PrivateKey:
+        """The key of a root, which must be that of its certificate."""
+        path = self.folder / root / "key.pem"
+        data = store.read(path)
+        if data is None:
+            raise PkiError(f"{path}: the key of {root} is not there", "put the medium in that holds it")
+        key = issue.open_key(data, passphrase, str(path), source)
+        if issue.public_der(key.public_key()) != issue.public_der(self.roots()[root].public_key()):
+            raise PkiError(f"{path}: is not the key of {root}'s certificate", "take the other copy of the vault")
+        return key
+
+    def destroy_key(self, root: str) -> list[str]:
+        """Overwrite and remove a root's key; returns the names of what was destroyed."""
+        destroyed = []
+        for name in ("key.pem", "key.uri"):
+            path = self.folder / root / name
+            if path.exists():
+                with path.open("r+b") as handle:
+                    handle.write(os.urandom(path.stat().st_size))
+                    handle.flush()
+                    os.fsync(handle.fileno())
+                path.unlink()
+                destroyed.append(f"{root}/{name}")
+        return destroyed
+
+    # -- ceremonies --
+
+    def ceremony(self, number: int) -> Path:
+        return self.folder / "ceremonies" / f"{number:04}"
+
+    def history(self) -> list[Past]:
+        """Every ceremony that was held with this vault, oldest first. Raises PkiError when a record is damaged."""
+        found = []
+        for folder in sorted((self.folder / "ceremonies").glob("[0-9][0-9][0-9][0-9]")):
+            asked, answered = (store.read(folder / f"{name}.yaml") for name in ("request", "response"))
+            if asked is None or answered is None:
+                raise PkiError(f"{folder}: is not whole", "take the other copy of the vault")
+            request = bundle.load(asked, str(folder / "request.yaml"), Request)
+            response = bundle.load(answered, str(folder / "response.yaml"), Response)
+            digests = bundle.digest(asked), bundle.digest(answered)
+            found.append(Past(int(folder.name), folder, request, response, *digests))
+        return found
+
+
+def probe(folder: Path) -> None:
+    """Raise PkiError unless a medium is there, can be written to, and has room for a ceremony."""
+    if not folder.is_dir():
+        raise PkiError(f"{folder}: is not a folder", "mount the medium, then name its folder")
+    file = folder / ".room"
+    try:
+        store.write(file, os.urandom(ROOM))
+    except PkiError as error:
+        raise PkiError(error.message, "is the medium read-only, or full? take another one, or make room") from None
+    file.unlink()
+
+
+def write_folder(target: Path, files: Mapping[str, bytes]) -> None:
+    """Write a folder of public files whole or not at all. Raises PkiError when it is there, or cannot be written."""
+    if target.exists():
+        raise PkiError(f"{target}: is there already", "nothing is ever overwritten; name another folder")
+    beside = target.with_name(f".{target.name}.new")
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        store.write_all({beside / name: (content, store.PUBLIC) for name, content in files.items()})
+        beside.rename(target)
+    except OSError as error:
+        raise PkiError(f"{target}: cannot be written: {error.strerror}") from None
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def fingerprint(cert: x509.Certificate) -> str:
+    return cert.fingerprint(hashes.SHA256()).hex()

@@ -1,0 +1,310 @@
+"""The request for a ceremony: collected from what is needed and what a person wishes, kept in `ca/ceremonies/`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+
+from pki import issue, store
+from pki.ceremony import bundle
+from pki.ceremony.bundle import (
+    NOTHING,
+    AskedCross,
+    AskedIntermediate,
+    AskedLadder,
+    AskedRoot,
+    AskedRung,
+    LedgerHead,
+    Request,
+    Revocation,
+)
+from pki.ceremony.policy import common_name
+from pki.errors import PkiError
+from pki.handover import needs as needed
+from pki.handover.keys import requested
+from pki.handover.needs import INTERMEDIATES, Need
+from pki.house import Generation, House
+from pki.issue import BACKDATE, SECOND
+from pki.leaves import permitted_addresses
+
+OVERLAP = timedelta(days=30)
+NUMBER = re.compile(r" CA ([0-9]+)")  # the last part of every CA's name
+REFRESH = timedelta(days=30)  # a request this old is made anew, so that its dates stay near the day of the ceremony
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a person asks for beyond what is needed."""
+
+    generations: tuple[str, ...] = ()  # authorities that are to have a new generation
+    revoke: tuple[tuple[str, str], ...] = ()  # generations to revoke, with the reason
+    destroy: tuple[str, ...] = ()  # roots whose key is to be destroyed
+    ladder: bool = False  # new CRLs, although nothing else is needed
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """A request that was written and not answered yet."""
+
+    path: Path
+    request: Request
+    digest: str
+
+
+# -- open requests ----------------------------------------------------------------------------------------------------
+
+
+def open_requests(house: House) -> list[Open]:
+    """Requests without a response that follow the ceremony that was held last, oldest first."""
+    found, last = [], last_response(house)
+    for folder in house.store.ceremonies():
+        data = store.read(folder / "request.yaml")
+        if data is None or (folder / "response.yaml").exists():
+            continue
+        request = bundle.load(data, house.shown(folder / "request.yaml"), Request)
+        if request.previous == last:
+            found.append(Open(folder / "request.yaml", request, bundle.digest(data)))
+    return found
+
+
+def last_response(house: House) -> str:
+    """The digest of the response that was accepted last."""
+    found = [data for folder in house.store.ceremonies() if (data := store.read(folder / "response.yaml")) is not None]
+    return bundle.digest(found[-1]) if found else NOTHING
+
+
+def names_in(request: Request) -> set[str]:
+    """What a request asks for, as needs name it."""
+    generations = {root.name for root in request.roots} | {one.name for one in request.intermediates}
+    return generations | {f"{ladder.root} CRLs" for ladder in request.ladders}
+
+
+def uncovered(house: House, found: list[Need]) -> list[str]:
+    """Why the newest open request does not ask for all that is needed; empty when it does, or nothing is needed."""
+    if not found:
+        return []
+    waiting = open_requests(house)
+    if not waiting:
+        return [f"{need.what} is needed: {need.why}" for need in found]
+    newest = waiting[-1].request
+    lacking = [f"{need.what} is needed: {need.why}" for need in found if need.what not in names_in(newest)]
+    said = tuple(house.inventory.domains), tuple(permitted_addresses(house.inventory))
+    if any((one.domains, one.addresses) != said for one in newest.intermediates):
+        lacking.append("domains or permit_addresses changed")
+    if house.now - newest.prepared > REFRESH:
+        lacking.append(f"request {newest.number} is {(house.now - newest.prepared).days} days old")
+    return lacking
+
+
+# -- collecting -------------------------------------------------------------------------------------------------------
+
+
+def prepare(house: House, wish: Wish = Wish()) -> Open:  # noqa: B008 - frozen
+    """Write a request for everything that is needed or wished; an open one that asks for exactly that is kept.
+
+    Raises PkiError when there is nothing to ask for, or a wish cannot be granted.
+    """
+    found = needed.needs(house)
+    waiting = open_requests(house)
+    if wish == Wish() and waiting and not uncovered(house, found):
+        return waiting[-1]
+    wish = replace(wish, revoke=tuple(dict.fromkeys(wish.revoke)))
+    _check(house, wish, found)
+    request = _collected(house, wish, found)
+    data = bundle.dump(request)
+    path = house.store.ceremony(request.number) / "request.yaml"
+    store.write(path, data)
+    return Open(path, request, bundle.digest(data))
+
+
+def _check(house: House, wish: Wish, found: list[Need]) -> None:
+    if not found and wish == Wish():
+        raise PkiError(
+            "no ceremony is needed now", "to hold one all the same: --new server, --revoke server-1, --crls, --destroy root-1"
+        )
+    for name, _ in wish.revoke:
+        generation = house.generation(name) if "-" in name else None
+        if generation is None or generation.authority == "root":
+            raise PkiError(f"{name}: is not an intermediate", f"there are: {', '.join(_intermediates(house))}")
+        if house.is_revoked_by_root(generation):
+            raise PkiError(f"{name}: is revoked already")
+        issuer = house.root_of(generation.certificate)
+        if issuer is None or issuer.name in _destroyed_roots(house):
+            raise PkiError(f"{name}: the key of the root that signed it was destroyed, so nobody can revoke it")
+    for name in wish.generations:
+        if name not in (*INTERMEDIATES, "root"):
+            raise PkiError(f"{name}: no such authority", "expected root, server or client")
+    for name in wish.destroy:
+        if name not in house.store.generations("root"):
+            raise PkiError(f"{name}: is not a root", f"there are: {', '.join(house.store.generations('root'))}")
+
+
+def _intermediates(house: House) -> list[str]:
+    return [name for authority in INTERMEDIATES for name in house.store.generations(authority)]
+
+
+def _wanted(house: House, wish: Wish, found: list[Need]) -> list[str]:
+    """Names of the generations to be made: needed, wished, or in place of one that is to be revoked."""
+    names = [need.what for need in found if not need.what.endswith("CRLs")]
+    authorities = [*wish.generations]
+    if "root" in authorities:
+        authorities += INTERMEDIATES
+    revoked = {name for name, _ in wish.revoke}
+    for authority in INTERMEDIATES:
+        issuing = house.issuing(authority)
+        if issuing and issuing.name in revoked:
+            authorities.append(authority)
+    names += [needed.next_name(house, authority) for authority in authorities]
+    return list(dict.fromkeys(names))
+
+
+def _collected(house: House, wish: Wish, found: list[Need]) -> Request:
+    said, wanted = house.inventory, _wanted(house, wish, found)
+    roots = tuple(_asked_root(house, name) for name in wanted if name.startswith("root-"))
+    present = house.issuing("root")
+    signing = roots[0].name if roots else present.name if present else ""
+    intermediates = tuple(
+        _asked_intermediate(house, name, signing, roots) for name in wanted if not name.startswith("root-")
+    )
+    events = house.ledger.events(last=1)
+    return Request(
+        format="doit-pki ceremony request 1",
+        number=max((int(folder.name) for folder in house.store.ceremonies()), default=0) + 1,
+        prepared=house.now,
+        organisation=said.organisation,
+        publish=said.publish.url,
+        sandbox=said.sandbox,
+        because=tuple(_reasons(wish, found)),
+        previous=last_response(house),
+        ledger=LedgerHead(events=events[-1].seq if events else 0, head=events[-1].hash if events else "0" * 64),
+        pinned={name: _generation(house, name).fingerprint for name in house.store.generations("root")},
+        roots=roots,
+        intermediates=intermediates,
+        cross_certificates=tuple(_asked_cross(house, root, present) for root in roots if present),
+        ladders=tuple(_ladders(house, wish, roots, present)),
+        destroy=wish.destroy,
+    )
+
+
+def _reasons(wish: Wish, found: list[Need]) -> Iterator[str]:
+    for need in found:
+        yield f"{need.what}: {need.why}"
+    for authority in wish.generations:
+        yield f"a new generation of {authority} is wished"
+    for name, reason in wish.revoke:
+        yield f"{name} is to be revoked: {reason}"
+    for name in wish.destroy:
+        yield f"the key of {name} is to be destroyed"
+    if wish.ladder:
+        yield "new CRLs are wished"
+
+
+def _generation(house: House, name: str) -> Generation:
+    found = house.generation(name)
+    assert found is not None
+    return found
+
+
+def _asked_root(house: House, name: str) -> AskedRoot:
+    rule = house.inventory.authorities.root
+    start, end = issue.validity(house.now, rule.lifetime, None)
+    cn = common_name(house.inventory.organisation, name, sandbox=house.inventory.sandbox)
+    return AskedRoot(name=name, common_name=cn, key=rule.key, not_before=start, not_after=end)
+
+
+def _asked_intermediate(house: House, name: str, root: str, made: tuple[AskedRoot, ...]) -> AskedIntermediate:
+    said, authority = house.inventory, name.rpartition("-")[0]
+    start, end = issue.validity(house.now, said.authorities.intermediate(authority).lifetime, None)
+    known = {asked.name: (asked.not_before, asked.not_after) for asked in made}
+    first, last = known.get(root) or _life(_generation(house, root).certificate)
+    cn = common_name(said.organisation, name, sandbox=said.sandbox)
+    return AskedIntermediate(
+        name=name,
+        issuer=root,
+        common_name=cn,
+        not_before=max(start, first),
+        not_after=min(end, last),
+        domains=said.domains,
+        addresses=permitted_addresses(said),
+        request=requested(house, name, cn).decode(),
+    )
+
+
+def _life(cert: x509.Certificate) -> tuple[datetime, datetime]:
+    return cert.not_valid_before_utc, cert.not_valid_after_utc
+
+
+def _asked_cross(house: House, root: AskedRoot, present: Generation) -> AskedCross:
+    _, end = _life(present.certificate)
+    start = max(house.now - BACKDATE, root.not_before)
+    return AskedCross(name=root.name, issuer=present.name, not_before=start, not_after=min(end, root.not_after))
+
+
+# -- ladders ----------------------------------------------------------------------------------------------------------
+
+
+def _ladders(
+    house: House, wish: Wish, roots: tuple[AskedRoot, ...], present: Generation | None
+) -> Iterator[AskedLadder]:
+    """A new ladder for every root that signs on the day; for one that hands over or is destroyed, up to its end."""
+    gone = _destroyed_roots(house)
+    for name in house.store.generations("root"):
+        found = _generation(house, name)
+        if name in gone or found.certificate.not_valid_after_utc <= house.now:
+            continue
+        for_good = bool(roots) or found != present or name in wish.destroy
+        until = found.certificate.not_valid_after_utc if for_good else None
+        yield AskedLadder(
+            root=name, revoked=tuple(_revoked(house, wish, name)), rungs=tuple(_rungs(house, name, until))
+        )
+    for root in roots:
+        yield AskedLadder(root=root.name, revoked=(), rungs=tuple(_rungs(house, root.name, None)))
+
+
+def _destroyed_roots(house: House) -> set[str]:
+    """Roots whose keys are no more."""
+    gone: set[str] = set()
+    for folder in house.store.ceremonies():
+        if (data := store.read(folder / "response.yaml")) is not None:
+            gone |= {*bundle.load(data, f"{folder}/response.yaml", bundle.Response).destroyed}
+    return gone
+
+
+def _revoked(house: House, wish: Wish, root: str) -> Iterator[Revocation]:
+    """What a root's CRLs must list: what the ledger knows, and what is wished."""
+    for entry in house.ledger.revoked(root, house.now):
+        (issued,) = house.ledger.certificates(serial=entry.serial)
+        name = f"{issued.profile.removesuffix('-ca')}-{NUMBER.findall(issued.subject)[-1]}"
+        yield Revocation(generation=name, serial=entry.serial, reason=entry.reason, at=entry.revoked_at)
+    for name, reason in wish.revoke:
+        found = _generation(house, name)
+        issuer = house.root_of(found.certificate)
+        if issuer and issuer.name == root:
+            serial = found.certificate.serial_number
+            yield Revocation(generation=name, serial=serial, reason=reason, at=house.now)
+
+
+def _rungs(house: House, root: str, until: datetime | None) -> Iterator[AskedRung]:
+    """Rungs from now on that replace all earlier ones: one a second after each that has not begun, and more as needed.
+
+    Numbers are above every earlier one; each rung begins a month before the one before it ends.
+    """
+    rule = house.inventory.authorities.root.crl
+    step = rule.lifetime - OVERLAP
+    earlier = [rung.crl.last_update_utc for rung in house.rungs(root)]
+    begun = [start for start in earlier if start <= house.now]
+    start = max([house.now - BACKDATE, *(at + SECOND for at in begun)])
+    starts = [start, *(at + SECOND for at in sorted(earlier) if at > house.now)]
+    goal = until or house.now + rule.rungs * step
+    while starts[-1] + rule.lifetime < goal:
+        starts.append(starts[-1] + step)
+    last = house.ledger.last_crl(root)
+    number = last[0] if last else 0
+    for at in starts:
+        number = max(int(at.timestamp()), number + 1)
+        yield AskedRung(number=number, this_update=at, next_update=at + rule.lifetime)

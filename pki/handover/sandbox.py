@@ -1,0 +1,27 @@
+"""The sandbox holds its own ceremonies: the same code as the real ones, in one process, with `offline/` as the vault."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from pki import issue, store
+from pki.ceremony import hold, sitting
+from pki.ceremony.vault import Vault
+from pki.handover import accepting, asking
+from pki.handover.asking import Wish
+from pki.house import House
+
+
+def ceremony(house: House, wish: Wish = Wish()) -> None:  # noqa: B008 - frozen
+    """Ask, make, sign, accept: everything that is needed or wished. Nobody confirms anything: this is a try-out."""
+    asked = asking.prepare(house, wish)
+    store.make_folder(house.store.offline, 0o700)
+    data = store.read(asked.path) or b""
+    held = sitting.opened(Vault(house.store.offline), data, str(asked.path), lambda: house.now)
+    held.transcript.record("deviation", findings=["the sandbox: one machine holds everything"], reason="a try-out")
+    if any(root.name not in held.known.roots for root in held.request.roots):
+        hold.make_roots(held, house.store.new_passphrase, lambda kind, _: issue.new_key(kind))
+    with tempfile.TemporaryDirectory(dir=house.store.offline) as out:
+        folder = hold.sign(held, house.store.new_passphrase, Path(out))
+        accepting.file(house, accepting.brought(house, folder))
