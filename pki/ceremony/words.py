@@ -83,9 +83,8 @@ def whole(word: str) -> str:
 
 def suggestion(word: str) -> str:
     """What to say after a word that is not in the list."""
-    near = get_close_matches(word, _listed(), n=1) or [
-        listed for listed in _listed() if listed.startswith(word[:UNIQUE])
-    ]
+    begun = [listed for listed in _listed() if listed.startswith(word)]
+    near = begun if len(begun) == 1 else get_close_matches(word, _listed(), n=1)
     return f" (did you mean {near[0]}?)" if near else ""
 
 
