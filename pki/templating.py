@@ -1,4 +1,4 @@
-"""Jinja2, and what a template depends on: which variables it reads, which other files it takes in."""
+"""Jinja2, and what a template depends on: which variables it reads, which other files it takes in; our own pages."""
 
 from __future__ import annotations
 
@@ -84,6 +84,24 @@ class Templates:
             return self._environment.parse(source, name)
         except TemplateError as error:
             raise _fault(name, error) from None
+
+
+class Pages:
+    """Our own HTML pages below one folder: whatever is put into them is text, never markup."""
+
+    def __init__(self, folder: Path) -> None:
+        self._environment = Environment(
+            loader=FileSystemLoader(folder),
+            undefined=StrictUndefined,
+            keep_trailing_newline=True,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            autoescape=True,
+        )
+
+    def render(self, name: str, context: Mapping[str, Any]) -> str:
+        """Render the page `name`; what is wrong with it is our own fault and ends in a traceback."""
+        return self._environment.get_template(name).render(context)
 
 
 def _variables(tree: nodes.Template) -> set[str]:

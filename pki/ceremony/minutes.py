@@ -1,0 +1,228 @@
+"""A transcript as people read it: one page to sign, and the same in Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import Formatter
+from typing import Any
+
+from pki.ceremony import words
+from pki.ceremony.chain import START, Record, canonical
+from pki.templating import Pages
+
+# Of each step the sentences that can be said of it: the first whose facts are all there. The facts that it does not
+# name stand below it. A step that is not in here is said by its name.
+SENTENCES: dict[str, tuple[str, ...]] = {
+    "opened": ("The ceremony was opened by {operator}, before {witness}.", "The ceremony was opened."),
+    "continued": (
+        "A write was interrupted here: {lost_bytes} bytes of an unfinished record were taken away after record {after}.",
+    ),
+    "environment": ("The machine was examined.",),
+    "deviation": (
+        "Deviation: {text}, because {reason}.",
+        "Deviation: {what}, because {reason}.",
+        "Deviation: {text}.",
+        "A deviation from the procedure.",
+    ),
+    "plan": ("What this ceremony is to make was shown.",),
+    "confirmed": (
+        "The operator typed the words {words}, and they agree.",
+        "The operator confirmed {what}.",
+        "The operator confirmed.",
+    ),
+    "key": ("The key of {name} was made.", "A key was made."),
+    "opened-key": ("The key of {name} was opened with {how}.", "The key of {name} was opened.", "The key was opened."),
+    "drafted": ("{name} was drafted with a throw-away key.", "A certificate was drafted with a throw-away key."),
+    "linted": ("{name} was linted.", "The draft was linted."),
+    "signed": ("{name} was signed by {issuer}.", "{name} was signed.", "A certificate was signed."),
+    "verified": ("{name} was verified.", "What was signed was verified."),
+    "negative-test": ("It was tested that {text}.", "It was tested that what must fail does."),
+    "crl": ("CRL {number} of {issuer} was signed.", "CRL {number} was signed.", "A CRL was signed."),
+    "written": ("{path} was written.", "{file} was written.", "A file was written."),
+    "exported": ("{path} was exported.", "{file} was exported.", "The response was exported."),
+    "destroyed": ("{what} was destroyed.", "{name} was destroyed.", "A key was destroyed."),
+    "closed": ("The ceremony was closed.",),
+    "refused": ("Refused: {text}.", "Refused: {message}.", "The ceremony refused to go on."),
+}
+GRAVE = frozenset({"deviation", "refused", "continued"})
+COLUMNS = ("name", "check", "lint", "linter", "ok", "severity", "finding", "text", "remedy")
+DIGEST = re.compile(r"[0-9a-f]{40,}")
+MARKUP = re.compile(r"([\\`*_\[\]<>&|#~])")
+Row = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """One fact below a sentence. `kind`: line, code, text, list or table, and the field of that name is filled."""
+
+    name: str
+    kind: str
+    value: str = ""
+    values: tuple[str, ...] = ()
+    columns: Row = ()
+    rows: tuple[tuple[bool, Row], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One record as it is told."""
+
+    n: int
+    day: str
+    time: str
+    sentence: str
+    details: tuple[Detail, ...]
+    is_grave: bool
+
+
+def page(
+    records: Sequence[Record],
+    title: str,
+    *,
+    organisation: str,
+    number: int | str = "",
+    request: str = "",
+    response: str = "",
+) -> bytes:
+    """One HTML page without anything from outside; `request` and `response` are the SHA-256 of the bundles, if known."""
+    pages = Pages(Path(__file__).parent / "pages")
+    digests = {"Request": request, "Response": response}
+    context = _heading(records, title, organisation, number) | {
+        "entries": told(records),
+        "digests": [
+            (name, hex_digest, words.of_digest(hex_digest)) for name, hex_digest in digests.items() if hex_digest
+        ],
+        "head_words": words.of_digest(_head(records)),
+        "signers": ("Operator", "Witness"),
+    }
+    return pages.render("transcript.html", context).encode()
+
+
+def markdown(
+    records: Sequence[Record],
+    title: str,
+    *,
+    organisation: str,
+    number: int | str = "",
+    request: str = "",
+    response: str = "",
+) -> str:
+    """What `page` shows, in Markdown."""
+    said = _heading(records, title, organisation, number)
+    lines = [f"# {_plain(title)}", "", f"- Organisation: {_plain(organisation)}"]
+    lines += [f"- Ceremony: {_plain(str(number))}"] if number != "" else []
+    lines += [f"- Date: {said['date']}"] if said["date"] else []
+    for name, hex_digest in (("Request", request), ("Response", response)):
+        if hex_digest:
+            lines += [f"- {name}: `{hex_digest}`", "", *_fenced("\n".join(words.shown(hex_digest))), ""]
+    lines += [f"- Deviations: {said['deviations']}", "", "## Steps", ""]
+    for entry in told(records):
+        mark = "**!** " if entry.is_grave else ""
+        lines += [f"### {entry.n}. {mark}{_plain(entry.sentence)}", "", f"{entry.day} {entry.time} UTC", ""]
+        lines += [line for detail in entry.details for line in (*_detail_lines(detail), "")]
+    lines += ["## Head of the chain", "", f"`{said['head']}`", "", *_fenced("\n".join(words.shown(said["head"]))), ""]
+    lines += ["## Signatures", "", "| | name | date | signature |", "|---|---|---|---|"]
+    return "\n".join([*lines, "| Operator | | | |", "| Witness | | | |", ""])
+
+
+def told(records: Iterable[Record]) -> list[Entry]:
+    """Each record with its sentence and the facts that the sentence does not name."""
+    return [_entry(record) for record in records]
+
+
+def _head(records: Sequence[Record]) -> str:
+    return records[-1].hash if records else START
+
+
+def _heading(records: Sequence[Record], title: str, organisation: str, number: int | str) -> dict[str, Any]:
+    grave = [str(record.n) for record in records if record.step in GRAVE]
+    return {
+        "title": title,
+        "organisation": organisation,
+        "number": str(number),
+        "date": f"{records[0].at:%Y-%m-%d}" if records else "",
+        "deviations": f"{len(grave)}, in step {', '.join(grave)}" if grave else "none",
+        "has_deviations": bool(grave),
+        "head": _head(records),
+    }
+
+
+def _entry(record: Record) -> Entry:
+    said = {name: str(value) for name, value in record.facts.items() if _is_short(value)}
+    for sentence in SENTENCES.get(record.step, ()):
+        named = {field for _, field, _, _ in Formatter().parse(sentence) if field}
+        if named <= said.keys():
+            break
+    else:
+        sentence, named = record.step.replace("-", " ").capitalize() + ".", set()
+    return Entry(
+        record.n,
+        f"{record.at:%Y-%m-%d}",
+        f"{record.at:%H:%M:%S}",
+        sentence.format_map(said),
+        tuple(_detail(name, value) for name, value in record.facts.items() if name not in named),
+        record.step in GRAVE,
+    )
+
+
+def _is_short(value: Any) -> bool:
+    return isinstance(value, int) or (isinstance(value, str) and "\n" not in value)
+
+
+def _detail(name: str, value: Any) -> Detail:
+    label = re.sub(r"[_-]+", " ", name)
+    if isinstance(value, str) and "\n" in value:
+        return Detail(label, "text", value=value.rstrip("\n"))
+    if isinstance(value, dict) and value:
+        pairs = tuple((inner is False, (key, _cell(inner))) for key, inner in value.items())
+        return Detail(label, "table", columns=("", ""), rows=pairs)
+    if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
+        columns: Row = tuple(sorted({key for row in value for key in row}, key=_place))
+        body = ((row.get("ok") is False, tuple(_cell(row.get(key, "")) for key in columns)) for row in value)
+        return Detail(label, "table", columns=columns, rows=tuple(body))
+    if isinstance(value, list) and value:
+        return Detail(label, "list", values=tuple(_cell(inner) for inner in value))
+    text = _cell(value)
+    return Detail(label, "code" if DIGEST.fullmatch(text) else "line", value=text)
+
+
+def _place(column: str) -> tuple[int, str]:
+    """Columns that are known in the order in which they read well, the others after them."""
+    return (COLUMNS.index(column) if column in COLUMNS else len(COLUMNS), column)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None or value in ([], {}):
+        return "none"
+    return value if isinstance(value, str) else canonical(value).decode()
+
+
+def _detail_lines(detail: Detail) -> list[str]:
+    if detail.kind == "text":
+        return [f"{_plain(detail.name)}:", "", *_fenced(detail.value)]
+    if detail.kind == "list":
+        return [f"{_plain(detail.name)}:", "", *(f"- {_plain(value)}" for value in detail.values)]
+    if detail.kind == "table":
+        rows = [detail.columns, ("---",) * len(detail.columns)]
+        body = [
+            tuple(_plain(f"! {cell}" if bad and not i else cell) for i, cell in enumerate(row))
+            for bad, row in detail.rows
+        ]
+        return [f"{_plain(detail.name)}:", "", *(f"| {' | '.join(row)} |" for row in (*rows, *body))]
+    return [f"{_plain(detail.name)}: " + (f"`{detail.value}`" if detail.kind == "code" else _plain(detail.value))]
+
+
+def _plain(text: str) -> str:
+    """Text of which Markdown makes nothing else."""
+    return MARKUP.sub(r"\\\1", " ".join(text.split()))
+
+
+def _fenced(text: str) -> list[str]:
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(longest + 1, 3)
+    return [fence, text, fence]
