@@ -6,7 +6,7 @@ from pathlib import Path
 
 from invoke import Collection
 
-from pki.commands import ceremony, daily, dev, ledger
+from pki.commands import daily, dev, ledger
 
 ns = Collection()
 for name, function in {
@@ -26,9 +26,6 @@ ledger_collection.add_task(ledger.show, "show")
 ledger_collection.add_task(ledger.verify, "verify")
 ns.add_collection(ledger_collection)
 
-ceremony_collection = Collection("ceremony")
-ceremony_collection.add_task(ceremony.root, "root")
-ns.add_collection(ceremony_collection)
 
 ns.configure(
     {

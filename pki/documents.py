@@ -6,7 +6,7 @@ Reading scalars as text leaves their meaning to the model: `no` stays a name and
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -59,7 +59,9 @@ def load(text: str, name: str) -> Any:
 
 
 class _Dumper(Dumper):
-    """Text of several lines stands as such, behind a bar."""
+    """Text of several lines stands as such, behind a bar; no scalar is quoted for looking like a number."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]
 
 
 def _text(dumper: _Dumper, value: str) -> yaml.Node:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Network
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -26,6 +26,7 @@ GENERATION = r"(root|server|client)-[1-9][0-9]{0,3}"
 ROOT = r"root-[1-9][0-9]{0,3}"
 DIGEST = r"[0-9a-f]{64}"
 NOTHING = "none"
+SLACK = timedelta(hours=1)  # between the clocks of two machines
 LARGEST = 1 << 20  # bytes of a bundle: ten times what a ceremony with everything in it takes
 
 HEADER = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,9 +11,10 @@ from cryptography.hazmat.primitives import serialization
 
 from pki import issue, store
 from pki.ceremony import bundle, words
-from pki.ceremony.bundle import Response, SignedCertificate, SignedRung
+from pki.ceremony.bundle import Request, Response, SignedCertificate, SignedRung
 from pki.ceremony.sitting import Ceremony
-from pki.ceremony.transcript import page
+from pki.ceremony.chain import Record
+from pki.ceremony.minutes import page
 from pki.ceremony.vault import write_folder
 from pki.errors import PkiError
 from pki.issue import PrivateKey
@@ -30,7 +31,7 @@ def response(
         format="doit-pki ceremony response 1",
         number=request.number,
         request=ceremony.digest,
-        signed=ceremony.transcript.now,
+        signed=ceremony.transcript.records[-1].at,
         transcript=ceremony.transcript.head,
         certificates=tuple(certificates),
         rungs=tuple(rung for rung, _ in rungs),
@@ -68,13 +69,21 @@ def hand_out(ceremony: Ceremony, target: Path) -> Path:
     members = {name: bundle.digest(content) for name, content in files.items()}
     ceremony.transcript.record("exported", sha256=digest, words=words.first(digest), files=members)
     records = ceremony.transcript.records
-    title = f"{ceremony.request.organisation}: ceremony {ceremony.request.number}"
-    page_of_today = page(records, title, request=ceremony.digest, response=digest)
+    page_of_today = printed(records, ceremony.request, ceremony.digest, digest)
     store.write(kept / "transcript.html", page_of_today)
     files["transcript.html"] = page_of_today
     files["transcript.jsonl"] = store.read(ceremony.vault.transcript) or b""
     write_folder(target, files)
     return target
+
+
+def printed(records: Sequence[Record], request: Request, asked: str, answered: str) -> bytes:
+    """The page of one ceremony: its part of the transcript, from when its request was first opened."""
+    began = next((one.n for one in records if one.step == "opened" and one.facts.get("sha256") == asked), 1)
+    ended = next((one.n for one in records if one.step == "exported" and one.facts.get("sha256") == answered), None)
+    own = [one for one in records if began <= one.n and (ended is None or one.n <= ended)]
+    title, organisation = f"Root ceremony {request.number}", request.organisation
+    return page(own, title, organisation=organisation, number=request.number, request=asked, response=answered)
 
 
 def destroy_superseded(ceremony: Ceremony) -> None:

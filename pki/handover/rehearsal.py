@@ -1,0 +1,71 @@
+"""A rehearsal: the real request, held with throw-away keys in a temporary folder; its texts are what the day will bring."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+
+from cryptography import x509
+
+from pki import issue, profiles
+from pki.ceremony import bundle, hold, plan, sitting, texts
+from pki.ceremony.bundle import NOTHING, Request
+from pki.ceremony.vault import Vault, fingerprint
+from pki.handover.asking import Open
+from pki.house import House
+
+OF_THE_DAY = "(made on the day)"
+MASKS = (  # what a rehearsal cannot know: serial numbers, signatures, the root's key
+    (re.compile(r"(Serial Number:)\s*\n?\s*[0-9a-f:]+( \(0x[0-9a-f]+\))?"), rf"\1 {OF_THE_DAY}"),
+    (re.compile(r"(Signature Value:)\n(?:\s+[0-9a-f:]+\n?)+"), rf"\1 {OF_THE_DAY}\n"),
+    (re.compile(r"(X509v3 Authority Key Identifier: )\n\s+[0-9A-F:]+"), rf"\1\n                {OF_THE_DAY}"),
+    (re.compile(r"(SHA-256:) [0-9a-f]{64}"), rf"\1 {OF_THE_DAY}"),
+)
+KEY_MASKS = (
+    (re.compile(r"(pub:|Modulus:)\n(?:\s+[0-9a-f:]+\n)+"), rf"\1 {OF_THE_DAY}\n"),
+    (re.compile(r"(X509v3 Subject Key Identifier: )\n\s+[0-9A-F:]+"), rf"\1\n                {OF_THE_DAY}"),
+)
+
+
+def rehearse(house: House, asked: Open) -> dict[str, bytes]:
+    """The texts of everything that a ceremony over this request will make, by file name. Raises what it would raise."""
+    with tempfile.TemporaryDirectory(prefix="rehearsal-") as temporary:
+        vault, out = Path(temporary) / "vault", Path(temporary) / "out"
+        vault.mkdir(0o700)
+        out.mkdir(0o700)
+        request = _with_stand_ins(house, Vault(vault), asked.request)
+        held = sitting.opened(Vault(vault), bundle.dump(request), str(asked.path), lambda: house.now)
+        secret = "-".join(["throw-away"] * 4)
+        if request.roots:
+            hold.make_roots(held, lambda _: secret, lambda kind, _: issue.new_key(kind))
+        files = {"plan.txt": "\n".join([*plan.roots(request), *plan.signatures(request, held.known)]) + "\n"}
+        folder = hold.sign(held, lambda _: secret, out)
+        for path in sorted(folder.glob("*.pem")):
+            files[path.with_suffix(".txt").name] = _masked(texts.of_crl(x509.load_pem_x509_crl(path.read_bytes())))
+        response = bundle.load((folder / "response.yaml").read_bytes(), "response.yaml", bundle.Response)
+        for one in response.certificates:
+            name = one.name if one.issuer == one.name or "root" not in one.name else f"{one.name}-by-{one.issuer}"
+            files[f"{name}.txt"] = _masked(texts.of_certificate(one.certificate), with_key="root" in one.name)
+    return {name: text.encode() for name, text in files.items()}
+
+
+def _with_stand_ins(house: House, vault: Vault, request: Request) -> Request:
+    """The request as a vault can take it that knows no ceremony: roots that exist get a stand-in of the same name."""
+    pinned = {}
+    for name in request.pinned:
+        found = house.generation(name)
+        assert found is not None
+        real = found.certificate
+        key = issue.new_key(issue.key_kind(real.public_key()))
+        dates = real.not_valid_before_utc, real.not_valid_after_utc
+        stand_in = issue.certificate(real.subject, key.public_key(), dates, profiles.root(), key)
+        vault.place_root(name, stand_in, {"key.pem": issue.encrypted_pem(key, "-".join(["throw-away"] * 4))})
+        pinned[name] = fingerprint(stand_in)
+    return request.model_copy(update={"pinned": pinned, "previous": NOTHING})
+
+
+def _masked(text: str, *, with_key: bool = False) -> str:
+    for pattern, replacement in (*MASKS, *(KEY_MASKS if with_key else ())):
+        text = pattern.sub(replacement, text)
+    return text
