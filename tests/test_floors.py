@@ -22,6 +22,7 @@ ONE_ROOM = {
     "yaml": "documents.py",
     "sqlalchemy": "ledger.py",
     "rich": "screen.py",
+    "pkcs11": "tokens/",
 }
 
 
