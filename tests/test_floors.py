@@ -23,6 +23,7 @@ ONE_ROOM = {
     "sqlalchemy": "ledger.py",
     "rich": "screen.py",
     "shamir_mnemonic": "ceremony/",
+    "pkcs11": "tokens/",
 }
 
 
