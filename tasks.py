@@ -6,7 +6,7 @@ from pathlib import Path
 
 from invoke import Collection
 
-from pki.commands import ceremony, daily, dev, ledger
+from pki.commands import ca, ceremony, daily, dev, ledger
 
 ns = Collection()
 for name, function in {
@@ -30,9 +30,14 @@ ceremony_collection = Collection("ceremony")
 ceremony_collection.add_task(ceremony.root, "root")
 ns.add_collection(ceremony_collection)
 
+ca_collection = Collection("ca")
+ca_collection.add_task(ca.rewrap, "rewrap")
+ns.add_collection(ca_collection)
+
 ns.configure(
     {
         "pki_home": os.environ.get("PKI_HOME") or str(Path(__file__).parent.resolve()),
+        "pki_called_from": os.environ.get("PKI_CALLED_FROM") or str(Path.cwd()),
         "pki_now": datetime.now(UTC).replace(microsecond=0),
     }
 )

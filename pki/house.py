@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from base64 import b64encode
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -18,9 +19,10 @@ from cryptography.x509.oid import NameOID
 
 from pki import inventory, leaves, model, rules, store
 from pki.errors import PkiError
-from pki.issue import Issuer, open_key
+from pki.issue import Issuer, PrivateKey, open_key
 from pki.memo import Memo, signature
 from pki.model import SANDBOX, CrlRule, Inventory
+from pki.passphrases import Passphrases
 from pki.records import Issued, Ledger
 from pki.store import Store
 
@@ -64,6 +66,7 @@ class House:
 
     inventory: Inventory
     store: Store
+    passphrases: Passphrases
     now: datetime
     memo: Memo
     verified: set[bytes] = field(default_factory=set)  # SHA-256 of each truth that this run signed and verified
@@ -80,7 +83,8 @@ class House:
         if said is None:
             said, tree = inventory.load_with_tree(path)
             memo.remember("pki.yaml", known, [str(path)], tree)
-        return cls(said, Store(home, said.secrets), now, memo)
+        place = Store(home)
+        return cls(said, place, Passphrases(place, said.secrets), now, memo)
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -149,9 +153,15 @@ class House:
         data = store.read(path)
         if data is None:
             raise PkiError(f"{self.shown(path)}: the key of {found.name} is not there", "put it back from a backup")
-        source = self.inventory.secrets
-        key = open_key(data, self.store.passphrase(found.name), self.shown(path), source)
-        return Issuer(found.certificate, key)
+        return Issuer(found.certificate, self.open_authority_key(found.name, data, self.shown(path)))
+
+    def open_authority_key(self, name: str, data: bytes, shown: str) -> PrivateKey:
+        """The key of a generation from its PEM, under whichever of its passphrases opens it."""
+        found = self.passphrases.candidates(name)
+        for one in found[:-1]:
+            with suppress(PkiError):
+                return open_key(data, one.value, shown, one.source)
+        return open_key(data, found[-1].value if found else None, shown, self.passphrases.source_of(name))
 
     def crl_rule(self, generation: str) -> CrlRule:
         """Lifetime and refresh of an intermediate's CRLs."""

@@ -93,7 +93,7 @@ def make_intermediate(house: House, authority: str, medium: Path, root_passphras
         + profiles.addresses_of(said.publish.url, root.name),
         issuer,
     )
-    passphrase = house.store.new_passphrase(name)
+    passphrase = house.passphrases.new(name)
     key_file = house.store.authority_file(name, "key.pem")
     store.write(key_file, issue.encrypted_pem(key, passphrase), store.SECRET)
     house.ledger.record_certificate(
@@ -109,7 +109,7 @@ def make_intermediate(house: House, authority: str, medium: Path, root_passphras
 
 def sandbox(house: House, authority: str) -> None:
     """The part of the try-out's ceremony that makes one authority; the root's key stays below `offline/`."""
-    passphrase = house.store.new_passphrase("root-1")
+    passphrase = house.passphrases.new("root-1")
     store.make_folder(house.store.offline, 0o700)
     if authority == "root":
         make_root(house, house.store.offline, passphrase)

@@ -34,12 +34,15 @@ def root(context: Context, medium: str, passphrase_file: str = "") -> None:
     if (folder / "root-1").exists():
         raise PkiError(f"{folder}/root-1: is there already", "take another medium; a root key is never overwritten")
     with house.store.lock():
-        passphrase = _passphrase(passphrase_file)
+        named = house.passphrases.named("root-1")
+        passphrase = named.value if named else _passphrase(passphrase_file)
         authorities.make_root(house, folder, passphrase)
         screen.made("authority:root", f"its key is in {folder / 'root-1'}")
         for authority in ("server", "client"):
             authorities.make_intermediate(house, authority, folder, passphrase)
-            screen.made(f"authority:{authority}", f"its passphrase is in {house.inventory.secrets}")
+            screen.made(
+                f"authority:{authority}", f"its passphrase is in {house.passphrases.source_of(f'{authority}-1')}"
+            )
     screen.line("take the medium away and lock it up, then: ./run doit")
 
 
