@@ -6,7 +6,7 @@ from pathlib import Path
 
 from invoke import Collection
 
-from pki.commands import daily, dev, ledger
+from pki.commands import ca, daily, dev, ledger
 
 ns = Collection()
 for name, function in {
@@ -27,9 +27,14 @@ ledger_collection.add_task(ledger.verify, "verify")
 ns.add_collection(ledger_collection)
 
 
+ca_collection = Collection("ca")
+ca_collection.add_task(ca.rewrap, "rewrap")
+ns.add_collection(ca_collection)
+
 ns.configure(
     {
         "pki_home": os.environ.get("PKI_HOME") or str(Path(__file__).parent.resolve()),
+        "pki_called_from": os.environ.get("PKI_CALLED_FROM") or str(Path.cwd()),
         "pki_now": datetime.now(UTC).replace(microsecond=0),
     }
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 from pydantic_core import ErrorDetails
 
@@ -18,7 +18,16 @@ def location(detail: ErrorDetails) -> Place:
 
 
 def phrase(detail: ErrorDetails, document: Any = Inventory) -> str:
-    """One fault as a phrase; `document` is the model whose keys may have been meant."""
+    """One fault as a phrase; `document` is the model whose keys may have been meant.
+
+    What stands below `secrets` is never quoted, because somebody may have put a passphrase there.
+    """
+    said = _phrase(detail, document)
+    is_secret = detail["loc"][:1] == ("secrets",) and detail["loc"][1:] not in {(), ("file",)}
+    return said.partition(", got ")[0] if is_secret else said
+
+
+def _phrase(detail: ErrorDetails, document: Any) -> str:
     kind, context, got = detail["type"], detail.get("ctx", {}), detail["input"]
     if kind == "missing":
         return "is missing"
@@ -71,14 +80,15 @@ def _known_keys(loc: tuple[str | int, ...], document: Any) -> list[str]:
     for step in loc[:-1]:
         fields = getattr(model, "model_fields", {})
         field = next((f for n, f in fields.items() if str(step) in (n, f.alias)), None)
-        model = _models_within(field.annotation)[-1:] if field else model
+        inner = field.annotation if field else get_type_hints(model).get("__pydantic_extra__")
+        model = _models_within(inner)[-1:] or model
         model = model[0] if isinstance(model, list) and model else model
     return [field.alias or name for name, field in getattr(model, "model_fields", {}).items()]
 
 
 def _models_within(annotation: Any) -> list[Any]:
     if hasattr(annotation, "model_fields"):
-        return [annotation]
+        return [getattr(annotation, "__origin__", annotation)]
     return [model for part in get_args(annotation) for model in _models_within(part)]
 
 

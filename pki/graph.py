@@ -73,7 +73,8 @@ def _authorities(house: House) -> Iterator[Artifact]:
     for name in AUTHORITIES:
         generation = house.issuing(name)
         newest = generation.name if generation else f"{name}-1"
-        files = ("cert.pem",) if name == "root" else ("cert.pem", "key.pem")
+        key = "key.uri" if house.store.authority_file(newest, "key.uri").exists() else "key.pem"
+        files = ("cert.pem",) if name == "root" else ("cert.pem", key)
         yield Artifact(
             name=f"authority:{name}",
             targets=tuple(str(house.store.authority_file(newest, file)) for file in files),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from base64 import b64encode
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -17,11 +18,12 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from pki import inventory, leaves, model, rules, store
+from pki import inventory, leaves, model, rules, store, tokens
 from pki.errors import PkiError
-from pki.issue import Issuer, ca_public_key, open_key
+from pki.issue import Issuer, PrivateKey, ca_public_key, open_key
 from pki.memo import Memo, signature
 from pki.model import SANDBOX, CrlRule, Inventory
+from pki.passphrases import Passphrase, Passphrases
 from pki.records import Issued, Ledger
 from pki.store import Store
 
@@ -88,6 +90,7 @@ class House:
 
     inventory: Inventory
     store: Store
+    passphrases: Passphrases
     now: datetime
     memo: Memo
     verified: set[bytes] = field(default_factory=set)  # SHA-256 of each truth that this run signed and verified
@@ -105,7 +108,8 @@ class House:
         if said is None:
             said, tree = inventory.load_with_tree(path)
             memo.remember("pki.yaml", known, [str(path)], tree)
-        return cls(said, Store(home, said.secrets), now, memo)
+        place = Store(home)
+        return cls(said, place, Passphrases(place, said.secrets), now, memo)
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -201,15 +205,35 @@ class House:
             raise PkiError(kept.message, kept.hint)
         return kept
 
-    def open_issuer(self, found: Generation, folder: Path | None = None) -> Issuer:
-        """A generation with its key; `folder` holds the key when it does not lie beside the certificate."""
-        path = folder / "key.pem" if folder else self.store.authority_file(found.name, "key.pem")
+    def open_issuer(self, found: Generation) -> Issuer:
+        """A generation with its key, from `ca/` or from its token."""
+        uri = store.read(self.store.authority_file(found.name, "key.uri"))
+        if uri is not None:
+            pin = self.token_pin(found.name)
+            token_key = tokens.open_key(tokens.parse(uri.decode().strip()), pin.value, pin.source)
+            return Issuer(found.certificate, token_key)
+        path = self.store.authority_file(found.name, "key.pem")
         data = store.read(path)
         if data is None:
             raise PkiError(f"{self.shown(path)}: the key of {found.name} is not there", "put it back from a backup")
-        source = self.inventory.secrets
-        key = open_key(data, self.store.passphrase(found.name), self.shown(path), source)
-        return Issuer(found.certificate, key)
+        return Issuer(found.certificate, self.open_authority_key(found.name, data, self.shown(path)))
+
+    def token_pin(self, name: str) -> Passphrase:
+        """The PIN of the token that holds a generation's key: by the generation's name, or by its authority's."""
+        authority = name.rpartition("-")[0]
+        for known in (name, authority):
+            if found := self.passphrases.candidates(known):
+                return found[0]
+        source = self.passphrases.source_of(name)
+        raise PkiError(f"{source}: holds no PIN for the token of {name}", f"put it there, as {authority}: PIN")
+
+    def open_authority_key(self, name: str, data: bytes, shown: str) -> PrivateKey:
+        """The key of a generation from its PEM, under whichever of its passphrases opens it."""
+        found = self.passphrases.candidates(name)
+        for one in found[:-1]:
+            with suppress(PkiError):
+                return open_key(data, one.value, shown, one.source)
+        return open_key(data, found[-1].value if found else None, shown, self.passphrases.source_of(name))
 
     def crl_rule(self, generation: str) -> CrlRule:
         """Lifetime and refresh of an intermediate's CRLs."""

@@ -91,7 +91,7 @@ def open_key(data: bytes, passphrase: str | None, name: str, source: str) -> Pri
     except (ValueError, UnsupportedAlgorithm):
         raise PkiError(
             f"{name}: its key cannot be opened",
-            f"the passphrase in {source} is wrong, or the file is damaged",
+            f"the passphrase from {source} is wrong, or the file is damaged",
         ) from None
     if not isinstance(key, PrivateKey):
         raise PkiError(f"{name}: its key is of a kind that cannot sign")

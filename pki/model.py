@@ -7,11 +7,12 @@ what the text may be. One field's rule stands at the field; rules between fields
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -22,6 +23,7 @@ from pydantic import (
     Field,
     PlainSerializer,
     WithJsonSchema,
+    model_validator,
 )
 
 SANDBOX = "SANDBOX"
@@ -33,6 +35,7 @@ DNS_NAME = re.compile(rf"(\*\.)?({LABEL}\.)*{LABEL}")
 ADDRESS = re.compile(r"[0-9.]+")
 MAIL_SERVER = r"outbox|smtps?://[A-Za-z0-9.-]+(:[0-9]{1,5})?"
 TOKEN = r"pkcs11:[^\s]+"
+SOURCED = r"(root|server|client)(-[1-9][0-9]*)?|backup"
 DATABASE = r"sqlite|[a-z0-9]+(\+[a-z0-9]+)?://.+"
 
 KeyKind = Literal["ec-p256", "ec-p384", "ed25519", "rsa-2048", "rsa-3072", "rsa-4096"]
@@ -162,6 +165,50 @@ def _token_address(value: str) -> str:
     return value
 
 
+def _secret_file(value: str) -> str:
+    if not value or ".." in value.split("/"):
+        raise ValueError("expected a file below the folder of pki.yaml, or an absolute path, without ..")
+    return value
+
+
+def _secret_name(value: str) -> str:
+    if not re.fullmatch(SOURCED, value):
+        raise ValueError("expected file, root, server, client, a generation such as server-2, or backup")
+    return value
+
+
+def _command_line(value: str) -> str:
+    try:
+        words = shlex.split(value)
+    except ValueError as error:
+        raise ValueError(f"expected a command line ({str(error).lower()})") from None
+    if not words:
+        raise ValueError("expected a command line such as pass show pki/server")
+    return value
+
+
+def _secrets_in_one_file(value: Any) -> Any:
+    """`secrets: secrets.yaml` is short for a file that holds every passphrase."""
+    return {"file": _relative_file(value)} if isinstance(value, str) and value else _empty_is_mapping(value)
+
+
+def _prompt(value: Any) -> Any:
+    if value == "prompt":
+        return {"prompt": "true"}
+    if not isinstance(value, dict | Source):
+        raise ValueError("expected prompt, or a mapping such as {command: pass show pki/server}")  # noqa: TRY004 - pydantic
+    return value
+
+
+def _word(pattern: str, expected: str) -> AfterValidator:
+    def checked(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(f"expected {expected}")
+        return value
+
+    return AfterValidator(checked)
+
+
 def _text(pattern: str) -> WithJsonSchema:
     """What an editor may check before we do."""
     return WithJsonSchema({"type": "string", "pattern": f"^({pattern})$"})
@@ -198,6 +245,11 @@ TokenAddress = Annotated[str, AfterValidator(_token_address), _text(TOKEN)]
 EMPTY_OK = BeforeValidator(_empty_is_mapping)
 ONE_OK = BeforeValidator(_list_of_one, json_schema_input_type=str | list[str])
 ONE_OK_NONE_NOT = BeforeValidator(_list_of_one, json_schema_input_type=str | Annotated[list[str], Field(min_length=1)])
+
+
+SourceFile = Annotated[str, AfterValidator(_secret_file)]
+SecretName = Annotated[str, AfterValidator(_secret_name)]
+CommandLine = Annotated[str, AfterValidator(_command_line)]
 
 
 class Noun(BaseModel):
@@ -304,6 +356,51 @@ class Alerts(Noun):
     email: EmailAlert | None = None
 
 
+class Source(Noun):
+    """Where one passphrase comes from: exactly one of these."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
+
+    command: CommandLine | None = None
+    credential: Annotated[str, _word(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", "the name of a systemd credential")] | None = None
+    env: Annotated[str, _word(r"[A-Za-z_][A-Za-z0-9_]*", "the name of an environment variable")] | None = None
+    file: SourceFile | None = None
+    fd: Annotated[int, Field(ge=0, le=65535)] | None = None
+    prompt: Literal["true"] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if len(self.model_fields_set) != 1:
+            raise ValueError(f"expected exactly one of {', '.join(type(self).model_fields)}")
+        return self
+
+    @property
+    def said(self) -> str:
+        """As messages name it: `command: pass show pki/server`."""
+        [(kind, value)] = self.model_dump(exclude_none=True).items()
+        return "the prompt" if kind == "prompt" else f"`{kind}: {value}`"
+
+
+class Secrets(Noun):
+    """`file` holds what is generated; every other key names one secret and its source."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[
+        SecretName,
+        Annotated[Source, BeforeValidator(_prompt, json_schema_input_type=Literal["prompt"] | Source)],
+    ]
+
+    file: RelativeFile = "secrets.yaml"
+
+    def source(self, name: str) -> Source | None:
+        """The source named for a secret: under its own name (`server-2`), or that of its authority (`server`)."""
+        named = self.__pydantic_extra__
+        return named.get(name) or named.get(name.rpartition("-")[0])
+
+
+NO_SOURCES = Secrets.model_validate({})
+
+
 class Inventory(Noun):
     """pki.yaml as a whole: what should be."""
 
@@ -312,7 +409,9 @@ class Inventory(Noun):
     permit_addresses: Annotated[tuple[IPv4Network, ...], ONE_OK] | None = None
     publish: Publish
     sandbox: bool = False
-    secrets: RelativeFile = "secrets.yaml"
+    secrets: Annotated[Secrets, BeforeValidator(_secrets_in_one_file, json_schema_input_type=str | Secrets)] = (
+        NO_SOURCES
+    )
     ledger: Annotated[str, AfterValidator(_ledger_address), _text(DATABASE)] = "sqlite"
     authorities: Annotated[Authorities, EMPTY_OK] = Authorities()
     profiles: Annotated[Profiles, EMPTY_OK] = Profiles()

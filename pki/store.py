@@ -1,4 +1,4 @@
-"""The disk: what each file is called, its mode, atomic writes, PEM sections, passphrases, the lock.
+"""The disk: what each file is called, its mode, atomic writes, PEM sections, the lock.
 
 Every file is written beside its place, flushed to disk and renamed, so a reader sees the old or the new one, whole.
 The name of the file beside is fixed (`.NAME.new`): what a killed run left there, the next write takes over.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +15,6 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Self
 
-from pki import documents
 from pki.errors import PkiError
 from pki.model import Leaf
 
@@ -183,13 +181,12 @@ def cut(truth: bytes) -> dict[str, bytes]:
 class Store:
     """The folders of one house, below `home`."""
 
-    def __init__(self, home: Path, secrets_file: str = "secrets.yaml") -> None:
+    def __init__(self, home: Path) -> None:
         self.home = home
         self.ca = home / "ca"
         self.build = home / "build"
         self.offline = home / "offline"
         self.templates = home / "templates"
-        self.secrets_file = home / secrets_file
 
     # -- authorities --
 
@@ -259,41 +256,17 @@ class Store:
         """The root directory of a host that is delivered into a folder."""
         return self.build / "hosts" / host
 
-    # -- passphrases --
-
-    def passphrase(self, name: str) -> str | None:
-        """The passphrase called `name` (a generation's name) in the secrets file, None when it holds none.
-
-        Raises PkiError when others can read the file, as ssh does for its keys.
-        """
-        text = read(self.secrets_file)
-        if (mode_of(self.secrets_file) or 0) & 0o077:
-            raise PkiError(f"{self.secrets_file.name}: others can read it", f"chmod 600 {self.secrets_file.name}")
-        entries = documents.load(text.decode(), self.secrets_file.name) if text else None
-        value = (entries or {}).get(name) if isinstance(entries or {}, dict) else None
-        return value if isinstance(value, str) and value else None
-
-    def new_passphrase(self, name: str) -> str:
-        """The passphrase called `name`, generated (160 bits) and kept first when there is none yet."""
-        with self._flock("secrets.lock"):
-            kept = self.passphrase(name)
-            if kept is None:
-                kept = secrets.token_hex(20)
-                text = (read(self.secrets_file) or b"").decode()
-                gap = "" if not text or text.endswith("\n") else "\n"
-                write(self.secrets_file, f"{text}{gap}{documents.dump({name: kept})}".encode(), SECRET)
-            return kept
-
     # -- one run at a time --
 
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the house alone; a second run waits and says for whom."""
-        with self._flock("run.lock", lambda holder: f"waiting for another run (process {holder}) to end"):
+        with self.turn("run.lock", lambda holder: f"waiting for another run (process {holder}) to end"):
             yield
 
     @contextmanager
-    def _flock(self, name: str, waiting: Callable[[str], str] | None = None) -> Iterator[None]:
+    def turn(self, name: str, waiting: Callable[[str], str] | None = None) -> Iterator[None]:
+        """Hold one of the house's locks; who has to wait is told by `waiting`, given the holder's process id."""
         make_folder(self.ca, 0o700)
         with (self.ca / f".{name}").open("a+") as handle:
             try:

@@ -556,12 +556,70 @@ def test_a_file_that_is_not_utf8_is_said_and_no_traceback(tmp_path: Path) -> Non
         inventory.load(tmp_path / "pki.yaml")
 
 
+# -- where passphrases come from --------------------------------------------------------------------------------------
+
+SOURCES = {
+    "{server: {command: pass show pki/server}}": "`command: pass show pki/server`",
+    "{server: {credential: pki-server}}": "`credential: pki-server`",
+    "{server: {env: PKI_SERVER}}": "`env: PKI_SERVER`",
+    "{server: {file: /run/keys/server}}": "`file: /run/keys/server`",
+    "{server-2: {fd: 3}, server: prompt}": "`fd: 3`",
+    "{file: kept/passphrases.yaml, server: prompt, root-1: prompt, backup: {env: X}}": "the prompt",
+}
+
+
+@pytest.mark.parametrize("said", SOURCES)
+def test_a_passphrase_may_come_from_elsewhere(tmp_path: Path, said: str) -> None:
+    found = load(tmp_path, edited(("secrets: secrets.yaml", f"secrets: {said}"))).secrets
+    source = found.source("server-2")
+    assert source is not None
+    assert source.said == SOURCES[said]
+    assert found.source("client-1") is None
+    assert found.file == ("kept/passphrases.yaml" if "kept" in said else "secrets.yaml")
+
+
+ANY_SOURCE = "expected exactly one of command, credential, env, file, fd, prompt"
+A_SOURCE = "expected prompt, or a mapping such as {command: pass show pki/server}"
+
+
+@pytest.mark.parametrize(
+    ("said", "fault"),
+    [
+        ("{server: hunter2}", f"server: {A_SOURCE}"),
+        ("{server: [hunter2]}", f"server: {A_SOURCE}"),
+        ("{server: }", f"server: {A_SOURCE}"),
+        ("{server: {}}", f"server: {ANY_SOURCE}"),
+        ("{server: {env: X, file: hunter2}}", f"server: {ANY_SOURCE}"),
+        ("{server: {comand: hunter2}}", "server.comand: unknown key (did you mean command?)"),
+        (
+            '{server: {command: "a \'hunter2"}}',
+            "server.command: expected a command line (no closing quotation)",
+        ),
+        ("{server: {env: hunter2 hunter2}}", "server.env: expected the name of an environment variable"),
+        ("{server: {credential: ../hunter2}}", "server.credential: expected the name of a systemd credential"),
+        (
+            "{server: {file: ../hunter2}}",
+            "server.file: expected a file below the folder of pki.yaml, or an absolute path, without ..",
+        ),
+        ("{server: {fd: hunter2}}", "server.fd: expected a whole number"),
+        ("{server: {prompt: hunter2}}", "server.prompt: expected true"),
+        (
+            "{sever: {env: X}}",
+            "sever: expected file, root, server, client, a generation such as server-2, or backup",
+        ),
+    ],
+)
+def test_a_source_that_is_none_is_a_fault_that_quotes_nothing_secret(tmp_path: Path, said: str, fault: str) -> None:
+    """Whoever writes a passphrase where its source belongs finds it in no log."""
+    assert faults(tmp_path, edited(("secrets: secrets.yaml", f"secrets: {said}"))) == [f"pki.yaml:8: secrets.{fault}"]
+
+
 # -- the schema for editors -------------------------------------------------------------------------------------------
 
 KEYWORDS = {
     *("$schema", "$defs", "$ref", "title", "description", "default", "type", "enum", "const", "format", "pattern"),
     *("properties", "required", "additionalProperties", "patternProperties", "propertyNames", "items", "anyOf"),
-    *("minLength", "maxLength", "minimum", "maximum", "minItems", "maxItems"),
+    *("minLength", "maxLength", "minimum", "maximum", "minItems", "maxItems", "minProperties", "maxProperties"),
 }
 TYPES = {"object": dict, "array": list, "string": str, "integer": int, "boolean": bool, "null": type(None)}
 SCHEMA: dict[str, Any] = json.loads(inventory.schema())
@@ -586,6 +644,7 @@ def accepts(schema: dict[str, Any], value: Any) -> bool:
     return (
         ("anyOf" not in schema or any(accepts(option, value) for option in schema["anyOf"]))
         and ("type" not in schema or isinstance(value, TYPES[schema["type"]]))
+        and ("const" not in schema or value == schema["const"])
         and ("enum" not in schema or value in schema["enum"])
         and (not isinstance(value, str) or _accepts_text(schema, value))
         and (not isinstance(value, list) or _accepts_list(schema, value))
@@ -612,7 +671,8 @@ def _accepts_mapping(schema: dict[str, Any], value: dict[str, Any]) -> bool:
         other = [rest] if isinstance(rest, dict) else []
         if not all(accepts(each, content) for each in named or other):
             return False
-    return set(schema.get("required", ())) <= value.keys()
+    enough = schema.get("minProperties", 0) <= len(value) <= schema.get("maxProperties", len(value))
+    return enough and set(schema.get("required", ())) <= value.keys()
 
 
 def test_the_schema_is_json_schema() -> None:
@@ -639,6 +699,9 @@ def test_the_schema_accepts_the_example_as_an_editor_reads_it() -> None:
         ("rungs: 2", "rungs: two"),
         ("[lab.internal]", "[]"),
         ("smtp: outbox", "smtp: inbox"),
+        ("secrets: secrets.yaml", "secrets: {server: {comand: x}}"),
+        ("secrets: secrets.yaml", "secrets: {server: {command: x, env: Y}}"),
+        ("secrets: secrets.yaml", "secrets: {server: hunter2}"),
     ],
 )
 def test_the_schema_refuses_what_the_inventory_refuses(tmp_path: Path, old: str, new: str) -> None:
@@ -649,6 +712,11 @@ def test_the_schema_refuses_what_the_inventory_refuses(tmp_path: Path, old: str,
 
 def test_the_schema_accepts_the_short_form_of_a_list() -> None:
     assert accepts(SCHEMA, yaml.safe_load(edited(("[lab.internal]", "lab.internal"))))
+
+
+@pytest.mark.parametrize("said", SOURCES)
+def test_the_schema_accepts_every_source_of_a_passphrase(said: str) -> None:
+    assert accepts(SCHEMA, yaml.safe_load(edited(("secrets: secrets.yaml", f"secrets: {said}"))))
 
 
 def test_defaults_in_the_schema_are_what_pki_yaml_would_say() -> None:

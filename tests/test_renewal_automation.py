@@ -70,7 +70,7 @@ def new_generation(home: Home, authority: str, days: float = 0) -> None:
     """What a ceremony for a second generation would leave behind: a certificate, its key, its passphrase."""
     house = home.house(days)
     said, name = house.inventory, f"{authority}-2"
-    passphrase = house.store.passphrase("root-1")
+    passphrase = house.passphrases.candidates("root-1")[0].value
     root_key = issue.open_key(home.read("offline/root-1/key.pem"), passphrase, "root", "secrets.yaml")
     root = house.issuing("root")
     assert root is not None
@@ -83,7 +83,7 @@ def new_generation(home: Home, authority: str, days: float = 0) -> None:
         + profiles.addresses_of(said.publish.url, root.name),
         issue.Issuer(root.certificate, root_key),
     )
-    secret = house.store.new_passphrase(name)
+    secret = house.passphrases.new(name)
     store.write(house.store.authority_file(name, "key.pem"), issue.encrypted_pem(key, secret), store.SECRET)
     store.write(house.store.authority_file(name, "cert.pem"), issue.pem_of([cert]))
 
@@ -577,7 +577,7 @@ def test_a_wrong_passphrase_stops_one_authority_and_names_where_it_is_kept(home:
     assert report.status in {1, 2}
     assert report.failed["cert:media"] == (
         "ca/server/server-1/key.pem: its key cannot be opened → "
-        "the passphrase in secrets.yaml is wrong, or the file is damaged"
+        "the passphrase from secrets.yaml is wrong, or the file is damaged"
     )
     assert set(report.failed) == SERVERS | {"crl:server-1"}
     assert "crl:client-1" in report.made

@@ -16,7 +16,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from pki import graph, issue, profiles, store
+from pki import graph, issue, profiles, rewrap, store
+from pki import passphrases as sources
 from pki.errors import PkiError
 from pki.pipeline import Run
 from tests import judges
@@ -332,7 +333,7 @@ def without(home: Home, name: str) -> str:
 LOSSES = {
     "wrong": (
         lambda home: without(home, "server-1") + "server-1: not the right one\n",
-        "cannot be opened → the passphrase in secrets.yaml is wrong",
+        "cannot be opened → the passphrase from secrets.yaml is wrong",
     ),
     "missing": (lambda home: without(home, "server-1"), "secrets.yaml holds no passphrase"),
     "empty": (lambda home: without(home, "server-1") + "server-1:\n", "secrets.yaml holds no passphrase"),
@@ -371,6 +372,285 @@ def test_secrets_file_that_is_no_mapping_is_named(home: Home) -> None:
     report = home.doit()
     assert set(report.failed) == {"cert:forge-mtls"}
     assert "secrets.yaml:" in report.failed["cert:forge-mtls"]
+
+
+# -- passphrases from elsewhere --------------------------------------------------------------------------------------
+
+
+def source(home: Home, said: str) -> None:
+    home.edit("secrets: secrets.yaml", f"secrets: {said}")
+
+
+def failure(home: Home) -> str:
+    """What a run says of a certificate that the server authority would have to sign."""
+    report = home.doit()
+    assert set(report.failed) == {"cert:forge-mtls"}
+    return report.failed["cert:forge-mtls"]
+
+
+@pytest.fixture
+def asking(home: Home) -> Home:
+    """A house whose next run needs the key of server-1, and whose secrets file has no passphrase for it."""
+    home.write("server.txt", passphrases(home)["server-1"] + "\n").chmod(0o600)
+    home.write("secrets.yaml", without(home, "server-1")).chmod(0o600)
+    home.add_service("wiki", host="forge")
+    return home
+
+
+@contextmanager
+def descriptor(path: Path, *, pipe: bool) -> Iterator[int]:
+    if pipe:
+        found, end = os.pipe()
+        os.write(end, path.read_bytes())
+        os.close(end)
+    else:
+        found = os.open(path, os.O_RDONLY)
+    yield found
+    os.close(found)
+
+
+@pytest.mark.parametrize("name", ["server", "server-1"])
+@pytest.mark.parametrize("kind", ["command", "credential", "env", "file", "absolute file", "file descriptor", "pipe"])
+def test_passphrase_comes_from_the_source_that_is_named(
+    asking: Home, monkeypatch: pytest.MonkeyPatch, kind: str, name: str
+) -> None:
+    path = asking.path / "server.txt"
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(asking.path))
+    monkeypatch.setenv("PKI_SERVER", path.read_text().strip())
+    with descriptor(path, pipe=kind == "pipe") as number:
+        said = {
+            "command": "{command: cat server.txt}",
+            "credential": "{credential: server.txt}",
+            "env": "{env: PKI_SERVER}",
+            "file": "{file: server.txt}",
+            "absolute file": f"{{file: {path}}}",
+        }.get(kind, f"{{fd: {number}}}")
+        source(asking, f"{{{name}: {said}}}")
+        assert "cert:forge-mtls" in asking.doit().made
+        assert asking.doit(days=0).made == {}
+
+
+def test_name_of_a_generation_goes_before_that_of_its_authority(asking: Home) -> None:
+    source(asking, "{server: {env: NOT_SET}, server-1: {file: server.txt}}")
+    assert "cert:forge-mtls" in asking.doit().made
+
+
+def test_source_is_asked_once_in_a_run_and_only_when_a_key_is_opened(asking: Home) -> None:
+    counter = asking.write("ask", "#!/bin/sh\necho asked >> asked\ncat server.txt\n")
+    counter.chmod(0o755)
+    source(asking, "{server: {command: ./ask}}")
+    asking.add_service("music", host="media", access="mtls")
+    assert {"cert:forge-mtls", "cert:media-mtls"} <= set(asking.doit().made)
+    assert asking.read("asked") == b"asked\n"
+    assert asking.doit().made == {}
+    assert asking.read("asked") == b"asked\n"
+
+
+def test_command_that_fails_is_asked_once_in_a_run(asking: Home) -> None:
+    asking.write("ask", "#!/bin/sh\necho asked >> asked\nexit 1\n").chmod(0o755)
+    source(asking, "{server: {command: ./ask}}")
+    asking.add_service("music", host="media", access="mtls")
+    assert len(asking.doit().failed) == 2
+    assert asking.read("asked") == b"asked\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("{env: NOT_SET}", "`env: NOT_SET`: holds no passphrase for server-1"),
+        (
+            "{credential: pki}",
+            "`credential: pki`: CREDENTIALS_DIRECTORY is not set → start it from a systemd unit with",
+        ),
+        ("{file: gone.txt}", "gone.txt: is not there, and pki.yaml names it for the passphrase of server-1"),
+        ("{file: open.txt}", "open.txt: others can read it → chmod 600 open.txt"),
+        ("{file: empty.txt}", "`file: empty.txt`: holds no passphrase for server-1"),
+        ("{file: latin.txt}", "`file: latin.txt`: is not UTF-8 text"),
+        ("{file: wrong.txt}", "the passphrase from `file: wrong.txt` is wrong, or the file is damaged"),
+        ("{fd: 999}", "`fd: 999`: cannot be read: Bad file descriptor"),
+        ("{command: no-such-program}", "`command: no-such-program`: cannot be started: No such file or directory"),
+        (
+            "{command: sh fails.sh}",
+            "`command: sh fails.sh`: failed with exit status 3: the store is locked → try it by",
+        ),
+        ("{command: cat wrong.txt}", "the passphrase from `command: cat wrong.txt` is wrong, or the file is damaged"),
+        ("{command: 'true'}", "`command: true`: holds no passphrase for server-1"),
+        ("prompt", "the passphrase of server-1 is asked for, and there is no terminal → start it at a terminal"),
+    ],
+)
+def test_source_that_gives_nothing_useful_is_named_and_nothing_of_it_shown(
+    asking: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, said: str, expected: str
+) -> None:
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    monkeypatch.setattr(os, "open", terminal(os.open, there=False))
+    for name, text in {"empty.txt": "\n", "wrong.txt": "hunter2hunter2\n", "open.txt": "hunter2hunter2\n"}.items():
+        asking.write(name, text).chmod(0o644 if name == "open.txt" else 0o600)
+    (asking.path / "latin.txt").write_bytes("hunter2hunter2 ä".encode("latin-1"))
+    (asking.path / "latin.txt").chmod(0o600)
+    asking.write("fails.sh", "echo hunter2hunter2\necho 'the store\n is locked' >&2\nexit 3\n")
+    source(asking, f"{{server: {said}}}")
+    assert expected in failure(asking)
+    shown = capsys.readouterr()
+    assert "hunter2hunter2" not in shown.out + shown.err + asking.read("build/report/status.json").decode()
+
+
+def terminal(found: Any, *, there: bool) -> Any:
+    """`os.open` on a machine with or without a terminal."""
+
+    def opened(path: Any, *arguments: Any, **options: Any) -> int:
+        if path == "/dev/tty" and not there:
+            raise OSError(6, "No such device or address")
+        number: int = found(os.devnull if path == "/dev/tty" else path, *arguments, **options)
+        return number
+
+    return opened
+
+
+def test_command_that_hangs_is_ended_with_all_that_it_started(asking: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "PATIENCE", 0.2)
+    asking.write("hangs.sh", "sh -c 'echo $$ > child; sleep 300' &\nwait\n")
+    source(asking, "{server: {command: sh hangs.sh}}")
+    assert "`command: sh hangs.sh`: did not answer within 0.2 seconds" in failure(asking)
+    child = Path(f"/proc/{asking.read('child').decode().strip()}")
+    assert not child.exists() or "(sh) Z" in (child / "stat").read_text()
+
+
+def test_typed_passphrase_is_asked_for_once(asking: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def typed(prompt: str) -> str:
+        asked.append(prompt)
+        return asking.read("server.txt").decode().strip()
+
+    monkeypatch.setattr(os, "open", terminal(os.open, there=True))
+    monkeypatch.setattr("pki.passphrases.getpass.getpass", typed)
+    source(asking, "{server: prompt}")
+    house = asking.house()
+    for name in ("server-1", "server-1"):
+        house.open_issuer(house.issuing("server") or pytest.fail(name))
+    assert asked == ["passphrase of server-1: "]
+
+
+def test_what_can_be_read_once_is_refused_where_several_processes_would_read_it(asking: Home) -> None:
+    with descriptor(asking.path / "server.txt", pipe=True) as number:
+        source(asking, f"{{server: {{fd: {number}}}}}")
+        report = asking.doit("-n", "2")
+    assert "doit -n works in several processes → run doit without -n" in report.failed["cert:forge-mtls"]
+
+
+def test_new_key_takes_the_passphrase_of_its_source_and_writes_none(
+    fresh: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PKI_ROOT", "six words that nobody ever guesses")
+    monkeypatch.setenv("PKI_SERVER", "another six words that nobody ever guesses")
+    source(fresh, "{root: {env: PKI_ROOT}, server: {env: PKI_SERVER}}")
+    assert fresh.doit().status == 0
+    assert passphrases(fresh).keys() == {"client-1"}
+    for name, variable in (("root-1", "PKI_ROOT"), ("server-1", "PKI_SERVER")):
+        issue.open_key(fresh.read(AUTHORITY_KEYS[name]), os.environ[variable], name, "the test")
+    for path in files(fresh):
+        assert b"words that nobody" not in path.read_bytes(), path
+
+
+def test_secrets_file_that_cannot_grow_by_a_line_is_written_anew(fresh: Home) -> None:
+    fresh.write("secrets.yaml", "{server-1: kept as it is}").chmod(0o600)
+    assert fresh.doit().status == 0
+    assert passphrases(fresh)["server-1"] == "kept as it is"
+    assert passphrases(fresh).keys() == {"root-1", "server-1", "client-1"}
+
+
+# -- another passphrase for a key ------------------------------------------------------------------------------------
+
+
+class KilledError(BaseException):
+    """Stands for a run that is killed."""
+
+
+def opens(home: Home, name: str) -> bool:
+    house = home.house()
+    house.open_issuer(house.generation(name) or pytest.fail(name))
+    return True
+
+
+def test_key_gets_a_new_passphrase_and_the_old_one_opens_it_no_longer(home: Home) -> None:
+    home.write("secrets.yaml", "# mine\n" + home.read("secrets.yaml").decode()).chmod(0o600)
+    before, others = passphrases(home)["server-1"], passphrases(home).keys()
+    assert rewrap.rewrap(home.house(), "server-1") == "secrets.yaml"
+    after = passphrases(home)
+    assert after.keys() == others
+    assert after["server-1"] != before
+    assert home.read("secrets.yaml").startswith(b"# mine\n")
+    assert mode(home.path / "secrets.yaml") == mode(home.path / AUTHORITY_KEYS["server-1"]) == 0o600
+    assert opens(home, "server-1")
+    with pytest.raises(PkiError, match="cannot be opened"):
+        issue.open_key(home.read(AUTHORITY_KEYS["server-1"]), before, "", "")
+    assert home.doit().made == {}
+
+
+@pytest.mark.parametrize("moment", [1, 2, 3])
+def test_key_opens_whenever_its_move_is_cut_short_and_the_next_move_ends_well(
+    home: Home, monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
+    replace, left = os.replace, [moment]
+
+    def killed(old: Path, new: Path) -> None:
+        left[0] -= 1
+        if not left[0]:
+            raise KilledError
+        replace(old, new)
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KilledError):
+        rewrap.rewrap(home.house(), "server-1", new="six new words for the key")
+    monkeypatch.undo()
+    assert opens(home, "server-1")
+    home.add_service("wiki", host="forge")
+    assert "cert:forge-mtls" in home.doit().made
+    rewrap.rewrap(home.house(), "server-1", new="six other words for the key")
+    assert passphrases(home)["server-1"] == "six other words for the key"
+    assert passphrases(home).keys() == {"root-1", "server-1", "client-1"}
+    assert opens(home, "server-1")
+
+
+def test_key_moves_to_a_source_elsewhere_and_the_old_passphrase_goes(home: Home) -> None:
+    home.write("new.txt", "six new words for the key\n").chmod(0o600)
+    source(home, "{server: {file: new.txt}}")
+    assert rewrap.rewrap(home.house(), "server-1") == "`file: new.txt`"
+    assert opens(home, "server-1")
+    assert passphrases(home).keys() == {"root-1", "client-1"}
+    assert rewrap.rewrap(home.house(), "server-1") == "`file: new.txt`", "a second time changes nothing"
+    home.write("new.txt", "six newer words for the key\n").chmod(0o600)
+    with pytest.raises(PkiError, match="cannot be opened with what secrets") as found:
+        rewrap.rewrap(home.house(), "server-1")
+    assert "--old-passphrase-file FILE" in found.value.hint
+    rewrap.rewrap(home.house(), "server-1", old="six new words for the key")
+    assert opens(home, "server-1")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("server-9", {}, "server-9: no such generation → there are: server-1, client-1"),
+        ("root-1", {}, "root-1: the key of a root lies on its medium, not in ca/ → there are: server-1, client-1"),
+        ("../x-1", {}, "../x-1: no such generation"),
+        ("server-1", {"old": "not the right one"}, "cannot be opened with what --old-passphrase-file holds"),
+        (
+            "client-1",
+            {"new": "x"},
+            "pki.yaml says that its passphrase comes from `file: new.txt` → leave --passphrase-file",
+        ),
+    ],
+)
+def test_move_that_cannot_be_made_says_why_and_changes_nothing(
+    home: Home, name: str, options: dict[str, str], said: str
+) -> None:
+    home.write("new.txt", "six new words for the key\n").chmod(0o600)
+    source(home, "{client: {file: new.txt}}")
+    before = snapshot(home, "ca/server", "ca/client") | {Path("s"): home.read("secrets.yaml")}
+    with pytest.raises(PkiError) as found:
+        rewrap.rewrap(home.house(), name, **options)
+    assert said in f"{found.value.message} → {found.value.hint}"
+    assert snapshot(home, "ca/server", "ca/client") | {Path("s"): home.read("secrets.yaml")} == before
 
 
 # -- what is never shown ----------------------------------------------------------------------------------------------

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from datetime import datetime
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
 from invoke.context import Context
 from invoke.exceptions import Exit
+from invoke.parser.parser import ParseMachine
 from invoke.tasks import task
 
+from pki import store
 from pki.errors import InventoryError, PkiError
 from pki.house import House
 
 
-def command(function: Callable[..., None]) -> Any:
-    """An invoke task that says what went wrong in one sentence and a hint: exit 1, or 3 when pki.yaml is wrong."""
+def command(function: Callable[..., None] | None = None, *, may_lack: str = "", many: tuple[str, ...] = ()) -> Any:
+    """An invoke task that says what went wrong in one sentence and a hint: exit 1, or 3 when pki.yaml is wrong.
+
+    `may_lack` names an argument that may be left out, `many` options that may be given several times.
+    """
+    if function is None:
+        return partial(command, may_lack=may_lack, many=many)
 
     @wraps(function)
     def spoken(context: Context, *args: Any, **options: Any) -> None:
@@ -28,7 +36,24 @@ def command(function: Callable[..., None]) -> Any:
         except PkiError as error:
             raise Exit(f"{error.message}\n→ {error.hint}" if error.hint else error.message, code=1) from None
 
-    return task(spoken)
+    if not may_lack:
+        return task(spoken, iterable=many)
+    return task(spoken, iterable=many, positional=[may_lack], optional=[may_lack])
+
+
+def _let_arguments_lack(complete: Callable[[ParseMachine], None]) -> Callable[[ParseMachine], None]:
+    """Teach invoke's parser that a positional argument which is `optional` too may be left out."""
+
+    def complete_context(machine: ParseMachine) -> None:
+        if machine.context:
+            given = [one for one in machine.context.positional_args if not (one.optional and one.value is None)]
+            machine.context.positional_args = given
+        complete(machine)
+
+    return complete_context
+
+
+ParseMachine.complete_context = _let_arguments_lack(ParseMachine.complete_context)  # type: ignore[method-assign,assignment]
 
 
 def home_of(context: Context) -> Path:
@@ -43,3 +68,21 @@ def now_of(context: Context) -> datetime:
 def house_of(context: Context) -> House:
     """The house that a command works on, at the moment that the door took."""
     return House.open(home_of(context), now_of(context))
+
+
+def path_of(context: Context, text: str) -> Path:
+    """A path as the user typed it, where the user typed it: `run` changes the folder before it starts a command."""
+    return Path(os.path.normpath(Path(context.config.pki_called_from) / text))
+
+
+def passphrase_in(context: Context, file: str) -> str | None:
+    """The first line of a file that holds a passphrase, None when no file is named."""
+    if not file:
+        return None
+    data = store.read(path_of(context, file))
+    if data is None:
+        raise PkiError(f"{file}: is not there", "name a file that holds the passphrase in its first line")
+    line = data.decode(errors="replace").partition("\n")[0].rstrip("\r")
+    if not line or "\ufffd" in line:
+        raise PkiError(f"{file}: its first line is no passphrase", "expected text in UTF-8")
+    return line

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Container, Iterable
-from pathlib import Path
 
 from invoke.context import Context
 from invoke.exceptions import Exit
 
 from pki import graph, inventory, recipes, store
-from pki.commands.command import command, home_of, house_of, now_of
+from pki.commands.command import command, home_of, house_of, now_of, path_of
 from pki.errors import PkiError
 from pki.house import House
 from pki.pipeline import Run
@@ -97,7 +96,7 @@ def retire(context: Context, name: str) -> None:
 def schema(context: Context, output: str = "") -> None:
     """Write the JSON Schema of pki.yaml, for editors: to standard output, or to --output FILE."""
     if output:
-        store.write(Path(output).resolve(), inventory.schema().encode())
+        store.write(path_of(context, output), inventory.schema().encode())
     else:
         print(inventory.schema(), end="")
 

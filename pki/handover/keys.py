@@ -5,7 +5,7 @@ from __future__ import annotations
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki import issue, store
+from pki import issue, store, tokens
 from pki.errors import PkiError
 from pki.house import House
 
@@ -34,12 +34,24 @@ def _is_for(request: bytes, common_name: str) -> bool:
 
 
 def _new_key(house: House, name: str) -> issue.PrivateKey:
-    """A new key under a passphrase of its own, opened again before it is believed."""
+    """A new key: in a token, or in a file under a passphrase of its own that is opened again before it is believed."""
     if house.store.authority_file(name, "cert.pem").exists():
         raise PkiError(f"{name}: has a certificate already")  # its key is in use: never make another one in its place
     rule = house.inventory.authorities.intermediate(name.rpartition("-")[0])
+    if rule.token:
+        return _in_token(house, name, rule.token, rule.key)
     path = house.store.authority_file(name, "key.pem")
-    passphrase = house.store.new_passphrase(name)
-    key = issue.new_key(rule.key)
-    store.write(path, issue.encrypted_pem(key, passphrase), store.SECRET)
-    return issue.open_key(store.read(path) or b"", passphrase, house.shown(path), house.inventory.secrets)
+    passphrase = house.passphrases.new(name)
+    store.write(path, issue.encrypted_pem(issue.new_key(rule.key), passphrase), store.SECRET)
+    return house.open_authority_key(name, store.read(path) or b"", house.shown(path))
+
+
+def _in_token(house: House, name: str, address: str, kind: str) -> issue.PrivateKey:
+    """A key that is made in a token and never leaves it; `key.uri` says where."""
+    uri = tokens.parse(address).with_object(name)
+    pin = house.token_pin(name)
+    store.write(house.store.authority_file(name, "key.uri"), f"{uri}\n".encode())
+    try:
+        return tokens.open_key(uri, pin.value, pin.source)  # of a run that was killed before the request was written
+    except PkiError:
+        return tokens.generate(uri, pin.value, kind, pin.source)

@@ -21,7 +21,7 @@ def ceremony(house: House, wish: Wish = Wish()) -> None:  # noqa: B008 - frozen
     held = sitting.opened(Vault(house.store.offline), data, str(asked.path), lambda: house.now)
     held.transcript.record("deviation", findings=["the sandbox: one machine holds everything"], reason="a try-out")
     if any(root.name not in held.known.roots for root in held.request.roots):
-        hold.make_roots(held, house.store.new_passphrase, lambda kind, _: issue.new_key(kind))
+        hold.make_roots(held, house.passphrases.new, lambda kind, _: issue.new_key(kind))
     with tempfile.TemporaryDirectory(dir=house.store.offline) as out:
-        folder = hold.sign(held, house.store.new_passphrase, Path(out))
+        folder = hold.sign(held, house.passphrases.new, Path(out))
         accepting.file(house, accepting.brought(house, folder))

@@ -130,15 +130,15 @@ def replace(old, new):
         os.kill(os.getpid(), signal.SIGKILL)
     rename(old, new)
 os.replace = replace
-sys.argv = ["doit", "authority"]
-runpy.run_module("doit", run_name="__main__")
+sys.argv = sys.argv[2:]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
 
 
 @pytest.mark.parametrize("rename", range(1, 11))
 def test_ceremony_survives_kill_before_each_rename(rename: int, new_house: LiveHome, tmp_path: Path) -> None:
     home = new_house.copy(tmp_path / "home")
-    command = [sys.executable, "-c", KILLED_BEFORE_RENAME, str(rename)]
+    command = [sys.executable, "-c", KILLED_BEFORE_RENAME, str(rename), "doit", "authority"]
     done = subprocess.run(command, cwd=PROJECT, env=home.environment, capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL, "the ceremony has fewer renames than this test believes"
     assert_believable(home)
@@ -147,3 +147,14 @@ def test_ceremony_survives_kill_before_each_rename(rename: int, new_house: LiveH
     assert_believable(home)
     left = [str(path) for folder in ("ca", "offline") for path in (home.path / folder).rglob(".*.new")]
     assert not left, f"left beside: {left}"
+
+
+@pytest.mark.parametrize("rename", [1, 2, 3])
+def test_new_passphrase_survives_kill_before_each_rename(rename: int, home: LiveHome) -> None:
+    command = [sys.executable, "-c", KILLED_BEFORE_RENAME, str(rename), "invoke", "ca.rewrap", "server-1"]
+    done = subprocess.run(command, cwd=PROJECT, env=home.environment, capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    home.invoke("renew", "media")
+    home.invoke("ca.rewrap", "server-1")
+    assert b"server-1.new" not in home.read("secrets.yaml")
+    assert_finished(home, 0)

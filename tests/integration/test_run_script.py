@@ -116,6 +116,11 @@ def test_house_is_the_folder_where_the_command_is_typed(tmp_path: Path) -> None:
     assert said == f"{tmp_path}\n"
 
 
+def test_file_names_are_relative_to_where_the_command_is_typed(tmp_path: Path) -> None:
+    run(PROJECT / "run", "invoke", "schema", "--output", "below.json", cwd=tmp_path, env={"PATH": os.environ["PATH"]})
+    assert '"title": "pki.yaml"' in (tmp_path / "below.json").read_text()
+
+
 @pytest.mark.parametrize("lock", LOCKS)
 def test_lock_holds_versions_and_hashes_and_no_addresses(lock: str) -> None:
     text = (PROJECT / lock).read_text()

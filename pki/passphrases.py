@@ -1,0 +1,247 @@
+"""Passphrases: each from the source that pki.yaml names for it, or from the secrets file, where new ones are kept."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import secrets
+import shlex
+import signal
+import stat
+import subprocess
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pki import documents, store
+from pki.errors import PkiError
+from pki.model import Secrets, Source
+from pki.store import Store
+
+NEW = ".new"  # behind a name: the passphrase to which a key is just being moved
+PATIENCE = 60  # seconds for a command to answer
+
+
+@dataclass(frozen=True, slots=True)
+class Passphrase:
+    """A passphrase, and what messages call the place that it came from."""
+
+    value: str = field(repr=False)
+    source: str
+
+
+class Passphrases:
+    """What opens the keys of one house. Sources besides the secrets file are asked once in a process, when needed."""
+
+    def __init__(self, house: Store, said: Secrets) -> None:
+        self._store = house
+        self._said = said
+        self._file = house.home / said.file
+        self._fetched: dict[Source, str | PkiError] = {}
+        self._turn = threading.Lock()
+        self._process = os.getpid()
+
+    def source_of(self, name: str) -> str:
+        """What messages call the source of a passphrase."""
+        source = self._said.source(name)
+        return source.said if source else self._said.file
+
+    def is_elsewhere(self, name: str) -> bool:
+        """Whether a source besides the secrets file is named for a passphrase."""
+        return self._said.source(name) is not None
+
+    def candidates(self, name: str) -> list[Passphrase]:
+        """The passphrases that may open the key called `name`, the likely one first; none when nobody has one."""
+        source = self._said.source(name)
+        if source:
+            return [Passphrase(self._fetch(name, source), source.said)]
+        kept = self.kept()
+        return [Passphrase(kept[key], self._said.file) for key in (name, name + NEW) if key in kept]
+
+    def named(self, name: str) -> Passphrase | None:
+        """A passphrase from the source that pki.yaml names for it, None when it names none."""
+        return self.candidates(name)[0] if self.is_elsewhere(name) else None
+
+    def new(self, name: str) -> str:
+        """The passphrase for a new key: what its source holds, or one generated (160 bits) and kept first."""
+        if found := self.named(name):
+            return found.value
+        with self._store.turn("secrets.lock"):
+            kept = self.kept()
+            if name not in kept:
+                kept = self._keep({name: secrets.token_hex(20)})
+            return kept[name]
+
+    # -- the secrets file --
+
+    def kept(self) -> dict[str, str]:
+        """What the secrets file holds, by name.
+
+        Raises PkiError when others can read the file, as ssh does for its keys.
+        """
+        return {name: value for name, value in self._read()[1].items() if isinstance(value, str) and value}
+
+    def keep(self, changes: Mapping[str, str | None]) -> None:
+        """Put passphrases into the secrets file, and take those out that are None; in one rename."""
+        with self._store.turn("secrets.lock"):
+            self._keep(changes)
+
+    def _keep(self, changes: Mapping[str, str | None]) -> dict[str, str]:
+        text, entries = self._read()
+        wanted = {name: value for name, value in {**entries, **changes}.items() if value is not None}
+        if wanted == entries:
+            return self.kept()
+        for name, value in changes.items():
+            text = _replaced(text, name, value)
+        try:
+            same = (documents.load(text, "") or {}) == wanted
+        except PkiError:
+            same = False
+        if not same:  # written in a way that cannot be changed line by line: comments go, contents stay
+            text = documents.dump(wanted)
+        store.write(self._file, text.encode(), store.SECRET)
+        return self.kept()
+
+    def _read(self) -> tuple[str, dict[str, object]]:
+        name = self._said.file
+        data = _private(self._file, name) or b""
+        try:
+            text = data.decode()
+            entries = documents.load(text, name) or {}
+        except UnicodeDecodeError:
+            raise PkiError(f"{name}: is not UTF-8 text", "put it back from a backup") from None
+        except PkiError as error:
+            raise PkiError(error.message, "expected lines such as server-1: PASSPHRASE") from None
+        if not isinstance(entries, dict):
+            raise PkiError(f"{name}: is no mapping", "expected lines such as server-1: PASSPHRASE")
+        return text, entries
+
+    # -- other sources --
+
+    def _fetch(self, name: str, source: Source) -> str:
+        with self._turn:
+            if source not in self._fetched:
+                try:
+                    self._fetched[source] = self._ask(name, source)
+                except PkiError as error:  # a command that hangs hangs once
+                    self._fetched[source] = error
+            found = self._fetched[source]
+        if isinstance(found, PkiError):
+            raise PkiError(found.message, found.hint)
+        return found
+
+    def _ask(self, name: str, source: Source) -> str:
+        if source.env:
+            data = os.environb.get(source.env.encode(), b"")
+        elif source.credential:
+            data = _credential(source)
+        elif source.file:
+            path = self._store.home / source.file
+            found = _private(path, source.file)
+            if found is None:
+                raise PkiError(f"{source.file}: is not there, and pki.yaml names it for the passphrase of {name}")
+            data = found
+        elif source.command:
+            data = _output(source, self._store.home)
+        elif source.fd is not None:
+            data = self._from_descriptor(source)
+        else:
+            data = self._typed(name).encode()
+        try:
+            line = data.decode().partition("\n")[0].rstrip("\r")
+        except UnicodeDecodeError:
+            raise PkiError(f"{source.said}: is not UTF-8 text") from None
+        if not line:
+            raise PkiError(f"{source.said}: holds no passphrase for {name}", "pki.yaml names it under secrets")
+        return line
+
+    def _from_descriptor(self, source: Source) -> bytes:
+        assert source.fd is not None
+        try:
+            if stat.S_ISREG(os.fstat(source.fd).st_mode):
+                return os.pread(source.fd, 1 << 16, 0)
+            self._is_alone(source)
+            with os.fdopen(os.dup(source.fd), "rb") as stream:
+                return stream.readline()
+        except OSError as error:
+            raise PkiError(f"{source.said}: cannot be read: {error.strerror}", f"open it: … {source.fd}<FILE") from None
+
+    def _typed(self, name: str) -> str:
+        self._is_alone(Source(prompt="true"))
+        try:
+            os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+            return getpass.getpass(f"passphrase of {name}: ")
+        except (OSError, EOFError):
+            raise PkiError(
+                f"the passphrase of {name} is asked for, and there is no terminal",
+                "start it at a terminal, or name another source under secrets in pki.yaml",
+            ) from None
+
+    def _is_alone(self, source: Source) -> None:
+        if os.getpid() != self._process:
+            raise PkiError(
+                f"{source.said}: can be read only once, and doit -n works in several processes",
+                "run doit without -n, or name another source under secrets in pki.yaml",
+            )
+
+
+def _replaced(text: str, name: str, value: str | None) -> str:
+    """The text of a secrets file with one entry, which stands on one line, changed, added or taken out."""
+    line = documents.dump({name: value}) if value is not None else ""
+    found = re.compile(rf"^(['\"]?){re.escape(name)}\1[ \t]*:.*(\n|\Z)", re.MULTILINE)
+    if found.search(text):
+        return found.sub(lambda _: line, text, count=1)
+    return text + ("" if not text or text.endswith("\n") else "\n") + line
+
+
+def _private(path: Path, shown: str) -> bytes | None:
+    """The content of a file that its owner alone can read, None when there is none."""
+    data = store.read(path)
+    if (store.mode_of(path) or 0) & 0o077:
+        raise PkiError(f"{shown}: others can read it", f"chmod 600 {shown}")
+    return data
+
+
+def _credential(source: Source) -> bytes:
+    folder, name = os.environ.get("CREDENTIALS_DIRECTORY"), source.credential
+    remedy = f"start it from a systemd unit with LoadCredential={name}:FILE"
+    if not folder:
+        raise PkiError(f"{source.said}: CREDENTIALS_DIRECTORY is not set", remedy)
+    data = store.read(Path(folder) / str(name))
+    if data is None:
+        raise PkiError(f"{source.said}: the systemd unit has no such credential", remedy)
+    return data
+
+
+def _output(source: Source, home: Path) -> bytes:
+    """What a command says. Its standard output is in no message, whatever happens."""
+    words = shlex.split(source.command or "")
+    try:
+        process = subprocess.Popen(
+            words,
+            cwd=home,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise PkiError(f"{source.said}: cannot be started: {reason}", f"is {words[0]} installed?") from None
+    with process:
+        try:
+            said, complaint = process.communicate(timeout=PATIENCE)
+        except BaseException as error:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # with all that it started, which may hold its output open
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise PkiError(f"{source.said}: did not answer within {PATIENCE} seconds", "try it by hand") from None
+            raise
+    if process.returncode:
+        words_said = " ".join(complaint.decode(errors="replace").split())[-300:]
+        why = f": {''.join(c for c in words_said if c.isprintable())}" if words_said else ""
+        raise PkiError(f"{source.said}: failed with exit status {process.returncode}{why}", "try it by hand")
+    return said

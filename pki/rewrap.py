@@ -1,0 +1,84 @@
+"""A new passphrase for the key of an intermediate.
+
+At every instant the key opens with what the secrets file holds: the new passphrase stands there under a second name
+before the key is written, and takes the first one's place after the key was read back.
+"""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import suppress
+
+from pki import issue, store
+from pki.errors import PkiError
+from pki.house import Generation, House
+from pki.passphrases import NEW
+
+
+def rewrap(house: House, name: str, *, new: str | None = None, old: str | None = None) -> str:
+    """Encrypt the key of a generation under another passphrase; returns the source that has it.
+
+    `new` is generated when it is not given; `old` is needed only where pki.yaml names a source besides the secrets
+    file, which holds the new one already. Raises PkiError, with everything as it was, when the key cannot be opened.
+    """
+    found = _intermediate(house, name)
+    path = house.store.authority_file(name, "key.pem")
+    shown = house.shown(path)
+    data = store.read(path)
+    if data is None:
+        raise PkiError(f"{shown}: the key of {name} is not there", "put it back from a backup")
+    wanted = _wanted(house, name, new)
+    elsewhere = house.passphrases.is_elsewhere(name)
+    present, key = _opened(house, name, data, [old] if old else [], [wanted] if elsewhere else [])
+    if wanted == present:  # of a run that was killed, or nothing at all
+        house.passphrases.keep({name: None, name + NEW: None} if elsewhere else {})
+        return house.passphrases.source_of(name)
+    wrapped = issue.encrypted_pem(key, wanted)
+    _check(found, wrapped, wanted, shown)
+    if not elsewhere:
+        house.passphrases.keep({name: present, name + NEW: wanted})
+    store.write(path, wrapped, store.SECRET)
+    _check(found, store.read(path) or b"", wanted, shown)
+    house.passphrases.keep({name: None if elsewhere else wanted, name + NEW: None})
+    return house.passphrases.source_of(name)
+
+
+def _intermediate(house: House, name: str) -> Generation:
+    known = [one for authority in ("server", "client") for one in house.store.generations(authority)]
+    found = house.generation(name) if name in known else None
+    if name.startswith("root"):
+        raise PkiError(f"{name}: the key of a root lies on its medium, not in ca/", f"there are: {', '.join(known)}")
+    if found is None:
+        raise PkiError(f"{name}: no such generation", f"there are: {', '.join(known) or 'none'}")
+    return found
+
+
+def _opened(house: House, name: str, data: bytes, old: list[str], new: list[str]) -> tuple[str, issue.PrivateKey]:
+    """The passphrase that opens the key now, and the key."""
+    shown = house.shown(house.store.authority_file(name, "key.pem"))
+    kept = house.passphrases.kept()
+    tried = [*(old or [kept[key] for key in (name, name + NEW) if key in kept]), *new]
+    source = "--old-passphrase-file" if old else house.inventory.secrets.file
+    for passphrase in tried:
+        with suppress(PkiError):
+            return passphrase, issue.open_key(data, passphrase, shown, source)
+    raise PkiError(
+        f"{shown}: its key cannot be opened with what {source} holds",
+        f"name a file that holds its present passphrase: ./run invoke ca.rewrap {name} --old-passphrase-file FILE",
+    )
+
+
+def _wanted(house: House, name: str, new: str | None) -> str:
+    named = house.passphrases.named(name)
+    if named and new:
+        raise PkiError(
+            f"{name}: pki.yaml says that its passphrase comes from {named.source}", "leave --passphrase-file out"
+        )
+    return named.value if named else new or secrets.token_hex(20)
+
+
+def _check(found: Generation, data: bytes, passphrase: str, shown: str) -> None:
+    """The key as it will lie there opens, and is the one that the certificate names."""
+    key = issue.open_key(data, passphrase, shown, "this command")
+    if issue.public_der(key.public_key()) != issue.public_der(found.certificate.public_key()):
+        raise PkiError(f"{shown}: is not the key of {found.name}'s certificate", "put it back from a backup")
