@@ -6,7 +6,7 @@ from pathlib import Path
 
 from invoke import Collection
 
-from pki.commands import ca, daily, dev, ledger
+from pki.commands import ca, ceremony, daily, dev, ledger, vault
 
 ns = Collection()
 for name, function in {
@@ -20,16 +20,23 @@ for name, function in {
 }.items():
     ns.add_task(function, name)
 
-ledger_collection = Collection("ledger")
-ledger_collection.add_task(ledger.show_list, "list")
-ledger_collection.add_task(ledger.show, "show")
-ledger_collection.add_task(ledger.verify, "verify")
-ns.add_collection(ledger_collection)
-
-
-ca_collection = Collection("ca")
-ca_collection.add_task(ca.rewrap, "rewrap")
-ns.add_collection(ca_collection)
+for title, tasks in {
+    "ledger": {"list": ledger.show_list, "show": ledger.show, "verify": ledger.verify},
+    "ca": {"rewrap": ca.rewrap},
+    "ceremony": {
+        "request": ceremony.request,
+        "rehearse": ceremony.rehearse,
+        "root": vault.root,
+        "sign": vault.sign,
+        "accept": ceremony.accept,
+        "verify": ceremony.verify,
+        "rewrap": vault.rewrap,
+    },
+}.items():
+    collection = Collection(title)
+    for name, function in tasks.items():
+        collection.add_task(function, name)
+    ns.add_collection(collection)
 
 ns.configure(
     {

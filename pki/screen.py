@@ -26,6 +26,11 @@ class Screen:
         else:
             print(text, flush=True)
 
+    def clear(self) -> None:
+        """Clear a terminal, and what can be scrolled back to."""
+        if self._console:
+            print("\033[H\033[2J\033[3J", end="", flush=True)
+
     def made(self, name: str, why: str) -> None:
         self._entry("made", "green", name, why)
 

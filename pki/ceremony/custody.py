@@ -6,10 +6,10 @@ that key and custody are one file and change in one rename.
 
 from __future__ import annotations
 
-from pki import issue, store
+from pki import issue, store, tokens
 from pki.ceremony import shares
+from pki.ceremony.hold import NewKey
 from pki.ceremony.vault import Vault
-from pki.errors import PkiError
 from pki.issue import PrivateKey
 
 MARK = b"shares: "
@@ -27,13 +27,14 @@ def rule_of(vault: Vault, root: str) -> tuple[int, int] | None:
     return shares.parse_rule(data.splitlines()[0][len(MARK) :].decode()) if data.startswith(MARK) else None
 
 
-def is_in_token(vault: Vault, root: str) -> bool:
-    return (vault.folder / root / "key.uri").exists()
+def in_file(key: PrivateKey, passphrase: str, rule: str = "") -> NewKey:
+    """A new key that is to lie encrypted on the medium."""
+    kept = f"encrypted on the medium, {f'{rule} shares open it' if rule else 'under one passphrase'}"
+    return NewKey(key, passphrase, "key.pem", key_file(key, passphrase, rule), kept)
 
 
-def token_of(vault: Vault, root: str) -> str:
-    """The PKCS#11 address of a root's key."""
-    data = store.read(vault.folder / root / "key.uri")
-    if data is None:
-        raise PkiError(f"{root} does not live in a token")
-    return data.decode().strip()
+def in_token(name: str, kind: str, address: tokens.TokenUri, pin: str, source: str) -> NewKey:
+    """A new key, made in a token, that never leaves it."""
+    uri = address.with_object(name)
+    key = tokens.generate(uri, pin, kind, source)
+    return NewKey(key, pin, "key.uri", f"{uri}\n".encode(), f"in the token {uri.token}, not to be extracted")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -97,7 +97,10 @@ def destroy_superseded(ceremony: Ceremony) -> None:
                 ceremony.transcript.record("destroyed", name=f"CRL {rung.number} of {rung.root}", sha256=rung.sha256)
 
 
-def destroy_keys(ceremony: Ceremony) -> None:
+def destroy_keys(ceremony: Ceremony, secret_of: Callable[[str], str]) -> None:
+    """Destroy the keys that the request says; what a killed ceremony left of them too."""
+    vault = ceremony.vault
     for root in ceremony.request.destroy:
-        for name in ceremony.vault.destroy_key(root):
+        pin = secret_of(root) if vault.token_of(root) else ""
+        for name in vault.destroy_key(root, pin):
             ceremony.transcript.record("destroyed", name=name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
@@ -23,11 +24,22 @@ Secrets = Callable[[str], str]  # the passphrase or PIN of a root, by its name
 # -- making roots -----------------------------------------------------------------------------------------------------
 
 
-def make_roots(ceremony: Ceremony, secret_of: Secrets, new_key: Callable[[str, str], PrivateKey], uri: str = "") -> None:
-    """Make every root that the request asks for and the vault does not hold yet.
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A root's key that was just made, and what opens it: what is written to the vault is `file`, called `name`."""
 
-    `new_key(kind, name)` makes a key, in memory or in the token whose address `uri` is; a key in memory is written
-    encrypted, and opened again from the medium before anything is believed.
+    key: PrivateKey
+    passphrase: str
+    name: str  # key.pem or key.uri
+    file: bytes
+    kept: str  # how, as the transcript says it
+
+
+def make_roots(ceremony: Ceremony, new_key: Callable[[str, str], NewKey]) -> list[str]:
+    """Make every root that the request asks for and the vault does not hold yet; returns their names.
+
+    `new_key(name, kind)` makes a key, in memory or in a token. What was written is opened again from the medium before
+    anything is believed.
     """
     request, vault = ceremony.request, ceremony.vault
     with ceremony.refusing():
@@ -36,19 +48,15 @@ def make_roots(ceremony: Ceremony, secret_of: Secrets, new_key: Callable[[str, s
         if not missing:
             raise PkiError("the request asks for no root that is not here already", "go on: ./run invoke ceremony.sign")
         for asked in missing:
-            passphrase = secret_of(asked.name)
-            ceremony.forbid(passphrase)
-            key = new_key(asked.key, asked.name)
-            ceremony.transcript.record("key", name=asked.name, kind=issue.key_kind(key), place=uri or "file")
-            draft = drafts.root(request, asked, key.public_key())
-            cert = _certificate(ceremony, draft, key)
-            place = {"key.uri": f"{uri}\n".encode()} if uri else {"key.pem": issue.encrypted_pem(key, passphrase)}
-            vault.place_root(asked.name, cert, place)
-            opened_again = vault.open_key(asked.name, passphrase, "this ceremony")
-            if issue.public_der(opened_again.public_key()) != issue.public_der(key.public_key()):
-                raise PkiError(f"{asked.name}: the key on the medium is not the one that was made", "take another medium")
+            made = new_key(asked.name, asked.key)
+            ceremony.forbid(made.passphrase)
+            ceremony.transcript.record("key", name=asked.name, kind=issue.key_kind(made.key), kept=made.kept)
+            cert = _certificate(ceremony, drafts.root(request, asked, made.key.public_key()), made.key)
+            vault.place_root(asked.name, cert, {made.name: made.file})
+            vault.open_key(asked.name, made.passphrase, "this ceremony")
             ceremony.transcript.record("opened-key", name=asked.name, sha256=fingerprint(cert))
             ceremony.known.roots[asked.name] = cert
+    return [asked.name for asked in missing]
 
 
 # -- signing ----------------------------------------------------------------------------------------------------------
@@ -71,7 +79,7 @@ def sign(ceremony: Ceremony, secret_of: Secrets, out: Path) -> Path:
             export.search(files, [*ceremony.forbidden, *export.private_forms(keys.values())])
             write_folder(ceremony.vault.ceremony(ceremony.request.number), files)
             export.destroy_superseded(ceremony)
-        export.destroy_keys(ceremony)
+        export.destroy_keys(ceremony, secret_of)
         return export.hand_out(ceremony, target)
 
 

@@ -20,6 +20,9 @@ IFF_UP, IFF_LOOPBACK = 0x1, 0x8  # <linux/if.h>
 REQUEST = "16sH22x"  # struct ifreq, with its flags
 
 
+Clock = Callable[[], datetime]
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that was looked at; `remedy` is what to type when it is not `ok`, empty otherwise."""

@@ -31,6 +31,7 @@ class Ceremony:
     data: bytes
     known: Known
     transcript: Transcript
+    earlier: int  # how many records the transcript had before this sitting
     forbidden: list[bytes] = field(default_factory=list)  # what must never be in an export
 
     @property
@@ -41,6 +42,12 @@ class Ceremony:
     def answered(self) -> Past | None:
         """The ceremony in which this very request was answered here."""
         return next((past for past in self.known.history if past.asked == self.digest), None)
+
+    @property
+    def last_moment(self) -> datetime | None:
+        """The newest moment that the vault knows from before this sitting."""
+        before = [one.at for one in self.transcript.records[: self.earlier]]
+        return max(before, default=None)
 
     @contextmanager
     def refusing(self) -> Iterator[None]:
@@ -62,6 +69,7 @@ def opened(vault: Vault, data: bytes, name: str, clock: Callable[[], datetime]) 
     """Read a request at the vault. Raises PkiError, after writing it into the transcript, for one that is damaged."""
     probe(vault.folder)
     transcript = Transcript(vault.transcript, clock)
+    earlier = len(transcript.records)
     transcript.record("opened", file=Path(name).name, sha256=bundle.digest(data), versions=versions())
     try:
         request = bundle.load(data, name, Request)
@@ -69,7 +77,7 @@ def opened(vault: Vault, data: bytes, name: str, clock: Callable[[], datetime]) 
     except PkiError as error:
         transcript.record("refused", message=error.message, hint=error.hint)
         raise
-    return Ceremony(vault, request, data, known, transcript)
+    return Ceremony(vault, request, data, known, transcript, earlier)
 
 
 def environment(ceremony: Ceremony, findings: list[Finding], despite: str) -> None:

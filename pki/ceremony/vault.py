@@ -16,7 +16,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from pki import issue, store
+from pki import issue, store, tokens
 from pki.ceremony import bundle
 from pki.ceremony.bundle import Request, Response
 from pki.errors import PkiError
@@ -80,19 +80,30 @@ class Vault:
             shutil.rmtree(beside, ignore_errors=True)
 
     def open_key(self, root: str, passphrase: str, source: str) -> PrivateKey:
-        """The key of a root, which must be that of its certificate."""
+        """The key of a root, which must be that of its certificate; `passphrase` is the PIN of one in a token."""
         path = self.folder / root / "key.pem"
-        data = store.read(path)
-        if data is None:
+        key: PrivateKey | None = None
+        if uri := self.token_of(root):
+            key = tokens.open_key(uri, passphrase, source)
+        elif data := store.read(path):
+            key = issue.open_key(data, passphrase, str(path), source)
+        if key is None:
             raise PkiError(f"{path}: the key of {root} is not there", "put the medium in that holds it")
-        key = issue.open_key(data, passphrase, str(path), source)
         if issue.public_der(key.public_key()) != issue.public_der(self.roots()[root].public_key()):
             raise PkiError(f"{path}: is not the key of {root}'s certificate", "take the other copy of the vault")
         return key
 
-    def destroy_key(self, root: str) -> list[str]:
-        """Overwrite and remove a root's key; returns the names of what was destroyed."""
+    def token_of(self, root: str) -> tokens.TokenUri | None:
+        """Where a root's key lives when it lives in a token."""
+        data = store.read(self.folder / root / "key.uri")
+        return tokens.parse(data.decode().strip()) if data is not None else None
+
+    def destroy_key(self, root: str, passphrase: str) -> list[str]:
+        """Destroy a root's key, in its token or on this medium; returns the names of what was destroyed."""
         destroyed = []
+        if uri := self.token_of(root):
+            tokens.destroy(uri, passphrase)
+            destroyed.append(str(uri))
         for name in ("key.pem", "key.uri"):
             path = self.folder / root / name
             if path.exists():

@@ -1,3 +1,163 @@
-"""Root ceremonies: asked for here, held at an offline machine, accepted here."""
+"""Root ceremonies, the online side: asked for, rehearsed, accepted, verified."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from invoke.context import Context
+from invoke.exceptions import Exit
+
+from pki import store
+from pki.ceremony import bundle, plan, verifying, words
+from pki.ceremony.policy import Known
+from pki.ceremony.vault import Past
+from pki.commands.asking import typed
+from pki.commands.command import command, house_of, path_of
+from pki.commands.daily import PLAIN_REASONS, known
+from pki.errors import PkiError
+from pki.handover import accepting, asking, needs, rehearsal, sandbox
+from pki.handover.asking import Open, Wish
+from pki.house import House
+from pki.screen import Screen
+
+
+@command(many=("new", "revoke", "destroy"))
+def request(
+    context: Context,
+    new: list[str],
+    revoke: list[str],
+    destroy: list[str],
+    reason: str = "",
+    crls: bool = False,
+    output: str = "",
+) -> None:
+    """Ask for a root ceremony: everything that is needed, and what you wish; says what to do next.
+
+    --new server (client, root) asks for a new generation, --revoke server-1 --reason key-compromise revokes an
+    intermediate, --crls asks for new root CRLs, --destroy root-1 for the end of a root's key. --output DIR copies the
+    request to a medium. doit prepares by itself what is needed; then this only shows it.
+    """
+    house, screen = house_of(context), Screen()
+    wish = _wish(new, revoke, destroy, reason, crls=crls)
+    with house.store.lock():
+        if house.inventory.sandbox:
+            sandbox.ceremony(house, wish)
+            screen.line("the sandbox held the ceremony itself; now: ./run doit")
+            return
+        asked = asking.prepare(house, wish)
+    for line in _shown(house, asked):
+        screen.line(line)
+    if output:
+        target = path_of(context, output) / f"request-{asked.request.number:04}.yaml"
+        if not target.parent.is_dir():
+            raise PkiError(f"{target.parent}: is not a folder", "mount the medium, then name its folder")
+        store.write(target, store.read(asked.path) or b"")
+        screen.line(f"copied to {target}")
+
+
+def _wish(new: list[str], revoke: list[str], destroy: list[str], reason: str, *, crls: bool) -> Wish:
+    if revoke and not reason:
+        raise PkiError("why is it to be revoked?", "--reason key-compromise, superseded or cessation-of-operation")
+    if reason and not revoke:
+        raise PkiError("--reason belongs to --revoke", "name the intermediate: --revoke server-1")
+    plain = PLAIN_REASONS[known(reason, PLAIN_REASONS, "reason")] if reason else ""
+    return Wish(tuple(new), tuple((name, plain) for name in revoke), tuple(destroy), crls)
+
+
+def _shown(house: House, asked: Open) -> Iterator[str]:
+    """A request as its paper shows it: what it asks, its digest in words, and the next steps."""
+    yield f"request {asked.request.number}, prepared {asked.request.prepared:%Y-%m-%d %H:%M} UTC, in {house.shown(asked.path)}"
+    yield from (f"  because {reason}" for reason in asked.request.because)
+    yield ""
+    yield from plan.roots(asked.request)
+    yield from plan.signatures(asked.request, _known(house))
+    if found := needs.needs(house):
+        by = min(need.by for need in found)
+        yield ""
+        yield f"to be held {f'by {by:%Y-%m-%d}' if by > house.now else 'now'}, by the root's owner and a witness"
+    yield ""
+    yield f"SHA-256 {asked.digest}"
+    yield from words.shown(asked.digest)
+    yield ""
+    yield "write the first words down, or print this; then (docs/ceremony.md, step by step):"
+    yield "  ./run invoke ceremony.rehearse                 see what the day will bring"
+    yield "  ./run invoke ceremony.kit DIR                  the program and this request, onto a medium"
+    if asked.request.roots:
+        yield "  ./run invoke ceremony.root REQUEST --vault DIR     on the offline machine"
+    yield "  ./run invoke ceremony.sign REQUEST --vault DIR --output DIR     on the offline machine"
+    yield "  ./run invoke ceremony.accept DIR/response-…    here again, and then: ./run doit"
+
+
+def _known(house: House) -> Known:
+    """What the ceremonies that were accepted here have made, as the vault knows it too."""
+    history = []
+    for folder in house.store.ceremonies():
+        asked, answered = store.read(folder / "request.yaml"), store.read(folder / "response.yaml")
+        if asked is not None and answered is not None:
+            parts = bundle.load(asked, str(folder), bundle.Request), bundle.load(answered, str(folder), bundle.Response)
+            history.append(Past(int(folder.name), folder, *parts, bundle.digest(asked), bundle.digest(answered)))
+    return Known({}, history)
+
+
+@command
+def rehearse(context: Context, output: str = "") -> None:
+    """Hold the ceremony of the open request with throw-away keys; write the texts of what the day will bring.
+
+    They go to rehearsal/NNNN/ in the house (or --output DIR), to be committed and reviewed. What only the day can know
+    (serial numbers, signatures, a new root's key) is left out, so the same request gives the same texts.
+    """
+    house, screen = house_of(context), Screen()
+    waiting = asking.open_requests(house)
+    if not waiting:
+        raise PkiError("there is no open request to rehearse", "./run invoke ceremony.request")
+    number = f"{waiting[-1].request.number:04}"
+    folder = path_of(context, output) if output else house.store.home / "rehearsal" / number
+    files = rehearsal.rehearse(house, waiting[-1])
+    store.write_all({folder / name: (content, store.PUBLIC) for name, content in files.items()})
+    for name in files:
+        screen.line(f"{folder / name}")
+    screen.line(f"request {waiting[-1].request.number} can be held: every check passed with throw-away keys")
+
+
+@command
+def accept(context: Context, response: str, words: str = "") -> None:
+    """Take in what a ceremony made: RESPONSE is the folder response-NNNN that invoke ceremony.sign wrote.
+
+    Everything in it is verified again; the first words of its SHA-256, as the offline machine showed them, are asked
+    for (or --words "…"). Nothing is filed before all is well.
+    """
+    house, screen = house_of(context), Screen()
+    folder = path_of(context, response)
+    with house.store.lock():
+        found = accepting.brought(house, folder)
+        first_roots = [root.name for root in found.request.roots]
+        for name in first_roots:
+            screen.line(f"{name} is new; from now on this house believes it: SHA-256 {found.fingerprint(name)}")
+        accepting.confirm(found, words or typed("first words of the response, from the paper of the ceremony: "))
+        old = accepting.file(house, found)
+        house.ledger.close()
+    for name, issuer in found.answer.certificates:
+        screen.made(f"authority:{name.rpartition('-')[0]}", f"{name} by {issuer}")
+    for line in old:
+        screen.note("destroy", f"{line}, was replaced", "every copy of it: older backups of ca/, other copies of the vault")
+    screen.line(f"ceremony {found.request.number} is accepted; now: ./run doit")
+
+
+@command(may_lack="folder")
+def verify(context: Context, folder: str = "") -> None:
+    """Compute every hash and signature of all ceremonies again: of this house, or of a vault named as FOLDER."""
+    place = path_of(context, folder) if folder else house_of(context).store.ca
+    verdict, screen = verifying.verify(_root_of(place)), Screen()
+    for line in verdict.lines:
+        screen.line(line)
+    for fault in verdict.faults:
+        screen.failed("ceremony", fault, "")
+    if verdict.faults:
+        raise Exit(code=1)
+    screen.line("all is as it was made")
+
+
+def _root_of(place: Path) -> Path:
+    """A vault, `ca/`, or a house: what holds the transcript."""
+    return place / "ca" if (place / "ca" / "transcript.jsonl").exists() else place

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from functools import partial, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from invoke.context import Context
 from invoke.exceptions import Exit
@@ -17,6 +17,14 @@ from invoke.tasks import task
 from pki import store
 from pki.errors import InventoryError, PkiError
 from pki.house import House
+
+
+@overload
+def command(function: Callable[..., None]) -> Any: ...
+
+
+@overload
+def command(*, may_lack: str = "", many: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Any]: ...
 
 
 def command(function: Callable[..., None] | None = None, *, may_lack: str = "", many: tuple[str, ...] = ()) -> Any:

@@ -61,7 +61,7 @@ def renew(context: Context, name: str) -> None:
     """Renew a certificate now, with a new key unless pki.yaml says rekey: keep, and deliver it."""
     house = house_of(context)
     leaves = graph.plan(house).leaves
-    leaf = leaves[_known(_leaf_name(name, leaves), leaves, "certificate")]
+    leaf = leaves[known(_leaf_name(name, leaves), leaves, "certificate")]
     with house.store.lock():
         recipes.issue_leaf(house, leaf, "renewed by hand")
     Screen().made(f"cert:{leaf.name}", "renewed by hand")
@@ -76,7 +76,7 @@ def revoke(context: Context, name: str, reason: str) -> None:
     unspecified. What stays in pki.yaml gets a new certificate with a new key at once.
     """
     house = house_of(context)
-    _revoke(house, _valid(house, name), _known(reason, PLAIN_REASONS, "reason"))
+    _revoke(house, _valid(house, name), known(reason, PLAIN_REASONS, "reason"))
     _run(context)
 
 
@@ -121,7 +121,7 @@ def _valid(house: House, name: str) -> list[Issued]:
         raise PkiError(f"{name}: is revoked already ({found[-1].revoked})", "./run invoke ledger.list")
     if not found:
         names = {one.artifact.removeprefix("cert:") for one in issued if one.artifact.startswith("cert:")}
-        _known(leaf, names, "valid certificate in the ledger")
+        known(leaf, names, "valid certificate in the ledger")
     return valid
 
 
@@ -131,7 +131,7 @@ def _leaf_name(name: str, leaves: Container[str]) -> str:
     return f"client-{bare}" if bare not in leaves and f"client-{bare}" in leaves else bare
 
 
-def _known(name: str, names: Iterable[str], what: str) -> str:
+def known(name: str, names: Iterable[str], what: str) -> str:
     known = sorted(names)
     if name in known:
         return name

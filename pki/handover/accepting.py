@@ -18,6 +18,7 @@ from pki.ceremony import answers, bundle, chain, words
 from pki.ceremony.answers import Answer
 from pki.ceremony.bundle import Request, Response
 from pki.ceremony.export import printed
+from pki.ceremony.vault import fingerprint
 from pki.errors import PkiError
 from pki.handover import asking
 from pki.house import House
@@ -30,6 +31,9 @@ class Brought:
     answer: Answer
     request: Request
     minutes: bytes
+
+    def fingerprint(self, root: str) -> str:
+        return fingerprint(self.answer.certificates[root, root])
 
 
 # -- reading and verifying --------------------------------------------------------------------------------------------

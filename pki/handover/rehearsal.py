@@ -9,12 +9,13 @@ from pathlib import Path
 from cryptography import x509
 
 from pki import issue, profiles
-from pki.ceremony import bundle, hold, plan, sitting, texts
+from pki.ceremony import bundle, custody, hold, plan, sitting, texts
 from pki.ceremony.bundle import NOTHING, Request
 from pki.ceremony.vault import Vault, fingerprint
 from pki.handover.asking import Open
 from pki.house import House
 
+SECRET = "throw-away-key-of-a-rehearsal"
 OF_THE_DAY = "(made on the day)"
 MASKS = (  # what a rehearsal cannot know: serial numbers, signatures, the root's key
     (re.compile(r"(Serial Number:)\s*\n?\s*[0-9a-f:]+( \(0x[0-9a-f]+\))?"), rf"\1 {OF_THE_DAY}"),
@@ -36,11 +37,10 @@ def rehearse(house: House, asked: Open) -> dict[str, bytes]:
         out.mkdir(0o700)
         request = _with_stand_ins(house, Vault(vault), asked.request)
         held = sitting.opened(Vault(vault), bundle.dump(request), str(asked.path), lambda: house.now)
-        secret = "-".join(["throw-away"] * 4)
         if request.roots:
-            hold.make_roots(held, lambda _: secret, lambda kind, _: issue.new_key(kind))
+            hold.make_roots(held, lambda _, kind: custody.in_file(issue.new_key(kind), SECRET))
         files = {"plan.txt": "\n".join([*plan.roots(request), *plan.signatures(request, held.known)]) + "\n"}
-        folder = hold.sign(held, lambda _: secret, out)
+        folder = hold.sign(held, lambda _: SECRET, out)
         for path in sorted(folder.glob("*.pem")):
             files[path.with_suffix(".txt").name] = _masked(texts.of_crl(x509.load_pem_x509_crl(path.read_bytes())))
         response = bundle.load((folder / "response.yaml").read_bytes(), "response.yaml", bundle.Response)
@@ -60,7 +60,7 @@ def _with_stand_ins(house: House, vault: Vault, request: Request) -> Request:
         key = issue.new_key(issue.key_kind(real.public_key()))
         dates = real.not_valid_before_utc, real.not_valid_after_utc
         stand_in = issue.certificate(real.subject, key.public_key(), dates, profiles.root(), key)
-        vault.place_root(name, stand_in, {"key.pem": issue.encrypted_pem(key, "-".join(["throw-away"] * 4))})
+        vault.place_root(name, stand_in, {"key.pem": custody.key_file(key, SECRET)})
         pinned[name] = fingerprint(stand_in)
     return request.model_copy(update={"pinned": pinned, "previous": NOTHING})
 

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from pki import issue, store
-from pki.ceremony import hold, sitting
+from pki.ceremony import custody, hold, sitting
 from pki.ceremony.vault import Vault
 from pki.handover import accepting, asking
 from pki.handover.asking import Wish
@@ -21,7 +21,7 @@ def ceremony(house: House, wish: Wish = Wish()) -> None:  # noqa: B008 - frozen
     held = sitting.opened(Vault(house.store.offline), data, str(asked.path), lambda: house.now)
     held.transcript.record("deviation", findings=["the sandbox: one machine holds everything"], reason="a try-out")
     if any(root.name not in held.known.roots for root in held.request.roots):
-        hold.make_roots(held, house.passphrases.new, lambda kind, _: issue.new_key(kind))
+        hold.make_roots(held, lambda name, kind: custody.in_file(issue.new_key(kind), house.passphrases.new(name)))
     with tempfile.TemporaryDirectory(dir=house.store.offline) as out:
         folder = hold.sign(held, house.passphrases.new, Path(out))
         accepting.file(house, accepting.brought(house, folder))

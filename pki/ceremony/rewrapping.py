@@ -1,0 +1,61 @@
+"""A new passphrase for a root's key, on the same medium or on a new one, on record in the vault's transcript."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from datetime import datetime
+
+from pki import issue, store
+from pki.ceremony.hold import NewKey
+from pki.ceremony.transcript import Transcript, versions
+from pki.ceremony.vault import Vault, fingerprint, probe
+from pki.ceremony.verifying import verify
+from pki.errors import PkiError
+from pki.issue import PrivateKey
+
+
+def rewrap(
+    vault: Vault,
+    target: Vault,
+    root: str,
+    passphrase: str,
+    wrapped: Callable[[PrivateKey], NewKey],
+    clock: Callable[[], datetime],
+) -> None:
+    """Encrypt the key of `root` anew, in `target`: the vault itself, or an empty medium that the whole of it goes to.
+
+    Raises PkiError, with the vault as it was, when the key cannot be opened or the new medium is not fit.
+    """
+    if vault.token_of(root):
+        raise PkiError(f"{root} lives in a token: its PIN is changed there", "pkcs11-tool --login --change-pin")
+    if root not in vault.roots():
+        raise PkiError(f"{root} is not in this vault", f"there are: {', '.join(vault.roots())}")
+    probe(target.folder)
+    if target != vault and any(path.name != "lost+found" for path in target.folder.iterdir()):
+        raise PkiError(f"{target.folder}: is not empty", "take a fresh medium")
+    key = vault.open_key(root, passphrase, "what you gave")
+    made = wrapped(key)
+    transcript = Transcript(vault.transcript, clock)
+    transcript.forbid(made.passphrase)
+    transcript.record("opened", what=f"a new passphrase for {root}", versions=versions())
+    if target != vault:
+        _copy(vault, target)
+        transcript = Transcript(target.transcript, clock)
+        transcript.forbid(made.passphrase)
+    store.write(target.folder / root / made.name, made.file, store.SECRET)
+    target.open_key(root, made.passphrase, "this ceremony")
+    what = "a new passphrase" if target == vault else "a new passphrase and a new medium"
+    transcript.record(
+        "rewrapped", name=root, what=what, kept=made.kept, sha256=fingerprint(vault.roots()[root]), key=issue.key_kind(key)
+    )
+
+
+def _copy(vault: Vault, target: Vault) -> None:
+    """Everything of a vault onto an empty medium, and nothing that does not verify there."""
+    try:
+        shutil.copytree(vault.folder, target.folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("lost+found", ".*"))
+    except (OSError, shutil.Error) as error:
+        raise PkiError(f"{target.folder}: cannot be written: {error}", "take another medium") from None
+    if target.transcript.exists() and (faults := verify(target.folder).faults):
+        raise PkiError(f"{target.folder}: was not copied well: {faults[0]}", "take another medium")
