@@ -105,8 +105,8 @@ def _signed_certificates(ceremony: Ceremony, keys: dict[str, PrivateKey]) -> lis
     for asked in request.intermediates:
         draft = drafts.intermediate(request, asked, roots[asked.issuer])
         for tried in trial.trials(draft, asked.authority, asked.domains):
-            verdict = "refused, as it must be" if tried.must_fail else "accepted, as it must be"
-            ceremony.transcript.record("negative-test", name=asked.name, tried=tried.what, verdict=verdict)
+            said = f"under {asked.name}, {tried.what} is {'refused' if tried.must_fail else 'accepted'}"
+            ceremony.transcript.record("negative-test", text=said, by=[*tried.answers])
         made.append(_said(asked.name, asked.issuer, _certificate(ceremony, draft, keys[asked.issuer])))
     for cross in request.cross_certificates:
         crossed = drafts.cross(request, cross, roots[cross.name], roots[cross.issuer])
@@ -126,7 +126,7 @@ def _signed_rungs(
             pem = issue.pem_of([crl])
             file = f"{ladder.root}-crl-{draft.rung.number}.pem"
             rung = SignedRung(root=ladder.root, number=draft.rung.number, file=file, sha256=bundle.digest(pem))
-            ceremony.transcript.record("crl", name=draft.what, sha256=rung.sha256, text=texts.of_crl(crl))
+            ceremony.transcript.record("crl", number=draft.rung.number, issuer=ladder.root, sha256=rung.sha256, text=texts.of_crl(crl))
             made.append((rung, crl))
     return made
 
@@ -135,7 +135,8 @@ def _certificate(ceremony: Ceremony, draft: CertificateDraft, key: PrivateKey) -
     signed = _signed(ceremony, draft, Issuer(draft.issuer, key) if draft.issuer else key)
     assert isinstance(signed, x509.Certificate)
     text = texts.of_certificate(signed)
-    ceremony.transcript.record("signed", name=draft.what, sha256=fingerprint(signed), text=text)
+    issuer = draft.issuer.subject.rfc4514_string() if draft.issuer else "its own key"
+    ceremony.transcript.record("signed", name=draft.what, issuer=issuer, sha256=fingerprint(signed), text=text)
     return signed
 
 

@@ -93,7 +93,7 @@ def environment(ceremony: Ceremony, findings: list[Finding], despite: str) -> No
                 "\n".join([*(one.remedy for one in unfit), 'or go on and have it recorded: --despite "the reason"']),
             )
     if unfit:
-        ceremony.transcript.record("deviation", findings=[one.text for one in unfit], reason=despite)
+        ceremony.transcript.record("deviation", text="; ".join(one.text for one in unfit), reason=despite)
 
 
 def confirmed(ceremony: Ceremony, lines: list[str], typed: str) -> None:

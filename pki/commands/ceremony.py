@@ -145,7 +145,7 @@ def accept(context: Context, response: str, words: str = "") -> None:
 
 
 @command(may_lack="folder")
-def verify(context: Context, folder: str = "") -> None:
+def verify(context: Context, folder: str | None = None) -> None:
     """Compute every hash and signature of all ceremonies again: of this house, or of a vault named as FOLDER."""
     place = path_of(context, folder) if folder else house_of(context).store.ca
     verdict, screen = verifying.verify(_root_of(place)), Screen()

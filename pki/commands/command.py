@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial, wraps
@@ -43,6 +44,9 @@ def command(function: Callable[..., None] | None = None, *, may_lack: str = "", 
             raise Exit(str(error), code=3) from None
         except PkiError as error:
             raise Exit(f"{error.message}\n→ {error.hint}" if error.hint else error.message, code=1) from None
+        except BrokenPipeError:  # `… | head` has seen enough: https://docs.python.org/3/library/signal.html#note-on-sigpipe
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise Exit(code=1) from None
 
     if not may_lack:
         return task(spoken, iterable=many)

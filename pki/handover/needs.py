@@ -15,6 +15,7 @@ from pki.leaves import permitted_addresses
 from pki.profiles import Permitted
 
 LADDER_ALARM = timedelta(days=183)
+TOGETHER = timedelta(days=183)
 INTERMEDIATES = ("server", "client")
 
 
@@ -72,7 +73,18 @@ def needs(house: House) -> list[Need]:
             found.append(Need(next_name(house, authority), f"{moves[0].what} takes over", moves[0].by))
         else:
             found += _intermediate_needs(house, authority)
-    return found
+    return found + _companions(house, found) if found else []
+
+
+def _companions(house: House, found: list[Need]) -> list[Need]:
+    """What would be needed within half a year: a ceremony that is held anyway spares the next one."""
+    asked = {need.authority for need in found}
+    there = (house.issuing(authority) for authority in INTERMEDIATES if authority not in asked)
+    return [
+        Need(next_name(house, one.authority), f"{one.name} would follow within half a year", full_until(house, one))
+        for one in there
+        if one is not None and usable_until(house, one) - TOGETHER <= house.now
+    ]
 
 
 def _root_needs(house: House, root: Generation | None) -> Iterator[Need]:

@@ -19,7 +19,7 @@ def ceremony(house: House, wish: Wish = Wish()) -> None:  # noqa: B008 - frozen
     store.make_folder(house.store.offline, 0o700)
     data = store.read(asked.path) or b""
     held = sitting.opened(Vault(house.store.offline), data, str(asked.path), lambda: house.now)
-    held.transcript.record("deviation", findings=["the sandbox: one machine holds everything"], reason="a try-out")
+    held.transcript.record("deviation", text="one machine holds everything", reason="this is the sandbox")
     if any(root.name not in held.known.roots for root in held.request.roots):
         hold.make_roots(held, lambda name, kind: custody.in_file(issue.new_key(kind), house.passphrases.new(name)))
     with tempfile.TemporaryDirectory(dir=house.store.offline) as out:
