@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import base64
+import copy
 import os
+import pickle
 import shutil
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pkcs11
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature
 
-from pki import graph, issue, profiles, rewrap, store
+from pki import graph, issue, profiles, rewrap, store, tokens
 from pki import passphrases as sources
 from pki.errors import PkiError
 from pki.pipeline import Run
+from pki.tokens import held, sessions
 from tests import judges
 from tests.conftest import PROJECT, START, Home
 from tests.judges import DAY
@@ -923,3 +929,228 @@ def test_managed_file_that_would_show_a_private_key_is_refused(home: Home, how: 
 def test_managed_file_without_a_secret_is_readable(home: Home) -> None:
     assert mode(home.path / "build/hosts/media/etc/caddy/Caddyfile") == 0o644
     assert mode(home.path / "build/hosts/media/etc/doit-pki/roots.pem") == 0o644
+
+
+# -- keys in a token: what needs none ---------------------------------------------------------------------------------
+
+MODULE = "?module-path=/usr/lib/token.so"
+
+
+class FakeToken:
+    """A token that counts who knocks."""
+
+    def __init__(self, flags: pkcs11.TokenFlag, answer: Exception | None = None) -> None:
+        self.flags, self.answer, self.tried = flags, answer, 0
+
+    def open(self, **_: object) -> str:
+        self.tried += 1
+        if self.answer:
+            raise self.answer
+        return "session"
+
+
+def log_in(token: FakeToken, pin: str = "1234") -> Any:
+    return sessions.log_in(pkcs11, token, tokens.parse(f"pkcs11:token=a{MODULE}"), pin, "secrets.yaml")
+
+
+def software_signer(key: ec.EllipticCurvePrivateKey) -> Callable[[bytes], bytes]:
+    """What a token does with a digest, done by a key in memory."""
+
+    def sign(digest: bytes) -> bytes:
+        r, s = decode_dss_signature(key.sign(digest, ec.ECDSA(Prehashed(hashes.SHA256()))))
+        return r.to_bytes(32) + s.to_bytes(32)
+
+    return sign
+
+
+@pytest.fixture(autouse=True)
+def no_tokens() -> Iterator[None]:
+    yield
+    tokens.close()
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        (f"pkcs11:token=a;object=b{MODULE}", {"token": "a", "object": "b"}),
+        (f"pkcs11:object=b;serial=0f;token=a{MODULE}", {"token": "a", "object": "b", "serial": "0f"}),
+        (f"pkcs11:token=a;id=%00%FFa{MODULE}", {"token": "a", "id": b"\0\xffa"}),
+        (f"pkcs11:token=a%20b%3B%3F%26%25;object=M%c3%bcller{MODULE}", {"token": "a b;?&%", "object": "Müller"}),
+    ],
+)
+def test_uri_of_a_key_in_a_token_is_read_and_written_again(uri: str, expected: dict[str, Any]) -> None:
+    read = tokens.parse(uri)
+    assert read == tokens.TokenUri("/usr/lib/token.so", **expected)
+    assert tokens.parse(str(read)) == read
+
+
+def test_uri_is_written_in_one_way() -> None:
+    assert str(tokens.parse(f"pkcs11:id=%0aA;object=a%2db;token=%61 {MODULE}".replace(" ", "%20"))) == (
+        f"pkcs11:token=a%20;object=a-b;id=%0A%41{MODULE}"
+    )
+
+
+def test_uri_of_another_key_keeps_its_token_and_forgets_the_id() -> None:
+    uri = tokens.parse(f"pkcs11:token=a;serial=1;object=b;id=%01{MODULE}").with_object("server-2")
+    assert str(uri) == f"pkcs11:token=a;serial=1;object=server-2{MODULE}"
+
+
+@pytest.mark.parametrize(
+    ("uri", "complaint"),
+    [
+        ("file:/ca/key.pem", "begins with pkcs11:"),
+        ("pkcs11:token=a", "no module-path"),
+        (f"pkcs11:object=a{MODULE}", "no token"),
+        (f"pkcs11:{MODULE}", "no token"),
+        ("pkcs11:token=a?module-path=token.so", "module-path is not an absolute path"),
+        (f"pkcs11:token=a;model=x{MODULE}", "has model where only token, serial, object, id can stand"),
+        (f"pkcs11:token=a;module-path=/x{MODULE}", "has module-path where only"),
+        (f"pkcs11:token=a{MODULE}&token=b", "has token where only module-path can stand"),
+        (f"pkcs11:token=a;token=b{MODULE}", "has token twice"),
+        (f"pkcs11:token=a;object={MODULE}", "object is empty or badly encoded"),
+        (f"pkcs11:token=a b{MODULE}", "token is empty or badly encoded"),
+        (f"pkcs11:token=a;object=%4{MODULE}", "object is empty or badly encoded"),
+        (f"pkcs11:token=a;object=%FF{MODULE}", "object is not text"),
+        (f"pkcs11:token=a;object=a%0Ab{MODULE}", "object is not text"),
+        (f"pkcs11:token=a;;object=b{MODULE}", "part 2 .* is not name=value"),
+        (f"pkcs11:token=a{MODULE}&271828", "part 2 .* is not name=value"),
+        (f"pkcs11:token=a{MODULE}&pin-value=271828", "has a place for the PIN"),
+        (f"pkcs11:token=a;PIN=271828{MODULE}", "has a place for the PIN"),
+        (f"pkcs11:token=a{MODULE}&pin-source=/271828", "has a place for the PIN"),
+    ],
+)
+def test_faulty_uri_is_refused_and_what_might_be_a_pin_is_not_repeated(uri: str, complaint: str) -> None:
+    with pytest.raises(PkiError, match=complaint) as caught:
+        tokens.parse(uri)
+    assert caught.value.hint
+    assert "271828" not in str(caught.value)
+
+
+@pytest.mark.parametrize("work", [tokens.open_key, tokens.destroy, tokens.generate])
+def test_uri_of_a_whole_token_names_no_key(work: Callable[..., Any]) -> None:
+    """Or else a token with one key in it would lose it."""
+    kind = ["ec-p256"] if work is tokens.generate else []
+    with pytest.raises(PkiError, match="names no key"):
+        work(tokens.parse(f"pkcs11:token=a{MODULE}"), "1234", *kind, source="secrets.yaml")
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "rsa-2048", "ec-p521"])
+def test_token_makes_only_keys_of_kinds_that_are_fit_for_an_authority(kind: str) -> None:
+    with pytest.raises(PkiError, match=f"a token makes no {kind} key"):
+        tokens.generate(tokens.parse(f"pkcs11:token=a;object=b{MODULE}"), "1234", kind)
+
+
+def test_missing_library_is_said_with_the_line_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pkcs11", None)
+    with pytest.raises(PkiError) as caught:
+        tokens.open_key(tokens.parse(f"pkcs11:token=a;object=b{MODULE}"), "1234", "secrets.yaml")
+    assert caught.value.message == "keys in a token need python-pkcs11, which is not installed"
+    command, lock = caught.value.hint.rsplit(" ", 1)
+    assert command == "./run pip install --require-hashes -r"
+    assert "\npython-pkcs11==" in (PROJECT / lock).read_text()
+
+
+def test_library_is_loaded_only_for_a_token() -> None:
+    program = "import sys, pki.tokens, tasks, dodo; print('pkcs11' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_refused_pin_is_not_tried_again() -> None:
+    token = FakeToken(pkcs11.TokenFlag(0), pkcs11.PinIncorrect())
+    for _ in range(3):
+        with pytest.raises(PkiError, match=r"the PIN in secrets\.yaml is wrong"):
+            log_in(token)
+    assert token.tried == 1
+    with pytest.raises(PkiError):
+        log_in(token, "5678")
+    assert token.tried == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (pkcs11.TokenFlag.USER_PIN_LOCKED, "token a: its PIN is locked"),
+        (pkcs11.TokenFlag.USER_PIN_FINAL_TRY, "token a: one more wrong PIN locks it"),
+    ],
+)
+def test_token_that_is_locked_or_about_to_be_is_left_alone(flags: pkcs11.TokenFlag, complaint: str) -> None:
+    token = FakeToken(flags)
+    with pytest.raises(PkiError, match=complaint):
+        log_in(token)
+    assert token.tried == 0
+    assert log_in(FakeToken(pkcs11.TokenFlag.USER_PIN_COUNT_LOW)) == "session"
+
+
+@pytest.mark.parametrize(
+    ("answer", "complaint"),
+    [
+        (pkcs11.PinLocked(), "its PIN is locked"),
+        (pkcs11.PinLenRange(), "the PIN in secrets.yaml is wrong"),
+        (pkcs11.PinExpired(), "its PIN must be set first"),
+        (pkcs11.UserPinNotInitialized(), "its PIN must be set first"),
+    ],
+)
+def test_what_a_token_says_to_a_pin_is_said_to_a_person(answer: Exception, complaint: str) -> None:
+    with pytest.raises(PkiError, match=complaint) as caught:
+        log_in(FakeToken(pkcs11.TokenFlag(0), answer))
+    assert caught.value.hint
+    assert "1234" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "complaint"),
+    [
+        ("MechanismInvalid", "it cannot do this"),
+        ("KeySizeRange", "it cannot do this"),
+        ("DeviceRemoved", "plugged in"),
+        ("DeviceMemory", "has room"),
+    ],
+)
+def test_what_a_token_refuses_is_said_with_what_to_do(error: str, complaint: str) -> None:
+    said = str(sessions.refusal(tokens.parse(f"pkcs11:token=a{MODULE}"), error))
+    assert said.startswith("token a: ")
+    assert complaint in said
+    assert error in said
+
+
+def test_key_held_elsewhere_signs_and_shows_nothing() -> None:
+    secret = ec.generate_private_key(ec.SECP256R1())
+    key = held.EllipticCurveTokenKey("server-2 in token a", secret.public_key(), software_signer(secret))
+    secret.public_key().verify(key.sign(b"text", ec.ECDSA(hashes.SHA256())), b"text", ec.ECDSA(hashes.SHA256()))
+    assert key.sign(b"text", ec.ECDSA(hashes.SHA512())), "a digest longer than the curve is cut before it is signed"
+    for show in (
+        lambda: issue.private_pem(key),
+        lambda: issue.encrypted_pem(key, "passphrase"),
+        key.private_numbers,
+        lambda: copy.copy(key),
+        lambda: copy.deepcopy(key),
+        lambda: pickle.dumps(key),
+        lambda: key.exchange(ec.ECDH(), secret.public_key()),
+    ):
+        with pytest.raises(PkiError, match="server-2 in token a: the key lives in its token and never leaves it"):
+            show()
+
+
+def test_signature_from_elsewhere_is_verified_before_it_is_used() -> None:
+    secret, other = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    for signer in (software_signer(other), lambda _: b"", lambda digest: digest * 2):
+        key = held.EllipticCurveTokenKey("server-2 in token a", secret.public_key(), signer)
+        with pytest.raises(PkiError, match="what the token signs does not verify"):
+            key.sign(b"text", ec.ECDSA(hashes.SHA256()))
+    weak = held.RsaTokenKey("root-1 in token a", issue.new_key("rsa-2048").public_key(), lambda _: bytes(256))
+    with pytest.raises(PkiError, match="root-1 in token a: what the token signs does not verify"):
+        weak.sign(b"text", padding.PKCS1v15(), hashes.SHA256())
+
+
+def test_key_held_elsewhere_signs_in_no_other_way() -> None:
+    """A padding or digest of one's own would be signed without anybody having looked at it."""
+    secret = ec.generate_private_key(ec.SECP256R1())
+    key = held.EllipticCurveTokenKey("a", secret.public_key(), software_signer(secret))
+    with pytest.raises(TypeError, match="whole messages"):
+        key.sign(bytes(32), ec.ECDSA(Prehashed(hashes.SHA256())))
+    with pytest.raises(TypeError, match="whole messages"):
+        key.sign(b"text", ec.ECDSA(hashes.SHA3_256()))
+    rsa_key = held.RsaTokenKey("a", issue.new_key("rsa-2048").public_key(), bytes)
+    with pytest.raises(TypeError, match="signs with PKCS#1"):
+        rsa_key.sign(b"text", padding.PSS(padding.MGF1(hashes.SHA256()), 32), hashes.SHA256())

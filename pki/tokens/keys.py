@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from fcntl import LOCK_EX
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -11,7 +13,7 @@ from pki.tokens.held import EllipticCurveTokenKey, RsaTokenKey, TokenKey
 from pki.tokens.sessions import library, session_on, told
 from pki.tokens.uri import TokenUri
 
-TYPED = "what was typed"
+ANSWER = "your answer"
 
 CURVES: dict[str, tuple[bytes, ec.EllipticCurve]] = {  # with CKA_EC_PARAMS, the curve's OID in DER
     "ec-p256": (bytes.fromhex("06082a8648ce3d030107"), ec.SECP256R1()),
@@ -19,18 +21,16 @@ CURVES: dict[str, tuple[bytes, ec.EllipticCurve]] = {  # with CKA_EC_PARAMS, the
 }
 RSA_BITS = {"rsa-3072": 3072, "rsa-4096": 4096}
 ASKED = {"PRIVATE": True, "SENSITIVE": True, "EXTRACTABLE": False}
-KEPT = {"TOKEN": True, "PRIVATE": True, "SENSITIVE": True, "ALWAYS_SENSITIVE": True}
-KEPT |= {"EXTRACTABLE": False, "NEVER_EXTRACTABLE": True}
+KEPT = {**ASKED, "TOKEN": True, "ALWAYS_SENSITIVE": True, "NEVER_EXTRACTABLE": True}
 
 
-def generate(uri: TokenUri, pin: str | None, kind: str, source: str = TYPED) -> TokenKey:
+def generate(uri: TokenUri, pin: str | None, kind: str, source: str = ANSWER) -> TokenKey:
     """Make a key inside the token, never to leave it; `source` is where the PIN comes from."""
     if kind not in CURVES.keys() | RSA_BITS.keys():
         raise PkiError(f"a token makes no {kind} key", f"choose {', '.join([*CURVES, *RSA_BITS])}")
-    if not uri.object:
-        raise PkiError(f"token {uri.token}: the new key has no name", "add object= to its URI")
+    _require_name(uri.object, uri)
     session = session_on(uri, pin, source)
-    with told(uri) as pkcs11:
+    with told(uri, LOCK_EX) as pkcs11:
         if _objects(session, uri.with_object(uri.object)):
             raise PkiError(
                 f"token {uri.token}: {uri.key} is there already", "choose another name: no key is overwritten"
@@ -50,6 +50,7 @@ def generate(uri: TokenUri, pin: str | None, kind: str, source: str = TYPED) -> 
 
 def open_key(uri: TokenUri, pin: str | None, source: str) -> TokenKey:
     """The private key that `uri` names; `source` is where its PIN comes from."""
+    _require_name(uri.key, uri)
     session, name = session_on(uri, pin, source), f"{uri.key} in token {uri.token}"
     with told(uri) as pkcs11:
         private = _one(session, uri, "private")
@@ -70,10 +71,11 @@ def open_key(uri: TokenUri, pin: str | None, source: str) -> TokenKey:
     return EllipticCurveTokenKey(name, public, sign)
 
 
-def destroy(uri: TokenUri, pin: str | None, source: str = TYPED) -> None:
+def destroy(uri: TokenUri, pin: str | None, source: str = ANSWER) -> None:
     """Destroy a key, private and public half, beyond recall."""
+    _require_name(uri.key, uri)
     session = session_on(uri, pin, source)
-    with told(uri):
+    with told(uri, LOCK_EX):
         halves = {kind: _objects(session, uri, kind) for kind in ("private", "public")}
         if not any(halves.values()):
             _one(session, uri, "private")
@@ -102,19 +104,26 @@ def _pair(pkcs11: Any, session: Any, uri: TokenUri, kind: str) -> Any:
 
 def _public(pkcs11: Any, key: Any, name: str) -> ec.EllipticCurvePublicKey | rsa.RSAPublicKey:
     said = pkcs11.Attribute
-    if key[said.KEY_TYPE] == pkcs11.KeyType.RSA:
-        exponent, modulus = (int.from_bytes(key[part]) for part in (said.PUBLIC_EXPONENT, said.MODULUS))
-        return rsa.RSAPublicNumbers(exponent, modulus).public_key()
-    if key[said.KEY_TYPE] == pkcs11.KeyType.EC:
-        for parameters, curve in CURVES.values():
-            if key[said.EC_PARAMS] == parameters:
-                # CKA_EC_POINT is an OCTET STRING, and bare in some tokens: the point is what it ends with
-                point = key[said.EC_POINT][-(1 + curve.key_size // 4) :]
-                return ec.EllipticCurvePublicKey.from_encoded_point(curve, point)
+    with suppress(ValueError):
+        if key[said.KEY_TYPE] == pkcs11.KeyType.RSA:
+            exponent, modulus = (int.from_bytes(key[part]) for part in (said.PUBLIC_EXPONENT, said.MODULUS))
+            return rsa.RSAPublicNumbers(exponent, modulus).public_key()
+        if key[said.KEY_TYPE] == pkcs11.KeyType.EC:
+            curve = dict(CURVES.values()).get(key[said.EC_PARAMS])
+            if curve:  # CKA_EC_POINT is an OCTET STRING, and bare in some tokens: the point is what it ends with
+                return ec.EllipticCurvePublicKey.from_encoded_point(
+                    curve, key[said.EC_POINT][-(1 + 2 * curve.key_size // 8) :]
+                )
     raise PkiError(f"{name}: a key of a kind that signs no certificates here", "use RSA, P-256 or P-384")
 
 
+def _require_name(name: str, uri: TokenUri) -> None:
+    if not name:
+        raise PkiError(f"{uri} names no key", "add ;object= and the key's name to the token's part")
+
+
 def _objects(session: Any, uri: TokenUri, kind: str = "") -> list[Any]:
+    """What `uri` names in the token: keys of a kind, or objects of every class; the token alone names all."""
     pkcs11 = library()
     wanted: dict[Any, Any] = {}
     if kind:
@@ -127,6 +136,7 @@ def _objects(session: Any, uri: TokenUri, kind: str = "") -> list[Any]:
 
 
 def _one(session: Any, uri: TokenUri, kind: str) -> Any:
+    """The one private or public key that `uri` names."""
     found = _objects(session, uri, kind)
     if len(found) == 1:
         return found[0]

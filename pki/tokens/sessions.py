@@ -9,7 +9,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from fcntl import LOCK_EX, LOCK_SH, flock
+from typing import Any, BinaryIO
 
 from pki.errors import PkiError
 from pki.tokens.uri import SHOWN, TokenUri
@@ -20,6 +21,7 @@ CANNOT = {"FunctionNotSupported", "DomainParamsInvalid", "AttributeValueInvalid"
 @dataclass(slots=True)
 class _Login:
     module: str
+    slot: int
     session: Any
     pin: str = field(repr=False)
 
@@ -50,14 +52,31 @@ def library() -> Any:
 
 
 @contextmanager
-def told(uri: TokenUri) -> Iterator[Any]:
-    """What the token refuses, in a sentence; its module begins anew with the next use."""
+def told(uri: TokenUri, turn: int = LOCK_SH) -> Iterator[Any]:
+    """What the token refuses, in a sentence; its module begins anew with the next use.
+
+    Processes take turns at the module's file: while one logs in, SoftHSM shows others a token that is damaged or none
+    (https://github.com/softhsm/SoftHSMv2/issues/757).
+    """
     pkcs11 = library()
+    with _opened(uri.module_path) as file:
+        flock(file, turn)
+        try:
+            yield pkcs11
+        except pkcs11.PKCS11Error as error:
+            _started[os.path.realpath(uri.module_path)] = 0
+            raise refusal(uri, type(error).__name__) from None
+
+
+def _opened(module: str) -> BinaryIO:
     try:
-        yield pkcs11
-    except pkcs11.PKCS11Error as error:
-        _started[os.path.realpath(uri.module_path)] = 0
-        raise refusal(uri, type(error).__name__) from None
+        return open(module, "rb")
+    except FileNotFoundError:
+        raise PkiError(
+            f"{module}: no such PKCS#11 module", "install the token's software, or mend module-path"
+        ) from None
+    except OSError as error:
+        raise PkiError(f"{module}: not a PKCS#11 module ({error.strerror})", SHOWN) from None
 
 
 def refusal(uri: TokenUri, error: str) -> PkiError:
@@ -70,13 +89,27 @@ def refusal(uri: TokenUri, error: str) -> PkiError:
     )
 
 
-def _module(uri: TokenUri) -> Any:
+def session_on(uri: TokenUri, pin: str | None, source: str) -> Any:
+    """The session that this process has on the token, logged in."""
+    if not pin:
+        raise PkiError(f"token {uri.token}: {source} holds no PIN for it", "put it there")
+    path = os.path.realpath(uri.module_path)
+    if uri.place not in _logins or _started.get(path) != os.getpid():
+        with told(uri, LOCK_EX) as pkcs11:
+            module = _module(pkcs11, path)
+            token = _token(pkcs11, module, uri)
+            same = [one for one in _logins.values() if (one.module, one.slot) == (path, token.slot.slot_id)]
+            if not same:
+                same = [_Login(path, token.slot.slot_id, log_in(pkcs11, token, uri, pin, source), pin)]
+            _logins[uri.place] = same[0]
+    login = _logins[uri.place]
+    if login.pin != pin:
+        raise PkiError(f"token {uri.token}: the PIN in {source} is not the one that opened it", "correct the wrong one")
+    return login.session
+
+
+def _module(pkcs11: Any, path: str) -> Any:
     """The PKCS#11 module, initialised by this very process: sessions outlive neither a fork nor a failure."""
-    pkcs11, path = library(), os.path.realpath(uri.module_path)
-    if not os.path.exists(path):
-        raise PkiError(
-            f"{uri.module_path}: no such PKCS#11 module", "install the token's software, or mend module-path"
-        )
     try:
         module = pkcs11.lib(path)
         if _started.setdefault(path, os.getpid()) != os.getpid():
@@ -88,28 +121,12 @@ def _module(uri: TokenUri) -> Any:
             _started[path] = os.getpid()
     except pkcs11.PKCS11Error as error:
         if type(error) is pkcs11.PKCS11Error:  # from the loader: each return code has a class of its own
-            raise PkiError(f"{uri.module_path}: not a PKCS#11 module", SHOWN) from None
+            raise PkiError(f"{path}: not a PKCS#11 module", SHOWN) from None
         raise PkiError(
-            f"{uri.module_path}: the PKCS#11 module does not start ({type(error).__name__})",
+            f"{path}: the PKCS#11 module does not start ({type(error).__name__})",
             "see that you may read its configuration: SOFTHSM2_CONF names that of SoftHSM",
         ) from None
     return module
-
-
-def session_on(uri: TokenUri, pin: str | None, source: str) -> Any:
-    """The session that this process has on the token, logged in."""
-    if not pin:
-        raise PkiError(f"token {uri.token}: {source} holds no PIN for it")
-    module = _module(uri)
-    if uri.place not in _logins:
-        with told(uri) as pkcs11:
-            token = _token(pkcs11, module, uri)
-            same = [one for one in _logins.values() if (one.module, one.session.token) == (module.so, token)]
-            _logins[uri.place] = same[0] if same else _Login(module.so, _log_in(pkcs11, token, uri, pin, source), pin)
-    login = _logins[uri.place]
-    if login.pin != pin:
-        raise PkiError(f"token {uri.token}: the PIN in {source} is not the one that opened it", "correct the wrong one")
-    return login.session
 
 
 def _token(pkcs11: Any, module: Any, uri: TokenUri) -> Any:
@@ -129,7 +146,8 @@ def _serial(token: Any) -> str:
     return bytes(token.serial).decode(errors="replace")
 
 
-def _log_in(pkcs11: Any, token: Any, uri: TokenUri, pin: str, source: str) -> Any:
+def log_in(pkcs11: Any, token: Any, uri: TokenUri, pin: str, source: str) -> Any:
+    """A session on `token`; one that is locked, or has one try left, is not asked."""
     label, flags = uri.token, pkcs11.TokenFlag
     locked = PkiError(f"token {label}: its PIN is locked", "its security officer sets a new one: docs/tokens.md")
     wrong = PkiError(f"token {label}: the PIN in {source} is wrong", "correct it first: a few wrong PINs lock a token")
@@ -147,4 +165,4 @@ def _log_in(pkcs11: Any, token: Any, uri: TokenUri, pin: str, source: str) -> An
         _refused.add((uri.place, pin))
         raise wrong from None
     except (pkcs11.PinExpired, pkcs11.UserPinNotInitialized):
-        raise PkiError(f"token {label}: its PIN was never set", "set it with pkcs11-tool --init-pin") from None
+        raise PkiError(f"token {label}: its PIN must be set first", "set it with pkcs11-tool --init-pin") from None

@@ -35,8 +35,8 @@ class TokenUri:
 
     @property
     def key(self) -> str:
-        """What messages call the key."""
-        return self.object or f"id={_percent(self.id)}"
+        """What messages call the key; empty when the URI names the token alone."""
+        return self.object or (f"id={_percent(self.id)}" if self.id else "")
 
     def __str__(self) -> str:
         named = [(name, getattr(self, name)) for name in ("token", "serial", "object")]

@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pki import tokens
 from pki.house import House
 from pki.pipeline import Run
+from pki.tokens import sessions
 from tests.conftest import PROJECT, Home, Report, bare_home
 
 TIMEOUT = 60
@@ -136,3 +139,47 @@ def revoked_client(built_once: Path, tmp_path_factory: pytest.TempPathFactory) -
     shutil.copytree(copy.path / "ca/clients/admin", copy.path / "old")
     copy.invoke("revoke", "admin", "--reason", "key-compromise")
     return copy
+
+
+@dataclass(frozen=True)
+class SoftHsm:
+    """A SoftHSM of the tests' own: tokens in a folder, one PIN for all."""
+
+    folder: Path
+    module: str = "/usr/lib/softhsm/libsofthsm2.so"
+    pin: str = "271828"
+
+    def token(self, label: str) -> Path:
+        """A new, empty token; the folder that it is."""
+        before = set(self.folder.iterdir())
+        pins = ("--pin", self.pin, "--so-pin", "314159")
+        run("softhsm2-util", "--init-token", "--free", "--label", label, *pins)
+        (made,) = set(self.folder.iterdir()) - before
+        tokens.close()  # the module looks for new tokens when it starts
+        return made
+
+    def uri(self, key: str = "", label: str = "doit-pki") -> tokens.TokenUri:
+        return tokens.TokenUri(self.module, label, object=key)
+
+    def session(self) -> Any:
+        """The session that this process has on the token, as python-pkcs11 knows it."""
+        return sessions.session_on(self.uri(), self.pin, "secrets.yaml")
+
+    def tool(self, *arguments: str) -> str:
+        """What pkcs11-tool says, logged in."""
+        chosen = ("--module", self.module, "--token-label", "doit-pki", "--login", "--pin", self.pin)
+        return run("pkcs11-tool", *chosen, *arguments)
+
+
+@pytest.fixture(scope="module")
+def softhsm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoftHsm]:
+    """A SoftHSM with the empty token `doit-pki`; this process and those that it starts speak to it."""
+    folder = tmp_path_factory.mktemp("softhsm")
+    (folder / "tokens").mkdir()
+    (folder / "softhsm2.conf").write_text(f"directories.tokendir = {folder}/tokens\nlog.level = ERROR\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SOFTHSM2_CONF", str(folder / "softhsm2.conf"))
+        hsm = SoftHsm(folder / "tokens")
+        hsm.token("doit-pki")
+        yield hsm
+        tokens.close()
