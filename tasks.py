@@ -6,10 +6,11 @@ from pathlib import Path
 
 from invoke import Collection
 
-from pki.commands import ca, ceremony, daily, dev, ledger
+from pki.commands import ca, ceremony, daily, dev, init, ledger
 
 ns = Collection()
 for name, function in {
+    "init": init.init,
     "plan": daily.plan,
     "status": daily.show_status,
     "renew": daily.renew,
