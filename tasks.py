@@ -6,7 +6,7 @@ from pathlib import Path
 
 from invoke import Collection
 
-from pki.commands import ca, ceremony, daily, dev, init, ledger
+from pki.commands import ca, ceremony, daily, dev, init, keeping, ledger
 
 ns = Collection()
 for name, function in {
@@ -16,6 +16,8 @@ for name, function in {
     "renew": daily.renew,
     "revoke": daily.revoke,
     "retire": daily.retire,
+    "backup": keeping.backup,
+    "restore": keeping.restore,
     "schema": daily.schema,
     **dev.TASKS,
 }.items():

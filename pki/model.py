@@ -383,6 +383,11 @@ class Secrets(Noun):
         named = self.__pydantic_extra__
         return named.get(name) or named.get(name.rpartition("-")[0])
 
+    def files(self) -> set[str]:
+        """Files below the house that hold passphrases, that of its backups aside."""
+        named = {source.file for name, source in self.__pydantic_extra__.items() if source.file and name != "backup"}
+        return {self.file} | {file for file in named if not file.startswith("/")}
+
 
 NO_SOURCES = Secrets.model_validate({})
 

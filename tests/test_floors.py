@@ -22,6 +22,8 @@ ONE_ROOM = {
     "yaml": "documents.py",
     "sqlalchemy": "ledger.py",
     "rich": "screen.py",
+    "pyrage": "sealing.py",
+    "zxcvbn": "strength.py",
 }
 
 
