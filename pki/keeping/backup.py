@@ -78,14 +78,14 @@ def snapshot(house: House) -> dict[str, Kept]:
     for _ in range(TRIES):
         paths = sorted(_paths(house))
         before = signature(map(str, paths))
-        files = _read(house, paths)
+        files = read_now(house, paths)
         if before and before == signature(map(str, paths)) and paths == sorted(_paths(house)):
             return files
     with house.store.lock():
-        return _read(house, sorted(_paths(house)))
+        return read_now(house, sorted(_paths(house)))
 
 
-def _read(house: House, paths: list[Path]) -> dict[str, Kept]:
+def read_now(house: House, paths: list[Path]) -> dict[str, Kept]:
     """The files, then the ledger: it knows of everything that they show."""
     files = {}
     for path in paths:
