@@ -6,15 +6,18 @@ from pathlib import Path
 
 from invoke import Collection
 
-from pki.commands import ca, ceremony, daily, dev, ledger, vault
+from pki.commands import ca, ceremony, daily, dev, init, keeping, ledger, vault
 
 ns = Collection()
 for name, function in {
+    "init": init.init,
     "plan": daily.plan,
     "status": daily.show_status,
     "renew": daily.renew,
     "revoke": daily.revoke,
     "retire": daily.retire,
+    "backup": keeping.backup,
+    "restore": keeping.restore,
     "schema": daily.schema,
     **dev.TASKS,
 }.items():

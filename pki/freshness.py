@@ -260,7 +260,11 @@ def authority(house: House, name: str) -> list[str]:
     if found.certificate.not_valid_after_utc < house.now:
         return [f"{found.name} ended on {found.certificate.not_valid_after_utc:%Y-%m-%d}"]
     in_token = house.store.authority_file(found.name, "key.uri").exists()
-    if name != "root" and not in_token and store.mode_of(house.store.authority_file(found.name, "key.pem")) != store.SECRET:
+    if (
+        name != "root"
+        and not in_token
+        and store.mode_of(house.store.authority_file(found.name, "key.pem")) != store.SECRET
+    ):
         return [f"the key of {found.name} is not there, or its mode is not 0600"]
     root = house.root_of(found.certificate)
     if name != "root" and (root is None or not _is_signed_by(found.certificate, root)):

@@ -105,7 +105,9 @@ def _make_authority(house: House, name: str) -> None:
     if reasons and house.issuing(name) is None:
         raise missing_authority(name)
     if reasons:
-        raise PkiError(f"{reasons[0]}; needs a ceremony", "put it back from a backup, or: ./run invoke ceremony.request")
+        raise PkiError(
+            f"{reasons[0]}; needs a ceremony", "put it back from a backup, or: ./run invoke ceremony.request"
+        )
 
 
 def _requests(house: House) -> Iterator[Artifact]:

@@ -46,16 +46,26 @@ def sound(tree: Any) -> Inventory | None:
         return None
 
 
+def faults_of(tree: Any) -> list[Fault]:
+    """What is wrong with a tree that is not a file yet."""
+    return _looked_at(copy.deepcopy(tree))[1]
+
+
 def _checked(tree: Any, text: str, name: str) -> Inventory:
+    inventory, faults = _looked_at(tree)
+    if faults or inventory is None:
+        lines = sorted({(documents.line_of(text, where), dotted(where), what) for where, what in faults})
+        raise InventoryError([f"{name}:{line}: {where}{what}" for line, where, what in lines])
+    return inventory
+
+
+def _looked_at(tree: Any) -> tuple[Inventory | None, list[Fault]]:
     faults: list[Fault] = []
     cut: set[Place] = set()
     inventory = _validated(tree, faults, cut)
     if inventory is not None:
         faults += cross_faults(inventory, cut)
-    if faults or inventory is None:
-        lines = sorted({(documents.line_of(text, where), dotted(where), what) for where, what in faults})
-        raise InventoryError([f"{name}:{line}: {where}{what}" for line, where, what in lines])
-    return inventory
+    return inventory, faults
 
 
 class _Schema(GenerateJsonSchema):

@@ -34,7 +34,7 @@ LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 DNS_NAME = re.compile(rf"(\*\.)?({LABEL}\.)*{LABEL}")
 ADDRESS = re.compile(r"[0-9.]+")
 MAIL_SERVER = r"outbox|smtps?://[A-Za-z0-9.-]+(:[0-9]{1,5})?"
-TOKEN = r"pkcs11:[^\s]+"
+PKCS11_ADDRESS = r"pkcs11:[^\s]+"
 SOURCED = r"(root|server|client)(-[1-9][0-9]*)?|backup"
 DATABASE = r"sqlite|[a-z0-9]+(\+[a-z0-9]+)?://.+"
 
@@ -160,7 +160,7 @@ def _relative_file(value: str) -> str:
 
 
 def _token_address(value: str) -> str:
-    if not re.fullmatch(TOKEN, value):
+    if not re.fullmatch(PKCS11_ADDRESS, value):
         raise ValueError("expected a PKCS#11 address such as pkcs11:token=doit-pki?module-path=/usr/lib/…/module.so")
     return value
 
@@ -239,7 +239,7 @@ PublishUrl = Annotated[str, AfterValidator(_publish_url)]
 Upstream = Annotated[str, AfterValidator(_upstream)]
 Organisation = Annotated[str, AfterValidator(_organisation)]
 RelativeFile = Annotated[str, AfterValidator(_relative_file)]
-TokenAddress = Annotated[str, AfterValidator(_token_address), _text(TOKEN)]
+TokenAddress = Annotated[str, AfterValidator(_token_address), _text(PKCS11_ADDRESS)]
 
 
 EMPTY_OK = BeforeValidator(_empty_is_mapping)
@@ -396,6 +396,11 @@ class Secrets(Noun):
         """The source named for a secret: under its own name (`server-2`), or that of its authority (`server`)."""
         named = self.__pydantic_extra__
         return named.get(name) or named.get(name.rpartition("-")[0])
+
+    def files(self) -> set[str]:
+        """Files below the house that hold passphrases, that of its backups aside."""
+        named = {source.file for name, source in self.__pydantic_extra__.items() if source.file and name != "backup"}
+        return {self.file} | {file for file in named if not file.startswith("/")}
 
 
 NO_SOURCES = Secrets.model_validate({})

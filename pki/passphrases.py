@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import re
 import secrets
@@ -19,6 +18,7 @@ from pathlib import Path
 from pki import documents, store
 from pki.errors import PkiError
 from pki.model import Secrets, Source
+from pki.screen import ask_secretly
 from pki.store import Store
 
 NEW = ".new"  # behind a name: the passphrase to which a key is just being moved
@@ -171,14 +171,13 @@ class Passphrases:
 
     def _typed(self, name: str) -> str:
         self._is_alone(Source(prompt="true"))
-        try:
-            os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
-            return getpass.getpass(f"passphrase of {name}: ")
-        except (OSError, EOFError):
+        typed = ask_secretly(f"passphrase of {name}: ")
+        if typed is None:
             raise PkiError(
                 f"the passphrase of {name} is asked for, and there is no terminal",
                 "start it at a terminal, or name another source under secrets in pki.yaml",
-            ) from None
+            )
+        return typed
 
     def _is_alone(self, source: Source) -> None:
         if os.getpid() != self._process:

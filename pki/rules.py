@@ -40,8 +40,7 @@ def _lifetime_faults(inventory: Inventory) -> Iterator[Fault]:
         elif profile.lifetime + authority.handover >= authority.lifetime:
             yield (
                 ("authorities", name, "handover"),
-                f"{brief(authority.handover)} leaves it no usable life: of {brief(authority.lifetime)}, its longest "
-                f"certificate takes {brief(profile.lifetime)}",
+                _no_usable_life(authority.handover, authority.lifetime, profile.lifetime),
             )
         if profile.renew_before >= profile.lifetime:
             yield (
@@ -57,13 +56,17 @@ def _lifetime_faults(inventory: Inventory) -> Iterator[Fault]:
     if longest <= root.lifetime <= longest + root.handover:
         yield (
             ("authorities", "root", "handover"),
-            f"{brief(root.handover)} leaves it no usable life: of {brief(root.lifetime)}, its longest intermediate takes "
-            f"{brief(longest)}",
+            _no_usable_life(root.handover, root.lifetime, longest),
         )
     if inventory.profiles.server.lifetime > APPLE_LIMIT:
         yield ("profiles", "server", "lifetime"), "more than 825d, which Apple's systems refuse"
     if authorities.root.crl.lifetime < timedelta(days=60):
         yield ("authorities", "root", "crl", "lifetime"), "expected at least 60d: rungs overlap by 30d"
+
+
+def _no_usable_life(handover: timedelta, lifetime: timedelta, longest: timedelta) -> str:
+    """A CA is usable until its end, minus the longest life below it, minus the time to hold a ceremony in."""
+    return f"{brief(handover)} leaves no usable life: of {brief(lifetime)}, certificates below take {brief(longest)}"
 
 
 def _place_faults(inventory: Inventory, cut: set[Place]) -> Iterator[Fault]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -92,6 +94,15 @@ class Screen:
             self._console.print(text)
         else:
             print(f"{verb:<7}{name:<24} {why}".rstrip(), flush=True)
+
+
+def ask_secretly(question: str) -> str | None:
+    """What somebody types without seeing it; None where there is no terminal."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+        return getpass.getpass(question)
+    except (OSError, EOFError):
+        return None
 
 
 STATES = {

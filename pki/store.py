@@ -38,6 +38,11 @@ def write_all(files: Mapping[Path, tuple[bytes, int]]) -> None:
         waiting.place()
 
 
+def beside(path: Path) -> Path:
+    """Where the new content of a file waits for its name."""
+    return path.with_name(f".{path.name}.new")
+
+
 class Beside:
     """Files written beside their places: on disk after `flush`, visible after `place`, gone again otherwise.
 
@@ -52,7 +57,7 @@ class Beside:
         self._fault: PkiError | None = None
 
     def __enter__(self) -> Self:
-        self._waiting = {path: path.with_name(f".{path.name}.new") for path in self._files}
+        self._waiting = {path: beside(path) for path in self._files}
         try:
             for path, (data, mode) in self._files.items():
                 with _said_of(path):
@@ -71,9 +76,9 @@ class Beside:
             self._thread.join()
         for handle in self._handles.values():
             os.close(handle)
-        for beside in self._waiting.values():
+        for waiting in self._waiting.values():
             with suppress(OSError):
-                beside.unlink()
+                waiting.unlink()
 
     def flush(self) -> None:
         for path, handle in self._handles.items():
@@ -96,9 +101,9 @@ class Beside:
             self._thread.join()
         if self._fault:
             raise self._fault
-        for path, beside in list(self._waiting.items()):
+        for path, waiting in list(self._waiting.items()):
             with _said_of(path):
-                os.replace(beside, path)
+                os.replace(waiting, path)
             del self._waiting[path]
 
 

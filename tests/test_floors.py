@@ -24,6 +24,8 @@ ONE_ROOM = {
     "rich": "screen.py",
     "shamir_mnemonic": "ceremony/",
     "pkcs11": "tokens/",
+    "pyrage": "sealing.py",
+    "zxcvbn": "strength.py",
 }
 
 

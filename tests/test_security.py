@@ -529,7 +529,7 @@ def test_typed_passphrase_is_asked_for_once(asking: Home, monkeypatch: pytest.Mo
         return asking.read("server.txt").decode().strip()
 
     monkeypatch.setattr(os, "open", terminal(os.open, there=True))
-    monkeypatch.setattr("pki.passphrases.getpass.getpass", typed)
+    monkeypatch.setattr("getpass.getpass", typed)
     source(asking, "{server: prompt}")
     house = asking.house()
     for name in ("server-1", "server-1"):

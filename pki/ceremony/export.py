@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives import serialization
 from pki import issue, store
 from pki.ceremony import bundle, words
 from pki.ceremony.bundle import Request, Response, SignedCertificate, SignedRung
-from pki.ceremony.sitting import Ceremony
 from pki.ceremony.chain import Record
 from pki.ceremony.minutes import page
+from pki.ceremony.sitting import Ceremony
 from pki.ceremony.vault import write_folder
 from pki.errors import PkiError
 from pki.issue import PrivateKey

@@ -126,7 +126,9 @@ def _signed_rungs(
             pem = issue.pem_of([crl])
             file = f"{ladder.root}-crl-{draft.rung.number}.pem"
             rung = SignedRung(root=ladder.root, number=draft.rung.number, file=file, sha256=bundle.digest(pem))
-            ceremony.transcript.record("crl", number=draft.rung.number, issuer=ladder.root, sha256=rung.sha256, text=texts.of_crl(crl))
+            ceremony.transcript.record(
+                "crl", number=draft.rung.number, issuer=ladder.root, sha256=rung.sha256, text=texts.of_crl(crl)
+            )
             made.append((rung, crl))
     return made
 

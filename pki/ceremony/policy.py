@@ -10,7 +10,7 @@ from cryptography import x509
 
 from pki import issue
 from pki.ceremony import drafts
-from pki.ceremony.bundle import NOTHING, AskedIntermediate, AskedLadder, Request
+from pki.ceremony.bundle import NOTHING, AskedIntermediate, AskedLadder, AskedRoot, Request
 from pki.ceremony.vault import Past, fingerprint
 from pki.errors import PkiError
 from pki.model import SANDBOX
@@ -41,7 +41,9 @@ class Known:
         return found[-1] if found else None
 
     def highest_number(self, root: str) -> int:
-        return max((rung.number for past in self.history for rung in past.response.rungs if rung.root == root), default=0)
+        return max(
+            (rung.number for past in self.history for rung in past.response.rungs if rung.root == root), default=0
+        )
 
 
 def common_name(organisation: str, generation: str, *, sandbox: bool) -> str:
@@ -79,6 +81,7 @@ def _sequence_faults(request: Request, known: Known) -> Iterator[str]:
 
 
 def _root_faults(request: Request, known: Known, *, roots_are_made: bool) -> Iterator[str]:
+    """The request and the vault must mean the same roots."""
     asked = {root.name: root for root in request.roots}
     for name, pinned in request.pinned.items():
         if name not in known.roots:
@@ -86,26 +89,34 @@ def _root_faults(request: Request, known: Known, *, roots_are_made: bool) -> Ite
         elif fingerprint(known.roots[name]) != pinned:
             yield f"{name} in this vault is not the {name} that the request means"
     for name, cert in known.roots.items():
-        if name in request.pinned:
-            continue
-        if name not in asked:
-            yield f"the vault holds {name}, which the request does not know"
-        elif differences := list(drafts.root(request, asked[name], cert.public_key()).differences(cert)):
-            yield f"{name} in the vault was made for another request: {'; '.join(differences)}"
+        if name not in request.pinned:
+            yield from _vault_faults(request, asked.get(name), name, cert)
     for name, root in asked.items():
-        if name in request.pinned:
-            yield f"{name} is asked for and exists already"
-        if not root.not_before < root.not_after <= root.not_before + ROOT_LIMIT:
-            yield f"{name} would live from {root.not_before:%Y-%m-%d} to {root.not_after:%Y-%m-%d}"
-        if abs(root.not_before - request.prepared) > timedelta(days=2):
-            yield f"{name} would begin on {root.not_before:%Y-%m-%d}, far from the day of the request"
+        yield from _new_root_faults(request, root)
         if roots_are_made and name not in known.roots:
             yield f"{name} is not in the vault yet; make it first: ./run invoke ceremony.root"
-        if all(ladder.root != name for ladder in request.ladders):
-            yield f"{name} would have no CRL, and servers refuse every client of a root without one"
     for name in request.root_names:
         if name not in known.roots and name not in asked:
             yield f"{name} is needed, and neither in the vault nor asked for"
+
+
+def _vault_faults(request: Request, asked: AskedRoot | None, name: str, cert: x509.Certificate) -> Iterator[str]:
+    """A root that the vault holds and the request does not pin must be the one that it asks for."""
+    if asked is None:
+        yield f"the vault holds {name}, which the request does not know"
+    elif differences := list(drafts.root(request, asked, cert.public_key()).differences(cert)):
+        yield f"{name} in the vault was made for another request: {'; '.join(differences)}"
+
+
+def _new_root_faults(request: Request, root: AskedRoot) -> Iterator[str]:
+    if root.name in request.pinned:
+        yield f"{root.name} is asked for and exists already"
+    if not root.not_before < root.not_after <= root.not_before + ROOT_LIMIT:
+        yield f"{root.name} would live from {root.not_before:%Y-%m-%d} to {root.not_after:%Y-%m-%d}"
+    if abs(root.not_before - request.prepared) > timedelta(days=2):
+        yield f"{root.name} would begin on {root.not_before:%Y-%m-%d}, far from the day of the request"
+    if all(ladder.root != root.name for ladder in request.ladders):
+        yield f"{root.name} would have no CRL, and servers refuse every client of a root without one"
 
 
 def _name_faults(request: Request, known: Known) -> Iterator[str]:
@@ -167,9 +178,12 @@ def _ladder_faults(request: Request, ladder: AskedLadder, known: Known) -> Itera
         above, before = rung.number, rung
     if ladder.rungs[0].this_update > request.prepared:
         yield "its first CRL would begin in the future"
-    earlier = known.last_ladder(ladder.root)
-    if earlier is None:
-        return
+    if earlier := known.last_ladder(ladder.root):
+        yield from _replacement_faults(request, ladder, earlier)
+
+
+def _replacement_faults(request: Request, ladder: AskedLadder, earlier: AskedLadder) -> Iterator[str]:
+    """A ladder takes nothing back, and leaves no earlier CRL that servers would believe more."""
     listed = {one.serial for one in ladder.revoked}
     for one in earlier.revoked:
         if one.serial not in listed:

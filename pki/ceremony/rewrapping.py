@@ -47,14 +47,21 @@ def rewrap(
     target.open_key(root, made.passphrase, "this ceremony")
     what = "a new passphrase" if target == vault else "a new passphrase and a new medium"
     transcript.record(
-        "rewrapped", name=root, what=what, kept=made.kept, sha256=fingerprint(vault.roots()[root]), key=issue.key_kind(key)
+        "rewrapped",
+        name=root,
+        what=what,
+        kept=made.kept,
+        sha256=fingerprint(vault.roots()[root]),
+        key=issue.key_kind(key),
     )
 
 
 def _copy(vault: Vault, target: Vault) -> None:
     """Everything of a vault onto an empty medium, and nothing that does not verify there."""
     try:
-        shutil.copytree(vault.folder, target.folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("lost+found", ".*"))
+        shutil.copytree(
+            vault.folder, target.folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("lost+found", ".*")
+        )
     except (OSError, shutil.Error) as error:
         raise PkiError(f"{target.folder}: cannot be written: {error}", "take another medium") from None
     if target.transcript.exists() and (faults := verify(target.folder).faults):

@@ -46,7 +46,7 @@ class _Twins:
     def leaf(self, purpose: x509.ObjectIdentifier, name: x509.GeneralName) -> Issuer:
         """A leaf of the twin intermediate, with its key."""
         key = issue.new_key("ec-p256")
-        usage = x509.KeyUsage(True, False, False, False, False, False, False, False, False)  # noqa: FBT003
+        usage = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
         extensions: profiles.Extensions = [
             (x509.BasicConstraints(ca=False, path_length=None), True),
             (usage, True),

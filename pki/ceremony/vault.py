@@ -1,8 +1,8 @@
 """The vault: the removable medium that holds root keys, the transcript, and every ceremony that was held with them.
 
-    root-1/{cert.pem,key.pem}                key.uri instead of key.pem when the key lives in a token
-    transcript.jsonl                         one hash chain from the first ceremony on
-    ceremonies/0001/{request,response}.yaml  with the rungs that were signed and the printable page
+root-1/{cert.pem,key.pem}                key.uri instead of key.pem when the key lives in a token
+transcript.jsonl                         one hash chain from the first ceremony on
+ceremonies/0001/{request,response}.yaml  with the rungs that were signed and the printable page
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from pki.ceremony import bundle, plan, verifying, words
 from pki.ceremony.policy import Known
 from pki.ceremony.vault import Past
 from pki.commands.asking import typed
-from pki.commands.command import command, house_of, path_of
+from pki.commands.command import command, command_with, house_of, path_of
 from pki.commands.daily import PLAIN_REASONS, known
 from pki.errors import PkiError
 from pki.handover import accepting, asking, needs, rehearsal, sandbox
@@ -22,7 +22,7 @@ from pki.house import House
 from pki.screen import Screen
 
 
-@command(many=("new", "revoke", "destroy"))
+@command_with(many=("new", "revoke", "destroy"))
 def request(
     context: Context,
     new: list[str],
@@ -140,11 +140,13 @@ def accept(context: Context, response: str, words: str = "") -> None:
     for name, issuer in found.answer.certificates:
         screen.made(f"authority:{name.rpartition('-')[0]}", f"{name} by {issuer}")
     for line in old:
-        screen.note("destroy", f"{line}, was replaced", "every copy of it: older backups of ca/, other copies of the vault")
+        screen.note(
+            "destroy", f"{line}, was replaced", "every copy of it: older backups of ca/, other copies of the vault"
+        )
     screen.line(f"ceremony {found.request.number} is accepted; now: ./run doit")
 
 
-@command(may_lack="folder")
+@command_with(may_lack="folder")
 def verify(context: Context, folder: str | None = None) -> None:
     """Compute every hash and signature of all ceremonies again: of this house, or of a vault named as FOLDER."""
     place = path_of(context, folder) if folder else house_of(context).store.ca

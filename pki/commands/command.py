@@ -8,33 +8,23 @@ from collections.abc import Callable
 from datetime import datetime
 from functools import partial, wraps
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 from invoke.context import Context
 from invoke.exceptions import Exit
-from invoke.parser.parser import ParseMachine
 from invoke.tasks import task
 
 from pki import store
+from pki.commands import parsing
 from pki.errors import InventoryError, PkiError
 from pki.house import House
 
 
-@overload
-def command(function: Callable[..., None]) -> Any: ...
-
-
-@overload
-def command(*, may_lack: str = "", many: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Any]: ...
-
-
-def command(function: Callable[..., None] | None = None, *, may_lack: str = "", many: tuple[str, ...] = ()) -> Any:
+def command(function: Callable[..., None], *, may_lack: str = "", many: tuple[str, ...] = ()) -> Any:
     """An invoke task that says what went wrong in one sentence and a hint: exit 1, or 3 when pki.yaml is wrong.
 
     `may_lack` names an argument that may be left out, `many` options that may be given several times.
     """
-    if function is None:
-        return partial(command, may_lack=may_lack, many=many)
 
     @wraps(function)
     def spoken(context: Context, *args: Any, **options: Any) -> None:
@@ -44,7 +34,9 @@ def command(function: Callable[..., None] | None = None, *, may_lack: str = "", 
             raise Exit(str(error), code=3) from None
         except PkiError as error:
             raise Exit(f"{error.message}\n→ {error.hint}" if error.hint else error.message, code=1) from None
-        except BrokenPipeError:  # `… | head` has seen enough: https://docs.python.org/3/library/signal.html#note-on-sigpipe
+        except (
+            BrokenPipeError
+        ):  # `… | head` has seen enough: https://docs.python.org/3/library/signal.html#note-on-sigpipe
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise Exit(code=1) from None
 
@@ -53,19 +45,12 @@ def command(function: Callable[..., None] | None = None, *, may_lack: str = "", 
     return task(spoken, iterable=many, positional=[may_lack], optional=[may_lack])
 
 
-def _let_arguments_lack(complete: Callable[[ParseMachine], None]) -> Callable[[ParseMachine], None]:
-    """Teach invoke's parser that a positional argument which is `optional` too may be left out."""
-
-    def complete_context(machine: ParseMachine) -> None:
-        if machine.context:
-            given = [one for one in machine.context.positional_args if not (one.optional and one.value is None)]
-            machine.context.positional_args = given
-        complete(machine)
-
-    return complete_context
+def command_with(*, may_lack: str = "", many: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Any]:
+    """A command one argument of which may be left out, or options of which may be given several times."""
+    return partial(command, may_lack=may_lack, many=many)
 
 
-ParseMachine.complete_context = _let_arguments_lack(ParseMachine.complete_context)  # type: ignore[method-assign,assignment]
+parsing.teach()
 
 
 def home_of(context: Context) -> Path:

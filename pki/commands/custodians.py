@@ -77,7 +77,9 @@ def _chosen(wanted: Custody, name: str) -> str:
         if given != typed("once more: ", hidden=True):
             raise PkiError("the two passphrases differ", "type it again")
     if fault := strength.fault(given):
-        raise PkiError(f"{wanted.passphrase_file or 'the passphrase'}: {fault}", "six random words, or let it be generated")
+        raise PkiError(
+            f"{wanted.passphrase_file or 'the passphrase'}: {fault}", "six random words, or let it be generated"
+        )
     return given
 
 

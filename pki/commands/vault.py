@@ -14,7 +14,7 @@ from pki.ceremony.sitting import Ceremony
 from pki.ceremony.vault import Vault
 from pki.commands import custodians
 from pki.commands.asking import typed
-from pki.commands.command import command, now_of, path_of
+from pki.commands.command import command, command_with, now_of, path_of
 from pki.commands.custodians import Custody
 from pki.errors import PkiError
 from pki.screen import Screen
@@ -51,7 +51,7 @@ def root(
     screen.line("go on: ./run invoke ceremony.sign")
 
 
-@command(many=("share_file",))
+@command_with(many=("share_file",))
 def sign(
     context: Context,
     request: str,
@@ -76,7 +76,7 @@ def sign(
     _say_response(screen, held, folder)
 
 
-@command(many=("share_file",))
+@command_with(many=("share_file",))
 def rewrap(
     context: Context,
     vault: str,
@@ -99,7 +99,12 @@ def rewrap(
     secret_of = custodians.opening(context, place, passphrase_file, share_file)
     target = Vault(path_of(context, to)) if to else place
     rewrapping.rewrap(
-        place, target, root, secret_of(root), lambda key: custodians.wrapped(custody, root, key), _clock(now_of(context))
+        place,
+        target,
+        root,
+        secret_of(root),
+        lambda key: custodians.wrapped(custody, root, key),
+        _clock(now_of(context)),
     )
     screen.made(f"authority:{root}", f"its key has a new passphrase, in {target.folder / root}")
     if to:
@@ -153,6 +158,8 @@ def _say_response(screen: Screen, held: Ceremony, folder: Path) -> None:
     for line in words.shown(digest):
         screen.line(line)
     screen.line("")
-    screen.line(f"copy the vault to its second medium, lock both away; at the online machine: ./run invoke ceremony.accept {folder.name}")
+    screen.line(
+        f"copy the vault to its second medium, lock both away; at the online machine: ./run invoke ceremony.accept {folder.name}"
+    )
     for root in held.request.destroy:
         screen.line(f"the key of {root} was destroyed on this medium; destroy every other copy of it now")

@@ -47,9 +47,7 @@ def brought(house: House, folder: Path) -> Brought:
     roots = {name: found.certificate for name in house.store.generations("root") if (found := house.generation(name))}
     faults = list(_date_faults(house, answer.response)) or answers.faults(answer, request, roots)
     if faults:
-        raise PkiError(
-            "\n".join(f"{answer.name}: {fault}" for fault in faults), f"nothing was filed; {answers.AGAIN}"
-        )
+        raise PkiError("\n".join(f"{answer.name}: {fault}" for fault in faults), f"nothing was filed; {answers.AGAIN}")
     return Brought(answer, request, minutes)
 
 
@@ -58,7 +56,9 @@ def _asked(house: House, answer: Answer) -> Request:
     name, response = answer.name, answer.response
     for folder in house.store.ceremonies():
         if store.read(folder / "response.yaml") == answer.data:
-            raise PkiError(f"{name}: was accepted already, as {house.shown(folder)}", "nothing is left to do: ./run doit")
+            raise PkiError(
+                f"{name}: was accepted already, as {house.shown(folder)}", "nothing is left to do: ./run doit"
+            )
     waiting = {one.digest: one.request for one in asking.open_requests(house)}
     if response.request not in waiting:
         numbers = ", ".join(str(one.number) for one in waiting.values())
@@ -115,7 +115,12 @@ def file(house: House, found: Brought) -> list[str]:
         if not house.ledger.certificates(serial=cert.serial_number):
             profile = "root" if name.startswith("root-") else f"{name.rpartition('-')[0]}-ca"
             house.ledger.record_certificate(
-                cert, issuer=issuer, artifact=f"authority:{name.rpartition('-')[0]}", profile=profile, reason=because, at=house.now
+                cert,
+                issuer=issuer,
+                artifact=f"authority:{name.rpartition('-')[0]}",
+                profile=profile,
+                reason=because,
+                at=house.now,
             )
     _record_revocations(house, request)
     for (root, number), rung in found.answer.rungs.items():
@@ -128,7 +133,9 @@ def file(house: House, found: Brought) -> list[str]:
     old = _place_rungs(house, found)
     for name, issuer in sorted(found.answer.certificates, key=lambda pair: pair[0].startswith("root-"), reverse=True):
         if name == issuer or not name.startswith("root-"):
-            store.write(house.store.authority_file(name, "cert.pem"), issue.pem_of([found.answer.certificates[name, issuer]]))
+            store.write(
+                house.store.authority_file(name, "cert.pem"), issue.pem_of([found.answer.certificates[name, issuer]])
+            )
     _keep(house, found)
     return old
 
@@ -177,5 +184,3 @@ def _keep(house: House, found: Brought) -> None:
     records = chain.load(found.minutes, "transcript.jsonl")
     store.write(folder / "transcript.html", printed(records, found.request, asked, answered))
     store.write(folder / "response.yaml", found.answer.data)
-
-

@@ -104,7 +104,7 @@ def uncovered(house: House, found: list[Need]) -> list[str]:
 # -- collecting -------------------------------------------------------------------------------------------------------
 
 
-def prepare(house: House, wish: Wish = Wish()) -> Open:  # noqa: B008 - frozen
+def prepare(house: House, wish: Wish = Wish()) -> Open:
     """Write a request for everything that is needed or wished; an open one that asks for exactly that is kept.
 
     Raises PkiError when there is nothing to ask for, or a wish cannot be granted.
@@ -125,7 +125,8 @@ def prepare(house: House, wish: Wish = Wish()) -> Open:  # noqa: B008 - frozen
 def _check(house: House, wish: Wish, found: list[Need]) -> None:
     if not found and wish == Wish():
         raise PkiError(
-            "no ceremony is needed now", "to hold one all the same: --new server, --revoke server-1, --crls, --destroy root-1"
+            "no ceremony is needed now",
+            "to hold one all the same: --new server, --revoke server-1, --crls, --destroy root-1",
         )
     for name, _ in wish.revoke:
         generation = house.generation(name) if "-" in name else None

@@ -111,7 +111,9 @@ def _intermediate_needs(house: House, authority: str) -> Iterator[Need]:
     found, following = house.issuing(authority), next_name(house, authority)
     if found is None:
         names = house.store.generations(authority)
-        yield Need(following, f"{names[-1]} is revoked" if names else f"there is no {authority} authority yet", house.now)
+        yield Need(
+            following, f"{names[-1]} is revoked" if names else f"there is no {authority} authority yet", house.now
+        )
         return
     last = full_until(house, found)
     if usable_until(house, found) <= house.now:

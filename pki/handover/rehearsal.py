@@ -15,7 +15,7 @@ from pki.ceremony.vault import Vault, fingerprint
 from pki.handover.asking import Open
 from pki.house import House
 
-SECRET = "throw-away-key-of-a-rehearsal"
+THROW_AWAY = "throw-away-key-of-a-rehearsal"
 OF_THE_DAY = "(made on the day)"
 MASKS = (  # what a rehearsal cannot know: serial numbers, signatures, the root's key
     (re.compile(r"(Serial Number:)\s*\n?\s*[0-9a-f:]+( \(0x[0-9a-f]+\))?"), rf"\1 {OF_THE_DAY}"),
@@ -38,9 +38,9 @@ def rehearse(house: House, asked: Open) -> dict[str, bytes]:
         request = _with_stand_ins(house, Vault(vault), asked.request)
         held = sitting.opened(Vault(vault), bundle.dump(request), str(asked.path), lambda: house.now)
         if request.roots:
-            hold.make_roots(held, lambda _, kind: custody.in_file(issue.new_key(kind), SECRET))
+            hold.make_roots(held, lambda _, kind: custody.in_file(issue.new_key(kind), THROW_AWAY))
         files = {"plan.txt": "\n".join([*plan.roots(request), *plan.signatures(request, held.known)]) + "\n"}
-        folder = hold.sign(held, lambda _: SECRET, out)
+        folder = hold.sign(held, lambda _: THROW_AWAY, out)
         for path in sorted(folder.glob("*.pem")):
             files[path.with_suffix(".txt").name] = _masked(texts.of_crl(x509.load_pem_x509_crl(path.read_bytes())))
         response = bundle.load((folder / "response.yaml").read_bytes(), "response.yaml", bundle.Response)
@@ -60,7 +60,7 @@ def _with_stand_ins(house: House, vault: Vault, request: Request) -> Request:
         key = issue.new_key(issue.key_kind(real.public_key()))
         dates = real.not_valid_before_utc, real.not_valid_after_utc
         stand_in = issue.certificate(real.subject, key.public_key(), dates, profiles.root(), key)
-        vault.place_root(name, stand_in, {"key.pem": custody.key_file(key, SECRET)})
+        vault.place_root(name, stand_in, {"key.pem": custody.key_file(key, THROW_AWAY)})
         pinned[name] = fingerprint(stand_in)
     return request.model_copy(update={"pinned": pinned, "previous": NOTHING})
 

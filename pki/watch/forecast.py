@@ -32,7 +32,9 @@ def notes(house: House, plan: Plan) -> Iterator[Note]:
     yield from plan.notes
     for leaf in plan.leaves.values() if freshness.some_authority_ages(house) else ():
         if waits := freshness.leaf_waits(house, leaf):
-            yield Note(f"cert:{leaf.name}", waits, f"./run invoke ceremony.request, for a new {leaf.authority} authority")
+            yield Note(
+                f"cert:{leaf.name}", waits, f"./run invoke ceremony.request, for a new {leaf.authority} authority"
+            )
     for artifact, end in _left(house, plan):
         if end >= house.now:
             text = f"left pki.yaml, and its certificate is valid until {end:%Y-%m-%d}"

@@ -1,0 +1,120 @@
+"""Backing a house up, and restoring it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from invoke.context import Context
+
+from pki import store, strength
+from pki.commands.command import command_with, home_of, house_of, now_of, passphrase_in, path_of
+from pki.errors import PkiError
+from pki.house import House
+from pki.keeping import backup as backing_up
+from pki.keeping import restore as restoring
+from pki.screen import Screen, ask_secretly
+
+NO_TERMINAL = PkiError(
+    "there is no terminal to ask for the passphrase at", "name a file that holds it: --passphrase-file FILE"
+)
+
+
+@command_with(may_lack="file")
+def backup(context: Context, file: str | None = None, passphrase_file: str = "") -> None:
+    """Write what cannot be made again into one encrypted FILE: pki.yaml, templates/, secrets, ca/ with the ledger.
+
+    Its passphrase is read from --passphrase-file, comes from the source that pki.yaml names for `backup`, or is asked
+    for twice. FILE is pki-backup-<time>.age here when none is named. `age -d FILE | tar t` shows what is in it.
+    """
+    house, screen = house_of(context), Screen()
+    target = path_of(context, file or ".")
+    if target.is_dir():
+        target /= f"pki-backup-{house.now:%Y%m%dT%H%M%SZ}.age"
+    backing_up.check_target(house, target)
+    passphrase = _new_passphrase(context, house, passphrase_file)
+    with _disk_errors():
+        notes = backing_up.backup(house, target, passphrase)
+    screen.made("backup", f"{target}, read back and whole")
+    for note in notes:
+        screen.line(f"  {note}")
+
+
+@command_with()
+def restore(context: Context, file: str, to: str = "", passphrase_file: str = "") -> None:
+    """Put the house in a backup FILE into --to DIR (or PKI_HOME), which must have no ca/; what is there stays.
+
+    The whole of it is looked at before anything is written. The passphrase is read from --passphrase-file or asked for.
+    """
+    path, target = path_of(context, file), path_of(context, to) if to else home_of(context)
+    restoring.check_target(target)
+    sealed = store.read(path)
+    if sealed is None:
+        raise PkiError(f"{file}: is not there", "name a file that ./run invoke backup wrote")
+    passphrase = passphrase_in(context, passphrase_file) or ask_secretly("passphrase of the backup: ")
+    if passphrase is None:
+        raise NO_TERMINAL
+    with _disk_errors():
+        found = restoring.restore(sealed, passphrase, file, target)
+    screen = Screen()
+    screen.made("house", f"{target}: {', '.join(found.placed)}, as of {found.at}")
+    if found.kept:
+        screen.line(f"  kept as they are here, and different in the backup: {', '.join(found.kept)}")
+    if found.ledger is None:
+        screen.line(
+            "  the backup holds no ledger: restore its database with that database's own tool before the next run"
+        )
+    _say_what_is_older(screen, House.open(target, now_of(context)))
+    screen.line(f"next: PKI_HOME={target} ./run invoke plan")
+
+
+def _say_what_is_older(screen: Screen, house: House) -> None:
+    """What runs did after the backup, as far as build/ still shows it."""
+    if house.inventory.ledger == "sqlite" and not house.has_ledger:
+        return
+    newer, carried = restoring.carry_revocations(house)
+    if newer:
+        screen.line(
+            f"  build/ holds newer CRLs than the restored ledger ({', '.join(newer)}); the next ones get higher numbers still"
+        )
+    if carried:
+        screen.line(f"  revoked after the backup, and recorded again from those CRLs: {', '.join(carried)}")
+    for name in restoring.unknown_leaves(house):
+        screen.note(
+            f"cert:{name}", "was issued after the backup, and the ledger does not know it", f"./run invoke renew {name}"
+        )
+    house.ledger.close()
+
+
+def _new_passphrase(context: Context, house: House, file: str) -> str:
+    """The passphrase of a new backup, strong enough to lie about on other people's disks."""
+    named = house.passphrases.named("backup") if not file else None
+    text, source = (
+        passphrase_in(context, file) or (named.value if named else ""),
+        file or (named.source if named else ""),
+    )
+    if not source:
+        source, text = "the passphrase", _typed_twice()
+    if fault := strength.fault(text):
+        raise PkiError(f"{source}: {fault.partition(': ')[0]}", fault.partition(": ")[2])
+    return text
+
+
+def _typed_twice() -> str:
+    text = ask_secretly("passphrase for the backup (six random words): ")
+    if text is None:
+        raise NO_TERMINAL
+    if text != ask_secretly("once more: "):
+        raise PkiError("the two passphrases differ", "type it again")
+    return text
+
+
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    """A full or broken disk below a temporary folder is a person's to mend too."""
+    try:
+        yield
+    except OSError as error:
+        place = Path(str(error.filename)).name if error.filename else "a temporary file"
+        raise PkiError(f"{place}: cannot be written: {error.strerror}", "make room on that disk") from None

@@ -1,0 +1,1 @@
+"""Backing a house up into one file, and restoring it."""

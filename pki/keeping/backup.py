@@ -1,0 +1,130 @@
+"""A backup: what cannot be made again, in one encrypted file, read back before it gets its name."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from pki import sealing, store
+from pki.errors import PkiError
+from pki.house import House
+from pki.keeping.archive import Kept, ledger_head, pack, unpack
+from pki.memo import signature
+
+RECORD = ".last-backup.json"
+LEFT_OUT = (".*.new", ".*.lock", "ledger.db", "ledger.db-*", RECORD)
+OTHERS = ("README.md", ".gitignore", "templates", "requests")
+TRIES = 3
+
+
+def check_target(house: House, target: Path) -> None:
+    """Raise PkiError when no backup can be put at `target`, before anybody is asked for a passphrase."""
+    if not house.store.ca.is_dir():
+        raise PkiError("there is nothing to back up: ca/ is not there", "if it is lost: ./run invoke restore FILE")
+    if target.exists():
+        raise PkiError(f"{target}: is there already", "name another file; a backup is never overwritten")
+    if not target.parent.is_dir():
+        raise PkiError(f"{target.parent}: is not a folder", "name a file in a folder that is there")
+    for folder in (house.store.ca, house.store.build):
+        if target.resolve().is_relative_to(folder.resolve()):
+            raise PkiError(f"{target}: lies in {folder.name}/, and would be lost with it", "name a file elsewhere")
+
+
+def backup(house: House, target: Path, passphrase: str) -> list[str]:
+    """Write a backup to `target`; returns what is in it that a person should know.
+
+    Raises PkiError, and then there is no file, when it cannot be written or does not read back as it was.
+    """
+    check_target(house, target)
+    files = snapshot(house)
+    ledger = files.get("ca/ledger.db")
+    head = ledger_head(ledger.data, "ca/ledger.db") if ledger else None
+    about = {"at": f"{house.now:%Y-%m-%dT%H:%M:%SZ}", "organisation": house.inventory.organisation, "ledger": head}
+    sealed = sealing.seal(pack(files, {**about, "secrets": _secret_files(house)}, house.now), passphrase)
+    with store.Beside({target: (sealed, store.SECRET)}) as waiting:
+        waiting.flush()
+        read = unpack(sealing.unseal(store.read(store.beside(target)) or b"", passphrase, str(target)), str(target))
+        if read.files != files or (ledger and ledger_head(read.files["ca/ledger.db"].data, str(target)) != head):
+            raise PkiError(f"{target}: does not read back as it was written", "look at the disk that it is on")
+        if target.exists():
+            raise PkiError(f"{target}: is there already", "name another file; a backup is never overwritten")
+        waiting.place()
+    record = {"at": about["at"], "file": target.name, "ledger": head}
+    store.write(house.store.ca / RECORD, json.dumps(record).encode() + b"\n", store.SECRET)
+    return list(_notes(house, files))
+
+
+def _notes(house: House, files: dict[str, Kept]) -> Iterator[str]:
+    yield f"{len(files)} files, {sum(len(kept.data) for kept in files.values()) // 1024} KiB"
+    if house.inventory.ledger != "sqlite":
+        yield "the ledger is in a database of its own and NOT in this file: dump it with that database's own tool"
+    elif "ca/ledger.db" not in files:
+        yield "there is no ledger in ca/ yet"
+    if any(house.passphrases.is_elsewhere(name) for name in ("server-1", "client-1")):
+        yield "passphrases from sources besides files are not in it"
+
+
+# -- what there is ----------------------------------------------------------------------------------------------------
+
+
+def snapshot(house: House) -> dict[str, Kept]:
+    """Every file of a backup as it was at one moment; where runs change them again and again, between two runs."""
+    for _ in range(TRIES):
+        paths = sorted(_paths(house))
+        before = signature(map(str, paths))
+        files = read_now(house, paths)
+        if before and before == signature(map(str, paths)) and paths == sorted(_paths(house)):
+            return files
+    with house.store.lock():
+        return read_now(house, sorted(_paths(house)))
+
+
+def read_now(house: House, paths: list[Path]) -> dict[str, Kept]:
+    """The files, then the ledger: it knows of everything that they show."""
+    files = {}
+    for path in paths:
+        if (data := store.read(path)) is not None:
+            files[str(path.relative_to(house.store.home))] = Kept(data, (store.mode_of(path) or 0) & 0o777)
+    if house.inventory.ledger == "sqlite" and (path := house.store.ca / "ledger.db").exists():
+        files["ca/ledger.db"] = Kept(_ledger_copy(path), store.SECRET)
+    return files
+
+
+def _paths(house: House) -> Iterator[Path]:
+    home, said = house.store.home, house.inventory
+    requests = [one.request for section in (said.hosts, said.clients) for one in section.values() if one.request]
+    single = {"pki.yaml", *OTHERS, *requests, *_secret_files(house)}
+    yield from {path for name in single for path in _below(home / name)}
+    yield from (path for path in _below(house.store.ca) if not any(fnmatch.fnmatch(path.name, one) for one in LEFT_OUT))
+
+
+def _below(path: Path) -> Iterator[Path]:
+    if path.is_file():
+        yield path
+    for folder, inner, names in os.walk(path):
+        inner[:] = [name for name in inner if name != ".git"]
+        yield from (found for name in names if (found := Path(folder, name)).is_file() and not name.endswith(".new"))
+
+
+def _secret_files(house: House) -> list[str]:
+    """The secrets file, and every other file below the house that holds a passphrase, by path below it."""
+    return sorted(name for name in house.inventory.secrets.files() if (house.store.home / name).is_file())
+
+
+def _ledger_copy(path: Path) -> bytes:
+    """The database at one moment, whoever writes to it."""
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch) / "ledger.db"
+        try:
+            with closing(sqlite3.connect(path, timeout=60)) as source, closing(sqlite3.connect(copy)) as target:
+                source.backup(target)
+                target.execute("PRAGMA journal_mode=DELETE")
+        except sqlite3.Error as error:
+            raise PkiError(f"ca/ledger.db: {error}", "./run invoke ledger.verify") from None
+        return copy.read_bytes()

@@ -1,0 +1,866 @@
+"""Keeping a house: founded whole or not at all, backed up, and restored after everything else is lost."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import shutil
+import sqlite3
+import tarfile
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from invoke import Program
+
+import tasks
+from pki import founding, inventory, rewrap, sealing, store, strength
+from pki.commands import keeping
+from pki.errors import PkiError
+from pki.house import House
+from pki.keeping import archive
+from pki.keeping import backup as backing_up
+from pki.keeping import restore as restoring
+from tests import judges
+from tests.conftest import PROJECT, START, Home
+
+
+@dataclass(frozen=True)
+class Said:
+    status: int
+    out: str
+    error: str
+
+
+Invoke = Callable[..., Said]
+
+
+@pytest.fixture
+def invoke(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Invoke:
+    """`./run invoke …` in this process, typed in `tmp_path`."""
+
+    def call(*arguments: str, home: Path | None = None, days: float = 0) -> Said:
+        moment = {"pki_now": START + timedelta(days=days), "pki_called_from": str(tmp_path)}
+        tasks.ns.configure({"pki_home": str(home or tmp_path), **moment})
+        capsys.readouterr()
+        code = 0
+        try:
+            Program(namespace=tasks.ns).run(["invoke", *arguments])
+        except SystemExit as left:
+            code = int(left.code or 0)
+        said = capsys.readouterr()
+        return Said(code, said.out, said.err)
+
+    return call
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o7777
+
+
+# -- founding ---------------------------------------------------------------------------------------------------------
+
+WHOLE = {"pki.yaml", "templates", "secrets.yaml", ".gitignore", "README.md"}
+
+
+@pytest.fixture
+def no_git(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without git, which a house does not need."""
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """What a person types, in order; an answer that is an exception is raised. Returns the questions, as they come."""
+
+    def give(*texts: str | BaseException) -> list[str]:
+        asked: list[str] = []
+        waiting = iter(texts)
+
+        def answer(question: str) -> str:
+            asked.append(question)
+            text = next(waiting, EOFError())
+            if isinstance(text, BaseException):
+                raise text
+            return text
+
+        monkeypatch.setattr("builtins.input", answer)
+        return asked
+
+    return give
+
+
+@pytest.mark.usefixtures("no_git")
+def test_founded_try_out_runs_and_then_has_nothing_to_do(tmp_path: Path, invoke: Invoke) -> None:
+    said = invoke("init", "house", "--yes", "--sandbox")
+    assert said.status == 0, said.error
+    assert f"PKI_HOME={tmp_path}/house ./run doit" in said.out
+    assert names(tmp_path / "house") == WHOLE
+    home = Home(tmp_path / "house")
+    assert home.doit().status == 0
+    assert home.doit().made == {}
+
+
+@pytest.mark.usefixtures("no_git")
+def test_founded_house_holds_its_own_templates_and_keeps_secrets_to_its_owner(tmp_path: Path, invoke: Invoke) -> None:
+    assert invoke("init", "a/b", "--yes").status == 0
+    folder = tmp_path / "a/b"
+    ours = {
+        path.relative_to(PROJECT): path.read_bytes() for path in (PROJECT / "templates").rglob("*") if path.is_file()
+    }
+    assert {path.relative_to(folder): path.read_bytes() for path in folder.rglob("templates/*/*")} == ours
+    assert mode(folder / "secrets.yaml") == 0o600
+    assert all(line.startswith("#") for line in (folder / "secrets.yaml").read_text().splitlines())
+    kept_out = (folder / ".gitignore").read_text().splitlines()
+    assert {"/ca/", "/build/", "/offline/", "secrets.yaml", ".*.new"} <= set(kept_out)
+    assert set(kept_out) - {kept_out[0]} <= set((PROJECT / ".gitignore").read_text().splitlines())
+    assert not inventory.load(folder / "pki.yaml").sandbox
+
+
+OPTIONS = (
+    *("--organisation", "Müller & Söhne", "--domain", "lab.example", "--domain", "av.example"),
+    *("--network", "lan=10.1.0.0/16", "--network", "dmz=10.2.0.0/24", "--publish", "http://crl.lab.example=gate"),
+    *("--host", "web,network=dmz,address=10.2.0.3,proxy=nginx", "--host", "gate,deliver=none"),
+    *("--service", "web/wiki=http://127.0.0.1:3000", "--service", "web/blog=https://10.2.0.9:8443,tls"),
+    *("--client", "ann=ann@lab.example", "--client", "ann@phone=ann@lab.example"),
+)
+
+
+@pytest.mark.usefixtures("no_git")
+def test_options_say_what_the_house_should_be(tmp_path: Path, invoke: Invoke) -> None:
+    said = invoke("init", "--yes", *OPTIONS, "house")
+    assert said.status == 0, said.error
+    assert "ceremony.request" in said.out
+    found = inventory.load(tmp_path / "house/pki.yaml")
+    assert (found.organisation, found.domains) == ("Müller & Söhne", ("lab.example", "av.example"))
+    assert {name: str(network) for name, network in found.networks.items()} == {
+        "lan": "10.1.0.0/16",
+        "dmz": "10.2.0.0/24",
+    }
+    assert (found.publish.url, found.publish.host) == ("http://crl.lab.example", "gate")
+    assert (found.hosts["gate"].network, found.hosts["gate"].proxy, found.hosts["gate"].deliver) == (
+        "lan",
+        None,
+        "none",
+    )
+    services = found.hosts["web"].services
+    assert {name: (one.upstream, one.access) for name, one in services.items()} == {
+        "wiki": ("http://127.0.0.1:3000", "mtls"),
+        "blog": ("https://10.2.0.9:8443", "tls"),
+    }
+    assert set(found.clients) == {"ann", "ann@phone"}
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--domain", "Lab"], ["domains[0]: write host names in lower case: lab, got 'Lab'"]),
+        (["--network", "lan"], ["expected NAME=NETWORK such as lan=192.168.1.0/24, got 'lan'"]),
+        (["--network", "lan=192.168.1.0/33"], ["networks.lan: expected an IPv4 network"]),
+        (["--host", "web,colour=red"], ["hosts.web.colour: unknown key"]),
+        (["--host", "web,address=10.9.9.9"], ["hosts.web.address: 10.9.9.9 lies outside network lan (192.168.1.0/24)"]),
+        (["--service", "web/wiki=http://x:1"], ["there is no host 'web'", "→ name it too: --host web"]),
+        (["--service", "pki/wiki=ftp://x"], ["hosts.pki.services.wiki.upstream: expected an address such as"]),
+        (["--client", "ann=ann"], ["clients.ann.email: expected an e-mail address"]),
+        (
+            ["--publish", "https://pki.lab.internal=gone"],
+            ["publish.url: expected plain http", "'gone' is not one of the"],
+        ),
+    ],
+)
+def test_faults_in_the_options_are_said_at_once_and_nothing_is_written(
+    tmp_path: Path, invoke: Invoke, options: list[str], expected: list[str]
+) -> None:
+    said = invoke("init", "house", "--yes", *options)
+    assert said.status == 1
+    assert [text for text in expected if text not in said.error] == []
+    assert names(tmp_path) == set()
+
+
+ANSWERS = {
+    "organisation": ["Example Lab"],
+    "domains": ["lab.example av.example"],
+    "networks": ["lan=10.1.0.0/16, dmz=10.2.0.0/24"],
+    "hosts": [
+        *("web", "dmz", "10.2.0.3", "caddy", "wiki", "http://127.0.0.1:8080", "tls", ""),
+        *("gate", "", "", "none", ""),
+        "",
+    ],
+    "publish": ["http://crl.lab.example", "gate"],
+    "clients": ["ann", ""],
+    "sandbox": ["yes"],
+}
+TYPED = [text for part in ANSWERS.values() for text in part]
+
+
+@pytest.mark.usefixtures("no_git")
+def test_answers_say_what_the_house_should_be(
+    tmp_path: Path, invoke: Invoke, answers: Callable[..., list[str]]
+) -> None:
+    asked = answers(*TYPED)
+    said = invoke("init", "house")
+    assert said.status == 0, said.error
+    assert asked[0] == "organisation [Home Lab]: "
+    assert "e-mail address of ann [ann@lab.example]: " in asked
+    found = inventory.load(tmp_path / "house/pki.yaml")
+    assert found.sandbox
+    assert (found.hosts["web"].proxy, found.hosts["gate"].proxy) == ("caddy", None)
+    assert (found.hosts["web"].services["wiki"].access, str(found.hosts["web"].address)) == ("tls", "10.2.0.3")
+    assert (found.publish.host, found.clients["ann"].email) == ("gate", "ann@lab.example")
+
+
+@pytest.mark.usefixtures("no_git")
+def test_empty_answers_take_the_defaults(tmp_path: Path, invoke: Invoke, answers: Callable[..., list[str]]) -> None:
+    answers(*[""] * 12)
+    assert invoke("init", "house").status == 0
+    asked = inventory.load(tmp_path / "house/pki.yaml")
+    assert invoke("init", "other", "--yes").status == 0
+    assert inventory.load(tmp_path / "other/pki.yaml") == asked
+
+
+@pytest.mark.usefixtures("no_git")
+@pytest.mark.parametrize(
+    ("section", "wrong", "sentence"),
+    [
+        ("organisation", "My SANDBOX", "the word SANDBOX is kept for try-out authorities"),
+        ("domains", "*.lab.example", "expected a domain without a wildcard"),
+        ("networks", "lan", "expected NAME=NETWORK such as lan=192.168.1.0/24, got 'lan'"),
+        ("networks", "lan=10.1.0.0/33", "expected an IPv4 network such as 10.10.0.0/24"),
+        ("hosts", "Web", "expected lower-case letters, digits and hyphens, got 'Web'"),
+        ("publish", "https://crl.lab.example", "expected plain http"),
+        ("clients", "ann.smith", "looks like a DNS name"),
+        ("sandbox", "perhaps", "expected yes or no, got 'perhaps'"),
+    ],
+)
+def test_answer_that_is_wrong_is_asked_for_again_in_the_words_of_the_model(
+    tmp_path: Path, invoke: Invoke, answers: Callable[..., list[str]], section: str, wrong: str, sentence: str
+) -> None:
+    asked = answers(*[text for name, part in ANSWERS.items() for text in ([wrong] if name == section else []) + part])
+    said = invoke("init", "house")
+    assert said.status == 0, said.error
+    assert sentence in said.out
+    assert len(asked) == len(TYPED) + 1
+    assert inventory.load(tmp_path / "house/pki.yaml").domains == ("lab.example", "av.example")
+
+
+@pytest.mark.parametrize("stop", [EOFError(), KeyboardInterrupt()])
+@pytest.mark.parametrize("after", [0, 1, 9, len(TYPED) - 1])
+def test_whoever_stops_answering_leaves_nothing_behind(
+    tmp_path: Path, invoke: Invoke, answers: Callable[..., list[str]], after: int, stop: BaseException
+) -> None:
+    answers(*TYPED[:after], stop)
+    said = invoke("init", "house")
+    assert said.status == 1
+    assert "nothing was written" in said.error
+    assert names(tmp_path) == set()
+
+
+@pytest.mark.usefixtures("no_git")
+def test_what_a_new_repository_holds_stays_as_it_is(tmp_path: Path, invoke: Invoke) -> None:
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "README.md").write_text("mine")
+    (tmp_path / "LICENSE").write_text("mine too")
+    assert invoke("init", "--yes").status == 0
+    assert names(tmp_path) == WHOLE | {".git", "LICENSE"}
+    assert (tmp_path / "README.md").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("present", "said"),
+    [
+        ("pki.yaml", "pki.yaml: is there already → a house is founded once; edit its pki.yaml"),
+        ("notes.txt", "is not empty: notes.txt → name a new folder"),
+        (".gitignore", "is not empty: .gitignore → name a new folder"),
+    ],
+)
+def test_folder_that_holds_something_is_refused_before_the_first_question(
+    tmp_path: Path, invoke: Invoke, answers: Callable[..., list[str]], present: str, said: str
+) -> None:
+    (tmp_path / present).write_text("mine")
+    asked = answers()
+    found = invoke("init")
+    assert found.status == 1
+    assert said in found.error.replace("\n", " ")
+    assert asked == []
+    assert names(tmp_path) == {present}
+
+
+@pytest.mark.parametrize("place", [".", "houses/mine", "tests/../pki"])
+def test_house_is_never_founded_in_the_folder_of_the_program(invoke: Invoke, place: str) -> None:
+    said = invoke("init", str(PROJECT / place), "--yes")
+    assert said.status == 1
+    assert "lies in the program's own folder" in said.error
+    assert not (PROJECT / "houses").exists()
+
+
+def test_file_in_the_place_of_a_folder_is_said(tmp_path: Path, invoke: Invoke) -> None:
+    (tmp_path / "file").touch()
+    for place in ("file", "file/below"):
+        said = invoke("init", place, "--yes")
+        assert (said.status, "Not a directory" in said.error) == (1, True)
+    assert names(tmp_path) == {"file"}
+
+
+@pytest.mark.parametrize("moment", range(1, 6))
+@pytest.mark.parametrize("there", [True, False])
+def test_founding_that_fails_leaves_what_was_there(
+    tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, moment: int, there: bool
+) -> None:
+    if there:
+        (tmp_path / "new/house/.git").mkdir(parents=True)
+        (tmp_path / "new/house/LICENSE").write_text("mine")
+    before = {str(path) for path in tmp_path.rglob("*")}
+    failing(monkeypatch, founding.store.os, moment)
+    said = invoke("init", "new/house", "--yes")
+    assert said.status == 1
+    assert "No space left on device" in said.error
+    assert {str(path) for path in tmp_path.rglob("*")} == before
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, module: Any, moment: int) -> None:
+    """The disk is full at the n-th rename."""
+    replace, left = module.replace, [moment]
+
+    def full(old: Path, new: Path) -> None:
+        left[0] -= 1
+        if not left[0]:
+            raise OSError(28, "No space left on device")
+        replace(old, new)
+
+    monkeypatch.setattr(module, "replace", full)
+
+
+@pytest.mark.parametrize("text", ["yes", "null", "1e3", "12", "O'Brien & Co", "(x)", "Ärzte +", "a - b", "x,y", "on"])
+def test_whatever_an_organisation_is_called_pki_yaml_says_it(tmp_path: Path, text: str) -> None:
+    tree = {
+        "organisation": text,
+        "domains": ["lab.internal"],
+        "publish": {"url": "http://pki.lab.internal", "host": "on"},
+        "networks": {"no": "10.0.0.0/24"},
+        "hosts": {"on": {"network": "no"}},
+        "clients": {"y": {"email": "y@lab.internal"}},
+    }
+    (tmp_path / "pki.yaml").write_text(founding.pki_yaml(tree))
+    found = inventory.load(tmp_path / "pki.yaml")
+    assert (found.organisation, list(found.hosts), list(found.networks)) == (text, ["on"], ["no"])
+    assert yaml.safe_load((tmp_path / "pki.yaml").read_text()) == tree | {"secrets": "secrets.yaml"}
+
+
+# -- backing up -------------------------------------------------------------------------------------------------------
+
+WORDS = "trumpet velvet cactus orbit mango thistle"
+NAME = f"pki-backup-{START:%Y%m%dT%H%M%SZ}.age"
+SEALED = b"age-encryption.org/v1\nnot really: "
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sealing without scrypt, which takes seconds; `test_sealed_file_opens_with_its_passphrase_alone` tries the real one."""
+
+    def seal(data: bytes, passphrase: str) -> bytes:
+        return SEALED + passphrase.encode() + b"\n" + data
+
+    def unseal(data: bytes, passphrase: str, _name: str) -> bytes:
+        head = SEALED + passphrase.encode() + b"\n"
+        assert data.startswith(head)
+        return data.removeprefix(head)
+
+    monkeypatch.setattr(sealing, "seal", seal)
+    monkeypatch.setattr(sealing, "unseal", unseal)
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> str:
+    (tmp_path / "words").write_text(WORDS + "\n")
+    return "words"
+
+
+def packed(path: Path) -> archive.Archive:
+    return archive.unpack(sealing.unseal(path.read_bytes(), WORDS, path.name), path.name)
+
+
+def settle(home: Home, backup: Path, invoke: Invoke, words: str) -> Said:
+    """Restore into a house whose ca/ is gone."""
+    said = invoke("restore", str(backup), "--passphrase-file", words, home=home.path)
+    assert said.status == 0, said.error
+    return said
+
+
+@pytest.fixture(scope="module")
+def sealed() -> bytes:
+    return sealing.seal(b"x" * 100_000, WORDS)
+
+
+def altered(data: bytes, at: int) -> bytes:
+    place = at % len(data)
+    return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+
+
+def test_sealed_file_opens_with_its_passphrase_alone(sealed: bytes) -> None:
+    assert sealing.unseal(sealed, WORDS, "x.age") == b"x" * 100_000
+    with pytest.raises(PkiError, match=r"^x\.age: the passphrase is wrong "):
+        sealing.unseal(sealed, WORDS + "s", "x.age")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda data: data[:-1], "is cut short or was altered"),
+        (lambda data: data[:60], "is cut short or was altered"),
+        (lambda data: altered(data, -1000), "is cut short or was altered"),
+        (lambda data: data[:10], "is not an age file"),
+        (lambda _: b"", "is not an age file"),
+        (lambda _: b"PK\x03\x04", "is not an age file"),
+    ],
+)
+def test_file_that_is_cut_short_altered_or_something_else_is_told_apart(
+    sealed: bytes, spoil: Callable[[bytes], bytes], said: str
+) -> None:
+    with pytest.raises(PkiError, match=rf"^x\.age: {said} "):
+        sealing.unseal(spoil(sealed), WORDS, "x.age")
+
+
+@pytest.mark.usefixtures("quick")
+def test_backup_holds_what_cannot_be_made_again_and_nothing_else(
+    home: Home, tmp_path: Path, invoke: Invoke, words: str
+) -> None:
+    home.write("requests/switch.csr", "a request")
+    home.write(".gitignore", "/ca/")
+    home.write("templates/.left.new", "of a killed run")
+    home.write("ca/.left.pem.new", "of a killed run")
+    said = invoke("backup", "--passphrase-file", words, home=home.path)
+    assert said.status == 0, said.error
+    found = packed(tmp_path / NAME).files
+    assert {"pki.yaml", ".gitignore", "secrets.yaml", "requests/switch.csr", "ca/ledger.db"} <= found.keys()
+    assert {"ca/server/server-1/key.pem", "ca/clients/admin/tls.pem", "ca/root/root-1/cert.pem"} <= found.keys()
+    templates = {
+        f"templates/{path.relative_to(PROJECT / 'templates')}" for path in (PROJECT / "templates").rglob("*.*")
+    }
+    assert templates <= found.keys()
+    assert not [name for name in found if ".new" in name or ".lock" in name or "-wal" in name]
+    assert {name.partition("/")[0] for name in found} & {"build", "offline"} == set()
+    assert {name for name in found if name != "ca/ledger.db"} == {
+        name for name in found if (home.path / name).read_bytes() == found[name].data
+    }
+    assert mode(tmp_path / NAME) == 0o600
+    record = json.loads(home.read("ca/.last-backup.json"))
+    assert (record["file"], record["at"]) == (NAME, f"{START:%Y-%m-%dT%H:%M:%SZ}")
+    assert record["ledger"] == packed(tmp_path / NAME).about["ledger"]
+    assert record["ledger"]["head"] == home.house().ledger.events(last=1)[-1].hash
+
+
+@pytest.mark.usefixtures("quick")
+def test_ledger_is_whole_while_somebody_writes_to_it(home: Home, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(home.path / "ca/ledger.db")) as db:
+        db.execute("UPDATE head SET seq = seq + 1")
+        assert (home.path / "ca/ledger.db-wal").exists()
+        backing_up.backup(home.house(), tmp_path / "x.age", WORDS)
+        db.rollback()
+    assert packed(tmp_path / "x.age").about["ledger"] == archive.ledger_head(home.read("ca/ledger.db"), "")
+
+
+def test_files_that_change_while_they_are_read_are_read_again(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key and its passphrase, changed together between two reads, would not belong together."""
+    read, times = backing_up.read_now, []
+
+    def interrupted(house: House, paths: list[Path]) -> dict[str, archive.Kept]:
+        found = read(house, paths)
+        times.append(len(found))
+        if len(times) == 1:
+            rewrap.rewrap(home.house(), "server-1")
+        return found
+
+    monkeypatch.setattr(backing_up, "read_now", interrupted)
+    found = backing_up.snapshot(home.house())
+    assert len(times) == 2
+    assert found["secrets.yaml"].data == home.read("secrets.yaml")
+    assert found["ca/server/server-1/key.pem"].data == home.read("ca/server/server-1/key.pem")
+
+
+def test_files_that_never_rest_are_read_between_two_runs(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, held = backing_up.read_now, list[bool]()
+
+    def restless(house: House, paths: list[Path]) -> dict[str, archive.Kept]:
+        held.append(bool(home.read("ca/.run.lock")) and locked(home))
+        store.write(home.path / "requests/x.csr", str(len(held)).encode())
+        return read(house, paths)
+
+    monkeypatch.setattr(backing_up, "read_now", restless)
+    assert "requests/x.csr" in backing_up.snapshot(home.house())
+    assert held == [False, False, False, True]
+
+
+def locked(home: Home) -> bool:
+    with (home.path / "ca/.run.lock").open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
+@pytest.mark.usefixtures("quick")
+def test_backup_that_does_not_read_back_gets_no_name(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unseal = sealing.unseal
+    monkeypatch.setattr(sealing, "unseal", lambda *given: altered(unseal(*given), -50_000))
+    with pytest.raises(PkiError, match=r"x\.age"):
+        backing_up.backup(home.house(), tmp_path / "x.age", WORDS)
+    assert {path.name for path in tmp_path.iterdir()} == {"home"}
+    assert not (home.path / "ca/.last-backup.json").exists()
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("call", ["write", "replace"])
+def test_backup_on_a_full_disk_leaves_nothing(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, invoke: Invoke, words: str, call: str
+) -> None:
+    house = home.house()
+    found = getattr(store.os, call)
+
+    def full(first: Any, *others: Any) -> Any:
+        if call == "replace" or bytes(others[0][:10]) == SEALED[:10]:
+            raise OSError(28, "No space left on device")
+        return found(first, *others)
+
+    monkeypatch.setattr(store.os, call, full)
+    said = invoke("backup", "--passphrase-file", words, home=house.store.home)
+    monkeypatch.undo()
+    assert said.status == 1
+    assert "No space left on device" in said.error
+    assert {path.name for path in tmp_path.iterdir()} == {"home", "words"}
+
+
+@pytest.mark.usefixtures("quick")
+def test_house_whose_ledger_was_changed_is_not_backed_up_as_if_it_were_whole(
+    home: Home, tmp_path: Path, invoke: Invoke, words: str
+) -> None:
+    with closing(sqlite3.connect(home.path / "ca/ledger.db")) as db:
+        db.execute("UPDATE certificates SET subject = 'CN=x' WHERE seq = 1")
+        db.commit()
+    said = invoke("backup", "--passphrase-file", words, home=home.path)
+    assert said.status == 1
+    assert "ca/ledger.db: is not whole: event 1: its certificate of" in said.error
+    assert not list(tmp_path.glob("*.age"))
+
+
+@pytest.mark.usefixtures("quick")
+def test_database_of_its_own_is_said_not_to_be_in_the_backup(
+    home: Home, tmp_path: Path, invoke: Invoke, words: str
+) -> None:
+    home.edit("ledger: sqlite ", f"ledger: sqlite:///{tmp_path}/elsewhere.db ")
+    said = invoke("backup", "--passphrase-file", words, home=home.path)
+    assert said.status == 0, said.error
+    assert "NOT in this file: dump it with that database's own tool" in said.out
+    found = packed(tmp_path / NAME)
+    assert found.about["ledger"] is None
+    assert "ca/ledger.db" not in found.files
+    assert "the backup holds no ledger" in invoke("restore", NAME, "--to", "new", "--passphrase-file", words).out
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("home/ca/x.age", "lies in ca/, and would be lost with it"),
+        ("home/build/hosts/../x.age", "lies in build/, and would be lost with it"),
+        ("gone/x.age", "is not a folder → name a file in a folder that is there"),
+        ("words/x.age", "is not a folder"),
+        ("words", "is there already → name another file; a backup is never overwritten"),
+    ],
+)
+def test_place_where_no_backup_belongs_is_refused_before_the_passphrase(
+    home: Home, tmp_path: Path, invoke: Invoke, words: str, place: str, said: str
+) -> None:
+    found = invoke("backup", place, "--passphrase-file", "not there at all", home=home.path)
+    assert (found.status, said in found.error.replace("\n", " ")) == (1, True), found.error
+    assert (tmp_path / words).read_text() == WORDS + "\n"
+
+
+def test_house_without_authorities_has_nothing_to_back_up(fresh: Home, invoke: Invoke) -> None:
+    said = invoke("backup", home=fresh.path)
+    assert (said.status, "there is nothing to back up: ca/ is not there" in said.error) == (1, True)
+    assert not (fresh.path / "ca").exists()
+
+
+# -- the passphrase of a backup ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def typed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    def give(*texts: str | None) -> None:
+        waiting = iter(texts)
+        monkeypatch.setattr(keeping, "ask_secretly", lambda _question: next(waiting))
+
+    return give
+
+
+@pytest.mark.usefixtures("quick")
+def test_passphrase_is_typed_twice_or_comes_from_its_source(
+    home: Home, tmp_path: Path, invoke: Invoke, typed: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed(WORDS, WORDS)
+    assert invoke("backup", "typed.age", home=home.path).status == 0
+    monkeypatch.setenv("PKI_BACKUP", WORDS)
+    home.edit("secrets: secrets.yaml", "secrets: {backup: {env: PKI_BACKUP}}")
+    typed()
+    said = invoke("backup", "sourced.age", home=home.path)
+    assert said.status == 0, said.error
+    assert packed(tmp_path / "typed.age").files.keys() == packed(tmp_path / "sourced.age").files.keys()
+    assert WORDS not in said.out + said.error
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        ((WORDS, WORDS + "s"), "the two passphrases differ → type it again"),
+        (("hunter2hunter2",) * 2, "the passphrase: can be guessed in 10^"),
+        (("", ""), "the passphrase: is empty → take six random words"),
+        ((None,), "there is no terminal to ask for the passphrase at → name a file that holds it"),
+    ],
+)
+def test_passphrase_that_will_not_do_is_refused_and_not_shown(
+    home: Home, tmp_path: Path, invoke: Invoke, typed: Callable[..., None], texts: tuple[str | None, ...], said: str
+) -> None:
+    typed(*texts)
+    found = invoke("backup", home=home.path)
+    assert (found.status, said in found.error.replace("\n", " ")) == (1, True), found.error
+    assert "hunter2" not in found.error
+    assert not list(tmp_path.glob("*.age"))
+
+
+@pytest.mark.parametrize("text", [WORDS, "3f786850e387550fdab836ed7e6dc881de23001b9a7c5b1e" * 2, "x7#Kq9!vTz2m@W4pLr8"])
+def test_strong_passphrase_is_strong_whatever_its_length(text: str) -> None:
+    assert strength.fault(text) == ""
+
+
+@pytest.mark.parametrize(
+    "text", ["password", "correct horse", "aaaaaaaaaaaaaaaaaaaaaaaaaaaa", "a" * 500, " ", "1234567890" * 9]
+)
+def test_weak_passphrase_is_said_to_be_with_what_to_do_and_never_quoted(text: str) -> None:
+    said = strength.fault(text)
+    assert said.endswith(": take six random words")
+    assert text == " " or text not in said
+
+
+# -- restoring --------------------------------------------------------------------------------------------------------
+
+
+def test_house_that_lost_its_authorities_has_nothing_to_do_after_a_restore(
+    home: Home, tmp_path: Path, invoke: Invoke, words: str
+) -> None:
+    """With the real sealing: the whole way."""
+    assert invoke("backup", "--passphrase-file", words, home=home.path).status == 0
+    before = {path: path.read_bytes() for path in (home.path / "ca").rglob("*.pem")}
+    shutil.rmtree(home.path / "ca")
+    (home.path / "secrets.yaml").unlink()
+    said = settle(home, tmp_path / NAME, invoke, words)
+    assert "ca" in said.out
+    assert {path: path.read_bytes() for path in (home.path / "ca").rglob("*.pem")} == before
+    assert home.doit().made == {}
+    assert home.house().ledger.verify() == []
+
+
+@pytest.fixture
+def backup(home: Home, tmp_path: Path, invoke: Invoke, quick: None, words: str) -> Path:  # noqa: ARG001 - in this order
+    assert invoke("backup", "--passphrase-file", words, home=home.path).status == 0
+    return tmp_path / NAME
+
+
+def test_restored_secrets_are_their_owners_alone(backup: Path, tmp_path: Path, invoke: Invoke, words: str) -> None:
+    loose = packed(backup)
+    files = {name: archive.Kept(kept.data, 0o666) for name, kept in loose.files.items()}
+    about = {key: value for key, value in loose.about.items() if key not in {"files", "format"}}
+    backup.write_bytes(sealing.seal(archive.pack(files, about, START), WORDS))
+    assert invoke("restore", str(backup), "--to", "a/new", "--passphrase-file", words).status == 0
+    new = tmp_path / "a/new"
+    assert mode(new / "ca") == 0o700
+    secret = {str(path.relative_to(new)) for path in new.rglob("*") if path.is_file() and mode(path) == 0o600}
+    assert {"secrets.yaml", "ca/ledger.db", "ca/server/server-1/key.pem", "ca/clients/admin/tls.pem"} <= secret
+    assert mode(new / "pki.yaml") == 0o644
+    assert names(new) == {"pki.yaml", "templates", "secrets.yaml", "ca"}
+    assert Home(new).doit().status == 0
+
+
+def test_nothing_is_restored_over_authorities_that_are_there(home: Home, backup: Path, invoke: Invoke) -> None:
+    said = invoke("restore", str(backup), "--passphrase-file", "not there at all", home=home.path)
+    assert said.status == 1
+    assert f"{home.path}/ca: is there already\n→ move it out of the house first: mv" in said.error
+
+
+def test_what_is_there_already_stays_and_differences_are_named(
+    home: Home, backup: Path, invoke: Invoke, words: str
+) -> None:
+    shutil.rmtree(home.path / "ca")
+    home.add_service("wiki")
+    home.write("templates/mine.conf", "# deploy-target: /etc/mine\n# deploy-hosts: forge\nmine\n")
+    kept = home.read("pki.yaml")
+    said = settle(home, backup, invoke, words)
+    assert "kept as they are here, and different in the backup: pki.yaml\n" in said.out
+    assert home.read("pki.yaml") == kept
+    assert (home.path / "templates/mine.conf").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda home: home.edit("Example Lab", "Another Lab"),
+            "pki.yaml: is another house's (the backup is of Example Lab)",
+        ),
+        (lambda home: home.edit("sandbox: true", "sandbox: false"), "pki.yaml: is another house's"),
+        (
+            lambda home: home.write("secrets.yaml", "root-1: x\n"),
+            "secrets.yaml: is there already and lacks passphrases",
+        ),
+    ],
+)
+def test_folder_of_another_house_is_refused(
+    home: Home, backup: Path, invoke: Invoke, words: str, change: Callable[[Home], object], said: str
+) -> None:
+    shutil.rmtree(home.path / "ca")
+    change(home)
+    found = invoke("restore", str(backup), "--passphrase-file", words, home=home.path)
+    assert (found.status, said in found.error) == (1, True), found.error
+    assert not (home.path / "ca").exists()
+
+
+@pytest.mark.parametrize("moment", [1, 2, 9])
+@pytest.mark.parametrize("there", [True, False])
+def test_restore_that_fails_leaves_what_was_there(
+    home: Home,
+    backup: Path,
+    tmp_path: Path,
+    invoke: Invoke,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    moment: int,
+    there: bool,
+) -> None:
+    target = home.path if there else tmp_path / "a/b"
+    shutil.rmtree(home.path / "ca")
+    (home.path / "secrets.yaml").unlink()
+    before = {str(path) for path in tmp_path.rglob("*")}
+    failing(monkeypatch, store.os, moment)
+    said = invoke("restore", str(backup), "--to", str(target), "--passphrase-file", words)
+    assert (said.status, "No space left on device" in said.error) == (1, True), said.error
+    assert {str(path) for path in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize("part", ["secrets.yaml", "ca"])
+def test_restore_that_fails_between_its_parts_takes_the_first_ones_back(
+    home: Home, backup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    shutil.rmtree(home.path / "ca")
+    (home.path / "secrets.yaml").unlink()
+    before = {str(path) for path in tmp_path.rglob("*")}
+    rename = Path.rename
+
+    def full(path: Path, target: Path) -> Path:
+        if path.name == part:
+            raise OSError(28, "No space left on device")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", full)
+    with pytest.raises(PkiError, match="cannot be written: No space left on device"):
+        restoring.restore(backup.read_bytes(), WORDS, backup.name, home.path)
+    assert {str(path) for path in tmp_path.rglob("*")} == before
+
+
+def test_file_in_the_place_of_the_house_is_said(backup: Path, tmp_path: Path, invoke: Invoke, words: str) -> None:
+    for place in (words, f"{words}/below"):
+        said = invoke("restore", str(backup), "--to", place, "--passphrase-file", words)
+        assert (said.status, said.error.startswith(f"{tmp_path}/{place}: ")) == (1, True), said.error
+    said = invoke("restore", "gone.age", "--to", "new", "--passphrase-file", words)
+    assert (said.status, "gone.age: is not there" in said.error) == (1, True)
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
+    found = tarfile.TarInfo(name)
+    found.type, found.linkname = kind, link
+    return found
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        *(member(name) for name in ("/etc/passwd", "../x", "ca/../../x", "ca//x", "./x", "ca/x\\y")),
+        *(
+            member(name)
+            for name in (".git/hooks/pre-commit", "templates/.git/config", "build/x", "offline/x", ".bashrc")
+        ),
+        member("ca/link", tarfile.SYMTYPE, "/etc/passwd"),
+        member("ca/hard", tarfile.LNKTYPE, "pki.yaml"),
+        member("ca/device", tarfile.CHRTYPE),
+        member("ca/pipe", tarfile.FIFOTYPE),
+        member("ca", tarfile.DIRTYPE),
+        member("pki.yaml"),
+    ],
+    ids=lambda hostile: f"{hostile.name} {hostile.type!r}",
+)
+def test_archive_with_something_that_no_house_holds_is_refused(hostile: tarfile.TarInfo) -> None:
+    buffer = io.BytesIO(archive.pack({"pki.yaml": archive.Kept(b"", 0o644)}, {}, START))
+    with tarfile.open(fileobj=buffer, mode="a") as tar:
+        tar.addfile(hostile)
+    with pytest.raises(PkiError, match=r"x\.age: holds "):
+        archive.unpack(buffer.getvalue(), "x.age")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda data: data.replace(b"what is", b"what if"), "a.txt is not as its manifest says"),
+        (lambda data: data.replace(b"b.txt", b"c.txt", 1), "is not as its manifest says"),
+        (lambda data: data.replace(b'"format": 1', b'"format": 2'), "is of another format than this program reads"),
+        (lambda data: data.replace(b'"files"', b'"filed"'), "is no backup of a house"),
+        (lambda _: b"not a tar at all", "is no backup of a house"),
+        (lambda _: b"", "is no backup of a house"),
+    ],
+)
+def test_archive_that_is_not_as_its_manifest_says_is_refused(spoil: Callable[[bytes], bytes], said: str) -> None:
+    files = {"a.txt": archive.Kept(b"what is", 0o644), "b.txt": archive.Kept(b"", 0o644)}
+    data = archive.pack(files, {}, START)
+    assert archive.unpack(data, "x").files == files
+    with pytest.raises(PkiError, match=said):
+        archive.unpack(spoil(data), "x.age")
+
+
+def test_what_happened_after_the_backup_is_said_and_no_revocation_is_lost(
+    home: Home, backup: Path, invoke: Invoke, words: str
+) -> None:
+    assert invoke("renew", "media", home=home.path, days=1).status == 0
+    assert invoke("revoke", "forge-mtls", "--reason", "key-compromise", home=home.path, days=2).status == 0
+    assert invoke("renew", "admin", home=home.path, days=2).status == 0
+    assert invoke("revoke", "admin", "--reason", "superseded", home=home.path, days=3).status == 0
+    revoked = {name: judges.crls(home.read(f"build/crl/{name}.pem"))[0] for name in ("server-1", "client-1")}
+    assert {name: len(crl) for name, crl in revoked.items()} == {"server-1": 1, "client-1": 2}
+    shutil.rmtree(home.path / "ca")
+    said = invoke("restore", str(backup), "--passphrase-file", words, home=home.path, days=4)
+    assert said.status == 0, said.error
+    assert "build/ holds newer CRLs than the restored ledger (server-1, client-1)" in said.out
+    assert "./run invoke renew media" in said.out
+    assert "./run invoke renew forge-mtls" in said.out
+    assert "renew monitoring-mtls" not in said.out
+    assert home.doit(days=4).status == 0
+    assert home.doit(days=11).status == 0
+    for name, before in revoked.items():
+        after = judges.crls(home.read(f"build/crl/{name}.pem"))[0]
+        assert {entry.serial_number for entry in before} <= {entry.serial_number for entry in after}
+        assert judges.number(after) > judges.number(before)
+    assert home.house().ledger.verify() == []
+
+
+def test_help_is_shown_where_an_argument_is_expected(invoke: Invoke) -> None:
+    for name in ("init", "renew", "ca.rewrap"):
+        said = invoke(name, "--help")
+        assert (said.status, f"{name} [--options]" in said.out) == (0, True)
