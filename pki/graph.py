@@ -86,13 +86,21 @@ def _authorities(house: House) -> Iterator[Artifact]:
 
 
 def _authority_stale(house: House, name: str) -> list[str]:
-    """What is wrong with an authority; in the sandbox also that it needs a ceremony, which the run itself holds."""
-    reasons = freshness.authority(house, name)
-    if reasons or not house.inventory.sandbox:
-        return reasons
+    """What is wrong with an authority.
+
+    In the sandbox also that it needs a ceremony. The run holds one for all of them, with the first that needs it.
+    """
+    if not house.inventory.sandbox:
+        return freshness.authority(house, name)
+    before = AUTHORITIES[: AUTHORITIES.index(name)]
+    return [] if any(_sandbox_reasons(house, one) for one in before) else _sandbox_reasons(house, name)
+
+
+def _sandbox_reasons(house: House, name: str) -> list[str]:
     if name == "root" and needs.is_cut_short(house):
         return ["its last ceremony was cut short"]
-    return [f"{n.why}; {n.what} follows" for n in needs.needs(house) if n.authority == name and not n.is_growth]
+    due = [f"{n.why}; {n.what} follows" for n in needs.needs(house) if n.authority == name and not n.is_growth]
+    return freshness.authority(house, name) or due
 
 
 def _make_authority(house: House, name: str) -> None:

@@ -16,8 +16,8 @@ from pki.screen import Screen
 from pki.world import Note
 
 BANNER = """\
-SANDBOX: a try-out. The root key is made here and stays on this machine, in offline/; real ones are made in a
-ceremony: ./run invoke ceremony.root --help
+SANDBOX: a try-out. The root key is made here and stays on this machine, in offline/; a real one never sees the machine
+that runs doit: ./run invoke init, and docs/ceremony.md
 """
 
 

@@ -112,3 +112,26 @@ def home(built_once: Path, tmp_path: Path) -> Iterator[Home]:
 def fresh(tmp_path: Path) -> Home:
     """The example before its first run."""
     return bare_home(tmp_path / "home")
+
+
+@pytest.fixture(scope="session")
+def real_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example outside the sandbox, after its root ceremony and its first run; the vault lies beside it."""
+    from tests.ceremonies import real_home  # noqa: PLC0415 - which stands on this module
+
+    home = real_home(tmp_path_factory.mktemp("real"))
+    home.ceremony()
+    report = home.doit()
+    if report.status:
+        raise PkiError(f"the example does not build: {report.failed}")
+    return home.path.parent
+
+
+@pytest.fixture
+def real(real_once: Path, tmp_path: Path) -> Iterator[Home]:
+    """The example outside the sandbox, after its root ceremony and its first run, at the moment START."""
+    from tests.ceremonies import RealHome  # noqa: PLC0415 - which stands on this module
+
+    shutil.copytree(real_once, tmp_path / "real", symlinks=True)
+    yield RealHome(tmp_path / "real" / "house")
+    shutil.rmtree(tmp_path / "real")

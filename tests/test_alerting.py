@@ -20,16 +20,15 @@ from cryptography import x509
 from invoke import Program
 
 import tasks
-from pki import freshness, issue
-from pki.commands import ceremony
+from pki import freshness
+from pki.ceremony import bundle, words
 from pki.pipeline import Run
-from pki.store import Store
 from pki.watch import forecast, status
 from tests.conftest import PROJECT, START, Home
 
-PASSPHRASE = "correct horse battery staple"
+PASSPHRASE = "tuna-river-cabin-moss-kettle-orbit"
 LOST = "there is no {0} authority in ca/{0}/"
-CEREMONY = "./run invoke ceremony.root --medium DIR"
+CEREMONY = "./run invoke ceremony.request"
 
 
 @dataclass(frozen=True)
@@ -210,7 +209,7 @@ def test_a_name_that_needs_a_ceremony_is_noted(home: Home) -> None:
     home.edit("network: av\n", "network: av\n    names: [a.new.internal, b.new.internal]\n")
     text, remedy = notes(home)["host:media"]
     assert text == "a.new.internal, b.new.internal wait: server-1 does not permit them; needs a ceremony"
-    assert remedy == "a new generation of server with wider name constraints"
+    assert remedy == "./run invoke ceremony.request, for a new generation of server with wider name constraints"
 
 
 def test_notes_stand_in_the_report_and_in_the_summary(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
@@ -222,7 +221,7 @@ def test_notes_stand_in_the_report_and_in_the_summary(home: Home, capsys: pytest
         {
             "subject": "host:media",
             "text": "a.new.internal waits: server-1 does not permit it; needs a ceremony",
-            "remedy": "a new generation of server with wider name constraints",
+            "remedy": "./run invoke ceremony.request, for a new generation of server with wider name constraints",
         }
     ]
     assert capsys.readouterr().out.endswith("; 1 thing needs a person: ./run invoke plan\n")
@@ -238,11 +237,11 @@ def test_a_leaf_that_left_stands_in_the_report_too(home: Home) -> None:
 
 
 def test_each_row_says_state_days_left_and_what_comes_through_whom(home: Home) -> None:
-    found = rows(home)
+    found, by = rows(home), "doit (sandbox)"
     assert {name: row.cells()[1:] for name, row in found.items()} == {
-        "authority:root-1": ("ok", "3649", "next generation by 2036-11-20", "ceremony"),
-        "authority:server-1": ("ok", "729", "next generation by 2028-08-24", "ceremony"),
-        "authority:client-1": ("ok", "729", "next generation by 2028-05-26", "ceremony"),
+        "authority:root-1": ("ok", "3649", "usable until 2034-05-25, then a ceremony by 2034-11-21", by),
+        "authority:server-1": ("ok", "729", "usable until 2028-06-25, then a ceremony by 2028-08-24", by),
+        "authority:client-1": ("ok", "729", "usable until 2028-03-27, then a ceremony by 2028-05-26", by),
         "crl:root-1": ("ok", "389", "next rung on 2027-11-18, ladder ends on 2028-12-12", "doit"),
         "crl:server-1": ("ok", "20", "a new one on 2026-11-30", "doit"),
         "crl:client-1": ("ok", "20", "a new one on 2026-11-30", "doit"),
@@ -496,7 +495,8 @@ def test_a_wrong_inventory_is_three_with_every_fault_and_nothing_is_touched(fres
         ["ledger.list"],
         ["ledger.show", "1"],
         ["ledger.verify"],
-        ["ceremony.root", "--medium", "/nowhere"],
+        ["ceremony.request"],
+        ["ceremony.accept", "/nowhere"],
     ],
     ids=lambda command: command[0],
 )
@@ -697,21 +697,15 @@ def medium(tmp_path: Path) -> Path:
     return tmp_path / "medium"
 
 
-def hold(invoke: Invoke, home: Home, medium: Path) -> Said:
-    """`invoke ceremony.root`."""
-    file = str(medium.parent / "passphrase")
-    return invoke(home, "ceremony.root", "--medium", str(medium), "--passphrase-file", file)
-
-
 def test_without_authorities_a_real_house_names_the_command_to_type(real: Home, invoke: Invoke) -> None:
     report = real.doit()
     assert report.status in {1, 2}
-    assert report.failed["authority:root"].startswith(f"{LOST.format('root')} → hold the ceremony: {CEREMONY}")
-    assert report.made == {}
+    assert report.failed["authority:root"].startswith(f"{LOST.format('root')} → hold a root ceremony: {CEREMONY}")
+    assert report.made.keys() == {"ceremony:request"}
     assert not (real.path / "offline").exists()
     said = invoke(real, "renew", "media")
     assert said.status == 1
-    assert said.error.startswith(f"{LOST.format('server')}\n→ hold the ceremony: {CEREMONY}")
+    assert said.error.startswith(f"{LOST.format('server')}\n→ hold a root ceremony: {CEREMONY}")
 
 
 def test_a_sandbox_authority_is_refused_outside_the_sandbox(home: Home, invoke: Invoke) -> None:
@@ -725,116 +719,53 @@ def test_a_sandbox_authority_is_refused_outside_the_sandbox(home: Home, invoke: 
     assert digest(home.path / "build") == before
 
 
-def test_the_root_ceremony_makes_a_real_hierarchy_with_the_root_key_on_the_medium_alone(
-    real: Home, invoke: Invoke, medium: Path
-) -> None:
-    said = hold(invoke, real, medium)
-    assert (said.status, said.error) == (0, "")
-    assert f"its key is in {medium}/root-1" in said.out
-    assert PASSPHRASE not in said.out
-    key = issue.open_key((medium / "root-1/key.pem").read_bytes(), PASSPHRASE, "root", "")
-    root = x509.load_pem_x509_certificate(real.read("ca/root/root-1/cert.pem"))
-    assert issue.public_der(key.public_key()) == issue.public_der(root.public_key())
-    assert (medium / "root-1/key.pem").stat().st_mode & 0o777 == 0o600
-    keys = [path for path in real.path.rglob("*") if path.is_file() and b"PRIVATE KEY" in path.read_bytes()]
-    assert {str(path.relative_to(real.path)) for path in keys} == {
-        "ca/server/server-1/key.pem",
-        "ca/client/client-1/key.pem",
-    }
-    assert not any(PASSPHRASE.encode() in path.read_bytes() for path in real.path.rglob("*") if path.is_file())
-    for authority in ("server", "client"):
-        cert = x509.load_pem_x509_certificate(real.read(f"ca/{authority}/{authority}-1/cert.pem"))
-        cert.verify_directly_issued_by(root)
-        assert "SANDBOX" not in cert.subject.rfc4514_string() + cert.issuer.rfc4514_string()
-
-
-def test_after_the_root_ceremony_doit_does_the_rest_without_the_medium(
-    real: Home, invoke: Invoke, medium: Path
-) -> None:
-    hold(invoke, real, medium)
-    (medium / "root-1/key.pem").unlink()
-    report = real.doit()
-    assert report.status == 0
-    assert "cert:media" in report.made
+def test_commands_lead_from_a_request_to_a_real_hierarchy(real: Home, invoke: Invoke, medium: Path) -> None:
+    real.doit()
+    asked = real.path / "ca/ceremonies/0001/request.yaml"
+    options = ("--vault", str(medium), "--passphrase-file", f"{medium.parent}/passphrase", "--despite", "a test")
+    typed = ("--words", words.first(bundle.digest(asked.read_bytes())))
+    assert invoke(real, "ceremony.rehearse").status == 0
+    made = invoke(real, "ceremony.root", str(asked), *options, *typed)
+    assert (made.status, made.error) == (0, "")
+    out = medium.parent / "out"
+    out.mkdir()
+    signed = invoke(real, "ceremony.sign", str(asked), "--output", str(out), *options, *typed)
+    assert (signed.status, signed.error) == (0, "")
+    assert PASSPHRASE not in made.out + signed.out
+    answered = bundle.digest((out / "response-0001/response.yaml").read_bytes())
+    assert invoke(real, "ceremony.accept", f"{out}/response-0001", "--words", words.first(answered)).status == 0
+    assert real.doit().status == 0
     assert real.doit().made == {}
-    assert real.house().ledger.verify() == []
-
-
-def test_the_passphrase_is_asked_for_twice(
-    real: Home, invoke: Invoke, medium: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    answers = iter([PASSPHRASE, "another one than before", PASSPHRASE, PASSPHRASE])
-    monkeypatch.setattr(ceremony, "getpass", lambda _question: next(answers))
-    said = invoke(real, "ceremony.root", "--medium", str(medium))
-    assert (said.status, said.error) == (1, "the two passphrases differ\n→ type it again\n")
-    assert list(medium.iterdir()) == []
-    assert invoke(real, "ceremony.root", "--medium", str(medium)).status == 0
-
-
-def test_the_ceremony_refuses_a_sandbox(fresh: Home, invoke: Invoke, medium: Path) -> None:
-    before = digest(fresh.path)
-    said = hold(invoke, fresh, medium)
-    assert said.status == 1
-    assert said.error == "pki.yaml says sandbox: true, and the sandbox makes its own root\n→ take that line out first\n"
-    assert digest(fresh.path) == before
-    assert list(medium.iterdir()) == []
-
-
-def test_the_ceremony_refuses_a_medium_that_is_not_there(real: Home, invoke: Invoke, medium: Path) -> None:
-    before = digest(real.path)
-    medium.rmdir()
-    said = hold(invoke, real, medium)
-    assert said.status == 1
-    assert said.error == f"{medium}: is not a folder\n→ mount the medium, then name its folder\n"
-    assert not medium.exists()
-    assert digest(real.path) == before
+    assert not any(PASSPHRASE.encode() in path.read_bytes() for path in real.path.rglob("*") if path.is_file())
+    for place in ([], [str(medium)]):
+        assert invoke(real, "ceremony.verify", *place).out.endswith("all is as it was made\n")
 
 
 @pytest.mark.parametrize("inside", [".", "offline"])
-def test_the_ceremony_refuses_a_medium_in_the_house(real: Home, invoke: Invoke, medium: Path, inside: str) -> None:
+def test_the_ceremony_refuses_a_vault_in_the_house(real: Home, invoke: Invoke, medium: Path, inside: str) -> None:
+    real.doit()
     (real.path / inside).mkdir(exist_ok=True)
     link = medium.parent / "link"
     link.symlink_to(real.path / inside)
     before = digest(real.path)
     for folder in (real.path / inside, link):
-        said = invoke(
-            real, "ceremony.root", "--medium", str(folder), "--passphrase-file", str(medium.parent / "passphrase")
-        )
+        said = invoke(real, "ceremony.root", f"{real.path}/ca/ceremonies/0001/request.yaml", "--vault", str(folder))
         assert said.status == 1
-        assert "lies in the house itself, where the root's key must never be" in said.error
+        assert "lies in the house itself, where a root's key must never be" in said.error
     assert digest(real.path) == before
 
 
-def test_the_ceremony_never_overwrites_a_root_key(real: Home, invoke: Invoke, medium: Path) -> None:
-    (medium / "root-1").mkdir()
-    (medium / "root-1/key.pem").write_text("somebody's root")
-    said = hold(invoke, real, medium)
-    assert said.status == 1
-    assert "is there already\n→ take another medium; a root key is never overwritten\n" in said.error
-    assert (medium / "root-1/key.pem").read_text() == "somebody's root"
-    assert not (real.path / "ca").exists()
-
-
-def test_the_ceremony_is_held_once(real: Home, invoke: Invoke, medium: Path) -> None:
-    hold(invoke, real, medium)
-    other = medium.parent / "other"
-    other.mkdir()
-    before = real.read("ca/root/root-1/cert.pem")
-    said = invoke(real, "ceremony.root", "--medium", str(other), "--passphrase-file", str(medium.parent / "passphrase"))
-    assert said.status == 1
-    assert said.error.startswith("there is a root already, in ca/root/\n")
-    assert list(other.iterdir()) == []
-    assert real.read("ca/root/root-1/cert.pem") == before
-
-
 @pytest.mark.parametrize("content", ["too short", "", None], ids=["short", "empty", "no file"])
-def test_the_ceremony_refuses_a_short_passphrase(real: Home, invoke: Invoke, medium: Path, content: str | None) -> None:
-    file = medium.parent / "passphrase"
+def test_the_ceremony_refuses_a_weak_passphrase(real: Home, invoke: Invoke, medium: Path, content: str | None) -> None:
+    real.doit()
+    asked, file = real.path / "ca/ceremonies/0001/request.yaml", medium.parent / "passphrase"
     file.unlink()
     if content is not None:
         file.write_text(content)
-    said = hold(invoke, real, medium)
+    said = invoke(
+        *(real, "ceremony.root", str(asked), "--vault", str(medium), "--passphrase-file", str(file)),
+        *("--despite", "a test", "--words", words.first(bundle.digest(asked.read_bytes()))),
+    )
     assert said.status == 1
     assert said.error.startswith(f"{file}: ")
-    assert list(medium.iterdir()) == []
-    assert not Store(real.path).authority_file("root-1", "cert.pem").exists()
+    assert [path.name for path in medium.iterdir()] == ["transcript.jsonl"]

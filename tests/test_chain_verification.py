@@ -228,7 +228,8 @@ def test_certificates_begin_an_hour_ago_and_last_their_days_to_the_second(home: 
         assert cert.not_valid_after_utc == START - HOUR + days * DAY - SECOND
 
 
-def test_last_certificates_of_an_authority_end_with_it(home: Home) -> None:
+def test_last_certificates_of_an_authority_end_with_it(real: Home) -> None:
+    home = real
     home.doit(days=690)
     end = intermediate_of(home, "server").not_valid_after_utc
     assert end < START + 690 * DAY - HOUR + 90 * DAY

@@ -14,7 +14,7 @@ from pki.ceremony.sitting import Ceremony
 from pki.ceremony.vault import Vault
 from pki.commands import custodians
 from pki.commands.asking import typed
-from pki.commands.command import command, command_with, now_of, path_of
+from pki.commands.command import command, command_with, home_of, now_of, path_of
 from pki.commands.custodians import Custody
 from pki.errors import PkiError
 from pki.screen import Screen
@@ -116,6 +116,8 @@ def rewrap(
 
 def _open(context: Context, request: str, vault: str) -> Ceremony:
     path, place = path_of(context, request), Vault(path_of(context, vault))
+    if place.folder.resolve().is_relative_to(home_of(context).resolve()):
+        raise PkiError(f"{place.folder}: lies in the house itself, where a root's key must never be", "mount a medium")
     data = store.read(path)
     if data is None:
         raise PkiError(f"{path}: is not there", "name the request-NNNN.yaml that the online side wrote")

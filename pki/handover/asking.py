@@ -27,12 +27,11 @@ from pki.ceremony.policy import common_name
 from pki.errors import PkiError
 from pki.handover import needs as needed
 from pki.handover.keys import requested
-from pki.handover.needs import INTERMEDIATES, Need
+from pki.handover.needs import INTERMEDIATES, OVERLAP, Need
 from pki.house import Generation, House
 from pki.issue import BACKDATE, SECOND
 from pki.leaves import permitted_addresses
 
-OVERLAP = timedelta(days=30)
 NUMBER = re.compile(r" CA ([0-9]+)")  # the last part of every CA's name
 REFRESH = timedelta(days=30)  # a request this old is made anew, so that its dates stay near the day of the ceremony
 

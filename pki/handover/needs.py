@@ -15,6 +15,7 @@ from pki.leaves import permitted_addresses
 from pki.profiles import Permitted
 
 LADDER_ALARM = timedelta(days=183)
+OVERLAP = timedelta(days=30)  # of two rungs
 TOGETHER = timedelta(days=183)
 INTERMEDIATES = ("server", "client")
 
@@ -98,8 +99,14 @@ def _root_needs(house: House, root: Generation | None) -> Iterator[Need]:
     for name in house.store.generations("root"):
         last = ladder_end(house, name)
         found = house.generation(name)
-        if found and last and last - LADDER_ALARM <= house.now and last < found.certificate.not_valid_after_utc:
+        if found and last and last - ladder_alarm(house) <= house.now and last < found.certificate.not_valid_after_utc:
             yield Need(f"{name} CRLs", f"the last CRL of {name} ends on {last:%Y-%m-%d}", last)
+
+
+def ladder_alarm(house: House) -> timedelta:
+    """How long before the last rung's end new ones are asked for: half a year, or half of a ladder that is shorter."""
+    rule = house.inventory.authorities.root.crl
+    return min(LADDER_ALARM, rule.rungs * (rule.lifetime - OVERLAP) / 2)
 
 
 def ladder_end(house: House, root: str) -> datetime | None:

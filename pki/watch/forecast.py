@@ -18,7 +18,7 @@ def forecast(plan: Plan) -> Iterator[tuple[Artifact, list[str]]]:
     coming: dict[str, str] = {}
     for artifact in plan.artifacts:
         reasons = artifact.reasons()
-        if not reasons:
+        if not reasons and not artifact.name.startswith("authority:"):  # which are sources, and follow from nothing
             before = dict.fromkeys(coming[source] for source in artifact.sources if source in coming)
             reasons = [f"follows {', '.join(before)}"] if before else []
         if reasons:
