@@ -18,13 +18,14 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from pki import inventory, leaves, model, rules, store, tokens
+from pki import inventory, leaves, model, rules, scalars, store, tokens
 from pki.errors import PkiError
 from pki.issue import Issuer, PrivateKey, ca_public_key, open_key
 from pki.memo import Memo, signature
-from pki.model import SANDBOX, CrlRule, Inventory
+from pki.model import CrlRule, Inventory
 from pki.passphrases import Passphrase, Passphrases
 from pki.records import Issued, Ledger
+from pki.scalars import SANDBOX
 from pki.store import Store
 
 
@@ -103,7 +104,7 @@ class House:
     def open(cls, home: Path, now: datetime) -> House:
         """Read pki.yaml below `home`. Raises InventoryError with every fault in it."""
         path, memo = home / "pki.yaml", Memo(home)
-        known = str(signature([str(module.__file__) for module in (inventory, leaves, model, rules)]))
+        known = str(signature([str(module.__file__) for module in (inventory, leaves, model, rules, scalars)]))
         said = inventory.sound(tree) if (tree := memo.recall("pki.yaml", known)) is not None else None
         if said is None:
             said, tree = inventory.load_with_tree(path)

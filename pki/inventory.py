@@ -14,8 +14,9 @@ from pydantic.json_schema import GenerateJsonSchema
 from pki import documents
 from pki.errors import InventoryError, PkiError
 from pki.faults import Fault, Place, dotted, location, phrase
-from pki.model import Inventory, brief
+from pki.model import Inventory
 from pki.rules import cross_faults
+from pki.scalars import brief
 
 
 def load(path: Path) -> Inventory:

@@ -12,7 +12,8 @@ from pki import opensslconf
 from pki.errors import PkiError
 from pki.leaves import name_fault
 from pki.managed import Library, ManagedFile
-from pki.model import Inventory, KeyKind, Leaf, ProfileName, dns_name, email_address
+from pki.model import Inventory, Leaf
+from pki.scalars import KeyKind, ProfileName, dns_name, email_address
 
 LEAF_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 

@@ -8,7 +8,8 @@ from ipaddress import IPv4Address
 
 from pki.faults import Fault, Place, did_you_mean, dotted
 from pki.leaves import host_leaves, name_fault, service_names
-from pki.model import Inventory, brief
+from pki.model import Inventory
+from pki.scalars import brief
 
 APPLE_LIMIT = timedelta(days=825)
 

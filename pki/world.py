@@ -19,9 +19,10 @@ from pki.errors import PkiError
 from pki.house import House
 from pki.leaves import client_leaf, host_leaves, leaf_name, service_names
 from pki.managed import Library, ManagedFile
-from pki.model import Access, Host, Inventory, Leaf
+from pki.model import Host, Inventory, Leaf
 from pki.profiles import Permitted
 from pki.requests import request_leaves
+from pki.scalars import Access
 from pki.store import AUTHORITIES
 
 LEAF_FILES = ("tls", "key", "cert", "chain", "fullchain")

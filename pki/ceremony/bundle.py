@@ -18,8 +18,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, Va
 from pki import documents
 from pki.errors import PkiError
 from pki.faults import dotted, location, phrase
-from pki.model import AuthorityKeyKind, Domain, Noun, Organisation, PublishUrl
+from pki.model import Noun
 from pki.records import REASONS, Entry
+from pki.scalars import AuthorityKeyKind, Domain, Organisation, PublishUrl
 
 INSTANT = "%Y-%m-%dT%H:%M:%SZ"
 GENERATION = r"(root|server|client)-[1-9][0-9]{0,3}"

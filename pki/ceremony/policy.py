@@ -13,7 +13,7 @@ from pki.ceremony import drafts
 from pki.ceremony.bundle import NOTHING, AskedIntermediate, AskedLadder, AskedRoot, Request
 from pki.ceremony.vault import Past, fingerprint
 from pki.errors import PkiError
-from pki.model import SANDBOX
+from pki.scalars import SANDBOX
 
 ROOT_LIMIT = timedelta(days=25 * 365)
 RUNG_LIMIT = timedelta(days=3 * 365)

@@ -1,0 +1,232 @@
+"""What the text of a field may say: names, addresses, durations, kinds of keys.
+
+Every scalar arrives as text (see `documents.py`), so `no` is a name and `0644` keeps its zero.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from datetime import timedelta
+from functools import lru_cache
+from ipaddress import AddressValueError, IPv4Address
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
+
+SANDBOX = "SANDBOX"
+
+UNITS = {"h": 3600, "d": 86400, "w": 7 * 86400, "mo": 30 * 86400, "y": 365 * 86400}
+DURATION = re.compile(r"([1-9][0-9]{0,4})(h|d|w|mo|y)")
+LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+DNS_NAME = re.compile(rf"(\*\.)?({LABEL}\.)*{LABEL}")
+ADDRESS = re.compile(r"[0-9.]+")
+MAIL_SERVER = r"outbox|smtps?://[A-Za-z0-9.-]+(:[0-9]{1,5})?"
+PKCS11_ADDRESS = r"pkcs11:[^\s]+"
+SOURCED = r"(root|server|client)(-[1-9][0-9]*)?|backup"
+DATABASE = r"sqlite|[a-z0-9]+(\+[a-z0-9]+)?://.+"
+
+KeyKind = Literal["ec-p256", "ec-p384", "ed25519", "rsa-2048", "rsa-3072", "rsa-4096"]
+AuthorityKeyKind = Literal["ec-p256", "ec-p384", "rsa-3072", "rsa-4096"]
+Access = Literal["tls", "mtls"]
+Proxy = Literal["nginx", "haproxy", "caddy"]
+Deliver = Literal["folder", "none"]
+ProfileName = Literal["server", "client"]
+
+
+def _duration(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    found = DURATION.fullmatch(value)
+    if not found:
+        raise ValueError("expected a number and a unit such as 90d (h, d, w, mo = 30 d, y = 365 d)")
+    return timedelta(seconds=int(found[1]) * UNITS[found[2]])
+
+
+def brief(span: timedelta) -> str:
+    """`90d`, `36h`: a duration as pki.yaml writes it, in the largest unit that is exact."""
+    seconds = int(span.total_seconds())
+    unit = "d" if seconds % UNITS["d"] == 0 else "h"
+    return f"{seconds // UNITS[unit]}{unit}"
+
+
+def dns_name(value: str) -> str:
+    if value != value.lower():
+        raise ValueError(f"write host names in lower case: {value.lower()}")
+    if not value.isascii():
+        raise ValueError("write an international name in its ASCII form (xn--...)")
+    if len(value) > 253 or not DNS_NAME.fullmatch(value):
+        raise ValueError("expected a host name: letters, digits and hyphens, in labels of at most 63")
+    if value.startswith("*.") and value.count(".") == 1:
+        raise ValueError("a wildcard needs two labels after it; Apple rejects the whole certificate otherwise")
+    return value
+
+
+def _subject_name(value: str) -> str:
+    """A DNS name or an IPv4 address, as text."""
+    if not ADDRESS.fullmatch(value):
+        return dns_name(value)
+    try:
+        return str(IPv4Address(value))
+    except AddressValueError:
+        raise ValueError("expected an IPv4 address or a host name") from None
+
+
+def _ledger_address(value: str) -> str:
+    if not re.fullmatch(DATABASE, value):
+        raise ValueError("expected sqlite, or a SQLAlchemy URL such as postgresql+psycopg://user@host/name")
+    return value
+
+
+def _mail_server(value: str) -> str:
+    if not re.fullmatch(MAIL_SERVER, value):
+        raise ValueError("expected outbox, smtp://host:port or smtps://host:port")
+    return value
+
+
+def _domain(value: str) -> str:
+    if value.startswith("*"):
+        raise ValueError("expected a domain without a wildcard; everything below it is permitted")
+    return dns_name(value)
+
+
+def _client_name(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*(@[a-z0-9][a-z0-9._-]*)?", value) or len(value) > 50:
+        raise ValueError("expected a name such as admin or admin@laptop (lower case, at most 50 characters)")
+    if "." in value and "@" not in value:
+        raise ValueError(
+            f"{value} looks like a DNS name, which OpenSSL then holds against the name constraints; write name@device"
+        )
+    return value
+
+
+def email_address(value: str) -> str:
+    local, at, domain = value.rpartition("@")
+    if not at or not re.fullmatch(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}", local):
+        raise ValueError("expected an e-mail address such as admin@lab.internal")
+    return f"{local}@{dns_name(domain)}"
+
+
+@lru_cache(maxsize=1024)  # a thousand services stand before the same few upstreams
+def _http_address(value: str, example: str) -> str:
+    try:
+        parts = urlsplit(value)
+        host, _port = parts.hostname, parts.port
+    except ValueError:
+        host, parts = None, urlsplit("")
+    if parts.scheme not in {"http", "https"} or not host or not re.fullmatch(r"[A-Za-z0-9.:/_\[\]-]+", value):
+        raise ValueError(f"expected an address such as {example}")
+    if parts.path.strip("/"):
+        raise ValueError("expected scheme, host and port alone, without a path")
+    return value.rstrip("/")
+
+
+def _publish_url(value: str) -> str:
+    if value.startswith("https:"):
+        raise ValueError("expected plain http: whoever checks a certificate cannot check this server's first")
+    return _http_address(value, "http://pki.lab.internal")
+
+
+def _upstream(value: str) -> str:
+    return _http_address(value, "http://127.0.0.1:3000")
+
+
+def _organisation(value: str) -> str:
+    if not value.strip() or len(value) > 40 or not value.isprintable():
+        raise ValueError("expected 1 to 40 printable characters: it becomes part of every CA's name")
+    if not all(letter.isalnum() or letter in " .,&()'+/-" for letter in value):
+        raise ValueError("expected letters, digits, blanks and . , & ( ) ' + / - only")
+    if SANDBOX in value.upper():
+        raise ValueError(f"the word {SANDBOX} is kept for try-out authorities")
+    return value.strip()
+
+
+def relative_file(value: str) -> str:
+    if not value or value.startswith("/") or ".." in value.split("/"):
+        raise ValueError("expected a file below the folder of pki.yaml, without ..")
+    return value
+
+
+def _token_address(value: str) -> str:
+    if not re.fullmatch(PKCS11_ADDRESS, value):
+        raise ValueError("expected a PKCS#11 address such as pkcs11:token=doit-pki?module-path=/usr/lib/…/module.so")
+    return value
+
+
+def _secret_file(value: str) -> str:
+    if not value or ".." in value.split("/"):
+        raise ValueError("expected a file below the folder of pki.yaml, or an absolute path, without ..")
+    return value
+
+
+def _secret_name(value: str) -> str:
+    if not re.fullmatch(SOURCED, value):
+        raise ValueError("expected file, root, server, client, a generation such as server-2, or backup")
+    return value
+
+
+def _command_line(value: str) -> str:
+    try:
+        words = shlex.split(value)
+    except ValueError as error:
+        raise ValueError(f"expected a command line ({str(error).lower()})") from None
+    if not words:
+        raise ValueError("expected a command line such as pass show pki/server")
+    return value
+
+
+def word(pattern: str, expected: str) -> AfterValidator:
+    def checked(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(f"expected {expected}")
+        return value
+
+    return AfterValidator(checked)
+
+
+def text_like(pattern: str) -> WithJsonSchema:
+    """What an editor may check before we do."""
+    return WithJsonSchema({"type": "string", "pattern": f"^({pattern})$"})
+
+
+def _list_of_one(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def empty_is_mapping(value: Any) -> Any:
+    """`admin:` without anything behind it is an empty mapping."""
+    return {} if value == "" else value
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_duration),
+    PlainSerializer(brief),
+    text_like(DURATION.pattern),
+]
+DnsName = Annotated[str, AfterValidator(dns_name)]
+Domain = Annotated[str, AfterValidator(_domain)]
+SubjectName = Annotated[str, AfterValidator(_subject_name)]
+Slug = Annotated[str, Field(pattern=rf"^{LABEL}$", max_length=50)]
+ClientName = Annotated[str, AfterValidator(_client_name)]
+Email = Annotated[str, AfterValidator(email_address)]
+PublishUrl = Annotated[str, AfterValidator(_publish_url)]
+Upstream = Annotated[str, AfterValidator(_upstream)]
+Organisation = Annotated[str, AfterValidator(_organisation)]
+RelativeFile = Annotated[str, AfterValidator(relative_file)]
+TokenAddress = Annotated[str, AfterValidator(_token_address), text_like(PKCS11_ADDRESS)]
+
+
+MailServer = Annotated[str, AfterValidator(_mail_server), text_like(MAIL_SERVER)]
+DatabaseAddress = Annotated[str, AfterValidator(_ledger_address), text_like(DATABASE)]
+
+
+EMPTY_OK = BeforeValidator(empty_is_mapping)
+ONE_OK = BeforeValidator(_list_of_one, json_schema_input_type=str | list[str])
+ONE_OK_NONE_NOT = BeforeValidator(_list_of_one, json_schema_input_type=str | Annotated[list[str], Field(min_length=1)])
+
+
+SourceFile = Annotated[str, AfterValidator(_secret_file)]
+SecretName = Annotated[str, AfterValidator(_secret_name)]
+CommandLine = Annotated[str, AfterValidator(_command_line)]
