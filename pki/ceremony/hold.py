@@ -9,7 +9,7 @@ from pathlib import Path
 from cryptography import x509
 
 from pki import issue
-from pki.ceremony import bundle, drafts, export, policy, signing, texts, trial
+from pki.ceremony import bundle, drafts, export, policy, second, signing, texts, trial
 from pki.ceremony.bundle import SignedCertificate, SignedRung
 from pki.ceremony.drafts import CertificateDraft, Draft
 from pki.ceremony.lint import Signed
@@ -75,7 +75,9 @@ def sign(ceremony: Ceremony, secret_of: Secrets, out: Path) -> Path:
         if ceremony.answered is None:
             _refuse(policy.faults(ceremony.request, ceremony.known, roots_are_made=True))
             keys = _open_keys(ceremony, secret_of)
-            files = export.response(ceremony, _signed_certificates(ceremony, keys), _signed_rungs(ceremony, keys))
+            certificates, rungs = _signed_certificates(ceremony, keys), _signed_rungs(ceremony, keys)
+            _verify_paths(ceremony, certificates, rungs)
+            files = export.response(ceremony, certificates, rungs)
             export.search(files, [*ceremony.forbidden, *export.private_forms(keys.values())])
             write_folder(ceremony.vault.ceremony(ceremony.request.number), files)
             export.destroy_superseded(ceremony)
@@ -131,6 +133,32 @@ def _signed_rungs(
             )
             made.append((rung, crl))
     return made
+
+
+def _verify_paths(
+    ceremony: Ceremony,
+    certificates: list[SignedCertificate],
+    rungs: list[tuple[SignedRung, x509.CertificateRevocationList]],
+) -> None:
+    """Every certificate of the day, and every earlier one that is revoked, before OpenSSL with the new CRLs."""
+    at, roots = ceremony.request.prepared, ceremony.known.roots
+    first = {rung.root: crl for rung, crl in reversed(rungs)}
+    revoked = {one.serial for ladder in ceremony.request.ladders for one in ladder.revoked}
+    made = [(one.name, one.issuer, one.certificate) for one in certificates]
+    for name, issuer, cert in (*made, *ceremony.known.issued):
+        is_today = (name, issuer, cert) in made
+        if name == issuer or issuer not in first or not (is_today or cert.serial_number in revoked):
+            continue
+        fault = second.openssl_fault([cert], [roots[issuer]], [first[issuer]], at)
+        if bool(fault) == is_today:
+            raise PkiError(
+                f"{name} by {issuer}: OpenSSL {f'refuses it: {fault}' if fault else 'accepts it, and it is revoked'}",
+                "nothing was written; stop the ceremony",
+            )
+        verdict = f"refused, as it must be: {fault}" if fault else "accepted"
+        ceremony.transcript.record(
+            "verified", name=f"{name} by {issuer} under its CRL", by=["OpenSSL"], verdict=verdict
+        )
 
 
 def _certificate(ceremony: Ceremony, draft: CertificateDraft, key: PrivateKey) -> x509.Certificate:

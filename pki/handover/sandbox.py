@@ -8,14 +8,22 @@ from pathlib import Path
 from pki import issue, store
 from pki.ceremony import custody, hold, sitting
 from pki.ceremony.vault import Vault
+from pki.errors import PkiError
 from pki.handover import accepting, asking
-from pki.handover.asking import Wish
+from pki.handover.asking import Open, Wish
 from pki.house import House
 
 
 def ceremony(house: House, wish: Wish = Wish()) -> None:  # noqa: B008 - frozen
     """Ask, make, sign, accept: everything that is needed or wished. Nobody confirms anything: this is a try-out."""
-    asked = asking.prepare(house, wish)
+    try:
+        _hold(house, asking.prepare(house, wish))
+    except PkiError as error:
+        anew = "to begin anew: move ca/, build/ and offline/ away"
+        raise PkiError(error.message, f"{error.hint}\n{anew}" if error.hint else anew) from None
+
+
+def _hold(house: House, asked: Open) -> None:
     store.make_folder(house.store.offline, 0o700)
     data = store.read(asked.path) or b""
     held = sitting.opened(Vault(house.store.offline), data, str(asked.path), lambda: house.now)

@@ -38,6 +38,7 @@ def rows(house: House, plan: Plan) -> Iterator[Row]:
     artifacts = {artifact.name: artifact for artifact in plan.artifacts}
     for authority in AUTHORITIES:
         yield from _authority_rows(house, authority)
+    yield from _needed_rows(house)
     for name, artifact in artifacts.items():
         if name.startswith("crl:"):
             yield _crl_row(house, artifact)
@@ -68,6 +69,13 @@ def _authority_rows(house: House, authority: str) -> Iterator[Row]:
         else:
             state, text = "ok", f"trusted until its end, issues nothing: {names[-1]} does"
         yield Row(f"authority:{name}", state, _left(house, end), text, _ceremony(house))
+
+
+def _needed_rows(house: House) -> Iterator[Row]:
+    """What a ceremony must bring, by when."""
+    for need in needs.needs(house):
+        left = _left(house, need.by) if need.by > house.now else "0"
+        yield Row(f"ceremony:{need.what.replace(' ', '-').lower()}", "due", left, need.why, _ceremony(house))
 
 
 def _crl_row(house: House, artifact: Artifact) -> Row:
@@ -132,4 +140,4 @@ def _left(house: House, end: datetime) -> str:
 
 
 def _ceremony(house: House) -> str:
-    return "doit (sandbox)" if house.inventory.sandbox else "ceremony"
+    return "doit (sandbox)" if house.inventory.sandbox else "owner, witness"
