@@ -30,13 +30,15 @@ def request(
     destroy: list[str],
     reason: str = "",
     crls: bool = False,
+    anew: bool = False,
     output: str = "",
 ) -> None:
     """Ask for a root ceremony: everything that is needed, and what you wish; says what to do next.
 
     --new server (client, root) asks for a new generation, --revoke server-1 --reason key-compromise revokes an
-    intermediate, --crls asks for new root CRLs, --destroy root-1 for the end of a root's key. --output DIR copies the
-    request to a medium. doit prepares by itself what is needed; then this only shows it.
+    intermediate, --crls asks for new root CRLs, --destroy root-1 for the end of a root's key; --anew forgets what the
+    open request wishes. --output DIR copies the request to a medium. doit prepares what is needed by itself; then this
+    only shows it.
     """
     house, screen = house_of(context), Screen()
     wish = _wish(new, revoke, destroy, reason, crls=crls)
@@ -45,7 +47,7 @@ def request(
             sandbox.ceremony(house, wish)
             screen.line("the sandbox held the ceremony itself; now: ./run doit")
             return
-        asked = asking.prepare(house, wish)
+        asked = asking.prepare(house, wish, anew=anew)
     for line in _shown(house, asked):
         screen.line(line)
     if output:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -31,7 +31,9 @@ from pki.handover.needs import INTERMEDIATES, OVERLAP, Need
 from pki.house import Generation, House
 from pki.issue import BACKDATE, SECOND
 from pki.leaves import permitted_addresses
+from pki.store import AUTHORITIES
 
+WISHED, WISHED_CRLS = "a new generation of {} is wished", "new CRLs are wished"
 NUMBER = re.compile(r" CA ([0-9]+)")  # the last part of every CA's name
 REFRESH = timedelta(days=30)  # a request this old is made anew, so that its dates stay near the day of the ceremony
 
@@ -103,22 +105,46 @@ def uncovered(house: House, found: list[Need]) -> list[str]:
 # -- collecting -------------------------------------------------------------------------------------------------------
 
 
-def prepare(house: House, wish: Wish = Wish()) -> Open:
+def prepare(house: House, wish: Wish = Wish(), *, anew: bool = False) -> Open:
     """Write a request for everything that is needed or wished; an open one that asks for exactly that is kept.
 
-    Raises PkiError when there is nothing to ask for, or a wish cannot be granted.
+    What the newest open request wishes is wished again, unless it is to be asked `anew`. Raises PkiError when there is
+    nothing to ask for, or a wish cannot be granted.
     """
     found = needed.needs(house)
     waiting = open_requests(house)
-    if wish == Wish() and waiting and not uncovered(house, found):
+    if wish == Wish() and waiting and not uncovered(house, found) and not anew:
         return waiting[-1]
-    wish = replace(wish, revoke=tuple(dict.fromkeys(wish.revoke)))
+    if waiting and not anew:
+        wish = _with(wish, _wished(house, waiting[-1].request))
     _check(house, wish, found)
     request = _collected(house, wish, found)
     data = bundle.dump(request)
     path = house.store.ceremony(request.number) / "request.yaml"
     store.write(path, data)
     return Open(path, request, bundle.digest(data))
+
+
+def _wished(house: House, request: Request) -> Wish:
+    """What a person wished in a request that was not answered yet."""
+    done = {entry.serial for ladder in request.ladders for entry in house.ledger.revoked(ladder.root, house.now)}
+    listed = [one for ladder in request.ladders for one in ladder.revoked]
+    return Wish(
+        generations=tuple(one for one in AUTHORITIES if WISHED.format(one) in request.because),
+        revoke=tuple((one.generation, one.reason) for one in listed if one.serial not in done),
+        destroy=request.destroy,
+        ladder=WISHED_CRLS in request.because,
+    )
+
+
+def _with(wish: Wish, other: Wish) -> Wish:
+    """Both wishes in one; of two reasons for one revocation, the first counts."""
+    return Wish(
+        generations=tuple(dict.fromkeys(wish.generations + other.generations)),
+        revoke=tuple({**dict(other.revoke), **dict(wish.revoke)}.items()),
+        destroy=tuple(dict.fromkeys(wish.destroy + other.destroy)),
+        ladder=wish.ladder or other.ladder,
+    )
 
 
 def _check(house: House, wish: Wish, found: list[Need]) -> None:
@@ -137,7 +163,7 @@ def _check(house: House, wish: Wish, found: list[Need]) -> None:
         if issuer is None or issuer.name in _destroyed_roots(house):
             raise PkiError(f"{name}: the key of the root that signed it was destroyed, so nobody can revoke it")
     for name in wish.generations:
-        if name not in (*INTERMEDIATES, "root"):
+        if name not in AUTHORITIES:
             raise PkiError(f"{name}: no such authority", "expected root, server or client")
     for name in wish.destroy:
         if name not in house.store.generations("root"):
@@ -195,13 +221,13 @@ def _reasons(wish: Wish, found: list[Need]) -> Iterator[str]:
     for need in found:
         yield f"{need.what}: {need.why}"
     for authority in wish.generations:
-        yield f"a new generation of {authority} is wished"
+        yield WISHED.format(authority)
     for name, reason in wish.revoke:
         yield f"{name} is to be revoked: {reason}"
     for name in wish.destroy:
         yield f"the key of {name} is to be destroyed"
     if wish.ladder:
-        yield "new CRLs are wished"
+        yield WISHED_CRLS
 
 
 def _generation(house: House, name: str) -> Generation:
