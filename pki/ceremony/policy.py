@@ -10,7 +10,7 @@ from cryptography import x509
 
 from pki import issue
 from pki.ceremony import drafts
-from pki.ceremony.bundle import NOTHING, AskedIntermediate, AskedLadder, AskedRoot, Request
+from pki.ceremony.bundle import NOTHING, SLACK, AskedIntermediate, AskedLadder, AskedRoot, Request
 from pki.ceremony.vault import Past, fingerprint
 from pki.errors import PkiError
 from pki.model import SANDBOX
@@ -179,18 +179,23 @@ def _ladder_faults(request: Request, ladder: AskedLadder, known: Known) -> Itera
     if ladder.rungs[0].this_update > request.prepared:
         yield "its first CRL would begin in the future"
     if earlier := known.last_ladder(ladder.root):
-        yield from _replacement_faults(request, ladder, earlier)
+        yield from _replacement_faults(request, ladder, earlier, known)
 
 
-def _replacement_faults(request: Request, ladder: AskedLadder, earlier: AskedLadder) -> Iterator[str]:
-    """A ladder takes nothing back, and leaves no earlier CRL that servers would believe more."""
+def _replacement_faults(request: Request, ladder: AskedLadder, earlier: AskedLadder, known: Known) -> Iterator[str]:
+    """A ladder takes nothing back before its end, and leaves no earlier CRL that servers would believe more."""
     listed = {one.serial for one in ladder.revoked}
+    ends = {cert.serial_number: cert.not_valid_after_utc for _, _, cert in known.issued}
     for one in earlier.revoked:
-        if one.serial not in listed:
+        end = ends.get(one.serial)
+        if one.serial not in listed and (end is None or end >= request.prepared - SLACK):
             yield f"{one.generation} (serial {one.serial:x}) was revoked in an earlier ceremony and is not listed"
     for old in earlier.rungs:
         if old.next_update > request.prepared and not _is_replaced(old.this_update, ladder, request.prepared):
             yield f"nothing replaces the CRL {old.number} of an earlier ceremony, which begins on {old.this_update:%Y-%m-%d}"
+    last = max(old.next_update for old in earlier.rungs)
+    if ladder.rungs[-1].next_update < last:
+        yield f"it ends on {ladder.rungs[-1].next_update:%Y-%m-%d}, before the one that it replaces, {last:%Y-%m-%d}"
 
 
 def _is_replaced(begins: datetime, ladder: AskedLadder, prepared: datetime) -> bool:
