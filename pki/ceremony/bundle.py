@@ -242,10 +242,8 @@ def load(data: bytes, name: str, kind: type[Document]) -> Document:
         text = data.decode()
     except UnicodeDecodeError:
         raise PkiError(f"{name}: is not {what}: not text", "copy it again from where it was written") from None
-    if documents.is_deep(text, DEEPEST):
-        raise PkiError(f"{name}: is nested too deep to be {what}", "copy it again from where it was written")
     try:
-        found = kind.model_validate(documents.load(text, name))
+        found = kind.model_validate(_tree(text, name, what))
     except ValidationError as error:
         raise PkiError("\n".join(_faults(error, text, name, kind)), "copy it again from where it was written") from None
     except PkiError as error:
@@ -255,6 +253,16 @@ def load(data: bytes, name: str, kind: type[Document]) -> Document:
             f"{name}: is not as it was written: somebody changed its form", "copy it again from where it was written"
         )
     return found
+
+
+def _tree(text: str, name: str, what: str) -> Any:
+    """A document before its fields are looked at. What is none may be a file of passphrases: nothing of it is said."""
+    if documents.is_deep(text, DEEPEST):
+        raise PkiError(f"{name}: is nested too deep to be {what}")
+    tree = documents.load(text, name)
+    if not isinstance(tree, dict) or "format" not in tree:
+        raise PkiError(f"{name}: is not {what}")
+    return tree
 
 
 def _faults(error: ValidationError, text: str, name: str, kind: type[Noun]) -> Iterator[str]:
