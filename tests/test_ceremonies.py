@@ -5,22 +5,26 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+from invoke import Program
 
+import tasks
 from pki import freshness
-from pki.ceremony import custody, hold, rewrapping, shares, sitting, transcript, verifying
+from pki.ceremony import bundle, chain, custody, hold, machine, rewrapping, shares, sitting, verifying, words
 from pki.ceremony.vault import Vault
 from pki.errors import PkiError
-from pki.handover import asking, needs
+from pki.handover import asking, needs, rehearsal
 from pki.handover.asking import Wish
 from pki.watch import forecast
 from tests import judges
-from tests.ceremonies import SECRET, RealHome, first_ceremony
+from tests.ceremonies import SECRET, RealHome, first_ceremony, real_home
 from tests.conftest import START
 
 URL = "http://pki.lab.internal"
@@ -413,13 +417,18 @@ def test_an_entry_stays_while_a_rung_that_begins_before_the_end_would_lack_it(re
 # -- custody ----------------------------------------------------------------------------------------------------------
 
 
+def records(home: RealHome) -> list[chain.Record]:
+    return chain.load(home.vault.transcript.read_bytes(), "transcript.jsonl")
+
+
 def steps(home: RealHome) -> list[str]:
-    data = home.vault.transcript.read_bytes()
-    return [record.step for record in transcript.load(data, "transcript.jsonl")]
+    return [record.step for record in records(home)]
 
 
 def rewrap(home: RealHome, target: Vault, secret: str, days: float = 1) -> None:
-    rewrapping.rewrap(home.vault, target, "root-1", SECRET, lambda key: custody.in_file(key, secret), lambda: at(days))
+    rewrapping.rewrap(
+        home.vault, target, "root-1", lambda _: SECRET, lambda key: custody.in_file(key, secret), lambda: at(days)
+    )
 
 
 def test_a_new_passphrase_replaces_the_old_one(real: RealHome) -> None:
@@ -459,16 +468,25 @@ def test_a_wrong_passphrase_or_a_used_medium_leaves_both_vaults_as_they_were(rea
     with pytest.raises(PkiError, match="is not empty"):
         rewrap(real, used, "another-very-long-passphrase")
     with pytest.raises(PkiError, match="cannot be opened"):
-        rewrapping.rewrap(real.vault, real.vault, "root-1", "wrong", lambda _: pytest.fail("asked"), lambda: START)
+        rewrapping.rewrap(
+            real.vault, real.vault, "root-1", lambda _: "wrong", lambda _: pytest.fail("asked"), lambda: START
+        )
     with pytest.raises(PkiError, match="there are: root-1"):
-        rewrapping.rewrap(real.vault, real.vault, "root-2", SECRET, lambda _: pytest.fail("asked"), lambda: START)
+        rewrapping.rewrap(
+            real.vault, real.vault, "root-2", lambda _: SECRET, lambda _: pytest.fail("asked"), lambda: START
+        )
     assert {path: path.read_bytes() for path in real.path.parent.rglob("*") if path.is_file()} == before
 
 
 def test_shares_hold_the_root_key_and_too_few_do_not_open_it(real: RealHome) -> None:
     passphrase, parts = shares.split(2, 3)
     rewrapping.rewrap(
-        real.vault, real.vault, "root-1", SECRET, lambda key: custody.in_file(key, passphrase, "2of3"), lambda: START
+        real.vault,
+        real.vault,
+        "root-1",
+        lambda _: SECRET,
+        lambda key: custody.in_file(key, passphrase, "2of3"),
+        lambda: START,
     )
     assert custody.rule_of(real.vault, "root-1") == (2, 3)
     real.accept(real.answer(real.ask(Wish(ladder=True), 2).path, 2, secret=shares.combine(parts[1:])), 2)
@@ -589,6 +607,260 @@ def test_a_root_is_replaced_and_destroyed_in_one_ceremony(real: RealHome) -> Non
         == ""
     )
     assert_sound(real)
+
+
+# -- commands ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Typist:
+    """Who types `./run invoke …` in the folder above a house, at a machine that is fit for a ceremony."""
+
+    home: RealHome
+    capsys: pytest.CaptureFixture[str]
+
+    @property
+    def desk(self) -> Path:
+        return self.home.path.parent
+
+    def __call__(self, *arguments: str, days: float = 0) -> tuple[int, str]:
+        """Exit status and everything that was said."""
+        settings = {"pki_home": str(self.home.path), "pki_now": at(days), "pki_called_from": str(self.desk)}
+        tasks.ns.configure(settings)
+        self.capsys.readouterr()
+        status = 0
+        try:
+            Program(namespace=tasks.ns).run(["invoke", *arguments])
+        except SystemExit as left:
+            status = int(left.code or 0)
+        said = self.capsys.readouterr()
+        return status, said.out + said.err
+
+    def words_of(self, file: str) -> str:
+        return words.first(bundle.digest((self.desk / file).read_bytes()))
+
+
+@pytest.fixture
+def typist(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Typist:
+    """Before the first ceremony, with a passphrase in the file `secret`."""
+    fit = partial(machine.findings, swaps=Path("/nowhere"), interfaces=list)
+    monkeypatch.setattr(machine, "findings", fit)
+    home = real_home(tmp_path / "desk")
+    (home.path.parent / "secret").write_text(f"{SECRET}\n")
+    return Typist(home, capsys)
+
+
+def test_a_ceremony_is_held_from_the_command_line_and_each_step_names_the_next(typist: Typist) -> None:
+    status, said = typist("ceremony.request", "--output", "out")
+    assert status == 0, said
+    assert "make root-1, “Example Lab Root CA 1”: a new ec-p384 key" in said
+    assert "to be held now, by the root's owner and a witness" in said
+    spoken = typist.words_of("out/request-0001.yaml")
+    assert re.findall(r"\d+ ([a-z]+)", said.partition("SHA-256")[2])[:4] == spoken.split()
+    assert "./run invoke ceremony.root REQUEST --vault DIR" in said
+    asked = ("out/request-0001.yaml", "--vault", "vault", "--words", spoken, "--passphrase-file", "secret")
+    told = [said]
+    for command, expected in (
+        (("ceremony.root", *asked), "go on: ./run invoke ceremony.sign"),
+        (("ceremony.sign", *asked, "--output", "out"), "./run invoke ceremony.accept response-0001"),
+    ):
+        status, said = typist(*command)
+        assert (status, expected in said) == (0, True), said
+        told.append(said)
+    spoken = typist.words_of("out/response-0001/response.yaml")
+    assert re.findall(r"\d+ ([a-z]+)", told[-1].partition("SHA-256")[2])[:4] == spoken.split()
+    status, said = typist("ceremony.accept", "out/response-0001", "--words", spoken)
+    assert (status, "ceremony 1 is accepted; now: ./run doit" in said) == (0, True), said
+    assert "root-1 is new; from now on this house believes it: SHA-256" in said
+    for folder in ((), ("vault",)):
+        status, said = typist("ceremony.verify", *folder)
+        assert (status, "all is as it was made" in said) == (0, True), said
+    assert not any(SECRET in text for text in told)
+    assert_sound(typist.home)
+
+
+def test_a_rehearsal_of_the_same_request_gives_the_same_texts(typist: Typist) -> None:
+    typist("ceremony.request")
+    texts = []
+    for days in (0, 1):
+        status, said = typist("ceremony.rehearse", "--output", f"rehearsal-{days}", days=days)
+        assert (status, "request 1 can be held: every check passed with throw-away keys" in said) == (0, True)
+        texts.append({path.name: path.read_bytes() for path in (typist.desk / f"rehearsal-{days}").iterdir()})
+    assert texts[0] == texts[1]
+    assert {"plan.txt", "root-1.txt", "server-1.txt", "client-1.txt"} < texts[0].keys()
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        Wish(revoke=(("client-1", "keyCompromise"),)),
+        Wish(generations=("root",)),
+        Wish(generations=("root",), destroy=("root-1",)),
+        Wish(ladder=True),
+    ],
+)
+def test_every_kind_of_request_can_be_rehearsed(revoked: RealHome, wish: Wish) -> None:
+    """Also one that lists what an earlier ceremony revoked."""
+    wish = replace(wish, revoke=tuple(("client-2", reason) for _, reason in wish.revoke))
+    asked = revoked.ask(wish, 30)
+    house = revoked.house(31)
+    assert rehearsal.rehearse(house, asked) == rehearsal.rehearse(revoked.house(32), asked)
+    revoked.accept(revoked.answer(asked.path, 32), 32)
+    assert_sound(revoked)
+
+
+REQUEST = ("out/request-0001.yaml", "--vault", "vault")
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        (("rehearse",), "there is no open request to rehearse"),
+        (("verify",), "ca/transcript.jsonl: there is no transcript"),
+        (("verify", "nowhere"), "nowhere/transcript.jsonl: there is no transcript"),
+        (("accept", "nowhere"), "nowhere: holds no response.yaml"),
+        (("request", "--output", "nowhere"), "nowhere: is not a folder"),
+        (("request", "--revoke", "client-1"), "why is it to be revoked?"),
+        (("request", "--reason", "superseded"), "--reason belongs to --revoke"),
+        (("request", "--revoke", "client-1", "--reason", "bored"), "bored: no such reason"),
+        (("request", "--revoke", "../x-1", "--reason", "superseded"), "../x-1: is not an intermediate"),
+        (("request", "--revoke", "root-1", "--reason", "superseded"), "root-1: is not an intermediate"),
+        (("request", "--new", "frontend"), "frontend: no such authority"),
+        (("request", "--destroy", "root-4"), "root-4: is not a root"),
+        (("root", "nothing.yaml", "--vault", "vault"), "nothing.yaml: is not there"),
+        (("root", "secret", "--vault", "vault"), "secret: is not a ceremony request"),
+        (("root", "out/request-0001.yaml", "--vault", "nowhere"), "nowhere: is not a folder"),
+        (("root", *REQUEST, "--own", "--shares", "2of3"), "exclude each other"),
+        (("root", *REQUEST, "--own", "--passphrase-file", "secret"), "exclude each other"),
+        (("root", *REQUEST, "--shares", "2of3", "--passphrase-file", "secret"), "exclude each other"),
+        (("root", *REQUEST, "--cards", "."), "--cards belongs to --shares"),
+        (("root", *REQUEST, "--shares", "1of3"), "one share alone would open the key"),
+        (("root", *REQUEST, "--words", "acid"), "this is not the request that was printed: word 1"),
+        (("root", *REQUEST), "nobody is there to be asked: first words of the request"),
+        (("rewrap", "--vault", "nowhere"), "nowhere: is not a folder"),
+        (("rewrap", "--vault", "vault"), "root-1 is not in this vault"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_sentence_with_a_hint_and_exit_1(
+    typist: Typist, command: tuple[str, ...], expected: str
+) -> None:
+    if "out/request-0001.yaml" in command:
+        typist("ceremony.request", "--output", "out")
+    status, said = typist(f"ceremony.{command[0]}", *command[1:])
+    assert (status, expected in said) == (1, True), said
+    assert "\n→ " in said
+    assert "Traceback" not in said
+    assert not list(typist.home.vault.folder.glob("root-*"))
+
+
+def test_a_passphrase_that_is_missing_weak_or_wrong_is_said_and_nothing_is_made(typist: Typist) -> None:
+    typist("ceremony.request", "--output", "out")
+    spoken = typist.words_of("out/request-0001.yaml")
+    (typist.desk / "weak").write_text("hello\n")
+    for file, expected in {"absent": "absent: is not there", "weak": "weak: can be guessed in"}.items():
+        status, said = typist("ceremony.root", *REQUEST, "--words", spoken, "--passphrase-file", file)
+        assert (status, expected in said) == (1, True), said
+        assert not (typist.home.vault.folder / "root-1").exists()
+    typist("ceremony.root", *REQUEST, "--words", spoken, "--passphrase-file", "secret")
+    signing = ("ceremony.sign", *REQUEST, "--words", spoken, "--output", "out", "--passphrase-file")
+    status, said = typist(*signing, "weak")
+    assert (status, "its key cannot be opened" in said) == (1, True), said
+    assert not (typist.home.out / "response-0001").exists()
+
+
+@pytest.mark.parametrize(
+    "content", [f"{SECRET}\n", f"server-1: {SECRET}\n", f"- {SECRET}\n", f"'{SECRET}\n", f"a: b: {SECRET}\n"]
+)
+def test_a_file_of_passphrases_that_is_taken_for_a_request_is_not_quoted(typist: Typist, content: str) -> None:
+    (typist.desk / "secret").write_text(content)
+    for command in (("ceremony.root", "secret"), ("ceremony.sign", "secret", "--output", "out")):
+        status, said = typist(*command, "--vault", "vault")
+        assert status == 1
+        assert SECRET not in said
+    assert SECRET not in typist.home.vault.transcript.read_text()
+
+
+def test_shares_are_written_as_cards_and_read_from_files(typist: Typist) -> None:
+    typist("ceremony.request", "--output", "out")
+    spoken = typist.words_of("out/request-0001.yaml")
+    status, said = typist("ceremony.root", *REQUEST, "--words", spoken, "--shares", "2of3", "--cards", "cards")
+    assert status == 0, said
+    files = []
+    for number, card in enumerate(sorted((typist.desk / "cards").iterdir()), 1):
+        assert card.stat().st_mode & 0o777 == 0o600
+        found = re.findall(r">([a-z]{4,8})</", card.read_text()) or re.findall(
+            r"\d+\s*</?[^>]*>\s*([a-z]+)", card.read_text()
+        )
+        (typist.desk / f"share-{number}").write_text(" ".join(found[:20]) + "\n")
+        files += ["--share-file", f"share-{number}"]
+    sign = ("ceremony.sign", *REQUEST, "--words", spoken, "--output", "out")
+    status, said = typist(*sign, *files[:2])
+    assert (status, "1 of 2 shares given: 1 missing" in said) == (1, True), said
+    status, said = typist(*sign, *files[2:])
+    assert status == 0, said
+    spoken = typist.words_of("out/response-0001/response.yaml")
+    assert typist("ceremony.accept", "out/response-0001", "--words", spoken)[0] == 0
+    assert_sound(typist.home)
+
+
+def test_an_unfit_machine_is_refused_with_what_to_type_or_goes_on_record(
+    typist: Typist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "findings", partial(machine.findings, interfaces=lambda: ["eth0"]))
+    typist("ceremony.request", "--output", "out")
+    order = (
+        "ceremony.root",
+        *REQUEST,
+        "--words",
+        typist.words_of("out/request-0001.yaml"),
+        "--passphrase-file",
+        "secret",
+    )
+    status, said = typist(*order, days=100)
+    assert status == 1
+    for expected in ("NOT FIT network: the network interface eth0 is up", "ip link set eth0 down", "more than 90 days"):
+        assert expected in said
+    assert typist(*order, "--despite", "a test", days=100)[0] == 0
+    (record,) = [one for one in records(typist.home) if one.step == "deviation"]
+    assert record.facts["reason"] == "a test"
+
+
+def test_rewrapping_from_the_command_line_changes_the_passphrase(real: RealHome, typist: Typist) -> None:
+    typist = Typist(real, typist.capsys)
+    (typist.desk / "secret").write_text(f"{SECRET}\n")
+    (typist.desk / "new").write_text("another-very-long-passphrase-of-words\n")
+    order = ("ceremony.rewrap", "--vault", "vault", "--passphrase-file")
+    assert "this is the passphrase that it has" in typist(*order, "secret", "--new-passphrase-file", "secret")[1]
+    status, said = typist(*order, "secret", "--new-passphrase-file", "new")
+    assert (status, "its key has a new passphrase" in said) == (0, True), said
+    status, said = typist(*order, "secret", "--new-passphrase-file", "new")
+    assert (status, "its key cannot be opened" in said) == (1, True), said
+    (typist.desk / "medium").mkdir()
+    status, said = typist(*order, "new", "--new-passphrase-file", "secret", "--to", "medium")
+    assert (status, "try the new medium, then destroy the old one" in said) == (0, True), said
+    assert "another-very-long" not in said + real.vault.transcript.read_text()
+    assert typist("ceremony.verify", "medium")[0] == 0
+
+
+def test_verify_fails_over_a_changed_file(real: RealHome, typist: Typist) -> None:
+    typist = Typist(real, typist.capsys)
+    path = real.path / "ca/server/server-1/cert.pem"
+    path.write_bytes(real.read("ca/client/client-1/cert.pem"))
+    status, said = typist("ceremony.verify")
+    assert (status, f"{path}: was made in no ceremony" in said) == (1, True), said
+    assert "all is as it was made" not in said
+
+
+@pytest.mark.parametrize("command", ["request", "rehearse", "root", "sign", "accept", "verify", "rewrap"])
+def test_help_names_every_option_and_where_the_command_is_typed(typist: Typist, command: str) -> None:
+    status, said = typist(f"ceremony.{command}", "--help")
+    text = said.partition("Docstring:")[2].partition("Options:")
+    assert status == 0
+    assert len(text[0].split()) >= 15
+    for option in re.findall(r"--([a-z-]+)", text[2]):
+        is_said = f"--{option}" in text[0] or option.upper() in text[0]
+        assert is_said or command == "rewrap", option
+    assert ("Offline." in text[0]) == (command in {"root", "sign", "rewrap"})
 
 
 # -- nothing secret ---------------------------------------------------------------------------------------------------
