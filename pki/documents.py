@@ -58,6 +58,19 @@ def load(text: str, name: str) -> Any:
     return tree
 
 
+def is_deep(text: str, levels: int) -> bool:
+    """Whether a document is nested deeper than this: libyaml's composer, which recurses, ends the process at some depth."""
+    depth = 0
+    try:
+        for event in yaml.parse(text, Loader=Loader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > levels:
+                return True
+    except yaml.YAMLError:
+        pass  # loading it says what is wrong
+    return False
+
+
 class _Dumper(Dumper):
     """Text of several lines stands as such, behind a bar; no scalar is quoted for looking like a number."""
 

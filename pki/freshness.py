@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes, PrivateKeyTypes
 
 from pki import profiles, store
@@ -337,10 +337,13 @@ def due_rung(house: House, root: str) -> x509.CertificateRevocationList | None:
     if not begun:
         return None
     newest = begun[-1]
-    published = store.read(house.store.crl(root)) == newest.crl.public_bytes(serialization.Encoding.DER)
-    if (published and house.ledger_is_settled) or not lacking(house, root, newest):
+    name, known = f"rung:{root}", token(newest.crl.fingerprint(hashes.SHA256()))
+    if house.ledger_is_settled and house.memo.recall(name, known):  # of the rung that was looked at last, and no other
         return newest.crl
-    return None
+    if lacking(house, root, newest):
+        return None
+    house.memo.remember(name, known, [], True)
+    return newest.crl
 
 
 def lacking(house: House, root: str, rung: Rung) -> list[str]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+
+from cryptography import x509
 
 from pki import issue
 from pki.ceremony import custody, hold, sitting, words
@@ -29,6 +32,11 @@ class RealHome(Home):
     @property
     def out(self) -> Path:
         return self.path.parent / "out"
+
+    def copy(self, path: Path) -> RealHome:
+        """House, vault and responses once more: a ceremony takes a second, a copy nothing."""
+        shutil.copytree(self.path.parent, path, symlinks=True)
+        return RealHome(path / self.path.name)
 
     def ask(self, wish: Wish = NOTHING_MORE, days: float = 0) -> Open:
         """The request for the next ceremony, as `invoke ceremony.request` prepares it."""
@@ -61,6 +69,25 @@ class RealHome(Home):
     def ceremony(self, wish: Wish = NOTHING_MORE, days: float = 0) -> list[str]:
         """A whole ceremony in one day."""
         return self.accept(self.answer(self.ask(wish, days).path, days), days)
+
+    def certificate(self, generation: str, name: str = "cert.pem") -> x509.Certificate:
+        return x509.load_pem_x509_certificate(self.house().store.authority_file(generation, name).read_bytes())
+
+    def ladder(self, root: str = "root-1") -> list[x509.CertificateRevocationList]:
+        """The root CRLs in `ca/`, in the order of their numbers."""
+        return [x509.load_pem_x509_crl(path.read_bytes()) for path in self.house().store.rungs(root)]
+
+    def published(self, generation: str = "root-1") -> x509.CertificateRevocationList:
+        return x509.load_der_x509_crl(self.read(f"build/crl/{generation}.crl"))
+
+
+def first_ceremony(path: Path) -> RealHome:
+    """A house outside the sandbox after its first ceremony and its first whole run."""
+    home = real_home(path)
+    home.ceremony()
+    report = home.doit()
+    assert report.status == 0, report.failed
+    return home
 
 
 def real_home(path: Path) -> RealHome:

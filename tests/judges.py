@@ -42,6 +42,7 @@ ISSUED = {
     Oid.CRL_DISTRIBUTION_POINTS: False,
     Oid.AUTHORITY_INFORMATION_ACCESS: False,
 }
+CROSS = {**ROOT, **{oid: False for oid in ISSUED if oid != Oid.EXTENDED_KEY_USAGE}}
 INTERMEDIATE = {**ROOT, **ISSUED, Oid.NAME_CONSTRAINTS: True}
 LEAF = {**ROOT, **ISSUED, Oid.SUBJECT_ALTERNATIVE_NAME: False}
 CRL = {Oid.AUTHORITY_KEY_IDENTIFIER: False, Oid.CRL_NUMBER: False}
@@ -55,19 +56,25 @@ LET_PASS = {
 
 @dataclass(frozen=True)
 class Identity:
-    """A leaf as its files show it: its key, when it is there, its certificate and its intermediate."""
+    """A leaf as its files show it: its key, when it is there, its certificate, its intermediate, what is sent along above."""
 
     leaf: x509.Certificate
     intermediate: x509.Certificate
     key: Any
+    above: tuple[x509.Certificate, ...] = ()
 
     @classmethod
     def read(cls, path: Path) -> Identity:
         """From tls.pem or fullchain.pem."""
         data = path.read_bytes()
-        leaf, intermediate = certificates(data)
+        leaf, intermediate, *above = certificates(data)
         key = serialization.load_pem_private_key(data, None) if PEM_KEY.search(data) else None
-        return cls(leaf, intermediate, key)
+        return cls(leaf, intermediate, key, tuple(above))
+
+    @property
+    def chain(self) -> list[x509.Certificate]:
+        """What is sent along below a root."""
+        return [self.intermediate, *self.above]
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
@@ -134,6 +141,7 @@ def assert_is_ca(
     url: str,
     domains: list[str],
     networks: list[str],
+    root_name: str = "root-1",
 ) -> None:
     """An intermediate for one purpose and one family of names, with nothing but leaves below it."""
     assert criticalities(cert) == INTERMEDIATE
@@ -148,11 +156,29 @@ def assert_is_ca(
     assert permitted == [ip_network(block) for block in [*networks, "100::/64"]]
     assert len(trees) == len(domains) + len(permitted), "names of another kind in the constraints"
     assert limits.excluded_subtrees is None
-    assert_is_issued_by(cert, root, "root-1", url)
+    assert_is_issued_by(cert, root, root_name, url)
+
+
+def assert_is_cross(
+    cert: x509.Certificate, new: x509.Certificate, old: x509.Certificate, old_name: str, *, url: str
+) -> None:
+    """A new root's name and key, certified by an old root, with intermediates below it and no more CAs than that."""
+    assert criticalities(cert) == CROSS
+    assert extension_of(cert, x509.BasicConstraints) == x509.BasicConstraints(ca=True, path_length=1)
+    assert key_usages(cert) == {"key_cert_sign", "crl_sign"}
+    assert cert.subject.public_bytes() == new.subject.public_bytes()
+    assert cert.public_key() == new.public_key()
+    assert_is_issued_by(cert, old, old_name, url)
 
 
 def assert_is_leaf(
-    cert: x509.Certificate, issuer: x509.Certificate, purpose: str, *, url: str, names: list[str]
+    cert: x509.Certificate,
+    issuer: x509.Certificate,
+    purpose: str,
+    *,
+    url: str,
+    names: list[str],
+    issuer_name: str = "",
 ) -> None:
     """A leaf for one purpose: it certifies nobody, and names what it may be called, in this order."""
     assert criticalities(cert) == LEAF
@@ -165,7 +191,7 @@ def assert_is_leaf(
         assert common_name(cert) in names, "a name in the CN that the name constraints do not see"
     else:
         assert "." not in common_name(cert) or "@" in common_name(cert)
-    assert_is_issued_by(cert, issuer, f"{purpose}-1", url)
+    assert_is_issued_by(cert, issuer, issuer_name or f"{purpose}-1", url)
 
 
 def assert_is_issued_by(cert: x509.Certificate, issuer: x509.Certificate, generation: str, url: str) -> None:
@@ -222,9 +248,9 @@ def x509_verification_fault(
     builder = verification.PolicyBuilder().time(at).store(verification.Store(roots))
     try:
         if host is None:
-            builder.build_client_verifier().verify(identity.leaf, [identity.intermediate])
+            builder.build_client_verifier().verify(identity.leaf, identity.chain)
         else:
-            builder.build_server_verifier(host).verify(identity.leaf, [identity.intermediate])
+            builder.build_server_verifier(host).verify(identity.leaf, identity.chain)
     except verification.VerificationError as error:
         return str(error)
     return ""
@@ -238,7 +264,7 @@ def openssl_fault(
 ) -> str:
     """What OpenSSL has against a chain under `-x509_strict -crl_check_all`; empty means nothing."""
     store = _openssl_store(crypto.X509Store(), roots, at, revocations)
-    chain = [crypto.X509.from_cryptography(identity.intermediate)]
+    chain = [crypto.X509.from_cryptography(cert) for cert in identity.chain]
     context = crypto.X509StoreContext(store, crypto.X509.from_cryptography(identity.leaf), chain)
     try:
         context.verify_certificate()
@@ -275,7 +301,8 @@ def handshake_fault(
     for identity, is_server in ((server, True), (client, False)):
         context = SSL.Context(SSL.TLS_METHOD)
         context.use_certificate(identity.leaf)
-        context.add_extra_chain_cert(identity.intermediate)
+        for above in identity.chain:
+            context.add_extra_chain_cert(above)
         context.use_privatekey(identity.key)
         context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, lambda *found: found[-1] == 1)
         _openssl_store(context.get_cert_store(), roots, at, revocations if is_server else [])

@@ -122,6 +122,10 @@ def _signature_faults(answer: Answer, request: Request, known: Mapping[str, x509
     for root in request.roots:
         cert = roots[root.name] = found[root.name, root.name]
         yield from _checked(drafts.root(request, root, cert.public_key()), cert, cert)
+    crossed_names = [cross.name for cross in request.cross_certificates]
+    if unknown := [name for name in (*request.root_names, *crossed_names) if name not in roots]:
+        yield f"{', '.join(dict.fromkeys(unknown))}: no certificate of it is known here"
+        return
     for one in request.intermediates:
         draft = drafts.intermediate(request, one, roots[one.issuer])
         yield from _checked(draft, found[one.name, one.issuer], roots[one.issuer])
@@ -130,7 +134,8 @@ def _signature_faults(answer: Answer, request: Request, known: Mapping[str, x509
         yield from _checked(crossed, found[cross.name, cross.issuer], roots[cross.issuer])
     for ladder in request.ladders:
         for rung in drafts.ladder(ladder, roots[ladder.root]):
-            if crl := answer.rungs.get((ladder.root, rung.rung.number)):
+            crl = answer.rungs.get((ladder.root, rung.rung.number))
+            if crl is not None:  # an empty CRL is falsy
                 yield from _checked(rung, crl, roots[ladder.root])
 
 

@@ -28,6 +28,9 @@ ROOT = r"root-[1-9][0-9]{0,3}"
 DIGEST = r"[0-9a-f]{64}"
 NOTHING = "none"
 SLACK = timedelta(hours=1)  # between the clocks of two machines
+YEARS = range(2000, 2200)  # X.509 begins in 1950, and sums of dates must stay within what a calendar knows
+SERIAL_BITS = 159  # RFC 5280, 4.1.2.2: 20 octets, and the first bit is the sign
+DEEPEST = 8  # levels: the rungs of the ladders have six
 LARGEST = 1 << 20  # bytes of a bundle: ten times what a ceremony with everything in it takes
 
 HEADER = {
@@ -40,18 +43,24 @@ def _instant(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return datetime.strptime(value, INSTANT).replace(tzinfo=UTC)
+        at = datetime.strptime(value, INSTANT).replace(tzinfo=UTC)
     except ValueError:
         raise ValueError("expected a date and time such as 2026-11-23T06:00:00Z") from None
+    if at.year not in YEARS:
+        raise ValueError(f"expected a year from {YEARS[0]} to {YEARS[-1]}")
+    return at
 
 
 def _serial(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return int(value, 16)
+        serial = int(value, 16)
     except ValueError:
         raise ValueError("expected a serial number in hexadecimal") from None
+    if serial <= 0 or serial.bit_length() > SERIAL_BITS:
+        raise ValueError(f"expected a serial number of 1 to {SERIAL_BITS} bits")
+    return serial
 
 
 def _reason(value: str) -> str:
@@ -71,7 +80,8 @@ Serial = Annotated[int, BeforeValidator(_serial), PlainSerializer(lambda serial:
 Digest = Annotated[str, Field(pattern=rf"^{DIGEST}$")]
 Generation = Annotated[str, Field(pattern=rf"^{GENERATION}$")]
 RootName = Annotated[str, Field(pattern=rf"^{ROOT}$")]
-Count = Annotated[int, Field(ge=0), PlainSerializer(str)]
+Count = Annotated[int, Field(ge=0, lt=1 << 63), PlainSerializer(str)]
+Number = Annotated[int, Field(ge=1, le=9999), PlainSerializer(str)]  # of a ceremony: four digits name its folder
 Line = Annotated[str, AfterValidator(_printable)]
 Network = Annotated[IPv4Network, PlainSerializer(str)]
 
@@ -152,7 +162,7 @@ class Request(Noun):
     """What the online side asks for: one ceremony."""
 
     format: Literal["doit-pki ceremony request 1"]
-    number: Count
+    number: Number
     prepared: Instant
     organisation: Organisation
     publish: PublishUrl
@@ -199,7 +209,7 @@ class Response(Noun):
     """What a ceremony made; it answers exactly one request."""
 
     format: Literal["doit-pki ceremony response 1"]
-    number: Count
+    number: Number
     request: Digest
     signed: Instant
     transcript: Digest  # the head of the transcript before this response was written
@@ -234,7 +244,7 @@ def load(data: bytes, name: str, kind: type[Document]) -> Document:
     except UnicodeDecodeError:
         raise PkiError(f"{name}: is not {what}: not text", "copy it again from where it was written") from None
     try:
-        found = kind.model_validate(documents.load(text, name))
+        found = kind.model_validate(_tree(text, name, what))
     except ValidationError as error:
         raise PkiError("\n".join(_faults(error, text, name, kind)), "copy it again from where it was written") from None
     except PkiError as error:
@@ -244,6 +254,16 @@ def load(data: bytes, name: str, kind: type[Document]) -> Document:
             f"{name}: is not as it was written: somebody changed its form", "copy it again from where it was written"
         )
     return found
+
+
+def _tree(text: str, name: str, what: str) -> Any:
+    """A document before its fields are looked at. What is none may be a file of passphrases: nothing of it is said."""
+    if documents.is_deep(text, DEEPEST):
+        raise PkiError(f"{name}: is nested too deep to be {what}")
+    tree = documents.load(text, name)
+    if not isinstance(tree, dict) or "format" not in tree:
+        raise PkiError(f"{name}: is not {what}")
+    return tree
 
 
 def _faults(error: ValidationError, text: str, name: str, kind: type[Noun]) -> Iterator[str]:

@@ -87,9 +87,14 @@ def printed(records: Sequence[Record], request: Request, asked: str, answered: s
 
 
 def destroy_superseded(ceremony: Ceremony) -> None:
-    """Remove, from earlier ceremonies in the vault, CRLs that the new ladders replace: they must never be published."""
+    """Remove, from earlier ceremonies in the vault, CRLs that the new ladders replace: they must never be published.
+
+    What a killed ceremony left of them goes too.
+    """
     roots = {ladder.root for ladder in ceremony.request.ladders}
     for past in ceremony.known.history:
+        if past.number >= ceremony.request.number:  # this ceremony itself, when it is resumed
+            continue
         for rung in past.response.rungs:
             path = past.folder / rung.file
             if rung.root in roots and path.exists():

@@ -80,7 +80,13 @@ def sign(ceremony: Ceremony, secret_of: Secrets, out: Path) -> Path:
             files = export.response(ceremony, certificates, rungs)
             export.search(files, [*ceremony.forbidden, *export.private_forms(keys.values())])
             write_folder(ceremony.vault.ceremony(ceremony.request.number), files)
-            export.destroy_superseded(ceremony)
+        elif ceremony.answered != ceremony.known.last:
+            raise PkiError(
+                f"the request was answered in ceremony {ceremony.answered.number}, and ceremony "
+                f"{ceremony.known.history[-1].number} was held since",
+                "take the newest request of the online side",
+            )
+        export.destroy_superseded(ceremony)
         export.destroy_keys(ceremony, secret_of)
         return export.hand_out(ceremony, target)
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 from pki import issue
 from pki.ceremony import drafts
-from pki.ceremony.bundle import NOTHING, AskedIntermediate, AskedLadder, AskedRoot, Request
+from pki.ceremony.bundle import NOTHING, SLACK, AskedIntermediate, AskedLadder, AskedRoot, Request
 from pki.ceremony.vault import Past, fingerprint
 from pki.errors import PkiError
 from pki.scalars import SANDBOX
@@ -78,6 +81,8 @@ def _sequence_faults(request: Request, known: Known) -> Iterator[str]:
         yield f"it speaks of {request.organisation}, the vault is that of {last.request.organisation}"
     if last and request.sandbox != last.request.sandbox:
         yield "a sandbox and a real house never share a root"
+    for name in _twice(ladder.root for ladder in request.ladders):
+        yield f"{name} would have two ladders"
 
 
 def _root_faults(request: Request, known: Known, *, roots_are_made: bool) -> Iterator[str]:
@@ -119,6 +124,10 @@ def _new_root_faults(request: Request, root: AskedRoot) -> Iterator[str]:
         yield f"{root.name} would have no CRL, and servers refuse every client of a root without one"
 
 
+def _twice(names: Iterable[str]) -> list[str]:
+    return [name for name, count in Counter(names).items() if count > 1]
+
+
 def _name_faults(request: Request, known: Known) -> Iterator[str]:
     used = {name for name, _, _ in known.issued}
     asked = [*((root.name, root.common_name) for root in request.roots)]
@@ -141,7 +150,16 @@ def _intermediate_faults(request: Request, asked: AskedIntermediate, known: Know
         yield f"a key of kind {issue.key_kind(key)}; expected one of {', '.join(KEYS)}"
     if any(issue.public_der(cert.public_key()) == issue.public_der(key) for _, _, cert in known.issued):
         yield "its key is that of an earlier certificate; a new generation has a new key"
+    twins = [one.name for one in request.intermediates if one.name != asked.name and _has_key(one, key)]
+    if twins:
+        yield f"its key is that of {twins[0]}; every generation has a key of its own"
     yield from _date_faults(request, asked.not_before, asked.not_after, asked.issuer, known)
+
+
+def _has_key(asked: AskedIntermediate, key: CertificatePublicKeyTypes) -> bool:
+    with suppress(PkiError):
+        return issue.public_der(issue.request_key(asked.request.encode(), asked.name)) == issue.public_der(key)
+    return False
 
 
 def _date_faults(request: Request, start: datetime, end: datetime, issuer: str, known: Known) -> Iterator[str]:
@@ -162,6 +180,8 @@ def _cross_faults(request: Request, known: Known) -> Iterator[str]:
         if asked.name == asked.issuer:
             yield f"{asked.name} cannot certify itself"
             continue
+        if all(root.name != asked.name for root in request.roots):
+            yield f"{asked.name} by {asked.issuer}: {asked.name} is not a root that is made in this ceremony"
         for fault in _date_faults(request, asked.not_before, asked.not_after, asked.issuer, known):
             yield f"{asked.name} by {asked.issuer}: {fault}"
 
@@ -178,19 +198,35 @@ def _ladder_faults(request: Request, ladder: AskedLadder, known: Known) -> Itera
         above, before = rung.number, rung
     if ladder.rungs[0].this_update > request.prepared:
         yield "its first CRL would begin in the future"
+    yield from _revocation_faults(ladder, known)
     if earlier := known.last_ladder(ladder.root):
-        yield from _replacement_faults(request, ladder, earlier)
+        yield from _replacement_faults(request, ladder, earlier, known)
 
 
-def _replacement_faults(request: Request, ladder: AskedLadder, earlier: AskedLadder) -> Iterator[str]:
-    """A ladder takes nothing back, and leaves no earlier CRL that servers would believe more."""
+def _revocation_faults(ladder: AskedLadder, known: Known) -> Iterator[str]:
+    """What is to be revoked is shown by its name and revoked by its serial number: the two must be of one certificate."""
+    signed = {(name, cert.serial_number) for name, issuer, cert in known.issued if issuer == ladder.root}
+    for one in ladder.revoked:
+        if known.history and (one.generation, one.serial) not in signed:  # a rehearsal has no history
+            yield f"{one.generation} with the serial {one.serial:x} was never signed by {ladder.root}"
+    for name in _twice(one.generation for one in ladder.revoked):
+        yield f"{name} is listed twice"
+
+
+def _replacement_faults(request: Request, ladder: AskedLadder, earlier: AskedLadder, known: Known) -> Iterator[str]:
+    """A ladder takes nothing back before its end, and leaves no earlier CRL that servers would believe more."""
     listed = {one.serial for one in ladder.revoked}
+    ends = {cert.serial_number: cert.not_valid_after_utc for _, _, cert in known.issued}
     for one in earlier.revoked:
-        if one.serial not in listed:
+        end = ends.get(one.serial)
+        if one.serial not in listed and (end is None or end >= request.prepared - SLACK):
             yield f"{one.generation} (serial {one.serial:x}) was revoked in an earlier ceremony and is not listed"
     for old in earlier.rungs:
         if old.next_update > request.prepared and not _is_replaced(old.this_update, ladder, request.prepared):
             yield f"nothing replaces the CRL {old.number} of an earlier ceremony, which begins on {old.this_update:%Y-%m-%d}"
+    last = max(old.next_update for old in earlier.rungs)
+    if ladder.rungs[-1].next_update < last:
+        yield f"it ends on {ladder.rungs[-1].next_update:%Y-%m-%d}, before the one that it replaces, {last:%Y-%m-%d}"
 
 
 def _is_replaced(begins: datetime, ladder: AskedLadder, prepared: datetime) -> bool:

@@ -19,7 +19,7 @@ def rewrap(
     vault: Vault,
     target: Vault,
     root: str,
-    passphrase: str,
+    secret_of: Callable[[str], str],
     wrapped: Callable[[PrivateKey], NewKey],
     clock: Callable[[], datetime],
 ) -> None:
@@ -27,6 +27,7 @@ def rewrap(
 
     Raises PkiError, with the vault as it was, when the key cannot be opened or the new medium is not fit.
     """
+    probe(vault.folder)
     if vault.token_of(root):
         raise PkiError(f"{root} lives in a token: its PIN is changed there", "pkcs11-tool --login --change-pin")
     if root not in vault.roots():
@@ -34,8 +35,11 @@ def rewrap(
     probe(target.folder)
     if target != vault and any(path.name != "lost+found" for path in target.folder.iterdir()):
         raise PkiError(f"{target.folder}: is not empty", "take a fresh medium")
+    passphrase = secret_of(root)
     key = vault.open_key(root, passphrase, "what you gave")
     made = wrapped(key)
+    if target == vault and made.passphrase == passphrase:
+        raise PkiError("this is the passphrase that it has", "give another one, or let it be generated")
     transcript = Transcript(vault.transcript, clock)
     transcript.forbid(made.passphrase)
     transcript.record("opened", what=f"a new passphrase for {root}", versions=versions())

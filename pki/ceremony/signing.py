@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from pki import issue
 from pki.ceremony import lint, second
@@ -66,15 +67,21 @@ def sign(linted: Linted, issuer: Issuer | PrivateKey) -> Signed:
 
 
 def check(draft: Draft, signed: Signed, issuer: x509.Certificate) -> list[str]:
-    """Everything that is wrong with a signed certificate or CRL, held against what was asked for."""
-    faults = list(_differences(draft, signed))
+    """Everything that is wrong with a signed certificate or CRL, held against what was asked for.
+
+    What does not bear its issuer's signature is not looked at any further: it may hold anything.
+    """
     try:
         if isinstance(signed, x509.Certificate):
             issue.verify_issued(signed, issuer)
         else:
             issue.verify_crl(signed, issuer)
-    except PkiError:
-        faults.append("it is not signed by its issuer")
+    except (PkiError, ValueError, TypeError, UnsupportedAlgorithm):
+        return ["it is not signed by its issuer"]
+    try:
+        faults = list(_differences(draft, signed))
+    except ValueError as error:
+        return [f"it cannot be read: {error}"]
     if fault := second.signature_fault(signed, issuer):
         faults.append(f"a second implementation finds: {fault}")
     return faults + lint.findings(signed)

@@ -17,6 +17,8 @@ from pki.ceremony.chain import Record
 from pki.errors import PkiError
 
 RUNG = re.compile(r"(root-[0-9]+)(?:-crl-|/crl/)([0-9]+)\.pem")
+CLIENTS = "clients"  # whose names may be those of generations
+Places = dict[tuple[str, int], list[Path]]  # where the CRLs of each root lie, by their numbers
 
 
 @dataclass
@@ -45,7 +47,10 @@ def verify(folder: Path) -> Verdict:
         raise PkiError(f"{path}: there is no transcript", "name a vault, or a house in which a ceremony was accepted")
     records, verdict, seen = chain.load(data, str(path)), Verdict(), _Seen()
     verdict.lines.append(f"transcript: {len(records)} records, one chain, head {records[-1].hash[:16]}")
-    places = {(found[1], int(found[2])): path for path in folder.rglob("*.pem") if (found := _rung(path))}
+    places: Places = {}
+    for path in sorted(folder.rglob("*.pem")):
+        if found := RUNG.search("/".join(path.parts[-3:])):
+            places.setdefault((found[1], int(found[2])), []).append(path)
     for held in sorted((folder / "ceremonies").glob("[0-9][0-9][0-9][0-9]")):
         if (held / "response.yaml").exists():
             try:
@@ -56,19 +61,15 @@ def verify(folder: Path) -> Verdict:
     return verdict
 
 
-def _rung(path: Path) -> re.Match[str] | None:
-    return RUNG.search("/".join(path.parts[-3:]))
-
-
 def _ceremony_faults(
-    folder: Path, records: list[Record], places: dict[tuple[str, int], Path], seen: _Seen, lines: list[str]
+    folder: Path, records: list[Record], places: Places, seen: _Seen, lines: list[str]
 ) -> Iterator[str]:
     asked = store.read(folder / "request.yaml")
     if asked is None:
         raise PkiError(f"{folder}/request.yaml: is missing")
     name, request = f"ceremony {int(folder.name)}", bundle.load(asked, f"{folder}/request.yaml", Request)
     response = bundle.load(store.read(folder / "response.yaml") or b"", f"{folder}/response.yaml", bundle.Response)
-    there = {r.file: places[r.root, r.number] for r in response.rungs if (r.root, r.number) in places}
+    there = {r.file: places[r.root, r.number][0] for r in response.rungs if (r.root, r.number) in places}
     answer = answers.read(folder, rungs=there)
     if answer.response.request != bundle.digest(asked):
         yield f"{name}: the response answers another request"
@@ -94,17 +95,23 @@ def _remember(answer: Answer, seen: _Seen) -> None:
         seen.rungs[root] = {rung.number: rung.sha256 for rung in answer.response.rungs if rung.root == root}
 
 
-def _strangers(folder: Path, places: dict[tuple[str, int], Path], seen: _Seen) -> Iterator[str]:
-    """Certificates and CRLs that lie there and that no ceremony made, or a later one replaced."""
+def _strangers(folder: Path, places: Places, seen: _Seen) -> Iterator[str]:
+    """Certificates and CRLs that lie there and that no ceremony made, or a later one replaced; and what is gone."""
     made = {name: pem for (name, issuer), pem in seen.certificates.items() if name == issuer or "root" not in name}
-    for path in sorted(folder.rglob("cert.pem")):
+    own = [path for path in sorted(folder.rglob("cert.pem")) if CLIENTS not in path.relative_to(folder).parts]
+    for path in own:
         name = path.parent.name
-        if re.fullmatch(GENERATION, name) and (store.read(path) or b"").decode() != made.get(name):
+        if re.fullmatch(GENERATION, name) and store.read(path) != made.get(name, "").encode():
             yield f"{path}: was made in no ceremony that is recorded here"
+    is_house = (folder / "root").is_dir()  # a vault holds roots alone
+    for name in sorted(made.keys() - {path.parent.name for path in own}):
+        if is_house or name.startswith("root-"):
+            yield f"{folder}: the certificate of {name} is missing"
     for path in sorted(folder.rglob("cross-root-*.pem")):
         key = path.parent.name, path.stem.removeprefix("cross-")
-        if (store.read(path) or b"").decode() != seen.certificates.get(key):
+        if store.read(path) != seen.certificates.get(key, "").encode():
             yield f"{path}: was made in no ceremony that is recorded here"
-    for (root, number), path in sorted(places.items()):
-        if bundle.digest(store.read(path) or b"") != seen.rungs.get(root, {}).get(number):
-            yield f"{path}: is not a CRL of the newest ladder of {root}; destroy it"
+    for (root, number), paths in sorted(places.items()):
+        for path in paths:
+            if bundle.digest(store.read(path) or b"") != seen.rungs.get(root, {}).get(number):
+                yield f"{path}: is not a CRL of the newest ladder of {root}; destroy it"

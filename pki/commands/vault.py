@@ -102,7 +102,7 @@ def rewrap(
         place,
         target,
         root,
-        secret_of(root),
+        secret_of,
         lambda key: custodians.wrapped(custody, root, key),
         _clock(now_of(context)),
     )

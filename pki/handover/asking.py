@@ -303,7 +303,7 @@ def _destroyed_roots(house: House) -> set[str]:
 
 def _revoked(house: House, wish: Wish, root: str) -> Iterator[Revocation]:
     """What a root's CRLs must list: what the ledger knows, and what is wished."""
-    for entry in house.ledger.revoked(root, house.now):
+    for entry in house.ledger.revoked(root, house.now - BACKDATE):  # when the first rung begins
         (issued,) = house.ledger.certificates(serial=entry.serial)
         name = f"{issued.profile.removesuffix('-ca')}-{NUMBER.findall(issued.subject)[-1]}"
         yield Revocation(generation=name, serial=entry.serial, reason=entry.reason, at=entry.revoked_at)
@@ -318,19 +318,28 @@ def _revoked(house: House, wish: Wish, root: str) -> Iterator[Revocation]:
 def _rungs(house: House, root: str, until: datetime | None) -> Iterator[AskedRung]:
     """Rungs from now on that replace all earlier ones: one a second after each that has not begun, and more as needed.
 
-    Numbers are above every earlier one; each rung begins a month before the one before it ends.
+    Numbers are above every earlier one; each rung begins a month before the one before it ends, or earlier. The last
+    one ends no earlier than any that it replaces.
     """
     rule = house.inventory.authorities.root.crl
     step = rule.lifetime - OVERLAP
-    earlier = [rung.crl.last_update_utc for rung in house.rungs(root)]
+    earlier = {rung.crl.last_update_utc for rung in house.rungs(root)}
     begun = [start for start in earlier if start <= house.now]
-    start = max([house.now - BACKDATE, *(at + SECOND for at in begun)])
-    starts = [start, *(at + SECOND for at in sorted(earlier) if at > house.now)]
+    starts = [max([house.now - BACKDATE, *(at + SECOND for at in begun)])]
+    for at in sorted(earlier):
+        if at > house.now:
+            _fill(starts, at + SECOND, rule.lifetime, step)
+            starts.append(at + SECOND)
     goal = until or house.now + rule.rungs * step
-    while starts[-1] + rule.lifetime < goal:
-        starts.append(starts[-1] + step)
+    _fill(starts, max(goal, needed.ladder_end(house, root) or goal), rule.lifetime, step)
     last = house.ledger.last_crl(root)
     number = last[0] if last else 0
     for at in starts:
         number = max(int(at.timestamp()), number + 1)
         yield AskedRung(number=number, this_update=at, next_update=at + rule.lifetime)
+
+
+def _fill(starts: list[datetime], goal: datetime, lifetime: timedelta, step: timedelta) -> None:
+    """Begin as many more rungs as it takes for the last one to end at `goal` or later."""
+    while starts[-1] + lifetime < goal:
+        starts.append(starts[-1] + step)
