@@ -289,7 +289,7 @@ def test_a_fresh_house_is_missing_everything_and_says_through_whom_it_comes(fres
     assert {row.state for row in found.values()} == {"missing"}
     assert found["authority:root"].by == "doit (sandbox)"
     fresh.edit("sandbox: true", "sandbox: false")
-    assert rows(fresh)["authority:root"].by == "ceremony"
+    assert rows(fresh)["authority:root"].by == "owner, witness"
 
 
 def test_drift_and_damage_show_in_the_table(home: Home) -> None:

@@ -72,8 +72,8 @@ def _authority_rows(house: House, authority: str) -> Iterator[Row]:
 
 
 def _needed_rows(house: House) -> Iterator[Row]:
-    """What a ceremony must bring, by when."""
-    for need in needs.needs(house):
+    """What a ceremony must bring to authorities that are there, by when."""
+    for need in (one for one in needs.needs(house) if house.store.generations(one.authority)):
         left = _left(house, need.by) if need.by > house.now else "0"
         yield Row(f"ceremony:{need.what.replace(' ', '-').lower()}", "due", left, need.why, _ceremony(house))
 
