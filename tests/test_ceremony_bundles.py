@@ -32,9 +32,10 @@ SEED = 20261123
 
 
 @pytest.fixture(autouse=True)
-def cheap_passphrases(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is tried here hundreds of times need not be slow to guess."""
+def haste(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tried here hundreds of times need not be slow to guess, nor outlive the machine."""
     monkeypatch.setattr(pkcs8, "ROUNDS", 1000)
+    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 @pytest.fixture(scope="module")
