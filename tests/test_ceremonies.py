@@ -209,7 +209,7 @@ def test_an_old_generation_serves_until_its_end_beside_the_new_one(real: RealHom
         names=[str(name.value) for name in judges.extension_of(identity(real).leaf, x509.SubjectAlternativeName)],
         issuer_name="server-2",
     )
-    for day in (500, 720):
+    for day in (500, 720):  # a little later, and shortly before the end
         assert real.doit(days=day).status == 0
         revocations = judges.crls(real.read("build/crl/bundle-client.pem"))
         old = judges.Identity(before, real.certificate("client-1"), None)
