@@ -34,7 +34,7 @@ def rewrap(
     probe(target.folder)
     if target != vault and any(path.name != "lost+found" for path in target.folder.iterdir()):
         raise PkiError(f"{target.folder}: is not empty", "take a fresh medium")
-    key = vault.open_key(root, passphrase, "what you gave")
+    key = vault.open_key(root, passphrase, "the operator")
     made = wrapped(key)
     transcript = Transcript(vault.transcript, clock)
     transcript.forbid(made.passphrase)

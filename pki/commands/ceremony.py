@@ -13,7 +13,7 @@ from pki.ceremony import bundle, plan, verifying, words
 from pki.ceremony.policy import Known
 from pki.ceremony.script import script
 from pki.ceremony.vault import Past
-from pki.commands.asking import typed
+from pki.commands.asking import first_words
 from pki.commands.command import command, command_with, house_of, path_of
 from pki.commands.daily import PLAIN_REASONS, known
 from pki.errors import PkiError
@@ -166,8 +166,9 @@ def accept(context: Context, response: str, words: str = "") -> None:
         found = accepting.brought(house, folder)
         first_roots = [root.name for root in found.request.roots]
         for name in first_roots:
-            screen.line(f"{name} is new; from now on this house believes it: SHA-256 {found.fingerprint(name)}")
-        accepting.confirm(found, words or typed("first words of the response, from the paper of the ceremony: "))
+            screen.line(f"{name} is new; this house is going to believe it: SHA-256 {found.fingerprint(name)}")
+        digest = bundle.digest(found.answer.data)
+        accepting.confirm(found, words or first_words("response", "the ceremony", digest))
         old = accepting.file(house, found)
         house.ledger.close()
     for name, issuer in found.answer.certificates:
