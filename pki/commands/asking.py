@@ -25,7 +25,7 @@ def typed(question: str, *, hidden: bool = False) -> str:
     """What a person types. Raises PkiError where nobody can: a script names what it means as an option."""
     if not sys.stdin.isatty():
         raise PkiError(
-            f"nobody is there to be asked for the {question.rstrip(': ')}", "start it at a terminal, or see --help"
+            f"nobody is there to be asked: {question.strip(': ')}", "start it at a terminal, or see --help"
         )
     try:
         return getpass(question) if hidden else input(question)
