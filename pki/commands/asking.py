@@ -24,9 +24,7 @@ def first_words(of: str, paper: str, hex_digest: str) -> str:
 def typed(question: str, *, hidden: bool = False) -> str:
     """What a person types. Raises PkiError where nobody can: a script names what it means as an option."""
     if not sys.stdin.isatty():
-        raise PkiError(
-            f"nobody is there to be asked: {question.strip(': ')}", "start it at a terminal, or see --help"
-        )
+        raise PkiError(f"nobody is there to be asked: {question.strip(': ')}", "start it at a terminal, or see --help")
     try:
         return getpass(question) if hidden else input(question)
     except (EOFError, KeyboardInterrupt):
