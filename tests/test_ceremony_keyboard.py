@@ -10,7 +10,7 @@ import pytest
 from invoke.context import Context
 
 from pki import issue
-from pki.ceremony import custody, hold, shares, words
+from pki.ceremony import custody, hold, rewrapping, shares, words
 from pki.ceremony.vault import Vault
 from pki.commands import asking, custodians
 from pki.errors import PkiError
@@ -119,3 +119,15 @@ def test_slip_in_a_share_costs_that_share_and_no_other(tmp_path: Path, typing: T
     assert secret(vault) == passphrase
     assert [question[:7] for question in asked] == ["share 1", "share 1", "share 2"]
     assert "wrong checksum" in capsys.readouterr().out
+
+
+def test_nobody_is_asked_to_open_a_key_that_is_not_there(tmp_path: Path, typing: Typing) -> None:
+    vault = vault_with(tmp_path, words.new_passphrase())
+    (vault.folder / "root-1/key.pem").unlink()
+    asked = typing()
+    assert not secret(vault)
+    with pytest.raises(PkiError, match="is not there"):
+        vault.open_key("root-1", "", "the operator")
+    with pytest.raises(PkiError, match="root-2 is not in this vault"):
+        rewrapping.check(vault, "root-2")
+    assert not asked

@@ -150,6 +150,8 @@ def opening(context: Context, vault: Vault, passphrase_file: str, share_files: l
 
 
 def _asked(context: Context, vault: Vault, root: str, passphrase_file: str, share_files: list[str]) -> str:
+    if not vault.has_key(root):
+        return ""  # nothing could open it, and whoever wants to says so
     rule = custody.rule_of(vault, root)
     if rule is None or passphrase_file:
         given = passphrase_in(context, passphrase_file)
