@@ -29,6 +29,7 @@ for title, tasks in {
     "ceremony": {
         "request": ceremony.request,
         "rehearse": ceremony.rehearse,
+        "kit": ceremony.kit,
         "root": vault.root,
         "sign": vault.sign,
         "accept": ceremony.accept,

@@ -15,6 +15,7 @@ from jinja2 import (
     TemplateSyntaxError,
     meta,
     nodes,
+    select_autoescape,
 )
 
 from pki.errors import PkiError
@@ -87,7 +88,7 @@ class Templates:
 
 
 class Pages:
-    """Our own HTML pages below one folder: whatever is put into them is text, never markup."""
+    """Our own pages below one folder: whatever is put into one of HTML is text, never markup."""
 
     def __init__(self, folder: Path) -> None:
         self._environment = Environment(
@@ -96,7 +97,7 @@ class Pages:
             keep_trailing_newline=True,
             trim_blocks=True,
             lstrip_blocks=True,
-            autoescape=True,
+            autoescape=select_autoescape(),
         )
 
     def render(self, name: str, context: Mapping[str, Any]) -> str:

@@ -102,7 +102,7 @@ def _open_keys(ceremony: Ceremony, secret_of: Secrets) -> dict[str, PrivateKey]:
     for name in ceremony.request.root_names:
         passphrase = secret_of(name)
         ceremony.forbid(passphrase)
-        keys[name] = ceremony.vault.open_key(name, passphrase, "this ceremony")
+        keys[name] = ceremony.vault.open_key(name, passphrase, "the operator")
         ceremony.transcript.record("opened-key", name=name, sha256=fingerprint(ceremony.known.roots[name]))
     return keys
 

@@ -28,15 +28,12 @@ def rewrap(
     Raises PkiError, with the vault as it was, when the key cannot be opened or the new medium is not fit.
     """
     probe(vault.folder)
-    if vault.token_of(root):
-        raise PkiError(f"{root} lives in a token: its PIN is changed there", "pkcs11-tool --login --change-pin")
-    if root not in vault.roots():
-        raise PkiError(f"{root} is not in this vault", f"there are: {', '.join(vault.roots())}")
+    check(vault, root)
     probe(target.folder)
     if target != vault and any(path.name != "lost+found" for path in target.folder.iterdir()):
         raise PkiError(f"{target.folder}: is not empty", "take a fresh medium")
     passphrase = secret_of(root)
-    key = vault.open_key(root, passphrase, "what you gave")
+    key = vault.open_key(root, passphrase, "the operator")
     made = wrapped(key)
     if target == vault and made.passphrase == passphrase:
         raise PkiError("this is the passphrase that it has", "give another one, or let it be generated")
@@ -58,6 +55,14 @@ def rewrap(
         sha256=fingerprint(vault.roots()[root]),
         key=issue.key_kind(key),
     )
+
+
+def check(vault: Vault, root: str) -> None:
+    """Raise PkiError when a root has no passphrase here that could be another one."""
+    if vault.token_of(root):
+        raise PkiError(f"{root} lives in a token: its PIN is changed there", "pkcs11-tool --login --change-pin")
+    if root not in vault.roots():
+        raise PkiError(f"{root} is not in this vault", f"there are: {', '.join(vault.roots()) or 'none'}")
 
 
 def _copy(vault: Vault, target: Vault) -> None:

@@ -72,6 +72,11 @@ def combine(shares: Sequence[str]) -> str:
         raise _of_different_ceremonies(range(1, len(read) + 1)) from None
 
 
+def check(place: int, share: str) -> None:
+    """Raise PkiError when what was typed cannot be a share; the checksum finds nearly every slip."""
+    _read(place, _spelt(place, share))
+
+
 def cards(shares: Sequence[str], k: int, root: str, organisation: str, made: datetime) -> dict[str, bytes]:
     """One printable HTML page for each share, by its file's name."""
     pages, n = Pages(Path(__file__).parent / "pages"), len(shares)

@@ -70,6 +70,12 @@ def new_passphrase() -> str:
     return "-".join(secrets.choice(_listed()) for _ in range(PASSPHRASE_WORDS))
 
 
+def passphrase(typed: str) -> str:
+    """A generated passphrase as it was made, however its words were typed; any other text as it is."""
+    given = [whole(word) for word in split(typed)]
+    return "-".join(given) if len(given) == PASSPHRASE_WORDS and all(given) else typed
+
+
 def split(typed: str) -> list[str]:
     """The words that a person typed, whatever stands between them, in small letters."""
     return [word for word in SEPARATORS.split(typed.lower()) if word]

@@ -11,15 +11,19 @@ from invoke.exceptions import Exit
 from pki import store
 from pki.ceremony import bundle, plan, verifying, words
 from pki.ceremony.policy import Known
+from pki.ceremony.script import script
 from pki.ceremony.vault import Past
-from pki.commands.asking import typed
+from pki.commands.asking import first_words
 from pki.commands.command import command, command_with, house_of, path_of
 from pki.commands.daily import PLAIN_REASONS, known
 from pki.errors import PkiError
 from pki.handover import accepting, asking, needs, rehearsal, sandbox
+from pki.handover import kit as kits
 from pki.handover.asking import Open, Wish
 from pki.house import House
 from pki.screen import Screen
+
+PROGRAM = Path(__file__).resolve().parents[2]
 
 
 @command_with(many=("new", "revoke", "destroy"))
@@ -123,6 +127,35 @@ def rehearse(context: Context, output: str = "") -> None:
 
 
 @command
+def kit(context: Context, folder: str, python: str = "", platform: str = "", hsm: bool = False) -> None:
+    """Write what the offline machine needs onto a medium: program, wheels, open request and a script to print.
+
+    It goes to FOLDER/doit-pki-kit. The offline machine may be another one: --python 3.13, and --platform
+    manylinux_2_28_aarch64 for another architecture or an older system. --hsm brings what speaks to tokens along.
+    """
+    house, screen = house_of(context), Screen()
+    machine, target = kits.Machine(python, platform), kits.check_place(path_of(context, folder))
+    files = {}
+    if waiting := asking.open_requests(house)[-1:]:
+        [asked] = waiting
+        files[f"request-{asked.request.number:04}.yaml"] = bundle.dump(asked.request)
+        files["CEREMONY.txt"] = script(asked.request, asked.digest, _known(house), str(machine), hsm=hsm)
+    digest = kits.write(target, PROGRAM, machine, files, hsm=hsm)
+    screen.made("kit", f"{target}, for {machine}")
+    screen.line(
+        f"print CEREMONY.txt in it: request {asked.request.number}"
+        if waiting
+        else "no request is open: the program alone"
+    )
+    screen.line("")
+    screen.line(f"SHA-256 of its SHA256SUMS {digest}")
+    for line in words.shown(digest):
+        screen.line(line)
+    screen.line("")
+    screen.line("take this on paper to the offline machine; sha256sum SHA256SUMS must say the same there")
+
+
+@command
 def accept(context: Context, response: str, words: str = "") -> None:
     """Take in what a ceremony made: RESPONSE is the folder response-NNNN that invoke ceremony.sign wrote.
 
@@ -135,8 +168,9 @@ def accept(context: Context, response: str, words: str = "") -> None:
         found = accepting.brought(house, folder)
         first_roots = [root.name for root in found.request.roots]
         for name in first_roots:
-            screen.line(f"{name} is new; from now on this house believes it: SHA-256 {found.fingerprint(name)}")
-        accepting.confirm(found, words or typed("first words of the response, from the paper of the ceremony: "))
+            screen.line(f"{name} is new; this house is going to believe it: SHA-256 {found.fingerprint(name)}")
+        digest = bundle.digest(found.answer.data)
+        accepting.confirm(found, words or first_words("response", "the ceremony", digest))
         old = accepting.file(house, found)
         house.ledger.close()
     for name, issuer in found.answer.certificates:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from invoke.context import Context
 
@@ -12,7 +13,7 @@ from pki.ceremony import custody, shares, words
 from pki.ceremony.hold import NewKey
 from pki.ceremony.sitting import Ceremony
 from pki.ceremony.vault import Vault
-from pki.commands.asking import typed
+from pki.commands.asking import TRIES, typed
 from pki.commands.command import now_of, passphrase_in, path_of
 from pki.errors import PkiError
 from pki.issue import PrivateKey
@@ -76,6 +77,7 @@ def _chosen(wanted: Custody, name: str) -> str:
         given = typed(f"passphrase for {name}: ", hidden=True)
         if given != typed("once more: ", hidden=True):
             raise PkiError("the two passphrases differ", "type it again")
+    given = words.passphrase(given)  # as `_asked` will take it
     if fault := strength.fault(given):
         raise PkiError(
             f"{wanted.passphrase_file or 'the passphrase'}: {fault}", "six random words, or let it be generated"
@@ -92,11 +94,14 @@ def _generated(name: str) -> str:
         "y",
     }:
         raise PkiError("stopped; nothing was written", "start again when you are ready")
-    screen.line(f"\n    {passphrase}\n")
+    screen.line("")
+    for line in _grid(passphrase.replace("-", " ")):
+        screen.line(f"    {line}")
+    screen.line("")
     typed("press Enter when it is written down; the screen is cleared then ")
     screen.clear()
     for _ in range(3):
-        if words.split(typed("type it back from the paper: ", hidden=True)) == words.split(passphrase):
+        if words.passphrase(typed("type it back from the paper: ", hidden=True)) == passphrase:
             return passphrase
         screen.line("that is not it; look again")
     raise PkiError("the passphrase was not typed back", "nothing was written; start again, and another one is made")
@@ -123,8 +128,9 @@ def _split(wanted: Custody, name: str, organisation: str) -> str:
     return passphrase
 
 
-def _grid(share: str) -> list[str]:
-    cells = [f"{place:>2} {word:<9}" for place, word in enumerate(share.split(), 1)]
+def _grid(text: str) -> list[str]:
+    """Words in numbered lines, to be written down."""
+    cells = [f"{place:>2} {word:<9}" for place, word in enumerate(text.split(), 1)]
     return ["  ".join(cells[start : start + 5]).rstrip() for start in range(0, len(cells), 5)]
 
 
@@ -144,14 +150,41 @@ def opening(context: Context, vault: Vault, passphrase_file: str, share_files: l
 
 
 def _asked(context: Context, vault: Vault, root: str, passphrase_file: str, share_files: list[str]) -> str:
+    if not vault.has_key(root):
+        return ""  # nothing could open it, and whoever wants to says so
     rule = custody.rule_of(vault, root)
     if rule is None or passphrase_file:
         given = passphrase_in(context, passphrase_file)
-        what = "PIN of the token that holds" if vault.token_of(root) else "passphrase of"
-        return given if given is not None else typed(f"{what} {root}: ", hidden=True)
+        if vault.token_of(root):  # a wrong PIN is never tried twice: the token would lock itself
+            return given if given is not None else typed(f"PIN of the token that holds {root}: ", hidden=True)
+        if given is not None:
+            return words.passphrase(given)
+        return _mended(f"passphrase of {root}: ", lambda text: _tried(vault, root, text))
     if share_files:
         return shares.combine([passphrase_in(context, file) or "" for file in share_files])
-    given_shares: list[str] = []
-    while len(given_shares) < rule[0]:
-        given_shares.append(typed(f"share {len(given_shares) + 1} of {rule[0]} for {root}: ", hidden=True))
-    return shares.combine(given_shares)
+    k, _ = rule
+    return shares.combine(
+        [_mended(f"share {place} of {k} for {root}: ", partial(_checked, place)) for place in range(1, k + 1)]
+    )
+
+
+def _mended(question: str, taken: Callable[[str], str]) -> str:
+    """What was typed, as `taken`; a slip is said, and may be mended twice."""
+    for _ in range(TRIES - 1):
+        given = typed(question, hidden=True)
+        try:
+            return taken(given)
+        except PkiError as error:
+            Screen().line(f"{error.message}; look again")
+    return taken(typed(question, hidden=True))
+
+
+def _tried(vault: Vault, root: str, text: str) -> str:
+    passphrase = words.passphrase(text)
+    vault.open_key(root, passphrase, "the operator")
+    return passphrase
+
+
+def _checked(place: int, share: str) -> str:
+    shares.check(place, share)
+    return share

@@ -13,7 +13,7 @@ from pki.ceremony import bundle, hold, machine, plan, rewrapping, sitting, words
 from pki.ceremony.sitting import Ceremony
 from pki.ceremony.vault import Vault
 from pki.commands import custodians
-from pki.commands.asking import typed
+from pki.commands.asking import first_words
 from pki.commands.command import command, command_with, home_of, now_of, path_of
 from pki.commands.custodians import Custody
 from pki.errors import PkiError
@@ -70,7 +70,8 @@ def sign(
     screen = Screen()
     held = _open(context, request, vault)
     _look(held, now_of(context), despite)
-    _confirm(held, [*plan.signatures(held.request, held.known)], words)
+    again = ["write the response to this request once more; nothing is signed again"] if held.answered else []
+    _confirm(held, again or [*plan.signatures(held.request, held.known)], words)
     secret_of = custodians.opening(context, held.vault, passphrase_file, share_file)
     folder = hold.sign(held, secret_of, path_of(context, output))
     _say_response(screen, held, folder)
@@ -95,6 +96,7 @@ def rewrap(
     copied, verified, and the old medium is left as it is: destroy it when the new one was tried.
     """
     screen, place = Screen(), Vault(path_of(context, vault))
+    rewrapping.check(place, root)  # before anybody is asked for a passphrase
     custody = Custody(context, new_passphrase_file, own=own, shares=shares, cards=cards, token="")
     secret_of = custodians.opening(context, place, passphrase_file, share_file)
     target = Vault(path_of(context, to)) if to else place
@@ -149,7 +151,8 @@ def _confirm(held: Ceremony, lines: list[str], given: str) -> None:
     for line in lines or ["nothing"]:
         screen.line(f"  {line}")
     screen.line("")
-    sitting.confirmed(held, lines, given or typed("first words of the request, from the paper of the online side: "))
+    asked = given or first_words("request", "the online side", held.digest)
+    sitting.confirmed(held, lines, asked)
 
 
 def _say_response(screen: Screen, held: Ceremony, folder: Path) -> None:

@@ -69,14 +69,14 @@ class LiveHome(Home):
         return LiveHome(path)
 
 
-def run(*command: str | Path, ok: bool = True, stdin: str = "", **options: object) -> str:
+def run(*command: str | Path, ok: bool = True, stdin: str = "", timeout: int = TIMEOUT, **options: object) -> str:
     """What a program prints on both channels. It must be there and end well, or badly when `ok` is False."""
     done = subprocess.run(  # type: ignore[call-overload]
         [str(part) for part in command],
         input=stdin.encode(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        timeout=TIMEOUT,
+        timeout=timeout,
         check=False,
         **options,
     )

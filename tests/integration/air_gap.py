@@ -1,0 +1,165 @@
+"""Two machines that share nothing but a stick: clones of this repository, each without a network."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+from shamir_mnemonic import combine_mnemonics
+
+from pki.ceremony import words
+from tests.conftest import PROJECT
+from tests.integration.conftest import run
+
+ALONE = ("unshare", "-n") if os.geteuid() == 0 else ("unshare", "-Urn")
+PATIENCE = 300  # seconds: the first run from a kit installs forty wheels
+KEPT = ("PATH", "HOME", "LANG", "SOFTHSM2_CONF")
+HOUSE = (
+    *("--yes", "--organisation", "Gap Lab", "--domain", "lab.internal", "--network", "lan=192.168.1.0/24"),
+    *("--host", "web,network=lan,address=192.168.1.10,proxy=nginx", "--publish", "http://pki.lab.internal=web"),
+    *("--service", "web/wiki=http://127.0.0.1:3000,mtls", "--service", "web/blog=http://127.0.0.1:3001,tls"),
+    *("--client", "admin=admin@lab.internal"),
+)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine with a folder of its own and the program in it; what it runs sees no network."""
+
+    folder: Path
+    program: Path
+    house: str = ""
+    more: dict[str, str] = field(default_factory=dict)
+
+    def run(self, *command: str | Path, ok: bool = True) -> str:
+        """Start `sh run …` where a person would: in the machine's folder."""
+        environment = {name: os.environ[name] for name in KEPT if name in os.environ} | self.more
+        if self.house:
+            environment["PKI_HOME"] = str(self.folder / self.house)
+        line = (*ALONE, "sh", self.program / "run", *command)
+        return run(*line, cwd=self.folder, env=environment, ok=ok, timeout=PATIENCE)
+
+    def invoke(self, *command: str | Path, ok: bool = True) -> str:
+        return self.run("invoke", *command, ok=ok)
+
+
+def clone(folder: Path) -> Path:
+    """A clone of this repository as it was committed; the environment is ours, for making one takes ten seconds."""
+    run("git", "clone", "--quiet", PROJECT, folder / "doit-pki")
+    (folder / "doit-pki/.venv").symlink_to(sys.prefix)
+    return folder / "doit-pki"
+
+
+def machine(folder: Path, house: str = "") -> Machine:
+    folder.mkdir()
+    return Machine(folder, clone(folder), house)
+
+
+def words_in(said: str) -> str:
+    """The first four words of the digest that was shown last."""
+    shown = said.rpartition("SHA-256 ")[2]
+    return " ".join(re.findall(r"\b[1-4] ([a-z]+)", shown.split("\n", 2)[1]))
+
+
+def digest_in(said: str) -> str:
+    return re.findall(r"SHA-256 .*?([0-9a-f]{64})", said)[-1]
+
+
+def despite_swap() -> list[str]:
+    """The machine that runs the tests may swap; nothing else about it is excused."""
+    swaps = Path("/proc/swaps").read_text().splitlines()[1:]
+    return ["--despite", "swap of the machine that runs the tests"] if swaps else []
+
+
+# -- who holds the root's key -----------------------------------------------------------------------------------------
+
+
+def forms_of(key: ec.EllipticCurvePrivateKey) -> list[bytes]:
+    """How a private key can lie in a file: in DER, in PEM, its bare number in bytes and digits."""
+    plain = serialization.NoEncryption()
+    number = key.private_numbers().private_value.to_bytes(48, "big")
+    forms = [number, number.hex().encode(), number.hex().upper().encode()]
+    for kind in (serialization.PrivateFormat.PKCS8, serialization.PrivateFormat.TraditionalOpenSSL):
+        der = key.private_bytes(serialization.Encoding.DER, kind, plain)
+        forms += [der, base64.b64encode(der)]
+        forms += key.private_bytes(serialization.Encoding.PEM, kind, plain).splitlines()[2:-2]
+    return forms
+
+
+def secrets_of(vault: Path, passphrase: str) -> list[bytes]:
+    """All that would give the root away: its key, plain and as it lies in the vault, and the words that open it."""
+    kept = (vault / "root-1/key.pem").read_bytes()
+    pem = kept[kept.index(b"-----BEGIN") :]
+    key = serialization.load_pem_private_key(pem, passphrase.encode())
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    certificate = x509.load_pem_x509_certificate((vault / "root-1/cert.pem").read_bytes())
+    assert key.public_key() == certificate.public_key()
+    body = [line for line in pem.splitlines() if b"-----" not in line]
+    return [*forms_of(key), *body, base64.b64decode(b"".join(body)), *spellings(passphrase)]
+
+
+def combined(shares: list[str]) -> str:
+    """The passphrase that SLIP-39 shares give, by those who wrote the standard; its 128 bits as words."""
+    return "-".join(words.of_bytes(combine_mnemonics(shares)))
+
+
+def spellings(words: str) -> list[bytes]:
+    listed = re.split(r"[ -]", words)
+    return [separator.join(listed).encode() for separator in ("-", " ", "", "\n")]
+
+
+def holders(needles: Iterable[bytes], *folders: Path) -> set[Path]:
+    """Every file below some folders in which one of the needles lies; links are not followed."""
+    found, sought = set(), list(needles)
+    assert all(len(needle) >= 12 for needle in sought)
+    for folder in folders:
+        for path in folder.rglob("*"):
+            if path.is_file() and not path.is_symlink() and any(needle in path.read_bytes() for needle in sought):
+                found.add(path)
+    return found
+
+
+def keys_below(*folders: Path) -> set[bytes]:
+    """The public halves of all private keys that lie below some folders; one under a passphrase is a fault."""
+    found = set()
+    for path in holders([b"PRIVATE KEY-----"], *folders):
+        for pem in re.findall(
+            rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.+?-----END [A-Z ]*-----\n", path.read_bytes(), re.DOTALL
+        ):
+            found.add(_der(serialization.load_pem_private_key(pem, None).public_key()))
+    return found
+
+
+def key_of(certificate: Path) -> bytes:
+    return _der(x509.load_pem_x509_certificate(certificate.read_bytes()).public_key())
+
+
+def _der(key: PublicKeyTypes) -> bytes:
+    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+# -- from the kit -----------------------------------------------------------------------------------------------------
+
+
+def unpacked(kit: Path, folder: Path, digest: str) -> Path:
+    """The kit on the laptop's own disk, by the very lines of CEREMONY.txt."""
+    script = (kit / "CEREMONY.txt").read_text()
+    lines = [line.strip() for line in script.splitlines() if re.match(r" +(mkdir ~/kit|cut|cp SHA256SUMS)", line)]
+    assert len(lines) == 3
+    lines = [line.replace("/mnt/exchange", str(kit.parent)) for line in lines]
+    text = "\n".join(["set -e", *lines, "sha256sum SHA256SUMS", "sha256sum --quiet -c SHA256SUMS && echo whole"])
+    said = subprocess.run(
+        ["sh", "-c", text], env={**os.environ, "HOME": str(folder)}, capture_output=True, text=True, check=True
+    ).stdout
+    assert said == f"{digest}  SHA256SUMS\nwhole\n"
+    return folder / "kit"

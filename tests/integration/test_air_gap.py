@@ -1,0 +1,230 @@
+"""A ceremony as a new user holds it: two clones and a stick between them, on machines without a network."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from pki.ceremony import words
+from tests.integration import air_gap
+from tests.integration.air_gap import Machine
+from tests.integration.conftest import LiveHome, SoftHsm, run
+from tests.integration.test_openssl import GENERATIONS, certificate_of, verify
+from tests.integration.test_other_judges import gnutls
+
+PASSPHRASE = words.new_passphrase()  # which lies nowhere yet, not even in the tests of a clone
+LEAVES = {"build/certs/web": "sslserver", "build/certs/web-mtls": "sslserver", "ca/clients/admin": "sslclient"}
+
+
+class Gap:
+    """An online machine, an offline one, and a stick."""
+
+    def __init__(self, folder: Path) -> None:
+        self.online = air_gap.machine(folder / "online", "house")
+        self.offline = air_gap.machine(folder / "offline")
+        self.stick, self.vault = folder / "stick", folder / "offline/vault"
+        self.house = LiveHome(self.online.folder / "house")
+        for path in (self.stick, self.vault):
+            path.mkdir()
+        self.passphrase_file = self.offline.folder / "passphrase"
+        self.passphrase_file.write_text(f"{PASSPHRASE}\n")
+        self.words = ""
+
+    def found(self, more: str = "", secrets: str = "") -> None:
+        """A house, its first run, and the request that this prepared."""
+        self.online.invoke("init", "house", *air_gap.HOUSE)
+        with (self.house.path / "pki.yaml").open("a") as text:
+            text.write(more)
+        with (self.house.path / "secrets.yaml").open("a") as text:
+            text.write(secrets)
+        said = self.online.run("doit", ok=False)
+        assert "made   ceremony:request" in said
+        assert "ceremony.request" in said
+        said = self.online.invoke("ceremony.request", "--output", self.stick)
+        self.words = air_gap.words_in(said)
+        assert "can be held" in self.online.invoke("ceremony.rehearse")
+
+    def hold(self, offline: Machine, root: tuple[str | Path, ...], sign: tuple[str | Path, ...]) -> str:
+        """Root and response on the offline machine, whose checks find nothing; returns the response's words."""
+        rest = ("--vault", self.vault, "--words", self.words, *air_gap.despite_swap())
+        request = self.stick / "request-0001.yaml"
+        said = offline.invoke("ceremony.root", request, *rest, *root)
+        assert "fit     network: no network interface is up" in said
+        said = offline.invoke("ceremony.sign", request, *rest, "--output", self.stick, *sign)
+        return air_gap.words_in(said)
+
+    def settle(self, typed: str) -> None:
+        """Take the response in; a run delivers everything, and the next one has nothing to do."""
+        self.online.invoke("ceremony.accept", self.stick / "response-0001", "--words", typed)
+        assert "deploy:web" in self.online.run("doit")
+        assert "nothing to do" in self.online.run("doit")
+        assert (self.house.path / "build/hosts/web/etc/doit-pki").is_dir()
+
+    def judge(self) -> None:
+        """Openssl and GnuTLS look at every leaf and CRL; both sides compute everything again."""
+        for leaf, purpose in LEAVES.items():
+            assert verify(self.house, leaf, purpose).endswith(": OK\n")
+            assert "Chain verification output: Verified." in gnutls(self.house, leaf, purpose)
+        for generation in GENERATIONS:
+            said = run(
+                *("certtool", "--verify-crl", "--load-ca-certificate", certificate_of(self.house, generation)),
+                *("--infile", self.house.path / f"build/crl/{generation}.pem"),
+            )
+            assert "Verification output: Verified." in said
+        heads = {
+            re.findall(r"head (\w+)", self.online.invoke("ceremony.verify"))[0],
+            re.findall(r"head (\w+)", self.offline.invoke("ceremony.verify", self.vault))[0],
+        }
+        assert len(heads) == 1
+
+
+@pytest.fixture
+def gap(tmp_path: Path) -> Gap:
+    return Gap(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Gap, str]:
+    """A house with its request, and a kit on the stick: the one command that needs a network. And the kit's digest."""
+    gap = Gap(tmp_path_factory.mktemp("packed"))
+    gap.found()
+    environment = {**os.environ, "PKI_HOME": str(gap.house.path)}
+    said = run(
+        "sh", gap.online.program / "run", "invoke", "ceremony.kit", gap.stick, env=environment, timeout=air_gap.PATIENCE
+    )
+    return gap, air_gap.digest_in(said)
+
+
+def test_ceremony_from_a_kit_leaves_the_key_offline(packed: tuple[Gap, str], tmp_path: Path) -> None:
+    gap, digest = packed
+    kit = air_gap.unpacked(gap.stick / "doit-pki-kit", tmp_path, digest)
+    offline = Machine(gap.offline.folder, kit, more={"HOME": str(tmp_path)})
+    secret = ("--passphrase-file", gap.passphrase_file)
+    gap.settle(gap.hold(offline, secret, secret))
+    gap.judge()
+    secrets = air_gap.secrets_of(gap.vault, PASSPHRASE)
+    everywhere = air_gap.holders(secrets, gap.online.folder, gap.stick, gap.offline.folder, tmp_path)
+    assert everywhere == {gap.vault / "root-1/key.pem", gap.passphrase_file}
+
+
+def test_two_cards_of_three_open_the_root(gap: Gap) -> None:
+    gap.found()
+    cards, files = gap.offline.folder / "cards", []
+    request, rest = gap.stick / "request-0001.yaml", ("--vault", gap.vault, "--words", gap.words)
+    rest = (*rest, *air_gap.despite_swap())
+    gap.offline.invoke("ceremony.root", request, *rest, "--shares", "2of3", "--cards", cards)
+    for card in sorted(cards.iterdir()):
+        file = gap.offline.folder / card.with_suffix(".txt").name
+        file.write_text(" ".join(re.findall(r'<li class="word"><b>\d+</b>([a-z]+)', card.read_text())))
+        files.append(file)
+    sign = ("ceremony.sign", request, *rest, "--output", gap.stick)
+    assert "1 missing" in gap.offline.invoke(*sign, "--share-file", files[1], ok=False)
+    said = gap.offline.invoke(*sign, "--share-file", files[2], "--share-file", files[0])
+    gap.settle(air_gap.words_in(said))
+    gap.judge()
+    shares = [file.read_text() for file in files]
+    assert [len(share.split()) for share in shares] == [20, 20, 20]
+    secrets = air_gap.secrets_of(gap.vault, air_gap.combined(shares[:2]))
+    for share in shares:
+        secrets += air_gap.spellings(share)
+    assert air_gap.holders(secrets, gap.online.folder, gap.stick, gap.vault) == {gap.vault / "root-1/key.pem"}
+    assert air_gap.holders(secrets, gap.offline.folder) == {gap.vault / "root-1/key.pem", *files}
+
+
+def test_with_every_authority_in_a_token_no_key_of_one_lies_on_a_disk(gap: Gap, softhsm: SoftHsm) -> None:
+    softhsm.token("root")
+    softhsm.token("issuing")
+    uri, pins = softhsm.uri(label="issuing"), f"server: '{softhsm.pin}'\nclient: '{softhsm.pin}'\n"
+    gap.found(f'\nauthorities:\n  server: {{token: "{uri}"}}\n  client: {{token: "{uri}"}}\n', pins)
+    root = softhsm.uri(label="root")
+    pin = gap.offline.folder / "pin"
+    pin.write_text(f"{softhsm.pin}\n")
+    secret = ("--passphrase-file", pin)
+    gap.settle(gap.hold(gap.offline, ("--token", str(root), *secret), secret))
+    gap.judge()
+    keys = air_gap.keys_below(gap.house.path, gap.stick, gap.vault)
+    assert air_gap.key_of(gap.house.path / "build/certs/web/cert.pem") in keys
+    assert not keys & {air_gap.key_of(certificate_of(gap.house, generation)) for generation in GENERATIONS}
+    addresses = {path.relative_to(path.parents[2]).as_posix() for path in gap.house.path.glob("ca/*/*/key.uri")}
+    assert addresses == {"server/server-1/key.uri", "client/client-1/key.uri"}
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_search_finds_a_key_however_it_lies(tmp_path: Path, place: int) -> None:
+    key = ec.generate_private_key(ec.SECP384R1())
+    pkcs8, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    kinds = [key.private_bytes(kind, pkcs8, plain) for kind in (serialization.Encoding.DER, serialization.Encoding.PEM)]
+    kinds.append(f"{key.private_numbers().private_value:096x}".encode())
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep/file").write_bytes(b"before" + kinds[place] + b"after")
+    assert air_gap.holders(air_gap.forms_of(key), tmp_path) == {tmp_path / "deep/file"}
+    stranger = ec.generate_private_key(ec.SECP384R1())
+    assert not air_gap.holders(air_gap.forms_of(stranger), tmp_path)
+
+
+# -- the kit ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kit(packed: tuple[Gap, str], tmp_path: Path) -> Machine:
+    """A copy of the kit on a machine of its own, in a folder whose name has a space in it."""
+    folder = tmp_path / "my kit"
+    shutil.copytree(packed[0].stick / "doit-pki-kit", folder)
+    return Machine(tmp_path, folder)
+
+
+def test_kit_for_another_python_says_how_to_make_it_again(kit: Machine) -> None:
+    (kit.program / "wheels/made-for").write_text("3.99 riscv64\n")
+    said = kit.run("true", ok=False)
+    assert "the kit was made for Python 3.99 on riscv64, this is Python 3." in said
+    assert re.search(r"ceremony\.kit DIR --python 3\.\d+ --platform manylinux_2_28_\w+\n", said)
+    assert not (kit.program / ".venv").exists()
+
+
+def test_kit_with_a_changed_wheel_installs_nothing(kit: Machine) -> None:
+    (wheel,) = (kit.program / "wheels").glob("pyrage-*.whl")
+    wheel.write_bytes(wheel.read_bytes()[:-1] + b"\n")
+    said = kit.run("true", ok=False)
+    assert "a wheel of this kit is missing, damaged, or made for a newer system" in said
+    assert not (kit.program / ".venv").exists()
+    assert "FAILED" in run("sha256sum", "--quiet", "-c", "SHA256SUMS", cwd=kit.program, ok=False)
+
+
+def test_kit_needs_no_ensurepip_and_stays_quiet_once_it_is_installed(kit: Machine) -> None:
+    lacking = kit.folder / "python"
+    lacking.write_text(
+        f'#!/bin/sh\ncase "$*" in *"import ensurepip"*) exit 1 ;; esac\nexec {shutil.which("python3")} "$@"\n'
+    )
+    lacking.chmod(0o755)
+    machine = Machine(kit.folder, kit.program, more={"PYTHON": str(lacking)})
+    assert "no transcript" in machine.invoke("ceremony.verify", "nowhere", ok=False)
+    assert machine.run("sh", "-c", "echo here") == "here\n"
+
+
+def test_kit_cannot_be_made_without_a_network(packed: tuple[Gap, str], tmp_path: Path) -> None:
+    nothing = {"PIP_CONFIG_FILE": "/dev/null", "PIP_NO_CACHE_DIR": "1", "HOME": str(tmp_path)}
+    online = packed[0].online
+    alone, medium = Machine(online.folder, online.program, "house", more=nothing), tmp_path / "medium"
+    medium.mkdir()
+    said = alone.invoke("ceremony.kit", medium, ok=False)
+    assert "there is no network" in said
+    assert not list(medium.iterdir())
+
+
+def test_kit_on_a_medium_that_is_full_leaves_nothing_on_it(packed: tuple[Gap, str], tmp_path: Path) -> None:
+    online, medium = packed[0].online, tmp_path / "medium"
+    medium.mkdir()
+    wheels = packed[0].stick / "doit-pki-kit/wheels"
+    script = 'mount -t tmpfs -o size=8m tmpfs "$0" && ! "$@" && ls -A "$0"'
+    command = ("sh", online.program / "run", "invoke", "ceremony.kit", medium)
+    offline = {**os.environ, "PKI_HOME": str(packed[0].house.path), "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}
+    inside = ("unshare", "-m") if os.geteuid() == 0 else ("unshare", "-Urm")
+    said = run(*inside, "sh", "-c", script, medium, *command, env=offline, timeout=air_gap.PATIENCE)
+    assert "No space left on device" in said
+    assert said.endswith("take another one, or make room\n"), "something was left on the medium"
