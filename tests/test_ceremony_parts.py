@@ -810,8 +810,8 @@ def test_a_clock_far_from_the_request_is_found(look, after: timedelta, said: str
 
 def test_a_clock_before_the_newest_record_of_the_vault_is_found(look) -> None:
     last = PREPARED + timedelta(days=3)
-    assert wrong(look(now=last, last=last)) == []
-    [(check, text, remedy)] = wrong(look(now=last - timedelta(seconds=1), last=last))
+    assert wrong(look(now=last - timedelta(hours=1), last=last)) == []
+    [(check, text, remedy)] = wrong(look(now=last - timedelta(hours=1, seconds=1), last=last))
     assert check == "clock"
     assert "before the newest record, 2026-11-26 06:00" in text
     assert remedy == 'date -u -s "2026-11-26 06:00"'

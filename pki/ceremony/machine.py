@@ -90,7 +90,7 @@ def _clock(now: datetime, prepared: datetime, last: datetime | None) -> Iterator
         fault = f"more than {LATE.days} days after the request was prepared, {prepared:%Y-%m-%d %H:%M}"
     if fault:
         yield Finding("clock", f"{clock}, {fault}", False, _setting(earliest))
-    if last and now < last:
+    if last and now < last - EARLY:
         yield Finding("clock", f"{clock}, before the newest record, {last:%Y-%m-%d %H:%M}", False, _setting(earliest))
     elif not fault:
         yield Finding("clock", clock, ok=True)

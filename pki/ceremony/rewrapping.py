@@ -27,7 +27,6 @@ def rewrap(
 
     Raises PkiError, with the vault as it was, when the key cannot be opened or the new medium is not fit.
     """
-    probe(vault.folder)
     check(vault, root)
     probe(target.folder)
     if target != vault and any(path.name != "lost+found" for path in target.folder.iterdir()):
@@ -59,6 +58,7 @@ def rewrap(
 
 def check(vault: Vault, root: str) -> None:
     """Raise PkiError when a root has no passphrase here that could be another one."""
+    probe(vault.folder)
     if vault.token_of(root):
         raise PkiError(f"{root} lives in a token: its PIN is changed there", "pkcs11-tool --login --change-pin")
     if root not in vault.roots():

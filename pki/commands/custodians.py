@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -137,16 +138,28 @@ def _grid(text: str) -> list[str]:
 # -- keys that are there ----------------------------------------------------------------------------------------------
 
 
-def opening(context: Context, vault: Vault, passphrase_file: str, share_files: list[str]) -> Callable[[str], str]:
-    """What asks for a root's passphrase, shares or PIN; each is asked for once."""
+def opening(
+    context: Context, vault: Vault, passphrase_files: list[str], share_files: list[str]
+) -> Callable[[str], str]:
+    """What asks for a root's passphrase, shares or PIN; each is asked for once.
+
+    A file named as `root-2=FILE` is for that root alone.
+    """
     kept: dict[str, str] = {}
 
     def secret_of(root: str) -> str:
         if root not in kept:
-            kept[root] = _asked(context, vault, root, passphrase_file, share_files)
+            passphrase_file = (_for(root, passphrase_files) or [""])[0]
+            kept[root] = _asked(context, vault, root, passphrase_file, _for(root, share_files))
         return kept[root]
 
     return secret_of
+
+
+def _for(root: str, files: list[str]) -> list[str]:
+    """The files that are named for a root, or for any root when none is named for it."""
+    own = [file.removeprefix(f"{root}=") for file in files if file.startswith(f"{root}=")]
+    return own or [file for file in files if not re.match(r"root-[0-9]+=", file)]
 
 
 def _asked(context: Context, vault: Vault, root: str, passphrase_file: str, share_files: list[str]) -> str:

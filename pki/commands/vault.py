@@ -51,21 +51,21 @@ def root(
     screen.line("go on: ./run invoke ceremony.sign")
 
 
-@command_with(many=("share_file",))
+@command_with(many=("passphrase_file", "share_file"))
 def sign(
     context: Context,
     request: str,
     vault: str,
     output: str,
+    passphrase_file: list[str],
     share_file: list[str],
     words: str = "",
     despite: str = "",
-    passphrase_file: str = "",
 ) -> None:
     """Sign what REQUEST asks for with the roots on --vault DIR; the response goes to --output DIR. Offline.
 
     The passphrase (or the shares, or a token's PIN) is asked for; --passphrase-file FILE and --share-file FILE (once
-    for each) read it instead. --words and --despite as for ceremony.root.
+    for each) read it instead; root-2=FILE is for that root alone. --words and --despite as for ceremony.root.
     """
     screen = Screen()
     held = _open(context, request, vault)
@@ -98,7 +98,7 @@ def rewrap(
     screen, place = Screen(), Vault(path_of(context, vault))
     rewrapping.check(place, root)  # before anybody is asked for a passphrase
     custody = Custody(context, new_passphrase_file, own=own, shares=shares, cards=cards, token="")
-    secret_of = custodians.opening(context, place, passphrase_file, share_file)
+    secret_of = custodians.opening(context, place, [passphrase_file] if passphrase_file else [], share_file)
     target = Vault(path_of(context, to)) if to else place
     rewrapping.rewrap(
         place,
