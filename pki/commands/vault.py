@@ -96,7 +96,6 @@ def rewrap(
     copied, verified, and the old medium is left as it is: destroy it when the new one was tried.
     """
     screen, place = Screen(), Vault(path_of(context, vault))
-    rewrapping.check(place, root)  # before anybody is asked for a passphrase
     custody = Custody(context, new_passphrase_file, own=own, shares=shares, cards=cards, token="")
     secret_of = custodians.opening(context, place, [passphrase_file] if passphrase_file else [], share_file)
     target = Vault(path_of(context, to)) if to else place
