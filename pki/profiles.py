@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 from cryptography import x509
@@ -22,6 +23,8 @@ PURPOSE: dict[str, ObjectIdentifier] = {
     "server": ExtendedKeyUsageOID.SERVER_AUTH,
     "client": ExtendedKeyUsageOID.CLIENT_AUTH,
 }
+ROOT_LIMIT = timedelta(days=25 * 365)  # the longest life of a root, and of one of its CRLs
+RUNG_LIMIT = timedelta(days=3 * 365)
 NO_IPV4 = IPv4Network("0.0.0.0/0")
 NO_IPV6 = IPv6Network("::/0")
 UNUSED_IPV6 = IPv6Network("100::/64")  # RFC 6666, discard-only: permitting it alone permits no IPv6 in use

@@ -8,7 +8,8 @@ from ipaddress import IPv4Address
 
 from pki.faults import Fault, Place, did_you_mean, dotted
 from pki.leaves import host_leaves, name_fault, service_names
-from pki.model import Inventory
+from pki.model import Authorities, Inventory
+from pki.profiles import ROOT_LIMIT, RUNG_LIMIT
 from pki.scalars import brief
 
 APPLE_LIMIT = timedelta(days=825)
@@ -18,6 +19,7 @@ def cross_faults(inventory: Inventory, cut: set[Place]) -> Iterator[Fault]:
     """Faults between fields; what was `cut` out as faulty in itself is not blamed on its neighbours."""
     if not {"authorities", "profiles"} & {place[0] for place in cut}:
         yield from _lifetime_faults(inventory)
+        yield from _root_faults(inventory.authorities)
     yield from _place_faults(inventory, cut)
     if not {"domains", "permit_addresses"} & {place[0] for place in cut}:
         yield from _name_faults(inventory)
@@ -53,14 +55,21 @@ def _lifetime_faults(inventory: Inventory) -> Iterator[Fault]:
                 ("authorities", name, "crl", "refresh"),
                 f"{brief(authority.crl.refresh)} is not shorter than the CRL's lifetime of {brief(authority.crl.lifetime)}",
             )
+    if inventory.profiles.server.lifetime > APPLE_LIMIT:
+        yield ("profiles", "server", "lifetime"), "more than 825d, which Apple's systems refuse"
+
+
+def _root_faults(authorities: Authorities) -> Iterator[Fault]:
     longest, root = max(authorities.server.lifetime, authorities.client.lifetime), authorities.root
     if longest <= root.lifetime <= longest + root.handover:
         yield (
             ("authorities", "root", "handover"),
             _no_usable_life(root.handover, root.lifetime, longest),
         )
-    if inventory.profiles.server.lifetime > APPLE_LIMIT:
-        yield ("profiles", "server", "lifetime"), "more than 825d, which Apple's systems refuse"
+    if authorities.root.lifetime > ROOT_LIMIT:
+        yield ("authorities", "root", "lifetime"), f"more than {brief(ROOT_LIMIT)}: no vault makes such a root"
+    if authorities.root.crl.lifetime > RUNG_LIMIT:
+        yield ("authorities", "root", "crl", "lifetime"), f"more than {brief(RUNG_LIMIT)}: no vault signs such a CRL"
     if authorities.root.crl.lifetime < timedelta(days=60):
         yield ("authorities", "root", "crl", "lifetime"), "expected at least 60d: rungs overlap by 30d"
 

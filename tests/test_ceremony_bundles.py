@@ -973,9 +973,9 @@ def test_the_transcript_of_another_vault_or_a_shorter_one_is_not_accepted(answer
     foreign = (other.answer(other.ask().path) / "transcript.jsonl").read_bytes()
     lines = whole.splitlines(keepends=True)
     for data, expected in {
-        foreign: "does not continue ca/transcript.jsonl",
+        foreign: "does not continue that of the last ceremony",
         b"".join(lines[:-1]): "does not tell of the response 3",
-        b"".join(lines[:10]): "does not continue ca/transcript.jsonl",
+        b"".join(lines[:10]): "does not continue that of the last ceremony",
         b"".join(lines[1:]): "transcript.jsonl:1",
         whole + lines[-1]: f"transcript.jsonl:{len(lines) + 1}",
         b"": "holds no record",

@@ -49,7 +49,7 @@ def test_slip_in_the_words_of_a_digest_is_said_and_mended(typing: Typing, capsys
     asked = typing(f"x{RIGHT}", RIGHT)
     assert first_words() == RIGHT
     assert len(asked) == 2
-    assert asked[0] == "first 4 words of the request, from the paper of the online side: "
+    assert asked[0] == "first 8 words of the request, from the paper of the online side: "
     assert "word 1" in capsys.readouterr().out
 
 

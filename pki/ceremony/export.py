@@ -98,8 +98,8 @@ def destroy_superseded(ceremony: Ceremony) -> None:
         for rung in past.response.rungs:
             path = past.folder / rung.file
             if rung.root in roots and path.exists():
-                path.unlink()
                 ceremony.transcript.record("destroyed", name=f"CRL {rung.number} of {rung.root}", sha256=rung.sha256)
+                path.unlink()
 
 
 def destroy_keys(ceremony: Ceremony, secret_of: Callable[[str], str]) -> None:

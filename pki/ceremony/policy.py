@@ -16,10 +16,10 @@ from pki.ceremony import drafts
 from pki.ceremony.bundle import NOTHING, SLACK, AskedIntermediate, AskedLadder, AskedRoot, Request
 from pki.ceremony.vault import Past, fingerprint
 from pki.errors import PkiError
+from pki.profiles import ROOT_LIMIT, RUNG_LIMIT
 from pki.scalars import SANDBOX
 
-ROOT_LIMIT = timedelta(days=25 * 365)
-RUNG_LIMIT = timedelta(days=3 * 365)
+LEAP = 100  # numbers that a request may skip: without a bound, one request could use up all that there are
 KEYS = ("ec-p256", "ec-p384", "rsa-3072", "rsa-4096")
 
 
@@ -77,6 +77,8 @@ def _sequence_faults(request: Request, known: Known) -> Iterator[str]:
         yield f"it does not follow {said}; accept that ceremony's response first, then make a new request"
     if last and request.number <= last.number:
         yield f"its number {request.number} is not above that of the last ceremony, {last.number}"
+    if request.number > (last.number if last else 0) + LEAP:
+        yield f"its number {request.number} leaps far ahead of the last ceremony, {last.number if last else 0}"
     if last and request.organisation != last.request.organisation:
         yield f"it speaks of {request.organisation}, the vault is that of {last.request.organisation}"
     if last and request.sandbox != last.request.sandbox:
@@ -187,20 +189,32 @@ def _cross_faults(request: Request, known: Known) -> Iterator[str]:
 
 
 def _ladder_faults(request: Request, ladder: AskedLadder, known: Known) -> Iterator[str]:
-    above, before = known.highest_number(ladder.root), None
+    made = {root.name: root.not_after for root in request.roots}
+    ends = made.get(ladder.root) or known.roots[ladder.root].not_valid_after_utc
+    before = None
     for rung in ladder.rungs:
-        if rung.number <= above:
-            yield f"CRL {rung.number} does not have a higher number than {above}"
-        if not rung.this_update < rung.next_update <= rung.this_update + RUNG_LIMIT:
+        if not rung.this_update < rung.next_update <= rung.this_update + RUNG_LIMIT or rung.this_update >= ends:
             yield f"CRL {rung.number} would live from {rung.this_update:%Y-%m-%d} to {rung.next_update:%Y-%m-%d}"
         if before and not before.this_update < rung.this_update <= before.next_update:
             yield f"CRL {rung.number} would leave a gap after CRL {before.number}"
-        above, before = rung.number, rung
+        before = rung
+    yield from _number_faults(request, ladder, known)
     if ladder.rungs[0].this_update > request.prepared:
         yield "its first CRL would begin in the future"
     yield from _revocation_faults(ladder, known)
     if earlier := known.last_ladder(ladder.root):
         yield from _replacement_faults(request, ladder, earlier, known)
+
+
+def _number_faults(request: Request, ladder: AskedLadder, known: Known) -> Iterator[str]:
+    """Numbers rise, and do not leap: they are what a later ceremony has left."""
+    above, is_rehearsal = known.highest_number(ladder.root), bool(request.pinned) and not known.history
+    for rung in ladder.rungs:
+        if rung.number <= above:
+            yield f"CRL {rung.number} does not have a higher number than {above}"
+        if not is_rehearsal and rung.number > max(int(rung.this_update.timestamp()), above + LEAP):
+            yield f"CRL {rung.number} leaps far ahead of {above}"
+        above = rung.number
 
 
 def _revocation_faults(ladder: AskedLadder, known: Known) -> Iterator[str]:
@@ -242,9 +256,8 @@ def _destruction_faults(request: Request, known: Known) -> Iterator[str]:
             continue
         if not any(name not in request.destroy for name in (*known.roots, *(made.name for made in request.roots))):
             yield f"{root} is the only root; there must be another one before it is destroyed"
-        revoked = {one.serial for ladder in request.ladders for one in ladder.revoked}
         end = max((ladder.rungs[-1].next_update for ladder in request.ladders if ladder.root == root), default=None)
         for name, issuer, cert in known.issued:
-            lives = cert.not_valid_after_utc > request.prepared and cert.serial_number not in revoked
+            lives = cert.not_valid_after_utc > request.prepared  # a revoked one more than any other must stay listed
             if issuer == root and name != root and lives and (end is None or end < cert.not_valid_after_utc):
                 yield f"{root} must first sign CRLs until {name} ends on {cert.not_valid_after_utc:%Y-%m-%d}"

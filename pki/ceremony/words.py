@@ -10,7 +10,7 @@ import secrets
 from difflib import get_close_matches
 from functools import cache
 
-ASKED = 4
+ASKED = 8  # 80 bits: of a request, whoever holds the stick may vary what nobody reads, and 40 bits are soon found
 BITS = 10
 DIGEST_BITS = 256
 PASSPHRASE_WORDS = 13
@@ -59,7 +59,7 @@ def fault(typed: str, hex_digest: str) -> str:
     return ""
 
 
-def shown(hex_digest: str, columns: int = 6) -> list[str]:
+def shown(hex_digest: str, columns: int = 4) -> list[str]:
     """The words of a digest in numbered lines, to be printed and read aloud."""
     cells = [f"{place:>2} {word:<8}" for place, word in enumerate(of_digest(hex_digest), 1)]
     return ["  ".join(cells[start : start + columns]).rstrip() for start in range(0, len(cells), columns)]

@@ -70,18 +70,25 @@ def _asked(house: House, answer: Answer) -> Request:
 
 
 def _minutes(house: House, answer: Answer) -> bytes:
-    """The transcript that came along: whole, longer than the one that is kept here, and about this response."""
+    """The transcript that came along: whole, going on from the last ceremony, and ending with this response.
+
+    What was confirmed of the last one is the head that its response names; what stands after that, nobody confirmed.
+    """
     path = answer.folder / "transcript.jsonl"
     minutes = store.read(path)
     if minutes is None:
         raise PkiError(f"{path}: is missing", answers.AGAIN)
     records = chain.load(minutes, f"{answer.folder.name}/transcript.jsonl")
-    if not minutes.startswith(store.read(house.store.ca / "transcript.jsonl") or b""):
+    last = asking.last_head(house)
+    if last and last not in {record.hash for record in records}:
         raise PkiError(
-            f"{answer.folder.name}/transcript.jsonl: does not continue ca/transcript.jsonl",
+            f"{answer.folder.name}/transcript.jsonl: does not continue that of the last ceremony",
             "it is of another vault, or one of the two was changed; take the vault of the last ceremony",
         )
-    if fault := answers.untold(answer, records):
+    fault = answers.untold(answer, records)
+    if not fault and records[-1].facts.get("sha256") != bundle.digest(answer.data):
+        fault = "goes on after the response was handed out"
+    if fault:
         raise PkiError(f"{answer.folder.name}/transcript.jsonl: {fault}", answers.AGAIN)
     return minutes
 

@@ -75,8 +75,18 @@ def open_requests(house: House) -> list[Open]:
 
 def last_response(house: House) -> str:
     """The digest of the response that was accepted last."""
-    found = [data for folder in house.store.ceremonies() if (data := store.read(folder / "response.yaml")) is not None]
+    found = _responses(house)
     return bundle.digest(found[-1]) if found else NOTHING
+
+
+def last_head(house: House) -> str:
+    """The head of the transcript that the response names which was accepted last; empty before the first one."""
+    found = _responses(house)
+    return bundle.load(found[-1], "response.yaml", bundle.Response).transcript if found else ""
+
+
+def _responses(house: House) -> list[bytes]:
+    return [data for folder in house.store.ceremonies() if (data := store.read(folder / "response.yaml")) is not None]
 
 
 def names_in(request: Request) -> set[str]:

@@ -66,9 +66,9 @@ def machine(folder: Path, house: str = "") -> Machine:
 
 
 def words_in(said: str) -> str:
-    """The first four words of the digest that was shown last."""
+    """The first eight words of the digest that was shown last."""
     shown = said.rpartition("SHA-256 ")[2]
-    return " ".join(re.findall(r"\b[1-4] ([a-z]+)", shown.split("\n", 2)[1]))
+    return " ".join(re.findall(r"\b[1-8] ([a-z]+)", " ".join(shown.split("\n", 3)[1:3])))
 
 
 def digest_in(said: str) -> str:
