@@ -52,6 +52,7 @@ class Plan:
 
 def plan(house: House) -> Plan:
     """Every artifact of the house, sources before what is made of them."""
+    house.coming = _coming(house) if house.inventory.sandbox else ()
     world = World.of(house)
     artifacts = (
         *_authorities(house),
@@ -69,15 +70,27 @@ def plan(house: House) -> Plan:
 # -- authorities, CRLs, bundles ---------------------------------------------------------------------------------------
 
 
+def _coming(house: House) -> tuple[str, ...]:
+    """The generations that the sandbox's own ceremony will bring in this run: all that follows from them is planned."""
+    found = needs.needs(house)
+    if all(need.is_growth for need in found):
+        return ()
+    return tuple(need.what for need in found if not need.what.endswith(" CRLs"))
+
+
 def _authorities(house: House) -> Iterator[Artifact]:
+    newest = {name: found.name if (found := house.issuing(name)) else f"{name}-1" for name in AUTHORITIES}
+    holder = next((name for name in AUTHORITIES if house.coming and _sandbox_reasons(house, name)), "")
     for name in AUTHORITIES:
-        generation = house.issuing(name)
-        newest = generation.name if generation else f"{name}-1"
-        key = "key.uri" if house.store.authority_file(newest, "key.uri").exists() else "key.pem"
+        key = "key.uri" if house.store.authority_file(newest[name], "key.uri").exists() else "key.pem"
         files = ("cert.pem",) if name == "root" else ("cert.pem", key)
+        coming = [one for one in house.coming if name == holder and one not in newest.values()]
         yield Artifact(
             name=f"authority:{name}",
-            targets=tuple(str(house.store.authority_file(newest, file)) for file in files),
+            targets=(
+                *(str(house.store.authority_file(newest[name], file)) for file in files),
+                *(str(house.store.authority_file(one, "cert.pem")) for one in coming),
+            ),
             sources=() if name == "root" else (_certificate_path(house, "root"),),
             make=partial(_make_authority, house, name),
             stale=partial(_authority_stale, house, name),

@@ -95,6 +95,7 @@ class House:
     now: datetime
     memo: Memo
     verified: set[bytes] = field(default_factory=set)  # SHA-256 of each truth that this run signed and verified
+    coming: tuple[str, ...] = ()  # generations that this run itself is about to make: the sandbox does
     _generations: dict[str, tuple[int, Generation]] = field(default_factory=dict)
     _newest: dict[str, Generation] = field(default_factory=dict)
     _issuers: dict[str, Issuer | PkiError] = field(default_factory=dict)
@@ -157,9 +158,13 @@ class House:
         return next((root for root in found if root and root.certificate.subject == intermediate.issuer), None)
 
     def live(self, authority: str) -> list[str]:
-        """Names of the generations that neither ended nor were revoked, oldest first; the first one's while there is none."""
+        """Names of the generations that neither ended nor were revoked, oldest first, then those that are coming.
+
+        The newest one's when there is none of them, the first one's while there is none at all.
+        """
         names = self.store.generations(authority)
         live = [n for n in names if (found := self.generation(n)) and self.is_live(found)]
+        live += [n for n in self.coming if n.rpartition("-")[0] == authority and n not in names]
         return live or names[-1:] or [f"{authority}-1"]
 
     def is_live(self, found: Generation) -> bool:
@@ -171,7 +176,7 @@ class House:
         return any(serial in serials for root in self.store.generations("root") for _, _, serials in self.rungs(root))
 
     def issuing(self, authority: str) -> Generation | None:
-        """The newest generation that is not revoked: the one that signs. Once there is one, it is the same for a run."""
+        """The newest generation that is not revoked: the one that signs. Once there is one, it is kept."""
         found = self._newest.get(authority)
         if found is None and (names := self.store.generations(authority)):
             there = (self.generation(name) for name in reversed(names))
@@ -179,6 +184,10 @@ class House:
             if found is not None:
                 self._newest[authority] = found
         return found
+
+    def look_again(self) -> None:
+        """Forget which generations sign: a ceremony was held meanwhile."""
+        self._newest.clear()
 
     def rungs(self, root: str) -> list[Rung]:
         """The pre-signed CRLs of a root that bear its signature, lowest number first."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
 from cryptography import x509
@@ -15,7 +14,7 @@ from pki.ceremony.sitting import Ceremony
 from pki.ceremony.vault import Vault
 from pki.handover import accepting, asking
 from pki.handover.asking import Open, Wish
-from tests.conftest import START, Home, bare_home
+from tests.conftest import Home, bare_home
 
 SECRET = "tuna-river-cabin-moss-kettle-orbit"
 NOTHING_MORE = Wish()
@@ -47,7 +46,7 @@ class RealHome(Home):
 
     def open(self, path: Path, days: float = 0) -> Ceremony:
         """A sitting at the offline machine over a request."""
-        now = START + timedelta(days=days)
+        now = self.moment(days)
         return sitting.opened(self.vault, path.read_bytes(), str(path), lambda: now)
 
     def answer(self, path: Path, days: float = 0, secret: str = SECRET) -> Path:

@@ -46,14 +46,18 @@ class Home:
 
     path: Path
 
+    def moment(self, days: float = 0) -> datetime:
+        """What the clock of everybody says."""
+        return START + timedelta(days=days)
+
     def doit(self, *arguments: str, days: float = 0) -> Report:
         """Run doit in this process, as `dodo.py` does."""
-        status = Run(self.path, START + timedelta(days=days)).main(list(arguments))
+        status = Run(self.path, self.moment(days)).main(list(arguments))
         report = self.path / "build" / "report" / "status.json"
         return Report(status, json.loads(report.read_text()))
 
     def house(self, days: float = 0) -> House:
-        return House.open(self.path, START + timedelta(days=days))
+        return House.open(self.path, self.moment(days))
 
     def plan(self, days: float = 0) -> Plan:
         return graph.plan(self.house(days))

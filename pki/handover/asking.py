@@ -125,9 +125,8 @@ def prepare(house: House, wish: Wish = Wish(), *, anew: bool = False) -> Open:
     waiting = open_requests(house)
     if wish == Wish() and waiting and not uncovered(house, found) and not anew:
         return waiting[-1]
-    if waiting and not anew:
-        wish = _with(wish, _wished(house, waiting[-1].request))
-    _check(house, wish, found)
+    wish = _with(wish, _wished(house, waiting[-1].request) if waiting and not anew else Wish())
+    _check(house, wish, found, _wanted(house, wish, found))
     request = _collected(house, wish, found)
     data = bundle.dump(request)
     path = house.store.ceremony(request.number) / "request.yaml"
@@ -157,7 +156,7 @@ def _with(wish: Wish, other: Wish) -> Wish:
     )
 
 
-def _check(house: House, wish: Wish, found: list[Need]) -> None:
+def _check(house: House, wish: Wish, found: list[Need], wanted: list[str]) -> None:
     if not found and wish == Wish():
         raise PkiError(
             "no ceremony is needed now",
@@ -175,9 +174,22 @@ def _check(house: House, wish: Wish, found: list[Need]) -> None:
     for name in wish.generations:
         if name not in AUTHORITIES:
             raise PkiError(f"{name}: no such authority", "expected root, server or client")
+    makes_root = any(name.startswith("root-") for name in wanted)
     for name in wish.destroy:
-        if name not in house.store.generations("root"):
-            raise PkiError(f"{name}: is not a root", f"there are: {', '.join(house.store.generations('root'))}")
+        _check_destruction(house, name, makes_root=makes_root)
+
+
+def _check_destruction(house: House, name: str, *, makes_root: bool) -> None:
+    roots = house.store.generations("root")
+    if name not in roots:
+        raise PkiError(f"{name}: is not a root", f"there are: {', '.join(roots)}")
+    if name in _destroyed_roots(house):
+        raise PkiError(f"{name}: its key was destroyed already")
+    if name == roots[-1] and not makes_root:
+        raise PkiError(
+            f"{name}: is the root that signs, and after it nothing could be signed",
+            f"make its successor in the same ceremony: --new root --destroy {name}",
+        )
 
 
 def _intermediates(house: House) -> list[str]:
@@ -203,6 +215,7 @@ def _collected(house: House, wish: Wish, found: list[Need]) -> Request:
     said, wanted = house.inventory, _wanted(house, wish, found)
     roots = tuple(_asked_root(house, name) for name in wanted if name.startswith("root-"))
     present = house.issuing("root")
+    can_sign = present is not None and present.certificate.not_valid_after_utc > house.now
     signing = roots[0].name if roots else present.name if present else ""
     intermediates = tuple(
         _asked_intermediate(house, name, signing, roots) for name in wanted if not name.startswith("root-")
@@ -221,7 +234,7 @@ def _collected(house: House, wish: Wish, found: list[Need]) -> Request:
         pinned={name: _generation(house, name).fingerprint for name in house.store.generations("root")},
         roots=roots,
         intermediates=intermediates,
-        cross_certificates=tuple(_asked_cross(house, root, present) for root in roots if present),
+        cross_certificates=tuple(_asked_cross(house, root, present) for root in roots if present and can_sign),
         ladders=tuple(_ladders(house, wish, roots, present)),
         destroy=wish.destroy,
     )

@@ -99,7 +99,9 @@ def _root_needs(house: House, root: Generation | None) -> Iterator[Need]:
     for name in house.store.generations("root"):
         last = ladder_end(house, name)
         found = house.generation(name)
-        if found and last and last - ladder_alarm(house) <= house.now and last < found.certificate.not_valid_after_utc:
+        if found is None or last is None or found.certificate.not_valid_after_utc <= house.now:
+            continue
+        if last - ladder_alarm(house) <= house.now and last < found.certificate.not_valid_after_utc:
             yield Need(f"{name} CRLs", f"the last CRL of {name} ends on {last:%Y-%m-%d}", last)
 
 

@@ -18,6 +18,7 @@ def ceremony(house: House, wish: Wish = Wish()) -> None:  # noqa: B008 - frozen
     """Ask, make, sign, accept: everything that is needed or wished. Nobody confirms anything: this is a try-out."""
     try:
         _hold(house, asking.prepare(house, wish))
+        house.look_again()
     except PkiError as error:
         anew = "to begin anew: move ca/, build/ and offline/ away"
         raise PkiError(error.message, f"{error.hint}\n{anew}" if error.hint else anew) from None

@@ -17,9 +17,8 @@ from typing import Any
 import pytest
 
 from pki import tokens
-from pki.house import House
-from pki.pipeline import Run
 from pki.tokens import sessions
+from tests.ceremonies import RealHome
 from tests.conftest import PROJECT, Home, Report, bare_home
 
 TIMEOUT = 60
@@ -33,12 +32,8 @@ def now() -> datetime:
 class LiveHome(Home):
     """A home whose clock is the system's; commands run in processes of their own, through the real doors."""
 
-    def doit(self, *arguments: str, days: float = 0) -> Report:
-        status = Run(self.path, now() + timedelta(days=days)).main(list(arguments))
-        return Report(status, json.loads(self.read("build/report/status.json")))
-
-    def house(self, days: float = 0) -> House:
-        return House.open(self.path, now() + timedelta(days=days))
+    def moment(self, days: float = 0) -> datetime:
+        return now() + timedelta(days=days)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -69,6 +64,11 @@ class LiveHome(Home):
         return LiveHome(path)
 
 
+@dataclass(frozen=True)
+class LiveRealHome(LiveHome, RealHome):
+    """A house outside the sandbox whose clock is the system's."""
+
+
 def run(*command: str | Path, ok: bool = True, stdin: str = "", timeout: int = TIMEOUT, **options: object) -> str:
     """What a program prints on both channels. It must be there and end well, or badly when `ok` is False."""
     done = subprocess.run(  # type: ignore[call-overload]
@@ -87,12 +87,17 @@ def run(*command: str | Path, ok: bool = True, stdin: str = "", timeout: int = T
 
 def moved_clock(days: int) -> dict[str, str]:
     """The environment of a process whose clock stands `days` ahead."""
+    return {**faketime(f"+{days}d"), "DONT_FAKE_MONOTONIC": "1"}
+
+
+def faketime(text: str) -> dict[str, str]:
+    """The environment of a process whose clock says what `text` asks of libfaketime."""
     package = find_spec("libfaketime")
     assert package is not None
     assert package.origin is not None
     library = Path(package.origin).parent / "vendor/libfaketime/src/libfaketime.so.1"
     assert library.exists()
-    return {"LD_PRELOAD": str(library), "FAKETIME": f"+{days}d", "DONT_FAKE_MONOTONIC": "1"}
+    return {"LD_PRELOAD": str(library), "FAKETIME": text}
 
 
 def live_home(path: Path) -> LiveHome:

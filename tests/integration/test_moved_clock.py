@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-from tests.integration.conftest import LiveHome
+import re
+import sys
+from pathlib import Path
 
+import pytest
+
+from tests.ceremonies import real_home
+from tests.conftest import PROJECT
+from tests.integration.conftest import LiveHome, LiveRealHome, built, moved_clock, run
+
+DOIT = (sys.executable, "-m", "doit")
+INVOKE = (sys.executable, "-m", "invoke")
 SERVERS = {"cert:monitoring-mtls", "cert:forge-mtls", "cert:media"}
 
 
@@ -45,3 +55,26 @@ def test_root_crl_changes_to_its_next_rung_without_a_ceremony(home: LiveHome) ->
     before = home.read("build/crl/root-1.crl")
     assert "crl:root-1" in made_by_a_run(home, 380)
     assert home.read("build/crl/root-1.crl") != before
+
+
+@pytest.fixture
+def real(tmp_path: Path) -> LiveRealHome:
+    """A house outside the sandbox, after its first ceremony and run."""
+    home = LiveRealHome(real_home(tmp_path / "real").path)
+    home.ceremony()
+    built(home)
+    return home
+
+
+def test_house_outside_the_sandbox_asks_for_its_next_ceremony(real: LiveRealHome) -> None:
+    """A request is a success: that somebody must act stands in the summary, in `invoke plan` and in `invoke status`."""
+    ahead = {**real.environment, **moved_clock(500)}
+    said = run(*DOIT, cwd=PROJECT, env=ahead)
+    assert "ceremony:request" in said
+    assert said.endswith("; 1 thing needs a person: ./run invoke plan\n"), said
+    request = real.read("ca/ceremonies/0002/request.yaml").decode()
+    assert "client-2: client-1 can issue certificates of full length until " in request
+    assert re.search(r"nothing to do: \d+ fresh .*; 1 thing needs a person", run(*DOIT, cwd=PROJECT, env=ahead))
+    assert "a root ceremony is due by " in run(*INVOKE, "plan", cwd=PROJECT, env=ahead)
+    assert re.search(r"authority:client-1 +due .*then a ceremony by ", run(*INVOKE, "status", cwd=PROJECT, env=ahead))
+    assert real.house().ledger.verify() == []

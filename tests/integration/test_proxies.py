@@ -89,6 +89,12 @@ def upstreams() -> Iterator[Upstreams]:
 def mixed(upstreams: Upstreams, tmp_path_factory: pytest.TempPathFactory) -> LiveHome:
     """The example with a second service on each host, so that each has an open one and one behind mTLS."""
     home = live_home(tmp_path_factory.mktemp("mixed") / "home")
+    serve_two_on_each_host(home, upstreams)
+    return built(home)
+
+
+def serve_two_on_each_host(home: LiveHome, upstreams: Upstreams) -> None:
+    """Give each host of the example its missing service, and every service its upstream."""
     home.add_service("status", "monitoring", "tls")
     home.add_service("pages", "forge", "tls")
     home.add_service("photos", "media", "mtls")
@@ -96,7 +102,6 @@ def mixed(upstreams: Upstreams, tmp_path_factory: pytest.TempPathFactory) -> Liv
     for service, port in upstreams.ports.items():
         text = re.sub(rf'({service}: +{{upstream: "http://127.0.0.1:)\d+', rf"\g<1>{port}", text)
     home.write("pki.yaml", text)
-    return built(home)
 
 
 @pytest.fixture(scope="session")
