@@ -121,6 +121,12 @@ class House:
 
     # -- authorities --
 
+    def existing(self, name: str) -> Generation:
+        """A generation that is known to be there."""
+        found = self.generation(name)
+        assert found is not None, name
+        return found
+
     def generation(self, name: str) -> Generation | None:
         """A generation by name, None while it has no certificate."""
         path = self.store.authority_file(name, "cert.pem")

@@ -20,7 +20,7 @@ from pki import freshness
 from pki.ceremony import bundle, chain, custody, hold, machine, rewrapping, shares, sitting, verifying, words
 from pki.ceremony.vault import Vault
 from pki.errors import PkiError
-from pki.handover import asking, needs, rehearsal
+from pki.handover import kept, needs, rehearsal
 from pki.handover.asking import Wish
 from pki.watch import forecast
 from tests import judges
@@ -172,7 +172,7 @@ def test_nothing_is_asked_for_while_nothing_is_needed(real: RealHome) -> None:
     with pytest.raises(PkiError, match="no ceremony is needed now"):
         real.ask()
     assert not real.doit(days=300).failed
-    assert asking.open_requests(real.house(300)) == []
+    assert kept.open_requests(real.house(300)) == []
 
 
 # -- a new generation, by date ----------------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ def test_doit_asks_for_the_next_generation_in_time_and_says_who_holds_it_by_when
     assert made.startswith("client-2 is needed: client-1 can issue certificates of full length until 2028-05-26")
     (note,) = [one for one in forecast.notes(real.house(490), real.plan(490)) if one.subject == "ceremony"]
     assert note.text.startswith("a root ceremony is due by 2028-05-26, for the root's owner and a witness: client-2")
-    (waiting,) = asking.open_requests(real.house(490))
+    (waiting,) = kept.open_requests(real.house(490))
     assert {one.name for one in waiting.request.intermediates} == {"client-2", "server-2"}
     assert "ceremony:request" not in real.doit(days=491).made
     assert real.doit(days=521).made["ceremony:request"] == "request 2 is 31 days old"
@@ -194,7 +194,7 @@ def test_an_old_generation_serves_until_its_end_beside_the_new_one(real: RealHom
     real.doit(days=490)
     real.doit(days=500)
     before = identity(real, "client-admin").leaf
-    real.accept(real.answer(asking.open_requests(real.house(500))[-1].path, days=500), days=500)
+    real.accept(real.answer(kept.open_requests(real.house(500))[-1].path, days=500), days=500)
     assert_sound(real)
     report = real.doit(days=500)
     assert report.status == 0, report.failed
@@ -240,7 +240,7 @@ def test_a_service_under_a_new_domain_waits_for_wider_name_constraints_and_is_th
     assert "server-2 is needed: server-1 does not permit new.internal" in report.made["ceremony:request"]
     texts = [note.text for note in forecast.notes(real.house(30), real.plan(30))]
     assert "loki.new.internal waits: server-1 does not permit it; needs a ceremony" in texts
-    (waiting,) = asking.open_requests(real.house(30))
+    (waiting,) = kept.open_requests(real.house(30))
     assert {one.name: one.domains for one in waiting.request.intermediates} == {
         "server-2": ("lab.internal", "new.internal"),
         "client-2": ("lab.internal", "new.internal"),
@@ -269,7 +269,7 @@ def test_a_ladder_is_extended_half_a_year_before_its_last_rung_ends(real: RealHo
     assert "ceremony:request" not in real.doit(days=int(ask)).made
     made = real.doit(days=int(ask) + 1).made
     assert made["ceremony:request"] == f"root-1 CRLs is needed: the last CRL of root-1 ends on {end:%Y-%m-%d}"
-    (waiting,) = asking.open_requests(real.house(ask + 1))
+    (waiting,) = kept.open_requests(real.house(ask + 1))
     assert (waiting.request.intermediates, waiting.request.roots) == ((), ())
     real.accept(real.answer(waiting.path, days=ask + 30), days=ask + 30)
     after = real.ladder()
@@ -551,7 +551,7 @@ def test_an_aging_root_is_succeeded_by_date_with_both_intermediates(real: RealHo
         "root-2 is needed: root-1 can certify intermediates of full length until"
         in (real.doit(days=day).made["ceremony:request"])
     )
-    (waiting,) = asking.open_requests(real.house(day))
+    (waiting,) = kept.open_requests(real.house(day))
     request = waiting.request
     assert [one.name for one in request.roots] == ["root-2"]
     assert [(one.name, one.issuer) for one in request.intermediates] == [("server-2", "root-2"), ("client-2", "root-2")]

@@ -17,9 +17,10 @@ from pki.commands.asking import first_words
 from pki.commands.command import command, command_with, house_of, path_of
 from pki.commands.daily import PLAIN_REASONS, known
 from pki.errors import PkiError
-from pki.handover import accepting, asking, needs, rehearsal, sandbox
+from pki.handover import accepting, asking, kept, needs, rehearsal, sandbox
 from pki.handover import kit as kits
-from pki.handover.asking import Open, Wish
+from pki.handover.asking import Wish
+from pki.handover.kept import Open
 from pki.house import House
 from pki.screen import Screen
 
@@ -114,7 +115,7 @@ def rehearse(context: Context, output: str = "") -> None:
     (serial numbers, signatures, a new root's key) is left out, so the same request gives the same texts.
     """
     house, screen = house_of(context), Screen()
-    waiting = asking.open_requests(house)
+    waiting = kept.open_requests(house)
     if not waiting:
         raise PkiError("there is no open request to rehearse", "./run invoke ceremony.request")
     number = f"{waiting[-1].request.number:04}"
@@ -136,7 +137,7 @@ def kit(context: Context, folder: str, python: str = "", platform: str = "", hsm
     house, screen = house_of(context), Screen()
     machine, target = kits.Machine(python, platform), kits.check_place(path_of(context, folder))
     files = {}
-    if waiting := asking.open_requests(house)[-1:]:
+    if waiting := kept.open_requests(house)[-1:]:
         [asked] = waiting
         files[f"request-{asked.request.number:04}.yaml"] = bundle.dump(asked.request)
         files["CEREMONY.txt"] = script(asked.request, asked.digest, _known(house), str(machine), hsm=hsm)

@@ -20,7 +20,7 @@ from pki.ceremony.bundle import Request, Response
 from pki.ceremony.export import printed
 from pki.ceremony.vault import fingerprint
 from pki.errors import PkiError
-from pki.handover import asking
+from pki.handover import kept
 from pki.house import House
 
 
@@ -59,7 +59,7 @@ def _asked(house: House, answer: Answer) -> Request:
             raise PkiError(
                 f"{name}: was accepted already, as {house.shown(folder)}", "nothing is left to do: ./run doit"
             )
-    waiting = {one.digest: one.request for one in asking.open_requests(house)}
+    waiting = {one.digest: one.request for one in kept.open_requests(house)}
     if response.request not in waiting:
         numbers = ", ".join(str(one.number) for one in waiting.values())
         raise PkiError(
@@ -79,7 +79,7 @@ def _minutes(house: House, answer: Answer) -> bytes:
     if minutes is None:
         raise PkiError(f"{path}: is missing", answers.AGAIN)
     records = chain.load(minutes, f"{answer.folder.name}/transcript.jsonl")
-    last = asking.last_head(house)
+    last = kept.last_head(house)
     if last and last not in {record.hash for record in records}:
         raise PkiError(
             f"{answer.folder.name}/transcript.jsonl: does not continue that of the last ceremony",

@@ -2,39 +2,35 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from cryptography import x509
 
 from pki import issue, store
 from pki.ceremony import bundle
 from pki.ceremony.bundle import (
-    NOTHING,
     AskedCross,
     AskedIntermediate,
-    AskedLadder,
     AskedRoot,
-    AskedRung,
     LedgerHead,
     Request,
-    Revocation,
 )
 from pki.ceremony.policy import common_name
 from pki.errors import PkiError
+from pki.handover import kept
 from pki.handover import needs as needed
+from pki.handover.kept import Open
 from pki.handover.keys import requested
-from pki.handover.needs import INTERMEDIATES, OVERLAP, Need
+from pki.handover.ladders import ladders
+from pki.handover.needs import INTERMEDIATES, Need
 from pki.house import Generation, House
-from pki.issue import BACKDATE, SECOND
+from pki.issue import BACKDATE
 from pki.leaves import permitted_addresses
 from pki.store import AUTHORITIES
 
 WISHED, WISHED_CRLS = "a new generation of {} is wished", "new CRLs are wished"
-NUMBER = re.compile(r" CA ([0-9]+)")  # the last part of every CA's name
 REFRESH = timedelta(days=30)  # a request this old is made anew, so that its dates stay near the day of the ceremony
 
 
@@ -48,47 +44,6 @@ class Wish:
     ladder: bool = False  # new CRLs, although nothing else is needed
 
 
-@dataclass(frozen=True, slots=True)
-class Open:
-    """A request that was written and not answered yet."""
-
-    path: Path
-    request: Request
-    digest: str
-
-
-# -- open requests ----------------------------------------------------------------------------------------------------
-
-
-def open_requests(house: House) -> list[Open]:
-    """Requests without a response that follow the ceremony that was held last, oldest first."""
-    found, last = [], last_response(house)
-    for folder in house.store.ceremonies():
-        data = store.read(folder / "request.yaml")
-        if data is None or (folder / "response.yaml").exists():
-            continue
-        request = bundle.load(data, house.shown(folder / "request.yaml"), Request)
-        if request.previous == last:
-            found.append(Open(folder / "request.yaml", request, bundle.digest(data)))
-    return found
-
-
-def last_response(house: House) -> str:
-    """The digest of the response that was accepted last."""
-    found = _responses(house)
-    return bundle.digest(found[-1]) if found else NOTHING
-
-
-def last_head(house: House) -> str:
-    """The head of the transcript that the response names which was accepted last; empty before the first one."""
-    found = _responses(house)
-    return bundle.load(found[-1], "response.yaml", bundle.Response).transcript if found else ""
-
-
-def _responses(house: House) -> list[bytes]:
-    return [data for folder in house.store.ceremonies() if (data := store.read(folder / "response.yaml")) is not None]
-
-
 def names_in(request: Request) -> set[str]:
     """What a request asks for, as needs name it."""
     generations = {root.name for root in request.roots} | {one.name for one in request.intermediates}
@@ -99,7 +54,7 @@ def uncovered(house: House, found: list[Need]) -> list[str]:
     """Why the newest open request does not ask for all that is needed; empty when it does, or nothing is needed."""
     if not found:
         return []
-    waiting = open_requests(house)
+    waiting = kept.open_requests(house)
     if not waiting:
         return [f"{need.what} is needed: {need.why}" for need in found]
     newest = waiting[-1].request
@@ -122,7 +77,7 @@ def prepare(house: House, wish: Wish = Wish(), *, anew: bool = False) -> Open:
     nothing to ask for, or a wish cannot be granted.
     """
     found = needed.needs(house)
-    waiting = open_requests(house)
+    waiting = kept.open_requests(house)
     if wish == Wish() and waiting and not uncovered(house, found) and not anew:
         return waiting[-1]
     wish = _with(wish, _wished(house, waiting[-1].request) if waiting and not anew else Wish())
@@ -169,7 +124,7 @@ def _check(house: House, wish: Wish, found: list[Need], wanted: list[str]) -> No
         if house.is_revoked_by_root(generation):
             raise PkiError(f"{name}: is revoked already")
         issuer = house.root_of(generation.certificate)
-        if issuer is None or issuer.name in _destroyed_roots(house):
+        if issuer is None or issuer.name in kept.destroyed_roots(house):
             raise PkiError(f"{name}: the key of the root that signed it was destroyed, so nobody can revoke it")
     for name in wish.generations:
         if name not in AUTHORITIES:
@@ -183,7 +138,7 @@ def _check_destruction(house: House, name: str, *, makes_root: bool) -> None:
     roots = house.store.generations("root")
     if name not in roots:
         raise PkiError(f"{name}: is not a root", f"there are: {', '.join(roots)}")
-    if name in _destroyed_roots(house):
+    if name in kept.destroyed_roots(house):
         raise PkiError(f"{name}: its key was destroyed already")
     if name == roots[-1] and not makes_root:
         raise PkiError(
@@ -229,13 +184,13 @@ def _collected(house: House, wish: Wish, found: list[Need]) -> Request:
         publish=said.publish.url,
         sandbox=said.sandbox,
         because=tuple(_reasons(wish, found)),
-        previous=last_response(house),
+        previous=kept.last_response(house),
         ledger=LedgerHead(events=events[-1].seq if events else 0, head=events[-1].hash if events else "0" * 64),
-        pinned={name: _generation(house, name).fingerprint for name in house.store.generations("root")},
+        pinned={name: house.existing(name).fingerprint for name in house.store.generations("root")},
         roots=roots,
         intermediates=intermediates,
         cross_certificates=tuple(_asked_cross(house, root, present) for root in roots if present and can_sign),
-        ladders=tuple(_ladders(house, wish, roots, present)),
+        ladders=tuple(ladders(house, roots, present, wish.revoke, wish.destroy)),
         destroy=wish.destroy,
     )
 
@@ -253,12 +208,6 @@ def _reasons(wish: Wish, found: list[Need]) -> Iterator[str]:
         yield WISHED_CRLS
 
 
-def _generation(house: House, name: str) -> Generation:
-    found = house.generation(name)
-    assert found is not None
-    return found
-
-
 def _asked_root(house: House, name: str) -> AskedRoot:
     rule = house.inventory.authorities.root
     start, end = issue.validity(house.now, rule.lifetime, None)
@@ -270,7 +219,7 @@ def _asked_intermediate(house: House, name: str, root: str, made: tuple[AskedRoo
     said, authority = house.inventory, name.rpartition("-")[0]
     start, end = issue.validity(house.now, said.authorities.intermediate(authority).lifetime, None)
     known = {asked.name: (asked.not_before, asked.not_after) for asked in made}
-    first, last = known.get(root) or _life(_generation(house, root).certificate)
+    first, last = known.get(root) or _life(house.existing(root).certificate)
     cn = common_name(said.organisation, name, sandbox=said.sandbox)
     return AskedIntermediate(
         name=name,
@@ -292,77 +241,3 @@ def _asked_cross(house: House, root: AskedRoot, present: Generation) -> AskedCro
     _, end = _life(present.certificate)
     start = max(house.now - BACKDATE, root.not_before)
     return AskedCross(name=root.name, issuer=present.name, not_before=start, not_after=min(end, root.not_after))
-
-
-# -- ladders ----------------------------------------------------------------------------------------------------------
-
-
-def _ladders(
-    house: House, wish: Wish, roots: tuple[AskedRoot, ...], present: Generation | None
-) -> Iterator[AskedLadder]:
-    """A new ladder for every root that signs on the day; for one that hands over or is destroyed, up to its end."""
-    gone = _destroyed_roots(house)
-    for name in house.store.generations("root"):
-        found = _generation(house, name)
-        if name in gone or found.certificate.not_valid_after_utc <= house.now:
-            continue
-        for_good = bool(roots) or found != present or name in wish.destroy
-        until = found.certificate.not_valid_after_utc if for_good else None
-        yield AskedLadder(
-            root=name, revoked=tuple(_revoked(house, wish, name)), rungs=tuple(_rungs(house, name, until))
-        )
-    for root in roots:
-        yield AskedLadder(root=root.name, revoked=(), rungs=tuple(_rungs(house, root.name, None)))
-
-
-def _destroyed_roots(house: House) -> set[str]:
-    """Roots whose keys are no more."""
-    gone: set[str] = set()
-    for folder in house.store.ceremonies():
-        if (data := store.read(folder / "response.yaml")) is not None:
-            gone |= {*bundle.load(data, f"{folder}/response.yaml", bundle.Response).destroyed}
-    return gone
-
-
-def _revoked(house: House, wish: Wish, root: str) -> Iterator[Revocation]:
-    """What a root's CRLs must list: what the ledger knows, and what is wished."""
-    for entry in house.ledger.revoked(root, house.now - BACKDATE):  # when the first rung begins
-        (issued,) = house.ledger.certificates(serial=entry.serial)
-        name = f"{issued.profile.removesuffix('-ca')}-{NUMBER.findall(issued.subject)[-1]}"
-        yield Revocation(generation=name, serial=entry.serial, reason=entry.reason, at=entry.revoked_at)
-    for name, reason in wish.revoke:
-        found = _generation(house, name)
-        issuer = house.root_of(found.certificate)
-        if issuer and issuer.name == root:
-            serial = found.certificate.serial_number
-            yield Revocation(generation=name, serial=serial, reason=reason, at=house.now)
-
-
-def _rungs(house: House, root: str, until: datetime | None) -> Iterator[AskedRung]:
-    """Rungs from now on that replace all earlier ones: one a second after each that has not begun, and more as needed.
-
-    Numbers are above every earlier one; each rung begins a month before the one before it ends, or earlier. The last
-    one ends no earlier than any that it replaces.
-    """
-    rule = house.inventory.authorities.root.crl
-    step = rule.lifetime - OVERLAP
-    earlier = {rung.crl.last_update_utc for rung in house.rungs(root)}
-    begun = [start for start in earlier if start <= house.now]
-    starts = [max([house.now - BACKDATE, *(at + SECOND for at in begun)])]
-    for at in sorted(earlier):
-        if at > house.now:
-            _fill(starts, at + SECOND, rule.lifetime, step)
-            starts.append(at + SECOND)
-    goal = until or house.now + rule.rungs * step
-    _fill(starts, max(goal, needed.ladder_end(house, root) or goal), rule.lifetime, step)
-    last = house.ledger.last_crl(root)
-    number = last[0] if last else 0
-    for at in starts:
-        number = max(int(at.timestamp()), number + 1)
-        yield AskedRung(number=number, this_update=at, next_update=at + rule.lifetime)
-
-
-def _fill(starts: list[datetime], goal: datetime, lifetime: timedelta, step: timedelta) -> None:
-    """Begin as many more rungs as it takes for the last one to end at `goal` or later."""
-    while starts[-1] + lifetime < goal:
-        starts.append(starts[-1] + step)

@@ -10,7 +10,8 @@ from pki.ceremony import custody, hold, sitting
 from pki.ceremony.vault import Vault
 from pki.errors import PkiError
 from pki.handover import accepting, asking
-from pki.handover.asking import Open, Wish
+from pki.handover.asking import Wish
+from pki.handover.kept import Open
 from pki.house import House
 
 

@@ -1,0 +1,55 @@
+"""What `ca/ceremonies/` keeps: requests that wait for an answer, and the answers that were accepted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pki import store
+from pki.ceremony import bundle
+from pki.ceremony.bundle import NOTHING, Request, Response
+from pki.house import House
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """A request that was written and not answered yet."""
+
+    path: Path
+    request: Request
+    digest: str
+
+
+def open_requests(house: House) -> list[Open]:
+    """Requests without a response that follow the ceremony that was held last, oldest first."""
+    found, last = [], last_response(house)
+    for folder in house.store.ceremonies():
+        data = store.read(folder / "request.yaml")
+        if data is None or (folder / "response.yaml").exists():
+            continue
+        request = bundle.load(data, house.shown(folder / "request.yaml"), Request)
+        if request.previous == last:
+            found.append(Open(folder / "request.yaml", request, bundle.digest(data)))
+    return found
+
+
+def last_response(house: House) -> str:
+    """The digest of the response that was accepted last."""
+    found = _responses(house)
+    return bundle.digest(found[-1]) if found else NOTHING
+
+
+def last_head(house: House) -> str:
+    """The head of the transcript that the response names which was accepted last; empty before the first one."""
+    found = _responses(house)
+    return bundle.load(found[-1], "response.yaml", Response).transcript if found else ""
+
+
+def _responses(house: House) -> list[bytes]:
+    return [data for folder in house.store.ceremonies() if (data := store.read(folder / "response.yaml")) is not None]
+
+
+def destroyed_roots(house: House) -> set[str]:
+    """Roots whose keys are no more."""
+    said = (bundle.load(data, "response.yaml", Response) for data in _responses(house))
+    return {name for response in said for name in response.destroyed}

@@ -1,0 +1,81 @@
+"""The pre-signed CRLs that a request asks for: all that a root will need, in place of all that there are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from pki.ceremony.bundle import AskedLadder, AskedRoot, AskedRung, Revocation
+from pki.handover import kept
+from pki.handover.needs import OVERLAP, ladder_end
+from pki.house import Generation, House
+from pki.issue import BACKDATE, SECOND
+
+NUMBER = re.compile(r" CA ([0-9]+)")  # the last part of every CA's name
+
+
+def ladders(
+    house: House,
+    roots: tuple[AskedRoot, ...],
+    present: Generation | None,
+    revoke: tuple[tuple[str, str], ...],
+    destroy: tuple[str, ...],
+) -> Iterator[AskedLadder]:
+    """A new ladder for every root that signs on the day; for one that hands over or is destroyed, up to its end."""
+    gone = kept.destroyed_roots(house)
+    for name in house.store.generations("root"):
+        found = house.existing(name)
+        if name in gone or found.certificate.not_valid_after_utc <= house.now:
+            continue
+        for_good = bool(roots) or found != present or name in destroy
+        until = found.certificate.not_valid_after_utc if for_good else None
+        yield AskedLadder(
+            root=name, revoked=tuple(_revoked(house, revoke, name)), rungs=tuple(_rungs(house, name, until))
+        )
+    for root in roots:
+        yield AskedLadder(root=root.name, revoked=(), rungs=tuple(_rungs(house, root.name, None)))
+
+
+def _revoked(house: House, revoke: tuple[tuple[str, str], ...], root: str) -> Iterator[Revocation]:
+    """What a root's CRLs must list: what the ledger knows, and what is wished."""
+    for entry in house.ledger.revoked(root, house.now - BACKDATE):  # when the first rung begins
+        (issued,) = house.ledger.certificates(serial=entry.serial)
+        name = f"{issued.profile.removesuffix('-ca')}-{NUMBER.findall(issued.subject)[-1]}"
+        yield Revocation(generation=name, serial=entry.serial, reason=entry.reason, at=entry.revoked_at)
+    for name, reason in revoke:
+        found = house.existing(name)
+        issuer = house.root_of(found.certificate)
+        if issuer and issuer.name == root:
+            serial = found.certificate.serial_number
+            yield Revocation(generation=name, serial=serial, reason=reason, at=house.now)
+
+
+def _rungs(house: House, root: str, until: datetime | None) -> Iterator[AskedRung]:
+    """Rungs from now on that replace all earlier ones: one a second after each that has not begun, and more as needed.
+
+    Numbers are above every earlier one; each rung begins a month before the one before it ends, or earlier. The last
+    one ends no earlier than any that it replaces.
+    """
+    rule = house.inventory.authorities.root.crl
+    step = rule.lifetime - OVERLAP
+    earlier = {rung.crl.last_update_utc for rung in house.rungs(root)}
+    begun = [start for start in earlier if start <= house.now]
+    starts = [max([house.now - BACKDATE, *(at + SECOND for at in begun)])]
+    for at in sorted(earlier):
+        if at > house.now:
+            _fill(starts, at + SECOND, rule.lifetime, step)
+            starts.append(at + SECOND)
+    goal = until or house.now + rule.rungs * step
+    _fill(starts, max(goal, ladder_end(house, root) or goal), rule.lifetime, step)
+    last = house.ledger.last_crl(root)
+    number = last[0] if last else 0
+    for at in starts:
+        number = max(int(at.timestamp()), number + 1)
+        yield AskedRung(number=number, this_update=at, next_update=at + rule.lifetime)
+
+
+def _fill(starts: list[datetime], goal: datetime, lifetime: timedelta, step: timedelta) -> None:
+    """Begin as many more rungs as it takes for the last one to end at `goal` or later."""
+    while starts[-1] + lifetime < goal:
+        starts.append(starts[-1] + step)
