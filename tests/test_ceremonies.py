@@ -20,7 +20,7 @@ from pki import freshness
 from pki.ceremony import bundle, chain, custody, hold, machine, rewrapping, shares, sitting, verifying, words
 from pki.ceremony.vault import Vault
 from pki.errors import PkiError
-from pki.handover import kept, needs, rehearsal
+from pki.handover import asking, kept, needs, rehearsal
 from pki.handover.asking import Wish
 from pki.watch import forecast
 from tests import judges
@@ -587,10 +587,33 @@ def test_a_root_that_handed_over_can_be_destroyed_and_nothing_is_asked_of_it_aga
 
 
 def test_the_only_root_is_never_destroyed(real: RealHome) -> None:
-    asked = real.ask(Wish(destroy=("root-1",)), days=30)
+    with pytest.raises(PkiError, match="root-1: is the root that signs, and after it nothing could be signed"):
+        real.ask(Wish(destroy=("root-1",)), days=30)
+    asked = real.ask(Wish(ladder=True), days=30)
+    forged = asked.request.model_copy(update={"destroy": ("root-1",)})
+    asked.path.write_bytes(bundle.dump(forged))
     with pytest.raises(PkiError, match="root-1 is the only root; there must be another one before it is destroyed"):
         real.answer(asked.path, days=30)
     assert real.vault.has_key("root-1")
+
+
+def test_what_was_wished_is_wished_again_when_something_else_is_needed_before_the_answer(real: RealHome) -> None:
+    """Whoever carries the newest request to the vault carries the emergency along."""
+    real.ask(Wish(revoke=(("server-1", "keyCompromise"),)), days=480)
+    assert "ceremony:request" in real.doit(days=490).made  # the client authority's time has come
+    newest = real.ask(days=490).request
+    assert {one.name for one in newest.intermediates} == {"server-2", "client-2"}
+    assert [one.generation for ladder in newest.ladders for one in ladder.revoked] == ["server-1"]
+    assert "server-1 is to be revoked: keyCompromise" in newest.because
+
+
+def test_a_wish_is_taken_back_by_asking_anew(real: RealHome) -> None:
+    real.ask(Wish(revoke=(("server-1", "keyCompromise"),)), days=30)
+    house = real.house(30)
+    newest = asking.prepare(house, Wish(ladder=True), anew=True).request
+    house.close(settled=False)
+    assert newest.because == ("new CRLs are wished",)
+    assert newest.ladders[0].revoked == ()
 
 
 def test_a_root_is_replaced_and_destroyed_in_one_ceremony(real: RealHome) -> None:
