@@ -219,7 +219,7 @@ class Store:
 
     def ceremonies(self) -> list[Path]:
         """The folders of all ceremonies that were ever asked for, oldest first."""
-        return sorted((self.ca / "ceremonies").glob("[0-9][0-9][0-9][0-9]"))
+        return [path.parent for path in sorted((self.ca / "ceremonies").glob("[0-9][0-9][0-9][0-9]/request.yaml"))]
 
     def rungs(self, root: str) -> list[Path]:
         """The pre-signed root CRLs of a generation, in the order of their numbers."""

@@ -142,5 +142,5 @@ def _refused(house: House, found: Generation) -> list[str]:
 
 
 def is_cut_short(house: House) -> bool:
-    """Whether a ceremony was begun and not ended: in the sandbox, which holds them in one go, a run was killed in it."""
-    return any(not (folder / "response.yaml").exists() for folder in house.store.ceremonies())
+    """Whether the last ceremony was begun and not ended: in the sandbox, which holds them in one go, a run was killed."""
+    return any(not (folder / "response.yaml").exists() for folder in house.store.ceremonies()[-1:])

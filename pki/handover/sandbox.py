@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
+import shutil
 
 from pki import issue, store
 from pki.ceremony import custody, hold, sitting
@@ -32,6 +31,8 @@ def _hold(house: House, asked: Open) -> None:
     held.transcript.record("deviation", text="one machine holds everything", reason="this is the sandbox")
     if any(root.name not in held.known.roots for root in held.request.roots):
         hold.make_roots(held, lambda name, kind: custody.in_file(issue.new_key(kind), house.passphrases.new(name)))
-    with tempfile.TemporaryDirectory(dir=house.store.offline) as out:
-        folder = hold.sign(held, house.passphrases.new, Path(out))
-        accepting.file(house, accepting.brought(house, folder))
+    out = house.store.offline / ".out"
+    shutil.rmtree(out, ignore_errors=True)  # of a run that was killed
+    store.make_folder(out, 0o700)
+    accepting.file(house, accepting.brought(house, hold.sign(held, house.passphrases.new, out)))
+    shutil.rmtree(out)

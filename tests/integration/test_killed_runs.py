@@ -41,7 +41,7 @@ def visible_certificates(home: LiveHome) -> Iterator[tuple[Path, x509.Certificat
         for path in (home.path / folder).rglob("*"):
             if path.suffix in {".pem", ".crt"} and not path.name.startswith(".") and path.is_file():
                 data = path.read_bytes()
-                if b"BEGIN CERTIFICATE" in data:
+                if b"BEGIN CERTIFICATE-----" in data:
                     yield from ((path, found) for found in x509.load_pem_x509_certificates(data))
                 elif path.suffix == ".crt":
                     yield path, x509.load_der_x509_certificate(data)
@@ -135,7 +135,7 @@ runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
 
 
-@pytest.mark.parametrize("rename", range(1, 11))
+@pytest.mark.parametrize("rename", range(1, 21))
 def test_ceremony_survives_kill_before_each_rename(rename: int, new_house: LiveHome, tmp_path: Path) -> None:
     home = new_house.copy(tmp_path / "home")
     command = [sys.executable, "-c", KILLED_BEFORE_RENAME, str(rename), "doit", "authority"]
