@@ -16,6 +16,7 @@ import pytest
 from cryptography import x509
 
 from pki import issue, profiles
+from pki.ceremony.vault import Vault
 from pki.issue import Issuer
 from pki.model import Leaf
 from tests.integration.conftest import LiveHome, built, live_home, run
@@ -139,7 +140,8 @@ def strangers(mixed: LiveHome, tmp_path_factory: pytest.TempPathFactory) -> dict
     folder = tmp_path_factory.mktemp("strangers")
     root = mixed.house().issuing("root")
     assert root is not None
-    true_root = mixed.house().open_issuer(root, mixed.path / "offline" / "root-1")
+    secret = mixed.house().passphrases.new("root-1")
+    true_root = issue.Issuer(root.certificate, Vault(mixed.path / "offline").open_key("root-1", secret, "secrets.yaml"))
     client_ca = mixed.house().issuing("client")
     assert client_ca is not None
     made = {
