@@ -176,6 +176,8 @@ def _crls(house: House) -> Iterator[Artifact]:
 def _bundles(house: House) -> Iterator[Artifact]:
     live = {name: house.live(name) for name in AUTHORITIES}
     generations = [generation for found in live.values() for generation in found]
+    # A certificate that is there waits for nobody: an authority that cannot sign any more withholds no trust.
+    missing = [generation for generation in generations if house.generation(generation) is None]
     files = [
         *(f"{generation}.crt" for generation in generations),
         "roots.pem",
@@ -185,7 +187,7 @@ def _bundles(house: House) -> Iterator[Artifact]:
     yield Artifact(
         name="bundle:trust",
         targets=tuple(str(house.store.trust(file)) for file in files),
-        sources=tuple(str(house.store.authority_file(generation, "cert.pem")) for generation in generations),
+        sources=tuple(str(house.store.authority_file(generation, "cert.pem")) for generation in missing),
         make=partial(_write_derived, house, recipes.trust_files),
         stale=partial(_derived_stale, house, recipes.trust_files),
         doc="what others trust: roots, client authorities, every live certificate authority in DER",

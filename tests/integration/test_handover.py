@@ -145,6 +145,20 @@ def test_once_asked_doit_asks_again_only_when_the_request_grew_old(years: Years,
     assert len(home.house(ASKED).store.ceremonies()) == 3
 
 
+def test_ended_client_authority_does_not_keep_servers_from_their_certificates(tmp_path: Path) -> None:
+    """Whoever has no use for client certificates may forget their authority; a host without mutual TLS must not notice."""
+    home = real_home(tmp_path / "real")
+    home.edit("server: {lifetime: 2y,", "server: {lifetime: 5y,")
+    home.ceremony()
+    for day in (0, 720):
+        assert home.doit(days=day).status == 0
+    assert home.doit(days=731).failed.keys() == {"authority:client"}
+    report = home.doit(days=785)
+    assert "deploy:media" in report.made
+    assert "deploy:monitoring" not in report.made, "its CRLs of client-1 have ended"
+    assert home.read("build/hosts/media/etc/doit-pki/media.pem") == home.read("build/certs/media/tls.pem")
+
+
 # -- the root ---------------------------------------------------------------------------------------------------------
 
 
@@ -152,8 +166,8 @@ def test_once_asked_doit_asks_again_only_when_the_request_grew_old(years: Years,
 def grown_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A house shortly before its root hands over: a ceremony every 490 days, as it was asked for."""
     home = real_home(tmp_path_factory.mktemp("grown"))
-    # CRLs every eight weeks, so that years have fewer days on which something changes
-    home.edit("crl: {lifetime: 21d, refresh: 7d}", "crl: {lifetime: 120d, refresh: 56d}")
+    # CRLs every quarter, so that years have fewer days on which something changes
+    home.edit("crl: {lifetime: 21d, refresh: 7d}", "crl: {lifetime: 180d, refresh: 90d}")
     home.ceremony()
     home.doit()
     for day in range(ASKED, ROOT_ASKED, ASKED):

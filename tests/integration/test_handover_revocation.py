@@ -1,4 +1,4 @@
-"""An intermediate is revoked by its root: before proxies and browsers as themselves, and against old CRLs that come back."""
+"""A handover and a revocation before proxies and browsers as themselves; old CRLs that come back."""
 
 from __future__ import annotations
 
@@ -59,6 +59,46 @@ def reload(proxy: Proxy) -> None:
     proxy.configure()
     proxy.check()
     proxy.reload()
+
+
+# -- a new root -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_proxies_serve_old_and_new_clients_under_two_roots(
+    kind: str, served: LiveRealHome, upstreams: Upstreams, tmp_path: Path
+) -> None:
+    """Whichever of the roots a client trusts, and whether its certificate comes from before or after."""
+    old, new = tmp_path / "old.pem", served.path / "ca/clients/admin/tls.pem"
+    old.write_bytes(new.read_bytes())
+    served.edit("host: monitoring}", f"host: {HOSTS[kind]}}}")
+    built(served)
+    with started(kind, served, HOSTS[kind], tmp_path / "work") as proxy:
+        served.ceremony(Wish(generations=("root",)))
+        built(served)
+        reload(proxy)
+        assert len(judges.certificates(new.read_bytes())) == 3, "leaf, intermediate, and the new root by the old one"
+        for number in (1, 2):
+            trust = ("--cacert", served.path / f"ca/root/root-{number}/cert.pem")
+            for cert in (old, new):
+                for version in ("1.2", "1.3"):
+                    limits = (f"--tlsv{version}", "--tls-max", version)
+                    answer = proxy.curl(address(MTLS[kind]), "--cert", cert, *trust, *limits)
+                    assert answer.accepted, answer
+            assert proxy.curl(address(TLS[kind]), *trust).accepted
+        upstreams.seen.clear()
+        assert proxy.curl(address(MTLS[kind])).refused
+        assert upstreams.seen == []
+        for generation in ("root-1", "root-2", "server-1", "server-2", "client-1", "client-2"):
+            for path in (f"crl/{generation}.crl", f"ca/{generation}.crt"):
+                answer = proxy.curl(f"http://pki.lab.internal/{path}", "--output", tmp_path / "published")
+                assert (answer.status, path) == (200, path)
+                assert (tmp_path / "published").read_bytes() == served.read(published(path))
+
+
+def published(path: str) -> str:
+    folder, _, file = path.partition("/")
+    return f"build/{'crl' if folder == 'crl' else 'trust'}/{file}"
 
 
 # -- the client intermediate ------------------------------------------------------------------------------------------
