@@ -592,9 +592,17 @@ def test_the_only_root_is_never_destroyed(real: RealHome) -> None:
     asked = real.ask(Wish(ladder=True), days=30)
     forged = asked.request.model_copy(update={"destroy": ("root-1",)})
     asked.path.write_bytes(bundle.dump(forged))
-    with pytest.raises(PkiError, match="root-1 is the only root; there must be another one before it is destroyed"):
+    with pytest.raises(
+        PkiError, match="root-1 is the root that signs; there must be another one before it is destroyed"
+    ):
         real.answer(asked.path, days=30)
     assert real.vault.has_key("root-1")
+
+
+def test_a_third_root_is_not_made_while_the_first_vouches_for_the_second(real: RealHome) -> None:
+    real.ceremony(Wish(generations=("root",)), days=30)
+    with pytest.raises(PkiError, match="root-1 still vouches for root-2, until 2036-11-20"):
+        real.ask(Wish(generations=("root",)), days=60)
 
 
 def test_what_was_wished_is_wished_again_when_something_else_is_needed_before_the_answer(real: RealHome) -> None:

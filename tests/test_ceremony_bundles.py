@@ -409,7 +409,7 @@ FORBIDDEN: dict[str, tuple[Callable[[Request, RealHome], Request], str]] = {
     ),
     "the end of the only root": (
         lambda r, _: r.model_copy(update={"destroy": ("root-1",)}),
-        "root-1 is the only root; there must be another one before it is destroyed",
+        "root-1 is the root that signs; there must be another one before it is destroyed",
     ),
     "the end of a root that nobody knows": (
         lambda r, _: r.model_copy(update={"destroy": ("root-7",)}),

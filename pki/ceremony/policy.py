@@ -254,8 +254,8 @@ def _destruction_faults(request: Request, known: Known) -> Iterator[str]:
         if root not in known.roots:
             yield f"{root} is to be destroyed and is not in this vault"
             continue
-        if not any(name not in request.destroy for name in (*known.roots, *(made.name for made in request.roots))):
-            yield f"{root} is the only root; there must be another one before it is destroyed"
+        if root == [*known.roots, *(made.name for made in request.roots if made.name not in known.roots)][-1]:
+            yield f"{root} is the root that signs; there must be another one before it is destroyed"
         end = max((ladder.rungs[-1].next_update for ladder in request.ladders if ladder.root == root), default=None)
         for name, issuer, cert in known.issued:
             lives = cert.not_valid_after_utc > request.prepared  # a revoked one more than any other must stay listed

@@ -130,8 +130,23 @@ def _check(house: House, wish: Wish, found: list[Need], wanted: list[str]) -> No
         if name not in AUTHORITIES:
             raise PkiError(f"{name}: no such authority", "expected root, server or client")
     makes_root = any(name.startswith("root-") for name in wanted)
+    if "root" in wish.generations:
+        _check_rollover(house)
     for name in wish.destroy:
         _check_destruction(house, name, makes_root=makes_root)
+
+
+def _check_rollover(house: House) -> None:
+    """A cross-certificate has path length 1: who trusts only the first of three roots would find no chain."""
+    roots = [root for name in house.store.generations("root") if (root := house.generation(name))]
+    live = [root for root in roots if house.is_live(root)]
+    if len(live) > 1:
+        end = live[0].certificate.not_valid_after_utc
+        raise PkiError(
+            f"{live[0].name} still vouches for {live[-1].name}, until {end:%Y-%m-%d}: who trusts only {live[0].name} "
+            "would find no chain to a third root",
+            f"wait until then; if {live[-1].name} is exposed, found a new house: docs/ceremony.md",
+        )
 
 
 def _check_destruction(house: House, name: str, *, makes_root: bool) -> None:

@@ -33,7 +33,8 @@ def generate(uri: TokenUri, pin: str | None, kind: str, source: str = ANSWER) ->
     with told(uri, LOCK_EX) as pkcs11:
         if _objects(session, uri.with_object(uri.object)):
             raise PkiError(
-                f"token {uri.token}: {uri.key} is there already", "choose another name: no key is overwritten"
+                f"token {uri.token}: {uri.key} is there already",
+                "no key is overwritten; what an interrupted ceremony left is deleted by hand: docs/ceremony.md",
             )
         public, private = _pair(pkcs11, session, uri, kind)
         kept = False
