@@ -1,0 +1,85 @@
+"""Every kind of ceremony under every kind of custody: a passphrase, shares, a token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pki import issue
+from pki.ceremony import custody, hold, shares, sitting, verifying, words
+from pki.ceremony.hold import NewKey
+from pki.errors import PkiError
+from pki.handover.asking import Wish
+from tests import judges
+from tests.ceremonies import SECRET, RealHome, real_home
+from tests.integration.conftest import SoftHsm, run
+
+
+@dataclass(frozen=True)
+class Kept(RealHome):
+    """A house whose roots are kept in one way; `secrets` are what opens them, by the root's name."""
+
+    way: str = "passphrase"
+    hsm: Any = None
+    secrets: dict[str, Any] = field(default_factory=dict)
+
+    def new_key(self, name: str, kind: str) -> NewKey:
+        if self.way == "token":
+            self.secrets[name] = self.hsm.pin
+            return custody.in_token(name, kind, self.hsm.uri(), self.hsm.pin, "a test")
+        if self.way == "shares":
+            passphrase, parts = shares.split(2, 3)
+            self.secrets[name] = parts
+            return custody.in_file(issue.new_key(kind), passphrase, "2of3")
+        self.secrets[name] = SECRET
+        return custody.in_file(issue.new_key(kind), SECRET)
+
+    def secret_of(self, name: str) -> str:
+        kept = self.secrets[name]
+        return shares.combine(kept[1:]) if self.way == "shares" else str(kept)
+
+    def answer(self, path: Path, days: float = 0, secret: str = "") -> Path:  # noqa: ARG002 - overrides
+        held = self.open(path, days)
+        sitting.confirmed(held, [], words.first(held.digest))
+        if any(root.name not in held.known.roots for root in held.request.roots):
+            hold.make_roots(held, self.new_key)
+        return hold.sign(held, self.secret_of, self.out)
+
+
+@pytest.mark.parametrize("way", ["passphrase", "shares", "token"])
+def test_every_kind_of_ceremony_is_held_under_this_custody(way: str, tmp_path: Path, softhsm: SoftHsm) -> None:
+    home = Kept(real_home(tmp_path).path, way, softhsm)
+    kinds = (
+        (0, Wish()),
+        (30, Wish(generations=("server",))),
+        (60, Wish(ladder=True)),
+        (90, Wish(revoke=(("client-1", "keyCompromise"),))),
+        (120, Wish(generations=("root",))),
+        (150, Wish(destroy=("root-1",))),
+        (180, Wish(generations=("client",))),
+    )
+    for day, wish in kinds:
+        home.ceremony(wish, days=day)
+        assert home.doit(days=day).status == 0
+        assert home.doit(days=day).made == {}
+        for place in (home.path / "ca", home.vault.folder):
+            assert verifying.verify(place).faults == []
+    assert home.vault.open_key("root-2", home.secret_of("root-2"), "a test")
+    with pytest.raises(PkiError, match="the key of root-1 is not there"):
+        home.vault.open_key("root-1", home.secret_of("root-1"), "a test")
+    for root in ("root-1", "root-2"):
+        judges.assert_is_root(judges.certificate(home.path / f"ca/root/{root}/cert.pem"))
+    chain = home.path / "build/certs/media"
+    for root in ("root-1", "root-2"):
+        trust = home.path / f"ca/root/{root}/cert.pem"
+        moment = str(int(home.house(180).now.timestamp()))
+        verify = ("openssl", "verify", "-x509_strict", "-attime", moment, "-purpose", "sslserver", "-CAfile", trust)
+        assert run(*verify, "-untrusted", chain / "chain.pem", chain / "cert.pem").endswith(": OK\n")
+    if way == "token":
+        shown = softhsm.tool("--list-objects", "--type", "privkey")
+        assert "root-2" in shown
+        assert "root-1" not in shown
+        assert not list(home.vault.folder.rglob("key.pem"))
