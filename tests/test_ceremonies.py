@@ -460,6 +460,24 @@ def test_a_new_medium_goes_on_and_the_old_one_then_refuses(real: RealHome) -> No
     assert verifying.verify(real.path / "ca").faults == []
 
 
+def test_a_new_medium_never_holds_the_key_under_its_old_passphrase(
+    real: RealHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Flash remembers what was written to it, whatever is written over it."""
+    fresh, copied = Vault(real.path.parent / "fresh"), list[Path]()
+    fresh.folder.mkdir()
+
+    def looked(folder: Path) -> verifying.Verdict:
+        copied.extend(folder.rglob("*.pem"))
+        return verifying.verify(folder)
+
+    monkeypatch.setattr(rewrapping, "verify", looked)
+    rewrap(real, fresh, "another-very-long-passphrase")
+    assert fresh.folder / "root-1/cert.pem" in copied
+    assert fresh.folder / "root-1/key.pem" not in copied
+    assert fresh.open_key("root-1", "another-very-long-passphrase", "a test")
+
+
 def test_a_wrong_passphrase_or_a_used_medium_leaves_both_vaults_as_they_were(real: RealHome) -> None:
     used = Vault(real.path.parent / "used")
     used.folder.mkdir()

@@ -40,7 +40,7 @@ def rewrap(
     transcript.forbid(made.passphrase)
     transcript.record("opened", what=f"a new passphrase for {root}", versions=versions())
     if target != vault:
-        _copy(vault, target)
+        _copy(vault, target, root)
         transcript = Transcript(target.transcript, clock)
         transcript.forbid(made.passphrase)
     store.write(target.folder / root / made.name, made.file, store.SECRET)
@@ -65,12 +65,16 @@ def check(vault: Vault, root: str) -> None:
         raise PkiError(f"{root} is not in this vault", f"there are: {', '.join(vault.roots()) or 'none'}")
 
 
-def _copy(vault: Vault, target: Vault) -> None:
-    """Everything of a vault onto an empty medium, and nothing that does not verify there."""
+def _copy(vault: Vault, target: Vault, root: str) -> None:
+    """Everything of a vault onto an empty medium but the key under its old passphrase, which flash would remember."""
+    left_out = shutil.ignore_patterns("lost+found", ".*")
+
+    def ignored(folder: str, names: list[str]) -> set[str]:
+        old_key = {"key.pem"} if folder == str(vault.folder / root) else set[str]()
+        return {*left_out(folder, names), *old_key}
+
     try:
-        shutil.copytree(
-            vault.folder, target.folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("lost+found", ".*")
-        )
+        shutil.copytree(vault.folder, target.folder, dirs_exist_ok=True, ignore=ignored)
     except (OSError, shutil.Error) as error:
         raise PkiError(f"{target.folder}: cannot be written: {error}", "take another medium") from None
     if target.transcript.exists() and (faults := verify(target.folder).faults):
