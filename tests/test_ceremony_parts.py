@@ -701,27 +701,6 @@ def test_only_what_went_wrong_stands_out(eventful: Transcript) -> None:
     assert "Deviations none" in Page(calm.encode()).text
 
 
-def test_markdown_tells_the_same(eventful: Transcript) -> None:
-    said = transcript.markdown(eventful.records, "Root ceremony", organisation="Example Lab", number=7, request=DIGEST)
-    for line in (
-        "# Root ceremony",
-        "- Organisation: Example Lab",
-        "- Ceremony: 7",
-        f"- Request: `{DIGEST}`",
-        "- Deviations: 1, in step 3",
-        r"### 1. The ceremony was opened by Anna \<b2\>, before Ben.",
-        r"### 3. **!** Deviation: swap is on, because the disk is \*destroyed\* afterwards.",
-        "| ! swap | no | swap is on | swapoff -a |",
-        "    Data: <b2>",
-        "lints: none",
-        f"`{eventful.head}`",
-        "| Operator | | | |",
-    ):
-        assert line in said.splitlines(), line
-    assert said.count("````") == 2  # the certificate's text holds a fence of three
-    assert all(line in said for line in words.shown(eventful.head))
-
-
 @pytest.mark.parametrize("step", STEPS)
 def test_every_step_has_a_sentence_of_its_own_even_without_facts(tmp_path: Path, step: str) -> None:
     assert step in SENTENCES

@@ -1,4 +1,4 @@
-"""A transcript as people read it: one page to sign, and the same in Markdown."""
+"""A transcript as people read it: one page to sign."""
 
 from __future__ import annotations
 
@@ -50,7 +50,6 @@ SENTENCES: dict[str, tuple[str, ...]] = {
 GRAVE = frozenset({"deviation", "refused", "continued"})
 COLUMNS = ("name", "check", "lint", "linter", "ok", "severity", "finding", "text", "remedy")
 DIGEST = re.compile(r"[0-9a-f]{40,}")
-MARKUP = re.compile(r"([\\`*_\[\]<>&|#~])")
 Row = tuple[str, ...]
 
 
@@ -99,33 +98,6 @@ def page(
         "signers": ("Operator", "Witness"),
     }
     return pages.render("transcript.html", context).encode()
-
-
-def markdown(
-    records: Sequence[Record],
-    title: str,
-    *,
-    organisation: str,
-    number: int | str = "",
-    request: str = "",
-    response: str = "",
-) -> str:
-    """What `page` shows, in Markdown."""
-    said = _heading(records, title, organisation, number)
-    lines = [f"# {_plain(title)}", "", f"- Organisation: {_plain(organisation)}"]
-    lines += [f"- Ceremony: {_plain(str(number))}"] if number != "" else []
-    lines += [f"- Date: {said['date']}"] if said["date"] else []
-    for name, hex_digest in (("Request", request), ("Response", response)):
-        if hex_digest:
-            lines += [f"- {name}: `{hex_digest}`", "", *_fenced("\n".join(words.shown(hex_digest))), ""]
-    lines += [f"- Deviations: {said['deviations']}", "", "## Steps", ""]
-    for entry in told(records):
-        mark = "**!** " if entry.is_grave else ""
-        lines += [f"### {entry.n}. {mark}{_plain(entry.sentence)}", "", f"{entry.day} {entry.time} UTC", ""]
-        lines += [line for detail in entry.details for line in (*_detail_lines(detail), "")]
-    lines += ["## Head of the chain", "", f"`{said['head']}`", "", *_fenced("\n".join(words.shown(said["head"]))), ""]
-    lines += ["## Signatures", "", "| | name | date | signature |", "|---|---|---|---|"]
-    return "\n".join([*lines, "| Operator | | | |", "| Witness | | | |", ""])
 
 
 def told(records: Iterable[Record]) -> list[Entry]:
@@ -200,29 +172,3 @@ def _cell(value: Any) -> str:
     if value is None or value in ([], {}):
         return "none"
     return value if isinstance(value, str) else canonical(value).decode()
-
-
-def _detail_lines(detail: Detail) -> list[str]:
-    if detail.kind == "text":
-        return [f"{_plain(detail.name)}:", "", *_fenced(detail.value)]
-    if detail.kind == "list":
-        return [f"{_plain(detail.name)}:", "", *(f"- {_plain(value)}" for value in detail.values)]
-    if detail.kind == "table":
-        rows = [detail.columns, ("---",) * len(detail.columns)]
-        body = [
-            tuple(_plain(f"! {cell}" if bad and not i else cell) for i, cell in enumerate(row))
-            for bad, row in detail.rows
-        ]
-        return [f"{_plain(detail.name)}:", "", *(f"| {' | '.join(row)} |" for row in (*rows, *body))]
-    return [f"{_plain(detail.name)}: " + (f"`{detail.value}`" if detail.kind == "code" else _plain(detail.value))]
-
-
-def _plain(text: str) -> str:
-    """Text of which Markdown makes nothing else."""
-    return MARKUP.sub(r"\\\1", " ".join(text.split()))
-
-
-def _fenced(text: str) -> list[str]:
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
-    fence = "`" * max(longest + 1, 3)
-    return [fence, text, fence]

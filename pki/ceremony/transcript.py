@@ -18,10 +18,10 @@ from cryptography.hazmat.backends.openssl.backend import backend
 
 from pki import store
 from pki.ceremony.chain import START, Record, following, load
-from pki.ceremony.minutes import markdown, page
+from pki.ceremony.minutes import page
 from pki.errors import PkiError
 
-__all__ = ["Record", "Transcript", "load", "markdown", "page", "versions"]
+__all__ = ["Record", "Transcript", "load", "page", "versions"]
 
 MARKS = ("PRIVATE KEY", "AGE-SECRET-KEY")
 BETWEEN = re.compile(r"[\W_]+")
