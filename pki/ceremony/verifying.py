@@ -66,7 +66,7 @@ def _ceremony_faults(
 ) -> Iterator[str]:
     asked = store.read(folder / "request.yaml")
     if asked is None:
-        raise PkiError(f"{folder}/request.yaml: is missing")
+        raise PkiError(f"{folder}/request.yaml: is missing", "put it back from a backup, or from the other vault")
     name, request = f"ceremony {int(folder.name)}", bundle.load(asked, f"{folder}/request.yaml", Request)
     response = bundle.load(store.read(folder / "response.yaml") or b"", f"{folder}/response.yaml", bundle.Response)
     there = {r.file: places[r.root, r.number][0] for r in response.rungs if (r.root, r.number) in places}

@@ -167,10 +167,6 @@ def _place_rungs(house: House, found: Brought) -> list[str]:
             if int(path.stem) not in numbers:
                 old += _unended(house, path, ladder.root)
                 path.unlink()
-    for folder in house.store.ceremonies():
-        for path in folder.glob("root-*-crl-*.pem"):
-            if any(path.name.startswith(f"{ladder.root}-crl-") for ladder in found.request.ladders):
-                path.unlink()
     return old
 
 

@@ -122,10 +122,13 @@ def _check(house: House, wish: Wish, found: list[Need], wanted: list[str]) -> No
         if generation is None or generation.authority == "root":
             raise PkiError(f"{name}: is not an intermediate", f"there are: {', '.join(_intermediates(house))}")
         if house.is_revoked_by_root(generation):
-            raise PkiError(f"{name}: is revoked already")
+            raise PkiError(f"{name}: is revoked already", "./run invoke status")
         issuer = house.root_of(generation.certificate)
         if issuer is None or issuer.name in kept.destroyed_roots(house):
-            raise PkiError(f"{name}: the key of the root that signed it was destroyed, so nobody can revoke it")
+            raise PkiError(
+                f"{name}: the key of the root that signed it was destroyed, so nobody can revoke it",
+                "if its key is exposed, found a new house: docs/ceremony.md",
+            )
     for name in wish.generations:
         if name not in AUTHORITIES:
             raise PkiError(f"{name}: no such authority", "expected root, server or client")
@@ -154,7 +157,7 @@ def _check_destruction(house: House, name: str, *, makes_root: bool) -> None:
     if name not in roots:
         raise PkiError(f"{name}: is not a root", f"there are: {', '.join(roots)}")
     if name in kept.destroyed_roots(house):
-        raise PkiError(f"{name}: its key was destroyed already")
+        raise PkiError(f"{name}: its key was destroyed already", "./run invoke ceremony.verify")
     if name == roots[-1] and not makes_root:
         raise PkiError(
             f"{name}: is the root that signs, and after it nothing could be signed",

@@ -36,7 +36,9 @@ def _is_for(request: bytes, common_name: str) -> bool:
 def _new_key(house: House, name: str) -> issue.PrivateKey:
     """A new key: in a token, or in a file under a passphrase of its own that is opened again before it is believed."""
     if house.store.authority_file(name, "cert.pem").exists():
-        raise PkiError(f"{name}: has a certificate already")  # its key is in use: never make another one in its place
+        raise PkiError(
+            f"{name}: has a certificate already", "./run invoke status"
+        )  # its key is in use: never make another one in its place
     rule = house.inventory.authorities.intermediate(name.rpartition("-")[0])
     if rule.token:
         return _in_token(house, name, rule.token, rule.key)
