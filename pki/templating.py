@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +25,7 @@ class Templates:
     """The Jinja2 templates below one folder: undefined names are errors, text is kept to the last byte."""
 
     def __init__(self, folder: Path) -> None:
-        self._environment = Environment(
-            loader=FileSystemLoader(folder),
-            undefined=StrictUndefined,
-            keep_trailing_newline=True,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            autoescape=False,  # noqa: S701 - configuration files, not HTML
-        )
+        self._environment = _environment(folder, autoescape=False)  # configuration files, not HTML
         self._texts: dict[str, Template] = {}
 
     def render(self, name: str, context: Mapping[str, Any]) -> str:
@@ -91,18 +84,22 @@ class Pages:
     """Our own pages below one folder: whatever is put into one of HTML is text, never markup."""
 
     def __init__(self, folder: Path) -> None:
-        self._environment = Environment(
-            loader=FileSystemLoader(folder),
-            undefined=StrictUndefined,
-            keep_trailing_newline=True,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            autoescape=select_autoescape(),
-        )
+        self._environment = _environment(folder, autoescape=select_autoescape())
 
     def render(self, name: str, context: Mapping[str, Any]) -> str:
         """Render the page `name`; what is wrong with it is our own fault and ends in a traceback."""
         return self._environment.get_template(name).render(context)
+
+
+def _environment(folder: Path, *, autoescape: bool | Callable[[str | None], bool]) -> Environment:
+    return Environment(
+        loader=FileSystemLoader(folder),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=autoescape,  # noqa: S701 - on for HTML, off for configuration files
+    )
 
 
 def _variables(tree: nodes.Template) -> set[str]:

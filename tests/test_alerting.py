@@ -755,6 +755,20 @@ def test_the_ceremony_refuses_a_vault_in_the_house(real: Home, invoke: Invoke, m
     assert digest(real.path) == before
 
 
+def test_a_root_key_is_not_moved_into_the_house(real: Home, invoke: Invoke, medium: Path) -> None:
+    (real.path / "offline").mkdir()
+    asked = real.path / "ca/ceremonies/0001/request.yaml"
+    real.doit()
+    secret = ("--passphrase-file", f"{medium.parent}/passphrase")
+    typed = ("--words", words.first(bundle.digest(asked.read_bytes())))
+    invoke(real, "ceremony.root", str(asked), "--vault", str(medium), *secret, *typed, "--despite", "a test")
+    new = ("--new-passphrase-file", f"{medium.parent}/passphrase")
+    said = invoke(real, "ceremony.rewrap", "--vault", str(medium), "--to", f"{real.path}/offline", *secret, *new)
+    assert said.status == 1
+    assert "lies in the house itself, where a root's key must never be" in said.error
+    assert list((real.path / "offline").iterdir()) == []
+
+
 @pytest.mark.parametrize("content", ["too short", "", None], ids=["short", "empty", "no file"])
 def test_the_ceremony_refuses_a_weak_passphrase(real: Home, invoke: Invoke, medium: Path, content: str | None) -> None:
     real.doit()

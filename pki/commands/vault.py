@@ -95,10 +95,10 @@ def rewrap(
     How the new passphrase comes about: as for ceremony.root, with --new-passphrase-file. With --to the whole vault is
     copied, verified, and the old medium is left as it is: destroy it when the new one was tried.
     """
-    screen, place = Screen(), Vault(path_of(context, vault))
+    screen, place = Screen(), _vault(context, vault)
     custody = Custody(context, new_passphrase_file, own=own, shares=shares, cards=cards, token="")
     secret_of = custodians.opening(context, place, [passphrase_file] if passphrase_file else [], share_file)
-    target = Vault(path_of(context, to)) if to else place
+    target = _vault(context, to) if to else place
     rewrapping.rewrap(
         place,
         target,
@@ -116,9 +116,7 @@ def rewrap(
 
 
 def _open(context: Context, request: str, vault: str) -> Ceremony:
-    path, place = path_of(context, request), Vault(path_of(context, vault))
-    if place.folder.resolve().is_relative_to(home_of(context).resolve()):
-        raise PkiError(f"{place.folder}: lies in the house itself, where a root's key must never be", "mount a medium")
+    path, place = path_of(context, request), _vault(context, vault)
     data = store.read(path)
     if data is None:
         raise PkiError(f"{path}: is not there", "name the request-NNNN.yaml that the online side wrote")
@@ -126,6 +124,14 @@ def _open(context: Context, request: str, vault: str) -> Ceremony:
     if held.transcript.interrupted:
         Screen().line(held.transcript.interrupted)
     return held
+
+
+def _vault(context: Context, folder: str) -> Vault:
+    """The vault that an operator names, which is never in the house."""
+    place = Vault(path_of(context, folder))
+    if place.folder.resolve().is_relative_to(home_of(context).resolve()):
+        raise PkiError(f"{place.folder}: lies in the house itself, where a root's key must never be", "mount a medium")
+    return place
 
 
 def _clock(start: datetime) -> machine.Clock:
