@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from typing import Any
 
-from pki import freshness, recipes, tidy
+from pki import destinations, freshness, recipes, tidy
 from pki.deploy import release
 from pki.deploy.delivery import Delivery
 from pki.errors import PkiError
 from pki.handover import needs
 from pki.house import House, missing_authority
-from pki.managed import CA_HOST
 from pki.model import Leaf
 from pki.store import AUTHORITIES
 from pki.world import Note, World
@@ -24,13 +23,14 @@ from pki.world import Note, World
 class Artifact:
     """One thing that doit keeps: `make` is idempotent and raises PkiError, `stale` says why it must run.
 
-    `targets` and `sources` are paths as text, because doit wants them so.
+    `targets` and `sources` are paths as text, because doit wants them so. `make` may return what it did, where only
+    acting tells: nothing, when all was as it should be.
     """
 
     name: str
     targets: tuple[str, ...]
     sources: tuple[str, ...]
-    make: Callable[[], None]
+    make: Callable[[], list[str] | None]
     stale: Callable[[], list[str]]
     doc: str
 
@@ -48,23 +48,25 @@ class Plan:
     notes: tuple[Note, ...]
     leaves: Mapping[str, Leaf]
     waiting: frozenset[str]
+    deliveries: Mapping[str, Delivery]
 
 
 def plan(house: House) -> Plan:
     """Every artifact of the house, sources before what is made of them."""
     house.coming = _coming(house) if house.inventory.sandbox else ()
     world = World.of(house)
+    deliveries = {one.host: one for one in destinations.deliveries(world)}
     artifacts = (
         *_authorities(house),
         *_requests(house),
         *_crls(house),
         *_bundles(house),
         *_leaf_artifacts(world),
-        *_host_artifacts(world),
+        *_host_artifacts(world, deliveries.values()),
     )
     known = {artifact.name for artifact in artifacts}
     kept = world.leaves.keys() | {name.removeprefix("cert:") for name in world.waiting}
-    return Plan((*artifacts, _tidy(house, known, kept)), tuple(world.notes), world.leaves, world.waiting)
+    return Plan((*artifacts, _tidy(house, known, kept)), tuple(world.notes), world.leaves, world.waiting, deliveries)
 
 
 # -- authorities, CRLs, bundles ---------------------------------------------------------------------------------------
@@ -232,15 +234,12 @@ def _leaf_artifacts(world: World) -> Iterator[Artifact]:
 # -- hosts ------------------------------------------------------------------------------------------------------------
 
 
-def _host_artifacts(world: World) -> Iterator[Artifact]:
+def _host_artifacts(world: World, deliveries: Iterable[Delivery]) -> Iterator[Artifact]:
     """Release and delivery of every host that some managed file is for."""
     house, build = world.house, world.house.store.build
-    names = [name for name, host in world.hosts.items() if host.deliver != "none"]
-    for name in (*names, CA_HOST):
-        lost = world.library.lost if name == CA_HOST else ()
-        if not world.library.for_host(name, world.hosts.get(name)).files and not lost:
-            continue
-        manifest, delivery = f"{build}/release/{name}/manifest.json", Delivery(name, house.store)
+    for delivery in deliveries:
+        name = delivery.host
+        manifest = f"{build}/release/{name}/manifest.json"
         yield Artifact(
             name=f"release:{name}",
             targets=(manifest,),
@@ -252,9 +251,9 @@ def _host_artifacts(world: World) -> Iterator[Artifact]:
         yield Artifact(
             name=f"deploy:{name}",
             targets=(f"{build}/receipts/{name}.json",),
-            sources=(manifest,),
+            sources=(manifest, *destinations.sources(world, delivery)),
             make=partial(delivery.deliver, house.now),
-            stale=partial(delivery.stale, house.memo),
+            stale=partial(delivery.stale, house.memo, house.now),
             doc=f"the release of {name}, delivered, with a receipt",
         )
 

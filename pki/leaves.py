@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from ipaddress import IPv4Address, IPv4Network
 
 from pki.model import Client, Host, Inventory, Leaf
 from pki.scalars import Access
 
+PROBE, PROBE_LIFETIME = "doit-pki-probe", timedelta(days=14)
 PRIVATE_BLOCKS = tuple(IPv4Network(block) for block in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
 
 
@@ -73,6 +75,25 @@ def client_leaf(inventory: Inventory, name: str, client: Client) -> Leaf:
         renew_before=rule.renew_before,
         request=client.request,
         declared=f"clients.{name}",
+    )
+
+
+def probe_leaf(inventory: Inventory) -> Leaf:
+    """The client certificate with which deliveries prove that a proxy lets clients in."""
+    rule = inventory.profiles.client
+    return Leaf(
+        name=PROBE,
+        profile="client",
+        common_name=PROBE,
+        dns=(f"{PROBE}.{inventory.domains[0]}",),
+        addresses=(),
+        emails=(),
+        key=rule.key,
+        rekey=True,
+        lifetime=min(rule.lifetime, PROBE_LIFETIME),
+        renew_before=min(rule.renew_before, PROBE_LIFETIME / 2),
+        request=None,
+        declared="hosts",
     )
 
 

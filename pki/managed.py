@@ -20,7 +20,7 @@ from pki.templating import Templates
 
 CA_HOST = "ca"
 DEFAULTS = {"deploy-hosts": CA_HOST, "deploy-owner": "root:root", "deploy-mode": ""}
-HEADERS = {"deploy-target", "deploy-artifact", "deploy-validate", "deploy-reload", *DEFAULTS}
+HEADERS = {"deploy-target", "deploy-set", "deploy-artifact", "deploy-validate", "deploy-reload", *DEFAULTS}
 HEADER = re.compile(r"(deploy-[a-z]+)\s*:\s*(.*)")
 CLOSERS = {"<!--": "-->", "{#": "#}"}
 OPENERS = ("#", ";", "//", "--", *CLOSERS)
@@ -63,6 +63,8 @@ class ManagedFile:
         """Whether this file belongs on a host; `host` is None for the machine that runs doit."""
         if host is None:
             return CA_HOST in self.selectors
+        if host.scope == "certificates" and "deploy-artifact" not in self.headers:
+            return False
         return any(
             selector in {"all", name, f"proxy:{host.proxy}", f"network:{host.network}"}
             or (selector.startswith("access:") and selector[7:] in {s.access for s in host.services.values()})
@@ -123,7 +125,12 @@ class Library:
             return self._alike[name]
         alike: Hashable = name
         if host is not None and name not in self._named:
-            alike = (host.proxy, host.network, frozenset(service.access for service in host.services.values()))
+            alike = (
+                host.proxy,
+                host.network,
+                host.scope,
+                frozenset(service.access for service in host.services.values()),
+            )
         if alike not in self._alike:
             self._alike[alike] = Selection.of(tuple(file for file in self.files if file.is_for(name, host)))
         self._alike[name] = self._alike[alike]

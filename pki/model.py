@@ -18,11 +18,13 @@ from pki.scalars import (
     ONE_OK,
     ONE_OK_NONE_NOT,
     Access,
+    Account,
     AuthorityKeyKind,
     ClientName,
     CommandLine,
     DatabaseAddress,
     Deliver,
+    Destination,
     Domain,
     Duration,
     Email,
@@ -37,8 +39,10 @@ from pki.scalars import (
     Slug,
     SourceFile,
     SubjectName,
+    TimeOfDay,
     TokenAddress,
     Upstream,
+    Window,
     empty_is_mapping,
     relative_file,
     word,
@@ -120,10 +124,23 @@ class Service(Noun):
     names: Annotated[tuple[SubjectName, ...], ONE_OK] = ()
 
 
+class Ssh(Noun):
+    """How ssh reaches a host, where its own configuration does not say: account, port, the name it knows."""
+
+    user: Account | None = None
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    name: Destination | None = None
+
+
 class Host(Noun):
     network: Slug
     address: IPv4Address | None = None
+    port: Annotated[int, Field(ge=1, le=65535)] = 443
     deliver: Deliver = "folder"
+    ssh: Ssh = Ssh()
+    scope: Literal["config", "certificates"] = "config"
+    window: Window | None = None
+    group: Slug | None = None
     proxy: Proxy | None = None
     services: Annotated[dict[Slug, Service], EMPTY_OK] = {}
     names: Annotated[tuple[SubjectName, ...], ONE_OK] = ()
@@ -147,6 +164,14 @@ class EmailAlert(Noun):
 
 class Alerts(Noun):
     email: EmailAlert | None = None
+
+
+class Deploy(Noun):
+    """How releases leave: `ca` says what becomes of the files of the machine that runs doit itself."""
+
+    engine: Literal["builtin", "ansible"] = "builtin"
+    ssh_config: RelativeFile | None = None
+    ca: Literal["folder", "local"] = "folder"
 
 
 class Source(Noun):
@@ -230,6 +255,8 @@ class Inventory(Noun):
     hosts: Annotated[dict[Slug, Annotated[Host, EMPTY_OK]], EMPTY_OK] = {}
     clients: Annotated[dict[ClientName, Annotated[Client, EMPTY_OK]], EMPTY_OK] = {}
     alerts: Annotated[Alerts, EMPTY_OK] = Alerts()
+    deploy: Annotated[Deploy, EMPTY_OK] = Deploy()
+    schedule: Annotated[tuple[TimeOfDay, ...], ONE_OK] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,13 +144,13 @@ class Keeper:
             gc.freeze()
             gc.enable()
         try:
-            self._artifact.make()
+            done = self._artifact.make()
         except PkiError as error:
             return TaskFailed(f"{error.message}\n{error.hint}")
         remaining = self._artifact.reasons()
         if remaining:
             return TaskFailed(f"was made, and still: {remaining[0]}\n")
-        return {"reasons": reasons}
+        return {"reasons": reasons if done is None else done}
 
 
 class NoDatabase:

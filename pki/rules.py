@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import time, timedelta
 from ipaddress import IPv4Address
 
 from pki.faults import Fault, Place, did_you_mean, dotted
-from pki.leaves import host_leaves, name_fault, service_names
+from pki.leaves import PROBE, host_leaves, name_fault, service_names
 from pki.model import Authorities, Inventory
 from pki.profiles import ROOT_LIMIT, RUNG_LIMIT
-from pki.scalars import brief
+from pki.scalars import brief, is_within
 
+KEPT = {"ca": "the machine that runs doit", PROBE: "the certificate that proves deliveries"}
 APPLE_LIMIT = timedelta(days=825)
 
 
@@ -82,8 +83,9 @@ def _no_usable_life(handover: timedelta, lifetime: timedelta, longest: timedelta
 def _place_faults(inventory: Inventory, cut: set[Place]) -> Iterator[Fault]:
     seen: dict[IPv4Address, str] = {}
     for name, host in inventory.hosts.items():
-        if name == "ca":
-            yield ("hosts", name), "this name is kept for the machine that runs doit"
+        if name in KEPT:
+            yield ("hosts", name), f"this name is kept for {KEPT[name]}"
+        yield from _window_faults(inventory, name)
         network = inventory.networks.get(host.network)
         if network is None and not {("networks",), ("networks", host.network)} & cut:
             hint = did_you_mean(host.network, list(inventory.networks))
@@ -98,6 +100,18 @@ def _place_faults(inventory: Inventory, cut: set[Place]) -> Iterator[Fault]:
     if inventory.publish.host not in inventory.hosts and not {("hosts",), ("hosts", inventory.publish.host)} & cut:
         hint = did_you_mean(inventory.publish.host, list(inventory.hosts))
         yield ("publish", "host"), f"{inventory.publish.host!r} is not one of the hosts{hint}"
+
+
+def _window_faults(inventory: Inventory, name: str) -> Iterator[Fault]:
+    """A window that no run ever meets would keep its host as it is for ever."""
+    window, times = inventory.hosts[name].window, inventory.schedule
+    if window and not times:
+        yield (
+            ("hosts", name, "window"),
+            "needs schedule: [06:00], the times at which cron runs doit, to be held against",
+        )
+    elif window and not any(is_within(time.fromisoformat(one), window) for one in times):
+        yield ("hosts", name, "window"), f"{window} is never met: doit is run at {', '.join(times)} (schedule)"
 
 
 def _name_faults(inventory: Inventory) -> Iterator[Fault]:

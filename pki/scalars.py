@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from datetime import timedelta
+from datetime import time, timedelta
 from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address
 from typing import Annotated, Any, Literal
@@ -24,6 +24,9 @@ DNS_NAME = re.compile(rf"(\*\.)?({LABEL}\.)*{LABEL}")
 ADDRESS = re.compile(r"[0-9.]+")
 MAIL_SERVER = r"outbox|smtps?://[A-Za-z0-9.-]+(:[0-9]{1,5})?"
 PKCS11_ADDRESS = r"pkcs11:[^\s]+"
+TIME = r"([01][0-9]|2[0-3]):[0-5][0-9]"
+ACCOUNT = r"[a-z_][a-z0-9_-]{0,31}"
+DESTINATION = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
 SOURCED = r"(root|server|client)(-[1-9][0-9]*)?|backup"
 DATABASE = r"sqlite|[a-z0-9]+(\+[a-z0-9]+)?://.+"
 
@@ -31,7 +34,7 @@ KeyKind = Literal["ec-p256", "ec-p384", "ed25519", "rsa-2048", "rsa-3072", "rsa-
 AuthorityKeyKind = Literal["ec-p256", "ec-p384", "rsa-3072", "rsa-4096"]
 Access = Literal["tls", "mtls"]
 Proxy = Literal["nginx", "haproxy", "caddy"]
-Deliver = Literal["folder", "none"]
+Deliver = Literal["folder", "ssh", "local", "none"]
 ProfileName = Literal["server", "client"]
 
 
@@ -49,6 +52,12 @@ def brief(span: timedelta) -> str:
     seconds = int(span.total_seconds())
     unit = "d" if seconds % UNITS["d"] == 0 else "h"
     return f"{seconds // UNITS[unit]}{unit}"
+
+
+def is_within(moment: time, window: str) -> bool:
+    """Whether a time of day lies in hours such as 22:00-05:00, their end excluded."""
+    start, end = (time.fromisoformat(part) for part in window.split("-"))
+    return start <= moment < end if start <= end else moment >= start or moment < end
 
 
 def dns_name(value: str) -> str:
@@ -227,6 +236,10 @@ ONE_OK = BeforeValidator(_list_of_one, json_schema_input_type=str | list[str])
 ONE_OK_NONE_NOT = BeforeValidator(_list_of_one, json_schema_input_type=str | Annotated[list[str], Field(min_length=1)])
 
 
+TimeOfDay = Annotated[str, word(TIME, "a time of day such as 06:00"), text_like(TIME)]
+Window = Annotated[str, word(f"{TIME}-{TIME}", "hours such as 22:00-05:00"), text_like(f"{TIME}-{TIME}")]
+Account = Annotated[str, word(ACCOUNT, "the name of an account"), text_like(ACCOUNT)]
+Destination = Annotated[str, word(DESTINATION, "a host as ssh knows it"), text_like(DESTINATION)]
 SourceFile = Annotated[str, AfterValidator(_secret_file)]
 SecretName = Annotated[str, AfterValidator(_secret_name)]
 CommandLine = Annotated[str, AfterValidator(_command_line)]

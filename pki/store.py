@@ -257,6 +257,13 @@ class Store:
     def receipt(self, host: str) -> Path:
         return self.build / "receipts" / f"{host}.json"
 
+    def history(self, host: str) -> Path:
+        """What a host was sent: its last releases and a log."""
+        return self.build / "history" / host
+
+    def contact(self, host: str) -> Path:
+        return self.build / "contacts" / f"{host}.json"
+
     def host_root(self, host: str) -> Path:
         """The root directory of a host that is delivered into a folder."""
         return self.build / "hosts" / host

@@ -34,6 +34,8 @@ def _leftovers(house: House, known: set[str], leaves: set[str]) -> Iterator[Path
     store = house.store
     yield from _unknown(store.build / "certs", lambda name: name in leaves)
     yield from _unknown(store.build / "release", lambda name: f"release:{name}" in known)
+    for folder in (store.history("x").parent, store.contact("x").parent):
+        yield from _unknown(folder, lambda name: f"deploy:{name.removesuffix('.json')}" in known)
     yield from _unknown(store.receipt("x").parent, lambda name: f"deploy:{name.removesuffix('.json')}" in known)
     generations = {name.removeprefix("crl:") for name in known if name.startswith("crl:")}
     yield from _unknown(store.build / "crl", lambda name: name.rpartition(".")[0] in {*generations, "bundle-client"})

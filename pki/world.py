@@ -17,7 +17,7 @@ from pki import managed, store
 from pki.deploy.release import Blueprint, Shared
 from pki.errors import PkiError
 from pki.house import House
-from pki.leaves import client_leaf, host_leaves, leaf_name, service_names
+from pki.leaves import PROBE, client_leaf, host_leaves, leaf_name, probe_leaf, service_names
 from pki.managed import Library, ManagedFile
 from pki.model import Host, Inventory, Leaf
 from pki.profiles import Permitted
@@ -127,6 +127,7 @@ class World:
             "subnet": self._subnets[host.network],
             "address": str(host.address) if host.address else "",
             "proxy": host.proxy or "",
+            "port": host.port,
         }
         levels: tuple[Access, ...] = ("tls", "mtls")
         leaf = {access: found for access in levels if (found := leaf_name(name, access)) in self.leaves}
@@ -234,6 +235,8 @@ def _permitted_hosts(house: House, notes: list[Note]) -> tuple[dict[str, Host], 
     for name, client in said.clients.items():
         leaf = client_leaf(said, name, client)
         leaves[leaf.name] = leaf
+    if any(host.deliver in {"ssh", "local"} and _has_clients(host) for host in hosts.values()):
+        leaves[PROBE] = probe_leaf(said)
     return hosts, leaves
 
 

@@ -2,55 +2,189 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import cached_property
 
+from pki.deploy import preflight
 from pki.deploy import receipt as receipts
-from pki.deploy import release as releases
+from pki.deploy.change import Change, Destination
+from pki.deploy.contact import Contact
 from pki.deploy.folder import FolderTransport
-from pki.deploy.receipt import taken
-from pki.deploy.transport import Transport
+from pki.deploy.history import History
+from pki.deploy.parcel import Parcel
+from pki.deploy.receipt import Receipt, moment, taken
+from pki.deploy.ssh import UnreachableError
 from pki.errors import PkiError
 from pki.memo import Memo
+from pki.scalars import is_within
 from pki.store import Store
 
+DAY = timedelta(days=1)
+HURRY = 2 * DAY  # what is left to a certificate when its host's window no longer matters
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass
 class Delivery:
-    """One host and its release in the store."""
+    """One host and its release in the store. `way` is folder, ssh or local; `destination` is asked for when it is needed."""
 
     host: str
     store: Store
+    way: str = "folder"
+    window: str = ""
+    destination: Callable[[], Destination] | None = None
+
+    # -- what is known without a look at the host --
 
     @property
-    def transport(self) -> Transport:
+    def is_remote(self) -> bool:
+        return self.way != "folder"
+
+    @cached_property
+    def history(self) -> History:
+        return History(self.store.history(self.host))
+
+    @property
+    def receipt(self) -> Receipt | None:
+        return receipts.load(self.store.receipt(self.host))
+
+    @property
+    def contact(self) -> Contact:
+        return Contact.load(self.store.contact(self.host))
+
+    @property
+    def transport(self) -> FolderTransport:
         return FolderTransport(self.store.host_root(self.host))
 
-    def stale(self, memo: Memo) -> list[str]:
-        """Why the host must be delivered to: it never was, holds another release, or drifted from what it took."""
+    def wanted(self) -> Parcel | None:
+        """What should be on the host: its release, or the one at which it is held, with the newest CRLs."""
+        present = Parcel.of(self.store.release(self.host))
+        held = self.history.held if self.is_remote else None
+        return held.with_crls_of(present) if held and present else held or present
+
+    # -- whether it must be delivered --
+
+    def stale(self, memo: Memo, now: datetime) -> list[str]:
+        """Why the host must be delivered to: it never was, holds another release, drifted, or was not looked at lately."""
         name = f"deploy:{self.host}"
-        if memo.recall(name, ""):
+        known = memo.recall(name, self.way)
+        if known is not None and not self._is_due(known, now):
             return []
-        folder, path, transport = self.store.release(self.host), self.store.receipt(self.host), self.transport
-        receipt, release = receipts.load(path), releases.load(folder)
+        reasons, watched = self._differences()
+        if not reasons and not self.is_remote and (receipt := self.receipt):
+            reasons = self.transport.drift(receipt)
+            watched |= set(self.transport.watched(receipt))
+        looked_at = self.contact.looked_at if self.is_remote else ""
+        if not reasons and watched:
+            files = [*watched, *([str(self.store.contact(self.host))] if self.is_remote else [])]
+            memo.remember(name, self.way, files, [looked_at])
+        if self.is_remote:
+            reasons = reasons or self._contact_reasons(now)
+            return reasons if reasons and (self.may_change(now) or self.is_urgent(now)) else []
+        return reasons
+
+    def _is_due(self, known: list[str], now: datetime) -> bool:
+        return self.is_remote and (bool(self._contact_reasons(now)) or not known[0])
+
+    def _contact_reasons(self, now: datetime) -> list[str]:
+        contact = self.contact
+        if contact.failing_since:
+            return [f"could not be brought up to date since {contact.failing_since[:10]}"]
+        return [f"was last looked at on {contact.looked_at[:10] or 'no day yet'}"] if contact.is_old(now) else []
+
+    def _differences(self) -> tuple[list[str], set[str]]:
+        """Where release and receipt differ, and the files that tell."""
+        path = self.store.receipt(self.host)
+        receipt, parcel = receipts.load(path), self.wanted()
         if receipt is None:
-            return ["was never delivered to"]
-        if release is None:
-            return ["its release is not there"]
-        wanted = {file.path: taken(file) for file in release.files}
+            return ["was never delivered to"], set()
+        if parcel is None:
+            return ["its release is not there"], set()
+        wanted = {file.path: taken(file) for file in parcel.release.files}
         has = {file["path"]: dict(file) for file in receipt.files}
         reasons = [f"{path} is new" for path in wanted if path not in has]
         reasons += [f"{path} changed" for path in wanted if path in has and has[path] != wanted[path]]
         reasons += [f"{path} is no longer wanted" for path in has if path not in wanted]
-        reasons += transport.drift(receipt)
-        if not reasons and (watched := transport.watched(receipt)):
-            memo.remember(name, "", [str(folder / "manifest.json"), str(path), *watched], True)
-        return reasons
+        return reasons, {str(path), *parcel.watched}
 
-    def deliver(self, now: datetime) -> None:
-        """Deliver the release and keep the receipt."""
-        folder, path = self.store.release(self.host), self.store.receipt(self.host)
-        release = releases.load(folder)
-        if release is None:
+    # -- when it may be --
+
+    def may_change(self, now: datetime) -> bool:
+        """Whether the host's window is open, in the local time of this machine."""
+        return not self.window or is_within(now.astimezone().time(), self.window)
+
+    def is_urgent(self, now: datetime) -> bool:
+        """Whether something on the host runs out before the window would open again, or a revocation must get there."""
+        receipt, parcel = self.receipt, self.wanted()
+        if receipt is None or parcel is None:
+            return False
+        if receipt.ends and moment(receipt.ends) - now < HURRY:
+            return True
+        delivered = self.history.parcel(receipt.release)
+        return delivered is not None and preflight.revokes_more(parcel, delivered)
+
+    # -- doing it --
+
+    def deliver(self, now: datetime) -> list[str] | None:
+        """Deliver the release and keep the receipt; what was done on a remote host, one phrase each.
+
+        Raises PkiError with the host as it was; the next run tries again.
+        """
+        parcel = self.wanted()
+        if parcel is None:
             raise PkiError("its release is not there", "run doit")
-        receipts.save(path, self.transport.deliver(release, folder, receipts.load(path), now))
+        if not self.is_remote:
+            path = self.store.receipt(self.host)
+            receipts.save(path, self.transport.deliver(parcel, receipts.load(path), now))
+            return None
+        try:
+            return self._deliver(parcel, now)
+        except PkiError as error:
+            self.contact.failed(now, error.message).save(self.store.contact(self.host))
+            self.history.note(now, parcel.release.digest, "failed", why=error.message)
+            if isinstance(error, UnreachableError):
+                raise PkiError(self._time_left(now, error.message), error.hint) from None
+            raise
+
+    def _deliver(self, parcel: Parcel, now: datetime) -> list[str]:
+        receipt = self.receipt
+        change = self.change(parcel, receipt, now)
+        outcome = change.bring(change.check(self.history.parcel(receipt.release) if receipt else None))
+        if outcome.done or receipt is None or receipt.release != outcome.receipt.release:
+            self.history.keep(parcel)
+            proofs = dict(outcome.receipt.proof or {})
+            self.history.note(now, outcome.receipt.release, "delivered", files=len(outcome.done), proof=proofs)
+            receipts.save(self.store.receipt(self.host), outcome.receipt)
+        self.contact.well(now).save(self.store.contact(self.host))
+        return list(outcome.done)
+
+    def change(self, parcel: Parcel, receipt: Receipt | None, now: datetime) -> Change:
+        assert self.destination is not None
+        return Change(self.destination(), parcel, receipt, now, held=self.history.held is not None)
+
+    def _time_left(self, now: datetime, message: str) -> str:
+        """`unreachable for 3 days; its certificate runs out in 12 days`, with what ssh said."""
+        days, receipt = self.contact.days_failing(now), self.receipt
+        since = f"unreachable for {days} day{'s' if days != 1 else ''}" if days else "unreachable"
+        if receipt and receipt.ends:
+            left = math.floor((moment(receipt.ends) - now) / DAY)
+            since += f"; what it has runs out in {left} days" if left >= 0 else "; what it has ran out"
+        return f"{since} ({message.removeprefix('cannot be reached: ')})"
+
+    # -- for people --
+
+    def state(self, now: datetime) -> str:
+        """What a person should know about a remote host besides its reasons: held, unproven, waiting; else empty."""
+        receipt, told = self.receipt, []
+        if since := self.history.held_since:
+            told.append(f"held at {receipt.release[:12] if receipt else '?'} since {since[:10]}")
+        if contact := self.contact.failing_since:
+            told.append(f"failing since {contact[:10]}: {self.contact.message}")
+        unproven = [service for service, text in ((receipt and receipt.proof) or {}).items() if text != "proven"]
+        if unproven:
+            told.append(f"unproven: {', '.join(unproven)}")
+        if not self.may_change(now) and self._differences()[0]:
+            told.append(f"waits for its window {self.window}")
+        return "; ".join(told)

@@ -8,9 +8,8 @@ from datetime import datetime
 from pathlib import Path
 
 from pki import store
+from pki.deploy.parcel import Parcel
 from pki.deploy.receipt import Receipt, instant, taken
-from pki.deploy.release import File, Release
-from pki.errors import PkiError
 
 
 class FolderTransport:
@@ -35,8 +34,10 @@ class FolderTransport:
     def watched(self, receipt: Receipt) -> list[str]:
         return [str(self._root / file["path"].lstrip("/")) for file in receipt.files]
 
-    def deliver(self, release: Release, folder: Path, previous: Receipt | None, now: datetime) -> Receipt:
-        wanted = {file.below(self._root): (_copy(file, folder), int(file.mode, 8)) for file in release.files}
+    def deliver(self, parcel: Parcel, previous: Receipt | None, now: datetime) -> Receipt:
+        """Make the folder hold the release, and nothing that `previous` lists beyond it."""
+        release = parcel.release
+        wanted = {file.below(self._root): (parcel.content(file), int(file.mode, 8)) for file in release.files}
         store.write_all(store.differing(wanted))
         kept = {file.path for file in release.files}
         for gone in previous.files if previous else ():
@@ -67,11 +68,3 @@ class FolderTransport:
                 break
             with suppress(OSError):
                 parent.rmdir()
-
-
-def _copy(file: File, folder: Path) -> bytes:
-    """A file's content from the release, which must be what the manifest says."""
-    content = store.read(file.below(folder / "files"))
-    if content is None or hashlib.sha256(content).hexdigest() != file.sha256:
-        raise PkiError(f"the release's copy of {file.path} is damaged", "run doit again")
-    return content

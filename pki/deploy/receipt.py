@@ -1,4 +1,4 @@
-"""A receipt: what a host took, by digest, when, and what was not done there."""
+"""A receipt: what a host took, by digest, when, with which proof, and what was not done there."""
 
 from __future__ import annotations
 
@@ -11,19 +11,26 @@ from pathlib import Path
 from pki import store
 from pki.deploy.release import File
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """`not_done` are sentences about what the transport cannot do: owners that were not set, commands not run."""
+    """`not_done` are sentences about what the transport cannot do: owners that were not set, commands not run.
+
+    `proof` says of every service what was seen of it from outside; `ends` is when the first certificate or CRL on the
+    host runs out, empty when there is none; `seconds` is what the delivery took.
+    """
 
     host: str
     release: str
     delivered_at: str
     transport: str
     files: tuple[Mapping[str, str], ...]
-    not_done: tuple[str, ...]
+    not_done: tuple[str, ...] = ()
+    proof: Mapping[str, str] | None = None
+    ends: str = ""
+    seconds: float = 0.0
 
 
 def load(path: Path) -> Receipt | None:
@@ -48,9 +55,15 @@ def save(path: Path, receipt: Receipt) -> None:
 
 
 def taken(file: File) -> dict[str, str]:
-    """What a receipt says of one file."""
-    return {"path": file.path, "sha256": file.sha256, "mode": file.mode, "owner": file.owner}
+    """What a receipt says of one file; its reload command is needed again when the file goes."""
+    said = {"path": file.path, "sha256": file.sha256, "mode": file.mode, "owner": file.owner, "reload": file.reload}
+    return {**said, "set": file.set} if file.set else said
 
 
 def instant(now: datetime) -> str:
     return now.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def moment(text: str) -> datetime:
+    """The reverse of `instant`."""
+    return datetime.fromisoformat(text)

@@ -66,7 +66,10 @@ class Blueprint:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One file of a release; `path` is absolute on the host, `mode` octal text."""
+    """One file of a release; `path` is absolute on the host, `mode` octal text.
+
+    Files of one `set` (a folder) change together; a `crl` travels first and never goes back.
+    """
 
     path: str
     mode: str
@@ -75,6 +78,8 @@ class File:
     managed: str
     validate: str
     reload: str
+    set: str = ""
+    crl: bool = False
 
     def below(self, folder: Path) -> Path:
         """Where this file lies when `folder` stands for the root directory."""
@@ -224,6 +229,12 @@ def _file(managed: ManagedFile, blueprint: Blueprint, context: Mapping[str, Any]
             f"{managed.place('deploy-mode')}: {mode} would let others read a private key",
             "use 0600, or 0640 at most",
         )
+    together, is_crl = header("deploy-set"), managed.header("deploy-artifact").startswith("crl")
+    if together and (is_crl or str(PurePosixPath(path).parent) != together):
+        raise PkiError(
+            f"{managed.place('deploy-set')}: {'a CRL travels alone' if is_crl else f'{path} does not lie in {together}'}",
+            "a set is the folder of its targets, without a slash at its end",
+        )
     return File(
         path=str(PurePosixPath(path)),
         mode=f"{int(mode, 8):04o}",
@@ -232,6 +243,8 @@ def _file(managed: ManagedFile, blueprint: Blueprint, context: Mapping[str, Any]
         managed=managed.name,
         validate=header("deploy-validate"),
         reload=header("deploy-reload"),
+        set=together,
+        crl=is_crl,
     )
 
 

@@ -1,0 +1,301 @@
+"""Deliveries by hand: preparing hosts, looking at them, pushing, going back."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from invoke.context import Context
+from invoke.exceptions import Exit
+
+from pki import destinations, graph, issue
+from pki.commands.command import command, command_with, home_of, house_of, now_of, path_of
+from pki.commands.daily import known
+from pki.deploy import bootstrap as bootstraps
+from pki.deploy.change import Change, differences
+from pki.deploy.delivery import Delivery
+from pki.deploy.parcel import Parcel
+from pki.deploy.session import Seen, Session
+from pki.errors import PkiError
+from pki.house import House
+from pki.pipeline import Run
+from pki.screen import Screen
+
+WIDTH = 10  # hosts that are looked at at once
+
+
+@command
+def bootstrap(
+    context: Context,
+    host: str,
+    certificates_only: bool = False,
+    with_config: bool = False,
+    login: str = "",
+    key: str = "",
+    show: bool = False,
+) -> None:
+    """Prepare a host once: pki-apply, what it permits, and a key that may start it and nothing else.
+
+    --certificates-only permits exactly the files of its release, --with-config the folders they lie in (which, for a
+    proxy's configuration, is as much as root); pki.yaml (`scope`) says which it is. --login USER is the account that
+    prepares (root, or one with sudo), --key FILE a public key of yours instead of a new one. --show prints the script.
+    """
+    house = house_of(context)
+    said = house.inventory.hosts.get(host)
+    delivery = _delivery(context, house, host)
+    scope = said.scope if said else "config"
+    if certificates_only and with_config:
+        raise PkiError("--certificates-only and --with-config exclude each other", "give one of them")
+    if (certificates_only and scope != "certificates") or (with_config and scope != "config"):
+        wanted = "certificates" if certificates_only else "config"
+        raise PkiError(
+            f"pki.yaml says scope: {scope} for {host}", f"set scope: {wanted} under hosts.{host}, then try again"
+        )
+    _make(context, f"release:{host}")
+    parcel = _wanted(delivery)
+    way = destinations.way(house, host, said)
+    account = "" if way.is_local else way.user or "root"
+    public = "" if way.is_local else _public_key(context, house, key)
+    prepared = bootstraps.Bootstrap(
+        host, bootstraps.permissions(host, parcel, exact=scope == "certificates"), account, public
+    )
+    if show:
+        print(prepared.script(), end="")
+        return
+    via = replace(way, user=login, identity="")
+    as_root = os.geteuid() == 0 if way.is_local else login in {"", "root"}
+    said_there = bootstraps.install(prepared, via, as_root=as_root)
+    level = "these files and no others" if scope == "certificates" else "their folders: as much as root on that host"
+    Screen().made(f"deploy:{host}", f"{said_there}; it permits {level}")
+
+
+@command_with(may_lack="host")
+def drift(context: Context, host: str = "") -> None:
+    """Compare hosts with what they should hold; changes nothing. Exit status 0: as they should be, 2: something is not."""
+    house, screen = house_of(context), Screen()
+    deliveries = _deliveries(house)
+    chosen = [deliveries[known(host, deliveries, "host")]] if host else list(deliveries.values())
+    worst = 0
+    with ThreadPoolExecutor(WIDTH) as pool:
+        for delivery, found in zip(chosen, pool.map(lambda one: _drift(one, house), chosen), strict=True):
+            name = f"deploy:{delivery.host}"
+            if isinstance(found, PkiError):
+                screen.failed(name, found.message, found.hint)
+                worst = 1
+            else:
+                for phrase in found:
+                    screen.due(name, phrase)
+                worst = worst or (2 if found else 0)
+    if worst:
+        raise Exit(code=worst)
+    screen.line(f"{len(chosen)} hosts are as they should be")
+
+
+@command
+def diff(context: Context, host: str) -> None:
+    """What the next delivery would change on a host, as a diff; of a private key only its fingerprint."""
+    house = house_of(context)
+    delivery = _delivery(context, house, host)
+    parcel = _wanted(delivery)
+    with _said_of(host), _change(delivery, parcel, house).session() as session:
+        changes = [seen for seen in session.look() if seen.state not in {"same", "set"}]
+        for seen in changes:
+            print("\n".join(_shown(session, seen, parcel, delivery)))
+        session.end()
+    if not changes:
+        Screen().line(f"{host} is as it should be")
+
+
+@command
+def push(context: Context, host: str) -> None:
+    """Deliver to a host now, whatever its window says, and let a host that is held follow its releases again."""
+    house = house_of(context)
+    delivery = _delivery(context, house, host)
+    delivery.history.release()
+    _deliver(context, delivery)
+
+
+@command
+def rollback(context: Context, host: str, to: str = "") -> None:
+    """Put a host back to the release before, or to --to RELEASE, with the newest CRLs, and hold it there until deploy.push.
+
+    A release whose certificates have run out or are revoked is refused.
+    """
+    house = house_of(context)
+    delivery = _delivery(context, house, host)
+    receipt, present = delivery.receipt, Parcel.of(house.store.release(host))
+    if receipt is None or present is None:
+        raise PkiError(f"{host}: was never delivered to", f"./run invoke deploy.push {host}")
+    earlier = delivery.history.find(host, to, receipt.release).with_crls_of(present)
+    delivery.history.hold(earlier, house.now)
+    try:
+        _deliver(context, delivery)
+    except BaseException:
+        delivery.history.release()
+        raise
+    Screen().line(f"{host} is held at {earlier.release.digest[:12]}; let it go on with ./run invoke deploy.push {host}")
+
+
+@command
+def show_history(context: Context, host: str) -> None:
+    """What was delivered to a host, when, and what was seen of it."""
+    house = house_of(context)
+    delivery = _delivery(context, house, host)
+    kept = {path.name for path in delivery.history.releases()}
+    rows = [
+        (
+            str(note["at"]),
+            str(note["release"])[:12],
+            str(note["what"]),
+            "kept" if note["release"] in kept else "",
+            str(note.get("why") or _proof_of(note.get("proof") or {})),
+        )
+        for note in delivery.history.notes()
+    ]
+    Screen().table(f"{host}: {len(rows)} deliveries", ("when", "release", "what", "for rollback", "seen"), rows)
+    if state := delivery.state(house.now):
+        Screen().line(state)
+
+
+@command
+def run(context: Context, host: str, dry_run: bool = False) -> None:
+    """Bring one host up to date, as doit would; --dry-run builds, checks and looks, and changes nothing there."""
+    house = house_of(context)
+    delivery = _delivery(context, house, host)
+    if not dry_run:
+        _make(context, f"deploy:{host}")
+        return
+    parcel, screen = _wanted(delivery), Screen()
+    with _said_of(host):
+        change = _change(delivery, parcel, house)
+        change.check(None)
+        with change.session() as session:
+            phrases = differences(session.look())
+            session.end()
+    for phrase in phrases:
+        screen.due(f"deploy:{host}", phrase)
+    screen.line(f"{len(phrases)} files would change" if phrases else f"{host} is as it should be")
+
+
+# -- what the commands share ------------------------------------------------------------------------------------------
+
+
+class _said_of:  # noqa: N801 - reads as a clause of `with`
+    """Put the host's name before what goes wrong with it."""
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, PkiError):
+            raise PkiError(f"{self._host}: {error.message}", error.hint) from None
+
+
+def _deliveries(house: House) -> dict[str, Delivery]:
+    return dict(graph.plan(house).deliveries)
+
+
+def _delivery(context: Context, house: House, host: str) -> Delivery:
+    """The delivery of a host by ssh or to this machine."""
+    deliveries = _deliveries(house)
+    delivery = deliveries[known(host, deliveries, "host that is delivered to")]
+    if not delivery.is_remote:
+        what = (
+            "under deploy: `ca: local`" if host == "ca" else f"under hosts.{host}: `deliver: ssh` or `deliver: local`"
+        )
+        raise PkiError(f"{host} is delivered into a folder", f"in pki.yaml, {what}")
+    return delivery
+
+
+def _wanted(delivery: Delivery) -> Parcel:
+    if (parcel := delivery.wanted()) is None:
+        raise PkiError(f"{delivery.host}: its release is not there", f"./run doit release:{delivery.host}")
+    return parcel
+
+
+def _change(delivery: Delivery, parcel: Parcel, house: House) -> Change:
+    return delivery.change(parcel, delivery.receipt, house.now)
+
+
+def _make(context: Context, name: str) -> None:
+    if code := Run(home_of(context), now_of(context)).main([name]):
+        raise Exit(code=code)
+
+
+def _deliver(context: Context, delivery: Delivery) -> None:
+    """Build the release, then deliver it without asking whether it must be."""
+    _make(context, f"release:{delivery.host}")
+    house = house_of(context)
+    with house.store.lock(), _said_of(delivery.host):
+        done = _deliveries(house)[delivery.host].deliver(house.now) or []
+    Screen().made(f"deploy:{delivery.host}", "; ".join(done) or "was as it should be")
+
+
+def _drift(delivery: Delivery, house: House) -> list[str] | PkiError:
+    try:
+        receipt, parcel = delivery.receipt, delivery.wanted()
+        if not delivery.is_remote:
+            return delivery.transport.drift(receipt) if receipt else ["was never delivered to"]
+        if parcel is None:
+            return ["its release is not there: ./run doit"]
+        with delivery.change(parcel, receipt, house.now).session() as session:
+            found = differences(session.look())
+            session.end()
+    except PkiError as error:
+        return error
+    return found
+
+
+def _public_key(context: Context, house: House, key: str) -> str:
+    if not key:
+        return bootstraps.deploy_key(house.store.ca)
+    try:
+        text = path_of(context, key).read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        raise PkiError(f"{key}: cannot be read", "name a public key such as ~/.ssh/id_ed25519.pub") from None
+    if "PRIVATE KEY" in text or len(text.split()) < 2 or "\n" in text:
+        raise PkiError(f"{key}: is no public key of OpenSSH", "name the .pub file beside the private key")
+    return text
+
+
+def _shown(session: Session, seen: Seen, parcel: Parcel, delivery: Delivery) -> Iterable[str]:
+    """One file's change, as a person may see it."""
+    path, file = seen.row.file.path, seen.row.file
+    new = b"" if seen.row.gone else parcel.content(file)
+    old = session.show(seen) or _remembered(delivery, path, seen.sha256)
+    if b"PRIVATE KEY" in new + old:
+        return [f"--- {path}", f"-private key {_key(old)}", f"+private key {_key(new)}"]
+    if not old and seen.state in {"mode", "owner"}:
+        return [seen.phrase]
+    try:
+        was, becomes = old.decode().splitlines(), new.decode().splitlines()
+    except UnicodeDecodeError:
+        return [f"--- {path} (binary)", f"-SHA-256 {seen.sha256 or 'none'}", f"+SHA-256 {file.sha256}"]
+    lines = difflib.unified_diff(was, becomes, f"{path} on {delivery.host}", f"{path} to come", lineterm="")
+    return list(lines) or [seen.phrase]
+
+
+def _remembered(delivery: Delivery, path: str, sha256: str) -> bytes:
+    """What we delivered, if that is still what the host has: for files that not everybody there may read."""
+    receipt = delivery.receipt
+    parcel = delivery.history.parcel(receipt.release) if receipt else None
+    files = [file for file in parcel.release.files if (file.path, file.sha256) == (path, sha256)] if parcel else []
+    return parcel.content(files[0]) if parcel and files else b""
+
+
+def _key(content: bytes) -> str:
+    """The fingerprint of a private key's public half."""
+    if b"PRIVATE KEY" not in content:
+        return "none, or not known here"
+    key = issue.open_key(content.partition(b"-----BEGIN CERTIFICATE-----")[0], None, "the key", "")
+    return f"SHA-256 {issue.key_fingerprint(key.public_key())}"
+
+
+def _proof_of(proof: dict[str, str]) -> str:
+    return ", ".join(f"{service} {text}" for service, text in proof.items())

@@ -1,0 +1,103 @@
+"""What a host needs once: the apply script, what it permits, and a key that may start it and nothing else."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from pki import store
+from pki.deploy.parcel import Parcel
+from pki.deploy.session import slug
+from pki.deploy.ssh import PROGRAM, Way, identity_in
+from pki.errors import PkiError
+
+HOST_SIDE = Path(__file__).parent / "host"
+NEEDED = ("awk", "cp", "dd", "flock", "mv", "sha256sum", "stat", "sync", "tar", "timeout")
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """What is installed on one host: `public_key` and `account` are empty for this machine itself."""
+
+    host: str
+    permissions: str
+    account: str = ""
+    public_key: str = ""
+
+    def script(self) -> str:
+        """A POSIX sh script, to be run there as root; it holds no secret."""
+        text = (HOST_SIDE / "bootstrap.sh").read_text()
+        values = {
+            "NEEDED": " ".join(NEEDED),
+            "PROGRAM": PROGRAM,
+            "ACCOUNT": self.account,
+            "AUTHORIZED": self._authorized(),
+            "PERMISSIONS": self.permissions.rstrip("\n"),
+            "PKI_APPLY": (HOST_SIDE / "pki-apply").read_text().rstrip("\n"),
+        }
+        for name, value in values.items():
+            text = text.replace(f"@{name}@", value)
+        return text
+
+    def _authorized(self) -> str:
+        """The line for authorized_keys: the key may start pki-apply, whatever it asks for."""
+        if not self.public_key:
+            return ""
+        command = PROGRAM if self.account == "root" else f"sudo -n {PROGRAM}"
+        return f'restrict,command="{command}" {self.public_key}'
+
+
+def permissions(host: str, parcel: Parcel, *, exact: bool) -> str:
+    """pki-apply.conf: what may be placed on a host, and what may be run there.
+
+    With `exact` these files and no others; otherwise the folders that they lie in, which for the configuration of a
+    proxy is as much as root.
+    """
+    allowed = [f"host {host}"]
+    for file in parcel.release.files:
+        folder = PurePosixPath(file.path).parent
+        is_shallow = len(folder.parts) < 3  # /etc itself is no folder to hand out
+        allowed.append(f"file {file.path}" if exact or is_shallow else f"under {folder}")
+        if file.set:
+            allowed.append(f"under {file.set}")
+    commands = {command for file in parcel.release.files for command in (file.validate, file.reload) if command}
+    lines = [*dict.fromkeys(allowed), *sorted(f"run {slug(command)} {command}" for command in commands)]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def deploy_key(ca: Path) -> str:
+    """The public key of deployments, made with ssh-keygen the first time."""
+    path = identity_in(ca)
+    if not path.exists():
+        store.make_folder(path.parent, 0o700)
+        command = ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "doit-pki", "-f", str(path))
+        _run(command, "", "install the OpenSSH client")
+    return path.with_name(f"{path.name}.pub").read_text().strip()
+
+
+def install(bootstrap: Bootstrap, way: Way, *, as_root: bool) -> str:
+    """Run the script on the host. Returns what it says; raises PkiError with its words when it fails."""
+    shell = ("sh", "-s") if as_root else ("sudo", "-n", "sh", "-s")
+    command = shell if way.is_local else (*way.ssh(), shlex.join(shell))
+    by_hand = f"by hand: ./run invoke deploy.bootstrap {bootstrap.host} --show > bootstrap.sh; there, as root: sh bootstrap.sh"
+    try:
+        return _run(command, bootstrap.script(), by_hand)
+    except PkiError as error:
+        if way.is_local or not error.message.startswith("255"):
+            raise
+        raise way.failure(255, error.message.partition(": ")[2]) from None
+
+
+def _run(command: tuple[str, ...], text: str, remedy: str) -> str:
+    try:
+        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=120)
+    except FileNotFoundError:
+        raise PkiError(f"{command[0]}: not found", remedy) from None
+    except subprocess.TimeoutExpired:
+        raise PkiError(f"{command[0]}: did not end within 120 s", remedy) from None
+    if done.returncode:
+        words = done.stderr.strip() or done.stdout.strip()
+        raise PkiError(f"{done.returncode}: {words}" if done.returncode == 255 else words, remedy)
+    return done.stdout.strip()

@@ -1,0 +1,138 @@
+"""A host brought up to its release in one contact: looked at, changed, proven, or put back."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from pki.deploy import preflight, proof
+from pki.deploy.parcel import Parcel
+from pki.deploy.preflight import Findings, Trust
+from pki.deploy.proof import Endpoint, Eyes
+from pki.deploy.receipt import Receipt, instant, taken
+from pki.deploy.session import HostRefusal, Row, Seen, Session, rows_of
+from pki.deploy.ssh import Way
+
+PROVEN, UNPROVEN = "proven", "unproven: could not be reached from here before the change"
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where a release goes, and who looks whether it arrived.
+
+    `turn` is held while the host changes: those of one group never do at the same time.
+    """
+
+    way: Way
+    endpoints: tuple[Endpoint, ...]
+    trust: Trust
+    eyes: Eyes
+    as_root: bool
+    turn: AbstractContextManager[None] = field(default_factory=nullcontext)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a host: its new receipt, and what was done there, one phrase each; none when nothing had to be."""
+
+    receipt: Receipt
+    done: tuple[str, ...]
+
+
+class Change:
+    """One release on its way to one host; that of a `held` host may lack services that were added since."""
+
+    def __init__(
+        self, destination: Destination, parcel: Parcel, previous: Receipt | None, now: datetime, *, held: bool = False
+    ) -> None:
+        self._to = destination
+        self._held = held
+        self._parcel = parcel
+        self._previous = previous
+        self._now = now
+        kept = {file.path for file in parcel.release.files}
+        gone = [file for file in previous.files if file["path"] not in kept] if previous else []
+        self._rows = rows_of(parcel, gone)
+        self._started = time.monotonic()
+
+    def session(self) -> Session:
+        return Session(self._to.way, self._rows, as_root=self._to.as_root)
+
+    def check(self, delivered: Parcel | None) -> Findings:
+        """Look at the release before it leaves; `delivered` is what the host has by our own memory."""
+        names = [] if self._held else [endpoint.name for endpoint in self._to.endpoints]
+        return preflight.look(self._parcel, delivered, self._to.trust, names, self._now)
+
+    def bring(self, findings: Findings) -> Outcome:
+        """Make the host hold the release, or leave it as it was.
+
+        Raises PkiError: UnreachableError when there was no contact, HostRefusal with the words of the host or the
+        proof when it had to be put back.
+        """
+        with self.session() as session:
+            seen = [one for one in session.look() if one.state != "same"]
+            if not seen and self._previous and self._previous.release == self._parcel.release.digest:
+                session.end()
+                return Outcome(self._previous, ())
+            with self._to.turn:
+                self._settle(session, [one.row for one in seen if one.row.file.crl and not one.row.gone])
+                proofs = self._replace(
+                    session, [one.row for one in seen if not one.row.file.crl or one.row.gone], findings
+                )
+            session.end()
+        return Outcome(self._receipt(findings, proofs), tuple(one.phrase for one in seen))
+
+    def _settle(self, session: Session, rows: Sequence[Row]) -> None:
+        """CRLs go first, on their own, and stay."""
+        if rows:
+            session.place(rows, self._parcel, settle=True)
+
+    def _replace(self, session: Session, rows: Sequence[Row], findings: Findings) -> Mapping[str, str]:
+        endpoints = self._to.endpoints
+        before = {one.service: proof.status_before(one, self._to.eyes) for one in endpoints if proof.reachable(one)}
+        if rows:
+            session.place(rows, self._parcel)
+        proofs = self._proof(endpoints, before, findings)
+        wrong = {service: text for service, text in proofs.items() if text not in {PROVEN, UNPROVEN}}
+        if wrong:
+            if rows:
+                session.undo()
+            what = "; ".join(f"{service} {text}" for service, text in wrong.items())
+            raise HostRefusal(what, "the previous files were put back" if rows else "look at its proxy")
+        if rows:
+            session.keep()
+        return proofs
+
+    def _proof(self, endpoints: Sequence[Endpoint], before: Mapping[str, int], findings: Findings) -> dict[str, str]:
+        """Service → what was seen of it. One that was out of reach before and after the change stays unproven."""
+        near = [one for one in endpoints if one.service in before or proof.reachable(one)]
+        prints = {
+            one.name: hashlib.sha256(findings.leaves[one.name].public_bytes(Encoding.DER)).hexdigest()
+            for one in near
+            if one.name in findings.leaves
+        }
+        seen = proof.prove([one for one in near if one.name in prints], prints, dict(before), self._to.eyes)
+        return {one.service: (seen.get(one.service) or PROVEN) if one in near else UNPROVEN for one in endpoints}
+
+    def _receipt(self, findings: Findings, proofs: Mapping[str, str] | None) -> Receipt:
+        return Receipt(
+            host=self._parcel.release.host,
+            release=self._parcel.release.digest,
+            delivered_at=instant(self._now),
+            transport="local" if self._to.way.is_local else "ssh",
+            files=tuple(taken(file) for file in self._parcel.release.files),
+            proof=proofs,
+            ends=instant(findings.ends) if findings.ends else "",
+            seconds=round(time.monotonic() - self._started, 3),
+        )
+
+
+def differences(seen: Sequence[Seen]) -> list[str]:
+    """What a host has otherwise than its release, one phrase for each file."""
+    return [one.phrase for one in seen if one.state not in {"same", "set"}]

@@ -1,0 +1,45 @@
+"""When a host was last looked at, and since when it does not answer: `build/contacts/<host>.json`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from pki import store
+from pki.deploy.receipt import instant, moment
+
+LOOK = timedelta(hours=12)
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """`looked_at` is the last good contact; `failing_since` the first bad one after it, with what the last one said."""
+
+    looked_at: str = ""
+    failing_since: str = ""
+    message: str = ""
+
+    @classmethod
+    def load(cls, path: Path) -> Contact:
+        try:
+            return cls(**json.loads(store.read(path) or b"{}"))
+        except (ValueError, TypeError):
+            return cls()
+
+    def save(self, path: Path) -> None:
+        store.write(path, json.dumps(asdict(self)).encode() + b"\n")
+
+    def well(self, now: datetime) -> Contact:
+        return Contact(looked_at=instant(now))
+
+    def failed(self, now: datetime, message: str) -> Contact:
+        return Contact(self.looked_at, self.failing_since or instant(now), message)
+
+    def is_old(self, now: datetime) -> bool:
+        """Whether it is time to look again."""
+        return not self.looked_at or not timedelta() <= now - moment(self.looked_at) < LOOK
+
+    def days_failing(self, now: datetime) -> int:
+        return (now - moment(self.failing_since)).days if self.failing_since else 0

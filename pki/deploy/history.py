@@ -1,0 +1,107 @@
+"""What a host was sent, and when: the last releases, kept for going back, and a line for every delivery.
+
+`build/history/<host>/<release>/` holds a release as it was delivered, `log.jsonl` a line for each attempt that
+changed something, and `held/` the release at which a person holds the host.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pki import store
+from pki.deploy.parcel import Parcel
+from pki.deploy.receipt import instant
+from pki.errors import PkiError
+
+KEPT = 4
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The history of one host below `folder`."""
+
+    folder: Path
+
+    # -- releases --
+
+    def keep(self, parcel: Parcel) -> None:
+        """Keep a delivered release, and forget the oldest ones."""
+        place = self.folder / parcel.release.digest
+        if not place.is_dir():
+            _write(place, parcel)
+        os.utime(place)
+        releases = sorted(self.releases(), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+        for old in releases[KEPT:]:
+            shutil.rmtree(old)
+
+    def releases(self) -> list[Path]:
+        """The folders of the releases that are kept, the one that was delivered last at the end."""
+        found = [path for path in self.folder.glob("*/manifest.json") if path.parent.name != "held"]
+        return sorted((path.parent for path in found), key=lambda path: path.stat().st_mtime_ns)
+
+    def parcel(self, release: str) -> Parcel | None:
+        return Parcel.of(self.folder / release)
+
+    def find(self, host: str, release: str, present: str) -> Parcel:
+        """A kept release by the beginning of its name; without one, that before the present one."""
+        names = [path.name for path in self.releases()]
+        others = [name for name in names if name != present]
+        found = [name for name in names if name.startswith(release)] if release else others[-1:]
+        parcel = self.parcel(found[0]) if len(found) == 1 else None
+        if parcel is None:
+            what = (
+                f"{host}: there is no release {release}" if release else f"{host}: there is no release before this one"
+            )
+            raise PkiError(what, f"kept are: {', '.join(name[:12] for name in names) or 'none'}")
+        return parcel
+
+    # -- a host that is held --
+
+    @property
+    def held(self) -> Parcel | None:
+        return Parcel.of(self.folder / "held")
+
+    @property
+    def held_since(self) -> str:
+        found = store.read(self.folder / "held" / "since")
+        return found.decode().strip() if found else ""
+
+    def hold(self, parcel: Parcel, now: datetime) -> None:
+        self.release()
+        _write(self.folder / "held", parcel)
+        store.write(self.folder / "held" / "since", f"{instant(now)}\n".encode())
+
+    def release(self) -> None:
+        """Let the host follow its releases again."""
+        shutil.rmtree(self.folder / "held", ignore_errors=True)
+
+    # -- the log --
+
+    def note(self, now: datetime, release: str, what: str, **more: object) -> None:
+        """Add a line to the log."""
+        store.make_folder(self.folder, 0o700)
+        line = json.dumps({"at": instant(now), "release": release, "what": what, **more})
+        with (self.folder / "log.jsonl").open("a") as log:
+            log.write(line + "\n")
+
+    def notes(self) -> list[Mapping[str, Any]]:
+        lines = (store.read(self.folder / "log.jsonl") or b"").splitlines()
+        return [json.loads(line) for line in lines if line.endswith(b"}")]
+
+
+def _write(folder: Path, parcel: Parcel) -> None:
+    """A release's files, linked to those in its own folder (which are only ever replaced), its manifest last."""
+    shutil.rmtree(folder, ignore_errors=True)
+    store.make_folder(folder, 0o700)
+    for file in parcel.release.files:
+        target = file.below(folder / "files")
+        store.make_folder(target.parent)
+        os.link(file.below(parcel.folders[file.path] / "files"), target)
+    store.write(folder / "manifest.json", parcel.release.manifest())

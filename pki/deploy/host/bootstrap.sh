@@ -1,0 +1,68 @@
+#!/bin/sh
+# Prepares this host for doit-pki: installs pki-apply and what it permits, and lets one key start it and nothing else.
+set -eu
+umask 022
+fail() { printf 'bootstrap: %s\n' "$1" >&2; exit 1; }
+
+[ "$(id -u)" -eq 0 ] || fail 'this must be run as root'
+for program in @NEEDED@; do
+    command -v "$program" >/dev/null || fail "$program is not there: install coreutils, tar, gawk and util-linux, or busybox"
+done
+
+put() { # FILE MODE: standard input, in one rename
+    mkdir -p "${1%/*}"
+    cat >"$1.new"
+    chmod "$2" "$1.new"
+    mv -f "$1.new" "$1"
+}
+
+put @PROGRAM@ 0755 <<'END-OF-PKI-APPLY'
+@PKI_APPLY@
+END-OF-PKI-APPLY
+
+put /etc/pki-apply.conf 0644 <<'END-OF-PERMISSIONS'
+@PERMISSIONS@
+END-OF-PERMISSIONS
+
+account='@ACCOUNT@'
+if [ -n "$account" ]; then
+    if ! id -u "$account" >/dev/null 2>&1; then
+        useradd --system --create-home --shell /bin/sh "$account" 2>/dev/null || adduser -S -D -s /bin/sh "$account" \
+            || fail "the account $account could not be made"
+    fi
+    home=$(awk -F: -v a="$account" '$1 == a { print $6 }' /etc/passwd)
+    [ -n "$home" ] || fail "the account $account has no home folder"
+    keys=$home/.ssh/authorized_keys
+    (umask 077 && mkdir -p "$home/.ssh" && touch "$keys")
+    { grep -v 'pki-apply" ' "$keys" || true; cat <<'END-OF-KEY'; } >"$keys.new"
+@AUTHORIZED@
+END-OF-KEY
+    chmod 0600 "$keys.new"
+    chown "$account" "$home/.ssh" "$keys.new"
+    mv -f "$keys.new" "$keys"
+    if [ "$account" != root ]; then
+        command -v sudo >/dev/null || fail 'sudo is not there: install it, or deliver as root (ssh: {user: root})'
+        printf '%s ALL=(root) NOPASSWD: %s ""\n' "$account" '@PROGRAM@' | put /etc/sudoers.d/pki-apply 0440
+        if command -v visudo >/dev/null; then visudo -cqf /etc/sudoers.d/pki-apply || fail 'the sudo rule is not valid'; fi
+    fi
+fi
+
+if [ -d /run/systemd/system ]; then
+    put /etc/systemd/system/pki-apply-recover.service 0644 <<'END-OF-UNIT'
+[Unit]
+Description=End a delivery of doit-pki that was interrupted
+ConditionPathExists=/var/lib/pki-apply
+Before=nginx.service haproxy.service caddy.service apache2.service
+After=local-fs.target
+
+[Service]
+Type=oneshot
+ExecStart=@PROGRAM@ recover
+
+[Install]
+WantedBy=multi-user.target
+END-OF-UNIT
+    systemctl daemon-reload
+    systemctl enable --quiet pki-apply-recover.service
+fi
+printf 'pki-apply is in place\n'

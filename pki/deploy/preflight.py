@@ -1,0 +1,225 @@
+"""A release is looked at as a whole before anything of it leaves: servers' own tests miss most of this.
+
+Keys match, chains are complete up to a root, dates and names are right, CRLs are signed, valid and never older than
+those before (what servers miss is measured in docs/deploy.md).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+
+from pki.deploy.parcel import Parcel
+from pki.deploy.release import PRIVATE, File
+from pki.errors import PkiError
+from pki.issue import ca_public_key
+
+CERTIFICATES = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+CRLS = re.compile(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----", re.DOTALL)
+KEYS = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----", re.DOTALL)
+PATH = re.compile(r"/[A-Za-z0-9._/@+:,=-]+")
+
+
+@dataclass
+class Trust:
+    """What a release is held against: `authorities` and `roots` are PEM, `is_revoked` answers for a serial number."""
+
+    roots: bytes
+    authorities: bytes
+    is_revoked: Callable[[int], bool] = field(default=lambda _: False)
+
+    @cached_property
+    def known(self) -> dict[bytes, list[x509.Certificate]]:
+        """Every CA by its subject."""
+        found: dict[bytes, list[x509.Certificate]] = {}
+        for certificate in _certificates(self.roots + b"\n" + self.authorities):
+            found.setdefault(certificate.subject.public_bytes(), []).append(certificate)
+        return found
+
+    @cached_property
+    def anchors(self) -> set[bytes]:
+        return {certificate.public_bytes(Encoding.DER) for certificate in _certificates(self.roots)}
+
+    def issuer(self, signed: x509.Certificate | x509.CertificateRevocationList) -> x509.Certificate | None:
+        """The known CA that signed a certificate or CRL."""
+        for candidate in self.known.get(signed.issuer.public_bytes(), []):
+            if isinstance(signed, x509.CertificateRevocationList):
+                if signed.is_signature_valid(ca_public_key(candidate)):
+                    return candidate
+            elif _is_issued_by(signed, candidate):
+                return candidate
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a sound release holds: leaves by the names that they are for, and when the first thing in it runs out."""
+
+    leaves: dict[str, x509.Certificate]
+    ends: datetime | None
+
+
+def look(parcel: Parcel, previous: Parcel | None, trust: Trust, names: Sequence[str], now: datetime) -> Findings:
+    """Look at a release. `names` must be served by one of its certificates, unless it holds none at all.
+
+    Raises PkiError with everything that is wrong with it.
+    """
+    faults: list[str] = []
+    leaves: dict[str, x509.Certificate] = {}
+    ends: list[datetime] = []
+    keys: list[tuple[File, bytes]] = []
+    contents = {file: parcel.content(file) for file in parcel.release.files}
+    chains = {file: _certificates(content) for file, content in contents.items() if not file.crl}
+    everything = [certificate for chain in chains.values() for certificate in chain]
+    for file, content in contents.items():
+        if not PATH.fullmatch(file.path):
+            faults.append(f"{file.path!r} holds characters that no target may have")
+        here = [_public(pem, file) for pem in KEYS.findall(content)] if PRIVATE.search(content) else []
+        keys += [(file, key) for key in here]
+        chain = chains.get(file, [])
+        if here and chain and _spki(chain[0].public_key()) not in here:
+            faults.append(f"the key in {file.path} does not match the certificate beside it")
+        faults += _chain_faults(file, chain, trust, now, chain if here or len(chain) > 1 else everything)
+        for leaf in (certificate for certificate in chain if not _is_ca(certificate)):
+            leaves |= dict.fromkeys(_names(leaf), leaf)
+            ends.append(leaf.not_valid_after_utc)
+        crls = _crls(file, content)
+        faults += _crl_faults(file, crls, trust, now)
+        ends += [crl.next_update_utc for crl in crls if crl.next_update_utc]
+        faults += _crls_gone_back(file, crls, previous, now) if previous else ()
+    known = {_spki(certificate.public_key()) for certificate in everything}
+    faults += [f"the key in {file.path} matches no certificate" for file, key in keys if key not in known]
+    faults += [f"no certificate is for {name}" for name in names if leaves and name not in leaves]
+    if faults:
+        raise PkiError(f"nothing was sent: {'; '.join(dict.fromkeys(faults))}", "mend what it comes from, then: doit")
+    return Findings(leaves, min(ends, default=None))
+
+
+def _public(pem: bytes, file: File) -> bytes:
+    """The public half of a private key, as certificates have it."""
+    try:
+        public = load_pem_private_key(pem, None).public_key()
+    except (ValueError, TypeError):
+        raise PkiError(f"nothing was sent: the key in {file.path} cannot be read", "deliver keys unencrypted") from None
+    return public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+# -- certificates -----------------------------------------------------------------------------------------------------
+
+
+def _chain_faults(
+    file: File, chain: list[x509.Certificate], trust: Trust, now: datetime, whole: list[x509.Certificate]
+) -> Iterator[str]:
+    """What is wrong with the leaves of a file; `whole` is where their intermediates must be."""
+    for leaf in chain:
+        if _is_ca(leaf):
+            continue
+        what = f"{leaf.subject.rfc4514_string() or ', '.join(_names(leaf))} in {file.path}"
+        if not leaf.not_valid_before_utc <= now < leaf.not_valid_after_utc:
+            yield f"{what} is valid from {leaf.not_valid_before_utc:%Y-%m-%d} to {leaf.not_valid_after_utc:%Y-%m-%d} only"
+        if trust.is_revoked(leaf.serial_number):
+            yield f"{what} is revoked"
+        if trust.issuer(leaf) is None:
+            yield f"{what} was signed by no authority of this house"
+        elif not any(_is_ca(other) and _is_issued_by(leaf, other) for other in whole):
+            yield f"{what} comes without its intermediate"
+
+
+def _is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def _is_ca(certificate: x509.Certificate) -> bool:
+    try:
+        return bool(certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca)
+    except x509.ExtensionNotFound:
+        return False
+
+
+def _names(certificate: x509.Certificate) -> list[str]:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    return [str(name.value) for name in names]
+
+
+def _spki(key: CertificatePublicKeyTypes) -> bytes:
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _certificates(content: bytes) -> list[x509.Certificate]:
+    return [x509.load_pem_x509_certificate(pem) for pem in CERTIFICATES.findall(content)]
+
+
+# -- CRLs -------------------------------------------------------------------------------------------------------------
+
+
+def _crls(file: File, content: bytes) -> list[x509.CertificateRevocationList]:
+    """The CRLs of a file: PEM, one or several, or DER."""
+    if not file.crl:
+        return []
+    if found := CRLS.findall(content):
+        return [x509.load_pem_x509_crl(pem) for pem in found]
+    return [x509.load_der_x509_crl(content)]
+
+
+def _crl_faults(file: File, crls: list[x509.CertificateRevocationList], trust: Trust, now: datetime) -> Iterator[str]:
+    for crl in crls:
+        what = f"the CRL of {crl.issuer.rfc4514_string()} in {file.path}"
+        if trust.issuer(crl) is None:
+            yield f"{what} was signed by no authority of this house"
+        if crl.last_update_utc > now:
+            yield f"{what} is from the future: servers would refuse every client"
+        if crl.next_update_utc is None or crl.next_update_utc <= now:
+            yield f"{what} has run out: servers would refuse every client"
+
+
+def _crls_gone_back(
+    file: File, crls: list[x509.CertificateRevocationList], previous: Parcel, now: datetime
+) -> Iterator[str]:
+    """Where a CRL is older than the one that the host has, or lost an entry that its certificate's end does not explain."""
+    before = next((old for old in previous.release.files if old.path == file.path), None)
+    if before is None:
+        return
+    by_issuer = {crl.issuer.public_bytes(): crl for crl in _crls(before, previous.content(before))}
+    for crl in crls:
+        old = by_issuer.get(crl.issuer.public_bytes())
+        if old is None:
+            continue
+        what = f"the CRL of {crl.issuer.rfc4514_string()} in {file.path}"
+        if _number(crl) < _number(old):
+            yield f"{what} has number {_number(crl)}, the host has {_number(old)}: revocation never goes back"
+        # An entry may leave one CRL after its certificate ended: https://www.rfc-editor.org/rfc/rfc5280#section-3.3
+        lost = {one.serial_number for one in old} - {one.serial_number for one in crl}
+        if lost and crl.last_update_utc <= old.last_update_utc <= now:
+            yield f"{what} lacks the revoked {', '.join(f'{serial:x}' for serial in sorted(lost))}"
+
+
+def revokes_more(parcel: Parcel, delivered: Parcel) -> bool:
+    """Whether the CRLs of a release list something that those of another do not."""
+
+    def listed(one: Parcel) -> set[int]:
+        files = [file for file in one.release.files if file.crl]
+        return {entry.serial_number for file in files for crl in _crls(file, one.content(file)) for entry in crl}
+
+    return bool(listed(parcel) - listed(delivered))
+
+
+def _number(crl: x509.CertificateRevocationList) -> int:
+    try:
+        return int(crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number)
+    except x509.ExtensionNotFound:
+        return 0

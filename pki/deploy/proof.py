@@ -1,0 +1,176 @@
+"""What a host really serves, seen from outside: fresh handshakes, each judged by the certificate that was deployed.
+
+A service is proven when several handshakes in a row serve the deployed certificate, its chain and name verify from the
+root, clients without a certificate are refused and ours is let in, and a request whose Host is another name than that
+of the handshake is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import ssl
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+ROUNDS = 3  # good handshakes in a row
+PATIENCE = 20.0  # seconds for a service to come back
+TIMEOUT = 5.0  # seconds for one handshake or answer
+CROSSED = "crossed.invalid"
+REFUSED = {400, 403, 404, 421, 495, 496}
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One service as it is reached: `name` is in the handshake and the certificate, `access` is tls or mtls."""
+
+    service: str
+    name: str
+    address: str
+    port: int
+    access: str
+
+
+@dataclass
+class Eyes:
+    """What looks: `roots` is the file with the roots, `identity` that with the probe's key and certificate."""
+
+    roots: Path
+    identity: Path | None
+
+    @cached_property
+    def bare(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(self.roots))
+
+    @cached_property
+    def known(self) -> ssl.SSLContext:
+        """As somebody with a client certificate of the house."""
+        context = ssl.create_default_context(cafile=str(self.roots))
+        if self.identity:
+            context.load_cert_chain(self.identity)
+        return context
+
+
+class Unproven(Exception):  # noqa: N818 - a finding, caught within this room
+    """What was seen, as a phrase that reads well after the service's name."""
+
+
+def reachable(endpoint: Endpoint) -> bool:
+    """Whether anything answers there, from here."""
+    try:
+        with socket.create_connection((endpoint.address, endpoint.port), TIMEOUT):
+            return True
+    except OSError:
+        return False
+
+
+def status_before(endpoint: Endpoint, eyes: Eyes) -> int:
+    """The status that our client certificate gets before a change; 0 when there is no answer."""
+    try:
+        return _ask(endpoint, eyes.known, endpoint.name)
+    except (OSError, Unproven):
+        return 0
+
+
+def prove(
+    endpoints: Sequence[Endpoint], fingerprints: dict[str, str], before: dict[str, int], eyes: Eyes
+) -> dict[str, str]:
+    """Look until every service is proven or time is up.
+
+    `fingerprints` are SHA-256 of the deployed certificates by endpoint name, `before` statuses from before the change.
+    Returns service → what is wrong; empty for those proven.
+    """
+    deadline = time.monotonic() + PATIENCE
+    return {
+        endpoint.service: _wrong_until(deadline, endpoint, fingerprints[endpoint.name], before, eyes)
+        for endpoint in endpoints
+    }
+
+
+def _wrong_until(deadline: float, endpoint: Endpoint, fingerprint: str, before: dict[str, int], eyes: Eyes) -> str:
+    """What is wrong with a service when time is up, empty as soon as nothing is."""
+    while True:
+        try:
+            _prove_one(endpoint, fingerprint, before.get(endpoint.service, 0), eyes)
+        except Unproven as seen:
+            wrong = str(seen)
+        except OSError as error:
+            wrong = f"does not answer: {error}"
+        else:
+            return ""
+        if time.monotonic() > deadline:
+            return wrong
+        time.sleep(0.25)
+
+
+def _prove_one(endpoint: Endpoint, fingerprint: str, before: int, eyes: Eyes) -> None:
+    for _ in range(ROUNDS):
+        _handshake(endpoint, fingerprint, eyes)
+    if endpoint.access == "mtls":
+        _without_certificate(endpoint, eyes)
+        status = _ask(endpoint, eyes.known, endpoint.name)
+        if status in {400, 421, 495, 496} or (status == 403 and before != 403):
+            raise Unproven(f"refuses our own client certificate with {status}")
+    status = _ask_or_broken(endpoint, eyes.known, CROSSED)
+    if status and status not in REFUSED:
+        raise Unproven(f"answers {status} to a request for another name than that of the handshake")
+
+
+def _handshake(endpoint: Endpoint, fingerprint: str, eyes: Eyes) -> None:
+    try:
+        with _connect(endpoint, eyes.known) as connection:
+            served = connection.getpeercert(binary_form=True) or b""
+    except ssl.SSLCertVerificationError as error:
+        raise Unproven(f"serves what does not verify: {error.verify_message}") from None
+    except ssl.SSLError as error:
+        raise Unproven(f"refuses the handshake: {error.reason}") from None
+    digest = hashlib.sha256(served).hexdigest()
+    if digest != fingerprint:
+        raise Unproven(
+            f"serves another certificate (SHA-256 {digest[:16]}…) than the deployed one ({fingerprint[:16]}…)"
+        )
+
+
+def _without_certificate(endpoint: Endpoint, eyes: Eyes) -> None:
+    """Refused is an alert or a status that says so; a connection refused or a time-out proves nothing."""
+    status = _ask_or_broken(endpoint, eyes.bare, endpoint.name)
+    if status and status not in {400, 403, 495, 496}:
+        raise Unproven(f"answers {status} to a client without a certificate")
+
+
+def _ask_or_broken(endpoint: Endpoint, context: ssl.SSLContext, host: str) -> int:
+    """The status of an answer, 0 when the server broke the connection off once it was there."""
+    try:
+        return _ask(endpoint, context, host)
+    except TimeoutError:
+        raise
+    except ConnectionRefusedError:
+        raise
+    except (ssl.SSLError, ConnectionError, Unproven):
+        return 0
+
+
+def _ask(endpoint: Endpoint, context: ssl.SSLContext, host: str) -> int:
+    """The status of a small request. Raises Unproven when the answer is none of HTTP."""
+    port = "" if endpoint.port == 443 else f":{endpoint.port}"
+    with _connect(endpoint, context) as connection:
+        connection.sendall(
+            f"GET / HTTP/1.1\r\nHost: {host}{port}\r\nUser-Agent: doit-pki\r\nConnection: close\r\n\r\n".encode()
+        )
+        first = connection.recv(64)
+    parts = first.split(b" ", 2)
+    if not first.startswith(b"HTTP/1.") or len(parts) < 2 or not parts[1][:3].isdigit():
+        raise Unproven("does not answer as an HTTP server")
+    return int(parts[1][:3])
+
+
+def _connect(endpoint: Endpoint, context: ssl.SSLContext) -> ssl.SSLSocket:
+    plain = socket.create_connection((endpoint.address, endpoint.port), TIMEOUT)
+    try:
+        return context.wrap_socket(plain, server_hostname=endpoint.name)
+    except BaseException:
+        plain.close()
+        raise

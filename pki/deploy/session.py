@@ -1,0 +1,226 @@
+"""One contact with pki-apply on a host: what is there, what it takes, what it says."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import tarfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from pki.deploy.parcel import Parcel
+from pki.deploy.release import File
+from pki.deploy.ssh import Way
+from pki.deploy.wire import SilenceError, Wire
+from pki.errors import PkiError
+
+PATIENCE = 45.0  # seconds for an answer that takes no command on the host
+COMMANDS = 150.0  # seconds for an answer that validates and reloads
+
+
+class HostRefusal(PkiError):  # noqa: N818 - what a host said, and an error only to us
+    """The host did not take a change, or took it back, for a reason of its own; `said` are its own words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the manifest that a host gets; `number` names the file in the stream."""
+
+    number: int
+    file: File
+    gone: bool = False
+
+    def line(self) -> str:
+        file = self.file
+        kind, digest = ("gone", "0") if self.gone else ("file", file.sha256)
+        parts = (file.mode, file.owner, digest, file.set or "-", slug(file.validate), slug(file.reload), file.path)
+        return "\t".join((str(self.number), kind, *parts))
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a host says of one file: `state` is same, absent, edited, mode, owner, special, extra or set."""
+
+    row: Row
+    state: str
+    sha256: str
+
+    @property
+    def phrase(self) -> str:
+        path = self.row.file.path
+        return {
+            "same": f"{path} is as it should be",
+            "absent": f"{path} is not there",
+            "edited": f"{path} differs",
+            "mode": f"{path} has another mode than {self.row.file.mode}",
+            "owner": f"{path} does not belong to {self.row.file.owner}",
+            "special": f"{path} is no regular file",
+            "extra": f"{path} is no longer wanted",
+            "set": f"{path} changes with the rest of {self.row.file.set}",
+        }.get(self.state, f"{path} is {self.state}")
+
+
+def slug(command: str) -> str:
+    """The name of a command on a host, as pki-apply.conf has it: `systemctl reload nginx` → `systemctl-reload-nginx`."""
+    return re.sub(r"[^a-z0-9]+", "-", command.lower()).strip("-") or "-"
+
+
+def rows_of(parcel: Parcel, gone: Sequence[Mapping[str, str]]) -> list[Row]:
+    """The manifest: the files of a release, then what a receipt lists beyond them."""
+    wanted = [Row(number, file) for number, file in enumerate(parcel.release.files, 1)]
+    left = [
+        File(old["path"], old["mode"], old["owner"], "0", "", "", old.get("reload", ""), old.get("set", ""))
+        for old in gone
+    ]
+    return wanted + [Row(number, file, gone=True) for number, file in enumerate(left, len(wanted) + 1)]
+
+
+class Session:
+    """A dialogue, open from `with` to its end; a change that was not kept by then is undone by the host itself.
+
+    Raises PkiError (UnreachableError where only the connection is at fault) from every method.
+    """
+
+    def __init__(self, way: Way, rows: Sequence[Row], *, as_root: bool) -> None:
+        self._way = way
+        self._rows = {row.number: row for row in rows}
+        self._as_root = as_root
+        self.said: list[str] = []
+
+    def __enter__(self) -> Self:
+        try:
+            self._wire = Wire(self._way.command(as_root=self._as_root))
+        except FileNotFoundError as error:
+            raise self._way.failure(127, f"{error.filename}: not found") from None
+        try:
+            lines = [f"doit-pki 1 {self._way.host}", *(row.line() for row in self._rows.values())]
+            self._send("\n".join([*lines, f"end {len(self._rows)}", ""]).encode())
+            while "pki-apply" not in self._answer(PATIENCE):
+                pass
+        except BaseException:
+            self._wire.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._wire.__exit__()
+
+    def look(self) -> list[Seen]:
+        """What the host has of every file in the manifest."""
+        found = []
+        while "looked" not in (answer := self._answer(PATIENCE)):
+            row = self._rows.get(answer.get("n", 0))
+            if row is None or answer.get("path") != row.file.path:
+                raise self._nonsense(answer)
+            found.append(Seen(row, str(answer.get("is")), str(answer.get("sha256"))))
+            if answer.get("is") in {"same", "set"} and not row.gone and answer.get("sha256") != row.file.sha256:
+                raise PkiError(
+                    f"says that {row.file.path} is as it should be, and names another digest",
+                    "look at /usr/local/sbin/pki-apply there; then: ./run invoke deploy.bootstrap " + self._way.host,
+                )
+        if len(found) != len(self._rows):
+            raise self._nonsense({"looked": len(found)})
+        return found
+
+    def show(self, seen: Seen) -> bytes:
+        """The content of a file on the host, empty when not everybody there may read it."""
+        self._send(f"show {seen.row.number}\n".encode())
+        size = self._answer(PATIENCE).get("bytes")
+        if not isinstance(size, int):
+            raise self._nonsense({})
+        content: bytes = self._told(lambda: self._wire.exactly(size, PATIENCE))
+        return content
+
+    def place(self, rows: Sequence[Row], parcel: Parcel, *, settle: bool = False) -> None:
+        """Send files and let them be placed; the host validates and reloads, and has undone all if this raises.
+
+        With `settle` they stay whatever the services say: CRLs never go back.
+        """
+        stream = tar(rows, parcel)
+        numbers = " ".join(str(row.number) for row in rows)
+        self._send(f"{'settle' if settle else 'place'} {len(stream) // 512} {numbers}\n".encode() + stream)
+        failed: dict[str, Any] = {}
+        while (answer := self._answer(COMMANDS)).get("state") not in {"placed", "kept"}:
+            if answer.get("ran") and answer.get("status"):
+                failed = failed or answer
+            elif answer.get("state") == "refused":
+                raise HostRefusal(f"{answer.get('why')}", _words(answer.get("said")))
+            elif answer.get("state") == "undone":
+                raise self._refusal(failed)
+        if failed:
+            raise self._refusal(failed, went_back=False)
+
+    def keep(self) -> None:
+        self._send(b"keep\n")
+        while self._answer(PATIENCE).get("state") != "kept":
+            pass
+
+    def undo(self) -> None:
+        self._send(b"undo\n")
+        while self._answer(COMMANDS).get("state") != "undone":
+            pass
+
+    def end(self) -> None:
+        self._send(b"end\n")
+
+    # -- lines --
+
+    def _send(self, data: bytes) -> None:
+        try:
+            self._wire.send(data, PATIENCE)
+        except SilenceError:
+            while True:  # what it said before it hung up is the better reason
+                self._answer(PATIENCE)
+
+    def _told(self, ask: Any) -> Any:
+        try:
+            return ask()
+        except SilenceError as silence:
+            status, complaint = self._wire.ended()
+            raise self._way.failure(status, complaint or str(silence)) from None
+
+    def _answer(self, limit: float) -> dict[str, Any]:
+        line = self._told(lambda: self._wire.line(limit))
+        try:
+            answer = json.loads(line)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise self._nonsense(line.decode(errors="replace")[:120])
+        if "error" in answer:
+            raise PkiError(str(answer["error"]), f"./run invoke deploy.bootstrap {self._way.host}")
+        return answer
+
+    def _nonsense(self, answer: object) -> PkiError:
+        return PkiError(
+            f"answers what pki-apply would not: {answer!r}",
+            f"is another program started there? ./run invoke deploy.bootstrap {self._way.host}",
+        )
+
+    def _refusal(self, failed: dict[str, Any], *, went_back: bool = True) -> HostRefusal:
+        what = failed.get("ran", "a file could not be placed")
+        how = "did not end within 60 s" if failed.get("status") == 124 else f"failed with {failed.get('status')}"
+        after = "the previous files were put back" if went_back else "CRLs stay"
+        text = f"{what} {how}; {after}" if failed else f"{self._way.host}: {what}; {after}"
+        return HostRefusal(text, _words(failed.get("said")))
+
+
+def _words(said: object) -> str:
+    """What a program said, as a hint shows it: its last lines."""
+    lines = [line.strip() for line in str(said or "").splitlines() if line.strip()]
+    return "\n".join(lines[-4:]) or "it said nothing"
+
+
+def tar(rows: Sequence[Row], parcel: Parcel) -> bytes:
+    """The files of some rows, named by their numbers: regular files and nothing else."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for row in rows:
+            if not row.gone:
+                content = parcel.content(row.file)
+                member = tarfile.TarInfo(str(row.number))
+                member.size, member.mode = len(content), 0o600
+                archive.addfile(member, io.BytesIO(content))
+    return stream.getvalue()
