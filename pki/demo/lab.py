@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pki.demo.machine import PATIENCE, Machine, check_programs
+from pki.demo.machine import PATH, PATIENCE, Machine, check_programs
 from pki.errors import PkiError
 
 LAN = {"lan": "192.0.2.0/24"}  # set apart for documentation: https://www.rfc-editor.org/rfc/rfc5737
@@ -158,6 +158,7 @@ class Lab:
             capture_output=True,
             text=True,
             timeout=PATIENCE,
+            env={"PATH": PATH},
             check=False,
         )
         if done.returncode:
