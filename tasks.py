@@ -6,7 +6,7 @@ from pathlib import Path
 
 from invoke import Collection
 
-from pki.commands import ca, ceremony, daily, deploy, dev, init, keeping, ledger, vault
+from pki.commands import ca, ceremony, daily, demo, deploy, dev, init, keeping, ledger, vault
 
 ns = Collection()
 for name, function in {
@@ -35,6 +35,7 @@ for title, tasks in {
         "rollback": deploy.rollback,
         "run": deploy.run,
     },
+    "demo": {"vlans": demo.vlans},
     "ceremony": {
         "request": ceremony.request,
         "rehearse": ceremony.rehearse,

@@ -25,7 +25,7 @@ from pki.handover.asking import Wish
 from pki.watch import forecast
 from tests import judges
 from tests.ceremonies import SECRET, RealHome, first_ceremony, real_home
-from tests.conftest import START
+from tests.conftest import START, Home
 
 URL = "http://pki.lab.internal"
 NETWORKS = ["10.0.0.0/8"]
@@ -173,6 +173,24 @@ def test_nothing_is_asked_for_while_nothing_is_needed(real: RealHome) -> None:
         real.ask()
     assert not real.doit(days=300).failed
     assert kept.open_requests(real.house(300)) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "tried"),
+    [
+        ("lab.internal", "example.com", ["www.example.org", "203.0.113.7"]),
+        ("[10.0.0.0/8]", "[10.0.0.0/8, 203.0.113.0/24]", ["www.example.com", "198.51.100.7"]),
+        ("[10.0.0.0/8]", "[0.0.0.0/0]", ["www.example.com"]),
+    ],
+)
+def test_a_house_may_own_what_ceremonies_try_in_vain(fresh: Home, old: str, new: str, tried: list[str]) -> None:
+    """Then something else is tried, which it does not own."""
+    fresh.edit(old, new)
+    report = fresh.doit()
+    assert report.status == 0, report.failed
+    said = "".join(path.read_text() for path in (fresh.path / "offline").rglob("transcript*"))
+    for name in tried:
+        assert f"under server-1, a server certificate for {name} is refused" in said
 
 
 # -- a new generation, by date ----------------------------------------------------------------------------------------

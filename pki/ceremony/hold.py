@@ -112,7 +112,7 @@ def _signed_certificates(ceremony: Ceremony, keys: dict[str, PrivateKey]) -> lis
     made = [_said(root.name, root.name, roots[root.name]) for root in request.roots]
     for asked in request.intermediates:
         draft = drafts.intermediate(request, asked, roots[asked.issuer])
-        for tried in trial.trials(draft, asked.authority, asked.domains):
+        for tried in trial.trials(draft, asked.authority, asked.domains, asked.addresses):
             said = f"under {asked.name}, {tried.what} is {'refused' if tried.must_fail else 'accepted'}"
             ceremony.transcript.record("negative-test", text=said, by=[*tried.answers])
         made.append(_said(asked.name, asked.issuer, _certificate(ceremony, draft, keys[asked.issuer])))

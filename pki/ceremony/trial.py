@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -19,8 +19,9 @@ from pki.ceremony.drafts import CertificateDraft
 from pki.errors import PkiError
 from pki.issue import Issuer, PrivateKey
 
-FOREIGN = "www.example.com"
-ELSEWHERE = IPv4Address("203.0.113.7")  # RFC 5737: an address that nobody has
+# What belongs to nobody (RFC 2606, RFC 5737), and to a house at most in a rehearsal: the first that it does not permit.
+FOREIGN = ("www.example.com", "www.example.org", "www.foreign.invalid")
+ELSEWHERE = ("203.0.113.7", "198.51.100.7", "192.0.2.7")
 DAY = timedelta(days=1)
 
 
@@ -58,7 +59,9 @@ class _Twins:
         return Issuer(issue.certificate(name_of_leaf, key.public_key(), dates, extensions, self.authority), key)
 
 
-def trials(draft: CertificateDraft, authority: str, domains: tuple[str, ...]) -> list[Trial]:
+def trials(
+    draft: CertificateDraft, authority: str, domains: tuple[str, ...], addresses: tuple[IPv4Network, ...]
+) -> list[Trial]:
     """What the intermediate of a draft must and must not be able to do. Raises PkiError when one turns out wrong."""
     twins = _twins(draft)
     home = x509.DNSName(f"trial.{domains[0]}")
@@ -66,8 +69,7 @@ def trials(draft: CertificateDraft, authority: str, domains: tuple[str, ...]) ->
     found = [
         _trial(twins, own, home, must_fail=False),
         _trial(twins, other, home, must_fail=True),
-        _trial(twins, own, x509.DNSName(FOREIGN), must_fail=True),
-        _trial(twins, own, x509.IPAddress(ELSEWHERE), must_fail=True),
+        *(_trial(twins, own, name, must_fail=True) for name in _outside(domains, addresses)),
     ]
     for trial in found:
         if not trial.ok:
@@ -75,6 +77,13 @@ def trials(draft: CertificateDraft, authority: str, domains: tuple[str, ...]) ->
             verdict = "must be refused" if trial.must_fail else "must be accepted"
             raise PkiError(f"{draft.what}: {trial.what} {verdict}, but {said}", "nothing was signed; stop the ceremony")
     return found
+
+
+def _outside(domains: tuple[str, ...], addresses: tuple[IPv4Network, ...]) -> list[x509.GeneralName]:
+    """A name and an address that the request does not permit; no address, where it permits all of them."""
+    permitted = profiles.Permitted(tuple(f".{domain}" for domain in domains), addresses)
+    names = [x509.DNSName(name) for name in FOREIGN if not permitted.admits(name)][:1]
+    return [*names, *[x509.IPAddress(IPv4Address(text)) for text in ELSEWHERE if not permitted.admits(text)][:1]]
 
 
 def _twins(draft: CertificateDraft) -> _Twins:

@@ -1,0 +1,174 @@
+"""The story of the VLANs: Grafana from the management VLAN with the certificate, Jellyfin for everybody on its own."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from invoke.context import Context
+from invoke.exceptions import Exit
+
+from pki import inventory
+from pki.commands import demo
+from pki.demo import vlans
+from pki.demo.visits import ANSWERED, NO_WAY_THERE, REFUSED, Seen, Visit
+from pki.demo.vlans import NEW, OLD, Story
+from pki.screen import Screen
+from tests.conftest import PROJECT
+from tests.integration.test_lab import surroundings
+
+GRAFANA, JELLYFIN = "https://grafana.lab.internal/", "https://jellyfin.lab.internal/"
+CRL = "http://pki.lab.internal/crl/client-1.crl"
+
+
+@dataclass(frozen=True)
+class Told:
+    """The story after its end, while its machines are still there."""
+
+    story: Story
+    seen: list[Seen]
+
+    def outcomes(self, url: str) -> dict[tuple[str, str], str]:
+        """(who, with which certificate) → what came of it."""
+        return {
+            (one.visit.visitor.name, one.visit.certificate): one.outcome for one in self.seen if one.visit.url == url
+        }
+
+
+@pytest.fixture(scope="module")
+def told() -> Iterator[Told]:
+    with vlans.story(Screen()) as story:
+        yield Told(story, story.tell())
+
+
+def test_everything_is_as_the_story_promises(told: Told) -> None:
+    assert [one.row for one in told.seen if not one.kept] == []
+
+
+def test_grafana_is_reached_with_the_certificate_from_the_management_vlan_and_from_nowhere_else(told: Told) -> None:
+    assert told.outcomes(GRAFANA) == {
+        ("admin", NEW): ANSWERED,
+        ("admin", ""): REFUSED,
+        ("admin", OLD): REFUSED,
+        ("guest", NEW): NO_WAY_THERE,
+        ("tv", NEW): NO_WAY_THERE,
+        ("forge", NEW): NO_WAY_THERE,
+    }
+    answered = [one.body for one in told.seen if one.visit.url == GRAFANA and one.outcome == ANSWERED]
+    assert answered == ['{"service": "grafana", "client": "CN=admin@lab.internal,O=Example Lab"}'] * 2
+
+
+def test_jellyfin_answers_everybody_over_plain_tls_and_hears_of_no_client(told: Told) -> None:
+    assert told.outcomes(JELLYFIN) == {("tv", ""): ANSWERED, ("guest", ""): ANSWERED, ("admin", ""): ANSWERED}
+    assert {one.body for one in told.seen if one.visit.url == JELLYFIN} == {'{"service": "jellyfin", "client": ""}'}
+
+
+def test_the_crl_that_guests_fetch_lists_the_revoked_certificate_and_not_the_new_one(told: Told) -> None:
+    text = told.story.guest.run("sh", "-c", f"curl -sS -m 5 {CRL} | openssl crl -inform DER -noout -text").stdout
+    serial = {
+        name: told.story.admin.run("openssl", "x509", "-in", f"/root/{name}.pem", "-noout", "-serial").stdout.strip()
+        for name in (NEW, OLD)
+    }
+    assert serial[OLD].removeprefix("serial=") in text
+    assert serial[NEW].removeprefix("serial=") not in text
+
+
+def test_it_is_the_firewall_that_keeps_guests_from_grafana(told: Told) -> None:
+    """The control: without its rule the same visit with the same certificate is answered, and refused without one."""
+    assert Visit(told.story.guest, GRAFANA, ANSWERED, NEW).pay().outcome == NO_WAY_THERE
+    told.story.lab.permit("clients", told.story.hosts["monitoring"], 443)
+    told.story.hand_out(NEW, told.story.guest)
+    assert Visit(told.story.guest, GRAFANA, ANSWERED, NEW).pay().outcome == ANSWERED
+    assert Visit(told.story.guest, GRAFANA, ANSWERED).pay().outcome == REFUSED
+
+
+# -- the command ------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_tells_the_story_opens_a_shell_and_leaves_nothing_behind() -> None:
+    before, (ours, theirs) = surroundings(), pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "invoke", "demo.vlans", "--keep"],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        cwd=PROJECT,
+        env={**os.environ, "TERM": "dumb", "COLUMNS": "200"},
+        start_new_session=True,
+    )
+    os.close(theirs)
+    said, asked = "", False
+    deadline = time.monotonic() + 120
+    while process.poll() is None or select.select([ours], [], [], 0)[0]:
+        assert time.monotonic() < deadline, said
+        try:
+            said += os.read(ours, 4096).decode(errors="replace") if select.select([ours], [], [], 0.1)[0] else ""
+        except OSError:  # Linux says EIO when nobody holds the other end any more
+            break
+        if not asked and "leave it with exit" in said:
+            asked = True
+            os.write(
+                ours, b"hostname; stty sane; curl --cacert roots.pem --cert admin.pem https://loki.lab.internal; exit\n"
+            )
+    os.close(ours)
+    assert process.wait(60) == 0, said
+    assert '\nadmin\r\n{"service": "loki"' in said
+    assert "as promised; nothing is left behind" in said
+    assert surroundings() == before
+
+
+def test_a_broken_promise_is_shown_and_ends_the_command_badly(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Liar:
+        def __init__(self) -> None:
+            admin: Any = type("Named", (), {"name": "admin", "vlan": "mgmt"})()
+            self.seen = Seen(Visit(admin, GRAFANA, ANSWERED), 7, 0, "", "curl: (7) no")
+
+        def tell(self) -> list[Seen]:
+            return [self.seen, replace(self.seen, visit=replace(self.seen.visit, promised=NO_WAY_THERE))]
+
+    @contextmanager
+    def lies(_: Screen) -> Iterator[Liar]:
+        yield Liar()
+
+    monkeypatch.setattr(vlans, "story", lies)
+    with pytest.raises(Exit, match="1 of 2 are not as promised") as ended:
+        demo.vlans(Context())
+    assert ended.value.code == 1
+    assert "NOT answered" in capsys.readouterr().out
+
+
+def test_a_plain_user_is_told_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(Exit, match=r"only root may .*\n→ sudo \./run invoke demo\.vlans$") as refused:
+        demo.vlans(Context())
+    assert refused.value.code == 1
+
+
+def test_a_shell_needs_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    with pytest.raises(Exit, match="nobody is there to use a shell"):
+        demo.vlans(Context(), keep=True)
+
+
+# -- its house --------------------------------------------------------------------------------------------------------
+
+
+def test_the_house_of_the_story_is_the_committed_example_at_other_addresses() -> None:
+    example, house = (inventory.load(path) for path in (PROJECT / "pki.yaml", vlans.HERE / "house.yaml"))
+    assert house.hosts.keys() == example.hosts.keys()
+    for name, host in house.hosts.items():
+        elsewhere = {"address": None, "deliver": "folder"}
+        assert host.model_copy(update=elsewhere) == example.hosts[name].model_copy(update=elsewhere)
+    assert (house.domains, house.publish, house.clients) == (example.domains, example.publish, example.clients)
+    assert house.networks.keys() == example.networks.keys()
