@@ -24,7 +24,8 @@ folders_of() { # FOLDER: its folders without their files, for it may hold gigaby
 
 mount -t tmpfs -o mode=0755 machine "$scratch"
 echo "$name" >/proc/sys/kernel/hostname
-if [ "$overlay" = yes ]; then layer /etc; else copy /etc; fi
+if [ "$overlay" = yes ] && ! layer /etc; then overlay=no; fi
+[ "$overlay" = yes ] || copy /etc
 : >"$scratch/empty"
 rm -f /etc/resolv.conf # nobody is asked for names
 : >/etc/resolv.conf
@@ -37,8 +38,14 @@ else
     folders_of /var
     copy /usr/local/sbin
     copy /usr/local/share
-    for folder in /root /home /srv; do mount -t tmpfs -o mode=0755 machine "$folder"; done
+    for folder in /root /home /srv; do
+        case $systemctl in "$folder"/*) echo "without overlays in the kernel, the checkout must not lie in $folder" >&2; exit 1 ;; esac
+        mount -t tmpfs -o mode=0755 machine "$folder"
+    done
 fi
+find /root -maxdepth 1 -type f -name '.*' -delete # root here has none of the habits and keys of root below
+mkdir -p /root/.ssh
+mount -t tmpfs -o mode=0700 machine /root/.ssh
 [ ! -S /dev/log ] || mount --bind "$scratch/empty" /dev/log # the log of the machine below
 mount -t tmpfs -o mode=0755 machine /run
 mkdir -m 1777 /run/lock

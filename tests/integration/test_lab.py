@@ -67,6 +67,13 @@ def test_what_a_machine_writes_is_its_own(overlay: bool) -> None:
         first.serve("nginx")
 
 
+def test_a_machine_has_no_keys_of_its_own_and_none_of_ours(lab: Lab) -> None:
+    fresh = lab.machine("fresh")
+    assert fresh.run("ls", "-A", "/root/.ssh").stdout == ""
+    assert fresh.run("sh", "-c", "ls /etc/ssh/ssh_host_* /root/.curlrc /root/.netrc", check=False).stdout == ""
+    lab.close(fresh)
+
+
 def test_a_command_that_fails_or_hangs_says_so(web: Machine) -> None:
     with pytest.raises(PkiError, match="web: sh -c echo no >&2; exit 3: exit 3: no"):
         web.run("sh", "-c", "echo no >&2; exit 3")
