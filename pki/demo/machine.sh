@@ -1,8 +1,9 @@
 #!/bin/sh
 # The first process of a machine, alone in its namespaces: give it folders of its own, then hold it until stdin ends.
-# usage: machine.sh NAME SCRATCH HOSTS SYSTEMCTL OVERLAY
+# usage: machine.sh NAME SCRATCH HOSTS SYSTEMCTL OVERLAY NEEDED...
 set -eu
 name=$1 scratch=$2 hosts=$3 systemctl=$4 overlay=$5
+shift 5
 umask 022
 
 layer() { # FOLDER: what it holds, writable for this machine alone
@@ -38,9 +39,13 @@ else
     folders_of /var
     copy /usr/local/sbin
     copy /usr/local/share
-    for folder in /root /home /srv; do
-        case $systemctl in "$folder"/*) echo "without overlays in the kernel, the checkout must not lie in $folder" >&2; exit 1 ;; esac
-        mount -t tmpfs -o mode=0755 machine "$folder"
+    for needed in "$@"; do
+        mkdir -p "$scratch/needed$needed"
+        mount --bind "$needed" "$scratch/needed$needed"
+    done
+    for folder in /root /home /srv; do mount -t tmpfs -o mode=0755 machine "$folder"; done
+    for needed in "$@"; do # what the program stands on, where it lay in one of these
+        [ -e "$needed" ] || { mkdir -p "$needed" && mount --bind "$scratch/needed$needed" "$needed"; }
     done
 fi
 find /root -maxdepth 1 -type f -name '.*' -delete # root here has none of the habits and keys of root below

@@ -63,6 +63,7 @@ def test_what_a_machine_writes_is_its_own(overlay: bool) -> None:
             assert first.run("stat", "-c", "%a", f"{folder}/lab-test/file").stdout == "600\n"
             assert not second.exists(f"{folder}/lab-test")
             assert not Path(folder, "lab-test").exists()
+        assert first.run(sys.executable, "-c", "import pki; print(1)", cwd=PROJECT).stdout == "1\n"
         assert first.read("/etc/passwd") == Path("/etc/passwd").read_text()
         first.serve("nginx")
 
