@@ -140,10 +140,15 @@ def _requests(house: House) -> Iterator[Artifact]:
             name="ceremony:request",
             targets=(),
             sources=(),
-            make=lambda: _asking().prepare(house) if needs.needs(house) else None,
+            make=partial(_make_request, house),
             stale=partial(_request_stale, house),
             doc="the request for the root ceremony that is needed next, with the keys that it is to certify",
         )
+
+
+def _make_request(house: House) -> None:
+    if needs.needs(house):
+        _asking().prepare(house)
 
 
 def _request_stale(house: House) -> list[str]:

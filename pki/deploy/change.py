@@ -86,7 +86,7 @@ class Change:
                     session, [one.row for one in seen if not one.row.file.crl or one.row.gone], findings
                 )
             session.end()
-        return Outcome(self._receipt(findings, proofs), tuple(one.phrase for one in seen))
+        return Outcome(self._receipt(findings, proofs), tuple(_summary(seen)))
 
     def _settle(self, session: Session, rows: Sequence[Row]) -> None:
         """CRLs go first, on their own, and stay."""
@@ -131,6 +131,12 @@ class Change:
             ends=instant(findings.ends) if findings.ends else "",
             seconds=round(time.monotonic() - self._started, 3),
         )
+
+
+def _summary(seen: Sequence[Seen]) -> list[str]:
+    """What was done, file by file as long as that can be taken in at a glance."""
+    phrases = [one.phrase for one in seen]
+    return phrases if len(phrases) <= 4 else [*phrases[:2], f"{len(phrases) - 2} more files"]
 
 
 def differences(seen: Sequence[Seen]) -> list[str]:
