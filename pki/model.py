@@ -125,6 +125,7 @@ class Host(Noun):
     address: IPv4Address | None = None
     deliver: Deliver = "folder"
     proxy: Proxy | None = None
+    port: Annotated[int, Field(ge=1, le=65535)] = 443
     services: Annotated[dict[Slug, Service], EMPTY_OK] = {}
     names: Annotated[tuple[SubjectName, ...], ONE_OK] = ()
     key: KeyKind | None = None

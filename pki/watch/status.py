@@ -14,6 +14,7 @@ from pki.graph import Artifact, Plan
 from pki.handover import needs
 from pki.house import House
 from pki.model import Leaf
+from pki.proxies import PROGRAMS
 from pki.store import AUTHORITIES
 
 DAY = timedelta(days=1)
@@ -128,6 +129,9 @@ def _host_row(house: House, deploy: Artifact, made: Artifact) -> Row:
     if taken is None:
         return Row(deploy.name, "missing", "", "; ".join(reasons), "doit")
     text = "; ".join(reasons) or f"delivered {taken.delivered_at[:10]}, {len(taken.files)} files ({taken.transport})"
+    host = house.inventory.hosts.get(name)
+    if host and host.proxy and any(service.access == "mtls" for service in host.services.values()):
+        text += f"; {caveat}" if (caveat := PROGRAMS[host.proxy].caveat) else ""
     return Row(deploy.name, "due" if reasons else "ok", "", text, "doit")
 
 
