@@ -256,11 +256,12 @@ def test_each_row_says_state_days_left_and_what_comes_through_whom(home: Home) -
 
 
 @pytest.mark.parametrize(
-    ("proxy", "said"), [("apache", "live on until apache2 is"), ("traefik", "until their certificates")]
+    ("proxy", "said"),
+    [("caddy", "until it ends"), ("apache", "until apache2 is restarted"), ("traefik", "until their certificates end")],
 )
 def test_a_row_names_a_proxy_that_lets_a_revoked_client_go_on(home: Home, proxy: str, said: str) -> None:
     home.edit("proxy: haproxy", f"proxy: {proxy}")
-    home.edit("proxy: caddy", f"proxy: {proxy}")
+    home.edit("proxy: caddy\n", f"proxy: {proxy}\n")
     home.doit()
     found = rows(home)
     assert said in found["deploy:forge"].next
