@@ -12,10 +12,12 @@ import re
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import get_args
 
 from pki import opensslconf
 from pki.errors import PkiError
 from pki.model import Host
+from pki.scalars import Access, Proxy
 from pki.templating import Templates
 
 CA_HOST = "ca"
@@ -141,7 +143,7 @@ def find(folder: Path, context: Mapping[str, object], hosts: Mapping[str, Host],
     """Read every file below `folder`. `context` is what `deploy-hosts` may use (`inventory`)."""
     templates = Templates(folder)
     known = {"all", CA_HOST, *hosts, *(f"network:{name}" for name in networks)}
-    known |= {"proxy:nginx", "proxy:haproxy", "proxy:caddy", "access:tls", "access:mtls"}
+    known |= {*(f"proxy:{name}" for name in get_args(Proxy)), *(f"access:{level}" for level in get_args(Access))}
     files, lost = [], []
     for path in _walk(folder):
         text = path.read_bytes().decode("utf-8", errors="surrogateescape")

@@ -10,6 +10,7 @@ from pki.faults import Fault, Place, did_you_mean, dotted
 from pki.leaves import PROBE, host_leaves, name_fault, service_names
 from pki.model import Authorities, Inventory
 from pki.profiles import ROOT_LIMIT, RUNG_LIMIT
+from pki.proxies import PROGRAMS
 from pki.scalars import brief, is_within
 
 KEPT = {"ca": "the machine that runs doit", PROBE: "the certificate that proves deliveries"}
@@ -100,6 +101,22 @@ def _place_faults(inventory: Inventory, cut: set[Place]) -> Iterator[Fault]:
     if inventory.publish.host not in inventory.hosts and not {("hosts",), ("hosts", inventory.publish.host)} & cut:
         hint = did_you_mean(inventory.publish.host, list(inventory.hosts))
         yield ("publish", "host"), f"{inventory.publish.host!r} is not one of the hosts{hint}"
+    yield from _publisher_faults(inventory)
+
+
+def _publisher_faults(inventory: Inventory) -> Iterator[Fault]:
+    publisher_name = inventory.publish.host
+    publisher = inventory.hosts.get(publisher_name)
+    if publisher and publisher.proxy and not PROGRAMS[publisher.proxy].serves_files:
+        yield (
+            ("publish", "host"),
+            f"{publisher.proxy}, the proxy of {publisher_name}, serves no files; name a host with another proxy, or with none",
+        )
+    if publisher and publisher.proxy and publisher.port == inventory.publish.port:
+        yield (
+            ("hosts", publisher_name, "port"),
+            f"{publisher.port} is the port of publish.url, where it answers plain http",
+        )
 
 
 def _window_faults(inventory: Inventory, name: str) -> Iterator[Fault]:

@@ -33,7 +33,7 @@ DATABASE = r"sqlite|[a-z0-9]+(\+[a-z0-9]+)?://.+"
 KeyKind = Literal["ec-p256", "ec-p384", "ed25519", "rsa-2048", "rsa-3072", "rsa-4096"]
 AuthorityKeyKind = Literal["ec-p256", "ec-p384", "rsa-3072", "rsa-4096"]
 Access = Literal["tls", "mtls"]
-Proxy = Literal["nginx", "haproxy", "caddy"]
+Proxy = Literal["nginx", "haproxy", "caddy", "apache", "traefik"]
 Deliver = Literal["folder", "ssh", "local", "none"]
 ProfileName = Literal["server", "client"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,7 @@ class Pages:
 
 
 def _environment(folder: Path, *, autoescape: bool | Callable[[str | None], bool]) -> Environment:
-    return Environment(
+    environment = Environment(
         loader=FileSystemLoader(folder),
         undefined=StrictUndefined,
         keep_trailing_newline=True,
@@ -100,6 +101,13 @@ def _environment(folder: Path, *, autoescape: bool | Callable[[str | None], bool
         lstrip_blocks=True,
         autoescape=autoescape,  # noqa: S701 - on for HTML, off for configuration files
     )
+    environment.filters["sha256"] = _sha256
+    return environment
+
+
+def _sha256(text: str) -> str:
+    """`{{ artifact("cert:media") | sha256 }}`: a file that must change whenever another one does."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _variables(tree: nodes.Template) -> set[str]:

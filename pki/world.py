@@ -21,6 +21,7 @@ from pki.leaves import PROBE, client_leaf, host_leaves, leaf_name, probe_leaf, s
 from pki.managed import Library, ManagedFile
 from pki.model import Host, Inventory, Leaf
 from pki.profiles import Permitted
+from pki.proxies import PROGRAMS
 from pki.requests import request_leaves
 from pki.scalars import Access
 from pki.store import AUTHORITIES
@@ -126,8 +127,9 @@ class World:
             "network": host.network,
             "subnet": self._subnets[host.network],
             "address": str(host.address) if host.address else "",
-            "proxy": host.proxy or "",
             "port": host.port,
+            "proxy": host.proxy or "",
+            "reload": PROGRAMS[host.proxy].reload if host.proxy else "",
         }
         levels: tuple[Access, ...] = ("tls", "mtls")
         leaf = {access: found for access in levels if (found := leaf_name(name, access)) in self.leaves}

@@ -249,10 +249,23 @@ def test_each_row_says_state_days_left_and_what_comes_through_whom(home: Home) -
         "cert:forge-mtls": ("ok", "89", "renewal from 2027-01-22", "doit"),
         "cert:media": ("ok", "89", "renewal from 2027-01-22", "doit"),
         "cert:client-admin": ("ok", "179", "renewal from 2027-04-22", "doit"),
-        "deploy:monitoring": ("ok", "", "delivered 2026-11-23, 12 files (folder)", "doit"),
+        "deploy:monitoring": ("ok", "", "delivered 2026-11-23, 13 files (folder)", "doit"),
         "deploy:forge": ("ok", "", "delivered 2026-11-23, 7 files (folder)", "doit"),
         "deploy:media": ("ok", "", "delivered 2026-11-23, 4 files (folder)", "doit"),
     }
+
+
+@pytest.mark.parametrize(
+    ("proxy", "said"),
+    [("caddy", "until it ends"), ("apache", "until apache2 is restarted"), ("traefik", "until their certificates end")],
+)
+def test_a_row_names_a_proxy_that_lets_a_revoked_client_go_on(home: Home, proxy: str, said: str) -> None:
+    home.edit("proxy: haproxy", f"proxy: {proxy}")
+    home.edit("proxy: caddy\n", f"proxy: {proxy}\n")
+    home.doit()
+    found = rows(home)
+    assert said in found["deploy:forge"].next
+    assert "revoked" not in found["deploy:media"].next  # which has no service behind mTLS
 
 
 def test_a_row_keeps_its_word(home: Home) -> None:
@@ -467,7 +480,7 @@ def test_the_plan_of_a_house_with_only_notes_says_zero(home: Home, invoke: Invok
 # -- a wrong pki.yaml -------------------------------------------------------------------------------------------------
 
 WRONG = [
-    "pki.yaml:40: hosts.media.proxy: expected nginx, haproxy or caddy, got 'cady' (did you mean caddy?)",
+    "pki.yaml:40: hosts.media.proxy: expected nginx, haproxy, caddy, apache or traefik, got 'cady' (did you mean caddy?)",
     "pki.yaml:45: clients.admin.email: is missing",
 ]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pki import graph, store
+from pki import documents, graph, store
 from pki.watch import forecast
 from tests.conftest import Home
 from tests.test_renewal_automation import new_generation
@@ -110,6 +110,70 @@ def test_each_command_is_named_once_for_each_host(home: Home) -> None:
         assert len(not_done) == len(set(not_done))
     assert "not run: systemctl reload nginx" in receipt(home, "monitoring")["not_done"]
     assert "not run: systemctl reload haproxy" in receipt(home, "forge")["not_done"]
+
+
+@pytest.mark.parametrize(
+    ("proxy", "unit"), [("nginx", "nginx"), ("haproxy", "haproxy"), ("caddy", "caddy"), ("apache", "apache2")]
+)
+def test_new_certificates_and_crls_reach_a_proxy_by_a_reload_of_its_unit(home: Home, proxy: str, unit: str) -> None:
+    home.edit("proxy: haproxy", f"proxy: {proxy}")
+    assert home.doit().status == 0
+    reloads = {file["path"]: file["reload"] for file in manifest(home, "forge")["files"]}
+    for path in ("forge-mtls.pem", "client-ca.pem", "client-crl.pem"):
+        assert reloads[f"/etc/doit-pki/{path}"] == f"systemctl reload {unit}"
+
+
+def test_traefik_reads_new_certificates_because_its_file_changes_with_them(home: Home) -> None:
+    """It watches that file alone: https://doc.traefik.io/traefik/providers/file/."""
+    home.edit("proxy: haproxy", "proxy: traefik")
+    assert home.doit().status == 0
+    path = "/etc/traefik/dynamic/pki-services.yml"
+    before = on(home, "forge", path).read_text()
+    assert home.doit(days=61).status == 0
+    assert on(home, "forge", path).read_text() != before
+    assert all(not file["reload"] for file in manifest(home, "forge")["files"] if "doit-pki/" in file["path"])
+
+
+def test_traefik_demands_client_certificates_unless_a_service_is_open(home: Home) -> None:
+    home.edit("proxy: haproxy\n", "proxy: traefik\n    port: 8443\n")
+    home.add_service("pages", "forge", "tls")
+    assert home.doit().status == 0
+    fixed = documents.load(on(home, "forge", "/etc/traefik/traefik.yml").read_text(), "traefik.yml")
+    assert fixed["entryPoints"] == {"pki": {"address": ":8443"}}
+    found = documents.load(on(home, "forge", "/etc/traefik/dynamic/pki-services.yml").read_text(), "pki-services.yml")
+    options, routers = found["tls"]["options"], found["http"]["routers"]
+    assert options["default"]["clientAuth"] == {
+        "clientAuthType": "RequireAndVerifyClientCert",
+        "caFiles": ["/etc/doit-pki/client-ca.pem"],
+    }
+    assert "clientAuth" not in options["pki-open"]
+    assert {one["sniStrict"] for one in options.values()} == {"true"}
+    assert {name: router["tls"]["options"] for name, router in routers.items()} == {
+        "pki-forgejo": "default",
+        "pki-pages": "pki-open",
+    }
+    assert {name: router["middlewares"] for name, router in routers.items()} == {
+        "pki-forgejo": ["pki-nobody", "pki-client"],
+        "pki-pages": ["pki-nobody"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("proxy", "path", "said"),
+    [
+        ("nginx", "nginx/conf.d/pki-services.conf", "listen 8443 ssl;"),
+        ("haproxy", "haproxy/haproxy.cfg", "bind :8443 ssl"),
+        ("caddy", "caddy/Caddyfile", "https_port 8443"),
+        ("apache", "apache2/conf-enabled/pki-services.conf", "Listen 8443 https"),
+        ("traefik", "traefik/traefik.yml", '":8443"'),
+    ],
+)
+def test_a_proxy_listens_on_the_port_of_its_host(home: Home, proxy: str, path: str, said: str) -> None:
+    home.edit("proxy: haproxy\n", f"proxy: {proxy}\n    port: 8443\n")
+    assert home.doit().status == 0
+    text = on(home, "forge", f"/etc/{path}").read_text()
+    assert said in text
+    assert "443" not in text.replace("8443", "")
 
 
 def test_a_receipt_stays_as_it_is_while_nothing_is_delivered(home: Home) -> None:

@@ -83,6 +83,7 @@ def test_a_service_behind_mtls_and_an_open_one_never_share_a_certificate(tmp_pat
         [("ledger: sqlite", 'ledger: "postgresql+psycopg://pki@db/pki"')],
         [("network: av\n", "network: av\n    deliver: none\n")],
         [("    proxy: caddy\n", "")],
+        [("    proxy: caddy\n", "    proxy: traefik\n    port: 8443\n")],
         [("    address: 10.30.0.10\n", "")],
         [("clients:\n  admin: {email: admin@lab.internal}\n", "clients:\n")],
     ],
@@ -274,7 +275,23 @@ PLACES = [
     (
         "proxy: caddy",
         "proxy: cady",
-        "40: hosts.media.proxy: expected nginx, haproxy or caddy, got 'cady' (did you mean caddy?)",
+        "40: hosts.media.proxy: expected nginx, haproxy, caddy, apache or traefik, got 'cady' (did you mean caddy?)",
+    ),
+    ("proxy: caddy", "proxy: caddy\n    port: 70000", "41: hosts.media.port: expected at most 65535"),
+    ("proxy: caddy", "proxy: caddy\n    port: 0", "41: hosts.media.port: expected at least 1"),
+    ("proxy: caddy", "proxy: caddy\n    port: https", "41: hosts.media.port: expected a whole number"),
+    (
+        "proxy: nginx",
+        "proxy: nginx\n    port: 80",
+        "27: hosts.monitoring.port: 80 is the port of publish.url, where it answers plain http",
+    ),
+    (
+        "proxy: nginx",
+        "proxy: traefik",
+        (
+            "6: publish.host: traefik, the proxy of monitoring, serves no files; "
+            "name a host with another proxy, or with none"
+        ),
     ),
 ]
 WORDS = [
@@ -440,7 +457,7 @@ def test_all_faults_are_said_at_once_in_the_order_of_their_lines(tmp_path: Path)
         ("url: " + URL, 'url: "https://pki.lab.internal"'),
         ("renew_before: 30d", "renew_before: 90d"),
         ("10.20.0.10", "10.40.0.10"),
-        ("proxy: caddy", "proxy: apache"),
+        ("proxy: caddy", "proxy: lighttpd"),
         (JELLYFIN, 'forgejo: {upstream: "http://127.0.0.1:1", access: tls}'),
         (ADMIN, "{mail: admin@lab.internal}"),
     )
@@ -694,7 +711,7 @@ def test_the_schema_accepts_the_example_as_an_editor_reads_it() -> None:
         ("organisation:", "organization:"),
         ("access: tls}", "access: mtsl}"),
         ("lifetime: 90d", "lifetime: 90"),
-        ("proxy: caddy", "proxy: apache"),
+        ("proxy: caddy", "proxy: lighttpd"),
         ("    network: av\n", ""),
         ("rungs: 2", "rungs: two"),
         ("[lab.internal]", "[]"),

@@ -24,7 +24,7 @@ def run_tests(context: Context, args: str = "") -> None:
 
 @task
 def integration(context: Context, args: str = "") -> None:
-    """The tests with programs that we did not write: openssl, certtool, NSS, Java, nginx, HAProxy, Caddy."""
+    """The tests with programs that we did not write: openssl, NSS, Java, nginx, Apache, testssl.sh and more."""
     _all_of(context, f"python -m pytest tests/integration -n auto -o addopts='-ra --strict-markers' {args}".rstrip())
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 from pki import inventory
 from pki.errors import PkiError
 from pki.faults import Place, dotted
+from pki.scalars import Proxy
 
 Tree = dict[str, Any]
 
@@ -110,7 +111,9 @@ class Questions:
             if len(networks) > 1:
                 self._ask(f"network of {name}", networks[0], self._set(*place, "network"), place)
             self._ask(f"address of {name} (none: leave it empty)", "", self._set(*place, "address"), place)
-            self._ask(f"proxy of {name}: nginx, haproxy, caddy or none", "nginx", self._set(*place, "proxy"), place)
+            self._ask(
+                f"proxy of {name}: {', '.join(get_args(Proxy))} or none", "nginx", self._set(*place, "proxy"), place
+            )
             self.tree["hosts"][name]["services"] = {}
             while service := self._service(name):
                 inner = (*place, "services", service)

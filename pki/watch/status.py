@@ -10,10 +10,12 @@ from cryptography import x509
 
 from pki import freshness, store
 from pki.deploy import receipt
+from pki.deploy.delivery import Delivery
 from pki.graph import Artifact, Plan
 from pki.handover import needs
 from pki.house import House
 from pki.model import Leaf
+from pki.proxies import PROGRAMS
 from pki.store import AUTHORITIES
 
 DAY = timedelta(days=1)
@@ -46,7 +48,12 @@ def rows(house: House, plan: Plan) -> Iterator[Row]:
         yield _leaf_row(house, leaf)
     for name, artifact in artifacts.items():
         if name.startswith("deploy:"):
-            yield _host_row(house, artifact, artifacts[name.replace("deploy:", "release:")])
+            yield _host_row(
+                house,
+                plan.deliveries[name.removeprefix("deploy:")],
+                artifact,
+                artifacts[name.replace("deploy:", "release:")],
+            )
 
 
 def _authority_rows(house: House, authority: str) -> Iterator[Row]:
@@ -121,14 +128,20 @@ def _leaf_row(house: House, leaf: Leaf) -> Row:
     return Row(name, _state(house, held.not_after, reasons), left, text, "doit")
 
 
-def _host_row(house: House, deploy: Artifact, made: Artifact) -> Row:
+def _host_row(house: House, delivery: Delivery, deploy: Artifact, made: Artifact) -> Row:
     name = deploy.name.removeprefix("deploy:")
     reasons = [*made.reasons(), *deploy.reasons()]
     taken = receipt.load(house.store.receipt(name))
     if taken is None:
         return Row(deploy.name, "missing", "", "; ".join(reasons), "doit")
     text = "; ".join(reasons) or f"delivered {taken.delivered_at[:10]}, {len(taken.files)} files ({taken.transport})"
-    return Row(deploy.name, "due" if reasons else "ok", "", text, "doit")
+    host = house.inventory.hosts.get(name)
+    if host and host.proxy and any(service.access == "mtls" for service in host.services.values()):
+        text += f"; {caveat}" if (caveat := PROGRAMS[host.proxy].caveat) else ""
+    if state := delivery.state(house.now) if delivery.is_remote else "":
+        text = f"{state}; {text}"
+    left = _left(house, receipt.moment(taken.ends)) if taken.ends else ""
+    return Row(deploy.name, "due" if reasons else "ok", left, text, "doit")
 
 
 def _state(house: House, end: datetime, reasons: list[str]) -> str:

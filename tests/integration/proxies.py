@@ -1,4 +1,4 @@
-"""nginx, HAProxy and Caddy as themselves on loopback, with what a host was delivered and nothing else.
+"""nginx, HAProxy, Caddy and Apache as themselves on loopback, with what a host was delivered and nothing else.
 
 Changed in the delivered configuration are only places of this machine: absolute paths, ports, user, group and log.
 """
@@ -14,9 +14,11 @@ import socket
 import subprocess
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from hashlib import sha1
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
@@ -24,7 +26,9 @@ from typing import ClassVar
 from tests.integration.conftest import LiveHome, run
 
 PATIENCE = 15.0
-NAMES = ("nginx", "haproxy", "caddy")
+NAMES = ("nginx", "haproxy", "caddy", "apache")
+DRAIN = r"((?:worker_shutdown_timeout|hard-stop-after) )5m"
+WEBSOCKET = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
 REFUSED_STATUS = {400, 403, 421}
 REFUSED_BY_TLS = {16, 35, 52, 55, 56}  # curl: HTTP/2 broke off, handshake failed, empty reply, send or receive failed
 
@@ -61,16 +65,36 @@ class Upstreams:
 
             def do_GET(self) -> None:
                 seen.append(service)
-                body = json.dumps({"service": service, "headers": self.headers.items()}).encode()
+                if self.path == "/stream":
+                    self._stream()
+                    return
+                body = json.dumps({"service": service, "path": self.path, "headers": self.headers.items()}).encode()
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
 
+            def _stream(self) -> None:
+                """Answer, or switch to another protocol when asked to, and send until somebody ends the connection."""
+                is_socket = "Upgrade" in self.headers
+                self.send_response(101 if is_socket else 200)
+                self.send_header("Connection", "Upgrade" if is_socket else "close")
+                if is_socket:
+                    proof = sha1(f"{self.headers['Sec-WebSocket-Key']}{WEBSOCKET}".encode()).digest()  # noqa: S324 - RFC 6455
+                    self.send_header("Upgrade", self.headers["Upgrade"])
+                    self.send_header("Sec-WebSocket-Accept", b64encode(proof).decode())
+                self.end_headers()
+                self.close_connection = True
+                with suppress(OSError):
+                    while True:
+                        self.wfile.write(b"." * 16384)
+                        time.sleep(0.05)
+
             def log_message(self, *_: object) -> None:
                 """Quiet."""
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
+        server.daemon_threads = True
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         self._servers.append(server)
         self.ports[service] = server.server_address[1]
@@ -129,6 +153,8 @@ class Proxy:
         self.port = free_port()
         self.http_port = free_port()
         self.serves = True
+        self.drain = "5m"
+        self.declared_port = home.house().inventory.hosts[host].port
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -148,7 +174,8 @@ class Proxy:
     def start(self) -> None:
         raise NotImplementedError
 
-    def reload(self) -> None:
+    def reload(self, *, is_patient: bool = True) -> None:
+        """Take over what was configured; a patient caller waits until nothing runs under the old configuration."""
         raise NotImplementedError
 
     def relocate(self, text: str, *changes: tuple[str, str]) -> str:
@@ -159,6 +186,7 @@ class Proxy:
             ("/etc/haproxy/", f"{self.work}/"),
         ):
             text = text.replace(old, new)
+        text = re.sub(DRAIN, rf"\g<1>{self.drain}", text)
         for pattern, new in changes:
             text, found = re.subn(pattern, new, text, flags=re.MULTILINE)
             assert found, f"{self.name}: {pattern!r} is not in the delivered configuration"
@@ -200,11 +228,13 @@ class Proxy:
         number = self.process.pid
         return {int(pid) for pid in Path(f"/proc/{number}/task/{number}/children").read_text().split()}
 
-    def reload_by(self, number: signal.Signals) -> None:
+    def reload_by(self, number: signal.Signals, *, is_patient: bool) -> None:
         """Send the signal, and wait until every old worker has gone and a new one is there."""
         assert self.process is not None
         old = self.workers()
         self.process.send_signal(number)
+        if not is_patient:
+            return
         wait_until(lambda: bool(self.workers()) and not old & self.workers(), f"{self.name}'s old workers are gone")
         wait_until(self.listens, f"{self.name} listens")
 
@@ -233,7 +263,7 @@ class Nginx(Proxy):
 
     def configure(self) -> None:
         text = self.delivered("etc/nginx/conf.d/pki-services.conf")
-        text = self.relocate(text, (r"listen 443 ", f"listen 127.0.0.1:{self.port} "))
+        text = self.relocate(text, (rf"listen {self.declared_port} ", f"listen 127.0.0.1:{self.port} "))
         text = text.replace("listen 80;", f"listen 127.0.0.1:{self.http_port};")
         (self.work / "pki-services.conf").write_text(text)
         temporary = "".join(
@@ -242,7 +272,8 @@ class Nginx(Proxy):
         )
         user = "user root;\n" if os.geteuid() == 0 else ""
         (self.work / "nginx.conf").write_text(
-            f"{user}pid {self.work}/pid;\nerror_log {self.work}/error.log;\ndaemon off;\nevents {{}}\n"
+            f"{user}{self.relocate(self.delivered('etc/nginx/modules-enabled/90-pki-drain.conf'))}"
+            f"pid {self.work}/pid;\nerror_log {self.work}/error.log;\ndaemon off;\nevents {{}}\n"
             f"http {{\n    access_log off;\n{temporary}    include {self.work}/pki-services.conf;\n}}\n"
         )
 
@@ -252,8 +283,8 @@ class Nginx(Proxy):
     def start(self) -> None:
         self.launch("nginx", "-c", self.work / "nginx.conf", "-e", self.work / "error.log")
 
-    def reload(self) -> None:
-        self.reload_by(signal.SIGHUP)
+    def reload(self, *, is_patient: bool = True) -> None:
+        self.reload_by(signal.SIGHUP, is_patient=is_patient)
 
 
 class HAProxy(Proxy):
@@ -264,7 +295,7 @@ class HAProxy(Proxy):
             self.delivered("etc/haproxy/haproxy.cfg"),
             (r"^    (user|group) haproxy\n", ""),
             (r"^    (log .*|option httplog)\n", ""),
-            (r"bind :443 ", f"bind 127.0.0.1:{self.port} "),
+            (rf"bind :{self.declared_port} ", f"bind 127.0.0.1:{self.port} "),
         )
         text = text.replace("bind :80\n", f"bind 127.0.0.1:{self.http_port}\n")
         (self.work / "haproxy.cfg").write_text(text)
@@ -277,8 +308,8 @@ class HAProxy(Proxy):
     def start(self) -> None:
         self.launch("haproxy", "-W", "-db", "-f", self.work / "haproxy.cfg")
 
-    def reload(self) -> None:
-        self.reload_by(signal.SIGUSR2)
+    def reload(self, *, is_patient: bool = True) -> None:
+        self.reload_by(signal.SIGUSR2, is_patient=is_patient)
 
 
 class Caddy(Proxy):
@@ -290,10 +321,12 @@ class Caddy(Proxy):
         self.environment = dict.fromkeys(("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"), str(work))
 
     def configure(self) -> None:
-        places = (
-            f"\tadmin {self.admin}\n\thttps_port {self.port}\n\thttp_port {self.http_port}\n\tdefault_bind 127.0.0.1\n"
+        places = f"\tadmin {self.admin}\n\thttp_port {self.http_port}\n\tdefault_bind 127.0.0.1\n"
+        text = self.relocate(
+            self.delivered("etc/caddy/Caddyfile"),
+            (r"^\tauto_https off\n", rf"\g<0>{places}"),
+            (rf"^\thttps_port {self.declared_port}$", f"\thttps_port {self.port}"),
         )
-        text = self.relocate(self.delivered("etc/caddy/Caddyfile"), (r"^\tauto_https off\n", rf"\g<0>{places}"))
         text = re.sub(r"^(http://[^:]+):80 ", rf"\g<1>:{self.http_port} ", text, flags=re.MULTILINE)
         (self.work / "Caddyfile").write_text(text)
 
@@ -307,20 +340,78 @@ class Caddy(Proxy):
     def start(self) -> None:
         self.launch("caddy", "run", *self._arguments, **self.environment)
 
-    def reload(self) -> None:
+    def reload(self, *, is_patient: bool = True) -> None:  # noqa: ARG002 - caddy waits for nobody
         run("caddy", "reload", *self._arguments, "--force", "--address", self.admin)
 
 
-KINDS: dict[str, type[Proxy]] = {kind.name: kind for kind in (Nginx, HAProxy, Caddy)}
+class Apache(Proxy):
+    """As Debian sets it up: its own files of modules and ports, in the order in which apache2.conf takes them in."""
+
+    name = "apache"
+    DEBIAN = Path("/etc/apache2")
+    MODULES = ("authz_core", "authz_host", "alias", "mime", "mpm_event", "setenvif")  # Debian enables these
+    ENABLED = ("ssl", "socache_shmcb", "proxy", "proxy_http", "headers", "rewrite")  # docs/proxies.md asks for these
+    # Apache serves nobody as root; this makes the tests' own files those of a plain user.
+    ALONE = ("unshare", "--user", "--map-user=1000", "--map-group=1000") if os.geteuid() == 0 else ()
+
+    def configure(self) -> None:
+        ports = {"443": free_port(), "80": self.http_port, str(self.declared_port): self.port}
+        files = {
+            "pki-services.conf": self.relocate(self.delivered("etc/apache2/conf-enabled/pki-services.conf")),
+            "ports.conf": (self.DEBIAN / "ports.conf").read_text(),
+        }
+        for name, text in files.items():
+            moved = re.sub(r"<VirtualHost \*:(\d+)>", lambda found: f"<VirtualHost *:{ports[found[1]]}>", text)
+            moved = re.sub(r"Listen (\d+)", lambda found: f"Listen 127.0.0.1:{ports[found[1]]}", moved)
+            (self.work / name).write_text(moved)
+        available = self.DEBIAN / "mods-available"
+        places = [available / f"{name}.{kind}" for kind in ("load", "conf") for name in (*self.MODULES, *self.ENABLED)]
+        includes = [place for place in places if place.exists()] + [
+            self.work / "ports.conf",
+            self.work / "pki-services.conf",
+        ]
+        (self.work / "apache2.conf").write_text(
+            f"ServerRoot {self.work}\nDefaultRuntimeDir {self.work}\nPidFile {self.work}/pid\nServerName localhost\n"
+            f"ErrorLog {self.work}/error.log\n<Directory />\n    Require all denied\n</Directory>\n"
+            + "".join(f"Include {place}\n" for place in includes)
+        )
+
+    @property
+    def _arguments(self) -> tuple[str | Path, ...]:
+        return "apache2", "-f", self.work / "apache2.conf"
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return {"APACHE_RUN_DIR": str(self.work)}
+
+    def check(self) -> str:
+        return run(*self._arguments, "-t", env={**os.environ, **self._environment})
+
+    def start(self) -> None:
+        self.launch(*self.ALONE, *self._arguments, "-D", "FOREGROUND", **self._environment)
+
+    def reload(self, *, is_patient: bool = True) -> None:
+        self.reload_by(signal.SIGUSR1, is_patient=is_patient)
+
+
+KINDS: dict[str, type[Proxy]] = {kind.name: kind for kind in (Nginx, HAProxy, Caddy, Apache)}
+PROGRAM = {"apache": "apache2"}  # where the program is not called as pki.yaml calls it
 
 
 @contextmanager
-def started(kind: str, home: LiveHome, host: str, work: Path, *, serves: bool = True) -> Iterator[Proxy]:
-    """A proxy with what `host` was delivered, until the block ends; `serves` says whether it has services."""
-    assert shutil.which(kind, path=f"{os.environ['PATH']}:/usr/sbin"), f"{kind} is not installed"
+def started(
+    kind: str, home: LiveHome, host: str, work: Path, *, serves: bool = True, drain: str = "5m"
+) -> Iterator[Proxy]:
+    """A proxy with what `host` was delivered, until the block ends.
+
+    `serves` says whether it has services; `drain` how long connections may stay open after a reload.
+    """
+    program = PROGRAM.get(kind, kind)
+    assert shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin"), f"{program} is not installed"
     work.mkdir(parents=True)
     proxy = KINDS[kind](home, host, work)
     proxy.serves = serves
+    proxy.drain = drain
     proxy.configure()
     proxy.check()
     try:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPResponse
@@ -19,12 +21,27 @@ from pki import issue, profiles
 from pki.ceremony.vault import Vault
 from pki.issue import Issuer
 from pki.model import Leaf
+from pki.proxies import PROGRAMS
 from tests.integration.conftest import LiveHome, built, live_home, run
-from tests.integration.proxies import KINDS, NAMES, Answer, Proxy, Upstreams, started
+from tests.integration.proxies import KINDS, NAMES, PATIENCE, Answer, Proxy, Upstreams, started, wait_until
 
-HOSTS = {"nginx": "monitoring", "haproxy": "forge", "caddy": "media"}
-MTLS = {"nginx": "grafana", "haproxy": "forgejo", "caddy": "photos"}
-TLS = {"nginx": "status", "haproxy": "pages", "caddy": "jellyfin"}
+HOSTS = {"nginx": "monitoring", "haproxy": "forge", "caddy": "media", "apache": "office"}
+MTLS = {"nginx": "grafana", "haproxy": "forgejo", "caddy": "photos", "apache": "wiki"}
+TLS = {"nginx": "status", "haproxy": "pages", "caddy": "jellyfin", "apache": "news"}
+OFFICE = """hosts:
+  office:
+    network: dev
+    proxy: apache
+    services:
+      wiki: {upstream: "http://127.0.0.1:3001", access: mtls}
+      news: {upstream: "http://127.0.0.1:3002", access: tls}
+"""
+SOCKET = (
+    "Connection: Upgrade",
+    "Upgrade: websocket",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+)
 TLS_VERSIONS = ("-tls1_2", "-tls1_3")
 SUBJECT = "CN=admin@lab.internal,O=Example Lab"
 
@@ -76,6 +93,29 @@ class Stage:
         )
         return done.stdout + done.stderr
 
+    @contextmanager
+    def stream(self, service: str, *headers: str) -> Iterator[ssl.SSLSocket]:
+        """A connection of the admin's on which the upstream sends without an end."""
+        home = self.proxy.home.path
+        context = ssl.create_default_context(cafile=home / "build/trust/roots.pem")
+        context.load_cert_chain(home / "ca/clients/admin/tls.pem")
+        with (
+            socket.create_connection(("127.0.0.1", self.proxy.port), timeout=PATIENCE) as plain,
+            context.wrap_socket(plain, server_hostname=f"{service}.lab.internal") as wire,
+        ):
+            lines = ("GET /stream HTTP/1.1", f"Host: {service}.lab.internal", *headers, "", "")
+            wire.sendall("\r\n".join(lines).encode())
+            yield wire
+
+    @staticmethod
+    def read_some(wire: ssl.SSLSocket) -> None:
+        """Read more than any proxy holds back; a connection that ended fails the test."""
+        left = 1 << 17
+        while left > 0:
+            data = wire.recv(1 << 16)
+            assert data, "the connection ended"
+            left -= len(data)
+
 
 @pytest.fixture(scope="session")
 def upstreams() -> Iterator[Upstreams]:
@@ -96,6 +136,7 @@ def mixed(upstreams: Upstreams, tmp_path_factory: pytest.TempPathFactory) -> Liv
 
 def serve_two_on_each_host(home: LiveHome, upstreams: Upstreams) -> None:
     """Give each host of the example its missing service, and every service its upstream."""
+    home.edit("hosts:\n", OFFICE)
     home.add_service("status", "monitoring", "tls")
     home.add_service("pages", "forge", "tls")
     home.add_service("photos", "media", "mtls")
@@ -194,7 +235,7 @@ def _signed(
 # -- what the programs say to what they get ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", NAMES)
+@pytest.mark.parametrize("kind", ["nginx", "haproxy", "caddy"])
 def test_committed_example_is_accepted(kind: str, shown: LiveHome, tmp_path: Path) -> None:
     proxy = KINDS[kind](shown, HOSTS[kind], tmp_path)
     proxy.configure()
@@ -257,6 +298,33 @@ def test_names_are_the_same_in_upper_case(stage: Stage) -> None:
     said = stage.session("-tls1_3", stage.tls.upper())
     assert "HTTP/1.1 200" in said
     assert stage.upstreams.seen == [stage.tls]
+
+
+def test_port_in_the_name_of_a_request_reaches_the_upstream(stage: Stage) -> None:
+    answer = stage.proxy.curl(f"https://{stage.mtls}.lab.internal:8443/", *stage.client)
+    assert answer.accepted, answer
+    assert answer.header("Host") == [f"{stage.mtls}.lab.internal:8443"]
+
+
+def test_path_reaches_the_upstream_as_the_client_wrote_it(stage: Stage) -> None:
+    answer = stage.proxy.curl(f"{address(stage.tls)}a%2Fb/c%20d?e=%2F")
+    assert json.loads(answer.body)["path"] == "/a%2Fb/c%20d?e=%2F"
+
+
+def test_protocol_is_switched_when_the_upstream_agrees(stage: Stage) -> None:
+    with stage.stream(stage.mtls, *SOCKET) as wire:
+        assert wire.recv(12) == b"HTTP/1.1 101"
+        stage.read_some(wire)
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_proxy_listens_where_pki_yaml_says(kind: str, mixed: LiveHome, tmp_path: Path) -> None:
+    home = mixed.copy(tmp_path / "home")
+    home.edit(f"  {HOSTS[kind]}:\n", f"  {HOSTS[kind]}:\n    port: 8443\n")
+    built(home)
+    with started(kind, home, HOSTS[kind], tmp_path / "work") as proxy:
+        assert proxy.declared_port == 8443
+        assert proxy.curl(f"https://{TLS[kind]}.lab.internal:8443/").accepted
 
 
 def test_tls_1_1_is_refused(stage: Stage) -> None:
@@ -444,6 +512,53 @@ def test_revoked_client_is_refused_after_doit_and_reload(
             assert "HTTP/1.1 200" not in said
         assert stage.mtls not in upstreams.seen
         assert proxy.curl(address(stage.mtls), *stage.client).accepted
+
+
+@pytest.mark.parametrize(
+    ("kind", "headers"), [("nginx", ()), ("nginx", SOCKET), ("haproxy", ()), ("haproxy", SOCKET), ("caddy", SOCKET)]
+)
+def test_reload_ends_connections_that_are_open(
+    kind: str, headers: tuple[str, ...], mixed: LiveHome, upstreams: Upstreams, tmp_path: Path
+) -> None:
+    with started(kind, mixed, HOSTS[kind], tmp_path / "work", drain="1s") as proxy:
+        stage = Stage(proxy, upstreams)
+        with stage.stream(stage.mtls, *headers) as wire:
+            stage.read_some(wire)
+            proxy.reload()
+            wait_until(lambda: is_ended(wire), f"{kind} ends the connection")
+        assert proxy.curl(address(stage.mtls), *stage.client).accepted
+
+
+def is_ended(wire: ssl.SSLSocket) -> bool:
+    try:
+        return not wire.recv(1 << 20)
+    except (ssl.SSLEOFError, ConnectionResetError):
+        return True
+
+
+@pytest.mark.parametrize(("kind", "headers"), [("caddy", ()), ("apache", ()), ("apache", SOCKET)])
+def test_open_connections_live_on_after_a_reload_where_status_says_so(
+    kind: str, headers: tuple[str, ...], mixed: LiveHome, upstreams: Upstreams, tmp_path: Path
+) -> None:
+    assert PROGRAMS[kind].caveat
+    home = mixed.copy(tmp_path / "home")
+    with started(kind, home, HOSTS[kind], tmp_path / "work") as proxy:
+        stage = Stage(proxy, upstreams)
+        old = tmp_path / "old.pem"
+        old.write_bytes(home.read("ca/clients/admin/tls.pem"))
+        with stage.stream(stage.mtls, *headers) as wire:
+            stage.read_some(wire)
+            home.invoke("revoke", "admin", "--reason", "key-compromise")
+            proxy.configure()
+            proxy.reload(is_patient=False)
+            wait_until(lambda: proxy.curl(address(stage.mtls), "--cert", old).refused, "the client is refused")
+            for _ in range(5):
+                stage.read_some(wire)
+
+
+def test_nginx_of_debian_takes_the_drain_in_where_it_belongs() -> None:
+    main = Path("/etc/nginx/nginx.conf").read_text().partition("events {")[0]
+    assert "\ninclude /etc/nginx/modules-enabled/*.conf;\n" in main
 
 
 @pytest.mark.parametrize("kind", NAMES)
