@@ -19,7 +19,7 @@ from pki.errors import PkiError
 from tests.conftest import PROJECT
 
 VLANS = {"mgmt": "192.0.2.0/25", "dev": "192.0.2.128/25"}
-UNITS = ("nginx", "haproxy", "caddy", "ssh")
+UNITS = ("nginx", "haproxy", "caddy", "apache2", "ssh")
 OWN = ("/etc", "/var/lib", "/run", "/usr/local/sbin", "/root", "/home", "/srv")
 GET = ("curl", "--silent", "--show-error", "--max-time", "2", "--output", "/dev/null", "--write-out", "%{http_code}")
 
@@ -132,6 +132,7 @@ def test_a_unit_is_started_reloaded_and_stopped_as_systemd_would() -> None:
         ("nginx", "/etc/nginx/conf.d/broken.conf"),
         ("haproxy", "/etc/haproxy/haproxy.cfg"),
         ("caddy", "/etc/caddy/Caddyfile"),
+        ("apache2", "/etc/apache2/sites-enabled/broken.conf"),
     ],
 )
 def test_a_reload_with_a_broken_configuration_fails_and_the_old_one_serves_on(unit: str, path: str) -> None:
