@@ -149,7 +149,7 @@ def test_a_unit_that_was_killed_is_not_active() -> None:
         web = lab.machine("web")
         web.serve("nginx")
         web.run("sh", "-c", "kill -KILL $(cat /run/nginx.pid)")
-        assert web.run("systemctl", "is-active", "nginx", check=False).stdout == "inactive\n"
+        wait_until(lambda: web.run("systemctl", "is-active", "nginx", check=False).stdout == "inactive\n", "it is dead")
         assert "not active" in web.run("systemctl", "reload", "nginx", check=False).stderr
 
 
@@ -178,6 +178,19 @@ def test_an_address_is_given_once_and_lies_in_its_network(lab: Lab, web: Machine
     for address in (web.address, "192.0.2.1", "192.0.2.200", "198.51.100.1"):
         with pytest.raises(PkiError, match=r"is taken, or not in 192\.0\.2\.0/25"):
             lab.machine("twin", "mgmt", address)
+
+
+def test_the_place_of_a_machine_that_was_taken_away_is_free_again() -> None:
+    with Lab() as lab:
+        first, second = lab.machine("first"), lab.machine("second")
+        lab.close(first)
+        third, fourth = lab.machine("third"), lab.machine("fourth")
+        assert third.address == first.address
+        assert "first" not in second.read("/etc/hosts")
+        for machine in (third, fourth):
+            assert second.run("ssh-keyscan", "-T", "1", machine.name, check=False).stdout == ""
+            machine.serve("ssh")
+            assert machine.host_key() in second.run("ssh-keyscan", "-T", "5", machine.name).stdout
 
 
 # -- nothing is left --------------------------------------------------------------------------------------------------
