@@ -251,7 +251,7 @@ def test_each_row_says_state_days_left_and_what_comes_through_whom(home: Home) -
         "cert:client-admin": ("ok", "179", "renewal from 2027-04-22", "doit"),
         "deploy:monitoring": ("ok", "", "delivered 2026-11-23, 13 files (folder)", "doit"),
         "deploy:forge": ("ok", "", "delivered 2026-11-23, 7 files (folder)", "doit"),
-        "deploy:media": ("ok", "", "delivered 2026-11-23, 4 files (folder)", "doit"),
+        "deploy:media": ("ok", "", "delivered 2026-11-23, 5 files (folder)", "doit"),
     }
 
 

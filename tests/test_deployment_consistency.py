@@ -100,6 +100,7 @@ def test_a_receipt_says_when_through_what_and_what_was_not_done(home: Home) -> N
     assert set(found["not_done"][1:]) == {
         "not run: caddy validate --adapter caddyfile --config /etc/caddy/Caddyfile",
         "not run: systemctl reload caddy",
+        "not run: sysctl -eqp /etc/sysctl.d/90-pki-caddy.conf || true",
         "not run: update-ca-certificates",
     }
 
@@ -213,6 +214,7 @@ def test_a_manifest_names_what_its_files_follow_from(home: Home) -> None:
     assert found["uses"].keys() == {"tls:media", "trust:roots", "ca-pem:root"}
     assert {name for name in found["inputs"] if name.startswith("template ")} == {
         "template caddy/Caddyfile",
+        "template caddy/pki-reload.conf",
         "template tls/tls.pem",
         "template trust/roots.pem",
         "template trust/system-root.crt",

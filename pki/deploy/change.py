@@ -61,6 +61,10 @@ class Change:
         self._rows = rows_of(parcel, gone)
         self._started = time.monotonic()
 
+    @property
+    def _files(self) -> tuple[Mapping[str, str], ...]:
+        return tuple(taken(file) for file in self._parcel.release.files)
+
     def session(self) -> Session:
         return Session(self._to.way, self._rows, as_root=self._to.as_root)
 
@@ -77,21 +81,29 @@ class Change:
         """
         with self.session() as session:
             seen = [one for one in session.look() if one.state != "same"]
-            if not seen and self._previous and self._previous.release == self._parcel.release.digest:
+            if not seen and self._previous and self._previous.files == self._files:
                 session.end()
                 return Outcome(self._previous, ())
             with self._to.turn:
-                self._settle(session, [one.row for one in seen if one.row.file.crl and not one.row.gone])
-                proofs = self._replace(
-                    session, [one.row for one in seen if not one.row.file.crl or one.row.gone], findings
-                )
+                crls = [one.row for one in seen if one.row.file.crl and not one.row.gone]
+                others = [one.row for one in seen if one.row not in crls]
+                refusal = self._settle(session, crls)
+                if refusal and not others:
+                    raise refusal
+                proofs = self._replace(session, others, findings)
+                if refusal and (again := self._settle(session, crls)):
+                    raise again
             session.end()
         return Outcome(self._receipt(findings, proofs), tuple(_summary(seen)))
 
-    def _settle(self, session: Session, rows: Sequence[Row]) -> None:
-        """CRLs go first, on their own, and stay."""
-        if rows:
-            session.place(rows, self._parcel, settle=True)
+    def _settle(self, session: Session, rows: Sequence[Row]) -> HostRefusal | None:
+        """CRLs go first, on their own, and stay; a service that does not take them may need the other files to be mended."""
+        try:
+            if rows:
+                session.place(rows, self._parcel, settle=True)
+        except HostRefusal as refusal:
+            return refusal
+        return None
 
     def _replace(self, session: Session, rows: Sequence[Row], findings: Findings) -> Mapping[str, str]:
         endpoints = self._to.endpoints
@@ -126,7 +138,7 @@ class Change:
             release=self._parcel.release.digest,
             delivered_at=instant(self._now),
             transport="local" if self._to.way.is_local else "ssh",
-            files=tuple(taken(file) for file in self._parcel.release.files),
+            files=self._files,
             proof=proofs,
             ends=instant(findings.ends) if findings.ends else "",
             seconds=round(time.monotonic() - self._started, 3),

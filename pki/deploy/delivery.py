@@ -152,7 +152,7 @@ class Delivery:
         receipt = self.receipt
         change = self.change(parcel, receipt, now)
         outcome = change.bring(change.check(self.history.parcel(receipt.release) if receipt else None))
-        if outcome.done or receipt is None or receipt.release != outcome.receipt.release:
+        if outcome.receipt is not receipt:
             self.history.keep(parcel)
             proofs = dict(outcome.receipt.proof or {})
             self.history.note(now, outcome.receipt.release, "delivered", files=len(outcome.done), proof=proofs)

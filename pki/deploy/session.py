@@ -41,7 +41,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a host says of one file: `state` is same, absent, edited, mode, owner, special, extra or set."""
+    """What a host says of one file: `state` is same, absent, edited, mode, owner, special, extra, owed or set."""
 
     row: Row
     state: str
@@ -58,6 +58,7 @@ class Seen:
             "owner": f"{path} does not belong to {self.row.file.owner}",
             "special": f"{path} is no regular file",
             "extra": f"{path} is no longer wanted",
+            "owed": f"{path} is there, and its services were not reloaded since",
             "set": f"{path} changes with the rest of {self.row.file.set}",
         }.get(self.state, f"{path} is {self.state}")
 
@@ -115,7 +116,7 @@ class Session:
             if row is None or answer.get("path") != row.file.path:
                 raise self._nonsense(answer)
             found.append(Seen(row, str(answer.get("is")), str(answer.get("sha256"))))
-            if answer.get("is") in {"same", "set"} and not row.gone and answer.get("sha256") != row.file.sha256:
+            if answer.get("is") in {"same", "set", "owed"} and not row.gone and answer.get("sha256") != row.file.sha256:
                 raise PkiError(
                     f"says that {row.file.path} is as it should be, and names another digest",
                     "look at /usr/local/sbin/pki-apply there; then: ./run invoke deploy.bootstrap " + self._way.host,
