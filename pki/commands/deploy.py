@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from pki import destinations, graph, issue
+from pki import destinations, graph
 from pki.commands.command import command, command_with, home_of, house_of, now_of, path_of
 from pki.commands.daily import known
 from pki.deploy import bootstrap as bootstraps
+from pki.deploy import difference
 from pki.deploy.change import Change, differences
 from pki.deploy.delivery import Delivery
 from pki.deploy.parcel import Parcel
-from pki.deploy.session import Seen, Session
 from pki.errors import PkiError
 from pki.house import House
 from pki.pipeline import Run
@@ -100,13 +98,13 @@ def diff(context: Context, host: str) -> None:
     house = house_of(context)
     delivery = _delivery(context, house, host)
     parcel = _wanted(delivery)
+    receipt = delivery.receipt
+    delivered = delivery.history.parcel(receipt.release) if receipt else None
     with _said_of(host), _change(delivery, parcel, house).session() as session:
-        changes = [seen for seen in session.look() if seen.state not in {"same", "set"}]
-        for seen in changes:
-            print("\n".join(_shown(session, seen, parcel, delivery)))
+        lines = [line for seen in session.look() for line in difference.lines(session, seen, parcel, delivered)]
         session.end()
-    if not changes:
-        Screen().line(f"{host} is as it should be")
+    for line in lines or [f"{host} is as it should be"]:
+        Screen().line(line)
 
 
 @command
@@ -262,39 +260,6 @@ def _public_key(context: Context, house: House, key: str) -> str:
     if "PRIVATE KEY" in text or len(text.split()) < 2 or "\n" in text:
         raise PkiError(f"{key}: is no public key of OpenSSH", "name the .pub file beside the private key")
     return text
-
-
-def _shown(session: Session, seen: Seen, parcel: Parcel, delivery: Delivery) -> Iterable[str]:
-    """One file's change, as a person may see it."""
-    path, file = seen.row.file.path, seen.row.file
-    new = b"" if seen.row.gone else parcel.content(file)
-    old = session.show(seen) or _remembered(delivery, path, seen.sha256)
-    if b"PRIVATE KEY" in new + old:
-        return [f"--- {path}", f"-private key {_key(old)}", f"+private key {_key(new)}"]
-    if not old and seen.state in {"mode", "owner"}:
-        return [seen.phrase]
-    try:
-        was, becomes = old.decode().splitlines(), new.decode().splitlines()
-    except UnicodeDecodeError:
-        return [f"--- {path} (binary)", f"-SHA-256 {seen.sha256 or 'none'}", f"+SHA-256 {file.sha256}"]
-    lines = difflib.unified_diff(was, becomes, f"{path} on {delivery.host}", f"{path} to come", lineterm="")
-    return list(lines) or [seen.phrase]
-
-
-def _remembered(delivery: Delivery, path: str, sha256: str) -> bytes:
-    """What we delivered, if that is still what the host has: for files that not everybody there may read."""
-    receipt = delivery.receipt
-    parcel = delivery.history.parcel(receipt.release) if receipt else None
-    files = [file for file in parcel.release.files if (file.path, file.sha256) == (path, sha256)] if parcel else []
-    return parcel.content(files[0]) if parcel and files else b""
-
-
-def _key(content: bytes) -> str:
-    """The fingerprint of a private key's public half."""
-    if b"PRIVATE KEY" not in content:
-        return "none, or not known here"
-    key = issue.open_key(content.partition(b"-----BEGIN CERTIFICATE-----")[0], None, "the key", "")
-    return f"SHA-256 {issue.key_fingerprint(key.public_key())}"
 
 
 def _proof_of(proof: dict[str, str]) -> str:

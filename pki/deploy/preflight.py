@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from pki.deploy.parcel import Parcel
-from pki.deploy.release import PRIVATE, File
+from pki.deploy.release import File
 from pki.errors import PkiError
 from pki.issue import ca_public_key
 
@@ -67,40 +67,65 @@ class Findings:
     ends: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What cryptography is in one file; `keys` are the public halves of the private ones."""
+
+    file: File
+    keys: tuple[bytes, ...]
+    certificates: tuple[x509.Certificate, ...]
+    crls: tuple[x509.CertificateRevocationList, ...]
+
+    @classmethod
+    def of(cls, file: File, content: bytes) -> Content:
+        keys = [_public(pem, file) for pem in KEYS.findall(content)]
+        certificates = () if file.crl else tuple(_certificates(content))
+        return cls(file, tuple(keys), certificates, tuple(_crls(file, content)))
+
+    @property
+    def leaves(self) -> list[x509.Certificate]:
+        return [certificate for certificate in self.certificates if not _is_ca(certificate)]
+
+
 def look(parcel: Parcel, previous: Parcel | None, trust: Trust, names: Sequence[str], now: datetime) -> Findings:
     """Look at a release. `names` must be served by one of its certificates, unless it holds none at all.
 
     Raises PkiError with everything that is wrong with it.
     """
-    faults: list[str] = []
-    leaves: dict[str, x509.Certificate] = {}
-    ends: list[datetime] = []
-    keys: list[tuple[File, bytes]] = []
-    contents = {file: parcel.content(file) for file in parcel.release.files}
-    chains = {file: _certificates(content) for file, content in contents.items() if not file.crl}
-    everything = [certificate for chain in chains.values() for certificate in chain]
-    for file, content in contents.items():
-        if not PATH.fullmatch(file.path):
-            faults.append(f"{file.path!r} holds characters that no target may have")
-        here = [_public(pem, file) for pem in KEYS.findall(content)] if PRIVATE.search(content) else []
-        keys += [(file, key) for key in here]
-        chain = chains.get(file, [])
-        if here and chain and _spki(chain[0].public_key()) not in here:
-            faults.append(f"the key in {file.path} does not match the certificate beside it")
-        faults += _chain_faults(file, chain, trust, now, chain if here or len(chain) > 1 else everything)
-        for leaf in (certificate for certificate in chain if not _is_ca(certificate)):
-            leaves |= dict.fromkeys(_names(leaf), leaf)
-            ends.append(leaf.not_valid_after_utc)
-        crls = _crls(file, content)
-        faults += _crl_faults(file, crls, trust, now)
-        ends += [crl.next_update_utc for crl in crls if crl.next_update_utc]
-        faults += _crls_gone_back(file, crls, previous, now) if previous else ()
-    known = {_spki(certificate.public_key()) for certificate in everything}
-    faults += [f"the key in {file.path} matches no certificate" for file, key in keys if key not in known]
-    faults += [f"no certificate is for {name}" for name in names if leaves and name not in leaves]
+    contents = [Content.of(file, parcel.content(file)) for file in parcel.release.files]
+    everything = [certificate for content in contents for certificate in content.certificates]
+    leaves = {name: leaf for content in contents for leaf in content.leaves for name in _names(leaf)}
+    faults = [
+        *(f"{file.path!r} holds characters that no target may have" for file in _oddly_named(parcel)),
+        *_key_faults(contents, everything),
+        *(fault for content in contents for fault in _leaf_faults(content, trust, now, everything)),
+        *(fault for content in contents for fault in _crl_faults(content, trust, now)),
+        *(fault for content in contents if previous for fault in _crls_gone_back(content, previous, now)),
+        *(f"no certificate is for {name}" for name in names if leaves and name not in leaves),
+    ]
     if faults:
         raise PkiError(f"nothing was sent: {'; '.join(dict.fromkeys(faults))}", "mend what it comes from, then: doit")
+    ends = [leaf.not_valid_after_utc for content in contents for leaf in content.leaves]
+    ends += [crl.next_update_utc for content in contents for crl in content.crls if crl.next_update_utc]
     return Findings(leaves, min(ends, default=None))
+
+
+def _oddly_named(parcel: Parcel) -> list[File]:
+    return [file for file in parcel.release.files if not PATH.fullmatch(file.path)]
+
+
+# -- keys -------------------------------------------------------------------------------------------------------------
+
+
+def _key_faults(contents: list[Content], everything: list[x509.Certificate]) -> Iterator[str]:
+    """Keys without their certificates; one with certificates beside it belongs to the first of them."""
+    known = {_spki(certificate.public_key()) for certificate in everything}
+    for content in contents:
+        path = content.file.path
+        if content.keys and content.certificates and _spki(content.certificates[0].public_key()) not in content.keys:
+            yield f"the key in {path} does not match the certificate beside it"
+        elif any(key not in known for key in content.keys):
+            yield f"the key in {path} matches no certificate"
 
 
 def _public(pem: bytes, file: File) -> bytes:
@@ -115,21 +140,19 @@ def _public(pem: bytes, file: File) -> bytes:
 # -- certificates -----------------------------------------------------------------------------------------------------
 
 
-def _chain_faults(
-    file: File, chain: list[x509.Certificate], trust: Trust, now: datetime, whole: list[x509.Certificate]
-) -> Iterator[str]:
-    """What is wrong with the leaves of a file; `whole` is where their intermediates must be."""
-    for leaf in chain:
-        if _is_ca(leaf):
-            continue
-        what = f"{leaf.subject.rfc4514_string() or ', '.join(_names(leaf))} in {file.path}"
+def _leaf_faults(content: Content, trust: Trust, now: datetime, everything: list[x509.Certificate]) -> Iterator[str]:
+    """What is wrong with the leaves of a file; their intermediate must be beside them, or anywhere beside a lone one."""
+    is_whole = content.keys or len(content.certificates) > 1
+    beside = content.certificates if is_whole else everything
+    for leaf in content.leaves:
+        what = f"{leaf.subject.rfc4514_string() or ', '.join(_names(leaf))} in {content.file.path}"
         if not leaf.not_valid_before_utc <= now < leaf.not_valid_after_utc:
             yield f"{what} is valid from {leaf.not_valid_before_utc:%Y-%m-%d} to {leaf.not_valid_after_utc:%Y-%m-%d} only"
         if trust.is_revoked(leaf.serial_number):
             yield f"{what} is revoked"
         if trust.issuer(leaf) is None:
             yield f"{what} was signed by no authority of this house"
-        elif not any(_is_ca(other) and _is_issued_by(leaf, other) for other in whole):
+        elif not any(_is_ca(other) and _is_issued_by(leaf, other) for other in beside):
             yield f"{what} comes without its intermediate"
 
 
@@ -176,9 +199,9 @@ def _crls(file: File, content: bytes) -> list[x509.CertificateRevocationList]:
     return [x509.load_der_x509_crl(content)]
 
 
-def _crl_faults(file: File, crls: list[x509.CertificateRevocationList], trust: Trust, now: datetime) -> Iterator[str]:
-    for crl in crls:
-        what = f"the CRL of {crl.issuer.rfc4514_string()} in {file.path}"
+def _crl_faults(content: Content, trust: Trust, now: datetime) -> Iterator[str]:
+    for crl in content.crls:
+        what = f"the CRL of {crl.issuer.rfc4514_string()} in {content.file.path}"
         if trust.issuer(crl) is None:
             yield f"{what} was signed by no authority of this house"
         if crl.last_update_utc > now:
@@ -187,19 +210,17 @@ def _crl_faults(file: File, crls: list[x509.CertificateRevocationList], trust: T
             yield f"{what} has run out: servers would refuse every client"
 
 
-def _crls_gone_back(
-    file: File, crls: list[x509.CertificateRevocationList], previous: Parcel, now: datetime
-) -> Iterator[str]:
+def _crls_gone_back(content: Content, previous: Parcel, now: datetime) -> Iterator[str]:
     """Where a CRL is older than the one that the host has, or lost an entry that its certificate's end does not explain."""
-    before = next((old for old in previous.release.files if old.path == file.path), None)
+    before = next((old for old in previous.release.files if old.path == content.file.path), None)
     if before is None:
         return
     by_issuer = {crl.issuer.public_bytes(): crl for crl in _crls(before, previous.content(before))}
-    for crl in crls:
+    for crl in content.crls:
         old = by_issuer.get(crl.issuer.public_bytes())
         if old is None:
             continue
-        what = f"the CRL of {crl.issuer.rfc4514_string()} in {file.path}"
+        what = f"the CRL of {crl.issuer.rfc4514_string()} in {content.file.path}"
         if _number(crl) < _number(old):
             yield f"{what} has number {_number(crl)}, the host has {_number(old)}: revocation never goes back"
         # An entry may leave one CRL after its certificate ended: https://www.rfc-editor.org/rfc/rfc5280#section-3.3
