@@ -48,7 +48,7 @@ def destination(world: World, name: str, host: Host | None) -> Destination:
         trust=_trust(house),
         eyes=Eyes(house.store.trust("roots.pem"), house.store.truth(probe) if probe else None),
         as_root=os.geteuid() == 0,
-        turn=house.store.turn(f"group-{host.group}") if host and host.group else nullcontext(),
+        turn=house.store.turn(f"group-{host.group}.lock") if host and host.group else nullcontext(),
     )
 
 

@@ -102,6 +102,7 @@ def _place_faults(inventory: Inventory, cut: set[Place]) -> Iterator[Fault]:
         hint = did_you_mean(inventory.publish.host, list(inventory.hosts))
         yield ("publish", "host"), f"{inventory.publish.host!r} is not one of the hosts{hint}"
     yield from _publisher_faults(inventory)
+    yield from _local_faults(inventory)
 
 
 def _publisher_faults(inventory: Inventory) -> Iterator[Fault]:
@@ -117,6 +118,19 @@ def _publisher_faults(inventory: Inventory) -> Iterator[Fault]:
             ("hosts", publisher_name, "port"),
             f"{publisher.port} is the port of publish.url, where it answers plain http",
         )
+
+
+def _local_faults(inventory: Inventory) -> Iterator[Fault]:
+    """One machine takes one release: pki-apply knows it by one name."""
+    here = ["deploy.ca"] if inventory.deploy.ca == "local" else []
+    for name, host in inventory.hosts.items():
+        if host.deliver == "local":
+            if here:
+                yield (
+                    ("hosts", name, "deliver"),
+                    f"this machine takes the files of {here[0]} already; one of them can be local",
+                )
+            here.append(f"hosts.{name}")
 
 
 def _window_faults(inventory: Inventory, name: str) -> Iterator[Fault]:

@@ -286,6 +286,36 @@ PLACES = [
         "27: hosts.monitoring.port: 80 is the port of publish.url, where it answers plain http",
     ),
     (
+        "proxy: caddy",
+        "proxy: caddy\n    window: 22:00",
+        "41: hosts.media.window: expected hours such as 22:00-05:00",
+    ),
+    (
+        "proxy: caddy",
+        "proxy: caddy\n    window: 22:00-05:00",
+        "41: hosts.media.window: needs schedule: [06:00], the times at which cron runs doit, to be held against",
+    ),
+    (
+        JELLYFIN,
+        f"{JELLYFIN}\n    window: 22:00-05:00\nschedule: [06:00, 21:59]",
+        "43: hosts.media.window: 22:00-05:00 is never met: doit is run at 06:00, 21:59 (schedule)",
+    ),
+    (
+        "proxy: caddy",
+        "proxy: caddy\n    ssh: {user: Root}",
+        "41: hosts.media.ssh.user: expected the name of an account",
+    ),
+    (
+        "proxy: caddy",
+        "proxy: caddy\n    ssh: {name: -oProxyCommand=x}",
+        "41: hosts.media.ssh.name: expected a host as ssh knows it",
+    ),
+    (
+        JELLYFIN,
+        f"{JELLYFIN}\n    deliver: local\ndeploy: {ca: local}",
+        "43: hosts.media.deliver: this machine takes the files of deploy.ca already; one of them can be local",
+    ),
+    (
         "proxy: nginx",
         "proxy: traefik",
         (

@@ -36,7 +36,7 @@ def lint(context: Context) -> None:
         "ruff check .",
         "ruff format --check .",
         "mypy",
-        "! command -v shellcheck >/dev/null || shellcheck run .ci/run pki/demo/*.sh",
+        "! command -v shellcheck >/dev/null || shellcheck run .ci/run pki/demo/*.sh pki/deploy/host/*",
     )
 
 

@@ -99,7 +99,8 @@ def read_now(house: House, paths: list[Path]) -> dict[str, Kept]:
 def _paths(house: House) -> Iterator[Path]:
     home, said = house.store.home, house.inventory
     requests = [one.request for section in (said.hosts, said.clients) for one in section.values() if one.request]
-    single = {"pki.yaml", *OTHERS, *requests, *_secret_files(house)}
+    ssh = [said.deploy.ssh_config] if said.deploy.ssh_config else []
+    single = {"pki.yaml", *OTHERS, *ssh, *requests, *_secret_files(house)}
     yield from {path for name in single for path in _below(home / name)}
     yield from (path for path in _below(house.store.ca) if not any(fnmatch.fnmatch(path.name, one) for one in LEFT_OUT))
 

@@ -5,6 +5,7 @@ umask 022
 fail() { printf 'bootstrap: %s\n' "$1" >&2; exit 1; }
 
 [ "$(id -u)" -eq 0 ] || fail 'this must be run as root'
+# shellcheck disable=SC2043 # a list, once the words between @ are put in
 for program in @NEEDED@; do
     command -v "$program" >/dev/null || fail "$program is not there: install coreutils, tar, gawk and util-linux, or busybox"
 done
