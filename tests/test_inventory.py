@@ -312,7 +312,7 @@ PLACES = [
     ),
     (
         JELLYFIN,
-        f"{JELLYFIN}\n    deliver: local\ndeploy: {ca: local}",
+        f"{JELLYFIN}\n    deliver: local\ndeploy: {{ca: local}}",
         "43: hosts.media.deliver: this machine takes the files of deploy.ca already; one of them can be local",
     ),
     (
