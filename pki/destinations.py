@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import nullcontext
-from functools import partial
+from functools import cached_property, partial
 
 from pki.deploy.change import Destination
 from pki.deploy.delivery import Delivery
@@ -20,14 +20,36 @@ from pki.store import AUTHORITIES
 from pki.world import World
 
 
+class Outlook:
+    """What every release of a run is judged by: made when the first one leaves, and once for all of them."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    @cached_property
+    def trust(self) -> Trust:
+        house = self.world.house
+        names = [name for authority in AUTHORITIES for name in house.store.generations(authority)]
+        found = [one for one in map(house.generation, names) if one]
+        roots = b"".join(one.pem for one in found if one.authority == "root")
+        return Trust(roots, b"".join(one.pem for one in found), partial(house.is_revoked, seen_before=False))
+
+    @cached_property
+    def eyes(self) -> Eyes:
+        store, probe = self.world.house.store, self.world.leaves.get(PROBE)
+        return Eyes(store.trust("roots.pem"), store.truth(probe) if probe else None)
+
+
 def deliveries(world: World) -> Iterator[Delivery]:
     """Every host that some managed file is for, and the machine that runs doit."""
-    store = world.house.store
+    store, outlook = world.house.store, Outlook(world)
     for name, host in world.hosts.items():
         if host.deliver != "none" and world.library.for_host(name, host).files:
-            yield Delivery(name, store, host.deliver, host.window or "", partial(destination, world, name, host))
+            yield Delivery(name, store, host.deliver, host.window or "", partial(destination, outlook, name, host))
     if world.library.for_host(CA_HOST, None).files or world.library.lost:
-        yield Delivery(CA_HOST, store, world.house.inventory.deploy.ca, "", partial(destination, world, CA_HOST, None))
+        yield Delivery(
+            CA_HOST, store, world.house.inventory.deploy.ca, "", partial(destination, outlook, CA_HOST, None)
+        )
 
 
 def sources(world: World, delivery: Delivery) -> tuple[str, ...]:
@@ -39,14 +61,13 @@ def sources(world: World, delivery: Delivery) -> tuple[str, ...]:
     return (str(world.house.store.trust("roots.pem")), *files)
 
 
-def destination(world: World, name: str, host: Host | None) -> Destination:
-    house = world.house
-    probe = world.leaves.get(PROBE)
+def destination(outlook: Outlook, name: str, host: Host | None) -> Destination:
+    world, house = outlook.world, outlook.world.house
     return Destination(
         way=way(house, name, host),
         endpoints=tuple(endpoints(world, host)) if host and host.proxy else (),
-        trust=_trust(house),
-        eyes=Eyes(house.store.trust("roots.pem"), house.store.truth(probe) if probe else None),
+        trust=outlook.trust,
+        eyes=outlook.eyes,
         as_root=os.geteuid() == 0,
         turn=house.store.turn(f"group-{host.group}.lock") if host and host.group else nullcontext(),
     )
@@ -76,10 +97,3 @@ def endpoints(world: World, host: Host) -> Iterator[Endpoint]:
         if name:
             address = str(host.address) if host.address else name.replace("*", "probe")
             yield Endpoint(service, name, address, host.port, rule.access)
-
-
-def _trust(house: House) -> Trust:
-    generations = [house.generation(name) for authority in AUTHORITIES for name in house.store.generations(authority)]
-    authorities = b"".join(one.pem for one in generations if one)
-    roots = b"".join(one.pem for one in generations if one and one.authority == "root")
-    return Trust(roots, authorities, partial(house.is_revoked, seen_before=False))

@@ -268,6 +268,9 @@ class House:
 
     @cached_property
     def _revoked_serials(self) -> frozenset[int]:
+        kept = self.recall_from_ledger("revoked", "")
+        if kept is not None:
+            return frozenset(kept)
         return self.ledger.revoked_serials(self.now) if self.has_ledger else frozenset()
 
     @property
@@ -284,11 +287,16 @@ class House:
         return self.recall_from_ledger("settled", "") is not None
 
     def close(self, *, settled: bool) -> None:
-        """Close the ledger. When everything ended well (`settled`), remember that it asks for nothing more."""
-        if "ledger" in self.__dict__:
-            self.ledger.close()
+        """Close the ledger. When everything ended well (`settled`), remember that it asks for nothing more.
+
+        What it holds of revocations is remembered too: every process that delivers would have to open it for them.
+        """
         if settled and self.recall_from_ledger("settled", "") is None:
             self.remember_from_ledger("settled", "", True)
+        if self.recall_from_ledger("revoked", "") is None and "ledger" in self.__dict__:
+            self.remember_from_ledger("revoked", "", sorted(self.ledger.revoked_serials(self.now)))
+        if "ledger" in self.__dict__:
+            self.ledger.close()
 
     def recall_from_ledger(self, name: str, known: str) -> Any:
         """What was remembered of the ledger, if it is as it was then."""

@@ -15,7 +15,7 @@ from pki.deploy import preflight, proof
 from pki.deploy.parcel import Parcel
 from pki.deploy.preflight import Findings, Trust
 from pki.deploy.proof import Endpoint, Eyes
-from pki.deploy.receipt import Receipt, instant, taken
+from pki.deploy.receipt import Receipt, instant, moment, taken
 from pki.deploy.session import HostRefusal, Row, Seen, Session, rows_of
 from pki.deploy.ssh import Way
 
@@ -65,6 +65,17 @@ class Change:
     def _files(self) -> tuple[Mapping[str, str], ...]:
         return tuple(taken(file) for file in self._parcel.release.files)
 
+    @property
+    def _is_known_sound(self) -> bool:
+        """Whether this very release was looked at when it was delivered, and nothing in it can have ended since then.
+
+        A revoked certificate leaves the release of a host, unless that is held.
+        """
+        before = self._previous
+        if self._held or before is None or before.files != self._files:
+            return False
+        return not before.ends or self._now < moment(before.ends)
+
     def session(self) -> Session:
         return Session(self._to.way, self._rows, as_root=self._to.as_root)
 
@@ -73,17 +84,19 @@ class Change:
         names = [] if self._held else [endpoint.name for endpoint in self._to.endpoints]
         return preflight.look(self._parcel, delivered, self._to.trust, names, self._now)
 
-    def bring(self, findings: Findings) -> Outcome:
-        """Make the host hold the release, or leave it as it was.
+    def bring(self, delivered: Parcel | None) -> Outcome:
+        """Make the host hold the release, or leave it as it was; `delivered` as for `check`.
 
         Raises PkiError: UnreachableError when there was no contact, HostRefusal with the words of the host or the
         proof when it had to be put back.
         """
+        findings = None if self._is_known_sound else self.check(delivered)
         with self.session() as session:
             seen = [one for one in session.look() if one.state != "same"]
             if not seen and self._previous and self._previous.files == self._files:
                 session.end()
                 return Outcome(self._previous, ())
+            findings = findings or self.check(delivered)
             with self._to.turn:
                 crls = [one.row for one in seen if one.row.file.crl and not one.row.gone]
                 others = [one.row for one in seen if one.row not in crls]

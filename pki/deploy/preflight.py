@@ -35,6 +35,7 @@ class Trust:
     roots: bytes
     authorities: bytes
     is_revoked: Callable[[int], bool] = field(default=lambda _: False)
+    _judged: dict[bytes, x509.Certificate | None] = field(default_factory=dict)
 
     @cached_property
     def known(self) -> dict[bytes, list[x509.Certificate]]:
@@ -49,14 +50,15 @@ class Trust:
         return {certificate.public_bytes(Encoding.DER) for certificate in _certificates(self.roots)}
 
     def issuer(self, signed: x509.Certificate | x509.CertificateRevocationList) -> x509.Certificate | None:
-        """The known CA that signed a certificate or CRL."""
-        for candidate in self.known.get(signed.issuer.public_bytes(), []):
-            if isinstance(signed, x509.CertificateRevocationList):
-                if signed.is_signature_valid(ca_public_key(candidate)):
-                    return candidate
-            elif _is_issued_by(signed, candidate):
-                return candidate
-        return None
+        """The known CA that signed a certificate or CRL; that of a CRL is remembered, which many hosts get."""
+        candidates = self.known.get(signed.issuer.public_bytes(), [])
+        if isinstance(signed, x509.Certificate):
+            return next((one for one in candidates if _is_issued_by(signed, one)), None)
+        content = signed.public_bytes(Encoding.DER)
+        if content not in self._judged:
+            valid = (one for one in candidates if signed.is_signature_valid(ca_public_key(one)))
+            self._judged[content] = next(valid, None)
+        return self._judged[content]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +152,10 @@ def _leaf_faults(content: Content, trust: Trust, now: datetime, everything: list
             yield f"{what} is valid from {leaf.not_valid_before_utc:%Y-%m-%d} to {leaf.not_valid_after_utc:%Y-%m-%d} only"
         if trust.is_revoked(leaf.serial_number):
             yield f"{what} is revoked"
-        if trust.issuer(leaf) is None:
+        issuer = trust.issuer(leaf)
+        if issuer is None:
             yield f"{what} was signed by no authority of this house"
-        elif not any(_is_ca(other) and _is_issued_by(leaf, other) for other in beside):
+        elif issuer not in beside and not any(_is_ca(other) and _is_issued_by(leaf, other) for other in beside):
             yield f"{what} comes without its intermediate"
 
 

@@ -11,6 +11,9 @@ import time
 from typing import Self
 
 
+FAREWELL = 5.0  # seconds that the other end gets to clean up after itself
+
+
 class SilenceError(Exception):
     """The other end said nothing for too long, or has gone."""
 
@@ -45,11 +48,7 @@ class Wire:
         assert self._process.stdout
         with contextlib.suppress(OSError):
             self._process.stdin.close()
-        try:
-            self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._end()
         self._process.stdout.close()
         self._errors.close()
 
@@ -89,10 +88,19 @@ class Wire:
 
     def ended(self) -> tuple[int, str]:
         """The exit status of the process (which must be about to end), and what it complained about."""
-        try:
-            status = self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            status = self._process.wait()
+        status = self._end()
         self._errors.seek(0)
         return status, self._errors.read().decode(errors="replace").strip()
+
+    def _end(self) -> int:
+        """Wait until the process has ended, first for the end of what it says: `Popen.wait` sleeps between its looks."""
+        deadline = time.monotonic() + FAREWELL
+        with contextlib.suppress(SilenceError):
+            while True:
+                self._read_some(deadline, FAREWELL)
+                self._waiting = b""
+        try:
+            return self._process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()

@@ -1,0 +1,106 @@
+"""Deliveries over ssh, that phase alone: against bare loops over the same client, and against programs of the same kind."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from pki.deploy.session import rows_of, tar
+from pki.deploy.ssh import Way
+from tests.bench import measure
+from tests.bench.house import PROJECT
+from tests.bench.measure import Broken, Cost
+from tests.bench.table import Bound, Row, seconds
+from tests.bench.targets import Targets
+
+WIDTH, ROUNDS = 10, 5
+
+
+class Rounds:
+    """The two phases of a delivery, and for each the loop that does the least that is needed."""
+
+    def __init__(self, made: Targets) -> None:
+        self._made = made
+        self._streams = made.folder / "streams"
+        self._streams.mkdir()
+        self._names = made.folder / "names"
+        self._names.write_text("".join(f"{name}\n" for name in made.names))
+        self._round = 0
+        self._sent: dict[str, dict[str, str]] = {}
+        self._pack()
+
+    def changed(self) -> Cost:
+        """Deliver new certificates and a new configuration to every host."""
+        self._round += 1
+        self._made.change(f"round {self._round}")
+        doit(self._made, "release")
+        self._pack()
+        cost = doit(self._made, "-n", str(WIDTH), "deploy")
+        self._check(len(self._made.names))
+        return cost
+
+    def piped(self) -> Cost:
+        """The same files in a bare loop: no look before, no test, no way back."""
+        return self._loop(f"mkdir -p {self._made.folder}/bare/{{}} && tar -xC {self._made.folder}/bare/{{}}", "{}.tar")
+
+    def unchanged(self) -> Cost:
+        """Look whether every host still holds its release."""
+        self._made.look_due()
+        cost = doit(self._made, "-n", str(WIDTH), "deploy")
+        self._check(0)
+        return cost
+
+    def true(self) -> Cost:
+        return self._loop("true", "/dev/null")
+
+    def _loop(self, command: str, stream: str) -> Cost:
+        client = Way(host="", name="{}", config=str(self._made.free)).ssh()
+        line = f"exec {shlex.join(client)} {shlex.quote(command)} <{stream}"
+        each = ["xargs", "-a", self._names, "-P", str(WIDTH), "-I{}", "sh", "-c", line]
+        return measure.run(each, self._streams)
+
+    def _pack(self) -> None:
+        """Write the streams of all files that differ from those sent before."""
+        for name in self._made.names:
+            parcel = self._made.parcel(name)
+            before, digests = self._sent.get(name, {}), {file.path: file.sha256 for file in parcel.release.files}
+            rows = [row for row in rows_of(parcel, []) if before.get(row.file.path) != row.file.sha256]
+            (self._streams / f"{name}.tar").write_bytes(tar(rows, parcel))
+            self._sent[name] = digests
+
+    def _check(self, delivered: int) -> None:
+        """Every host must have been looked at, and as many as should be must have been changed."""
+        report = json.loads((self._made.home / "build/report/status.json").read_text())
+        count, contacts = len(report["made"]), list(self._contacts())
+        if report["failed"] or count != delivered or set(contacts) != {report["at"]}:
+            raise Broken(
+                f"{count} of {delivered} delivered, {contacts.count(report['at'])} looked at: {report['failed']}"
+            )
+
+    def _contacts(self) -> Iterator[str]:
+        for name in self._made.names:
+            yield json.loads((self._made.home / "build/contacts" / f"{name}.json").read_text())["looked_at"]
+
+
+def doit(made: Targets, *arguments: str) -> Cost:
+    return measure.run([sys.executable, "-m", "doit", *arguments], PROJECT, {"PKI_HOME": made.home})
+
+
+def against_loops(made: Targets) -> list[Row]:
+    """What a delivery takes beside the connections themselves."""
+    rounds, hosts = Rounds(made), len(made.names)
+    changed, piped, unchanged, true = measure.in_turn(
+        ROUNDS, rounds.changed, rounds.piped, rounds.unchanged, rounds.true
+    )
+    return [
+        _row(f"{hosts} hosts changed / a loop that pipes the same tar", changed, piped, 1.5),
+        _row(f"{hosts} hosts unchanged / the same loop of true", unchanged, true, 1.3),
+    ]
+
+
+def _row(what: str, ours: Cost, peer: Cost, factor: float) -> Row:
+    ratio = ours.seconds / peer.seconds
+    return Row(what, seconds(ours.seconds), seconds(peer.seconds), ratio, Bound(factor), cpu=ours.cpu / peer.cpu)
