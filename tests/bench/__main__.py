@@ -1,4 +1,4 @@
-"""python -m tests.bench [NAMES] [--hosts N] [--quick]: see README.md beside this file."""
+"""python -m tests.bench [NAMES] [--hosts N] [--quick] [--ansible DIR]: see README.md beside this file."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(CASES)}; all when none is named")
     parser.add_argument("--hosts", type=int, default=HOSTS, help="hosts of a first build; ten times as many to scale")
+    parser.add_argument("--ansible", type=Path, metavar="DIR", help="an environment that has ansible and pyinfra")
     parser.add_argument("--quick", action="store_true", help="a tenth of the sizes")
     wanted = parser.parse_args()
     if unknown := set(wanted.names) - CASES.keys():
@@ -27,7 +28,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the folder is removed then, too
     out = console()
     with tempfile.TemporaryDirectory(prefix="doit-pki-bench-") as folder:
-        bench = Bench(Path(folder), hosts, say=lambda text: out.print(f"... {text}", style="dim"))
+        bench = Bench(Path(folder), hosts, lambda text: out.print(f"... {text}", style="dim"), wanted.ansible)
         for name in wanted.names or CASES:
             bench.say(name)
             try:

@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import count as count_from
 from pathlib import Path
 
-from tests.bench import house, measure, peers
+from tests.bench import delivery, house, measure, peers
 from tests.bench.house import PROJECT
 from tests.bench.measure import Cost, Side
 from tests.bench.table import Bound, Findings, Row, megabytes, seconds
@@ -25,6 +25,7 @@ class Bench:
     folder: Path
     hosts: int
     say: Callable[[str], None]
+    ansible: Path | None = None
     laid: int = 0
 
     @property
@@ -186,6 +187,11 @@ def scaling(bench: Bench) -> Findings:
     return Findings("scaling", rows, [remark])
 
 
+def deliveries(bench: Bench) -> Findings:
+    """The delivery phase alone to hosts behind a real sshd, all of them on this machine."""
+    return delivery.deliver(bench.folder, min(bench.hosts, delivery.HOSTS), bench.ansible)
+
+
 def _longer(bench: Bench, what: str, big: Cost, small: Cost) -> Row:
     name = f"{what}, {bench.many} hosts / {bench.hosts} hosts"
     ratio, cpu = big.seconds / small.seconds, big.cpu / small.cpu
@@ -217,4 +223,5 @@ CASES: dict[str, Callable[[Bench], Findings]] = {
     "per-certificate": per_certificate,
     "nothing-to-do": nothing_to_do,
     "scaling": scaling,
+    "delivery": deliveries,
 }

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from pki.deploy.session import rows_of, tar
 from pki.deploy.ssh import Way
-from tests.bench import measure
+from tests.bench import deliverers, measure
 from tests.bench.house import PROJECT
 from tests.bench.measure import Broken, Cost
-from tests.bench.table import Bound, Row, seconds
-from tests.bench.targets import Targets
+from tests.bench.table import Bound, Findings, Row, seconds
+from tests.bench.targets import Targets, targets
 
-WIDTH, ROUNDS = 10, 5
+HOSTS, WIDTH, ROUNDS = 50, 10, 5
 
 
 class Rounds:
@@ -85,22 +85,40 @@ class Rounds:
             yield json.loads((self._made.home / "build/contacts" / f"{name}.json").read_text())["looked_at"]
 
 
+def deliver(folder: Path, hosts: int, given: Path | None) -> Findings:
+    """Deliveries to so many hosts; `given` is an environment with ansible and pyinfra."""
+    with targets(folder / "delivery", hosts) as made:
+        doit(made, "release")
+        made.permit()
+        doit(made, "-n", str(WIDTH))
+        rounds = Rounds(made)
+        changed, piped, unchanged, true = measure.in_turn(
+            ROUNDS, rounds.changed, rounds.piped, rounds.unchanged, rounds.true
+        )
+        rows = [
+            _row(f"{hosts} hosts changed / a loop that pipes the same tar", changed, piped, Bound(1.5)),
+            _row(f"{hosts} hosts unchanged / the same loop of true", unchanged, true, Bound(1.3)),
+        ]
+        programs = deliverers.programs(folder / "deliverers", given)
+        others = (("ansible's copy loop", deliverers.ansible), ("pyinfra's files.put", deliverers.pyinfra))
+        remarks = [f"{WIDTH} at once; {len(made.parcel(made.names[0]).release.files)} files each, of which 3 change"]
+        for name, other in others:
+            side = other(made, programs, WIDTH) if programs else None
+            if side is None:
+                remarks.append(f"{name} is left out: name an environment that has it by --ansible DIR")
+            else:
+                ours, theirs = measure.in_turn(1, rounds.changed, side)
+                rows.append(_row(f"{name} / {hosts} hosts changed", theirs, ours, Bound(5, at_least=True)))
+    return Findings("delivery", rows, remarks)
+
+
 def doit(made: Targets, *arguments: str) -> Cost:
     return measure.run([sys.executable, "-m", "doit", *arguments], PROJECT, {"PKI_HOME": made.home})
 
 
-def against_loops(made: Targets) -> list[Row]:
-    """What a delivery takes beside the connections themselves."""
-    rounds, hosts = Rounds(made), len(made.names)
-    changed, piped, unchanged, true = measure.in_turn(
-        ROUNDS, rounds.changed, rounds.piped, rounds.unchanged, rounds.true
+def _row(what: str, one: Cost, other: Cost, bound: Bound) -> Row:
+    """The first named stands above the line; with a bound that is a least factor it is the peer."""
+    ours, peer = (other, one) if bound.at_least else (one, other)
+    return Row(
+        what, seconds(ours.seconds), seconds(peer.seconds), one.seconds / other.seconds, bound, cpu=one.cpu / other.cpu
     )
-    return [
-        _row(f"{hosts} hosts changed / a loop that pipes the same tar", changed, piped, 1.5),
-        _row(f"{hosts} hosts unchanged / the same loop of true", unchanged, true, 1.3),
-    ]
-
-
-def _row(what: str, ours: Cost, peer: Cost, factor: float) -> Row:
-    ratio = ours.seconds / peer.seconds
-    return Row(what, seconds(ours.seconds), seconds(peer.seconds), ratio, Bound(factor), cpu=ours.cpu / peer.cpu)

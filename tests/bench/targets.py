@@ -25,6 +25,7 @@ from tests.bench.measure import Broken
 
 SSHD = Path("/usr/sbin/sshd")
 PATIENCE = 10  # seconds for sshd to start
+OWNER = f"{getpass.getuser()}:{grp.getgrgid(os.getgid()).gr_name}"
 LEFT_OUT = ("apache", "caddy", "haproxy", "publish", "traefik")
 HEAD = """\
 organisation: Example Lab
@@ -149,18 +150,17 @@ def _house(home: Path, names: Sequence[str], roots: Path) -> Path:
     home.mkdir(parents=True)
     (home / "pki.yaml").write_text(HEAD.format(first=names[0]) + "".join(HOST.format(name=name) for name in names))
     shutil.copytree(PROJECT / "templates", home / "templates", ignore=shutil.ignore_patterns(*LEFT_OUT))
-    owner = f"{getpass.getuser()}:{grp.getgrgid(os.getgid()).gr_name}"
     headers = {
         "target: ": rf"target: {roots}/{{{{ host.name }}}}",
         "hosts: proxy:.*": "hosts: all",
-        "owner: .*": f"owner: {owner}",
+        "owner: .*": f"owner: {OWNER}",
         "validate: .*": "validate: true",
         "reload: .*": "reload: true",
     }
     for template in (path for path in (home / "templates").rglob("*") if path.is_file()):
         text = template.read_text()
         if "# deploy-owner: " not in text:
-            text = text.replace("# deploy-hosts: ", f"# deploy-owner: {owner}\n# deploy-hosts: ", 1)
+            text = text.replace("# deploy-hosts: ", f"# deploy-owner: {OWNER}\n# deploy-hosts: ", 1)
         for header, said in headers.items():
             text = re.sub(f"^# deploy-{header}", f"# deploy-{said}", text, flags=re.MULTILINE)
         template.write_text(text)
