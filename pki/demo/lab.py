@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from ipaddress import IPv4Interface, IPv4Network
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -40,6 +41,7 @@ class Lab:
         self.vlans = {name: IPv4Network(network) for name, network in (vlans or LAN).items()}
         self.machines: dict[str, Machine] = {}
         self._names: dict[str, str] = {}
+        self._ports = count()  # never again one of a machine that has gone: the kernel takes its time with those
         self._overlay = overlay
         self._stack = ExitStack()
         self._scratch = Path()
@@ -78,7 +80,7 @@ class Lab:
         interface = IPv4Interface(f"{address}/{network.prefixlen}")
         if address in taken or interface.network != network:
             raise PkiError(f"{name}: {address} is taken, or not in {network}, the network of {vlan}")
-        machine = self._boot(Machine(name, self._scratch, interface, vlan, f"port{len(self.machines)}"))
+        machine = self._boot(Machine(name, self._scratch, interface, vlan, f"port{next(self._ports)}"))
         self.machines[name] = machine
         self.name(address, name, *names)
         self._ip(
@@ -100,8 +102,10 @@ class Lab:
         self._write_names()
 
     def close(self, machine: Machine) -> None:
-        """Take a machine away; its name may be given again."""
+        """Take a machine away; its name and its address may be given again."""
         machine.close()
+        self._names = {name: address for name, address in self._names.items() if address != machine.address}
+        self._write_names()
         shutil.rmtree(self._scratch / machine.name)
         del self.machines[machine.name]
 

@@ -7,6 +7,7 @@ import select
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from pki.errors import PkiError
 
 HERE = Path(__file__).parent
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+NEEDED = dict.fromkeys((str(HERE.parent.parent), sys.prefix, sys.base_prefix))
 NAMESPACES = ("--mount", "--net", "--pid", "--uts", "--ipc")
 PATIENCE = 30.0  # seconds: what is awaited here takes a tenth of one
 PACKAGES = {
@@ -25,6 +27,7 @@ PACKAGES = {
     "nsenter": "util-linux",
     "unshare": "util-linux",
     "setpriv": "util-linux",
+    "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
     "sshd": "openssh-server",
     "nginx": "nginx",
@@ -105,7 +108,8 @@ class Machine:
         """Make its namespaces and its folders. It ends with this process, even when that is killed: its stdin closes."""
         folder, log = self.scratch / self.name, self.scratch / f"{self.name}.log"
         folder.mkdir()
-        script = (HERE / "machine.sh", self.name, folder, hosts, HERE / "systemctl.sh", "yes" if overlay else "no")
+        layers = "yes" if overlay else "no"
+        script = (f"{HERE}/machine.sh", self.name, str(folder), str(hosts), f"{HERE}/systemctl.sh", layers, *NEEDED)
         with log.open("wb") as said:
             self._process = subprocess.Popen(
                 ["unshare", *NAMESPACES, "--fork", "--mount-proc", "--kill-child", "sh", *script],

@@ -1,8 +1,9 @@
 #!/bin/sh
 # The first process of a machine, alone in its namespaces: give it folders of its own, then hold it until stdin ends.
-# usage: machine.sh NAME SCRATCH HOSTS SYSTEMCTL OVERLAY
+# usage: machine.sh NAME SCRATCH HOSTS SYSTEMCTL OVERLAY NEEDED...
 set -eu
 name=$1 scratch=$2 hosts=$3 systemctl=$4 overlay=$5
+shift 5
 umask 022
 
 layer() { # FOLDER: what it holds, writable for this machine alone
@@ -24,7 +25,8 @@ folders_of() { # FOLDER: its folders without their files, for it may hold gigaby
 
 mount -t tmpfs -o mode=0755 machine "$scratch"
 echo "$name" >/proc/sys/kernel/hostname
-if [ "$overlay" = yes ]; then layer /etc; else copy /etc; fi
+if [ "$overlay" = yes ] && ! layer /etc; then overlay=no; fi
+[ "$overlay" = yes ] || copy /etc
 : >"$scratch/empty"
 rm -f /etc/resolv.conf # nobody is asked for names
 : >/etc/resolv.conf
@@ -37,8 +39,18 @@ else
     folders_of /var
     copy /usr/local/sbin
     copy /usr/local/share
+    for needed in "$@"; do
+        mkdir -p "$scratch/needed$needed"
+        mount --bind "$needed" "$scratch/needed$needed"
+    done
     for folder in /root /home /srv; do mount -t tmpfs -o mode=0755 machine "$folder"; done
+    for needed in "$@"; do # what the program stands on, where it lay in one of these
+        [ -e "$needed" ] || { mkdir -p "$needed" && mount --bind "$scratch/needed$needed" "$needed"; }
+    done
 fi
+find /root -maxdepth 1 -type f -name '.*' -delete # root here has none of the habits and keys of root below
+mkdir -p /root/.ssh
+mount -t tmpfs -o mode=0700 machine /root/.ssh
 [ ! -S /dev/log ] || mount --bind "$scratch/empty" /dev/log # the log of the machine below
 mount -t tmpfs -o mode=0755 machine /run
 mkdir -m 1777 /run/lock

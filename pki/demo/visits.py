@@ -14,7 +14,7 @@ REFUSED_BY_TLS = {16, 35, 52, 55, 56}  # HTTP/2 broke off, handshake failed, emp
 NO_WAY = {7, 28}  # could not connect, timed out: https://curl.se/libcurl/c/libcurl-errors.html
 PLACES = re.compile(r"OpenSSL.*:: ?|, errno 0$|Failed to connect to .*: ")  # where, beside what
 LINE = (
-    *("curl", "--silent", "--show-error", "--max-time", "5", "--connect-timeout", "3", "--cacert", ROOTS),
+    *("curl", "--disable", "--silent", "--show-error", "--max-time", "5", "--connect-timeout", "3", "--cacert", ROOTS),
     *("--write-out", "\n%{http_code}"),
 )
 ANSWERED, REFUSED, NO_WAY_THERE = "answered", "refused by the proxy", "no way there"

@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 PROGRAM = HERE.parent.parent
 HOUSE = Path("/srv/pki")
 CLIENTS = "192.0.2.128/25"  # a VLAN of which the house knows nothing: nobody there needs a certificate
-PROGRAMS = ("ssh-keygen", "sshd", "nginx", "haproxy", "caddy", "curl")
+PROGRAMS = ("ssh", "ssh-keygen", "sshd", "nginx", "haproxy", "caddy", "curl")
 EXAMPLE = ("curl", "--cacert", ROOTS, "--cert", "/root/admin.pem", "https://grafana.lab.internal/")
 NEW, OLD = "admin", "admin-revoked"  # /root/admin.pem on whoever has it
 
@@ -64,21 +64,31 @@ class Story:
     # -- the house ----------------------------------------------------------------------------------------------------
 
     def found(self) -> None:
-        """A house on the ca machine: pki.yaml and the templates, nothing else."""
+        """A house on the ca machine, pki.yaml and the templates; root there may log in on the hosts, as root."""
         self.ca.write(HOUSE / "pki.yaml", (HERE / "house.yaml").read_text())
         self.ca.run("cp", "-r", PROGRAM / "templates", HOUSE)
+        self.ca.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/root/.ssh/id_ed25519")
+        known = ""
+        for name, host in self.hosts.items():
+            host.write("/root/.ssh/authorized_keys", self.ca.read("/root/.ssh/id_ed25519.pub"), 0o600)
+            known += f"{name},{host.address} {host.host_key()}\n"
+        self.ca.write("/root/.ssh/known_hosts", known)
+
+    def forget_login(self) -> None:
+        """Take root's login away again: deliveries have a key of their own, which opens no shell."""
+        self.ca.run("rm", "/root/.ssh/id_ed25519", "/root/.ssh/id_ed25519.pub")
+
+    def bootstrap(self, name: str) -> str:
+        """Prepare a host over ssh: a key that may start pki-apply there, and nothing else."""
+        return self._program("invoke", "deploy.bootstrap", name)
 
     def doit(self) -> str:
-        """What a run of doit says; everything is delivered when it ends."""
-        said = self._program("doit")
-        self._carry()
-        return said
+        """What a run of doit says; everything is delivered and proven when it ends."""
+        return self._program("doit")
 
     def revoke(self) -> str:
         """Revoke the admin's certificate; invoke runs doit, which makes a new one and delivers the CRLs."""
-        said = self._program("invoke", "revoke", "admin", "--reason", "key-compromise")
-        self._carry()
-        return said
+        return self._program("invoke", "revoke", "admin", "--reason", "key-compromise")
 
     def hand_out(self, certificate: str, *visitors: Machine) -> None:
         """Give visitors the admin's certificate with its key, so that nothing but the network keeps them out."""
@@ -90,15 +100,6 @@ class Story:
     def _program(self, *command: str) -> str:
         done = self.ca.run(sys.executable, "-m", *command, cwd=PROGRAM, env={"PKI_HOME": str(HOUSE)}, timeout=120)
         return done.stdout
-
-    def _carry(self) -> None:
-        for name, host in self.hosts.items():
-            done = self.ca.run("sh", "-c", f"tar -C {HOUSE}/build/hosts/{name} -c . | base64")
-            host.run("sh", "-c", "base64 -d | tar --no-same-owner -C / -x", stdin=done.stdout)
-            proxy = str(self.wanted.hosts[name].proxy)
-            if proxy == "caddy":
-                host.run("sh", "-c", "chgrp caddy /etc/doit-pki/*.pem")
-            host.run("systemctl", "reload", proxy)
 
     # -- the visits ---------------------------------------------------------------------------------------------------
 
@@ -130,8 +131,12 @@ class Story:
     def tell(self) -> list[Seen]:
         """Every chapter in its order; returns what the visitors saw."""
         screen = self.screen
-        screen.line("ca: the first run of doit makes the authorities and the certificates, and delivers them")
         self.found()
+        for name in self.hosts:
+            screen.line(f"ca: invoke deploy.bootstrap {name}")
+            screen.line(f"    {_last(self.bootstrap(name))}")
+        self.forget_login()
+        screen.line("ca: doit, which makes what is missing, delivers it over ssh, and looks at what is served")
         screen.line(f"    {_last(self.doit())}")
         self.hand_out(NEW, self.admin, self.guest, self.tv, self.hosts["forge"])
         screen.line("visitors: everybody asks, also with a copy of the admin's certificate")

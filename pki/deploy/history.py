@@ -32,11 +32,9 @@ class History:
     # -- releases --
 
     def keep(self, parcel: Parcel) -> None:
-        """Keep a delivered release, and forget the oldest ones."""
+        """Keep a delivered release with its newest CRLs, and forget the oldest ones."""
         place = self.folder / parcel.release.digest
-        if not place.is_dir():
-            _write(place, parcel)
-        os.utime(place)
+        _write(place, parcel)
         releases = sorted(self.releases(), key=lambda path: path.stat().st_mtime_ns, reverse=True)
         for old in releases[KEPT:]:
             shutil.rmtree(old)

@@ -100,8 +100,8 @@ class Release:
 
     @property
     def digest(self) -> str:
-        """One text for all that a host would get."""
-        return token(self.files)
+        """One text for all that a host would get, the CRLs aside, which change every week and never go back."""
+        return token(tuple(file for file in self.files if not file.crl))
 
     def manifest(self) -> bytes:
         files = [{name: getattr(file, name) for name in FILE_FIELDS} for file in self.files]

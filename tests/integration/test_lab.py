@@ -19,7 +19,7 @@ from pki.errors import PkiError
 from tests.conftest import PROJECT
 
 VLANS = {"mgmt": "192.0.2.0/25", "dev": "192.0.2.128/25"}
-UNITS = ("nginx", "haproxy", "caddy", "ssh")
+UNITS = ("nginx", "haproxy", "caddy", "apache2", "ssh")
 OWN = ("/etc", "/var/lib", "/run", "/usr/local/sbin", "/root", "/home", "/srv")
 GET = ("curl", "--silent", "--show-error", "--max-time", "2", "--output", "/dev/null", "--write-out", "%{http_code}")
 
@@ -63,8 +63,16 @@ def test_what_a_machine_writes_is_its_own(overlay: bool) -> None:
             assert first.run("stat", "-c", "%a", f"{folder}/lab-test/file").stdout == "600\n"
             assert not second.exists(f"{folder}/lab-test")
             assert not Path(folder, "lab-test").exists()
+        assert first.run(sys.executable, "-c", "import pki; print(1)", cwd=PROJECT).stdout == "1\n"
         assert first.read("/etc/passwd") == Path("/etc/passwd").read_text()
         first.serve("nginx")
+
+
+def test_a_machine_has_no_keys_of_its_own_and_none_of_ours(lab: Lab) -> None:
+    fresh = lab.machine("fresh")
+    assert fresh.run("ls", "-A", "/root/.ssh").stdout == ""
+    assert fresh.run("sh", "-c", "ls /etc/ssh/ssh_host_* /root/.curlrc /root/.netrc", check=False).stdout == ""
+    lab.close(fresh)
 
 
 def test_a_command_that_fails_or_hangs_says_so(web: Machine) -> None:
@@ -124,6 +132,7 @@ def test_a_unit_is_started_reloaded_and_stopped_as_systemd_would() -> None:
         ("nginx", "/etc/nginx/conf.d/broken.conf"),
         ("haproxy", "/etc/haproxy/haproxy.cfg"),
         ("caddy", "/etc/caddy/Caddyfile"),
+        ("apache2", "/etc/apache2/sites-enabled/broken.conf"),
     ],
 )
 def test_a_reload_with_a_broken_configuration_fails_and_the_old_one_serves_on(unit: str, path: str) -> None:
@@ -140,7 +149,7 @@ def test_a_unit_that_was_killed_is_not_active() -> None:
         web = lab.machine("web")
         web.serve("nginx")
         web.run("sh", "-c", "kill -KILL $(cat /run/nginx.pid)")
-        assert web.run("systemctl", "is-active", "nginx", check=False).stdout == "inactive\n"
+        wait_until(lambda: web.run("systemctl", "is-active", "nginx", check=False).stdout == "inactive\n", "it is dead")
         assert "not active" in web.run("systemctl", "reload", "nginx", check=False).stderr
 
 
@@ -169,6 +178,19 @@ def test_an_address_is_given_once_and_lies_in_its_network(lab: Lab, web: Machine
     for address in (web.address, "192.0.2.1", "192.0.2.200", "198.51.100.1"):
         with pytest.raises(PkiError, match=r"is taken, or not in 192\.0\.2\.0/25"):
             lab.machine("twin", "mgmt", address)
+
+
+def test_the_place_of_a_machine_that_was_taken_away_is_free_again() -> None:
+    with Lab() as lab:
+        first, second = lab.machine("first"), lab.machine("second")
+        lab.close(first)
+        third, fourth = lab.machine("third"), lab.machine("fourth")
+        assert third.address == first.address
+        assert "first" not in second.read("/etc/hosts")
+        for machine in (third, fourth):
+            assert second.run("ssh-keyscan", "-T", "1", machine.name, check=False).stdout == ""
+            machine.serve("ssh")
+            assert machine.host_key() in second.run("ssh-keyscan", "-T", "5", machine.name).stdout
 
 
 # -- nothing is left --------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import select
@@ -21,7 +22,7 @@ from pki import inventory
 from pki.commands import demo
 from pki.demo import vlans
 from pki.demo.visits import ANSWERED, NO_WAY_THERE, REFUSED, Seen, Visit
-from pki.demo.vlans import NEW, OLD, Story
+from pki.demo.vlans import HOUSE, NEW, OLD, Story
 from pki.screen import Screen
 from tests.conftest import PROJECT
 from tests.integration.test_lab import surroundings
@@ -89,6 +90,26 @@ def test_it_is_the_firewall_that_keeps_guests_from_grafana(told: Told) -> None:
     told.story.hand_out(NEW, told.story.guest)
     assert Visit(told.story.guest, GRAFANA, ANSWERED, NEW).pay().outcome == ANSWERED
     assert Visit(told.story.guest, GRAFANA, ANSWERED).pay().outcome == REFUSED
+
+
+def test_what_was_delivered_is_what_is_served_and_there_is_nothing_left_to_do(told: Told) -> None:
+    for name, host in told.story.wanted.hosts.items():
+        receipt = json.loads(told.story.ca.read(HOUSE / f"build/receipts/{name}.json"))
+        assert receipt["transport"] == "ssh"
+        assert receipt["proof"] == dict.fromkeys(host.services, "proven")
+    assert told.story.doit().startswith("nothing to do")
+
+
+def test_deliveries_go_through_sshd_with_a_key_that_opens_no_shell(told: Told) -> None:
+    ca, key = told.story.ca, f"{HOUSE}/ca/deploy/id_ed25519"
+    for name, host in told.story.hosts.items():
+        line = ("ssh", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-i", key, f"root@{name}", "id")
+        assert "uid=" not in ca.run(*line, check=False).stdout
+        assert ca.run("ssh", "-o", "BatchMode=yes", f"root@{name}", "id", check=False).returncode == 255
+        fingerprint = ca.run("ssh-keygen", "-lf", f"{key}.pub").stdout.split()[1]
+        assert f"Accepted publickey for root from {ca.address}" in host.read("/var/log/sshd.log")
+        assert fingerprint in host.read("/var/log/sshd.log")
+        assert host.read("/var/log/systemctl.log").count("reload") >= 1
 
 
 # -- the command ------------------------------------------------------------------------------------------------------

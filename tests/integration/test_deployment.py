@@ -1,0 +1,229 @@
+"""Deliveries to real hosts: real sshd, nginx, HAProxy, Caddy and Apache, judged by curl, openssl and wrk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.fleet import FAILED, TOLD, UNITS, WELL, Fleet, fleet
+
+KINDS = list(UNITS)
+NGINX = "templates/nginx/pki-services.conf"
+
+
+@pytest.fixture(scope="module")
+def four(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Four hosts, delivered to once; every test leaves them well."""
+    with fleet(tmp_path_factory.mktemp("fleet") / "home") as made:
+        made.program("doit", "-n", "4")
+        yield made
+
+
+def refuses(status: str) -> bool:
+    """By HTTP inside good TLS, or by an alert: a server that is not there refuses nothing."""
+    return status in {"400", "403", *(f"curl {number}" for number in (16, 35, 52, 55, 56))}
+
+
+def everything_serves(four: Fleet, *kinds: str) -> None:
+    for kind in kinds or KINDS:
+        assert four.served(kind) == four.issued(kind)
+        assert four.served(kind, "admin") in {four.issued(kind, "-mtls"), ""}  # some show nothing to who has no certificate
+        assert four.curl(f"https://{kind}-open.lab.internal/") == "200"
+        assert four.as_client(kind) == "200"
+
+
+# -- what goes well ---------------------------------------------------------------------------------------------------
+
+
+def test_a_first_delivery_is_proven_at_every_proxy(four: Fleet) -> None:
+    everything_serves(four)
+    for kind in KINDS:
+        assert four.receipt(kind)["proof"] == {f"{kind}-admin": "proven", f"{kind}-open": "proven"}
+        assert refuses(four.curl(f"https://{kind}-admin.lab.internal/"))
+    assert four.curl("http://192.0.2.11/crl/client-1.crl", "-H", "Host: pki.lab.internal") == "200"
+
+
+def test_a_second_run_has_nothing_to_do_and_a_look_touches_nothing(four: Fleet) -> None:
+    assert "nothing to do" in four.program("doit")
+    before = {kind: (four.reloads(kind), four.hosts[kind].run("ls", "-lic", "/etc/doit-pki").stdout) for kind in KINDS}
+    for kind in KINDS:
+        assert "was as it should be" in four.program("invoke", "deploy.push", kind)
+    assert {k: (four.reloads(k), four.hosts[k].run("ls", "-lic", "/etc/doit-pki").stdout) for k in KINDS} == before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_renewed_certificate_is_served(four: Fleet, kind: str) -> None:
+    before, reloads = four.served(kind), four.reloads(kind)
+    said = four.program("invoke", "renew", kind)
+    assert f"deploy:{kind}" in said
+    assert four.served(kind) == four.issued(kind) != before
+    assert four.reloads(kind) == reloads + 1, "once per service"
+
+
+def test_a_revoked_client_is_refused_everywhere_and_nobody_else_is(four: Fleet) -> None:
+    old = four.home / "old.pem"
+    old.write_bytes((four.home / "ca/clients/admin/tls.pem").read_bytes())
+    four.program("invoke", "revoke", "admin", "--reason", "key-compromise")
+    for kind in KINDS:
+        assert refuses(four.curl(f"https://{kind}-admin.lab.internal/", "--cert", str(old)))
+        assert four.as_client(kind) == "200"
+        assert four.as_client(kind, "other") == "200"
+
+
+def test_an_added_service_is_certified_delivered_and_proven(four: Fleet) -> None:
+    service = '      nginx-new: {upstream: "http://127.0.0.1:3000", access: tls}\n'
+    four.edit("pki.yaml", "      nginx-open:", f"{service}      nginx-open:")
+    four.program("doit")
+    assert four.curl("https://nginx-new.lab.internal/") == "200"
+    assert four.receipt("nginx")["proof"]["nginx-new"] == "proven"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_fresh_connection_fails_during_twenty_reloads_under_load(four: Fleet, kind: str) -> None:
+    """Each request of wrk opens a connection of its own; it says so when one of them fails."""
+    url = f"https://{kind}-open.lab.internal/GPL-3"
+    load = four.ca.start("wrk", "-t1", "-c4", "-d12s", "-H", "Connection: close", url)
+    for _ in range(20):
+        four.hosts[kind].run("systemctl", "reload", UNITS[kind])
+        time.sleep(0.1)
+    assert load.process.poll() is None, "the reloads ended before the load did"
+    load.process.wait(60)
+    assert "requests in" in load.said
+    assert "Socket errors" not in load.said
+    assert "Non-2xx" not in load.said
+
+
+# -- what goes wrong --------------------------------------------------------------------------------------------------
+
+
+def test_a_broken_snippet_is_put_back_and_told_with_the_servers_words_and_tried_again(four: Fleet) -> None:
+    good = (four.home / NGINX).read_text()
+    (four.home / NGINX).write_text(f"{good}nonsense_directive on;\n")
+    was = four.hosts["nginx"].read("/etc/nginx/conf.d/pki-services.conf")
+    for _ in range(2):
+        said = four.program("doit", status=FAILED)
+        assert "nginx-t failed with 1; the previous files were put back" in said
+        assert 'unknown directive "nonsense_directive"' in said
+        assert four.hosts["nginx"].read("/etc/nginx/conf.d/pki-services.conf") == was
+        everything_serves(four, "nginx")
+    assert "failing since" in four.program("invoke", "status")
+    (four.home / NGINX).write_text(good)
+    four.program("doit")
+    assert "failing since" not in four.program("invoke", "status")
+
+
+def test_a_mismatched_pair_never_leaves(four: Fleet) -> None:
+    smuggled = four.home / "templates/tls/smuggled.pem"
+    smuggled.write_text(
+        "# deploy-target: /etc/doit-pki/smuggled.pem\n# deploy-hosts: nginx\n# deploy-reload: systemctl reload nginx\n"
+        '{{ artifact("key:nginx") }}{{ artifact("fullchain:caddy") }}'
+    )
+    reloads = four.reloads("nginx")
+    said = four.program("doit", status=FAILED)
+    assert "nothing was sent: the key in /etc/doit-pki/smuggled.pem does not match the certificate beside it" in said
+    assert four.reloads("nginx") == reloads
+    smuggled.unlink()
+    four.program("doit")
+    everything_serves(four, "nginx")
+
+
+def test_a_service_that_does_not_come_back_gets_its_old_files(four: Fleet) -> None:
+    """Valid configuration, a reload that succeeds, and nobody at the port: only a look from outside tells."""
+    good = (four.home / NGINX).read_text()
+    (four.home / NGINX).write_text(good.replace("listen {{ host.port }} ssl", "listen 8443 ssl"))
+    said = four.program("doit", status=FAILED)
+    assert "does not answer" in said
+    assert "the previous files were put back" in said
+    everything_serves(four, "nginx")
+    (four.home / NGINX).write_text(good)
+    four.program("doit")
+
+
+def test_a_proxy_that_keeps_the_old_certificate_is_found_out(four: Fleet) -> None:
+    """The reload command says yes and does nothing, as some do."""
+    path = "templates/tls/tls.pem"
+    good = (four.home / path).read_text()
+    host = four.hosts["haproxy"]
+    conf, before = host.read("/etc/pki-apply.conf"), four.served("haproxy")
+    host.write("/etc/pki-apply.conf", conf.replace("systemctl-reload-haproxy systemctl", "systemctl-reload-haproxy true"))
+    said = four.program("invoke", "renew", "haproxy", status=FAILED)
+    assert "serves another certificate" in said
+    assert four.served("haproxy") == before
+    pair = host.run("sha256sum", "/etc/doit-pki/haproxy.pem").stdout.split()[0]
+    assert pair in {file["sha256"] for file in four.receipt("haproxy")["files"]}, "what is there is what was there"
+    host.write("/etc/pki-apply.conf", conf)
+    four.program("doit")
+    everything_serves(four, "haproxy")
+    assert (four.home / path).read_text() == good
+
+
+def test_a_host_that_is_down_fails_its_own_task_and_nobody_elses(four: Fleet) -> None:
+    caddy = four.hosts["caddy"]
+    four.lab.unplug(caddy)
+    for kind in ("caddy", "apache"):
+        four.program("invoke", "renew", kind, status=WELL | FAILED)
+    said = four.program("doit", status=FAILED)
+    assert "deploy:caddy" in said
+    assert "unreachable; what it has runs out in" in said
+    everything_serves(four, "apache")
+    four.lab.plug(caddy)
+    four.program("doit")
+    everything_serves(four, "caddy")
+
+
+def test_drift_is_told_and_repaired(four: Fleet) -> None:
+    apache = four.hosts["apache"]
+    apache.run("sh", "-c", "echo '# edited' >>/etc/apache2/conf-enabled/pki-services.conf; chmod 644 /etc/doit-pki/apache.pem")
+    said = four.program("invoke", "deploy.drift", status=TOLD)
+    assert "/etc/apache2/conf-enabled/pki-services.conf differs" in said
+    assert "/etc/doit-pki/apache.pem has another mode than 0600" in said
+    shown = four.program("invoke", "deploy.diff", "apache")
+    assert "-# edited" in shown
+    assert "PRIVATE KEY" not in shown
+    four.program("invoke", "deploy.push", "apache")
+    assert "as they should be" in four.program("invoke", "deploy.drift")
+
+
+# -- going back -------------------------------------------------------------------------------------------------------
+
+
+def test_a_rollback_holds_the_host_keeps_the_newest_crl_and_ends_with_a_push(four: Fleet) -> None:
+    before = four.served("apache")
+    four.program("invoke", "renew", "apache")
+    renewed = four.served("apache")
+    old = four.home / "old-other.pem"
+    old.write_bytes((four.home / "ca/clients/other/tls.pem").read_bytes())
+    four.program("invoke", "revoke", "other", "--reason", "superseded")
+    assert "is held at" in four.program("invoke", "deploy.rollback", "apache")
+    assert four.served("apache") == before != renewed
+    assert refuses(four.curl("https://apache-admin.lab.internal/", "--cert", str(old))), "revocation never goes back"
+    assert "held at" in four.program("invoke", "status")
+    assert "nothing to do" in four.program("doit")
+    assert four.served("apache") == before
+    four.program("invoke", "deploy.push", "apache")
+    assert four.served("apache") == renewed
+    assert "held at" not in four.program("invoke", "status")
+
+
+def test_a_rollback_to_a_revoked_certificate_is_refused(four: Fleet) -> None:
+    four.program("invoke", "revoke", "haproxy", "--reason", "key-compromise")
+    served = four.served("haproxy")
+    said = four.program("invoke", "deploy.rollback", "haproxy", status=FAILED)
+    assert "is revoked" in said
+    assert four.served("haproxy") == served
+    assert "held at" not in four.program("invoke", "status")
+
+
+# -- this machine -----------------------------------------------------------------------------------------------------
+
+
+def test_the_machine_that_runs_doit_gets_its_files_by_the_same_script(four: Fleet) -> None:
+    four.edit("pki.yaml", "deploy: {ssh_config: ssh_config}", "deploy: {ssh_config: ssh_config, ca: local}")
+    (four.home / "templates/motd").write_text("# deploy-target: /etc/motd.d/pki\n# deploy-reload: date\nHere is the CA.\n")
+    four.program("invoke", "deploy.bootstrap", "ca")
+    four.program("doit")
+    assert "Here is the CA." in four.ca.read("/etc/motd.d/pki")
+    (four.home / "templates/motd").unlink()
+    four.edit("pki.yaml", ", ca: local}", "}")
