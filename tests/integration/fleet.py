@@ -79,7 +79,9 @@ class Fleet:
 
     def as_client(self, host: str, client: str = "admin") -> str:
         """What a client gets from the host's mTLS service."""
-        return self.curl(f"https://{host}-admin.lab.internal/", "--cert", str(self.home / f"ca/clients/{client}/tls.pem"))
+        return self.curl(
+            f"https://{host}-admin.lab.internal/", "--cert", str(self.home / f"ca/clients/{client}/tls.pem")
+        )
 
     def served(self, host: str, service: str = "open") -> str:
         """The fingerprint of the certificate that openssl gets; empty when there is none."""

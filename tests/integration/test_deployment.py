@@ -29,7 +29,10 @@ def refuses(status: str) -> bool:
 def everything_serves(four: Fleet, *kinds: str) -> None:
     for kind in kinds or KINDS:
         assert four.served(kind) == four.issued(kind)
-        assert four.served(kind, "admin") in {four.issued(kind, "-mtls"), ""}  # some show nothing to who has no certificate
+        assert four.served(kind, "admin") in {
+            four.issued(kind, "-mtls"),
+            "",
+        }  # some show nothing to who has no certificate
         assert four.curl(f"https://{kind}-open.lab.internal/") == "200"
         assert four.as_client(kind) == "200"
 
@@ -147,7 +150,9 @@ def test_a_proxy_that_keeps_the_old_certificate_is_found_out(four: Fleet) -> Non
     good = (four.home / path).read_text()
     host = four.hosts["haproxy"]
     conf, before = host.read("/etc/pki-apply.conf"), four.served("haproxy")
-    host.write("/etc/pki-apply.conf", conf.replace("systemctl-reload-haproxy systemctl", "systemctl-reload-haproxy true"))
+    host.write(
+        "/etc/pki-apply.conf", conf.replace("systemctl-reload-haproxy systemctl", "systemctl-reload-haproxy true")
+    )
     said = four.program("invoke", "renew", "haproxy", status=FAILED)
     assert "serves another certificate" in said
     assert four.served("haproxy") == before
@@ -175,7 +180,9 @@ def test_a_host_that_is_down_fails_its_own_task_and_nobody_elses(four: Fleet) ->
 
 def test_drift_is_told_and_repaired(four: Fleet) -> None:
     apache = four.hosts["apache"]
-    apache.run("sh", "-c", "echo '# edited' >>/etc/apache2/conf-enabled/pki-services.conf; chmod 644 /etc/doit-pki/apache.pem")
+    apache.run(
+        "sh", "-c", "echo '# edited' >>/etc/apache2/conf-enabled/pki-services.conf; chmod 644 /etc/doit-pki/apache.pem"
+    )
     said = four.program("invoke", "deploy.drift", status=TOLD)
     assert "/etc/apache2/conf-enabled/pki-services.conf differs" in said
     assert "/etc/doit-pki/apache.pem has another mode than 0600" in said
@@ -221,7 +228,9 @@ def test_a_rollback_to_a_revoked_certificate_is_refused(four: Fleet) -> None:
 
 def test_the_machine_that_runs_doit_gets_its_files_by_the_same_script(four: Fleet) -> None:
     four.edit("pki.yaml", "deploy: {ssh_config: ssh_config}", "deploy: {ssh_config: ssh_config, ca: local}")
-    (four.home / "templates/motd").write_text("# deploy-target: /etc/motd.d/pki\n# deploy-reload: date\nHere is the CA.\n")
+    (four.home / "templates/motd").write_text(
+        "# deploy-target: /etc/motd.d/pki\n# deploy-reload: date\nHere is the CA.\n"
+    )
     four.program("invoke", "deploy.bootstrap", "ca")
     four.program("doit")
     assert "Here is the CA." in four.ca.read("/etc/motd.d/pki")
