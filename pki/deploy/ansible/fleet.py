@@ -7,6 +7,7 @@ and that wait too; these then find what became of them. Nothing of it outlives t
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from pki.errors import PkiError
 from pki.model import Ansible
 from pki.store import Store
 
+BEFORE_SSH = re.compile(r"^.*?(over|via) ssh: ", re.DOTALL | re.IGNORECASE)  # what Ansible puts before ssh's own words
 NOT_REACHED = "not reached: too many hosts failed before it"
 
 
@@ -157,7 +159,7 @@ def _outcome(consignment: Consignment, result: Mapping[str, Any]) -> Outcome:
         if "error" in answer:
             raise PkiError(str(answer["error"]), f"./run invoke deploy.bootstrap {way.host}")
     if result.get("unreachable"):
-        raise way.failure(255, str(result.get("msg", "")))
+        raise way.failure(255, BEFORE_SSH.sub("", str(result.get("msg", ""))))
     if "after" in result:
         raise HostRefusal(str(result["msg"]).removesuffix(f"; {result['after']}"), str(result["after"]))
     if "rc" in result:
@@ -165,7 +167,10 @@ def _outcome(consignment: Consignment, result: Mapping[str, Any]) -> Outcome:
     if result.get("failed"):
         raise PkiError(f"Ansible: {result.get('msg', 'failed')}", "its log says more")
     looked = seen(way.host, change.rows, [answer for answer in said if "is" in answer])
-    return change.outcome(consignment.findings, [one for one in looked if one.state != "same"], proofs)
+    differs = [one for one in looked if one.state != "same"]
+    if differs and all(answer.get("state") != "kept" for answer in said):
+        raise PkiError("was looked at, and nothing was delivered", "let Ansible run without --check")
+    return change.outcome(consignment.findings, differs, proofs)
 
 
 def _answers(result: Mapping[str, Any]) -> Iterator[answers.Answer]:
