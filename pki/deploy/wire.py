@@ -10,7 +10,6 @@ import tempfile
 import time
 from typing import Self
 
-
 FAREWELL = 5.0  # seconds that the other end gets to clean up after itself
 
 
