@@ -9,10 +9,12 @@ import json
 import os
 import pwd
 import shutil
+import signal
 import stat
 import subprocess
 import tarfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,7 +89,7 @@ class Shell:
 
 
 def busybox(folder: Path) -> Shell:
-    """busybox with all its applets, and the real flock where it has none."""
+    """Busybox with all its applets, and the real flock where it has none."""
     program = shutil.which("busybox")
     assert program is not None, "apt install busybox"
     applets = subprocess.run([program, "--list"], capture_output=True, text=True, check=True).stdout.split()
@@ -113,7 +115,10 @@ class FolderHost:
         host = cls(root)
         host.etc.mkdir(parents=True)
         text = SCRIPT.read_text()
-        for old, new in (("conf=/etc/pki-apply.conf", f"conf={host.conf}"), ("state=/var/lib/pki-apply", f"state={host.state}")):
+        for old, new in (
+            ("conf=/etc/pki-apply.conf", f"conf={host.conf}"),
+            ("state=/var/lib/pki-apply", f"state={host.state}"),
+        ):
             assert text.count(f"\n{old}\n") == 1
             text = text.replace(f"\n{old}\n", f"\n{new}\n")
         if shell:
@@ -178,7 +183,7 @@ class FolderHost:
     # -- what is on it --
 
     def path(self, name: str) -> str:
-        return str(self.etc / name)
+        return f"{self.etc}/{name}"
 
     def holds(self) -> dict[str, tuple[str, ...]]:
         """Everything in etc: kind, mode and content, or where a link points."""
@@ -211,6 +216,27 @@ class LocalWay(Way):
 
     def command(self, *, as_root: bool) -> tuple[str, ...]:  # noqa: ARG002 - there is none to become
         return (self.program,)
+
+
+def kill_session(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process that leads a session, and all that it has started: timeout makes a process group of its own."""
+    while members := [
+        int(one.name) for one in Path("/proc").glob("[0-9]*") if _session_of(int(one.name)) == process.pid
+    ]:
+        for member in members:
+            with suppress(ProcessLookupError):
+                os.kill(member, signal.SIGKILL)
+        process.poll()
+    process.wait()
+
+
+def _session_of(process: int) -> int:
+    """0 for one that has ended and is not waited for yet."""
+    try:
+        is_over = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        return 0 if is_over else os.getsid(process)
+    except OSError:
+        return 0
 
 
 def _seen(path: Path) -> tuple[str, ...]:
