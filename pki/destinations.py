@@ -82,4 +82,9 @@ def _trust(house: House) -> Trust:
     generations = [house.generation(name) for authority in AUTHORITIES for name in house.store.generations(authority)]
     authorities = b"".join(one.pem for one in generations if one)
     roots = b"".join(one.pem for one in generations if one and one.authority == "root")
-    return Trust(roots, authorities, partial(house.is_revoked, seen_before=False))
+    return Trust(roots, authorities, partial(house.is_revoked, seen_before=False), partial(_has_ended, house))
+
+
+def _has_ended(house: House, serial: int) -> bool:
+    """Whether the ledger knows a certificate that ran out; asked only of one that left a CRL."""
+    return any(one.not_after < house.now for one in house.ledger.certificates(serial=serial))

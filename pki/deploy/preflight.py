@@ -30,11 +30,15 @@ PATH = re.compile(r"/[A-Za-z0-9._/@+:,=-]+")
 
 @dataclass
 class Trust:
-    """What a release is held against: `authorities` and `roots` are PEM, `is_revoked` answers for a serial number."""
+    """What a release is held against: `authorities` and `roots` are PEM, `is_revoked` answers for a serial number.
+
+    `has_ended` tells whether the certificate with a serial number is known and ran out: such ones may leave a CRL.
+    """
 
     roots: bytes
     authorities: bytes
     is_revoked: Callable[[int], bool] = field(default=lambda _: False)
+    has_ended: Callable[[int], bool] = field(default=lambda _: False)
 
     @cached_property
     def known(self) -> dict[bytes, list[x509.Certificate]]:
@@ -94,7 +98,7 @@ def look(parcel: Parcel, previous: Parcel | None, trust: Trust, names: Sequence[
         crls = _crls(file, content)
         faults += _crl_faults(file, crls, trust, now)
         ends += [crl.next_update_utc for crl in crls if crl.next_update_utc]
-        faults += _crls_gone_back(file, crls, previous, now) if previous else ()
+        faults += _crls_gone_back(file, crls, previous, trust) if previous else ()
     known = {_spki(certificate.public_key()) for certificate in everything}
     faults += [f"the key in {file.path} matches no certificate" for file, key in keys if key not in known]
     faults += [f"no certificate is for {name}" for name in names if leaves and name not in leaves]
@@ -188,7 +192,7 @@ def _crl_faults(file: File, crls: list[x509.CertificateRevocationList], trust: T
 
 
 def _crls_gone_back(
-    file: File, crls: list[x509.CertificateRevocationList], previous: Parcel, now: datetime
+    file: File, crls: list[x509.CertificateRevocationList], previous: Parcel, trust: Trust
 ) -> Iterator[str]:
     """Where a CRL is older than the one that the host has, or lost an entry that its certificate's end does not explain."""
     before = next((old for old in previous.release.files if old.path == file.path), None)
@@ -204,7 +208,7 @@ def _crls_gone_back(
             yield f"{what} has number {_number(crl)}, the host has {_number(old)}: revocation never goes back"
         # An entry may leave one CRL after its certificate ended: https://www.rfc-editor.org/rfc/rfc5280#section-3.3
         lost = {one.serial_number for one in old} - {one.serial_number for one in crl}
-        if lost and crl.last_update_utc <= old.last_update_utc <= now:
+        if lost := {serial for serial in lost if not trust.has_ended(serial)}:
             yield f"{what} lacks the revoked {', '.join(f'{serial:x}' for serial in sorted(lost))}"
 
 

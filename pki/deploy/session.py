@@ -12,12 +12,14 @@ from typing import Any, Self
 
 from pki.deploy.parcel import Parcel
 from pki.deploy.release import File
-from pki.deploy.ssh import Way
+from pki.deploy.ssh import Way, plain
 from pki.deploy.wire import SilenceError, Wire
 from pki.errors import PkiError
 
 PATIENCE = 45.0  # seconds for an answer that takes no command on the host
 COMMANDS = 150.0  # seconds for an answer that validates and reloads
+ENDED = {124, 137, 143}  # what timeout says of a command that it ended: GNU's, with -k, and busybox's
+SENTENCE = 400
 
 
 class HostRefusal(PkiError):  # noqa: N818 - what a host said, and an error only to us
@@ -109,9 +111,9 @@ class Session:
 
     def look(self) -> list[Seen]:
         """What the host has of every file in the manifest."""
-        found = []
+        found: list[Seen] = []
         while "looked" not in (answer := self._answer(PATIENCE)):
-            row = self._rows.get(answer.get("n", 0))
+            row = self._rows.get(answer.get("n", 0)) if len(found) < len(self._rows) else None
             if row is None or answer.get("path") != row.file.path:
                 raise self._nonsense(answer)
             found.append(Seen(row, str(answer.get("is")), str(answer.get("sha256"))))
@@ -128,8 +130,8 @@ class Session:
         """The content of a file on the host, empty when not everybody there may read it."""
         self._send(f"show {seen.row.number}\n".encode())
         size = self._answer(PATIENCE).get("bytes")
-        if not isinstance(size, int):
-            raise self._nonsense({})
+        if not isinstance(size, int) or size < 0:
+            raise self._nonsense({"bytes": size})
         content: bytes = self._told(lambda: self._wire.exactly(size, PATIENCE))
         return content
 
@@ -142,30 +144,36 @@ class Session:
         numbers = " ".join(str(row.number) for row in rows)
         self._send(f"{'settle' if settle else 'place'} {len(stream) // 512} {numbers}\n".encode() + stream)
         failed: dict[str, Any] = {}
-        while (answer := self._answer(COMMANDS)).get("state") not in {"placed", "kept"}:
+        while (answer := self._answer(COMMANDS)).get("state") != ("kept" if settle else "placed"):
             if answer.get("ran") and answer.get("status"):
                 failed = failed or answer
             elif answer.get("state") == "refused":
-                raise HostRefusal(f"{answer.get('why')}", _words(answer.get("said")))
+                raise HostRefusal(plain(str(answer.get("why")))[:SENTENCE], _words(answer.get("said")))
             elif answer.get("state") == "undone":
                 raise self._refusal(failed)
+            elif "state" in answer:
+                raise self._nonsense(answer)
         if failed:
             raise self._refusal(failed, went_back=False)
 
     def keep(self) -> None:
         self._send(b"keep\n")
-        while self._answer(PATIENCE).get("state") != "kept":
-            pass
+        self._until("kept")
 
     def undo(self) -> None:
         self._send(b"undo\n")
-        while self._answer(COMMANDS).get("state") != "undone":
-            pass
+        self._until("undone")
 
     def end(self) -> None:
         self._send(b"end\n")
 
     # -- lines --
+
+    def _until(self, state: str) -> None:
+        while "state" not in (answer := self._answer(COMMANDS)):
+            pass
+        if answer["state"] != state:
+            raise self._nonsense(answer)
 
     def _send(self, data: bytes) -> None:
         try:
@@ -185,12 +193,12 @@ class Session:
         line = self._told(lambda: self._wire.line(limit))
         try:
             answer = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             answer = None
-        if not isinstance(answer, dict):
-            raise self._nonsense(line.decode(errors="replace")[:120])
+        if not isinstance(answer, dict) or not all(isinstance(value, str | int) for value in answer.values()):
+            raise self._nonsense(plain(line.decode(errors="replace"))[:120])
         if "error" in answer:
-            raise PkiError(str(answer["error"]), f"./run invoke deploy.bootstrap {self._way.host}")
+            raise PkiError(plain(str(answer["error"]))[:SENTENCE], f"./run invoke deploy.bootstrap {self._way.host}")
         return answer
 
     def _nonsense(self, answer: object) -> PkiError:
@@ -200,8 +208,8 @@ class Session:
         )
 
     def _refusal(self, failed: dict[str, Any], *, went_back: bool = True) -> HostRefusal:
-        what = failed.get("ran", "a file could not be placed")
-        how = "did not end within 60 s" if failed.get("status") == 124 else f"failed with {failed.get('status')}"
+        what = plain(str(failed.get("ran", "a file could not be placed")))[:SENTENCE]
+        how = "did not end within 60 s" if failed.get("status") in ENDED else f"failed with {failed.get('status')}"
         after = "the previous files were put back" if went_back else "CRLs stay"
         text = f"{what} {how}; {after}" if failed else f"{self._way.host}: {what}; {after}"
         return HostRefusal(text, _words(failed.get("said")))
@@ -209,7 +217,7 @@ class Session:
 
 def _words(said: object) -> str:
     """What a program said, as a hint shows it: its last lines."""
-    lines = [line.strip() for line in str(said or "").splitlines() if line.strip()]
+    lines = [plain(line)[:SENTENCE].strip() for line in str(said or "").splitlines() if line.strip()]
     return "\n".join(lines[-4:]) or "it said nothing"
 
 

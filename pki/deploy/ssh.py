@@ -32,6 +32,11 @@ REMEDIES = {
 }
 
 
+def plain(text: str) -> str:
+    """What a host says, without what a terminal would take for a command."""
+    return "".join(one if one.isprintable() else " " for one in text)
+
+
 class UnreachableError(PkiError):
     """A host that does not answer: nothing is wrong with what it should get."""
 
@@ -75,7 +80,7 @@ class Way:
         for words, (what, remedy) in REMEDIES.items():
             if words in complaint:
                 return PkiError(what, remedy.format(host=self.host, name=self.name or self.host))
-        last = complaint.splitlines()[-1].strip() if complaint else f"exit status {status}"
+        last = plain(complaint.splitlines()[-1]).strip()[:400] if complaint else f"exit status {status}"
         if status == 255 or not complaint:
             return UnreachableError(f"cannot be reached: {last}", "the next run tries again")
         return PkiError(f"pki-apply failed: {last}", f"./run invoke deploy.bootstrap {self.host}")
