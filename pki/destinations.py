@@ -35,7 +35,8 @@ class Outlook:
         names = [name for authority in AUTHORITIES for name in house.store.generations(authority)]
         found = [one for one in map(house.generation, names) if one]
         roots = b"".join(one.pem for one in found if one.authority == "root")
-        return Trust(roots, b"".join(one.pem for one in found), partial(house.is_revoked, seen_before=False))
+        authorities = b"".join(one.pem for one in found)
+        return Trust(roots, authorities, partial(house.is_revoked, seen_before=False), partial(_has_ended, house))
 
     @cached_property
     def eyes(self) -> Eyes:
@@ -125,3 +126,8 @@ def endpoints(world: World, host: Host) -> Iterator[Endpoint]:
         if name:
             address = str(host.address) if host.address else name.replace("*", "probe")
             yield Endpoint(service, name, address, host.port, rule.access)
+
+
+def _has_ended(house: House, serial: int) -> bool:
+    """Whether the ledger knows a certificate that ran out; asked only of one that left a CRL."""
+    return any(one.not_after < house.now for one in house.ledger.certificates(serial=serial))

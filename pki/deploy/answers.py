@@ -7,20 +7,28 @@ from collections.abc import Iterable
 from typing import Any
 
 Answer = dict[str, Any]
+ENDED = {124, 137, 143}  # what timeout says of a command that it ended: GNU's, with -k, and busybox's
+SENTENCE = 400
 
 
 def read(line: str | bytes) -> Answer | None:
     """One line as an answer, None when it is none."""
     try:
         answer = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return answer if isinstance(answer, dict) else None
+    is_one = isinstance(answer, dict) and all(isinstance(value, str | int) for value in answer.values())
+    return answer if is_one else None
+
+
+def plain(text: str) -> str:
+    """What a host says, at most a long sentence of it, without what a terminal would take for a command."""
+    return "".join(one if one.isprintable() else " " for one in text[:SENTENCE])
 
 
 def words(said: object) -> str:
     """What a program said, as a hint shows it: its last lines."""
-    lines = [line.strip() for line in str(said or "").splitlines() if line.strip()]
+    lines = [plain(line).strip() for line in str(said or "").splitlines() if line.strip()]
     return "\n".join(lines[-4:]) or "it said nothing"
 
 
@@ -29,7 +37,7 @@ def refusal(answers: Iterable[Answer]) -> tuple[str, str] | None:
     failed: Answer = {}
     for answer in answers:
         if answer.get("state") == "refused":
-            return str(answer.get("why")), words(answer.get("said"))
+            return plain(str(answer.get("why"))), words(answer.get("said"))
         if answer.get("status"):
             failed = failed or answer
         if answer.get("state") == "undone":
@@ -40,5 +48,5 @@ def refusal(answers: Iterable[Answer]) -> tuple[str, str] | None:
 def _sentence(failed: Answer, after: str) -> str:
     if not failed:
         return f"a file could not be placed; {after}"
-    how = "did not end within 60 s" if failed["status"] == 124 else f"failed with {failed['status']}"
-    return f"{failed.get('ran')} {how}; {after}"
+    how = "did not end within 60 s" if failed["status"] in ENDED else f"failed with {failed['status']}"
+    return f"{plain(str(failed.get('ran')))} {how}; {after}"

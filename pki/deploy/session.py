@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from pki.deploy import answers
-from pki.deploy.answers import Answer
+from pki.deploy.answers import Answer, plain
 from pki.deploy.parcel import Parcel
 from pki.deploy.release import File
 from pki.deploy.ssh import Way
@@ -111,8 +111,8 @@ class Session:
 
     def look(self) -> list[Seen]:
         """What the host has of every file in the manifest."""
-        found = []
-        while "looked" not in (answer := self._answer(PATIENCE)):
+        found: list[Answer] = []
+        while "looked" not in (answer := self._answer(PATIENCE)) and len(found) <= len(self._rows):
             found.append(answer)
         return seen(self._way.host, list(self._rows.values()), found)
 
@@ -120,8 +120,8 @@ class Session:
         """The content of a file on the host, empty when not everybody there may read it."""
         self._send(f"show {seen.row.number}\n".encode())
         size = self._answer(PATIENCE).get("bytes")
-        if not isinstance(size, int):
-            raise nonsense(self._way.host, {})
+        if not isinstance(size, int) or size < 0:
+            raise nonsense(self._way.host, {"bytes": size})
         content: bytes = self._told(lambda: self._wire.exactly(size, PATIENCE))
         return content
 
@@ -138,21 +138,27 @@ class Session:
             said.append(self._answer(COMMANDS))
         if refusal := answers.refusal(said):
             raise HostRefusal(*refusal)
+        if said[-1]["state"] != ("kept" if settle else "placed"):
+            raise nonsense(self._way.host, said[-1])
 
     def keep(self) -> None:
         self._send(b"keep\n")
-        while self._answer(PATIENCE).get("state") != "kept":
-            pass
+        self._until("kept")
 
     def undo(self) -> None:
         self._send(b"undo\n")
-        while self._answer(COMMANDS).get("state") != "undone":
-            pass
+        self._until("undone")
 
     def end(self) -> None:
         self._send(b"end\n")
 
     # -- lines --
+
+    def _until(self, state: str) -> None:
+        while "state" not in (answer := self._answer(COMMANDS)):
+            pass
+        if answer["state"] != state:
+            raise nonsense(self._way.host, answer)
 
     def _send(self, data: bytes) -> None:
         try:
@@ -172,9 +178,9 @@ class Session:
         line: bytes = self._told(lambda: self._wire.line(limit))
         answer = answers.read(line)
         if answer is None:
-            raise nonsense(self._way.host, line.decode(errors="replace")[:120])
+            raise nonsense(self._way.host, plain(line.decode(errors="replace"))[:120])
         if "error" in answer:
-            raise PkiError(str(answer["error"]), f"./run invoke deploy.bootstrap {self._way.host}")
+            raise PkiError(plain(str(answer["error"])), f"./run invoke deploy.bootstrap {self._way.host}")
         return answer
 
 
