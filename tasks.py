@@ -6,7 +6,7 @@ from pathlib import Path
 
 from invoke import Collection
 
-from pki.commands import ca, ceremony, daily, demo, deploy, dev, init, keeping, ledger, vault
+from pki.commands import ca, ceremony, daily, demo, deploy, dev, fleet, init, keeping, ledger, vault
 
 ns = Collection()
 for name, function in {
@@ -28,8 +28,10 @@ for title, tasks in {
     "ca": {"rewrap": ca.rewrap},
     "deploy": {
         "bootstrap": deploy.bootstrap,
+        "collect": fleet.collect,
         "diff": deploy.diff,
         "drift": deploy.drift,
+        "export": fleet.export,
         "history": deploy.show_history,
         "push": deploy.push,
         "rollback": deploy.rollback,

@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import cached_property, partial
 
+from pki.deploy import release
+from pki.deploy.ansible.fleet import Fleet
 from pki.deploy.change import Destination
 from pki.deploy.delivery import Delivery
 from pki.deploy.preflight import Trust
 from pki.deploy.proof import Endpoint, Eyes
 from pki.deploy.ssh import Way, identity_in
+from pki.errors import PkiError
 from pki.house import House
 from pki.leaves import PROBE, is_address, service_names
 from pki.managed import CA_HOST
@@ -32,7 +35,8 @@ class Outlook:
         names = [name for authority in AUTHORITIES for name in house.store.generations(authority)]
         found = [one for one in map(house.generation, names) if one]
         roots = b"".join(one.pem for one in found if one.authority == "root")
-        return Trust(roots, b"".join(one.pem for one in found), partial(house.is_revoked, seen_before=False))
+        authorities = b"".join(one.pem for one in found)
+        return Trust(roots, authorities, partial(house.is_revoked, seen_before=False), partial(_has_ended, house))
 
     @cached_property
     def eyes(self) -> Eyes:
@@ -42,14 +46,37 @@ class Outlook:
 
 def deliveries(world: World) -> Iterator[Delivery]:
     """Every host that some managed file is for, and the machine that runs doit."""
-    store, outlook = world.house.store, Outlook(world)
+    store, said, outlook = world.house.store, world.house.inventory.deploy, Outlook(world)
+    members: list[Delivery] = []
+    fleet = Fleet(store, said.ansible, partial(_waiting, world, members)) if said.engine == "ansible" else None
     for name, host in world.hosts.items():
         if host.deliver != "none" and world.library.for_host(name, host).files:
-            yield Delivery(name, store, host.deliver, host.window or "", partial(destination, outlook, name, host))
+            engine = fleet if host.deliver == "ssh" else None
+            to = partial(destination, outlook, name, host)
+            delivery = Delivery(name, store, host.deliver, host.window or "", to, engine)
+            members += [delivery] if engine else []
+            yield delivery
     if world.library.for_host(CA_HOST, None).files or world.library.lost:
-        yield Delivery(
-            CA_HOST, store, world.house.inventory.deploy.ca, "", partial(destination, outlook, CA_HOST, None)
+        yield Delivery(CA_HOST, store, said.ca, "", partial(destination, outlook, CA_HOST, None))
+
+
+def _waiting(world: World, members: list[Delivery]) -> Iterator[Delivery]:
+    """Those that this run was asked for, that are due, and for which all is there."""
+    house = world.house
+    for one in members:
+        is_asked = not house.asked.isdisjoint({"deploy", f"deploy:{one.host}"})
+        if is_asked and one.stale(house.memo, house.now) and _is_ready(world, one):
+            yield one
+
+
+def _is_ready(world: World, delivery: Delivery) -> bool:
+    try:
+        is_due = release.stale(
+            world.blueprint(delivery.host), str(world.house.store.release(delivery.host)), world.house.memo
         )
+    except PkiError:
+        return False
+    return not is_due and all(map(os.path.exists, sources(world, delivery)))
 
 
 def sources(world: World, delivery: Delivery) -> tuple[str, ...]:
@@ -69,6 +96,8 @@ def destination(outlook: Outlook, name: str, host: Host | None) -> Destination:
         trust=outlook.trust,
         eyes=outlook.eyes,
         as_root=os.geteuid() == 0,
+        group=(host.group or "") if host else "",
+        transport="ansible" if host and host.deliver == "ssh" and house.inventory.deploy.engine == "ansible" else "",
         turn=house.store.turn(f"group-{host.group}.lock") if host and host.group else nullcontext(),
     )
 
@@ -97,3 +126,8 @@ def endpoints(world: World, host: Host) -> Iterator[Endpoint]:
         if name:
             address = str(host.address) if host.address else name.replace("*", "probe")
             yield Endpoint(service, name, address, host.port, rule.access)
+
+
+def _has_ended(house: House, serial: int) -> bool:
+    """Whether the ledger knows a certificate that ran out; asked only of one that left a CRL."""
+    return any(one.not_after < house.now for one in house.ledger.certificates(serial=serial))

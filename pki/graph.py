@@ -242,6 +242,7 @@ def _leaf_artifacts(world: World) -> Iterator[Artifact]:
 def _host_artifacts(world: World, deliveries: Iterable[Delivery]) -> Iterator[Artifact]:
     """Release and delivery of every host that some managed file is for."""
     house, build = world.house, world.house.store.build
+    late: list[Artifact] = []  # one contact with a fleet goes better when every release of it is there
     for delivery in deliveries:
         name = delivery.host
         manifest = f"{build}/release/{name}/manifest.json"
@@ -253,7 +254,7 @@ def _host_artifacts(world: World, deliveries: Iterable[Delivery]) -> Iterator[Ar
             stale=partial(_release_stale, world, name),
             doc=f"every file of {name}, with a manifest",
         )
-        yield Artifact(
+        deploy = Artifact(
             name=f"deploy:{name}",
             targets=(f"{build}/receipts/{name}.json",),
             sources=(manifest, *destinations.sources(world, delivery)),
@@ -261,6 +262,11 @@ def _host_artifacts(world: World, deliveries: Iterable[Delivery]) -> Iterator[Ar
             stale=partial(delivery.stale, house.memo, house.now),
             doc=f"the release of {name}, delivered, with a receipt",
         )
+        if delivery.engine:
+            late.append(deploy)
+        else:
+            yield deploy
+    yield from late
 
 
 def _build_release(world: World, name: str) -> None:

@@ -96,6 +96,7 @@ class House:
     memo: Memo
     verified: set[bytes] = field(default_factory=set)  # SHA-256 of each truth that this run signed and verified
     coming: tuple[str, ...] = ()  # generations that this run itself is about to make: the sandbox does
+    asked: frozenset[str] = frozenset()  # the tasks that this run was asked for; none when no run is on
     _generations: dict[str, tuple[int, Generation]] = field(default_factory=dict)
     _newest: dict[str, Generation] = field(default_factory=dict)
     _issuers: dict[str, Issuer | PkiError] = field(default_factory=dict)

@@ -20,6 +20,7 @@ from pki.scalars import (
     Access,
     Account,
     AuthorityKeyKind,
+    Batch,
     ClientName,
     CommandLine,
     DatabaseAddress,
@@ -166,10 +167,20 @@ class Alerts(Noun):
     email: EmailAlert | None = None
 
 
+class Ansible(Noun):
+    """How Ansible goes through a fleet: batch after batch, until too many hosts have failed."""
+
+    serial: Annotated[tuple[Batch, ...], ONE_OK_NONE_NOT, Field(min_length=1)] = ("20%",)
+    max_fail_percentage: Annotated[int, Field(ge=0, le=100)] = 30
+    forks: Annotated[int, Field(ge=1, le=1000)] = 20
+    command: SourceFile = "ansible-runner"
+
+
 class Deploy(Noun):
     """How releases leave: `ca` says what becomes of the files of the machine that runs doit itself."""
 
     engine: Literal["builtin", "ansible"] = "builtin"
+    ansible: Annotated[Ansible, EMPTY_OK] = Ansible()
     ssh_config: RelativeFile | None = None
     ca: Literal["folder", "local"] = "folder"
 

@@ -48,6 +48,7 @@ class Reporter:
     def initialize(self, tasks: dict[str, Any], selected: Sequence[str]) -> None:
         house = self._house()
         self._stack.enter_context(house.store.lock())
+        house.asked = frozenset(selected)
         self._started = time.monotonic()
         self._whole = len(selected) == len(tasks)
         self._total = sum(1 for task in tasks.values() if not task.has_subtask)

@@ -28,6 +28,7 @@ TIME = r"([01][0-9]|2[0-3]):[0-5][0-9]"
 ACCOUNT = r"[a-z_][a-z0-9_-]{0,31}"
 DESTINATION = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
 SOURCED = r"(root|server|client)(-[1-9][0-9]*)?|backup"
+BATCH = r"[1-9][0-9]{0,4}|([1-9][0-9]?|100)%"
 DATABASE = r"sqlite|[a-z0-9]+(\+[a-z0-9]+)?://.+"
 
 KeyKind = Literal["ec-p256", "ec-p384", "ed25519", "rsa-2048", "rsa-3072", "rsa-4096"]
@@ -240,6 +241,7 @@ TimeOfDay = Annotated[str, word(TIME, "a time of day such as 06:00"), text_like(
 Window = Annotated[str, word(f"{TIME}-{TIME}", "hours such as 22:00-05:00"), text_like(f"{TIME}-{TIME}")]
 Account = Annotated[str, word(ACCOUNT, "the name of an account"), text_like(ACCOUNT)]
 Destination = Annotated[str, word(DESTINATION, "a host as ssh knows it"), text_like(DESTINATION)]
+Batch = Annotated[str, word(BATCH, "a number of hosts, or a part of them such as 20%"), text_like(BATCH)]
 SourceFile = Annotated[str, AfterValidator(_secret_file)]
 SecretName = Annotated[str, AfterValidator(_secret_name)]
 CommandLine = Annotated[str, AfterValidator(_command_line)]

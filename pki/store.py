@@ -268,6 +268,10 @@ class Store:
         """The root directory of a host that is delivered into a folder."""
         return self.build / "hosts" / host
 
+    def ansible(self) -> Path:
+        """What Ansible is given, and what came of it."""
+        return self.build / "ansible"
+
     # -- one run at a time --
 
     @contextmanager

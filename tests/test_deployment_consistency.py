@@ -7,12 +7,16 @@ import json
 import os
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
 from pki import documents, graph, store
+from pki.deploy import answers, proof
+from pki.deploy.ansible import project
 from pki.watch import forecast
 from tests.conftest import Home
 from tests.test_renewal_automation import new_generation
@@ -587,3 +591,35 @@ def test_an_address_outside_what_is_permitted_waits_as_well(home: Home) -> None:
 def test_before_the_first_ceremony_nothing_is_said_to_wait(fresh: Home) -> None:
     add_outside_service(fresh)
     assert graph.plan(fresh.house()).notes == ()
+
+
+# -- a fleet ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("groups", ["", "-", "aa", "aab", "-a-a-b-b", "a---------b", "aaaa-", "abcabc--------"])
+def test_hosts_of_one_group_stand_in_different_plays_of_about_the_same_size_in_their_order(groups: str) -> None:
+    hosts = [SimpleNamespace(host=str(number), group=one.strip("-")) for number, one in enumerate(groups)]
+    rounds = project.in_rounds(hosts)  # type: ignore[arg-type]
+    assert sorted(int(one.host) for some in rounds for one in some) == list(range(len(groups)))
+    assert len(rounds) == max((groups.count(one) for one in set(groups) - {"-"}), default=1)
+    assert all(max(Counter(one.group for one in some if one.group).values(), default=0) <= 1 for some in rounds)
+    assert max(map(len, rounds)) - min(map(len, rounds)) <= 1
+    assert all([int(one.host) for one in some] == sorted(int(one.host) for one in some) for some in rounds)
+
+
+def test_what_an_inventory_says_is_read_as_it_was_meant() -> None:
+    """A host may be called `no` or `12`, which YAML would read otherwise."""
+    hosts = [SimpleNamespace(host=name, group="", variables=lambda **_: {"pki_known": False}) for name in ("no", "12")]
+    said = documents.load(project.inventory(hosts, [hosts], abroad=False), "inventory.yaml")  # type: ignore[arg-type]
+    assert said["all"]["hosts"] == {"no": {"pki_known": "false"}, "12": {"pki_known": "false"}}
+    assert list(said["all"]["children"]["round_1"]["hosts"]) == ["no", "12"]
+    assert '"no":' in project.inventory(hosts, [hosts], abroad=False)  # type: ignore[arg-type]
+
+
+def test_what_travels_with_ansible_imports_nothing_of_ours() -> None:
+    for module in (answers, proof):
+        assert "pki" not in {word.partition(".")[0] for word in re.findall(r"(?:from|import) (\S+)", source(module))}
+
+
+def source(module: ModuleType) -> str:
+    return Path(str(module.__file__)).read_text().partition('"""\n')[2]

@@ -16,6 +16,7 @@ TABLE = PROJECT / "docs" / "architecture.md"
 ROW = re.compile(r"^\|\s*(\d+)\s*\|([^|]+)\|([^|]*)\|\s*$", re.MULTILINE)
 DOORS = {"dodo.py", "tasks.py"}
 ONE_ROOM = {
+    "ansible": "deploy/",
     "doit": "pipeline.py",
     "invoke": "commands/",
     "jinja2": "templating.py",

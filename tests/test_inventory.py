@@ -532,6 +532,33 @@ def test_one_fault_is_not_blamed_on_its_neighbours(tmp_path: Path, old: str, new
     assert found[0].startswith(f"pki.yaml:{fault}")
 
 
+@pytest.mark.parametrize(
+    ("said", "fault"),
+    [
+        ("{serial: 0}", "serial[0]: expected a number of hosts, or a part of them such as 20%, got '0'"),
+        ("{serial: [5, 120%]}", "serial[1]: expected a number of hosts, or a part of them such as 20%, got '120%'"),
+        ("{serial: []}", "serial: expected at least one, got a list"),
+        ("{max_fail_percentage: 101}", "max_fail_percentage: expected at most 100, got '101'"),
+        ("{forks: none}", "forks: expected a whole number, got 'none'"),
+        ("{fork: 20}", "fork: unknown key (did you mean forks?)"),
+        (
+            "{command: ../runner}",
+            "command: expected a file below the folder of pki.yaml, or an absolute path, without ..",
+        ),
+    ],
+)
+def test_what_ansible_cannot_be_told(tmp_path: Path, said: str, fault: str) -> None:
+    (found,) = faults(tmp_path, f"{EXAMPLE}deploy: {{engine: ansible, ansible: {said}}}\n")
+    assert found.partition(": ")[2].removeprefix("deploy.ansible.").startswith(fault)
+
+
+def test_an_engine_needs_no_settings_and_one_batch_is_as_good_as_a_list(tmp_path: Path) -> None:
+    said = load(tmp_path, f"{EXAMPLE}deploy: {{engine: ansible}}\n").deploy
+    assert (said.ansible.serial, said.ansible.command) == (("20%",), "ansible-runner")
+    said = load(tmp_path, f"{EXAMPLE}deploy: {{engine: ansible, ansible: {{serial: 5}}}}\n").deploy
+    assert said.ansible.serial == ("5",)
+
+
 # -- YAML itself ------------------------------------------------------------------------------------------------------
 
 

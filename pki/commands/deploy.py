@@ -58,7 +58,7 @@ def bootstrap(
     account = "" if way.is_local else way.user or "root"
     public = "" if way.is_local else _public_key(context, house, key)
     prepared = bootstraps.Bootstrap(
-        host, bootstraps.permissions(host, parcel, exact=scope == "certificates"), account, public
+        host, bootstraps.permissions(host, parcel, delivery.receipt, exact=scope == "certificates"), account, public
     )
     if show:
         print(prepared.script(), end="")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import shlex
 import subprocess
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 from pki import store
 from pki.deploy.parcel import Parcel
+from pki.deploy.receipt import Receipt
 from pki.deploy.session import slug
 from pki.deploy.ssh import PROGRAM, Way, identity_in
 from pki.errors import PkiError
@@ -49,11 +51,11 @@ class Bootstrap:
         return f'restrict,command="{command}" {self.public_key}'
 
 
-def permissions(host: str, parcel: Parcel, *, exact: bool) -> str:
+def permissions(host: str, parcel: Parcel, receipt: Receipt | None = None, *, exact: bool) -> str:
     """pki-apply.conf: what may be placed on a host, and what may be run there.
 
     With `exact` these files and no others; otherwise the folders that they lie in, which for the configuration of a
-    proxy is as much as root.
+    proxy is as much as root. What is there by its `receipt` and wanted no longer may be taken away.
     """
     allowed = [f"host {host}"]
     for file in parcel.release.files:
@@ -63,7 +65,18 @@ def permissions(host: str, parcel: Parcel, *, exact: bool) -> str:
         if file.set:
             allowed.append(f"under {file.set}")
     commands = {command for file in parcel.release.files for command in (file.validate, file.reload) if command}
-    lines = [*dict.fromkeys(allowed), *sorted(f"run {slug(command)} {command}" for command in commands)]
+    wanted = {file.path for file in parcel.release.files}
+    for old in (one for one in (receipt.files if receipt else ()) if one["path"] not in wanted):
+        allowed += [f"file {old['path']}", *([f"under {old['set']}"] if old.get("set") else [])]
+        commands |= {old["reload"]} - {""}
+    names = sorted((slug(command), command) for command in commands)
+    for (name, command), (other, another) in pairwise([("-", ""), *names]):
+        if name == other:
+            raise PkiError(
+                f"{host}: {another!r} {f'and {command!r} have' if command else 'has'} the name {name!r} there",
+                "put one of them into a script on the host, and name that in the template",
+            )
+    lines = [*dict.fromkeys(allowed), *(f"run {name} {command}" for name, command in names)]
     return "".join(f"{line}\n" for line in lines)
 
 

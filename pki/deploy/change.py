@@ -19,14 +19,13 @@ from pki.deploy.receipt import Receipt, instant, moment, taken
 from pki.deploy.session import HostRefusal, Row, Seen, Session, rows_of
 from pki.deploy.ssh import Way
 
-PROVEN, UNPROVEN = "proven", "unproven: could not be reached from here before the change"
-
 
 @dataclass(frozen=True, slots=True)
 class Destination:
     """Where a release goes, and who looks whether it arrived.
 
-    `turn` is held while the host changes: those of one group never do at the same time.
+    `turn` is held while the host changes: those of one group never do at the same time. `transport` is what the
+    receipt says of the way, where the way itself does not.
     """
 
     way: Way
@@ -34,6 +33,8 @@ class Destination:
     trust: Trust
     eyes: Eyes
     as_root: bool
+    group: str = ""
+    transport: str = ""
     turn: AbstractContextManager[None] = field(default_factory=nullcontext)
 
 
@@ -51,19 +52,19 @@ class Change:
     def __init__(
         self, destination: Destination, parcel: Parcel, previous: Receipt | None, now: datetime, *, held: bool = False
     ) -> None:
-        self._to = destination
+        self.to = destination
+        self.parcel = parcel
         self._held = held
-        self._parcel = parcel
         self._previous = previous
         self._now = now
         kept = {file.path for file in parcel.release.files}
         gone = [file for file in previous.files if file["path"] not in kept] if previous else []
-        self._rows = rows_of(parcel, gone)
+        self.rows = rows_of(parcel, gone)
         self._started = time.monotonic()
 
     @property
-    def _files(self) -> tuple[Mapping[str, str], ...]:
-        return tuple(taken(file) for file in self._parcel.release.files)
+    def files(self) -> tuple[Mapping[str, str], ...]:
+        return tuple(taken(file) for file in self.parcel.release.files)
 
     @property
     def _is_known_sound(self) -> bool:
@@ -72,17 +73,17 @@ class Change:
         A revoked certificate leaves the release of a host, unless that is held.
         """
         before = self._previous
-        if self._held or before is None or before.files != self._files:
+        if self._held or before is None or not self.is_known:
             return False
         return not before.ends or self._now < moment(before.ends)
 
     def session(self) -> Session:
-        return Session(self._to.way, self._rows, as_root=self._to.as_root)
+        return Session(self.to.way, self.rows, as_root=self.to.as_root)
 
     def check(self, delivered: Parcel | None) -> Findings:
         """Look at the release before it leaves; `delivered` is what the host has by our own memory."""
-        names = [] if self._held else [endpoint.name for endpoint in self._to.endpoints]
-        return preflight.look(self._parcel, delivered, self._to.trust, names, self._now)
+        names = [] if self._held else [endpoint.name for endpoint in self.to.endpoints]
+        return preflight.look(self.parcel, delivered, self.to.trust, names, self._now)
 
     def bring(self, delivered: Parcel | None) -> Outcome:
         """Make the host hold the release, or leave it as it was; `delivered` as for `check`.
@@ -93,11 +94,11 @@ class Change:
         findings = None if self._is_known_sound else self.check(delivered)
         with self.session() as session:
             seen = [one for one in session.look() if one.state != "same"]
-            if not seen and self._previous and self._previous.files == self._files:
+            if not seen and self._previous and self.is_known:
                 session.end()
                 return Outcome(self._previous, ())
             findings = findings or self.check(delivered)
-            with self._to.turn:
+            with self.to.turn:
                 crls = [one.row for one in seen if one.row.file.crl and not one.row.gone]
                 others = [one.row for one in seen if one.row not in crls]
                 refusal = self._settle(session, crls)
@@ -107,51 +108,56 @@ class Change:
                 if refusal and (again := self._settle(session, crls)):
                     raise again
             session.end()
+        return self.outcome(findings, seen, proofs)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the host took these very files before."""
+        return self._previous is not None and self._previous.files == self.files
+
+    def outcome(self, findings: Findings, seen: Sequence[Seen], proofs: Mapping[str, str] | None) -> Outcome:
+        """What became of a host that had these files otherwise; its receipt stays where there were none, and no proof."""
+        if self._previous and self.is_known and not seen and proofs is None:
+            return Outcome(self._previous, ())
         return Outcome(self._receipt(findings, proofs), tuple(_summary(seen)))
 
     def _settle(self, session: Session, rows: Sequence[Row]) -> HostRefusal | None:
         """CRLs go first, on their own, and stay; a service that does not take them may need the other files to be mended."""
         try:
             if rows:
-                session.place(rows, self._parcel, settle=True)
+                session.place(rows, self.parcel, settle=True)
         except HostRefusal as refusal:
             return refusal
         return None
 
     def _replace(self, session: Session, rows: Sequence[Row], findings: Findings) -> Mapping[str, str]:
-        endpoints = self._to.endpoints
-        before = {one.service: proof.status_before(one, self._to.eyes) for one in endpoints if proof.reachable(one)}
+        to = self.to
+        before = proof.statuses_before(to.endpoints, to.eyes)
         if rows:
-            session.place(rows, self._parcel)
-        proofs = self._proof(endpoints, before, findings)
-        wrong = {service: text for service, text in proofs.items() if text not in {PROVEN, UNPROVEN}}
-        if wrong:
+            session.place(rows, self.parcel)
+        proofs = proof.judge(to.endpoints, self.fingerprints(findings), before, to.eyes)
+        if what := proof.wrong(proofs):
             if rows:
                 session.undo()
-            what = "; ".join(f"{service} {text}" for service, text in wrong.items())
             raise HostRefusal(what, "the previous files were put back" if rows else "look at its proxy")
         if rows:
             session.keep()
         return proofs
 
-    def _proof(self, endpoints: Sequence[Endpoint], before: Mapping[str, int], findings: Findings) -> dict[str, str]:
-        """Service → what was seen of it. One that was out of reach before and after the change stays unproven."""
-        near = [one for one in endpoints if one.service in before or proof.reachable(one)]
-        prints = {
-            one.name: hashlib.sha256(findings.leaves[one.name].public_bytes(Encoding.DER)).hexdigest()
-            for one in near
-            if one.name in findings.leaves
+    def fingerprints(self, findings: Findings) -> dict[str, str]:
+        """SHA-256 of the certificate that each service is to serve, by the service's name."""
+        names = {one.name for one in self.to.endpoints} & findings.leaves.keys()
+        return {
+            name: hashlib.sha256(findings.leaves[name].public_bytes(Encoding.DER)).hexdigest() for name in sorted(names)
         }
-        seen = proof.prove([one for one in near if one.name in prints], prints, dict(before), self._to.eyes)
-        return {one.service: (seen.get(one.service) or PROVEN) if one in near else UNPROVEN for one in endpoints}
 
     def _receipt(self, findings: Findings, proofs: Mapping[str, str] | None) -> Receipt:
         return Receipt(
-            host=self._parcel.release.host,
-            release=self._parcel.release.digest,
+            host=self.parcel.release.host,
+            release=self.parcel.release.digest,
             delivered_at=instant(self._now),
-            transport="local" if self._to.way.is_local else "ssh",
-            files=self._files,
+            transport=self.to.transport or ("local" if self.to.way.is_local else "ssh"),
+            files=self.files,
             proof=proofs,
             ends=instant(findings.ends) if findings.ends else "",
             seconds=round(time.monotonic() - self._started, 3),

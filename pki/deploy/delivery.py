@@ -7,14 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
+from typing import Protocol
 
 from pki.deploy import preflight
 from pki.deploy import receipt as receipts
-from pki.deploy.change import Change, Destination
+from pki.deploy.change import Change, Destination, Outcome
 from pki.deploy.contact import Contact
 from pki.deploy.folder import FolderTransport
 from pki.deploy.history import History
 from pki.deploy.parcel import Parcel
+from pki.deploy.preflight import Findings
 from pki.deploy.receipt import Receipt, moment, taken
 from pki.deploy.ssh import UnreachableError
 from pki.errors import PkiError
@@ -26,15 +28,31 @@ DAY = timedelta(days=1)
 HURRY = 2 * DAY  # what is left to a certificate when its host's window no longer matters
 
 
+class Engine(Protocol):
+    """Something that delivers to many hosts in one go; it has told each what became of it when asked for that one."""
+
+    def untold(self, host: str) -> list[str]:
+        """What was done on a host in this run and is not said yet."""
+        ...
+
+    def deliver(self, delivery: Delivery, now: datetime) -> list[str]:
+        """What was done, one phrase each. Raises PkiError with the host as it was, which is filed then."""
+        ...
+
+
 @dataclass
 class Delivery:
-    """One host and its release in the store. `way` is folder, ssh or local; `destination` is asked for when it is needed."""
+    """One host and its release in the store. `way` is folder, ssh or local; `destination` is asked for when it is needed.
+
+    `engine` delivers to many hosts at once, this one among them, where our own dialogue does not.
+    """
 
     host: str
     store: Store
     way: str = "folder"
     window: str = ""
     destination: Callable[[], Destination] | None = None
+    engine: Engine | None = None
 
     # -- what is known without a look at the host --
 
@@ -68,6 +86,8 @@ class Delivery:
 
     def stale(self, memo: Memo, now: datetime) -> list[str]:
         """Why the host must be delivered to: it never was, holds another release, drifted, or was not looked at lately."""
+        if self.engine and (done := self.engine.untold(self.host)):
+            return done
         name = f"deploy:{self.host}"
         known = memo.recall(name, self.way)
         if known is not None and not self._is_due(known, now):
@@ -139,26 +159,40 @@ class Delivery:
             path = self.store.receipt(self.host)
             receipts.save(path, self.transport.deliver(parcel, receipts.load(path), now))
             return None
+        if self.engine:
+            return self.engine.deliver(self, now)
         try:
-            return self._deliver(parcel, now)
+            change = self.change(parcel, self.receipt, now)
+            return self.file(change, change.bring(self._delivered), now)
         except PkiError as error:
-            self.contact.failed(now, error.message).save(self.store.contact(self.host))
-            self.history.note(now, parcel.release.digest, "failed", why=error.message)
-            if isinstance(error, UnreachableError):
-                raise PkiError(self._time_left(now, error.message), error.hint) from None
-            raise
+            raise self.failed(parcel, error, now) from None
 
-    def _deliver(self, parcel: Parcel, now: datetime) -> list[str]:
+    def check(self, change: Change) -> Findings:
+        """Look at a release before it leaves, held against what the host has by our own memory."""
+        return change.check(self._delivered)
+
+    @property
+    def _delivered(self) -> Parcel | None:
         receipt = self.receipt
-        change = self.change(parcel, receipt, now)
-        outcome = change.bring(self.history.parcel(receipt.release) if receipt else None)
-        if outcome.receipt is not receipt:
-            self.history.keep(parcel)
+        return self.history.parcel(receipt.release) if receipt else None
+
+    def file(self, change: Change, outcome: Outcome, now: datetime) -> list[str]:
+        """Keep what became of a change: receipt, history and contact."""
+        if outcome.receipt != self.receipt:
+            self.history.keep(change.parcel)
             proofs = dict(outcome.receipt.proof or {})
             self.history.note(now, outcome.receipt.release, "delivered", files=len(outcome.done), proof=proofs)
             receipts.save(self.store.receipt(self.host), outcome.receipt)
         self.contact.well(now).save(self.store.contact(self.host))
         return list(outcome.done)
+
+    def failed(self, parcel: Parcel, error: PkiError, now: datetime) -> PkiError:
+        """Keep that a change failed; returns the error as it is to be told."""
+        self.contact.failed(now, error.message).save(self.store.contact(self.host))
+        self.history.note(now, parcel.release.digest, "failed", why=error.message)
+        if isinstance(error, UnreachableError):
+            return PkiError(self._time_left(now, error.message), error.hint)
+        return error
 
     def change(self, parcel: Parcel, receipt: Receipt | None, now: datetime) -> Change:
         assert self.destination is not None

@@ -30,11 +30,15 @@ PATH = re.compile(r"/[A-Za-z0-9._/@+:,=-]+")
 
 @dataclass
 class Trust:
-    """What a release is held against: `authorities` and `roots` are PEM, `is_revoked` answers for a serial number."""
+    """What a release is held against: `authorities` and `roots` are PEM, `is_revoked` answers for a serial number.
+
+    `has_ended` tells whether the certificate with a serial number is known and ran out: such ones may leave a CRL.
+    """
 
     roots: bytes
     authorities: bytes
     is_revoked: Callable[[int], bool] = field(default=lambda _: False)
+    has_ended: Callable[[int], bool] = field(default=lambda _: False)
     _judged: dict[bytes, x509.Certificate | None] = field(default_factory=dict)
 
     @cached_property
@@ -102,7 +106,7 @@ def look(parcel: Parcel, previous: Parcel | None, trust: Trust, names: Sequence[
         *_key_faults(contents, everything),
         *(fault for content in contents for fault in _leaf_faults(content, trust, now, everything)),
         *(fault for content in contents for fault in _crl_faults(content, trust, now)),
-        *(fault for content in contents if previous for fault in _crls_gone_back(content, previous, now)),
+        *(fault for content in contents if previous for fault in _crls_gone_back(content, previous, trust)),
         *(f"no certificate is for {name}" for name in names if leaves and name not in leaves),
     ]
     if faults:
@@ -213,7 +217,7 @@ def _crl_faults(content: Content, trust: Trust, now: datetime) -> Iterator[str]:
             yield f"{what} has run out: servers would refuse every client"
 
 
-def _crls_gone_back(content: Content, previous: Parcel, now: datetime) -> Iterator[str]:
+def _crls_gone_back(content: Content, previous: Parcel, trust: Trust) -> Iterator[str]:
     """Where a CRL is older than the one that the host has, or lost an entry that its certificate's end does not explain."""
     before = next((old for old in previous.release.files if old.path == content.file.path), None)
     if before is None:
@@ -228,7 +232,7 @@ def _crls_gone_back(content: Content, previous: Parcel, now: datetime) -> Iterat
             yield f"{what} has number {_number(crl)}, the host has {_number(old)}: revocation never goes back"
         # An entry may leave one CRL after its certificate ended: https://www.rfc-editor.org/rfc/rfc5280#section-3.3
         lost = {one.serial_number for one in old} - {one.serial_number for one in crl}
-        if lost and crl.last_update_utc <= old.last_update_utc <= now:
+        if lost := {serial for serial in lost if not trust.has_ended(serial)}:
             yield f"{what} lacks the revoked {', '.join(f'{serial:x}' for serial in sorted(lost))}"
 
 

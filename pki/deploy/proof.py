@@ -2,7 +2,7 @@
 
 A service is proven when several handshakes in a row serve the deployed certificate, its chain and name verify from the
 root, clients without a certificate are refused and ours is let in, and a request whose Host is another name than that
-of the handshake is refused.
+of the handshake is refused. This module imports nothing of ours: Ansible carries it along.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import socket
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ ROUNDS = 3  # good handshakes in a row
 PATIENCE = 20.0  # seconds for a service to come back
 TIMEOUT = 5.0  # seconds for one handshake or answer
 CROSSED = "crossed.invalid"
+PROVEN, UNPROVEN = "proven", "unproven: could not be reached from here before the change"
 REFUSED = {400, 403, 404, 421, 495, 496}
 
 
@@ -73,6 +74,25 @@ def status_before(endpoint: Endpoint, eyes: Eyes) -> int:
         return _ask(endpoint, eyes.known, endpoint.name)
     except (OSError, Unproven):
         return 0
+
+
+def statuses_before(endpoints: Sequence[Endpoint], eyes: Eyes) -> dict[str, int]:
+    """Service → its status, for those that can be reached before a change."""
+    return {one.service: status_before(one, eyes) for one in endpoints if reachable(one)}
+
+
+def judge(
+    endpoints: Sequence[Endpoint], fingerprints: dict[str, str], before: dict[str, int], eyes: Eyes
+) -> dict[str, str]:
+    """Service → what was seen of it. One that was out of reach before and after the change stays unproven."""
+    near = [one for one in endpoints if one.service in before or reachable(one)]
+    found = prove([one for one in near if one.name in fingerprints], fingerprints, before, eyes)
+    return {one.service: (found.get(one.service) or PROVEN) if one in near else UNPROVEN for one in endpoints}
+
+
+def wrong(proofs: Mapping[str, str]) -> str:
+    """What disproves a change, as one phrase; empty when nothing does."""
+    return "; ".join(f"{service} {text}" for service, text in proofs.items() if text not in {PROVEN, UNPROVEN})
 
 
 def prove(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from pki.deploy import answers
+from pki.deploy.answers import Answer, plain
 from pki.deploy.parcel import Parcel
 from pki.deploy.release import File
 from pki.deploy.ssh import Way
@@ -18,6 +19,7 @@ from pki.errors import PkiError
 
 PATIENCE = 45.0  # seconds for an answer that takes no command on the host
 COMMANDS = 150.0  # seconds for an answer that validates and reloads
+ENDS = {"placed", "kept", "refused", "undone"}  # the states in which a change has come to rest
 
 
 class HostRefusal(PkiError):  # noqa: N818 - what a host said, and an error only to us
@@ -96,8 +98,7 @@ class Session:
         except FileNotFoundError as error:
             raise self._way.failure(127, f"{error.filename}: not found") from None
         try:
-            lines = [f"doit-pki 1 {self._way.host}", *(row.line() for row in self._rows.values())]
-            self._send("\n".join([*lines, f"end {len(self._rows)}", ""]).encode())
+            self._send(opening(self._way.host, self._rows.values()))
             while "pki-apply" not in self._answer(PATIENCE):
                 pass
         except BaseException:
@@ -110,27 +111,17 @@ class Session:
 
     def look(self) -> list[Seen]:
         """What the host has of every file in the manifest."""
-        found = []
-        while "looked" not in (answer := self._answer(PATIENCE)):
-            row = self._rows.get(answer.get("n", 0))
-            if row is None or answer.get("path") != row.file.path:
-                raise self._nonsense(answer)
-            found.append(Seen(row, str(answer.get("is")), str(answer.get("sha256"))))
-            if answer.get("is") in {"same", "set", "owed"} and not row.gone and answer.get("sha256") != row.file.sha256:
-                raise PkiError(
-                    f"says that {row.file.path} is as it should be, and names another digest",
-                    "look at /usr/local/sbin/pki-apply there; then: ./run invoke deploy.bootstrap " + self._way.host,
-                )
-        if len(found) != len(self._rows):
-            raise self._nonsense({"looked": len(found)})
-        return found
+        found: list[Answer] = []
+        while "looked" not in (answer := self._answer(PATIENCE)) and len(found) <= len(self._rows):
+            found.append(answer)
+        return seen(self._way.host, list(self._rows.values()), found)
 
     def show(self, seen: Seen) -> bytes:
         """The content of a file on the host, empty when not everybody there may read it."""
         self._send(f"show {seen.row.number}\n".encode())
         size = self._answer(PATIENCE).get("bytes")
-        if not isinstance(size, int):
-            raise self._nonsense({})
+        if not isinstance(size, int) or size < 0:
+            raise nonsense(self._way.host, {"bytes": size})
         content: bytes = self._told(lambda: self._wire.exactly(size, PATIENCE))
         return content
 
@@ -142,31 +133,32 @@ class Session:
         stream = tar(rows, parcel)
         numbers = " ".join(str(row.number) for row in rows)
         self._send(f"{'settle' if settle else 'place'} {len(stream) // 512} {numbers}\n".encode() + stream)
-        failed: dict[str, Any] = {}
-        while (answer := self._answer(COMMANDS)).get("state") not in {"placed", "kept"}:
-            if answer.get("ran") and answer.get("status"):
-                failed = failed or answer
-            elif answer.get("state") == "refused":
-                raise HostRefusal(f"{answer.get('why')}", _words(answer.get("said")))
-            elif answer.get("state") == "undone":
-                raise self._refusal(failed)
-        if failed:
-            raise self._refusal(failed, went_back=False)
+        said = [self._answer(COMMANDS)]
+        while said[-1].get("state") not in ENDS:
+            said.append(self._answer(COMMANDS))
+        if refusal := answers.refusal(said):
+            raise HostRefusal(*refusal)
+        if said[-1]["state"] != ("kept" if settle else "placed"):
+            raise nonsense(self._way.host, said[-1])
 
     def keep(self) -> None:
         self._send(b"keep\n")
-        while self._answer(PATIENCE).get("state") != "kept":
-            pass
+        self._until("kept")
 
     def undo(self) -> None:
         self._send(b"undo\n")
-        while self._answer(COMMANDS).get("state") != "undone":
-            pass
+        self._until("undone")
 
     def end(self) -> None:
         self._send(b"end\n")
 
     # -- lines --
+
+    def _until(self, state: str) -> None:
+        while "state" not in (answer := self._answer(COMMANDS)):
+            pass
+        if answer["state"] != state:
+            raise nonsense(self._way.host, answer)
 
     def _send(self, data: bytes) -> None:
         try:
@@ -182,36 +174,61 @@ class Session:
             status, complaint = self._wire.ended()
             raise self._way.failure(status, complaint or str(silence)) from None
 
-    def _answer(self, limit: float) -> dict[str, Any]:
-        line = self._told(lambda: self._wire.line(limit))
-        try:
-            answer = json.loads(line)
-        except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
-            raise self._nonsense(line.decode(errors="replace")[:120])
+    def _answer(self, limit: float) -> Answer:
+        line: bytes = self._told(lambda: self._wire.line(limit))
+        answer = answers.read(line)
+        if answer is None:
+            raise nonsense(self._way.host, plain(line.decode(errors="replace"))[:120])
         if "error" in answer:
-            raise PkiError(str(answer["error"]), f"./run invoke deploy.bootstrap {self._way.host}")
+            raise PkiError(plain(str(answer["error"])), f"./run invoke deploy.bootstrap {self._way.host}")
         return answer
 
-    def _nonsense(self, answer: object) -> PkiError:
-        return PkiError(
-            f"answers what pki-apply would not: {answer!r}",
-            f"is another program started there? ./run invoke deploy.bootstrap {self._way.host}",
-        )
 
-    def _refusal(self, failed: dict[str, Any], *, went_back: bool = True) -> HostRefusal:
-        what = failed.get("ran", "a file could not be placed")
-        how = "did not end within 60 s" if failed.get("status") == 124 else f"failed with {failed.get('status')}"
-        after = "the previous files were put back" if went_back else "CRLs stay"
-        text = f"{what} {how}; {after}" if failed else f"{self._way.host}: {what}; {after}"
-        return HostRefusal(text, _words(failed.get("said")))
+# -- what is said and heard, whoever carries it -----------------------------------------------------------------------
 
 
-def _words(said: object) -> str:
-    """What a program said, as a hint shows it: its last lines."""
-    lines = [line.strip() for line in str(said or "").splitlines() if line.strip()]
-    return "\n".join(lines[-4:]) or "it said nothing"
+def opening(host: str, rows: Iterable[Row]) -> bytes:
+    """The first words of every dialogue: who is meant, and the manifest."""
+    lines = [row.line() for row in rows]
+    return "\n".join([f"doit-pki 1 {host}", *lines, f"end {len(lines)}", ""]).encode()
+
+
+def monologue(host: str, rows: Sequence[Row], parcel: Parcel) -> bytes:
+    """A whole dialogue ahead of its answers: the host takes what it finds that it needs, CRLs first, and keeps it."""
+    said = [opening(host, rows)]
+    crls = [row for row in rows if row.file.crl and not row.gone]
+    others = [row for row in rows if not row.file.crl or row.gone]
+    for word, some in (("settle", crls), ("place", others)):
+        if some:
+            stream = tar(some, parcel)
+            numbers = " ".join(str(row.number) for row in some)
+            said.append(f"{word} {len(stream) // 512} needed {numbers}\n".encode() + stream)
+    return b"".join([*said, b"keep\nend\n"])
+
+
+def seen(host: str, rows: Sequence[Row], found: Sequence[Answer]) -> list[Seen]:
+    """What a host has of every file, from what it answers. Raises PkiError when that cannot be."""
+    told = []
+    for row, answer in zip(rows, found, strict=False):
+        one = Seen(row, str(answer.get("is")), str(answer.get("sha256")))
+        if (answer.get("n"), answer.get("path")) != (row.number, row.file.path):
+            raise nonsense(host, answer)
+        if one.state in {"same", "set", "owed"} and not row.gone and one.sha256 != row.file.sha256:
+            raise PkiError(
+                f"says that {row.file.path} is as it should be, and names another digest",
+                f"look at /usr/local/sbin/pki-apply there; then: ./run invoke deploy.bootstrap {host}",
+            )
+        told.append(one)
+    if len(found) != len(rows):
+        raise nonsense(host, {"looked": len(found)})
+    return told
+
+
+def nonsense(host: str, answer: object) -> PkiError:
+    return PkiError(
+        f"answers what pki-apply would not: {answer!r}",
+        f"is another program started there? ./run invoke deploy.bootstrap {host}",
+    )
 
 
 def tar(rows: Sequence[Row], parcel: Parcel) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pki.deploy.answers import plain
 from pki.errors import PkiError
 
 PROGRAM = "/usr/local/sbin/pki-apply"
@@ -75,7 +76,7 @@ class Way:
         for words, (what, remedy) in REMEDIES.items():
             if words in complaint:
                 return PkiError(what, remedy.format(host=self.host, name=self.name or self.host))
-        last = complaint.splitlines()[-1].strip() if complaint else f"exit status {status}"
+        last = plain(complaint.splitlines()[-1]).strip() if complaint else f"exit status {status}"
         if status == 255 or not complaint:
             return UnreachableError(f"cannot be reached: {last}", "the next run tries again")
         return PkiError(f"pki-apply failed: {last}", f"./run invoke deploy.bootstrap {self.host}")

@@ -6,10 +6,12 @@ import contextlib
 import os
 import select
 import subprocess
-import tempfile
 import time
 from typing import Self
 
+LONGEST = 900.0  # seconds: the limit that pki-apply sets itself; a host that talks on and on holds up nobody longer
+LARGEST = 1 << 24  # bytes that are kept of what was said and not yet read
+COMPLAINT = 1 << 16
 FAREWELL = 5.0  # seconds that the other end gets to clean up after itself
 
 
@@ -18,25 +20,29 @@ class SilenceError(Exception):
 
 
 class Wire:
-    """A process that is spoken with: what it says on its error channel is kept apart, in `complaint`.
+    """A process that is spoken with: what it says on its error channel is kept apart, for `ended`.
 
-    `clock` of each call is a limit in seconds. Raises FileNotFoundError when there is no such program.
+    `limit` of each call is in seconds. Raises FileNotFoundError when there is no such program.
     """
 
     def __init__(self, command: tuple[str, ...]) -> None:
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._errors,
+            stderr=subprocess.PIPE,
             env={**os.environ, "LC_ALL": "C"},
         )
         assert self._process.stdin
         assert self._process.stdout
+        assert self._process.stderr
         self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
-        os.set_blocking(self._in, False)
-        self._waiting = b""
+        self._err = self._process.stderr.fileno()
+        for pipe in (self._in, self._err):
+            os.set_blocking(pipe, False)
+        self._waiting = self._complaint = b""
+        self._channels = [self._out, self._err]
+        self._ends = time.monotonic() + LONGEST
 
     def __enter__(self) -> Self:
         return self
@@ -45,11 +51,12 @@ class Wire:
         """Hang up: the other end sees its input end, and gets a moment to clean up after itself."""
         assert self._process.stdin
         assert self._process.stdout
+        assert self._process.stderr
         with contextlib.suppress(OSError):
             self._process.stdin.close()
         self._end()
         self._process.stdout.close()
-        self._errors.close()
+        self._process.stderr.close()
 
     def send(self, data: bytes, limit: float) -> None:
         view, deadline = memoryview(data), time.monotonic() + limit
@@ -57,7 +64,10 @@ class Wire:
             try:
                 view = view[os.write(self._in, view) :]
             except BlockingIOError:
-                if not select.select([], [self._in], [], max(0.0, deadline - time.monotonic()))[1]:
+                heard, ready, _ = select.select(self._channels[1:], [self._in], [], self._left(deadline))
+                if heard:
+                    self._hear()
+                elif not ready:
                     raise SilenceError(f"took nothing for {limit:.0f} s") from None
             except OSError:
                 raise SilenceError("the connection was lost") from None
@@ -78,18 +88,41 @@ class Wire:
         return found
 
     def _read_some(self, deadline: float, limit: float) -> None:
-        if not select.select([self._out], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            raise SilenceError(f"said nothing for {limit:.0f} s")
-        data = os.read(self._out, 65536)
-        if not data or len(self._waiting) > 1 << 26:
-            raise SilenceError("the connection was lost")
-        self._waiting += data
+        ready = select.select(self._channels, [], [], self._left(deadline))[0]
+        if not ready:
+            is_over = time.monotonic() >= self._ends
+            raise SilenceError(
+                f"did not come to an end within {LONGEST:.0f} s" if is_over else f"said nothing for {limit:.0f} s"
+            )
+        if self._err in ready:
+            self._hear()
+        if self._out in ready:
+            data = os.read(self._out, 65536)
+            if not data:
+                raise SilenceError("the connection was lost")
+            if len(self._waiting) > LARGEST:
+                raise SilenceError("said more than anybody asked for")
+            self._waiting += data
+
+    def _left(self, deadline: float) -> float:
+        return max(0.0, min(deadline, self._ends) - time.monotonic())
+
+    def _hear(self) -> None:
+        """Take what waits on the error channel, and forget what is too much."""
+        try:
+            data = os.read(self._err, 65536)
+        except BlockingIOError:
+            return
+        if not data:
+            self._channels.remove(self._err)
+        self._complaint = (self._complaint + data)[-COMPLAINT:]
 
     def ended(self) -> tuple[int, str]:
         """The exit status of the process (which must be about to end), and what it complained about."""
         status = self._end()
-        self._errors.seek(0)
-        return status, self._errors.read().decode(errors="replace").strip()
+        while self._err in self._channels and select.select([self._err], [], [], 0)[0]:
+            self._hear()
+        return status, self._complaint.decode(errors="replace").strip()
 
     def _end(self) -> int:
         """Wait until the process has ended, first for the end of what it says: `Popen.wait` sleeps between its looks."""

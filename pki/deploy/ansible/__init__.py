@@ -1,0 +1,1 @@
+"""Releases through Ansible: one contact for a whole fleet, on an engine that is there already."""

@@ -1,0 +1,85 @@
+"""The action doit.pki.deliver: it runs within Ansible, on the controller, and speaks with pki-apply on the host.
+
+The host needs nothing but pki-apply: no Python, no temporary file, no other key than the one that may start it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleConnectionFailure
+from ansible.plugins.action import ActionBase
+from ansible_collections.doit.pki.plugins.plugin_utils import answers, proof
+
+
+class ActionModule(ActionBase):
+    """One host: looked at, changed, proven from here, or put back."""
+
+    _requires_connection = True
+    _supports_check_mode = True
+
+    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        given = self._task.args
+        result |= {"release": given["release"], "answers": [], "proofs": None, "changed": False}
+        words = self._read(given["stream"])
+        manifest = words[: words.index(b"\n", words.index(b"\nend ") + 1) + 1]
+        if given["known"] or self._task.check_mode:  # then nothing secret leaves before it is needed
+            looked = self._speak(manifest + b"end\n", result)
+            is_same = all(answer["is"] == "same" for answer in looked if "is" in answer)
+            if self._task.check_mode or is_same or "failed" in result:
+                return {**result, "changed": not is_same}
+        return self._deliver(words, manifest, result)
+
+    def _deliver(self, words: bytes, manifest: bytes, result: dict[str, Any]) -> dict[str, Any]:
+        services = self._task.args["services"]
+        fingerprints = {one["name"]: one["fingerprint"] for one in services if one["fingerprint"]}
+        ends = [proof.Endpoint(*(one[k] for k in ("service", "name", "address", "port", "access"))) for one in services]
+        roots, identity = (Path(self._real(self._task.args[name])) for name in ("roots", "identity"))
+        eyes = proof.Eyes(roots, identity if identity.stat().st_size else None)
+        before = proof.statuses_before(ends, eyes)
+        states = [answer.get("state") for answer in self._speak(words, result)]
+        result["changed"] = "kept" in states
+        if "failed" in result:
+            return result
+        result["proofs"] = proof.judge(ends, fingerprints, before, eyes)
+        if wrong := proof.wrong(result["proofs"]):
+            after = "look at its proxy"
+            if "placed" in states:
+                after = self._put_back(manifest)
+            result |= {"failed": True, "msg": f"{wrong}; {after}", "after": after}
+        return result
+
+    def _put_back(self, manifest: bytes) -> str:
+        """A second contact undoes what the first one kept; CRLs stay. Returns how that went."""
+        said: dict[str, Any] = {"answers": []}
+        try:
+            states = [answer.get("state") for answer in self._speak(manifest + b"back\nend\n", said)]
+        except AnsibleConnectionFailure as error:
+            return f"the previous files could not be put back: {error}"
+        if "undone" in states:
+            return "the previous files were put back"
+        return f"the previous files could not be put back: {said.get('msg')}"
+
+    def _speak(self, words: bytes, result: dict[str, Any]) -> list[dict[str, Any]]:
+        """One contact: what pki-apply answered, and into the result what went wrong."""
+        done = self._low_level_execute_command(self._task.args["program"], sudoable=False, in_data=words)
+        said = [answer for line in done["stdout"].splitlines() if (answer := answers.read(line))]
+        result["answers"] = said
+        error = next((answer["error"] for answer in said if "error" in answer), "")
+        if refusal := answers.refusal(said):
+            result |= {"failed": True, "msg": ": ".join(refusal)}
+        elif done["rc"] or error:
+            complaint = done["stderr"].strip()
+            result |= {"failed": True, "msg": error or complaint or f"pki-apply ended with {done['rc']}"}
+            result |= {"rc": done["rc"], "complaint": complaint}
+        return said
+
+    def _read(self, name: str) -> bytes:
+        return Path(self._real(name)).read_bytes()
+
+    def _real(self, name: str) -> str:
+        """A file of this project, decrypted where ansible-vault encrypted it."""
+        path: str = self._loader.get_real_file(self._loader.path_dwim(name))
+        return path

@@ -1,0 +1,177 @@
+"""One contact for all hosts that Ansible delivers to: prepared, run, and each host's outcome filed.
+
+doit keeps one task for each host. The first of them that acts takes along all the others that this run was asked for
+and that wait too; these then find what became of them. Nothing of it outlives the run, which `token` stands for.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pki import store
+from pki.deploy import answers
+from pki.deploy.ansible import project, runner
+from pki.deploy.ansible.project import Consignment
+from pki.deploy.change import Outcome
+from pki.deploy.delivery import Delivery
+from pki.deploy.receipt import instant
+from pki.deploy.session import HostRefusal, seen
+from pki.errors import PkiError
+from pki.model import Ansible
+from pki.store import Store
+
+BEFORE_SSH = re.compile(r"^.*?(over|via) ssh: ", re.DOTALL | re.IGNORECASE)  # what Ansible puts before ssh's own words
+NOT_REACHED = "not reached: too many hosts failed before it"
+
+
+@dataclass
+class Fleet:
+    """The hosts of one house; `waiting` names those that this run was asked for, that are due and whose release is."""
+
+    store: Store
+    settings: Ansible
+    waiting: Callable[[], Iterable[Delivery]]
+    token: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    # -- what a task asks --
+
+    def untold(self, host: str) -> list[str]:
+        """What was done on a host in this run and is not said yet."""
+        return list((self._told(host) or {}).get("done") or [])
+
+    def deliver(self, delivery: Delivery, now: datetime) -> list[str]:
+        """What was done. Raises PkiError, which is filed by then."""
+        with self.store.turn("fleet"):  # other processes of this run wait, and find themselves taken along
+            told = self._told(delivery.host)
+            if told is None:
+                self._contact([delivery, *(one for one in self.waiting() if one.host != delivery.host)], now)
+                told = self._told(delivery.host) or {}
+        if "message" in told:
+            raise PkiError(told["message"], told["hint"])
+        self._place(delivery.host).unlink(missing_ok=True)
+        return list(told.get("done", []))
+
+    # -- one contact --
+
+    def _contact(self, deliveries: Iterable[Delivery], now: datetime) -> None:
+        """Deliver to all that have heard nothing in this run, those last that failed the last time."""
+        goods: dict[str, tuple[Delivery, Consignment]] = {}
+        for delivery in sorted(deliveries, key=lambda one: bool(one.contact.failing_since)):
+            if self._told(delivery.host) is None:
+                try:
+                    goods[delivery.host] = (delivery, consign(delivery, now))
+                except PkiError as error:
+                    self._tell(delivery.host, error=_filed(delivery, error, now))
+        if not goods:
+            return
+        folder = self.store.ansible() / "project"
+        try:
+            project.write(folder, [one for _, one in goods.values()], self.settings)
+            report = runner.run(folder, self._command(), f"{instant(now)}-{self.token[:4]}".replace(":", ""))
+        except PkiError as error:
+            for host in goods:
+                self._tell(host, error=error)
+            return
+        finally:
+            project.sweep(folder)
+        for host, (delivery, consignment) in goods.items():
+            if host in report.results:
+                self._tell(host, **_filed_result(delivery, consignment, report.results[host], now))
+            else:
+                self._tell(host, error=self._without_result(report))
+
+    def _command(self) -> str:
+        said = self.settings.command
+        return str(self.store.home / said) if "/" in said else said
+
+    def _without_result(self, report: runner.Report) -> PkiError:
+        if report.complaint:
+            return PkiError(f"Ansible broke off: {report.complaint}", f"its log: {self.store.ansible() / 'runs'}")
+        return PkiError(NOT_REACHED, "mend those, then run doit again")
+
+    # -- what became of each, for its own task --
+
+    def _place(self, host: str) -> Path:
+        return self.store.ansible() / "told" / f"{host}.json"
+
+    def _told(self, host: str) -> dict[str, Any] | None:
+        try:
+            told = json.loads(store.read(self._place(host)) or b"{}")
+        except ValueError:
+            return None
+        return told if told.get("run") == self.token else None
+
+    def _tell(self, host: str, *, done: Iterable[str] = (), error: PkiError | None = None) -> None:
+        told: dict[str, Any] = {"message": error.message, "hint": error.hint} if error else {"done": list(done)}
+        store.make_folder(self._place(host).parent, 0o700)
+        store.write(self._place(host), json.dumps({"run": self.token, **told}).encode() + b"\n")
+
+
+def consign(delivery: Delivery, now: datetime) -> Consignment:
+    """A host's release, ready to leave. Raises PkiError when it must not."""
+    parcel = delivery.wanted()
+    if parcel is None:
+        raise PkiError("its release is not there", "run doit")
+    change = delivery.change(parcel, delivery.receipt, now)
+    return Consignment(change, delivery.check(change))
+
+
+def collect(delivery: Delivery, result: Mapping[str, Any], now: datetime) -> list[str]:
+    """File what became of a host elsewhere: what was done there. Raises PkiError, which is filed by then."""
+    consignment = consign(delivery, now)
+    if "release" in result and result["release"] != consignment.change.parcel.release.digest:
+        raise PkiError("took another release than the present one", "export again, and let Ansible run")
+    filed = _filed_result(delivery, consignment, result, now)
+    if error := filed.get("error"):
+        raise error
+    return list(filed["done"])
+
+
+def _filed_result(
+    delivery: Delivery, consignment: Consignment, result: Mapping[str, Any], now: datetime
+) -> dict[str, Any]:
+    try:
+        outcome = _outcome(consignment, result)
+    except PkiError as error:
+        return {"error": _filed(delivery, error, now)}
+    return {"done": delivery.file(consignment.change, outcome, now)}
+
+
+def _filed(delivery: Delivery, error: PkiError, now: datetime) -> PkiError:
+    parcel = delivery.wanted()
+    return delivery.failed(parcel, error, now) if parcel else error
+
+
+def _outcome(consignment: Consignment, result: Mapping[str, Any]) -> Outcome:
+    """What a host's answers mean, as they do in our own dialogue. Raises PkiError."""
+    change, said = consignment.change, list(_answers(result))
+    way, proofs = change.to.way, result.get("proofs")
+    if refusal := answers.refusal(said):
+        raise HostRefusal(*refusal)
+    for answer in said:
+        if "error" in answer:
+            raise PkiError(str(answer["error"]), f"./run invoke deploy.bootstrap {way.host}")
+    if result.get("unreachable"):
+        raise way.failure(255, BEFORE_SSH.sub("", str(result.get("msg", ""))))
+    if "after" in result:
+        raise HostRefusal(str(result["msg"]).removesuffix(f"; {result['after']}"), str(result["after"]))
+    if "rc" in result:
+        raise way.failure(int(result["rc"]), str(result.get("complaint", "")))
+    if result.get("failed"):
+        raise PkiError(f"Ansible: {result.get('msg', 'failed')}", "its log says more")
+    looked = seen(way.host, change.rows, [answer for answer in said if "is" in answer])
+    differs = [one for one in looked if one.state != "same"]
+    if differs and all(answer.get("state") != "kept" for answer in said):
+        raise PkiError("was looked at, and nothing was delivered", "let Ansible run without --check")
+    return change.outcome(consignment.findings, differs, proofs)
+
+
+def _answers(result: Mapping[str, Any]) -> Iterator[answers.Answer]:
+    yield from (answer for answer in result.get("answers") or [] if isinstance(answer, dict))

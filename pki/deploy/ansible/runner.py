@@ -1,0 +1,111 @@
+"""Ansible started through ansible-runner, and what its events say of each host."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pki import store
+from pki.errors import PkiError
+
+ACTION = "doit.pki.deliver"
+FINDINGS = {"runner_on_ok", "runner_on_failed", "runner_on_unreachable"}
+# What else is in the environment, a passphrase perhaps, is none of Ansible's business: it keeps a copy with its logs.
+HANDED_ON = ("HOME", "USER", "LOGNAME", "SSH_AUTH_SOCK", "TMPDIR")
+KEPT = 5
+
+
+@dataclass
+class Report:
+    """What came of a run: host → how it went, and its last words, where it did not come to its end."""
+
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
+    complaint: str = ""
+
+
+def run(project: Path, command: str, ident: str) -> Report:
+    """Run the playbook of a project; its log and its events are kept beside it, in `runs/`.
+
+    Raises PkiError when there is no such program.
+    """
+    runs = project.parent / "runs"
+    program = find(command)
+    store.make_folder(runs, 0o700)
+    options = ("--project-dir", project, "--inventory", project / "inventory.yaml", "--artifact-dir", runs)
+    more = ("--ident", ident, "--rotate-artifacts", str(KEPT), "--quiet", "--playbook", "playbook.yaml")
+    done = subprocess.run(
+        [str(part) for part in (program, "run", *options, *more, project.parent)],
+        env={
+            **{name: value for name, value in os.environ.items() if name in HANDED_ON},
+            "PATH": f"{Path(program).parent}:{os.environ.get('PATH', os.defpath)}",
+            "LC_ALL": "C.UTF-8",  # Ansible takes no other encoding: https://docs.python.org/3/library/os.html#utf8-mode
+            "ANSIBLE_CONFIG": str(project / "ansible.cfg"),
+            "ANSIBLE_NOCOLOR": "1",
+        },
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    events = list(_events_of(runs / ident / "job_events"))
+    report = Report(results(events))
+    if not any(event.get("event") == "playbook_on_stats" for event in events):
+        report.complaint = _last_words(runs / ident, done.stderr) or f"it ended with {done.returncode}"
+    return report
+
+
+def find(command: str) -> str:
+    """Where a program of Ansible's is. Raises PkiError when it is nowhere."""
+    found = shutil.which(command)
+    if not found:
+        raise PkiError(
+            f"{command}: not found",
+            "./run pip install --require-hashes -r requirements-ansible.lock; or name yours: deploy.ansible.command",
+        )
+    return str(Path(found).absolute())
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Events from elsewhere: a folder as ansible-runner leaves it, or a list as AWX hands it out."""
+    try:
+        if path.is_dir():
+            return list(_events_of(path))
+        data = json.loads(path.read_bytes())
+        found = data.get("results", []) if isinstance(data, dict) else data
+        return [event for event in found if isinstance(event, dict)]
+    except (OSError, ValueError, TypeError):
+        raise PkiError(
+            f"{path.name}: holds no events of Ansible",
+            "name ansible-runner's folder job_events, or what `awx job_events list --job N --all -f json` printed",
+        ) from None
+
+
+def results(events: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Host → what our action returned there; of one that could not be reached `unreachable` and `msg`."""
+    found = {}
+    for event in events:
+        data = event.get("event_data") or {}
+        if event.get("event") in FINDINGS and data.get("task_action") == ACTION:
+            failed = {"failed": True} if event["event"] == "runner_on_failed" else {}
+            found[str(data["host"])] = {**(data.get("res") or {}), **failed}
+    return found
+
+
+def _events_of(folder: Path) -> Iterator[dict[str, Any]]:
+    names = [path for path in folder.glob("*.json") if path.name.partition("-")[0].isdecimal()]
+    for path in sorted(names, key=lambda path: int(path.name.partition("-")[0])):
+        event = json.loads(path.read_bytes())
+        if isinstance(event, dict):
+            yield event
+
+
+def _last_words(folder: Path, complaint: bytes) -> str:
+    said = (store.read(folder / "stdout") or b"") + b"\n" + complaint
+    lines = [line.strip() for line in said.decode(errors="replace").splitlines() if line.strip()]
+    return lines[-1] if lines else ""

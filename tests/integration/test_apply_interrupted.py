@@ -1,0 +1,179 @@
+"""kill -9 of pki-apply at any step and at random moments, its connection cut at any byte: whole files, and a good end."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.hosts import FolderHost, Row, Shell, busybox, kill_session, manifest, placing, whole
+from tests.test_pki_apply import COMMANDS, assert_whole, contents, release, wanted
+
+SEED = 20261123
+KILLS = CUTS = 100  # of each, with each shell
+SYSTEM = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@pytest.fixture(params=["dash", "busybox"])
+def shell(request: pytest.FixtureRequest, tmp_path: Path) -> Shell:
+    return busybox(tmp_path / "applets") if request.param == "busybox" else Shell("dash", "/usr/bin/dash")
+
+
+@pytest.fixture
+def host(tmp_path: Path, shell: Shell) -> FolderHost:
+    made = FolderHost.new(tmp_path / "host", shell, COMMANDS)
+    made.permit(f"run note echo ran >>{made.root}/ran")
+    return made
+
+
+def test_a_connection_lost_at_any_byte_leaves_the_old_or_the_new_and_no_litter(tmp_path: Path, shell: Shell) -> None:
+    """Every byte of a small stream with its file; workers have a host each."""
+
+    def cut(worker: int) -> int:
+        host = FolderHost.new(tmp_path / f"host{worker}", shell)
+        name = host.path("x")
+        old, new = [Row(name, b"old")], [Row(name, b"new")]
+        host.deliver(old)
+        before = host.touched()
+        begin, files = placing(new).split(b"\n", 1)
+        assert files[1024:].strip(b"\0") == b""
+        words = manifest(new) + begin.replace(b"place 20 ", b"place 3 ") + b"\n" + files[:1536] + b"keep\n"
+        whole_from = len(words) - len(b"keep\n")
+        for length in range(worker, len(words) - 1, workers):
+            states = [answer["state"] for answer in host.speak(words[:length]) if "state" in answer]
+            assert "kept" not in states, length
+            assert host.touched() == before or length >= whole_from, length
+            assert Path(name).read_bytes() == b"old"
+            assert host.litter() == []
+        assert host.speak(words)[-1] == {"state": "kept"}
+        assert Path(name).read_bytes() == b"new"
+        return len(range(worker, len(words) - 1, workers))
+
+    workers = 4
+    with ThreadPoolExecutor(workers) as pool:
+        assert sum(pool.map(cut, range(workers))) > 1600
+
+
+def random_ends(host: FolderHost, kind: str) -> None:
+    chance = random.Random(f"{SEED}-{kind}")  # noqa: S311 - no secret hangs on it
+    print(f"seed {SEED}-{kind}")
+    sides = [release(host, "old"), release(host, "new")]
+    host.deliver(sides[0])
+    started = time.monotonic()
+    host.deliver(sides[1])
+    takes = time.monotonic() - started
+    ended: dict[str, int] = {}
+    for number in range(KILLS):
+        here, there = sides[(number + 1) % 2], sides[number % 2]
+        words = whole(there)
+        assert contents(host) == wanted(host, here)
+        if kind == "kill":
+            kill_after(host, words, chance.random() * takes * 1.2)
+        else:
+            host.speak(words[: chance.randrange(len(words))])
+        assert_whole(host, here, there)
+        host.speak(b"", "recover")
+        assert host.litter() == [], number
+        after = contents(host)
+        assert after in (wanted(host, here), wanted(host, there)), number
+        side = "new" if after == wanted(host, there) else "old"
+        ended[side] = ended.get(side, 0) + 1
+        host.deliver(there)
+        assert contents(host) == wanted(host, there)
+        assert host.litter() == [], number
+    print(f"{kind}: a delivery takes {takes:.3f} s; ended as {ended}")
+    assert ended.get("old", 0) > KILLS // 10
+
+
+def kill_after(host: FolderHost, words: bytes, seconds: float) -> None:
+    process = subprocess.Popen(
+        [host.program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    assert process.stdin
+    process.stdin.write(words)
+    process.stdin.flush()
+    time.sleep(seconds)
+    kill_session(process)
+    process.stdin.close()
+
+
+@pytest.mark.parametrize("kind", ["kill", "cut"])
+def test_ended_at_random_it_leaves_whole_files_and_the_next_contact_ends_well(host: FolderHost, kind: str) -> None:
+    random_ends(host, kind)
+
+
+PROGRAMS = (
+    *("awk", "cat", "chmod", "chown", "cp", "date", "dd", "ln", "mkdir", "mv", "readlink", "rm", "sha256sum"),
+    *("stat", "sync", "tail", "tar", "touch", "tr", "wc"),
+)
+COUNTING = """\
+#!/bin/sh
+[ ! -e {root}/fuse ] || {{
+    echo x >>{root}/count
+    [ "$(/usr/bin/wc -l <{root}/count)" -lt "$(/bin/cat {root}/fuse)" ] || kill -9 0
+}}
+PATH={path}
+exec {name} "$@"
+"""
+
+
+def with_fuse(host: FolderHost, path: str) -> None:
+    """Let every program that the script starts be counted, and the whole process group be killed before one of them."""
+    folder = host.root / "counting"
+    folder.mkdir()
+    for name in PROGRAMS:
+        (folder / name).write_text(COUNTING.format(root=host.root, path=path, name=name))
+        (folder / name).chmod(0o755)
+    host.adapt(f"PATH={path}\n", f"PATH={folder}:{path}\n")
+
+
+def blow(host: FolderHost, words: bytes, at: int, *arguments: str) -> bool:
+    """Let it be killed before the program of a number; whether it came so far."""
+    (host.root / "count").unlink(missing_ok=True)
+    (host.root / "fuse").write_text(f"{at}\n")
+    done = subprocess.run(
+        [host.program, *arguments], input=words, capture_output=True, timeout=60, check=False, start_new_session=True
+    )
+    (host.root / "fuse").unlink()
+    return done.returncode not in {0, 1}
+
+
+@pytest.mark.parametrize("ending", ["kept", "undone", "settled"])
+def test_killed_before_any_step_it_leaves_whole_files_and_the_next_contact_ends_well(
+    host: FolderHost, ending: str, shell: Shell
+) -> None:
+    with_fuse(host, shell.path or SYSTEM)
+    old, new = release(host, "old"), release(host, "new")
+    if ending == "settled":
+        old, new = ([one for one in rows if one.set == "-"] for rows in (old, new))
+    if ending == "undone":
+        new[3] = Row(new[3].path, new[3].content, reload="fails")
+    words = manifest(new) + placing(new, "settle" if ending == "settled" else "place") + b"keep\nend\n"
+    for step in range(1, 400):
+        host.deliver(old)
+        assert contents(host) == wanted(host, old)
+        was_killed = blow(host, words, step)
+        if ending == "settled":
+            assert all(
+                (Path(one.path).read_bytes() if Path(one.path).exists() else None) in {one.content, was.content}
+                for was, one in zip(old, new, strict=True)
+            )
+        else:
+            assert_whole(host, old, new)
+        if step % 3 == 0:
+            blow(host, b"", step // 3, "recover")  # and killed once more while it mends
+        host.speak(b"", "recover")
+        assert contents(host) in (wanted(host, old), wanted(host, new)), step
+        assert host.litter() == [], step
+        if not was_killed:
+            break
+    assert step > 40
+    assert contents(host) == wanted(host, old if ending == "undone" else new)

@@ -1,0 +1,557 @@
+"""The script that runs on hosts, by itself: what it refuses, and that a release is there as a whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from tests.hosts import FolderHost, Row, Shell, kill_session, manifest, placing, tarred, whole
+
+COMMANDS = {"ok": "true", "fails": "echo it is broken >&2; exit 3", "hangs": "trap '' TERM; echo waiting; sleep 30"}
+
+
+@pytest.fixture
+def shell() -> Shell | None:
+    """The system's sh; the integration tests have others."""
+    return None
+
+
+@pytest.fixture
+def host(tmp_path: Path, shell: Shell | None) -> FolderHost:
+    made = FolderHost.new(tmp_path / "host", shell, COMMANDS)
+    made.permit(f"run note echo ran >>{made.root}/ran")
+    return made
+
+
+def ran(host: FolderHost) -> int:
+    """How often the command `note` was run."""
+    log = host.root / "ran"
+    return len(log.read_text().splitlines()) if log.exists() else 0
+
+
+def pair(name: str) -> tuple[bytes, bytes]:
+    """A fresh key and its certificate."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
+    builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now)
+    certificate = builder.not_valid_after(now + timedelta(days=1)).sign(key, hashes.SHA256())
+    plain = serialization.NoEncryption()
+    return (
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain),
+        certificate.public_bytes(serialization.Encoding.PEM),
+    )
+
+
+def is_pair(key: bytes, certificate: bytes) -> bool:
+    public = serialization.load_pem_private_key(key, None).public_key()
+    return public == x509.load_pem_x509_certificate(certificate).public_key()
+
+
+def release(host: FolderHost, name: str) -> list[Row]:
+    """A pair in one file, a pair in a set, and a file that two releases of three have."""
+    key, certificate = pair(name)
+    other, its = pair(name)
+    folder = host.path("crt")
+    return [
+        Row(host.path("tls.pem"), key + certificate, mode="0600", check="ok", reload="note"),
+        Row(host.path("crt/key.pem"), other, mode="0600", set=folder),
+        Row(host.path("crt/cert.pem"), its, set=folder),
+        Row(host.path("conf.d/site.conf"), f"# {name}\n".encode() * 50),
+        Row(host.path("conf.d/more.conf"), None if name == "new" else b"more\n"),
+        Row(host.path("conf.d/added.conf"), b"added\n" if name == "new" else None),
+    ]
+
+
+def assert_whole(host: FolderHost, *releases: Sequence[Row]) -> None:
+    """Each file is that of one release, keys match certificates, and a set is that of one release."""
+    for rows in zip(*releases, strict=True):
+        path = Path(rows[0].path)
+        here = path.read_bytes() if path.exists() else None
+        assert here in {row.content for row in rows}, f"{path} is neither old nor new"
+    tls = Path(host.path("tls.pem")).read_bytes()
+    mark = tls.index(b"-----BEGIN CERTIFICATE")
+    assert is_pair(tls[:mark], tls[mark:])
+    assert is_pair(Path(host.path("crt/key.pem")).read_bytes(), Path(host.path("crt/cert.pem")).read_bytes())
+
+
+def contents(host: FolderHost) -> dict[str, bytes]:
+    """What services see: files by their names, those of sets through their links."""
+    names = ("tls.pem", "crt/key.pem", "crt/cert.pem", "conf.d/site.conf", "conf.d/more.conf", "conf.d/added.conf")
+    return {name: Path(host.path(name)).read_bytes() for name in names if Path(host.path(name)).exists()}
+
+
+def wanted(host: FolderHost, rows: Sequence[Row]) -> dict[str, bytes]:
+    return {str(Path(row.path).relative_to(host.etc)): row.content for row in rows if row.content is not None}
+
+
+# -- what is refused --------------------------------------------------------------------------------------------------
+
+
+def member(name: str, kind: bytes, link: str = "") -> tarfile.TarInfo:
+    made = tarfile.TarInfo(name)
+    made.type, made.linkname = kind, link
+    return made
+
+
+def sent(rows: Sequence[Row], members: Sequence[tuple[str, bytes] | tarfile.TarInfo], numbers: str = "1") -> bytes:
+    """A delivery with a tar of one's own."""
+    files = tarred(members)
+    return manifest(rows) + f"place {len(files) // 512} {numbers}\n".encode() + files + b"keep\nend\n"
+
+
+def row(host: FolderHost, name: str = "good.pem", content: bytes | None = b"good", **columns: Any) -> Row:
+    return Row(host.path(name), content, **columns)
+
+
+def column(host: FolderHost, **columns: str) -> bytes:
+    """A delivery of one file, with some columns of its manifest as they are given."""
+    return whole([row(host, more=columns)])
+
+
+def rebuilt(host: FolderHost, old: bytes, new: bytes) -> bytes:
+    words = whole([row(host)])
+    assert old in words
+    return words.replace(old, new, 1)
+
+
+HOSTILE: dict[str, Callable[[FolderHost], bytes]] = {
+    "nothing": lambda _: b"",
+    "another language": lambda _: b"GET / HTTP/1.1\r\nHost: media\r\n\r\n",
+    "binary": lambda _: bytes(range(256)) * 40,
+    "another version": lambda h: rebuilt(h, b"doit-pki 1 ", b"doit-pki 2 "),
+    "another host": lambda h: rebuilt(h, b" media\n", b" forge\n"),
+    "rows before the hello": lambda h: manifest([row(h)]).split(b"\n", 1)[1],
+    "a manifest that does not end": lambda h: manifest([row(h)]).rpartition(b"end")[0],
+    "a manifest that counts wrongly": lambda h: rebuilt(h, b"end 1\n", b"end 2\n"),
+    "a row of garbage": lambda h: rebuilt(h, b"end 1\n", b"\xff\xfe\x00\x01\n"),
+    "a number twice": lambda h: manifest([row(h), row(h, "b", more={"n": "1"})]),
+    "a number with a zero": lambda h: column(h, n="01"),
+    "a number that is a word": lambda h: column(h, n="one"),
+    "a path twice": lambda h: whole([row(h), row(h, content=b"other")]),
+    "outside": lambda h: column(h, path="/etc/passwd"),
+    "dots": lambda h: column(h, path=h.path("../escaped")),
+    "dots in the middle": lambda h: column(h, path=h.path("a/../../escaped")),
+    "a dot": lambda h: column(h, path=h.path("./good.pem")),
+    "dots at the end": lambda h: column(h, path=h.path("a/..")),
+    "two slashes": lambda h: column(h, path=h.path("a//b")),
+    "a slash at the end": lambda h: column(h, path=h.path("a/")),
+    "the folder itself": lambda h: column(h, path=str(h.etc)),
+    "a relative path": lambda h: column(h, path="etc/good.pem"),
+    "a sibling": lambda h: column(h, path=f"{h.etc}x/good.pem"),
+    "a tab in a path": lambda h: column(h, path=h.path("a\tb")),
+    "a newline in a path": lambda h: column(h, path=h.path("a\nb")),
+    "a blank in a path": lambda h: column(h, path=h.path("a b")),
+    "a quote in a path": lambda h: column(h, path=h.path("a'b")),
+    "a substitution in a path": lambda h: column(h, path=h.path(f"$(touch${{IFS}}{h.root}/hacked)")),
+    "a wildcard in a path": lambda h: column(h, path=h.path("*")),
+    "no path": lambda h: column(h, path=""),
+    "the permissions": lambda h: column(h, path=str(h.conf)),
+    "the state": lambda h: column(h, path=f"{h.state}/rows"),
+    "the script": lambda h: column(h, path=str(h.program)),
+    "a staged name": lambda h: column(h, path=h.path(".good.pem.pki-new")),
+    "a kept name": lambda h: column(h, path=h.path(".good.pem.pki-old")),
+    "a folder called like a staged set": lambda h: column(h, path=h.path("crt.pki-new/x")),
+    "another kind": lambda h: column(h, kind="link"),
+    "setuid": lambda h: column(h, mode="4755"),
+    "a mode in letters": lambda h: column(h, mode="u+s"),
+    "no mode": lambda h: column(h, mode="-"),
+    "an option as owner": lambda h: column(h, owner="-R:root"),
+    "a reference as owner": lambda h: column(h, owner="--reference=/etc/shadow"),
+    "an owner with a command": lambda h: column(h, owner="root:root;id"),
+    "no group": lambda h: column(h, owner="root:"),
+    "an owner that is nobody here": lambda h: column(h, owner="nosuch:nosuch"),
+    "no digest": lambda h: column(h, sha256="0"),
+    "a digest of another file": lambda h: column(h, sha256="0" * 64),
+    "a digest that is too long": lambda h: column(h, sha256="0" * 65),
+    "a command by its words": lambda h: column(h, reload="systemctl reload nginx"),
+    "a command of its own": lambda h: column(h, check=f"touch {h.root}/hacked"),
+    "an unknown command": lambda h: column(h, check="reboot"),
+    "a command with metacharacters": lambda h: column(h, reload=f"note;touch${{IFS}}{h.root}/hacked"),
+    "a set elsewhere": lambda h: column(h, set="/etc"),
+    "a set above": lambda h: column(h, path=h.path("a/b/c"), set=h.path("a")),
+    "the permitted folder as a set": lambda h: column(h, set=str(h.etc)),
+    "a set of dots": lambda h: column(h, path=h.path("a/x"), set=h.path("b/../a")),
+    "a set that is a folder here": lambda h: whole([row(h, "folder/x", set=h.path("folder"))]),
+    "a set of CRLs": lambda h: manifest([row(h, "s/x", set=h.path("s"))]) + placing([row(h, "s/x")], "settle"),
+    "a target that is a folder": lambda h: whole([row(h, "folder")]),
+    "a target that is a link to a folder": lambda h: whole([row(h, "link")]),
+    "a target that is a FIFO": lambda h: whole([row(h, "fifo")]),
+    "a target that is a device": lambda h: whole([row(h, "null")]),
+    "a target below a file": lambda h: whole([row(h, "file/below")]),
+    "a target below another": lambda h: whole([row(h, "a"), row(h, "a/b")]),
+    "a key that everybody may read": lambda h: whole([row(h, content=pair("x")[0])]),
+    "a key that a group may change": lambda h: whole([row(h, content=pair("x")[0], mode="0660")]),
+    "a member that is a link": lambda h: sent([row(h)], [member("1", tarfile.SYMTYPE, "/etc/shadow")]),
+    "a member that is a hard link": lambda h: sent([row(h)], [member("1", tarfile.LNKTYPE, "/etc/shadow")]),
+    "a member that is a device": lambda h: sent([row(h)], [member("1", tarfile.CHRTYPE)]),
+    "a member that is a folder": lambda h: sent([row(h)], [member("1", tarfile.DIRTYPE)]),
+    "a member with an absolute name": lambda h: sent([row(h)], [(h.path("good.pem"), b"good")]),
+    "a member beside the others": lambda h: sent([row(h)], [("1", b"good"), (h.path("more"), b"x")]),
+    "a member that climbs": lambda h: sent([row(h)], [("1", b"good"), ("../../hacked", b"x")]),
+    "a member twice": lambda h: sent([row(h)], [("1", b"go"), ("1", b"od")]),
+    "a member of no row": lambda h: sent([row(h)], [("1", b"good"), ("2", b"x")]),
+    "a member missing": lambda h: sent([row(h), row(h, "b")], [("1", b"good")], "1 2"),
+    "a number of no row": lambda h: sent([row(h)], [("1", b"good")], "1 7"),
+    "a number asked for twice": lambda h: sent([row(h), row(h, "b")], [("1", b"good")], "1 1"),
+    "no tar": lambda h: manifest([row(h)]) + b"place 4 1\n" + b"x" * 2048 + b"keep\nend\n",
+    "too few blocks": lambda h: manifest([row(h)]) + placing([row(h)]).replace(b"place 20", b"place 1"),
+    "too many blocks": lambda h: manifest([row(h)]) + placing([row(h)]).replace(b"place 20", b"place 21"),
+    "more blocks than any disk has": lambda h: manifest([row(h)]) + b"place 99999999999999999999 1\n",
+    "blocks below zero": lambda h: manifest([row(h)]) + b"place -1 1\n",
+    "no blocks": lambda h: manifest([row(h)]) + b"place\n",
+    "place twice": lambda h: manifest([row(h), row(h, "b")]) + placing([row(h)]) + placing([row(h)]),
+    "an unknown word": lambda h: manifest([row(h)]) + b"exec id\n",
+    "a word with a command": lambda h: manifest([row(h)]) + f"keep; touch {h.root}/hacked\n".encode(),
+    "show of a path": lambda h: manifest([row(h)]) + b"show /etc/shadow\n",
+    "show of nothing": lambda h: manifest([row(h)]) + b"show\n",
+    "back at the beginning": lambda h: manifest([row(h)]) + b"back\n",
+}
+
+
+def furnished(host: FolderHost) -> None:
+    """What a hostile stream might stumble over."""
+    for name in ("folder", "elsewhere"):
+        (host.etc / name).mkdir()
+    (host.etc / "link").symlink_to("elsewhere")
+    (host.etc / "file").write_text("a file")
+    (host.etc / "null").symlink_to("/dev/null")
+    os.mkfifo(host.etc / "fifo")
+
+
+@pytest.mark.parametrize("words", HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_stream_is_refused_in_a_sentence_and_nothing_changes(
+    host: FolderHost, words: Callable[[FolderHost], bytes]
+) -> None:
+    furnished(host)
+    before, outside = host.holds(), sorted(path.name for path in host.root.parent.iterdir())
+    answers = host.speak(words(host))
+    said = [answer.get("error") or answer.get("why") or "" for answer in answers]
+    assert [text for text in said if text], answers
+    assert all("\n" not in text and len(text) < 2100 for text in said)
+    assert not any(answer.get("state") == "kept" for answer in answers)
+    assert host.holds() == before
+    assert host.litter() == []
+    assert sorted(path.name for path in host.root.parent.iterdir()) == outside
+    assert sorted(path.name for path in host.root.iterdir()) == ["etc", "pki-apply", "pki-apply.conf", "var"]
+
+
+def test_each_good_stream_that_the_hostile_ones_are_made_of_is_taken(host: FolderHost) -> None:
+    """Or the test above would prove nothing."""
+    assert host.speak(whole([row(host)]))[-1] == {"state": "kept"}
+    assert host.speak(sent([row(host, content=b"new")], [("1", b"new")]))[-1] == {"state": "kept"}
+    assert column(host) == whole([row(host)])
+    assert host.holds().keys() == {"good.pem"}
+
+
+def test_a_word_that_undoes_or_keeps_nothing_does_nothing(host: FolderHost) -> None:
+    host.deliver([row(host)])
+    before, words = host.touched(), b"keep\nundo\nkeep extra\nplace 0\nend\n"
+    answers = host.speak(manifest([row(host)]) + words)
+    assert [answer["state"] for answer in answers if "state" in answer] == ["same"] * 4
+    assert host.touched() == before
+
+
+def test_a_line_without_an_end_does_not_fill_the_memory(host: FolderHost) -> None:
+    host.adapt("ulimit -S -v 1000000", "ulimit -S -v 12000")
+    answers = host.speak(b"doit-pki 1 " + b"x" * 10_000_000)
+    assert not any("pki-apply" in answer for answer in answers)
+
+
+def test_only_what_everybody_may_read_is_shown(host: FolderHost) -> None:
+    key, certificate = pair("x")
+    rows = [
+        Row(host.path("key.pem"), key, mode="0600"),
+        Row(host.path("cert.pem"), certificate),
+        Row(host.path("closed"), b"secret", mode="0640"),
+        Row(host.path("gone"), None),
+    ]
+    host.deliver(rows)
+    (host.etc / "key.pem").chmod(0o644)
+    asked = manifest(rows) + b"".join(b"show %d\n" % number for number in (1, 2, 3, 4, 5, 0)) + b"end\n"
+    for folder in (host.root, *list(host.root.parents)[:-2]):
+        if not folder.stat().st_mode & 1 and folder.owner() == host.root.owner():
+            folder.chmod(folder.stat().st_mode | 0o111)
+    done = subprocess.run([host.program], input=asked, capture_output=True, check=True).stdout
+    sizes = [int(found) for found in re.findall(rb'\{"bytes":(\d+)\}', done)]
+    assert sizes == [0, len(certificate), 0, 0, 0, 0]
+    assert key not in done
+    host.etc.chmod(0o700)
+    done = subprocess.run([host.program], input=asked, capture_output=True, check=True).stdout
+    assert certificate not in done
+
+
+@pytest.mark.parametrize(("mode", "is_taken"), [(0o755, True), (0o777, False), (0o775, False), (0o1777, True)])
+def test_a_folder_that_others_may_write_to_is_refused_unless_it_is_trusted(
+    host: FolderHost, mode: int, is_taken: bool
+) -> None:
+    (host.etc / "open").mkdir()
+    (host.etc / "open").chmod(mode)
+    distrusted = "".join(line for line in host.conf.open() if not line.startswith("trust ") or os.getuid())
+    host.conf.write_text(distrusted)
+    if mode == 0o775:
+        os.chown(host.etc / "open", -1, 100 if os.getuid() == 0 else os.getgid())
+        host.conf.write_text(distrusted.replace(f"trust {host.etc.group()}\n", ""))
+    answers = host.speak(whole([row(host, "open/x")]))
+    assert (answers[-1] == {"state": "kept"}) == is_taken
+    if not is_taken:
+        assert "others than root may exchange what lies in" in answers[-1]["why"]
+
+
+# -- as a whole -------------------------------------------------------------------------------------------------------
+
+
+def test_a_release_that_is_there_is_not_touched(host: FolderHost) -> None:
+    rows = release(host, "old")
+    host.deliver(rows)
+    before, commands = host.touched(), ran(host)
+    assert commands == 1
+    answers = host.speak(manifest(rows) + b"end\n")
+    assert {answer["is"] for answer in answers if "is" in answer} == {"same"}
+    needed = placing(rows).replace(b"place 20 ", b"place 20 needed ")
+    assert b"needed" in needed
+    assert host.speak(manifest(rows) + needed + b"keep\nend\n")[-1] == {"state": "same"}
+    assert (host.touched(), ran(host)) == (before, commands)
+
+
+def test_each_command_is_run_once_after_all_files_are_there(host: FolderHost) -> None:
+    rows = [row(host, name, reload="note", check="ok") for name in ("a", "b", "c")]
+    answers = host.speak(whole(rows))
+    assert [answer["ran"] for answer in answers if "ran" in answer] == ["ok", "note"]
+    assert ran(host) == 1
+
+
+def test_drift_is_named_and_repaired(host: FolderHost) -> None:
+    rows = release(host, "old")
+    host.deliver(rows)
+    before = host.holds()
+    Path(host.path("tls.pem")).write_text("edited")
+    Path(host.path("crt/cert.pem")).unlink()
+    Path(host.path("conf.d/site.conf")).chmod(0o777)
+    Path(host.path("conf.d/more.conf")).unlink()
+    Path(host.path("conf.d/more.conf")).symlink_to("/etc/passwd")
+    answers = host.speak(whole(rows))
+    found = [answer["is"] for answer in answers if "is" in answer]
+    assert found == ["edited", "set", "absent", "mode", "special", "same"]
+    assert contents(host) == wanted(host, rows)
+    folder = os.readlink(host.path("crt"))
+    assert host.holds().keys() - before.keys() == {folder, f"{folder}/key.pem", f"{folder}/cert.pem"}
+    assert host.litter() == []
+
+
+@pytest.mark.parametrize("name", ["fails", "hangs"])
+@pytest.mark.parametrize("part", ["check", "reload"])
+def test_a_command_that_fails_or_hangs_brings_everything_back(host: FolderHost, name: str, part: str) -> None:
+    host.adapt("command_limit=60", "command_limit=1")
+    host.adapt("timeout -k 5", "timeout -k 1")
+    old = release(host, "old")
+    host.deliver(old)
+    before = host.holds()
+    new = [*release(host, "new"), row(host, "last", **{part: name})]
+    answers = host.speak(whole(new))
+    (failed,) = [answer for answer in answers if answer.get("ran") == name][:1]
+    assert failed["status"] == 3 if name == "fails" else failed["status"] >= 124
+    assert failed["said"] == ("it is broken" if name == "fails" else "waiting")
+    assert answers[-1] == {"state": "undone"}
+    assert (host.holds(), host.litter()) == (before, [])
+    assert contents(host) == wanted(host, old)
+
+
+def test_services_are_told_that_the_old_files_are_back_each_of_them(host: FolderHost) -> None:
+    host.deliver([row(host, "a", reload="note"), row(host, "b")])
+    assert ran(host) == 1
+    host.speak(whole([row(host, "a", b"new", reload="note"), row(host, "b", b"new", reload="fails")]))
+    assert ran(host) == 3
+
+
+def test_crls_stay_whatever_services_say_and_the_others_are_told(host: FolderHost) -> None:
+    crls = [
+        row(host, "a.crl", b"1", check="fails", reload="ok"),
+        row(host, "b.crl", b"1", check="ok", reload="note"),
+    ]
+    answers = host.speak(manifest(crls) + placing(crls, "settle") + b"undo\nback\nend\n")
+    assert [answer["ran"] for answer in answers if "ran" in answer] == ["fails", "ok", "note"]
+    assert {"state": "kept"} in answers
+    assert answers[-1] == {"error": "there is nothing to put back"}
+    assert host.holds().keys() == {"a.crl", "b.crl"}
+    assert host.litter() == []
+
+
+def test_undo_puts_back_everything_but_crls(host: FolderHost) -> None:
+    old, new = release(host, "old"), release(host, "new")
+    host.deliver(old)
+    before = host.holds()
+    crl = row(host, "client.crl", b"2")
+    host.speak(manifest([crl]) + placing([crl], "settle") + b"end\n")
+    answers = host.speak(manifest(new) + placing(new) + b"undo\nend\n")
+    assert answers[-1] == {"state": "undone"}
+    host.deliver(new)
+    assert host.speak(b"", "undo")[-1] == {"state": "undone"}
+    assert host.holds() == {**before, "client.crl": host.holds()["client.crl"]}
+    assert contents(host) == wanted(host, old)
+    assert host.speak(b"", "undo") == [{"error": "there is nothing to put back"}]
+
+
+def test_a_contact_can_put_back_what_the_one_before_kept(host: FolderHost) -> None:
+    old, new = release(host, "old"), release(host, "new")
+    host.deliver(old)
+    host.deliver(new)
+    assert host.speak(manifest(new) + b"back\nend\n")[-1] == {"state": "undone"}
+    assert contents(host) == wanted(host, old)
+
+
+def test_a_set_is_switched_in_one_rename_and_its_last_folder_is_kept_for_going_back(host: FolderHost) -> None:
+    for number in range(4):
+        host.deliver(release(host, str(number)))
+        folders = [path for path in host.etc.glob("crt.*") if path.is_dir()]
+        assert len(folders) == min(number + 1, 2)
+    gone = [Row(one.path, None, set=one.set) for one in release(host, "x")]
+    host.deliver(gone)
+    assert not (host.etc / "crt").is_symlink()
+    assert host.speak(b"", "undo")[-1] == {"state": "undone"}
+    assert len(contents(host)) == 5
+
+
+def test_a_link_that_somebody_else_made_is_never_followed_to_remove_what_it_names(host: FolderHost) -> None:
+    (host.root / "theirs").mkdir()
+    (host.etc / "theirs here").mkdir()
+    for target in ("../theirs", "theirs here"):
+        (host.etc / "crt").unlink(missing_ok=True)
+        (host.etc / "crt").symlink_to(target)
+        for name in ("old", "new", "newer"):
+            host.deliver(release(host, name))
+    assert (host.root / "theirs").is_dir()
+    assert (host.etc / "theirs here").is_dir()
+
+
+# -- interrupted ------------------------------------------------------------------------------------------------------
+
+
+def test_a_connection_lost_at_any_byte_leaves_the_old_or_the_new_and_no_litter(host: FolderHost) -> None:
+    """Every byte of a small stream, which takes a file away."""
+    path = Path(host.path("x"))
+    old, new = [Row(str(path), b"old")], [Row(str(path), None)]
+    host.deliver(old)
+    words = manifest(new) + b"place 0 1\nkeep\n"
+    is_placed = range(len(words) - len("keep\n"), len(words) - 1)
+    for length in range(len(words) - 1):
+        before = host.touched()
+        states = [answer["state"] for answer in host.speak(words[:length]) if "state" in answer]
+        assert states == (["placed", "undone"] if length in is_placed else []), length
+        assert length in is_placed or host.touched() == before
+        assert (path.read_bytes(), host.litter()) == (b"old", [])
+    assert host.speak(words)[-1] == {"state": "kept"}
+    assert not path.exists()
+
+
+class Dialogue:
+    """A contact that is spoken with step by step."""
+
+    def __init__(self, host: FolderHost) -> None:
+        self.process = subprocess.Popen(
+            [host.program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def say(self, words: bytes) -> None:
+        assert self.process.stdin
+        self.process.stdin.write(words)
+        self.process.stdin.flush()
+
+    def until(self, key: str) -> dict[str, Any]:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            answer: dict[str, Any] = json.loads(line)
+            if key in answer:
+                return answer
+        raise AssertionError(f"it ended before it said {key}")
+
+    def close(self) -> None:
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.close()
+        self.process.wait(30)
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def placed(host: FolderHost) -> Iterator[tuple[FolderHost, Dialogue]]:
+    """A contact that has placed a release and waits for a word."""
+    host.deliver(release(host, "old"))
+    new = release(host, "new")
+    dialogue = Dialogue(host)
+    dialogue.say(manifest(new) + placing(new))
+    assert dialogue.until("state") == {"state": "placed"}
+    yield host, dialogue
+    dialogue.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_contact_that_is_ended_while_it_waits_undoes_its_change(
+    placed: tuple[FolderHost, Dialogue], number: int
+) -> None:
+    host, dialogue = placed
+    os.kill(dialogue.process.pid, number)
+    assert dialogue.until("state") == {"state": "undone"}
+    assert "conf.d/more.conf" in contents(host)
+    assert host.litter() == []
+
+
+def test_a_contact_that_says_no_more_is_ended_and_undone(host: FolderHost) -> None:
+    host.adapt("session_limit=900", "session_limit=2")
+    rows = [row(host)]
+    dialogue = Dialogue(host)
+    dialogue.say(manifest(rows) + placing(rows))
+    assert [dialogue.until("state")["state"] for _ in range(2)] == ["placed", "undone"]
+    assert host.holds() == {}
+    dialogue.close()
+
+
+def test_nobody_listens_any_more_and_it_is_undone_all_the_same(placed: tuple[FolderHost, Dialogue]) -> None:
+    host, dialogue = placed
+    assert dialogue.process.stdout
+    dialogue.process.stdout.close()
+    dialogue.say(b"undo\n")
+    dialogue.close()
+    assert "conf.d/more.conf" in contents(host)
+    assert host.litter() == []
+
+
+def test_only_one_contact_at_a_time(placed: tuple[FolderHost, Dialogue]) -> None:
+    host, dialogue = placed
+    host.adapt("flock -w 30 9", "flock -w 0 9") if "busybox" not in host.program.read_text() else None
+    for arguments in ((), ("recover",), ("undo",)):
+        assert host.speak(b"", *arguments) == [{"error": "another pki-apply is at work here"}]
+    dialogue.say(b"keep\nend\n")
+    assert dialogue.until("state") == {"state": "kept"}
+
+
+def test_a_change_is_undone_at_boot_with_services_down(placed: tuple[FolderHost, Dialogue]) -> None:
+    host, dialogue = placed
+    kill_session(dialogue.process)
+    host.conf.write_text(host.conf.read_text().replace("run note echo", "run note exit 5; echo"))
+    assert "conf.d/more.conf" not in contents(host)
+    answers = host.speak(b"", "recover")
+    assert [answer["status"] for answer in answers[:-1]] == [5]
+    assert answers[-1] == {"state": "undone"}
+    assert "conf.d/more.conf" in contents(host)
+    assert host.litter() == []
+    assert host.speak(b"", "recover") == []
