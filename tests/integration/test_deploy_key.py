@@ -1,0 +1,181 @@
+"""The key of deliveries, tried by hand on a prepared host: real sshd and sudo, and nothing that it opens but pki-apply."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pki.demo.lab import Lab
+from pki.demo.machine import Machine, check_programs
+from tests.conftest import PROJECT
+
+ACCOUNTS = ("root", "pki")
+HOST = """\
+  {name}:
+    network: lan
+    address: {address}
+    deliver: ssh
+    scope: {scope}
+    ssh: {{user: {user}}}
+    names: [{name}.lab.internal]
+"""
+INVENTORY = """\
+organisation: Example Keys
+domains: [lab.internal]
+permit_addresses: [192.0.2.0/24]
+publish: {url: "http://pki.lab.internal", host: root}
+sandbox: true
+networks: {lan: 192.0.2.0/24}
+deploy: {ssh_config: ssh_config}
+hosts:
+"""
+MANAGED = """\
+# deploy-target: /etc/doit-pki/{{ host.name }}.pem
+# deploy-hosts: all
+# deploy-artifact: tls:{{ host.name }}
+"""
+
+
+@dataclass
+class Keyed:
+    """A machine with the key, and a host for each kind of account."""
+
+    ca: Machine
+    home: Path
+    hosts: dict[str, Machine]
+
+    def ssh(self, account: str, *words: str, options: tuple[str, ...] = (), stdin: str = "") -> tuple[int, str]:
+        """What the key gets; the exit status and everything that is said."""
+        chosen = ("-F", str(self.home / "ssh_config"), "-i", str(self.home / "ca/deploy/id_ed25519"))
+        fixed = ("-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", *options)
+        address = f"{account}@{self.hosts[account].address}"
+        done = self.ca.run("ssh", *chosen, *fixed, address, *words, stdin=stdin, check=False, timeout=30)
+        return done.returncode, done.stdout + done.stderr
+
+    def program(self, *command: str) -> tuple[int, str]:
+        line = (sys.executable, "-m", *command)
+        done = self.ca.run(*line, cwd=PROJECT, env={"PKI_HOME": str(self.home)}, check=False, timeout=120)
+        assert "Traceback" not in done.stderr
+        return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keyed]:
+    check_programs("ssh", "ssh-keygen", "sshd", "sudo")
+    home = tmp_path_factory.mktemp("keyed") / "home"
+    (home / "templates").mkdir(parents=True)
+    (home / "templates/tls.pem").write_text(MANAGED)
+    (home / "ssh_config").write_text(f"Host *\n    UserKnownHostsFile {home}/known_hosts\n")
+    with Lab() as lab:
+        ca = lab.machine("ca")
+        ca.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/root/.ssh/id_ed25519")
+        said, hosts, known = INVENTORY, {}, ""
+        for number, account in enumerate(ACCOUNTS):
+            host = hosts[account] = lab.machine(account, address=f"192.0.2.{11 + number}")
+            host.write("/root/.ssh/authorized_keys", ca.read("/root/.ssh/id_ed25519.pub"), 0o600)
+            host.serve("ssh")
+            known += f"{host.address} {host.host_key()}\n"
+            scope = "certificates" if account == "root" else "config"
+            said += HOST.format(name=account, address=host.address, user=account, scope=scope)
+        (home / "pki.yaml").write_text(said)
+        (home / "known_hosts").write_text(known)
+        made = Keyed(ca, home, hosts)
+        for account in ACCOUNTS:
+            status, words = made.program("invoke", "deploy.bootstrap", account, "--login", "root")
+            assert status == 0, words
+        ca.run("rm", "/root/.ssh/id_ed25519")
+        yield made
+
+
+def test_it_delivers_as_root_and_through_sudo(keyed: Keyed) -> None:
+    status, words = keyed.program("doit")
+    assert status == 0, words
+    for account in ACCOUNTS:
+        listed = keyed.hosts[account].run("stat", "-c", "%a %U:%G", f"/etc/doit-pki/{account}.pem").stdout
+        assert listed == "600 root:root\n"
+
+
+@pytest.mark.parametrize("account", ACCOUNTS)
+@pytest.mark.parametrize("words", [("id",), ("sh",), ("sh", "-c", "id"), ("sudo", "id"), ("cat", "/etc/shadow"), ()])
+def test_whatever_it_asks_for_it_gets_pki_apply(keyed: Keyed, account: str, words: tuple[str, ...]) -> None:
+    status, said = keyed.ssh(account, *words, stdin="id; cat /etc/shadow\n")
+    assert status != 0
+    assert "this is pki-apply, which speaks with doit-pki only" in said
+    assert "uid=" not in said
+    assert "root:" not in said
+
+
+@pytest.mark.parametrize("account", ACCOUNTS)
+def test_it_gets_no_terminal_no_forwarding_and_no_files(keyed: Keyed, account: str) -> None:
+    host = keyed.hosts[account]
+    assert "PTY allocation request failed" in keyed.ssh(account, options=("-tt",))[1]
+    assert keyed.ssh(account, options=("-W", "127.0.0.1:22"))[0] != 0
+    forwarded = keyed.ssh(account, options=("-R", "2222:127.0.0.1:22", "-o", "ExitOnForwardFailure=yes"))
+    assert "remote port forwarding failed" in forwarded[1]
+    for variable in ("PATH=/tmp", "LD_PRELOAD=/tmp/x.so", "BASH_ENV=/tmp/x", "ENV=/tmp/x"):
+        keyed.ssh(account, options=("-o", f"SetEnv={variable}"))
+    key = ("-i", str(keyed.home / "ca/deploy/id_ed25519"), "-F", str(keyed.home / "ssh_config"), "-o", "BatchMode=yes")
+    for program in (("scp", *key), ("scp", "-O", *key)):
+        place = f"{account}@{host.address}:/tmp/smuggled"
+        done = keyed.ca.run("timeout", "5", *program, "/etc/hostname", place, check=False)
+        assert done.returncode != 0
+    assert not host.exists("/tmp/smuggled")
+
+
+def test_its_account_may_start_pki_apply_and_nothing_else_as_root(keyed: Keyed) -> None:
+    host = keyed.hosts["pki"]
+    for line in ("sudo -n id", "sudo -n /usr/local/sbin/pki-apply undo", "sudo -n sh", "sudo -n -u nobody id"):
+        done = host.run("su", "pki", "-s", "/bin/sh", "-c", line, check=False)
+        assert done.returncode != 0
+        assert "uid=" not in done.stdout
+
+
+def test_at_the_level_of_certificates_only_these_files_can_be_placed(keyed: Keyed) -> None:
+    before = keyed.hosts["root"].run("sh", "-c", "find /etc -type f -exec sha256sum {} + | sort").stdout
+    for path in ("/etc/doit-pki/other.pem", "/etc/cron.d/x", "/root/.ssh/authorized_keys", "/etc/pki-apply.conf"):
+        row = "\t".join(("1", "file", "0644", "root:root", "0" * 64, "-", "-", "-", path))
+        status, said = keyed.ssh("root", stdin=f"doit-pki 1 root\n{row}\nend 1\n")
+        assert status != 0
+        assert f"'{path}' may not be placed here" in said
+    assert keyed.hosts["root"].run("sh", "-c", "find /etc -type f -exec sha256sum {} + | sort").stdout == before
+
+
+def test_an_unknown_or_changed_host_key_is_refused_with_what_to_type(keyed: Keyed) -> None:
+    known = keyed.home / "known_hosts"
+    good = known.read_text()
+    first, second = good.splitlines()
+    for text, said_of_it in (
+        (f"{second}\n", "its host key is not known here"),
+        (
+            f"{first.split()[0]} {' '.join(second.split()[1:])}\n{second}\n",
+            "its host key is not the one that is known here",
+        ),
+    ):
+        known.write_text(text)
+        status, said = keyed.program("invoke", "deploy.drift")
+        assert status == 1
+        assert f"failed deploy:root              {said_of_it}" in said
+        assert "ssh root true" in said or "ssh-keygen -R root" in said
+        assert known.read_text() == text, "nothing is learnt by itself"
+    known.write_text(good)
+    assert keyed.program("invoke", "deploy.drift")[0] == 0
+
+
+def test_a_host_that_accepts_and_says_nothing_fails_alone(keyed: Keyed) -> None:
+    """Something listens at its port and never answers: ssh gives up by itself."""
+    host = keyed.hosts["root"]
+    host.run("systemctl", "stop", "ssh")
+    silent = "import socket,time; s=socket.create_server(('',22)); print('up',flush=True); time.sleep(600)"
+    mute = host.start("python3", "-c", silent, says="up")
+    keyed.ca.run("rm", "-r", str(keyed.home / "build/contacts"))
+    status, said = keyed.program("doit")
+    assert status in {1, 2}
+    assert "unreachable; what it has runs out in" in said
+    assert "1 failed" in said
+    mute.stop()
+    host.run("systemctl", "start", "ssh")
+    assert keyed.program("doit")[0] == 0
