@@ -120,10 +120,10 @@ def test_it_gets_no_terminal_no_forwarding_and_no_files(keyed: Keyed, account: s
         keyed.ssh(account, options=("-o", f"SetEnv={variable}"))
     key = ("-i", str(keyed.home / "ca/deploy/id_ed25519"), "-F", str(keyed.home / "ssh_config"), "-o", "BatchMode=yes")
     for program in (("scp", *key), ("scp", "-O", *key)):
-        place = f"{account}@{host.address}:/tmp/smuggled"
+        place = f"{account}@{host.address}:/srv/smuggled"
         done = keyed.ca.run("timeout", "5", *program, "/etc/hostname", place, check=False)
         assert done.returncode != 0
-    assert not host.exists("/tmp/smuggled")
+    assert not host.exists("/srv/smuggled")
 
 
 def test_its_account_may_start_pki_apply_and_nothing_else_as_root(keyed: Keyed) -> None:
