@@ -172,6 +172,8 @@ class Session:
     def _until(self, state: str) -> None:
         while "state" not in (answer := self._answer(COMMANDS)):
             pass
+        if answer["state"] == "undone" != state:
+            raise HostRefusal("put the previous files back by itself", "the next run tries again")
         if answer["state"] != state:
             raise self._nonsense(answer)
 

@@ -10,8 +10,9 @@ import time
 from typing import Self
 
 LONGEST = 900.0  # seconds: the limit that pki-apply sets itself; a host that talks on and on holds up nobody longer
-LARGEST = 1 << 24  # bytes that are kept of what was said and not yet read
+LARGEST = 1 << 22  # bytes that are kept of what was said and not yet read
 COMPLAINT = 1 << 16
+PARTING = 5.0  # seconds for the other end to clean up after itself
 
 
 class SilenceError(Exception):
@@ -54,7 +55,7 @@ class Wire:
         with contextlib.suppress(OSError):
             self._process.stdin.close()
         try:
-            self._process.wait(5)
+            self._process.wait(PARTING)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -91,8 +92,9 @@ class Wire:
         return found
 
     def _read_some(self, deadline: float, limit: float) -> None:
-        ready = select.select(self._channels, [], [], self._left(deadline))[0]
-        if not ready:
+        left = self._left(deadline)
+        ready = select.select(self._channels, [], [], left)[0]
+        if not ready or not left:
             is_over = time.monotonic() >= self._ends
             raise SilenceError(
                 f"did not come to an end within {LONGEST:.0f} s" if is_over else f"said nothing for {limit:.0f} s"
@@ -123,7 +125,7 @@ class Wire:
     def ended(self) -> tuple[int, str]:
         """The exit status of the process (which must be about to end), and what it complained about."""
         try:
-            status = self._process.wait(5)
+            status = self._process.wait(PARTING)
         except subprocess.TimeoutExpired:
             self._process.kill()
             status = self._process.wait()
