@@ -21,7 +21,9 @@ from pki.deploy.delivery import Delivery
 from pki.deploy.parcel import Parcel
 from pki.deploy.proof import Endpoint
 from pki.deploy.ssh import Way
+from pki.destinations import Outlook
 from pki.errors import PkiError
+from pki.world import World
 from tests.conftest import Home, Report
 from tests.hosts import ME, FolderHost, LocalWay
 from tests.test_keeping import Invoke, invoke
@@ -416,9 +418,9 @@ def test_a_crl_never_goes_back_nor_loses_an_entry(delivered: Live, invoke: Invok
     assert delivered.doit(days=7).status == 0
     house = delivered.home.house(7)
     serial = next(iter(x509.load_pem_x509_crl(entries))).serial_number
-    trust = destinations._trust(house)  # noqa: SLF001 - what a delivery is held against
+    trust = Outlook(World.of(house)).trust
     assert (trust.is_revoked(serial), trust.has_ended(serial)) == (True, False)
-    later = destinations._trust(delivered.home.house(400))  # noqa: SLF001
+    later = Outlook(World.of(delivered.home.house(400))).trust
     assert later.has_ended(serial)
     with_entry = Parcel.of(delivered.home.path / "build/release/media")
     made = issue.crl(house.issuer("client"), 2**40, now + timedelta(hours=1), now + timedelta(days=9), [])

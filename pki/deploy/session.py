@@ -111,10 +111,14 @@ class Session:
 
     def look(self) -> list[Seen]:
         """What the host has of every file in the manifest."""
-        found: list[Answer] = []
-        while "looked" not in (answer := self._answer(PATIENCE)) and len(found) <= len(self._rows):
-            found.append(answer)
-        return seen(self._way.host, list(self._rows.values()), found)
+        rows, found = list(self._rows.values()), list[Seen]()
+        while "looked" not in (answer := self._answer(PATIENCE)):
+            if len(found) == len(rows):
+                raise nonsense(self._way.host, answer)
+            found.append(_seen(self._way.host, rows[len(found)], answer))
+        if len(found) != len(rows):
+            raise nonsense(self._way.host, answer)
+        return found
 
     def show(self, seen: Seen) -> bytes:
         """The content of a file on the host, empty when not everybody there may read it."""
@@ -210,20 +214,21 @@ def monologue(host: str, rows: Sequence[Row], parcel: Parcel) -> bytes:
 
 def seen(host: str, rows: Sequence[Row], found: Sequence[Answer]) -> list[Seen]:
     """What a host has of every file, from what it answers. Raises PkiError when that cannot be."""
-    told = []
-    for row, answer in zip(rows, found, strict=False):
-        one = Seen(row, str(answer.get("is")), str(answer.get("sha256")))
-        if (answer.get("n"), answer.get("path")) != (row.number, row.file.path):
-            raise nonsense(host, answer)
-        if one.state in {"same", "set", "owed"} and not row.gone and one.sha256 != row.file.sha256:
-            raise PkiError(
-                f"says that {row.file.path} is as it should be, and names another digest",
-                f"look at /usr/local/sbin/pki-apply there; then: ./run invoke deploy.bootstrap {host}",
-            )
-        told.append(one)
     if len(found) != len(rows):
         raise nonsense(host, {"looked": len(found)})
-    return told
+    return [_seen(host, row, answer) for row, answer in zip(rows, found, strict=True)]
+
+
+def _seen(host: str, row: Row, answer: Answer) -> Seen:
+    one = Seen(row, str(answer.get("is")), str(answer.get("sha256")))
+    if (answer.get("n"), answer.get("path")) != (row.number, row.file.path):
+        raise nonsense(host, answer)
+    if one.state in {"same", "set", "owed"} and not row.gone and one.sha256 != row.file.sha256:
+        raise PkiError(
+            f"says that {row.file.path} is as it should be, and names another digest",
+            f"look at /usr/local/sbin/pki-apply there; then: ./run invoke deploy.bootstrap {host}",
+        )
+    return one
 
 
 def nonsense(host: str, answer: object) -> PkiError:
