@@ -157,6 +157,8 @@ class Session:
     def _until(self, state: str) -> None:
         while "state" not in (answer := self._answer(COMMANDS)):
             pass
+        if answer["state"] == "undone" != state:
+            raise HostRefusal("put the previous files back by itself", "the next run tries again")
         if answer["state"] != state:
             raise nonsense(self._way.host, answer)
 

@@ -10,9 +10,9 @@ import time
 from typing import Self
 
 LONGEST = 900.0  # seconds: the limit that pki-apply sets itself; a host that talks on and on holds up nobody longer
-LARGEST = 1 << 24  # bytes that are kept of what was said and not yet read
+LARGEST = 1 << 22  # bytes that are kept of what was said and not yet read
 COMPLAINT = 1 << 16
-FAREWELL = 5.0  # seconds that the other end gets to clean up after itself
+PARTING = 5.0  # seconds that the other end gets to clean up after itself
 
 
 class SilenceError(Exception):
@@ -88,8 +88,9 @@ class Wire:
         return found
 
     def _read_some(self, deadline: float, limit: float) -> None:
-        ready = select.select(self._channels, [], [], self._left(deadline))[0]
-        if not ready:
+        left = self._left(deadline)
+        ready = select.select(self._channels, [], [], left)[0]
+        if not ready or not left:
             is_over = time.monotonic() >= self._ends
             raise SilenceError(
                 f"did not come to an end within {LONGEST:.0f} s" if is_over else f"said nothing for {limit:.0f} s"
@@ -126,10 +127,10 @@ class Wire:
 
     def _end(self) -> int:
         """Wait until the process has ended, first for the end of what it says: `Popen.wait` sleeps between its looks."""
-        deadline = time.monotonic() + FAREWELL
+        deadline = time.monotonic() + PARTING
         with contextlib.suppress(SilenceError):
             while True:
-                self._read_some(deadline, FAREWELL)
+                self._read_some(deadline, PARTING)
                 self._waiting = b""
         try:
             return self._process.wait(max(0.0, deadline - time.monotonic()))

@@ -1,0 +1,94 @@
+"""A delivery that is looked at from outside: proven by real handshakes, or put back."""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from pki.deploy.proof import Endpoint
+from tests.conftest import Home
+from tests.integration.conftest import LiveHome
+from tests.test_delivery import NAME, Live, delivered, delivered_once
+
+__all__ = ["delivered", "delivered_once"]
+
+
+@pytest.fixture(scope="session")
+def kind() -> type[Home]:
+    """Handshakes take the time from the system."""
+    return LiveHome
+
+
+class Server:
+    """A service on the host: it serves the pair that it read when it was last told to."""
+
+    def __init__(self, pair: Path) -> None:
+        self.pair = pair
+        self.stubborn = False
+        self._serves = b""
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._thread.join()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._socket.accept()
+                with suppress(OSError), connection:
+                    self._answer(connection)
+
+    def _answer(self, connection: socket.socket) -> None:
+        connection.settimeout(5)
+        if not (self.stubborn and self._serves):
+            self._serves = self.pair.read_bytes()
+        mine = self.pair.parent.parent / "served.pem"
+        mine.write_bytes(self._serves)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(mine)
+        with context.wrap_socket(connection, server_side=True) as inside:
+            asked = inside.recv(4096)
+            if asked:
+                status = b"200 OK" if f"Host: {NAME}".encode() in asked else b"421 Misdirected Request"
+                inside.sendall(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n")
+
+
+@pytest.fixture
+def served(delivered: Live) -> Iterator[tuple[Live, Server]]:
+    """The same, and its service can be reached."""
+    server = Server(delivered.on("/etc/doit-pki/media.pem"))
+    delivered.endpoints.append(Endpoint("jellyfin", NAME, "127.0.0.1", server.port, "tls"))
+    yield delivered, server
+    server.close()
+
+
+def test_a_release_that_is_served_is_proven_and_one_that_is_not_is_put_back(served: tuple[Live, Server]) -> None:
+    live, server = served
+    live.home.edit("auto_https off", "auto_https off # proven", "templates/caddy/Caddyfile")
+    assert live.doit().status == 0
+    assert live.receipt()["proof"] == {"jellyfin": "proven"}
+    before = live.host.holds()
+    server.stubborn = True
+    assert isinstance(live.home, LiveHome)
+    live.home.invoke("renew", "media")
+    said = live.because(live.doit())
+    assert re.match(r"jellyfin serves another certificate \(SHA-256 \w+…\) than the deployed one", said)
+    assert {name: seen for name, seen in live.host.holds().items() if "crl" not in name} == {
+        name: seen for name, seen in before.items() if "crl" not in name
+    }
+    assert live.host.litter() == []
+    server.stubborn = False
+    assert live.doit().status == 0
+    assert live.receipt()["proof"] == {"jellyfin": "proven"}

@@ -1,0 +1,588 @@
+"""Deliveries by a dialogue, whole: a run brings `media` up to date through the real pki-apply, on a host in a folder."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from pki import destinations, graph, issue
+from pki.deploy import bootstrap, proof, release, session, wire
+from pki.deploy.delivery import Delivery
+from pki.deploy.parcel import Parcel
+from pki.deploy.proof import Endpoint
+from pki.deploy.ssh import Way
+from pki.errors import PkiError
+from tests.conftest import Home, Report
+from tests.hosts import ME, FolderHost, LocalWay
+from tests.test_keeping import Invoke, invoke
+
+__all__ = ["invoke"]
+
+NAME = "jellyfin.lab.internal"
+CRL = "templates/extra/crl.pem"
+GOOD = {"release:media", "deploy:media"}
+ELSEWHERE = {"release:forge", "deploy:forge"}
+
+
+@dataclass
+class Live:
+    """A house whose host `media` is delivered to by a dialogue, and that host."""
+
+    home: Home
+    host: FolderHost
+    ways: dict[str, Way]
+    endpoints: list[Endpoint]
+
+    def reached(self, patch: pytest.MonkeyPatch) -> None:
+        """Let deliveries take our ways, and find our services."""
+        patch.setattr(destinations, "way", lambda _house, name, _host: self.ways[name])
+        patch.setattr(destinations, "endpoints", lambda _world, _host: iter(self.endpoints))
+
+    def doit(self, days: float = 0) -> Report:
+        return self.home.doit(days=days)
+
+    def refusal(self, days: float = 0) -> str:
+        """Why a delivery fails that is tried without a run around it."""
+        with pytest.raises(PkiError) as refused:
+            self.delivery(days).deliver(self.home.moment(days))
+        return f"{refused.value.message} → {refused.value.hint}"
+
+    def delivery(self, days: float = 0) -> Delivery:
+        return graph.plan(self.home.house(days)).deliveries["media"]
+
+    def on(self, path: str) -> Path:
+        """A file on the host."""
+        return self.host.root / path.lstrip("/")
+
+    def because(self, report: Report) -> str:
+        """Why the delivery failed; nothing else may have."""
+        assert report.status in {1, 2}, report.data
+        assert report.failed.keys() == {"deploy:media"}, report.failed
+        return report.failed["deploy:media"]
+
+    def history(self) -> list[dict[str, object]]:
+        log = self.home.path / "build/history/media/log.jsonl"
+        return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+    def receipt(self) -> dict[str, object]:
+        found: dict[str, object] = json.loads(self.home.read("build/receipts/media.json"))
+        return found
+
+    def reloads(self) -> int:
+        log = self.host.root / "reloads"
+        return len(log.read_text().splitlines()) if log.exists() else 0
+
+
+def aimed(home: Home, host: FolderHost) -> None:
+    """Aim all templates below the host's folder, at its owner and its commands; `media` is delivered to by ssh."""
+    root = host.root
+    for name, line in (("check", f"! test -e {root}/broken"), ("reload", f"echo x >>{root}/reloads")):
+        (root / name).write_text(f"{line} || {{ echo it is broken; exit 1; }}\n")
+    for path in (home.path / "templates").rglob("*"):
+        if path.is_file():
+            text = re.sub(r"(?m)^(.*)deploy-owner:.*\n", "", path.read_text())
+            text = re.sub(r"(?m)^(.*deploy-target: )(/.*)$", rf"\g<1>{root}\2", text)
+            text = re.sub(r"(?m)^(.*deploy-validate: ).*$", rf"\g<1>sh {root}/check", text)
+            text = re.sub(r"(?m)^(.*deploy-reload: ).*$", rf"\g<1>sh {root}/reload", text)
+            text = re.sub(r"(?m)^(.*)deploy-hosts: (.*)$", rf"\g<0>\n\g<1>deploy-owner: {ME}", text, count=1)
+            path.write_text(text)
+    home.edit("    proxy: caddy\n", "    proxy: caddy\n    deliver: ssh\n")
+    home.write(
+        CRL,
+        f"# deploy-target: {root}/etc/client-crl.pem\n# deploy-hosts: media\n# deploy-owner: {ME}\n"
+        f"# deploy-artifact: crl-pem:client\n# deploy-reload: sh {root}/reload\n",
+    )
+    (home.path / "build/receipts/media.json").unlink()
+
+
+@pytest.fixture(scope="session")
+def kind() -> type[Home]:
+    """Whose clock stands at START; the integration tests have one that goes."""
+    return Home
+
+
+@pytest.fixture(scope="session")
+def delivered_once(built_once: Path, kind: type[Home], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A house and its host after the first delivery, to be copied to where they were: targets are absolute paths."""
+    folder = tmp_path_factory.mktemp("delivered")
+    shutil.copytree(built_once, folder / "work/home", symlinks=True)
+    home = kind(folder / "work/home")
+    made = Live(home, FolderHost.new(folder / "work/host"), {}, [])
+    aimed(made.home, made.host)
+    made.ways["media"] = made.host.way()
+    with pytest.MonkeyPatch.context() as patch:
+        made.reached(patch)
+        permit(made)
+        report = made.doit()
+        assert report.status == 0, report.failed
+    shutil.copytree(folder / "work", folder / "pristine", symlinks=True)
+    return folder
+
+
+@pytest.fixture
+def delivered(delivered_once: Path, kind: type[Home], monkeypatch: pytest.MonkeyPatch) -> Live:
+    """The example, whose host `media` has taken its first release by a dialogue."""
+    shutil.rmtree(delivered_once / "work")
+    shutil.copytree(delivered_once / "pristine", delivered_once / "work", symlinks=True)
+    made = Live(kind(delivered_once / "work/home"), FolderHost(delivered_once / "work/host"), {}, [])
+    made.ways["media"] = made.host.way()
+    made.reached(monkeypatch)
+    monkeypatch.setattr(proof, "PATIENCE", 0.3)
+    return made
+
+
+def permit(live: Live) -> None:
+    """What `deploy.bootstrap` would put there."""
+    assert live.home.doit("release:media").status == 0
+    parcel = Parcel.of(live.home.path / "build/release/media")
+    assert parcel
+    user, group = ME.split(":")
+    said = bootstrap.permissions("media", parcel, live.delivery().receipt, exact=True)
+    live.host.conf.write_text(f"{said}trust {user}\ntrust {group}\n")
+
+
+# -- what a run does --------------------------------------------------------------------------------------------------
+
+
+def test_the_first_delivery_brings_every_file_and_the_second_look_touches_nothing(delivered: Live) -> None:
+    manifest = json.loads(delivered.home.read("build/release/media/manifest.json"))
+    for file in manifest["files"]:
+        path = Path(file["path"])
+        assert path.read_bytes() == Path(f"{delivered.home.path}/build/release/media/files{path}").read_bytes()
+        assert f"{path.stat().st_mode & 0o7777:04o}" == file["mode"]
+    assert delivered.receipt()["release"] == manifest["release"]
+    assert [note["what"] for note in delivered.history()] == ["delivered"]
+    before, reloads = delivered.host.touched(), delivered.reloads()
+    assert delivered.doit().made == {}
+    assert delivered.doit(days=0.6).status == 0
+    assert delivered.delivery().contact.looked_at == "2026-11-23T20:24:00Z"
+    assert (delivered.host.touched(), delivered.reloads()) == (before, reloads)
+    assert len(delivered.history()) == 1
+
+
+def test_each_service_is_reloaded_once_for_crls_and_once_for_all_else(delivered: Live) -> None:
+    assert delivered.reloads() == 2
+
+
+def test_drift_is_found_at_the_next_look_and_repaired(delivered: Live) -> None:
+    path = delivered.on("/etc/caddy/Caddyfile")
+    wanted = path.read_bytes()
+    path.write_text("edited by hand")
+    delivered.on("/etc/doit-pki/roots.pem").unlink()
+    report = delivered.doit(days=0.6)
+    assert report.status == 0
+    assert path.read_bytes() == wanted
+    assert delivered.on("/etc/doit-pki/roots.pem").exists()
+    assert delivered.history()[-1]["files"] == 2
+
+
+def test_a_renewal_arrives_with_its_key(delivered: Live) -> None:
+    path = delivered.on("/etc/doit-pki/media.pem")
+    before = path.read_bytes()
+    assert delivered.doit(days=61).status == 0
+    after = path.read_bytes()
+    assert after != before
+    key = serialization.load_pem_private_key(after, None)
+    assert key.public_key() == x509.load_pem_x509_certificate(after).public_key()
+    assert delivered.host.litter() == []
+
+
+def test_what_left_the_release_is_taken_away_also_after_another_bootstrap(delivered: Live) -> None:
+    (delivered.home.path / "templates/caddy/Caddyfile").unlink()
+    permit(delivered)
+    report = delivered.doit()
+    assert report.status == 0, report.failed
+    assert not delivered.on("/etc/caddy/Caddyfile").exists()
+    assert delivered.doit().made == {}
+
+
+def test_what_the_host_does_not_permit_is_said_and_nothing_else_is_done(delivered: Live) -> None:
+    before = delivered.host.holds()
+    root = delivered.host.root
+    delivered.home.write("templates/extra/x", f"# deploy-target: {root}/etc/x\n# deploy-hosts: media\nx\n")
+    said = delivered.because(delivered.doit())
+    assert said.startswith(f"'{root}/etc/x' may not be placed here: {root}/pki-apply.conf does not permit it → ")
+    assert delivered.host.holds() == before
+
+
+# -- what is put back -------------------------------------------------------------------------------------------------
+
+
+def test_a_release_that_does_not_validate_is_put_back_and_the_other_hosts_are_served(delivered: Live) -> None:
+    before = delivered.host.holds()
+    (delivered.host.root / "broken").touch()
+    for host, old in (("media", "caddy/Caddyfile"), ("forge", "haproxy/haproxy.cfg")):
+        assert host
+        text = (delivered.home.path / "templates" / old).read_text()
+        (delivered.home.path / "templates" / old).write_text(f"{text}# more\n")
+    report = delivered.doit()
+    said = delivered.because(report)
+    assert re.match(r"sh-\S+-check failed with 1; the previous files were put back → it is broken", said)
+    assert report.made.keys() >= ELSEWHERE
+    assert delivered.host.holds() == before
+    assert [note["what"] for note in delivered.history()] == ["delivered", "failed"]
+    (delivered.host.root / "broken").unlink()
+    assert delivered.doit().status == 0
+    assert delivered.on("/etc/caddy/Caddyfile").read_text().endswith("# more\n")
+
+
+def test_crls_go_first_and_stay_when_the_rest_is_put_back(delivered: Live) -> None:
+    """Seven days later the CRL is made anew."""
+    crl, config = delivered.on("/etc/client-crl.pem"), delivered.on("/etc/caddy/Caddyfile")
+    before = (crl.read_bytes(), config.read_bytes())
+    (delivered.host.root / "broken").touch()
+    delivered.home.edit("auto_https off", "auto_https off # still", "templates/caddy/Caddyfile")
+    assert "the previous files were put back" in delivered.because(delivered.doit(days=7))
+    assert crl.read_bytes() == delivered.home.read("build/crl/client-1.pem") != before[0]
+    assert config.read_bytes() == before[1]
+
+
+def test_a_crl_whose_reload_fails_stays_and_is_told(delivered: Live) -> None:
+    (delivered.host.root / "reload").write_text("echo no such service; exit 5\n")
+    said = delivered.because(delivered.doit(days=7))
+    assert "failed with 5; CRLs stay → no such service" in said
+    assert delivered.on("/etc/client-crl.pem").read_bytes() == delivered.home.read("build/crl/client-1.pem")
+
+
+# -- by hand ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_host_goes_back_stays_held_and_follows_again(delivered: Live, invoke: Invoke) -> None:
+    config, crl = delivered.on("/etc/caddy/Caddyfile"), delivered.on("/etc/client-crl.pem")
+    first = config.read_bytes()
+    delivered.home.edit("auto_https off", "auto_https off # second", "templates/caddy/Caddyfile")
+    assert delivered.doit(days=1).status == 0
+    second = config.read_bytes()
+    assert first != second
+    said = invoke("deploy.rollback", "media", home=delivered.home.path, days=1)
+    assert said.status == 0, said
+    assert config.read_bytes() == first
+    newer = crl.read_bytes()
+    assert delivered.doit(days=8).status == 0
+    assert config.read_bytes() == first
+    assert crl.read_bytes() == delivered.home.read("build/crl/client-1.pem") != newer
+    assert "held at" in delivered.delivery(8).state(delivered.home.moment(8))
+    assert invoke("deploy.push", "media", home=delivered.home.path, days=8).status == 0
+    assert config.read_bytes() == second
+    assert delivered.delivery(8).state(delivered.home.moment(8)).startswith("unproven") is False
+
+
+def test_drift_and_diff_look_and_change_nothing(delivered: Live, invoke: Invoke) -> None:
+    assert invoke("deploy.drift", "--host", "media", home=delivered.home.path).status == 0
+    delivered.on("/etc/caddy/Caddyfile").write_text("edited\n")
+    delivered.on("/etc/doit-pki/media.pem").write_text("also")
+    before = delivered.host.touched()
+    said = invoke("deploy.drift", "--host", "media", home=delivered.home.path)
+    assert said.status == 2
+    assert "Caddyfile differs" in said.out
+    said = invoke("deploy.diff", "media", home=delivered.home.path)
+    assert "PRIVATE" not in said.out
+    assert "+private key SHA-256" in said.out
+    assert delivered.host.touched() == before
+
+
+# -- when -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def local_time(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Windows are in the local time of this machine; the clock of these tests starts at six."""
+    import time  # noqa: PLC0415 - for tzset alone
+
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("local_time")
+def test_a_host_is_changed_within_its_window_alone_unless_it_is_urgent(delivered: Live) -> None:
+    delivered.home.edit("    deliver: ssh\n", '    deliver: ssh\n    window: "02:00-04:00"\n')
+    delivered.home.edit("alerts:\n", 'schedule: ["03:00", "06:00"]\n\nalerts:\n')
+    delivered.home.edit("auto_https off", "auto_https off # later", "templates/caddy/Caddyfile")
+    config = delivered.on("/etc/caddy/Caddyfile")
+    before = config.read_bytes()
+    report = delivered.doit()
+    assert (report.status, "deploy:media" in report.made) == (0, False)
+    assert config.read_bytes() == before
+    assert "waits for its window" in delivered.delivery().state(delivered.home.moment())
+    assert delivered.doit(days=0.875).status == 0  # three in the morning
+    assert config.read_bytes() != before
+
+
+@pytest.mark.usefixtures("local_time")
+def test_a_revocation_waits_for_no_window(delivered: Live, invoke: Invoke) -> None:
+    delivered.home.edit("    deliver: ssh\n", '    deliver: ssh\n    window: "02:00-04:00"\n')
+    delivered.home.edit("alerts:\n", 'schedule: ["03:00", "06:00"]\n\nalerts:\n')
+    before = delivered.on("/etc/client-crl.pem").read_bytes()
+    assert invoke("revoke", "admin", "--reason", "key-compromise", home=delivered.home.path).status == 0
+    assert delivered.doit().status == 0
+    crl = x509.load_pem_x509_crl(delivered.on("/etc/client-crl.pem").read_bytes())
+    assert len(list(crl)) == len(list(x509.load_pem_x509_crl(before))) + 1
+
+
+# -- what leaves and what does not ------------------------------------------------------------------------------------
+
+
+def tampered(live: Live, path: str, change: Callable[[bytes], bytes]) -> Parcel:
+    """The release of the host with one file changed, as sound as its manifest can tell."""
+    folder = live.home.path / "tampered"
+    found = release.load(live.home.path / "build/release/media")
+    assert found
+    files = []
+    for file in found.files:
+        content = file.below(live.home.path / "build/release/media/files").read_bytes()
+        if file.path == str(live.on(path)):
+            content = change(content)
+        target = file.below(folder / "files")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+        files.append(replace(file, sha256=release._sha256(content)))  # noqa: SLF001 - the manifest's own digest
+    made = replace(found, files=tuple(files))
+    (folder / "manifest.json").write_bytes(made.manifest())
+    parcel = Parcel.of(folder)
+    assert parcel
+    return parcel
+
+
+def other_key(live: Live) -> Callable[[bytes], bytes]:
+    other = live.home.read("build/certs/forge-mtls/tls.pem")
+    mark = b"-----BEGIN CERTIFICATE"
+    return lambda content: other[: other.index(mark)] + content[content.index(mark) :]
+
+
+def without_intermediate(_: Live) -> Callable[[bytes], bytes]:
+    end = b"-----END CERTIFICATE-----\n"
+    return lambda content: content[: content.index(end) + len(end)]
+
+
+def unreadable_key(_: Live) -> Callable[[bytes], bytes]:
+    return lambda content: content.replace(b"-----BEGIN PRIVATE KEY-----\n", b"-----BEGIN PRIVATE KEY-----\nAAAA", 1)
+
+
+PEM = "/etc/doit-pki/media.pem"
+
+
+@pytest.mark.parametrize(
+    ("path", "change", "days", "said"),
+    [
+        (PEM, other_key, 0, "does not match the certificate beside it"),
+        (PEM, without_intermediate, 0, "comes without its intermediate"),
+        (PEM, unreadable_key, 0, "cannot be read"),
+        (PEM, lambda _: lambda content: content, 91, "is valid from 2026-11-23 to 2027-02-21 only"),
+        (PEM, lambda _: lambda content: content, -2, "is valid from"),
+        ("/etc/client-crl.pem", lambda _: lambda content: content, -2, "is from the future"),
+        ("/etc/client-crl.pem", lambda _: lambda content: content, 22, "has run out"),
+        (
+            PEM,
+            lambda live: lambda _: live.home.read("build/certs/forge-mtls/tls.pem"),
+            0,
+            f"no certificate is for {NAME}",
+        ),
+    ],
+)
+def test_a_release_that_servers_would_choke_on_never_leaves(
+    delivered: Live, path: str, change: Callable[[Live], Callable[[bytes], bytes]], days: float, said: str
+) -> None:
+    delivered.endpoints.append(Endpoint("jellyfin", NAME, "127.0.0.1", 1, "tls"))
+    parcel = tampered(delivered, path, change(delivered))
+    with pytest.raises(PkiError, match=re.escape(said)) as refused:
+        delivered.delivery().change(parcel, None, delivered.home.moment(days)).check(None)
+    assert refused.value.message.startswith("nothing was sent: ")
+
+
+def test_a_crl_never_goes_back_nor_loses_an_entry(delivered: Live, invoke: Invoke) -> None:
+    old = delivered.home.read("build/crl/client-1.pem")
+    delivered.doit(days=7)
+    now = delivered.home.moment(7)
+    change = delivered.delivery(7).change
+    present = Parcel.of(delivered.home.path / "build/release/media")
+    back = tampered(delivered, "/etc/client-crl.pem", lambda _: old)
+    with pytest.raises(PkiError, match=r"has number \d+, the host has \d+: revocation never goes back"):
+        change(back, None, now).check(present)
+    invoke("revoke", "admin", "--reason", "key-compromise", home=delivered.home.path, days=7)
+    entries = delivered.home.read("build/crl/client-1.pem")
+    assert delivered.doit(days=7).status == 0
+    house = delivered.home.house(7)
+    serial = next(iter(x509.load_pem_x509_crl(entries))).serial_number
+    trust = destinations._trust(house)  # noqa: SLF001 - what a delivery is held against
+    assert (trust.is_revoked(serial), trust.has_ended(serial)) == (True, False)
+    later = destinations._trust(delivered.home.house(400))  # noqa: SLF001
+    assert later.has_ended(serial)
+    with_entry = Parcel.of(delivered.home.path / "build/release/media")
+    made = issue.crl(house.issuer("client"), 2**40, now + timedelta(hours=1), now + timedelta(days=9), [])
+    emptied = made.public_bytes(serialization.Encoding.PEM)
+    lost = tampered(delivered, "/etc/client-crl.pem", lambda _: emptied)
+    with pytest.raises(PkiError, match=f"lacks the revoked {serial:x}"):
+        change(lost, None, now + timedelta(days=1)).check(with_entry)
+
+
+# -- hosts that cannot be spoken with ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OtherWay(LocalWay):
+    """A way on which something else than pki-apply answers: a shell script."""
+
+    script: str = ""
+
+    def command(self, *, as_root: bool) -> tuple[str, ...]:  # noqa: ARG002
+        return ("/bin/sh", "-c", self.script)
+
+
+def answered_by(live: Live, script: str) -> None:
+    live.ways["media"] = OtherWay("media", name="media", script=script)
+
+
+def change_something(live: Live) -> None:
+    for old in ("caddy/Caddyfile", "haproxy/haproxy.cfg"):
+        path = live.home.path / "templates" / old
+        path.write_text(f"{path.read_text()}# changed\n")
+
+
+@pytest.mark.parametrize(
+    ("complaint", "status", "said"),
+    [
+        ("Host key verification failed.", 255, "its host key is not known here → compare its fingerprint"),
+        ("WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!\nHost key verification failed.", 255, "ssh-keygen -R media"),
+        ("root@media: Permission denied (publickey).", 255, "it does not let this key in"),
+        ("sh: 1: /usr/local/sbin/pki-apply: not found", 127, "pki-apply is not there → ./run invoke deploy.bootstrap"),
+        ("sudo: a password is required", 1, "its account may not start pki-apply by sudo"),
+        ("\033]0;owned\007\033[2Jall is well", 3, "pki-apply failed: ]0;owned  [2Jall is well"),
+        ("", 3, "pki-apply failed: the connection was lost"),
+    ],
+)
+def test_what_ssh_says_is_told_with_what_to_type(delivered: Live, complaint: str, status: int, said: str) -> None:
+    (delivered.host.root / "complaint").write_text(complaint)
+    answered_by(delivered, f"cat {delivered.host.root}/complaint >&2; exit {status}")
+    told = delivered.refusal()
+    assert said in told
+    assert "\033" not in told
+
+
+def test_a_host_that_is_down_is_told_with_since_when_and_how_long_it_may_be(delivered: Live) -> None:
+    change_something(delivered)
+    answered_by(delivered, "echo 'ssh: connect to host media port 22: No route to host' >&2; exit 255")
+    assert delivered.because(delivered.doit()).startswith("unreachable; what it has runs out in 20 days (ssh: connect")
+    said = delivered.because(delivered.doit(days=3))
+    assert said.startswith(
+        "unreachable for 3 days; what it has runs out in 17 days (ssh: connect to host media port 22"
+    )
+    delivered.ways["media"] = delivered.host.way()
+    assert delivered.doit(days=3).status == 0
+    assert delivered.delivery(3).contact.failing_since == ""
+
+
+HELLO = 'echo "{\\"pki-apply\\":1}"'
+LIES = {
+    "nonsense": ("echo Welcome to media; cat >/dev/null", "answers what pki-apply would not: 'Welcome to media'"),
+    "another shape": ("echo '[1,2]'; cat >/dev/null", "answers what pki-apply would not"),
+    "deep": ('awk \'BEGIN { while (i++ < 9999) printf "["; print "" }\'; cat >/dev/null', "answers what"),
+    "a list for a number": (f'{HELLO}; echo \'{{"n":[1],"is":"same"}}\'; cat >/dev/null', "answers what"),
+    "an unknown file": (
+        f'{HELLO}; echo \'{{"n":1,"is":"same","sha256":"0","path":"/etc/shadow"}}\'; cat >/dev/null',
+        "answers what pki-apply would not",
+    ),
+    "nothing of the files": (
+        f"{HELLO}; echo '{{\"looked\":true}}'; cat >/dev/null",
+        "answers what pki-apply would not",
+    ),
+    "an error of many lines": (
+        """printf '%s\\n' '{"error":"one\\ntwo\\u001b[31m"}'; cat >/dev/null""",
+        "one two [31m → ./run invoke deploy.bootstrap media",
+    ),
+    "silence": ("sleep 30", "said nothing for 0 s"),
+    "deafness": ("exec 0<&-; sleep 30", "said nothing for 0 s"),
+    "a flood": ("exec yes '{}'", "did not come to an end within 1 s"),
+    "an endless line": ("exec tr '\\0' a </dev/zero", "said more than anybody asked for"),
+    "endless complaints": ("(yes >&2) & sleep 0.2; kill $!; exit 9", "pki-apply failed: y"),
+}
+
+
+@pytest.mark.parametrize(("script", "said"), LIES.values(), ids=LIES)
+def test_a_host_that_talks_nonsense_fails_alone_and_in_time(
+    delivered: Live, script: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "PATIENCE", 0.4)
+    monkeypatch.setattr(wire, "LONGEST", 1.0)
+    monkeypatch.setattr(wire, "PARTING", 0.1)
+    monkeypatch.setattr(wire, "LARGEST", 1 << 18)
+    answered_by(delivered, script)
+    told = delivered.refusal()
+    assert said in told
+    assert told.isprintable()
+    assert [note["what"] for note in delivered.history()] == ["delivered", "failed"]
+
+
+def test_the_other_hosts_are_served_while_one_talks_nonsense(delivered: Live) -> None:
+    change_something(delivered)
+    answered_by(delivered, LIES["nonsense"][0])
+    report = delivered.doit()
+    assert delivered.because(report).startswith(LIES["nonsense"][1])
+    assert report.made.keys() >= ELSEWHERE
+
+
+def lying(live: Live, old: str, new: str) -> None:
+    """The real script, with one lie in it."""
+    live.host.adapt(old, new)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('state = "edited"', 'state = "edited"', ""),
+        ('sum[$9] != $5 ? "edited" :', '0 ? "" :', "as it should be, and names another digest"),
+        ('{"state":"placed"}', '{"state":"kept"}', "answers what pki-apply would not: {'state': 'kept'}"),
+        ("keep) keep keep ;;", 'keep) say "{\\"state\\":\\"done\\"}" ;;', "answers what pki-apply would not"),
+        ("keep) keep keep ;;", "keep) exit 0 ;;", "put the previous files back by itself"),
+    ],
+    ids=["the truth", "same", "kept", "undone", "gone"],
+)
+def test_a_host_that_lies_about_a_change_is_not_believed(delivered: Live, old: str, new: str, said: str) -> None:
+    before = delivered.host.holds()
+    change_something(delivered)
+    if said:
+        lying(delivered, old, new)
+        assert said in delivered.because(delivered.doit())
+        assert delivered.host.holds() == before
+        assert len({note["release"] for note in delivered.history() if note["what"] == "delivered"}) == 1
+    else:
+        assert delivered.doit().status == 0
+
+
+# -- what a host is prepared with -------------------------------------------------------------------------------------
+
+
+def permissions(delivered: Live, *commands: str) -> Sequence[str]:
+    parcel = Parcel.of(delivered.home.path / "build/release/media")
+    assert parcel
+    files = [replace(parcel.release.files[0], validate=command) for command in commands]
+    few = replace(parcel, release=replace(parcel.release, files=tuple(files)))
+    return bootstrap.permissions("media", few, exact=True).splitlines()
+
+
+def test_two_commands_never_share_a_name_on_a_host(delivered: Live) -> None:
+    assert "run nginx-t nginx -t" in permissions(delivered, "nginx -t", "nginx -T -q")
+    with pytest.raises(PkiError, match="'nginx t' and 'nginx -t' have the name 'nginx-t' there"):
+        permissions(delivered, "nginx -t", "nginx t")
+    with pytest.raises(PkiError, match=r"'\./\$' has the name '-' there"):
+        permissions(delivered, "./$")
+
+
+def test_the_script_that_prepares_a_host_is_one_that_sh_understands_and_holds_no_secret() -> None:
+    text = bootstrap.Bootstrap("media", "host media\n", "pki", "ssh-ed25519 AAAA doit-pki").script()
+    assert not re.search(r"@[A-Z_]+@", text)
+    assert 'restrict,command="sudo -n /usr/local/sbin/pki-apply" ssh-ed25519 AAAA doit-pki' in text
+    assert "PRIVATE KEY-----" not in text
+    assert subprocess.run(["sh", "-n"], input=text, text=True, check=False).returncode == 0
