@@ -7,8 +7,8 @@ and that wait too; these then find what became of them. Nothing of it outlives t
 from __future__ import annotations
 
 import json
+import os
 import re
-import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -38,7 +38,7 @@ class Fleet:
     store: Store
     settings: Ansible
     waiting: Callable[[], Iterable[Delivery]]
-    token: str = field(default_factory=lambda: secrets.token_hex(8))
+    token: str = field(default_factory=lambda: os.urandom(8).hex())
 
     # -- what a task asks --
 
