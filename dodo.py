@@ -1,9 +1,11 @@
 """The door to doit: take the clock, plan, yield."""
 
 import os
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from types import TracebackType
 
 from doit.task import Task
 
@@ -15,6 +17,15 @@ run = Run(
 )
 
 DOIT_CONFIG = run.config
+
+
+def end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """After Ctrl-C the run's own last line is enough: a traceback is for faults of ours."""
+    if kind is not KeyboardInterrupt:
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = end
 
 
 def task_pki() -> Iterator[Task]:
