@@ -132,7 +132,7 @@ class Change:
 
     def _replace(self, session: Session, rows: Sequence[Row], findings: Findings) -> Mapping[str, str]:
         to = self.to
-        before = proof.statuses_before(to.endpoints, to.eyes)
+        before = proof.look_before(to.endpoints, to.eyes)
         if rows:
             session.place(rows, self.parcel)
         proofs = proof.judge(to.endpoints, self.fingerprints(findings), before, to.eyes)

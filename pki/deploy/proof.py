@@ -2,7 +2,9 @@
 
 A service is proven when several handshakes in a row serve the deployed certificate, its chain and name verify from the
 root, clients without a certificate are refused and ours is let in, and a request whose Host is another name than that
-of the handshake is refused. This module imports nothing of ours: Ansible carries it along.
+of the handshake is refused. Where the certificate is the one that was served before the change, nothing tells the new
+workers of a proxy from the old ones, which go on answering for a moment after the reload: there it is looked at twice.
+This module imports nothing of ours: Ansible carries it along.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from pathlib import Path
 
 ROUNDS = 3  # good handshakes in a row
 PATIENCE = 20.0  # seconds for a service to come back
+SETTLING = 2.0  # seconds in which a reload takes effect after its command ended
 TIMEOUT = 5.0  # seconds for one handshake or answer
 CROSSED = "crossed.invalid"
 PROVEN, UNPROVEN = "proven", "unproven: could not be reached from here before the change"
@@ -55,6 +58,17 @@ class Eyes:
         return context
 
 
+@dataclass(frozen=True, slots=True)
+class Before:
+    """A service before a change: the status that our client certificate gets, the SHA-256 of what it serves.
+
+    The status is 0 and the digest empty when there was no answer.
+    """
+
+    status: int = 0
+    served: str = ""
+
+
 class Unproven(Exception):  # noqa: N818 - a finding, caught within this room
     """What was seen, as a phrase that reads well after the service's name."""
 
@@ -68,21 +82,21 @@ def reachable(endpoint: Endpoint) -> bool:
         return False
 
 
-def status_before(endpoint: Endpoint, eyes: Eyes) -> int:
-    """The status that our client certificate gets before a change; 0 when there is no answer."""
+def look_before(endpoints: Sequence[Endpoint], eyes: Eyes) -> dict[str, Before]:
+    """Service → what it was before a change, for those that can be reached."""
+    return {one.service: _before(one, eyes) for one in endpoints if reachable(one)}
+
+
+def _before(endpoint: Endpoint, eyes: Eyes) -> Before:
     try:
-        return _ask(endpoint, eyes.known, endpoint.name)
+        served = _served(endpoint, eyes)
+        return Before(_ask(endpoint, eyes.known, endpoint.name), served)
     except (OSError, Unproven):
-        return 0
-
-
-def statuses_before(endpoints: Sequence[Endpoint], eyes: Eyes) -> dict[str, int]:
-    """Service → its status, for those that can be reached before a change."""
-    return {one.service: status_before(one, eyes) for one in endpoints if reachable(one)}
+        return Before()
 
 
 def judge(
-    endpoints: Sequence[Endpoint], fingerprints: dict[str, str], before: dict[str, int], eyes: Eyes
+    endpoints: Sequence[Endpoint], fingerprints: dict[str, str], before: dict[str, Before], eyes: Eyes
 ) -> dict[str, str]:
     """Service → what was seen of it. One that was out of reach before and after the change stays unproven."""
     near = [one for one in endpoints if one.service in before or reachable(one)]
@@ -96,25 +110,40 @@ def wrong(proofs: Mapping[str, str]) -> str:
 
 
 def prove(
-    endpoints: Sequence[Endpoint], fingerprints: dict[str, str], before: dict[str, int], eyes: Eyes
+    endpoints: Sequence[Endpoint], fingerprints: dict[str, str], before: dict[str, Before], eyes: Eyes
 ) -> dict[str, str]:
     """Look until every service is proven or time is up.
 
-    `fingerprints` are SHA-256 of the deployed certificates by endpoint name, `before` statuses from before the change.
+    `fingerprints` are SHA-256 of the deployed certificates by endpoint name, `before` what was seen before the change.
     Returns service → what is wrong; empty for those proven.
     """
+    found = _look(endpoints, fingerprints, before, eyes)
+    again = [one for one in endpoints if not found[one.service] and _served_before(one, fingerprints, before)]
+    if again:
+        time.sleep(SETTLING)
+        found |= _look(again, fingerprints, before, eyes)
+    return found
+
+
+def _served_before(endpoint: Endpoint, fingerprints: dict[str, str], before: dict[str, Before]) -> bool:
+    return before.get(endpoint.service, Before()).served == fingerprints[endpoint.name]
+
+
+def _look(
+    endpoints: Sequence[Endpoint], fingerprints: dict[str, str], before: dict[str, Before], eyes: Eyes
+) -> dict[str, str]:
     deadline = time.monotonic() + PATIENCE
     return {
-        endpoint.service: _wrong_until(deadline, endpoint, fingerprints[endpoint.name], before, eyes)
-        for endpoint in endpoints
+        one.service: _wrong_until(deadline, one, fingerprints[one.name], before.get(one.service, Before()), eyes)
+        for one in endpoints
     }
 
 
-def _wrong_until(deadline: float, endpoint: Endpoint, fingerprint: str, before: dict[str, int], eyes: Eyes) -> str:
+def _wrong_until(deadline: float, endpoint: Endpoint, fingerprint: str, before: Before, eyes: Eyes) -> str:
     """What is wrong with a service when time is up, empty as soon as nothing is."""
     while True:
         try:
-            _prove_one(endpoint, fingerprint, before.get(endpoint.service, 0), eyes)
+            _prove_one(endpoint, fingerprint, before.status, eyes)
         except Unproven as seen:
             wrong = str(seen)
         except OSError as error:
@@ -141,17 +170,21 @@ def _prove_one(endpoint: Endpoint, fingerprint: str, before: int, eyes: Eyes) ->
 
 def _handshake(endpoint: Endpoint, fingerprint: str, eyes: Eyes) -> None:
     try:
-        with _connect(endpoint, eyes.known) as connection:
-            served = connection.getpeercert(binary_form=True) or b""
+        digest = _served(endpoint, eyes)
     except ssl.SSLCertVerificationError as error:
         raise Unproven(f"serves what does not verify: {error.verify_message}") from None
     except ssl.SSLError as error:
         raise Unproven(f"refuses the handshake: {error.reason}") from None
-    digest = hashlib.sha256(served).hexdigest()
     if digest != fingerprint:
         raise Unproven(
             f"serves another certificate (SHA-256 {digest[:16]}…) than the deployed one ({fingerprint[:16]}…)"
         )
+
+
+def _served(endpoint: Endpoint, eyes: Eyes) -> str:
+    """SHA-256 of the certificate that a fresh handshake gets. Raises OSError."""
+    with _connect(endpoint, eyes.known) as connection:
+        return hashlib.sha256(connection.getpeercert(binary_form=True) or b"").hexdigest()
 
 
 def _without_certificate(endpoint: Endpoint, eyes: Eyes) -> None:

@@ -33,6 +33,7 @@ class Server:
     def __init__(self, pair: Path) -> None:
         self.pair = pair
         self.stubborn = False
+        self.left: float = float("inf")  # connections that it still answers
         self._serves = b""
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]
@@ -48,6 +49,10 @@ class Server:
         with suppress(OSError):
             while True:
                 connection, _ = self._socket.accept()
+                self.left -= 1
+                if self.left < 0:
+                    connection.close()
+                    continue
                 with suppress(OSError), connection:
                     self._answer(connection)
 
@@ -92,3 +97,15 @@ def test_a_release_that_is_served_is_proven_and_one_that_is_not_is_put_back(serv
     server.stubborn = False
     assert live.doit().status == 0
     assert live.receipt()["proof"] == {"jellyfin": "proven"}
+
+
+def test_what_goes_on_answering_for_a_moment_after_its_reload_proves_nothing(served: tuple[Live, Server]) -> None:
+    """The certificate stays, so old workers look like new ones: until they are gone."""
+    live, server = served
+    before = live.host.holds()
+    live.home.edit("auto_https off", "auto_https off # nobody listens any more", "templates/caddy/Caddyfile")
+    server.left = 7  # one to reach it, two before the change, four in a first look
+    assert "jellyfin does not answer" in live.because(live.doit())
+    assert live.host.holds() == before
+    server.left = float("inf")
+    assert live.doit().status == 0

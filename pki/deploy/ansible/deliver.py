@@ -38,7 +38,7 @@ class ActionModule(ActionBase):
         ends = [proof.Endpoint(*(one[k] for k in ("service", "name", "address", "port", "access"))) for one in services]
         roots, identity = (Path(self._real(self._task.args[name])) for name in ("roots", "identity"))
         eyes = proof.Eyes(roots, identity if identity.stat().st_size else None)
-        before = proof.statuses_before(ends, eyes)
+        before = proof.look_before(ends, eyes)
         states = [answer.get("state") for answer in self._speak(words, result)]
         result["changed"] = "kept" in states
         if "failed" in result:
