@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 
@@ -162,6 +163,23 @@ def test_a_proxy_that_keeps_the_old_certificate_is_found_out(four: Fleet) -> Non
     four.program("doit")
     everything_serves(four, "haproxy")
     assert (four.home / path).read_text() == good
+
+
+def test_a_proxy_that_forgets_revocations_is_found_out_though_no_file_differs(four: Fleet) -> None:
+    """Somebody let it read another configuration: all that was delivered is in its place."""
+    nginx = four.hosts["nginx"]
+    main, services = nginx.read("/etc/nginx/nginx.conf"), nginx.read("/etc/nginx/conf.d/pki-services.conf")
+    nginx.write("/etc/nginx/forgetful.conf", re.sub(r"ssl_crl .*", "", services))
+    nginx.write("/etc/nginx/nginx.conf", main.replace("/etc/nginx/conf.d/*.conf", "/etc/nginx/forgetful.conf"))
+    nginx.run("systemctl", "reload", "nginx")
+    receipt = four.receipt("nginx")
+    said = four.program("invoke", "deploy.push", "nginx", status=FAILED)
+    assert "nginx-admin lets the canary in with 204, which is revoked" in said
+    assert "on nginx: systemctl reload nginx" in said
+    assert four.receipt("nginx") == receipt
+    nginx.write("/etc/nginx/nginx.conf", main)
+    nginx.run("systemctl", "reload", "nginx")
+    assert "nothing to do" in four.program("doit")
 
 
 def test_a_reload_that_a_crl_is_owed_is_made_up_for(four: Fleet) -> None:
