@@ -22,6 +22,7 @@ from invoke import Program
 import tasks
 from pki import freshness
 from pki.ceremony import bundle, words
+from pki.deploy.contact import Contact
 from pki.pipeline import Run
 from pki.watch import forecast, status
 from tests.conftest import PROJECT, START, Home
@@ -266,6 +267,42 @@ def test_a_row_names_a_proxy_that_lets_a_revoked_client_go_on(home: Home, proxy:
     found = rows(home)
     assert said in found["deploy:forge"].next
     assert "revoked" not in found["deploy:media"].next  # which has no service behind mTLS
+
+
+def test_hosts_on_which_a_revocation_has_no_effect_are_named_with_the_days_that_clients_have_left(home: Home) -> None:
+    home.edit("proxy: haproxy", "proxy: traefik")
+    home.doit()
+    text = "revoked clients get in until their certificates end, within {} days: traefik reads no CRLs"
+    assert notes(home)["deploy:forge"][0] == text.format(180)
+    assert notes(home, 100)["deploy:forge"][0] == text.format(80)
+    assert text.format(80) in rows(home, 100)["deploy:forge"].next
+    home.edit("client: {lifetime: 180d, renew_before: 30d", "client: {lifetime: 22d, renew_before: 3d")
+    assert notes(home)["deploy:forge"][0] == text.format(22)
+    home.edit("client: {lifetime: 22d", "client: {lifetime: 21d")  # as long as a CRL is believed
+    assert "deploy:forge" not in notes(home)
+
+
+@pytest.mark.parametrize(
+    ("proxy", "until"),
+    [
+        ("haproxy", "its CRLs end, within 21 days"),
+        ("caddy", "their certificates end, within 180 days"),
+        ("traefik", "their certificates end, within 180 days"),
+    ],
+)
+def test_hosts_that_are_not_up_to_date_are_named_with_the_days_that_what_they_know_lasts(
+    home: Home, proxy: str, until: str
+) -> None:
+    home.edit("proxy: haproxy\n", f"proxy: {proxy}\n    deliver: ssh\n")
+    home.edit("proxy: caddy\n    services", "proxy: caddy\n    deliver: ssh\n    services")
+    disk = home.house().store
+    for host in ("forge", "media"):
+        Contact().failed(home.moment(2), "unreachable").save(disk.contact(host))
+    said = f"not up to date since 2026-11-25: clients revoked since then get in until {until}"
+    found = [note for note in forecast.notes(home.house(), home.plan()) if note.text == said]
+    assert [note.subject for note in found] == ["deploy:forge"]
+    assert said in rows(home)["deploy:forge"].next
+    assert "revoked" not in rows(home)["deploy:media"].next  # which has no service behind mTLS
 
 
 def test_a_row_keeps_its_word(home: Home) -> None:
