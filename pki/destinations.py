@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import cached_property, partial
 
+from cryptography import x509
+
+from pki import store
 from pki.deploy import release
 from pki.deploy.ansible.fleet import Fleet
 from pki.deploy.change import Destination
@@ -16,9 +19,10 @@ from pki.deploy.proof import Endpoint, Eyes
 from pki.deploy.ssh import Way, identity_in
 from pki.errors import PkiError
 from pki.house import House
-from pki.leaves import PROBE, is_address, service_names
+from pki.leaves import CANARY, PROBE, is_address, service_names
 from pki.managed import CA_HOST
 from pki.model import Host
+from pki.proxies import PROGRAMS
 from pki.store import AUTHORITIES
 from pki.world import World
 
@@ -40,24 +44,32 @@ class Outlook:
 
     @cached_property
     def eyes(self) -> Eyes:
-        store, probe = self.world.house.store, self.world.leaves.get(PROBE)
-        return Eyes(store.trust("roots.pem"), store.truth(probe) if probe else None)
+        disk, leaves = self.world.house.store, self.world.leaves
+        probe, canary = (disk.truth(leaves[name]) if name in leaves else None for name in (PROBE, CANARY))
+        return Eyes(disk.trust("roots.pem"), probe, canary)
+
+    @cached_property
+    def canary(self) -> int:
+        """The serial number of the canary; 0 while there is none."""
+        path = self.eyes.canary
+        held = store.read(path) if path else None
+        return x509.load_pem_x509_certificate(held).serial_number if held else 0
 
 
 def deliveries(world: World) -> Iterator[Delivery]:
     """Every host that some managed file is for, and the machine that runs doit."""
-    store, said, outlook = world.house.store, world.house.inventory.deploy, Outlook(world)
+    disk, said, outlook = world.house.store, world.house.inventory.deploy, Outlook(world)
     members: list[Delivery] = []
-    fleet = Fleet(store, said.ansible, partial(_waiting, world, members)) if said.engine == "ansible" else None
+    fleet = Fleet(disk, said.ansible, partial(_waiting, world, members)) if said.engine == "ansible" else None
     for name, host in world.hosts.items():
         if host.deliver != "none" and world.library.for_host(name, host).files:
             engine = fleet if host.deliver == "ssh" else None
             to = partial(destination, outlook, name, host)
-            delivery = Delivery(name, store, host.deliver, host.window or "", to, engine)
+            delivery = Delivery(name, disk, host.deliver, host.window or "", to, engine)
             members += [delivery] if engine else []
             yield delivery
     if world.library.for_host(CA_HOST, None).files or world.library.lost:
-        yield Delivery(CA_HOST, store, said.ca, "", partial(destination, outlook, CA_HOST, None))
+        yield Delivery(CA_HOST, disk, said.ca, "", partial(destination, outlook, CA_HOST, None))
 
 
 def _waiting(world: World, members: list[Delivery]) -> Iterator[Delivery]:
@@ -80,12 +92,12 @@ def _is_ready(world: World, delivery: Delivery) -> bool:
 
 
 def sources(world: World, delivery: Delivery) -> tuple[str, ...]:
-    """What must be there before a remote host can be proven: the roots, and the probe's identity."""
+    """What must be there before a remote host can be proven: the roots, and the test identities."""
     if not delivery.is_remote:
         return ()
-    probe = world.leaves.get(PROBE)
-    files = [str(world.house.store.truth(probe))] if probe else []
-    return (str(world.house.store.trust("roots.pem")), *files)
+    disk = world.house.store
+    files = [str(disk.truth(world.leaves[name])) for name in (PROBE, CANARY) if name in world.leaves]
+    return (str(disk.trust("roots.pem")), *files)
 
 
 def destination(outlook: Outlook, name: str, host: Host | None) -> Destination:
@@ -96,6 +108,7 @@ def destination(outlook: Outlook, name: str, host: Host | None) -> Destination:
         trust=outlook.trust,
         eyes=outlook.eyes,
         as_root=os.geteuid() == 0,
+        canary=outlook.canary,
         group=(host.group or "") if host else "",
         transport="ansible" if host and host.deliver == "ssh" and house.inventory.deploy.engine == "ansible" else "",
         turn=house.store.turn(f"group-{host.group}.lock") if host and host.group else nullcontext(),
@@ -125,7 +138,8 @@ def endpoints(world: World, host: Host) -> Iterator[Endpoint]:
         name = next((one for one in service_names(said, host, service) if not is_address(one)), None)
         if name:
             address = str(host.address) if host.address else name.replace("*", "probe")
-            yield Endpoint(service, name, address, host.port, rule.access)
+            revokes = host.proxy is not None and PROGRAMS[host.proxy].revokes
+            yield Endpoint(service, name, address, host.port, rule.access, revokes)
 
 
 def _has_ended(house: House, serial: int) -> bool:

@@ -44,8 +44,7 @@ def leaf(house: House, wanted: Leaf) -> list[str]:
     kept = house.memo.recall(name, known)
     if kept is not None:
         held = Held(datetime.fromtimestamp(kept[0], UTC), datetime.fromtimestamp(kept[1], UTC), int(kept[2], 16))
-        revoked = house.is_revoked(held.serial, seen_before=True)
-        return ["is revoked"] if revoked else _dated(house, wanted, held, issuer)
+        return _revocation(house, wanted, held.serial, seen_before=True) or _dated(house, wanted, held, issuer)
     found = examine(house, wanted)
     if isinstance(found, list):
         return found
@@ -107,9 +106,16 @@ def examine(house: House, wanted: Leaf) -> Held | list[str]:
     if issuer := house.issuing(wanted.authority):
         reasons += _profile_faults(house, wanted, truth, issuer, compare=not reasons)
     cert = truth.certificate
-    if house.is_revoked(cert.serial_number, seen_before=False):
-        reasons.append("is revoked")
+    reasons += _revocation(house, wanted, cert.serial_number, seen_before=False)
     return reasons or Held(cert.not_valid_before_utc, cert.not_valid_after_utc, cert.serial_number)
+
+
+def _revocation(house: House, wanted: Leaf, serial: int, *, seen_before: bool) -> list[str]:
+    """A leaf is revoked that should not be; or is not, and should be: the canary is."""
+    if not wanted.is_revoked:
+        return ["is revoked"] if house.is_revoked(serial, seen_before=seen_before) else []
+    is_known = seen_before and house.ledger_is_settled
+    return [] if is_known or house.is_revoked(serial, seen_before=False) else ["is not revoked"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +286,7 @@ def crl(house: House, generation: str) -> list[str]:
     issuer, name = house.generation(generation), f"crl:{generation}"
     known = token(issuer.fingerprint if issuer else "")
     kept = house.memo.recall(name, known)
-    if kept is not None and house.ledger_is_settled:
+    if kept is not None and house.is_ledger_as_it_was():
         return _crl_dated(house, generation, *(datetime.fromtimestamp(at, UTC) for at in kept))
     der, text = (store.read(house.store.crl(generation, form)) for form in ("crl", "pem"))
     if der is None or text is None:

@@ -56,12 +56,14 @@ def plan(house: House) -> Plan:
     house.coming = _coming(house) if house.inventory.sandbox else ()
     world = World.of(house)
     deliveries = {one.host: one for one in destinations.deliveries(world)}
+    canary = [leaf for leaf in world.leaves.values() if leaf.is_revoked]
     artifacts = (
         *_authorities(house),
         *_requests(house),
-        *_crls(house),
+        *_leaf_artifacts(house, canary),
+        *_crls(house, canary),
         *_bundles(house),
-        *_leaf_artifacts(world),
+        *_leaf_artifacts(house, (leaf for leaf in world.leaves.values() if not leaf.is_revoked)),
         *_host_artifacts(world, deliveries.values()),
     )
     known = {artifact.name for artifact in artifacts}
@@ -166,14 +168,17 @@ def _certificate_path(house: House, authority: str) -> str:
     return str(house.store.authority_file(generation.name if generation else f"{authority}-1", "cert.pem"))
 
 
-def _crls(house: House) -> Iterator[Artifact]:
+def _crls(house: House, canary: Iterable[Leaf]) -> Iterator[Artifact]:
+    """The CRL of every live generation; those of the client authority come after the canary, which stands on one."""
+    before = {leaf.authority: str(house.store.truth(leaf)) for leaf in canary}
     for authority in AUTHORITIES:
+        first = (before[authority],) if authority in before else ()
         for generation in house.live(authority):
             is_root = authority == "root"
             yield Artifact(
                 name=f"crl:{generation}",
                 targets=tuple(str(house.store.crl(generation, form)) for form in ("crl", "pem")),
-                sources=(str(house.store.authority_file(generation, "cert.pem")),),
+                sources=(str(house.store.authority_file(generation, "cert.pem")), *first),
                 make=partial(recipes.root_crl if is_root else recipes.crl, house, generation),
                 stale=partial(freshness.root_crl if is_root else freshness.crl, house, generation),
                 doc=f"the CRL of {generation}, DER and PEM",
@@ -220,11 +225,10 @@ def _derived_stale(house: House, contents: Callable[[House], dict[str, bytes]]) 
 # -- leaves -----------------------------------------------------------------------------------------------------------
 
 
-def _leaf_artifacts(world: World) -> Iterator[Artifact]:
+def _leaf_artifacts(house: House, leaves: Iterable[Leaf]) -> Iterator[Artifact]:
     """A certificate with its key and chain for every leaf."""
-    house = world.house
     issuers = {authority: _certificate_path(house, authority) for authority in AUTHORITIES}
-    for leaf in world.leaves.values():
+    for leaf in leaves:
         request = (str(house.store.home / leaf.request),) if leaf.request else ()
         yield Artifact(
             name=f"cert:{leaf.name}",

@@ -274,6 +274,11 @@ class House:
             return frozenset(kept)
         return self.ledger.revoked_serials(self.now) if self.has_ledger else frozenset()
 
+    def look_again_at_revocations(self) -> None:
+        """Forget what was revoked: this run itself revoked something."""
+        for known in ("ledger_is_settled", "_revoked_serials"):
+            self.__dict__.pop(known, None)
+
     @property
     def has_ledger(self) -> bool:
         """Whether there is a ledger to ask; asking would make one."""
@@ -285,6 +290,10 @@ class House:
 
     @cached_property
     def ledger_is_settled(self) -> bool:
+        return self.is_ledger_as_it_was()
+
+    def is_ledger_as_it_was(self) -> bool:
+        """Whether the ledger is settled at this very moment: another process of the run may have added to it."""
         return self.recall_from_ledger("settled", "") is not None
 
     def close(self, *, settled: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from ipaddress import IPv4Address, IPv4Network
 
@@ -10,6 +11,7 @@ from pki.model import Client, Host, Inventory, Leaf
 from pki.scalars import Access
 
 PROBE, PROBE_LIFETIME = "doit-pki-probe", timedelta(days=14)
+CANARY, CANARY_NOTICE = "doit-pki-canary", timedelta(days=30)
 PRIVATE_BLOCKS = tuple(IPv4Network(block) for block in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
 
 
@@ -81,17 +83,27 @@ def client_leaf(inventory: Inventory, name: str, client: Client) -> Leaf:
 def probe_leaf(inventory: Inventory) -> Leaf:
     """The client certificate with which deliveries prove that a proxy lets clients in."""
     rule = inventory.profiles.client
+    return _test_leaf(inventory, PROBE, min(rule.lifetime, PROBE_LIFETIME), min(rule.renew_before, PROBE_LIFETIME / 2))
+
+
+def canary_leaf(inventory: Inventory) -> Leaf:
+    """The client certificate that is revoked from the first moment on, and proves that a proxy keeps such ones out."""
+    lifetime = inventory.profiles.client.lifetime
+    return replace(_test_leaf(inventory, CANARY, lifetime, min(lifetime / 2, CANARY_NOTICE)), is_revoked=True)
+
+
+def _test_leaf(inventory: Inventory, name: str, lifetime: timedelta, renew_before: timedelta) -> Leaf:
     return Leaf(
-        name=PROBE,
+        name=name,
         profile="client",
-        common_name=PROBE,
-        dns=(f"{PROBE}.{inventory.domains[0]}",),
+        common_name=name,
+        dns=(f"{name}.{inventory.domains[0]}",),
         addresses=(),
         emails=(),
-        key=rule.key,
+        key=inventory.profiles.client.key,
         rekey=True,
-        lifetime=min(rule.lifetime, PROBE_LIFETIME),
-        renew_before=min(rule.renew_before, PROBE_LIFETIME / 2),
+        lifetime=lifetime,
+        renew_before=renew_before,
         request=None,
         declared="hosts",
     )

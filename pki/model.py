@@ -275,7 +275,7 @@ class Leaf:
     """An end-entity certificate with its key, as the inventory wants it.
 
     `name` is for life and the same in doit, messages and the ledger; `declared` is the place in pki.yaml (or the
-    template) that a message about it names.
+    template) that a message about it names. One that `is_revoked` is so on purpose: issued, and revoked at once.
     """
 
     name: str
@@ -290,6 +290,7 @@ class Leaf:
     renew_before: timedelta
     request: str | None
     declared: str
+    is_revoked: bool = False
 
     @property
     def authority(self) -> ProfileName:

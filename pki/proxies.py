@@ -21,6 +21,7 @@ class Program:
     unit: str
     caveat: str = ""
     serves_files: bool = True
+    revokes: bool = True
 
     @property
     def reload(self) -> str:
@@ -33,6 +34,9 @@ PROGRAMS: Mapping[Proxy, Program] = {
     "caddy": Program("caddy", "what a revoked client is being sent goes on until it ends, or caddy is restarted"),
     "apache": Program("apache2", "open connections of a revoked client live on until apache2 is restarted"),
     "traefik": Program(
-        "", "revoked clients get in until their certificates end: traefik reads no CRLs", serves_files=False
+        "",
+        "revoked clients get in until their certificates end: traefik reads no CRLs",
+        serves_files=False,
+        revokes=False,
     ),
 }

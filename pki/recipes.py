@@ -66,8 +66,18 @@ def issue_leaf(house: House, wanted: Leaf, reason: str) -> None:
             reason=reason,
             at=house.now,
         )
+        if wanted.is_revoked:
+            _revoke_all(house, f"cert:{wanted.name}")
         waiting.place()
     house.verified.add(hashlib.sha256(truth).digest())
+
+
+def _revoke_all(house: House, artifact: str) -> None:
+    """Revoke what bears the name of a leaf that is revoked on purpose, before anybody can see it."""
+    for issued in house.ledger.certificates(artifact=artifact, since=house.now):
+        if not issued.revoked:
+            house.ledger.record_revocation(issued, reason="superseded", at=house.now)
+    house.look_again_at_revocations()
 
 
 def _cut(house: House, wanted: Leaf, truth: bytes) -> dict[Path, tuple[bytes, int]]:

@@ -7,13 +7,17 @@ from datetime import time, timedelta
 from ipaddress import IPv4Address
 
 from pki.faults import Fault, Place, did_you_mean, dotted
-from pki.leaves import PROBE, host_leaves, name_fault, service_names
+from pki.leaves import CANARY, PROBE, host_leaves, name_fault, service_names
 from pki.model import Authorities, Inventory
 from pki.profiles import ROOT_LIMIT, RUNG_LIMIT
 from pki.proxies import PROGRAMS
 from pki.scalars import brief, is_within
 
-KEPT = {"ca": "the machine that runs doit", PROBE: "the certificate that proves deliveries"}
+KEPT = {
+    "ca": "the machine that runs doit",
+    PROBE: "the certificate that proves deliveries",
+    CANARY: "the certificate that proves revocation",
+}
 APPLE_LIMIT = timedelta(days=825)
 
 

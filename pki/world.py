@@ -17,7 +17,7 @@ from pki import managed, store
 from pki.deploy.release import Blueprint, Shared
 from pki.errors import PkiError
 from pki.house import House
-from pki.leaves import PROBE, client_leaf, host_leaves, leaf_name, probe_leaf, service_names
+from pki.leaves import CANARY, PROBE, canary_leaf, client_leaf, host_leaves, leaf_name, probe_leaf, service_names
 from pki.managed import Library, ManagedFile
 from pki.model import Host, Inventory, Leaf
 from pki.profiles import Permitted
@@ -107,6 +107,7 @@ class World:
                 "inventory": Said(said),
                 "authority": Generations(self.house),
                 "revoked": Revoked(self.house),
+                "probes": [PROBE, CANARY],
             }
             self._nobody = Revoked(None)
             self._subnets = {network: str(block) for network, block in said.networks.items()}
@@ -238,7 +239,7 @@ def _permitted_hosts(house: House, notes: list[Note]) -> tuple[dict[str, Host], 
         leaf = client_leaf(said, name, client)
         leaves[leaf.name] = leaf
     if any(host.deliver in {"ssh", "local"} and _has_clients(host) for host in hosts.values()):
-        leaves[PROBE] = probe_leaf(said)
+        leaves |= {PROBE: probe_leaf(said), CANARY: canary_leaf(said)}
     return hosts, leaves
 
 

@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -14,18 +14,20 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pki.deploy import preflight, proof
 from pki.deploy.parcel import Parcel
 from pki.deploy.preflight import Findings, Trust
-from pki.deploy.proof import Endpoint, Eyes
+from pki.deploy.proof import Endpoint, Eyes, Promise
 from pki.deploy.receipt import Receipt, instant, moment, taken
 from pki.deploy.session import HostRefusal, Row, Seen, Session, rows_of
 from pki.deploy.ssh import Way
+from pki.leaves import PROBE
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
     """Where a release goes, and who looks whether it arrived.
 
-    `turn` is held while the host changes: those of one group never do at the same time. `transport` is what the
-    receipt says of the way, where the way itself does not.
+    `canary` is the serial number of the certificate that is revoked on purpose, 0 where there is none. `turn` is held
+    while the host changes: those of one group never do at the same time. `transport` is what the receipt says of the
+    way, where the way itself does not.
     """
 
     way: Way
@@ -33,6 +35,7 @@ class Destination:
     trust: Trust
     eyes: Eyes
     as_root: bool
+    canary: int = 0
     group: str = ""
     transport: str = ""
     turn: AbstractContextManager[None] = field(default_factory=nullcontext)
@@ -94,21 +97,40 @@ class Change:
         findings = None if self._is_known_sound else self.check(delivered)
         with self.session() as session:
             seen = [one for one in session.look() if one.state != "same"]
-            if not seen and self._previous and self.is_known:
+            if seen or not self.is_known:
+                findings = findings or self.check(delivered)
+                with self.to.turn:
+                    proofs = self._change(session, seen, findings)
                 session.end()
-                return Outcome(self._previous, ())
-            findings = findings or self.check(delivered)
-            with self.to.turn:
-                crls = [one.row for one in seen if one.row.file.crl and not one.row.gone]
-                others = [one.row for one in seen if one.row not in crls]
-                refusal = self._settle(session, crls)
-                if refusal and not others:
-                    raise refusal
-                proofs = self._replace(session, others, findings)
-                if refusal and (again := self._settle(session, crls)):
-                    raise again
+                return self.outcome(findings, seen, proofs)
             session.end()
-        return self.outcome(findings, seen, proofs)
+        return self._look_at_services(findings, delivered)
+
+    def _look_at_services(self, findings: Findings | None, delivered: Parcel | None) -> Outcome:
+        """Look whether a host that holds its release already serves what it holds."""
+        to = self.to
+        if not to.endpoints:
+            return self._seen_again(None)
+        proofs = proof.judge(to.endpoints, self.promises(findings or self.check(delivered)), None, to.eyes)
+        if what := proof.wrong(proofs):
+            raise HostRefusal(what, self.remedy)
+        return self._seen_again(proofs)
+
+    def _seen_again(self, proofs: Mapping[str, str] | None) -> Outcome:
+        """The receipt stays as it was, but for what is seen of the services, where that changed."""
+        assert self._previous is not None
+        before = self._previous.proof or {}
+        if proofs is None or proofs == before:
+            return Outcome(self._previous, ())
+        changed = [f"{service} is {text}" for service, text in proofs.items() if before.get(service) != text]
+        return Outcome(replace(self._previous, proof=proofs), tuple(changed))
+
+    @property
+    def remedy(self) -> str:
+        """What to type where the files are right and a service is not: the reloads, then a look."""
+        host = self.parcel.release.host
+        reloads = dict.fromkeys(file.reload for file in self.parcel.release.files if file.reload)
+        return f"on {host}: {'; '.join(reloads) or 'look at its proxy'}; then: ./run doit deploy:{host}"
 
     @property
     def is_known(self) -> bool:
@@ -116,10 +138,22 @@ class Change:
         return self._previous is not None and self._previous.files == self.files
 
     def outcome(self, findings: Findings, seen: Sequence[Seen], proofs: Mapping[str, str] | None) -> Outcome:
-        """What became of a host that had these files otherwise; its receipt stays where there were none, and no proof."""
-        if self._previous and self.is_known and not seen and proofs is None:
-            return Outcome(self._previous, ())
+        """What became of a host that had these files otherwise; where there were none, its receipt stays."""
+        if self.is_known and not seen:
+            return self._seen_again(proofs)
         return Outcome(self._receipt(findings, proofs), tuple(_summary(seen)))
+
+    def _change(self, session: Session, seen: Sequence[Seen], findings: Findings) -> Mapping[str, str]:
+        """Place what differs, CRLs first, and look at the services. Raises HostRefusal."""
+        crls = [one.row for one in seen if one.row.file.crl and not one.row.gone]
+        others = [one.row for one in seen if one.row not in crls]
+        refusal = self._settle(session, crls)
+        if refusal and not others:
+            raise refusal
+        proofs = self._replace(session, others, findings)
+        if refusal and (again := self._settle(session, crls)):
+            raise again
+        return proofs
 
     def _settle(self, session: Session, rows: Sequence[Row]) -> HostRefusal | None:
         """CRLs go first, on their own, and stay; a service that does not take them may need the other files to be mended."""
@@ -135,20 +169,29 @@ class Change:
         before = proof.look_before(to.endpoints, to.eyes)
         if rows:
             session.place(rows, self.parcel)
-        proofs = proof.judge(to.endpoints, self.fingerprints(findings), before, to.eyes)
+        proofs = proof.judge(to.endpoints, self.promises(findings), before, to.eyes)
         if what := proof.wrong(proofs):
             if rows:
                 session.undo()
-            raise HostRefusal(what, "the previous files were put back" if rows else "look at its proxy")
+            raise HostRefusal(what, "the previous files were put back" if rows else self.remedy)
         if rows:
             session.keep()
         return proofs
 
-    def fingerprints(self, findings: Findings) -> dict[str, str]:
-        """SHA-256 of the certificate that each service is to serve, by the service's name."""
+    def promises(self, findings: Findings) -> dict[str, Promise]:
+        """What each service is to serve, and what its proxy makes of the test identities, by the service's name.
+
+        A configuration that names the probe promises to answer it.
+        """
         names = {one.name for one in self.to.endpoints} & findings.leaves.keys()
+        others = (file for file in self.parcel.release.files if not file.crl)
+        answers = any(PROBE.encode() in self.parcel.content(file) for file in others)
+        revokes = bool(self.to.canary) and findings.lists(self.to.canary)
         return {
-            name: hashlib.sha256(findings.leaves[name].public_bytes(Encoding.DER)).hexdigest() for name in sorted(names)
+            name: Promise(
+                hashlib.sha256(findings.leaves[name].public_bytes(Encoding.DER)).hexdigest(), answers, revokes
+            )
+            for name in sorted(names)
         }
 
     def _receipt(self, findings: Findings, proofs: Mapping[str, str] | None) -> Receipt:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Protocol
 
-from pki.deploy import preflight
+from pki.deploy import preflight, proof
 from pki.deploy import receipt as receipts
 from pki.deploy.change import Change, Destination, Outcome
 from pki.deploy.contact import Contact
@@ -142,8 +142,8 @@ class Delivery:
             return False
         if receipt.ends and moment(receipt.ends) - now < HURRY:
             return True
-        delivered = self.history.parcel(receipt.release)
-        return delivered is not None and preflight.revokes_more(parcel, delivered)
+        delivered, to = self.history.parcel(receipt.release), self.destination and self.destination()
+        return delivered is not None and preflight.revokes_more(parcel, delivered, to.canary if to else 0)
 
     # -- doing it --
 
@@ -178,11 +178,15 @@ class Delivery:
 
     def file(self, change: Change, outcome: Outcome, now: datetime) -> list[str]:
         """Keep what became of a change: receipt, history and contact."""
-        if outcome.receipt != self.receipt:
-            self.history.keep(change.parcel)
-            proofs = dict(outcome.receipt.proof or {})
-            self.history.note(now, outcome.receipt.release, "delivered", files=len(outcome.done), proof=proofs)
-            receipts.save(self.store.receipt(self.host), outcome.receipt)
+        taken, known = outcome.receipt, self.receipt
+        if taken != known:
+            proofs = dict(taken.proof or {})
+            if known and taken == replace(known, proof=taken.proof):
+                self.history.note(now, taken.release, "looked at", proof=proofs)
+            else:
+                self.history.keep(change.parcel)
+                self.history.note(now, taken.release, "delivered", files=len(outcome.done), proof=proofs)
+            receipts.save(self.store.receipt(self.host), taken)
         self.contact.well(now).save(self.store.contact(self.host))
         return list(outcome.done)
 
@@ -216,9 +220,11 @@ class Delivery:
             told.append(f"held at {receipt.release[:12] if receipt else '?'} since {since[:10]}")
         if contact := self.contact.failing_since:
             told.append(f"failing since {contact[:10]}: {self.contact.message}")
-        unproven = [service for service, text in ((receipt and receipt.proof) or {}).items() if text != "proven"]
-        if unproven:
+        seen = ((receipt and receipt.proof) or {}).items()
+        if unproven := [service for service, text in seen if not text.startswith(proof.PROVEN)]:
             told.append(f"unproven: {', '.join(unproven)}")
+        if passed := [service for service, text in seen if text == proof.PASSED_ON]:
+            told.append(f"the probe is passed on: {', '.join(passed)}")
         if not self.may_change(now) and self._differences()[0]:
             told.append(f"waits for its window {self.window}")
         return "; ".join(told)

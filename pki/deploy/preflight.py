@@ -67,10 +67,15 @@ class Trust:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What a sound release holds: leaves by the names that they are for, and when the first thing in it runs out."""
+    """What a sound release holds: leaves by the names that they are for, CRLs, when the first thing in it runs out."""
 
     leaves: dict[str, x509.Certificate]
     ends: datetime | None
+    crls: tuple[x509.CertificateRevocationList, ...] = ()
+
+    def lists(self, serial: int) -> bool:
+        """Whether one of its CRLs lists a serial number."""
+        return any(crl.get_revoked_certificate_by_serial_number(serial) for crl in self.crls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +118,7 @@ def look(parcel: Parcel, previous: Parcel | None, trust: Trust, names: Sequence[
         raise PkiError(f"nothing was sent: {'; '.join(dict.fromkeys(faults))}", "mend what it comes from, then: doit")
     ends = [leaf.not_valid_after_utc for content in contents for leaf in content.leaves]
     ends += [crl.next_update_utc for content in contents for crl in content.crls if crl.next_update_utc]
-    return Findings(leaves, min(ends, default=None))
+    return Findings(leaves, min(ends, default=None), tuple(crl for content in contents for crl in content.crls))
 
 
 def _oddly_named(parcel: Parcel) -> list[File]:
@@ -236,14 +241,14 @@ def _crls_gone_back(content: Content, previous: Parcel, trust: Trust) -> Iterato
             yield f"{what} lacks the revoked {', '.join(f'{serial:x}' for serial in sorted(lost))}"
 
 
-def revokes_more(parcel: Parcel, delivered: Parcel) -> bool:
-    """Whether the CRLs of a release list something that those of another do not."""
+def revokes_more(parcel: Parcel, delivered: Parcel, canary: int) -> bool:
+    """Whether the CRLs of a release list something that those of another do not, besides the canary."""
 
     def listed(one: Parcel) -> set[int]:
         files = [file for file in one.release.files if file.crl]
         return {entry.serial_number for file in files for crl in _crls(file, one.content(file)) for entry in crl}
 
-    return bool(listed(parcel) - listed(delivered))
+    return bool(listed(parcel) - listed(delivered) - {canary})
 
 
 def _number(crl: x509.CertificateRevocationList) -> int:

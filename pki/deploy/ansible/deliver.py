@@ -28,24 +28,39 @@ class ActionModule(ActionBase):
         if given["known"] or self._task.check_mode:  # then nothing secret leaves before it is needed
             looked = self._speak(manifest + b"end\n", result)
             is_same = all(answer["is"] == "same" for answer in looked if "is" in answer)
-            if self._task.check_mode or is_same or "failed" in result:
+            if self._task.check_mode or "failed" in result:
                 return {**result, "changed": not is_same}
+            if is_same:
+                return self._look_at_services(result)
         return self._deliver(words, manifest, result)
 
-    def _deliver(self, words: bytes, manifest: bytes, result: dict[str, Any]) -> dict[str, Any]:
+    def _look_at_services(self, result: dict[str, Any]) -> dict[str, Any]:
+        """Look whether a host that holds its release already serves what it holds."""
+        ends, promises, eyes = self._services()
+        if not ends:
+            return result
+        result["proofs"] = proof.judge(ends, promises, None, eyes)
+        if wrong := proof.wrong(result["proofs"]):
+            result |= {"failed": True, "msg": wrong, "after": self._task.args["remedy"]}
+        return result
+
+    def _services(self) -> tuple[list[proof.Endpoint], dict[str, proof.Promise], proof.Eyes]:
         services = self._task.args["services"]
-        fingerprints = {one["name"]: one["fingerprint"] for one in services if one["fingerprint"]}
-        ends = [proof.Endpoint(*(one[k] for k in ("service", "name", "address", "port", "access"))) for one in services]
-        roots, identity = (Path(self._real(self._task.args[name])) for name in ("roots", "identity"))
-        eyes = proof.Eyes(roots, identity if identity.stat().st_size else None)
+        ends = [proof.Endpoint(**one["endpoint"]) for one in services]
+        promises = {one["endpoint"]["name"]: proof.Promise(**one["promise"]) for one in services if one["promise"]}
+        roots, *identities = (Path(self._real(self._task.args[name])) for name in ("roots", "probe", "canary"))
+        return ends, promises, proof.Eyes(roots, *(one if one.stat().st_size else None for one in identities))
+
+    def _deliver(self, words: bytes, manifest: bytes, result: dict[str, Any]) -> dict[str, Any]:
+        ends, promises, eyes = self._services()
         before = proof.look_before(ends, eyes)
         states = [answer.get("state") for answer in self._speak(words, result)]
         result["changed"] = "kept" in states
         if "failed" in result:
             return result
-        result["proofs"] = proof.judge(ends, fingerprints, before, eyes)
+        result["proofs"] = proof.judge(ends, promises, before, eyes)
         if wrong := proof.wrong(result["proofs"]):
-            after = "look at its proxy"
+            after = self._task.args["remedy"]
             if "placed" in states:
                 after = self._put_back(manifest)
             result |= {"failed": True, "msg": f"{wrong}; {after}", "after": after}

@@ -55,8 +55,10 @@ PLAY = """\
         release: "{{{{ pki_release }}}}"
         known: "{{{{ pki_known }}}}"
         services: "{{{{ pki_services }}}}"
+        remedy: "{{{{ pki_remedy }}}}"
         roots: eyes/roots.pem
-        identity: eyes/identity.pem
+        probe: eyes/probe.pem
+        canary: eyes/canary.pem
       ignore_unreachable: true # nothing is wrong with a release that did not arrive: it does not count as a failure
       timeout: 1200
 """
@@ -83,13 +85,17 @@ class Consignment:
     def variables(self, *, abroad: bool) -> dict[str, Any]:
         """What the inventory says of a host; `abroad` it names no file of this machine."""
         to = self.change.to
-        fingerprints = self.change.fingerprints(self.findings)
+        promises = self.change.promises(self.findings)
         return {
             **_connection(to.way, abroad=abroad),
             "pki_program": f"sudo -n {PROGRAM}" if to.way.user not in {"", "root"} else PROGRAM,
             "pki_release": self.change.parcel.release.digest,
             "pki_known": self.change.is_known,
-            "pki_services": [{**asdict(end), "fingerprint": fingerprints.get(end.name, "")} for end in to.endpoints],
+            "pki_remedy": self.change.remedy,
+            "pki_services": [
+                {"endpoint": asdict(end), "promise": asdict(promises[end.name]) if end.name in promises else {}}
+                for end in to.endpoints
+            ],
         }
 
 
@@ -128,7 +134,8 @@ def write(folder: Path, goods: Sequence[Consignment], settings: Ansible, *, abro
     eyes = goods[0].change.to.eyes
     secret = {f"streams/{one.host}": one.stream() for one in goods}
     secret["eyes/roots.pem"] = store.read(eyes.roots) or b""
-    secret["eyes/identity.pem"] = (store.read(eyes.identity) if eyes.identity else None) or b""
+    for name, identity in (("probe", eyes.probe), ("canary", eyes.canary)):
+        secret[f"eyes/{name}.pem"] = (store.read(identity) if identity else None) or b""
     for name in SECRETS:
         store.make_folder(folder / name, 0o700)
     for parent in {(folder / name).parent for name in files}:
