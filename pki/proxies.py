@@ -1,4 +1,4 @@
-"""Each proxy as a program: how it is reloaded, and what a revocation does to its clients.
+"""Each proxy as a program: how it is reloaded, how it learns of revocations, and what a revoked client still can.
 
 What each of them can and cannot do, at length, stands in docs/proxies.md.
 """
@@ -15,28 +15,48 @@ from pki.scalars import Proxy
 class Program:
     """`unit` is what systemd calls it, empty where the program looks for changes itself.
 
-    `caveat` says what a revoked client can still do after a reload, empty where that is nothing beyond five minutes.
+    `learns` says what tells it of revocations, empty where nothing does, and `is_dated` whether that runs out, so that
+    an old one ends by itself. `caveat` is what a revoked client can still do after a reload, empty where that is
+    nothing beyond five minutes.
     """
 
     unit: str
+    learns: str = "the CRL bundle"
     caveat: str = ""
+    is_dated: bool = True
     serves_files: bool = True
-    revokes: bool = True
 
     @property
     def reload(self) -> str:
         return f"systemctl reload {self.unit}" if self.unit else ""
 
+    @property
+    def revokes(self) -> bool:
+        """Whether it can refuse a client before its certificate ends."""
+        return bool(self.learns)
+
+    def exposure(self, certificates: int) -> str:
+        """What a revoked client can do once the host is up to date; `certificates` are the days that one may live on."""
+        if self.revokes:
+            return self.caveat
+        return f"revoked clients get in until their certificates end, within {certificates} days: {self.caveat}"
+
+    def exposure_unreached(self, crls: int, certificates: int) -> str:
+        """What a client can do that was revoked since the host was last up to date; `crls` are the days of a CRL."""
+        if self.is_dated:
+            return f"clients revoked since then get in until its CRLs end, within {crls} days"
+        return f"clients revoked since then get in until their certificates end, within {certificates} days"
+
 
 PROGRAMS: Mapping[Proxy, Program] = {
     "nginx": Program("nginx"),
     "haproxy": Program("haproxy"),
-    "caddy": Program("caddy", "what a revoked client is being sent goes on until it ends, or caddy is restarted"),
-    "apache": Program("apache2", "open connections of a revoked client live on until apache2 is restarted"),
-    "traefik": Program(
-        "",
-        "revoked clients get in until their certificates end: traefik reads no CRLs",
-        serves_files=False,
-        revokes=False,
+    "caddy": Program(
+        "caddy",
+        learns="serial numbers in its configuration",
+        caveat="what a revoked client is being sent goes on until it ends, or caddy is restarted",
+        is_dated=False,
     ),
+    "apache": Program("apache2", caveat="open connections of a revoked client live on until apache2 is restarted"),
+    "traefik": Program("", learns="", caveat="traefik reads no CRLs", is_dated=False, serves_files=False),
 }

@@ -77,7 +77,10 @@ def _ssh(house: House) -> dict[str, Delivery]:
 def _encrypt(folder: Path, passphrase: Path, house: House) -> None:
     beside = Path(house.inventory.deploy.ansible.command).with_name("ansible-vault")
     program = runner.find(str(beside if beside.is_absolute() else beside.name))
-    names = [*sorted((folder / "streams").iterdir()), *(folder / "eyes" / f"{name}.pem" for name in ("probe", "canary"))]
+    names = [
+        *sorted((folder / "streams").iterdir()),
+        *(folder / "eyes" / f"{name}.pem" for name in ("probe", "canary")),
+    ]
     done = subprocess.run(
         [program, "encrypt", "--vault-password-file", passphrase, *names], capture_output=True, text=True, check=False
     )

@@ -10,6 +10,7 @@ from pki.graph import Artifact, Plan
 from pki.handover import needs
 from pki.house import House
 from pki.memo import token
+from pki.watch import exposure
 from pki.world import Note
 
 
@@ -27,7 +28,10 @@ def forecast(plan: Plan) -> Iterator[tuple[Artifact, list[str]]]:
 
 
 def notes(house: House, plan: Plan) -> Iterator[Note]:
-    """What needs a person: names that wait for a ceremony, leaves that left pki.yaml, renewals that gain nothing."""
+    """What needs a person: names that wait for a ceremony, leaves that left pki.yaml, renewals that gain nothing.
+
+    And hosts that do not act on a revocation.
+    """
     yield from _ceremony(house)
     yield from plan.notes
     for leaf in plan.leaves.values() if freshness.some_authority_ages(house) else ():
@@ -39,6 +43,7 @@ def notes(house: House, plan: Plan) -> Iterator[Note]:
         if end >= house.now:
             text = f"left pki.yaml, and its certificate is valid until {end:%Y-%m-%d}"
             yield Note(artifact, text, f"./run invoke retire {artifact.removeprefix('cert:')}")
+    yield from exposure.notes(house, plan)
 
 
 def _ceremony(house: House) -> Iterator[Note]:

@@ -15,8 +15,8 @@ from pki.graph import Artifact, Plan
 from pki.handover import needs
 from pki.house import House
 from pki.model import Leaf
-from pki.proxies import PROGRAMS
 from pki.store import AUTHORITIES
+from pki.watch import exposure
 
 DAY = timedelta(days=1)
 
@@ -125,6 +125,7 @@ def _leaf_row(house: House, leaf: Leaf) -> Row:
         return Row(name, "waits", left, waits, "ceremony")
     reasons = freshness.leaf(house, leaf)
     text = "; ".join(reasons) or f"renewal from {held.not_after - leaf.renew_before:%Y-%m-%d}"
+    text += "; revoked, as it should be" if leaf.is_revoked else ""
     return Row(name, _state(house, held.not_after, reasons), left, text, "doit")
 
 
@@ -135,9 +136,7 @@ def _host_row(house: House, delivery: Delivery, deploy: Artifact, made: Artifact
     if taken is None:
         return Row(deploy.name, "missing", "", "; ".join(reasons), "doit")
     text = "; ".join(reasons) or f"delivered {taken.delivered_at[:10]}, {len(taken.files)} files ({taken.transport})"
-    host = house.inventory.hosts.get(name)
-    if host and host.proxy and any(service.access == "mtls" for service in host.services.values()):
-        text += f"; {caveat}" if (caveat := PROGRAMS[host.proxy].caveat) else ""
+    text = "; ".join([text, *exposure.phrases(house, delivery)])
     if state := delivery.state(house.now) if delivery.is_remote else "":
         text = f"{state}; {text}"
     left = _left(house, receipt.moment(taken.ends)) if taken.ends else ""

@@ -9,7 +9,7 @@ import ssl
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPResponse
 from pathlib import Path
@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from pki import issue, profiles
+from pki import issue, profiles, recipes
 from pki.ceremony.vault import Vault
 from pki.issue import Issuer
+from pki.leaves import PROBE, canary_leaf, probe_leaf
 from pki.model import Leaf
 from pki.proxies import PROGRAMS
 from tests.integration.conftest import LiveHome, built, live_home, run
@@ -482,6 +483,53 @@ def test_odd_names_and_wildcards_are_served_and_kept_apart(
             assert proxy.curl(address(name)).refused
             assert proxy.curl(address(TLS[kind]), "--header", f"Host: {name}.lab.internal").status == 421
             assert upstreams.seen == []
+
+
+# -- who only tests whether certificates open a service ----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Probers:
+    """Files with the keys and certificates of probe and canary, and of one who only bears the probe's name."""
+
+    probe: Path
+    canary: Path
+    pretender: Path
+
+
+@pytest.fixture(scope="session")
+def probers(mixed: LiveHome, tmp_path_factory: pytest.TempPathFactory) -> Probers:
+    """As a house with remote hosts has them; neither is revoked here."""
+    folder, house = tmp_path_factory.mktemp("probers"), mixed.house()
+    files = []
+    for leaf in (probe_leaf(house.inventory), canary_leaf(house.inventory)):
+        recipes.issue_leaf(house, replace(leaf, is_revoked=False), "for a test")
+        files.append(folder / f"{leaf.name}.pem")
+        files[-1].write_bytes(house.store.truth(leaf).read_bytes())
+    key, other = issue.new_key("ec-p256"), _authority(None, "Evil Root")
+    leaf = _signed(other, PROBE, key, profiles.leaf(probe_leaf(house.inventory), key.public_key()))
+    (folder / "pretender.pem").write_bytes(issue.private_pem(key) + issue.pem_of([leaf, other.certificate]))
+    return Probers(*files, folder / "pretender.pem")
+
+
+@pytest.mark.parametrize("who", ["probe", "canary"])
+def test_test_identities_are_answered_by_the_proxy_itself(stage: Stage, probers: Probers, who: str) -> None:
+    cert = ("--cert", getattr(probers, who))
+    for options in ((), ("--request", "POST", "--data", "x"), ("--http1.1", *_forged(("X-Client-Subject: CN=boss",)))):
+        answer = stage.proxy.curl(f"{address(stage.mtls)}some/path?x=1", *cert, *options)
+        assert (answer.curl, answer.status, answer.body) == (0, 204, ""), answer
+    other = stage.proxy.curl(address(stage.mtls), *cert, "--header", f"Host: {stage.tls}.lab.internal")
+    assert other.status == 421
+    assert stage.upstreams.seen == []
+    assert stage.proxy.curl(address(stage.tls), *cert).accepted
+
+
+def test_name_of_the_probe_alone_is_worth_nothing(stage: Stage, probers: Probers) -> None:
+    stage.assert_kept_out(stage.proxy.curl(address(stage.mtls), "--cert", probers.pretender))
+    headers = _forged((f"X-Client-Subject: CN={PROBE},O=Example Lab", f"SSL_CLIENT_S_DN_CN: {PROBE}"))
+    answer = stage.proxy.curl(address(stage.mtls), *stage.client, *headers)
+    assert answer.accepted, answer
+    assert answer.header("X-Client-Subject") == [SUBJECT]
 
 
 # -- after a revocation, and after a renewal --------------------------------------------------------------------------
