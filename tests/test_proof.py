@@ -1,0 +1,243 @@
+"""What counts as refused, and what proves nothing: real handshakes with servers that behave in every way there is."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from pki import issue, profiles
+from pki.deploy import proof
+from pki.deploy.proof import Endpoint, Promise, Unreached
+from pki.issue import Issuer
+from pki.model import Leaf
+
+NAME = "grafana.lab.internal"
+Behaviour = Callable[[ssl.SSLContext, socket.socket], None]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Files: the root that signed the server's pair and the client's, and a root that signed neither."""
+
+    root: Path
+    server: Path
+    client: Path
+    stranger: Path
+
+
+def _leaf(kind: Literal["server", "client"]) -> Leaf:
+    day = timedelta(days=1)
+    return Leaf("x", kind, NAME, (NAME,), (), (), "ec-p256", True, 2 * day, day, None, "hosts")
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Pairs:
+    folder = tmp_path_factory.mktemp("pairs")
+    dates = issue.validity(datetime.now(UTC).replace(microsecond=0), timedelta(days=2), None)
+
+    def authority(name: str) -> Issuer:
+        key = issue.new_key("ec-p256")
+        subject = issue.subject("Example Lab", name)
+        return Issuer(issue.certificate(subject, key.public_key(), dates, profiles.root(), key), key)
+
+    ours, other = authority("Root 1"), authority("Other Root")
+    kinds: tuple[Literal["server", "client"], ...] = ("server", "client")
+    for kind in kinds:
+        key, subject = issue.new_key("ec-p256"), issue.subject("Example Lab", NAME)
+        made = issue.certificate(subject, key.public_key(), dates, profiles.leaf(_leaf(kind), key.public_key()), ours)
+        (folder / kind).write_bytes(issue.private_pem(key) + issue.pem_of([made]))
+    (folder / "root").write_bytes(issue.pem_of([ours.certificate]))
+    (folder / "stranger").write_bytes(issue.pem_of([other.certificate]))
+    return Pairs(*(folder / name for name in ("root", "server", "client", "stranger")))
+
+
+# -- servers ----------------------------------------------------------------------------------------------------------
+
+
+def says(status: str) -> Behaviour:
+    """A server that finishes every handshake and answers with a status."""
+
+    def behave(context: ssl.SSLContext, connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as inside:
+            if inside.recv(4096):
+                inside.sendall(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
+
+    return behave
+
+
+def trusts(place: str, status: str = "200 OK") -> Behaviour:
+    """A server that lets clients in whom a root signed: one of the files of `Pairs`."""
+
+    def behave(context: ssl.SSLContext, connection: socket.socket) -> None:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(Path(place))
+        says(status)(context, connection)
+
+    return behave
+
+
+def hangs_up(context: ssl.SSLContext, connection: socket.socket) -> None:
+    """Without a word, once the handshake is done."""
+    with context.wrap_socket(connection, server_side=True) as inside:
+        inside.recv(4096)
+
+
+def speaks_no_tls(_: ssl.SSLContext, connection: socket.socket) -> None:
+    connection.recv(4096)
+    connection.sendall(b"HTTP/1.1 403 Forbidden\r\n\r\n")
+
+
+def is_silent(_: ssl.SSLContext, connection: socket.socket) -> None:
+    with suppress(OSError):
+        while connection.recv(4096):
+            pass
+
+
+def speaks_something_else(context: ssl.SSLContext, connection: socket.socket) -> None:
+    with context.wrap_socket(connection, server_side=True) as inside:
+        inside.recv(4096)
+        inside.sendall(b"220 mail.lab.internal ESMTP\r\n")
+
+
+@contextmanager
+def serving(pairs: Pairs, *behaviours: Behaviour) -> Iterator[Endpoint]:
+    """A server that behaves so, connection by connection, and as the last one from then on; it keeps its sessions."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pairs.server)
+    left = list(behaviours)
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                connection.settimeout(5)
+                behave = left.pop(0) if len(left) > 1 else left[0]
+                with suppress(OSError), connection:
+                    behave(context, connection)
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield Endpoint("grafana", NAME, "127.0.0.1", listener.getsockname()[1], "mtls")
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join()
+
+
+def asked(pairs: Pairs, *behaviours: Behaviour) -> str:
+    with serving(pairs, *behaviours) as endpoint:
+        return proof.refused(endpoint, pairs.root, pairs.client)
+
+
+# -- one identity -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", ["400 Bad Request", "403 Forbidden", "495 Bad", "496 None"])
+def test_a_status_that_says_so_is_a_refusal(pairs: Pairs, status: str) -> None:
+    assert asked(pairs, says(status)) == ""
+
+
+def test_an_alert_about_the_certificate_is_a_refusal(pairs: Pairs) -> None:
+    assert asked(pairs, trusts(str(pairs.stranger))) == ""
+
+
+@pytest.mark.parametrize("status", [200, 204, 302, 404, 421, 502])
+def test_any_other_answer_is_an_entry(pairs: Pairs, status: int) -> None:
+    assert asked(pairs, says(f"{status} Whatever")) == f"lets it in with {status}"
+    assert asked(pairs, trusts(str(pairs.root), f"{status} Whatever")) == f"lets it in with {status}"
+
+
+def test_a_session_that_is_resumed_is_an_entry_where_a_new_one_is_not(pairs: Pairs) -> None:
+    found = asked(pairs, says("403 Forbidden"), says("200 OK"))
+    assert found == "lets it in with 200 by a session that it resumes"
+
+
+def test_a_session_from_before_is_tried_again_whatever_its_version(pairs: Pairs) -> None:
+    good, refuses = says("200 OK"), says("403 Forbidden")
+    for kept in (1, 2):  # after the fresh one and its own session, those of TLS 1.3 and 1.2
+        with serving(pairs, good, good, *[refuses] * kept, good) as endpoint:
+            session = proof.open_session(endpoint, pairs.root, pairs.client)
+            assert session
+            assert len(session.tickets) == 2
+            assert "resumes" in proof.refused(endpoint, pairs.root, pairs.client, session)
+    with serving(pairs, good, good, refuses) as endpoint:
+        session = proof.open_session(endpoint, pairs.root, pairs.client)
+        assert proof.refused(endpoint, pairs.root, pairs.client, session) == ""
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "said"),
+    [
+        (hangs_up, "breaks the handshake off|does not answer as an HTTP server"),
+        (speaks_no_tls, "breaks the handshake off: WRONG_VERSION_NUMBER|could not be reached"),
+        (is_silent, "could not be reached: .*timed out"),
+        (speaks_something_else, "does not answer as an HTTP server"),
+    ],
+)
+def test_what_is_neither_refusal_nor_entry_proves_nothing(
+    pairs: Pairs, behaviour: Behaviour, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proof, "TIMEOUT", 0.5)
+    with serving(pairs, behaviour) as endpoint:
+        with pytest.raises(Unreached, match=said):
+            proof.refused(endpoint, pairs.root, pairs.client)
+        with suppress(Unreached):
+            assert proof.open_session(endpoint, pairs.root, pairs.client) is None
+
+
+def test_a_port_at_which_nobody_listens_proves_nothing(pairs: Pairs) -> None:
+    with serving(pairs, says("403 Forbidden")) as endpoint:
+        pass
+    for ask in (proof.refused, proof.open_session):
+        with pytest.raises(Unreached, match=r"could not be reached: .*refused"):
+            ask(endpoint, pairs.root, pairs.client)
+
+
+def test_a_server_that_is_not_ours_proves_nothing(pairs: Pairs) -> None:
+    with serving(pairs, says("403 Forbidden")) as endpoint:
+        for ask in (proof.refused, proof.open_session):
+            with pytest.raises(Unreached, match="serves what does not verify"):
+                ask(endpoint, pairs.stranger, pairs.client)
+
+
+# -- a host's services ------------------------------------------------------------------------------------------------
+
+
+def test_services_of_a_host_are_looked_at_at_the_same_time(pairs: Pairs) -> None:
+    """Each of four waits until all have been asked."""
+    together = threading.Barrier(4, timeout=20)
+
+    def waits(context: ssl.SSLContext, connection: socket.socket) -> None:
+        together.wait()
+        says("200 OK")(context, connection)
+
+    served = [serving(pairs, waits) for _ in range(4)]
+    ends = [one.__enter__() for one in served]
+    try:
+        eyes = proof.Eyes(pairs.root, pairs.client)
+        services = [Endpoint(f"s{n}", NAME, "127.0.0.1", end.port, "mtls") for n, end in enumerate(ends)]
+        assert [before.status for before in proof.look_before(services, eyes).values()] == [200] * 4
+    finally:
+        for one in served:
+            one.__exit__(None, None, None)
+
+
+def test_nothing_is_waited_for_where_nothing_changed(pairs: Pairs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proof, "SETTLING", 3600)
+    with serving(pairs, trusts(str(pairs.root), "403 Forbidden")) as endpoint:
+        eyes = proof.Eyes(pairs.root, pairs.client, pairs.client)
+        served = proof.look_before([endpoint], eyes)["grafana"].served
+        promises = {NAME: Promise(served, answers=False, revokes=True)}
+        found = proof.judge([endpoint], promises, None, eyes)
+    assert found == {"grafana": "unproven: the probe and the canary, which is revoked, both get 403"}
