@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 
 from pki import destinations, graph, issue
-from pki.deploy import bootstrap, proof, release, session, wire
+from pki.deploy import bootstrap, preflight, proof, release, session, wire
 from pki.deploy.delivery import Delivery
 from pki.deploy.parcel import Parcel
-from pki.deploy.proof import Endpoint
+from pki.deploy.proof import Endpoint, Promise
 from pki.deploy.ssh import Way
 from pki.destinations import Outlook
 from pki.errors import PkiError
@@ -170,6 +170,31 @@ def test_the_first_delivery_brings_every_file_and_the_second_look_touches_nothin
     assert delivered.delivery().contact.looked_at == "2026-11-23T20:24:00Z"
     assert (delivered.host.touched(), delivered.reloads()) == (before, reloads)
     assert len(delivered.history()) == 1
+
+
+def test_a_look_at_a_host_without_services_reads_nothing_but_what_the_host_says(
+    delivered: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, name in ((proof, "judge"), (preflight, "look")):
+        monkeypatch.setattr(module, name, lambda *_: pytest.fail("looked further"))
+    assert (delivered.doit(days=0.6).status, delivered.doit(days=1.2).made) == (0, {})
+
+
+def test_only_a_configuration_that_names_the_probe_promises_to_answer_it(delivered: Live) -> None:
+    delivered.endpoints.append(Endpoint("jellyfin", NAME, "127.0.0.1", 1, "mtls"))
+
+    def promise(parcel: Parcel) -> Promise:
+        change = delivered.delivery().change(parcel, None, delivered.home.moment())
+        [found] = change.promises(change.check(None)).values()
+        return found
+
+    present = Parcel.of(delivered.home.path / "build/release/media")
+    assert present
+    served = x509.load_pem_x509_certificate(delivered.home.read("build/certs/media/cert.pem"))
+    fingerprint = served.fingerprint(hashes.SHA256()).hex()
+    assert promise(present) == Promise(fingerprint, answers=False, revokes=False)
+    named = tampered(delivered, "/etc/caddy/Caddyfile", lambda old: old + b"# doit-pki-probe\n")
+    assert promise(named) == Promise(fingerprint, answers=True, revokes=False)
 
 
 def test_each_service_is_reloaded_once_for_crls_and_once_for_all_else(delivered: Live) -> None:

@@ -9,11 +9,12 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pki.deploy.proof import Endpoint
+from pki.deploy.proof import UNPROVEN, Endpoint
 from tests.conftest import Home
 from tests.integration.conftest import LiveHome
 from tests.test_delivery import NAME, Live, delivered, delivered_once
@@ -97,6 +98,33 @@ def test_a_release_that_is_served_is_proven_and_one_that_is_not_is_put_back(serv
     server.stubborn = False
     assert live.doit().status == 0
     assert live.receipt()["proof"] == {"jellyfin": "proven"}
+
+
+def test_services_are_looked_at_daily_though_nothing_differs_on_their_host(served: tuple[Live, Server]) -> None:
+    live, server = served
+    assert live.doit(days=0.6).made == {"deploy:media": "jellyfin is proven"}
+    assert live.receipt()["proof"] == {"jellyfin": "proven"}
+    assert live.doit(days=0.6).made == live.doit(days=1.2).made == {}
+    assert [note["what"] for note in live.history()] == ["delivered", "looked at"]
+    before, receipt = live.host.touched(), live.receipt()
+    mine, server.pair = server.pair, live.home.path / "build/certs/forge-mtls/tls.pem"
+    said = live.because(live.doit(days=1.8))
+    assert said.startswith("jellyfin serves what does not verify: Hostname mismatch")
+    assert re.search(r" → on media: sh \S+/reload; then: ./run doit deploy:media$", said)
+    assert (live.host.touched(), live.receipt()) == (before, receipt)
+    server.pair = mine
+    report = live.doit(days=1.8)
+    assert (report.status, report.made) == (0, {})
+
+
+def test_a_service_that_is_out_of_reach_is_unproven_and_no_fault(served: tuple[Live, Server]) -> None:
+    live, _ = served
+    assert live.doit(days=0.6).status == 0
+    live.endpoints[:] = [replace(live.endpoints[0], port=1)]
+    report = live.doit(days=1.2)
+    assert (report.status, report.made) == (0, {"deploy:media": f"jellyfin is {UNPROVEN}"})
+    assert live.doit(days=1.2).made == {}
+    assert live.delivery(1.2).state(live.home.moment(1.2)) == "unproven: jellyfin"
 
 
 def test_what_goes_on_answering_for_a_moment_after_its_reload_proves_nothing(served: tuple[Live, Server]) -> None:
