@@ -9,6 +9,7 @@ from invoke import Collection
 from pki.commands import (
     ca,
     ceremony,
+    client,
     daily,
     demo,
     deploy,
@@ -39,6 +40,7 @@ for name, function in {
 for title, tasks in {
     "ledger": {"list": ledger.show_list, "show": ledger.show, "verify": ledger.verify},
     "ca": {"rewrap": ca.rewrap},
+    "client": client.TASKS,
     "deploy": {**deploy.TASKS, **fleet.TASKS},
     "demo": {"vlans": demo.vlans},
     "ceremony": {**ceremony.TASKS, **vault.TASKS},

@@ -1,4 +1,4 @@
-"""Revocation: what is asked and said before, what follows or is withheld."""
+"""Revocation: what is asked and said before, what follows or is withheld, and the life of client identities."""
 
 from __future__ import annotations
 
@@ -14,14 +14,19 @@ from datetime import timedelta
 
 import pytest
 from cryptography import x509
+from cryptography.x509.oid import NameOID
 from invoke import Program
 
 import tasks
+from pki import editing
 from pki.commands.revoking import MEANINGS, verdict
+from pki.errors import PkiError
 from pki.pipeline import Run
 from pki.watch import forecast, status
 from pki.watch.refusals import Finding
 from tests.conftest import START, Home
+
+LAPTOP = ("client.add", "admin@laptop", "--email", "admin@lab.internal")
 
 
 @dataclass(frozen=True)
@@ -231,3 +236,105 @@ def test_decisions_are_sealed_like_all_else_and_older_ledgers_get_their_table(wi
     db.close()
     assert withheld.house().ledger.decisions() == []
     assert withheld.house().ledger.verify() == [f"event {before}: its decision of cert:client-admin is missing"]
+
+
+# -- client identities ------------------------------------------------------------------------------------------------
+
+
+def test_one_identity_for_each_device_has_a_key_of_its_own_and_is_revoked_alone(home: Home, invoke: Invoke) -> None:
+    text = home.read("pki.yaml").decode()
+    assert invoke(*LAPTOP).status == 0
+    entry = "  admin: {email: admin@lab.internal}\n"
+    line = "  admin@laptop: {email: admin@lab.internal}\n"
+    assert home.read("pki.yaml").decode() == text.replace(entry, entry + line)
+    admin, laptop = certificate(home), certificate(home, "admin@laptop")
+    assert admin.public_key() != laptop.public_key()
+    assert [name.value for name in laptop.subject.get_attributes_for_oid(NameOID.COMMON_NAME)] == ["admin@laptop"]
+    names = laptop.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.RFC822Name) == ["admin@lab.internal"]
+    said = invoke("client.revoke", "admin@laptop", "--reason", "key-compromise", "--yes")
+    assert said.status == 0, said.error
+    assert "then         it leaves pki.yaml, and nothing replaces it" in said.out
+    assert listed(home) == {laptop.serial_number}
+    assert certificate(home) == admin
+    assert home.read("pki.yaml").decode() == text
+    assert home.doit().made == {}
+    assert notes(home) == {}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (
+            "clients:\n    # people\n    admin:\n        email: a@lab.internal  # me\n\n\n# next\n",
+            "clients:\n    # people\n    admin:\n        email: a@lab.internal  # me\n    NEW\n\n\n# next\n",
+        ),
+        ("clients:   # none yet\n", "clients:   # none yet\n  NEW\n"),
+        ("", "\nclients:\n  NEW\n"),
+        ("clients:\n  admin: {email: a@lab.internal}", "clients:\n  admin: {email: a@lab.internal}\n  NEW\n"),
+        ("clients:\r\n  b: {email: a@lab.internal}\r\n", "clients:\r\n  b: {email: a@lab.internal}\r\n  NEW\r\n"),
+    ],
+)
+def test_a_client_is_added_as_a_person_would_write_it(home: Home, before: str, after: str) -> None:
+    path = home.path / "pki.yaml"
+    rest = path.read_text().partition("clients:")[0]
+    path.write_bytes((rest + before).encode())
+    line = 'x@y: {email: "a{b@lab.internal"}'
+    assert editing.with_client(path, "x@y", "a{b@lab.internal") == rest + after.replace("NEW", line)
+
+
+@pytest.mark.parametrize(
+    "section",
+    ["clients: {admin: {email: a@lab.internal}}\n", "clients: {\n  admin: {email: a@lab.internal}\n}\n"],
+)
+def test_a_layout_that_is_not_understood_is_left_alone_and_the_line_is_shown(home: Home, section: str) -> None:
+    path = home.path / "pki.yaml"
+    path.write_text(path.read_text().partition("clients:")[0] + section)
+    with pytest.raises(PkiError, match="laid out in a way") as refused:
+        editing.with_client(path, "x", "x@lab.internal")
+    assert "`x: {email: x@lab.internal}`" in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "email", "said"),
+    [
+        ("admin", "a@lab.internal", "clients.admin is in pki.yaml already"),
+        ("a.b", "a@lab.internal", "looks like a DNS name"),
+        ("a", "a", "expected an e-mail address"),
+    ],
+)
+def test_a_client_that_cannot_be_is_refused_and_nothing_is_written(
+    home: Home, invoke: Invoke, name: str, email: str, said: str
+) -> None:
+    before = home.read("pki.yaml")
+    answer = invoke("client.add", name, "--email", email)
+    assert answer.status == 1
+    assert said in answer.error
+    assert home.read("pki.yaml") == before
+
+
+def test_a_renewed_identity_is_reminded_of_until_it_is_installed_and_only_once_it_is_in_use(
+    home: Home, invoke: Invoke
+) -> None:
+    home.doit(days=140)
+    assert "cert:client-admin" not in notes(home, 140)
+    assert invoke("client.installed", "admin", days=140).status == 0
+    assert "cert:client-admin" in home.doit(days=151).made
+    text = "was renewed on 2027-04-23 and is not installed yet; the old one ends on 2027-05-22"
+    assert notes(home, 151) == {
+        "cert:client-admin": (text, "install it on its device, then: ./run invoke client.installed admin")
+    }
+    assert "a newer one is to be installed" in invoke("client.list", days=151).out
+    assert "ended on 2027-05-22" in notes(home, 185)["cert:client-admin"][0]
+    said = invoke("client.installed", "admin", days=152)
+    assert "is valid too, until 2027-05-22; to end it:" in said.out
+    assert notes(home, 152) == {}
+    assert "2027-04-24" in invoke("client.list", days=152).out
+
+
+def test_a_revoked_identity_in_use_is_reminded_of_until_its_replacement_is_installed(
+    home: Home, invoke: Invoke
+) -> None:
+    invoke("client.installed", "admin")
+    invoke("revoke", "admin", "--reason", "key-compromise", "--yes", days=1)
+    assert notes(home, 1)["cert:client-admin"][0].endswith("is not installed yet; the old one is revoked")
