@@ -338,3 +338,32 @@ def test_a_revoked_identity_in_use_is_reminded_of_until_its_replacement_is_insta
     invoke("client.installed", "admin")
     invoke("revoke", "admin", "--reason", "key-compromise", "--yes", days=1)
     assert notes(home, 1)["cert:client-admin"][0].endswith("is not installed yet; the old one is revoked")
+
+
+# -- explanations -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("admin", ["ca/clients/admin/tls.pem", "client-1", "grafana, prometheus, loki on monitoring", "renew admin"]),
+        ("cert:media", ["jellyfin on media (caddy)", "server-1", "from 2027-01-22 on", "if revoked", "renew media"]),
+        ("server", ["authority:server-1", "3 certificates", "ca/server/server-1/key.pem, encrypted", "--new server"]),
+        ("root-1", ["in offline/", "itself"]),
+        ("crl:client", ["crl:client-1", "0 certificates", "monitoring, forge", "refuse every client"]),
+    ],
+)
+def test_a_thing_is_explained_in_plain_words(invoke: Invoke, name: str, expected: list[str]) -> None:
+    said = invoke("explain", name)
+    assert said.status == 0, said.error
+    assert [part for part in expected if part not in said.out] == []
+
+
+def test_a_serial_number_is_explained_with_what_became_of_it(home: Home, invoke: Invoke) -> None:
+    serial = certificate(home).serial_number
+    invoke("renew", "admin")
+    assert "valid, and was replaced by a newer one" in invoke("explain", f"{serial:x}").out
+    invoke("revoke", f"{serial:x}", "--reason", "superseded", "--yes")
+    assert "revoked: superseded" in invoke("explain", f"{serial:x}").out
+    unknown = invoke("explain", "admn")
+    assert (unknown.status, unknown.error.splitlines()[1]) == (1, "→ did you mean admin?")
