@@ -6,7 +6,22 @@ from pathlib import Path
 
 from invoke import Collection
 
-from pki.commands import ca, ceremony, daily, demo, deploy, dev, fleet, init, keeping, ledger, vault
+from pki.commands import (
+    ca,
+    ceremony,
+    client,
+    daily,
+    demo,
+    deploy,
+    dev,
+    explaining,
+    fleet,
+    init,
+    keeping,
+    ledger,
+    revoking,
+    vault,
+)
 
 ns = Collection()
 for name, function in {
@@ -14,8 +29,9 @@ for name, function in {
     "plan": daily.plan,
     "status": daily.show_status,
     "renew": daily.renew,
-    "revoke": daily.revoke,
-    "retire": daily.retire,
+    "revoke": revoking.revoke,
+    "retire": revoking.retire,
+    "explain": explaining.explain,
     "backup": keeping.backup,
     "restore": keeping.restore,
     "schema": daily.schema,
@@ -26,28 +42,10 @@ for name, function in {
 for title, tasks in {
     "ledger": {"list": ledger.show_list, "show": ledger.show, "verify": ledger.verify},
     "ca": {"rewrap": ca.rewrap},
-    "deploy": {
-        "bootstrap": deploy.bootstrap,
-        "collect": fleet.collect,
-        "diff": deploy.diff,
-        "drift": deploy.drift,
-        "export": fleet.export,
-        "history": deploy.show_history,
-        "push": deploy.push,
-        "rollback": deploy.rollback,
-        "run": deploy.run,
-    },
+    "client": client.TASKS,
+    "deploy": {**deploy.TASKS, **fleet.TASKS},
     "demo": {"vlans": demo.vlans},
-    "ceremony": {
-        "request": ceremony.request,
-        "rehearse": ceremony.rehearse,
-        "kit": ceremony.kit,
-        "root": vault.root,
-        "sign": vault.sign,
-        "accept": ceremony.accept,
-        "verify": ceremony.verify,
-        "rewrap": vault.rewrap,
-    },
+    "ceremony": {**ceremony.TASKS, **vault.TASKS},
 }.items():
     collection = Collection(title)
     for name, function in tasks.items():

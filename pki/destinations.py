@@ -40,7 +40,7 @@ class Outlook:
         found = [one for one in map(house.generation, names) if one]
         roots = b"".join(one.pem for one in found if one.authority == "root")
         authorities = b"".join(one.pem for one in found)
-        return Trust(roots, authorities, partial(house.is_revoked, seen_before=False), partial(_has_ended, house))
+        return Trust(roots, authorities, partial(_may_not_leave, self.world), partial(_has_ended, house))
 
     @cached_property
     def eyes(self) -> Eyes:
@@ -140,6 +140,11 @@ def endpoints(world: World, host: Host) -> Iterator[Endpoint]:
             address = str(host.address) if host.address else name.replace("*", "probe")
             revokes = host.proxy is not None and PROGRAMS[host.proxy].revokes
             yield Endpoint(service, name, address, host.port, rule.access, revokes)
+
+
+def _may_not_leave(world: World, serial: int) -> bool:
+    """Whether a certificate is revoked, and not the one that a host keeps because its replacement is withheld."""
+    return world.house.is_revoked(serial, seen_before=False) and serial not in world.withheld_serials
 
 
 def _has_ended(house: House, serial: int) -> bool:

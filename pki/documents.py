@@ -6,7 +6,7 @@ Reading scalars as text leaves their meaning to the model: `no` stays a name and
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import yaml
 
@@ -104,4 +104,47 @@ def line_of(text: str, path: Path) -> int:
             line = node.start_mark.line + 1
         else:
             return line
+    return line
+
+
+class Span(NamedTuple):
+    """Where a key and its value stand: their first and last line, counted from 1, and the column of the key."""
+
+    first: int
+    last: int
+    column: int
+
+
+def span_of(text: str, path: tuple[str, ...]) -> Span | None:
+    """Where the key at the end of a path of keys stands with its value; None when it is not there."""
+    found = _entry(text, path)
+    if found is None:
+        return None
+    key, value = found
+    return Span(key.start_mark.line + 1, max(key.end_mark.line, _last_line(value)) + 1, key.start_mark.column)
+
+
+def keys_of(text: str, path: tuple[str, ...]) -> list[str]:
+    """The keys of the mapping at a path, in their order; none when there is no mapping."""
+    found = _entry(text, path)
+    return [key.value for key, _ in found[1].value] if found and isinstance(found[1], yaml.MappingNode) else []
+
+
+def _entry(text: str, path: tuple[str, ...]) -> tuple[yaml.Node, yaml.Node] | None:
+    found, node = None, yaml.compose(text, Loader=Loader)
+    for step in path:
+        entries = node.value if isinstance(node, yaml.MappingNode) else []
+        found = next(((key, value) for key, value in entries if key.value == step), None)
+        if found is None:
+            return None
+        node = found[1]
+    return found
+
+
+def _last_line(node: yaml.Node) -> int:
+    """The line on which a value ends: a block ends with the last thing in it, whatever blank lines follow."""
+    if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
+        last = node.value[-1]
+        return _last_line(last[1] if isinstance(last, tuple) else last)
+    line: int = node.end_mark.line
     return line

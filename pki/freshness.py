@@ -39,8 +39,11 @@ class Held:
 
 def leaf(house: House, wanted: Leaf) -> list[str]:
     """Why a leaf must be issued again, or its files cut again from its truth."""
+    name = f"cert:{wanted.name}"
+    if name in house.withheld:
+        return [] if store.read(house.store.truth(wanted)) else [withheld(house, name)]
     issuer = house.issuing(wanted.authority)
-    name, known = f"cert:{wanted.name}", _leaf_token(house, wanted, issuer)
+    known = _leaf_token(house, wanted, issuer)
     kept = house.memo.recall(name, known)
     if kept is not None:
         held = Held(datetime.fromtimestamp(kept[0], UTC), datetime.fromtimestamp(kept[1], UTC), int(kept[2], 16))
@@ -53,6 +56,12 @@ def leaf(house: House, wanted: Leaf) -> list[str]:
         dates = int(found.not_before.timestamp()), int(found.not_after.timestamp())
         house.memo.remember(name, known, leaf_files(house, wanted), [*dates, f"{found.serial:x}"])
     return _dated(house, wanted, found, issuer) or damaged
+
+
+def withheld(house: House, name: str) -> str:
+    """Since when nothing replaces a revoked leaf, as a phrase after its name; empty when that is not so."""
+    since = house.withheld.get(name)
+    return f"was revoked, and its replacement is withheld since {since:%Y-%m-%d}" if since else ""
 
 
 def must_issue(house: House, wanted: Leaf) -> list[str]:

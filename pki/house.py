@@ -7,7 +7,7 @@ import os
 from base64 import b64encode
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -279,6 +279,23 @@ class House:
         for known in ("ledger_is_settled", "_revoked_serials"):
             self.__dict__.pop(known, None)
 
+    @cached_property
+    def withheld(self) -> dict[str, datetime]:
+        """Artifacts that were revoked and are not to be replaced before a person says so, each with the time since when."""
+        kept = self.recall_from_ledger("withheld", "")
+        if kept is None:
+            kept = self._look_for_withheld() if self.has_ledger else {}
+        return {artifact: datetime.fromtimestamp(at, UTC) for artifact, at in kept.items()}
+
+    def _look_for_withheld(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for one in self.ledger.decisions():
+            if one.decision == "withheld":
+                found.setdefault(one.artifact, int(one.at.timestamp()))
+            elif one.decision == "released":
+                found.pop(one.artifact, None)
+        return found
+
     @property
     def has_ledger(self) -> bool:
         """Whether there is a ledger to ask; asking would make one."""
@@ -299,12 +316,15 @@ class House:
     def close(self, *, settled: bool) -> None:
         """Close the ledger. When everything ended well (`settled`), remember that it asks for nothing more.
 
-        What it holds of revocations is remembered too: every process that delivers would have to open it for them.
+        What it holds of revocations and decisions is remembered too: every process that delivers would have to open it
+        for them.
         """
         if settled and self.recall_from_ledger("settled", "") is None:
             self.remember_from_ledger("settled", "", True)
         if self.recall_from_ledger("revoked", "") is None and "ledger" in self.__dict__:
             self.remember_from_ledger("revoked", "", sorted(self.ledger.revoked_serials(self.now)))
+        if self.recall_from_ledger("withheld", "") is None and "ledger" in self.__dict__:
+            self.remember_from_ledger("withheld", "", self._look_for_withheld())
         if "ledger" in self.__dict__:
             self.ledger.close()
 

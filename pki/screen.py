@@ -48,6 +48,10 @@ class Screen:
         self._entry("person", "bold cyan", name, what)
         self._entry("", "", "", f"→ {remedy}")
 
+    def seen(self, verdict: str, place: str, text: str) -> None:
+        """What was seen of a service or host: `verdict` is one of VERDICTS."""
+        self._entry(verdict, VERDICTS[verdict], place, text)
+
     def unmet(self, name: str, needs: str) -> None:
         self._entry("waits", "yellow", name, f"needs {needs.replace(' ', ', ')}")
 
@@ -105,10 +109,12 @@ def ask_secretly(question: str) -> str | None:
         return None
 
 
+VERDICTS = {"proven": "green", "open": "bold yellow", "failed": "bold red", "folder": "dim"}
 STATES = {
     "ok": "green",
     "due": "yellow",
     "waits": "yellow",
+    "withheld": "yellow",
     "expired": "bold red",
     "revoked": "red",
     "missing": "red",

@@ -6,6 +6,7 @@ What waits for a ceremony is noted, and left out of everything else.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -77,6 +78,17 @@ class World:
             else:
                 leaves[leaf.name] = leaf
         return cls(house, hosts, leaves, library, frozenset(waiting), notes)
+
+    @cached_property
+    def withheld_serials(self) -> frozenset[int]:
+        """Serial numbers of leaves that were revoked, and that their hosts keep until a person renews them."""
+        serials = set[int]()
+        for name, leaf in self.leaves.items() if self.house.withheld else ():
+            if f"cert:{name}" in self.house.withheld:
+                with suppress(ValueError):  # one that is missing or damaged is on no host because of us
+                    held = store.read(self.house.store.truth(leaf)) or b""
+                    serials.add(x509.load_pem_x509_certificate(held).serial_number)
+        return frozenset(serials)
 
     # -- releases --
 

@@ -28,6 +28,14 @@ from pki.watch import forecast, status
 from tests.conftest import PROJECT, START, Home
 
 PASSPHRASE = "tuna-river-cabin-moss-kettle-orbit"
+REASONS = """\
+  key-compromise          somebody else has the key, or may have: a lost device, a stolen backup
+  affiliation-changed     its person or machine has another name or place now
+  superseded              another certificate took its place, and nothing is wrong with its key
+  cessation-of-operation  what it was for is gone: a service shut down, a device given back
+  privilege-withdrawn     its person may no longer do what it permits
+  unspecified             none of these, or nobody's business: the CRL says no reason
+"""
 LOST = "there is no {0} authority in ca/{0}/"
 CEREMONY = "./run invoke ceremony.request"
 
@@ -186,7 +194,7 @@ def test_a_leaf_that_left_is_noted_until_it_is_retired(home: Home, invoke: Invok
     }
     home.doit()
     assert "cert:media" in notes(home)
-    said = invoke(home, "retire", "media")
+    said = invoke(home, "retire", "media", "--yes")
     assert (said.status, said.error) == (0, "")
     assert notes(home) == {}
     [issued] = home.house().ledger.certificates(artifact="cert:media")
@@ -195,7 +203,7 @@ def test_a_leaf_that_left_is_noted_until_it_is_retired(home: Home, invoke: Invok
 
 def test_a_leaf_that_left_is_noted_until_it_is_revoked(home: Home, invoke: Invoke) -> None:
     remove_media(home)
-    assert invoke(home, "revoke", "media", "--reason", "key-compromise").status == 0
+    assert invoke(home, "revoke", "media", "--reason", "key-compromise", "--yes").status == 0
     assert notes(home) == {}
 
 
@@ -540,7 +548,7 @@ def test_a_wrong_inventory_is_three_with_every_fault_and_nothing_is_touched(fres
         ["plan"],
         ["status"],
         ["renew", "media"],
-        ["revoke", "media", "--reason", "superseded"],
+        ["revoke", "media", "--reason", "superseded", "--yes"],
         ["retire", "media"],
         ["ledger.list"],
         ["ledger.show", "1"],
@@ -595,12 +603,12 @@ def test_renew_knows_clients_by_both_names(home: Home, invoke: Invoke, name: str
             "zzz: no such certificate\n→ there are: client-admin, forge-mtls, media, monitoring-mtls\n",
         ),
         (
-            ["revoke", "meida", "--reason", "superseded"],
+            ["revoke", "meida", "--reason", "superseded", "--yes"],
             "meida: no such valid certificate in the ledger\n→ did you mean media?\n",
         ),
         (
-            ["revoke", "media", "--reason", "compromise"],
-            "compromise: no such reason\n→ did you mean key-compromise?\n",
+            ["revoke", "media", "--reason", "compromise", "--yes"],
+            f"compromise: no such reason\n→ --reason is one of\n{REASONS}",
         ),
         (
             ["retire", "media"],
@@ -623,7 +631,7 @@ def test_a_mistake_is_answered_with_a_sentence_and_a_hint_and_changes_nothing(
 
 def test_revoke_puts_the_serial_on_the_crl_and_issues_a_new_certificate(home: Home, invoke: Invoke) -> None:
     before = serial(home)
-    said = invoke(home, "revoke", "media", "--reason", "key-compromise")
+    said = invoke(home, "revoke", "media", "--reason", "key-compromise", "--yes")
     assert (said.status, said.error) == (0, "")
     assert f"serial {before:x} revoked: key-compromise" in said.out
     crl = x509.load_der_x509_crl(home.read("build/hosts/monitoring/var/www/pki/crl/server-1.crl"))
@@ -638,7 +646,7 @@ def test_revoke_by_serial_number_takes_that_one_alone(home: Home, invoke: Invoke
     old = serial(home)
     invoke(home, "renew", "media")
     new = serial(home)
-    assert invoke(home, "revoke", f"{old:x}", "--reason", "superseded").status == 0
+    assert invoke(home, "revoke", f"{old:x}", "--reason", "superseded", "--yes").status == 0
     assert serial(home) == new
     states = {one.serial: one.revoked for one in home.house().ledger.certificates(artifact="cert:media")}
     assert states == {old: "superseded", new: ""}
@@ -646,9 +654,9 @@ def test_revoke_by_serial_number_takes_that_one_alone(home: Home, invoke: Invoke
 
 def test_revoking_twice_is_said_and_changes_nothing(home: Home, invoke: Invoke) -> None:
     old = serial(home)
-    invoke(home, "revoke", f"{old:x}", "--reason", "superseded")
+    invoke(home, "revoke", f"{old:x}", "--reason", "superseded", "--yes")
     events = home.house().ledger.events()
-    said = invoke(home, "revoke", f"{old:x}", "--reason", "key-compromise")
+    said = invoke(home, "revoke", f"{old:x}", "--reason", "key-compromise", "--yes")
     assert said.status == 1
     assert said.error.startswith(f"{old:x}: ")
     assert "revoked already" in said.error
@@ -659,7 +667,7 @@ def test_revoking_twice_is_said_and_changes_nothing(home: Home, invoke: Invoke) 
 def test_an_authority_is_not_revoked_by_hand(home: Home, invoke: Invoke, authority: str) -> None:
     found = home.house().issuing(authority)
     assert found is not None
-    said = invoke(home, "revoke", f"{found.certificate.serial_number:x}", "--reason", "superseded")
+    said = invoke(home, "revoke", f"{found.certificate.serial_number:x}", "--reason", "superseded", "--yes")
     assert said.status == 1
     assert said.error.endswith("is a certificate authority\n→ revoking one takes a ceremony\n")
 
@@ -687,7 +695,7 @@ def test_a_renewal_without_its_passphrase_is_refused_and_the_old_pair_stays(home
 
 def test_ledger_list_shows_every_certificate_with_its_state(home: Home, invoke: Invoke) -> None:
     old = serial(home)
-    invoke(home, "revoke", "media", "--reason", "superseded")
+    invoke(home, "revoke", "media", "--reason", "superseded", "--yes")
     said = invoke(home, "ledger.list")
     assert said.status == 0
     assert len(said.out.splitlines()) == 1 + len(home.house().ledger.certificates())

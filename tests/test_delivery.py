@@ -353,7 +353,7 @@ def test_a_revocation_waits_for_no_window(delivered: Live, invoke: Invoke) -> No
     delivered.home.edit("    deliver: ssh\n", '    deliver: ssh\n    window: "02:00-04:00"\n')
     delivered.home.edit("alerts:\n", 'schedule: ["03:00", "06:00"]\n\nalerts:\n')
     before = delivered.on("/etc/client-crl.pem").read_bytes()
-    assert invoke("revoke", "admin", "--reason", "key-compromise", home=delivered.home.path).status == 0
+    assert invoke("revoke", "admin", "--reason", "key-compromise", "--yes", home=delivered.home.path).status == 0
     assert delivered.doit().status == 0
     crl = x509.load_pem_x509_crl(delivered.on("/etc/client-crl.pem").read_bytes())
     assert len(list(crl)) == len(list(x509.load_pem_x509_crl(before))) + 1
@@ -438,7 +438,7 @@ def test_a_crl_never_goes_back_nor_loses_an_entry(delivered: Live, invoke: Invok
     back = tampered(delivered, "/etc/client-crl.pem", lambda _: old)
     with pytest.raises(PkiError, match=r"has number \d+, the host has \d+: revocation never goes back"):
         change(back, None, now).check(present)
-    invoke("revoke", "admin", "--reason", "key-compromise", home=delivered.home.path, days=7)
+    invoke("revoke", "admin", "--reason", "key-compromise", "--yes", home=delivered.home.path, days=7)
     entries = delivered.home.read("build/crl/client-1.pem")
     assert delivered.doit(days=7).status == 0
     house = delivered.home.house(7)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from invoke.context import Context
 from invoke.exceptions import Exit
@@ -15,7 +16,8 @@ from pki.ceremony.script import script
 from pki.ceremony.vault import Past
 from pki.commands.asking import first_words
 from pki.commands.command import command, command_with, house_of, path_of
-from pki.commands.daily import PLAIN_REASONS, known
+from pki.commands.daily import known
+from pki.commands.revoking import PLAIN_REASONS
 from pki.errors import PkiError
 from pki.handover import accepting, asking, kept, needs, rehearsal, sandbox
 from pki.handover import kit as kits
@@ -200,3 +202,6 @@ def verify(context: Context, folder: str | None = None) -> None:
 def _root_of(place: Path) -> Path:
     """A vault, `ca/`, or a house: what holds the transcript."""
     return place / "ca" if (place / "ca" / "transcript.jsonl").exists() else place
+
+
+TASKS: dict[str, Any] = {"request": request, "rehearse": rehearse, "kit": kit, "accept": accept, "verify": verify}

@@ -1,4 +1,4 @@
-"""Looking, renewing, revoking: the commands of every day."""
+"""Looking and renewing: the commands of every day."""
 
 from __future__ import annotations
 
@@ -11,21 +11,9 @@ from invoke.exceptions import Exit
 from pki import graph, inventory, recipes, store
 from pki.commands.command import command, home_of, house_of, now_of, path_of
 from pki.errors import PkiError
-from pki.house import House
 from pki.pipeline import Run
-from pki.records import REASONS, Issued
 from pki.screen import Screen
 from pki.watch import forecast, status
-
-PLAIN_REASONS = {
-    "key-compromise": "keyCompromise",
-    "affiliation-changed": "affiliationChanged",
-    "superseded": "superseded",
-    "cessation-of-operation": "cessationOfOperation",
-    "privilege-withdrawn": "privilegeWithdrawn",
-    "unspecified": "unspecified",
-}
-assert set(PLAIN_REASONS.values()) == set(REASONS)
 
 
 @command
@@ -61,35 +49,13 @@ def renew(context: Context, name: str) -> None:
     """Renew a certificate now, with a new key unless pki.yaml says rekey: keep, and deliver it."""
     house = house_of(context)
     leaves = graph.plan(house).leaves
-    leaf = leaves[known(_leaf_name(name, leaves), leaves, "certificate")]
+    leaf = leaves[known(leaf_name(name, leaves), leaves, "certificate")]
     with house.store.lock():
+        if f"cert:{leaf.name}" in house.withheld:
+            house.ledger.record_decision(f"cert:{leaf.name}", "released", "renewed by hand", house.now)
         recipes.issue_leaf(house, leaf, "renewed by hand")
     Screen().made(f"cert:{leaf.name}", "renewed by hand")
-    _run(context)
-
-
-@command
-def revoke(context: Context, name: str, reason: str) -> None:
-    """Revoke a certificate by name (every valid one of that name) or serial number, and deliver the new CRL.
-
-    --reason is one of key-compromise, affiliation-changed, superseded, cessation-of-operation, privilege-withdrawn,
-    unspecified. What stays in pki.yaml gets a new certificate with a new key at once.
-    """
-    house = house_of(context)
-    _revoke(house, _valid(house, name), known(reason, PLAIN_REASONS, "reason"))
-    _run(context)
-
-
-@command
-def retire(context: Context, name: str) -> None:
-    """Revoke the certificates of a name that left pki.yaml."""
-    house = house_of(context)
-    leaves = graph.plan(house).leaves
-    name = _leaf_name(name, leaves)
-    if name in leaves:
-        raise PkiError(f"{name} is still in pki.yaml", f"take it out first, or: ./run invoke revoke {name} --reason …")
-    _revoke(house, _valid(house, name), "cessation-of-operation")
-    _run(context)
+    run_doit(context)
 
 
 @command
@@ -101,31 +67,7 @@ def schema(context: Context, output: str = "") -> None:
         print(inventory.schema(), end="")
 
 
-def _revoke(house: House, found: list[Issued], reason: str) -> None:
-    with house.store.lock():
-        for issued in found:
-            house.ledger.record_revocation(issued, reason=PLAIN_REASONS[reason], at=house.now)
-            Screen().made(issued.artifact, f"serial {issued.serial:x} revoked: {reason}")
-        house.ledger.close()
-
-
-def _valid(house: House, name: str) -> list[Issued]:
-    """The valid, unrevoked certificates that a name or serial number stands for."""
-    issued = house.unexpired()
-    leaf = _leaf_name(name, {one.artifact.removeprefix("cert:") for one in issued})
-    found = [one for one in issued if one.artifact == f"cert:{leaf}" or f"{one.serial:x}" == name.lower().lstrip("0")]
-    valid = [one for one in found if not one.revoked]
-    if any(one.profile == "root" or one.profile.endswith("-ca") for one in found):
-        raise PkiError(f"{name} is a certificate authority", "revoking one takes a ceremony")
-    if found and not valid:
-        raise PkiError(f"{name}: is revoked already ({found[-1].revoked})", "./run invoke ledger.list")
-    if not found:
-        names = {one.artifact.removeprefix("cert:") for one in issued if one.artifact.startswith("cert:")}
-        known(leaf, names, "valid certificate in the ledger")
-    return valid
-
-
-def _leaf_name(name: str, leaves: Container[str]) -> str:
+def leaf_name(name: str, leaves: Container[str]) -> str:
     """`media`, `cert:media` and, for clients, both `client-admin` and `admin` mean a leaf."""
     bare = name.removeprefix("cert:")
     return f"client-{bare}" if bare not in leaves and f"client-{bare}" in leaves else bare
@@ -140,7 +82,7 @@ def known(name: str, names: Iterable[str], what: str) -> str:
     raise PkiError(f"{name}: no such {what}", hint)
 
 
-def _run(context: Context) -> None:
+def run_doit(context: Context) -> None:
     """Let doit bring everything up to date that follows."""
     if code := Run(home_of(context), now_of(context)).main([]):
         raise Exit(code=code)

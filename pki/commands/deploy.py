@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 from invoke.context import Context
 from invoke.exceptions import Exit
@@ -264,3 +265,14 @@ def _public_key(context: Context, house: House, key: str) -> str:
 
 def _proof_of(proof: dict[str, str]) -> str:
     return ", ".join(f"{service} {text}" for service, text in proof.items())
+
+
+TASKS: dict[str, Any] = {
+    "bootstrap": bootstrap,
+    "diff": diff,
+    "drift": drift,
+    "history": show_history,
+    "push": push,
+    "rollback": rollback,
+    "run": run,
+}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from invoke.context import Context
 from invoke.exceptions import Exit
@@ -87,3 +88,6 @@ def _encrypt(folder: Path, passphrase: Path, house: House) -> None:
     if done.returncode:
         project.sweep(folder)
         raise PkiError(f"ansible-vault: {done.stderr.strip()}", "what it could not encrypt was taken away again")
+
+
+TASKS: dict[str, Any] = {"collect": collect, "export": export}

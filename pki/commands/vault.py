@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from invoke.context import Context
 
@@ -173,3 +174,6 @@ def _say_response(screen: Screen, held: Ceremony, folder: Path) -> None:
     )
     for root in held.request.destroy:
         screen.line(f"the key of {root} was destroyed on this medium; destroy every other copy of it now")
+
+
+TASKS: dict[str, Any] = {"root": root, "sign": sign, "rewrap": rewrap}

@@ -88,7 +88,7 @@ class Story:
 
     def revoke(self) -> str:
         """Revoke the admin's certificate; invoke runs doit, which makes a new one and delivers the CRLs."""
-        return self._program("invoke", "revoke", "admin", "--reason", "key-compromise")
+        return self._program("invoke", "revoke", "admin", "--reason", "key-compromise", "--yes")
 
     def hand_out(self, certificate: str, *visitors: Machine) -> None:
         """Give visitors the admin's certificate with its key, so that nothing but the network keeps them out."""
@@ -142,7 +142,7 @@ class Story:
         screen.line("visitors: everybody asks, also with a copy of the admin's certificate")
         seen = [visit.pay() for visit in self.visits()]
         self.hand_out(OLD, self.admin)
-        screen.line("ca: invoke revoke admin --reason key-compromise")
+        screen.line("ca: invoke revoke admin --reason key-compromise --yes")
         screen.line(f"    {_last(self.revoke())}")
         self.hand_out(NEW, self.admin)
         return seen + [visit.pay() for visit in self.visits_after()]

@@ -10,7 +10,7 @@ from pki.graph import Artifact, Plan
 from pki.handover import needs
 from pki.house import House
 from pki.memo import token
-from pki.watch import exposure
+from pki.watch import exposure, identities
 from pki.world import Note
 
 
@@ -28,9 +28,9 @@ def forecast(plan: Plan) -> Iterator[tuple[Artifact, list[str]]]:
 
 
 def notes(house: House, plan: Plan) -> Iterator[Note]:
-    """What needs a person: names that wait for a ceremony, leaves that left pki.yaml, renewals that gain nothing.
+    """What needs a person: ceremonies and names that wait for one, leaves that left or are withheld.
 
-    And hosts that do not act on a revocation.
+    And hosts that do not act on a revocation, and identities that wait to be installed.
     """
     yield from _ceremony(house)
     yield from plan.notes
@@ -39,6 +39,10 @@ def notes(house: House, plan: Plan) -> Iterator[Note]:
             yield Note(
                 f"cert:{leaf.name}", waits, f"./run invoke ceremony.request, for a new {leaf.authority} authority"
             )
+    for name in plan.leaves if house.withheld else ():
+        if text := freshness.withheld(house, f"cert:{name}"):
+            yield Note(f"cert:{name}", text, f"./run invoke renew {name}")
+    yield from identities.reminders(house, plan)
     for artifact, end in _left(house, plan):
         if end >= house.now:
             text = f"left pki.yaml, and its certificate is valid until {end:%Y-%m-%d}"

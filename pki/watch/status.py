@@ -23,7 +23,7 @@ DAY = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`state` is one of ok, due, waits, expired, missing; `left` days as text; `next` what comes, `by` through whom."""
+    """`state` is one of ok, due, waits, withheld, revoked, expired, missing; `left` days as text; `next` what comes, `by` through whom."""
 
     name: str
     state: str
@@ -117,6 +117,8 @@ def _ladder_row(house: House, name: str, root: str, end: datetime, reasons: list
 
 def _leaf_row(house: House, leaf: Leaf) -> Row:
     name, held = f"cert:{leaf.name}", freshness.examine(house, leaf)
+    if text := freshness.withheld(house, name):
+        return Row(name, "withheld", "", text, "a person")
     if isinstance(held, list):
         missing = held == ["has no certificate yet"]
         return Row(name, "missing" if missing else "due", "", "; ".join(held), "doit")

@@ -144,7 +144,7 @@ def revoked_client(built_once: Path, tmp_path_factory: pytest.TempPathFactory) -
     """A copy of the example in which the admin's certificate was revoked; the old one is in `old/`."""
     copy = LiveHome(built_once).copy(tmp_path_factory.mktemp("revoked") / "home")
     shutil.copytree(copy.path / "ca/clients/admin", copy.path / "old")
-    copy.invoke("revoke", "admin", "--reason", "key-compromise")
+    copy.invoke("revoke", "admin", "--reason", "key-compromise", "--yes")
     return copy
 
 

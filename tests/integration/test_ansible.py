@@ -256,7 +256,7 @@ def test_a_renewed_certificate_is_served_and_a_revoked_client_refused(six: Fleet
     assert six.served("c1") == six.issued("c1") != before
     old = six.home / "old.pem"
     old.write_bytes((six.home / "ca/clients/admin/tls.pem").read_bytes())
-    six.program("invoke", "revoke", "admin", "--reason", "key-compromise")
+    six.program("invoke", "revoke", "admin", "--reason", "key-compromise", "--yes")
     for host in HOSTS:
         assert six.curl(f"https://{host}-admin.lab.internal/", "--cert", str(old)) in {"400", "403", "curl 56"}
         assert six.as_client(host) == "200"

@@ -27,6 +27,12 @@ def refuses(status: str) -> bool:
     return status in {"400", "403", *(f"curl {number}" for number in (16, 35, 52, 55, 56))}
 
 
+def seen_at(said: str, kind: str) -> str:
+    """What a revocation says of the service behind mutual TLS."""
+    [line] = [line for line in said.splitlines() if line.split()[1:2] == [f"{kind}/{kind}-admin"]]
+    return line
+
+
 def everything_serves(four: Fleet, *kinds: str) -> None:
     for kind in kinds or KINDS:
         assert four.served(kind) == four.issued(kind)
@@ -69,11 +75,63 @@ def test_a_renewed_certificate_is_served(four: Fleet, kind: str) -> None:
 def test_a_revoked_client_is_refused_everywhere_and_nobody_else_is(four: Fleet) -> None:
     old = four.home / "old.pem"
     old.write_bytes((four.home / "ca/clients/admin/tls.pem").read_bytes())
-    four.program("invoke", "revoke", "admin", "--reason", "key-compromise")
+    said = four.program("invoke", "revoke", "admin", "--reason", "key-compromise", "--yes")
     for kind in KINDS:
+        assert seen_at(said, kind).startswith("proven"), said
         assert refuses(four.curl(f"https://{kind}-admin.lab.internal/", "--cert", str(old)))
         assert four.as_client(kind) == "200"
         assert four.as_client(kind, "other") == "200"
+
+
+def test_a_revocation_says_where_it_is_not_proven_and_until_when_the_old_list_holds(four: Fleet) -> None:
+    apache = four.hosts["apache"]
+    four.lab.unplug(apache)
+    said = four.program("invoke", "revoke", "other", "--reason", "superseded", "--yes", status=TOLD)
+    four.lab.plug(apache)
+    assert seen_at(said, "apache").startswith("open")
+    assert "the old CRL holds there, at the latest until 2" in seen_at(said, "apache")
+    assert said.splitlines()[-1].startswith("revoked and published; not proven: apache/apache-admin;")
+    for kind in set(KINDS) - {"apache"}:
+        assert seen_at(said, kind).startswith("proven"), said
+    four.program("doit")
+    everything_serves(four, "apache")
+
+
+def test_a_reload_that_does_nothing_leaves_the_revoked_in_and_is_found_out(four: Fleet) -> None:
+    """The new CRL lies there, the canary is refused by the old one, and the delivery is content: only the identity tells."""
+    host = four.hosts["haproxy"]
+    conf = host.read("/etc/pki-apply.conf")
+    line = "systemctl-reload-haproxy systemctl"
+    host.write("/etc/pki-apply.conf", conf.replace(line, "systemctl-reload-haproxy true"))
+    said = four.program("invoke", "revoke", "other", "--reason", "key-compromise", "--yes", status=frozenset({1}))
+    host.write("/etc/pki-apply.conf", conf)
+    assert seen_at(said, "haproxy").startswith("failed haproxy/haproxy-admin    lets it in with 200")
+    assert "STILL LET IN: haproxy/haproxy-admin" in said.splitlines()[-1]
+    assert seen_at(said, "nginx").startswith("proven")
+    host.run("systemctl", "reload", "haproxy")
+    everything_serves(four, "haproxy")
+
+
+def test_the_revocation_of_a_servers_certificate_is_proven_by_what_its_host_serves(four: Fleet) -> None:
+    before = four.served("caddy")
+    said = four.program("invoke", "revoke", "caddy", "--reason", "superseded", "--yes")
+    assert "proven caddy/caddy-open         serves another certificate" in said
+    assert four.served("caddy") == four.issued("caddy") != before
+
+
+def test_a_host_whose_certificate_is_withheld_keeps_it_and_takes_its_lists(four: Fleet) -> None:
+    """Nothing else would be there to be served."""
+    before = four.served("nginx")
+    said = four.program(
+        *("invoke", "revoke", "nginx", "--reason", "superseded", "--no-replace", "--yes"), status=frozenset({2})
+    )
+    assert "open   nginx/nginx-open         goes on serving it: nothing replaces it" in said
+    four.program("invoke", "revoke", "other", "--reason", "superseded", "--yes")
+    assert four.served("nginx") == before
+    assert "withheld since" in four.program("invoke", "status")
+    four.program("invoke", "renew", "nginx")
+    assert four.served("nginx") == four.issued("nginx") != before
+    everything_serves(four, "nginx")
 
 
 def test_an_added_service_is_certified_delivered_and_proven(four: Fleet) -> None:
@@ -187,7 +245,7 @@ def test_a_reload_that_a_crl_is_owed_is_made_up_for(four: Fleet) -> None:
     nginx, old = four.hosts["nginx"], four.home / "owed.pem"
     old.write_bytes((four.home / "ca/clients/admin/tls.pem").read_bytes())
     nginx.write("/etc/nginx/conf.d/other.conf", "nonsense;\n")
-    said = four.program("invoke", "revoke", "admin", "--reason", "key-compromise", status=FAILED)
+    said = four.program("invoke", "revoke", "admin", "--reason", "key-compromise", "--yes", status=FAILED)
     assert "CRLs stay" in said
     assert "unknown directive" in said
     nginx.run("rm", "/etc/nginx/conf.d/other.conf")
@@ -234,7 +292,7 @@ def test_a_rollback_holds_the_host_keeps_the_newest_crl_and_ends_with_a_push(fou
     renewed = four.served("apache")
     old = four.home / "old-other.pem"
     old.write_bytes((four.home / "ca/clients/other/tls.pem").read_bytes())
-    four.program("invoke", "revoke", "other", "--reason", "superseded")
+    four.program("invoke", "revoke", "other", "--reason", "superseded", "--yes")
     assert "is held at" in four.program("invoke", "deploy.rollback", "apache")
     assert four.served("apache") == before != renewed
     assert refuses(four.curl("https://apache-admin.lab.internal/", "--cert", str(old))), "revocation never goes back"
@@ -247,7 +305,7 @@ def test_a_rollback_holds_the_host_keeps_the_newest_crl_and_ends_with_a_push(fou
 
 
 def test_a_rollback_to_a_revoked_certificate_is_refused(four: Fleet) -> None:
-    four.program("invoke", "revoke", "haproxy", "--reason", "key-compromise")
+    four.program("invoke", "revoke", "haproxy", "--reason", "key-compromise", "--yes")
     served = four.served("haproxy")
     said = four.program("invoke", "deploy.rollback", "haproxy", status=FAILED)
     assert "is revoked" in said

@@ -548,7 +548,7 @@ def test_revoked_client_is_refused_after_doit_and_reload(
             said = stage.session(version, stage.mtls, "-cert", old, "-key", old, "-sess_out", tmp_path / version)
             assert "HTTP/1.1 200" in said
 
-        home.invoke("revoke", "admin", "--reason", "key-compromise")
+        home.invoke("revoke", "admin", "--reason", "key-compromise", "--yes")
         proxy.configure()
         proxy.reload()
 
@@ -596,7 +596,7 @@ def test_open_connections_live_on_after_a_reload_where_status_says_so(
         old.write_bytes(home.read("ca/clients/admin/tls.pem"))
         with stage.stream(stage.mtls, *headers) as wire:
             stage.read_some(wire)
-            home.invoke("revoke", "admin", "--reason", "key-compromise")
+            home.invoke("revoke", "admin", "--reason", "key-compromise", "--yes")
             proxy.configure()
             proxy.reload(is_patient=False)
             wait_until(lambda: proxy.curl(address(stage.mtls), "--cert", old).refused, "the client is refused")

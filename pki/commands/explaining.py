@@ -1,0 +1,56 @@
+"""Explaining one thing in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from invoke.context import Context
+
+from pki import graph
+from pki.commands.command import command, house_of
+from pki.commands.daily import known, leaf_name
+from pki.graph import Plan
+from pki.house import House
+from pki.screen import Screen
+from pki.store import AUTHORITIES
+from pki.watch import explanation
+from pki.watch.explanation import Line
+
+
+@command
+def explain(context: Context, name: str) -> None:
+    """What a certificate is for, where its key lies, until when it holds, what stops without it, and what to type.
+
+    NAME is a leaf (media, admin@laptop), a serial number, an authority (server, server-1) or a CRL (crl:client-1).
+    """
+    house, screen = house_of(context), Screen()
+    title, lines = _found(house, graph.plan(house), name)
+    screen.line(title)
+    for about, text in lines:
+        screen.line(f"  {about:<11} {text}")
+
+
+def _found(house: House, plan: Plan, name: str) -> tuple[str, Iterable[Line]]:
+    """What a name stands for, as it is called in full, and its explanation."""
+    bare, generations = name.removeprefix("authority:"), [g for a in AUTHORITIES for g in house.store.generations(a)]
+    if bare in AUTHORITIES and (issuing := house.issuing(bare)):
+        bare = issuing.name
+    if bare in generations:
+        return f"authority:{bare}", explanation.authority(house, house.existing(bare))
+    listed = name.removeprefix("crl:")
+    if name.startswith("crl:"):
+        of = house.live(listed)[-1] if listed in AUTHORITIES else known(listed, generations, "authority")
+        return f"crl:{of}", explanation.crl(house, plan, of)
+    leaf = leaf_name(name, plan.leaves)
+    if leaf in plan.leaves:
+        return f"cert:{leaf}", explanation.leaf(house, plan, plan.leaves[leaf])
+    serial = name.lower().lstrip("0")
+    for found in map(house.existing, generations):
+        if f"{found.certificate.serial_number:x}" == serial:
+            return f"authority:{found.name}", explanation.authority(house, found)
+    everything = house.ledger.certificates() if house.has_ledger else []
+    for one in reversed(everything):
+        if name in {one.artifact, one.artifact.partition(":")[2]} or f"{one.serial:x}" == serial:
+            return f"{one.artifact}, serial {one.serial:x}", explanation.issued(house, plan, one)
+    known(name, {*plan.leaves, *house.inventory.clients, *AUTHORITIES}, "certificate, authority or serial number")
+    raise AssertionError(name)

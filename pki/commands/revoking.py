@@ -1,0 +1,207 @@
+"""Revoking: what it will break, a yes, the publication, and the proof that nobody lets it in any more."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from invoke.context import Context
+from invoke.exceptions import Exit
+
+from pki import graph, store
+from pki.commands.asking import typed
+from pki.commands.command import command, home_of, house_of, now_of
+from pki.commands.daily import known, leaf_name
+from pki.errors import PkiError
+from pki.graph import Plan
+from pki.house import House
+from pki.pipeline import Run
+from pki.records import REASONS, Issued
+from pki.screen import Screen
+from pki.watch import uses
+from pki.watch.consequences import consequences
+from pki.watch.refusals import Finding, Witness
+
+PLAIN_REASONS = {
+    "key-compromise": "keyCompromise",
+    "affiliation-changed": "affiliationChanged",
+    "superseded": "superseded",
+    "cessation-of-operation": "cessationOfOperation",
+    "privilege-withdrawn": "privilegeWithdrawn",
+    "unspecified": "unspecified",
+}
+MEANINGS = {
+    "key-compromise": "somebody else has the key, or may have: a lost device, a stolen backup",
+    "affiliation-changed": "its person or machine has another name or place now",
+    "superseded": "another certificate took its place, and nothing is wrong with its key",
+    "cessation-of-operation": "what it was for is gone: a service shut down, a device given back",
+    "privilege-withdrawn": "its person may no longer do what it permits",
+    "unspecified": "none of these, or nobody's business: the CRL says no reason",
+}
+assert set(PLAIN_REASONS.values()) == set(REASONS)
+assert PLAIN_REASONS.keys() == MEANINGS.keys()
+WIDTH = 8  # hosts that are delivered to at once
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be revoked: valid certificates of one name, and why; `again` is the command that says so.
+
+    `follows` is what becomes of the name: replacement, nothing, or removal from pki.yaml. `also` is done once the
+    revocation is recorded, before anything is published.
+    """
+
+    going: Sequence[Issued]
+    reason: str
+    again: str
+    follows: str = "replacement"
+    also: Callable[[], None] = lambda: None
+
+
+@command
+def revoke(context: Context, name: str, reason: str = "", yes: bool = False, no_replace: bool = False) -> None:
+    """Revoke a certificate by name (every valid one of that name) or serial number, and prove that it is refused.
+
+    --reason is one of key-compromise, affiliation-changed, superseded, cessation-of-operation, privilege-withdrawn,
+    unspecified. What it will break is shown, and asked about unless --yes is given. What stays in pki.yaml gets a new
+    certificate with a new key at once, or with --no-replace none before `invoke renew`. Exit status 0: refused
+    everywhere, 1: something failed or lets it in, 2: revoked and published, yet not proven everywhere.
+    """
+    house = house_of(context)
+    going = valid(house, name)
+    reason = chosen(reason)
+    again = f"./run invoke revoke {name} --reason {reason}{' --no-replace' if no_replace else ''}"
+    carry_out(context, house, Order(going, reason, again, "nothing" if no_replace else "replacement"), yes=yes)
+
+
+@command
+def retire(context: Context, name: str, yes: bool = False) -> None:
+    """Revoke the certificates of a name that left pki.yaml; --yes asks nothing."""
+    house = house_of(context)
+    leaves = graph.plan(house).leaves
+    name = leaf_name(name, leaves)
+    if name in leaves:
+        raise PkiError(f"{name} is still in pki.yaml", f"take it out first, or: ./run invoke revoke {name} --reason …")
+    again = f"./run invoke retire {name}"
+    carry_out(context, house, Order(valid(house, name), "cessation-of-operation", again), yes=yes)
+
+
+# -- what is asked ----------------------------------------------------------------------------------------------------
+
+
+def chosen(reason: str) -> str:
+    """A reason in plain words. One that is missing is asked for at a terminal; the others are explained."""
+    if reason in PLAIN_REASONS:
+        return reason
+    explained = "\n".join(f"  {name:<23} {meaning}" for name, meaning in MEANINGS.items())
+    if not reason and sys.stdin.isatty():
+        print(explained)
+        return chosen(typed("why is it revoked? ").strip() or "?")
+    what = f"{reason}: no such reason" if reason else "why is it revoked?"
+    raise PkiError(what, f"--reason is one of\n{explained}")
+
+
+def valid(house: House, name: str) -> list[Issued]:
+    """The valid, unrevoked certificates that a name or serial number stands for; of no authority."""
+    issued = house.unexpired()
+    names = {one.artifact.partition(":")[2] for one in issued if ":" in one.artifact}
+    leaf = leaf_name(name, names)
+    serial = name.lower().lstrip("0")
+    found = [one for one in issued if leaf in {one.artifact, one.artifact.partition(":")[2]}]
+    found = found or [one for one in issued if f"{one.serial:x}" == serial]
+    if any(one.profile == "root" or one.profile.endswith("-ca") for one in found):
+        raise PkiError(f"{name} is a certificate authority", "revoking one takes a ceremony")
+    going = [one for one in found if not one.revoked]
+    if found and not going:
+        raise PkiError(f"{name}: is revoked already ({found[-1].revoked})", "./run invoke ledger.list")
+    if not found:
+        leaves = {one.artifact.partition(":")[2] for one in issued if not one.artifact.startswith("authority:")}
+        known(leaf, leaves, "valid certificate in the ledger")
+    return going
+
+
+def consent(question: str, again: str) -> None:
+    """Go on after a yes. Raises PkiError after anything else and where nobody can say it; `again` is the command."""
+    if not sys.stdin.isatty():
+        raise PkiError("nothing was changed: nobody is there to say yes", f"{again} --yes")
+    if typed(f"{question} (yes or no) ").strip().lower() not in {"yes", "y"}:
+        raise PkiError("nothing was changed: that was no yes")
+
+
+# -- what is done -----------------------------------------------------------------------------------------------------
+
+
+def carry_out(context: Context, house: House, order: Order, *, yes: bool) -> None:
+    """Show what it breaks, ask, record, publish, and look everywhere whether it is refused now.
+
+    Raises Exit with 1 or 2, as `revoke` says.
+    """
+    plan, screen = graph.plan(house), Screen()
+    for line in consequences(house, plan, order.going, follows=order.follows):
+        screen.line(line)
+    if not yes:
+        consent("revoke it?", order.again)
+    with TemporaryDirectory(prefix="doit-pki-") as folder:
+        witness = Witness(house, plan, order.going, Path(folder))
+        witness.look_before()
+        kept = _record(house, plan, order)
+        order.also()
+        failures = _publish(context, plan)
+        findings = witness.look_after({name.partition(":")[2] for name in failures}, kept=kept)
+    for found in findings:
+        screen.seen(found.verdict, found.place, found.text)
+    code, text = verdict(findings, failures)
+    screen.line(text)
+    if code:
+        raise Exit(code=code)
+
+
+def _record(house: House, plan: Plan, order: Order) -> bool:
+    """Write the revocations into the ledger; returns whether a leaf in pki.yaml keeps them, for it is withheld."""
+    artifact = order.going[-1].artifact
+    leaf = plan.leaves.get(artifact.removeprefix("cert:"))
+    withhold = leaf is not None and order.follows == "nothing" and bool(uses.present(house, leaf, order.going))
+    with house.store.lock():
+        for one in order.going:
+            house.ledger.record_revocation(one, reason=PLAIN_REASONS[order.reason], at=house.now)
+            Screen().made(one.artifact, f"serial {one.serial:x} revoked: {order.reason}")
+        if withhold:  # which would keep a valid one from its renewal
+            house.ledger.record_decision(artifact, "withheld", f"{order.going[-1].serial:x} {order.reason}", house.now)
+        house.ledger.close()
+    return withhold
+
+
+def _publish(context: Context, plan: Plan) -> Mapping[str, str]:
+    """Let doit bring everything up to date that follows; returns what failed, with the words of each."""
+    hosts = sum(1 for one in plan.deliveries.values() if one.way == "ssh" and not one.engine)
+    home = home_of(context)
+    code = Run(home, now_of(context)).main(["-n", str(min(hosts, WIDTH))] if hosts > 1 else [])
+    if code not in {0, 1, 2}:
+        return {"doit": "nothing was run"}
+    report = json.loads(store.read(home / "build" / "report" / "status.json") or b"{}")
+    unmet = {one["name"]: f"needs {one['needs']}" for one in report.get("not_reached", [])}
+    return unmet | {one["name"]: one["message"] for one in report.get("failed", [])}
+
+
+def verdict(findings: Sequence[Finding], failures: Mapping[str, str]) -> tuple[int, str]:
+    """The exit status of a revocation and its last words."""
+    by = {kind: [one.place for one in findings if one.verdict == kind] for kind in ("proven", "open", "failed")}
+    absent = [name for name, said in failures.items() if name.startswith("deploy:") and said.startswith("unreachable")]
+    broken = [name for name in failures if name not in absent]
+    if by["failed"]:
+        return 1, f"revoked, and STILL LET IN: {', '.join(by['failed'])}; docs/revocation.md says what to do"
+    if broken:
+        return 1, f"revoked; failed: {', '.join(broken)}; mend it, then ./run doit tries again"
+    if by["open"] or absent:
+        left = ", ".join(by["open"] or absent)
+        return (
+            2,
+            f"revoked and published; not proven: {left}; the next ./run doit delivers and proves what it can reach",
+        )
+    if by["proven"]:
+        return 0, f"revoked, published, and proven at {', '.join(by['proven'])}"
+    return 0, "revoked and published; there is nothing here to prove it at"

@@ -1,0 +1,192 @@
+"""What one thing of the house is for: where its key lies, who made it, until when, what stops without it, what to type."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from cryptography import x509
+
+from pki import freshness, store
+from pki.deploy import release
+from pki.graph import Plan
+from pki.handover import needs
+from pki.house import Generation, House
+from pki.model import Leaf
+from pki.records import Issued
+from pki.watch import uses
+from pki.watch.identities import identities
+from pki.world import LEAF_FILES
+
+DAY = timedelta(days=1)
+Line = tuple[str, str]  # what a line is about, and what it says
+
+
+def leaf(house: House, plan: Plan, wanted: Leaf) -> Iterator[Line]:
+    """A certificate that pki.yaml asks for."""
+    yield "what", f"a {wanted.profile} certificate for {', '.join(wanted.names)}"
+    yield (
+        "declared",
+        f"pki.yaml, {wanted.declared}" if not wanted.declared.startswith("templates/") else wanted.declared,
+    )
+    yield "key", _key(house, wanted)
+    valid = _valid(house, f"cert:{wanted.name}")
+    held = [one for one in valid if uses.present(house, wanted, [one])]
+    if held:
+        yield from _issued(house, held[-1])
+        begins = held[-1].not_after - wanted.renew_before
+        yield "renewed", f"from {begins:%Y-%m-%d} on, by doit, with {'a new' if wanted.rekey else 'the same'} key"
+    yield "state", _state(house, wanted)
+    for one in valid:
+        if one not in held:
+            yield "valid too", f"serial {one.serial:x}, until {one.not_after:%Y-%m-%d}"
+    if wanted.name.startswith("client-"):
+        yield from _device(house, wanted.name.removeprefix("client-"))
+    yield from _bearing(house, plan, wanted.name, wanted.profile)
+    command = wanted.name.removeprefix("client-")
+    yield "replace it", f"./run invoke renew {command}"
+    yield "revoke it", f"./run invoke revoke {command} --reason …"
+
+
+def issued(house: House, plan: Plan, one: Issued) -> Iterator[Line]:
+    """A certificate that the ledger knows and that is not, or no more, what pki.yaml asks for."""
+    yield "what", f"a {one.profile} certificate for {', '.join(one.names) or one.subject}"
+    yield "name", one.artifact
+    yield from _issued(house, one)
+    if one.revoked:
+        yield "state", f"revoked: {one.revoked}"
+    elif one.not_after < house.now:
+        yield "state", f"ended on {one.not_after:%Y-%m-%d}"
+    else:
+        name = one.artifact.partition(":")[2]
+        wanted = plan.leaves.get(name)
+        is_present = wanted is not None and bool(uses.present(house, wanted, [one]))
+        told = "is not in pki.yaml" if wanted is None else "is in use" if is_present else "was replaced by a newer one"
+        yield "state", f"valid, and {told}"
+        yield from _bearing(house, plan, name, one.profile)
+        yield "revoke it", f"./run invoke revoke {one.serial:x} --reason …"
+
+
+def authority(house: House, found: Generation) -> Iterator[Line]:
+    """A generation of an authority."""
+    end = found.certificate.not_valid_after_utc
+    root = house.root_of(found.certificate) if found.authority != "root" else None
+    yield "what", f"{'the root' if root is None else f'the {found.authority} authority'}: {found.common_name}"
+    yield "key", _authority_key(house, found)
+    yield "issued by", f"{root.name if root else 'itself'}; serial {found.certificate.serial_number:x}"
+    yield "until", _until(house, end)
+    if house.is_revoked_by_root(found):
+        yield "state", "revoked: its root's CRL lists it"
+    else:
+        full = needs.full_until(house, found)
+        yield "successor", f"asked for from {needs.usable_until(house, found):%Y-%m-%d} on, needed by {full:%Y-%m-%d}"
+    below = [one for one in house.unexpired() if one.issuer == found.name and not one.revoked]
+    yield "signed", f"{len(below)} certificate{'s that are' if len(below) != 1 else ' that is'} valid now"
+    yield "if it ends", "every certificate below it is refused, by everybody"
+    yield "replace it", f"a root ceremony: ./run invoke ceremony.request --new {found.authority}"
+    if root is not None:
+        yield "revoke it", f"a root ceremony: ./run invoke ceremony.request --revoke {found.name} --reason …"
+
+
+def crl(house: House, plan: Plan, generation: str) -> Iterator[Line]:
+    """The CRL of a generation, as it is published."""
+    data = store.read(house.store.crl(generation))
+    yield "what", f"the list of certificates that {generation} revoked"
+    if data is None:
+        yield "state", "is not there: ./run doit"
+        return
+    found = x509.load_der_x509_crl(data)
+    number = found.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+    yield "lists", f"{len(found)} certificates; number {number}, of {found.last_update_utc:%Y-%m-%d %H:%M} UTC"
+    if found.next_update_utc:
+        yield "until", _until(house, found.next_update_utc)
+    yield (
+        "delivered",
+        ", ".join(_holding(house, plan, {f"crl:{generation.rpartition('-')[0]}", "crl:all", "crl:bundle-client"}))
+        or "nowhere",
+    )
+    clients = generation.rpartition("-")[0] in {"client", "root"}
+    yield (
+        "if it ends",
+        f"{uses.listed(uses.asking(house))} refuse every client" if clients else "strict clients refuse servers",
+    )
+    yield (
+        "renew it",
+        "doit does, in time; at once: ./run doit"
+        if not generation.startswith("root-")
+        else "a root ceremony: ./run invoke ceremony.request --crls",
+    )
+
+
+# -- parts ------------------------------------------------------------------------------------------------------------
+
+
+def _key(house: House, wanted: Leaf) -> str:
+    if wanted.request:
+        return f"is not here: its device keeps it, and {wanted.request} asks for its certificate"
+    place = f"{house.shown(house.store.truth(wanted))}, with the certificate; mode 0600"
+    return f"{place}; in every backup" if wanted.name.startswith("client-") else f"{place}; lost, it is made anew"
+
+
+def _authority_key(house: House, found: Generation) -> str:
+    if (uri := store.read(house.store.authority_file(found.name, "key.uri"))) is not None:
+        return f"in a token: {uri.decode().strip()}"
+    path = house.store.authority_file(found.name, "key.pem")
+    if path.exists():
+        return f"{house.shown(path)}, encrypted; its passphrase comes from {house.passphrases.source_of(found.name)}"
+    return "in offline/, for this is a sandbox" if found.is_sandbox else "is not here: in the vault of the ceremonies"
+
+
+def _issued(house: House, one: Issued) -> Iterator[Line]:
+    yield "serial", f"{one.serial:x}"
+    yield "issued by", f"{one.issuer}, on {one.not_before:%Y-%m-%d}, because: {one.reason}"
+    yield "until", _until(house, one.not_after)
+
+
+def _until(house: House, end: datetime) -> str:
+    left = (end - house.now) // DAY
+    return f"{end:%Y-%m-%d %H:%M} UTC, {f'{left} days left' if end > house.now else 'over'}"
+
+
+def _valid(house: House, artifact: str) -> list[Issued]:
+    return [one for one in house.unexpired() if one.artifact == artifact and not one.revoked]
+
+
+def _state(house: House, wanted: Leaf) -> str:
+    if text := freshness.withheld(house, f"cert:{wanted.name}") or freshness.leaf_waits(house, wanted):
+        return text
+    return "; ".join(freshness.leaf(house, wanted)) or "as it should be"
+
+
+def _device(house: House, name: str) -> Iterator[Line]:
+    for one in identities(house):
+        if one.name == name and one.exported:
+            yield "exported", f"on {one.exported.at:%Y-%m-%d}"
+        if one.name == name and one.installed:
+            more = "; a newer one waits to be installed" if one.waits else ""
+            yield "installed", f"on {one.installed.at:%Y-%m-%d}, serial {one.installed.detail}{more}"
+
+
+def _bearing(house: House, plan: Plan, name: str, profile: str) -> Iterator[Line]:
+    """Who has to do with it, and what stops without it."""
+    if profile == "client":
+        asking = uses.asking(house)
+        yield "lets in to", uses.listed(asking)
+        unable = [use for use in asking if use.program is None or not use.program.revokes]
+        weak = f"; not by {uses.listed(unable)}, before it ends" if unable else ""
+        yield "if revoked", f"these refuse it{weak}; whoever else has a certificate notices nothing"
+        yield "if it ends", "they refuse it, and its person needs the newer one that doit made before"
+        return
+    serving = uses.serving(house, name)
+    holding = _holding(house, plan, {f"{kind}:{name}" for kind in LEAF_FILES})
+    yield "served by", uses.listed(serving)
+    yield "delivered", ", ".join(holding) or "nowhere"
+    yield "trusted by", "whoever trusts the root: build/trust/roots.pem"
+    yield "if revoked", "doit makes and delivers another one at once; clients that read CRLs refuse the old one"
+    yield "if it ends", "every client refuses it: its services are out of reach until doit renews it"
+
+
+def _holding(house: House, plan: Plan, artifacts: set[str]) -> list[str]:
+    """The hosts in whose releases some artifacts are."""
+    releases = ((name, release.load(house.store.release(name))) for name in plan.deliveries)
+    return [name for name, found in releases if found and not artifacts.isdisjoint(found.uses)]

@@ -1,0 +1,98 @@
+"""Client identities on their way to people's devices: which one was handed out, installed, and which one waits.
+
+One is in use once somebody recorded that any certificate of it was installed; from then on, a newer one that is not
+installed yet is worth a reminder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pki.graph import Plan
+from pki.house import House
+from pki.issue import BACKDATE
+from pki.memo import token
+from pki.records import Decision, Issued
+from pki.world import Note
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """One client by its name in pki.yaml: its newest valid certificate, and the last time it was handed out or installed."""
+
+    name: str
+    newest: Issued | None
+    exported: Decision | None
+    installed: Decision | None
+    device: Issued | None  # the certificate that was installed last
+
+    @property
+    def waits(self) -> bool:
+        """Whether a newer certificate waits to be installed."""
+        return (
+            self.installed is not None and self.newest is not None and serial_of(self.installed) != self.newest.serial
+        )
+
+    @property
+    def is_installed(self) -> bool:
+        return self.installed is not None and self.newest is not None and not self.waits
+
+
+def serial_of(decision: Decision) -> int:
+    """The serial number with which the detail of an export or installation begins; 0 where it does not."""
+    first = decision.detail.partition(" ")[0]
+    return int(first, 16) if first and set(first) <= set("0123456789abcdef") else 0
+
+
+def identities(house: House, *, in_use: bool = False) -> Iterator[Identity]:
+    """Every client of pki.yaml, as the ledger knows it, or those that are in use."""
+    decided = house.ledger.decisions() if house.has_ledger else []
+    used = {one.artifact for one in decided if one.decision == "installed"}
+    for name in house.inventory.clients:
+        artifact = f"cert:client-{name}"
+        if in_use and artifact not in used:
+            continue
+        issued = house.ledger.certificates(artifact=artifact) if house.has_ledger else []
+        valid = [one for one in issued if one.not_after >= house.now and not one.revoked]
+        last = {one.decision: one for one in decided if one.artifact == artifact}
+        installed = last.get("installed")
+        device = [one for one in issued if installed and one.serial == serial_of(installed)]
+        yield Identity(
+            name, valid[-1] if valid else None, last.get("exported"), installed, device[-1] if device else None
+        )
+
+
+def reminders(house: House, plan: Plan) -> Iterator[Note]:
+    """What people have to install: known without a look into a ledger that is as it was."""
+    clients = [name for name in plan.leaves if name.startswith("client-")]
+    known = token(sorted(clients))
+    kept = house.recall_from_ledger("installed", known)
+    if kept is None:
+        kept = [
+            [one.name, _issued_at(one.newest), int(one.device.not_after.timestamp()), bool(one.device.revoked)]
+            for one in (identities(house, in_use=True) if clients else ())
+            if one.waits and one.newest and one.device
+        ]
+        house.remember_from_ledger("installed", known, kept)
+    for name, renewed, end, is_revoked in kept:
+        yield Note(
+            f"cert:client-{name}",
+            f"was renewed on {_day(renewed)} and is not installed yet; the old one {_end(house, end, is_revoked)}",
+            f"install it on its device, then: ./run invoke client.installed {name}",
+        )
+
+
+def _end(house: House, end: int, is_revoked: bool) -> str:
+    if is_revoked:
+        return "is revoked"
+    return f"{'ends' if end > house.now.timestamp() else 'ended'} on {_day(end)}"
+
+
+def _issued_at(one: Issued) -> int:
+    return int((one.not_before + BACKDATE).timestamp())
+
+
+def _day(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d}"

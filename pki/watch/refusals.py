@@ -1,0 +1,208 @@
+"""Whether a revoked certificate is refused everywhere: looked at before it is revoked, and again once that is published.
+
+A client's certificate knocks itself where its key is here: in a new connection, and in the session that it had before.
+Otherwise the canary does, which is on the same lists. Of a server's certificate it is looked whether its host serves
+another one now.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from pki import store
+from pki.deploy import proof
+from pki.deploy.delivery import Delivery
+from pki.deploy.proof import Endpoint, Eyes, Session, Unreached
+from pki.graph import Plan
+from pki.house import House
+from pki.proxies import Program
+from pki.records import Issued
+from pki.watch import uses
+
+WIDTH = 10  # services that are looked at at once
+Found = TypeVar("Found")
+PAUSE = 0.5  # seconds between two looks at one service
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was seen of a service, or of a host: proven, open (not proven), failed, or folder (nothing to look at)."""
+
+    place: str
+    verdict: str
+    text: str
+
+
+@dataclass
+class Door:
+    """One service of one host; `was_open` and `session` say what the identity that is to be revoked found before."""
+
+    delivery: Delivery
+    program: Program
+    endpoint: Endpoint
+    eyes: Eyes
+    was_open: bool = False
+    session: Session | None = None
+
+    @property
+    def place(self) -> str:
+        return f"{self.delivery.host}/{self.endpoint.service}"
+
+
+class Witness:
+    """Looks at everything that certificates concern which are going to be revoked; of one kind, clients' or a server's.
+
+    `folder` is a private one: it holds the identity, whose own file the replacement overwrites.
+    """
+
+    def __init__(self, house: House, plan: Plan, going: Sequence[Issued], folder: Path) -> None:
+        self._house = house
+        self._deliveries = plan.deliveries
+        self._going = going
+        self._is_client = going[-1].profile == "client"
+        self._end = max(one.not_after for one in going)
+        self._roots = house.store.trust("roots.pem")
+        self._old_list_ends = _next_update(store.read(house.store.crl(going[-1].issuer)))
+        self._own = self._own_identity(plan, folder) if self._is_client else None
+        self._uses = self._concerned()
+        self._doors = [door for use in self._uses for door in self._doors_of(use)]
+
+    # -- what is looked at, and with what --
+
+    def _own_identity(self, plan: Plan, folder: Path) -> Path | None:
+        """A copy of the identity that is going to be revoked, where its key is here."""
+        names = {one.artifact for one in self._going}
+        for leaf in plan.leaves.values():
+            held = uses.present(self._house, leaf, self._going) if f"cert:{leaf.name}" in names else b""
+            if held and not leaf.request:
+                store.write(folder / "identity.pem", held, store.SECRET)
+                return folder / "identity.pem"
+        return None
+
+    def _concerned(self) -> list[uses.Use]:
+        if self._is_client:
+            return uses.asking(self._house)
+        return [use for one in self._going for use in uses.serving(self._house, one.artifact.removeprefix("cert:"))][:1]
+
+    def _doors_of(self, use: uses.Use) -> Iterator[Door]:
+        delivery, program = self._deliveries.get(use.name), use.program
+        if delivery and delivery.is_remote and delivery.destination and program:
+            to = delivery.destination()
+            for endpoint in to.endpoints:
+                if endpoint.service in use.services:
+                    yield Door(delivery, program, endpoint, to.eyes)
+
+    # -- looking --
+
+    def look_before(self) -> None:
+        """See where the identity gets in, and let it have sessions that it could come back with."""
+        if identity := self._own:
+
+            def knock(door: Door) -> None:
+                with suppress(Unreached):
+                    door.was_open = bool(proof.refused(door.endpoint, self._roots, identity))
+                    door.session = proof.open_session(door.endpoint, self._roots, identity)
+
+            _at_once(knock, self._doors)
+
+    def look_after(self, failed: Collection[str], *, kept: bool) -> list[Finding]:
+        """What is seen everywhere; `failed` are the hosts whose delivery failed, `kept` says that nothing is replaced."""
+        look = self._client_at if self._is_client else partial(self._server_at, kept=kept)
+
+        def settle(door: Door) -> Finding:
+            deadline = time.monotonic() + proof.PATIENCE
+            is_final = kept or door.delivery.host in failed or not door.program.revokes
+            while True:
+                found = look(door, is_delivered=door.delivery.host not in failed)
+                if is_final or found.verdict == "proven" or time.monotonic() > deadline:
+                    return found
+                time.sleep(PAUSE)
+
+        return [*_at_once(settle, self._doors), *self._out_of_sight()]
+
+    def _client_at(self, door: Door, *, is_delivered: bool) -> Finding:
+        identity = self._own or door.eyes.canary
+        if identity is None:
+            return Finding(door.place, "open", "not proven: neither the revoked key nor a canary is here to knock with")
+        try:
+            entry = proof.refused(door.endpoint, self._roots, identity, door.session)
+        except Unreached as why:
+            return Finding(door.place, "open", f"not proven: {why}; {self._meanwhile(door, is_delivered=is_delivered)}")
+        if entry:
+            weak = self._weakness(door.program)
+            return Finding(door.place, "failed", f"{entry}; {weak}" if weak else entry)
+        if self._own and door.was_open:
+            again = "and in the session that it had before" if door.session else "and was given no session to resume"
+            return Finding(door.place, "proven", f"refuses it, in a new connection {again}")
+        return self._by_its_list(door, is_delivered=is_delivered)
+
+    def _by_its_list(self, door: Door, *, is_delivered: bool) -> Finding:
+        """Where the refusal alone says little: it was refused before, or it is the canary that is refused."""
+        what = "refuses it, as it did before" if self._own else "refuses the canary, for the revoked key is not here"
+        receipt = door.delivery.receipt
+        said = ((receipt and receipt.proof) or {}).get(door.endpoint.service, "was not looked at")
+        if is_delivered and said.startswith(proof.PROVEN):
+            return Finding(door.place, "proven", f"{what}; the list that names it was delivered")
+        why = said if is_delivered else f"its delivery failed; {self._meanwhile(door, is_delivered=False)}"
+        return Finding(door.place, "open", f"not proven: {what}, and {why}")
+
+    def _meanwhile(self, door: Door, *, is_delivered: bool) -> str:
+        """What holds at a service of which nothing was seen."""
+        if is_delivered:
+            return "the list that names it was delivered"
+        if door.program.is_dated and self._old_list_ends:
+            return f"the old CRL holds there, at the latest until {self._old_list_ends:%Y-%m-%d %H:%M} UTC"
+        return f"nothing ends what it has before the certificate itself ends, on {self._end:%Y-%m-%d}"
+
+    def _weakness(self, program: Program) -> str:
+        return "" if program.revokes else f"lets it in until it ends on {self._end:%Y-%m-%d}: {program.caveat}"
+
+    def _server_at(self, door: Door, *, is_delivered: bool, kept: bool) -> Finding:
+        seen = proof.look_before([door.endpoint], door.eyes).get(door.endpoint.service)
+        if seen is None or not seen.served:
+            return Finding(door.place, "open", "not proven: could not be reached")
+        if seen.served not in {_digest(one) for one in self._going}:
+            return Finding(door.place, "proven", f"serves another certificate (SHA-256 {seen.served[:16]}…)")
+        if kept:
+            return Finding(door.place, "open", "goes on serving it: nothing replaces it")
+        return Finding(door.place, "failed" if is_delivered else "open", "still serves it")
+
+    def _out_of_sight(self) -> Iterator[Finding]:
+        """Hosts of which nothing can be seen from here."""
+        for use in self._uses:
+            delivery = self._deliveries.get(use.name)
+            caveat = self._weakness(use.program) if self._is_client and use.program else ""
+            if delivery is None:
+                text = "nothing is delivered there, and nothing proven"
+                yield Finding(use.name, "folder", f"{text}; {caveat}" if caveat else text)
+            elif not delivery.is_remote:
+                text = "delivered into a folder, not proven"
+                yield Finding(use.name, "folder", f"{text}; {caveat}" if caveat else text)
+
+
+def _at_once(look: Callable[[Door], Found], doors: Sequence[Door]) -> list[Found]:
+    with ThreadPoolExecutor(WIDTH) as pool:
+        return list(pool.map(look, doors))
+
+
+def _next_update(der: bytes | None) -> datetime | None:
+    try:
+        return x509.load_der_x509_crl(der).next_update_utc if der else None
+    except ValueError:
+        return None
+
+
+def _digest(issued: Issued) -> str:
+    return hashlib.sha256(x509.load_pem_x509_certificate(issued.pem.encode()).public_bytes(Encoding.DER)).hexdigest()

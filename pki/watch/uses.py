@@ -1,0 +1,57 @@
+"""What a certificate is for: who serves it, who lets its holder in, who is to install it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pki import store
+from pki.house import House
+from pki.leaves import leaf_name
+from pki.model import Host, Leaf
+from pki.proxies import PROGRAMS, Program
+from pki.records import Issued
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """One host, and those of its services that a certificate concerns."""
+
+    name: str
+    host: Host
+    services: tuple[str, ...]
+
+    @property
+    def program(self) -> Program | None:
+        return PROGRAMS[self.host.proxy] if self.host.proxy else None
+
+    def __str__(self) -> str:
+        return f"{', '.join(self.services)} on {self.name}" + (f" ({self.host.proxy})" if self.host.proxy else "")
+
+
+def serving(house: House, leaf: str) -> list[Use]:
+    """The host that serves a leaf, by pki.yaml."""
+    return [
+        Use(name, host, services)
+        for name, host in house.inventory.hosts.items()
+        if (services := tuple(n for n, one in host.services.items() if leaf_name(name, one.access) == leaf))
+    ]
+
+
+def asking(house: House) -> list[Use]:
+    """The hosts that let nobody in without a client certificate, by pki.yaml."""
+    return [
+        Use(name, host, services)
+        for name, host in house.inventory.hosts.items()
+        if (services := tuple(n for n, one in host.services.items() if one.access == "mtls"))
+    ]
+
+
+def present(house: House, leaf: Leaf, issued: Sequence[Issued]) -> bytes:
+    """The truth of a leaf, if its certificate is one of these; else nothing."""
+    held = store.read(house.store.truth(leaf)) or b""
+    return held if any(one.pem.encode() in held for one in issued) else b""
+
+
+def listed(uses: Iterable[Use]) -> str:
+    return "; ".join(map(str, uses)) or "none"

@@ -1,0 +1,369 @@
+"""Revocation: what is asked and said before, what follows or is withheld, and the life of client identities."""
+
+from __future__ import annotations
+
+import io
+import re
+import shlex
+import shutil
+import sqlite3
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+from invoke import Program
+
+import tasks
+from pki import editing
+from pki.commands.revoking import MEANINGS, verdict
+from pki.errors import PkiError
+from pki.pipeline import Run
+from pki.watch import forecast, status
+from pki.watch.refusals import Finding
+from tests.conftest import START, Home
+
+LAPTOP = ("client.add", "admin@laptop", "--email", "admin@lab.internal")
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command printed, and its exit status."""
+
+    status: int
+    out: str
+    error: str
+
+
+Invoke = Callable[..., Said]
+
+
+@pytest.fixture
+def invoke(home: Home, capsys: pytest.CaptureFixture[str]) -> Invoke:
+    """`./run invoke …` in this process, with the clock `days` after the first run."""
+
+    def call(*arguments: str, days: float = 0) -> Said:
+        tasks.ns.configure({"pki_home": str(home.path), "pki_now": START + timedelta(days=days)})
+        capsys.readouterr()
+        code = 0
+        try:
+            Program(namespace=tasks.ns).run(["invoke", *arguments])
+        except SystemExit as left:
+            code = int(left.code or 0)
+        said = capsys.readouterr()
+        return Said(code, said.out, said.err)
+
+    return call
+
+
+def types(monkeypatch: pytest.MonkeyPatch, *lines: str) -> None:
+    """Somebody sits at a terminal and types these."""
+    keyboard = io.StringIO("".join(f"{line}\n" for line in lines))
+    keyboard.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr(sys, "stdin", keyboard)
+
+
+def certificate(home: Home, client: str = "admin") -> x509.Certificate:
+    return x509.load_pem_x509_certificate(home.read(f"ca/clients/{client}/cert.pem"))
+
+
+def listed(home: Home) -> set[int]:
+    """Serial numbers on the CRL of the client authority."""
+    return {entry.serial_number for entry in x509.load_der_x509_crl(home.read("build/crl/client-1.crl"))}
+
+
+def notes(home: Home, days: float = 0) -> dict[str, tuple[str, str]]:
+    house, plan = home.house(days), home.plan(days)
+    return {note.subject: (note.text, note.remedy) for note in forecast.notes(house, plan)}
+
+
+# -- what is asked and said before ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("given", [(), ("--reason", "lost")])
+def test_a_reason_that_is_missing_or_wrong_explains_every_one_in_a_line(
+    home: Home, invoke: Invoke, given: tuple[str, ...]
+) -> None:
+    said = invoke("revoke", "admin", *given, "--yes")
+    assert said.status == 1
+    assert [line.split()[0] for line in said.error.splitlines()[2:]] == list(MEANINGS)
+    assert listed(home) == set()
+
+
+def test_without_a_terminal_nothing_is_revoked_and_the_command_that_does_is_named(home: Home, invoke: Invoke) -> None:
+    serial = certificate(home).serial_number
+    said = invoke("revoke", "admin", "--reason", "key-compromise")
+    assert said.status == 1
+    assert f"client-admin, serial {serial:x}, valid until 2027-05-22" in said.out
+    assert "refused by   grafana, prometheus, loki on monitoring (nginx); forgejo on forge (haproxy)" in said.out
+    assert listed(home) == set()
+    command = re.search(r"→ \./run invoke (.*)", said.error)
+    assert command
+    assert invoke(*shlex.split(command[1])).status == 0
+    assert listed(home) == {serial}
+
+
+def test_at_a_terminal_the_reason_and_a_yes_are_asked_for(
+    home: Home, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serial = certificate(home).serial_number
+    types(monkeypatch, "superseded", "perhaps")
+    said = invoke("revoke", "admin")
+    assert (said.status, said.error) == (1, "nothing was changed: that was no yes\n")
+    assert listed(home) == set()
+    types(monkeypatch, "superseded", "yes")
+    assert invoke("revoke", "admin").status == 0
+    assert listed(home) == {serial}
+
+
+def test_a_proxy_that_cannot_refuse_is_named_before_and_after(home: Home, invoke: Invoke) -> None:
+    home.edit("    proxy: haproxy\n", "    proxy: traefik\n")
+    home.doit()
+    said = invoke("revoke", "admin", "--reason", "superseded", "--yes")
+    assert "let in by    forgejo on forge (traefik), until it ends: traefik reads no CRLs" in said.out
+    assert re.search(
+        r"^folder forge +delivered into a folder, not proven; lets it in until it ends on 2027-05-22",
+        said.out,
+        re.MULTILINE,
+    )
+
+
+PLACES = [Finding("forge/forgejo", "proven", ""), Finding("media", "folder", "")]
+OPEN, FAILED = Finding("media/films", "open", ""), Finding("media/films", "failed", "")
+DOWN = {"deploy:media": "unreachable; what it has runs out in 9 days"}
+
+
+@pytest.mark.parametrize(
+    ("findings", "failures", "expected"),
+    [
+        ([], {}, (0, "revoked and published; there is nothing here to prove it at")),
+        (PLACES, {}, (0, "revoked, published, and proven at forge/forgejo")),
+        ([*PLACES, OPEN], {}, (2, "revoked and published; not proven: media/films;")),
+        ([*PLACES, OPEN], DOWN, (2, "revoked and published; not proven: media/films;")),
+        (PLACES, DOWN, (2, "revoked and published; not proven: deploy:media;")),
+        ([*PLACES, FAILED], {}, (1, "revoked, and STILL LET IN: media/films;")),
+        ([*PLACES, FAILED, OPEN], DOWN, (1, "revoked, and STILL LET IN: media/films;")),
+        (PLACES, {"crl:client-1": "no passphrase"}, (1, "revoked; failed: crl:client-1;")),
+        (PLACES, {"doit": "nothing was run"}, (1, "revoked; failed: doit;")),
+    ],
+)
+def test_the_exit_status_says_what_is_proven(
+    findings: list[Finding], failures: dict[str, str], expected: tuple[int, str]
+) -> None:
+    code, text = verdict(findings, failures)
+    assert (code, text[: len(expected[1])]) == expected
+
+
+def test_a_revocation_that_cannot_be_published_is_recorded_and_fails(home: Home, invoke: Invoke) -> None:
+    (home.path / "secrets.yaml").unlink()
+    said = invoke("revoke", "admin", "--reason", "key-compromise", "--yes")
+    assert said.status == 1
+    assert "revoked; failed: " in said.out
+    assert "crl:client-1" in said.out.splitlines()[-1]
+    [issued] = home.house().ledger.certificates(artifact="cert:client-admin")
+    assert issued.revoked == "keyCompromise"
+
+
+# -- what is withheld -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def withheld(home: Home, invoke: Invoke) -> Home:
+    said = invoke("revoke", "admin", "--reason", "key-compromise", "--no-replace", "--yes")
+    assert said.status == 0, said.error
+    assert "then         nothing replaces it before: ./run invoke renew client-admin" in said.out
+    return home
+
+
+def test_a_withheld_certificate_is_issued_by_no_run_before_somebody_renews_it(withheld: Home, invoke: Invoke) -> None:
+    old = certificate(withheld).serial_number
+    for days in (0, 1):
+        assert "cert:client-admin" not in withheld.doit(days=days).made
+    assert listed(withheld) == {old}
+    text = "was revoked, and its replacement is withheld since 2026-11-23"
+    assert notes(withheld)["cert:client-admin"] == (text, "./run invoke renew client-admin")
+    [row] = [row for row in status.rows(withheld.house(), withheld.plan()) if row.name == "cert:client-admin"]
+    assert (row.state, row.next) == ("withheld", text)
+    assert "cert:client-admin" not in withheld.doit(days=200).made, "nor after it ended"
+    assert invoke("renew", "admin", days=200).status == 0
+    assert certificate(withheld).serial_number != old
+    assert "cert:client-admin" not in notes(withheld, 200)
+    assert withheld.doit(days=200).made == {}
+
+
+def test_a_run_with_nothing_to_do_opens_no_ledger_for_what_is_withheld(withheld: Home) -> None:
+    withheld.doit()
+    run = Run(withheld.path, withheld.moment())
+    assert run.main([]) == 0
+    assert "ledger" not in run.house.__dict__
+
+
+def test_a_withheld_server_certificate_that_was_lost_stops_its_host_alone(home: Home, invoke: Invoke) -> None:
+    assert invoke("revoke", "media", "--reason", "superseded", "--no-replace", "--yes").status == 0
+    shutil.rmtree(home.path / "build")
+    report = home.doit()
+    assert report.failed == {
+        "cert:media": "was revoked, and its replacement is withheld since 2026-11-23 → ./run invoke renew media"
+    }
+    assert [one["name"] for one in report.data["not_reached"]] == ["release:media", "deploy:media"]
+    assert "deploy:forge" in report.made
+    assert invoke("renew", "media").status == 0
+
+
+def test_an_older_certificate_of_a_name_is_revoked_and_the_present_one_stays(home: Home, invoke: Invoke) -> None:
+    old = certificate(home).serial_number
+    invoke("renew", "admin")
+    new = certificate(home).serial_number
+    said = invoke("revoke", f"{old:x}", "--reason", "superseded", "--no-replace", "--yes")
+    assert "then         the present certificate of this name stays as it is" in said.out
+    assert (listed(home), certificate(home).serial_number) == ({old}, new)
+    assert home.house().withheld == {}
+
+
+def test_decisions_are_sealed_like_all_else_and_older_ledgers_get_their_table(withheld: Home) -> None:
+    path = withheld.path / "ca/ledger.db"
+    assert withheld.house().ledger.verify() == []
+    with sqlite3.connect(path) as db:
+        [before] = db.execute("select seq from decisions").fetchone()
+        db.execute("update decisions set decision = 'released'")
+    db.close()
+    assert withheld.house().ledger.verify() == [f"event {before}: its decision of cert:client-admin was changed"]
+    with sqlite3.connect(path) as db:
+        db.execute("drop table decisions")
+    db.close()
+    assert withheld.house().ledger.decisions() == []
+    assert withheld.house().ledger.verify() == [f"event {before}: its decision of cert:client-admin is missing"]
+
+
+# -- client identities ------------------------------------------------------------------------------------------------
+
+
+def test_one_identity_for_each_device_has_a_key_of_its_own_and_is_revoked_alone(home: Home, invoke: Invoke) -> None:
+    text = home.read("pki.yaml").decode()
+    assert invoke(*LAPTOP).status == 0
+    entry = "  admin: {email: admin@lab.internal}\n"
+    line = "  admin@laptop: {email: admin@lab.internal}\n"
+    assert home.read("pki.yaml").decode() == text.replace(entry, entry + line)
+    admin, laptop = certificate(home), certificate(home, "admin@laptop")
+    assert admin.public_key() != laptop.public_key()
+    assert [name.value for name in laptop.subject.get_attributes_for_oid(NameOID.COMMON_NAME)] == ["admin@laptop"]
+    names = laptop.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.RFC822Name) == ["admin@lab.internal"]
+    said = invoke("client.revoke", "admin@laptop", "--reason", "key-compromise", "--yes")
+    assert said.status == 0, said.error
+    assert "then         it leaves pki.yaml, and nothing replaces it" in said.out
+    assert listed(home) == {laptop.serial_number}
+    assert certificate(home) == admin
+    assert home.read("pki.yaml").decode() == text
+    assert home.doit().made == {}
+    assert notes(home) == {}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (
+            "clients:\n    # people\n    admin:\n        email: a@lab.internal  # me\n\n\n# next\n",
+            "clients:\n    # people\n    admin:\n        email: a@lab.internal  # me\n    NEW\n\n\n# next\n",
+        ),
+        ("clients:   # none yet\n", "clients:   # none yet\n  NEW\n"),
+        ("", "\nclients:\n  NEW\n"),
+        ("clients:\n  admin: {email: a@lab.internal}", "clients:\n  admin: {email: a@lab.internal}\n  NEW\n"),
+        ("clients:\r\n  b: {email: a@lab.internal}\r\n", "clients:\r\n  b: {email: a@lab.internal}\r\n  NEW\r\n"),
+    ],
+)
+def test_a_client_is_added_as_a_person_would_write_it(home: Home, before: str, after: str) -> None:
+    path = home.path / "pki.yaml"
+    rest = path.read_text().partition("clients:")[0]
+    path.write_bytes((rest + before).encode())
+    line = 'x@y: {email: "a{b@lab.internal"}'
+    assert editing.with_client(path, "x@y", "a{b@lab.internal") == rest + after.replace("NEW", line)
+
+
+@pytest.mark.parametrize(
+    "section",
+    ["clients: {admin: {email: a@lab.internal}}\n", "clients: {\n  admin: {email: a@lab.internal}\n}\n"],
+)
+def test_a_layout_that_is_not_understood_is_left_alone_and_the_line_is_shown(home: Home, section: str) -> None:
+    path = home.path / "pki.yaml"
+    path.write_text(path.read_text().partition("clients:")[0] + section)
+    with pytest.raises(PkiError, match="laid out in a way") as refused:
+        editing.with_client(path, "x", "x@lab.internal")
+    assert "`x: {email: x@lab.internal}`" in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "email", "said"),
+    [
+        ("admin", "a@lab.internal", "clients.admin is in pki.yaml already"),
+        ("a.b", "a@lab.internal", "looks like a DNS name"),
+        ("a", "a", "expected an e-mail address"),
+    ],
+)
+def test_a_client_that_cannot_be_is_refused_and_nothing_is_written(
+    home: Home, invoke: Invoke, name: str, email: str, said: str
+) -> None:
+    before = home.read("pki.yaml")
+    answer = invoke("client.add", name, "--email", email)
+    assert answer.status == 1
+    assert said in answer.error
+    assert home.read("pki.yaml") == before
+
+
+def test_a_renewed_identity_is_reminded_of_until_it_is_installed_and_only_once_it_is_in_use(
+    home: Home, invoke: Invoke
+) -> None:
+    home.doit(days=140)
+    assert "cert:client-admin" not in notes(home, 140)
+    assert invoke("client.installed", "admin", days=140).status == 0
+    assert "cert:client-admin" in home.doit(days=151).made
+    text = "was renewed on 2027-04-23 and is not installed yet; the old one ends on 2027-05-22"
+    assert notes(home, 151) == {
+        "cert:client-admin": (text, "install it on its device, then: ./run invoke client.installed admin")
+    }
+    assert "a newer one is to be installed" in invoke("client.list", days=151).out
+    assert "ended on 2027-05-22" in notes(home, 185)["cert:client-admin"][0]
+    said = invoke("client.installed", "admin", days=152)
+    assert "is valid too, until 2027-05-22; to end it:" in said.out
+    assert notes(home, 152) == {}
+    assert "2027-04-24" in invoke("client.list", days=152).out
+
+
+def test_a_revoked_identity_in_use_is_reminded_of_until_its_replacement_is_installed(
+    home: Home, invoke: Invoke
+) -> None:
+    invoke("client.installed", "admin")
+    invoke("revoke", "admin", "--reason", "key-compromise", "--yes", days=1)
+    assert notes(home, 1)["cert:client-admin"][0].endswith("is not installed yet; the old one is revoked")
+
+
+# -- explanations -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("admin", ["ca/clients/admin/tls.pem", "client-1", "grafana, prometheus, loki on monitoring", "renew admin"]),
+        ("cert:media", ["jellyfin on media (caddy)", "server-1", "from 2027-01-22 on", "if revoked", "renew media"]),
+        ("server", ["authority:server-1", "3 certificates", "ca/server/server-1/key.pem, encrypted", "--new server"]),
+        ("root-1", ["in offline/", "itself"]),
+        ("crl:client", ["crl:client-1", "0 certificates", "monitoring, forge", "refuse every client"]),
+    ],
+)
+def test_a_thing_is_explained_in_plain_words(invoke: Invoke, name: str, expected: list[str]) -> None:
+    said = invoke("explain", name)
+    assert said.status == 0, said.error
+    assert [part for part in expected if part not in said.out] == []
+
+
+def test_a_serial_number_is_explained_with_what_became_of_it(home: Home, invoke: Invoke) -> None:
+    serial = certificate(home).serial_number
+    invoke("renew", "admin")
+    assert "valid, and was replaced by a newer one" in invoke("explain", f"{serial:x}").out
+    invoke("revoke", f"{serial:x}", "--reason", "superseded", "--yes")
+    assert "revoked: superseded" in invoke("explain", f"{serial:x}").out
+    unknown = invoke("explain", "admn")
+    assert (unknown.status, unknown.error.splitlines()[1]) == (1, "→ did you mean admin?")
