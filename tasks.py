@@ -6,7 +6,7 @@ from pathlib import Path
 
 from invoke import Collection
 
-from pki.commands import ca, ceremony, daily, demo, deploy, dev, fleet, init, keeping, ledger, vault
+from pki.commands import ca, ceremony, daily, demo, deploy, dev, export, fleet, init, keeping, ledger, vault
 
 ns = Collection()
 for name, function in {
@@ -26,6 +26,7 @@ for name, function in {
 for title, tasks in {
     "ledger": {"list": ledger.show_list, "show": ledger.show, "verify": ledger.verify},
     "ca": {"rewrap": ca.rewrap},
+    "client": {"export": export.export},
     "deploy": {
         "bootstrap": deploy.bootstrap,
         "collect": fleet.collect,
