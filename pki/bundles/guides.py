@@ -23,23 +23,23 @@ WINDOWS = Guide(
 LINUX = Guide(
     "Linux: Chromium, Chrome",
     (
-        "chrome://certificate-manager, Your certificates, Import.",
+        "chrome://certificate-manager → Your certificates → Import.",
         "Choose the file, type the passphrase.",
-        "Trust the authority: Local certificates, Installed by you, Trusted certificates, Import.",
+        "Trust the authority: Local certificates → Installed by you → Trusted certificates → Import.",
     ),
 )
 FIREFOX = Guide(
     "Firefox, on any computer",
     (
-        "Settings, Privacy & Security, Certificates, View Certificates.",
-        "Your Certificates, Import: choose the file, type the passphrase.",
-        "Authorities: find the organisation, Edit Trust, “can identify websites”.",
+        "Settings → Privacy & Security → Certificates → View Certificates.",
+        "Your Certificates → Import: choose the file, type the passphrase.",
+        "Authorities: find the organisation → Edit Trust → “can identify websites”.",
     ),
 )
 ANDROID = Guide(
     "Android",
     (
-        "Settings, Security, Encryption & credentials, Install a certificate.",
+        "Settings → Security → Encryption & credentials → Install a certificate.",
         "VPN & app user certificate: choose the file, type the passphrase.",
         "CA certificate: install the certificate of the authority; ask whoever gave you this sheet for it.",
     ),
@@ -49,22 +49,22 @@ MAC = Guide(
     (
         "Double-click the file; Keychain Access opens. Choose the keychain “login”.",
         "Type the passphrase.",
-        "Find the authority there, Get Info, Trust: Always Trust.",
+        "Find the authority there → Get Info → Trust: Always Trust.",
     ),
 )
 IPHONE = Guide(
     "iPhone, iPad",
     (
         "Open the file from AirDrop, Files or Mail; choose this device.",
-        "Settings, Profile Downloaded, Install; type the code of the device, then the passphrase.",
-        "Settings, General, About, Certificate Trust Settings: switch the authority on.",
+        "Settings → Profile Downloaded → Install; type the code of the device, then the passphrase.",
+        "Settings → General → About → Certificate Trust Settings: switch the authority on.",
     ),
 )
 MAC_PROFILE = Guide(
     "Mac",
     (
         "Double-click the file, then open System Settings and search for “Profiles”.",
-        "Double-click the profile, Install; type the passphrase.",
+        "Double-click the profile → Install; type the passphrase.",
     ),
 )
 
