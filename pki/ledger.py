@@ -1,4 +1,4 @@
-"""Every certificate issued and revoked, every CRL number: recorded before anything of it is visible anywhere.
+"""Every certificate issued and revoked, every CRL number, what people decided: recorded before anything of it is visible.
 
 Rows are only ever added. Each addition is one transaction with its event, and each event holds the hash of the one
 before it, so a row that was changed, removed or slipped in later is found by `verify`. SQLite by default (WAL,
@@ -23,7 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pki.errors import LedgerError
 from pki.issue import key_fingerprint, pem_of
-from pki.records import REASONS, Entry, Event, Issued
+from pki.records import DECISIONS, REASONS, Decision, Entry, Event, Issued
 from pki.store import make_folder
 
 SCHEMA = 1
@@ -87,7 +87,16 @@ crls = sql.Table(
     sql.Column("reason", sql.Text, nullable=False),
     sql.Column("pem", sql.Text, nullable=False),
 )
-TABLES = {"certificate": certificates, "revocation": revocations, "crl": crls}
+decisions = sql.Table(
+    "decisions",
+    metadata,
+    sql.Column("seq", sql.Integer, primary_key=True, autoincrement=False),
+    sql.Column("artifact", sql.Text, nullable=False, index=True),
+    sql.Column("decision", sql.Text, nullable=False),
+    sql.Column("detail", sql.Text, nullable=False),
+    sql.Column("at", sql.BigInteger, nullable=False),
+)
+TABLES = {"certificate": certificates, "revocation": revocations, "crl": crls, "decision": decisions}
 
 # Statements that every addition runs, built once.
 TAKE_TURN = sql.update(head).values(seq=head.c.seq + 1)
@@ -162,7 +171,23 @@ class Ledger:
                 raise LedgerError(f"crl:{issuer}: number {row['number']} is not above the last one, {last}")
             _append(db, "crl", f"crl:{issuer}", row, at)
 
+    def record_decision(self, artifact: str, decision: str, detail: str, at: datetime) -> None:
+        """Record what a person decided or did about an artifact; `decision` is one of DECISIONS."""
+        if decision not in DECISIONS:
+            raise LedgerError(f"{decision}: expected one of {', '.join(DECISIONS)}")
+        row = {"artifact": artifact, "decision": decision, "detail": detail, "at": int(at.timestamp())}
+        with self._writing() as db:
+            _append(db, "decision", artifact, row, at)
+
     # -- asking --
+
+    def decisions(self, *, artifact: str | None = None) -> list[Decision]:
+        """What was decided, oldest first: about everything, or about one artifact."""
+        query = sql.select(decisions).order_by(decisions.c.seq)
+        if artifact is not None:
+            query = query.where(decisions.c.artifact == artifact)
+        with self._reading() as db:
+            return [Decision(r.artifact, r.decision, r.detail, _instant(r.at)) for r in db.execute(query)]
 
     def certificates(
         self, *, artifact: str | None = None, serial: int | None = None, since: datetime | None = None

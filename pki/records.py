@@ -16,6 +16,7 @@ REASONS = (
     "cessationOfOperation",
     "privilegeWithdrawn",
 )
+DECISIONS = ("withheld", "released", "exported", "installed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,20 @@ class Issued:
 
 
 @dataclass(frozen=True, slots=True)
+class Decision:
+    """What a person decided or did about an artifact; `decision` is one of DECISIONS.
+
+    `withheld` and `released`: whether a revoked leaf is replaced. `exported` and `installed`: how far an identity got on
+    its way to a device; their `detail` begins with the serial number in hexadecimal.
+    """
+
+    artifact: str
+    decision: str
+    detail: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     seq: int
     at: datetime
@@ -54,7 +69,7 @@ class Event:
 
 
 class Ledger(Protocol):
-    """Every certificate issued and revoked, every CRL number. See `ledger.py` for what each call promises."""
+    """Every certificate issued and revoked, every CRL number, every decision. See `ledger.py` for what each call promises."""
 
     def record_certificate(
         self, cert: x509.Certificate, *, issuer: str, artifact: str, profile: str, reason: str, at: datetime
@@ -63,6 +78,10 @@ class Ledger(Protocol):
     def record_revocation(self, issued: Issued, *, reason: str, at: datetime) -> None: ...
 
     def record_crl(self, crl: x509.CertificateRevocationList, *, issuer: str, reason: str, at: datetime) -> None: ...
+
+    def record_decision(self, artifact: str, decision: str, detail: str, at: datetime) -> None: ...
+
+    def decisions(self, *, artifact: str | None = None) -> list[Decision]: ...
 
     def certificates(
         self, *, artifact: str | None = None, serial: int | None = None, since: datetime | None = None
