@@ -22,7 +22,9 @@ import tasks
 from pki.bundles import chrome, mobileconfig, sheet
 from pki.bundles.identity import Identity
 from pki.bundles.passphrase import ALPHABET, new_passphrase
+from pki.errors import LedgerError
 from pki.handover.asking import Wish
+from pki.ledger import Ledger
 from tests import judges
 from tests.ceremonies import RealHome
 from tests.conftest import START, Home
@@ -345,6 +347,33 @@ def test_a_sheet_says_for_whom_with_which_file_and_until_when(home: Home) -> Non
     assert "iPhone" in page.decode()
 
 
+# -- the ledger -------------------------------------------------------------------------------------------------------
+
+
+def test_the_ledger_knows_which_certificate_was_handed_out_and_how(desk: Desk) -> None:
+    for kind in SEALED:
+        desk.sealed(kind, file=kind)
+    assert desk.export("admin", "--format", "pem", "--yes")[0] == 0
+    assert desk.export("admin", "--format", "chrome-policy")[0] == 0
+    serial = judges.Identity.read(desk.home.path / "ca/clients/admin/tls.pem").leaf.serial_number
+    ledger = desk.home.house().ledger
+    told = [(one.artifact, one.decision, one.detail) for one in ledger.decisions()]
+    assert told == [("cert:client-admin", "exported", f"{serial:x} {kind}") for kind in (*SEALED, "pem")]
+    assert ledger.verify() == []
+
+
+@pytest.mark.parametrize("kind", ["p12", "pem"])
+def test_what_the_ledger_cannot_take_is_not_handed_out(desk: Desk, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    def full(*_: object) -> None:
+        raise LedgerError("ca/ledger.db: database or disk is full")
+
+    monkeypatch.setattr(Ledger, "record_decision", full)
+    arguments = ["--passphrase-to", "pw"] if kind == "p12" else []
+    code, said = desk.export("admin", "--format", kind, "--yes", *arguments)
+    assert (code, "disk is full" in said) == (1, True)
+    assert list(desk.here.iterdir()) == []
+
+
 # -- a person decides -------------------------------------------------------------------------------------------------
 
 
@@ -453,6 +482,7 @@ def test_nothing_is_handed_out(desk: Desk, what: str) -> None:
     assert reason in said
     assert "→" in said
     assert {name: (desk.here / name).read_bytes() for name in desk.there} == before
+    assert desk.home.house().ledger.decisions() == []
 
 
 def test_an_expired_certificate_is_not_handed_out(desk: Desk) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import stat
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from invoke.context import Context
@@ -20,7 +21,7 @@ from pki.commands.command import command, house_of, path_of
 from pki.commands.daily import known
 from pki.errors import PkiError
 from pki.house import Generation, House, missing_authority
-from pki.leaves import client_leaf, permitted_addresses, service_names
+from pki.leaves import client_leaf, mtls_names, permitted_addresses
 from pki.model import Inventory, Leaf
 from pki.screen import Screen
 
@@ -107,10 +108,11 @@ def _identity(house: House, client: str) -> Identity:
 
 def _check(house: House, leaf: Leaf) -> None:
     held = freshness.examine(house, leaf)
-    if isinstance(held, list):
-        raise PkiError(f"cert:{leaf.name}: {'; '.join(held)}", "./run doit; then export again")
-    if held.not_after < house.now:
-        raise PkiError(f"cert:{leaf.name}: expired on {held.not_after:%Y-%m-%d}", "./run doit; then export again")
+    fault = "; ".join(held) if isinstance(held, list) else ""
+    if not isinstance(held, list) and held.not_after < house.now:
+        fault = f"expired on {held.not_after:%Y-%m-%d}"
+    if fault:
+        raise PkiError(f"cert:{leaf.name}: {fault}", "./run doit, or ./run invoke plan for what keeps it; then again")
 
 
 def _export_sealed(
@@ -130,7 +132,7 @@ def _export_sealed(
             example=_example(house.inventory),
         )
         files[beside] = (told.page() if as_page else f"{passphrase}\n".encode(), store.SECRET)
-    store.write_all(files)
+    _hand_out(house, identity, kind, files)
     screen.made(f"cert:client-{identity.name}", f"{target}, good until {_end(identity)}")
     if beside:
         screen.line(f"its passphrase is in {beside} and nowhere else: bring it there another way, then destroy it")
@@ -143,10 +145,16 @@ def _export_sealed(
 def _export_pem(house: House, identity: Identity, folder: Path, *, yes: bool) -> None:
     _confirm(identity.name, folder, yes=yes)
     store.make_folder(folder, 0o700)
-    store.write_all({folder / name: (data, store.SECRET) for name, data in pem.files(identity).items()})
+    try:
+        files = {folder / name: (data, store.SECRET) for name, data in pem.files(identity).items()}
+        _hand_out(house, identity, "pem", files)
+    except PkiError:
+        with suppress(OSError):
+            folder.rmdir()
+        raise
     screen = Screen()
     screen.made(f"cert:client-{identity.name}", f"{folder}, good until {_end(identity)}")
-    example = next(iter(_services(house.inventory)), house.inventory.domains[0])
+    example = next(iter(mtls_names(house.inventory)), house.inventory.domains[0])
     screen.line(
         f"the key lies open in it:  curl --cert {folder}/tls.pem --cacert {folder}/roots.pem https://{example}/"
     )
@@ -165,7 +173,7 @@ def _export_policy(house: House, kind: str, path: Path) -> None:
     else:
         target = _new(path, f"{label}-chrome", "json")
         clients = [one.certificate for one in _generations(house, "client")]
-        policy = chrome.policy(_services(said), clients, roots, said.domains, permitted_addresses(said))
+        policy = chrome.policy(mtls_names(said), clients, roots, said.domains, permitted_addresses(said))
         files, places = {target: (policy, store.PUBLIC)}, chrome.PLACES
     store.write_all(files)
     screen.made(kind, str(target))
@@ -191,20 +199,9 @@ def _generations(house: House, authority: str) -> list[Generation]:
     return found
 
 
-def _services(said: Inventory) -> list[str]:
-    """Every name under which a service behind mutual TLS is reached."""
-    return [
-        name
-        for host in said.hosts.values()
-        for service, one in host.services.items()
-        if one.access == "mtls"
-        for name in service_names(said, host, service)
-    ]
-
-
 def _example(said: Inventory) -> str:
     """One service to try; empty when none is behind mutual TLS."""
-    return next((name for name in _services(said) if "*" not in name), "")
+    return next((name for name in mtls_names(said) if "*" not in name), "")
 
 
 def _new(path: Path, name: str, suffix: str = "") -> Path:
@@ -226,6 +223,16 @@ def _new_file(path: Path) -> Path:
 def _confirm(client: str, target: Path, *, yes: bool) -> None:
     if not yes and typed(f"hand the private key of {client} out, as {target}? (yes/no) ") not in {"y", "yes"}:
         raise PkiError("stopped; nothing was written")
+
+
+def _hand_out(house: House, identity: Identity, kind: str, files: Files) -> None:
+    """Put files in place that hold an identity: the ledger knows of it before anybody can see them."""
+    artifact, serial = f"cert:client-{identity.name}", identity.certificate.serial_number
+    with house.store.lock(), store.Beside(files) as waiting:
+        waiting.flush()
+        house.ledger.record_decision(artifact, "exported", f"{serial:x} {kind}", house.now)
+        house.ledger.close()
+        waiting.place()
 
 
 def _end(identity: Identity) -> str:
