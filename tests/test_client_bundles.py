@@ -347,6 +347,13 @@ def test_a_sheet_says_for_whom_with_which_file_and_until_when(home: Home) -> Non
     assert "iPhone" in page.decode()
 
 
+def test_a_key_that_browsers_do_not_take_is_told(desk: Desk) -> None:
+    desk.home.edit("  admin: {", "  admin: {key: ed25519, ")
+    desk.home.doit()
+    code, said = desk.export("admin", "--format", "p12", "--yes", "--passphrase-to", "pw")
+    assert (code, "take no Ed25519 key" in said) == (0, True)
+
+
 # -- the ledger -------------------------------------------------------------------------------------------------------
 
 

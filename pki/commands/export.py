@@ -21,6 +21,7 @@ from pki.commands.command import command, house_of, path_of
 from pki.commands.daily import known
 from pki.errors import PkiError
 from pki.house import Generation, House, missing_authority
+from pki.issue import key_kind
 from pki.leaves import client_leaf, mtls_names, permitted_addresses
 from pki.model import Inventory, Leaf
 from pki.screen import Screen
@@ -138,6 +139,8 @@ def _export_sealed(
         screen.line(f"its passphrase is in {beside} and nowhere else: bring it there another way, then destroy it")
     else:
         screen.line(f"its passphrase, shown this once: {passphrase}")
+    if key_kind(identity.key) == "ed25519":
+        screen.line("browsers and phones take no Ed25519 key; in pki.yaml, under this client: key: ec-p256")
     screen.line("how to install it: docs/clients.md; then take the file away")
     _then(screen, identity)
 
