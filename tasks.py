@@ -15,6 +15,7 @@ from pki.commands import (
     deploy,
     dev,
     explaining,
+    export,
     fleet,
     init,
     keeping,
@@ -42,7 +43,7 @@ for name, function in {
 for title, tasks in {
     "ledger": {"list": ledger.show_list, "show": ledger.show, "verify": ledger.verify},
     "ca": {"rewrap": ca.rewrap},
-    "client": client.TASKS,
+    "client": {**client.TASKS, "export": export.export},
     "deploy": {**deploy.TASKS, **fleet.TASKS},
     "demo": {"vlans": demo.vlans},
     "ceremony": {**ceremony.TASKS, **vault.TASKS},

@@ -24,6 +24,8 @@ GITIGNORE = """\
 /build/
 /offline/
 secrets.yaml
+*.p12
+*.mobileconfig
 .*.new
 """
 SECRETS = (

@@ -31,6 +31,17 @@ def service_names(inventory: Inventory, host: Host, service: str) -> tuple[str, 
     return host.services[service].names or (f"{service}.{inventory.domains[0]}",)
 
 
+def mtls_names(inventory: Inventory) -> list[str]:
+    """Every name under which a service behind mutual TLS is reached."""
+    return [
+        name
+        for host in inventory.hosts.values()
+        for service, one in host.services.items()
+        if one.access == "mtls"
+        for name in service_names(inventory, host, service)
+    ]
+
+
 def leaf_name(host: str, access: Access) -> str:
     return f"{host}-mtls" if access == "mtls" else host
 
