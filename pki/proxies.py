@@ -16,11 +16,13 @@ class Program:
     """`unit` is what systemd calls it, empty where the program looks for changes itself.
 
     `caveat` says what a revoked client can still do after a reload, empty where that is nothing beyond five minutes.
+    `largest_file` is the size of the largest file that it serves, 0 where any will do.
     """
 
     unit: str
     caveat: str = ""
     serves_files: bool = True
+    largest_file: int = 0
 
     @property
     def reload(self) -> str:
@@ -29,7 +31,7 @@ class Program:
 
 PROGRAMS: Mapping[Proxy, Program] = {
     "nginx": Program("nginx"),
-    "haproxy": Program("haproxy"),
+    "haproxy": Program("haproxy", largest_file=15 * 1024),  # tune.bufsize without tune.maxrewrite
     "caddy": Program("caddy", "what a revoked client is being sent goes on until it ends, or caddy is restarted"),
     "apache": Program("apache2", "open connections of a revoked client live on until apache2 is restarted"),
     "traefik": Program(
