@@ -207,7 +207,9 @@ def test_a_selector_that_names_nothing_is_said_and_stops_no_host(home: Home, sel
     home.edit("127.0.0.1:8096", "127.0.0.1:8097")
     report = managed(home, TARGET, f"# deploy-hosts: {selector}", "x")
     wrong = selector.rpartition(", ")[2]
-    assert the_failure(report) == f"{FILE}:2: deploy-hosts: {wrong!r} names no host, proxy, network or access"
+    assert (
+        the_failure(report) == f"{FILE}:2: deploy-hosts: {wrong!r} names no host, proxy, network, access or trust store"
+    )
     assert only("media") <= report.made.keys()
 
 
@@ -274,6 +276,8 @@ ARTIFACTS = {
     "trust:roots": "build/trust/roots.pem",
     "trust:client-ca": "build/trust/client-ca.pem",
     "trust:client-chain": "build/trust/client-chain.pem",
+    "trust:profile": "build/trust/roots.mobileconfig",
+    "page:trust": "build/trust/index.html",
 }
 
 
@@ -330,12 +334,17 @@ SELECTORS = {
     "access:tls": {"media"},
     "access:mtls": {"monitoring", "forge"},
     "access:mtls,media": set(HOSTS),
+    "trust:debian": {"monitoring", "forge"},
+    "trust:java": {"forge", "media"},
+    "trust:none": set(),
     "{{ inventory.publish.host }}": {"monitoring"},
     "network:av, network:av, media": {"media"},
 }
 
 
 def test_a_selector_chooses_hosts(home: Home) -> None:
+    home.edit("    proxy: haproxy\n", "    proxy: haproxy\n    trust: [debian, java]\n")
+    home.edit("    proxy: caddy\n", "    proxy: caddy\n    trust: java\n")
     for number, selector in enumerate(SELECTORS):
         header = f"# deploy-hosts: {selector}\n" if selector else ""
         home.write(f"templates/extra/{number}", f"# deploy-target: /etc/{number}\n{header}{{{{ host.name }}}}\n")
