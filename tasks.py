@@ -6,7 +6,7 @@ from pathlib import Path
 
 from invoke import Collection
 
-from pki.commands import ca, ceremony, daily, demo, deploy, dev, fleet, init, keeping, ledger, vault
+from pki.commands import ca, ceremony, daily, demo, deploy, dev, fleet, init, keeping, ledger, taking, vault
 
 ns = Collection()
 for name, function in {
@@ -24,7 +24,7 @@ for name, function in {
     ns.add_task(function, name)
 
 for title, tasks in {
-    "ledger": {"list": ledger.show_list, "show": ledger.show, "verify": ledger.verify},
+    "ledger": {"list": ledger.show_list, "show": ledger.show, "verify": ledger.verify, "import": taking.take_in},
     "ca": {"rewrap": ca.rewrap},
     "deploy": {
         "bootstrap": deploy.bootstrap,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import cached_property, partial
 
+from pki import issue
 from pki.deploy import release
 from pki.deploy.ansible.fleet import Fleet
 from pki.deploy.change import Destination
@@ -36,12 +37,26 @@ class Outlook:
         found = [one for one in map(house.generation, names) if one]
         roots = b"".join(one.pem for one in found if one.authority == "root")
         authorities = b"".join(one.pem for one in found)
-        return Trust(roots, authorities, partial(house.is_revoked, seen_before=False), partial(_has_ended, house))
+        return Trust(
+            roots,
+            authorities,
+            partial(house.is_revoked, seen_before=False),
+            partial(_has_ended, house),
+            b"".join(_adopted(house)),
+        )
 
     @cached_property
     def eyes(self) -> Eyes:
         store, probe = self.world.house.store, self.world.leaves.get(PROBE)
         return Eyes(store.trust("roots.pem"), store.truth(probe) if probe else None)
+
+
+def _adopted(house: House) -> Iterator[bytes]:
+    """Certificates of adopted authorities; one whose folder is not there says so where its CRL is made."""
+    for name in house.inventory.authorities.adopted:
+        with suppress(PkiError):
+            if found := house.generation(name):
+                yield issue.pem_of([found.certificate])
 
 
 def deliveries(world: World) -> Iterator[Delivery]:

@@ -212,6 +212,8 @@ class World:
                 "ca-pem": partial(disk.authority_file, name="cert.pem"),
             }
             return [(name, place[kind](name)) for authority in authorities for name in self.house.live(authority)]
+        if kind in {"crl", "crl-pem"} and self.house.is_adopted(what):
+            return [(what, disk.crl(what, "pem" if kind == "crl-pem" else "crl"))]
         if (kind, what) == ("crl", "bundle-client"):
             return [("", disk.client_crl_bundle())]
         if kind == "trust" and what in {"roots", "client-ca", "client-chain"}:

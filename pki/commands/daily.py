@@ -113,7 +113,9 @@ def _valid(house: House, name: str) -> list[Issued]:
     """The valid, unrevoked certificates that a name or serial number stands for."""
     issued = house.unexpired()
     leaf = _leaf_name(name, {one.artifact.removeprefix("cert:") for one in issued})
-    found = [one for one in issued if one.artifact == f"cert:{leaf}" or f"{one.serial:x}" == name.lower().lstrip("0")]
+    found = _named(issued, leaf) or [one for one in issued if f"{one.serial:x}" == name.lower().lstrip("0")]
+    if len(meant := {one.artifact for one in found}) > 1:
+        raise PkiError(f"{name}: is {' and '.join(sorted(meant))}", "say which: ./run invoke revoke AUTHORITY:NAME …")
     valid = [one for one in found if not one.revoked]
     if any(one.profile == "root" or one.profile.endswith("-ca") for one in found):
         raise PkiError(f"{name} is a certificate authority", "revoking one takes a ceremony")
@@ -123,6 +125,12 @@ def _valid(house: House, name: str) -> list[Issued]:
         names = {one.artifact.removeprefix("cert:") for one in issued if one.artifact.startswith("cert:")}
         known(leaf, names, "valid certificate in the ledger")
     return valid
+
+
+def _named(issued: list[Issued], name: str) -> list[Issued]:
+    """Certificates of a leaf, or where none has that name, of adopted authorities: `web` or `legacy:web`."""
+    ours = [one for one in issued if one.artifact in {name, f"cert:{name}"}]
+    return ours or [one for one in issued if one.artifact == f"{one.issuer}:{name}"]
 
 
 def _leaf_name(name: str, leaves: Container[str]) -> str:
