@@ -130,7 +130,7 @@ class House:
 
     def generation(self, name: str) -> Generation | None:
         """A generation by name, None while it has no certificate."""
-        path = self._adopted_files(name)[0] if self.is_adopted(name) else self.store.authority_file(name, "cert.pem")
+        path = self.adopted_files(name)[0] if self.is_adopted(name) else self.store.authority_file(name, "cert.pem")
         state = signature([os.fspath(path)])
         kept = self._generations.get(name)
         if kept and kept[0] == state:
@@ -239,7 +239,7 @@ class House:
         return Issuer(found.certificate, self.open_authority_key(found.name, data, self.shown(path)))
 
     def _open_adopted(self, found: Generation) -> Issuer:
-        certificate, path = self._adopted_files(found.name)
+        certificate, path = self.adopted_files(found.name)
         shown = self.shown(path)
         adopted.check(found.certificate, self.shown(certificate))
         data = store.read(path)
@@ -255,7 +255,7 @@ class House:
         """Whether an authority was made elsewhere: it signs CRLs, and nothing else."""
         return name in self.inventory.authorities.adopted
 
-    def _adopted_files(self, name: str) -> tuple[Path, Path]:
+    def adopted_files(self, name: str) -> tuple[Path, Path]:
         """Certificate and key of an adopted authority, wherever its folder is."""
         folder = self.store.home / self.inventory.authorities.adopted[name].adopt
         return adopted.files(folder, self.shown(folder))

@@ -12,7 +12,7 @@ from pki.leaves import PROBE, host_leaves, name_fault, service_names
 from pki.model import Authorities, CrlRule, Inventory
 from pki.profiles import ROOT_LIMIT, RUNG_LIMIT
 from pki.proxies import PROGRAMS
-from pki.scalars import SECRET_NAMES, SOURCED, brief, is_within
+from pki.scalars import SOURCED, SOURCED_NAMES, brief, is_within
 
 KEPT = {"ca": "the machine that runs doit", PROBE: "the certificate that proves deliveries"}
 APPLE_LIMIT = timedelta(days=825)
@@ -92,7 +92,7 @@ def _adopted_faults(inventory: Inventory) -> Iterator[Fault]:
             yield place, f"{rule.adopt} is {seen[rule.adopt]}'s already"
     for name in inventory.secrets.names:
         if not re.fullmatch(SOURCED, name) and name not in adopted:
-            yield ("secrets", name), SECRET_NAMES
+            yield ("secrets", name), SOURCED_NAMES
 
 
 def _crl_fault(rule: CrlRule) -> str:

@@ -30,12 +30,9 @@ DESTINATION = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
 SOURCED = r"(root|server|client)(-[1-9][0-9]*)?|backup"
 ADOPTED = r"[a-z]([a-z0-9-]{0,28}[a-z0-9])?"
 BATCH = r"[1-9][0-9]{0,4}|([1-9][0-9]?|100)%"
-SECRET_NAMES = "expected file, root, server, client, a generation such as server-2, backup, or an adopted authority"
+SOURCED_NAMES = "expected file, root, server, client, a generation such as server-2, backup, or an adopted authority"
 # what the parts of a house are called: an adopted authority bears none of these names
-KEPT_NAMES = frozenset(
-    "all authority backup bundle bundle-client ca cert ceremony chain client-ca clients crl deploy file fullchain "
-    "host key release roots rung tidy tls trust".split()
-)
+KEPT_NAMES = {"all", "authority", "backup", "bundle-client", "cert", "ceremony", "crl", "file", "host"}
 DATABASE = r"sqlite|[a-z0-9]+(\+[a-z0-9]+)?://.+"
 
 KeyKind = Literal["ec-p256", "ec-p384", "ed25519", "rsa-2048", "rsa-3072", "rsa-4096"]
@@ -193,7 +190,7 @@ def _adopted_name(value: str) -> str:
 
 def _secret_name(value: str) -> str:
     if not re.fullmatch(f"{SOURCED}|{ADOPTED}", value):
-        raise ValueError(SECRET_NAMES)
+        raise ValueError(SOURCED_NAMES)
     return value
 
 

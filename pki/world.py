@@ -212,13 +212,19 @@ class World:
                 "ca-pem": partial(disk.authority_file, name="cert.pem"),
             }
             return [(name, place[kind](name)) for authority in authorities for name in self.house.live(authority)]
-        if kind in {"crl", "crl-pem"} and self.house.is_adopted(what):
-            return [(what, disk.crl(what, "pem" if kind == "crl-pem" else "crl"))]
+        if self.house.is_adopted(what):
+            return self._adopted_file(kind, what)
         if (kind, what) == ("crl", "bundle-client"):
             return [("", disk.client_crl_bundle())]
         if kind == "trust" and what in {"roots", "client-ca", "client-chain"}:
             return [("", disk.trust(f"{what}.pem"))]
         return []
+
+    def _adopted_file(self, kind: str, name: str) -> list[tuple[str, Path]]:
+        """What is delivered of an adopted authority: its CRL, and its certificate as it lies in its folder."""
+        if kind in {"crl", "crl-pem"}:
+            return [(name, self.house.store.crl(name, "pem" if kind == "crl-pem" else "crl"))]
+        return [(name, self.house.adopted_files(name)[0])] if kind == "ca-pem" else []
 
 
 def _has_clients(host: Host | None) -> bool:

@@ -102,19 +102,16 @@ def _revocation(text: str) -> tuple[datetime, str]:
 
 def _date(text: str) -> datetime:
     """UTCTime or GeneralizedTime; a year of two digits below 50 belongs to this century (RFC 5280, 4.1.2.5.1)."""
-    found = DATE.fullmatch(text)
+    digits = found[1] if (found := DATE.fullmatch(text)) else ""
+    if len(digits) == len("YYMMDDHHMMSS"):
+        digits = ("20" if digits < "50" else "19") + digits
     try:
-        if found is None:
-            raise ValueError
-        digits = found[1]
-        if len(digits) == len("YYMMDDHHMMSS"):
-            digits = ("20" if digits < "50" else "19") + digits
         return datetime.strptime(digits, "%Y%m%d%H%M%S").replace(tzinfo=UTC)
     except ValueError:
         raise PkiError(f"expected a date such as 270228130208Z, got {text!r}") from None
 
 
 def _readable(subject: str) -> str:
-    """OpenSSL writes a byte that is not printable ASCII as `\\xE4`, and a tab behind a backslash."""
+    """OpenSSL writes bytes beyond printable ASCII in hexadecimal, behind a backslash and x, and a tab behind a backslash."""
     plain = ESCAPED.sub(lambda found: bytes([int(found[1], 16)]), subject.replace("\\\t", "\t").encode())
     return plain.decode(errors="replace")
