@@ -726,6 +726,20 @@ def test_crl_travels_as_a_managed_file(adopted: Home, invoke: Invoke) -> None:
     assert {entry.serial_number for entry in delivered} == {1, 2}
 
 
+def test_service_in_between_may_trust_both_cas_by_two_files_of_its_own(adopted: Home, invoke: Invoke) -> None:
+    head = "# deploy-target: /etc/{}.pem\n# deploy-hosts: forge\n"
+    trust = '{{ artifact("trust:client-chain") }}{{ artifact("ca-pem:legacy") }}\n'
+    crls = '{{ artifact("crl:bundle-client") }}{{ artifact("crl-pem:legacy") }}\n'
+    adopted.write("templates/both-cas.pem", head.format("both-cas") + trust)
+    adopted.write("templates/both-crls.pem", head.format("both-crls") + crls)
+    invoke("ledger.import", "books")
+    assert adopted.doit().failed == {}
+    assert adopted_ca(adopted) in judges.certificates(adopted.read("build/hosts/forge/etc/both-cas.pem"))
+    assert crl_of(adopted) in judges.crls(adopted.read("build/hosts/forge/etc/both-crls.pem"))
+    assert invoke("revoke", "web", "--reason", "superseded").status == 0
+    assert crl_of(adopted) in judges.crls(adopted.read("build/hosts/forge/etc/both-crls.pem"))
+
+
 def test_deployer_takes_crls_of_an_adopted_ca_and_certificates_not(old: OldCa) -> None:
     trust = Trust(b"", b"", adopted=pem(old.certificate))
     assert trust.issuer(old.crl({})) == old.certificate
