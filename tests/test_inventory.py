@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from ipaddress import IPv4Network
 from datetime import timedelta
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
