@@ -7,6 +7,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 
 from pki.errors import PkiError
 
@@ -59,7 +60,8 @@ def has_signed(ca: x509.Certificate, signed: Signed) -> bool:
     try:
         parameters, digest = signed.signature_algorithm_parameters, signed.signature_hash_algorithm
         if isinstance(key, rsa.RSAPublicKey):
-            key.verify(signed.signature, text, parameters, digest)  # type: ignore[arg-type]
+            # the library names no padding for MD5, which had this one only: RFC 8017, appendix A.2.4
+            key.verify(signed.signature, text, parameters or PKCS1v15(), digest)  # type: ignore[arg-type]
         elif isinstance(key, ec.EllipticCurvePublicKey):
             key.verify(signed.signature, text, parameters)  # type: ignore[arg-type]
         elif isinstance(key, ed25519.Ed25519PublicKey):
