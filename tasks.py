@@ -21,6 +21,7 @@ from pki.commands import (
     keeping,
     ledger,
     revoking,
+    taking,
     vault,
 )
 
@@ -41,7 +42,7 @@ for name, function in {
     ns.add_task(function, name)
 
 for title, tasks in {
-    "ledger": {"list": ledger.show_list, "show": ledger.show, "verify": ledger.verify},
+    "ledger": {"list": ledger.show_list, "show": ledger.show, "verify": ledger.verify, "import": taking.take_in},
     "ca": {"rewrap": ca.rewrap},
     "client": {**client.TASKS, "export": export.export},
     "deploy": {**deploy.TASKS, **fleet.TASKS},

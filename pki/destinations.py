@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import cached_property, partial
 
 from cryptography import x509
 
-from pki import store
+from pki import issue, store
 from pki.deploy import release
 from pki.deploy.ansible.fleet import Fleet
 from pki.deploy.change import Destination
@@ -40,7 +40,13 @@ class Outlook:
         found = [one for one in map(house.generation, names) if one]
         roots = b"".join(one.pem for one in found if one.authority == "root")
         authorities = b"".join(one.pem for one in found)
-        return Trust(roots, authorities, partial(_may_not_leave, self.world), partial(_has_ended, house))
+        return Trust(
+            roots,
+            authorities,
+            partial(_may_not_leave, self.world),
+            partial(_has_ended, house),
+            b"".join(_adopted(house)),
+        )
 
     @cached_property
     def eyes(self) -> Eyes:
@@ -54,6 +60,14 @@ class Outlook:
         path = self.eyes.canary
         held = store.read(path) if path else None
         return x509.load_pem_x509_certificate(held).serial_number if held else 0
+
+
+def _adopted(house: House) -> Iterator[bytes]:
+    """Certificates of adopted authorities; one whose folder is not there says so where its CRL is made."""
+    for name in house.inventory.authorities.adopted:
+        with suppress(PkiError):
+            if found := house.generation(name):
+                yield issue.pem_of([found.certificate])
 
 
 def deliveries(world: World) -> Iterator[Delivery]:

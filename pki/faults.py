@@ -31,8 +31,9 @@ def _phrase(detail: ErrorDetails, document: Any) -> str:
     kind, context, got = detail["type"], detail.get("ctx", {}), detail["input"]
     if kind == "missing":
         return "is missing"
-    if kind == "extra_forbidden":
-        return "unknown key" + did_you_mean(str(detail["loc"][-1]), _known_keys(detail["loc"], document))
+    if kind in {"extra_forbidden", "unknown_authority"}:
+        other = "; a CA that was made elsewhere is adopted: {adopt: DIR}" if kind == "unknown_authority" else ""
+        return "unknown key" + (did_you_mean(str(detail["loc"][-1]), _known_keys(detail["loc"], document)) or other)
     if kind == "literal_error":
         words = [word for word in str(context["expected"]).replace(" or ", ", ").replace("'", "").split(", ") if word]
         listed = ", ".join(words[:-1]) + f" or {words[-1]}" if len(words) > 1 else words[0]

@@ -313,6 +313,12 @@ def crl(house: House, generation: str) -> list[str]:
     return reasons
 
 
+def adopted_crl(house: House, name: str) -> list[str]:
+    """Why the CRL of an adopted CA must be made anew: never, once the CA itself has ended."""
+    found = house.generation(name)
+    return [] if found and found.certificate.not_valid_after_utc < house.now else crl(house, name)
+
+
 def _signed_crl(issuer: Generation | None, der: bytes) -> x509.CertificateRevocationList | None:
     try:
         found = x509.load_der_x509_crl(der)

@@ -184,6 +184,15 @@ def _crls(house: House, canary: Iterable[Leaf]) -> Iterator[Artifact]:
                 stale=partial(freshness.root_crl if is_root else freshness.crl, house, generation),
                 doc=f"the CRL of {generation}, DER and PEM",
             )
+    for name in house.inventory.authorities.adopted:
+        yield Artifact(
+            name=f"crl:{name}",
+            targets=tuple(str(house.store.crl(name, form)) for form in ("crl", "pem")),
+            sources=(),
+            make=partial(recipes.adopted_crl, house, name),
+            stale=partial(freshness.adopted_crl, house, name),
+            doc=f"the CRL of the adopted authority {name}, DER and PEM",
+        )
 
 
 def _bundles(house: House) -> Iterator[Artifact]:

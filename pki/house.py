@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from pki import inventory, leaves, model, rules, scalars, store, tokens
+from pki import adopted, inventory, leaves, model, rules, scalars, store, tokens
 from pki.errors import PkiError
 from pki.issue import Issuer, PrivateKey, ca_public_key, open_key
 from pki.memo import Memo, signature
@@ -130,7 +130,7 @@ class House:
 
     def generation(self, name: str) -> Generation | None:
         """A generation by name, None while it has no certificate."""
-        path = self.store.authority_file(name, "cert.pem")
+        path = self.adopted_files(name)[0] if self.is_adopted(name) else self.store.authority_file(name, "cert.pem")
         state = signature([os.fspath(path)])
         kept = self._generations.get(name)
         if kept and kept[0] == state:
@@ -142,7 +142,8 @@ class House:
             cert = x509.load_pem_x509_certificate(data)
         except ValueError:
             raise PkiError(f"{self.shown(path)}: is not a certificate", "put it back from a backup") from None
-        chain = data if name.startswith("root-") else data + self._cross_chain(cert)
+        whole = name.startswith("root-") or self.is_adopted(name)
+        chain = data if whole else data + self._cross_chain(cert)
         fingerprint, chain_digest = cert.fingerprint(hashes.SHA256()).hex(), hashlib.sha256(chain).hexdigest()
         found = Generation(name, cert, data, fingerprint, chain, chain_digest)
         if found.is_sandbox and not self.inventory.sandbox:
@@ -223,7 +224,9 @@ class House:
         return kept
 
     def open_issuer(self, found: Generation) -> Issuer:
-        """A generation with its key, from `ca/` or from its token."""
+        """A generation with its key, from `ca/` or from its token; an adopted authority with its own."""
+        if self.is_adopted(found.name):
+            return self._open_adopted(found)
         uri = store.read(self.store.authority_file(found.name, "key.uri"))
         if uri is not None:
             pin = self.token_pin(found.name)
@@ -234,6 +237,28 @@ class House:
         if data is None:
             raise PkiError(f"{self.shown(path)}: the key of {found.name} is not there", "put it back from a backup")
         return Issuer(found.certificate, self.open_authority_key(found.name, data, self.shown(path)))
+
+    def _open_adopted(self, found: Generation) -> Issuer:
+        certificate, path = self.adopted_files(found.name)
+        shown = self.shown(path)
+        adopted.check(found.certificate, self.shown(certificate))
+        data = store.read(path)
+        if data is None:
+            raise PkiError(f"{shown}: the key of {found.name} is not there", "put it there, or back from a backup")
+        if (store.mode_of(path) or 0) & 0o077:
+            raise PkiError(f"{shown}: others can read it", f"chmod 600 {shown}")
+        if b"ENCRYPTED" in data:  # PKCS#8 says so in its label, OpenSSL's older form in a header
+            return Issuer(found.certificate, self.open_authority_key(found.name, data, shown))
+        return Issuer(found.certificate, open_key(data, None, shown, ""))
+
+    def is_adopted(self, name: str) -> bool:
+        """Whether an authority was made elsewhere: it signs CRLs, and nothing else."""
+        return name in self.inventory.authorities.adopted
+
+    def adopted_files(self, name: str) -> tuple[Path, Path]:
+        """Certificate and key of an adopted authority, wherever its folder is."""
+        folder = self.store.home / self.inventory.authorities.adopted[name].adopt
+        return adopted.files(folder, self.shown(folder))
 
     def token_pin(self, name: str) -> Passphrase:
         """The PIN of the token that holds a generation's key: by the generation's name, or by its authority's."""
@@ -253,8 +278,10 @@ class House:
         return open_key(data, found[-1].value if found else None, shown, self.passphrases.source_of(name))
 
     def crl_rule(self, generation: str) -> CrlRule:
-        """Lifetime and refresh of an intermediate's CRLs."""
+        """Lifetime and refresh of the CRLs of an intermediate, or of an adopted authority."""
         authorities = self.inventory.authorities
+        if rule := authorities.adopted.get(generation):
+            return rule.crl
         return authorities.server.crl if generation.startswith("server-") else authorities.client.crl
 
     # -- the ledger, when it has something new to say --

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -235,16 +236,17 @@ def crl_draft(
 ) -> x509.CertificateRevocationListBuilder:
     """Everything of a CRL but its signature: AKI, number, nextUpdate, no issuing distribution point.
 
-    NSS refuses a CRL with a critical issuing distribution point.
+    NSS refuses a CRL with a critical issuing distribution point. An adopted CA without an SKI leaves nothing to name.
     """
-    return (
+    draft = (
         x509.CertificateRevocationListBuilder(revoked_certificates=[_revoked(entry) for entry in entries])
         .issuer_name(ca.subject)
         .last_update(this_update)
         .next_update(next_update)
-        .add_extension(authority_key_identifier(ca), critical=False)
-        .add_extension(x509.CRLNumber(number), critical=False)
     )
+    with suppress(x509.ExtensionNotFound):
+        draft = draft.add_extension(authority_key_identifier(ca), critical=False)
+    return draft.add_extension(x509.CRLNumber(number), critical=False)
 
 
 def verify_crl(signed: x509.CertificateRevocationList, ca: x509.Certificate) -> None:

@@ -18,15 +18,16 @@ from typing import Any
 
 import sqlalchemy as sql
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from pki.errors import LedgerError
 from pki.issue import key_fingerprint, pem_of
-from pki.records import DECISIONS, REASONS, Decision, Entry, Event, Issued
-from pki.store import make_folder
+from pki.records import DECISIONS, REASONS, Books, Decision, Entry, Event, Issued
+from pki.store import AUTHORITIES, make_folder
 
-SCHEMA = 1
+SCHEMA = 2
 NO_HASH = "0" * 64
 
 metadata = sql.MetaData()
@@ -53,8 +54,8 @@ certificates = sql.Table(
     "certificates",
     metadata,
     sql.Column("seq", sql.Integer, primary_key=True, autoincrement=False),
-    sql.Column("serial", sql.Text, nullable=False, unique=True),
-    sql.Column("issuer", sql.Text, nullable=False, index=True),  # the generation that signed it
+    sql.Column("serial", sql.Text, nullable=False),
+    sql.Column("issuer", sql.Text, nullable=False, index=True),  # the generation or adopted authority that signed it
     sql.Column("artifact", sql.Text, nullable=False, index=True),
     sql.Column("profile", sql.Text, nullable=False),
     sql.Column("subject", sql.Text, nullable=False),
@@ -64,16 +65,18 @@ certificates = sql.Table(
     sql.Column("not_after", sql.BigInteger, nullable=False),
     sql.Column("reason", sql.Text, nullable=False),
     sql.Column("pem", sql.Text, nullable=False),
+    sql.UniqueConstraint("issuer", "serial"),
 )
 revocations = sql.Table(
     "revocations",
     metadata,
     sql.Column("seq", sql.Integer, primary_key=True, autoincrement=False),
-    sql.Column("serial", sql.Text, nullable=False, unique=True),
+    sql.Column("serial", sql.Text, nullable=False),
     sql.Column("issuer", sql.Text, nullable=False, index=True),
     sql.Column("reason", sql.Text, nullable=False),
     sql.Column("revoked_at", sql.BigInteger, nullable=False),
     sql.Column("not_after", sql.BigInteger, nullable=False),
+    sql.UniqueConstraint("issuer", "serial"),
 )
 crls = sql.Table(
     "crls",
@@ -148,8 +151,9 @@ class Ledger:
         }
         if reason not in REASONS:
             raise LedgerError(f"{reason}: expected one of {', '.join(REASONS)}")
+        is_this = (revocations.c.issuer == row["issuer"], revocations.c.serial == row["serial"])
         with self._writing() as db:
-            if db.execute(sql.select(revocations.c.seq).where(revocations.c.serial == row["serial"])).first():
+            if db.execute(sql.select(revocations.c.seq).where(*is_this)).first():
                 raise LedgerError(f"{issued.artifact}: serial {row['serial']} is revoked already")
             _append(db, "revocation", issued.artifact, row, at)
 
@@ -179,6 +183,17 @@ class Ledger:
         with self._writing() as db:
             _append(db, "decision", artifact, row, at)
 
+    def take_in(self, books: Books, *, at: datetime) -> None:
+        """Record what an adopted CA issued and revoked: all of it in one transaction, each row with its event."""
+        rows = list(_rows_of(books))
+        if not rows:
+            return
+        with self._writing() as db:
+            for number, (kind, subject, row) in enumerate(rows):
+                if number:
+                    db.execute(TAKE_TURN)
+                _append(db, kind, subject, row, at)
+
     # -- asking --
 
     def decisions(self, *, artifact: str | None = None) -> list[Decision]:
@@ -190,12 +205,20 @@ class Ledger:
             return [Decision(r.artifact, r.decision, r.detail, _instant(r.at)) for r in db.execute(query)]
 
     def certificates(
-        self, *, artifact: str | None = None, serial: int | None = None, since: datetime | None = None
+        self,
+        *,
+        artifact: str | None = None,
+        serial: int | None = None,
+        since: datetime | None = None,
+        issuer: str | None = None,
     ) -> list[Issued]:
-        """Certificates, oldest first: all, or those of one artifact, with one serial, that end after `since`."""
+        """Certificates, oldest first: all, or those of one artifact or issuer, with one serial, that end after `since`."""
+        is_its_own = (certificates.c.issuer == revocations.c.issuer) & (certificates.c.serial == revocations.c.serial)
         query = sql.select(certificates, revocations.c.reason.label("revoked")).select_from(
-            certificates.outerjoin(revocations, certificates.c.serial == revocations.c.serial)
+            certificates.outerjoin(revocations, is_its_own)
         )
+        if issuer is not None:
+            query = query.where(certificates.c.issuer == issuer)
         if artifact is not None:
             query = query.where(certificates.c.artifact == artifact)
         if serial is not None:
@@ -206,8 +229,12 @@ class Ledger:
             return [_issued(dict(row)) for row in db.execute(query.order_by(certificates.c.seq)).mappings()]
 
     def revoked_serials(self, since: datetime) -> frozenset[int]:
-        """Serial numbers of revoked certificates that end after `since`."""
-        query = sql.select(revocations.c.serial).where(revocations.c.not_after >= int(since.timestamp()))
+        """Serial numbers of this house's own revoked certificates that end after `since`.
+
+        Those of adopted CAs count by themselves, mostly from 1, and say nothing about ours.
+        """
+        is_ours = sql.or_(*(revocations.c.issuer.startswith(f"{authority}-") for authority in AUTHORITIES))
+        query = sql.select(revocations.c.serial).where(revocations.c.not_after >= int(since.timestamp()), is_ours)
         with self._reading() as db:
             return frozenset(int(row.serial, 16) for row in db.execute(query))
 
@@ -220,6 +247,14 @@ class Ledger:
         )
         with self._reading() as db:
             return [Entry(int(row.serial, 16), _instant(row.revoked_at), row.reason) for row in db.execute(query)]
+
+    def has_books(self, issuer: str) -> bool:
+        """Whether anything that an adopted CA issued or revoked was taken in."""
+        with self._reading() as db:
+            return any(
+                db.execute(sql.select(table.c.seq).where(table.c.issuer == issuer)).first()
+                for table in (certificates, revocations, crls)
+            )
 
     def last_crl(self, issuer: str) -> tuple[int, datetime] | None:
         """Number and thisUpdate of the newest CRL of a generation."""
@@ -297,6 +332,8 @@ class Ledger:
             found = db.execute(sql.select(head.c.schema)).scalar()
             if found is None:
                 db.execute(sql.insert(head).values(schema=SCHEMA, seq=0, hash=NO_HASH))
+            elif found == 1:
+                _to_schema_2(db)
             elif found != SCHEMA:
                 raise LedgerError(
                     f"{self._place()}: schema {found}, this program writes {SCHEMA}",
@@ -318,6 +355,21 @@ def _durable(connection: Any, _record: Any) -> None:
     cursor.close()
 
 
+def _to_schema_2(db: Connection) -> None:
+    """Serial numbers are unique for each issuer, not in the whole ledger. Rows, and so all hashes, stay as they are."""
+    if not db.execute(sql.update(head).where(head.c.schema == 1).values(schema=2)).rowcount:
+        return  # another process did it while this one waited
+    for table in (certificates, revocations):
+        fresh = table.to_metadata(sql.MetaData(), name=f"{table.name}_2")
+        fresh.indexes.clear()
+        fresh.create(db)
+        db.execute(sql.insert(fresh).from_select(list(table.columns.keys()), sql.select(table)))
+        table.drop(db)
+        db.execute(sql.text(f"ALTER TABLE {fresh.name} RENAME TO {table.name}"))
+        for index in table.indexes:
+            index.create(db)
+
+
 def _append(db: Connection, kind: str, subject: str, row: dict[str, Any], at: datetime) -> None:
     """Add a row and the event that seals it, behind the newest event."""
     seq, previous = db.execute(READ_HEAD).one()
@@ -327,6 +379,53 @@ def _append(db: Connection, kind: str, subject: str, row: dict[str, Any], at: da
     db.execute(ADD_ROW[kind], {"seq": seq, **row})
     db.execute(ADD_EVENT, {**event, "previous": previous, "hash": sealed})
     db.execute(MOVE_HEAD, {"sealed": sealed})
+
+
+def _rows_of(books: Books) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Kind, subject and row of everything in an adopted CA's books, in the order in which it is recorded."""
+    for issued in books.certificates:
+        row = {
+            "serial": _hex(issued.serial),
+            "issuer": books.issuer,
+            "artifact": issued.artifact,
+            "profile": issued.profile,
+            "subject": issued.subject,
+            "names": json.dumps(list(issued.names)),
+            "key_sha256": _key_of(issued.pem),
+            "not_before": int(issued.not_before.timestamp()),
+            "not_after": int(issued.not_after.timestamp()),
+            "reason": issued.reason,
+            "pem": issued.pem,
+        }
+        yield "certificate", issued.artifact, row
+    for one in books.revocations:
+        row = {
+            "serial": _hex(one.serial),
+            "issuer": books.issuer,
+            "reason": one.reason,
+            "revoked_at": int(one.revoked_at.timestamp()),
+            "not_after": int(one.not_after.timestamp()),
+        }
+        yield "revocation", one.artifact, row
+    if last := books.last_crl:
+        row = {
+            "issuer": books.issuer,
+            "number": last.number,
+            "this_update": int(last.this_update.timestamp()),
+            "next_update": int(last.next_update.timestamp()),
+            "entries": last.entries,
+            "reason": last.reason,
+            "pem": last.pem,
+        }
+        yield "crl", f"crl:{books.issuer}", row
+
+
+def _key_of(pem: str) -> str:
+    """The fingerprint of a certificate's key; empty where there is no certificate, or its key is of no known kind."""
+    try:
+        return key_fingerprint(x509.load_pem_x509_certificate(pem.encode()).public_key())
+    except (ValueError, UnsupportedAlgorithm):
+        return ""
 
 
 def _faults(db: Connection) -> Iterator[str]:

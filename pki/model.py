@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from pki.scalars import (
     EMPTY_OK,
@@ -19,6 +20,8 @@ from pki.scalars import (
     ONE_OK_NONE_NOT,
     Access,
     Account,
+    AdoptedFolder,
+    AdoptedName,
     AuthorityKeyKind,
     Batch,
     ClientName,
@@ -82,10 +85,35 @@ class IntermediateRule(Noun):
     token: TokenAddress | None = None
 
 
+class AdoptedRule(Noun):
+    """A CA that was made elsewhere, in the folder `adopt`: it signs CRLs here, and nothing else."""
+
+    adopt: AdoptedFolder
+    crl: CrlRule = CrlRule()
+
+
+def _adopted(value: Any) -> Any:
+    if isinstance(value, AdoptedRule) or (isinstance(value, dict) and "adopt" in value):
+        return value
+    raise PydanticCustomError("unknown_authority", "unknown key")
+
+
 class Authorities(Noun):
+    """Every further key names an adopted authority."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[
+        AdoptedName,
+        Annotated[AdoptedRule, BeforeValidator(_adopted, json_schema_input_type=AdoptedRule)],
+    ]
+
     root: RootRule = RootRule()
     server: IntermediateRule = IntermediateRule()
     client: IntermediateRule = IntermediateRule()
+
+    @property
+    def adopted(self) -> dict[str, AdoptedRule]:
+        return self.__pydantic_extra__
 
     def intermediate(self, authority: str) -> IntermediateRule:
         return self.server if authority == "server" else self.client
@@ -228,6 +256,11 @@ class Secrets(Noun):
         named = self.__pydantic_extra__
         return named.get(name) or named.get(name.rpartition("-")[0])
 
+    @property
+    def names(self) -> list[str]:
+        """The secrets for which sources are named."""
+        return list(self.__pydantic_extra__)
+
     def files(self) -> set[str]:
         """Files below the house that hold passphrases, that of its backups aside."""
         named = {source.file for name, source in self.__pydantic_extra__.items() if source.file and name != "backup"}
@@ -248,6 +281,7 @@ def _prompt(value: Any) -> Any:
 
 
 NO_SOURCES = Secrets.model_validate({})
+NO_WISHES = Authorities.model_validate({})
 
 
 class Inventory(Noun):
@@ -262,7 +296,7 @@ class Inventory(Noun):
         NO_SOURCES
     )
     ledger: DatabaseAddress = "sqlite"
-    authorities: Annotated[Authorities, EMPTY_OK] = Authorities()
+    authorities: Annotated[Authorities, EMPTY_OK] = NO_WISHES
     profiles: Annotated[Profiles, EMPTY_OK] = Profiles()
     networks: Annotated[dict[Slug, IPv4Network], EMPTY_OK] = {}
     hosts: Annotated[dict[Slug, Annotated[Host, EMPTY_OK]], EMPTY_OK] = {}

@@ -122,6 +122,8 @@ def crl(house: House, generation: str) -> None:
         raise missing_authority(generation.rpartition("-")[0])
     reason = "; ".join(freshness.crl(house, generation)) or "asked for"
     last = house.ledger.last_crl(generation)
+    # what an adopted CA revoked stays on its CRLs, as on those of `openssl ca`: nobody else keeps its books
+    ended = last[1] if last and not house.is_adopted(generation) else NEVER
     number = max(int(house.now.timestamp()), last[0] + 1 if last else 0)
     this_update = max(house.now - issue.BACKDATE, min(last[1] + timedelta(seconds=1), house.now) if last else NEVER)
     made = issue.crl(
@@ -129,10 +131,20 @@ def crl(house: House, generation: str) -> None:
         number,
         this_update,
         this_update + house.crl_rule(generation).lifetime,
-        house.ledger.revoked(generation, still_valid_at=last[1] if last else NEVER),
+        house.ledger.revoked(generation, still_valid_at=ended),
     )
     house.ledger.record_crl(made, issuer=generation, reason=reason, at=house.now)
     _publish_crl(house, generation, made)
+
+
+def adopted_crl(house: House, name: str) -> None:
+    """Make the CRL of an adopted CA. One without the old revocations would take them back: the books come first."""
+    if not house.has_ledger or not house.ledger.has_books(name):
+        raise PkiError(
+            f"what {name} issued and revoked is not in the ledger",
+            f"./run invoke ledger.import DIR --authority {name}, where DIR holds its index.txt or its certificates",
+        )
+    crl(house, name)
 
 
 def root_crl(house: House, root: str) -> None:

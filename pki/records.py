@@ -17,11 +17,12 @@ REASONS = (
     "privilegeWithdrawn",
 )
 DECISIONS = ("withheld", "released", "exported", "installed")
+OLD_REASONS = (*REASONS, "cACompromise", "aACompromise", "certificateHold")  # which adopted CAs may have given
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One revoked certificate on a CRL; `reason` is one of REASONS."""
+    """One revoked certificate on a CRL; `reason` is one of OLD_REASONS."""
 
     serial: int
     revoked_at: datetime
@@ -60,6 +61,39 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class Revocation:
+    """One revocation that an adopted CA recorded itself; its certificate may be lost."""
+
+    serial: int
+    artifact: str
+    reason: str
+    revoked_at: datetime
+    not_after: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LastCrl:
+    """The last CRL that an adopted CA issued; `pem` is empty where only its number is known."""
+
+    number: int
+    this_update: datetime
+    next_update: datetime
+    entries: int
+    reason: str
+    pem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What an adopted CA issued and revoked before it was adopted, as far as the ledger does not hold it yet."""
+
+    issuer: str
+    certificates: tuple[Issued, ...]
+    revocations: tuple[Revocation, ...]
+    last_crl: LastCrl | None
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     seq: int
     at: datetime
@@ -83,9 +117,18 @@ class Ledger(Protocol):
 
     def decisions(self, *, artifact: str | None = None) -> list[Decision]: ...
 
+    def take_in(self, books: Books, *, at: datetime) -> None: ...
+
     def certificates(
-        self, *, artifact: str | None = None, serial: int | None = None, since: datetime | None = None
+        self,
+        *,
+        artifact: str | None = None,
+        serial: int | None = None,
+        since: datetime | None = None,
+        issuer: str | None = None,
     ) -> list[Issued]: ...
+
+    def has_books(self, issuer: str) -> bool: ...
 
     def revoked_serials(self, since: datetime) -> frozenset[int]: ...
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import time, timedelta
 from ipaddress import IPv4Address
 
 from pki.faults import Fault, Place, did_you_mean, dotted
 from pki.leaves import CANARY, PROBE, host_leaves, name_fault, service_names
-from pki.model import Authorities, Host, Inventory
+from pki.model import Authorities, CrlRule, Host, Inventory
 from pki.profiles import ROOT_LIMIT, RUNG_LIMIT
 from pki.proxies import PROGRAMS
-from pki.scalars import brief, is_within
+from pki.scalars import SOURCED, SOURCED_NAMES, brief, is_within
 
 KEPT = {
     "ca": "the machine that runs doit",
@@ -19,6 +20,8 @@ KEPT = {
     CANARY: "the certificate that proves revocation",
 }
 APPLE_LIMIT = timedelta(days=825)
+LOST = ("build", "offline")  # folders that no backup holds
+OWN = ("ca/root", "ca/server", "ca/client", "ca/clients", "ca/ceremonies")
 
 
 def cross_faults(inventory: Inventory, cut: set[Place]) -> Iterator[Fault]:
@@ -26,6 +29,8 @@ def cross_faults(inventory: Inventory, cut: set[Place]) -> Iterator[Fault]:
     if not {"authorities", "profiles"} & {place[0] for place in cut}:
         yield from _lifetime_faults(inventory)
         yield from _root_faults(inventory.authorities)
+    if "authorities" not in {place[0] for place in cut}:
+        yield from _adopted_faults(inventory)
     yield from _place_faults(inventory, cut)
     if not {"domains", "permit_addresses"} & {place[0] for place in cut}:
         yield from _name_faults(inventory)
@@ -56,11 +61,8 @@ def _lifetime_faults(inventory: Inventory) -> Iterator[Fault]:
                 ("profiles", name, "renew_before"),
                 f"{brief(profile.renew_before)} is not shorter than the lifetime of {brief(profile.lifetime)}",
             )
-        if authority.crl.refresh >= authority.crl.lifetime:
-            yield (
-                ("authorities", name, "crl", "refresh"),
-                f"{brief(authority.crl.refresh)} is not shorter than the CRL's lifetime of {brief(authority.crl.lifetime)}",
-            )
+        if fault := _crl_fault(authority.crl):
+            yield ("authorities", name, "crl", "refresh"), fault
     if inventory.profiles.server.lifetime > APPLE_LIMIT:
         yield ("profiles", "server", "lifetime"), "more than 825d, which Apple's systems refuse"
 
@@ -78,6 +80,29 @@ def _root_faults(authorities: Authorities) -> Iterator[Fault]:
         yield ("authorities", "root", "crl", "lifetime"), f"more than {brief(RUNG_LIMIT)}: no vault signs such a CRL"
     if authorities.root.crl.lifetime < timedelta(days=60):
         yield ("authorities", "root", "crl", "lifetime"), "expected at least 60d: rungs overlap by 30d"
+
+
+def _adopted_faults(inventory: Inventory) -> Iterator[Fault]:
+    adopted, seen = inventory.authorities.adopted, dict[str, str]()
+    for name, rule in adopted.items():
+        place = ("authorities", name, "adopt")
+        if fault := _crl_fault(rule.crl):
+            yield ("authorities", name, "crl", "refresh"), fault
+        if any(f"{rule.adopt}/".startswith(f"{folder}/") for folder in LOST):
+            yield place, f"{rule.adopt} may be lost, no backup holds it; expected a folder such as ca/{name}"
+        if rule.adopt == "ca" or any(f"{rule.adopt}/".startswith(f"{folder}/") for folder in OWN):
+            yield place, f"{rule.adopt} holds what this house made itself; expected a folder such as ca/{name}"
+        if seen.setdefault(rule.adopt, name) != name:
+            yield place, f"{rule.adopt} is {seen[rule.adopt]}'s already"
+    for name in inventory.secrets.names:
+        if not re.fullmatch(SOURCED, name) and name not in adopted:
+            yield ("secrets", name), SOURCED_NAMES
+
+
+def _crl_fault(rule: CrlRule) -> str:
+    if rule.refresh < rule.lifetime:
+        return ""
+    return f"{brief(rule.refresh)} is not shorter than the CRL's lifetime of {brief(rule.lifetime)}"
 
 
 def _no_usable_life(handover: timedelta, lifetime: timedelta, longest: timedelta) -> str:

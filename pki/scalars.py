@@ -28,7 +28,11 @@ TIME = r"([01][0-9]|2[0-3]):[0-5][0-9]"
 ACCOUNT = r"[a-z_][a-z0-9_-]{0,31}"
 DESTINATION = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
 SOURCED = r"(root|server|client)(-[1-9][0-9]*)?|backup"
+ADOPTED = r"[a-z]([a-z0-9-]{0,28}[a-z0-9])?"
 BATCH = r"[1-9][0-9]{0,4}|([1-9][0-9]?|100)%"
+SOURCED_NAMES = "expected file, root, server, client, a generation such as server-2, backup, or an adopted authority"
+# what the parts of a house are called: an adopted authority bears none of these names
+KEPT_NAMES = {"all", "authority", "backup", "bundle-client", "cert", "ceremony", "crl", "file", "host"}
 DATABASE = r"sqlite|[a-z0-9]+(\+[a-z0-9]+)?://.+"
 
 KeyKind = Literal["ec-p256", "ec-p384", "ed25519", "rsa-2048", "rsa-3072", "rsa-4096"]
@@ -171,9 +175,23 @@ def _secret_file(value: str) -> str:
     return value
 
 
+def _adopted_folder(value: str) -> str:
+    if not value or ".." in value.split("/"):
+        raise ValueError("expected a folder below that of pki.yaml, or an absolute path, without ..")
+    return value.rstrip("/") or "/"
+
+
+def _adopted_name(value: str) -> str:
+    if not re.fullmatch(ADOPTED, value) or re.search(r"-[0-9]+$", value):
+        raise ValueError("expected a name such as legacy: lower-case letters, digits and hyphens, no number at its end")
+    if value in KEPT_NAMES or value.partition("-")[0] in {"root", "server", "client"}:
+        raise ValueError(f"{value} means something else already; expected a name such as legacy")
+    return value
+
+
 def _secret_name(value: str) -> str:
-    if not re.fullmatch(SOURCED, value):
-        raise ValueError("expected file, root, server, client, a generation such as server-2, or backup")
+    if not re.fullmatch(f"{SOURCED}|{ADOPTED}", value):
+        raise ValueError(SOURCED_NAMES)
     return value
 
 
@@ -244,5 +262,7 @@ Account = Annotated[str, word(ACCOUNT, "the name of an account"), text_like(ACCO
 Destination = Annotated[str, word(DESTINATION, "a host as ssh knows it"), text_like(DESTINATION)]
 Batch = Annotated[str, word(BATCH, "a number of hosts, or a part of them such as 20%"), text_like(BATCH)]
 SourceFile = Annotated[str, AfterValidator(_secret_file)]
+AdoptedFolder = Annotated[str, AfterValidator(_adopted_folder)]
+AdoptedName = Annotated[str, AfterValidator(_adopted_name)]
 SecretName = Annotated[str, AfterValidator(_secret_name)]
 CommandLine = Annotated[str, AfterValidator(_command_line)]

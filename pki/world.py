@@ -225,15 +225,23 @@ class World:
                 "ca-pem": partial(disk.authority_file, name="cert.pem"),
             }
             return [(name, place[kind](name)) for authority in authorities for name in self.house.live(authority)]
-        if (kind, what) == ("crl", "bundle-client"):
-            return [("", disk.client_crl_bundle())]
-        if kind == "trust" and what in {"roots", "client-ca", "client-chain"}:
-            return [("", disk.trust(f"{what}.pem"))]
-        if (kind, what) == ("trust", "profile"):
-            return [("", disk.trust("roots.mobileconfig"))]
-        if (kind, what) == ("page", "trust"):
-            return [("", disk.trust("index.html"))]
-        return []
+        if self.house.is_adopted(what):
+            return self._adopted_file(kind, what)
+        single = {
+            "crl:bundle-client": disk.client_crl_bundle,
+            "trust:roots": partial(disk.trust, "roots.pem"),
+            "trust:client-ca": partial(disk.trust, "client-ca.pem"),
+            "trust:client-chain": partial(disk.trust, "client-chain.pem"),
+            "trust:profile": partial(disk.trust, "roots.mobileconfig"),
+            "page:trust": partial(disk.trust, "index.html"),
+        }
+        return [("", single[f"{kind}:{what}"]())] if f"{kind}:{what}" in single else []
+
+    def _adopted_file(self, kind: str, name: str) -> list[tuple[str, Path]]:
+        """What is delivered of an adopted authority: its CRL, and its certificate as it lies in its folder."""
+        if kind in {"crl", "crl-pem"}:
+            return [(name, self.house.store.crl(name, "pem" if kind == "crl-pem" else "crl"))]
+        return [(name, self.house.adopted_files(name)[0])] if kind == "ca-pem" else []
 
 
 def _has_clients(host: Host | None) -> bool:

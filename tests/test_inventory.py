@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import timedelta
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
@@ -692,7 +693,7 @@ A_SOURCE = "expected prompt, or a mapping such as {command: pass show pki/server
         ("{server: {prompt: hunter2}}", "server.prompt: expected true"),
         (
             "{sever: {env: X}}",
-            "sever: expected file, root, server, client, a generation such as server-2, or backup",
+            "sever: expected file, root, server, client, a generation such as server-2, backup, or an adopted authority",
         ),
     ],
 )
@@ -813,3 +814,70 @@ def test_defaults_in_the_schema_are_what_pki_yaml_would_say() -> None:
         if "default" in found and not accepts(found, found["default"])
     ]
     assert wrong == []
+
+
+# -- adopted authorities ----------------------------------------------------------------------------------------------
+
+ADOPTED_AS = "expected a name such as legacy: lower-case letters, digits and hyphens, no number at its end"
+IS_KEPT = "means something else already; expected a name such as legacy"
+
+
+def adopting(*lines: str) -> str:
+    return edited(("  client: {lifetime: 2y,", "".join(f"  {line}\n" for line in lines) + "  client: {lifetime: 2y,"))
+
+
+def test_adopted_authorities_bear_names_of_their_own(tmp_path: Path) -> None:
+    rule = "{adopt: /srv/vpn/, crl: {lifetime: 90d, refresh: 30d}}"
+    found = load(tmp_path, adopting("legacy: {adopt: ca/legacy}", f"old-vpn: {rule}")).authorities.adopted
+    assert {name: rule.adopt for name, rule in found.items()} == {"legacy": "ca/legacy", "old-vpn": "/srv/vpn"}
+    assert (found["legacy"].crl.lifetime, found["old-vpn"].crl.refresh) == (timedelta(days=21), timedelta(days=30))
+    assert load(tmp_path, EXAMPLE).authorities.adopted == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("servr: {lifetime: 2y}", "servr: unknown key (did you mean server?)"),
+        ("legacy: {lifetime: 2y}", "legacy: unknown key; a CA that was made elsewhere is adopted: {adopt: DIR}"),
+        ("legacy: ca/legacy", "legacy: unknown key; a CA that was made elsewhere is adopted: {adopt: DIR}"),
+        ("legacy: {adopt: x, key: ec-p384}", "legacy.key: unknown key"),
+        ("Legacy: {adopt: x}", f"Legacy: {ADOPTED_AS}, got 'Legacy'"),
+        ("old-2: {adopt: x}", f"old-2: {ADOPTED_AS}, got 'old-2'"),
+        ("client-old: {adopt: x}", f"client-old: client-old {IS_KEPT}, got 'client-old'"),
+        ("cert: {adopt: x}", f"cert: cert {IS_KEPT}, got 'cert'"),
+        (
+            "legacy: {adopt: ca/../x}",
+            "legacy.adopt: expected a folder below that of pki.yaml, or an absolute path, without .., got 'ca/../x'",
+        ),
+        (
+            "legacy: {adopt: build/old}",
+            "legacy.adopt: build/old may be lost, no backup holds it; expected a folder such as ca/legacy",
+        ),
+        (
+            "legacy: {adopt: ca/server/server-1}",
+            "legacy.adopt: ca/server/server-1 holds what this house made itself; expected a folder such as ca/legacy",
+        ),
+        (
+            "legacy: {adopt: ca}",
+            "legacy.adopt: ca holds what this house made itself; expected a folder such as ca/legacy",
+        ),
+        (
+            "legacy: {adopt: x, crl: {lifetime: 7d}}",
+            "legacy.crl.refresh: 7d is not shorter than the CRL's lifetime of 7d",
+        ),
+    ],
+)
+def test_fault_in_an_adopted_authority_is_told(tmp_path: Path, line: str, fault: str) -> None:
+    assert faults(tmp_path, adopting(line)) == [f"pki.yaml:14: authorities.{fault}"]
+
+
+def test_one_folder_is_adopted_once(tmp_path: Path) -> None:
+    text = adopting("one: {adopt: ca/old}", "two: {adopt: ca/old/}")
+    assert faults(tmp_path, text) == ["pki.yaml:15: authorities.two.adopt: ca/old is one's already"]
+
+
+def test_passphrase_of_an_adopted_authority_has_a_source_like_any_other(tmp_path: Path) -> None:
+    text = adopting("legacy: {adopt: ca/legacy}").replace("secrets: secrets.yaml", "secrets: {legacy: {env: OLD}}")
+    source = load(tmp_path, text).secrets.source("legacy")
+    assert source is not None
+    assert source.said == "`env: OLD`"

@@ -7,14 +7,18 @@ from invoke.exceptions import Exit
 
 from pki.commands.command import command, house_of
 from pki.errors import PkiError
+from pki.records import Issued
 from pki.screen import Screen
 
 
 @command
 def show_list(context: Context, name: str = "") -> None:
-    """Every certificate ever issued, oldest first; --name for those of one leaf."""
+    """Every certificate ever issued, oldest first; --name for those of one leaf, or of one adopted authority."""
     house = house_of(context)
-    found = house.ledger.certificates(artifact=f"cert:{name.removeprefix('cert:')}" if name else None)
+    if house.is_adopted(name):
+        found = house.ledger.certificates(issuer=name)
+    else:
+        found = house.ledger.certificates(artifact=(name if ":" in name else f"cert:{name}") if name else None)
     rows = [
         (
             f"{one.serial:x}",
@@ -41,7 +45,12 @@ def show(context: Context, serial: str) -> None:
         raise PkiError(f"{serial}: expected a serial number in hexadecimal", "./run invoke ledger.list") from None
     if not found:
         raise PkiError(f"{serial}: no certificate with this serial number", "./run invoke ledger.list")
-    one, screen = found[0], Screen()
+    for one in found:  # adopted authorities may each have one
+        _show(one)
+
+
+def _show(one: Issued) -> None:
+    screen = Screen()
     for key, value in (
         ("serial", f"{one.serial:x}"),
         ("artifact", one.artifact),
@@ -54,7 +63,7 @@ def show(context: Context, serial: str) -> None:
         ("because", one.reason),
     ):
         screen.line(f"{key:<9} {value}")
-    screen.line(one.pem.rstrip())
+    screen.line(one.pem.rstrip() or "its certificate was not there when it was taken in")
 
 
 @command

@@ -111,8 +111,9 @@ def valid(house: House, name: str) -> list[Issued]:
     names = {one.artifact.partition(":")[2] for one in issued if ":" in one.artifact}
     leaf = leaf_name(name, names)
     serial = name.lower().lstrip("0")
-    found = [one for one in issued if leaf in {one.artifact, one.artifact.partition(":")[2]}]
-    found = found or [one for one in issued if f"{one.serial:x}" == serial]
+    found = _named(issued, leaf) or [one for one in issued if f"{one.serial:x}" == serial]
+    if len(meant := {one.artifact for one in found}) > 1:
+        raise PkiError(f"{name}: is {' and '.join(sorted(meant))}", "say which: ./run invoke revoke AUTHORITY:NAME …")
     if any(one.profile == "root" or one.profile.endswith("-ca") for one in found):
         raise PkiError(f"{name} is a certificate authority", "revoking one takes a ceremony")
     going = [one for one in found if not one.revoked]
@@ -122,6 +123,12 @@ def valid(house: House, name: str) -> list[Issued]:
         leaves = {one.artifact.partition(":")[2] for one in issued if not one.artifact.startswith("authority:")}
         known(leaf, leaves, "valid certificate in the ledger")
     return going
+
+
+def _named(issued: list[Issued], name: str) -> list[Issued]:
+    """Certificates of a leaf, or where none has that name, of adopted authorities: `web` or `legacy:web`."""
+    ours = [one for one in issued if one.artifact in {name, f"cert:{name}"}]
+    return ours or [one for one in issued if one.artifact == f"{one.issuer}:{name}"]
 
 
 def consent(question: str, again: str) -> None:

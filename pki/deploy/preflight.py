@@ -33,21 +33,25 @@ class Trust:
     """What a release is held against: `authorities` and `roots` are PEM, `is_revoked` answers for a serial number.
 
     `has_ended` tells whether the certificate with a serial number is known and ran out: such ones may leave a CRL.
+    Of `adopted` CAs, PEM too, CRLs alone are sent.
     """
 
     roots: bytes
     authorities: bytes
     is_revoked: Callable[[int], bool] = field(default=lambda _: False)
     has_ended: Callable[[int], bool] = field(default=lambda _: False)
+    adopted: bytes = b""
     _judged: dict[bytes, x509.Certificate | None] = field(default_factory=dict)
 
     @cached_property
     def known(self) -> dict[bytes, list[x509.Certificate]]:
         """Every CA by its subject."""
-        found: dict[bytes, list[x509.Certificate]] = {}
-        for certificate in _certificates(self.roots + b"\n" + self.authorities):
-            found.setdefault(certificate.subject.public_bytes(), []).append(certificate)
-        return found
+        return _by_subject(self.roots + b"\n" + self.authorities)
+
+    @cached_property
+    def known_for_crls(self) -> dict[bytes, list[x509.Certificate]]:
+        """Every CA that may sign a CRL, by its subject."""
+        return _by_subject(self.roots + b"\n" + self.authorities + b"\n" + self.adopted)
 
     @cached_property
     def anchors(self) -> set[bytes]:
@@ -55,14 +59,22 @@ class Trust:
 
     def issuer(self, signed: x509.Certificate | x509.CertificateRevocationList) -> x509.Certificate | None:
         """The known CA that signed a certificate or CRL; that of a CRL is remembered, which many hosts get."""
-        candidates = self.known.get(signed.issuer.public_bytes(), [])
         if isinstance(signed, x509.Certificate):
+            candidates = self.known.get(signed.issuer.public_bytes(), [])
             return next((one for one in candidates if _is_issued_by(signed, one)), None)
+        candidates = self.known_for_crls.get(signed.issuer.public_bytes(), [])
         content = signed.public_bytes(Encoding.DER)
         if content not in self._judged:
             valid = (one for one in candidates if signed.is_signature_valid(ca_public_key(one)))
             self._judged[content] = next(valid, None)
         return self._judged[content]
+
+
+def _by_subject(pem: bytes) -> dict[bytes, list[x509.Certificate]]:
+    found: dict[bytes, list[x509.Certificate]] = {}
+    for certificate in _certificates(pem):
+        found.setdefault(certificate.subject.public_bytes(), []).append(certificate)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

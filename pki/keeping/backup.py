@@ -66,7 +66,12 @@ def _notes(house: House, files: dict[str, Kept]) -> Iterator[str]:
         yield "the ledger is in a database of its own and NOT in this file: dump it with that database's own tool"
     elif "ca/ledger.db" not in files:
         yield "there is no ledger in ca/ yet"
-    if any(house.passphrases.is_elsewhere(name) for name in ("server-1", "client-1")):
+    for folder in _adopted(house):
+        if not (house.store.home / folder).is_relative_to(house.store.home):
+            yield f"{folder} lies outside the house and is NOT in this file: it holds the key of an adopted authority"
+    if any(
+        house.passphrases.is_elsewhere(name) for name in ("server-1", "client-1", *house.inventory.authorities.adopted)
+    ):
         yield "passphrases from sources besides files are not in it"
 
 
@@ -100,9 +105,15 @@ def _paths(house: House) -> Iterator[Path]:
     home, said = house.store.home, house.inventory
     requests = [one.request for section in (said.hosts, said.clients) for one in section.values() if one.request]
     ssh = [said.deploy.ssh_config] if said.deploy.ssh_config else []
-    single = {"pki.yaml", *OTHERS, *ssh, *requests, *_secret_files(house)}
-    yield from {path for name in single for path in _below(home / name)}
+    adopted = [folder for folder in _adopted(house) if (home / folder).is_relative_to(home)]
+    single = {"pki.yaml", *OTHERS, *ssh, *requests, *_secret_files(house), *adopted}
+    yield from {path for name in single for path in _below(home / name) if not path.is_relative_to(house.store.ca)}
     yield from (path for path in _below(house.store.ca) if not any(fnmatch.fnmatch(path.name, one) for one in LEFT_OUT))
+
+
+def _adopted(house: House) -> list[str]:
+    """Folders of adopted authorities, as pki.yaml names them."""
+    return [rule.adopt for rule in house.inventory.authorities.adopted.values()]
 
 
 def _below(path: Path) -> Iterator[Path]:

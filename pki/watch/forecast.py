@@ -10,7 +10,7 @@ from pki.graph import Artifact, Plan
 from pki.handover import needs
 from pki.house import House
 from pki.memo import token
-from pki.watch import exposure, identities
+from pki.watch import adopted, exposure, identities
 from pki.world import Note
 
 
@@ -48,6 +48,7 @@ def notes(house: House, plan: Plan) -> Iterator[Note]:
             text = f"left pki.yaml, and its certificate is valid until {end:%Y-%m-%d}"
             yield Note(artifact, text, f"./run invoke retire {artifact.removeprefix('cert:')}")
     yield from exposure.notes(house, plan)
+    yield from adopted.notes(house, plan)
 
 
 def _ceremony(house: House) -> Iterator[Note]:

@@ -16,7 +16,7 @@ from pki.handover import needs
 from pki.house import House
 from pki.model import Leaf
 from pki.store import AUTHORITIES
-from pki.watch import exposure
+from pki.watch import adopted, exposure
 
 DAY = timedelta(days=1)
 
@@ -40,6 +40,7 @@ def rows(house: House, plan: Plan) -> Iterator[Row]:
     artifacts = {artifact.name: artifact for artifact in plan.artifacts}
     for authority in AUTHORITIES:
         yield from _authority_rows(house, authority)
+    yield from _adopted_rows(house)
     yield from _needed_rows(house)
     for name, artifact in artifacts.items():
         if name.startswith("crl:"):
@@ -78,6 +79,15 @@ def _authority_rows(house: House, authority: str) -> Iterator[Row]:
         yield Row(f"authority:{name}", state, _left(house, end), text, _ceremony(house))
 
 
+def _adopted_rows(house: House) -> Iterator[Row]:
+    for name in house.inventory.authorities.adopted:
+        end, text = adopted.end_of(house, name), adopted.summary(house, name)
+        if end is None:
+            yield Row(f"authority:{name}", "missing", "", f"{text}; its folder is not as it should be", "you")
+        else:
+            yield Row(f"authority:{name}", "expired" if end < house.now else "ok", _left(house, end), text, "you")
+
+
 def _needed_rows(house: House) -> Iterator[Row]:
     """What a ceremony must bring to authorities that are there, by when."""
     for need in (one for one in needs.needs(house) if house.store.generations(one.authority)):
@@ -95,7 +105,7 @@ def _crl_row(house: House, artifact: Artifact) -> Row:
         end = None
     if end is None:
         return Row(artifact.name, "missing", "", "; ".join(reasons), "doit")
-    if generation.startswith("root"):
+    if generation.startswith("root-"):
         return _ladder_row(house, artifact.name, generation, end, reasons)
     rule = house.crl_rule(generation)
     refresh = end - rule.lifetime + rule.refresh
