@@ -227,7 +227,7 @@ class World:
             return [(name, place[kind](name)) for authority in authorities for name in self.house.live(authority)]
         if self.house.is_adopted(what):
             return self._adopted_file(kind, what)
-        single = {
+        single: dict[str, Callable[[], Path]] = {
             "crl:bundle-client": disk.client_crl_bundle,
             "trust:roots": partial(disk.trust, "roots.pem"),
             "trust:client-ca": partial(disk.trust, "client-ca.pem"),
