@@ -81,6 +81,22 @@ def test_it_is_replaced_a_month_before_its_end_and_both_stay_on_the_crl(kept: Ho
     assert made(kept, 150).made == {}
 
 
+def test_a_settled_ledger_is_not_asked_about_it_until_it_is_replaced(
+    kept: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(kept, 149)
+    house = kept.house(149)
+    house.close(settled=True)
+    house.memo.save(whole=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger.Ledger, "_open", lambda _: pytest.fail("was opened"))
+        assert made(kept, 149).made == {}
+    report = made(kept, 150)
+    assert report.made["crl:client-1"] == "lacks 1 revoked certificate"
+    assert {CERT, "bundle:client", "release:forge"} <= report.made.keys()
+    assert shown(kept) in listed(kept)
+
+
 def test_it_lives_as_long_as_clients_may(kept: Home) -> None:
     kept.edit("client: {lifetime: 180d, renew_before: 30d", "client: {lifetime: 7d, renew_before: 3d")
     leaf = kept.plan().leaves[CANARY]

@@ -19,6 +19,9 @@ from pki.deploy import proof
 from pki.deploy.proof import Endpoint, Promise, Unreached
 from pki.issue import Issuer
 from pki.model import Leaf
+from pki.proxies import PROGRAMS
+from pki.scalars import Proxy
+from tests.conftest import PROJECT
 
 NAME = "grafana.lab.internal"
 Behaviour = Callable[[ssl.SSLContext, socket.socket], None]
@@ -241,3 +244,11 @@ def test_nothing_is_waited_for_where_nothing_changed(pairs: Pairs, monkeypatch: 
         promises = {NAME: Promise(served, answers=False, revokes=True)}
         found = proof.judge([endpoint], promises, None, eyes)
     assert found == {"grafana": "unproven: the probe and the canary, which is revoked, both get 403"}
+
+
+def test_the_docs_say_of_each_proxy_how_it_learns_of_revocations() -> None:
+    names: tuple[Proxy, ...] = ("nginx", "haproxy", "caddy", "apache", "traefik")
+    lines = (PROJECT / "docs/proxies.md").read_text().splitlines()
+    [row] = [line for line in lines if line.startswith("| knows of revocations by")]
+    for name, cell in zip(names, row.split("|")[2:-1], strict=True):
+        assert cell.strip().startswith(PROGRAMS[name].learns or "nothing"), name
