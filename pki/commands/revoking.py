@@ -108,10 +108,8 @@ def chosen(reason: str) -> str:
 def valid(house: House, name: str) -> list[Issued]:
     """The valid, unrevoked certificates that a name or serial number stands for; of no authority."""
     issued = house.unexpired()
-    names = {one.artifact.partition(":")[2] for one in issued if ":" in one.artifact}
-    leaf = leaf_name(name, names)
-    serial = name.lower().lstrip("0")
-    found = _named(issued, leaf) or [one for one in issued if f"{one.serial:x}" == serial]
+    leaf = leaf_name(name, {one.artifact.removeprefix("cert:") for one in issued})
+    found = _named(issued, leaf) or [one for one in issued if f"{one.serial:x}" == name.lower().lstrip("0")]
     if len(meant := {one.artifact for one in found}) > 1:
         raise PkiError(f"{name}: is {' and '.join(sorted(meant))}", "say which: ./run invoke revoke AUTHORITY:NAME …")
     if any(one.profile == "root" or one.profile.endswith("-ca") for one in found):
@@ -120,13 +118,13 @@ def valid(house: House, name: str) -> list[Issued]:
     if found and not going:
         raise PkiError(f"{name}: is revoked already ({found[-1].revoked})", "./run invoke ledger.list")
     if not found:
-        leaves = {one.artifact.partition(":")[2] for one in issued if not one.artifact.startswith("authority:")}
-        known(leaf, leaves, "valid certificate in the ledger")
+        ours = {one.artifact.removeprefix("cert:") for one in issued if not one.artifact.startswith("authority:")}
+        known(leaf, ours, "valid certificate in the ledger")
     return going
 
 
-def _named(issued: list[Issued], name: str) -> list[Issued]:
-    """Certificates of a leaf, or where none has that name, of adopted authorities: `web` or `legacy:web`."""
+def _named(issued: Sequence[Issued], name: str) -> list[Issued]:
+    """Certificates of a leaf, or where none has that name, of an authority from elsewhere: `web` or `legacy:web`."""
     ours = [one for one in issued if one.artifact in {name, f"cert:{name}"}]
     return ours or [one for one in issued if one.artifact == f"{one.issuer}:{name}"]
 

@@ -58,12 +58,13 @@ def issued(house: House, plan: Plan, one: Issued) -> Iterator[Line]:
     elif one.not_after < house.now:
         yield "state", f"ended on {one.not_after:%Y-%m-%d}"
     else:
-        name = one.artifact.partition(":")[2]
+        name = one.artifact.removeprefix("cert:")
         wanted = plan.leaves.get(name)
         is_present = wanted is not None and bool(uses.present(house, wanted, [one]))
         told = "is not in pki.yaml" if wanted is None else "is in use" if is_present else "was replaced by a newer one"
         yield "state", f"valid, and {told}"
-        yield from _bearing(house, plan, name, one.profile)
+        if ":" not in name:
+            yield from _bearing(house, plan, name, one.profile)
         yield "revoke it", f"./run invoke revoke {one.serial:x} --reason …"
 
 

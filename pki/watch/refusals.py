@@ -92,6 +92,8 @@ class Witness:
         return None
 
     def _concerned(self) -> list[uses.Use]:
+        if not self._going[-1].artifact.startswith("cert:"):  # which an authority from elsewhere signed
+            return []
         if self._is_client:
             return uses.asking(self._house)
         return [use for one in self._going for use in uses.serving(self._house, one.artifact.removeprefix("cert:"))][:1]
@@ -144,8 +146,8 @@ class Witness:
             weak = self._weakness(door.program)
             return Finding(door.place, "failed", f"{entry}; {weak}" if weak else entry)
         if self._own and door.was_open:
-            again = "and in the session that it had before" if door.session else "and was given no session to resume"
-            return Finding(door.place, "proven", f"refuses it, in a new connection {again}")
+            again = " and in the session that it had before" if door.session else "; sessions it gives to nobody"
+            return Finding(door.place, "proven", f"refuses it, in a new connection{again}")
         return self._by_its_list(door, is_delivered=is_delivered)
 
     def _by_its_list(self, door: Door, *, is_delivered: bool) -> Finding:
