@@ -7,7 +7,7 @@ look at the thing itself, held against the inventory, its issuer and `now`. They
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -409,3 +409,15 @@ def derived(house: House, expected: dict[str, bytes]) -> list[str]:
         for path, content in expected.items()
         if found[path] != content
     ]
+
+
+def remembered(
+    house: House, name: str, known: str, files: list[str], expected: Callable[[], dict[str, bytes]]
+) -> list[str]:
+    """The same for what is costly to make: it is spared while `known` and `files`, what is made among them, are as they were."""
+    if house.memo.recall(name, known):
+        return []
+    reasons = derived(house, expected())
+    if not reasons:
+        house.memo.remember(name, known, files, True)
+    return reasons

@@ -8,7 +8,7 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
-from pki import destinations, freshness, recipes, tidy
+from pki import destinations, freshness, recipes, tidy, trust
 from pki.deploy import release
 from pki.deploy.delivery import Delivery
 from pki.errors import PkiError
@@ -63,6 +63,7 @@ def plan(house: House) -> Plan:
         *_leaf_artifacts(house, canary),
         *_crls(house, canary),
         *_bundles(house),
+        _trust_page(house),
         *_leaf_artifacts(house, (leaf for leaf in world.leaves.values() if not leaf.is_revoked)),
         *_host_artifacts(world, deliveries.values()),
     )
@@ -212,6 +213,31 @@ def _bundles(house: House) -> Iterator[Artifact]:
         stale=partial(_derived_stale, house, recipes.client_crl_bundle),
         doc="the CRLs of every live client chain in one file, as nginx, HAProxy and Apache want them",
     )
+
+
+def _trust_page(house: House) -> Artifact:
+    """The page that tells people what to trust, and the profile that it offers."""
+    targets = [str(house.store.trust(file)) for file in ("index.html", "roots.mobileconfig")]
+    generations = [name for authority in AUTHORITIES for name in house.live(authority)]
+    sources = [str(house.store.trust("roots.pem")), *(str(house.store.crl(name)) for name in generations)]
+    return Artifact(
+        name="page:trust",
+        targets=tuple(targets),
+        sources=tuple(sources),
+        make=partial(_write_derived, house, _trust_files),
+        stale=partial(_trust_page_stale, house, [*targets, *sources]),
+        doc="what people need to trust the roots: a page for the publishing address, a profile for Apple's systems",
+    )
+
+
+def _trust_page_stale(house: House, files: list[str]) -> list[str]:
+    return freshness.remembered(house, "page:trust", trust.known(house), files, partial(_trust_files, house))
+
+
+def _trust_files(house: House) -> dict[str, bytes]:
+    """Loaded when the page may have to change: no other run spends the time."""
+    made: dict[str, bytes] = import_module("pki.trust.page").files(house)
+    return made
 
 
 def _write_derived(house: House, contents: Callable[[House], dict[str, bytes]]) -> None:

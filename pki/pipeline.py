@@ -36,6 +36,7 @@ GROUPS = {
     "ceremony": "what the next root ceremony is asked for",
     "crl": "certificate revocation lists",
     "bundle": "trust and CRL bundles",
+    "page": "what people are told at the publishing address",
     "cert": "certificates with their keys and chains",
     "release": "every file of a host, gathered",
     "deploy": "releases delivered to their hosts",

@@ -18,6 +18,7 @@ class Program:
     `learns` says what tells it of revocations, empty where nothing does, and `is_dated` whether that runs out, so that
     an old one ends by itself. `caveat` is what a revoked client can still do after a reload, empty where that is
     nothing beyond five minutes.
+    `largest_file` is the size of the largest file that it serves, 0 where any will do.
     """
 
     unit: str
@@ -25,6 +26,7 @@ class Program:
     caveat: str = ""
     is_dated: bool = True
     serves_files: bool = True
+    largest_file: int = 0
 
     @property
     def reload(self) -> str:
@@ -50,7 +52,7 @@ class Program:
 
 PROGRAMS: Mapping[Proxy, Program] = {
     "nginx": Program("nginx"),
-    "haproxy": Program("haproxy"),
+    "haproxy": Program("haproxy", largest_file=15 * 1024),  # tune.bufsize without tune.maxrewrite
     "caddy": Program(
         "caddy",
         learns="serial numbers in its configuration",

@@ -39,7 +39,7 @@ def _leftovers(house: House, known: set[str], leaves: set[str]) -> Iterator[Path
     yield from _unknown(store.receipt("x").parent, lambda name: f"deploy:{name.removesuffix('.json')}" in known)
     generations = {name.removeprefix("crl:") for name in known if name.startswith("crl:")}
     yield from _unknown(store.build / "crl", lambda name: name.rpartition(".")[0] in {*generations, "bundle-client"})
-    trust = {"roots", "client-ca", "client-chain", *generations}
+    trust = {"roots", "client-ca", "client-chain", "index", *generations}
     yield from _unknown(store.build / "trust", lambda name: name.rpartition(".")[0] in trust)
 
 

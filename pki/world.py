@@ -209,7 +209,7 @@ class World:
             raise PkiError(
                 f"{name!r} is no artifact",
                 "tls:LEAF, key:, cert:, chain:, fullchain:; crl:AUTHORITY or crl:all, crl-pem:, ca:, ca-pem:; "
-                "crl:bundle-client; trust:roots, trust:client-ca, trust:client-chain",
+                "crl:bundle-client; trust:roots, trust:client-ca, trust:client-chain, trust:profile; page:trust",
             )
         self._paths[name] = found
         return found
@@ -229,6 +229,10 @@ class World:
             return [("", disk.client_crl_bundle())]
         if kind == "trust" and what in {"roots", "client-ca", "client-chain"}:
             return [("", disk.trust(f"{what}.pem"))]
+        if (kind, what) == ("trust", "profile"):
+            return [("", disk.trust("roots.mobileconfig"))]
+        if (kind, what) == ("page", "trust"):
+            return [("", disk.trust("index.html"))]
         return []
 
 

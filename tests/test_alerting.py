@@ -258,7 +258,7 @@ def test_each_row_says_state_days_left_and_what_comes_through_whom(home: Home) -
         "cert:forge-mtls": ("ok", "89", "renewal from 2027-01-22", "doit"),
         "cert:media": ("ok", "89", "renewal from 2027-01-22", "doit"),
         "cert:client-admin": ("ok", "179", "renewal from 2027-04-22", "doit"),
-        "deploy:monitoring": ("ok", "", "delivered 2026-11-23, 13 files (folder)", "doit"),
+        "deploy:monitoring": ("ok", "", "delivered 2026-11-23, 19 files (folder)", "doit"),
         "deploy:forge": ("ok", "", "delivered 2026-11-23, 7 files (folder)", "doit"),
         "deploy:media": ("ok", "", "delivered 2026-11-23, 5 files (folder)", "doit"),
     }
@@ -375,7 +375,7 @@ def test_the_status_command_prints_the_table_and_changes_nothing(home: Home, inv
 def test_a_run_with_nothing_to_do_says_one_line(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     home.doit()
     out = capsys.readouterr().out
-    assert re.fullmatch(r"nothing to do: 19 fresh \(\d\.\d s, sandbox\)\n", out)
+    assert re.fullmatch(r"nothing to do: 20 fresh \(\d\.\d s, sandbox\)\n", out)
 
 
 def test_a_run_says_one_line_for_each_thing_made(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
@@ -387,7 +387,7 @@ def test_a_run_says_one_line_for_each_thing_made(home: Home, capsys: pytest.Capt
         ["made", "release:monitoring"],
         ["made", "deploy:monitoring"],
     ]
-    assert re.fullmatch(r"3 made, 16 fresh \(\d\.\d s, sandbox\)", lines[-1])
+    assert re.fullmatch(r"3 made, 17 fresh \(\d\.\d s, sandbox\)", lines[-1])
 
 
 def test_a_run_says_what_failed_what_to_do_and_what_was_not_reached(
@@ -399,7 +399,7 @@ def test_a_run_says_what_failed_what_to_do_and_what_was_not_reached(
     assert lines[0].split(maxsplit=2) == ["failed", "release:media", broken]
     assert lines[1].strip() == "→ mend the template, then run doit again"
     assert re.fullmatch(r"waits +deploy:media +needs release:media", lines[2])
-    assert re.fullmatch(r"1 failed, 1 not reached, 17 fresh \(\d\.\d s, sandbox\)", lines[-1])
+    assert re.fullmatch(r"1 failed, 1 not reached, 18 fresh \(\d\.\d s, sandbox\)", lines[-1])
 
 
 def test_the_first_run_of_a_sandbox_says_that_it_is_one(fresh: Home, capsys: pytest.CaptureFixture[str]) -> None:
@@ -421,7 +421,7 @@ def test_the_report_of_a_quiet_run(home: Home) -> None:
         "made": [],
         "failed": [],
         "not_reached": [],
-        "fresh": 19,
+        "fresh": 20,
         "notes": [],
     }
 
@@ -490,7 +490,7 @@ def test_the_plan_of_a_fresh_house_says_two_and_touches_nothing(fresh: Home) -> 
     said = run(fresh, "invoke", "plan")
     assert said.returncode == 2
     assert re.search(r"^to do +authority:root +does not exist yet$", said.stdout, re.MULTILINE)
-    assert said.stdout.endswith("16 to do, 3 fresh\n")
+    assert said.stdout.endswith("17 to do, 3 fresh\n")
     assert said.stderr == ""
     assert digest(fresh.path) == before
 
@@ -499,7 +499,7 @@ def test_the_plan_after_a_run_says_zero(fresh: Home) -> None:
     assert run(fresh, "doit").returncode == 0
     before = digest(fresh.path)
     said = run(fresh, "invoke", "plan")
-    assert (said.returncode, said.stdout) == (0, "nothing to do: 19 fresh\n")
+    assert (said.returncode, said.stdout) == (0, "nothing to do: 20 fresh\n")
     assert digest(fresh.path) == before
 
 

@@ -23,6 +23,7 @@ ONE_ROOM = {
     "yaml": "documents.py",
     "sqlalchemy": "ledger.py",
     "rich": "screen.py",
+    "segno": "trust/",
     "shamir_mnemonic": "ceremony/",
     "pkcs11": "tokens/",
     "pyrage": "sealing.py",

@@ -1,0 +1,108 @@
+"""The trust page: what a person needs to trust a house's roots, in one file; and the profile for Apple's systems."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+
+from pki import store
+from pki.bundles import mobileconfig
+from pki.ceremony import words
+from pki.errors import PkiError
+from pki.house import Generation, House, missing_authority
+from pki.proxies import PROGRAMS
+from pki.templating import Pages
+from pki.trust import code
+
+BYTES_IN_A_LINE = 8
+
+
+def files(house: House) -> dict[str, bytes]:
+    """The page and the profile that it offers, by path below the home."""
+    said = house.inventory
+    live = {authority: _generations(house, authority) for authority in store.AUTHORITIES}
+    roots = [found.certificate for found in live["root"]]
+    return {
+        house.shown(house.store.trust("index.html")): _fitting(house, live),
+        house.shown(house.store.trust("roots.mobileconfig")): mobileconfig.trust_only(
+            said.organisation, said.domains[0], roots
+        ),
+    }
+
+
+def _generations(house: House, authority: str) -> list[Generation]:
+    """Those that are live, newest first."""
+    found = [house.generation(name) for name in reversed(house.live(authority))]
+    if None in found:
+        raise missing_authority(authority)
+    return [one for one in found if one]
+
+
+def _fitting(house: House, live: dict[str, list[Generation]]) -> bytes:
+    """The page; without QR codes where the publishing host's proxy serves no file of its size."""
+    said = house.inventory
+    publisher = said.hosts.get(said.publish.host)
+    largest = PROGRAMS[publisher.proxy].largest_file if publisher and publisher.proxy else 0
+    for has_codes in (True, False):
+        page = render(context(house, live, has_codes=has_codes))
+        if not largest or len(page) <= largest:
+            return page
+    raise PkiError(
+        f"the page has {len(page)} bytes, and the proxy of {said.publish.host} serves files of at most {largest}",
+        "publish.host: name a host with another proxy",
+    )
+
+
+def render(values: dict[str, Any]) -> bytes:
+    """The page as HTML: no scripts, nothing from elsewhere."""
+    return Pages(Path(__file__).parent).render("page.html", values).encode()
+
+
+def context(house: House, live: dict[str, list[Generation]], *, has_codes: bool) -> dict[str, Any]:
+    """What the page says, in plain values."""
+    said = house.inventory
+    return {
+        "organisation": said.organisation,
+        "domains": said.domains,
+        "url": said.publish.url,
+        "sandbox": said.sandbox,
+        "roots": [
+            {**_root(found, has_code=has_codes), "is_older": found is not live["root"][0]} for found in live["root"]
+        ],
+        "authorities": [
+            {"name": found.name, "end": _day(found.certificate.not_valid_after_utc), "next_update": _due(house, found)}
+            for authority in store.AUTHORITIES
+            for found in live[authority]
+        ],
+    }
+
+
+def _root(found: Generation, *, has_code: bool) -> dict[str, Any]:
+    digits = found.fingerprint.upper()
+    pairs = [digits[start : start + 2] for start in range(0, len(digits), 2)]
+    lines = [":".join(pairs[start : start + BYTES_IN_A_LINE]) for start in range(0, len(pairs), BYTES_IN_A_LINE)]
+    return {
+        "name": found.name,
+        "common_name": found.common_name,
+        "start": _day(found.certificate.not_valid_before_utc),
+        "end": _day(found.certificate.not_valid_after_utc),
+        "lines": lines,
+        "words": words.of_digest(found.fingerprint),
+        "code": code.svg(":".join(pairs)) if has_code else "",
+    }
+
+
+def _due(house: House, found: Generation) -> str:
+    """The day by which a new CRL comes."""
+    data = store.read(house.store.crl(found.name))
+    if data is None:
+        raise PkiError(f"the CRL of {found.name} is not there", "run doit")
+    end = x509.load_der_x509_crl(data).next_update_utc
+    assert end is not None
+    return _day(end)
+
+
+def _day(moment: Any) -> str:
+    return f"{moment:%Y-%m-%d}"
