@@ -17,7 +17,7 @@ from typing import get_args
 from pki import opensslconf
 from pki.errors import PkiError
 from pki.model import Host
-from pki.scalars import Access, Proxy
+from pki.scalars import Access, Proxy, TrustStore
 from pki.templating import Templates
 
 CA_HOST = "ca"
@@ -69,6 +69,7 @@ class ManagedFile:
             return False
         return any(
             selector in {"all", name, f"proxy:{host.proxy}", f"network:{host.network}"}
+            or (selector.startswith("trust:") and selector[6:] in host.trust)
             or (selector.startswith("access:") and selector[7:] in {s.access for s in host.services.values()})
             for selector in self.selectors
         )
@@ -131,6 +132,7 @@ class Library:
                 host.proxy,
                 host.network,
                 host.scope,
+                frozenset(host.trust),
                 frozenset(service.access for service in host.services.values()),
             )
         if alike not in self._alike:
@@ -144,6 +146,7 @@ def find(folder: Path, context: Mapping[str, object], hosts: Mapping[str, Host],
     templates = Templates(folder)
     known = {"all", CA_HOST, *hosts, *(f"network:{name}" for name in networks)}
     known |= {*(f"proxy:{name}" for name in get_args(Proxy)), *(f"access:{level}" for level in get_args(Access))}
+    known |= {f"trust:{kind}" for kind in get_args(TrustStore)}
     files, lost = [], []
     for path in _walk(folder):
         text = path.read_bytes().decode("utf-8", errors="surrogateescape")
@@ -155,7 +158,9 @@ def find(folder: Path, context: Mapping[str, object], hosts: Mapping[str, Host],
         unknown = [selector for selector in file.selectors if selector not in known]
         if unknown:
             lost.append(
-                PkiError(f"{file.place('deploy-hosts')}: {unknown[0]!r} names no host, proxy, network or access")
+                PkiError(
+                    f"{file.place('deploy-hosts')}: {unknown[0]!r} names no host, proxy, network, access or trust store"
+                )
             )
         elif file.fault and not file.selectors:
             lost.append(file.fault)

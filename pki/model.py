@@ -42,6 +42,7 @@ from pki.scalars import (
     SubjectName,
     TimeOfDay,
     TokenAddress,
+    TrustStore,
     Upstream,
     Window,
     empty_is_mapping,
@@ -140,6 +141,7 @@ class Host(Noun):
     deliver: Deliver = "folder"
     ssh: Ssh = Ssh()
     scope: Literal["config", "certificates"] = "config"
+    trust: Annotated[tuple[TrustStore, ...], ONE_OK_NONE_NOT, Field(min_length=1)] = ("debian",)
     window: Window | None = None
     group: Slug | None = None
     proxy: Proxy | None = None

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address
 
 from pki.faults import Fault, Place, did_you_mean, dotted
 from pki.leaves import CANARY, PROBE, host_leaves, name_fault, service_names
-from pki.model import Authorities, Inventory
+from pki.model import Authorities, Host, Inventory
 from pki.profiles import ROOT_LIMIT, RUNG_LIMIT
 from pki.proxies import PROGRAMS
 from pki.scalars import brief, is_within
@@ -91,6 +91,7 @@ def _place_faults(inventory: Inventory, cut: set[Place]) -> Iterator[Fault]:
         if name in KEPT:
             yield ("hosts", name), f"this name is kept for {KEPT[name]}"
         yield from _window_faults(inventory, name)
+        yield from _trust_faults(name, host)
         network = inventory.networks.get(host.network)
         if network is None and not {("networks",), ("networks", host.network)} & cut:
             hint = did_you_mean(host.network, list(inventory.networks))
@@ -107,6 +108,13 @@ def _place_faults(inventory: Inventory, cut: set[Place]) -> Iterator[Fault]:
         yield ("publish", "host"), f"{inventory.publish.host!r} is not one of the hosts{hint}"
     yield from _publisher_faults(inventory)
     yield from _local_faults(inventory)
+
+
+def _trust_faults(name: str, host: Host) -> Iterator[Fault]:
+    if "none" in host.trust and len(host.trust) > 1:
+        yield ("hosts", name, "trust"), "none stands alone: the host is given to no store at all"
+    if twice := [store for store in dict.fromkeys(host.trust) if host.trust.count(store) > 1]:
+        yield ("hosts", name, "trust"), f"{twice[0]} stands twice"
 
 
 def _publisher_faults(inventory: Inventory) -> Iterator[Fault]:

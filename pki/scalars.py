@@ -36,6 +36,7 @@ AuthorityKeyKind = Literal["ec-p256", "ec-p384", "rsa-3072", "rsa-4096"]
 Access = Literal["tls", "mtls"]
 Proxy = Literal["nginx", "haproxy", "caddy", "apache", "traefik"]
 Deliver = Literal["folder", "ssh", "local", "none"]
+TrustStore = Literal["debian", "rhel", "nss", "java", "none"]
 ProfileName = Literal["server", "client"]
 
 

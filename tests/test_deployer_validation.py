@@ -207,7 +207,9 @@ def test_a_selector_that_names_nothing_is_said_and_stops_no_host(home: Home, sel
     home.edit("127.0.0.1:8096", "127.0.0.1:8097")
     report = managed(home, TARGET, f"# deploy-hosts: {selector}", "x")
     wrong = selector.rpartition(", ")[2]
-    assert the_failure(report) == f"{FILE}:2: deploy-hosts: {wrong!r} names no host, proxy, network or access"
+    assert (
+        the_failure(report) == f"{FILE}:2: deploy-hosts: {wrong!r} names no host, proxy, network, access or trust store"
+    )
     assert only("media") <= report.made.keys()
 
 

@@ -105,7 +105,7 @@ def test_a_receipt_says_when_through_what_and_what_was_not_done(home: Home) -> N
         "not run: caddy validate --adapter caddyfile --config /etc/caddy/Caddyfile",
         "not run: systemctl reload caddy",
         "not run: sysctl -eqp /etc/sysctl.d/90-pki-caddy.conf || true",
-        "not run: update-ca-certificates",
+        "not run: pki-trust debian",
     }
 
 

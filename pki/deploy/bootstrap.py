@@ -1,4 +1,4 @@
-"""What a host needs once: the apply script, what it permits, and a key that may start it and nothing else."""
+"""What a host needs once: our two scripts, what is permitted there, and a key that may start one of them and nothing else."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pki.deploy.ssh import PROGRAM, Way, identity_in
 from pki.errors import PkiError
 
 HOST_SIDE = Path(__file__).parent / "host"
+TRUST = "/usr/local/sbin/pki-trust"  # what fills trust stores, so that no delivery can exchange it
 NEEDED = ("awk", "cp", "dd", "flock", "mv", "sha256sum", "stat", "sync", "tar", "timeout")
 
 
@@ -37,7 +38,9 @@ class Bootstrap:
             "ACCOUNT": self.account,
             "AUTHORIZED": self._authorized(),
             "PERMISSIONS": self.permissions.rstrip("\n"),
+            "TRUST": TRUST,
             "PKI_APPLY": (HOST_SIDE / "pki-apply").read_text().rstrip("\n"),
+            "PKI_TRUST": (HOST_SIDE / "pki-trust").read_text().rstrip("\n"),
         }
         for name, value in values.items():
             text = text.replace(f"@{name}@", value)
