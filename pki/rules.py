@@ -112,7 +112,7 @@ def _place_faults(inventory: Inventory, cut: set[Place]) -> Iterator[Fault]:
 
 def _trust_faults(name: str, host: Host) -> Iterator[Fault]:
     if "none" in host.trust and len(host.trust) > 1:
-        yield ("hosts", name, "trust"), "none stands alone: the host is given to no store at all"
+        yield ("hosts", name, "trust"), "none stands alone: the root goes into no store of the host"
     if twice := [store for store in dict.fromkeys(host.trust) if host.trust.count(store) > 1]:
         yield ("hosts", name, "trust"), f"{twice[0]} stands twice"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import plistlib
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -22,10 +23,12 @@ from pki.ceremony.vault import Vault
 from pki.errors import PkiError
 from pki.handover import asking, kept, needs, rehearsal
 from pki.handover.asking import Wish
+from pki.proxies import PROGRAMS
 from pki.watch import forecast
 from tests import judges
 from tests.ceremonies import SECRET, RealHome, first_ceremony, real_home
 from tests.conftest import START, Home
+from tests.pages import Page
 
 URL = "http://pki.lab.internal"
 NETWORKS = ["10.0.0.0/8"]
@@ -558,6 +561,31 @@ def test_a_new_root_is_certified_by_the_old_one_and_takes_over(rolled: RealHome)
     assert_no_gap(rolled.ladder("root-1"), at(20), old.not_valid_after_utc)
     assert_no_gap(rolled.ladder("root-2"), at(20), at(20 + 700))
     assert_sound(rolled)
+
+
+def test_while_a_root_follows_another_the_page_and_the_profile_show_both(rolled: RealHome) -> None:
+    found = Page(rolled.read("build/trust/index.html").decode())
+    assert found.faults == []
+    roots = [text for level, text in found.headings if "Root CA" in text]
+    assert [text.strip() for text in roots] == ["Example Lab Root CA 2", "Example Lab Root CA 1"]
+    assert found.text.index("the new one") < found.text.index("the older one") < found.text.index("On its way out")
+    assert "SANDBOX" not in found.html
+    assert found.html.count("<svg") == 2
+    assert "doit-pki-root-1.crt" in found.text
+    assert "doit-pki-root-2.crt" in found.text
+    profile = plistlib.loads(rolled.read("build/trust/roots.mobileconfig"))
+    ders = [rolled.read(f"build/trust/{root}.crt") for root in ("root-2", "root-1")]
+    assert [payload["PayloadContent"] for payload in profile["PayloadContent"]] == ders
+
+
+def test_haproxy_gets_a_page_of_two_roots_that_it_can_serve(rolled: RealHome) -> None:
+    rolled.edit("host: monitoring}", "host: forge}")
+    assert rolled.doit(days=20).status == 0
+    served = rolled.read("build/hosts/forge/var/www/pki/index.html")
+    assert len(served) <= PROGRAMS["haproxy"].largest_file
+    assert Page(served.decode()).faults == []
+    assert b"Example Lab Root CA 1" in served
+    assert b"<svg" not in served
 
 
 @pytest.mark.parametrize("trusted", ["root-1", "root-2"])

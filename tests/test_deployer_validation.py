@@ -276,6 +276,8 @@ ARTIFACTS = {
     "trust:roots": "build/trust/roots.pem",
     "trust:client-ca": "build/trust/client-ca.pem",
     "trust:client-chain": "build/trust/client-chain.pem",
+    "trust:profile": "build/trust/roots.mobileconfig",
+    "page:trust": "build/trust/index.html",
 }
 
 
@@ -332,12 +334,17 @@ SELECTORS = {
     "access:tls": {"media"},
     "access:mtls": {"monitoring", "forge"},
     "access:mtls,media": set(HOSTS),
+    "trust:debian": {"monitoring", "forge"},
+    "trust:java": {"forge", "media"},
+    "trust:none": set(),
     "{{ inventory.publish.host }}": {"monitoring"},
     "network:av, network:av, media": {"media"},
 }
 
 
 def test_a_selector_chooses_hosts(home: Home) -> None:
+    home.edit("    proxy: haproxy\n", "    proxy: haproxy\n    trust: [debian, java]\n")
+    home.edit("    proxy: caddy\n", "    proxy: caddy\n    trust: java\n")
     for number, selector in enumerate(SELECTORS):
         header = f"# deploy-hosts: {selector}\n" if selector else ""
         home.write(f"templates/extra/{number}", f"# deploy-target: /etc/{number}\n{header}{{{{ host.name }}}}\n")

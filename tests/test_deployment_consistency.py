@@ -5,20 +5,29 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import plistlib
 import re
 import shutil
+import subprocess
+import sys
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
 from pki import documents, graph, store
+from pki.ceremony import words
 from pki.deploy import answers, proof
 from pki.deploy.ansible import project
+from pki.trust import page
 from pki.watch import forecast
-from tests.conftest import Home
+from tests.conftest import PROJECT, Home
+from tests.pages import Page
 from tests.test_renewal_automation import new_generation
 
 MEDIA_PEM = "/etc/doit-pki/media.pem"
@@ -623,3 +632,131 @@ def test_what_travels_with_ansible_imports_nothing_of_ours() -> None:
 
 def source(module: ModuleType) -> str:
     return Path(str(module.__file__)).read_text().partition('"""\n')[2]
+
+
+# -- the trust page ---------------------------------------------------------------------------------------------------
+
+
+def trust_page(home: Home) -> Page:
+    """The page as it lies on the publishing host."""
+    return Page(on(home, "monitoring", "/var/www/pki/index.html").read_text())
+
+
+def rendered(home: Home, **changed: object) -> Page:
+    """The page of a house with some of its values changed."""
+    house = home.house()
+    live = {name: [house.existing(one) for one in house.live(name)] for name in store.AUTHORITIES}
+    return Page(page.render(page.context(house, live, has_codes=True) | changed).decode())
+
+
+def test_the_page_says_of_a_root_all_that_is_to_be_compared(home: Home) -> None:
+    root_1 = x509.load_der_x509_certificate(home.read("build/trust/root-1.crt"))
+    found, digest = trust_page(home), root_1.fingerprint(hashes.SHA256()).hex()
+    assert "Example Lab SANDBOX Root CA 1" in found.text
+    assert f"{root_1.not_valid_before_utc:%Y-%m-%d} to {root_1.not_valid_after_utc:%Y-%m-%d}" in found.text
+    assert (
+        digest
+        == "".join(re.findall(r"(?<![0-9A-F:])(?:[0-9A-F]{2}:){7}[0-9A-F]{2}", found.text)).replace(":", "").lower()
+    )
+    assert " ".join(f"{place} {word}" for place, word in enumerate(words.of_digest(digest), 1)) in found.text
+    assert "<svg" in found.html
+    assert "another channel" in found.text
+
+
+def test_every_link_of_the_page_leads_to_a_file_that_is_published(home: Home) -> None:
+    links, served = set(trust_page(home).links), on(home, "monitoring", "/var/www/pki")
+    assert {str(path.relative_to(served)) for path in served.rglob("*") if path.is_file()} == links | {"index.html"}
+
+
+def test_the_page_takes_nothing_from_elsewhere_and_runs_nothing(home: Home) -> None:
+    found = trust_page(home)
+    assert found.faults == []
+    assert found.taken == ["data:,"], "an icon that nobody fetches"
+    assert "script" not in found.tags
+    assert "@import" not in found.html
+    assert "url(" not in found.html
+
+
+def test_the_headings_of_the_page_lead_through_it(home: Home) -> None:
+    levels = [int(level[1]) for level, _ in trust_page(home).headings]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    assert '<html lang="en">' in trust_page(home).html
+
+
+@pytest.mark.parametrize("system", ["Windows", "macOS", "iPhone", "Android", "Debian", "RHEL", "Firefox", "Java"])
+def test_the_page_tells_every_system_how_to_install_the_root(home: Home, system: str) -> None:
+    assert any(level == "h3" and system in text for level, text in trust_page(home).headings)
+
+
+def test_only_a_sandbox_says_that_its_root_is_not_to_be_installed(home: Home) -> None:
+    assert "SANDBOX: do not install" in trust_page(home).text
+    assert "do not install. This is a try-out" not in rendered(home, sandbox=False).text
+
+
+def test_what_an_organisation_is_called_is_text_and_never_markup(home: Home) -> None:
+    name = """<b onclick="x">R&D</b> 'n' </style>"""
+    found = rendered(home, organisation=name)
+    assert found.faults == []
+    assert "b" not in rendered(home, organisation=name, roots=()).tags
+    assert found.text.count(name) == trust_page(home).text.count("Example Lab") - 1, "but for the root's own name"
+
+
+def test_an_organisation_may_be_called_as_pki_yaml_permits(fresh: Home) -> None:
+    fresh.edit("Example Lab", "R&D's + Läb")
+    assert fresh.doit().status == 0
+    assert "R&D's + Läb SANDBOX Root CA 1" in trust_page(fresh).text
+    profile = plistlib.loads(on(fresh, "monitoring", "/var/www/pki/trust/roots.mobileconfig").read_bytes())
+    assert profile["PayloadOrganization"] == "R&D's + Läb"
+    assert [one["PayloadContent"] for one in profile["PayloadContent"]] == [fresh.read("build/trust/root-1.crt")]
+
+
+def test_a_run_with_nothing_to_do_renders_no_page(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: object) -> None:
+        raise AssertionError("rendered without need")
+
+    assert home.doit().status == 0
+    monkeypatch.setattr(page, "files", refuse)
+    report = home.doit(days=6)
+    assert (report.made, report.failed) == ({}, {})
+
+
+def test_the_page_loads_nothing_while_it_stays_as_it_is(home: Home) -> None:
+    assert home.doit().status == 0
+    asked = f"""
+import sys
+from datetime import datetime
+from pathlib import Path
+from pki.pipeline import Run
+status = Run(Path({str(home.path)!r}), datetime.fromisoformat({home.moment().isoformat()!r})).main([])
+assert not status and not {{"segno", "shamir_mnemonic", "pki.trust.page"}} & sys.modules.keys()
+"""
+    assert subprocess.run([sys.executable, "-c", asked], cwd=PROJECT, check=False).returncode == 0
+
+
+def test_a_page_that_is_made_again_is_the_same_to_the_last_byte(home: Home) -> None:
+    house = home.house()
+    assert page.files(house) == {path: home.read(path) for path in page.files(house)}
+    shutil.rmtree(home.path / "build/trust")
+    assert home.doit().made.keys() == {"bundle:trust", "page:trust"}
+
+
+def test_a_new_revocation_list_changes_its_date_on_the_page_and_nothing_else(home: Home) -> None:
+    before = trust_page(home).html
+    report = home.doit(days=7)
+    assert "page:trust" in report.made
+    changed = [line for line in trust_page(home).html.splitlines() if line not in before.splitlines()]
+    assert len(changed) == 2
+    assert all("2026-12-21" in line for line in changed)
+
+
+def test_a_house_that_moves_says_so_on_its_page(home: Home) -> None:
+    home.edit("http://pki.lab.internal", "http://trust.lab.internal")
+    assert "page:trust" in home.doit().made
+    assert "http://trust.lab.internal/" in trust_page(home).text
+
+
+def test_a_page_that_was_edited_is_written_again(home: Home) -> None:
+    home.edit("Compare before you install", "Just install", "build/trust/index.html")
+    assert home.doit().made == {"page:trust": "build/trust/index.html does not follow from its sources"}

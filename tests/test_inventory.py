@@ -86,6 +86,8 @@ def test_a_service_behind_mtls_and_an_open_one_never_share_a_certificate(tmp_pat
         [("    proxy: caddy\n", "    proxy: traefik\n    port: 8443\n")],
         [("    address: 10.30.0.10\n", "")],
         [("clients:\n  admin: {email: admin@lab.internal}\n", "clients:\n")],
+        [("network: av\n", "network: av\n    trust: none\n")],
+        [("network: av\n", "network: av\n    trust: [debian, rhel, nss, java]\n    scope: certificates\n")],
     ],
     ids=lambda edits: edits[0][1].strip() or f"without {edits[0][0].strip()}",
 )
@@ -244,6 +246,17 @@ PLACES = [
         "network: dev\n    address: 10.20.0.10",
         "network: mgmt\n    address: 10.10.0.10",
         "33: hosts.forge.address: 10.10.0.10 is host monitoring's already",
+    ),
+    (
+        "network: av\n",
+        "network: av\n    trust: [none, java]\n",
+        "39: hosts.media.trust: none stands alone: the root goes into no store of the host",
+    ),
+    ("network: av\n", "network: av\n    trust: [java, nss, java]\n", "39: hosts.media.trust: java stands twice"),
+    (
+        "network: av\n",
+        "network: av\n    trust: jave\n",
+        "39: hosts.media.trust[0]: expected debian, rhel, nss, java or none, got 'jave' (did you mean java?)",
     ),
     (
         "10.30.0.10",

@@ -15,6 +15,7 @@ from typing import Any
 from pki.demo.lab import Lab
 from pki.demo.machine import Machine
 from tests.conftest import PROJECT
+from tests.integration.conftest import moved_clock
 
 UNITS = {"nginx": "nginx", "haproxy": "haproxy", "caddy": "caddy", "apache": "apache2"}
 WELL, FAILED, TOLD = frozenset({0}), frozenset({1, 2}), frozenset({2})
@@ -52,14 +53,14 @@ class Fleet:
     ca: Machine
     hosts: dict[str, Machine]
 
-    def program(self, *command: str, status: frozenset[int] = WELL) -> str:
-        """What doit or invoke says on the ca machine; its exit status must be one of these."""
+    def program(self, *command: str, status: frozenset[int] = WELL, days: int = 0) -> str:
+        """What doit or invoke says on the ca machine, `days` from now; its exit status must be one of these."""
         done = self.ca.run(
             sys.executable,
             "-m",
             *command,
             cwd=PROJECT,
-            env={"PKI_HOME": str(self.home), "PKI_CALLED_FROM": str(self.home)},
+            env={"PKI_HOME": str(self.home), "PKI_CALLED_FROM": str(self.home), **(moved_clock(days) if days else {})},
             timeout=120,
             check=False,
         )

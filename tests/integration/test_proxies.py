@@ -25,6 +25,7 @@ from pki.model import Leaf
 from pki.proxies import PROGRAMS
 from tests.integration.conftest import LiveHome, built, live_home, run
 from tests.integration.proxies import KINDS, NAMES, PATIENCE, Answer, Proxy, Upstreams, started, wait_until
+from tests.pages import Page
 
 HOSTS = {"nginx": "monitoring", "haproxy": "forge", "caddy": "media", "apache": "office"}
 MTLS = {"nginx": "grafana", "haproxy": "forgejo", "caddy": "photos", "apache": "wiki"}
@@ -632,6 +633,26 @@ def _served(proxy: Proxy) -> str:
 # -- the publishing host ----------------------------------------------------------------------------------------------
 
 
+CONTENT_TYPES = {
+    "crl.crl": "application/pkix-crl",
+    "ca.crt": "application/pkix-cert",
+    "trust.crt": "application/x-x509-ca-cert",
+    "trust.pem": "application/x-pem-file",
+    "trust.mobileconfig": "application/x-apple-aspen-config",
+}
+
+
+def trust_links(proxy: Proxy) -> list[str]:
+    """Where the links of the trust page lead, which is served at the root of the address."""
+    answer = proxy.curl("http://pki.lab.internal/")
+    assert answer.status == 200
+    assert answer.said.lower() in {"text/html", "text/html; charset=utf-8"}
+    page = Page(answer.body)
+    assert "Example Lab SANDBOX Root CA 1" in page.text
+    assert len(page.links) > 10
+    return page.links
+
+
 @pytest.mark.parametrize("kind", NAMES)
 def test_publishing_host_serves_crls_and_authorities_over_plain_http(
     kind: str, mixed: LiveHome, tmp_path: Path
@@ -649,7 +670,13 @@ def test_publishing_host_serves_crls_and_authorities_over_plain_http(
             signer = home.path / f"ca/{generation.partition('-')[0]}/{generation}/cert.pem"
             assert "verify OK" in run("openssl", "crl", "-inform", "DER", "-in", crl, "-CAfile", signer, "-noout")
             assert run("openssl", "x509", "-inform", "DER", "-in", ca) == signer.read_text()
-        for path in ("crl/", "ca/../../../etc/passwd", "crl/none.crl"):
+        for link in trust_links(proxy):
+            answer = proxy.curl(f"http://pki.lab.internal/{link}", "--output", tmp_path / "fetched")
+            assert (answer.status, answer.said) == (200, CONTENT_TYPES[link.partition("/")[0] + Path(link).suffix]), (
+                link
+            )
+            assert (tmp_path / "fetched").read_bytes() == (proxy.root / "var/www/pki" / link).read_bytes()
+        for path in ("trust/", "crl/", "ca/../../../etc/passwd", "crl/none.crl"):
             answer = proxy.curl(f"http://pki.lab.internal/{path}", "--path-as-is")
             assert answer.status in {400, 403, 404}, path
 
