@@ -610,6 +610,13 @@ def test_two_commands_never_share_a_name_on_a_host(delivered: Live) -> None:
 def test_the_script_that_prepares_a_host_is_one_that_sh_understands_and_holds_no_secret() -> None:
     text = bootstrap.Bootstrap("media", "host media\n", "pki", "ssh-ed25519 AAAA doit-pki").script()
     assert not re.search(r"@[A-Z_]+@", text)
+    assert "put /usr/local/sbin/pki-trust 0755" in text
     assert 'restrict,command="sudo -n /usr/local/sbin/pki-apply" ssh-ed25519 AAAA doit-pki' in text
     assert "PRIVATE KEY-----" not in text
     assert subprocess.run(["sh", "-n"], input=text, text=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("said", [[], ["windows"], ["java-root"]])
+def test_a_trust_store_that_is_none_is_refused_on_the_host(said: list[str]) -> None:
+    done = subprocess.run(["sh", bootstrap.HOST_SIDE / "pki-trust", *said], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "pki-trust: expected debian, rhel, nss or java\n")
