@@ -586,6 +586,14 @@ def test_haproxy_gets_a_page_of_two_roots_that_it_can_serve(rolled: RealHome) ->
     assert Page(served.decode()).faults == []
     assert b"Example Lab Root CA 1" in served
     assert b"<svg" not in served
+    domains = ", ".join(f"branch-{number}.example.lab.internal" for number in range(60))
+    rolled.edit("domains: [lab.internal]", f"domains: [lab.internal, {domains}]")
+    assert rolled.doit("page:trust", days=20).status == 0
+    found = Page(rolled.read("build/trust/index.html").decode())
+    assert len(found.html) <= PROGRAMS["haproxy"].largest_file
+    assert found.faults == []
+    assert "trust/roots.mobileconfig" in found.links
+    assert "Windows" not in found.text
 
 
 @pytest.mark.parametrize("trusted", ["root-1", "root-2"])

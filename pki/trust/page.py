@@ -41,12 +41,12 @@ def _generations(house: House, authority: str) -> list[Generation]:
 
 
 def _fitting(house: House, live: dict[str, list[Generation]]) -> bytes:
-    """The page; without QR codes where the publishing host's proxy serves no file of its size."""
+    """The page; where the publishing host's proxy serves no file of its size, without QR codes, or without steps too."""
     said = house.inventory
     publisher = said.hosts.get(said.publish.host)
     largest = PROGRAMS[publisher.proxy].largest_file if publisher and publisher.proxy else 0
-    for has_codes in (True, False):
-        page = render(context(house, live, has_codes=has_codes))
+    for has_codes, has_steps in ((True, True), (False, True), (False, False)):
+        page = render(context(house, live, has_codes=has_codes) | {"steps": has_steps})
         if not largest or len(page) <= largest:
             return page
     raise PkiError(
@@ -68,6 +68,7 @@ def context(house: House, live: dict[str, list[Generation]], *, has_codes: bool)
         "domains": said.domains,
         "url": said.publish.url,
         "sandbox": said.sandbox,
+        "steps": True,
         "roots": [
             {**_root(found, has_code=has_codes), "is_older": found is not live["root"][0]} for found in live["root"]
         ],
