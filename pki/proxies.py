@@ -17,8 +17,8 @@ class Program:
 
     `learns` says what tells it of revocations, empty where nothing does, and `is_dated` whether that runs out, so that
     an old one ends by itself. `caveat` is what a revoked client can still do after a reload, empty where that is
-    nothing beyond five minutes; `largest_file` the size of the
-    largest file that it serves, 0 where any will do.
+    nothing beyond five minutes.
+    `largest_file` is the size of the largest file that it serves, 0 where any will do.
     """
 
     unit: str

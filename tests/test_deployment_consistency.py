@@ -760,3 +760,10 @@ def test_a_house_that_moves_says_so_on_its_page(home: Home) -> None:
 def test_a_page_that_was_edited_is_written_again(home: Home) -> None:
     home.edit("Compare before you install", "Just install", "build/trust/index.html")
     assert home.doit().made == {"page:trust": "build/trust/index.html does not follow from its sources"}
+
+
+def test_a_plan_over_a_damaged_revocation_list_ends_in_a_sentence(home: Home) -> None:
+    (home.path / "build/crl/server-1.crl").write_bytes(b"damaged")
+    due = {artifact.name: reasons for artifact, reasons in forecast.forecast(home.plan())}
+    assert due["page:trust"] == ["the CRL of server-1 is damaged"]
+    assert home.doit().status == 0

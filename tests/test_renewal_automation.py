@@ -101,13 +101,13 @@ def test_on_day_six_nothing_is_due(home: Home) -> None:
 
 def test_crls_are_refreshed_after_a_week_and_reach_exactly_the_hosts_that_use_them(home: Home) -> None:
     made = home.doit(days=7).made
-    assert set(made) == CRLS | MTLS_HOSTS
+    assert set(made) == CRLS | MTLS_HOSTS | {"page:trust"}
     assert made["crl:client-1"] == "is 7 days old, a new one comes every 7"
 
 
 def test_on_day_twenty_nine_only_crls_are_due(home: Home) -> None:
     made = home.doit(days=29).made
-    assert set(made) == CRLS | MTLS_HOSTS
+    assert set(made) == CRLS | MTLS_HOSTS | {"page:trust"}
     assert made["crl:server-1"] == "ended on 2026-12-14"
 
 

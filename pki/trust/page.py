@@ -98,10 +98,12 @@ def _root(found: Generation, *, has_code: bool) -> dict[str, Any]:
 def _due(house: House, found: Generation) -> str:
     """The day by which a new CRL comes."""
     data = store.read(house.store.crl(found.name))
-    if data is None:
-        raise PkiError(f"the CRL of {found.name} is not there", "run doit")
-    end = x509.load_der_x509_crl(data).next_update_utc
-    assert end is not None
+    try:
+        end = x509.load_der_x509_crl(data or b"").next_update_utc
+    except ValueError:
+        end = None
+    if end is None:
+        raise PkiError(f"the CRL of {found.name} is {'damaged' if data else 'not there'}", "run doit")
     return _day(end)
 
 

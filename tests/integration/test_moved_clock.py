@@ -44,6 +44,7 @@ def test_three_weeks_without_a_run_cost_new_crls_and_nothing_else(home: LiveHome
         "crl:server-1",
         "crl:client-1",
         "bundle:client",
+        "page:trust",
     }
 
 
