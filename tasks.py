@@ -41,7 +41,12 @@ for name, function in {
     ns.add_task(function, name)
 
 for title, tasks in {
-    "ledger": {"list": ledger.show_list, "show": ledger.show, "verify": ledger.verify},
+    "ledger": {
+        "list": ledger.show_list,
+        "show": ledger.show,
+        "verify": ledger.verify,
+        "recover": ledger.recover,
+    },
     "ca": {"rewrap": ca.rewrap},
     "client": {**client.TASKS, "export": export.export},
     "deploy": {**deploy.TASKS, **fleet.TASKS},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from cryptography import x509
 
@@ -19,8 +19,7 @@ REASONS = (
 DECISIONS = ("withheld", "released", "exported", "installed")
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One revoked certificate on a CRL; `reason` is one of REASONS."""
 
     serial: int
@@ -68,6 +67,16 @@ class Event:
     hash: str
 
 
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What the ledger learnt from a CRL of our own: serial numbers, and whether the CRL `is_newer` than all it knew."""
+
+    generation: str
+    number: int
+    serials: tuple[int, ...]
+    is_newer: bool
+
+
 class Ledger(Protocol):
     """Every certificate issued and revoked, every CRL number, every decision. See `ledger.py` for what each call promises."""
 
@@ -83,11 +92,17 @@ class Ledger(Protocol):
 
     def decisions(self, *, artifact: str | None = None) -> list[Decision]: ...
 
+    def record_recovered(
+        self, crl: x509.CertificateRevocationList, *, issuer: str, until: datetime, source: str, at: datetime
+    ) -> Recovered: ...
+
     def certificates(
         self, *, artifact: str | None = None, serial: int | None = None, since: datetime | None = None
     ) -> list[Issued]: ...
 
-    def revoked_serials(self, since: datetime) -> frozenset[int]: ...
+    def revoked_serials(self, since: datetime, *, issuer: str = "") -> frozenset[int]: ...
+
+    def ended_serials(self, before: datetime) -> frozenset[int]: ...
 
     def revoked(self, issuer: str, still_valid_at: datetime) -> list[Entry]: ...
 
