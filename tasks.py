@@ -42,7 +42,13 @@ for name, function in {
     ns.add_task(function, name)
 
 for title, tasks in {
-    "ledger": {"list": ledger.show_list, "show": ledger.show, "verify": ledger.verify, "import": taking.take_in},
+    "ledger": {
+        "list": ledger.show_list,
+        "show": ledger.show,
+        "verify": ledger.verify,
+        "recover": ledger.recover,
+        "import": taking.take_in,
+    },
     "ca": {"rewrap": ca.rewrap},
     "client": {**client.TASKS, "export": export.export},
     "deploy": {**deploy.TASKS, **fleet.TASKS},

@@ -44,9 +44,21 @@ class Outlook:
             roots,
             authorities,
             partial(_may_not_leave, self.world),
-            partial(_has_ended, house),
+            self.has_ended,
             b"".join(_adopted(house)),
         )
+
+    def judge(self) -> Trust:
+        return self.trust
+
+    @cached_property
+    def _ended(self) -> frozenset[int]:
+        house = self.world.house
+        return house.ledger.ended_serials(house.now) if house.has_ledger else frozenset()
+
+    def has_ended(self, serial: int) -> bool:
+        """Whether the ledger knows a certificate that ran out; asked only of one that left a CRL."""
+        return serial in self._ended
 
     @cached_property
     def eyes(self) -> Eyes:
@@ -79,11 +91,12 @@ def deliveries(world: World) -> Iterator[Delivery]:
         if host.deliver != "none" and world.library.for_host(name, host).files:
             engine = fleet if host.deliver == "ssh" else None
             to = partial(destination, outlook, name, host)
-            delivery = Delivery(name, disk, host.deliver, host.window or "", to, engine)
+            delivery = Delivery(name, disk, host.deliver, host.window or "", to, engine, outlook.judge)
             members += [delivery] if engine else []
             yield delivery
     if world.library.for_host(CA_HOST, None).files or world.library.lost:
-        yield Delivery(CA_HOST, disk, said.ca, "", partial(destination, outlook, CA_HOST, None))
+        to = partial(destination, outlook, CA_HOST, None)
+        yield Delivery(CA_HOST, disk, said.ca, "", to, trust=outlook.judge)
 
 
 def _waiting(world: World, members: list[Delivery]) -> Iterator[Delivery]:
@@ -159,8 +172,3 @@ def endpoints(world: World, host: Host) -> Iterator[Endpoint]:
 def _may_not_leave(world: World, serial: int) -> bool:
     """Whether a certificate is revoked, and not the one that a host keeps because its replacement is withheld."""
     return world.house.is_revoked(serial, seen_before=False) and serial not in world.withheld_serials
-
-
-def _has_ended(house: House, serial: int) -> bool:
-    """Whether the ledger knows a certificate that ran out; asked only of one that left a CRL."""
-    return any(one.not_after < house.now for one in house.ledger.certificates(serial=serial))

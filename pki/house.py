@@ -94,7 +94,7 @@ class House:
     passphrases: Passphrases
     now: datetime
     memo: Memo
-    verified: set[bytes] = field(default_factory=set)  # SHA-256 of each truth that this run signed and verified
+    verified: set[bytes] = field(default_factory=set)  # SHA-256 of each truth and CRL that this run found well signed
     coming: tuple[str, ...] = ()  # generations that this run itself is about to make: the sandbox does
     asked: frozenset[str] = frozenset()  # the tasks that this run was asked for; none when no run is on
     _generations: dict[str, tuple[int, Generation]] = field(default_factory=dict)
@@ -297,8 +297,8 @@ class House:
     @cached_property
     def _revoked_serials(self) -> frozenset[int]:
         kept = self.recall_from_ledger("revoked", "")
-        if kept is not None:
-            return frozenset(kept)
+        if isinstance(kept, str):
+            return frozenset(int(serial, 16) for serial in kept.split())
         return self.ledger.revoked_serials(self.now) if self.has_ledger else frozenset()
 
     def look_again_at_revocations(self) -> None:
@@ -349,7 +349,9 @@ class House:
         if settled and self.recall_from_ledger("settled", "") is None:
             self.remember_from_ledger("settled", "", True)
         if self.recall_from_ledger("revoked", "") is None and "ledger" in self.__dict__:
-            self.remember_from_ledger("revoked", "", sorted(self.ledger.revoked_serials(self.now)))
+            # one text, which is read in no time where nobody asks for what is in it
+            found = " ".join(f"{serial:x}" for serial in sorted(self.ledger.revoked_serials(self.now)))
+            self.remember_from_ledger("revoked", "", found)
         if self.recall_from_ledger("withheld", "") is None and "ledger" in self.__dict__:
             self.remember_from_ledger("withheld", "", self._look_for_withheld())
         if "ledger" in self.__dict__:

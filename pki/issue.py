@@ -222,24 +222,37 @@ def authority_key_identifier(ca: x509.Certificate) -> x509.AuthorityKeyIdentifie
 
 
 def crl(
-    issuer: Issuer, number: int, this_update: datetime, next_update: datetime, entries: Iterable[Entry]
+    issuer: Issuer,
+    number: int,
+    this_update: datetime,
+    next_update: datetime,
+    entries: Iterable[Entry],
+    earlier: x509.CertificateRevocationList | None = None,
 ) -> x509.CertificateRevocationList:
-    """Sign one CRL. Raises PkiError when the result does not verify against its issuer."""
-    draft = crl_draft(issuer.certificate, number, this_update, next_update, entries)
+    """Sign one CRL. Raises PkiError when the result does not verify against its issuer.
+
+    `earlier` is one of the issuer's own: an entry that stands there already is not built again.
+    """
+    draft = crl_draft(issuer.certificate, number, this_update, next_update, entries, earlier)
     signed = draft.sign(issuer.key, signature_hash(issuer.key))
     verify_crl(signed, issuer.certificate)
     return signed
 
 
 def crl_draft(
-    ca: x509.Certificate, number: int, this_update: datetime, next_update: datetime, entries: Iterable[Entry]
+    ca: x509.Certificate,
+    number: int,
+    this_update: datetime,
+    next_update: datetime,
+    entries: Iterable[Entry],
+    earlier: x509.CertificateRevocationList | None = None,
 ) -> x509.CertificateRevocationListBuilder:
     """Everything of a CRL but its signature: AKI, number, nextUpdate, no issuing distribution point.
 
     NSS refuses a CRL with a critical issuing distribution point. An adopted CA without an SKI leaves nothing to name.
     """
     draft = (
-        x509.CertificateRevocationListBuilder(revoked_certificates=[_revoked(entry) for entry in entries])
+        x509.CertificateRevocationListBuilder(revoked_certificates=_revoked(entries, earlier))
         .issuer_name(ca.subject)
         .last_update(this_update)
         .next_update(next_update)
@@ -264,11 +277,29 @@ def ca_public_key(
     return key
 
 
-def _revoked(entry: Entry) -> x509.RevokedCertificate:
-    builder = x509.RevokedCertificateBuilder().serial_number(entry.serial).revocation_date(entry.revoked_at)
-    if entry.reason != x509.ReasonFlags.unspecified.value:
-        builder = builder.add_extension(x509.CRLReason(x509.ReasonFlags(entry.reason)), critical=False)
-    return builder.build()
+def _revoked(entries: Iterable[Entry], earlier: x509.CertificateRevocationList | None) -> list[x509.RevokedCertificate]:
+    """The entries of a CRL; what is the same for each reason, and from one entry to the next, is built once."""
+    there = {one.serial_number: one for one in earlier or ()}
+    begun: dict[str, x509.RevokedCertificateBuilder] = {}
+    found, last, dated = list[x509.RevokedCertificate](), None, x509.RevokedCertificateBuilder()
+    for entry in entries:
+        if known := there.get(entry.serial):
+            found.append(known)
+            continue
+        if last is None or (last.reason, last.revoked_at) != (entry.reason, entry.revoked_at):
+            if entry.reason not in begun:
+                begun[entry.reason] = _reasoned(entry.reason)
+            dated = begun[entry.reason].revocation_date(entry.revoked_at)
+        found.append(dated.serial_number(entry.serial).build())
+        last = entry
+    return found
+
+
+def _reasoned(reason: str) -> x509.RevokedCertificateBuilder:
+    builder = x509.RevokedCertificateBuilder()
+    if reason == x509.ReasonFlags.unspecified.value:
+        return builder
+    return builder.add_extension(x509.CRLReason(x509.ReasonFlags(reason)), critical=False)
 
 
 def pem_of(items: Sequence[x509.Certificate | x509.CertificateRevocationList]) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pki.errors import LedgerError
 from pki.issue import key_fingerprint, pem_of
-from pki.records import DECISIONS, REASONS, Books, Decision, Entry, Event, Issued
+from pki.records import DECISIONS, OLD_REASONS, REASONS, Books, Decision, Entry, Event, Issued, Recovered
 from pki.store import AUTHORITIES, make_folder
 
 SCHEMA = 2
@@ -158,17 +158,7 @@ class Ledger:
             _append(db, "revocation", issued.artifact, row, at)
 
     def record_crl(self, crl: x509.CertificateRevocationList, *, issuer: str, reason: str, at: datetime) -> None:
-        next_update = crl.next_update_utc
-        assert next_update is not None
-        row = {
-            "issuer": issuer,
-            "number": crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number,
-            "this_update": int(crl.last_update_utc.timestamp()),
-            "next_update": int(next_update.timestamp()),
-            "entries": len(crl),
-            "reason": reason,
-            "pem": pem_of([crl]).decode(),
-        }
+        row = _crl_row(crl, issuer, reason)
         with self._writing() as db:
             last = db.execute(sql.select(sql.func.max(crls.c.number)).where(crls.c.issuer == issuer)).scalar()
             if last is not None and row["number"] <= last:
@@ -185,14 +175,35 @@ class Ledger:
 
     def take_in(self, books: Books, *, at: datetime) -> None:
         """Record what an adopted CA issued and revoked: all of it in one transaction, each row with its event."""
-        rows = list(_rows_of(books))
-        if not rows:
-            return
-        with self._writing() as db:
-            for number, (kind, subject, row) in enumerate(rows):
-                if number:
-                    db.execute(TAKE_TURN)
-                _append(db, kind, subject, row, at)
+        if rows := list(_rows_of(books)):
+            with self._writing() as db:
+                _append_all(db, rows, at)
+
+    def record_recovered(
+        self, crl: x509.CertificateRevocationList, *, issuer: str, until: datetime, source: str, at: datetime
+    ) -> Recovered:
+        """Record what a CRL of our own revokes and the ledger does not know, and the CRL when it is newer than all.
+
+        All of it in one transaction. A certificate that is not known either counts as valid `until`.
+        """
+        with self._reading() as db:
+            revoked = set(db.execute(sql.select(revocations.c.serial).where(revocations.c.issuer == issuer)).scalars())
+            missing = {serial: entry for entry in crl if (serial := _hex(entry.serial_number)) not in revoked}
+            known = _artifacts(db, issuer) if missing else {}
+            last = db.execute(sql.select(sql.func.max(crls.c.number)).where(crls.c.issuer == issuer)).scalar()
+        found = list[tuple[str, str, dict[str, Any]]]()
+        for serial, entry in missing.items():
+            artifact, not_after = known.get(serial, (f"serial {serial.lstrip('0')}", int(until.timestamp())))
+            dates = {"revoked_at": int(entry.revocation_date_utc.timestamp()), "not_after": not_after}
+            row = {"serial": serial, "issuer": issuer, "reason": _reason(entry), **dates}
+            found.append(("revocation", f"{artifact}, recovered from {source}", row))
+        newest = _crl_row(crl, issuer, f"recovered from {source}")
+        if is_newer := last is None or newest["number"] > last:
+            found.append(("crl", f"crl:{issuer}, recovered from {source}", newest))
+        if found:
+            with self._writing() as db:
+                _append_all(db, found, at)
+        return Recovered(issuer, newest["number"], tuple(int(serial, 16) for serial in missing), is_newer)
 
     # -- asking --
 
@@ -228,25 +239,35 @@ class Ledger:
         with self._reading() as db:
             return [_issued(dict(row)) for row in db.execute(query.order_by(certificates.c.seq)).mappings()]
 
-    def revoked_serials(self, since: datetime) -> frozenset[int]:
-        """Serial numbers of this house's own revoked certificates that end after `since`.
+    def revoked_serials(self, since: datetime, *, issuer: str = "") -> frozenset[int]:
+        """Serial numbers of revoked certificates that end after `since`: this house's own, or those of one issuer.
 
         Those of adopted CAs count by themselves, mostly from 1, and say nothing about ours.
         """
         is_ours = sql.or_(*(revocations.c.issuer.startswith(f"{authority}-") for authority in AUTHORITIES))
-        query = sql.select(revocations.c.serial).where(revocations.c.not_after >= int(since.timestamp()), is_ours)
+        of = revocations.c.issuer == issuer if issuer else is_ours
+        query = sql.select(revocations.c.serial).where(revocations.c.not_after >= int(since.timestamp()), of)
         with self._reading() as db:
-            return frozenset(int(row.serial, 16) for row in db.execute(query))
+            return frozenset(int(serial, 16) for serial in db.execute(query).scalars().all())
+
+    def ended_serials(self, before: datetime) -> frozenset[int]:
+        """Serial numbers of certificates that ended `before`."""
+        query = sql.select(certificates.c.serial).where(certificates.c.not_after < int(before.timestamp()))
+        with self._reading() as db:
+            return frozenset(int(serial, 16) for serial in db.execute(query).scalars().all())
 
     def revoked(self, issuer: str, still_valid_at: datetime) -> list[Entry]:
         """What belongs on a CRL of `issuer`: revocations of certificates that had not expired at the given time."""
+        columns = revocations.c.serial, revocations.c.revoked_at, revocations.c.reason
         query = (
-            sql.select(revocations)
+            sql.select(*columns)
             .where(revocations.c.issuer == issuer, revocations.c.not_after >= int(still_valid_at.timestamp()))
             .order_by(revocations.c.seq)
         )
         with self._reading() as db:
-            return [Entry(int(row.serial, 16), _instant(row.revoked_at), row.reason) for row in db.execute(query)]
+            rows = db.execute(query).all()
+        dates = {at: _instant(at) for _, at, _ in rows}
+        return [Entry(int(serial, 16), dates[at], reason) for serial, at, reason in rows]
 
     def has_books(self, issuer: str) -> bool:
         """Whether anything that an adopted CA issued or revoked was taken in."""
@@ -379,6 +400,54 @@ def _append(db: Connection, kind: str, subject: str, row: dict[str, Any], at: da
     db.execute(ADD_ROW[kind], {"seq": seq, **row})
     db.execute(ADD_EVENT, {**event, "previous": previous, "hash": sealed})
     db.execute(MOVE_HEAD, {"sealed": sealed})
+
+
+def _append_all(db: Connection, found: Sequence[tuple[str, str, dict[str, Any]]], at: datetime) -> None:
+    """The same for many rows at once, each with its kind and subject."""
+    seq, previous = db.execute(READ_HEAD).one()
+    rows: dict[str, list[dict[str, Any]]] = {}
+    chain = list[dict[str, Any]]()
+    for number, (kind, subject, values) in enumerate(found, seq):
+        row = {"seq": number, **values}
+        event = {"seq": number, "at": int(at.timestamp()), "kind": kind, "subject": subject, "row": _digest(row)}
+        sealed = _digest({**event, "previous": previous})
+        rows.setdefault(kind, []).append(row)
+        chain.append({**event, "previous": previous, "hash": sealed})
+        previous = sealed
+    for kind, some in rows.items():
+        db.execute(ADD_ROW[kind], some)
+    db.execute(ADD_EVENT, chain)
+    db.execute(sql.update(head).values(seq=chain[-1]["seq"], hash=previous))
+
+
+def _crl_row(crl: x509.CertificateRevocationList, issuer: str, reason: str) -> dict[str, Any]:
+    next_update = crl.next_update_utc
+    assert next_update is not None
+    return {
+        "issuer": issuer,
+        "number": crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number,
+        "this_update": int(crl.last_update_utc.timestamp()),
+        "next_update": int(next_update.timestamp()),
+        "entries": len(crl),
+        "reason": reason,
+        "pem": pem_of([crl]).decode(),
+    }
+
+
+def _artifacts(db: Connection, issuer: str) -> dict[str, tuple[str, int]]:
+    """Artifact and notAfter of every certificate of a generation, by serial number."""
+    columns = certificates.c.serial, certificates.c.artifact, certificates.c.not_after
+    rows = db.execute(sql.select(*columns).where(certificates.c.issuer == issuer))
+    return {serial: (artifact, not_after) for serial, artifact, not_after in rows}
+
+
+def _reason(entry: x509.RevokedCertificate) -> str:
+    """Why a certificate is on a CRL, as far as the ledger has a word for it."""
+    try:
+        reason = str(entry.extensions.get_extension_for_class(x509.CRLReason).value.reason.value)
+    except (x509.ExtensionNotFound, ValueError):
+        return "unspecified"
+    return reason if reason in OLD_REASONS else "unspecified"
 
 
 def _rows_of(books: Books) -> Iterator[tuple[str, str, dict[str, Any]]]:

@@ -125,6 +125,7 @@ def crl(house: House, generation: str) -> None:
     # what an adopted CA revoked stays on its CRLs, as on those of `openssl ca`: nobody else keeps its books
     ended = last[1] if last and not house.is_adopted(generation) else NEVER
     number = max(int(house.now.timestamp()), last[0] + 1 if last else 0)
+    earlier = freshness.signed_crl(house, found, store.read(house.store.crl(generation)) or b"")
     this_update = max(house.now - issue.BACKDATE, min(last[1] + timedelta(seconds=1), house.now) if last else NEVER)
     made = issue.crl(
         house.open_issuer(found),
@@ -132,6 +133,7 @@ def crl(house: House, generation: str) -> None:
         this_update,
         this_update + house.crl_rule(generation).lifetime,
         house.ledger.revoked(generation, still_valid_at=ended),
+        earlier,
     )
     house.ledger.record_crl(made, issuer=generation, reason=reason, at=house.now)
     _publish_crl(house, generation, made)
@@ -159,8 +161,9 @@ def root_crl(house: House, root: str) -> None:
 
 
 def _publish_crl(house: House, generation: str, crl: x509.CertificateRevocationList) -> None:
-    store.write(house.store.crl(generation), crl.public_bytes(serialization.Encoding.DER))
-    store.write(house.store.crl(generation, "pem"), issue.pem_of([crl]))
+    der = crl.public_bytes(serialization.Encoding.DER)
+    store.write(house.store.crl(generation), der)
+    store.write(house.store.crl(generation, "pem"), issue.pem("X509 CRL", der))
 
 
 # -- derived files ----------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from cryptography import x509
 
@@ -20,8 +20,7 @@ DECISIONS = ("withheld", "released", "exported", "installed")
 OLD_REASONS = (*REASONS, "cACompromise", "aACompromise", "certificateHold")  # which adopted CAs may have given
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One revoked certificate on a CRL; `reason` is one of OLD_REASONS."""
 
     serial: int
@@ -102,6 +101,16 @@ class Event:
     hash: str
 
 
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What the ledger learnt from a CRL of our own: serial numbers, and whether the CRL `is_newer` than all it knew."""
+
+    generation: str
+    number: int
+    serials: tuple[int, ...]
+    is_newer: bool
+
+
 class Ledger(Protocol):
     """Every certificate issued and revoked, every CRL number, every decision. See `ledger.py` for what each call promises."""
 
@@ -118,6 +127,9 @@ class Ledger(Protocol):
     def decisions(self, *, artifact: str | None = None) -> list[Decision]: ...
 
     def take_in(self, books: Books, *, at: datetime) -> None: ...
+    def record_recovered(
+        self, crl: x509.CertificateRevocationList, *, issuer: str, until: datetime, source: str, at: datetime
+    ) -> Recovered: ...
 
     def certificates(
         self,
@@ -130,7 +142,9 @@ class Ledger(Protocol):
 
     def has_books(self, issuer: str) -> bool: ...
 
-    def revoked_serials(self, since: datetime) -> frozenset[int]: ...
+    def revoked_serials(self, since: datetime, *, issuer: str = "") -> frozenset[int]: ...
+
+    def ended_serials(self, before: datetime) -> frozenset[int]: ...
 
     def revoked(self, issuer: str, still_valid_at: datetime) -> list[Entry]: ...
 

@@ -20,6 +20,7 @@ from pki.errors import PkiError
 from pki.house import House
 from pki.leaves import CANARY, PROBE, canary_leaf, client_leaf, host_leaves, leaf_name, probe_leaf, service_names
 from pki.managed import Library, ManagedFile
+from pki.memo import signature, token
 from pki.model import Host, Inventory, Leaf
 from pki.profiles import Permitted
 from pki.proxies import PROGRAMS
@@ -336,13 +337,32 @@ class Revoked(Shared):
     def __init__(self, house: House | None) -> None:
         super().__init__()
         self._house = house
+        self._read: tuple[int, list[int]] = (0, [])
+
+    def _files(self) -> list[str]:
+        house = self._house
+        return [str(house.store.crl(name)) for name in house.live("client")] if house else []
 
     @property
     def client(self) -> list[int]:
+        """Read once, however many hosts want it, until a CRL is made anew."""
+        files = self._files()
+        state = signature(files)
+        if not state or state != self._read[0]:
+            ders = filter(None, map(store.read, files))
+            self._read = state, sorted(entry.serial_number for der in ders for entry in x509.load_der_x509_crl(der))
+        return self._read[1]
+
+    def digest(self, section: str) -> str:
+        """Remembered: a run with nothing to do reads no CRL for it."""
         if self._house is None:
-            return []
-        files = [store.read(self._house.store.crl(name)) for name in self._house.live("client")]
-        return sorted(entry.serial_number for der in files if der for entry in x509.load_der_x509_crl(der))
+            return super().digest(section)
+        files = self._files()
+        known = self._house.memo.recall("revoked.client", section)
+        if known is None:
+            known = token(self.client)
+            self._house.memo.remember("revoked.client", section, files, known)
+        return str(known)
 
     def content(self, _section: str) -> object:
         return self.client

@@ -15,11 +15,13 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from pki import issue, profiles
+from pki import freshness, issue, profiles
 from pki.errors import LedgerError
-from pki.records import REASONS, Issued
+from pki.handover.asking import Wish
+from pki.keeping import recovering
+from pki.records import REASONS, Entry, Issued, Recovered
 from tests import judges
-from tests.ceremonies import real_home
+from tests.ceremonies import RealHome, real_home
 from tests.conftest import START, Home
 from tests.judges import DAY, HOUR, SECOND, Identity
 
@@ -263,6 +265,110 @@ def test_crl_with_thousands_of_entries_is_made_and_works(home: Home) -> None:
     crls = judges.crls(home.read("build/crl/bundle-client.pem"))
     assert judges.openssl_fault(revoked, [issuer_of(home, "root-1")], START, crls) == "certificate revoked"
     assert home.doit().made == {}
+
+
+def test_run_with_nothing_to_do_reads_no_crl(after_revocation: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many entries it has: Caddy's list of them is remembered too."""
+    after_revocation.edit("access: tls", "access: mtls")
+    for _ in range(2):
+        assert after_revocation.doit().status == 0
+    assert str(*serials(after_revocation)) in after_revocation.read("build/hosts/media/etc/caddy/Caddyfile").decode()
+    monkeypatch.setattr(x509, "load_der_x509_crl", lambda _: pytest.fail("a CRL was read"))
+    assert after_revocation.doit().made == {}
+
+
+# -- what a restored ledger takes back --------------------------------------------------------------------------------
+
+
+def elsewhere(
+    home: Home, *entries: Entry, number: int = EPOCH + 1000, days: float = 0
+) -> x509.CertificateRevocationList:
+    """A CRL of our own client authority that this house does not know of."""
+    house = home.house()
+    start = START + days * DAY
+    return issue.crl(house.issuer("client"), number, start, start + 21 * DAY, entries)
+
+
+def test_revocation_of_an_unknown_certificate_stays_listed_until_its_authority_ends(home: Home) -> None:
+    """Its end is not known, so nothing but that of its authority explains that it leaves the CRL."""
+    house, at = home.house(1), START - 3 * DAY
+    told = recovering.take_in(
+        house, elsewhere(home, Entry(77, at, "keyCompromise"), Entry(78, at, "unspecified")), "media"
+    )
+    assert told == Recovered("client-1", EPOCH + 1000, (77, 78), is_newer=True)
+    assert house.ledger.verify() == []
+    house.ledger.close()
+    for days in (1, 400):
+        assert home.doit("crl", days=days).status == 0
+        crl = crl_of(home, "client-1")
+        assert serials(home) == {77, 78}
+        assert judges.number(crl) > EPOCH + 1000
+    entry = crl.get_revoked_certificate_by_serial_number(77)
+    assert entry is not None
+    assert (entry.revocation_date_utc, len(entry.extensions)) == (at, 1)
+
+
+def test_number_and_date_of_a_recovered_crl_are_passed(home: Home) -> None:
+    """The clock of the machine that signed it may have been ahead of ours."""
+    house = home.house()
+    found = elsewhere(home, number=EPOCH + 10**6, days=0.5)
+    assert recovering.take_in(house, found, "media") == Recovered("client-1", EPOCH + 10**6, (), is_newer=True)
+    house.ledger.close()
+    assert home.doit("crl", days=1).made["crl:client-1"].startswith(f"has number {EPOCH}, and the last one had")
+    made = crl_of(home, "client-1")
+    assert judges.number(made) == EPOCH + 10**6 + 1
+    assert made.last_update_utc > found.last_update_utc
+
+
+def test_crl_that_tells_nothing_new_leaves_the_ledger_as_it_is(after_revocation: Home) -> None:
+    house = after_revocation.house()
+    before = house.ledger.events()
+    told = recovering.take_in(house, crl_of(after_revocation, "client-1"), "media")
+    assert told is not None
+    assert (told.serials, told.is_newer) == ((), False)
+    assert recovering.take_in(house, foreign_crl(after_revocation, "client-1"), "media") is None
+    assert house.ledger.events() == before
+    assert house.ledger.verify() == []
+
+
+def test_recovered_revocation_of_a_known_certificate_ends_with_it(home: Home) -> None:
+    issued = newest(home, "cert:client-admin")
+    house = home.house()
+    assert recovering.take_in(house, elsewhere(home, Entry(issued.serial, START, "superseded")), "media") is not None
+    assert house.ledger.revoked_serials(issued.not_after, issuer="client-1") == {issued.serial}
+    assert house.ledger.revoked_serials(issued.not_after + DAY) == frozenset()
+    assert issued.serial in house.ledger.ended_serials(issued.not_after + DAY)
+    assert issued.serial not in house.ledger.ended_serials(issued.not_after)
+
+
+def test_newer_crl_of_a_root_is_filed_as_a_rung_and_what_it_revokes_stays_revoked(real: RealHome) -> None:
+    """No doit can make one: a ceremony revoked an intermediate, and only a host still knows."""
+    shutil.copytree(real.path / "ca", real.path / "before")
+    serial = real.certificate("client-1").serial_number
+    real.ceremony(Wish(revoke=(("client-1", "keyCompromise"),)), days=30)
+    newer = next(rung for rung in real.ladder() if rung.last_update_utc <= START + 30 * DAY)
+    shutil.rmtree(real.path / "ca")
+    (real.path / "before").rename(real.path / "ca")
+    house = real.house(31)
+    assert not house.is_revoked_by_root(house.existing("client-1"))
+    told = recovering.take_in(house, newer, "media")
+    assert told is not None
+    assert (told.generation, told.serials) == ("root-1", (serial,))
+    assert house.is_revoked_by_root(house.existing("client-1"))
+    assert freshness.due_rung(house, "root-1") == newer
+    assert recovering.take_in(house, newer, "media") == replace(told, serials=(), is_newer=False)
+    assert house.ledger.verify() == []
+
+
+def test_entries_that_the_last_crl_has_are_taken_over_as_they_are(home: Home) -> None:
+    """And they leave with their certificates all the same; the two ways to make one lead to the same bytes."""
+    entries = [Entry(number, START + number * SECOND, REASONS[number % len(REASONS)]) for number in range(1, 40)]
+    issuer, end = home.house().issuer("client"), START + 9 * DAY
+    earlier = issue.crl(issuer, 1, START, end, entries[:30])
+    anew = issue.crl(issuer, 2, START, end, entries[5:])
+    grown = issue.crl(issuer, 2, START, end, entries[5:], earlier)
+    assert grown.tbs_certlist_bytes == anew.tbs_certlist_bytes
+    assert [entry.serial_number for entry in grown] == list(range(6, 40))
 
 
 # -- what lies there is looked at -------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
-from pki import destinations, graph, issue
+from pki import destinations, graph, issue, profiles
 from pki.deploy import bootstrap, preflight, proof, release, session, wire
 from pki.deploy.delivery import Delivery
 from pki.deploy.parcel import Parcel
@@ -23,6 +23,7 @@ from pki.deploy.proof import Endpoint, Promise
 from pki.deploy.ssh import Way
 from pki.destinations import Outlook
 from pki.errors import PkiError
+from pki.records import Entry
 from pki.world import World
 from tests.conftest import Home, Report
 from tests.hosts import ME, FolderHost, LocalWay
@@ -453,6 +454,183 @@ def test_a_crl_never_goes_back_nor_loses_an_entry(delivered: Live, invoke: Invok
     lost = tampered(delivered, "/etc/client-crl.pem", lambda _: emptied)
     with pytest.raises(PkiError, match=f"lacks the revoked {serial:x}"):
         change(lost, None, now + timedelta(days=1)).check(with_entry)
+
+
+# -- CRLs that are in place on the host -------------------------------------------------------------------------------
+
+CRL_THERE = "/etc/client-crl.pem"
+
+
+def on_crl(live: Live) -> set[int]:
+    """Serial numbers on the CRL that the host has."""
+    return {entry.serial_number for entry in x509.load_pem_x509_crl(live.on(CRL_THERE).read_bytes())}
+
+
+def client(live: Live) -> int:
+    """The serial number of the certificate that `admin` has."""
+    return x509.load_pem_x509_certificate(live.home.read("ca/clients/admin/cert.pem")).serial_number
+
+
+def restored_from_before(live: Live, happens: Callable[[], object]) -> None:
+    """Something happens, and is lost with ca/ and build/: what comes back is ca/ as it was before."""
+    shutil.copytree(live.home.path / "ca", live.home.path / "before")
+    happens()
+    for lost in ("ca", "build"):
+        shutil.rmtree(live.home.path / lost)
+    (live.home.path / "before").rename(live.home.path / "ca")
+
+
+@pytest.fixture
+def restored(delivered: Live, invoke: Invoke) -> tuple[Live, int]:
+    """The house after the restore of a backup that knows nothing of a revocation which the host has."""
+    serial = client(delivered)
+
+    def revoke() -> None:
+        said = invoke("revoke", "admin", "--reason", "key-compromise", home=delivered.home.path, days=1)
+        assert said.status == 0, said
+        assert on_crl(delivered) == {serial}
+
+    restored_from_before(delivered, revoke)
+    return delivered, serial
+
+
+def test_a_restored_backup_takes_no_revocation_back_and_recover_mends_it(
+    restored: tuple[Live, int], invoke: Invoke
+) -> None:
+    """Three months later, the newly signed CRL has a higher number and a newer date: only its entries tell."""
+    live, serial = restored
+    home = live.home.path
+    before = live.host.holds()
+    said = live.because(live.doit(days=90))
+    assert "media has newer CRLs than this house (was it restored from a backup?)" in said
+    assert f"lacks the revoked {serial:x}, which number " in said
+    assert said.endswith(" on the host lists → ./run invoke ledger.recover media")
+    for command in ("deploy.push", "deploy.run"):
+        refused = invoke(command, "media", *(["--dry-run"] if command == "deploy.run" else []), home=home, days=90)
+        assert (refused.status, f"lacks the revoked {serial:x}" in refused.error) == (1, True), refused
+    assert live.host.holds() == before
+    found = invoke("ledger.recover", "media", home=home, days=90)
+    assert found.status == 0, found
+    assert f"{serial:x}" in found.out
+    assert "./run doit" in found.out
+    assert live.host.holds() == before
+    report = live.doit(days=90)
+    assert report.status == 0, report.failed
+    assert serial in on_crl(live)
+    assert live.home.house(90).ledger.verify() == []
+    again = invoke("ledger.recover", "media", home=home, days=90)
+    assert (again.status, "the ledger knew all of it" in again.out) == (0, True), again
+    assert live.doit(days=90).made == {}
+
+
+def test_recovered_revocation_says_where_it_comes_from_and_keeps_date_and_reason(
+    restored: tuple[Live, int], invoke: Invoke
+) -> None:
+    live, serial = restored
+    assert invoke("ledger.recover", "media", home=live.home.path, days=90).status == 0
+    house = live.home.house(90)
+    (entry,) = house.ledger.revoked("client-1", house.now)
+    assert (entry.serial, entry.revoked_at, entry.reason) == (serial, live.home.moment(1), "keyCompromise")
+    subjects = [event.subject for event in house.ledger.events()]
+    assert "cert:client-admin, recovered from media" in subjects
+    (issued,) = house.ledger.certificates(serial=serial)
+    assert issued.revoked == "keyCompromise"
+
+
+def test_a_crl_from_elsewhere_is_taken_in_if_it_is_our_own(
+    restored: tuple[Live, int], invoke: Invoke, tmp_path: Path
+) -> None:
+    live, serial = restored
+    crl = x509.load_pem_x509_crl(live.on(CRL_THERE).read_bytes())
+    (tmp_path / "fetched.crl").write_bytes(crl.public_bytes(serialization.Encoding.DER))
+    (tmp_path / "foreign.pem").write_bytes(foreign(live))
+    (tmp_path / "none.pem").write_text("nothing")
+    for name in ("foreign.pem", "none.pem", "gone.pem"):
+        assert invoke("ledger.recover", "--file", name, home=live.home.path, days=90).status == 1
+    assert invoke("ledger.recover", home=live.home.path).status == 1
+    assert not live.home.house(90).ledger.revoked_serials(live.home.moment(90))
+    said = invoke("ledger.recover", "--file", "fetched.crl", home=live.home.path, days=90)
+    assert said.status == 0, said
+    report = live.doit(days=90)
+    assert report.status == 0, report.failed
+    assert serial in on_crl(live)
+
+
+def foreign(live: Live) -> bytes:
+    """A CRL by somebody who only bears our authority's name."""
+    ours = live.home.house().issuer("client").certificate
+    key = issue.new_key("ec-p384")
+    dates = ours.not_valid_before_utc, ours.not_valid_after_utc
+    false = issue.certificate(ours.subject, key.public_key(), dates, profiles.root(), key)
+    end = live.home.moment(900)
+    return issue.pem_of(
+        [issue.crl(issue.Issuer(false, key), 2**60, live.home.moment(), end, [Entry(77, end, "superseded")])]
+    )
+
+
+def test_what_no_authority_of_ours_signed_holds_up_nobody_and_is_told(delivered: Live) -> None:
+    for content in (foreign(delivered), b""):
+        delivered.on(CRL_THERE).write_bytes(content)
+        report = delivered.doit(days=7)
+        assert report.status == 0, report.failed
+        assert "client-crl.pem was no CRL of this house" in report.made["deploy:media"]
+        assert delivered.on(CRL_THERE).read_bytes() == delivered.home.read("build/crl/client-1.pem")
+        shutil.rmtree(delivered.home.path / "build/contacts")
+
+
+def test_a_crl_in_place_that_was_delivered_is_not_asked_for(delivered: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session.Session, "show", lambda *_: pytest.fail("a CRL was asked for"))
+    assert delivered.doit(days=7).status == 0
+    assert delivered.on(CRL_THERE).read_bytes() == delivered.home.read("build/crl/client-1.pem")
+
+
+def test_an_older_crl_put_in_place_there_is_replaced_without_asking(
+    delivered: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Our own memory holds what was delivered: it need not travel."""
+    old = delivered.on(CRL_THERE).read_bytes()
+    change_something(delivered)
+    assert delivered.doit(days=7).status == 0
+    delivered.on(CRL_THERE).write_bytes(old)
+    monkeypatch.setattr(session.Session, "show", lambda *_: pytest.fail("a CRL was asked for"))
+    assert delivered.doit(days=8).status == 0
+    assert delivered.on(CRL_THERE).read_bytes() == delivered.home.read("build/crl/client-1.pem")
+
+
+def test_a_crl_in_place_that_cannot_be_read_is_not_replaced(restored: tuple[Live, int]) -> None:
+    live, serial = restored
+    live.on(CRL_THERE).rename(live.on("/elsewhere"))
+    live.on(CRL_THERE).symlink_to(live.on("/elsewhere"))
+    assert "may revoke more than ours → look at it there" in live.because(live.doit(days=90))
+    assert on_crl(live) == {serial}
+
+
+def test_a_crl_from_the_future_in_place_gives_way_to_one_that_servers_can_use(delivered: Live) -> None:
+    """What a clock that was ahead had signed: every client is refused until it is replaced."""
+    house = delivered.home.house()
+    start = delivered.home.moment(2)
+    ahead = issue.crl(house.issuer("client"), 5, start, start + timedelta(days=9), [])
+    delivered.on(CRL_THERE).write_bytes(issue.pem_of([ahead]))
+    shutil.rmtree(delivered.home.path / "build/contacts")
+    report = delivered.doit()
+    assert report.status == 0, report.failed
+
+
+def test_a_host_in_a_folder_takes_no_older_crl_either(home: Home, invoke: Invoke) -> None:
+    place, serial = home.path / "build/hosts/monitoring/etc/doit-pki/client-crl.pem", 0
+    shutil.copytree(home.path / "ca", home.path / "before")
+    assert invoke("revoke", "admin", "--reason", "superseded", home=home.path, days=1).status == 0
+    (serial,) = {entry.serial_number for entry in x509.load_pem_x509_crl(place.read_bytes())}
+    shutil.rmtree(home.path / "ca")
+    (home.path / "before").rename(home.path / "ca")
+    shutil.rmtree(home.path / "build/crl")
+    report = home.doit(days=20)
+    assert f"lacks the revoked {serial:x}" in report.failed["deploy:monitoring"]
+    assert {entry.serial_number for entry in x509.load_pem_x509_crl(place.read_bytes())} == {serial}
+    said = invoke("ledger.recover", "--all", home=home.path, days=20)
+    assert said.status == 0, said
+    assert home.doit(days=20).status == 0
+    assert {entry.serial_number for entry in x509.load_pem_x509_crl(place.read_bytes())} == {serial}
 
 
 # -- hosts that cannot be spoken with ---------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
+from cryptography import x509
 from invoke import Program
 
 import tasks
@@ -858,6 +859,26 @@ def test_what_happened_after_the_backup_is_said_and_no_revocation_is_lost(
         assert {entry.serial_number for entry in before} <= {entry.serial_number for entry in after}
         assert judges.number(after) > judges.number(before)
     assert home.house().ledger.verify() == []
+
+
+def test_what_a_published_crl_revokes_comes_back_into_a_house_that_lost_all_else(
+    home: Home, backup: Path, tmp_path: Path, invoke: Invoke, words: str
+) -> None:
+    """A backup of three months ago, and neither build/ nor a host: the CRL from its published address is enough."""
+    assert invoke("revoke", "admin", "--reason", "superseded", home=home.path, days=2).status == 0
+    published = home.read("build/hosts/monitoring/var/www/pki/crl/client-1.crl")
+    (tmp_path / "client-1.crl").write_bytes(published)
+    for lost in ("ca", "build"):
+        shutil.rmtree(home.path / lost)
+    assert invoke("restore", str(backup), "--passphrase-file", words, home=home.path, days=90).status == 0
+    assert home.house(90).ledger.revoked_serials(START) == frozenset()
+    said = invoke("ledger.recover", "--file", "client-1.crl", home=home.path, days=90)
+    assert said.status == 0, said
+    report = home.doit(days=90)
+    assert report.status == 0, report.failed
+    before, after = x509.load_der_x509_crl(published), judges.crls(home.read("build/crl/client-1.pem"))[0]
+    assert {entry.serial_number for entry in before} == {entry.serial_number for entry in after} != set()
+    assert judges.number(after) > judges.number(before)
 
 
 def test_help_is_shown_where_an_argument_is_expected(invoke: Invoke) -> None:

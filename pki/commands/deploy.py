@@ -172,8 +172,10 @@ def run(context: Context, host: str, dry_run: bool = False) -> None:
         change = _change(delivery, parcel, house)
         change.check(None)
         with change.session() as session:
-            phrases = differences(session.look())
+            seen = session.look()
+            change.guard(session, seen, None)
             session.end()
+    phrases = differences(seen)
     for phrase in phrases:
         screen.due(f"deploy:{host}", phrase)
     screen.line(f"{len(phrases)} files would change" if phrases else f"{host} is as it should be")

@@ -66,7 +66,7 @@ def restore(context: Context, file: str, to: str = "", passphrase_file: str = ""
             "  the backup holds no ledger: restore its database with that database's own tool before the next run"
         )
     _say_what_is_older(screen, House.open(target, now_of(context)))
-    screen.line(f"next: PKI_HOME={target} ./run invoke plan")
+    screen.line(f"next: PKI_HOME={target} ./run invoke plan; hosts tell what was revoked since: ledger.recover --all")
 
 
 def _say_what_is_older(screen: Screen, house: House) -> None:

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from pki.commands.command import command, house_of
+from pki import graph, store
+from pki.commands.command import command, command_with, home_of, house_of, now_of, path_of
+from pki.commands.daily import known
+from pki.deploy import crls
+from pki.deploy.delivery import Delivery
+from pki.deploy.inplace import InPlace
 from pki.errors import PkiError
-from pki.records import Issued
+from pki.house import House
+from pki.keeping import recovering
+from pki.pipeline import Run
+from pki.records import Issued, Recovered
 from pki.screen import Screen
+
+WIDTH = 10  # hosts that are asked at once
 
 
 @command
@@ -78,3 +91,84 @@ def verify(context: Context) -> None:
     events = house.ledger.events()
     head = f", head {events[-1].hash[:16]}" if events else ""
     screen.line(f"ledger is whole: {len(events)} events{head}")
+
+
+@command_with(may_lack="host")
+def recover(context: Context, host: str | None = None, file: str = "", all_: bool = False) -> None:
+    """Take back what a restored ledger lost: revocations and CRL numbers that the CRLs in place on HOST tell.
+
+    Nothing is changed there. --all asks every host; --file FILE is a CRL from elsewhere, PEM or DER. Only what an
+    authority of this house signed is believed. The next doit makes CRLs that list all of it.
+    """
+    if (bool(host), bool(file), all_).count(True) != 1:
+        raise PkiError("expected one of HOST, --all, --file FILE", "./run invoke ledger.recover --all")
+    screen = Screen()
+    if file:
+        content = store.read(path_of(context, file))
+        if content is None:
+            raise PkiError(f"{file}: is not there", "name a CRL, such as one fetched from its published address")
+        found: dict[str, list[InPlace] | PkiError] = {file: [InPlace(file, content)]}
+    else:
+        chosen = _chosen(context, host or "")
+        with ThreadPoolExecutor(WIDTH) as pool:
+            found = dict(zip((one.host for one in chosen), pool.map(_in_place, chosen), strict=True))
+    house = house_of(context)
+    failed = {name: error for name, error in found.items() if isinstance(error, PkiError)}
+    for name, error in failed.items():
+        screen.failed(f"deploy:{name}", error.message, error.hint)
+    with house.store.lock():
+        told = [
+            one
+            for name, files in found.items()
+            if not isinstance(files, PkiError)
+            for one in _take_in(house, screen, name, files)
+        ]
+        house.ledger.close()
+    _say_what_came_back(screen, told, asked=len(found) - len(failed))
+    if failed or (file and not told):
+        raise Exit(code=1)
+
+
+def _chosen(context: Context, host: str) -> list[Delivery]:
+    """A host, or all of them, each with its release: that says where its CRLs lie."""
+
+    def chosen() -> list[Delivery]:
+        deliveries = dict(graph.plan(house_of(context)).deliveries)
+        return [deliveries[known(host, deliveries, "host")]] if host else list(deliveries.values())
+
+    lacking = [f"release:{one.host}" for one in chosen() if one.wanted() is None]
+    if lacking:
+        Run(home_of(context), now_of(context)).main(lacking)
+    return chosen()
+
+
+def _in_place(delivery: Delivery) -> list[InPlace] | PkiError:
+    try:
+        return delivery.crls_in_place()
+    except PkiError as error:
+        return error
+
+
+def _take_in(house: House, screen: Screen, source: str, files: Iterable[InPlace]) -> Iterable[Recovered]:
+    """What each CRL of some files told the ledger, said as it goes."""
+    listed = {one.digest: (file.path, one) for file in files for one in crls.read(file.content)}
+    for path, one in listed.values():
+        told = recovering.take_in(house, one.crl, source)
+        if told is None:
+            screen.note(one.within(path), "was signed by no authority of this house", "nothing of it was recorded")
+            continue
+        if told.serials:
+            screen.made(f"crl:{told.generation}", f"revoked, by number {told.number}: {crls.named(told.serials)}")
+        if told.is_newer:
+            screen.made(f"crl:{told.generation}", f"number {told.number} is taken: the next one is above it")
+        yield told
+    if not listed:
+        screen.line(f"{source} holds no CRL")
+
+
+def _say_what_came_back(screen: Screen, told: list[Recovered], *, asked: int) -> None:
+    serials = {serial for one in told for serial in one.serials}
+    if serials or any(one.is_newer for one in told):
+        screen.line(f"{len(serials)} revocations came back; CRLs that list them are made by ./run doit")
+    elif asked and told:
+        screen.line("the ledger knew all of it")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki.deploy import preflight, proof
+from pki.deploy import inplace, preflight, proof
+from pki.deploy.inplace import InPlace
 from pki.deploy.parcel import Parcel
 from pki.deploy.preflight import Findings, Trust
 from pki.deploy.proof import Endpoint, Eyes, Promise
@@ -53,11 +54,19 @@ class Change:
     """One release on its way to one host; that of a `held` host may lack services that were added since."""
 
     def __init__(
-        self, destination: Destination, parcel: Parcel, previous: Receipt | None, now: datetime, *, held: bool = False
+        self,
+        destination: Destination,
+        parcel: Parcel,
+        previous: Receipt | None,
+        now: datetime,
+        *,
+        held: bool = False,
+        recall: Callable[[str], bytes | None] = lambda _: None,
     ) -> None:
         self.to = destination
         self.parcel = parcel
         self._held = held
+        self._recall = recall
         self._previous = previous
         self._now = now
         kept = {file.path for file in parcel.release.files}
@@ -86,7 +95,17 @@ class Change:
     def check(self, delivered: Parcel | None) -> Findings:
         """Look at the release before it leaves; `delivered` is what the host has by our own memory."""
         names = [] if self._held else [endpoint.name for endpoint in self.to.endpoints]
-        return preflight.look(self.parcel, delivered, self.to.trust, names, self._now)
+        findings = preflight.look(self.parcel, self.to.trust, names, self._now)
+        if delivered:
+            inplace.guard(self.parcel, inplace.remembered(delivered, self.parcel), self.to.trust, self._now)
+        return findings
+
+    def guard(self, session: Session, seen: Sequence[Seen], delivered: Parcel | None) -> list[str]:
+        """Hold the release against the CRLs on the host that are not the ones delivered last, as `inplace.guard` does."""
+        known = {file.sha256 for file in delivered.release.files} if delivered else set()
+        other = [one for one in seen if one.sha256 not in {one.row.file.sha256, *known}]
+        found = inplace.on_host(session, other, self._recall)
+        return inplace.guard(self.parcel, found, self.to.trust, self._now)
 
     def bring(self, delivered: Parcel | None) -> Outcome:
         """Make the host hold the release, or leave it as it was; `delivered` as for `check`.
@@ -99,10 +118,12 @@ class Change:
             seen = [one for one in session.look() if one.state != "same"]
             if seen or not self.is_known:
                 findings = findings or self.check(delivered)
+                foreign = self.guard(session, seen, delivered)
                 with self.to.turn:
                     proofs = self._change(session, seen, findings)
                 session.end()
-                return self.outcome(findings, seen, proofs)
+                outcome = self.outcome(findings, seen, proofs)
+                return replace(outcome, done=(*outcome.done, *foreign))
             session.end()
         return self._look_at_services(findings, delivered)
 
@@ -131,6 +152,11 @@ class Change:
         host = self.parcel.release.host
         reloads = dict.fromkeys(file.reload for file in self.parcel.release.files if file.reload)
         return f"on {host}: {'; '.join(reloads) or 'look at its proxy'}; then: ./run doit deploy:{host}"
+
+    def may_go(self, sent: Iterable[InPlace]) -> list[str]:
+        """SHA-256 of all CRL files in whose place this release may go: its own, and those of some that were `sent`."""
+        own = [file.sha256 for file in self.parcel.release.files if file.crl]
+        return sorted({*own, *inplace.may_go(self.parcel, sent, self.to.trust, self._now)})
 
     @property
     def is_known(self) -> bool:

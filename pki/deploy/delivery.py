@@ -9,14 +9,15 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Protocol
 
-from pki.deploy import preflight, proof
+from pki.deploy import inplace, preflight, proof
 from pki.deploy import receipt as receipts
 from pki.deploy.change import Change, Destination, Outcome
 from pki.deploy.contact import Contact
 from pki.deploy.folder import FolderTransport
 from pki.deploy.history import History
+from pki.deploy.inplace import InPlace
 from pki.deploy.parcel import Parcel
-from pki.deploy.preflight import Findings
+from pki.deploy.preflight import Findings, Trust
 from pki.deploy.receipt import Receipt, moment, taken
 from pki.deploy.ssh import UnreachableError
 from pki.errors import PkiError
@@ -42,8 +43,9 @@ class Engine(Protocol):
 
 @dataclass
 class Delivery:
-    """One host and its release in the store. `way` is folder, ssh or local; `destination` is asked for when it is needed.
+    """One host and its release in the store. `way` is folder, ssh or local.
 
+    `destination` is asked for when it is needed, and so is `trust`, all of it that a host in a folder needs.
     `engine` delivers to many hosts at once, this one among them, where our own dialogue does not.
     """
 
@@ -53,6 +55,7 @@ class Delivery:
     window: str = ""
     destination: Callable[[], Destination] | None = None
     engine: Engine | None = None
+    trust: Callable[[], Trust] | None = None
 
     # -- what is known without a look at the host --
 
@@ -156,9 +159,7 @@ class Delivery:
         if parcel is None:
             raise PkiError("its release is not there", "run doit")
         if not self.is_remote:
-            path = self.store.receipt(self.host)
-            receipts.save(path, self.transport.deliver(parcel, receipts.load(path), now))
-            return None
+            return self._place(parcel, now)
         if self.engine:
             return self.engine.deliver(self, now)
         try:
@@ -166,6 +167,27 @@ class Delivery:
             return self.file(change, change.bring(self._delivered), now)
         except PkiError as error:
             raise self.failed(parcel, error, now) from None
+
+    def _place(self, parcel: Parcel, now: datetime) -> list[str] | None:
+        """The same for a host in a folder, which tells only of what was there and should not have been."""
+        ours = {file.sha256 for file in parcel.release.files}
+        found = [one for one in inplace.in_folder(self.store.host_root(self.host), parcel) if one.digest not in ours]
+        assert self.trust is not None
+        foreign = inplace.guard(parcel, found, self.trust(), now) if found else []
+        path = self.store.receipt(self.host)
+        receipts.save(path, self.transport.deliver(parcel, receipts.load(path), now))
+        return foreign or None
+
+    def crls_in_place(self) -> list[InPlace]:
+        """Every CRL file of the release as the host has it: one contact, which changes nothing there."""
+        if (wanted := self.wanted()) is None:
+            raise PkiError("its release is not there", f"./run doit release:{self.host}")
+        if not self.is_remote:
+            return list(inplace.in_folder(self.store.host_root(self.host), wanted))
+        to = self._to()
+        found = inplace.look(to.way, wanted.crls(), as_root=to.as_root)
+        self.history.saw(one.content for one in found)
+        return found
 
     def check(self, change: Change) -> Findings:
         """Look at a release before it leaves, held against what the host has by our own memory."""
@@ -199,8 +221,12 @@ class Delivery:
         return error
 
     def change(self, parcel: Parcel, receipt: Receipt | None, now: datetime) -> Change:
+        held = self.history.held is not None
+        return Change(self._to(), parcel, receipt, now, held=held, recall=self.history.crl)
+
+    def _to(self) -> Destination:
         assert self.destination is not None
-        return Change(self.destination(), parcel, receipt, now, held=self.history.held is not None)
+        return self.destination()
 
     def _time_left(self, now: datetime, message: str) -> str:
         """`unreachable for 3 days; its certificate runs out in 12 days`, with what ssh said."""

@@ -1,21 +1,23 @@
 """What a host was sent, and when: the last releases, kept for going back, and a line for every delivery.
 
 `build/history/<host>/<release>/` holds a release as it was delivered, `log.jsonl` a line for each attempt that
-changed something, and `held/` the release at which a person holds the host.
+changed something, `held/` the release at which a person holds the host, and `seen/` CRLs that `ledger.recover` saw there.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from pki import store
+from pki.deploy import release as releases
 from pki.deploy.parcel import Parcel
 from pki.deploy.receipt import instant
 from pki.errors import PkiError
@@ -59,6 +61,26 @@ class History:
             )
             raise PkiError(what, f"kept are: {', '.join(name[:12] for name in names) or 'none'}")
         return parcel
+
+    # -- CRLs --
+
+    def crls(self) -> dict[str, Path]:
+        """Every CRL file that the host was sent, or seen with by `saw`: where its content lies, by its SHA-256."""
+        found = {path.name: path for path in self.folder.glob("seen/*")}
+        for folder in self.releases():
+            if release := releases.load(folder):
+                found |= {file.sha256: file.below(folder / "files") for file in release.files if file.crl}
+        return found
+
+    def crl(self, digest: str) -> bytes | None:
+        path = self.crls().get(digest)
+        return store.read(path) if path else None
+
+    def saw(self, contents: Iterable[bytes]) -> None:
+        """Remember the CRL files that the host was seen with, in place of those of the last time."""
+        place = self.folder / "seen"
+        shutil.rmtree(place, ignore_errors=True)
+        store.write_all({place / hashlib.sha256(one).hexdigest(): (one, store.PUBLIC) for one in contents})
 
     # -- a host that is held --
 

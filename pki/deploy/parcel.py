@@ -33,6 +33,10 @@ class Parcel:
         here = {file.path: (newer if file.crl else self).folders[file.path] for file in files}
         return Parcel(replace(self.release, files=tuple(sorted(files, key=lambda file: file.path))), here)
 
+    def crls(self) -> Parcel:
+        """The CRLs alone."""
+        return Parcel(replace(self.release, files=tuple(file for file in self.release.files if file.crl)), self.folders)
+
     def content(self, file: File) -> bytes:
         """A file's content, which must be what the manifest says."""
         content = store.read(file.below(self.folders[file.path] / "files"))

@@ -1,7 +1,7 @@
 """A release is looked at as a whole before anything of it leaves: servers' own tests miss most of this.
 
-Keys match, chains are complete up to a root, dates and names are right, CRLs are signed, valid and never older than
-those before (what servers miss is measured in docs/deploy.md).
+Keys match, chains are complete up to a root, dates and names are right, CRLs are signed and valid (what servers miss is
+measured in docs/deploy.md).
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
+from pki.deploy import crls
+from pki.deploy.crls import Listed
 from pki.deploy.parcel import Parcel
 from pki.deploy.release import File
 from pki.errors import PkiError
 from pki.issue import ca_public_key
 
 CERTIFICATES = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
-CRLS = re.compile(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----", re.DOTALL)
 KEYS = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----", re.DOTALL)
 PATH = re.compile(r"/[A-Za-z0-9._/@+:,=-]+")
 
@@ -41,7 +42,7 @@ class Trust:
     is_revoked: Callable[[int], bool] = field(default=lambda _: False)
     has_ended: Callable[[int], bool] = field(default=lambda _: False)
     adopted: bytes = b""
-    _judged: dict[bytes, x509.Certificate | None] = field(default_factory=dict)
+    _judged: dict[bytes, bool] = field(default_factory=dict)
 
     @cached_property
     def known(self) -> dict[bytes, list[x509.Certificate]]:
@@ -57,17 +58,18 @@ class Trust:
     def anchors(self) -> set[bytes]:
         return {certificate.public_bytes(Encoding.DER) for certificate in _certificates(self.roots)}
 
-    def issuer(self, signed: x509.Certificate | x509.CertificateRevocationList) -> x509.Certificate | None:
-        """The known CA that signed a certificate or CRL; that of a CRL is remembered, which many hosts get."""
-        if isinstance(signed, x509.Certificate):
-            candidates = self.known.get(signed.issuer.public_bytes(), [])
-            return next((one for one in candidates if _is_issued_by(signed, one)), None)
-        candidates = self.known_for_crls.get(signed.issuer.public_bytes(), [])
-        content = signed.public_bytes(Encoding.DER)
-        if content not in self._judged:
-            valid = (one for one in candidates if signed.is_signature_valid(ca_public_key(one)))
-            self._judged[content] = next(valid, None)
-        return self._judged[content]
+    def issuer(self, signed: x509.Certificate) -> x509.Certificate | None:
+        """The known CA that signed a certificate."""
+        candidates = self.known.get(signed.issuer.public_bytes(), [])
+        return next((one for one in candidates if _is_issued_by(signed, one)), None)
+
+    def has_signed(self, listed: Listed) -> bool:
+        """Whether a known CA signed a CRL; remembered, because many hosts get the same."""
+        digest = listed.digest
+        if digest not in self._judged:
+            candidates = self.known_for_crls.get(listed.issuer, [])
+            self._judged[digest] = any(listed.crl.is_signature_valid(ca_public_key(one)) for one in candidates)
+        return self._judged[digest]
 
 
 def _by_subject(pem: bytes) -> dict[bytes, list[x509.Certificate]]:
@@ -97,20 +99,20 @@ class Content:
     file: File
     keys: tuple[bytes, ...]
     certificates: tuple[x509.Certificate, ...]
-    crls: tuple[x509.CertificateRevocationList, ...]
+    crls: tuple[Listed, ...]
 
     @classmethod
     def of(cls, file: File, content: bytes) -> Content:
-        keys = [_public(pem, file) for pem in KEYS.findall(content)]
+        keys = [] if file.crl else [_public(pem, file) for pem in KEYS.findall(content)]
         certificates = () if file.crl else tuple(_certificates(content))
-        return cls(file, tuple(keys), certificates, tuple(_crls(file, content)))
+        return cls(file, tuple(keys), certificates, _crls(file, content))
 
     @property
     def leaves(self) -> list[x509.Certificate]:
         return [certificate for certificate in self.certificates if not _is_ca(certificate)]
 
 
-def look(parcel: Parcel, previous: Parcel | None, trust: Trust, names: Sequence[str], now: datetime) -> Findings:
+def look(parcel: Parcel, trust: Trust, names: Sequence[str], now: datetime) -> Findings:
     """Look at a release. `names` must be served by one of its certificates, unless it holds none at all.
 
     Raises PkiError with everything that is wrong with it.
@@ -123,14 +125,13 @@ def look(parcel: Parcel, previous: Parcel | None, trust: Trust, names: Sequence[
         *_key_faults(contents, everything),
         *(fault for content in contents for fault in _leaf_faults(content, trust, now, everything)),
         *(fault for content in contents for fault in _crl_faults(content, trust, now)),
-        *(fault for content in contents if previous for fault in _crls_gone_back(content, previous, trust)),
         *(f"no certificate is for {name}" for name in names if leaves and name not in leaves),
     ]
     if faults:
         raise PkiError(f"nothing was sent: {'; '.join(dict.fromkeys(faults))}", "mend what it comes from, then: doit")
     ends = [leaf.not_valid_after_utc for content in contents for leaf in content.leaves]
-    ends += [crl.next_update_utc for content in contents for crl in content.crls if crl.next_update_utc]
-    return Findings(leaves, min(ends, default=None), tuple(crl for content in contents for crl in content.crls))
+    ends += [end for content in contents for one in content.crls if (end := one.crl.next_update_utc)]
+    return Findings(leaves, min(ends, default=None), tuple(one.crl for content in contents for one in content.crls))
 
 
 def _oddly_named(parcel: Parcel) -> list[File]:
@@ -214,19 +215,17 @@ def _certificates(content: bytes) -> list[x509.Certificate]:
 # -- CRLs -------------------------------------------------------------------------------------------------------------
 
 
-def _crls(file: File, content: bytes) -> list[x509.CertificateRevocationList]:
-    """The CRLs of a file: PEM, one or several, or DER."""
-    if not file.crl:
-        return []
-    if found := CRLS.findall(content):
-        return [x509.load_pem_x509_crl(pem) for pem in found]
-    return [x509.load_der_x509_crl(content)]
+def _crls(file: File, content: bytes) -> tuple[Listed, ...]:
+    found = crls.read(content) if file.crl else ()
+    if file.crl and not found:
+        raise PkiError(f"nothing was sent: {file.path} holds no CRL", "run doit again")
+    return found
 
 
 def _crl_faults(content: Content, trust: Trust, now: datetime) -> Iterator[str]:
-    for crl in content.crls:
-        what = f"the CRL of {crl.issuer.rfc4514_string()} in {content.file.path}"
-        if trust.issuer(crl) is None:
+    for listed in content.crls:
+        what, crl = listed.within(content.file.path), listed.crl
+        if not trust.has_signed(listed):
             yield f"{what} was signed by no authority of this house"
         if crl.last_update_utc > now:
             yield f"{what} is from the future: servers would refuse every client"
@@ -234,37 +233,12 @@ def _crl_faults(content: Content, trust: Trust, now: datetime) -> Iterator[str]:
             yield f"{what} has run out: servers would refuse every client"
 
 
-def _crls_gone_back(content: Content, previous: Parcel, trust: Trust) -> Iterator[str]:
-    """Where a CRL is older than the one that the host has, or lost an entry that its certificate's end does not explain."""
-    before = next((old for old in previous.release.files if old.path == content.file.path), None)
-    if before is None:
-        return
-    by_issuer = {crl.issuer.public_bytes(): crl for crl in _crls(before, previous.content(before))}
-    for crl in content.crls:
-        old = by_issuer.get(crl.issuer.public_bytes())
-        if old is None:
-            continue
-        what = f"the CRL of {crl.issuer.rfc4514_string()} in {content.file.path}"
-        if _number(crl) < _number(old):
-            yield f"{what} has number {_number(crl)}, the host has {_number(old)}: revocation never goes back"
-        # An entry may leave one CRL after its certificate ended: https://www.rfc-editor.org/rfc/rfc5280#section-3.3
-        lost = {one.serial_number for one in old} - {one.serial_number for one in crl}
-        if lost := {serial for serial in lost if not trust.has_ended(serial)}:
-            yield f"{what} lacks the revoked {', '.join(f'{serial:x}' for serial in sorted(lost))}"
-
-
 def revokes_more(parcel: Parcel, delivered: Parcel, canary: int) -> bool:
     """Whether the CRLs of a release list something that those of another do not, besides the canary."""
 
-    def listed(one: Parcel) -> set[int]:
+    def listed(one: Parcel) -> frozenset[int]:
         files = [file for file in one.release.files if file.crl]
-        return {entry.serial_number for file in files for crl in _crls(file, one.content(file)) for entry in crl}
+        found = (crl.serials for file in files for crl in _crls(file, one.content(file)))
+        return frozenset[int]().union(*found)
 
     return bool(listed(parcel) - listed(delivered) - {canary})
-
-
-def _number(crl: x509.CertificateRevocationList) -> int:
-    try:
-        return int(crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number)
-    except x509.ExtensionNotFound:
-        return 0

@@ -19,6 +19,8 @@ from pki.errors import PkiError
 
 PATIENCE = 45.0  # seconds for an answer that takes no command on the host
 COMMANDS = 150.0  # seconds for an answer that validates and reloads
+SLOWEST = 1e5  # bytes that a connection carries in a second, at least
+LARGEST = 1 << 26  # bytes of a file that is shown
 ENDS = {"placed", "kept", "refused", "undone"}  # the states in which a change has come to rest
 
 
@@ -124,9 +126,9 @@ class Session:
         """The content of a file on the host, empty when not everybody there may read it."""
         self._send(f"show {seen.row.number}\n".encode())
         size = self._answer(PATIENCE).get("bytes")
-        if not isinstance(size, int) or size < 0:
+        if not isinstance(size, int) or not 0 <= size <= LARGEST:
             raise nonsense(self._way.host, {"bytes": size})
-        content: bytes = self._told(lambda: self._wire.exactly(size, PATIENCE))
+        content: bytes = self._told(lambda: self._wire.exactly(size, PATIENCE + size / SLOWEST))
         return content
 
     def place(self, rows: Sequence[Row], parcel: Parcel, *, settle: bool = False) -> None:
@@ -168,7 +170,7 @@ class Session:
 
     def _send(self, data: bytes) -> None:
         try:
-            self._wire.send(data, PATIENCE)
+            self._wire.send(data, PATIENCE + len(data) / SLOWEST)
         except SilenceError:
             while True:  # what it said before it hung up is the better reason
                 self._answer(PATIENCE)

@@ -40,7 +40,7 @@ class Wire:
         self._err = self._process.stderr.fileno()
         for pipe in (self._in, self._err):
             os.set_blocking(pipe, False)
-        self._waiting = self._complaint = b""
+        self._waiting, self._complaint = bytearray(), b""
         self._channels = [self._out, self._err]
         self._ends = time.monotonic() + LONGEST
 
@@ -78,16 +78,17 @@ class Wire:
         while b"\n" not in self._waiting:
             self._read_some(deadline, limit)
         found, _, self._waiting = self._waiting.partition(b"\n")
-        return found
+        return bytes(found)
 
     def exactly(self, size: int, limit: float) -> bytes:
         deadline = time.monotonic() + limit
         while len(self._waiting) < size:
-            self._read_some(deadline, limit)
-        found, self._waiting = self._waiting[:size], self._waiting[size:]
+            self._read_some(deadline, limit, size)
+        found = bytes(self._waiting[:size])
+        del self._waiting[:size]
         return found
 
-    def _read_some(self, deadline: float, limit: float) -> None:
+    def _read_some(self, deadline: float, limit: float, size: int = 0) -> None:
         left = self._left(deadline)
         ready = select.select(self._channels, [], [], left)[0]
         if not ready or not left:
@@ -101,7 +102,7 @@ class Wire:
             data = os.read(self._out, 65536)
             if not data:
                 raise SilenceError("the connection was lost")
-            if len(self._waiting) > LARGEST:
+            if len(self._waiting) > LARGEST + size:
                 raise SilenceError("said more than anybody asked for")
             self._waiting += data
 
@@ -131,7 +132,7 @@ class Wire:
         with contextlib.suppress(SilenceError):
             while True:
                 self._read_some(deadline, PARTING)
-                self._waiting = b""
+                self._waiting.clear()
         try:
             return self._process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from pki.ceremony.bundle import AskedLadder, AskedRoot, AskedRung, Revocation
+from pki.errors import PkiError
 from pki.handover import kept
 from pki.handover.needs import OVERLAP, ladder_end
 from pki.house import Generation, House
@@ -40,7 +41,12 @@ def ladders(
 def _revoked(house: House, revoke: tuple[tuple[str, str], ...], root: str) -> Iterator[Revocation]:
     """What a root's CRLs must list: what the ledger knows, and what is wished."""
     for entry in house.ledger.revoked(root, house.now - BACKDATE):  # when the first rung begins
-        (issued,) = house.ledger.certificates(serial=entry.serial)
+        issued = next(iter(house.ledger.certificates(serial=entry.serial)), None)
+        if issued is None:
+            raise PkiError(
+                f"the CRL of {root} must list the serial {entry.serial:x}, which the ledger does not know",
+                "it was signed after the backup that this house was restored from: restore a newer one",
+            )
         name = f"{issued.profile.removesuffix('-ca')}-{NUMBER.findall(issued.subject)[-1]}"
         yield Revocation(generation=name, serial=entry.serial, reason=entry.reason, at=entry.revoked_at)
     for name, reason in revoke:

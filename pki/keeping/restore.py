@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
@@ -14,8 +13,8 @@ from cryptography import x509
 from pki import documents, sealing, store
 from pki.errors import PkiError
 from pki.house import House
+from pki.keeping import recovering
 from pki.keeping.archive import Archive, Kept, ledger_head, unpack
-from pki.records import Books, Issued, Revocation
 
 STAGE = ".restore.new"
 
@@ -156,61 +155,12 @@ def carry_revocations(house: House) -> tuple[list[str], list[str]]:
     Returns the generations whose CRL is newer than the ledger's newest, and the serial numbers that were recorded.
     """
     newer, carried = [], []
-    for generation, crl in _crls(house):
-        revoked = {entry.serial for entry in house.ledger.revoked(generation, datetime.fromtimestamp(0, UTC))}
-        number = crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
-        last = house.ledger.last_crl(generation)
-        if last is not None and number <= last[0]:
-            continue
-        newer.append(generation)
-        for entry in crl:
-            if entry.serial_number not in revoked:
-                _record(house, generation, entry)
-                carried.append(f"{entry.serial_number:x}")
-    return newer, carried
-
-
-def _crls(house: House) -> Iterator[tuple[str, x509.CertificateRevocationList]]:
-    """The CRLs of intermediates in build/ that their authorities really signed."""
     ours = [one for name in ("server", "client") for one in house.store.generations(name)]
     for generation in [*ours, *house.inventory.authorities.adopted]:
         data = store.read(house.store.crl(generation))
         with suppress(ValueError, x509.ExtensionNotFound):
-            found = house.generation(generation) if data else None
-            crl = x509.load_der_x509_crl(data) if data else None
-            if crl is not None and found is not None and crl.is_signature_valid(found.certificate.public_key()):  # type: ignore[arg-type]
-                yield generation, crl
-
-
-def _record(house: House, generation: str, entry: x509.RevokedCertificate) -> None:
-    known = house.ledger.certificates(serial=entry.serial_number, issuer=generation)
-    found = house.generation(generation)
-    assert found is not None
-    try:
-        reason = str(entry.extensions.get_extension_for_class(x509.CRLReason).value.reason.value)
-    except x509.ExtensionNotFound:
-        reason = "unspecified"
-    issued = known[0] if known else _unknown(entry.serial_number, generation, found.certificate)
-    at = entry.revocation_date_utc
-    if house.is_adopted(generation):  # which may have had reasons that nothing is revoked for here
-        one = Revocation(issued.serial, issued.artifact, reason, at, issued.not_after)
-        house.ledger.take_in(Books(generation, (), (one,), None), at=at)
-    else:
-        house.ledger.record_revocation(issued, reason=reason, at=at)
-
-
-def _unknown(serial: int, generation: str, ca: x509.Certificate) -> Issued:
-    """A certificate of which only the serial number is known: it counts as valid for as long as its authority."""
-    return Issued(
-        serial=serial,
-        issuer=generation,
-        artifact=f"cert:{serial:x}",
-        profile="",
-        subject="",
-        names=(),
-        not_before=ca.not_valid_before_utc,
-        not_after=ca.not_valid_after_utc,
-        reason="",
-        revoked="",
-        pem="",
-    )
+            told = recovering.take_in(house, x509.load_der_x509_crl(data), "build/") if data else None
+            if told and told.generation == generation:
+                newer += [generation] if told.is_newer else []
+                carried += [f"{serial:x}" for serial in told.serials]
+    return newer, carried

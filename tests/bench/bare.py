@@ -2,6 +2,7 @@
 
 python -m tests.bench.bare issue LIST FOLDER    new keys and certificates, in every file that LIST names
 python -m tests.bench.bare look LIST FOLDER     parse each cert.pem of LIST, stat every other file
+python -m tests.bench.bare revoke LIST FOLDER   a CRL of the serial numbers and instants in LIST
 """
 
 from __future__ import annotations
@@ -44,6 +45,24 @@ def look(names: list[str], folder: str) -> None:
                 sys.exit(f"{name} is due")
         else:
             os.stat(path)
+
+
+def revoke(lines: list[str], folder: str) -> None:
+    """All entries built, the CRL signed, verified and written in both forms."""
+    key, reason = ec.generate_private_key(ec.SECP384R1()), x509.CRLReason(x509.ReasonFlags.superseded)
+    entries = []
+    for line in lines:
+        serial, at = line.split()
+        builder = x509.RevokedCertificateBuilder().serial_number(int(serial, 16))
+        builder = builder.revocation_date(datetime.fromtimestamp(int(at), UTC)).add_extension(reason, critical=False)
+        entries.append(builder.build())
+    draft = x509.CertificateRevocationListBuilder(revoked_certificates=entries).issuer_name(_name("Bare CA"))
+    draft = draft.last_update(START).next_update(START + timedelta(days=21))
+    crl = draft.add_extension(x509.CRLNumber(1), critical=False).sign(key, hashes.SHA384())
+    if not crl.is_signature_valid(key.public_key()):
+        sys.exit("the signature does not hold")
+    _write(f"{folder}/client.crl", crl.public_bytes(serialization.Encoding.DER))
+    _write(f"{folder}/client.pem", crl.public_bytes(serialization.Encoding.PEM))
 
 
 def _host(name: str) -> str:
@@ -126,4 +145,4 @@ def _write(path: str, content: bytes) -> None:
 
 if __name__ == "__main__":
     with open(sys.argv[2]) as listing:
-        {"issue": issue, "look": look}[sys.argv[1]](listing.read().splitlines(), sys.argv[3])
+        {"issue": issue, "look": look, "revoke": revoke}[sys.argv[1]](listing.read().splitlines(), sys.argv[3])

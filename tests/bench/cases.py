@@ -9,13 +9,14 @@ from functools import cached_property
 from itertools import count as count_from
 from pathlib import Path
 
-from tests.bench import delivery, house, measure, peers
+from tests.bench import delivery, house, measure, peers, revocations
 from tests.bench.house import PROJECT
 from tests.bench.measure import Cost, Side
 from tests.bench.table import Bound, Findings, Row, megabytes, seconds
 
 FEW = 10  # the house against which memory is compared
 EASYRSA_PAIRS, CFSSL_PAIRS = 10, 50
+ENTRIES = 100
 
 
 @dataclass
@@ -192,6 +193,11 @@ def deliveries(bench: Bench) -> Findings:
     return delivery.deliver(bench.folder, min(bench.hosts, delivery.HOSTS), bench.ansible)
 
 
+def revoked(bench: Bench) -> Findings:
+    """A CRL with a hundred entries for each host of a first build: 100 000, unless other sizes are asked for."""
+    return revocations.measured(bench.folder, ENTRIES * bench.hosts)
+
+
 def _longer(bench: Bench, what: str, big: Cost, small: Cost) -> Row:
     name = f"{what}, {bench.many} hosts / {bench.hosts} hosts"
     ratio, cpu = big.seconds / small.seconds, big.cpu / small.cpu
@@ -224,4 +230,5 @@ CASES: dict[str, Callable[[Bench], Findings]] = {
     "nothing-to-do": nothing_to_do,
     "scaling": scaling,
     "delivery": deliveries,
+    "revocations": revoked,
 }

@@ -24,8 +24,13 @@ hosts:
 
 def lay(home: Path, hosts: int) -> Path:
     """A new house with that many hosts, nothing in it built yet."""
+    return lay_said(home, HEAD + "".join(_host(number) for number in range(hosts)))
+
+
+def lay_said(home: Path, said: str) -> Path:
+    """The same with a pki.yaml of one's own."""
     home.mkdir(parents=True)
-    (home / "pki.yaml").write_text(HEAD + "".join(_host(number) for number in range(hosts)))
+    (home / "pki.yaml").write_text(said)
     shutil.copytree(PROJECT / "templates", home / "templates")
     return home
 

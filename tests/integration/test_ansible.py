@@ -250,6 +250,30 @@ def test_only_what_was_asked_for_is_delivered(six: Fleet) -> None:
     six.program("doit")
 
 
+def test_a_restored_old_ledger_lets_no_revoked_client_in(six: Fleet) -> None:
+    """The look tells of a CRL that nobody here knows: it stays, and what it revokes is found by our own ssh."""
+    shutil.copytree(six.home / "ca", six.home / "before")
+    old = six.home / "lost.pem"
+    old.write_bytes((six.home / "ca/clients/admin/tls.pem").read_bytes())
+    six.program("invoke", "revoke", "admin", "--reason", "key-compromise")
+    for lost in ("ca", "build"):
+        shutil.rmtree(six.home / lost)
+    (six.home / "before").rename(six.home / "ca")
+    said = six.program("doit", status=FAILED)
+    assert (
+        "has newer CRLs than this house (was it restored from a backup?): /etc/doit-pki/client-crl.pem is unknown"
+        in said
+    )
+    assert "./run invoke ledger.recover" in said
+    assert not lines_of(said, "made") & deploys(*HOSTS)
+    assert six.curl("https://d1-admin.lab.internal/", "--cert", str(old)) == "400"
+    assert "1 revocations came back" in six.program("invoke", "ledger.recover", "--all")
+    six.program("doit")
+    assert six.curl("https://d1-admin.lab.internal/", "--cert", str(old)) == "400"
+    everything_serves(six)
+    assert "nothing to do" in six.program("doit")
+
+
 def test_a_renewed_certificate_is_served_and_a_revoked_client_refused(six: Fleet) -> None:
     before = six.served("c1")
     six.program("invoke", "renew", "c1")

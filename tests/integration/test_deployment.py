@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import time
 from collections.abc import Iterator
 
@@ -251,6 +252,34 @@ def test_a_reload_that_a_crl_is_owed_is_made_up_for(four: Fleet) -> None:
     nginx.run("rm", "/etc/nginx/conf.d/other.conf")
     assert "its services were not reloaded since" in four.program("doit")
     assert refuses(four.curl("https://nginx-admin.lab.internal/", "--cert", str(old)))
+    assert "nothing to do" in four.program("doit")
+
+
+def test_a_restored_old_backup_lets_no_revoked_client_in(four: Fleet) -> None:
+    """Nothing but the hosts themselves remembers the revocation: they keep it until it is known here again."""
+    (four.home / "words").write_text("spinning teal otter ledger quartz maple\n")
+    four.program("invoke", "backup", "old.age", "--passphrase-file", "words")
+    old = four.home / "lost.pem"
+    old.write_bytes((four.home / "ca/clients/admin/tls.pem").read_bytes())
+    four.program("invoke", "revoke", "admin", "--reason", "key-compromise")
+
+    def nobody_gets_in() -> bool:
+        return all(refuses(four.curl(f"https://{kind}-admin.lab.internal/", "--cert", str(old))) for kind in KINDS)
+
+    assert nobody_gets_in()
+    for lost in ("ca", "build"):
+        shutil.rmtree(four.home / lost)
+    four.program("invoke", "restore", "old.age", "--passphrase-file", "words")
+    said = four.program("doit", status=FAILED)
+    for kind in KINDS:
+        assert f"{kind} has newer CRLs than this house (was it restored from a backup?)" in said
+        assert f"./run invoke ledger.recover {kind}" in said
+    assert nobody_gets_in()
+    assert "1 revocations came back" in four.program("invoke", "ledger.recover", "--all")
+    assert nobody_gets_in()
+    four.program("doit")
+    assert nobody_gets_in()
+    everything_serves(four)
     assert "nothing to do" in four.program("doit")
 
 

@@ -25,14 +25,23 @@ class ActionModule(ActionBase):
         result |= {"release": given["release"], "answers": [], "proofs": None, "changed": False}
         words = self._read(given["stream"])
         manifest = words[: words.index(b"\n", words.index(b"\nend ") + 1) + 1]
-        if given["known"] or self._task.check_mode:  # then nothing secret leaves before it is needed
-            looked = self._speak(manifest + b"end\n", result)
-            is_same = all(answer["is"] == "same" for answer in looked if "is" in answer)
+        if given["known"] or given["crls"] or self._task.check_mode:  # then nothing secret leaves before it is needed
+            looked = [answer for answer in self._speak(manifest + b"end\n", result) if "is" in answer]
+            unknown = [one["path"] for one in looked if one["sha256"] and self._is_unknown(one)]
+            if unknown and "failed" not in result:
+                msg = f"{', '.join(unknown)}: may revoke more than ours; pki: ledger.recover, where this was prepared"
+                return {**result, "failed": True, "unknown": unknown, "msg": msg}
+            is_same = all(answer["is"] == "same" for answer in looked)
             if self._task.check_mode or "failed" in result:
                 return {**result, "changed": not is_same}
-            if is_same:
+            if is_same and given["known"]:
                 return self._look_at_services(result)
         return self._deliver(words, manifest, result)
+
+    def _is_unknown(self, answer: dict[str, Any]) -> bool:
+        """Whether a CRL in place is none that our own may replace: revocation never goes back."""
+        may_go = self._task.args["crls"].get(answer["path"])
+        return may_go is not None and answer["sha256"] not in may_go
 
     def _look_at_services(self, result: dict[str, Any]) -> dict[str, Any]:
         """Look whether a host that holds its release already serves what it holds."""

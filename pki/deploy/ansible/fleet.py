@@ -19,8 +19,10 @@ from pki import store
 from pki.deploy import answers
 from pki.deploy.ansible import project, runner
 from pki.deploy.ansible.project import Consignment
+from pki.deploy.answers import plain
 from pki.deploy.change import Outcome
 from pki.deploy.delivery import Delivery
+from pki.deploy.inplace import InPlace, went_back
 from pki.deploy.receipt import instant
 from pki.deploy.session import HostRefusal, seen
 from pki.errors import PkiError
@@ -120,7 +122,9 @@ def consign(delivery: Delivery, now: datetime) -> Consignment:
     if parcel is None:
         raise PkiError("its release is not there", "run doit")
     change = delivery.change(parcel, delivery.receipt, now)
-    return Consignment(change, delivery.check(change))
+    findings = delivery.check(change)
+    sent = [InPlace("", content) for path in delivery.history.crls().values() if (content := store.read(path))]
+    return Consignment(change, findings, tuple(change.may_go(sent)))
 
 
 def collect(delivery: Delivery, result: Mapping[str, Any], now: datetime) -> list[str]:
@@ -158,6 +162,9 @@ def _outcome(consignment: Consignment, result: Mapping[str, Any]) -> Outcome:
     for answer in said:
         if "error" in answer:
             raise PkiError(str(answer["error"]), f"./run invoke deploy.bootstrap {way.host}")
+    if result.get("unknown"):
+        said_of = (f"{plain(str(path))} is unknown here" for path in result["unknown"])
+        raise went_back(way.host, said_of)
     if result.get("unreachable"):
         raise way.failure(255, BEFORE_SSH.sub("", str(result.get("msg", ""))))
     if "after" in result:

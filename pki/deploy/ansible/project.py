@@ -54,6 +54,7 @@ PLAY = """\
         program: "{{{{ pki_program }}}}"
         release: "{{{{ pki_release }}}}"
         known: "{{{{ pki_known }}}}"
+        crls: "{{{{ pki_crls }}}}"
         services: "{{{{ pki_services }}}}"
         remedy: "{{{{ pki_remedy }}}}"
         roots: eyes/roots.pem
@@ -66,10 +67,11 @@ PLAY = """\
 
 @dataclass(frozen=True, slots=True)
 class Consignment:
-    """One release on its way to one host, looked at and fit to leave."""
+    """One release on its way to one host, looked at and fit to leave; `may_go` are CRL files that it may replace."""
 
     change: Change
     findings: Findings
+    may_go: tuple[str, ...] = ()
 
     @property
     def host(self) -> str:
@@ -91,6 +93,7 @@ class Consignment:
             "pki_program": f"sudo -n {PROGRAM}" if to.way.user not in {"", "root"} else PROGRAM,
             "pki_release": self.change.parcel.release.digest,
             "pki_known": self.change.is_known,
+            "pki_crls": {row.file.path: list(self.may_go) for row in self.change.rows if row.file.crl},
             "pki_remedy": self.change.remedy,
             "pki_services": [
                 {"endpoint": asdict(end), "promise": asdict(promises[end.name]) if end.name in promises else {}}

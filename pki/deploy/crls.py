@@ -1,0 +1,82 @@
+"""CRLs as files hold them, read once for all hosts, and whether one would take back what another one says."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from binascii import a2b_base64
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property, lru_cache
+
+from cryptography import x509
+
+PEM = re.compile(rb"-----BEGIN X509 CRL-----(.*?)-----END X509 CRL-----", re.DOTALL)
+SHOWN = 4  # serial numbers in a sentence
+HasEnded = Callable[[int], bool]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One CRL, taken apart as far as it was asked."""
+
+    der: bytes
+    crl: x509.CertificateRevocationList
+
+    @cached_property
+    def digest(self) -> bytes:
+        return hashlib.sha256(self.der).digest()
+
+    @cached_property
+    def issuer(self) -> bytes:
+        return self.crl.issuer.public_bytes()
+
+    @cached_property
+    def number(self) -> int:
+        try:
+            return int(self.crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number)
+        except x509.ExtensionNotFound:
+            return 0
+
+    @cached_property
+    def serials(self) -> frozenset[int]:
+        return frozenset(entry.serial_number for entry in self.crl)
+
+    def within(self, path: str) -> str:
+        """What messages call it."""
+        return f"the CRL of {self.crl.issuer.rfc4514_string()} in {path}"
+
+
+def read(content: bytes) -> tuple[Listed, ...]:
+    """The CRLs of a file: PEM, one or several, or DER; none when it holds something else."""
+    try:
+        return tuple(map(_listed, map(a2b_base64, PEM.findall(content)) if PEM.search(content) else [content]))
+    except ValueError:
+        return ()
+
+
+@lru_cache(maxsize=6)  # many hosts get the same, in one form or the other; a hundred thousand entries take their time
+def _listed(der: bytes) -> Listed:
+    return Listed(der, x509.load_der_x509_crl(der))
+
+
+def gone_back(new: Listed, old: Listed, has_ended: HasEnded, now: datetime) -> Iterator[str]:
+    """Why a CRL must not take the place of another one of its issuer: it is older, or takes a revocation back.
+
+    Servers believe the newest thisUpdate and ignore the number; one from the future is none that they could use.
+    """
+    if new.number < old.number:
+        yield f"has number {new.number}, the host has {old.number}: revocation never goes back"
+    since, before = new.crl.last_update_utc, old.crl.last_update_utc
+    if since < before <= now:
+        yield f"begins at {since:%Y-%m-%d %H:%M:%S}, that on the host at {before:%Y-%m-%d %H:%M:%S}"
+    # An entry may leave one CRL after its certificate ended: https://www.rfc-editor.org/rfc/rfc5280#section-3.3
+    if lost := [serial for serial in old.serials - new.serials if not has_ended(serial)]:
+        yield f"lacks the revoked {named(lost)}, which number {old.number} on the host lists"
+
+
+def named(serials: Iterable[int]) -> str:
+    """Serial numbers in hexadecimal, as many of them as can be taken in at a glance."""
+    found = [f"{serial:x}" for serial in sorted(serials)]
+    return ", ".join(found if len(found) <= SHOWN else [*found[:SHOWN], f"and {len(found) - SHOWN} more"])

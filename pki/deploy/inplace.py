@@ -1,0 +1,129 @@
+"""CRLs that are in place on a host, whatever our own memory says: nothing that we send may take back what they revoke.
+
+A host is believed as far as a CRL's signature goes. What no authority of ours signed is no CRL to us: it is overwritten,
+and told.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from pki import store
+from pki.deploy import crls
+from pki.deploy.crls import Listed
+from pki.deploy.parcel import Parcel
+from pki.deploy.preflight import Trust
+from pki.deploy.session import Seen, Session, rows_of
+from pki.deploy.ssh import Way
+from pki.errors import PkiError
+
+Recall = Callable[[str], bytes | None]
+EMPTY = hashlib.sha256(b"").hexdigest()  # of a file that a full disk left, perhaps
+
+
+@dataclass(frozen=True, slots=True)
+class InPlace:
+    """A CRL file as a host has it."""
+
+    path: str
+    content: bytes
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.content).hexdigest()
+
+
+# -- what is there ----------------------------------------------------------------------------------------------------
+
+
+def on_host(session: Session, seen: Iterable[Seen], recall: Recall) -> Iterator[InPlace]:
+    """The CRL files among these, as the host has them; `recall` spares it to send what is known by its SHA-256."""
+    for one in seen:
+        if one.row.file.crl and not one.row.gone and one.sha256:
+            content = b"" if one.sha256 == EMPTY else recall(one.sha256)
+            yield InPlace(one.row.file.path, _shown(session, one) if content is None else content)
+
+
+def look(way: Way, parcel: Parcel, *, as_root: bool) -> list[InPlace]:
+    """The CRL files of a release as the host has them: one contact, which changes nothing there."""
+    known = {file.sha256: file for file in parcel.release.files}
+    with Session(way, rows_of(parcel, []), as_root=as_root) as session:
+        seen = session.look()
+        found = list(on_host(session, seen, lambda sha256: parcel.content(known[sha256]) if sha256 in known else None))
+        session.end()
+    return found
+
+
+def _shown(session: Session, seen: Seen) -> bytes:
+    path = seen.row.file.path
+    content = session.show(seen)
+    if not content:
+        raise PkiError(
+            f"{path} is unknown here, and not everybody on the host may read it: it may revoke more than ours",
+            f"look at it there, and let everybody read it: chmod 0644 {path}",
+        )
+    if hashlib.sha256(content).hexdigest() != seen.sha256:
+        raise PkiError(f"{path} changed while it was read", "run doit again")
+    return content
+
+
+def in_folder(root: Path, parcel: Parcel) -> Iterator[InPlace]:
+    """The same for a host in a folder."""
+    for file in parcel.release.files:
+        content = store.read(file.below(root)) if file.crl else None
+        if content is not None:
+            yield InPlace(file.path, content)
+
+
+def remembered(delivered: Parcel, parcel: Parcel) -> Iterator[InPlace]:
+    """The same from our own memory: what a host was sent and the release has otherwise."""
+    ours = {file.sha256 for file in parcel.release.files}
+    files = {file.sha256: file for file in delivered.release.files if file.crl and file.sha256 not in ours}
+    return (InPlace(file.path, delivered.content(file)) for file in files.values())
+
+
+# -- what may take its place ------------------------------------------------------------------------------------------
+
+
+def guard(parcel: Parcel, found: Iterable[InPlace], trust: Trust, now: datetime) -> list[str]:
+    """Raise PkiError when a release would take back what CRLs in place revoke; returns what is none of our own."""
+    ours, faults, foreign = _ours(parcel), list[str](), list[str]()
+    for one in found:
+        faults += _faults(ours, one, trust, now)
+        if not all(map(trust.has_signed, crls.read(one.content))) or not crls.read(one.content):
+            foreign.append(f"{one.path} was no CRL of this house")
+    if faults:
+        raise went_back(parcel.release.host, faults)
+    return foreign
+
+
+def may_go(parcel: Parcel, found: Iterable[InPlace], trust: Trust, now: datetime) -> list[str]:
+    """SHA-256 of those CRL files in whose place the release may go."""
+    ours = _ours(parcel)
+    return [one.digest for one in found if not any(_faults(ours, one, trust, now))]
+
+
+def went_back(host: str, faults: Iterable[str]) -> PkiError:
+    """What is said, whoever noticed, with the way out."""
+    return PkiError(
+        f"nothing was sent: {host} has newer CRLs than this house (was it restored from a backup?): "
+        f"{'; '.join(dict.fromkeys(faults))}",
+        f"./run invoke ledger.recover {host}",
+    )
+
+
+def _ours(parcel: Parcel) -> list[Listed]:
+    files = {file.sha256: file for file in parcel.release.files if file.crl}
+    return [one for file in files.values() for one in crls.read(parcel.content(file))]
+
+
+def _faults(ours: Sequence[Listed], found: InPlace, trust: Trust, now: datetime) -> Iterator[str]:
+    for old in filter(trust.has_signed, crls.read(found.content)):
+        for new in ours:
+            if new.issuer == old.issuer:
+                for fault in crls.gone_back(new, old, trust.has_ended, now):
+                    yield f"{new.within(found.path)} {fault}"
