@@ -21,6 +21,7 @@ from pki.commands import (
     keeping,
     ledger,
     revoking,
+    timeline,
     vault,
 )
 
@@ -36,6 +37,7 @@ for name, function in {
     "backup": keeping.backup,
     "restore": keeping.restore,
     "schema": daily.schema,
+    "timeline": timeline.show_timeline,
     **dev.TASKS,
 }.items():
     ns.add_task(function, name)
