@@ -21,6 +21,7 @@ from pki.commands import (
     keeping,
     ledger,
     revoking,
+    schedule,
     timeline,
     vault,
 )
@@ -36,6 +37,7 @@ for name, function in {
     "explain": explaining.explain,
     "backup": keeping.backup,
     "restore": keeping.restore,
+    "schedule": schedule.schedule,
     "schema": daily.schema,
     "timeline": timeline.show_timeline,
     **dev.TASKS,
