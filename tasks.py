@@ -21,7 +21,9 @@ from pki.commands import (
     keeping,
     ledger,
     revoking,
+    schedule,
     taking,
+    timeline,
     vault,
 )
 
@@ -36,7 +38,9 @@ for name, function in {
     "explain": explaining.explain,
     "backup": keeping.backup,
     "restore": keeping.restore,
+    "schedule": schedule.schedule,
     "schema": daily.schema,
+    "timeline": timeline.show_timeline,
     **dev.TASKS,
 }.items():
     ns.add_task(function, name)

@@ -44,9 +44,8 @@ def leaf(house: House, wanted: Leaf) -> list[str]:
         return [] if store.read(house.store.truth(wanted)) else [withheld(house, name)]
     issuer = house.issuing(wanted.authority)
     known = _leaf_token(house, wanted, issuer)
-    kept = house.memo.recall(name, known)
-    if kept is not None:
-        held = Held(datetime.fromtimestamp(kept[0], UTC), datetime.fromtimestamp(kept[1], UTC), int(kept[2], 16))
+    held = _recalled(house, name, known)
+    if held is not None:
         return _revocation(house, wanted, held.serial, seen_before=True) or _dated(house, wanted, held, issuer)
     found = examine(house, wanted)
     if isinstance(found, list):
@@ -62,6 +61,20 @@ def withheld(house: House, name: str) -> str:
     """Since when nothing replaces a revoked leaf, as a phrase after its name; empty when that is not so."""
     since = house.withheld.get(name)
     return f"was revoked, and its replacement is withheld since {since:%Y-%m-%d}" if since else ""
+
+
+def _recalled(house: House, name: str, known: str) -> Held | None:
+    kept = house.memo.recall(name, known)
+    if kept is None:
+        return None
+    return Held(datetime.fromtimestamp(kept[0], UTC), datetime.fromtimestamp(kept[1], UTC), int(kept[2], 16))
+
+
+def held(house: House, wanted: Leaf) -> Held | None:
+    """What a leaf has that is as pki.yaml wants it, dates aside; None when it must be issued at once."""
+    known = _leaf_token(house, wanted, house.issuing(wanted.authority))
+    found = _recalled(house, f"cert:{wanted.name}", known) or examine(house, wanted)
+    return None if isinstance(found, list) or _revocation(house, wanted, found.serial, seen_before=True) else found
 
 
 def must_issue(house: House, wanted: Leaf) -> list[str]:

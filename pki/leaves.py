@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from ipaddress import IPv4Address, IPv4Network
 
-from pki.model import Client, Host, Inventory, Leaf
+from pki.model import Client, Host, Inventory, Leaf, ServerRule
 from pki.scalars import Access
 
 PROBE, PROBE_LIFETIME = "doit-pki-probe", timedelta(days=14)
@@ -46,6 +47,19 @@ def leaf_name(host: str, access: Access) -> str:
     return f"{host}-mtls" if access == "mtls" else host
 
 
+def renew_before(rule: ServerRule, name: str) -> timedelta:
+    """How long before its end a leaf is renewed: its name says how much of the profile's `spread` it takes on top.
+
+    So what was issued on one day is not renewed on one day, and each leaf has its own day on every machine and for good.
+    In whole days, unless the spread is less than one: a run a day is what most houses have.
+    """
+    if not rule.spread:
+        return rule.renew_before
+    share = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])
+    step = timedelta(days=1) if rule.spread >= timedelta(days=1) else timedelta(minutes=1)
+    return rule.renew_before + (share * (rule.spread // step + 1) >> 64) * step
+
+
 def host_leaves(inventory: Inventory, name: str, host: Host) -> Iterator[Leaf]:
     """One leaf per access level of a host, with the names of its services there."""
     rule = inventory.profiles.server
@@ -55,10 +69,10 @@ def host_leaves(inventory: Inventory, name: str, host: Host) -> Iterator[Leaf]:
     for access, names in by_access.items():
         if not names:
             continue
-        addresses = tuple(n for n in names if is_address(n))
+        called, addresses = leaf_name(name, access), tuple(n for n in names if is_address(n))
         dns = tuple(n for n in names if n not in addresses) if addresses else tuple(names)
         yield Leaf(
-            name=leaf_name(name, access),
+            name=called,
             profile="server",
             common_name=dns[0] if dns and len(dns[0]) <= 64 else "",
             dns=dns,
@@ -67,7 +81,7 @@ def host_leaves(inventory: Inventory, name: str, host: Host) -> Iterator[Leaf]:
             key=host.key or rule.key,
             rekey=(host.rekey or rule.rekey) == "new",
             lifetime=rule.lifetime,
-            renew_before=rule.renew_before,
+            renew_before=renew_before(rule, called),
             request=host.request,
             declared=f"hosts.{name}",
         )
@@ -85,7 +99,7 @@ def client_leaf(inventory: Inventory, name: str, client: Client) -> Leaf:
         key=client.key or rule.key,
         rekey=(client.rekey or rule.rekey) == "new",
         lifetime=rule.lifetime,
-        renew_before=rule.renew_before,
+        renew_before=renew_before(rule, f"client-{name}"),
         request=client.request,
         declared=f"clients.{name}",
     )

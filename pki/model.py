@@ -5,6 +5,7 @@ What the text of a field may say stands in `scalars.py`; rules between fields st
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import IPv4Address, IPv4Network
@@ -32,6 +33,7 @@ from pki.scalars import (
     Domain,
     Duration,
     Email,
+    Holiday,
     KeyKind,
     MailServer,
     Organisation,
@@ -42,6 +44,7 @@ from pki.scalars import (
     SecretName,
     Slug,
     SourceFile,
+    Spread,
     SubjectName,
     TimeOfDay,
     TokenAddress,
@@ -122,6 +125,7 @@ class Authorities(Noun):
 class ServerRule(Noun):
     lifetime: Duration = timedelta(days=90)
     renew_before: Duration = timedelta(days=30)
+    spread: Spread = timedelta(0)
     key: KeyKind = "ec-p256"
     rekey: Literal["new", "keep"] = "new"
 
@@ -251,9 +255,14 @@ class Secrets(Noun):
 
     file: RelativeFile = "secrets.yaml"
 
+    @property
+    def named(self) -> Mapping[str, Source]:
+        """Every secret that has a source of its own."""
+        return self.__pydantic_extra__
+
     def source(self, name: str) -> Source | None:
         """The source named for a secret: under its own name (`server-2`), or that of its authority (`server`)."""
-        named = self.__pydantic_extra__
+        named = self.named
         return named.get(name) or named.get(name.rpartition("-")[0])
 
     @property
@@ -263,7 +272,7 @@ class Secrets(Noun):
 
     def files(self) -> set[str]:
         """Files below the house that hold passphrases, that of its backups aside."""
-        named = {source.file for name, source in self.__pydantic_extra__.items() if source.file and name != "backup"}
+        named = {source.file for name, source in self.named.items() if source.file and name != "backup"}
         return {self.file} | {file for file in named if not file.startswith("/")}
 
 
@@ -304,6 +313,7 @@ class Inventory(Noun):
     alerts: Annotated[Alerts, EMPTY_OK] = Alerts()
     deploy: Annotated[Deploy, EMPTY_OK] = Deploy()
     schedule: Annotated[tuple[TimeOfDay, ...], ONE_OK] = ()
+    holidays: Annotated[tuple[Holiday, ...], ONE_OK] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,7 +321,8 @@ class Leaf:
     """An end-entity certificate with its key, as the inventory wants it.
 
     `name` is for life and the same in doit, messages and the ledger; `declared` is the place in pki.yaml (or the
-    template) that a message about it names. One that `is_revoked` is so on purpose: issued, and revoked at once.
+    template) that a message about it names; `renew_before` is its own, its part of the profile's `spread` included. One
+    that `is_revoked` is so on purpose: issued, and revoked at once.
     """
 
     name: str

@@ -27,7 +27,7 @@ from pki.errors import InventoryError, PkiError
 from pki.graph import Artifact, Plan
 from pki.house import House
 from pki.reporter import Reporter
-from pki.watch import forecast
+from pki.watch import calendar, forecast
 
 BACKEND = {"artifacts": "pki.pipeline:NoDatabase"}
 
@@ -57,7 +57,11 @@ class Run:
             "dep_file": str(home / "build" / ".doit.db"),
             "continue": True,
             "verbosity": 0,
-            "reporter": Reporter(lambda: self.house, lambda: forecast.notes(self.house, self.plan)),
+            "reporter": Reporter(
+                lambda: self.house,
+                lambda: forecast.notes(self.house, self.plan),
+                lambda: calendar.write(self.house, self.plan),
+            ),
         }
 
     @cached_property

@@ -29,9 +29,12 @@ class Reporter:
 
     desc = "what was made and why, one line each"
 
-    def __init__(self, house: Callable[[], House], notes: Callable[[], Iterable[Note]]) -> None:
+    def __init__(
+        self, house: Callable[[], House], notes: Callable[[], Iterable[Note]], calendar: Callable[[], object]
+    ) -> None:
         self._house = house
         self._notes = notes
+        self._calendar = calendar
         self._found_notes: list[Note] = []
         self._stack = ExitStack()
         self._made: list[dict[str, Any]] = []
@@ -105,6 +108,9 @@ class Reporter:
         house = self._house()
         with self._last_word("what needs a person"):
             self._found_notes = list(self._notes())
+        if self._whole and self._result() == "ok":
+            with self._last_word("the calendar"):
+                self._calendar()
         with self._last_word("the ledger"):
             house.close(settled=self._whole and self._result() == "ok")
         with self._last_word("what was found sound"):

@@ -10,7 +10,7 @@ from typing import cast
 
 from pki import opensslconf
 from pki.errors import PkiError
-from pki.leaves import name_fault
+from pki.leaves import name_fault, renew_before
 from pki.managed import Library, ManagedFile
 from pki.model import Inventory, Leaf
 from pki.scalars import KeyKind, ProfileName, dns_name, email_address
@@ -68,7 +68,7 @@ def _leaf(said: Inventory, file: ManagedFile, request: opensslconf.Request, take
         key=cast("KeyKind", request.key) if request.key else rule.key,
         rekey=rule.rekey == "new",
         lifetime=rule.lifetime,
-        renew_before=rule.renew_before,
+        renew_before=renew_before(rule, file.leaf_name),
         request=None,
         declared=f"templates/{file.name}",
     )

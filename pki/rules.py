@@ -9,7 +9,7 @@ from ipaddress import IPv4Address
 
 from pki.faults import Fault, Place, did_you_mean, dotted
 from pki.leaves import CANARY, PROBE, host_leaves, name_fault, service_names
-from pki.model import Authorities, CrlRule, Host, Inventory
+from pki.model import Authorities, CrlRule, Host, Inventory, ServerRule
 from pki.profiles import ROOT_LIMIT, RUNG_LIMIT
 from pki.proxies import PROGRAMS
 from pki.scalars import SOURCED, SOURCED_NAMES, brief, is_within
@@ -22,6 +22,7 @@ KEPT = {
 APPLE_LIMIT = timedelta(days=825)
 LOST = ("build", "offline")  # folders that no backup holds
 OWN = ("ca/root", "ca/server", "ca/client", "ca/clients", "ca/ceremonies")
+LEAST_USE = 4  # a certificate is used for at least a quarter of its life, however its renewals are spread
 
 
 def cross_faults(inventory: Inventory, cut: set[Place]) -> Iterator[Fault]:
@@ -61,10 +62,23 @@ def _lifetime_faults(inventory: Inventory) -> Iterator[Fault]:
                 ("profiles", name, "renew_before"),
                 f"{brief(profile.renew_before)} is not shorter than the lifetime of {brief(profile.lifetime)}",
             )
+        elif profile.spread and profile.lifetime - profile.renew_before - profile.spread < profile.lifetime / LEAST_USE:
+            yield ("profiles", name, "spread"), _no_use(profile)
         if fault := _crl_fault(authority.crl):
             yield ("authorities", name, "crl", "refresh"), fault
     if inventory.profiles.server.lifetime > APPLE_LIMIT:
         yield ("profiles", "server", "lifetime"), "more than 825d, which Apple's systems refuse"
+
+
+def _no_use(profile: ServerRule) -> str:
+    """Why renewals that are spread this far come too early."""
+    use = profile.lifetime / LEAST_USE
+    most = (profile.lifetime - profile.renew_before - use) // timedelta(days=1)
+    room = f"at most {most}d" if most > 0 else "no spread at all"
+    return (
+        f"{brief(profile.spread)} before renew_before ({brief(profile.renew_before)}) renews some certificates in the "
+        f"first quarter of their {brief(profile.lifetime)}; there is room for {room}"
+    )
 
 
 def _root_faults(authorities: Authorities) -> Iterator[Fault]:

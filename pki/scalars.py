@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from datetime import time, timedelta
+from datetime import date, time, timedelta
 from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address
 from typing import Annotated, Any, Literal
@@ -24,6 +24,7 @@ DNS_NAME = re.compile(rf"(\*\.)?({LABEL}\.)*{LABEL}")
 ADDRESS = re.compile(r"[0-9.]+")
 MAIL_SERVER = r"outbox|smtps?://[A-Za-z0-9.-]+(:[0-9]{1,5})?"
 PKCS11_ADDRESS = r"pkcs11:[^\s]+"
+DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 TIME = r"([01][0-9]|2[0-3]):[0-5][0-9]"
 ACCOUNT = r"[a-z_][a-z0-9_-]{0,31}"
 DESTINATION = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
@@ -53,6 +54,11 @@ def _duration(value: Any) -> Any:
     return timedelta(seconds=int(found[1]) * UNITS[found[2]])
 
 
+def _spread(value: Any) -> Any:
+    """A duration, or none at all: `0d`."""
+    return timedelta(0) if value in {"0", "0d", "0h"} else _duration(value)
+
+
 def brief(span: timedelta) -> str:
     """`90d`, `36h`: a duration as pki.yaml writes it, in the largest unit that is exact."""
     seconds = int(span.total_seconds())
@@ -64,6 +70,25 @@ def is_within(moment: time, window: str) -> bool:
     """Whether a time of day lies in hours such as 22:00-05:00, their end excluded."""
     start, end = (time.fromisoformat(part) for part in window.split("-"))
     return start <= moment < end if start <= end else moment >= start or moment < end
+
+
+def days_of(holiday: str) -> tuple[date, date]:
+    """The first and the last day of `2026-12-24`, or of `2026-12-20..2027-01-06`."""
+    first, _, last = holiday.partition("..")
+    return date.fromisoformat(first), date.fromisoformat(last or first)
+
+
+def _holiday(value: str) -> str:
+    expected = "expected a day such as 2026-12-24, or days such as 2026-12-20..2027-01-06"
+    if not re.fullmatch(rf"{DAY}(\.\.{DAY})?", value):
+        raise ValueError(expected)
+    try:
+        first, last = days_of(value)
+    except ValueError:
+        raise ValueError(f"{expected}; the calendar has no such day") from None
+    if last < first:
+        raise ValueError(f"ends before it begins: write {last}..{first}")
+    return value
 
 
 def dns_name(value: str) -> str:
@@ -234,6 +259,12 @@ Duration = Annotated[
     PlainSerializer(brief),
     text_like(DURATION.pattern),
 ]
+Spread = Annotated[
+    timedelta,
+    BeforeValidator(_spread),
+    PlainSerializer(brief),
+    text_like(rf"0[dh]?|{DURATION.pattern}"),
+]
 DnsName = Annotated[str, AfterValidator(dns_name)]
 Domain = Annotated[str, AfterValidator(_domain)]
 SubjectName = Annotated[str, AfterValidator(_subject_name)]
@@ -258,6 +289,7 @@ ONE_OK_NONE_NOT = BeforeValidator(_list_of_one, json_schema_input_type=str | Ann
 
 TimeOfDay = Annotated[str, word(TIME, "a time of day such as 06:00"), text_like(TIME)]
 Window = Annotated[str, word(f"{TIME}-{TIME}", "hours such as 22:00-05:00"), text_like(f"{TIME}-{TIME}")]
+Holiday = Annotated[str, AfterValidator(_holiday), text_like(rf"{DAY}(\.\.{DAY})?")]
 Account = Annotated[str, word(ACCOUNT, "the name of an account"), text_like(ACCOUNT)]
 Destination = Annotated[str, word(DESTINATION, "a host as ssh knows it"), text_like(DESTINATION)]
 Batch = Annotated[str, word(BATCH, "a number of hosts, or a part of them such as 20%"), text_like(BATCH)]

@@ -28,6 +28,26 @@ class Screen:
         else:
             print(text, flush=True)
 
+    def heading(self, text: str) -> None:
+        if self._console:
+            self._console.print(f"\n[bold]{text}[/]")
+        else:
+            print(f"\n{text}", flush=True)
+
+    def dated(self, when: str, name: str, what: str, *, is_wrong: bool = False) -> None:
+        """One line of a calendar; what has no day of its own comes without one."""
+        if self._console:
+            from rich.table import Table  # noqa: PLC0415
+            from rich.text import Text  # noqa: PLC0415
+
+            line = Table.grid(padding=(0, 1, 0, 0))
+            line.add_column(min_width=10, no_wrap=True, style="bold red" if is_wrong else "cyan")
+            line.add_column(min_width=24, no_wrap=True, style="bold")
+            line.add_row(when, Text(name), Text(what))
+            self._console.print(line)
+        else:
+            print(f"{when:<11}{name:<24} {what}".rstrip(), flush=True)
+
     def clear(self) -> None:
         """Clear a terminal, and what can be scrolled back to."""
         if self._console:

@@ -138,6 +138,27 @@ LIFETIMES = [
         "18: profiles.client.renew_before: 200d is not shorter than the lifetime of 180d",
     ),
     (
+        "lifetime: 90d, renew_before: 30d",
+        "lifetime: 90d, renew_before: 30d, spread: 40d",
+        (
+            "17: profiles.server.spread: 40d before renew_before (30d) renews some certificates in the first quarter of "
+            "their 90d; there is room for at most 37d"
+        ),
+    ),
+    (
+        "lifetime: 90d, renew_before: 30d",
+        "lifetime: 90d, renew_before: 80d, spread: 1d",
+        (
+            "17: profiles.server.spread: 1d before renew_before (80d) renews some certificates in the first quarter of "
+            "their 90d; there is room for no spread at all"
+        ),
+    ),
+    (
+        "lifetime: 90d, renew_before: 30d",
+        "lifetime: 90d, renew_before: 30d, spread: wide",
+        f"17: profiles.server.spread: {DURATION}, got 'wide'",
+    ),
+    (
         "client: {lifetime: 2y",
         "client: {lifetime: 11y",
         "14: authorities.client.lifetime: 4015d outlives the root's 3650d",
@@ -338,7 +359,19 @@ PLACES = [
         ),
     ),
 ]
+DAYS = "expected a day such as 2026-12-24, or days such as 2026-12-20..2027-01-06"
 WORDS = [
+    (JELLYFIN, f"{JELLYFIN}\nholidays: christmas", f"43: holidays[0]: {DAYS}, got 'christmas'"),
+    (
+        JELLYFIN,
+        f"{JELLYFIN}\nholidays: [2026-12-24, 2026-02-30]",
+        f"43: holidays[1]: {DAYS}; the calendar has no such day",
+    ),
+    (
+        JELLYFIN,
+        f"{JELLYFIN}\nholidays: 2027-01-06..2026-12-20",
+        "43: holidays[0]: ends before it begins: write 2026-12-20..2027-01-06",
+    ),
     (
         "organisation: Example Lab",
         "organisation: Example Lab\nsandbax: 1",

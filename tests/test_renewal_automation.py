@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,8 @@ from cryptography.hazmat.primitives import serialization
 
 from pki import issue, profiles, recipes, store
 from pki.errors import PkiError
-from pki.leaves import permitted_addresses
+from pki.leaves import permitted_addresses, probe_leaf, renew_before
+from pki.model import ServerRule
 from pki.store import Store
 from pki.watch import forecast, status
 from tests.conftest import PROJECT, START, Home
@@ -145,6 +148,57 @@ def test_a_clock_that_was_ahead_is_noticed(home: Home) -> None:
     assert report.status == 0
     assert report.made["cert:media"] == "is not valid before 2027-01-23 05:00"
     assert report.made["crl:client-1"] == "is not valid before 2027-01-23 05:00"
+
+
+# -- spread over many nights -------------------------------------------------------------------------------------------
+
+SHARES = {"media": 4, "media-mtls": 2, "client-admin": 5}  # by sha256sum, of 0 to 10 days
+SPREAD = "server: {lifetime: 90d, renew_before: 30d, spread: 20d"
+
+
+def test_renewals_that_are_spread_come_on_days_of_their_own(home: Home) -> None:
+    home.edit("server: {lifetime: 90d, renew_before: 30d", SPREAD)
+    due = {name: 90 - days_before(home, name.removeprefix("cert:")) for name in SERVERS}
+    assert len(set(due.values())) > 1
+    assert all(40 <= day <= 60 for day in due.values())
+    for day in sorted(set(due.values())):
+        assert not certificates_made(home.doit(days=day - 1).made)
+        assert certificates_made(home.doit(days=day).made) == {name for name, one in due.items() if one == day}
+
+
+def days_before(home: Home, leaf: str) -> int:
+    return home.plan().leaves[leaf].renew_before // timedelta(days=1)
+
+
+def test_reasons_and_status_say_the_day_that_is_true_for_a_leaf(home: Home) -> None:
+    home.edit("server: {lifetime: 90d, renew_before: 30d", SPREAD)
+    before = days_before(home, "media")
+    assert 30 < before < 50
+    row = next(row for row in status.rows(home.house(), home.plan()) if row.name == "cert:media")
+    assert row.next == f"renewal from {START + timedelta(days=90 - before):%Y-%m-%d}"
+    made = home.doit(days=90 - before).made
+    assert made["cert:media"] == f"{before - 1} of 90 days left, renewal starts at {before}"
+
+
+def test_what_a_name_takes_of_the_spread_is_the_same_on_every_machine_and_for_good() -> None:
+    rule = ServerRule(spread=timedelta(days=10))
+    shares = {name: renew_before(rule, name) - rule.renew_before for name in ("media", "media-mtls", "client-admin")}
+    assert {name: share.days for name, share in shares.items()} == SHARES
+
+
+def test_a_fleet_made_in_one_night_is_renewed_in_many() -> None:
+    rule = ServerRule(spread=timedelta(days=20))
+    nights = Counter(renew_before(rule, f"host-{number}") // timedelta(days=1) for number in range(2000))
+    assert set(nights) == set(range(30, 51))
+    assert max(nights.values()) < 150, "of 2000 in 21 nights"
+    assert {renew_before(ServerRule(), f"host-{number}") for number in range(100)} == {timedelta(days=30)}
+
+
+def test_crls_and_the_probe_know_no_spread(home: Home) -> None:
+    home.edit("server: {lifetime: 90d, renew_before: 30d", SPREAD)
+    home.edit("client: {lifetime: 180d, renew_before: 30d", "client: {lifetime: 180d, renew_before: 30d, spread: 90d")
+    assert set(home.doit(days=7).made) == CRLS | MTLS_HOSTS
+    assert probe_leaf(home.house().inventory).renew_before == timedelta(days=7)
 
 
 # -- keys -------------------------------------------------------------------------------------------------------------

@@ -32,10 +32,18 @@ def ladders(
         for_good = bool(roots) or found != present or name in destroy
         until = found.certificate.not_valid_after_utc if for_good else None
         yield AskedLadder(
-            root=name, revoked=tuple(_revoked(house, revoke, name)), rungs=tuple(_rungs(house, name, until))
+            root=name,
+            revoked=tuple(_revoked(house, revoke, name)),
+            rungs=tuple(rungs(house, name, until, _last_number(house, name))),
         )
     for root in roots:
-        yield AskedLadder(root=root.name, revoked=(), rungs=tuple(_rungs(house, root.name, None)))
+        last = _last_number(house, root.name)
+        yield AskedLadder(root=root.name, revoked=(), rungs=tuple(rungs(house, root.name, None, last)))
+
+
+def _last_number(house: House, root: str) -> int:
+    last = house.ledger.last_crl(root)
+    return last[0] if last else 0
 
 
 def _revoked(house: House, revoke: tuple[tuple[str, str], ...], root: str) -> Iterator[Revocation]:
@@ -57,10 +65,10 @@ def _revoked(house: House, revoke: tuple[tuple[str, str], ...], root: str) -> It
             yield Revocation(generation=name, serial=serial, reason=reason, at=house.now)
 
 
-def _rungs(house: House, root: str, until: datetime | None) -> Iterator[AskedRung]:
+def rungs(house: House, root: str, until: datetime | None, number: int) -> Iterator[AskedRung]:
     """Rungs from now on that replace all earlier ones: one a second after each that has not begun, and more as needed.
 
-    Numbers are above every earlier one; each rung begins a month before the one before it ends, or earlier. The last
+    Numbers are above `number`, the last one; each rung begins a month before the one before it ends, or earlier. The last
     one ends no earlier than any that it replaces.
     """
     rule = house.inventory.authorities.root.crl
@@ -74,8 +82,6 @@ def _rungs(house: House, root: str, until: datetime | None) -> Iterator[AskedRun
             starts.append(at + SECOND)
     goal = until or house.now + rule.rungs * step
     _fill(starts, max(goal, ladder_end(house, root) or goal), rule.lifetime, step)
-    last = house.ledger.last_crl(root)
-    number = last[0] if last else 0
     for at in starts:
         number = max(int(at.timestamp()), number + 1)
         yield AskedRung(number=number, this_update=at, next_update=at + rule.lifetime)

@@ -1,0 +1,1 @@
+"""The clock that starts doit: a timer of systemd, or lines of a crontab."""
