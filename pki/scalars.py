@@ -27,7 +27,8 @@ PKCS11_ADDRESS = r"pkcs11:[^\s]+"
 TIME = r"([01][0-9]|2[0-3]):[0-5][0-9]"
 ACCOUNT = r"[a-z_][a-z0-9_-]{0,31}"
 DESTINATION = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
-SOURCED = r"(root|server|client)(-[1-9][0-9]*)?|backup"
+NOTIFY = r"notify(-[a-z0-9]+)*"
+SOURCED = rf"(root|server|client)(-[1-9][0-9]*)?|backup|smtp|{NOTIFY}"
 BATCH = r"[1-9][0-9]{0,4}|([1-9][0-9]?|100)%"
 DATABASE = r"sqlite|[a-z0-9]+(\+[a-z0-9]+)?://.+"
 
@@ -92,6 +93,9 @@ def _ledger_address(value: str) -> str:
 def _mail_server(value: str) -> str:
     if not re.fullmatch(MAIL_SERVER, value):
         raise ValueError("expected outbox, smtp://host:port or smtps://host:port")
+    port = re.search(r":([0-9]+)$", value)
+    if port and not 0 < int(port[1]) <= 65535:
+        raise ValueError("expected a port from 1 to 65535")
     return value
 
 
@@ -172,7 +176,9 @@ def _secret_file(value: str) -> str:
 
 def _secret_name(value: str) -> str:
     if not re.fullmatch(SOURCED, value):
-        raise ValueError("expected file, root, server, client, a generation such as server-2, or backup")
+        raise ValueError(
+            "expected file, root, server, client, a generation such as server-2, backup, smtp, or notify-NAME"
+        )
     return value
 
 
@@ -244,4 +250,6 @@ Destination = Annotated[str, word(DESTINATION, "a host as ssh knows it"), text_l
 Batch = Annotated[str, word(BATCH, "a number of hosts, or a part of them such as 20%"), text_like(BATCH)]
 SourceFile = Annotated[str, AfterValidator(_secret_file)]
 SecretName = Annotated[str, AfterValidator(_secret_name)]
+NotifyName = Annotated[str, word(NOTIFY, "the name of a secret: notify, or notify-NAME"), text_like(NOTIFY)]
+MailUser = Annotated[str, word(r"[!-~]{1,200}", "a user name in ASCII, without blanks"), text_like(r"[!-~]{1,200}")]
 CommandLine = Annotated[str, AfterValidator(_command_line)]
