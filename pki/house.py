@@ -96,6 +96,7 @@ class House:
     memo: Memo
     verified: set[bytes] = field(default_factory=set)  # SHA-256 of each truth and CRL that this run found well signed
     coming: tuple[str, ...] = ()  # generations that this run itself is about to make: the sandbox does
+    closed: dict[str, PkiError] = field(default_factory=dict)  # generations whose key this run could not open, and why
     asked: frozenset[str] = frozenset()  # the tasks that this run was asked for; none when no run is on
     _generations: dict[str, tuple[int, Generation]] = field(default_factory=dict)
     _newest: dict[str, Generation] = field(default_factory=dict)
@@ -225,6 +226,13 @@ class House:
 
     def open_issuer(self, found: Generation) -> Issuer:
         """A generation with its key, from `ca/` or from its token; an adopted authority with its own."""
+        try:
+            return self._opened(found)
+        except PkiError as error:
+            self.closed[found.name] = error
+            raise
+
+    def _opened(self, found: Generation) -> Issuer:
         if self.is_adopted(found.name):
             return self._open_adopted(found)
         uri = store.read(self.store.authority_file(found.name, "key.uri"))

@@ -297,6 +297,15 @@ class Ledger:
             rows = db.execute(query.limit(last) if last else query).all()
         return [Event(row.seq, _instant(row.at), row.kind, row.subject, row.hash) for row in reversed(rows)]
 
+    def newest(self) -> Event | None:
+        """The newest event. Raises LedgerError when the head does not say that it is."""
+        newest = sql.select(events).order_by(events.c.seq.desc()).limit(1)
+        with self._reading() as db:
+            row, top = db.execute(newest).first(), db.execute(READ_HEAD).one()
+        if (row.seq, row.hash) != (top.seq, top.hash) if row else top.seq:
+            raise LedgerError(f"{self._place()}: its newest events are missing", "./run invoke ledger.verify")
+        return Event(row.seq, _instant(row.at), row.kind, row.subject, row.hash) if row else None
+
     def verify(self) -> list[str]:
         """Recompute every hash; returns what is wrong, one sentence each. Empty means that nothing is."""
         with self._reading() as db:

@@ -52,6 +52,15 @@ class Memo:
         self._used[name] = entry
         return finding
 
+    def seen(self, name: str) -> Any:
+        """What this run itself recalled or remembered under a name: no further look at any file; None otherwise."""
+        entry = self._used.get(name)
+        return entry[3] if entry else None
+
+    def findings(self, kind: str) -> list[Any]:
+        """All that was ever found under names of one kind (`cert:`), looked at again or not."""
+        return [entry[3] for name, entry in self._found.items() if name.startswith(kind) and len(entry) == 4]
+
     def remember(self, name: str, known: str, files: list[str], finding: Any) -> None:
         if seen := signature(files):
             below = [file.removeprefix(self._home) for file in files]

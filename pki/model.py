@@ -36,6 +36,8 @@ from pki.scalars import (
     Holiday,
     KeyKind,
     MailServer,
+    MailUser,
+    NotifyName,
     Organisation,
     ProfileName,
     Proxy,
@@ -192,13 +194,19 @@ class Client(Noun):
 
 
 class EmailAlert(Noun):
-    to: Email
+    """Where mail goes, and through which server; the password of `user` is the secret `smtp`."""
+
+    to: Annotated[tuple[Email, ...], ONE_OK_NONE_NOT, Field(min_length=1)]
     from_: Annotated[Email, Field(alias="from")]
     smtp: MailServer = "outbox"
+    user: MailUser | None = None
 
 
 class Alerts(Noun):
+    """Who is told: by mail, and by services whose addresses are secrets, because they hold tokens."""
+
     email: EmailAlert | None = None
+    notify: Annotated[tuple[NotifyName, ...], ONE_OK] = ()
 
 
 class Ansible(Noun):

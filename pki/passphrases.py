@@ -53,6 +53,11 @@ class Passphrases:
         """Whether a source besides the secrets file is named for a passphrase."""
         return self._said.source(name) is not None
 
+    def is_asked_for(self, name: str) -> bool:
+        """Whether a passphrase takes a person, or can be read only once: a mere look does without it."""
+        source = self._said.source(name)
+        return source is not None and (source.prompt is not None or source.fd is not None)
+
     def candidates(self, name: str) -> list[Passphrase]:
         """The passphrases that may open the key called `name`, the likely one first; none when nobody has one."""
         source = self._said.source(name)

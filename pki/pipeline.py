@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import inspect
+import sys
 from collections.abc import Iterator
 from datetime import datetime
 from functools import cached_property
@@ -27,7 +28,8 @@ from pki.errors import InventoryError, PkiError
 from pki.graph import Artifact, Plan
 from pki.house import House
 from pki.reporter import Reporter
-from pki.watch import calendar, forecast
+from pki.watch import calendar, forecast, watchman
+from pki.watch.watchman import Watchman
 
 BACKEND = {"artifacts": "pki.pipeline:NoDatabase"}
 
@@ -61,6 +63,7 @@ class Run:
                 lambda: self.house,
                 lambda: forecast.notes(self.house, self.plan),
                 lambda: calendar.write(self.house, self.plan),
+                Watchman(lambda: self.house, lambda: self.plan),
             ),
         }
 
@@ -80,9 +83,9 @@ class Run:
         try:
             artifacts = self.plan.artifacts
         except InventoryError as error:
-            raise InvalidDodoFile("nothing was run, because the inventory is wrong:\n" + str(error)) from None
+            raise self._nothing(error, "nothing was run, because the inventory is wrong:\n" + str(error)) from None
         except PkiError as error:
-            raise InvalidDodoFile(f"nothing was run: {error}") from None
+            raise self._nothing(error, f"nothing was run: {error}") from None
         tasks = {name: Task(name, None, doc=doc, has_subtask=True) for name, doc in GROUPS.items()}
         for artifact in artifacts:
             task = tasks[artifact.name] = _task(artifact)
@@ -90,6 +93,13 @@ class Run:
         # Held to the end: the operating system takes ten thousand hosts' tasks back at once, Python one by one.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(tasks))
         yield from tasks.values()
+
+    def _nothing(self, error: PkiError, said: str) -> InvalidDodoFile:
+        """That nothing can be run, which is mailed where nobody reads it at a terminal."""
+        if not sys.stderr.isatty():
+            told = watchman.nothing_was_run(self._home, self._now, error)
+            said += "".join(f"\nalerts:{one['channel']}: {one['error']}" for one in told if one["error"])
+        return InvalidDodoFile(said)
 
     def main(self, arguments: list[str]) -> int:
         """Run doit in this process with these command-line arguments; returns its exit status."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import gc
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from pki import store
 from pki.errors import PkiError
@@ -21,6 +21,14 @@ that runs doit: ./run invoke init, and docs/ceremony.md
 """
 
 
+class Watch(Protocol):
+    """Who looks at the whole house at a run's end, and tells people; what became of each message is for the report."""
+
+    def look(self, report: Mapping[str, Any], notes: Sequence[Note]) -> None: ...
+
+    def tell(self, report: Mapping[str, Any]) -> list[dict[str, str]]: ...
+
+
 class Reporter:
     """doit's reporter: one line for each thing made or failed, one summary line, one report file.
 
@@ -30,11 +38,17 @@ class Reporter:
     desc = "what was made and why, one line each"
 
     def __init__(
-        self, house: Callable[[], House], notes: Callable[[], Iterable[Note]], calendar: Callable[[], object]
+        self,
+        house: Callable[[], House],
+        notes: Callable[[], Iterable[Note]],
+        calendar: Callable[[], object],
+        watch: Watch,
     ) -> None:
         self._house = house
         self._notes = notes
         self._calendar = calendar
+        self._watch = watch
+        self._told: list[dict[str, str]] = []
         self._found_notes: list[Note] = []
         self._stack = ExitStack()
         self._made: list[dict[str, Any]] = []
@@ -111,12 +125,18 @@ class Reporter:
         if self._whole and self._result() == "ok":
             with self._last_word("the calendar"):
                 self._calendar()
+        with self._last_word("the look at the house"):
+            self._watch.look(self._report(house), self._found_notes)
         with self._last_word("the ledger"):
             house.close(settled=self._whole and self._result() == "ok")
         with self._last_word("what was found sound"):
             house.memo.save(whole=self._whole)
+        with self._last_word("alerts"):
+            self._told = self._watch.tell(self._report(house))
+        for told in (one for one in self._told if one["error"]):
+            self._screen.failed(f"alerts:{told['channel']}", told["error"], told["hint"])
         with self._last_word("the run's report"):
-            self._write_report(house)
+            store.write(house.store.report("status.json"), (json.dumps(self._report(house), indent=1) + "\n").encode())
         self._stack.close()
         self._screen.line(self._summary(house))
         gc.freeze()  # nothing here is garbage: spare Python its last look through it
@@ -128,6 +148,9 @@ class Reporter:
         except PkiError as error:
             self._failed.append({"name": what, "message": error.message, "hint": error.hint})
             self._screen.failed(what, error.message, error.hint)
+        except Exception as error:  # noqa: BLE001 - a bug in one of them must not keep the others from being said
+            self._failed.append({"name": what, "message": repr(error), "hint": ""})
+            self._screen.failed(what, repr(error), "")
 
     # -- the end --
 
@@ -143,6 +166,10 @@ class Reporter:
         summary += f" ({seconds:.1f} s{', sandbox' if house.inventory.sandbox else ''})"
         if notes:
             summary += f"; {notes} {'things need' if notes > 1 else 'thing needs'} a person: ./run invoke plan"
+        if unsent := sum(1 for told in self._told if told["error"]):
+            summary += (
+                f"; {unsent} {'messages' if unsent > 1 else 'message'} could not be sent, and will be tried again"
+            )
         return summary
 
     def _result(self) -> str:
@@ -150,11 +177,12 @@ class Reporter:
             return "failed"
         return "interrupted" if self._whole and len(self._made) + self._fresh < self._total else "ok"
 
-    def _write_report(self, house: House) -> None:
-        report = {
+    def _report(self, house: House) -> dict[str, Any]:
+        return {
             "at": house.now.strftime("%Y-%m-%dT%H:%M:%SZ"),
             "result": self._result(),
             "seconds": round(time.monotonic() - self._started, 3),
+            "asked": [] if self._whole else sorted(house.asked),
             "made": self._made,
             "failed": self._failed,
             "not_reached": self._unmet,
@@ -162,6 +190,5 @@ class Reporter:
             "notes": [
                 {"subject": note.subject, "text": note.text, "remedy": note.remedy} for note in self._found_notes
             ],
+            "alerts": self._told,
         }
-        data = (json.dumps(report, indent=1) + "\n").encode()
-        store.write(house.store.build / "report" / "status.json", data)

@@ -28,12 +28,13 @@ DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 TIME = r"([01][0-9]|2[0-3]):[0-5][0-9]"
 ACCOUNT = r"[a-z_][a-z0-9_-]{0,31}"
 DESTINATION = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
-SOURCED = r"(root|server|client)(-[1-9][0-9]*)?|backup"
+NOTIFY = r"notify(-[a-z0-9]+)*"
+SOURCED = rf"(root|server|client)(-[1-9][0-9]*)?|backup|smtp|{NOTIFY}"
 ADOPTED = r"[a-z]([a-z0-9-]{0,28}[a-z0-9])?"
 BATCH = r"[1-9][0-9]{0,4}|([1-9][0-9]?|100)%"
-SOURCED_NAMES = "expected file, root, server, client, a generation such as server-2, backup, or an adopted authority"
+SOURCED_NAMES = "expected file, root, server, client, a generation such as server-2, backup, smtp, notify-NAME, or an adopted authority"
 # what the parts of a house are called: an adopted authority bears none of these names
-KEPT_NAMES = {"all", "authority", "backup", "bundle-client", "cert", "ceremony", "crl", "file", "host"}
+KEPT_NAMES = {"all", "authority", "backup", "bundle-client", "cert", "ceremony", "crl", "file", "host", "smtp"}
 DATABASE = r"sqlite|[a-z0-9]+(\+[a-z0-9]+)?://.+"
 
 KeyKind = Literal["ec-p256", "ec-p384", "ed25519", "rsa-2048", "rsa-3072", "rsa-4096"]
@@ -122,6 +123,9 @@ def _ledger_address(value: str) -> str:
 def _mail_server(value: str) -> str:
     if not re.fullmatch(MAIL_SERVER, value):
         raise ValueError("expected outbox, smtp://host:port or smtps://host:port")
+    port = re.search(r":([0-9]+)$", value)
+    if port and not 0 < int(port[1]) <= 65535:
+        raise ValueError("expected a port from 1 to 65535")
     return value
 
 
@@ -209,7 +213,7 @@ def _adopted_folder(value: str) -> str:
 def _adopted_name(value: str) -> str:
     if not re.fullmatch(ADOPTED, value) or re.search(r"-[0-9]+$", value):
         raise ValueError("expected a name such as legacy: lower-case letters, digits and hyphens, no number at its end")
-    if value in KEPT_NAMES or value.partition("-")[0] in {"root", "server", "client"}:
+    if value in KEPT_NAMES or value.partition("-")[0] in {"root", "server", "client", "notify"}:
         raise ValueError(f"{value} means something else already; expected a name such as legacy")
     return value
 
@@ -297,4 +301,6 @@ SourceFile = Annotated[str, AfterValidator(_secret_file)]
 AdoptedFolder = Annotated[str, AfterValidator(_adopted_folder)]
 AdoptedName = Annotated[str, AfterValidator(_adopted_name)]
 SecretName = Annotated[str, AfterValidator(_secret_name)]
+NotifyName = Annotated[str, word(NOTIFY, "the name of a secret: notify, or notify-NAME"), text_like(NOTIFY)]
+MailUser = Annotated[str, word(r"[!-~]{1,200}", "a user name in ASCII, without blanks"), text_like(r"[!-~]{1,200}")]
 CommandLine = Annotated[str, AfterValidator(_command_line)]

@@ -72,6 +72,12 @@ class Screen:
         """What was seen of a service or host: `verdict` is one of VERDICTS."""
         self._entry(verdict, VERDICTS[verdict], place, text)
 
+    def check(self, level: str, name: str, what: str, when: str, remedy: str) -> None:
+        """One finding about health; what to type on a line of its own."""
+        self._entry(level, LEVELS[level], name, f"{what} ({when})" if when else what, width=9)
+        for text in remedy.splitlines():
+            self._entry("", "", "", f"→ {text}", width=9)
+
     def unmet(self, name: str, needs: str) -> None:
         self._entry("waits", "yellow", name, f"needs {needs.replace(' ', ', ')}")
 
@@ -110,14 +116,14 @@ class Screen:
             table.add_row(*(Text(cell, style=STATES.get(cell, "")) for cell in row))
         self._console.print(table)
 
-    def _entry(self, verb: str, style: str, name: str, why: str) -> None:
+    def _entry(self, verb: str, style: str, name: str, why: str, width: int = 7) -> None:
         if self._console:
             from rich.text import Text  # noqa: PLC0415
 
-            text = Text.assemble((f"{verb:<7}", style), (f"{name:<24} ", "bold"), why)
+            text = Text.assemble((f"{verb:<{width}}", style), (f"{name:<24} ", "bold"), why)
             self._console.print(text)
         else:
-            print(f"{verb:<7}{name:<24} {why}".rstrip(), flush=True)
+            print(f"{verb:<{width}}{name:<24} {why}".rstrip(), flush=True)
 
 
 def ask_secretly(question: str) -> str | None:
@@ -130,6 +136,7 @@ def ask_secretly(question: str) -> str | None:
 
 
 VERDICTS = {"proven": "green", "open": "bold yellow", "failed": "bold red", "folder": "dim"}
+LEVELS = {"ok": "green", "notice": "cyan", "warning": "yellow", "critical": "bold red"}
 STATES = {
     "ok": "green",
     "due": "yellow",

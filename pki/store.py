@@ -21,6 +21,8 @@ from pki.model import Leaf
 SECRET, PUBLIC = 0o600, 0o644
 CERTIFICATE_MARK = b"-----BEGIN CERTIFICATE-----"
 AUTHORITIES = ("root", "server", "client")
+LAST_BACKUP = ".last-backup.json"  # in ca/: when there was one, and how far the ledger was
+ALERTS = ".alerts.json"  # in ca/: who is told, and what was told last
 
 
 def write(path: Path, data: bytes, mode: int = PUBLIC) -> None:
@@ -268,6 +270,10 @@ class Store:
         """The root directory of a host that is delivered into a folder."""
         return self.build / "hosts" / host
 
+    def report(self, name: str) -> Path:
+        """What a run leaves for people and their programs to read."""
+        return self.build / "report" / name
+
     def ansible(self) -> Path:
         """What Ansible is given, and what came of it."""
         return self.build / "ansible"
@@ -291,8 +297,7 @@ class Store:
                 handle.seek(0)
                 print(waiting(handle.read().strip()) if waiting else "", file=sys.stderr)
                 fcntl.flock(handle, fcntl.LOCK_EX)
-            handle.seek(0)
-            handle.truncate()
-            handle.write(f"{os.getpid()}\n")
-            handle.flush()
+            with suppress(OSError):  # a full disk fails no run for a number that only tells who is waited for
+                os.ftruncate(handle.fileno(), 0)
+                os.pwrite(handle.fileno(), f"{os.getpid()}\n".encode(), 0)
             yield

@@ -21,6 +21,8 @@ ONE_ROOM = {
     "invoke": "commands/",
     "jinja2": "templating.py",
     "yaml": "documents.py",
+    "smtplib": "watch/",
+    "apprise": "watch/",
     "sqlalchemy": "ledger.py",
     "rich": "screen.py",
     "segno": "trust/",

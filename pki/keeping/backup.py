@@ -16,9 +16,9 @@ from pki.errors import PkiError
 from pki.house import House
 from pki.keeping.archive import Kept, ledger_head, pack, unpack
 from pki.memo import signature
+from pki.store import ALERTS, LAST_BACKUP
 
-RECORD = ".last-backup.json"
-LEFT_OUT = (".*.new", ".*.lock", "ledger.db", "ledger.db-*", RECORD)
+LEFT_OUT = (".*.new", ".*.lock", "ledger.db", "ledger.db-*", LAST_BACKUP, ALERTS)
 OTHERS = ("README.md", ".gitignore", "templates", "requests")
 TRIES = 3
 
@@ -56,7 +56,7 @@ def backup(house: House, target: Path, passphrase: str) -> list[str]:
             raise PkiError(f"{target}: is there already", "name another file; a backup is never overwritten")
         waiting.place()
     record = {"at": about["at"], "file": target.name, "ledger": head}
-    store.write(house.store.ca / RECORD, json.dumps(record).encode() + b"\n", store.SECRET)
+    store.write(house.store.ca / LAST_BACKUP, json.dumps(record).encode() + b"\n", store.SECRET)
     return list(_notes(house, files))
 
 

@@ -1,140 +1,178 @@
-"""What becomes of the authorities: their generations, their CRLs, and which of them issues when."""
+"""Health of what signs: authorities, their keys, their CRLs, the root's ladder, and the ceremonies that are due."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from datetime import datetime
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 
-from pki import store
-from pki.handover.needs import INTERMEDIATES
-from pki.house import Generation, House, Rung
-from pki.issue import BACKDATE, SECOND
+from pki import freshness, store
+from pki.errors import PkiError
+from pki.graph import Artifact
+from pki.handover import needs
+from pki.house import Generation
+from pki.memo import token
 from pki.store import AUTHORITIES
-from pki.watch.foreseen import Ceremony, ceremonies
-from pki.watch.renewals import Turn
-from pki.watch.runs import DAY, Runs
-from pki.watch.supposed import Supposed
+from pki.watch.checks import Check, Level, by_time_left
+from pki.watch.view import View
+
+DAY = timedelta(days=1)
+ROOT_MARKS = ((Level.NOTICE, 730), (Level.WARNING, 365), (Level.CRITICAL, 183))  # days of a root of ten years
+TEN_YEARS = timedelta(days=3650)
+CEREMONY_SOON, CEREMONY_NOW = timedelta(days=30), timedelta(days=7)
+ASK = "./run invoke ceremony.request, and docs/ceremony.md"
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
-    """A root CRL that doit publishes at `at`, good until `end`."""
-
-    root: str
-    at: datetime
-    end: datetime
-    number: int
-
-
-@dataclass
-class Authorities:
-    """Everything up to `until` that does not depend on leaves. `closed` are times without a valid root CRL."""
-
-    house: Supposed
-    runs: Runs
-    until: datetime
-    ceremonies: list[Ceremony] = field(default_factory=list)
-    turns: dict[str, list[Turn]] = field(default_factory=dict)
-    rungs: list[Published] = field(default_factory=list)
-    closed: list[tuple[str, datetime, datetime | None]] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, real: House, runs: Runs, until: datetime, *, held: bool = True) -> Authorities:
-        """Play ceremonies forward; without `held`, the first one that is asked for is never held."""
-        found = cls(Supposed.of(real), runs, until)
-        for authority in INTERMEDIATES:
-            issuing = found.house.issuing(authority)
-            found.turns[authority] = [_turn(runs.now - DAY, issuing)] if issuing else []
-        since = runs.now
-        for one in ceremonies(real, found.house, runs, until):
-            found.ceremonies.append(one)
-            if not held:
-                break
-            found._publish(since, one.held)
-            since = one.held
-        found._publish(since, until)
-        found._take_turns()
-        found._close()
-        return found
-
-    def generations(self) -> list[Generation]:
-        """All that there are, and all that there will be."""
-        return [self.house.existing(name) for one in AUTHORITIES for name in self.house.store.generations(one)]
-
-    # -- who issues --
-
-    def _take_turns(self) -> None:
-        """Turns of the generations that ceremonies brought, and of chains that lose an older root's certificate."""
-        for authority in INTERMEDIATES:
-            made = {
-                name: one.held for one in self.ceremonies for name in one.brings if name.startswith(f"{authority}-")
-            }
-            names = self.house.store.generations(authority)
-            coming = [_turn(made[name], self.house.existing(name)) for name in names if name in made]
-            turns = sorted([*self.turns[authority], *coming], key=_when)
-            for turn, after in zip(turns, [*(one.at for one in turns[1:]), self.until], strict=True):
-                root = self.house.root_of(self.house.existing(turn.generation).certificate)
-                ends = (self.runs.at(end + SECOND) for end in (self.house.crosses.get(root.name, []) if root else []))
-                turns = [*turns, *(Turn(end, turn.generation, turn.end) for end in ends if turn.at < end < after)]
-            self.turns[authority] = sorted(turns, key=_when)
-
-    # -- root CRLs --
-
-    def _publish(self, since: datetime, before: datetime) -> None:
-        """The rungs that doit publishes from one ceremony to the next."""
-        for root in self.house.store.generations("root"):
-            found = self.house.rungs(root)
-            here = [one for one in found if one.crl.last_update_utc <= since < _end(one)]
-            later = [one for one in found if since < one.crl.last_update_utc and self.runs.at(_start(one)) < before]
-            for rung in [*here[-1:], *later]:
-                at = max(since, self.runs.at(_start(rung)))
-                self.rungs.append(Published(root, at, _end(rung), rung.number))
-
-    def _close(self) -> None:
-        """Times in which a root that is trusted has no CRL that is good: no client gets in anywhere then."""
-        for root in self.house.store.generations("root"):
-            born = next((one.held for one in self.ceremonies if root in one.brings), self.runs.first)
-            end = min(self.house.existing(root).certificate.not_valid_after_utc, self.until)
-            good = born
-            for rung in (one for one in self.rungs if one.root == root):
-                if rung.at > good:
-                    self.closed.append((root, good, rung.at))
-                good = max(good, rung.end)
-            if good < end:
-                self.closed.append((root, good, None))
+def authorities(view: View) -> Iterator[Check]:
+    """Each authority can sign, and its root does not near its end."""
+    house = view.house
+    for name in AUTHORITIES:
+        if reasons := freshness.authority(house, name):
+            failure = view.run.failure(f"authority:{name}")
+            remedy = failure.hint if failure else "./run doit" if house.inventory.sandbox else ASK
+            yield Check(f"authority:{name}", Level.CRITICAL, reasons[0], remedy)
+    root = house.issuing("root")
+    if root and (level := root_level(view, root)):
+        end = root.certificate.not_valid_after_utc
+        remedy = "./run doit" if house.inventory.sandbox else ASK
+        yield Check(f"authority:{root.name}", level, f"the root itself {_ends(view, end)}", remedy, until=end)
+    there = [found for name in AUTHORITIES if (found := house.issuing(name))]
+    if there:
+        first = min(there, key=lambda found: needs.usable_until(house, found))
+        text = f"{', '.join(found.name for found in there)}; {first.name} is usable until {needs.usable_until(house, first):%Y-%m-%d}"
+        yield Check("authorities", Level.OK, text)
 
 
-def crl_rhythm(house: House, generation: str, runs: Runs, born: datetime) -> Iterator[tuple[datetime, datetime]]:
-    """When an intermediate's coming CRLs are made, and until when each is good."""
-    rule = house.crl_rule(generation)
-    data = store.read(house.store.crl(generation))
+def root_level(view: View, root: Generation) -> Level:
+    """Two years, one, half a year before the end; as much less as the root lives less than ten years."""
+    cert = root.certificate
+    share = min(1.0, (cert.not_valid_after_utc - cert.not_valid_before_utc) / TEN_YEARS)
+    left = cert.not_valid_after_utc - view.now
+    return max((level for level, days in ROOT_MARKS if left <= days * DAY * share), default=Level.OK)
+
+
+def ceremonies(view: View) -> Iterator[Check]:
+    """A ceremony that is due, by when; what pki.yaml outgrew may wait for as long as its admin likes."""
+    found = [note for note in view.notes if note.subject == "ceremony"]
+    if not found:
+        yield Check("ceremony", Level.OK, "none is due")
+        return
+    ends = [need.by for need in needs.needs(view.house) if not need.is_growth]
+    until = min(ends, default=None)
+    level = by_time_left(until - view.now, CEREMONY_SOON, CEREMONY_NOW) if until else Level.NOTICE
+    yield Check("ceremony", level, found[0].text, found[0].remedy, until=until)
+
+
+# -- keys -------------------------------------------------------------------------------------------------------------
+
+
+def keys(view: View) -> Iterator[Check]:
+    """The keys of the intermediates open with their passphrases: all in a thorough look, else those that the run used."""
+    house, opened = view.house, list[str]()
+    for authority in ("server", "client") if view.thorough else ():
+        found = house.issuing(authority)
+        if found and not house.passphrases.is_asked_for(found.name):
+            with suppress(PkiError):  # kept by the house
+                house.issuer(authority)
+                opened.append(found.name)
+    for name, error in house.closed.items():
+        text = f"nothing can be renewed or revoked with it: {error.message}"
+        yield Check(f"key:{name}", Level.CRITICAL, text, error.hint or f"./run invoke ca.rewrap {name}")
+    if opened:
+        yield Check("keys", Level.OK, f"{' and '.join(opened)} {'open' if len(opened) > 1 else 'opens'}")
+
+
+# -- CRLs -------------------------------------------------------------------------------------------------------------
+
+
+def crls(view: View) -> Iterator[Check]:
+    """Every live generation has a CRL that is valid for long enough; a server without one refuses every client."""
+    ends = list[datetime]()
+    for artifact in view.plan.artifacts:
+        if artifact.name.startswith("crl:"):
+            name = artifact.name.removeprefix("crl:")
+            yield from _ladder(view, name) if name.startswith("root-") else _crl(view, artifact, name)
+            if end := _end(view, name):
+                ends.append(end)
+    if ends:
+        yield Check("crls", Level.OK, f"{len(ends)}; the first one ends on {min(ends):%Y-%m-%d}")
+
+
+def _crl(view: View, artifact: Artifact, name: str) -> Iterator[Check]:
+    rule, end, failure = view.house.crl_rule(name), _end(view, name), view.run.failure(artifact.name)
+    late = end is not None and view.now >= end - rule.lifetime + rule.refresh + 2 * DAY
+    is_over = end is not None and end <= view.now
+    if failure is None and not late and not is_over:
+        return
+    text = _ends(view, end) if end else "there is none"
+    text += f", and cannot be renewed: {failure.message}" if failure else ", and was not renewed"
+    left = end - view.now if end else timedelta()
+    level = max(Level.WARNING, by_time_left(left, rule.lifetime, min(3 * DAY, rule.lifetime / 7)))
+    yield Check(
+        artifact.name, level, text, (failure.hint if failure else "") or f"./run doit {artifact.name}", until=end
+    )
+
+
+def _end(view: View, name: str) -> datetime | None:
+    """When a CRL in `build/` ends; what the run itself has seen is not read again."""
+    if seen := view.house.memo.seen(f"crl:{name}"):
+        return datetime.fromtimestamp(seen[1], UTC)
     try:
-        found = x509.load_der_x509_crl(data) if data else None
+        return x509.load_der_x509_crl(store.read(view.house.store.crl(name)) or b"").next_update_utc
     except ValueError:
-        found = None
-    due = born if found is None else found.last_update_utc + rule.refresh
-    while True:
-        made = runs.at(due)
-        yield made, made - BACKDATE + rule.lifetime
-        due = made - BACKDATE + rule.refresh
+        return None
 
 
-def _turn(at: datetime, generation: Generation) -> Turn:
-    return Turn(at, generation.name, generation.certificate.not_valid_after_utc)
-
-
-def _when(turn: Turn) -> datetime:
-    return turn.at
-
-
-def _start(rung: Rung) -> datetime:
-    return rung.crl.last_update_utc
-
-
-def _end(rung: Rung) -> datetime:
-    end = rung.crl.next_update_utc
+def _ladder(view: View, root: str) -> Iterator[Check]:
+    """A root's pre-signed CRLs: one is valid now, the next begins before it ends, and none is missing."""
+    house, subject = view.house, f"crl:{root}"
+    if house.generation(root) is None:
+        return
+    present = freshness.due_rung(house, root)
+    if present is None:
+        text = f"{freshness.no_rung(house, root)}; every server refuses every client"
+        yield Check(subject, Level.CRITICAL, text, f"{_back(root)}; or: ./run invoke ceremony.request --crls")
+        return
+    end, spans = (
+        present.next_update_utc,
+        [(one.crl.last_update_utc, one.crl.next_update_utc) for one in house.rungs(root)],
+    )
     assert end is not None
-    return end
+    for start, following_end in sorted((s, e) for s, e in spans if e and s > view.now):
+        if start > end:
+            text = f"no rung of its ladder covers {end:%Y-%m-%d} to {start:%Y-%m-%d}"
+            yield Check(subject, _rung_level(view, end), text, f"{_back(root)}; or: {ASK}", until=end)
+        end = max(end, following_end)
+    if missing := _unheld(view, root):
+        yield Check(subject, _rung_level(view, end), f"its last rung, {missing}, is not in ca/", _back(root), until=end)
+
+
+def _rung_level(view: View, end: datetime) -> Level:
+    return max(Level.WARNING, by_time_left(end - view.now, 60 * DAY, 30 * DAY))
+
+
+def _back(root: str) -> str:
+    return f"put ca/root/{root}/crl/ back from a backup (./run invoke restore FILE --to DIR)"
+
+
+def _unheld(view: View, root: str) -> int:
+    """The number of the newest CRL that the ledger knows of a root, if its file is gone; else 0."""
+    house = view.house
+    numbers = [rung.number for rung in house.rungs(root)]
+    known = token(numbers)
+    missing = house.recall_from_ledger(f"rungs {root}", known)
+    if missing is None:
+        last = house.ledger.last_crl(root) if house.has_ledger else None
+        missing = last[0] if last and last[0] not in numbers else 0
+        house.remember_from_ledger(f"rungs {root}", known, missing)
+    return int(missing)
+
+
+def _ends(view: View, end: datetime) -> str:
+    """`ends in 12 days, on 2026-12-05` or `ended on 2026-11-05`."""
+    days = (end - view.now) // DAY
+    if days < 0:
+        return f"ended on {end:%Y-%m-%d}"
+    return f"ends in {days} day{'' if days == 1 else 's'}, on {end:%Y-%m-%d}"

@@ -86,7 +86,7 @@ def _folders(house: House) -> list[str]:
 
 def entries(house: House, clients: Iterable[Leaf]) -> list[Entry]:
     """Everything that needs a person, by day."""
-    ahead: Any = import_module("pki.watch.authorities")  # what asks for ceremonies takes long to import
+    ahead: Any = import_module("pki.watch.succession")  # what asks for ceremonies takes long to import
     runs: Any = import_module("pki.watch.runs")
     evening = house.now.replace(hour=23, minute=59, second=59)  # whenever of a day it is looked at, it says the same
     clock = runs.Runs.of(house.inventory, evening)

@@ -17,10 +17,10 @@ from pki.graph import Plan
 from pki.handover.needs import INTERMEDIATES
 from pki.house import Generation, House
 from pki.model import Leaf
-from pki.watch.authorities import Authorities, crl_rhythm
 from pki.watch.foreseen import Ceremony
 from pki.watch.renewals import Renewals, renewals
 from pki.watch.runs import DAY, Runs
+from pki.watch.succession import Authorities, crl_rhythm
 
 YEAR = timedelta(days=365)
 

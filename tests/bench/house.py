@@ -17,6 +17,7 @@ domains: [lab.internal]
 permit_addresses: [10.0.0.0/8]
 publish: {url: "http://pki.lab.internal", host: host-00000}
 sandbox: true
+alerts: {email: {to: admin@lab.internal, from: pki@lab.internal, smtp: outbox}}
 networks: {lan: 10.0.0.0/8}
 hosts:
 """

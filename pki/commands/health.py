@@ -1,0 +1,55 @@
+"""Whether all is well."""
+
+from __future__ import annotations
+
+from json import dumps
+
+from invoke.context import Context
+from invoke.exceptions import Exit
+
+from pki import graph
+from pki.commands.command import command, house_of
+from pki.deploy.receipt import instant
+from pki.errors import InventoryError, PkiError
+from pki.screen import Screen
+from pki.watch import health
+from pki.watch.checks import Check, Level, worst
+from pki.watch.view import LastRun
+
+STATUS = {Level.OK: 0, Level.NOTICE: 2, Level.WARNING: 3, Level.CRITICAL: 4}
+
+
+@command
+def check(context: Context, json: bool = False) -> None:
+    """Whether all is well, worst first, each with the command that mends it. Changes nothing; --json for programs.
+
+    Exit status 0: all is well, 1: something could not be checked, 2: notice, 3: warning, 4: critical.
+    """
+    try:
+        house = house_of(context)
+        found = health.checks(house, graph.plan(house), LastRun.load(house.store))
+    except InventoryError as error:
+        raise PkiError(str(error)) from None  # 1, because 3 is a warning here
+    house.ledger.close()
+    if json:
+        said = {"at": instant(house.now), "worst": worst(found).word, "checks": [one.as_json() for one in found]}
+        print(dumps(said, indent=1))
+    else:
+        _print(found)
+    if status := _status(found):
+        raise Exit(code=status)
+
+
+def _status(found: list[Check]) -> int:
+    is_broken = any(one.topic == health.BROKEN for one in found)
+    return 1 if is_broken and worst(found) < Level.CRITICAL else STATUS[worst(found)]
+
+
+def _print(found: list[Check]) -> None:
+    screen = Screen()
+    for one in found:
+        when = [f"since {one.since:%Y-%m-%d}"] if one.since else []
+        when += [f"until {one.until:%Y-%m-%d}"] if one.until else []
+        screen.check(one.level.word, one.subject, one.message, ", ".join(when), one.remedy)
+    count = sum(1 for one in found if one.level)
+    screen.line(f"{count} {'things want' if count > 1 else 'thing wants'} attention" if count else "all is well")

@@ -1,0 +1,66 @@
+"""What health says of one thing: how it is, since and until when, and the command that mends it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import IntEnum
+from typing import Any
+
+from pki.deploy.receipt import instant
+
+
+class Level(IntEnum):
+    """How bad it is: `notice` wants a person some day, `warning` soon, `critical` now."""
+
+    OK = 0
+    NOTICE = 1
+    WARNING = 2
+    CRITICAL = 3
+
+    @property
+    def word(self) -> str:
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One finding. `topic` names the look that found it; with the subject it says whether it is the same as before.
+
+    `remedy` is what to type. A `passing` one happened and is over: it is told once and never solved.
+    """
+
+    subject: str
+    level: Level
+    message: str
+    remedy: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+    topic: str = ""
+    passing: bool = False
+
+    @property
+    def key(self) -> str:
+        return f"{self.subject} {self.topic}"
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "subject": self.subject,
+            "topic": self.topic,
+            "level": self.level.word,
+            "message": self.message,
+            "remedy": self.remedy,
+            "since": instant(self.since) if self.since else None,
+            "until": instant(self.until) if self.until else None,
+        }
+
+
+def by_time_left(left: timedelta, warning: timedelta, critical: timedelta) -> Level:
+    """How bad it is that something ends: a notice, unless less is left than one of the two."""
+    if left <= critical:
+        return Level.CRITICAL
+    return Level.WARNING if left <= warning else Level.NOTICE
+
+
+def worst(checks: list[Check]) -> Level:
+    return max((check.level for check in checks), default=Level.OK)

@@ -1,0 +1,106 @@
+"""Whether all is well: every look at the house, each on its own, so that one that breaks hides no other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+from pki.errors import PkiError
+from pki.graph import Plan
+from pki.house import House
+from pki.watch import authorities, channels, forecast, hosts, leaves, premises
+from pki.watch.checks import Check, Level
+from pki.watch.told import Record
+from pki.watch.view import LastRun, View
+from pki.world import Note
+
+Look = Callable[[View], Iterator[Check]]
+LOOKS: dict[str, Look] = {
+    "authorities": authorities.authorities,
+    "ceremonies": authorities.ceremonies,
+    "keys": authorities.keys,
+    "crls": authorities.crls,
+    "certificates": leaves.leaves,
+    "hosts": hosts.hosts,
+    "ledger": premises.ledger,
+    "clock": premises.clock,
+    "backup": premises.backup,
+    "permissions": premises.permissions,
+    "disk": premises.disk,
+    "alerts": lambda view: channels.checks(view.record),
+}
+BROKEN = "broken"  # the topic of a look that could not be held
+SILENCE = timedelta(days=2)
+
+
+def checks(
+    house: House, plan: Plan, run: LastRun, notes: Sequence[Note] | None = None, *, thorough: bool = True
+) -> list[Check]:
+    """Everything that there is to say of a house, worst first; changes nothing.
+
+    `run` is what the last run said of itself (`LastRun.load`), `notes` what needs a person, where that was asked for
+    already. `thorough` also opens keys and verifies the whole ledger.
+    """
+    found = list[Check]()
+    if notes is None:
+        try:
+            notes = list(forecast.notes(house, plan))
+        except Exception as error:  # noqa: BLE001 - as below
+            notes = ()
+            found.append(_broken("notes", error))
+    view = View(house, plan, run, notes, Record.load(house.store.ca, house.now), thorough)
+    for topic, look in LOOKS.items():
+        found += _held(topic, look, view)
+    found += _held("notes", lambda view: _notes(view, found), view)
+    found += _held("run", lambda view: _rest_of_run(view, found), view)
+    return sorted((_dated(check, view.record) for check in found), key=lambda check: -check.level)
+
+
+def _dated(check: Check, record: Record) -> Check:
+    """A check with the day since which it is so, where only those who were told of it know."""
+    since = record.since(check.key) if check.level and check.since is None and not check.passing else None
+    return replace(check, since=since) if since else check
+
+
+def _held(topic: str, look: Look, view: View) -> list[Check]:
+    """What a look found, up to where it broke."""
+    found = list[Check]()
+    try:
+        for check in look(view):
+            found.append(replace(check, topic=topic))
+    except Exception as error:  # noqa: BLE001 - a bug in one look must not hide what the others see
+        found.append(_broken(topic, error))
+    return found
+
+
+def _broken(topic: str, error: Exception) -> Check:
+    what, remedy = (error.message, error.hint) if isinstance(error, PkiError) else (repr(error), "")
+    text = f"could not check {topic}: {what}"
+    return Check(topic, Level.WARNING, text, remedy or "./run invoke health", topic=BROKEN)
+
+
+def _notes(view: View, found: Sequence[Check]) -> Iterator[Check]:
+    """What needs a person and is not said yet."""
+    said = {(check.subject, check.message) for check in found}
+    for note in view.notes:
+        if note.subject != "ceremony" and (note.subject, note.text) not in said:
+            yield Check(note.subject, Level.NOTICE, note.text, note.remedy)
+
+
+def _rest_of_run(view: View, found: Sequence[Check]) -> Iterator[Check]:
+    """What the last run failed at and nobody has spoken of, and whether runs still come."""
+    said = {check.subject for check in found if check.level}
+    run = view.run
+    for name, failure in run.failed.items():
+        if name not in said:
+            yield Check(name, Level.WARNING, failure.message, failure.hint or "./run doit")
+    if not view.thorough:
+        return
+    if run.at is None:
+        yield Check("doit", Level.NOTICE, "has not run yet", "./run doit")
+    elif view.now - run.at > SILENCE:
+        text = f"last ran on {run.at:%Y-%m-%d}: is its cron job or timer still there?"
+        yield Check("doit", Level.WARNING, text, "./run doit, and look at crontab -l", since=run.at)
+    else:
+        yield Check("doit", Level.OK, f"ran on {run.at:%Y-%m-%d %H:%M}, {run.result}")

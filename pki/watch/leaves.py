@@ -1,0 +1,71 @@
+"""Health of certificates: what is overdue, what nears its end and cannot be renewed, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+from cryptography import x509
+
+from pki import freshness, store
+from pki.freshness import Held
+from pki.model import Leaf
+from pki.watch.authorities import ASK
+from pki.watch.checks import Check, Level, by_time_left
+from pki.watch.view import View
+
+DAY = timedelta(days=1)
+GRACE = 2 * DAY  # for a renewal that is due: the next daily run does it
+WARNING, CRITICAL = 14 * DAY, 7 * DAY
+
+
+def leaves(view: View) -> Iterator[Check]:
+    """Every certificate is as pki.yaml wants it and renewed in time; one that the run found sound is not read again."""
+    house, run = view.house, view.run
+    troubled, now = run.failed.keys() | run.unmet.keys(), view.now.timestamp()
+    first = ends = 0
+    for name, leaf in view.plan.leaves.items():
+        artifact = f"cert:{name}"
+        kept = house.memo.seen(artifact)
+        if kept is None or artifact in troubled or kept[1] - leaf.renew_before.total_seconds() <= now:
+            yield from _leaf(view, artifact, leaf)
+            kept = house.memo.seen(artifact)
+        if kept:
+            ends, first = ends + 1, min(first or kept[1], kept[1])
+    if ends:
+        yield Check(
+            "certificates", Level.OK, f"{ends}; the first one ends on {datetime.fromtimestamp(first, UTC):%Y-%m-%d}"
+        )
+
+
+def _leaf(view: View, artifact: str, leaf: Leaf) -> Iterator[Check]:
+    house, failure = view.house, view.run.failure(artifact)
+    if waits := freshness.leaf_waits(house, leaf):
+        end = _end(view, leaf)
+        assert end is not None
+        yield Check(artifact, by_time_left(end - view.now, WARNING, CRITICAL), waits, ASK, until=end)
+        return
+    reasons = freshness.leaf(house, leaf)
+    if not reasons:
+        return
+    end = _end(view, leaf)
+    is_late = end is not None and view.now >= end - leaf.renew_before + GRACE
+    if failure is None and not is_late:
+        return  # the next run sees to it
+    text = "; ".join(reasons)
+    text += f"; cannot be renewed: {failure.message}" if failure else "; was not renewed"
+    left = end - view.now if end else timedelta()
+    level = max(Level.WARNING, by_time_left(left, leaf.renew_before, min(CRITICAL, leaf.renew_before / 4)))
+    yield Check(artifact, level, text, (failure.hint if failure else "") or f"./run doit {artifact}", until=end)
+
+
+def _end(view: View, leaf: Leaf) -> datetime | None:
+    """When the certificate that a leaf has at present ends, whatever else is wrong with it."""
+    held = freshness.examine(view.house, leaf)
+    if isinstance(held, Held):
+        return held.not_after
+    _, mark, rest = (store.read(view.house.store.truth(leaf)) or b"").partition(store.CERTIFICATE_MARK)
+    try:
+        return x509.load_pem_x509_certificate(mark + rest).not_valid_after_utc
+    except ValueError:
+        return None

@@ -1,0 +1,194 @@
+"""A message for a person: the worst thing in the subject; then what, since when, until when, and what to type."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from pki.deploy.answers import plain
+from pki.templating import Pages
+from pki.watch.alerts import Decision, News
+from pki.watch.checks import Check, Level
+
+DAY = timedelta(days=1)
+WIDTH = 76
+SUBJECT = 110  # more of a subject no phone shows
+MANY = 30  # problems that are shown one by one
+COLOURS = {
+    "critical": "#c62828",
+    "warning": "#b45309",
+    "notice": "#1d6fb8",
+    "ok": "#2e7d32",
+}  # white reads well on each
+KINDS = {"new": "new", "worse": "worse than before", "nearer": "nearer to its end"}
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What every letter says besides: whose house it is and where, what the run did, the ledger's head."""
+
+    organisation: str
+    place: str
+    run: str
+    head: str
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """`brief` is for channels that show a few lines only."""
+
+    subject: str
+    text: str
+    html: str
+    brief: str
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One problem, as both forms of a letter show it."""
+
+    level: str
+    subject: str
+    kind: str
+    message: str
+    when: str
+    remedy: str
+
+
+def write(decision: Decision, checks: Sequence[Check], facts: Facts, late: str) -> Letter:
+    """The letter for a decision; `late` says since when earlier ones could not be sent, and why."""
+    kinds = {one.check.key: KINDS[one.kind] for one in decision.news if one.kind in KINDS}
+    problems = sorted((one for one in checks if one.level), key=lambda one: (-one.level, one.key not in kinds))
+    items = [_item(one, kinds.get(one.key, ""), _since(one, decision), facts.now) for one in problems]
+    solved = [one.check for one in decision.news if one.kind == "solved"]
+    well = [one for one in checks if not one.level]
+    title = _count(problems) or "all is well"
+    return Letter(
+        subject=_subject(decision, problems, solved, facts),
+        text="\n".join(_text(title, items, solved, well, facts, late)),
+        html=Pages(Path(__file__).parent / "pages").render(
+            "letter.html",
+            {
+                "title": title,
+                "items": items[:MANY],
+                "more": len(items) - MANY,
+                "solved": solved[:MANY],
+                "more_solved": len(solved) - MANY,
+                "well": well,
+                "facts": facts,
+                "late": late,
+                "colours": COLOURS,
+            },
+        ),
+        brief="\n".join(_brief(decision.news, items, decision)),
+    )
+
+
+def _subject(decision: Decision, problems: Sequence[Check], solved: Sequence[Check], facts: Facts) -> str:
+    """The worst of what is new, or of what is still there; else what was solved, or that all is well."""
+    new = [one.check for one in decision.news if one.kind in KINDS]
+    first = max([*new, *problems], key=lambda one: one.level, default=None)
+    if first is None:
+        what = f"solved: {', '.join(one.subject for one in solved)}; all is well" if solved else "all is well"
+    elif new:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        what = f"{first.level.word.upper()}: {first.subject} {first.message}"
+        what = _cut(what, SUBJECT - len(more)) + more
+    else:
+        before = f"solved: {', '.join(one.subject for one in solved)}; " if solved else ""
+        what = f"{before}still {first.level.word}: {first.subject} {first.message}"
+    return plain(_cut(f"[{facts.organisation}] {what}", SUBJECT + len(facts.organisation) + 15))
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1].rstrip()}…"
+
+
+def _count(problems: Iterable[Check]) -> str:
+    """`1 critical, 2 warnings`."""
+    levels = [one.level for one in problems]
+    words = {Level.CRITICAL: "critical", Level.WARNING: "warning", Level.NOTICE: "notice"}
+    counts = {word: levels.count(level) for level, word in words.items()}
+    return ", ".join(
+        f"{count} {word}{'s' if count > 1 and word != 'critical' else ''}" for word, count in counts.items() if count
+    )
+
+
+def _since(check: Check, decision: Decision) -> datetime | None:
+    told = decision.after.told.get(check.key)
+    return check.since or (told.since if told and told.level else None)
+
+
+def _item(check: Check, kind: str, since: datetime | None, now: datetime) -> Item:
+    when = [f"since {since:%Y-%m-%d}"] if since and since.date() < now.date() else []
+    if check.until:
+        left = (check.until - now) // DAY
+        when.append(f"until {check.until:%Y-%m-%d}" + (f" ({left} days)" if left > 1 else ""))
+    return Item(check.level.word, check.subject, kind, plain(check.message), ", ".join(when), check.remedy)
+
+
+# -- the two plain forms ----------------------------------------------------------------------------------------------
+
+
+def _text(
+    title: str, items: Sequence[Item], solved: Sequence[Check], well: Sequence[Check], facts: Facts, late: str
+) -> Iterator[str]:
+    yield from (f"{facts.organisation}: {title}", "")
+    for item in items[:MANY]:
+        yield from (f"{item.level.upper():<9} {item.subject}" + (f"   ({item.kind})" if item.kind else ""),)
+        yield from _wrapped(item.message)
+        yield from _wrapped(item.when)
+        yield from _remedy(item.remedy)
+        yield ""
+    if len(items) > MANY:
+        yield from (f"and {len(items) - MANY} more: ./run invoke health", "")
+    if solved:
+        yield "SOLVED"
+        for one in solved[:MANY]:
+            yield from _wrapped(f"{one.subject}: {plain(one.message)}")
+        if len(solved) > MANY:
+            yield f"    and {len(solved) - MANY} more"
+        yield ""
+    if well:
+        yield "WELL"
+        for one in well:
+            yield from textwrap.wrap(
+                f"{one.subject + ':':<16} {plain(one.message)}",
+                WIDTH,
+                initial_indent="    ",
+                subsequent_indent=" " * 21,
+            )
+        yield ""
+    yield from textwrap.wrap(facts.run, WIDTH)
+    yield from (f"Commands are for {facts.place}", "Everything at once: ./run invoke health")
+    if late:
+        yield from textwrap.wrap(late, WIDTH)
+    if facts.head:
+        yield from textwrap.wrap(f"Ledger: {facts.head}", WIDTH)
+    yield ""
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent="    ", subsequent_indent="    ", break_long_words=False)
+
+
+def _remedy(text: str) -> Iterator[str]:
+    """What to type stays on one line, to be copied."""
+    for number, line in enumerate(text.splitlines()):
+        yield f"    {'→' if number == 0 else ' '} {plain(line)}"
+
+
+def _brief(news: Sequence[News], items: Sequence[Item], decision: Decision) -> Iterator[str]:
+    said = {one.check.subject for one in news if one.kind in KINDS}
+    for item in items[:MANY]:
+        if item.subject in said or decision.is_digest:
+            yield f"{item.level.upper()} {item.subject}: {item.message}"
+            yield from _remedy(item.remedy)
+    if solved := [one.check.subject for one in news if one.kind == "solved"]:
+        yield _cut(f"solved: {', '.join(solved)}", SUBJECT)
+    if not items:
+        yield "all is well"

@@ -1,0 +1,141 @@
+"""Health of the machine that runs doit: its ledger, secrets, disk, clock and backup."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from pki import store
+from pki.deploy.receipt import moment
+from pki.deploy.ssh import identity_in
+from pki.house import House
+from pki.store import LAST_BACKUP
+from pki.watch.checks import Check, Level
+from pki.watch.view import View
+
+DAY = timedelta(days=1)
+MEGABYTE = 1 << 20
+CLOCK_SLACK = timedelta(minutes=5)
+BACKUP_NOTICE, BACKUP_WARNING = 8 * DAY, 31 * DAY
+
+
+# -- the ledger and the clock -----------------------------------------------------------------------------------------
+
+
+def ledger(view: View) -> Iterator[Check]:
+    """The ledger's newest event is what its head says; in a thorough look, its whole chain holds."""
+    if not view.house.has_ledger:
+        return
+    newest = _newest(view.house)
+    faults = view.house.ledger.verify() if view.thorough else []
+    if faults:
+        more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
+        remedy = "./run invoke ledger.verify; then put it back from a backup: docs/backup.md"
+        yield Check("ledger", Level.CRITICAL, f"somebody or something changed it: {faults[0]}{more}", remedy)
+    elif newest:
+        yield Check("ledger", Level.OK, f"{newest[0]} events, head {newest[1][:16]}")
+
+
+def clock(view: View) -> Iterator[Check]:
+    """The clock does not stand before what was recorded last: certificates and CRLs would begin in the past."""
+    newest = _newest(view.house) if view.house.has_ledger else None
+    if newest is None:
+        return
+    last = datetime.fromtimestamp(newest[2], UTC)
+    if last - view.now > CLOCK_SLACK:
+        text = f"stands at {view.now:%Y-%m-%d %H:%M} UTC, before the ledger's newest entry of {last:%Y-%m-%d %H:%M}"
+        yield Check("clock", Level.CRITICAL, text, "timedatectl status, and set the clock right")
+    else:
+        yield Check("clock", Level.OK, "not before the ledger's newest entry")
+
+
+def _newest(house: House) -> tuple[int, str, int] | None:
+    """Number, hash and instant of the ledger's newest event, which no run with nothing to do opens it for."""
+    kept = house.recall_from_ledger("newest", "")
+    if kept is None:
+        found = house.ledger.newest()
+        kept = [found.seq, found.hash, int(found.at.timestamp())] if found else []
+        house.remember_from_ledger("newest", "", kept)
+    return (kept[0], kept[1], kept[2]) if kept else None
+
+
+def head(house: House) -> str:
+    """The ledger's head, for whoever wants to hold it against the ledger later; empty when there is none."""
+    newest = _newest(house) if house.has_ledger else None
+    return f"{newest[1]} after {newest[0]} events" if newest else ""
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
+
+
+def permissions(view: View) -> Iterator[Check]:
+    """Nobody but their owner reads the secrets; leaves' keys are looked at with their certificates."""
+    house, looked, is_open = view.house, 0, False
+    for path in _secrets(view):
+        mode = store.mode_of(path)
+        if mode is None:
+            continue
+        looked += 1
+        if mode & 0o077:
+            is_open, wanted = True, "700" if path.is_dir() else "600"
+            text = f"others can read it: it has mode {mode:04o}"
+            yield Check(house.shown(path), Level.CRITICAL, text, f"chmod {wanted} {house.shown(path)}")
+    if not is_open:
+        yield Check("permissions", Level.OK, f"{looked} secrets are their owner's alone")
+
+
+def _secrets(view: View) -> Iterator[Path]:
+    place, said = view.house.store, view.house.inventory.secrets
+    yield place.ca
+    yield place.ca / "ledger.db"
+    yield identity_in(place.ca)
+    yield from (place.home / name for name in sorted(said.files()))
+    for authority in store.AUTHORITIES:
+        yield from (place.authority_file(name, "key.pem") for name in place.generations(authority))
+
+
+def disk(view: View) -> Iterator[Check]:
+    """There is room for the next runs: a full disk fails every renewal."""
+    home, seen, free, is_short = view.house.store.home, set[int](), list[int](), False
+    for path in (home, view.house.store.ca, view.house.store.build):
+        if not path.exists() or (device := path.stat().st_dev) in seen:
+            continue
+        seen.add(device)
+        found = os.statvfs(path)
+        room, size = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+        free.append(room // MEGABYTE)
+        level = Level.CRITICAL if room < min(100 * MEGABYTE, size * 0.03) else Level.OK
+        level = max(level, Level.WARNING if room < min(500 * MEGABYTE, size * 0.1) else Level.OK)
+        if found.f_files and found.f_favail < min(1000, found.f_files * 0.01):
+            level = Level.CRITICAL
+        if level:
+            is_short = True
+            text = f"{room // MEGABYTE} of {size // MEGABYTE} MB and {found.f_favail} inodes are free"
+            yield Check(f"disk:{path}", level, text, f"make room: df -h {path}; du -xh {path} | sort -h | tail")
+    if not is_short:
+        yield Check("disk", Level.OK, f"{min(free)} MB are free")
+
+
+def backup(view: View) -> Iterator[Check]:
+    """What cannot be made again is in a backup that is not too old; a sandbox has nothing that may not be lost."""
+    house = view.house
+    if house.inventory.sandbox or not house.has_ledger:
+        return
+    data, remedy = store.read(house.store.ca / LAST_BACKUP), "./run invoke backup FILE, on another disk"
+    try:
+        record = json.loads(data or b"{}")
+        at = moment(record["at"])
+    except (ValueError, KeyError, TypeError):
+        yield Check("backup", Level.WARNING, "there never was one: if ca/ is lost, so is this PKI", remedy)
+        return
+    newest, age = _newest(view.house), view.now - at
+    is_behind = newest is not None and newest[1] != (record.get("ledger") or {}).get("head")
+    level = Level.WARNING if age > BACKUP_WARNING else Level.NOTICE if age > BACKUP_NOTICE else Level.OK
+    if is_behind and level:
+        text = f"the last one is of {at:%Y-%m-%d}, and the ledger went on since"
+        yield Check("backup", level, text, remedy, since=at)
+    else:
+        yield Check("backup", Level.OK, f"of {at:%Y-%m-%d}")

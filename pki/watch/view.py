@@ -1,0 +1,87 @@
+"""What health looks at: the house, its plan, and what the last run said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from pki import store
+from pki.deploy.receipt import moment
+from pki.graph import Plan
+from pki.house import House
+from pki.store import Store
+from pki.watch.told import Record
+from pki.world import Note
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class LastRun:
+    """What a run of doit did, by its own report; nothing is in it when there was none.
+
+    `asked` are the tasks that it was asked for; none when that was everything.
+    """
+
+    at: datetime | None = None
+    result: str = ""
+    failed: Mapping[str, Failure] = field(default_factory=dict)
+    unmet: Mapping[str, str] = field(default_factory=dict)
+    made: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    asked: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, report: Mapping[str, Any]) -> LastRun:
+        return cls(
+            at=moment(report["at"]),
+            result=report["result"],
+            failed={one["name"]: Failure(one["message"], one["hint"]) for one in report["failed"]},
+            unmet={one["name"]: one["needs"] for one in report["not_reached"]},
+            made={one["name"]: one["reasons"] for one in report["made"]},
+            asked=frozenset(report["asked"]),
+        )
+
+    @classmethod
+    def load(cls, place: Store) -> LastRun:
+        """The last run's report as it lies on disk."""
+        try:
+            return cls.of(json.loads(store.read(place.report("status.json")) or b""))
+        except (ValueError, KeyError, TypeError):
+            return cls()
+
+    def covers(self, artifact: str) -> bool:
+        """Whether the run was to look at an artifact."""
+        kind = artifact.partition(":")[0]
+        return not self.asked or bool({artifact, kind} & self.asked) or artifact in self.failed or artifact in self.made
+
+    def failure(self, artifact: str) -> Failure | None:
+        """Why an artifact could not be made: its own failure, or that of what it needs."""
+        if artifact in self.failed:
+            return self.failed[artifact]
+        for name in self.unmet.get(artifact, "").split():
+            if found := self.failure(name):
+                return Failure(f"{name}: {found.message}", found.hint)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Everything that a look may need. `thorough` looks also at what takes time: keys, the whole ledger."""
+
+    house: House
+    plan: Plan
+    run: LastRun
+    notes: Sequence[Note]
+    record: Record
+    thorough: bool
+
+    @property
+    def now(self) -> datetime:
+        return self.house.now

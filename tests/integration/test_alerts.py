@@ -1,0 +1,348 @@
+"""Alerts through a real mail server and a real web hook on loopback: TLS that is verified, logins, and what goes wrong."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import http.server
+import json
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult, LoginPassword
+
+from tests.conftest import PROJECT
+from tests.integration.conftest import LiveHome, built, live_home, moved_clock
+from tests.test_alerting_told import text_of
+
+PASSWORD = "correct-horse-battery-staple"
+NAME = "localhost"
+CNF = """\
+# deploy-target: /etc/mail.cnf
+[ req ]
+prompt = no
+distinguished_name = dn
+req_extensions = ext
+[ dn ]
+CN = mail.lab.internal
+[ ext ]
+subjectAltName = DNS:mail.lab.internal, IP:127.0.0.1
+"""
+
+
+@dataclass
+class Server:
+    """A mail server that keeps what it takes; `refuses` is a recipient that it does not know."""
+
+    port: int = 0
+    refuses: str = ""
+    taken: list[EmailMessage] = field(default_factory=list)
+    logins: list[tuple[str, str]] = field(default_factory=list)
+    secured: list[bool] = field(default_factory=list)
+
+    async def handle_RCPT(self, _server: Any, _session: Any, envelope: Any, address: str, _options: Any) -> str:  # noqa: N802 - aiosmtpd's name
+        if address == self.refuses:
+            return "550 no such mailbox"
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
+        parsed = email.message_from_bytes(envelope.content, policy=email.policy.default)
+        assert isinstance(parsed, EmailMessage)
+        self.taken.append(parsed)
+        self.secured.append(server.transport.get_extra_info("ssl_object") is not None)
+        return "250 OK"
+
+    def login(self, _server: Any, _session: Any, _envelope: Any, _mechanism: str, data: Any) -> AuthResult:
+        assert isinstance(data, LoginPassword)
+        self.logins.append((data.login.decode(), data.password.decode()))
+        return AuthResult(success=data.password.decode() == PASSWORD, handled=False)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def serving(certificate: Path | None, *, is_smtps: bool = False, refuses: str = "") -> Iterator[Server]:
+    """The server on loopback with the certificate of a leaf: behind STARTTLS, or from the first byte."""
+    server, context = Server(free_port(), refuses), None
+    if certificate:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(certificate)
+    login = {"authenticator": server.login, "auth_required": True} if certificate else {}
+    tls = {"ssl_context": context, "auth_require_tls": False} if is_smtps else {"tls_context": context}
+    controller = Controller(server, hostname="127.0.0.1", port=server.port, **login, **tls)
+    controller.start()
+    try:
+        yield server
+    finally:
+        controller.stop()
+
+
+@pytest.fixture(scope="module")
+def mailing_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A house that issued a certificate for its mail server here, whose password is in a file, and told once."""
+    home = live_home(tmp_path_factory.mktemp("mailing") / "home")
+    home.edit("permit_addresses: [10.0.0.0/8]", "permit_addresses: [10.0.0.0/8, 127.0.0.0/8]")
+    home.edit("secrets: secrets.yaml", "secrets: {smtp: {file: mail-password}}")
+    home.write("mail-password", f"{PASSWORD}\n").chmod(0o600)
+    home.write("templates/mail.cnf", CNF)
+    return built(home).path
+
+
+@pytest.fixture
+def mailing(mailing_once: Path, tmp_path: Path) -> LiveHome:
+    return LiveHome(mailing_once).copy(tmp_path / "home")
+
+
+def address(home: LiveHome, said: str, to: str = "admin@lab.internal") -> None:
+    text = home.read("pki.yaml").decode()
+    head, _, _ = text.partition("  email: {to:")
+    home.write("pki.yaml", f"{head}  email: {{to: {to}, from: pki@lab.internal, smtp: {said}, user: pki}}\n")
+
+
+def certificate(home: LiveHome) -> Path:
+    return home.path / "build/certs/mail/tls.pem"
+
+
+def said(home: LiveHome, days: int = 0) -> tuple[str, str]:
+    """One whole run of doit, as cron starts it: its output, and why a message could not be sent."""
+    done = subprocess.run(
+        [sys.executable, "-m", "doit"],
+        cwd=PROJECT,
+        env={**home.environment, **(moved_clock(days) if days else {})},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert "Traceback" not in done.stdout + done.stderr
+    assert PASSWORD not in done.stdout + done.stderr
+    errors = [one["error"] for one in json.loads(home.read("build/report/status.json"))["alerts"] if one["error"]]
+    return done.stdout + done.stderr, errors[0] if errors else ""
+
+
+def break_template(home: LiveHome) -> None:
+    home.write("templates/caddy/Caddyfile", home.read("templates/caddy/Caddyfile").decode() + "{{ nothing }}\n")
+
+
+def wrong_passphrase(home: LiveHome, name: str) -> None:
+    text = home.read("secrets.yaml").decode()
+    assert f"{name}: " in text
+    home.write("secrets.yaml", text.replace(f"{name}: ", f"{name}: x"))
+
+
+def unreachable(home: LiveHome) -> None:
+    home.edit("network: av\n", f"network: av\n    deliver: ssh\n    ssh: {{name: 127.0.0.1, port: {free_port()}}}\n")
+
+
+def without_last_rung(home: LiveHome) -> None:
+    max((home.path / "ca/root/root-1/crl").glob("*.pem"), key=lambda path: int(path.stem)).unlink()
+
+
+def drifted(home: LiveHome) -> None:
+    (home.path / "build/hosts/media/etc/caddy/Caddyfile").write_text("x")
+
+
+WRONG = "→ the passphrase from secrets.yaml is wrong"
+PROVOKED: dict[str, tuple[Callable[[LiveHome], None], int, str, str, str]] = {
+    "a certificate near its end that cannot be renewed": (
+        *(lambda home: wrong_passphrase(home, "server-1"), 85),
+        *("CRITICAL  cert:media   (new)", "4 of 90 days left, renewal starts at 30; cannot be renewed:", WRONG),
+    ),
+    "a wrong passphrase": (
+        *(lambda home: wrong_passphrase(home, "client-1"), 8),
+        *("CRITICAL  key:client-1   (new)", "nothing can be renewed or revoked with it:", WRONG),
+    ),
+    "a CRL near its end": (
+        *(lambda home: wrong_passphrase(home, "client-1"), 19),
+        *("CRITICAL  crl:client-1   (new)", "ends in 1 day, on ", WRONG),
+    ),
+    "a missing rung": (
+        *(without_last_rung, 0),
+        *("WARNING   crl:root-1   (new)", "its last rung, ", "→ put ca/root/root-1/crl/ back from a backup"),
+    ),
+    "a host that is down": (
+        *(unreachable, 0),
+        *(
+            "WARNING   deploy:media   (new)",
+            "Connection",
+            "→ look at the host, then: ./run invoke deploy.run media --dry-run",
+        ),
+    ),
+    "drift": (
+        *(drifted, 0),
+        *(
+            "NOTICE    drift:media   (new)",
+            "was changed by somebody else, and put right:",
+            "→ wishes go into pki.yaml or templates/",
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", PROVOKED)
+def test_what_goes_wrong_is_told_within_one_run_with_what_to_type(mailing: LiveHome, what: str) -> None:
+    provoke, days, head, message, remedy = PROVOKED[what]
+    with serving(certificate(mailing)) as server:
+        address(mailing, f"smtp://127.0.0.1:{server.port}")
+        provoke(mailing)
+        out, error = said(mailing, days)
+        assert error == "", out
+    [mail] = server.taken
+    [block] = [part for part in text_of(mail).split("\n\n") if part.startswith(head)]
+    assert message in " ".join(block.split())
+    assert remedy in block
+
+
+@pytest.mark.parametrize("is_smtps", [False, True], ids=["STARTTLS", "TLS"])
+def test_mail_arrives_over_verified_tls_with_a_login(mailing: LiveHome, *, is_smtps: bool) -> None:
+    with serving(certificate(mailing), is_smtps=is_smtps) as server:
+        address(
+            mailing,
+            f'"{"smtps" if is_smtps else "smtp"}://127.0.0.1:{server.port}"',
+            "[a@lab.internal, b@lab.internal]",
+        )
+        break_template(mailing)
+        out, error = said(mailing)
+        assert error == "", out
+    [message] = server.taken
+    assert message["To"] == "a@lab.internal, b@lab.internal"
+    assert message["Subject"].startswith("[Example Lab] WARNING: release:media templates/caddy/Caddyfile:")
+    assert [part.get_content_type() for part in message.iter_parts()] == ["text/plain", "text/html"]
+    assert message["Auto-Submitted"] == "auto-generated"
+    assert server.logins == [("pki", PASSWORD)]
+    assert server.secured == [True]
+    assert PASSWORD.encode() not in b"".join(path.read_bytes() for path in (mailing.path / "build").rglob("*.json"))
+
+
+def test_what_goes_wrong_with_mail_fails_no_renewal_and_is_sent_by_the_next_run(mailing: LiveHome) -> None:
+    """One house, one fault after another: each is said with its reason, and what is owed arrives once, at the end."""
+    break_template(mailing)
+    with serving(certificate(mailing)) as server:
+        place = f"127.0.0.1:{server.port}"
+        address(mailing, f"smtp://{place}")
+        (mailing.path / "mail-password").write_text("wrong\n")
+        out, error = said(mailing)
+        assert error.startswith(f"{place}: refuses pki: 535 ")
+        assert "→ correct the secret smtp: docs/watching.md" in out
+        assert out.splitlines()[-1].endswith("; 1 message could not be sent, and will be tried again")
+        address(mailing, f"smtp://{NAME}:{server.port}")  # a name that is not in the certificate
+        assert "its certificate does not verify: Hostname mismatch" in said(mailing)[1]
+        (mailing.path / "mail-password").write_text(f"{PASSWORD}\n")
+        assert server.taken == []
+    address(mailing, f"smtp://{place}")
+    assert said(mailing)[1] == f"{place}: cannot be reached: Connection refused"
+    with serving(None) as plain:
+        address(mailing, f"smtp://127.0.0.1:{plain.port}")
+        assert "STARTTLS" in said(mailing)[1]
+        assert plain.taken == []
+    (mailing.path / "mail-password").chmod(0o644)
+    assert said(mailing)[1] == "mail-password: others can read it"
+    (mailing.path / "mail-password").chmod(0o600)
+    with serving(certificate(mailing), refuses="b@lab.internal") as server:
+        address(mailing, f"smtp://127.0.0.1:{server.port}", "[a@lab.internal, b@lab.internal]")
+        assert said(mailing)[1].endswith("takes no mail for b@lab.internal: 550 no such mailbox")
+        said(mailing)
+    [message] = server.taken
+    assert "Earlier messages could not be sent since" in text_of(message)
+
+
+def test_a_relay_on_the_same_machine_needs_neither_tls_nor_a_login(mailing: LiveHome) -> None:
+    with serving(None) as server:
+        mailing.edit("smtp: outbox}", f'smtp: "smtp://localhost:{server.port}"}}')
+        break_template(mailing)
+        assert said(mailing)[1] == ""
+    assert (len(server.taken), server.secured) == (1, [False])
+
+
+def test_a_certificate_of_somebody_else_is_refused(mailing: LiveHome, tmp_path: Path) -> None:
+    subject = ["-subj", "/CN=mail", "-addext", "subjectAltName=IP:127.0.0.1"]
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    files = ["-keyout", str(tmp_path / "k.pem"), "-out", str(tmp_path / "c.pem")]
+    subprocess.run(["openssl", "req", "-x509", "-nodes", *curve, *subject, *files], check=True, capture_output=True)
+    (tmp_path / "both.pem").write_bytes((tmp_path / "k.pem").read_bytes() + (tmp_path / "c.pem").read_bytes())
+    with serving(tmp_path / "both.pem") as server:
+        address(mailing, f"smtp://127.0.0.1:{server.port}")
+        break_template(mailing)
+        assert "its certificate does not verify: self-signed certificate" in said(mailing)[1]
+    assert server.taken == server.logins == []
+
+
+def test_a_server_that_accepts_and_says_nothing_is_given_up(mailing: LiveHome, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pki.watch.mail.PATIENCE", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address(mailing, f"smtp://127.0.0.1:{silent.getsockname()[1]}")
+        break_template(mailing)
+        report = mailing.doit()
+    assert report.data["alerts"][0]["error"].endswith("timed out")
+
+
+def test_a_web_hook_is_told_through_apprise_and_its_address_is_nowhere(mailing: LiveHome) -> None:
+    bodies: list[dict[str, Any]] = []
+
+    class Hook(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    hook = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hook)
+    threading.Thread(target=hook.serve_forever, daemon=True).start()
+    text = mailing.read("secrets.yaml").decode()
+    mailing.write("secrets.yaml", f"{text}notify-hook: json://127.0.0.1:{hook.server_port}/{PASSWORD}\n")
+    mailing.edit("smtp: outbox}", "smtp: outbox}\n  notify: [notify-hook]")
+    break_template(mailing)
+    assert said(mailing)[1] == ""
+    assert said(mailing)[1] == ""
+    hook.shutdown()
+    hook.server_close()
+    [body] = bodies
+    assert body["title"].startswith("[Example Lab] WARNING: release:media")
+    assert "→ mend the template, then run doit again" in body["message"]
+    (mailing.path / "templates/mail.cnf").rename(mailing.path / "aside.cnf")
+    mailing.write("templates/broken.conf", "# deploy-target: /x\n{{ nothing }}\n")
+    assert said(mailing)[1] == "notify-hook: the service did not take the message"
+    written = (path for path in (mailing.path / "build").rglob("*.json"))
+    assert not any(PASSWORD.encode() in path.read_bytes() for path in written)
+
+
+def test_a_full_disk_is_told_by_mail_with_what_to_type_and_not_every_hour(mailing: LiveHome, tmp_path: Path) -> None:
+    """A small tmpfs in a namespace of its own holds the whole house; what is full cannot keep that something was sent."""
+    small = tmp_path / "small"
+    small.mkdir()
+    with serving(certificate(mailing)) as server:
+        address(mailing, f"smtp://127.0.0.1:{server.port}")
+        break_template(mailing)
+        script = (
+            f"mount -t tmpfs -o size=24m tmpfs {small} && cp -a {mailing.path}/. {small}/ && cd {PROJECT} && "
+            f"dd if=/dev/zero of={small}/ballast bs=4k status=none; for run in 1 2; do "
+            f"PKI_HOME={small} {sys.executable} -m doit; done"
+        )
+        done = subprocess.run(
+            ["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True, timeout=120, check=False
+        )
+    assert "Traceback" not in done.stdout + done.stderr, done.stdout + done.stderr
+    [message] = server.taken
+    assert message["Subject"].startswith(f"[Example Lab] CRITICAL: disk:{small} 0 of 24 MB")
+    assert f"    → make room: df -h {small}; du -xh {small}" in text_of(message)
+    assert "alerts:record" in done.stdout
+    shutil.rmtree(small)

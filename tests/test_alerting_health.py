@@ -1,0 +1,402 @@
+"""Alerting: what health says of a house: how bad each thing is, since when, until when, and what to type."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Callable
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pki import freshness
+from pki.deploy.contact import Contact
+from pki.deploy.receipt import instant
+from pki.deploy.receipt import load as receipt_of
+from pki.deploy.receipt import save as keep_receipt
+from pki.watch import authorities, health, premises
+from pki.watch.checks import Check, Level
+from pki.watch.view import LastRun
+from tests.conftest import START, Home
+from tests.test_alerting import Invoke, Said, break_template, invoke, lose_passphrase
+
+__all__ = ["invoke"]  # the fixture
+
+BACK = "put ca/root/root-1/crl/ back from a backup (./run invoke restore FILE --to DIR)"
+
+
+def checked(home: Home, days: float = 0, *, thorough: bool = False) -> dict[str, Check]:
+    """What is not well, by subject; keys are opened and the ledger read only when `thorough`."""
+    house = home.house(days)
+    found = health.checks(house, home.plan(days), LastRun.load(house.store), thorough=thorough)
+    assert [one.level for one in found] == sorted((one.level for one in found), reverse=True)
+    return {one.subject: one for one in found if one.level}
+
+
+def level_of(home: Home, subject: str, days: float) -> str:
+    found = checked(home, days).get(subject)
+    return found.level.word if found else "ok"
+
+
+def test_a_fresh_house_is_well(home: Home) -> None:
+    assert checked(home, thorough=True) == {}
+
+
+# -- certificates and CRLs --------------------------------------------------------------------------------------------
+
+
+def test_a_renewal_that_fails_is_a_warning_and_in_its_last_week_critical(home: Home) -> None:
+    lose_passphrase(home, "server-1")
+    home.doit("cert:media", days=61)
+    found = checked(home, 61)["cert:media"]
+    assert found.level is Level.WARNING
+    assert found.message.startswith("28 of 90 days left, renewal starts at 30; cannot be renewed: ca/server/server-1")
+    assert found.remedy
+    assert found.until is not None
+    assert f"{found.until:%Y-%m-%d}" == "2027-02-21"
+    assert level_of(home, "cert:media", 82) == "warning"
+    assert level_of(home, "cert:media", 83) == "critical"
+    assert level_of(home, "cert:media", 95) == "critical"
+    assert "ended on 2027-02-21" in checked(home, 95)["cert:media"].message
+
+
+def test_a_renewal_that_is_due_is_left_to_the_next_run_for_two_days(home: Home) -> None:
+    assert [level_of(home, "cert:media", days) for days in (59, 60, 61.5, 62)] == ["ok", "ok", "ok", "warning"]
+    assert "was not renewed" in checked(home, 62)["cert:media"].message
+    assert checked(home, 62)["cert:media"].remedy == "./run doit cert:media"
+
+
+def test_a_run_reads_no_certificate_again_that_it_found_sound(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+    monkeypatch.setattr(freshness, "leaf_waits", lambda _house, leaf: looked.append(leaf.name) or "")
+    assert home.doit().status == 0
+    assert looked == []
+    checked(home)
+    assert len(looked) == 4  # a command that has seen nothing looks at all of them
+
+
+def test_a_crl_that_cannot_be_renewed_is_a_warning_and_in_its_last_days_critical(home: Home) -> None:
+    lose_passphrase(home, "client-1")
+    home.doit("crl", days=8)
+    found = checked(home, 8)["crl:client-1"]
+    assert found.level is Level.WARNING
+    assert found.message.startswith("ends in 12 days, on 2026-12-14, and cannot be renewed: ca/client/client-1/key.pem")
+    assert [level_of(home, "crl:client-1", days) for days in (17, 18, 22)] == ["warning", "critical", "critical"]
+
+
+def test_a_crl_that_no_run_renewed_is_told_two_days_late(home: Home) -> None:
+    assert [level_of(home, "crl:client-1", days) for days in (8, 9)] == ["ok", "warning"]
+    assert checked(home, 9)["crl:client-1"].message == "ends in 11 days, on 2026-12-14, and was not renewed"
+
+
+def rungs(home: Home) -> list[Any]:
+    return sorted((home.path / "ca/root/root-1/crl").glob("*.pem"), key=lambda path: int(path.stem))
+
+
+def test_a_last_rung_that_is_missing_is_told_long_before_it_is_needed(home: Home) -> None:
+    last = rungs(home)[-1]
+    last.unlink()
+    found = checked(home)["crl:root-1"]
+    assert (found.level, found.remedy) == (Level.WARNING, BACK)
+    assert found.message == f"its last rung, {last.stem}, is not in ca/"
+    assert home.doit().status == 0  # which has all that it needs today
+
+
+def test_a_gap_in_the_ladder_is_told(fresh: Home) -> None:
+    fresh.edit("rungs: 2", "rungs: 3")
+    assert fresh.doit().status == 0
+    assert checked(fresh) == {}
+    first, gone, _ = rungs(fresh)
+    gone.unlink()
+    found = checked(fresh)["crl:root-1"]
+    assert (found.level, found.remedy.partition(";")[0]) == (Level.WARNING, BACK)
+    assert found.message == "no rung of its ladder covers 2027-12-18 to 2028-11-12"
+    assert level_of(fresh, "crl:root-1", 361) == "critical"  # thirty days before
+    assert first.exists()
+
+
+def test_without_a_valid_rung_every_server_refuses_every_client(home: Home) -> None:
+    rungs(home)[0].unlink()
+    found = checked(home)["crl:root-1"]
+    assert found.level is Level.CRITICAL
+    assert found.message == "no rung of its ladder is valid now; needs a ceremony; every server refuses every client"
+    assert found.remedy == f"{BACK}; or: ./run invoke ceremony.request --crls"
+
+
+# -- authorities and keys ---------------------------------------------------------------------------------------------
+
+
+def test_the_end_of_the_root_is_told_two_years_ahead(home: Home) -> None:
+    years = (0, 8.1, 9.1, 9.7)
+    levels = [level_of(home, "authority:root-1", 365 * year) for year in years]
+    assert levels == ["ok", "notice", "warning", "critical"]
+
+
+@pytest.mark.parametrize(("days", "level"), [(799, Level.OK), (800, Level.NOTICE), (900, Level.WARNING)])
+def test_the_marks_of_a_short_root_are_shorter(days: int, level: Level) -> None:
+    certificate = SimpleNamespace(not_valid_before_utc=START, not_valid_after_utc=START + timedelta(days=1000))
+    view: Any = SimpleNamespace(now=START + timedelta(days=days))
+    root: Any = SimpleNamespace(certificate=certificate)
+    assert authorities.root_level(view, root) is level
+
+
+def test_a_house_without_authorities_is_critical_and_says_what_to_type(fresh: Home) -> None:
+    found = checked(fresh)
+    assert found["authority:server"].level is Level.CRITICAL
+    assert found["authority:server"].remedy == "./run doit"
+    fresh.edit("sandbox: true", "sandbox: false")
+    found = checked(fresh)
+    assert found["authority:server"].remedy == "./run invoke ceremony.request, and docs/ceremony.md"
+    assert found["ceremony"].level is Level.CRITICAL
+
+
+def test_a_wrong_passphrase_is_found_before_it_is_needed(home: Home) -> None:
+    secrets = home.read("secrets.yaml").decode()
+    home.write("secrets.yaml", secrets.replace("server-1: ", "server-1: x"))
+    (home.path / "secrets.yaml").chmod(0o600)
+    found = checked(home, thorough=True)
+    assert list(found) == ["key:server-1"]
+    assert found["key:server-1"].level is Level.CRITICAL
+    assert found["key:server-1"].message.endswith("ca/server/server-1/key.pem: its key cannot be opened")
+    assert found["key:server-1"].remedy.startswith("the passphrase from secrets.yaml is wrong")
+    assert checked(home) == {}
+
+
+def test_a_ceremony_gets_more_urgent_as_its_day_comes(real: Home) -> None:
+    """client-1 is usable for 490 days, and can issue certificates of full length for 550."""
+    levels = [level_of(real, "ceremony", days) for days in (489, 490, 521, 544)]
+    assert levels == ["ok", "notice", "warning", "critical"]
+    found = checked(real, 521)["ceremony"]
+    assert found.remedy == "./run invoke ceremony.request, and docs/ceremony.md"
+    assert found.until is not None
+
+
+# -- hosts ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def remote(home: Home) -> Home:
+    """The house with `media` behind ssh: it took its release, by its receipt, and answered this morning."""
+    home.edit("network: av\n", "network: av\n    deliver: ssh\n")
+    house = home.house()
+    taken = receipt_of(house.store.receipt("media"))
+    assert taken is not None
+    keep_receipt(house.store.receipt("media"), _with(taken, transport="ssh", proof={"jellyfin": "proven"}))
+    Contact().well(START).save(house.store.contact("media"))
+    return home
+
+
+def _with(receipt: Any, **changes: Any) -> Any:
+    return type(receipt)(**{name: changes.get(name, getattr(receipt, name)) for name in receipt.__dataclass_fields__})
+
+
+def test_a_host_that_does_not_answer_is_told_since_when_and_how_long_there_is_time(remote: Home) -> None:
+    house = remote.house()
+    taken = receipt_of(house.store.receipt("media"))
+    ends = START + timedelta(days=40)
+    keep_receipt(house.store.receipt("media"), _with(taken, ends=instant(ends)))
+    Contact().failed(START, "cannot be reached: no route").save(house.store.contact("media"))
+    found = checked(remote, 3)["deploy:media"]
+    assert (found.level, found.since, found.until) == (Level.WARNING, START, ends)
+    assert found.message == "could not be brought up to date: cannot be reached: no route"
+    assert found.remedy == "./run invoke deploy.run media"
+    assert level_of(remote, "deploy:media", 34) == "critical"
+
+
+def test_a_host_that_is_held_or_unproven_is_a_notice(remote: Home) -> None:
+    house = remote.house()
+    delivery = remote.plan().deliveries["media"]
+    parcel = delivery.wanted()
+    assert parcel is not None
+    delivery.history.hold(parcel, START)
+    taken = receipt_of(house.store.receipt("media"))
+    keep_receipt(house.store.receipt("media"), _with(taken, proof={"jellyfin": "unproven: could not be reached"}))
+    found = checked(remote)
+    assert found["hold:media"].remedy == "./run invoke deploy.push media"
+    assert found["hold:media"].since == START
+    assert found["proof:media"].level is Level.NOTICE
+    assert found["proof:media"].message == "jellyfin unproven: could not be reached"
+
+
+def test_what_receipts_say_is_read_once_and_again_when_one_is_written(
+    remote: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house, plan = remote.house(), remote.plan()
+    assert not [one for one in health.checks(house, plan, LastRun(), thorough=False) if one.subject == "deploy:media"]
+    Contact().failed(START, "down").save(house.store.contact("media"))
+    assert [one for one in health.checks(house, plan, LastRun(), thorough=False) if one.subject == "deploy:media"]
+    monkeypatch.setattr("pki.watch.hosts._state", None)
+    assert [one for one in health.checks(house, plan, LastRun(), thorough=False) if one.subject == "deploy:media"]
+
+
+def test_drift_in_a_folder_is_found_before_the_run_that_repairs_it(home: Home) -> None:
+    (home.path / "build/hosts/media/etc/caddy/Caddyfile").write_text("x")
+    found = checked(home, thorough=True)["drift:media"]
+    assert (found.level, found.message) == (Level.NOTICE, "was changed: /etc/caddy/Caddyfile was edited")
+    assert found.remedy.startswith("./run doit puts it right")
+
+
+# -- the machine ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "mode", "wanted"),
+    [("secrets.yaml", 0o640, "600"), ("ca", 0o755, "700"), ("ca/server/server-1/key.pem", 0o604, "600")],
+)
+def test_a_secret_that_others_can_read_is_critical(home: Home, path: str, mode: int, wanted: str) -> None:
+    (home.path / path).chmod(mode)
+    found = checked(home)[path]
+    assert (found.level, found.remedy) == (Level.CRITICAL, f"chmod {wanted} {path}")
+    assert found.message == f"others can read it: it has mode {mode:04o}"
+
+
+def test_a_clock_that_was_set_back_is_critical(home: Home) -> None:
+    found = checked(home, -1)["clock"]
+    assert found.level is Level.CRITICAL
+    assert found.message == "stands at 2026-11-22 06:00 UTC, before the ledger's newest entry of 2026-11-23 06:00"
+
+
+def test_a_ledger_that_was_changed_is_critical(home: Home) -> None:
+    with sqlite3.connect(home.path / "ca/ledger.db") as db:
+        db.execute("UPDATE certificates SET reason = 'because' WHERE artifact = 'cert:media'")
+    db.close()
+    found = checked(home, thorough=True)["ledger"]
+    assert found.level is Level.CRITICAL
+    assert "its certificate of cert:media was changed" in found.message
+
+
+def test_a_ledger_that_lost_its_newest_event_is_found_by_a_mere_run(home: Home) -> None:
+    with sqlite3.connect(home.path / "ca/ledger.db") as db:
+        db.execute("DELETE FROM events WHERE seq = (SELECT max(seq) FROM events)")
+    db.close()
+    found = checked(home)["ledger"]
+    assert found.message == "could not check ledger: ca/ledger.db: its newest events are missing"
+    assert found.remedy == "./run invoke ledger.verify"
+
+
+@pytest.mark.parametrize(
+    ("free", "inodes", "level"),
+    [(50, 10**6, "critical"), (400, 10**6, "warning"), (600, 10**6, "ok"), (600, 100, "critical")],
+)
+def test_a_disk_that_fills_is_told(
+    home: Home, monkeypatch: pytest.MonkeyPatch, free: int, inodes: int, level: str
+) -> None:
+    disk = SimpleNamespace(f_bavail=free, f_frsize=1 << 20, f_blocks=10_000, f_files=10**6, f_favail=inodes)
+    monkeypatch.setattr(os, "statvfs", lambda _path: disk)
+    found = {one.subject: one for one in checked(home).values()}.get(f"disk:{home.path}")
+    assert (found.level.word if found else "ok") == level
+    assert found is None or found.remedy.startswith(f"make room: df -h {home.path}")
+
+
+def test_a_backup_that_was_never_made_or_is_old_is_told(real: Home) -> None:
+    assert checked(real)["backup"].message.startswith("there never was one")
+    newest = real.house().ledger.newest()
+    assert newest is not None
+    record = {"at": instant(START), "file": "x", "ledger": {"events": newest.seq, "head": newest.hash}}
+    real.write("ca/.last-backup.json", json.dumps(record))
+    assert level_of(real, "backup", 400) == "ok"  # nothing came since
+    real.write("ca/.last-backup.json", json.dumps(record | {"ledger": {"events": 1, "head": "x"}}))
+    assert [level_of(real, "backup", days) for days in (8, 9, 32)] == ["ok", "notice", "warning"]
+
+
+def test_a_sandbox_needs_no_backup(home: Home) -> None:
+    assert "backup" not in checked(home, 400)
+
+
+# -- runs -------------------------------------------------------------------------------------------------------------
+
+
+def test_what_the_last_run_failed_at_is_a_warning(home: Home) -> None:
+    broken = break_template(home)
+    home.doit()
+    found = checked(home)["release:media"]
+    assert (found.level, found.message, found.remedy) == (
+        Level.WARNING,
+        broken,
+        "mend the template, then run doit again",
+    )
+
+
+def test_runs_that_stay_away_are_a_warning(home: Home) -> None:
+    assert "doit" not in checked(home, 2, thorough=True)
+    assert checked(home, 2.1, thorough=True)["doit"].message.startswith("last ran on 2026-11-23: is its cron job")
+
+
+@pytest.mark.parametrize("topic", health.LOOKS)
+def test_a_look_that_breaks_is_told_and_hides_no_other(home: Home, monkeypatch: pytest.MonkeyPatch, topic: str) -> None:
+    def bug(_view: object) -> Any:
+        yield Check("before", Level.NOTICE, "was seen before")
+        raise RuntimeError("our own bug")
+
+    monkeypatch.setitem(health.LOOKS, topic, bug)
+    (home.path / "secrets.yaml").chmod(0o644)
+    found = checked(home)
+    assert found.pop(topic).message == f"could not check {topic}: RuntimeError('our own bug')"
+    assert found.pop("before").level is Level.NOTICE
+    assert set(found) == (set() if topic == "permissions" else {"secrets.yaml"})
+
+
+def test_a_house_that_cannot_be_read_breaks_no_run(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    def bug(*_: object) -> Any:
+        raise RuntimeError("our own bug")
+
+    monkeypatch.setattr(freshness, "due_rung", bug)
+    found = checked(home)
+    assert "could not check crls" in found["crls"].message
+
+
+# -- the command ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        (lambda _home: None, 0),
+        (lambda home: (home.path / "build/hosts/media/etc/caddy/Caddyfile").write_text("x"), 2),
+        (lambda home: rungs(home)[-1].unlink(), 3),
+        (lambda home: (home.path / "secrets.yaml").chmod(0o644), 4),
+        (lambda home: home.edit("proxy: caddy", "proxy: cady"), 1),
+    ],
+    ids=["well", "notice", "warning", "critical", "not checked"],
+)
+def test_the_exit_status_says_how_bad_it_is(
+    home: Home, invoke: Invoke, change: Callable[[Home], object], status: int
+) -> None:
+    change(home)
+    said: Said = invoke(home, "health")
+    assert said.status == status, said.out
+    assert said.out.endswith("all is well\n") == (status == 0)
+
+
+def test_a_look_that_breaks_is_exit_status_one(home: Home, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(premises, "MEGABYTE", 0)
+    said = invoke(home, "health")
+    assert said.status == 1
+    assert "warning  disk                     could not check disk: ZeroDivisionError(" in said.out
+
+
+def test_json_says_all_that_the_lines_say(home: Home, invoke: Invoke) -> None:
+    (home.path / "ca").chmod(0o750)
+    said = json.loads(invoke(home, "health", "--json").out)
+    assert (said["at"], said["worst"]) == ("2026-11-23T06:00:00Z", "critical")
+    assert said["checks"][0] == {
+        "subject": "ca",
+        "topic": "permissions",
+        "level": "critical",
+        "message": "others can read it: it has mode 0750",
+        "remedy": "chmod 700 ca",
+        "since": None,
+        "until": None,
+    }
+    assert {one["topic"] for one in said["checks"]} >= {"authorities", "keys", "crls", "certificates", "disk", "alerts"}
+
+
+def test_health_knows_since_when_from_those_who_were_told(home: Home, invoke: Invoke) -> None:
+    break_template(home)
+    home.doit(days=1)
+    assert "release:media" in invoke(home, "health", days=3).out
+    [line] = [one for one in invoke(home, "health", days=3).out.splitlines() if "release:media" in one]
+    assert line.endswith("(since 2026-11-24)")

@@ -1,0 +1,378 @@
+"""Alerting: who is told what, and when: new, worse, nearer, solved, once a week; never the same twice a day."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from email.message import EmailMessage
+from pathlib import Path
+
+import pytest
+
+from pki.deploy.receipt import instant
+from pki.errors import PkiError
+from pki.pipeline import Run
+from pki.watch import channels, letter, watchman
+from pki.watch.alerts import Past, decide
+from pki.watch.checks import Check, Level
+from pki.watch.told import Record
+from tests.conftest import PROJECT, START, Home
+
+DAY = timedelta(days=1)
+HOUR = timedelta(hours=1)
+DOWN = Check("deploy:media", Level.WARNING, "does not answer", "look at it", topic="hosts")
+
+
+def everything(_key: str) -> bool:
+    return True
+
+
+def told(
+    found: Callable[[datetime], list[Check]], moments: list[datetime], looked_at: Callable[[str], bool] = everything
+) -> list[tuple[int, list[str], bool]]:
+    """What one channel hears in runs at some moments: the day of each message, its news, whether it is the weekly one."""
+    past, heard = Past(), []
+    for now in moments:
+        decision = decide(past, found(now), looked_at, now)
+        past = decision.after
+        if decision.is_worth_it:
+            news = [f"{one.kind} {one.check.subject}" for one in decision.news]
+            heard.append(((now - START) // DAY, news, decision.is_digest))
+    return heard
+
+
+def daily(days: int) -> list[datetime]:
+    return [START + number * DAY for number in range(days)]
+
+
+def hourly(hours: int) -> list[datetime]:
+    return [START + number * HOUR for number in range(hours)]
+
+
+# -- what is worth a message ------------------------------------------------------------------------------------------
+
+
+def test_a_healthy_month_is_one_message_a_week() -> None:
+    well = [Check("disk", Level.OK, "is empty", topic="disk")]
+    assert told(lambda _: well, daily(28)) == [(0, [], True), (7, [], True), (14, [], True), (21, [], True)]
+
+
+def test_a_job_that_is_not_punctual_keeps_its_day_of_the_week() -> None:
+    early = [START + number * DAY - number * timedelta(seconds=20) for number in range(15)]
+    assert [day for day, _, _ in told(lambda _: [], early)] == [0, 6, 13]
+    assert len(told(lambda _: [], hourly(24 * 14))) == 3
+
+
+def test_what_lasts_a_week_is_told_once_and_stands_in_the_weekly_message() -> None:
+    assert told(lambda _: [DOWN], daily(8)) == [(0, ["new deploy:media"], True), (7, [], True)]
+
+
+def test_what_nears_its_end_is_told_again_at_thirty_fourteen_seven_three_one_and_no_days() -> None:
+    end = START + 40 * DAY
+    found = [Check("cert:media", Level.WARNING, "ends", until=end, topic="certificates")]
+    heard = [(day, news) for day, news, _ in told(lambda _: found, daily(45)) if news]
+    assert heard == [(day, [f"{'nearer' if day else 'new'} cert:media"]) for day in (0, 10, 26, 33, 37, 39, 40)]
+
+
+def test_what_gets_worse_is_told_and_what_gets_better_waits_until_it_is_solved() -> None:
+    levels = {0: Level.NOTICE, 1: Level.WARNING, 2: Level.CRITICAL, 3: Level.NOTICE, 4: Level.OK, 5: Level.OK}
+
+    def found(now: datetime) -> list[Check]:
+        return [Check("clock", levels[(now - START) // DAY], "is odd", topic="clock")]
+
+    heard = [(day, news) for day, news, _ in told(found, daily(6))]
+    assert heard == [(0, ["new clock"]), (1, ["worse clock"]), (2, ["worse clock"]), (4, ["solved clock"])]
+
+
+def test_what_comes_and_goes_every_hour_is_told_at_most_once_a_day() -> None:
+    def found(now: datetime) -> list[Check]:
+        return [DOWN] if (now - START) // HOUR % 2 else []
+
+    heard = [news for _, news, _ in told(found, hourly(24 * 5)) if news]
+    for kind in ("new deploy:media", "solved deploy:media"):
+        assert 4 <= sum(kind in news for news in heard) <= 6
+
+
+def test_a_level_that_comes_and_goes_every_hour_is_told_at_most_once_a_day() -> None:
+    def found(now: datetime) -> list[Check]:
+        level = Level.CRITICAL if (now - START) // HOUR % 2 else Level.WARNING
+        return [Check("disk", level, "is full", topic="disk")]
+
+    assert 3 <= len([news for _, news, _ in told(found, hourly(24 * 5)) if news]) <= 7
+
+
+def test_what_happened_once_is_told_once_and_never_solved() -> None:
+    drift = Check("drift:media", Level.NOTICE, "was edited", topic="hosts", passing=True)
+    heard = told(lambda now: [drift] if now == START + DAY else [], daily(5))
+    assert [(day, news) for day, news, _ in heard if news] == [(1, ["new drift:media"])]
+
+
+def test_what_was_not_looked_at_is_not_solved() -> None:
+    past = decide(Past(), [DOWN], everything, START).after
+    later = decide(past, [], lambda _key: False, START + DAY)
+    assert (later.news, later.after.told) == ((), past.told)
+
+
+def test_a_clock_that_was_set_back_silences_nobody() -> None:
+    past = decide(Past(), [DOWN], everything, START + 365 * DAY).after
+    before = decide(past, [], everything, START)
+    assert [one.kind for one in before.news] == ["solved"]
+    assert before.is_digest
+
+
+def letter_of(found: list[Check], past: Past | None = None) -> letter.Letter:
+    decision = decide(past or Past(), found, everything, START)
+    return letter.write(decision, found, letter.Facts("Example Lab", "ca, in /srv/pki", "", "", START), "")
+
+
+def test_what_a_host_says_is_text_in_every_form_of_a_letter() -> None:
+    hostile = "went\r\nBcc: x@evil.example\r\n\x1b[2J<script>alert(1)</script>"
+    said = letter_of([Check("deploy:media", Level.CRITICAL, hostile, "look", topic="hosts")])
+    assert "\n" not in said.subject
+    assert "\r" not in said.subject
+    assert "\x1b" not in said.subject + said.text + said.html + said.brief
+    assert "<script>" not in said.html
+    assert "&lt;script&gt;" in said.html
+    assert "\nBcc:" not in said.text
+
+
+def test_the_worst_stands_in_the_subject_and_first_and_a_thousand_problems_are_no_long_letter() -> None:
+    found = [Check(f"deploy:h{n}", Level.WARNING, "is down", "look", topic="hosts") for n in range(1000)]
+    found.insert(500, Check("clock", Level.CRITICAL, "is wrong", "set it", topic="clock"))
+    said = letter_of(found)
+    assert said.subject == "[Example Lab] CRITICAL: clock is wrong (and 1000 more)"
+    assert said.text.startswith("Example Lab: 1 critical, 1000 warnings\n\nCRITICAL  clock   (new)\n    is wrong\n")
+    assert "and 971 more: ./run invoke health" in said.text
+    assert "and 971 more" in said.html
+    assert len(said.brief) < 5000
+    solved = letter_of([], decide(Past(), found, everything, START - DAY).after)
+    assert solved.subject.startswith("[Example Lab] solved: clock, deploy:h0")
+    assert len(solved.subject) < 160
+    assert "and 971 more" in solved.text
+
+
+# -- what runs send ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def outbox(home: Home) -> Iterator[Callable[[], list[EmailMessage]]]:
+    """The messages that came since the last call, oldest first; that of the first run is not among them."""
+    seen = {path.name for path in home.path.glob("build/report/outbox/*")}
+
+    def new() -> list[EmailMessage]:
+        paths = [path for path in home.path.glob("build/report/outbox/*") if path.name not in seen]
+        seen.update(path.name for path in paths)
+        parsed = [email.message_from_bytes(path.read_bytes(), policy=email.policy.default) for path in sorted(paths)]
+        assert all(isinstance(one, EmailMessage) for one in parsed)
+        return parsed  # type: ignore[return-value]
+
+    yield new
+    assert not list(home.path.glob("build/report/outbox/.*"))
+
+
+Outbox = Callable[[], list[EmailMessage]]
+
+
+def text_of(message: EmailMessage, form: str = "plain") -> str:
+    part = message.get_body((form,))
+    assert part is not None
+    return str(part.get_content()).replace("\r\n", "\n")
+
+
+def break_template(home: Home) -> None:
+    home.write("templates/caddy/Caddyfile", home.read("templates/caddy/Caddyfile").decode() + "{{ nothing }}\n")
+
+
+def test_the_first_run_says_that_messages_arrive(built_once: Path) -> None:
+    [path] = built_once.glob("build/report/outbox/*.eml")
+    message = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
+    assert message["Subject"] == "[Example Lab] all is well"
+    assert (message["To"], message["From"]) == ("admin@lab.internal", "pki@lab.internal")
+
+
+def test_a_quiet_week_sends_nothing_and_then_one_message_with_the_ledgers_head(home: Home, outbox: Outbox) -> None:
+    for day in range(7):
+        home.doit(days=day)
+    assert outbox() == []
+    home.doit(days=7)
+    [weekly] = outbox()
+    newest = home.house().ledger.events(last=1)[0]
+    assert weekly["Subject"] == "[Example Lab] all is well"
+    assert newest.hash in re.sub(r"\s", "", text_of(weekly))
+    assert newest.hash in text_of(weekly, "html")
+
+
+def test_a_failure_is_told_once_with_what_to_type_and_once_when_it_is_solved(home: Home, outbox: Outbox) -> None:
+    good = home.read("templates/caddy/Caddyfile").decode()
+    break_template(home)
+    report = home.doit(days=1)
+    [message] = outbox()
+    assert message["Subject"].startswith("[Example Lab] WARNING: release:media templates/caddy/Caddyfile:")
+    assert "    → mend the template, then run doit again\n" in text_of(message)
+    assert report.data["alerts"] == [{"channel": "email", "subject": message["Subject"], "error": "", "hint": ""}]
+    home.doit(days=2)
+    assert outbox() == []
+    home.write("templates/caddy/Caddyfile", good)
+    home.doit(days=3)
+    [message] = outbox()
+    assert message["Subject"] == "[Example Lab] solved: release:media; all is well"
+    assert "since" not in text_of(message)
+
+
+def test_a_run_of_one_task_solves_nothing_that_it_did_not_look_at(home: Home, outbox: Outbox) -> None:
+    break_template(home)
+    home.doit(days=1)
+    assert len(outbox()) == 1
+    home.doit("cert:media", days=2)
+    assert outbox() == []
+
+
+def test_what_needs_a_person_is_a_notice(home: Home, outbox: Outbox) -> None:
+    home.edit("domains: [lab.internal]", "domains: [lab.internal, new.internal]")
+    home.edit("network: av\n", "network: av\n    names: [a.new.internal]\n")
+    home.doit(days=1)
+    [message] = outbox()
+    assert message["Subject"].startswith("[Example Lab] NOTICE: host:media a.new.internal waits")
+    assert "    → ./run invoke ceremony.request, for a new generation of server" in text_of(message)
+
+
+def test_somebody_elses_edit_on_a_host_is_told_and_never_solved(home: Home, outbox: Outbox) -> None:
+    (home.path / "build/hosts/media/etc/caddy/Caddyfile").write_text("x")
+    home.doit(days=1)
+    [message] = outbox()
+    assert "drift:media was changed by somebody else, and put right: /etc/caddy/Caddyfile was" in message["Subject"]
+    home.doit(days=2)
+    assert outbox() == []
+
+
+def test_an_interrupted_run_tells_nothing(home: Home, outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pki.reporter.Reporter._result", lambda _self: "interrupted")
+    break_template(home)
+    home.doit(days=1)
+    assert outbox() == []
+
+
+def test_who_takes_the_addresses_out_is_forgotten(home: Home, outbox: Outbox) -> None:
+    text = home.read("pki.yaml").decode()
+    home.write("pki.yaml", text.partition("alerts:")[0])
+    break_template(home)
+    home.doit(days=1)
+    assert outbox() == []
+    assert not (home.path / "ca/.alerts.json").exists()
+
+
+def test_a_run_without_news_changes_no_record_and_loads_nothing_for_it(home: Home) -> None:
+    home.doit()
+    before = (home.path / "ca/.alerts.json").stat().st_mtime_ns
+    code = (
+        "import sys; from datetime import datetime; from pathlib import Path; from pki.pipeline import Run\n"
+        f"Run(Path({str(home.path)!r}), datetime.fromisoformat({instant(START)!r})).main([])\n"
+        "loaded = {'smtplib', 'pki.watch.letter', 'sqlalchemy', 'apprise', 'rich'} & set(sys.modules)\n"
+        "assert not loaded, loaded"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (home.path / "ca/.alerts.json").stat().st_mtime_ns == before
+
+
+# -- a wrong pki.yaml -------------------------------------------------------------------------------------------------
+
+
+def test_a_wrong_inventory_is_told_to_whom_was_told_last(home: Home, outbox: Outbox) -> None:
+    home.edit("proxy: caddy", "proxy: cady")
+    assert Run(home.path, home.moment(1)).main([]) == 3
+    [message] = outbox()
+    assert message["Subject"].startswith("[Example Lab] CRITICAL: pki.yaml nothing was run")
+    assert "pki.yaml:40: hosts.media.proxy: expected nginx" in text_of(message)
+    assert "until 2026-12-14 (19 days)" in text_of(message)  # when the first CRL ends
+    assert "→ mend pki.yaml, then: ./run invoke plan" in text_of(message)
+    for day in (2, 3, 4):
+        assert Run(home.path, home.moment(day)).main([]) == 3
+    assert outbox() == []
+    assert Run(home.path, home.moment(7)).main([]) == 3  # the weekly one, and fourteen days are left
+    assert len(outbox()) == 1
+    home.edit("proxy: cady", "proxy: caddy")
+    home.doit(days=8)
+    [message] = outbox()
+    assert message["Subject"] == "[Example Lab] solved: pki.yaml; all is well"
+
+
+def test_a_wrong_inventory_at_a_terminal_is_said_there_alone(
+    home: Home, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.edit("proxy: caddy", "proxy: cady")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert Run(home.path, home.moment(1)).main([]) == 3
+    assert outbox() == []
+
+
+def test_nobody_is_told_of_a_wrong_inventory_who_was_never_told_anything(fresh: Home) -> None:
+    assert watchman.nothing_was_run(fresh.path, START, PkiError("x")) == []
+    assert not (fresh.path / "ca").exists()
+
+
+# -- a channel that fails ---------------------------------------------------------------------------------------------
+
+
+def test_what_could_not_be_sent_is_said_and_sent_by_the_next_run(
+    home: Home, outbox: Outbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = home.path / "build/report/outbox"
+    place.rename(home.path / "aside")
+    place.write_text("in the way")
+    (home.path / "build/hosts/media/etc/caddy/Caddyfile").write_text("x")
+    report = home.doit(days=1)
+    assert (report.status, report.data["result"]) == (0, "ok")
+    assert "cannot be written" in report.data["alerts"][0]["error"]
+    assert capsys.readouterr().out.endswith("; 1 message could not be sent, and will be tried again\n")
+    place.unlink()
+    (home.path / "aside").rename(place)
+    home.doit(days=2)
+    [message] = outbox()
+    assert "drift:media" in message["Subject"]
+    assert "Earlier messages could not be sent since 2026-11-24" in text_of(message)
+    home.doit(days=3)
+    assert outbox() == []
+
+
+def test_one_channel_is_told_of_another_that_fails(home: Home, outbox: Outbox) -> None:
+    home.edit("smtp: outbox}", "smtp: outbox}\n  notify: notify-nowhere")
+    home.doit(days=1)
+    assert outbox() == []
+    home.doit(days=2)
+    [message] = outbox()
+    assert "alerts:notify-nowhere messages cannot be sent: secrets.yaml: holds no notify-nowhere" in message["Subject"]
+
+
+def test_a_record_that_no_disk_has_room_for_repeats_nothing_within_the_day(
+    home: Home, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = channels.store.write
+
+    def full(path: Path, data: bytes, mode: int = 0o644) -> None:
+        if path.name == ".alerts.json":
+            raise PkiError(f"{path}: cannot be written: No space left on device")
+        write(path, data, mode)
+
+    monkeypatch.setattr("pki.store.write", full)
+    break_template(home)
+    report = home.doit(days=1)
+    assert report.data["alerts"][-1]["error"].endswith("No space left on device")
+    assert len(outbox()) == 1
+    home.doit(days=1.5)
+    assert outbox() == []
+    home.doit(days=2)
+    assert len(outbox()) == 1
+
+
+def test_a_record_that_somebody_damaged_costs_one_message(home: Home, outbox: Outbox) -> None:
+    for text in ("{", "[]", '{"format": 1, "addresses": null, "channels": {}}', '{"format": 9}'):
+        home.write("ca/.alerts.json", text)
+        home.doit()
+        assert len(outbox()) == 1
+        assert Record.load(home.path / "ca", START).addresses is not None
