@@ -48,13 +48,7 @@ for name, function in {
     ns.add_task(function, name)
 
 for title, tasks in {
-    "ledger": {
-        "list": ledger.show_list,
-        "show": ledger.show,
-        "verify": ledger.verify,
-        "recover": ledger.recover,
-        "import": taking.take_in,
-    },
+    "ledger": {**ledger.TASKS, "import": taking.take_in},
     "ca": {"rewrap": ca.rewrap},
     "client": {**client.TASKS, "export": export.export},
     "deploy": {**deploy.TASKS, **fleet.TASKS},

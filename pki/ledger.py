@@ -197,13 +197,14 @@ class Ledger:
             dates = {"revoked_at": int(entry.revocation_date_utc.timestamp()), "not_after": not_after}
             row = {"serial": serial, "issuer": issuer, "reason": _reason(entry), **dates}
             found.append(("revocation", f"{artifact}, recovered from {source}", row))
-        newest = _crl_row(crl, issuer, f"recovered from {source}")
-        if is_newer := last is None or newest["number"] > last:
+        number = _number(crl)
+        if is_newer := number > (last or 0):
+            newest = _crl_row(crl, issuer, f"recovered from {source}")
             found.append(("crl", f"crl:{issuer}, recovered from {source}", newest))
         if found:
             with self._writing() as db:
                 _append_all(db, found, at)
-        return Recovered(issuer, newest["number"], tuple(int(serial, 16) for serial in missing), is_newer)
+        return Recovered(issuer, number, tuple(int(serial, 16) for serial in missing), is_newer)
 
     # -- asking --
 
@@ -240,19 +241,19 @@ class Ledger:
             return [_issued(dict(row)) for row in db.execute(query.order_by(certificates.c.seq)).mappings()]
 
     def revoked_serials(self, since: datetime, *, issuer: str = "") -> frozenset[int]:
-        """Serial numbers of revoked certificates that end after `since`: this house's own, or those of one issuer.
+        """Serial numbers of revoked certificates that end after `since`: of one generation, or of all that are our own.
 
         Those of adopted CAs count by themselves, mostly from 1, and say nothing about ours.
         """
-        is_ours = sql.or_(*(revocations.c.issuer.startswith(f"{authority}-") for authority in AUTHORITIES))
-        of = revocations.c.issuer == issuer if issuer else is_ours
-        query = sql.select(revocations.c.serial).where(revocations.c.not_after >= int(since.timestamp()), of)
+        is_meant = revocations.c.issuer == issuer if issuer else _is_ours(revocations)
+        query = sql.select(revocations.c.serial).where(revocations.c.not_after >= int(since.timestamp()), is_meant)
         with self._reading() as db:
             return frozenset(int(serial, 16) for serial in db.execute(query).scalars().all())
 
     def ended_serials(self, before: datetime) -> frozenset[int]:
-        """Serial numbers of certificates that ended `before`."""
-        query = sql.select(certificates.c.serial).where(certificates.c.not_after < int(before.timestamp()))
+        """Serial numbers of this house's own certificates that ended `before`."""
+        has_ended = certificates.c.not_after < int(before.timestamp())
+        query = sql.select(certificates.c.serial).where(has_ended, _is_ours(certificates))
         with self._reading() as db:
             return frozenset(int(serial, 16) for serial in db.execute(query).scalars().all())
 
@@ -411,54 +412,6 @@ def _append(db: Connection, kind: str, subject: str, row: dict[str, Any], at: da
     db.execute(MOVE_HEAD, {"sealed": sealed})
 
 
-def _append_all(db: Connection, found: Sequence[tuple[str, str, dict[str, Any]]], at: datetime) -> None:
-    """The same for many rows at once, each with its kind and subject."""
-    seq, previous = db.execute(READ_HEAD).one()
-    rows: dict[str, list[dict[str, Any]]] = {}
-    chain = list[dict[str, Any]]()
-    for number, (kind, subject, values) in enumerate(found, seq):
-        row = {"seq": number, **values}
-        event = {"seq": number, "at": int(at.timestamp()), "kind": kind, "subject": subject, "row": _digest(row)}
-        sealed = _digest({**event, "previous": previous})
-        rows.setdefault(kind, []).append(row)
-        chain.append({**event, "previous": previous, "hash": sealed})
-        previous = sealed
-    for kind, some in rows.items():
-        db.execute(ADD_ROW[kind], some)
-    db.execute(ADD_EVENT, chain)
-    db.execute(sql.update(head).values(seq=chain[-1]["seq"], hash=previous))
-
-
-def _crl_row(crl: x509.CertificateRevocationList, issuer: str, reason: str) -> dict[str, Any]:
-    next_update = crl.next_update_utc
-    assert next_update is not None
-    return {
-        "issuer": issuer,
-        "number": crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number,
-        "this_update": int(crl.last_update_utc.timestamp()),
-        "next_update": int(next_update.timestamp()),
-        "entries": len(crl),
-        "reason": reason,
-        "pem": pem_of([crl]).decode(),
-    }
-
-
-def _artifacts(db: Connection, issuer: str) -> dict[str, tuple[str, int]]:
-    """Artifact and notAfter of every certificate of a generation, by serial number."""
-    columns = certificates.c.serial, certificates.c.artifact, certificates.c.not_after
-    rows = db.execute(sql.select(*columns).where(certificates.c.issuer == issuer))
-    return {serial: (artifact, not_after) for serial, artifact, not_after in rows}
-
-
-def _reason(entry: x509.RevokedCertificate) -> str:
-    """Why a certificate is on a CRL, as far as the ledger has a word for it."""
-    try:
-        reason = str(entry.extensions.get_extension_for_class(x509.CRLReason).value.reason.value)
-    except (x509.ExtensionNotFound, ValueError):
-        return "unspecified"
-    return reason if reason in OLD_REASONS else "unspecified"
-
-
 def _rows_of(books: Books) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Kind, subject and row of everything in an adopted CA's books, in the order in which it is recorded."""
     for issued in books.certificates:
@@ -504,6 +457,66 @@ def _key_of(pem: str) -> str:
         return key_fingerprint(x509.load_pem_x509_certificate(pem.encode()).public_key())
     except (ValueError, UnsupportedAlgorithm):
         return ""
+
+
+def _append_all(db: Connection, found: Sequence[tuple[str, str, dict[str, Any]]], at: datetime) -> None:
+    """The same for many rows at once, each with its kind and subject."""
+    seq, previous = db.execute(READ_HEAD).one()
+    rows: dict[str, list[dict[str, Any]]] = {}
+    chain = list[dict[str, Any]]()
+    for number, (kind, subject, values) in enumerate(found, seq):
+        row = {"seq": number, **values}
+        event = {"seq": number, "at": int(at.timestamp()), "kind": kind, "subject": subject, "row": _digest(row)}
+        sealed = _digest({**event, "previous": previous})
+        rows.setdefault(kind, []).append(row)
+        chain.append({**event, "previous": previous, "hash": sealed})
+        previous = sealed
+    for kind, some in rows.items():
+        db.execute(ADD_ROW[kind], some)
+    db.execute(ADD_EVENT, chain)
+    db.execute(sql.update(head).values(seq=chain[-1]["seq"], hash=previous))
+
+
+def _crl_row(crl: x509.CertificateRevocationList, issuer: str, reason: str) -> dict[str, Any]:
+    next_update = crl.next_update_utc
+    assert next_update is not None
+    return {
+        "issuer": issuer,
+        "number": crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number,
+        "this_update": int(crl.last_update_utc.timestamp()),
+        "next_update": int(next_update.timestamp()),
+        "entries": len(crl),
+        "reason": reason,
+        "pem": pem_of([crl]).decode(),
+    }
+
+
+def _artifacts(db: Connection, issuer: str) -> dict[str, tuple[str, int]]:
+    """Artifact and notAfter of every certificate of a generation, by serial number."""
+    columns = certificates.c.serial, certificates.c.artifact, certificates.c.not_after
+    rows = db.execute(sql.select(*columns).where(certificates.c.issuer == issuer))
+    return {serial: (artifact, not_after) for serial, artifact, not_after in rows}
+
+
+def _reason(entry: x509.RevokedCertificate) -> str:
+    """Why a certificate is on a CRL, as far as it is a reason that the ledger knows."""
+    try:
+        reason = str(entry.extensions.get_extension_for_class(x509.CRLReason).value.reason.value)
+    except (x509.ExtensionNotFound, ValueError):
+        return "unspecified"
+    return reason if reason in OLD_REASONS else "unspecified"
+
+
+def _number(crl: x509.CertificateRevocationList) -> int:
+    """0 for a CRL of an adopted CA that counted none."""
+    try:
+        return int(crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number)
+    except x509.ExtensionNotFound:
+        return 0
+
+
+def _is_ours(table: sql.Table) -> sql.ColumnElement[bool]:
+    return sql.or_(*(table.c.issuer.startswith(f"{authority}-") for authority in AUTHORITIES))
 
 
 def _faults(db: Connection) -> Iterator[str]:

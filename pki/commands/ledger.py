@@ -172,3 +172,6 @@ def _say_what_came_back(screen: Screen, told: list[Recovered], *, asked: int) ->
         screen.line(f"{len(serials)} revocations came back; CRLs that list them are made by ./run doit")
     elif asked and told:
         screen.line("the ledger knew all of it")
+
+
+TASKS = {"list": show_list, "show": show, "verify": verify, "recover": recover}

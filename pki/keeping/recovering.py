@@ -12,9 +12,9 @@ from pki.store import AUTHORITIES
 
 
 def signer(house: House, crl: x509.CertificateRevocationList) -> Generation | None:
-    """The generation of this house that signed a CRL, or the adopted authority."""
-    names = [name for authority in AUTHORITIES for name in house.store.generations(authority)]
-    for found in filter(None, map(house.generation, [*names, *house.inventory.authorities.adopted])):
+    """The generation of this house, or the CA that it adopted, that signed a CRL."""
+    ours = [name for authority in AUTHORITIES for name in house.store.generations(authority)]
+    for found in filter(None, map(house.generation, [*ours, *house.inventory.authorities.adopted])):
         if found.certificate.subject == crl.issuer and crl.is_signature_valid(ca_public_key(found.certificate)):
             return found
     return None

@@ -255,7 +255,7 @@ def test_a_restored_old_ledger_lets_no_revoked_client_in(six: Fleet) -> None:
     shutil.copytree(six.home / "ca", six.home / "before")
     old = six.home / "lost.pem"
     old.write_bytes((six.home / "ca/clients/admin/tls.pem").read_bytes())
-    six.program("invoke", "revoke", "admin", "--reason", "key-compromise")
+    six.program("invoke", "revoke", "admin", "--reason", "key-compromise", "--yes")
     for lost in ("ca", "build"):
         shutil.rmtree(six.home / lost)
     (six.home / "before").rename(six.home / "ca")

@@ -261,7 +261,7 @@ def test_a_restored_old_backup_lets_no_revoked_client_in(four: Fleet) -> None:
     four.program("invoke", "backup", "old.age", "--passphrase-file", "words")
     old = four.home / "lost.pem"
     old.write_bytes((four.home / "ca/clients/admin/tls.pem").read_bytes())
-    four.program("invoke", "revoke", "admin", "--reason", "key-compromise")
+    four.program("invoke", "revoke", "admin", "--reason", "key-compromise", "--yes")
 
     def nobody_gets_in() -> bool:
         return all(refuses(four.curl(f"https://{kind}-admin.lab.internal/", "--cert", str(old))) for kind in KINDS)
