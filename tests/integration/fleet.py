@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,8 +120,8 @@ def fingerprint(text: str) -> str:
 
 
 @contextmanager
-def fleet(home: Path) -> Iterator[Fleet]:
-    """Every host up and bootstrapped, nothing delivered yet."""
+def fleet(home: Path, kinds: Sequence[str] = tuple(UNITS)) -> Iterator[Fleet]:
+    """A host for each kind of proxy, up and bootstrapped, nothing delivered yet; nginx publishes."""
     shutil.copytree(PROJECT / "templates", home / "templates")
     (home / "ssh_config").write_text(f"Host *\n    UserKnownHostsFile {home}/known_hosts\n")
     said, known = INVENTORY, ""
@@ -129,7 +129,8 @@ def fleet(home: Path) -> Iterator[Fleet]:
         ca = lab.machine("ca")
         ca.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/root/.ssh/id_ed25519")
         hosts = {}
-        for number, (name, unit) in enumerate(UNITS.items()):
+        for number, name in enumerate(kinds):
+            unit = UNITS[name]
             address = f"192.0.2.{11 + number}"
             names = (f"{name}-admin.lab.internal", f"{name}-open.lab.internal", f"{name}-new.lab.internal")
             host = hosts[name] = lab.machine(name, address=address, names=names)
