@@ -303,8 +303,8 @@ def authority(house: House, name: str) -> list[str]:
 # -- CRLs -------------------------------------------------------------------------------------------------------------
 
 
-def crl(house: House, generation: str) -> list[str]:
-    """Why an intermediate's CRL must be made anew."""
+def crl(house: House, generation: str, *, missing: int | None = None) -> list[str]:
+    """Why an intermediate's CRL must be made anew; `missing` is how many entries it lacks, where that is known."""
     issuer, name = house.generation(generation), f"crl:{generation}"
     known = token(issuer.fingerprint if issuer else "")
     kept = house.memo.recall(name, known)
@@ -319,7 +319,7 @@ def crl(house: House, generation: str) -> list[str]:
     if text != pem("X509 CRL", der):
         return ["its PEM form does not follow from the DER form"]
     dates = found.last_update_utc, found.next_update_utc
-    reasons = _crl_dated(house, generation, *dates) or _behind_ledger(house, generation, found)
+    reasons = _crl_dated(house, generation, *dates) or _behind_ledger(house, generation, found, missing)
     if not reasons:
         files = [str(house.store.crl(generation, form)) for form in ("crl", "pem")]
         house.memo.remember(name, known, files, [int(at.timestamp()) for at in dates])
@@ -356,15 +356,18 @@ def _crl_dated(house: House, generation: str, start: datetime, end: datetime) ->
     return [f"is {age // DAY} days old, a new one comes every {refresh // DAY}"] if age >= refresh else []
 
 
-def _behind_ledger(house: House, generation: str, found: x509.CertificateRevocationList) -> list[str]:
+def _behind_ledger(
+    house: House, generation: str, found: x509.CertificateRevocationList, missing: int | None
+) -> list[str]:
     if not house.has_ledger:
         return []
     last = house.ledger.last_crl(generation)
     number = found.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
     if last is not None and number < last[0]:
         return [f"has number {number}, and the last one had {last[0]}"]
-    listed = {entry.serial_number for entry in found}
-    missing = len(house.ledger.revoked_serials(house.now, issuer=generation) - listed)
+    if missing is None:
+        listed = {entry.serial_number for entry in found}
+        missing = len(house.ledger.revoked_serials(house.now, issuer=generation) - listed)
     return [f"lacks {missing} revoked certificate{'s' if missing > 1 else ''}"] if missing else []
 
 

@@ -227,13 +227,13 @@ def crl(
     this_update: datetime,
     next_update: datetime,
     entries: Iterable[Entry],
-    earlier: x509.CertificateRevocationList | None = None,
+    kept: Sequence[x509.RevokedCertificate] = (),
 ) -> x509.CertificateRevocationList:
     """Sign one CRL. Raises PkiError when the result does not verify against its issuer.
 
-    `earlier` is one of the issuer's own: an entry that stands there already is not built again.
+    `kept` are entries of an earlier one of the issuer's own: they are not built again.
     """
-    draft = crl_draft(issuer.certificate, number, this_update, next_update, entries, earlier)
+    draft = crl_draft(issuer.certificate, number, this_update, next_update, entries, kept)
     signed = draft.sign(issuer.key, signature_hash(issuer.key))
     verify_crl(signed, issuer.certificate)
     return signed
@@ -245,14 +245,14 @@ def crl_draft(
     this_update: datetime,
     next_update: datetime,
     entries: Iterable[Entry],
-    earlier: x509.CertificateRevocationList | None = None,
+    kept: Sequence[x509.RevokedCertificate] = (),
 ) -> x509.CertificateRevocationListBuilder:
     """Everything of a CRL but its signature: AKI, number, nextUpdate, no issuing distribution point.
 
     NSS refuses a CRL with a critical issuing distribution point. An adopted CA without an SKI leaves nothing to name.
     """
     draft = (
-        x509.CertificateRevocationListBuilder(revoked_certificates=_revoked(entries, earlier))
+        x509.CertificateRevocationListBuilder(revoked_certificates=[*kept, *_revoked(entries)])
         .issuer_name(ca.subject)
         .last_update(this_update)
         .next_update(next_update)
@@ -277,15 +277,11 @@ def ca_public_key(
     return key
 
 
-def _revoked(entries: Iterable[Entry], earlier: x509.CertificateRevocationList | None) -> list[x509.RevokedCertificate]:
+def _revoked(entries: Iterable[Entry]) -> list[x509.RevokedCertificate]:
     """The entries of a CRL; what is the same for each reason, and from one entry to the next, is built once."""
-    there = {one.serial_number: one for one in earlier or ()}
     begun: dict[str, x509.RevokedCertificateBuilder] = {}
     found, last, dated = list[x509.RevokedCertificate](), None, x509.RevokedCertificateBuilder()
     for entry in entries:
-        if known := there.get(entry.serial):
-            found.append(known)
-            continue
         if last is None or (last.reason, last.revoked_at) != (entry.reason, entry.revoked_at):
             if entry.reason not in begun:
                 begun[entry.reason] = _reasoned(entry.reason)

@@ -120,20 +120,23 @@ def crl(house: House, generation: str) -> None:
     found = house.generation(generation)
     if found is None:
         raise missing_authority(generation.rpartition("-")[0])
-    reason = "; ".join(freshness.crl(house, generation)) or "asked for"
     last = house.ledger.last_crl(generation)
     # what an adopted CA revoked stays on its CRLs, as on those of `openssl ca`: nobody else keeps its books
     ended = last[1] if last and not house.is_adopted(generation) else NEVER
     number = max(int(house.now.timestamp()), last[0] + 1 if last else 0)
     earlier = freshness.signed_crl(house, found, store.read(house.store.crl(generation)) or b"")
+    there = {one.serial_number: one for one in earlier or ()}
+    wanted = house.ledger.revoked_serials(ended, issuer=generation)
+    new = house.ledger.revoked(generation, ended, only=wanted - there.keys())
+    reason = "; ".join(freshness.crl(house, generation, missing=len(new))) or "asked for"
     this_update = max(house.now - issue.BACKDATE, min(last[1] + timedelta(seconds=1), house.now) if last else NEVER)
     made = issue.crl(
         house.open_issuer(found),
         number,
         this_update,
         this_update + house.crl_rule(generation).lifetime,
-        house.ledger.revoked(generation, still_valid_at=ended),
-        earlier,
+        new,
+        [one for serial, one in there.items() if serial in wanted],
     )
     house.ledger.record_crl(made, issuer=generation, reason=reason, at=house.now)
     _publish_crl(house, generation, made)

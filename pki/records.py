@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
@@ -147,7 +148,7 @@ class Ledger(Protocol):
 
     def ended_serials(self, before: datetime) -> frozenset[int]: ...
 
-    def revoked(self, issuer: str, still_valid_at: datetime) -> list[Entry]: ...
+    def revoked(self, issuer: str, still_valid_at: datetime, *, only: Collection[int] | None = None) -> list[Entry]: ...
 
     def last_crl(self, issuer: str) -> tuple[int, datetime] | None: ...
 

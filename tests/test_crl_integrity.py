@@ -15,7 +15,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from pki import freshness, issue, profiles
+from pki import freshness, issue, ledger, profiles
 from pki.errors import LedgerError
 from pki.handover.asking import Wish
 from pki.keeping import recovering
@@ -361,14 +361,34 @@ def test_newer_crl_of_a_root_is_filed_as_a_rung_and_what_it_revokes_stays_revoke
 
 
 def test_entries_that_the_last_crl_has_are_taken_over_as_they_are(home: Home) -> None:
-    """And they leave with their certificates all the same; the two ways to make one lead to the same bytes."""
+    """The two ways to make one lead to the same bytes."""
     entries = [Entry(number, START + number * SECOND, REASONS[number % len(REASONS)]) for number in range(1, 40)]
     issuer, end = home.house().issuer("client"), START + 9 * DAY
     earlier = issue.crl(issuer, 1, START, end, entries[:30])
     anew = issue.crl(issuer, 2, START, end, entries[5:])
-    grown = issue.crl(issuer, 2, START, end, entries[5:], earlier)
+    grown = issue.crl(issuer, 2, START, end, entries[30:], list(earlier)[5:])
     assert grown.tbs_certlist_bytes == anew.tbs_certlist_bytes
     assert [entry.serial_number for entry in grown] == list(range(6, 40))
+
+
+@pytest.mark.parametrize("limit", [0, ledger.ASKED_ONE_BY_ONE])
+def test_entries_leave_with_their_certificates_and_only_new_ones_are_read(
+    home: Home, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    monkeypatch.setattr(ledger, "ASKED_ONE_BY_ONE", limit)
+    house = home.house(days=1)
+    (admin,) = house.ledger.certificates(artifact="cert:client-admin")
+    ended, lasting = (replace(admin, serial=number) for number in (5, 6))
+    house.ledger.record_revocation(replace(ended, not_after=home.moment(days=2)), reason="superseded", at=house.now)
+    house.ledger.record_revocation(lasting, reason="superseded", at=house.now)
+    house.ledger.close()
+    assert home.doit(days=1).made["crl:client-1"] == "lacks 2 revoked certificates"
+    assert serials(home) == {5, 6}
+    home.house(days=1).ledger.record_revocation(replace(lasting, serial=7), reason="keyCompromise", at=house.now)
+    assert home.doit(days=3).made["crl:client-1"] == "lacks 1 revoked certificate"
+    assert serials(home) == {5, 6, 7}, "an entry stays on one CRL after its certificate has ended"
+    home.doit(days=11)
+    assert serials(home) == {6, 7}
 
 
 # -- what lies there is looked at -------------------------------------------------------------------------------------
