@@ -119,7 +119,7 @@ def _end(view: View, name: str) -> datetime | None:
     """When a CRL in `build/` ends; what the run itself has seen is not read again."""
     if name.startswith("root-"):
         present = freshness.due_rung(view.house, name)
-        return present.next_update_utc if present else None
+        return None if present is None else present.next_update_utc  # an empty CRL is false
     if seen := view.house.memo.seen(f"crl:{name}"):
         return datetime.fromtimestamp(seen[1], UTC)
     try:
