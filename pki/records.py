@@ -113,7 +113,7 @@ class Recovered:
 
 
 class Ledger(Protocol):
-    """Every certificate issued and revoked, every CRL number, every decision. See `ledger.py` for what each call promises."""
+    """Every certificate issued and revoked, every CRL number, every decision. See `ledger/` for what each call promises."""
 
     def record_certificate(
         self, cert: x509.Certificate, *, issuer: str, artifact: str, profile: str, reason: str, at: datetime

@@ -23,7 +23,7 @@ ONE_ROOM = {
     "yaml": "documents.py",
     "smtplib": "watch/",
     "apprise": "watch/",
-    "sqlalchemy": "ledger.py",
+    "sqlalchemy": "ledger/",
     "rich": "screen.py",
     "segno": "trust/",
     "shamir_mnemonic": "ceremony/",

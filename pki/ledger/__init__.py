@@ -1,0 +1,232 @@
+"""Every certificate issued and revoked, every CRL number, what people decided: recorded before anything of it is visible.
+
+Rows are only ever added. Each addition is one transaction with its event, and each event holds the hash of the one
+before it, so a row that was changed, removed or slipped in later is found by `verify`. SQLite by default (WAL,
+synchronous=FULL); any database that SQLAlchemy speaks otherwise. Instants are whole seconds since 1970, UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from pathlib import Path
+
+import sqlalchemy as sql
+from cryptography import x509
+from sqlalchemy.engine import Connection
+
+from pki.errors import LedgerError
+from pki.ledger.chain import READ_HEAD, append, append_all, faults
+from pki.ledger.database import Database
+from pki.ledger.rows import Row, as_hex, certificate_row, crl_row, instant, issued_of, number_of, reason_of, rows_of
+from pki.ledger.tables import certificates, crls, decisions, events, is_ours, revocations
+from pki.records import DECISIONS, REASONS, Books, Decision, Entry, Event, Issued, Recovered
+
+ASKED_ONE_BY_ONE = 500  # serial numbers in one statement; with more of them, reading every row is quicker
+
+
+class Ledger:
+    """The ledger of one house. Opened when first asked, and once more in each process that a run forks."""
+
+    def __init__(self, address: str, folder: Path) -> None:
+        self._database = Database(address, folder)
+
+    # -- adding --
+
+    def record_certificate(
+        self, cert: x509.Certificate, *, issuer: str, artifact: str, profile: str, reason: str, at: datetime
+    ) -> None:
+        """Record an issued certificate; returns when it is durable."""
+        row = certificate_row(cert, issuer, artifact, profile, reason)
+        with self._database.writing() as db:
+            append(db, "certificate", artifact, row, at)
+
+    def record_revocation(self, issued: Issued, *, reason: str, at: datetime) -> None:
+        """Record that a certificate is revoked; `reason` is one of REASONS."""
+        row = {
+            "serial": as_hex(issued.serial),
+            "issuer": issued.issuer,
+            "reason": reason,
+            "revoked_at": int(at.timestamp()),
+            "not_after": int(issued.not_after.timestamp()),
+        }
+        if reason not in REASONS:
+            raise LedgerError(f"{reason}: expected one of {', '.join(REASONS)}")
+        is_this = (revocations.c.issuer == row["issuer"], revocations.c.serial == row["serial"])
+        with self._database.writing() as db:
+            if db.execute(sql.select(revocations.c.seq).where(*is_this)).first():
+                raise LedgerError(f"{issued.artifact}: serial {row['serial']} is revoked already")
+            append(db, "revocation", issued.artifact, row, at)
+
+    def record_crl(self, crl: x509.CertificateRevocationList, *, issuer: str, reason: str, at: datetime) -> None:
+        row = crl_row(crl, issuer, reason)
+        with self._database.writing() as db:
+            last = db.execute(sql.select(sql.func.max(crls.c.number)).where(crls.c.issuer == issuer)).scalar()
+            if last is not None and row["number"] <= last:
+                raise LedgerError(f"crl:{issuer}: number {row['number']} is not above the last one, {last}")
+            append(db, "crl", f"crl:{issuer}", row, at)
+
+    def record_decision(self, artifact: str, decision: str, detail: str, at: datetime) -> None:
+        """Record what a person decided or did about an artifact; `decision` is one of DECISIONS."""
+        if decision not in DECISIONS:
+            raise LedgerError(f"{decision}: expected one of {', '.join(DECISIONS)}")
+        row = {"artifact": artifact, "decision": decision, "detail": detail, "at": int(at.timestamp())}
+        with self._database.writing() as db:
+            append(db, "decision", artifact, row, at)
+
+    def take_in(self, books: Books, *, at: datetime) -> None:
+        """Record what an adopted CA issued and revoked: all of it in one transaction, each row with its event."""
+        if rows := list(rows_of(books)):
+            with self._database.writing() as db:
+                append_all(db, rows, at)
+
+    def record_recovered(
+        self, crl: x509.CertificateRevocationList, *, issuer: str, until: datetime, source: str, at: datetime
+    ) -> Recovered:
+        """Record what a CRL of our own revokes and the ledger does not know, and the CRL when it is newer than all.
+
+        All of it in one transaction. A certificate that is not known either counts as valid `until`.
+        """
+        with self._database.reading() as db:
+            revoked = set(db.execute(sql.select(revocations.c.serial).where(revocations.c.issuer == issuer)).scalars())
+            missing = {serial: entry for entry in crl if (serial := as_hex(entry.serial_number)) not in revoked}
+            known = _artifacts(db, issuer) if missing else {}
+            last = db.execute(sql.select(sql.func.max(crls.c.number)).where(crls.c.issuer == issuer)).scalar()
+        found = list[tuple[str, str, Row]]()
+        for serial, entry in missing.items():
+            artifact, not_after = known.get(serial, (f"serial {serial.lstrip('0')}", int(until.timestamp())))
+            dates = {"revoked_at": int(entry.revocation_date_utc.timestamp()), "not_after": not_after}
+            row = {"serial": serial, "issuer": issuer, "reason": reason_of(entry), **dates}
+            found.append(("revocation", f"{artifact}, recovered from {source}", row))
+        number = number_of(crl)
+        if is_newer := number > (last or 0):
+            newest = crl_row(crl, issuer, f"recovered from {source}")
+            found.append(("crl", f"crl:{issuer}, recovered from {source}", newest))
+        if found:
+            with self._database.writing() as db:
+                append_all(db, found, at)
+        return Recovered(issuer, number, tuple(int(serial, 16) for serial in missing), is_newer)
+
+    # -- asking --
+
+    def decisions(self, *, artifact: str | None = None) -> list[Decision]:
+        """What was decided, oldest first: about everything, or about one artifact."""
+        query = sql.select(decisions).order_by(decisions.c.seq)
+        if artifact is not None:
+            query = query.where(decisions.c.artifact == artifact)
+        with self._database.reading() as db:
+            return [Decision(r.artifact, r.decision, r.detail, instant(r.at)) for r in db.execute(query)]
+
+    def certificates(
+        self,
+        *,
+        artifact: str | None = None,
+        serial: int | None = None,
+        since: datetime | None = None,
+        issuer: str | None = None,
+    ) -> list[Issued]:
+        """Certificates, oldest first: all, or those of one artifact or issuer, with one serial, that end after `since`."""
+        is_its_own = (certificates.c.issuer == revocations.c.issuer) & (certificates.c.serial == revocations.c.serial)
+        query = sql.select(certificates, revocations.c.reason.label("revoked")).select_from(
+            certificates.outerjoin(revocations, is_its_own)
+        )
+        if issuer is not None:
+            query = query.where(certificates.c.issuer == issuer)
+        if artifact is not None:
+            query = query.where(certificates.c.artifact == artifact)
+        if serial is not None:
+            query = query.where(certificates.c.serial == as_hex(serial))
+        if since is not None:
+            query = query.where(certificates.c.not_after >= int(since.timestamp()))
+        with self._database.reading() as db:
+            return [issued_of(dict(row)) for row in db.execute(query.order_by(certificates.c.seq)).mappings()]
+
+    def revoked_serials(self, since: datetime, *, issuer: str = "") -> frozenset[int]:
+        """Serial numbers of revoked certificates that end after `since`: of one generation, or of all that are our own.
+
+        Those of adopted CAs count by themselves, mostly from 1, and say nothing about ours.
+        """
+        is_meant = revocations.c.issuer == issuer if issuer else is_ours(revocations)
+        query = sql.select(revocations.c.serial).where(revocations.c.not_after >= int(since.timestamp()), is_meant)
+        with self._database.reading() as db:
+            return frozenset(int(serial, 16) for serial in db.execute(query).scalars().all())
+
+    def ended_serials(self, before: datetime) -> frozenset[int]:
+        """Serial numbers of this house's own certificates that ended `before`."""
+        has_ended = certificates.c.not_after < int(before.timestamp())
+        query = sql.select(certificates.c.serial).where(has_ended, is_ours(certificates))
+        with self._database.reading() as db:
+            return frozenset(int(serial, 16) for serial in db.execute(query).scalars().all())
+
+    def revoked(self, issuer: str, still_valid_at: datetime, *, only: Collection[int] | None = None) -> list[Entry]:
+        """What belongs on a CRL of `issuer`: revocations of certificates that had not expired at the given time.
+
+        Of `only` these serial numbers, where they are given.
+        """
+        serials = None if only is None or len(only) > ASKED_ONE_BY_ONE else [as_hex(serial) for serial in only]
+        columns = revocations.c.serial, revocations.c.revoked_at, revocations.c.reason
+        query = (
+            sql.select(*columns)
+            .where(revocations.c.issuer == issuer, revocations.c.not_after >= int(still_valid_at.timestamp()))
+            .order_by(revocations.c.seq)
+        )
+        if serials is not None:
+            query = query.where(revocations.c.serial.in_(serials))
+        with self._database.reading() as db:
+            rows = db.execute(query).all()
+        dates = {at: instant(at) for _, at, _ in rows}
+        found = [Entry(int(serial, 16), dates[at], reason) for serial, at, reason in rows]
+        return found if only is None else [entry for entry in found if entry.serial in only]
+
+    def has_books(self, issuer: str) -> bool:
+        """Whether anything that an adopted CA issued or revoked was taken in."""
+        with self._database.reading() as db:
+            return any(
+                db.execute(sql.select(table.c.seq).where(table.c.issuer == issuer)).first()
+                for table in (certificates, revocations, crls)
+            )
+
+    def last_crl(self, issuer: str) -> tuple[int, datetime] | None:
+        """Number and thisUpdate of the newest CRL of a generation."""
+        query = sql.select(crls.c.number, crls.c.this_update).where(crls.c.issuer == issuer)
+        with self._database.reading() as db:
+            row = db.execute(query.order_by(crls.c.number.desc()).limit(1)).first()
+        return (row.number, instant(row.this_update)) if row else None
+
+    def has_crl(self, issuer: str, number: int) -> bool:
+        """Whether a CRL of a generation was recorded under a number."""
+        query = sql.select(crls.c.seq).where(crls.c.issuer == issuer, crls.c.number == number)
+        with self._database.reading() as db:
+            return db.execute(query).first() is not None
+
+    def events(self, last: int | None = None) -> list[Event]:
+        """The event log, oldest first, or its `last` events."""
+        query = sql.select(events).order_by(events.c.seq.desc())
+        with self._database.reading() as db:
+            rows = db.execute(query.limit(last) if last else query).all()
+        return [Event(row.seq, instant(row.at), row.kind, row.subject, row.hash) for row in reversed(rows)]
+
+    def newest(self) -> Event | None:
+        """The newest event. Raises LedgerError when the head does not say that it is."""
+        newest = sql.select(events).order_by(events.c.seq.desc()).limit(1)
+        with self._database.reading() as db:
+            row, top = db.execute(newest).first(), db.execute(READ_HEAD).one()
+        if (row.seq, row.hash) != (top.seq, top.hash) if row else top.seq:
+            raise LedgerError(f"{self._database.place}: its newest events are missing", "./run invoke ledger.verify")
+        return Event(row.seq, instant(row.at), row.kind, row.subject, row.hash) if row else None
+
+    def verify(self) -> list[str]:
+        """Recompute every hash; returns what is wrong, one sentence each. Empty means that nothing is."""
+        with self._database.reading() as db:
+            return list(faults(db))
+
+    def close(self) -> None:
+        """Close the database; it opens again when asked."""
+        self._database.close()
+
+
+def _artifacts(db: Connection, issuer: str) -> dict[str, tuple[str, int]]:
+    """Artifact and notAfter of every certificate of a generation, by serial number."""
+    columns = certificates.c.serial, certificates.c.artifact, certificates.c.not_after
+    rows = db.execute(sql.select(*columns).where(certificates.c.issuer == issuer))
+    return {serial: (artifact, not_after) for serial, artifact, not_after in rows}

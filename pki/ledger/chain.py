@@ -1,0 +1,85 @@
+"""The hash chain: each row has an event, and each event holds the hash of the one before it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sql
+from sqlalchemy.engine import Connection
+
+from pki.ledger.tables import TABLES, events, head
+
+NO_HASH = "0" * 64
+
+# Statements that every addition runs, built once.
+TAKE_TURN = sql.update(head).values(seq=head.c.seq + 1)
+READ_HEAD = sql.select(head.c.seq, head.c.hash)
+MOVE_HEAD = sql.update(head).values(hash=sql.bindparam("sealed"))
+ADD_ROW = {kind: sql.insert(table) for kind, table in TABLES.items()}
+ADD_EVENT = sql.insert(events)
+
+
+def append(db: Connection, kind: str, subject: str, row: dict[str, Any], at: datetime) -> None:
+    """Add a row and the event that seals it, behind the newest event."""
+    seq, previous = db.execute(READ_HEAD).one()
+    digest = _digest({"seq": seq, **row})
+    event = {"seq": seq, "at": int(at.timestamp()), "kind": kind, "subject": subject, "row": digest}
+    sealed = _digest({**event, "previous": previous})
+    db.execute(ADD_ROW[kind], {"seq": seq, **row})
+    db.execute(ADD_EVENT, {**event, "previous": previous, "hash": sealed})
+    db.execute(MOVE_HEAD, {"sealed": sealed})
+
+
+def append_all(db: Connection, found: Sequence[tuple[str, str, dict[str, Any]]], at: datetime) -> None:
+    """The same for many rows at once, each with its kind and subject."""
+    seq, previous = db.execute(READ_HEAD).one()
+    rows: dict[str, list[dict[str, Any]]] = {}
+    chain = list[dict[str, Any]]()
+    for number, (kind, subject, values) in enumerate(found, seq):
+        row = {"seq": number, **values}
+        event = {"seq": number, "at": int(at.timestamp()), "kind": kind, "subject": subject, "row": _digest(row)}
+        sealed = _digest({**event, "previous": previous})
+        rows.setdefault(kind, []).append(row)
+        chain.append({**event, "previous": previous, "hash": sealed})
+        previous = sealed
+    for kind, some in rows.items():
+        db.execute(ADD_ROW[kind], some)
+    db.execute(ADD_EVENT, chain)
+    db.execute(sql.update(head).values(seq=chain[-1]["seq"], hash=previous))
+
+
+def faults(db: Connection) -> Iterator[str]:
+    """What is wrong with the chain, one sentence each."""
+    rows = {
+        (kind, row["seq"]): _digest(row)
+        for kind, table in TABLES.items()
+        for row in db.execute(sql.select(table)).mappings()
+    }
+    previous, expected = NO_HASH, 1
+    for event in db.execute(sql.select(events).order_by(events.c.seq)).mappings():
+        seq = event["seq"]
+        if seq != expected:
+            yield f"event {expected} is missing"
+        if event["previous"] != previous:
+            yield f"event {seq} does not follow the one before it"
+        if _digest({k: v for k, v in event.items() if k != "hash"}) != event["hash"]:
+            yield f"event {seq} ({event['kind']} {event['subject']}) was changed"
+        found = rows.pop((event["kind"], seq), None)
+        if found is None:
+            yield f"event {seq}: its {event['kind']} of {event['subject']} is missing"
+        elif found != event["row"]:
+            yield f"event {seq}: its {event['kind']} of {event['subject']} was changed"
+        previous, expected = event["hash"], seq + 1
+    for kind, seq in sorted(rows):
+        yield f"{kind} {seq} has no event"
+    last = db.execute(sql.select(head.c.seq, head.c.hash)).one()
+    if (last.seq, last.hash) != (expected - 1, previous):
+        yield f"the newest events are missing: the head says {last.seq}, the log ends at {expected - 1}"
+
+
+def _digest(row: Mapping[Any, Any]) -> str:
+    return hashlib.sha256(json.dumps(dict(row), sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -1,0 +1,142 @@
+"""Certificates, revocations and CRLs as rows, and back. Instants are whole seconds since 1970, UTC."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+
+from pki.issue import key_fingerprint, pem_of
+from pki.records import OLD_REASONS, Books, Issued
+
+Row = dict[str, Any]
+
+
+def certificate_row(cert: x509.Certificate, issuer: str, artifact: str, profile: str, reason: str) -> Row:
+    return {
+        "serial": as_hex(cert.serial_number),
+        "issuer": issuer,
+        "artifact": artifact,
+        "profile": profile,
+        "subject": cert.subject.rfc4514_string(),
+        "names": json.dumps(_names(cert)),
+        "key_sha256": key_fingerprint(cert.public_key()),
+        "not_before": int(cert.not_valid_before_utc.timestamp()),
+        "not_after": int(cert.not_valid_after_utc.timestamp()),
+        "reason": reason,
+        "pem": pem_of([cert]).decode(),
+    }
+
+
+def crl_row(crl: x509.CertificateRevocationList, issuer: str, reason: str) -> Row:
+    next_update = crl.next_update_utc
+    assert next_update is not None
+    return {
+        "issuer": issuer,
+        "number": crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number,
+        "this_update": int(crl.last_update_utc.timestamp()),
+        "next_update": int(next_update.timestamp()),
+        "entries": len(crl),
+        "reason": reason,
+        "pem": pem_of([crl]).decode(),
+    }
+
+
+def rows_of(books: Books) -> Iterator[tuple[str, str, Row]]:
+    """Kind, subject and row of everything in an adopted CA's books, in the order in which it is recorded."""
+    for issued in books.certificates:
+        row = {
+            "serial": as_hex(issued.serial),
+            "issuer": books.issuer,
+            "artifact": issued.artifact,
+            "profile": issued.profile,
+            "subject": issued.subject,
+            "names": json.dumps(list(issued.names)),
+            "key_sha256": _key_of(issued.pem),
+            "not_before": int(issued.not_before.timestamp()),
+            "not_after": int(issued.not_after.timestamp()),
+            "reason": issued.reason,
+            "pem": issued.pem,
+        }
+        yield "certificate", issued.artifact, row
+    for one in books.revocations:
+        row = {
+            "serial": as_hex(one.serial),
+            "issuer": books.issuer,
+            "reason": one.reason,
+            "revoked_at": int(one.revoked_at.timestamp()),
+            "not_after": int(one.not_after.timestamp()),
+        }
+        yield "revocation", one.artifact, row
+    if last := books.last_crl:
+        row = {
+            "issuer": books.issuer,
+            "number": last.number,
+            "this_update": int(last.this_update.timestamp()),
+            "next_update": int(last.next_update.timestamp()),
+            "entries": last.entries,
+            "reason": last.reason,
+            "pem": last.pem,
+        }
+        yield "crl", f"crl:{books.issuer}", row
+
+
+def _key_of(pem: str) -> str:
+    """The fingerprint of a certificate's key; empty where there is no certificate, or its key is of no known kind."""
+    try:
+        return key_fingerprint(x509.load_pem_x509_certificate(pem.encode()).public_key())
+    except (ValueError, UnsupportedAlgorithm):
+        return ""
+
+
+def reason_of(entry: x509.RevokedCertificate) -> str:
+    """Why a certificate is on a CRL, as far as it is a reason that the ledger knows."""
+    try:
+        reason = str(entry.extensions.get_extension_for_class(x509.CRLReason).value.reason.value)
+    except (x509.ExtensionNotFound, ValueError):
+        return "unspecified"
+    return reason if reason in OLD_REASONS else "unspecified"
+
+
+def number_of(crl: x509.CertificateRevocationList) -> int:
+    """0 for a CRL of an adopted CA that counted none."""
+    try:
+        return int(crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number)
+    except x509.ExtensionNotFound:
+        return 0
+
+
+def issued_of(row: Mapping[str, Any]) -> Issued:
+    return Issued(
+        serial=int(row["serial"], 16),
+        issuer=row["issuer"],
+        artifact=row["artifact"],
+        profile=row["profile"],
+        subject=row["subject"],
+        names=tuple(json.loads(row["names"])),
+        not_before=instant(row["not_before"]),
+        not_after=instant(row["not_after"]),
+        reason=row["reason"],
+        revoked=row["revoked"] or "",
+        pem=row["pem"],
+    )
+
+
+def _names(cert: x509.Certificate) -> list[str]:
+    try:
+        found = cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    return [str(name.value) for name in found]
+
+
+def as_hex(serial: int) -> str:
+    return f"{serial:040x}"
+
+
+def instant(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

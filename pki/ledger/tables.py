@@ -1,0 +1,85 @@
+"""The tables of the ledger: one for each kind of thing that is recorded, the events that seal their rows, the head."""
+
+from __future__ import annotations
+
+import sqlalchemy as sql
+
+from pki.store import AUTHORITIES
+
+SCHEMA = 2
+
+metadata = sql.MetaData()
+
+head = sql.Table(
+    "head",
+    metadata,
+    sql.Column("schema", sql.Integer, nullable=False),
+    sql.Column("seq", sql.Integer, nullable=False),
+    sql.Column("hash", sql.Text, nullable=False),
+)
+events = sql.Table(
+    "events",
+    metadata,
+    sql.Column("seq", sql.Integer, primary_key=True, autoincrement=False),
+    sql.Column("at", sql.BigInteger, nullable=False),
+    sql.Column("kind", sql.Text, nullable=False),
+    sql.Column("subject", sql.Text, nullable=False),
+    sql.Column("row", sql.Text, nullable=False),  # SHA-256 of the row that this event recorded
+    sql.Column("previous", sql.Text, nullable=False),
+    sql.Column("hash", sql.Text, nullable=False),
+)
+certificates = sql.Table(
+    "certificates",
+    metadata,
+    sql.Column("seq", sql.Integer, primary_key=True, autoincrement=False),
+    sql.Column("serial", sql.Text, nullable=False),
+    sql.Column("issuer", sql.Text, nullable=False, index=True),  # the generation or adopted authority that signed it
+    sql.Column("artifact", sql.Text, nullable=False, index=True),
+    sql.Column("profile", sql.Text, nullable=False),
+    sql.Column("subject", sql.Text, nullable=False),
+    sql.Column("names", sql.Text, nullable=False),
+    sql.Column("key_sha256", sql.Text, nullable=False),
+    sql.Column("not_before", sql.BigInteger, nullable=False),
+    sql.Column("not_after", sql.BigInteger, nullable=False),
+    sql.Column("reason", sql.Text, nullable=False),
+    sql.Column("pem", sql.Text, nullable=False),
+    sql.UniqueConstraint("issuer", "serial"),
+)
+revocations = sql.Table(
+    "revocations",
+    metadata,
+    sql.Column("seq", sql.Integer, primary_key=True, autoincrement=False),
+    sql.Column("serial", sql.Text, nullable=False),
+    sql.Column("issuer", sql.Text, nullable=False, index=True),
+    sql.Column("reason", sql.Text, nullable=False),
+    sql.Column("revoked_at", sql.BigInteger, nullable=False),
+    sql.Column("not_after", sql.BigInteger, nullable=False),
+    sql.UniqueConstraint("issuer", "serial"),
+)
+crls = sql.Table(
+    "crls",
+    metadata,
+    sql.Column("seq", sql.Integer, primary_key=True, autoincrement=False),
+    sql.Column("issuer", sql.Text, nullable=False, index=True),
+    sql.Column("number", sql.BigInteger, nullable=False),
+    sql.Column("this_update", sql.BigInteger, nullable=False),
+    sql.Column("next_update", sql.BigInteger, nullable=False),
+    sql.Column("entries", sql.Integer, nullable=False),
+    sql.Column("reason", sql.Text, nullable=False),
+    sql.Column("pem", sql.Text, nullable=False),
+)
+decisions = sql.Table(
+    "decisions",
+    metadata,
+    sql.Column("seq", sql.Integer, primary_key=True, autoincrement=False),
+    sql.Column("artifact", sql.Text, nullable=False, index=True),
+    sql.Column("decision", sql.Text, nullable=False),
+    sql.Column("detail", sql.Text, nullable=False),
+    sql.Column("at", sql.BigInteger, nullable=False),
+)
+TABLES = {"certificate": certificates, "revocation": revocations, "crl": crls, "decision": decisions}
+
+
+def is_ours(table: sql.Table) -> sql.ColumnElement[bool]:
+    """Rows of what this house issued itself, not an adopted CA."""
+    return sql.or_(*(table.c.issuer.startswith(f"{authority}-") for authority in AUTHORITIES))
