@@ -104,7 +104,10 @@ class Run:
     def main(self, arguments: list[str]) -> int:
         """Run doit in this process with these command-line arguments; returns its exit status."""
         doors = {"DOIT_CONFIG": self.config, "task_pki": self.tasks}
-        status: int = DoitMain(ModuleTaskLoader(doors), extra_config={"BACKEND": BACKEND}).run(arguments)
+        try:
+            status: int = DoitMain(ModuleTaskLoader(doors), extra_config={"BACKEND": BACKEND}).run(arguments)
+        except SystemExit:  # by the reporter
+            return 1
         return status
 
 

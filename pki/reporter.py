@@ -49,6 +49,7 @@ class Reporter:
         self._calendar = calendar
         self._watch = watch
         self._told: list[dict[str, str]] = []
+        self._unsaid: list[Exception] = []  # what kept one of the last words from being said
         self._found_notes: list[Note] = []
         self._stack = ExitStack()
         self._made: list[dict[str, Any]] = []
@@ -118,7 +119,10 @@ class Reporter:
         """No task has a teardown."""
 
     def complete_run(self) -> None:
-        """The run's last words: each is said even when another cannot be."""
+        """The run's last words: each is said even when another cannot be. Raises then, at the end.
+
+        A bug as itself; otherwise SystemExit with 1: doit has counted its tasks, and knows of no other failure.
+        """
         house = self._house()
         with self._last_word("what needs a person"):
             self._found_notes = list(self._notes())
@@ -140,15 +144,19 @@ class Reporter:
         self._stack.close()
         self._screen.line(self._summary(house))
         gc.freeze()  # nothing here is garbage: spare Python its last look through it
+        if self._unsaid:
+            raise next((one for one in self._unsaid if not isinstance(one, PkiError)), SystemExit(1))
 
     @contextmanager
     def _last_word(self, what: str) -> Iterator[None]:
         try:
             yield
         except PkiError as error:
+            self._unsaid.append(error)
             self._failed.append({"name": what, "message": error.message, "hint": error.hint})
             self._screen.failed(what, error.message, error.hint)
         except Exception as error:  # noqa: BLE001 - a bug in one of them must not keep the others from being said
+            self._unsaid.append(error)
             self._failed.append({"name": what, "message": repr(error), "hint": ""})
             self._screen.failed(what, repr(error), "")
 

@@ -844,3 +844,13 @@ def test_the_ceremony_refuses_a_weak_passphrase(real: Home, invoke: Invoke, medi
     assert said.status == 1
     assert said.error.startswith(f"{file}: ")
     assert [path.name for path in medium.iterdir()] == ["transcript.jsonl"]
+
+
+def test_a_run_whose_last_words_could_not_be_said_does_not_end_well(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = home.path / "build/report/status.json"
+    report.unlink()
+    report.mkdir()
+    assert Run(home.path, home.moment()).main([]) == 1
+    assert "the run's report" in capsys.readouterr().out

@@ -679,6 +679,15 @@ def test_a_ceremony_that_replaces_a_ladder_is_completed_wherever_it_was_killed(r
         shutil.rmtree(tmp_path / str(number))
 
 
+@contextmanager
+def suppress_accepted() -> Iterator[None]:
+    """What was killed after its last change has nothing left to do, and says so."""
+    try:
+        yield
+    except PkiError as error:
+        assert "was accepted already" in error.message  # noqa: PT017 - both ends are well
+
+
 def test_accepting_is_completed_wherever_it_was_killed(answered: RealHome, tmp_path: Path) -> None:
     folder = Path("out/response-0003")
     whole = answered.copy(tmp_path / "whole")
@@ -687,7 +696,8 @@ def test_accepting_is_completed_wherever_it_was_killed(answered: RealHome, tmp_p
     for number in killing:
         home = answered.copy(tmp_path / str(number))
         assert dies(number, lambda home=home: home.accept(home.path.parent / folder, TODAY)), number
-        home.accept(home.path.parent / folder, TODAY)
+        with suppress_accepted():
+            home.accept(home.path.parent / folder, TODAY)
         found = {path.relative_to(home.path): data for path, data in contents(home.path).items()}
         assert found.keys() == expected.keys(), number
         assert {p for p in found if found[p] != expected[p]} <= {Path("ca/ledger.db")}, number
