@@ -11,20 +11,17 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from cryptography import x509
-from invoke import Program
 
-import tasks
 from pki import freshness
 from pki.ceremony import bundle, words
 from pki.deploy.contact import Contact
 from pki.pipeline import Run
 from pki.watch import forecast, status
+from tests.commands import Invoke, Said, said_by
 from tests.conftest import PROJECT, START, Home
 
 PASSPHRASE = "tuna-river-cabin-moss-kettle-orbit"
@@ -40,32 +37,12 @@ LOST = "there is no {0} authority in ca/{0}/"
 CEREMONY = "./run invoke ceremony.request"
 
 
-@dataclass(frozen=True)
-class Said:
-    """What a command printed, and its exit status."""
-
-    status: int
-    out: str
-    error: str
-
-
-Invoke = Callable[..., Said]
-
-
 @pytest.fixture
 def invoke(capsys: pytest.CaptureFixture[str]) -> Invoke:
     """`./run invoke …` in this process, with the clock `days` after the first run."""
 
     def call(home: Home, *arguments: str, days: float = 0) -> Said:
-        tasks.ns.configure({"pki_home": str(home.path), "pki_now": START + timedelta(days=days)})
-        capsys.readouterr()
-        code = 0
-        try:
-            Program(namespace=tasks.ns).run(["invoke", *arguments])
-        except SystemExit as left:
-            code = int(left.code or 0)
-        said = capsys.readouterr()
-        return Said(code, said.out, said.err)
+        return said_by(capsys, *arguments, pki_home=str(home.path), pki_now=home.moment(days))
 
     return call
 

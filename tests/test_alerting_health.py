@@ -20,8 +20,9 @@ from pki.deploy.receipt import save as keep_receipt
 from pki.watch import authorities, health, premises
 from pki.watch.checks import Check, Level
 from pki.watch.view import LastRun
+from tests.commands import Invoke, Said
 from tests.conftest import START, Home
-from tests.test_alerting import Invoke, Said, break_template, invoke, lose_passphrase
+from tests.test_alerting import break_template, invoke, lose_passphrase
 
 __all__ = ["invoke"]  # the fixture
 

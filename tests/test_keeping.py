@@ -10,7 +10,6 @@ import sqlite3
 import tarfile
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,7 @@ from typing import Any
 import pytest
 import yaml
 from cryptography import x509
-from invoke import Program
 
-import tasks
 from pki import founding, inventory, rewrap, sealing, store, strength
 from pki.commands import keeping
 from pki.errors import PkiError
@@ -29,17 +26,8 @@ from pki.keeping import archive
 from pki.keeping import backup as backing_up
 from pki.keeping import restore as restoring
 from tests import judges
+from tests.commands import Invoke, Said, said_by
 from tests.conftest import PROJECT, START, Home
-
-
-@dataclass(frozen=True)
-class Said:
-    status: int
-    out: str
-    error: str
-
-
-Invoke = Callable[..., Said]
 
 
 @pytest.fixture
@@ -48,15 +36,7 @@ def invoke(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Invoke:
 
     def call(*arguments: str, home: Path | None = None, days: float = 0) -> Said:
         moment = {"pki_now": START + timedelta(days=days), "pki_called_from": str(tmp_path)}
-        tasks.ns.configure({"pki_home": str(home or tmp_path), **moment})
-        capsys.readouterr()
-        code = 0
-        try:
-            Program(namespace=tasks.ns).run(["invoke", *arguments])
-        except SystemExit as left:
-            code = int(left.code or 0)
-        said = capsys.readouterr()
-        return Said(code, said.out, said.err)
+        return said_by(capsys, *arguments, pki_home=str(home or tmp_path), **moment)
 
     return call
 

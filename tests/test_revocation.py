@@ -8,37 +8,21 @@ import shlex
 import shutil
 import sqlite3
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import timedelta
 
 import pytest
 from cryptography import x509
 from cryptography.x509.oid import NameOID
-from invoke import Program
 
-import tasks
 from pki import editing
 from pki.commands.revoking import MEANINGS, verdict
 from pki.errors import PkiError
 from pki.pipeline import Run
 from pki.watch import forecast, status
 from pki.watch.refusals import Finding
-from tests.conftest import START, Home
+from tests.commands import Invoke, Said, said_by
+from tests.conftest import Home
 
 LAPTOP = ("client.add", "admin@laptop", "--email", "admin@lab.internal")
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a command printed, and its exit status."""
-
-    status: int
-    out: str
-    error: str
-
-
-Invoke = Callable[..., Said]
 
 
 @pytest.fixture
@@ -46,15 +30,7 @@ def invoke(home: Home, capsys: pytest.CaptureFixture[str]) -> Invoke:
     """`./run invoke …` in this process, with the clock `days` after the first run."""
 
     def call(*arguments: str, days: float = 0) -> Said:
-        tasks.ns.configure({"pki_home": str(home.path), "pki_now": START + timedelta(days=days)})
-        capsys.readouterr()
-        code = 0
-        try:
-            Program(namespace=tasks.ns).run(["invoke", *arguments])
-        except SystemExit as left:
-            code = int(left.code or 0)
-        said = capsys.readouterr()
-        return Said(code, said.out, said.err)
+        return said_by(capsys, *arguments, pki_home=str(home.path), pki_now=home.moment(days))
 
     return call
 

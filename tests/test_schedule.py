@@ -8,31 +8,19 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from invoke import Program
 
-import tasks
 from pki import inventory
 from pki.commands import schedule as command
 from pki.schedule import cron, systemd
 from pki.schedule.errand import Errand
+from tests.commands import Invoke, Said, said_by
 from tests.conftest import PROJECT, START, Home
 
 USER = getpass.getuser()
-
-
-@dataclass(frozen=True)
-class Said:
-    status: int
-    out: str
-    error: str
-
-
-Invoke = Callable[..., Said]
 
 
 @dataclass(frozen=True)
@@ -89,15 +77,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 @pytest.fixture
 def invoke(capsys: pytest.CaptureFixture[str]) -> Invoke:
     def call(home: Home, *arguments: str) -> Said:
-        tasks.ns.configure({"pki_home": str(home.path), "pki_now": START})
-        capsys.readouterr()
-        code = 0
-        try:
-            Program(namespace=tasks.ns).run(["invoke", "schedule", *arguments])
-        except SystemExit as left:
-            code = int(left.code or 0)
-        said = capsys.readouterr()
-        return Said(code, said.out, said.err)
+        return said_by(capsys, "schedule", *arguments, pki_home=str(home.path), pki_now=START)
 
     return call
 

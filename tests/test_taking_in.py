@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,9 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from invoke.program import Program
 
-import tasks
 from pki.deploy import crls
 from pki.deploy.preflight import Trust
 from pki.errors import PkiError
@@ -26,21 +23,12 @@ from pki.taking import index
 from pki.watch import forecast
 from pki.world import World
 from tests import judges
+from tests.commands import Invoke, Said, said_by
 from tests.conftest import START, Home
 from tests.oldca import DAY, NO_CRL_USAGE, OldCa, pem, utc, write
 
 SECOND = timedelta(seconds=1)
 REVOKED = START - 100 * DAY
-
-
-@dataclass(frozen=True)
-class Said:
-    status: int
-    out: str
-    error: str
-
-
-Invoke = Callable[..., Said]
 
 
 @pytest.fixture
@@ -49,15 +37,7 @@ def invoke(home: Home, capsys: pytest.CaptureFixture[str]) -> Invoke:
 
     def call(*arguments: str, days: float = 0) -> Said:
         moment = {"pki_now": home.moment(days), "pki_called_from": str(home.path.parent)}
-        tasks.ns.configure({"pki_home": str(home.path), **moment})
-        capsys.readouterr()
-        code = 0
-        try:
-            Program(namespace=tasks.ns).run(["invoke", *arguments])
-        except SystemExit as left:
-            code = int(left.code or 0)
-        said = capsys.readouterr()
-        return Said(code, said.out, said.err)
+        return said_by(capsys, *arguments, pki_home=str(home.path), **moment)
 
     return call
 

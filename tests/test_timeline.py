@@ -5,46 +5,27 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography import x509
-from invoke import Program
 
-import tasks
 from pki import issue
 from pki.model import Inventory
 from pki.watch import calendar
 from pki.watch.runs import Runs
 from pki.watch.timeline import Timeline, timeline
 from tests.ceremonies import RealHome
+from tests.commands import Invoke, Said, said_by
 from tests.conftest import START, Home
 
 ASKED = 490  # 730 days of an intermediate, less 180 of a client certificate, less 60 of handover
-Invoke = Callable[..., "Said"]
-
-
-@dataclass(frozen=True)
-class Said:
-    status: int
-    out: str
-    error: str
 
 
 @pytest.fixture
 def invoke(capsys: pytest.CaptureFixture[str]) -> Invoke:
     def call(home: Home, *arguments: str, days: float = 0) -> Said:
-        tasks.ns.configure({"pki_home": str(home.path), "pki_now": home.moment(days)})
-        capsys.readouterr()
-        code = 0
-        try:
-            Program(namespace=tasks.ns).run(["invoke", *arguments])
-        except SystemExit as left:
-            code = int(left.code or 0)
-        said = capsys.readouterr()
-        return Said(code, said.out, said.err)
+        return said_by(capsys, *arguments, pki_home=str(home.path), pki_now=home.moment(days))
 
     return call
 

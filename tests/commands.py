@@ -1,0 +1,36 @@
+"""`./run invoke …` in this process, as tests type it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+from invoke import Program
+
+import tasks
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command printed, and its exit status."""
+
+    status: int
+    out: str
+    error: str
+
+
+Invoke = Callable[..., Said]
+
+
+def said_by(capsys: pytest.CaptureFixture[str], *arguments: str, **settings: object) -> Said:
+    """Run one command; `settings` are what the door would set: the house, the moment, where it was typed."""
+    tasks.ns.configure(settings)
+    capsys.readouterr()
+    code = 0
+    try:
+        Program(namespace=tasks.ns).run(["invoke", *arguments])
+    except SystemExit as left:
+        code = int(left.code or 0)
+    said = capsys.readouterr()
+    return Said(code, said.out, said.err)
