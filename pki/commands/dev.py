@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from invoke.context import Context
@@ -24,8 +25,13 @@ def run_tests(context: Context, args: str = "") -> None:
 
 @task
 def integration(context: Context, args: str = "") -> None:
-    """The tests with programs that we did not write: openssl, NSS, Java, nginx, Apache, testssl.sh and more."""
-    _all_of(context, f"python -m pytest tests/integration -n auto -o addopts='-ra --strict-markers' {args}".rstrip())
+    """The tests with programs that we did not write: openssl, NSS, Java, nginx, Apache, testssl.sh and more.
+
+    They wait for servers most of the time: two at once for each processor, those of a file in one process, which
+    builds its machines once.
+    """
+    at_once = f"-n {2 * (os.cpu_count() or 1)} --dist loadfile"
+    _all_of(context, f"python -m pytest tests/integration {at_once} -o addopts='-ra --strict-markers' {args}".rstrip())
 
 
 @task
