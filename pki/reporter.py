@@ -121,7 +121,7 @@ class Reporter:
     def complete_run(self) -> None:
         """The run's last words: each is said even when another cannot be. Raises then, at the end.
 
-        A bug as itself; otherwise SystemExit with 1: doit has counted its tasks, and knows of no other failure.
+        A bug as itself; otherwise, as on a full disk, SystemExit with 1: doit counts its tasks alone.
         """
         house = self._house()
         with self._last_word("what needs a person"):
@@ -145,7 +145,7 @@ class Reporter:
         self._screen.line(self._summary(house))
         gc.freeze()  # nothing here is garbage: spare Python its last look through it
         if self._unsaid:
-            raise next((one for one in self._unsaid if not isinstance(one, PkiError)), SystemExit(1))
+            raise next((one for one in self._unsaid if not isinstance(one, PkiError | OSError)), SystemExit(1))
 
     @contextmanager
     def _last_word(self, what: str) -> Iterator[None]:
