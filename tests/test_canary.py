@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 from cryptography import x509
 
-from pki import ledger
 from pki.deploy import preflight
 from pki.deploy.parcel import Parcel
 from pki.errors import LedgerError
 from pki.leaves import CANARY, PROBE
+from pki.ledger import Ledger
+from pki.ledger.database import Database
 from pki.records import Issued
 from pki.watch import forecast, status
 from tests.conftest import Home, Report
@@ -89,7 +90,7 @@ def test_a_settled_ledger_is_not_asked_about_it_until_it_is_replaced(
     house.close(settled=True)
     house.memo.save(whole=False)
     with monkeypatch.context() as patch:
-        patch.setattr(ledger.Ledger, "_open", lambda _: pytest.fail("was opened"))
+        patch.setattr(Database, "_open", lambda _: pytest.fail("was opened"))
         assert made(kept, 149).made == {}
     report = made(kept, 150)
     assert report.made["crl:client-1"] == "lacks 1 revoked certificate"
@@ -111,7 +112,7 @@ def test_a_run_that_is_killed_before_it_is_revoked_shows_nothing_and_the_next_on
 
     home.edit("proxy: haproxy\n", "proxy: haproxy\n    deliver: ssh\n")
     with monkeypatch.context() as patch:
-        patch.setattr(ledger.Ledger, "record_revocation", broken)
+        patch.setattr(Ledger, "record_revocation", broken)
         assert CERT in made(home).failed
     assert not (home.path / f"build/certs/{CANARY}/tls.pem").exists()
     assert made(home).status == 0
