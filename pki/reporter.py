@@ -151,14 +151,11 @@ class Reporter:
     def _last_word(self, what: str) -> Iterator[None]:
         try:
             yield
-        except PkiError as error:
-            self._unsaid.append(error)
-            self._failed.append({"name": what, "message": error.message, "hint": error.hint})
-            self._screen.failed(what, error.message, error.hint)
         except Exception as error:  # noqa: BLE001 - a bug in one of them must not keep the others from being said
+            message, hint = (error.message, error.hint) if isinstance(error, PkiError) else (repr(error), "")
             self._unsaid.append(error)
-            self._failed.append({"name": what, "message": repr(error), "hint": ""})
-            self._screen.failed(what, repr(error), "")
+            self._failed.append({"name": what, "message": message, "hint": hint})
+            self._screen.failed(what, message, hint)
 
     # -- the end --
 

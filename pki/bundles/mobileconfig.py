@@ -18,8 +18,6 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pki.bundles import pkcs12
 from pki.bundles.identity import Identity, common_name, file_name
 
-CONTENT_TYPE = "application/x-apple-aspen-config"  # under which a web server hands a profile to a device
-
 
 def with_identity(identity: Identity, domain: str, passphrase: str) -> bytes:
     """The roots and one client's identity; the passphrase is not in it, so the device asks for it.

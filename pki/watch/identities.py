@@ -35,10 +35,6 @@ class Identity:
             self.installed is not None and self.newest is not None and serial_of(self.installed) != self.newest.serial
         )
 
-    @property
-    def is_installed(self) -> bool:
-        return self.installed is not None and self.newest is not None and not self.waits
-
 
 def serial_of(decision: Decision) -> int:
     """The serial number with which the detail of an export or installation begins; 0 where it does not."""
