@@ -10,7 +10,6 @@ import hashlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
@@ -138,8 +137,10 @@ def crl(house: House, generation: str) -> None:
         new,
         [one for serial, one in there.items() if serial in wanted],
     )
-    house.ledger.record_crl(made, issuer=generation, reason=reason, at=house.now)
-    _publish_crl(house, generation, made)
+    der = made.public_bytes(serialization.Encoding.DER)
+    text = issue.pem("X509 CRL", der)
+    house.ledger.record_crl(made, issuer=generation, reason=reason, at=house.now, text=text)
+    _publish_crl(house, generation, der, text)
 
 
 def adopted_crl(house: House, name: str) -> None:
@@ -160,13 +161,13 @@ def root_crl(house: House, root: str) -> None:
             f"{freshness.no_rung(house, root)}; every client will be refused once the present one ends",
             "./run invoke ceremony.request; if you restored ca/ from a backup, look into its crl/ folder",
         )
-    _publish_crl(house, root, rung)
+    der = rung.public_bytes(serialization.Encoding.DER)
+    _publish_crl(house, root, der, issue.pem("X509 CRL", der))
 
 
-def _publish_crl(house: House, generation: str, crl: x509.CertificateRevocationList) -> None:
-    der = crl.public_bytes(serialization.Encoding.DER)
+def _publish_crl(house: House, generation: str, der: bytes, text: bytes) -> None:
     store.write(house.store.crl(generation), der)
-    store.write(house.store.crl(generation, "pem"), issue.pem("X509 CRL", der))
+    store.write(house.store.crl(generation, "pem"), text)
 
 
 # -- derived files ----------------------------------------------------------------------------------------------------

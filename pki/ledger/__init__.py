@@ -58,8 +58,10 @@ class Ledger:
                 raise LedgerError(f"{issued.artifact}: serial {row['serial']} is revoked already")
             append(db, "revocation", issued.artifact, row, at)
 
-    def record_crl(self, crl: x509.CertificateRevocationList, *, issuer: str, reason: str, at: datetime) -> None:
-        row = crl_row(crl, issuer, reason)
+    def record_crl(
+        self, crl: x509.CertificateRevocationList, *, issuer: str, reason: str, at: datetime, text: bytes = b""
+    ) -> None:
+        row = crl_row(crl, issuer, reason, text)
         with self._database.writing() as db:
             last = db.execute(sql.select(sql.func.max(crls.c.number)).where(crls.c.issuer == issuer)).scalar()
             if last is not None and row["number"] <= last:

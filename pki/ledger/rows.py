@@ -32,7 +32,7 @@ def certificate_row(cert: x509.Certificate, issuer: str, artifact: str, profile:
     }
 
 
-def crl_row(crl: x509.CertificateRevocationList, issuer: str, reason: str) -> Row:
+def crl_row(crl: x509.CertificateRevocationList, issuer: str, reason: str, text: bytes = b"") -> Row:
     next_update = crl.next_update_utc
     assert next_update is not None
     return {
@@ -42,7 +42,7 @@ def crl_row(crl: x509.CertificateRevocationList, issuer: str, reason: str) -> Ro
         "next_update": int(next_update.timestamp()),
         "entries": len(crl),
         "reason": reason,
-        "pem": pem_of([crl]).decode(),
+        "pem": (text or pem_of([crl])).decode(),
     }
 
 
