@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+
+NEXT = {
+    errno.ENOSPC: "make room: df -h {0}",
+    errno.EDQUOT: "make room: quota -s",
+    errno.EROFS: "mount it read-write: findmnt -T {0}",
+    errno.EACCES: "run it as the owner: ls -ld {0}",
+    errno.EPERM: "run it as the owner: ls -ld {0}",
+}
+
 
 class PkiError(Exception):
     """Something that a person can mend.
@@ -16,6 +26,13 @@ class PkiError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+def of_system(error: OSError, path: object = "", what: str = "cannot be used") -> PkiError:
+    """What the operating system refused, with what to type where that is known; `what` reads well after the path."""
+    where = path or error.filename or "."
+    said = f"{where}: {what}: {error.strerror}" if error.strerror else str(error)
+    return PkiError(said, NEXT.get(error.errno or 0, "").format(where))
 
 
 class InventoryError(PkiError):

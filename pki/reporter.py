@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
 from pki import store
-from pki.errors import PkiError
+from pki.errors import PkiError, of_system
 from pki.house import House
 from pki.screen import Screen
 from pki.world import Note
@@ -152,7 +152,8 @@ class Reporter:
         try:
             yield
         except Exception as error:  # noqa: BLE001 - a bug in one of them must not keep the others from being said
-            message, hint = (error.message, error.hint) if isinstance(error, PkiError) else (repr(error), "")
+            said = of_system(error) if isinstance(error, OSError) else error
+            message, hint = (said.message, said.hint) if isinstance(said, PkiError) else (repr(error), "")
             self._unsaid.append(error)
             self._failed.append({"name": what, "message": message, "hint": hint})
             self._screen.failed(what, message, hint)

@@ -15,7 +15,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Self
 
-from pki.errors import PkiError
+from pki.errors import PkiError, of_system
 from pki.model import Leaf
 
 SECRET, PUBLIC = 0o600, 0o644
@@ -114,7 +114,7 @@ def _said_of(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise PkiError(f"{path}: cannot be written: {error.strerror}") from None
+        raise of_system(error, path, "cannot be written") from None
 
 
 def _write_out(handle: int, data: bytes) -> None:
@@ -151,13 +151,13 @@ def read(path: Path | str) -> bytes | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise PkiError(f"{path}: cannot be read: {error.strerror}") from None
+        raise of_system(error, path, "cannot be read") from None
     try:
         parts = [os.read(handle, 65536)]
         while len(parts[-1]) >= 65536:
             parts.append(os.read(handle, 1 << 20))
     except OSError as error:
-        raise PkiError(f"{path}: cannot be read: {error.strerror}") from None
+        raise of_system(error, path, "cannot be read") from None
     finally:
         os.close(handle)
     return b"".join(parts)

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes
 from pki import issue, store, tokens
 from pki.ceremony import bundle
 from pki.ceremony.bundle import Request, Response
-from pki.errors import PkiError
+from pki.errors import PkiError, of_system
 from pki.issue import PrivateKey
 
 TRANSCRIPT = "transcript.jsonl"
@@ -75,7 +75,7 @@ class Vault:
             store.write_all({beside / name: file for name, file in files.items()})
             beside.rename(target)
         except OSError as error:
-            raise PkiError(f"{target}: cannot be written: {error.strerror}") from None
+            raise of_system(error, target, "cannot be written") from None
         finally:
             shutil.rmtree(beside, ignore_errors=True)
 
@@ -156,7 +156,7 @@ def write_folder(target: Path, files: Mapping[str, bytes]) -> None:
         store.write_all({beside / name: (content, store.PUBLIC) for name, content in files.items()})
         beside.rename(target)
     except OSError as error:
-        raise PkiError(f"{target}: cannot be written: {error.strerror}") from None
+        raise of_system(error, target, "cannot be written") from None
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
