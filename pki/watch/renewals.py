@@ -70,7 +70,7 @@ def _next(
 
 
 def _due(leaf: Leaf, end: datetime, last: datetime, turn: Turn, runs: Runs) -> datetime | None:
-    """The run that renews a certificate, None when a renewal would gain nothing: `freshness._dated` says the same."""
+    """The run that renews a certificate, None when a renewal would gain nothing: `freshness.leaves` says the same."""
     gains = end + DAY - leaf.lifetime + BACKDATE + SECOND
     due = runs.at(max(end - leaf.renew_before, gains, last + SECOND))
     return due if _end(leaf, due, turn) >= end + timedelta(days=1) else None

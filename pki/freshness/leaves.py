@@ -1,24 +1,21 @@
-"""The eyes: why an artifact must be made anew.
-
-Each function returns reasons, phrases that read well after the artifact's name; none means that it is fresh. They
-look at the thing itself, held against the inventory, its issuer and `now`. They change nothing.
-"""
+"""Why a leaf must be issued again, or its files cut again."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes, PrivateKeyTypes
 
 from pki import profiles, store
-from pki.house import Generation, House, Rung
-from pki.issue import ca_public_key, key_kind, pem, public_der, subject, validity
+from pki.freshness.authorities import is_signed_by
+from pki.house import Generation, House
+from pki.issue import key_kind, public_der, subject, validity
 from pki.memo import token
 from pki.model import Leaf
 
@@ -32,9 +29,6 @@ class Held:
     not_before: datetime
     not_after: datetime
     serial: int
-
-
-# -- leaves -----------------------------------------------------------------------------------------------------------
 
 
 def leaf(house: House, wanted: Leaf) -> list[str]:
@@ -81,16 +75,6 @@ def must_issue(house: House, wanted: Leaf) -> list[str]:
     """Why a leaf must be issued again, whatever the files that are cut from it look like."""
     held = examine(house, wanted)
     return held if isinstance(held, list) else _dated(house, wanted, held, house.issuing(wanted.authority))
-
-
-def some_authority_ages(house: House) -> bool:
-    """Whether any renewal could be clamped at all: an issuing authority has less left than its leaves live."""
-    rules = house.inventory.profiles
-    return any(
-        issuer.certificate.not_valid_after_utc - house.now <= rule.lifetime
-        for name, rule in (("server", rules.server), ("client", rules.client))
-        if (issuer := house.issuing(name)) is not None
-    )
 
 
 def leaf_waits(house: House, wanted: Leaf) -> str:
@@ -192,7 +176,7 @@ def _profile_faults(house: House, wanted: Leaf, truth: _Truth, issuer: Generatio
         yield f"is not issued by {issuer.name}, which issues now"
     elif truth.chain != issuer.chain:
         yield f"its chain is not that of {issuer.name} as it is now"
-    elif not truth.verified and not _is_signed_by(cert, issuer):
+    elif not truth.verified and not is_signed_by(cert, issuer):
         yield f"its signature is not that of {issuer.name}"
     elif cert.subject != subject(said.organisation, wanted.common_name):
         yield "its subject is not what pki.yaml says"
@@ -200,14 +184,6 @@ def _profile_faults(house: House, wanted: Leaf, truth: _Truth, issuer: Generatio
         expected = profiles.leaf(wanted, truth.public) + profiles.addresses_of(said.publish.url, issuer.name)
         if any(truth.extensions.get(type(value)) != (value, critical) for value, critical in expected):
             yield "its extensions are not what the profile and the publishing address say"
-
-
-def _is_signed_by(cert: x509.Certificate, issuer: Generation) -> bool:
-    try:
-        cert.verify_directly_issued_by(issuer.certificate)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-        return False
-    return True
 
 
 def leaf_files(house: House, wanted: Leaf) -> list[str]:
@@ -274,178 +250,4 @@ def _cuts(house: House, wanted: Leaf) -> list[str]:
             reasons.append(f"{name} does not follow from its truth")
         elif name == "key.pem" and store.mode_of(path) != store.SECRET:
             reasons.append(f"key.pem has mode {store.mode_of(path) or 0:04o}, expected 0600")
-    return reasons
-
-
-# -- authorities ------------------------------------------------------------------------------------------------------
-
-
-def authority(house: House, name: str) -> list[str]:
-    """Why an authority cannot be used. Only the sandbox can make one."""
-    found = house.issuing(name)
-    if found is None:
-        return ["does not exist yet"]
-    if found.certificate.not_valid_after_utc < house.now:
-        return [f"{found.name} ended on {found.certificate.not_valid_after_utc:%Y-%m-%d}"]
-    in_token = house.store.authority_file(found.name, "key.uri").exists()
-    if (
-        name != "root"
-        and not in_token
-        and store.mode_of(house.store.authority_file(found.name, "key.pem")) != store.SECRET
-    ):
-        return [f"the key of {found.name} is not there, or its mode is not 0600"]
-    root = house.root_of(found.certificate)
-    if name != "root" and (root is None or not _is_signed_by(found.certificate, root)):
-        return [f"{found.name} is not signed by {root.name if root else 'a root in ca/root/'}"]
-    return []
-
-
-# -- CRLs -------------------------------------------------------------------------------------------------------------
-
-
-def crl(house: House, generation: str, *, missing: int | None = None) -> list[str]:
-    """Why an intermediate's CRL must be made anew; `missing` is how many entries it lacks, where that is known."""
-    issuer, name = house.generation(generation), f"crl:{generation}"
-    known = token(issuer.fingerprint if issuer else "")
-    kept = house.memo.recall(name, known)
-    if kept is not None and house.is_ledger_as_it_was():
-        return _crl_dated(house, generation, *(datetime.fromtimestamp(at, UTC) for at in kept))
-    der, text = (store.read(house.store.crl(generation, form)) for form in ("crl", "pem"))
-    if der is None or text is None:
-        return ["has no CRL yet"]
-    found = signed_crl(house, issuer, der)
-    if found is None or found.next_update_utc is None:
-        return [f"is damaged, or not signed by {generation}"]
-    if text != pem("X509 CRL", der):
-        return ["its PEM form does not follow from the DER form"]
-    dates = found.last_update_utc, found.next_update_utc
-    reasons = _crl_dated(house, generation, *dates) or _behind_ledger(house, generation, found, missing)
-    if not reasons:
-        files = [str(house.store.crl(generation, form)) for form in ("crl", "pem")]
-        house.memo.remember(name, known, files, [int(at.timestamp()) for at in dates])
-    return reasons
-
-
-def adopted_crl(house: House, name: str) -> list[str]:
-    """Why the CRL of an adopted CA must be made anew: never, once the CA itself has ended."""
-    found = house.generation(name)
-    return [] if found and found.certificate.not_valid_after_utc < house.now else crl(house, name)
-
-
-def signed_crl(house: House, issuer: Generation | None, der: bytes) -> x509.CertificateRevocationList | None:
-    """The CRL in a file if a generation signed it; whether it did is asked once in a run: it takes 0.1 s for a large one."""
-    if issuer is None:
-        return None
-    seen = hashlib.sha256(issuer.fingerprint.encode() + der).digest()
-    try:
-        found = x509.load_der_x509_crl(der)
-        signed = seen in house.verified or found.is_signature_valid(ca_public_key(issuer.certificate))
-    except (ValueError, UnsupportedAlgorithm):
-        return None
-    if signed:
-        house.verified.add(seen)
-    return found if signed else None
-
-
-def _crl_dated(house: House, generation: str, start: datetime, end: datetime) -> list[str]:
-    age, refresh = house.now - start, house.crl_rule(generation).refresh
-    if end <= house.now:
-        return [f"ended on {end:%Y-%m-%d}"]
-    if age < timedelta(0):
-        return [f"is not valid before {start:%Y-%m-%d %H:%M}"]
-    return [f"is {age // DAY} days old, a new one comes every {refresh // DAY}"] if age >= refresh else []
-
-
-def _behind_ledger(
-    house: House, generation: str, found: x509.CertificateRevocationList, missing: int | None
-) -> list[str]:
-    if not house.has_ledger:
-        return []
-    last = house.ledger.last_crl(generation)
-    number = found.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
-    if last is not None and number < last[0]:
-        return [f"has number {number}, and the last one had {last[0]}"]
-    if missing is None:
-        listed = {entry.serial_number for entry in found}
-        missing = len(house.ledger.revoked_serials(house.now, issuer=generation) - listed)
-    return [f"lacks {missing} revoked certificate{'s' if missing > 1 else ''}"] if missing else []
-
-
-def due_rung(house: House, root: str) -> x509.CertificateRevocationList | None:
-    """The newest rung of a root's ladder that has begun and not ended, and lists all that the ledger says is revoked.
-
-    An older rung that lacks a revocation would take it back: servers believe the newest thisUpdate, not the number.
-    """
-    begun = [rung for rung in house.rungs(root) if rung.crl.last_update_utc <= house.now < _end(rung.crl)]
-    if not begun:
-        return None
-    newest = begun[-1]
-    name, known = f"rung:{root}", token(newest.crl.fingerprint(hashes.SHA256()))
-    if house.ledger_is_settled and house.memo.recall(name, known):  # of the rung that was looked at last, and no other
-        return newest.crl
-    if lacking(house, root, newest):
-        return None
-    house.memo.remember(name, known, [], True)
-    return newest.crl
-
-
-def lacking(house: House, root: str, rung: Rung) -> list[str]:
-    """Certificates that the ledger knows as revoked and a rung does not list, by serial number in hexadecimal."""
-    if not house.has_ledger:
-        return []
-    revoked = house.ledger.revoked(root, rung.crl.last_update_utc)
-    return [f"{entry.serial:x}" for entry in revoked if entry.serial not in rung.serials]
-
-
-def _end(crl: x509.CertificateRevocationList) -> datetime:
-    assert crl.next_update_utc is not None
-    return crl.next_update_utc
-
-
-def root_crl(house: House, root: str) -> list[str]:
-    """Why the published root CRL is not the rung that is due."""
-    if house.generation(root) is None:
-        return ["has no CRL yet"]
-    rung = due_rung(house, root)
-    if rung is None:
-        return [no_rung(house, root)]
-    published = store.read(house.store.crl(root))
-    if published != rung.public_bytes(serialization.Encoding.DER):
-        return ["has no CRL yet" if published is None else "another rung of its ladder is due"]
-    return [] if store.read(house.store.crl(root, "pem")) == pem("X509 CRL", published) else ["its PEM form is missing"]
-
-
-def no_rung(house: House, root: str) -> str:
-    """Why no rung can be published."""
-    begun = [rung for rung in house.rungs(root) if rung.crl.last_update_utc <= house.now < _end(rung.crl)]
-    missing = lacking(house, root, begun[-1]) if begun else []
-    if missing:
-        return f"its rung {begun[-1].number} lacks the revoked {', '.join(missing)}, and is never published"
-    return "no rung of its ladder is valid now; needs a ceremony"
-
-
-# -- derived files ----------------------------------------------------------------------------------------------------
-
-
-def derived(house: House, expected: dict[str, bytes]) -> list[str]:
-    """Why files that are a pure function of others must be written; `expected` maps paths below the home to contents."""
-    found = {path: store.read(house.store.home / path) for path in expected}
-    if all(content is None for content in found.values()):
-        return ["is not there yet"]
-    return [
-        f"{path} {'is missing' if found[path] is None else 'does not follow from its sources'}"
-        for path, content in expected.items()
-        if found[path] != content
-    ]
-
-
-def remembered(
-    house: House, name: str, known: str, files: list[str], expected: Callable[[], dict[str, bytes]]
-) -> list[str]:
-    """The same for what is costly to make: it is spared while `known` and `files`, what is made among them, are as they were."""
-    if house.memo.recall(name, known):
-        return []
-    reasons = derived(house, expected())
-    if not reasons:
-        house.memo.remember(name, known, files, True)
     return reasons

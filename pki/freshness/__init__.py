@@ -1,0 +1,31 @@
+"""The eyes: why an artifact must be made anew.
+
+Each function returns reasons, phrases that read well after the artifact's name; none means that it is fresh. They
+look at the thing itself, held against the inventory, its issuer and `now`. They change nothing.
+"""
+
+from pki.freshness.authorities import authority, some_authority_ages
+from pki.freshness.crls import adopted_crl, crl, due_rung, no_rung, root_crl, signed_crl
+from pki.freshness.derived import derived, remembered
+from pki.freshness.leaves import Held, examine, held, leaf, leaf_files, leaf_waits, must_issue, withheld
+
+__all__ = [
+    "Held",
+    "adopted_crl",
+    "authority",
+    "crl",
+    "derived",
+    "due_rung",
+    "examine",
+    "held",
+    "leaf",
+    "leaf_files",
+    "leaf_waits",
+    "must_issue",
+    "no_rung",
+    "remembered",
+    "root_crl",
+    "signed_crl",
+    "some_authority_ages",
+    "withheld",
+]

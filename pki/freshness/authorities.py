@@ -1,0 +1,47 @@
+"""Why an authority cannot be used, and whether it signed a certificate."""
+
+from __future__ import annotations
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+
+from pki import store
+from pki.house import Generation, House
+
+
+def authority(house: House, name: str) -> list[str]:
+    """Why an authority cannot be used. Only the sandbox can make one."""
+    found = house.issuing(name)
+    if found is None:
+        return ["does not exist yet"]
+    if found.certificate.not_valid_after_utc < house.now:
+        return [f"{found.name} ended on {found.certificate.not_valid_after_utc:%Y-%m-%d}"]
+    in_token = house.store.authority_file(found.name, "key.uri").exists()
+    if (
+        name != "root"
+        and not in_token
+        and store.mode_of(house.store.authority_file(found.name, "key.pem")) != store.SECRET
+    ):
+        return [f"the key of {found.name} is not there, or its mode is not 0600"]
+    root = house.root_of(found.certificate)
+    if name != "root" and (root is None or not is_signed_by(found.certificate, root)):
+        return [f"{found.name} is not signed by {root.name if root else 'a root in ca/root/'}"]
+    return []
+
+
+def some_authority_ages(house: House) -> bool:
+    """Whether any renewal could be clamped at all: an issuing authority has less left than its leaves live."""
+    rules = house.inventory.profiles
+    return any(
+        issuer.certificate.not_valid_after_utc - house.now <= rule.lifetime
+        for name, rule in (("server", rules.server), ("client", rules.client))
+        if (issuer := house.issuing(name)) is not None
+    )
+
+
+def is_signed_by(cert: x509.Certificate, issuer: Generation) -> bool:
+    try:
+        cert.verify_directly_issued_by(issuer.certificate)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True

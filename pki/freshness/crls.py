@@ -1,0 +1,138 @@
+"""Why a CRL must be made anew, or another rung of the root's ladder published."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+
+from pki import store
+from pki.house import Generation, House, Rung
+from pki.issue import ca_public_key, pem
+from pki.memo import token
+
+DAY = timedelta(days=1)
+
+
+def crl(house: House, generation: str, *, missing: int | None = None) -> list[str]:
+    """Why an intermediate's CRL must be made anew; `missing` is how many entries it lacks, where that is known."""
+    issuer, name = house.generation(generation), f"crl:{generation}"
+    known = token(issuer.fingerprint if issuer else "")
+    kept = house.memo.recall(name, known)
+    if kept is not None and house.is_ledger_as_it_was():
+        return _crl_dated(house, generation, *(datetime.fromtimestamp(at, UTC) for at in kept))
+    der, text = (store.read(house.store.crl(generation, form)) for form in ("crl", "pem"))
+    if der is None or text is None:
+        return ["has no CRL yet"]
+    found = signed_crl(house, issuer, der)
+    if found is None or found.next_update_utc is None:
+        return [f"is damaged, or not signed by {generation}"]
+    if text != pem("X509 CRL", der):
+        return ["its PEM form does not follow from the DER form"]
+    dates = found.last_update_utc, found.next_update_utc
+    reasons = _crl_dated(house, generation, *dates) or _behind_ledger(house, generation, found, missing)
+    if not reasons:
+        files = [str(house.store.crl(generation, form)) for form in ("crl", "pem")]
+        house.memo.remember(name, known, files, [int(at.timestamp()) for at in dates])
+    return reasons
+
+
+def adopted_crl(house: House, name: str) -> list[str]:
+    """Why the CRL of an adopted CA must be made anew: never, once the CA itself has ended."""
+    found = house.generation(name)
+    return [] if found and found.certificate.not_valid_after_utc < house.now else crl(house, name)
+
+
+def signed_crl(house: House, issuer: Generation | None, der: bytes) -> x509.CertificateRevocationList | None:
+    """The CRL in a file if a generation signed it; whether it did is asked once in a run: it takes 0.1 s for a large one."""
+    if issuer is None:
+        return None
+    seen = hashlib.sha256(issuer.fingerprint.encode() + der).digest()
+    try:
+        found = x509.load_der_x509_crl(der)
+        signed = seen in house.verified or found.is_signature_valid(ca_public_key(issuer.certificate))
+    except (ValueError, UnsupportedAlgorithm):
+        return None
+    if signed:
+        house.verified.add(seen)
+    return found if signed else None
+
+
+def _crl_dated(house: House, generation: str, start: datetime, end: datetime) -> list[str]:
+    age, refresh = house.now - start, house.crl_rule(generation).refresh
+    if end <= house.now:
+        return [f"ended on {end:%Y-%m-%d}"]
+    if age < timedelta(0):
+        return [f"is not valid before {start:%Y-%m-%d %H:%M}"]
+    return [f"is {age // DAY} days old, a new one comes every {refresh // DAY}"] if age >= refresh else []
+
+
+def _behind_ledger(
+    house: House, generation: str, found: x509.CertificateRevocationList, missing: int | None
+) -> list[str]:
+    if not house.has_ledger:
+        return []
+    last = house.ledger.last_crl(generation)
+    number = found.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+    if last is not None and number < last[0]:
+        return [f"has number {number}, and the last one had {last[0]}"]
+    if missing is None:
+        listed = {entry.serial_number for entry in found}
+        missing = len(house.ledger.revoked_serials(house.now, issuer=generation) - listed)
+    return [f"lacks {missing} revoked certificate{'s' if missing > 1 else ''}"] if missing else []
+
+
+def due_rung(house: House, root: str) -> x509.CertificateRevocationList | None:
+    """The newest rung of a root's ladder that has begun and not ended, and lists all that the ledger says is revoked.
+
+    An older rung that lacks a revocation would take it back: servers believe the newest thisUpdate, not the number.
+    """
+    begun = [rung for rung in house.rungs(root) if rung.crl.last_update_utc <= house.now < _end(rung.crl)]
+    if not begun:
+        return None
+    newest = begun[-1]
+    name, known = f"rung:{root}", token(newest.crl.fingerprint(hashes.SHA256()))
+    if house.ledger_is_settled and house.memo.recall(name, known):  # of the rung that was looked at last, and no other
+        return newest.crl
+    if lacking(house, root, newest):
+        return None
+    house.memo.remember(name, known, [], True)
+    return newest.crl
+
+
+def lacking(house: House, root: str, rung: Rung) -> list[str]:
+    """Certificates that the ledger knows as revoked and a rung does not list, by serial number in hexadecimal."""
+    if not house.has_ledger:
+        return []
+    revoked = house.ledger.revoked(root, rung.crl.last_update_utc)
+    return [f"{entry.serial:x}" for entry in revoked if entry.serial not in rung.serials]
+
+
+def _end(crl: x509.CertificateRevocationList) -> datetime:
+    assert crl.next_update_utc is not None
+    return crl.next_update_utc
+
+
+def root_crl(house: House, root: str) -> list[str]:
+    """Why the published root CRL is not the rung that is due."""
+    if house.generation(root) is None:
+        return ["has no CRL yet"]
+    rung = due_rung(house, root)
+    if rung is None:
+        return [no_rung(house, root)]
+    published = store.read(house.store.crl(root))
+    if published != rung.public_bytes(serialization.Encoding.DER):
+        return ["has no CRL yet" if published is None else "another rung of its ladder is due"]
+    return [] if store.read(house.store.crl(root, "pem")) == pem("X509 CRL", published) else ["its PEM form is missing"]
+
+
+def no_rung(house: House, root: str) -> str:
+    """Why no rung can be published."""
+    begun = [rung for rung in house.rungs(root) if rung.crl.last_update_utc <= house.now < _end(rung.crl)]
+    missing = lacking(house, root, begun[-1]) if begun else []
+    if missing:
+        return f"its rung {begun[-1].number} lacks the revoked {', '.join(missing)}, and is never published"
+    return "no rung of its ladder is valid now; needs a ceremony"
