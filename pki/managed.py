@@ -12,7 +12,7 @@ import re
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, NamedTuple, Protocol, get_args
 
 from pki import opensslconf
 from pki.errors import PkiError
@@ -26,6 +26,22 @@ HEADERS = {"deploy-target", "deploy-set", "deploy-artifact", "deploy-validate", 
 HEADER = re.compile(r"(deploy-[a-z]+)\s*:\s*(.*)")
 CLOSERS = {"<!--": "-->", "{#": "#}"}
 OPENERS = ("#", ";", "//", "--", *CLOSERS)
+
+
+class Memory(Protocol):
+    """What an earlier run found, by name and by what it depends on; `memo.py` is one."""
+
+    def recall(self, name: str, known: str) -> Any: ...
+
+    def remember(self, name: str, known: str, files: list[str], finding: Any) -> None: ...
+
+
+class Uses(NamedTuple):
+    """The variables that a file reads, the artifacts that it names, the files that it takes in."""
+
+    reads: frozenset[str] = frozenset()
+    artifacts: frozenset[str] = frozenset()
+    files: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +157,9 @@ class Library:
         return self._alike[name]
 
 
-def find(folder: Path, context: Mapping[str, object], hosts: Mapping[str, Host], networks: Iterable[str]) -> Library:
+def find(
+    folder: Path, context: Mapping[str, object], hosts: Mapping[str, Host], networks: Iterable[str], memory: Memory
+) -> Library:
     """Read every file below `folder`. `context` is what `deploy-hosts` may use (`inventory`)."""
     templates = Templates(folder)
     known = {"all", CA_HOST, *hosts, *(f"network:{name}" for name in networks)}
@@ -154,7 +172,7 @@ def find(folder: Path, context: Mapping[str, object], hosts: Mapping[str, Host],
         if "deploy-target" not in headers and not problems:
             continue
         name = path.relative_to(folder).as_posix()
-        file = _managed(name, text, headers, problems, templates, folder, context)
+        file = _managed(name, text, headers, problems, templates, folder, context, memory)
         unknown = [selector for selector in file.selectors if selector not in known]
         if unknown:
             lost.append(
@@ -186,6 +204,7 @@ def _managed(
     templates: Templates,
     folder: Path,
     context: Mapping[str, object],
+    memory: Memory,
 ) -> ManagedFile:
     """One managed file with everything that is known of it, or with what is wrong with it."""
     digest = hashlib.sha256(text.encode("utf-8", errors="surrogateescape"))
@@ -195,7 +214,7 @@ def _managed(
     try:
         rendered = render_header(plain, "deploy-hosts", templates, context)
         plain = replace(plain, selectors=tuple(part.strip() for part in rendered.split(",") if part.strip()))
-        reads, artifacts, files = _uses(plain, text, templates)
+        reads, artifacts, files = _remembered(plain, text, templates, folder, memory)
         for other in sorted(files):
             for path in _walk(folder) if other == "*" else [folder / other]:
                 digest.update(path.read_bytes() if path.exists() else b"")
@@ -206,9 +225,20 @@ def _managed(
     return replace(plain, digest=digest.hexdigest(), reads=reads, artifacts=artifacts, request=request)
 
 
-def _uses(file: ManagedFile, text: str, templates: Templates) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
-    """The variables that a file reads, the artifacts that it names, the files that it takes in."""
-    reads, artifacts, files = frozenset[str](), frozenset[str](), frozenset[str]()
+def _remembered(file: ManagedFile, text: str, templates: Templates, folder: Path, memory: Memory) -> Uses:
+    """What a file uses, taken apart once for each text that it had."""
+    name = f"template:{file.name}"
+    if known := memory.recall(name, file.digest):
+        return Uses(*map(frozenset, known))
+    found = _uses(file, text, templates)
+    if "*" not in found.files:
+        taken_in = [str(folder / other) for other in sorted(found.files)]
+        memory.remember(name, file.digest, taken_in, [sorted(part) for part in found])
+    return found
+
+
+def _uses(file: ManagedFile, text: str, templates: Templates) -> Uses:
+    reads, artifacts, files = Uses()
     if "deploy-artifact" in file.headers:
         artifacts = frozenset({file.header("deploy-artifact")})
     elif any("\udc80" <= letter <= "\udcff" for letter in text):
@@ -218,7 +248,7 @@ def _uses(file: ManagedFile, text: str, templates: Templates) -> tuple[frozenset
     for name, header in file.headers.items():
         if name != "deploy-hosts" and "{" in header.value:
             reads |= _header_reads(file, name, templates)
-    return reads, artifacts, files
+    return Uses(reads, artifacts, files)
 
 
 def render_header(file: ManagedFile, header: str, templates: Templates, context: Mapping[str, object]) -> str:

@@ -68,7 +68,7 @@ class World:
             for leaf in host_leaves(said, name, host)
             if leaf.name not in leaves
         }
-        library = managed.find(house.store.templates, {"inventory": said}, said.hosts, said.networks)
+        library = managed.find(house.store.templates, {"inventory": said}, said.hosts, said.networks, house.memo)
         library, declared = request_leaves(said, library, leaves.keys())
         for leaf in declared:
             ca = house.issuing(leaf.authority)
