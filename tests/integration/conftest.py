@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,14 @@ from tests.ceremonies import RealHome
 from tests.conftest import PROJECT, Home, Report, bare_home
 
 TIMEOUT = 60
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _signals_as_in_a_terminal() -> None:
+    """Programs that the tests end by a signal would inherit that it is ignored: by nohup, or behind a shell's `&`."""
+    for name, usual in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+        if signal.getsignal(name) is signal.SIG_IGN:
+            signal.signal(name, usual)
 
 
 def now() -> datetime:
