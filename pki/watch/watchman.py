@@ -15,10 +15,11 @@ from pki.graph import Plan
 from pki.house import House
 from pki.memo import Memo
 from pki.store import Store
-from pki.watch import channels, health, premises
+from pki.watch import channels, health, premises, probes
 from pki.watch.channels import News, Telling
 from pki.watch.checks import Check, Level
 from pki.watch.health import BROKEN
+from pki.watch.probes import Probed
 from pki.watch.told import Addresses, Record
 from pki.watch.view import LastRun
 from pki.world import Note
@@ -31,15 +32,21 @@ class Watchman:
         self._house = house
         self._plan = plan
         self._checks: list[Check] = []
+        self._probes: Sequence[Probed] = ()
         self._head = ""
 
     def look(self, report: Mapping[str, Any], notes: Sequence[Note]) -> None:
-        """Look at the house, for those who are told at all."""
-        house = self._house()
-        if Addresses.of(house.inventory).are_there:
-            self._checks = health.checks(house, self._plan(), LastRun.of(report), notes, thorough=False)
-            with suppress(PkiError):  # said by the look at the ledger
-                self._head = premises.head(house)
+        """Look at the house as this run leaves it."""
+        house, run = self._house(), LastRun.of(report)
+        if not run.asked:
+            self._probes = probes.sweep(house, self._plan())
+        self._checks = health.checks(house, self._plan(), run, notes, self._probes, thorough=False)
+        with suppress(PkiError):  # said by the look at the ledger
+            self._head = premises.head(house)
+
+    def leavings(self) -> Mapping[str, Callable[[Mapping[str, Any]], None]]:
+        """What a run leaves for those who look later, whatever failed."""
+        return {}
 
     def tell(self, report: Mapping[str, Any]) -> list[dict[str, str]]:
         """Tell people; what became of each message, for the report. An interrupted run has seen too little to tell."""
