@@ -29,6 +29,7 @@ LOOKS: dict[str, Look] = {
     "backup": premises.backup,
     "permissions": premises.permissions,
     "disk": premises.disk,
+    "metrics": premises.textfile,
     "alerts": lambda view: channels.checks(view.record),
 }
 BROKEN = "broken"  # the topic of a look that could not be held
