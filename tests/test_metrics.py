@@ -142,6 +142,12 @@ def _remedy(home: Home, days: float) -> str:
     return next(one.remedy for one in checks if one.subject == "cert:media")
 
 
+def test_a_host_whose_release_could_not_be_made_waits(home: Home) -> None:
+    break_template(home)
+    assert home.doit(days=61).status
+    assert left(home)["deployment_state"] == {("media", "pending"): 1}
+
+
 def test_two_findings_alike_are_one_sample(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """node_exporter drops a whole file in which a sample stands twice."""
     twice = [Check("disk", Level.NOTICE, "x", "df\n-h"), Check("disk", Level.CRITICAL, "y", "df\n-h")]

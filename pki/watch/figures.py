@@ -184,9 +184,9 @@ def _troubles(seen: Seen) -> Iterator[tuple[str, str]]:
             if kind == "deploy" and deliveries[host].contact.message.startswith("cannot be reached"):
                 yield host, "unreachable"
     for host, delivery in deliveries.items():
-        if f"deploy:{host}" in run.failed or f"deploy:{host}" in run.unmet:
+        if f"deploy:{host}" in run.failed:
             yield host, "failing"
-        if delivery.is_behind(seen.house.memo):
+        elif f"deploy:{host}" in run.unmet or delivery.is_behind(seen.house.memo):
             yield host, "pending"
 
 
