@@ -25,7 +25,7 @@ from pki.deploy.receipt import load as receipt_of
 from pki.deploy.receipt import save as keep_receipt
 from pki.errors import InventoryError
 from pki.pipeline import Run
-from pki.watch import health, leaves, metrics, probes
+from pki.watch import health, leaves, metrics, premises, probes
 from pki.watch.checks import Check, Level
 from pki.watch.probes import Probed
 from pki.watch.view import LastRun
@@ -355,6 +355,23 @@ def test_a_folder_that_is_not_there_fails_that_and_nothing_else(home: Home, tmp_
     assert not there.parent.exists()
     there.parent.mkdir()
     assert home.doit(days=8).status == 0
+
+
+def test_a_place_that_cannot_be_written_is_told_before_anybody_tries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = tmp_path / "pki.prom"
+    assert premises.complaint_of(str(there)) is None
+    there.mkdir()
+    assert premises.complaint_of(str(there)) == (f"{there}: is a folder", remedy_for(tmp_path))
+    monkeypatch.setattr("os.access", lambda *_: False)
+    what = f"{there}: cannot be written: {tmp_path} is closed to this account"
+    assert premises.complaint_of(str(there)) == (what, remedy_for(tmp_path))
+
+
+def remedy_for(folder: Path) -> str:
+    timer = "where systemd runs doit also: sudo ./run invoke schedule --install"
+    return f"sudo install -d -o $(id -un) {folder}; {timer}"
 
 
 @pytest.mark.parametrize(

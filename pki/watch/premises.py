@@ -148,7 +148,10 @@ def complaint_of(textfile: str) -> tuple[str, str] | None:
         what = f"{textfile}: is a folder"
     else:
         return None
-    return what, f"sudo install -d -o $(id -un) {folder}; or name another place: metrics.textfile in pki.yaml"
+    remedy = (
+        f"sudo install -d -o $(id -un) {folder}; where systemd runs doit also: sudo ./run invoke schedule --install"
+    )
+    return what, remedy
 
 
 def backup(view: View) -> Iterator[Check]:

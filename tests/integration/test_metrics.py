@@ -136,9 +136,8 @@ class Watched:
         try:
             wait_until(lambda: done(self.firing()), what, patience=60)
         except AssertionError:
-            pytest.fail(
-                f"waited in vain until {what}: {[one['labels'] for all in self.firing().values() for one in all]}"
-            )
+            found = [one["labels"] for alerts in self.firing().values() for one in alerts]
+            pytest.fail(f"waited in vain until {what}: {found}")
 
 
 @pytest.fixture
