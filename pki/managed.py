@@ -17,12 +17,13 @@ from typing import Any, NamedTuple, Protocol, get_args
 from pki import opensslconf
 from pki.errors import PkiError
 from pki.model import Host
-from pki.scalars import Access, Proxy, TrustStore
+from pki.scalars import LABEL, Access, Proxy, TrustStore
 from pki.templating import Templates
 
 CA_HOST = "ca"
 DEFAULTS = {"deploy-hosts": CA_HOST, "deploy-owner": "root:root", "deploy-mode": ""}
 HEADERS = {"deploy-target", "deploy-set", "deploy-artifact", "deploy-validate", "deploy-reload", *DEFAULTS}
+SERVICE = re.compile(rf"service:{LABEL}")  # of any host, or of none: most houses have no such service
 HEADER = re.compile(r"(deploy-[a-z]+)\s*:\s*(.*)")
 CLOSERS = {"<!--": "-->", "{#": "#}"}
 OPENERS = ("#", ";", "//", "--", *CLOSERS)
@@ -87,6 +88,7 @@ class ManagedFile:
             selector in {"all", name, f"proxy:{host.proxy}", f"network:{host.network}"}
             or (selector.startswith("trust:") and selector[6:] in host.trust)
             or (selector.startswith("access:") and selector[7:] in {s.access for s in host.services.values()})
+            or (selector.startswith("service:") and selector[8:] in host.services)
             for selector in self.selectors
         )
 
@@ -150,6 +152,7 @@ class Library:
                 host.scope,
                 frozenset(host.trust),
                 frozenset(service.access for service in host.services.values()),
+                frozenset(name for name in host.services if f"service:{name}" in self._named),
             )
         if alike not in self._alike:
             self._alike[alike] = Selection.of(tuple(file for file in self.files if file.is_for(name, host)))
@@ -173,11 +176,11 @@ def find(
             continue
         name = path.relative_to(folder).as_posix()
         file = _managed(name, text, headers, problems, templates, folder, context, memory)
-        unknown = [selector for selector in file.selectors if selector not in known]
+        unknown = [one for one in file.selectors if one not in known and not SERVICE.fullmatch(one)]
         if unknown:
             lost.append(
                 PkiError(
-                    f"{file.place('deploy-hosts')}: {unknown[0]!r} names no host, proxy, network, access or trust store"
+                    f"{file.place('deploy-hosts')}: {unknown[0]!r} names no host, proxy, network, access, service or trust store"
                 )
             )
         elif file.fault and not file.selectors:

@@ -15,7 +15,7 @@ from typing import Any
 
 from pki import store
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Memo:

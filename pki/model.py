@@ -48,6 +48,7 @@ from pki.scalars import (
     SourceFile,
     Spread,
     SubjectName,
+    TextFile,
     TimeOfDay,
     TokenAddress,
     TrustStore,
@@ -209,6 +210,12 @@ class Alerts(Noun):
     notify: Annotated[tuple[NotifyName, ...], ONE_OK] = ()
 
 
+class Metrics(Noun):
+    """Where a run leaves its metrics besides `build/report/`: a file in the folder that node_exporter reads."""
+
+    textfile: TextFile | None = None
+
+
 class Ansible(Noun):
     """How Ansible goes through a fleet: batch after batch, until too many hosts have failed."""
 
@@ -319,6 +326,7 @@ class Inventory(Noun):
     hosts: Annotated[dict[Slug, Annotated[Host, EMPTY_OK]], EMPTY_OK] = {}
     clients: Annotated[dict[ClientName, Annotated[Client, EMPTY_OK]], EMPTY_OK] = {}
     alerts: Annotated[Alerts, EMPTY_OK] = Alerts()
+    metrics: Annotated[Metrics, EMPTY_OK] = Metrics()
     deploy: Annotated[Deploy, EMPTY_OK] = Deploy()
     schedule: Annotated[tuple[TimeOfDay, ...], ONE_OK] = ()
     holidays: Annotated[tuple[Holiday, ...], ONE_OK] = ()

@@ -22,11 +22,17 @@ that runs doit: ./run invoke init, and docs/ceremony.md
 
 
 class Watch(Protocol):
-    """Who looks at the whole house at a run's end, and tells people; what became of each message is for the report."""
+    """Who looks at the whole house at a run's end, tells people, and leaves what can be looked at later.
+
+    `look` comes while house and memo are open. What became of each message is for the report. `leavings` are written
+    last, one by one, each under the name by which its failure is told.
+    """
 
     def look(self, report: Mapping[str, Any], notes: Sequence[Note]) -> None: ...
 
     def tell(self, report: Mapping[str, Any]) -> list[dict[str, str]]: ...
+
+    def leavings(self) -> Mapping[str, Callable[[Mapping[str, Any]], None]]: ...
 
 
 class Reporter:
@@ -139,6 +145,9 @@ class Reporter:
             self._told = self._watch.tell(self._report(house))
         for told in (one for one in self._told if one["error"]):
             self._screen.failed(f"alerts:{told['channel']}", told["error"], told["hint"])
+        for what, leave in self._watch.leavings().items():
+            with self._last_word(what):
+                leave(self._report(house))
         with self._last_word("the run's report"):
             store.write(house.store.report("status.json"), (json.dumps(self._report(house), indent=1) + "\n").encode())
         self._stack.close()

@@ -31,6 +31,7 @@ DESTINATION = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
 NOTIFY = r"notify(-[a-z0-9]+)*"
 SOURCED = rf"(root|server|client)(-[1-9][0-9]*)?|backup|smtp|{NOTIFY}"
 ADOPTED = r"[a-z]([a-z0-9-]{0,28}[a-z0-9])?"
+TEXTFILE = r"(/[^/\s]+)+\.prom"
 BATCH = r"[1-9][0-9]{0,4}|([1-9][0-9]?|100)%"
 SOURCED_NAMES = "expected file, root, server, client, a generation such as server-2, backup, smtp, notify-NAME, or an adopted authority"
 # what the parts of a house are called: an adopted authority bears none of these names
@@ -204,6 +205,15 @@ def _secret_file(value: str) -> str:
     return value
 
 
+def _textfile(value: str) -> str:
+    if not re.fullmatch(TEXTFILE, value) or ".." in value.split("/"):
+        raise ValueError(
+            "expected an absolute path that ends in .prom, in the folder that node_exporter reads: "
+            "/var/lib/prometheus/node-exporter/doit-pki.prom"
+        )
+    return value
+
+
 def _adopted_folder(value: str) -> str:
     if not value or ".." in value.split("/"):
         raise ValueError("expected a folder below that of pki.yaml, or an absolute path, without ..")
@@ -298,6 +308,7 @@ Account = Annotated[str, word(ACCOUNT, "the name of an account"), text_like(ACCO
 Destination = Annotated[str, word(DESTINATION, "a host as ssh knows it"), text_like(DESTINATION)]
 Batch = Annotated[str, word(BATCH, "a number of hosts, or a part of them such as 20%"), text_like(BATCH)]
 SourceFile = Annotated[str, AfterValidator(_secret_file)]
+TextFile = Annotated[str, AfterValidator(_textfile), text_like(TEXTFILE)]
 AdoptedFolder = Annotated[str, AfterValidator(_adopted_folder)]
 AdoptedName = Annotated[str, AfterValidator(_adopted_name)]
 SecretName = Annotated[str, AfterValidator(_secret_name)]

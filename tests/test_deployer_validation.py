@@ -202,13 +202,16 @@ def test_a_fault_of_a_file_for_one_host_names_file_line_and_header_and_stops_tha
     assert delivered(home, "media", "/etc/caddy/Caddyfile") == before
 
 
-@pytest.mark.parametrize("selector", ["medium", "proxy:lighttpd", "network:lan", "access:none", "media, forg"])
+@pytest.mark.parametrize(
+    "selector", ["medium", "proxy:lighttpd", "service:Wiki", "network:lan", "access:none", "media, forg"]
+)
 def test_a_selector_that_names_nothing_is_said_and_stops_no_host(home: Home, selector: str) -> None:
     home.edit("127.0.0.1:8096", "127.0.0.1:8097")
     report = managed(home, TARGET, f"# deploy-hosts: {selector}", "x")
     wrong = selector.rpartition(", ")[2]
     assert (
-        the_failure(report) == f"{FILE}:2: deploy-hosts: {wrong!r} names no host, proxy, network, access or trust store"
+        the_failure(report)
+        == f"{FILE}:2: deploy-hosts: {wrong!r} names no host, proxy, network, access, service or trust store"
     )
     assert only("media") <= report.made.keys()
 

@@ -23,6 +23,7 @@ ONE_ROOM = {
     "yaml": "documents.py",
     "smtplib": "watch/",
     "apprise": "watch/",
+    "prometheus_client": "watch/",
     "sqlalchemy": "ledger/",
     "rich": "screen.py",
     "segno": "trust/",

@@ -820,6 +820,7 @@ def test_the_schema_accepts_the_example_as_an_editor_reads_it() -> None:
         ("rungs: 2", "rungs: two"),
         ("[lab.internal]", "[]"),
         ("smtp: outbox", "smtp: inbox"),
+        ("ledger: sqlite", "metrics: {textfile: pki.prom}"),
         ("secrets: secrets.yaml", "secrets: {server: {comand: x}}"),
         ("secrets: secrets.yaml", "secrets: {server: {command: x, env: Y}}"),
         ("secrets: secrets.yaml", "secrets: {server: hunter2}"),

@@ -15,6 +15,7 @@ import pytest
 
 from pki import inventory
 from pki.commands import schedule as command
+from pki.errors import PkiError
 from pki.schedule import cron, systemd
 from pki.schedule.errand import Errand
 from tests.commands import Invoke, Said, said_by
@@ -152,6 +153,14 @@ def test_service_runs_as_the_owner_of_the_house_and_writes_nowhere_else(fresh: H
     assert setting(lines, "Environment") == [f"PKI_HOME={fresh.path}"]
     assert setting(lines, "ExecStart") == [f"{PROJECT}/run doit"]
     assert {"NoNewPrivileges=yes", "ProtectSystem=strict", "CapabilityBoundingSet=", "UMask=0077"} <= set(lines)
+
+
+def test_service_may_write_its_metrics_where_node_exporter_reads_them(fresh: Home) -> None:
+    fresh.edit("ledger: sqlite", "ledger: sqlite\nmetrics: {textfile: /var/lib/node/pki.prom}")
+    assert setting(unit(fresh), "ReadWritePaths") == [str(fresh.path), "-/var/lib/node"]
+    fresh.edit("/var/lib/node/", "/var/lib/it's/")
+    with pytest.raises(PkiError, match="it's: has a quote"):
+        errand(fresh).check()
 
 
 def test_paths_with_blanks_and_percent_signs_are_written_as_systemd_reads_them(fresh: Home) -> None:

@@ -132,6 +132,12 @@ class Delivery:
         reasons += [f"{path} is no longer wanted" for path in has if path not in wanted]
         return reasons, {str(path), *parcel.watched}
 
+    def is_behind(self, memo: Memo) -> bool:
+        """Whether the host is owed something, as far as is known here: it waits for its window, a person or the next run."""
+        name = f"deploy:{self.host}"
+        known = memo.seen(name) is not None or memo.recall(name, self.way) is not None
+        return not known and bool(self._differences()[0])
+
     # -- when it may be --
 
     def may_change(self, now: datetime) -> bool:

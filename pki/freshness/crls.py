@@ -23,7 +23,7 @@ def crl(house: House, generation: str, *, missing: int | None = None) -> list[st
     known = token(issuer.fingerprint if issuer else "")
     kept = house.memo.recall(name, known)
     if kept is not None and house.is_ledger_as_it_was():
-        return _crl_dated(house, generation, *(datetime.fromtimestamp(at, UTC) for at in kept))
+        return _crl_dated(house, generation, *(datetime.fromtimestamp(at, UTC) for at in kept[:2]))
     der, text = (store.read(house.store.crl(generation, form)) for form in ("crl", "pem"))
     if der is None or text is None:
         return ["has no CRL yet"]
@@ -36,7 +36,8 @@ def crl(house: House, generation: str, *, missing: int | None = None) -> list[st
     reasons = _crl_dated(house, generation, *dates) or _behind_ledger(house, generation, found, missing)
     if not reasons:
         files = [str(house.store.crl(generation, form)) for form in ("crl", "pem")]
-        house.memo.remember(name, known, files, [int(at.timestamp()) for at in dates])
+        number = found.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+        house.memo.remember(name, known, files, [*(int(at.timestamp()) for at in dates), number])
     return reasons
 
 

@@ -217,6 +217,12 @@ class Ledger:
             raise LedgerError(f"{self._database.place}: its newest events are missing", "./run invoke ledger.verify")
         return Event(row.seq, instant(row.at), row.kind, row.subject, row.hash) if row else None
 
+    def counts(self) -> tuple[int, int]:
+        """How many certificates were ever recorded, and how many revocations."""
+        with self._database.reading() as db:
+            found = [db.execute(sql.select(sql.func.count()).select_from(one)) for one in (certificates, revocations)]
+            return found[0].scalar_one(), found[1].scalar_one()
+
     def verify(self) -> list[str]:
         """Recompute every hash; returns what is wrong, one sentence each. Empty means that nothing is."""
         with self._database.reading() as db:

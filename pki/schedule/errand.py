@@ -41,6 +41,12 @@ class Errand:
         return tuple(sorted({source.credential for source in self.said.secrets.named.values() if source.credential}))
 
     @property
+    def metrics(self) -> Path | None:
+        """The folder outside the house into which each run puts its metrics."""
+        said = self.said.metrics.textfile
+        return Path(said).parent if said else None
+
+    @property
     def is_local(self) -> bool:
         """Whether it changes the machine that it runs on, beyond its own folder."""
         return self.said.deploy.ca == "local" or any(host.deliver == "local" for host in self.said.hosts.values())
@@ -65,7 +71,7 @@ class Errand:
 
     def check(self) -> None:
         """Raises PkiError for a path that no unit and no crontab can name."""
-        for path in (self.home, self.program):
+        for path in (self.home, self.program, *([self.metrics] if self.metrics else [])):
             if not str(path).isprintable() or "'" in str(path) or '"' in str(path) or "\\" in str(path):
                 raise PkiError(f"{path}: has a quote, a backslash or a control character in it", "move it")
         if not self.program.exists():

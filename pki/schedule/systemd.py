@@ -77,6 +77,8 @@ def _service(errand: Errand) -> str:
 
 def _confinement(errand: Errand) -> list[str]:
     lines = [*CONFINED, f"ReadWritePaths={_quoted(errand.home)}"]
+    if folder := errand.metrics:
+        lines.append(f"ReadWritePaths={_quoted(f'-{folder}')}")  # it may come later
     lines += ["ProtectHome=read-only" if errand.needs_homes else "ProtectHome=yes"]
     return lines if errand.is_in_passing else [*lines, "PrivateTmp=yes"]
 

@@ -11,6 +11,7 @@ from pki.graph import Plan
 from pki.house import House
 from pki.watch import authorities, channels, forecast, hosts, leaves, premises
 from pki.watch.checks import Check, Level
+from pki.watch.probes import Probed
 from pki.watch.told import Record
 from pki.watch.view import LastRun, View
 from pki.world import Note
@@ -28,6 +29,7 @@ LOOKS: dict[str, Look] = {
     "backup": premises.backup,
     "permissions": premises.permissions,
     "disk": premises.disk,
+    "metrics": premises.textfile,
     "alerts": lambda view: channels.checks(view.record),
 }
 BROKEN = "broken"  # the topic of a look that could not be held
@@ -35,12 +37,18 @@ SILENCE = timedelta(days=2)
 
 
 def checks(
-    house: House, plan: Plan, run: LastRun, notes: Sequence[Note] | None = None, *, thorough: bool = True
+    house: House,
+    plan: Plan,
+    run: LastRun,
+    notes: Sequence[Note] | None = None,
+    probes: Sequence[Probed] = (),
+    *,
+    thorough: bool = True,
 ) -> list[Check]:
     """Everything that there is to say of a house, worst first; changes nothing.
 
     `run` is what the last run said of itself (`LastRun.load`), `notes` what needs a person, where that was asked for
-    already. `thorough` also opens keys and verifies the whole ledger.
+    already, `probes` what a sweep over the services saw. `thorough` also opens keys and verifies the whole ledger.
     """
     found = list[Check]()
     if notes is None:
@@ -49,7 +57,7 @@ def checks(
         except Exception as error:  # noqa: BLE001 - as below
             notes = ()
             found.append(_broken("notes", error))
-    view = View(house, plan, run, notes, Record.load(house.store.ca, house.now), thorough)
+    view = View(house, plan, run, notes, Record.load(house.store.ca, house.now), probes, thorough)
     for topic, look in LOOKS.items():
         found += _held(topic, look, view)
     found += _held("notes", lambda view: _notes(view, found), view)

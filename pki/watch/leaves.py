@@ -9,6 +9,7 @@ from cryptography import x509
 
 from pki import freshness, store
 from pki.freshness import Held
+from pki.house import House
 from pki.model import Leaf
 from pki.watch.authorities import ASK
 from pki.watch.checks import Check, Level, by_time_left
@@ -64,8 +65,15 @@ def _end(view: View, leaf: Leaf) -> datetime | None:
     held = freshness.examine(view.house, leaf)
     if isinstance(held, Held):
         return held.not_after
-    _, mark, rest = (store.read(view.house.store.truth(leaf)) or b"").partition(store.CERTIFICATE_MARK)
+    dates = read(view.house, leaf)
+    return dates[1] if dates else None
+
+
+def read(house: House, leaf: Leaf) -> tuple[datetime, datetime] | None:
+    """From when and until when the certificate that a leaf has at present is valid, read from its file."""
+    _, mark, rest = (store.read(house.store.truth(leaf)) or b"").partition(store.CERTIFICATE_MARK)
     try:
-        return x509.load_pem_x509_certificate(mark + rest).not_valid_after_utc
+        cert = x509.load_pem_x509_certificate(mark + rest)
     except ValueError:
         return None
+    return cert.not_valid_before_utc, cert.not_valid_after_utc

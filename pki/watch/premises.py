@@ -68,6 +68,15 @@ def head(house: House) -> str:
     return f"{newest[1]} after {newest[0]} events" if newest else ""
 
 
+def counts(house: House) -> tuple[int, int]:
+    """How many certificates and revocations the ledger holds; it is not opened for that when nothing has changed."""
+    kept = house.recall_from_ledger("counts", "")
+    if kept is None:
+        kept = house.ledger.counts()
+        house.remember_from_ledger("counts", "", list(kept))
+    return kept[0], kept[1]
+
+
 # -- files ------------------------------------------------------------------------------------------------------------
 
 
@@ -117,6 +126,32 @@ def disk(view: View) -> Iterator[Check]:
             yield Check(f"disk:{path}", level, text, f"make room: df -h {path}; du -xh {path} | sort -h | tail")
     if not is_short:
         yield Check("disk", Level.OK, f"{min(free)} MB are free")
+
+
+def textfile(view: View) -> Iterator[Check]:
+    """The metrics can be put where node_exporter reads them."""
+    said = view.house.inventory.metrics.textfile
+    if said and (complaint := complaint_of(said)):
+        yield Check("metrics", Level.WARNING, *complaint)
+    elif said:
+        yield Check("metrics", Level.OK, f"go to {said}")
+
+
+def complaint_of(textfile: str) -> tuple[str, str] | None:
+    """Why `metrics.textfile` cannot be written, and what to type; None when it can be."""
+    folder = os.path.dirname(textfile)
+    if not os.path.isdir(folder):
+        what = f"{textfile}: there is no folder {folder}"
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        what = f"{textfile}: cannot be written: {folder} is closed to this account"
+    elif os.path.isdir(textfile):
+        what = f"{textfile}: is a folder"
+    else:
+        return None
+    remedy = (
+        f"sudo install -d -o $(id -un) {folder}; where systemd runs doit also: sudo ./run invoke schedule --install"
+    )
+    return what, remedy
 
 
 def backup(view: View) -> Iterator[Check]:

@@ -13,6 +13,7 @@ from pki.deploy.receipt import moment
 from pki.graph import Plan
 from pki.house import House
 from pki.store import Store
+from pki.watch.probes import Probed
 from pki.watch.told import Record
 from pki.world import Note
 
@@ -80,6 +81,7 @@ class View:
     run: LastRun
     notes: Sequence[Note]
     record: Record
+    probes: Sequence[Probed]
     thorough: bool
 
     @property

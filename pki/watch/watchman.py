@@ -5,23 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from pki import store
+from pki import inventory, store
 from pki.deploy.receipt import moment
 from pki.errors import InventoryError, PkiError
 from pki.graph import Plan
 from pki.house import House
 from pki.memo import Memo
 from pki.store import Store
-from pki.watch import channels, health, premises
+from pki.watch import channels, health, premises, probes
 from pki.watch.channels import News, Telling
 from pki.watch.checks import Check, Level
+from pki.watch.figures import Seen
 from pki.watch.health import BROKEN
+from pki.watch.probes import Probed
 from pki.watch.told import Addresses, Record
 from pki.watch.view import LastRun
 from pki.world import Note
+
+METRICS = "pki.watch.metrics"
 
 
 class Watchman:
@@ -31,15 +36,27 @@ class Watchman:
         self._house = house
         self._plan = plan
         self._checks: list[Check] = []
+        self._probes: Sequence[Probed] = ()
         self._head = ""
+        self._metrics: Mapping[str, str] = {}
 
     def look(self, report: Mapping[str, Any], notes: Sequence[Note]) -> None:
-        """Look at the house, for those who are told at all."""
-        house = self._house()
-        if Addresses.of(house.inventory).are_there:
-            self._checks = health.checks(house, self._plan(), LastRun.of(report), notes, thorough=False)
-            with suppress(PkiError):  # said by the look at the ledger
-                self._head = premises.head(house)
+        """Look at the house as this run leaves it."""
+        house, run = self._house(), LastRun.of(report)
+        if not run.asked:
+            self._probes = probes.sweep(house, self._plan())
+        self._checks = health.checks(house, self._plan(), run, notes, self._probes, thorough=False)
+        with suppress(PkiError):  # said by the look at the ledger
+            self._head = premises.head(house)
+        seen = Seen(house, self._plan(), run, self._checks, None if run.asked else self._probes)
+        self._metrics = _metrics().looked(seen)
+
+    def leavings(self) -> Mapping[str, Callable[[Mapping[str, Any]], None]]:
+        """What a run leaves for those who look later, whatever failed."""
+        return {"metrics": self._leave_metrics}
+
+    def _leave_metrics(self, report: Mapping[str, Any]) -> None:
+        _metrics().leave(self._house(), self._plan(), self._metrics, report)
 
     def tell(self, report: Mapping[str, Any]) -> list[dict[str, str]]:
         """Tell people; what became of each message, for the report. An interrupted run has seen too little to tell."""
@@ -73,14 +90,15 @@ def _looked_at(run: LastRun, checks: Sequence[Check]) -> Callable[[str], bool]:
 
 
 def nothing_was_run(home: Path, now: datetime, error: PkiError) -> list[dict[str, str]]:
-    """Tell those who were told last that pki.yaml, or what is read before anything is run, is wrong.
+    """Tell those who were told last that pki.yaml, or what is read before anything is run, is wrong; metrics say it too.
 
     What that leads to is known from the last good look: the first certificate or CRL that will end for it.
     """
     place = Store(home)
+    unsaid = _unwritten(place, now)
     to = Record.load(place.ca, now).addresses
     if to is None:
-        return []
+        return unsaid
     faults = error.faults if isinstance(error, InventoryError) else [error.message]
     ends = [datetime.fromtimestamp(one[1], UTC) for kind in ("cert:", "crl:") for one in Memo(home).findings(kind)]
     more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
@@ -89,7 +107,23 @@ def nothing_was_run(home: Path, now: datetime, error: PkiError) -> list[dict[str
     wrong = Check("pki.yaml", Level.CRITICAL, text, remedy, until=min(ends, default=None), topic="run")
     run = f"The run of {now:%Y-%m-%d %H:%M} UTC did nothing."
     news = News([wrong], lambda key: key == wrong.key, run, "")
-    return [_entry(one) for one in channels.tell(place, to, news, now)]
+    return unsaid + [_entry(one) for one in channels.tell(place, to, news, now)]
+
+
+def _unwritten(place: Store, now: datetime) -> list[dict[str, str]]:
+    """Say it in the metrics, wherever the last good pki.yaml wanted them; what kept that from being said."""
+    said = [inventory.sound(tree) for tree in Memo(place.home).findings("pki.yaml")]
+    textfile = next((one.metrics.textfile for one in said if one), None)
+    try:
+        _metrics().nothing_was_run(place, textfile, now)
+    except PkiError as error:
+        return [_entry(Telling("metrics", "", error))]
+    return []
+
+
+def _metrics() -> Any:
+    """What speaks Prometheus' format: commands that only look load none of it."""
+    return import_module(METRICS)
 
 
 def _forget(place: Store) -> None:

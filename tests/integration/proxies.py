@@ -39,10 +39,10 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def wait_until(done: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE
+def wait_until(done: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:
+    deadline = time.monotonic() + patience
     while not done():
-        assert time.monotonic() < deadline, f"waited {PATIENCE:.0f} s in vain until {what}"
+        assert time.monotonic() < deadline, f"waited {patience:.0f} s in vain until {what}"
         time.sleep(0.02)
 
 
