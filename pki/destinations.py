@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki import issue, store
-from pki.deploy import release
+from pki.deploy import preflight, release
 from pki.deploy.ansible.fleet import Fleet
-from pki.deploy.change import Destination
+from pki.deploy.change import Destination, promises
 from pki.deploy.delivery import Delivery
+from pki.deploy.handshake import Endpoint, Eyes, fingerprint
 from pki.deploy.preflight import Trust
-from pki.deploy.proof import Endpoint, Eyes
+from pki.deploy.proof import Promise
 from pki.deploy.ssh import Way, identity_in
 from pki.errors import PkiError
 from pki.house import House
-from pki.leaves import CANARY, PROBE, is_address, service_names
+from pki.leaves import CANARY, PROBE, is_address, leaf_name, service_names
 from pki.managed import CA_HOST
+from pki.memo import token
 from pki.model import Host
 from pki.proxies import PROGRAMS
+from pki.scalars import jump_of
 from pki.store import AUTHORITIES
 from pki.world import World
 
@@ -167,6 +172,73 @@ def endpoints(world: World, host: Host) -> Iterator[Endpoint]:
             address = str(host.address) if host.address else name.replace("*", "probe")
             revokes = host.proxy is not None and PROGRAMS[host.proxy].revokes
             yield Endpoint(service, name, address, host.port, rule.access, revokes)
+
+
+# -- services as they are seen from outside ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """A host's services, what each was promised to be by its name, and the way to a jump host before it, or None.
+
+    Of a service without a promise nobody knows what it should serve.
+    """
+
+    host: str
+    endpoints: tuple[Endpoint, ...]
+    promises: Mapping[str, Promise]
+    eyes: Eyes
+    jump: Way | None
+
+
+def sights(world: World, deliveries: Mapping[str, Delivery]) -> Iterator[Sight]:
+    """Every host whose services are to be looked at, held against what it was delivered."""
+    outlook = Outlook(world)
+    for name, host in world.hosts.items():
+        if host.is_probed:
+            ends, delivery = tuple(endpoints(world, host)), deliveries.get(name)
+            promised = _delivered(outlook, delivery, ends) if delivery else _issued(outlook, name, ends)
+            yield Sight(name, ends, promised, outlook.eyes, _jump(world.house, host))
+
+
+def _delivered(outlook: Outlook, delivery: Delivery, ends: Sequence[Endpoint]) -> dict[str, Promise]:
+    """What the release promises that a host took; nothing where it took none, or its copy here is damaged."""
+    memo, disk, name = outlook.world.house.memo, delivery.store, f"promises:{delivery.host}"
+    known = token([one.name for one in ends], outlook.canary)
+    kept = memo.recall(name, known)
+    if kept is None:
+        parcel = delivery.delivered
+        if parcel is None:
+            return {}
+        try:
+            found = promises(parcel, preflight.read(parcel), ends, outlook.canary)
+        except (PkiError, ValueError):
+            return {}
+        kept = [[one, said.fingerprint, said.answers, said.revokes] for one, said in found.items()]
+        memo.remember(name, known, [str(disk.receipt(delivery.host)), *parcel.watched], kept)
+    return {one: Promise(*said) for one, *said in kept}
+
+
+def _issued(outlook: Outlook, name: str, ends: Sequence[Endpoint]) -> dict[str, Promise]:
+    """What a host should serve that nothing is delivered to: the certificates that were issued for it."""
+    world, found = outlook.world, dict[str, Promise]()
+    for one in ends:
+        leaf = world.leaves.get(leaf_name(name, "mtls" if one.access == "mtls" else "tls"))
+        held = store.read(world.house.store.truth(leaf)) if leaf else None
+        if held:
+            certificate = x509.load_pem_x509_certificate(held).public_bytes(Encoding.DER)
+            found[one.name] = Promise(fingerprint(certificate), revokes=bool(outlook.canary))
+    return found
+
+
+def _jump(house: House, host: Host) -> Way | None:
+    """How the jump host is reached that a host's services lie behind: by pki.yaml, else as ssh itself knows it."""
+    if host.probe in {None, "direct"}:
+        return None
+    user, name, port = jump_of(str(host.probe))
+    known = house.inventory.hosts.get(name)
+    found = way(house, name, known or Host(network=host.network))
+    return replace(found, user=user or found.user, port=port or found.port)
 
 
 def _may_not_leave(world: World, serial: int) -> bool:

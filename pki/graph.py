@@ -11,6 +11,7 @@ from typing import Any
 from pki import destinations, freshness, recipes, tidy, trust
 from pki.deploy import release
 from pki.deploy.delivery import Delivery
+from pki.destinations import Sight
 from pki.errors import PkiError
 from pki.handover import needs
 from pki.house import House, missing_authority
@@ -44,11 +45,14 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
+    """What is to be made, what needs a person, and what is known of hosts; `sights` are found when they are asked for."""
+
     artifacts: tuple[Artifact, ...]
     notes: tuple[Note, ...]
     leaves: Mapping[str, Leaf]
     waiting: frozenset[str]
     deliveries: Mapping[str, Delivery]
+    sights: Callable[[], Iterator[Sight]]
 
 
 def plan(house: House) -> Plan:
@@ -69,7 +73,14 @@ def plan(house: House) -> Plan:
     )
     known = {artifact.name for artifact in artifacts}
     kept = world.leaves.keys() | {name.removeprefix("cert:") for name in world.waiting}
-    return Plan((*artifacts, _tidy(house, known, kept)), tuple(world.notes), world.leaves, world.waiting, deliveries)
+    return Plan(
+        (*artifacts, _tidy(house, known, kept)),
+        tuple(world.notes),
+        world.leaves,
+        world.waiting,
+        deliveries,
+        partial(destinations.sights, world, deliveries),
+    )
 
 
 # -- authorities, CRLs, bundles ---------------------------------------------------------------------------------------

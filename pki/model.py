@@ -39,6 +39,7 @@ from pki.scalars import (
     MailUser,
     NotifyName,
     Organisation,
+    ProbeWay,
     ProfileName,
     Proxy,
     PublishUrl,
@@ -179,12 +180,20 @@ class Host(Noun):
     trust: Annotated[tuple[TrustStore, ...], ONE_OK_NONE_NOT, Field(min_length=1)] = ("debian",)
     window: Window | None = None
     group: Slug | None = None
+    probe: ProbeWay | None = None
     proxy: Proxy | None = None
     services: Annotated[dict[Slug, Service], EMPTY_OK] = {}
     names: Annotated[tuple[SubjectName, ...], ONE_OK] = ()
     key: KeyKind | None = None
     rekey: Literal["new", "keep"] | None = None
     request: RelativeFile | None = None
+
+    @property
+    def is_probed(self) -> bool:
+        """Whether its services are looked at from outside: where we deliver, unless it says otherwise itself."""
+        if self.probe is None:
+            return self.proxy is not None and self.deliver in {"ssh", "local"} and bool(self.services)
+        return self.probe != "none" and bool(self.services)
 
 
 class Client(Noun):

@@ -12,7 +12,7 @@ from pki.leaves import CANARY, PROBE, host_leaves, name_fault, service_names
 from pki.model import Authorities, CrlRule, Host, Inventory, ServerRule
 from pki.profiles import ROOT_LIMIT, RUNG_LIMIT
 from pki.proxies import PROGRAMS
-from pki.scalars import SOURCED, SOURCED_NAMES, brief, is_within
+from pki.scalars import SOURCED, SOURCED_NAMES, brief, is_within, jump_of
 
 KEPT = {
     "ca": "the machine that runs doit",
@@ -131,6 +131,7 @@ def _place_faults(inventory: Inventory, cut: set[Place]) -> Iterator[Fault]:
             yield ("hosts", name), f"this name is kept for {KEPT[name]}"
         yield from _window_faults(inventory, name)
         yield from _trust_faults(name, host)
+        yield from _probe_faults(inventory, name)
         network = inventory.networks.get(host.network)
         if network is None and not {("networks",), ("networks", host.network)} & cut:
             hint = did_you_mean(host.network, list(inventory.networks))
@@ -154,6 +155,21 @@ def _trust_faults(name: str, host: Host) -> Iterator[Fault]:
         yield ("hosts", name, "trust"), "none stands alone: the root goes into no store of the host"
     if twice := [store for store in dict.fromkeys(host.trust) if host.trust.count(store) > 1]:
         yield ("hosts", name, "trust"), f"{twice[0]} stands twice"
+
+
+def _probe_faults(inventory: Inventory, name: str) -> Iterator[Fault]:
+    """What is to be looked at is there, and the way leads over another machine."""
+    host, place = inventory.hosts[name], ("hosts", name, "probe")
+    if host.probe is None or host.probe == "none":
+        return
+    if not host.services:
+        yield place, f"there is no service on {name} to look at; leave it out"
+    elif host.probe != "direct":
+        jump = jump_of(host.probe)[1]
+        if jump == name:
+            yield place, f"{jump} is this host itself; write direct, or the name of another one"
+        elif jump in inventory.hosts and inventory.hosts[jump].deliver == "local":
+            yield place, f"{jump} is this machine; write direct"
 
 
 def _publisher_faults(inventory: Inventory) -> Iterator[Fault]:

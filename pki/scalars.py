@@ -31,6 +31,7 @@ DESTINATION = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
 NOTIFY = r"notify(-[a-z0-9]+)*"
 SOURCED = rf"(root|server|client)(-[1-9][0-9]*)?|backup|smtp|{NOTIFY}"
 ADOPTED = r"[a-z]([a-z0-9-]{0,28}[a-z0-9])?"
+PROBE_WAY = rf"none|direct|({ACCOUNT}@)?{DESTINATION}(:[0-9]{{1,5}})?"
 TEXTFILE = r"(/[^/\s]+)+\.prom"
 BATCH = r"[1-9][0-9]{0,4}|([1-9][0-9]?|100)%"
 SOURCED_NAMES = "expected file, root, server, client, a generation such as server-2, backup, smtp, notify-NAME, or an adopted authority"
@@ -228,6 +229,21 @@ def _adopted_name(value: str) -> str:
     return value
 
 
+def _probe_way(value: str) -> str:
+    if not re.fullmatch(PROBE_WAY, value):
+        raise ValueError("expected none, direct, or a jump host as ssh knows it, such as bastion or user@bastion:2222")
+    if ":" in value and not 0 < jump_of(value)[2] <= 65535:
+        raise ValueError("expected a port from 1 to 65535")
+    return value
+
+
+def jump_of(way: str) -> tuple[str, str, int]:
+    """Account, name and port of a jump host `user@bastion:2222`; what is not said is empty, or 0."""
+    before, _, rest = way.rpartition("@")
+    name, _, port = rest.partition(":")
+    return before, name, int(port or 0)
+
+
 def _secret_name(value: str) -> str:
     if not re.fullmatch(f"{SOURCED}|{ADOPTED}", value):
         raise ValueError(SOURCED_NAMES)
@@ -306,6 +322,7 @@ Window = Annotated[str, word(f"{TIME}-{TIME}", "hours such as 22:00-05:00"), tex
 Holiday = Annotated[str, AfterValidator(_holiday), text_like(rf"{DAY}(\.\.{DAY})?")]
 Account = Annotated[str, word(ACCOUNT, "the name of an account"), text_like(ACCOUNT)]
 Destination = Annotated[str, word(DESTINATION, "a host as ssh knows it"), text_like(DESTINATION)]
+ProbeWay = Annotated[str, AfterValidator(_probe_way), text_like(PROBE_WAY)]
 Batch = Annotated[str, word(BATCH, "a number of hosts, or a part of them such as 20%"), text_like(BATCH)]
 SourceFile = Annotated[str, AfterValidator(_secret_file)]
 TextFile = Annotated[str, AfterValidator(_textfile), text_like(TEXTFILE)]

@@ -263,7 +263,7 @@ def _permitted_hosts(house: House, notes: list[Note]) -> tuple[dict[str, Host], 
     for name, client in said.clients.items():
         leaf = client_leaf(said, name, client)
         leaves[leaf.name] = leaf
-    if any(host.deliver in {"ssh", "local"} and _has_clients(host) for host in hosts.values()):
+    if any((host.deliver in {"ssh", "local"} or host.is_probed) and _has_clients(host) for host in hosts.values()):
         leaves |= {PROBE: probe_leaf(said), CANARY: canary_leaf(said)}
     return hosts, leaves
 

@@ -18,8 +18,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from pki import destinations, graph, issue, profiles
 from pki.deploy import bootstrap, preflight, proof, release, session, wire
 from pki.deploy.delivery import Delivery
+from pki.deploy.handshake import Endpoint
 from pki.deploy.parcel import Parcel
-from pki.deploy.proof import Endpoint, Promise
+from pki.deploy.proof import Promise
 from pki.deploy.ssh import Way
 from pki.destinations import Outlook
 from pki.errors import PkiError

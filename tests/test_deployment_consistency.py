@@ -13,7 +13,7 @@ import sys
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +22,6 @@ from cryptography.hazmat.primitives import hashes
 
 from pki import documents, graph, store
 from pki.ceremony import words
-from pki.deploy import answers, proof
 from pki.deploy.ansible import project
 from pki.trust import page
 from pki.watch import forecast
@@ -625,13 +624,13 @@ def test_what_an_inventory_says_is_read_as_it_was_meant() -> None:
     assert '"no":' in project.inventory(hosts, [hosts], abroad=False)  # type: ignore[arg-type]
 
 
-def test_what_travels_with_ansible_imports_nothing_of_ours() -> None:
-    for module in (answers, proof):
-        assert "pki" not in {word.partition(".")[0] for word in re.findall(r"(?:from|import) (\S+)", source(module))}
-
-
-def source(module: ModuleType) -> str:
-    return Path(str(module.__file__)).read_text().partition('"""\n')[2]
+def test_what_travels_with_ansible_imports_nothing_of_ours_that_stays_here() -> None:
+    there = {f"{project.UTILS}.{Path(str(module.__file__)).stem}" for module in project.CARRIED}
+    for module in project.CARRIED:
+        code = project.carried(module).decode().partition('"""\n')[2]
+        imported = set(re.findall(r"^\s*(?:from|import) (\S+)", code, re.MULTILINE))
+        assert {name for name in imported if name.partition(".")[0] in {"pki", "ansible_collections"}} <= there
+        assert b"pki.deploy" not in project.carried(module)
 
 
 # -- the trust page ---------------------------------------------------------------------------------------------------

@@ -15,8 +15,9 @@ from typing import Literal
 import pytest
 
 from pki import issue, profiles
-from pki.deploy import proof
-from pki.deploy.proof import Endpoint, Promise, Unreached
+from pki.deploy import entry, handshake, proof
+from pki.deploy.handshake import Endpoint, Eyes, Unreached
+from pki.deploy.proof import Promise
 from pki.issue import Issuer
 from pki.model import Leaf
 from pki.proxies import PROGRAMS
@@ -140,7 +141,7 @@ def serving(pairs: Pairs, *behaviours: Behaviour) -> Iterator[Endpoint]:
 
 def asked(pairs: Pairs, *behaviours: Behaviour) -> str:
     with serving(pairs, *behaviours) as endpoint:
-        return proof.refused(endpoint, pairs.root, pairs.client)
+        return entry.refused(endpoint, pairs.root, pairs.client)
 
 
 # -- one identity -----------------------------------------------------------------------------------------------------
@@ -170,13 +171,13 @@ def test_a_session_from_before_is_tried_again_whatever_its_version(pairs: Pairs)
     good, refuses = says("200 OK"), says("403 Forbidden")
     for kept in (1, 2):  # after the fresh one and its own session, those of TLS 1.3 and 1.2
         with serving(pairs, good, good, *[refuses] * kept, good) as endpoint:
-            session = proof.open_session(endpoint, pairs.root, pairs.client)
+            session = entry.open_session(endpoint, pairs.root, pairs.client)
             assert session
             assert len(session.tickets) == 2
-            assert "resumes" in proof.refused(endpoint, pairs.root, pairs.client, session)
+            assert "resumes" in entry.refused(endpoint, pairs.root, pairs.client, session)
     with serving(pairs, good, good, refuses) as endpoint:
-        session = proof.open_session(endpoint, pairs.root, pairs.client)
-        assert proof.refused(endpoint, pairs.root, pairs.client, session) == ""
+        session = entry.open_session(endpoint, pairs.root, pairs.client)
+        assert entry.refused(endpoint, pairs.root, pairs.client, session) == ""
 
 
 @pytest.mark.parametrize(
@@ -191,25 +192,25 @@ def test_a_session_from_before_is_tried_again_whatever_its_version(pairs: Pairs)
 def test_what_is_neither_refusal_nor_entry_proves_nothing(
     pairs: Pairs, behaviour: Behaviour, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(proof, "TIMEOUT", 0.5)
+    monkeypatch.setattr(handshake, "TIMEOUT", 0.5)
     with serving(pairs, behaviour) as endpoint:
         with pytest.raises(Unreached, match=said):
-            proof.refused(endpoint, pairs.root, pairs.client)
+            entry.refused(endpoint, pairs.root, pairs.client)
         with suppress(Unreached):
-            assert proof.open_session(endpoint, pairs.root, pairs.client) is None
+            assert entry.open_session(endpoint, pairs.root, pairs.client) is None
 
 
 def test_a_port_at_which_nobody_listens_proves_nothing(pairs: Pairs) -> None:
     with serving(pairs, says("403 Forbidden")) as endpoint:
         pass
-    for ask in (proof.refused, proof.open_session):
+    for ask in (entry.refused, entry.open_session):
         with pytest.raises(Unreached, match=r"could not be reached: .*refused"):
             ask(endpoint, pairs.root, pairs.client)
 
 
 def test_a_server_that_is_not_ours_proves_nothing(pairs: Pairs) -> None:
     with serving(pairs, says("403 Forbidden")) as endpoint:
-        for ask in (proof.refused, proof.open_session):
+        for ask in (entry.refused, entry.open_session):
             with pytest.raises(Unreached, match="serves what does not verify"):
                 ask(endpoint, pairs.stranger, pairs.client)
 
@@ -228,7 +229,7 @@ def test_services_of_a_host_are_looked_at_at_the_same_time(pairs: Pairs) -> None
     served = [serving(pairs, waits) for _ in range(4)]
     ends = [one.__enter__() for one in served]
     try:
-        eyes = proof.Eyes(pairs.root, pairs.client)
+        eyes = Eyes(pairs.root, pairs.client)
         services = [Endpoint(f"s{n}", NAME, "127.0.0.1", end.port, "mtls") for n, end in enumerate(ends)]
         assert [before.status for before in proof.look_before(services, eyes).values()] == [200] * 4
     finally:
@@ -239,7 +240,7 @@ def test_services_of_a_host_are_looked_at_at_the_same_time(pairs: Pairs) -> None
 def test_nothing_is_waited_for_where_nothing_changed(pairs: Pairs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proof, "SETTLING", 3600)
     with serving(pairs, trusts(str(pairs.root), "403 Forbidden")) as endpoint:
-        eyes = proof.Eyes(pairs.root, pairs.client, pairs.client)
+        eyes = Eyes(pairs.root, pairs.client, pairs.client)
         served = proof.look_before([endpoint], eyes)["grafana"].served
         promises = {NAME: Promise(served, answers=False, revokes=True)}
         found = proof.judge([endpoint], promises, None, eyes)

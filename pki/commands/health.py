@@ -12,7 +12,7 @@ from pki.commands.command import command, house_of
 from pki.deploy.receipt import instant
 from pki.errors import InventoryError, PkiError
 from pki.screen import Screen
-from pki.watch import health
+from pki.watch import health, probes
 from pki.watch.checks import Check, Level, worst
 from pki.watch.view import LastRun
 
@@ -27,7 +27,8 @@ def check(context: Context, json: bool = False) -> None:
     """
     try:
         house = house_of(context)
-        found = health.checks(house, graph.plan(house), LastRun.load(house.store))
+        plan = graph.plan(house)
+        found = health.checks(house, plan, LastRun.load(house.store), probes=probes.sweep(house, plan))
     except InventoryError as error:
         raise PkiError(str(error)) from None  # 1, because 3 is a warning here
     house.ledger.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -12,10 +11,11 @@ from datetime import datetime
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.deploy import inplace, preflight, proof
+from pki.deploy.handshake import Endpoint, Eyes, fingerprint
 from pki.deploy.inplace import InPlace
 from pki.deploy.parcel import Parcel
 from pki.deploy.preflight import Findings, Trust
-from pki.deploy.proof import Endpoint, Eyes, Promise
+from pki.deploy.proof import Promise
 from pki.deploy.receipt import Receipt, instant, moment, taken
 from pki.deploy.session import HostRefusal, Row, Seen, Session, rows_of
 from pki.deploy.ssh import Way
@@ -205,20 +205,8 @@ class Change:
         return proofs
 
     def promises(self, findings: Findings) -> dict[str, Promise]:
-        """What each service is to serve, and what its proxy makes of the test identities, by the service's name.
-
-        A configuration that names the probe promises to answer it.
-        """
-        names = {one.name for one in self.to.endpoints} & findings.leaves.keys()
-        others = (file for file in self.parcel.release.files if not file.crl)
-        answers = any(PROBE.encode() in self.parcel.content(file) for file in others)
-        revokes = bool(self.to.canary) and findings.lists(self.to.canary)
-        return {
-            name: Promise(
-                hashlib.sha256(findings.leaves[name].public_bytes(Encoding.DER)).hexdigest(), answers, revokes
-            )
-            for name in sorted(names)
-        }
+        """What each service is to serve, and what its proxy makes of the test identities, by the service's name."""
+        return promises(self.parcel, findings, self.to.endpoints, self.to.canary)
 
     def _receipt(self, findings: Findings, proofs: Mapping[str, str] | None) -> Receipt:
         return Receipt(
@@ -231,6 +219,21 @@ class Change:
             ends=instant(findings.ends) if findings.ends else "",
             seconds=round(time.monotonic() - self._started, 3),
         )
+
+
+def promises(parcel: Parcel, findings: Findings, endpoints: Iterable[Endpoint], canary: int) -> dict[str, Promise]:
+    """What a release promises of each of some endpoints, by its name; `findings` are those of the release.
+
+    A configuration that names the probe promises to answer it.
+    """
+    names = {one.name for one in endpoints} & findings.leaves.keys()
+    others = (file for file in parcel.release.files if not file.crl)
+    answers = any(PROBE.encode() in parcel.content(file) for file in others)
+    revokes = bool(canary) and findings.lists(canary)
+    return {
+        name: Promise(fingerprint(findings.leaves[name].public_bytes(Encoding.DER)), answers, revokes)
+        for name in sorted(names)
+    }
 
 
 def _summary(seen: Sequence[Seen]) -> list[str]:

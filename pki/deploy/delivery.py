@@ -170,7 +170,7 @@ class Delivery:
             return self.engine.deliver(self, now)
         try:
             change = self.change(parcel, self.receipt, now)
-            return self.file(change, change.bring(self._delivered), now)
+            return self.file(change, change.bring(self.delivered), now)
         except PkiError as error:
             raise self.failed(parcel, error, now) from None
 
@@ -197,12 +197,15 @@ class Delivery:
 
     def check(self, change: Change) -> Findings:
         """Look at a release before it leaves, held against what the host has by our own memory."""
-        return change.check(self._delivered)
+        return change.check(self.delivered)
 
     @property
-    def _delivered(self) -> Parcel | None:
+    def delivered(self) -> Parcel | None:
+        """What the host has, by our own memory."""
         receipt = self.receipt
-        return self.history.parcel(receipt.release) if receipt else None
+        if receipt is None:
+            return None
+        return self.history.parcel(receipt.release) if self.is_remote else self.wanted()
 
     def file(self, change: Change, outcome: Outcome, now: datetime) -> list[str]:
         """Keep what became of a change: receipt, history and contact."""

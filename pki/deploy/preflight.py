@@ -112,6 +112,15 @@ class Content:
         return [certificate for certificate in self.certificates if not _is_ca(certificate)]
 
 
+def read(parcel: Parcel) -> Findings:
+    """What a release holds, whatever is wrong with it: no signature is looked at, and no key."""
+    contents = [(file, parcel.content(file)) for file in parcel.release.files]
+    everything = [one for file, content in contents if not file.crl for one in _certificates(content)]
+    leaves = {name: one for one in everything if not _is_ca(one) for name in _names(one)}
+    found = [one.crl for file, content in contents for one in _crls(file, content)]
+    return Findings(leaves, None, tuple(found))
+
+
 def look(parcel: Parcel, trust: Trust, names: Sequence[str], now: datetime) -> Findings:
     """Look at a release. `names` must be served by one of its certificates, unless it holds none at all.
 

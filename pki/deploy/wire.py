@@ -126,6 +126,10 @@ class Wire:
             self._hear()
         return status, self._complaint.decode(errors="replace").strip()
 
+    def stop(self) -> None:
+        """Ask the process to end, where its input says nothing to it."""
+        self._process.terminate()
+
     def _end(self) -> int:
         """Wait until the process has ended, first for the end of what it says: `Popen.wait` sleeps between its looks."""
         deadline = time.monotonic() + PARTING

@@ -9,7 +9,7 @@ from datetime import timedelta
 from pki.errors import PkiError
 from pki.graph import Plan
 from pki.house import House
-from pki.watch import authorities, channels, forecast, hosts, leaves, premises
+from pki.watch import authorities, channels, forecast, hosts, leaves, premises, services
 from pki.watch.checks import Check, Level
 from pki.watch.probes import Probed
 from pki.watch.told import Record
@@ -24,6 +24,7 @@ LOOKS: dict[str, Look] = {
     "crls": authorities.crls,
     "certificates": leaves.leaves,
     "hosts": hosts.hosts,
+    "services": services.services,
     "ledger": premises.ledger,
     "clock": premises.clock,
     "backup": premises.backup,

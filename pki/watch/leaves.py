@@ -42,25 +42,31 @@ def leaves(view: View) -> Iterator[Check]:
 def _leaf(view: View, artifact: str, leaf: Leaf) -> Iterator[Check]:
     house, failure = view.house, view.run.failure(artifact)
     if waits := freshness.leaf_waits(house, leaf):
-        end = _end(view, leaf)
-        assert end is not None
-        yield Check(artifact, by_time_left(end - view.now, WARNING, CRITICAL), waits, ASK, until=end)
+        until = end(view, leaf)
+        assert until is not None
+        yield Check(artifact, by_time_left(until - view.now, WARNING, CRITICAL), waits, ASK, until=until)
         return
     reasons = freshness.leaf(house, leaf)
     if not reasons:
         return
-    end = _end(view, leaf)
-    is_late = end is not None and view.now >= end - leaf.renew_before + GRACE
+    until = end(view, leaf)
+    is_late = until is not None and view.now >= until - leaf.renew_before + GRACE
     if failure is None and not is_late:
         return  # the next run sees to it
     text = "; ".join(reasons)
     text += f"; cannot be renewed: {failure.message}" if failure else "; was not renewed"
-    left = end - view.now if end else timedelta()
-    level = max(Level.WARNING, by_time_left(left, leaf.renew_before, min(CRITICAL, leaf.renew_before / 4)))
-    yield Check(artifact, level, text, (failure.hint if failure else "") or f"./run doit {artifact}", until=end)
+    left = until - view.now if until else timedelta()
+    yield Check(
+        artifact, level(leaf, left), text, (failure.hint if failure else "") or f"./run doit {artifact}", until=until
+    )
 
 
-def _end(view: View, leaf: Leaf) -> datetime | None:
+def level(leaf: Leaf, left: timedelta) -> Level:
+    """How bad it is that a certificate which should have been renewed has this much left."""
+    return max(Level.WARNING, by_time_left(left, leaf.renew_before, min(CRITICAL, leaf.renew_before / 4)))
+
+
+def end(view: View, leaf: Leaf) -> datetime | None:
     """When the certificate that a leaf has at present ends, whatever else is wrong with it."""
     held = freshness.examine(view.house, leaf)
     if isinstance(held, Held):

@@ -1,21 +1,61 @@
-"""Every service seen from outside, all at the same time: what it serves, and whom it lets in."""
+"""Every service seen from outside, all at the same time: what it serves, and whom it lets in.
+
+One look, and no second one: what a delivery waits for, until a service has come back, is `deploy.proof`'s business.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+import ssl
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from enum import StrEnum
+from typing import Any, TypeVar
 
+from cryptography import x509
+
+from pki import store
+from pki.deploy import handshake, proof
+from pki.deploy.handshake import Endpoint, Unproven, Unreached
+from pki.deploy.proof import LetIn
+from pki.deploy.receipt import instant, moment
+from pki.deploy.ssh import Way
+from pki.destinations import Sight
 from pki.graph import Plan
 from pki.house import House
+from pki.store import Store
+
+WIDTH = 128  # services that are looked at at the same time
+FORMAT = 1
+FILE = "probes.json"
+BEHIND = "lies behind {}, and "
+One = TypeVar("One")
+Found = TypeVar("Found")
+
+
+class Fault(StrEnum):
+    """What is wrong with a service, worst first."""
+
+    ENTRY = "entry"  # somebody gets in who should be refused
+    UNVERIFIED = "unverified"  # name, chain or dates of its certificate are wrong
+    REFUSAL = "refusal"  # who should get in is refused
+    BROKEN = "broken"  # it answers otherwise than an HTTP server behind TLS does
+    OTHER = "other"  # a good certificate, and not the deployed one
+    SILENT = "silent"  # nobody answers
+    JUMP = "jump"  # its jump host forwards nothing
+    UNSEEN = "unseen"  # it could not be looked at, through no fault of its own
 
 
 @dataclass(frozen=True, slots=True)
 class Probed:
     """What was seen of one service. `wrong` is a phrase that reads well after its name; empty when all is as it should be.
 
-    `reached` is whether anything answered; `not_after`, `fingerprint` (SHA-256, hexadecimal) and `version` (`TLSv1.3`)
-    are those of the handshake, empty without one; `seconds` is what the look took.
+    `fault` is the worst of what `wrong` says, empty without. `reached` is whether anything answered; `not_after`,
+    `fingerprint` (SHA-256, hexadecimal) and `version` (`TLSv1.3`) are those of the handshake, empty without one;
+    `outdated` is the version below TLS 1.2 that it still speaks, empty when it speaks none; `via` is the jump host that
+    it lies behind; `seconds` is what the look took.
     """
 
     host: str
@@ -29,8 +69,194 @@ class Probed:
     fingerprint: str = ""
     version: str = ""
     seconds: float = 0.0
+    fault: str = ""
+    outdated: str = ""
+    via: str = ""
+
+    @property
+    def subject(self) -> str:
+        return f"service:{self.host}/{self.service}"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One service, and whose it is."""
+
+    sight: Sight
+    endpoint: Endpoint
 
 
 def sweep(house: House, plan: Plan) -> Sequence[Probed]:
-    """Look at every service that can be seen from here."""
-    return ()
+    """Look at every service that can be seen from here; one that does not answer holds up none of the others."""
+    behind: dict[Way | None, list[Target]] = {}
+    for sight in plan.sights():
+        behind.setdefault(sight.jump, []).extend(Target(sight, one) for one in sight.endpoints)
+    targets = [one for some in behind.values() for one in some]
+    if not targets:
+        return ()
+    try:
+        targets[0].sight.eyes.open()
+    except OSError as error:
+        what = f"{house.shown(error.filename)}: {error.strerror}" if error.filename else str(error)
+        return [_unseen(one, what) for one in targets]
+    found = _at_once(lambda way: _behind(way, behind[way]), list(behind), len(behind))
+    return sorted((one for some in found for one in some), key=lambda one: (one.host, one.service))
+
+
+def _behind(way: Way | None, targets: Sequence[Target]) -> list[Probed]:
+    """What is seen of the services behind one jump host; without one, of those that are reached from here."""
+    if way is None:
+        return _at_once(_look, targets, WIDTH)
+    from pki.deploy.tunnel import Tunnel  # noqa: PLC0415 - which few houses need
+
+    with Tunnel(way, [one.endpoint for one in targets]) as tunnel:
+        through = [replace(one, endpoint=end) for one, end in zip(targets, tunnel.endpoints, strict=True)]
+        found = [_blank(one) for one in targets] if tunnel.fault else _at_once(_look, through, WIDTH)
+    if tunnel.fault:
+        wrong = f"{BEHIND.format(way.host)}{tunnel.fault}"
+        found = [one if one.fingerprint else _unheard(one, wrong) for one in found]
+    return found
+
+
+def _at_once(look: Callable[[One], Found], what: Sequence[One], width: int) -> list[Found]:
+    if len(what) < 2:
+        return [look(one) for one in what]
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - brings logging along, which few runs need
+
+    with ThreadPoolExecutor(min(width, len(what))) as pool:
+        return list(pool.map(look, what))
+
+
+# -- one service ------------------------------------------------------------------------------------------------------
+
+
+def _look(target: Target) -> Probed:
+    started = time.monotonic()
+    try:
+        seen = _seen(target)
+    except Exception as error:  # noqa: BLE001 - what is odd about one service must not hide the others
+        seen = _unseen(target, repr(error))
+    return replace(seen, seconds=round(time.monotonic() - started, 3))
+
+
+def _seen(target: Target) -> Probed:
+    """What the service makes of the probe, and then of all the others."""
+    endpoint, eyes = target.endpoint, target.sight.eyes
+    blank, promise = _blank(target), target.sight.promises.get(endpoint.name)
+    try:
+        if promise is None:
+            return _served(blank, *handshake.served(endpoint, eyes.blind))
+        answer = handshake.ask(endpoint, eyes.known)
+    except (OSError, Unproven) as error:
+        return _unanswered(target, error)
+    seen = replace(_served(blank, answer.certificate, answer.version), outdated=handshake.outdated(endpoint, eyes))
+    if other := proof.other(answer.certificate, promise):
+        seen = _with(seen, Fault.OTHER, other)
+    return _visited(seen, target, promise, answer.status) if endpoint.access == "mtls" else seen
+
+
+def _unanswered(target: Target, error: Exception) -> Probed:
+    """A service from which the probe gets no answer, and why."""
+    fault, wrong = Fault.BROKEN, str(error)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        fault, wrong = Fault.UNVERIFIED, f"serves what does not verify: {error.verify_message}"
+    elif isinstance(error, ssl.SSLEOFError | ConnectionError) and target.endpoint.tunnel:
+        fault, wrong = Fault.SILENT, "does not answer its jump host"
+    elif isinstance(error, ssl.SSLError) and handshake.is_refusal(error):
+        fault, wrong = Fault.REFUSAL, f"refuses our own client certificate: {error.reason}"
+    elif isinstance(error, ssl.SSLError):
+        wrong = f"breaks the handshake off: {error.reason or error}"
+    elif isinstance(error, OSError):
+        fault, wrong = Fault.SILENT, f"does not answer: {handshake.words(error)}"
+    if fault is Fault.SILENT:
+        return _with(_blank(target), fault, wrong, reached=False)
+    return _with(_blindly(target), fault, wrong)
+
+
+def _visited(seen: Probed, target: Target, promise: proof.Promise, status: int) -> Probed:
+    """The same, and whom else it lets in; the probe got `status`."""
+    endpoint, eyes = target.endpoint, target.sight.eyes
+    for visit in (
+        lambda: proof.without_certificate(endpoint, eyes),
+        lambda: proof.identities(endpoint, promise, proof.UNCHANGED, status, eyes),
+    ):
+        try:
+            visit()
+        except LetIn as entry:
+            seen = _with(seen, Fault.ENTRY, str(entry))
+        except Unproven as refusal:
+            seen = _with(seen, Fault.REFUSAL, str(refusal))
+        except Unreached as why:
+            seen = _with(seen, Fault.BROKEN, str(why))
+        except OSError as error:
+            seen = _with(seen, Fault.BROKEN, f"stops answering: {handshake.words(error)}")
+    return seen
+
+
+def _blank(target: Target) -> Probed:
+    one, jump = target.endpoint, target.sight.jump
+    return Probed(target.sight.host, one.service, one.name, one.port, one.access, via=jump.host if jump else "")
+
+
+def _blindly(target: Target) -> Probed:
+    """What is served to one who takes everything."""
+    try:
+        return _served(_blank(target), *handshake.served(target.endpoint, target.sight.eyes.blind))
+    except OSError:
+        return _blank(target)
+
+
+def _served(seen: Probed, certificate: bytes, version: str) -> Probed:
+    try:
+        end = x509.load_der_x509_certificate(certificate).not_valid_after_utc
+    except ValueError:
+        end = None
+    return replace(seen, not_after=end, fingerprint=handshake.fingerprint(certificate), version=version)
+
+
+def _with(seen: Probed, fault: Fault, wrong: str, *, reached: bool = True) -> Probed:
+    """The same, and what is wrong with it besides."""
+    order = list(Fault)
+    worst = min(fault, Fault(seen.fault or fault), key=order.index)
+    text = f"{seen.wrong}; {wrong}" if seen.wrong else wrong
+    return replace(seen, fault=str(worst), wrong=text, reached=reached)
+
+
+def _unheard(seen: Probed, wrong: str) -> Probed:
+    return replace(seen, fault=str(Fault.JUMP), wrong=wrong, reached=False)
+
+
+def _unseen(target: Target, why: str) -> Probed:
+    return _with(_blank(target), Fault.UNSEEN, f"could not be looked at: {why}", reached=False)
+
+
+# -- what the last sweep saw ------------------------------------------------------------------------------------------
+
+
+def keep(place: Store, found: Iterable[Probed], now: datetime) -> None:
+    """Keep what a sweep saw for those who look later; nothing where there is no service to look at."""
+    path, entries = place.report(FILE), [_as_json(one) for one in found]
+    if entries:
+        data = {"format": FORMAT, "at": instant(now), "probes": entries}
+        store.write(path, json.dumps(data, indent=1).encode() + b"\n")
+    else:
+        path.unlink(missing_ok=True)
+
+
+def load(house: House) -> Sequence[Probed]:
+    """What the last sweep saw of the services that pki.yaml still knows; nothing when there was none."""
+    try:
+        data = json.loads(store.read(house.store.report(FILE)) or b"{}")
+        found = [_of(one) for one in data["probes"]] if data["format"] == FORMAT else []
+    except (ValueError, KeyError, TypeError):
+        return ()
+    hosts = house.inventory.hosts
+    return [one for one in found if one.host in hosts and one.service in hosts[one.host].services]
+
+
+def _as_json(one: Probed) -> dict[str, Any]:
+    return asdict(one) | {"not_after": instant(one.not_after) if one.not_after else None}
+
+
+def _of(data: dict[str, Any]) -> Probed:
+    return Probed(**data | {"not_after": moment(data["not_after"]) if data["not_after"] else None})

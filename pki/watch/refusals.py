@@ -22,9 +22,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki import store
-from pki.deploy import proof
+from pki.deploy import entry, proof
 from pki.deploy.delivery import Delivery
-from pki.deploy.proof import Endpoint, Eyes, Session, Unreached
+from pki.deploy.entry import Session
+from pki.deploy.handshake import Endpoint, Eyes, Unreached
 from pki.graph import Plan
 from pki.house import House
 from pki.proxies import Program
@@ -114,8 +115,8 @@ class Witness:
 
             def knock(door: Door) -> None:
                 with suppress(Unreached):
-                    door.was_open = bool(proof.refused(door.endpoint, self._roots, identity))
-                    door.session = proof.open_session(door.endpoint, self._roots, identity)
+                    door.was_open = bool(entry.refused(door.endpoint, self._roots, identity))
+                    door.session = entry.open_session(door.endpoint, self._roots, identity)
 
             _at_once(knock, self._doors)
 
@@ -139,12 +140,12 @@ class Witness:
         if identity is None:
             return Finding(door.place, "open", "not proven: neither the revoked key nor a canary is here to knock with")
         try:
-            entry = proof.refused(door.endpoint, self._roots, identity, door.session)
+            found = entry.refused(door.endpoint, self._roots, identity, door.session)
         except Unreached as why:
             return Finding(door.place, "open", f"not proven: {why}; {self._meanwhile(door, is_delivered=is_delivered)}")
-        if entry:
+        if found:
             weak = self._weakness(door.program)
-            return Finding(door.place, "failed", f"{entry}; {weak}" if weak else entry)
+            return Finding(door.place, "failed", f"{found}; {weak}" if weak else found)
         if self._own and door.was_open:
             again = " and in the session that it had before" if door.session else "; sessions it gives to nobody"
             return Finding(door.place, "proven", f"refuses it, in a new connection{again}")

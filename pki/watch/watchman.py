@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import import_module
@@ -16,7 +16,7 @@ from pki.graph import Plan
 from pki.house import House
 from pki.memo import Memo
 from pki.store import Store
-from pki.watch import channels, health, premises, probes
+from pki.watch import channels, health, premises, probes, services
 from pki.watch.channels import News, Telling
 from pki.watch.checks import Check, Level
 from pki.watch.figures import Seen
@@ -37,14 +37,17 @@ class Watchman:
         self._plan = plan
         self._checks: list[Check] = []
         self._probes: Sequence[Probed] = ()
+        self._swept = False
         self._head = ""
         self._metrics: Mapping[str, str] = {}
 
     def look(self, report: Mapping[str, Any], notes: Sequence[Note]) -> None:
         """Look at the house as this run leaves it."""
         house, run = self._house(), LastRun.of(report)
-        if not run.asked:
-            self._probes = probes.sweep(house, self._plan())
+        if run.asked:
+            self._probes = probes.load(house)
+        elif run.result != "interrupted":
+            self._probes, self._swept = probes.sweep(house, self._plan()), True
         self._checks = health.checks(house, self._plan(), run, notes, self._probes, thorough=False)
         with suppress(PkiError):  # said by the look at the ledger
             self._head = premises.head(house)
@@ -53,7 +56,12 @@ class Watchman:
 
     def leavings(self) -> Mapping[str, Callable[[Mapping[str, Any]], None]]:
         """What a run leaves for those who look later, whatever failed."""
-        return {"metrics": self._leave_metrics}
+        kept = {"what was seen of services": self._keep_probes} if self._swept else {}
+        return {**kept, "metrics": self._leave_metrics}
+
+    def _keep_probes(self, _report: Mapping[str, Any]) -> None:
+        house = self._house()
+        probes.keep(house.store, self._probes, house.now)
 
     def _leave_metrics(self, report: Mapping[str, Any]) -> None:
         _metrics().leave(self._house(), self._plan(), self._metrics, report)
@@ -73,16 +81,26 @@ class Watchman:
             for name, failure in run.failed.items()
             if name not in said and f"deploy:{name}" not in said
         ]
-        news = News([*self._checks, *late], _looked_at(run, self._checks), _summary(report), self._head)
+        news = News(
+            [*self._checks, *late],
+            _looked_at(run, self._checks, services.subjects(self._probes)),
+            _summary(report),
+            self._head,
+        )
         return [_entry(one) for one in channels.tell(house.store, to, news, house.now)]
 
 
-def _looked_at(run: LastRun, checks: Sequence[Check]) -> Callable[[str], bool]:
-    """Whether a run would have found a check of a key again: its look was held, and its artifact asked for."""
+def _looked_at(run: LastRun, checks: Sequence[Check], unwell: Collection[str]) -> Callable[[str], bool]:
+    """Whether a run would have found a check of a key again: its look was held, and its artifact asked for.
+
+    Services are looked at by whole runs; those that are `unwell` may be told of by another check.
+    """
     broken = {check.subject for check in checks if check.topic == BROKEN}
 
     def looked_at(key: str) -> bool:
         subject, _, topic = key.rpartition(" ")
+        if topic == "services" and (run.asked or subject in unwell):
+            return False
         is_artifact = topic in {"certificates", "crls", "hosts", "run"} and ":" in subject
         return topic not in broken and (not is_artifact or run.covers(subject))
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import count as count_from
 from pathlib import Path
 
-from tests.bench import delivery, house, measure, peers, revocations
+from tests.bench import delivery, house, measure, peers, revocations, seen
 from tests.bench.house import PROJECT
 from tests.bench.measure import Cost, Side
 from tests.bench.table import Bound, Findings, Row, megabytes, seconds
@@ -17,6 +17,7 @@ from tests.bench.table import Bound, Findings, Row, megabytes, seconds
 FEW = 10  # the house against which memory is compared
 EASYRSA_PAIRS, CFSSL_PAIRS = 10, 50
 ENTRIES = 100
+SERVICES = 50
 
 
 @dataclass
@@ -198,6 +199,11 @@ def revoked(bench: Bench) -> Findings:
     return revocations.measured(bench.folder, ENTRIES * bench.hosts)
 
 
+def services(bench: Bench) -> Findings:
+    """One look from outside at fifty services behind mutual TLS."""
+    return seen.measured(bench.folder / "services", SERVICES)
+
+
 def _longer(bench: Bench, what: str, big: Cost, small: Cost) -> Row:
     name = f"{what}, {bench.many} hosts / {bench.hosts} hosts"
     ratio, cpu = big.seconds / small.seconds, big.cpu / small.cpu
@@ -231,4 +237,5 @@ CASES: dict[str, Callable[[Bench], Findings]] = {
     "scaling": scaling,
     "delivery": deliveries,
     "revocations": revoked,
+    "services": services,
 }

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from pki.deploy.proof import UNPROVEN, Endpoint
+from pki.deploy.handshake import Endpoint
+from pki.deploy.proof import UNPROVEN
 from tests.conftest import Home
 from tests.integration.conftest import LiveHome
 from tests.test_delivery import NAME, Live, delivered, delivered_once
@@ -132,7 +133,7 @@ def test_what_goes_on_answering_for_a_moment_after_its_reload_proves_nothing(ser
     live, server = served
     before = live.on("/etc/caddy/Caddyfile").read_bytes()
     live.home.edit("auto_https off", "auto_https off # nobody listens any more", "templates/caddy/Caddyfile")
-    server.left = 7  # one to reach it, two before the change, four in a first look
+    server.left = 6  # one to reach it, one before the change, four in a first look
     assert live.because(live.doit()).endswith("→ the previous files were put back")
     assert live.on("/etc/caddy/Caddyfile").read_bytes() == before
     server.left = float("inf")

@@ -12,8 +12,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki.deploy import proof
-from pki.deploy.proof import PASSED_ON, PROVEN, Endpoint, Eyes, Promise, Unreached
+from pki.deploy import entry, proof
+from pki.deploy.handshake import Endpoint, Eyes, Unreached
+from pki.deploy.proof import PASSED_ON, PROVEN, Promise
 from pki.destinations import Outlook
 from pki.world import World
 from tests.integration.conftest import LiveHome
@@ -152,15 +153,15 @@ def test_a_revocation_ends_sessions_that_were_open_before_it(
     old.write_bytes(home.read("ca/clients/admin/tls.pem"))
     with started(kind, home, HOSTS[kind], tmp_path / "work") as proxy:
         watched = Watched(proxy, upstreams)
-        session = proof.open_session(watched.mtls, roots, old)
-        assert proof.refused(watched.mtls, roots, old, session) == "lets it in with 200"
+        session = entry.open_session(watched.mtls, roots, old)
+        assert entry.refused(watched.mtls, roots, old, session) == "lets it in with 200"
         revoke(home)
         proxy.configure()
         proxy.reload()
-        assert proof.refused(watched.mtls, roots, old, session) == ""
+        assert entry.refused(watched.mtls, roots, old, session) == ""
         assert watched.seen() == PROVEN
     with pytest.raises(Unreached, match="could not be reached"):
-        proof.refused(watched.mtls, roots, old, session)
+        entry.refused(watched.mtls, roots, old, session)
 
 
 def test_a_proxy_whose_sessions_outlive_a_revocation_is_found_out(
@@ -176,12 +177,12 @@ def test_a_proxy_whose_sessions_outlive_a_revocation_is_found_out(
             ("pki-services.conf", r"ssl_session_cache off", "ssl_session_cache shared:x:1m"),
         )
         watched.spoil(*sloppy)
-        session = proof.open_session(watched.mtls, roots, old)
+        session = entry.open_session(watched.mtls, roots, old)
         revoke(home)
         proxy.configure()
         watched.spoil(*sloppy)
-        assert proof.refused(watched.mtls, roots, old) == ""
-        found = proof.refused(watched.mtls, roots, old, session)
+        assert entry.refused(watched.mtls, roots, old) == ""
+        found = entry.refused(watched.mtls, roots, old, session)
         assert found == "lets it in with 200 by a session that it resumes"
 
 

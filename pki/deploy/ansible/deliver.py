@@ -10,7 +10,7 @@ from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
-from ansible_collections.doit.pki.plugins.plugin_utils import answers, proof
+from ansible_collections.doit.pki.plugins.plugin_utils import answers, handshake, proof
 
 
 class ActionModule(ActionBase):
@@ -53,12 +53,12 @@ class ActionModule(ActionBase):
             result |= {"failed": True, "msg": wrong, "after": self._task.args["remedy"]}
         return result
 
-    def _services(self) -> tuple[list[proof.Endpoint], dict[str, proof.Promise], proof.Eyes]:
+    def _services(self) -> tuple[list[handshake.Endpoint], dict[str, proof.Promise], handshake.Eyes]:
         services = self._task.args["services"]
-        ends = [proof.Endpoint(**one["endpoint"]) for one in services]
+        ends = [handshake.Endpoint(**one["endpoint"]) for one in services]
         promises = {one["endpoint"]["name"]: proof.Promise(**one["promise"]) for one in services if one["promise"]}
         roots, *identities = (Path(self._real(self._task.args[name])) for name in ("roots", "probe", "canary"))
-        return ends, promises, proof.Eyes(roots, *(one if one.stat().st_size else None for one in identities))
+        return ends, promises, handshake.Eyes(roots, *(one if one.stat().st_size else None for one in identities))
 
     def _deliver(self, words: bytes, manifest: bytes, result: dict[str, Any]) -> dict[str, Any]:
         ends, promises, eyes = self._services()

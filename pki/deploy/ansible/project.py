@@ -12,10 +12,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from pki import store
-from pki.deploy import answers, proof
+from pki.deploy import answers, entry, handshake, proof
 from pki.deploy.change import Change
 from pki.deploy.preflight import Findings
 from pki.deploy.session import monologue
@@ -23,6 +24,8 @@ from pki.deploy.ssh import CONNECT, PROGRAM, Way
 from pki.model import Ansible
 
 COLLECTION = "collections/ansible_collections/doit/pki/plugins"
+UTILS = "ansible_collections.doit.pki.plugins.plugin_utils"
+CARRIED = (answers, handshake, entry, proof)  # which import nothing of ours but one another
 SECRETS = ("streams", "eyes")
 CONFIG = """\
 # Made by doit-pki.
@@ -131,8 +134,7 @@ def write(folder: Path, goods: Sequence[Consignment], settings: Ansible, *, abro
         "inventory.yaml": inventory(goods, rounds, abroad=abroad).encode(),
         "playbook.yaml": playbook(len(rounds), settings).encode(),
         f"{COLLECTION}/action/deliver.py": (here / "deliver.py").read_bytes(),
-        f"{COLLECTION}/plugin_utils/answers.py": Path(answers.__file__).read_bytes(),
-        f"{COLLECTION}/plugin_utils/proof.py": Path(proof.__file__).read_bytes(),
+        **{f"{COLLECTION}/plugin_utils/{Path(str(one.__file__)).name}": carried(one) for one in CARRIED},
     }
     eyes = goods[0].change.to.eyes
     secret = {f"streams/{one.host}": one.stream() for one in goods}
@@ -147,6 +149,11 @@ def write(folder: Path, goods: Sequence[Consignment], settings: Ansible, *, abro
         {folder / name: (data, 0o644) for name, data in files.items()}
         | {folder / name: (data, 0o600) for name, data in secret.items()}
     )
+
+
+def carried(module: ModuleType) -> bytes:
+    """A module of ours that runs within Ansible, where its neighbours bear another name."""
+    return Path(str(module.__file__)).read_bytes().replace(b"from pki.deploy.", f"from {UTILS}.".encode())
 
 
 def sweep(folder: Path) -> None:

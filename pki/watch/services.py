@@ -1,0 +1,130 @@
+"""Health of services, as a sweep saw them from outside: who does not answer, serves another certificate, lets in too many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from pki.leaves import leaf_name
+from pki.model import Leaf
+from pki.proxies import PROGRAMS
+from pki.watch import leaves
+from pki.watch.checks import Check, Level
+from pki.watch.probes import BEHIND, Fault, Probed
+from pki.watch.view import View
+
+CRITICAL = {Fault.ENTRY, Fault.UNVERIFIED}
+UNREACHABLE = ("unreachable", "cannot be reached")  # what is said of a host that ssh does not get to
+NAMED = 5  # services that one check names
+NEWER = "docs/proxies.md (what they hold to): its configuration permits TLS 1.2 and 1.3 alone"
+
+
+def services(view: View) -> Iterator[Check]:
+    """Every service answers as it was deployed; of those that cannot be asked for one reason it is said once."""
+    by_host: dict[str, list[Probed]] = {}
+    for one in view.probes:
+        by_host.setdefault(one.host, []).append(one)
+    yield from _unasked(view.probes)
+    for host, found in by_host.items():
+        silent = [one for one in found if one.fault == Fault.SILENT and not _is_said(view, one)]
+        if silent and not _failure(view, host).startswith(UNREACHABLE):
+            yield from _silent(view, host, silent, is_all=len(silent) == len(found))
+        for one in found:
+            if one.fault not in {Fault.SILENT, Fault.JUMP, Fault.UNSEEN} and (check := _one(view, one)):
+                yield check
+    well = sum(1 for one in view.probes if not one.wrong)
+    if well:
+        yield Check("services", Level.OK, f"{well} {'services answer' if well > 1 else 'service answers'} as deployed")
+
+
+def subjects(probes: Sequence[Probed]) -> frozenset[str]:
+    """Subjects of checks that cannot be over, for something of what they are about is wrong still."""
+    wrong = [one for one in probes if one.wrong]
+    names = {name for one in wrong for name in (one.subject, f"service:{one.host}")}
+    names |= {f"jump:{one.via}" for one in wrong if one.fault == Fault.JUMP}
+    return frozenset(names | ({"services"} if any(one.fault == Fault.UNSEEN for one in wrong) else set()))
+
+
+def _unasked(probes: Sequence[Probed]) -> Iterator[Check]:
+    """Jump hosts that forward nothing, and what keeps us here from looking."""
+    for via in sorted({one.via for one in probes if one.fault == Fault.JUMP}):
+        behind = [one for one in probes if one.via == via and one.fault == Fault.JUMP]
+        text = f"nothing is seen of what lies behind it ({_listed(behind)}): {behind[0].wrong.removeprefix(BEHIND.format(via))}"
+        remedy = f"ssh {via} true, as the account that runs doit; docs/watching.md#behind-a-jump-host"
+        yield Check(f"jump:{via}", Level.WARNING, text, remedy)
+    if unseen := [one for one in probes if one.fault == Fault.UNSEEN]:
+        yield Check("services", Level.WARNING, f"{_listed(unseen)} {unseen[0].wrong}", "./run doit")
+
+
+def _listed(some: Sequence[Probed]) -> str:
+    named = ", ".join(f"{one.host}/{one.service}" for one in some[:NAMED])
+    return f"{named} and {len(some) - NAMED} more" if len(some) > NAMED else named
+
+
+def _silent(view: View, host: str, silent: Sequence[Probed], *, is_all: bool) -> Iterator[Check]:
+    if is_all and len(silent) > 1:
+        text = f"none of its {len(silent)} services can be reached: {silent[0].wrong}"
+        yield Check(f"service:{host}", Level.WARNING, text, _remedy(view, silent[0]))
+        return
+    for one in silent:
+        yield Check(one.subject, Level.WARNING, one.wrong, _remedy(view, one))
+
+
+def _one(view: View, one: Probed) -> Check | None:
+    """What is wrong with a service that answers; None where nothing is, or the delivery to its host has said it."""
+    until = _end(view, one)
+    level = Level.CRITICAL if one.fault in CRITICAL else Level.WARNING if one.wrong else Level.OK
+    said, remedy = [one.wrong] if one.wrong else [], _remedy(view, one)
+    if until:
+        said += [f"the certificate that it serves ends on {until:%Y-%m-%d}"]
+        level = max(level, leaves.level(_leaf(view, one), until - view.now))
+    elif level is Level.WARNING and _is_said(view, one):
+        said, level = [], Level.OK
+    if one.outdated:
+        said += [f"still speaks {one.outdated.replace('v', ' ')}"]
+        level, remedy = max(level, Level.NOTICE), remedy if level else NEWER
+    return Check(one.subject, level, "; ".join(said), remedy, until=until) if said else None
+
+
+def _end(view: View, one: Probed) -> datetime | None:
+    """When what it serves ends, where that nears, and no other look tells it: that of a newer one lies here already."""
+    leaf = view.plan.leaves.get(_leaf_name(one))
+    if one.not_after is None or leaf is None or view.now < one.not_after - leaf.renew_before + leaves.GRACE:
+        return None
+    newest = leaves.end(view, leaf)
+    return one.not_after if newest and newest > one.not_after else None
+
+
+def _leaf(view: View, one: Probed) -> Leaf:
+    return view.plan.leaves[_leaf_name(one)]
+
+
+def _leaf_name(one: Probed) -> str:
+    return leaf_name(one.host, "mtls" if one.access == "mtls" else "tls")
+
+
+def _is_said(view: View, one: Probed) -> bool:
+    """Whether the delivery to its host failed with this very finding, which the look at hosts tells."""
+    return f"{one.service} {one.wrong}" in _failure(view, one.host)
+
+
+def _failure(view: View, host: str) -> str:
+    """Why nothing could be delivered to a host, empty where it could."""
+    failure, delivery = view.run.failure(f"deploy:{host}"), view.plan.deliveries.get(host)
+    if failure:
+        return failure.message
+    contact = delivery.contact if delivery and delivery.is_remote else None
+    return contact.message if contact and contact.failing_since else ""
+
+
+def _remedy(view: View, one: Probed) -> str:
+    """What to type: on the host, and where that is not it, here."""
+    host = view.house.inventory.hosts[one.host]
+    program = PROGRAMS[host.proxy] if host.proxy else None
+    is_ours = host.deliver in {"ssh", "local"}
+    push = f"./run invoke deploy.push {one.host}" if is_ours else f"bring what doit made for {one.host} there"
+    if one.fault == Fault.SILENT:
+        status = f"systemctl status {program.unit}, and " if program and program.unit else ""
+        return f"on {one.host}: {status}whether port {one.port} is open to this machine"
+    reload = f"on {one.host}: {program.reload}; if that is not it: " if program and program.reload else ""
+    return f"{reload}{push}"

@@ -1,0 +1,25 @@
+"""What a run does at its end to see every service, in a process of its own: python -m tests.bench.sweep HOME COUNT."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pki import graph
+from pki.house import House
+from pki.watch import probes
+
+
+def main(home: str, count: str) -> None:
+    """Look once; a service that is not as it was deployed, or one too few of them, ends it badly."""
+    house = House.open(Path(home), datetime.now(UTC).replace(microsecond=0))
+    found = probes.sweep(house, graph.plan(house))
+    if wrong := [f"{one.service} {one.wrong}" for one in found if one.wrong]:
+        sys.exit("\n".join(wrong))
+    if len(found) != int(count):
+        sys.exit(f"saw {len(found)} services")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

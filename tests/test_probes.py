@@ -1,0 +1,546 @@
+"""Services seen from outside: real handshakes with servers that are well, or wrong in every way that is told apart."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+
+from pki import issue, profiles
+from pki.deploy import handshake
+from pki.deploy.contact import Contact
+from pki.deploy.handshake import Endpoint, Eyes
+from pki.deploy.proof import Promise
+from pki.destinations import Sight
+from pki.issue import Issuer
+from pki.model import Leaf
+from pki.watch import channels, health, probes
+from pki.watch.checks import Check, Level
+from pki.watch.probes import Fault, Probed
+from pki.watch.view import LastRun
+from tests.conftest import START, Home
+from tests.test_alerting import invoke
+from tests.test_alerting_health import remote
+from tests.test_keeping import Invoke
+from tests.test_proof import NAME, Behaviour, Pairs, hangs_up, is_silent, says, serving, speaks_no_tls, trusts
+
+__all__ = ["invoke", "remote"]
+
+Kind = Literal["server", "client"]
+END = datetime(2027, 2, 21, 6, 0, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Files with keys and certificates, and the SHA-256 of the two good ones that a server may have."""
+
+    pairs: Pairs
+    eyes: Eyes
+    old: Path
+    ended: Path
+    new_digest: str
+    old_digest: str
+
+    def promise(self, *, revokes: bool = False) -> Promise:
+        return Promise(self.new_digest, revokes=revokes)
+
+
+@pytest.fixture(scope="module")
+def paper(tmp_path_factory: pytest.TempPathFactory) -> Paper:
+    folder, now = tmp_path_factory.mktemp("paper"), datetime.now(UTC).replace(microsecond=0)
+    dates = issue.validity(now, timedelta(days=2), None)
+
+    def authority(name: str) -> Issuer:
+        key = issue.new_key("ec-p256")
+        made = issue.certificate(issue.subject("Example Lab", name), key.public_key(), dates, profiles.root(), key)
+        (folder / name).write_bytes(issue.pem_of([made]))
+        return Issuer(made, key)
+
+    def pair(name: str, kind: Kind, by: Issuer, at: datetime = now) -> str:
+        day, key = timedelta(days=1), issue.new_key("ec-p256")
+        leaf = Leaf("x", kind, NAME, (NAME,), (), (), "ec-p256", True, 2 * day, day, None, "hosts")
+        made = issue.certificate(
+            issue.subject("Example Lab", NAME),
+            key.public_key(),
+            issue.validity(at, 2 * day, None),
+            profiles.leaf(leaf, key.public_key()),
+            by,
+        )
+        (folder / name).write_bytes(issue.private_pem(key) + issue.pem_of([made]))
+        return made.fingerprint(hashes.SHA256()).hex()
+
+    ours, stranger = authority("root"), authority("stranger")
+    digests = [pair(name, "server", ours) for name in ("server", "old")]
+    pair("ended", "server", ours, now - timedelta(days=3))
+    pair("client", "client", ours)
+    pair("canary", "client", stranger)
+    pairs = Pairs(*(folder / name for name in ("root", "server", "client", "stranger")))
+    eyes = Eyes(pairs.root, pairs.client, folder / "canary")
+    return Paper(pairs, eyes, folder / "old", folder / "ended", *digests)
+
+
+def lets_only_the_probe_in(paper: Paper) -> Behaviour:
+    """As proxies do it: who is refused gets to read why, before the connection ends."""
+    answers = trusts(str(paper.pairs.root), "204 No Content")
+
+    def behave(context: ssl.SSLContext, connection: socket.socket) -> None:
+        with connection.dup() as still:
+            try:
+                answers(context, connection)
+            except ssl.SSLError:
+                still.shutdown(socket.SHUT_WR)
+                while still.recv(4096):
+                    pass
+
+    return behave
+
+
+def speaks_old_tls(status: str) -> Behaviour:
+    def behave(context: ssl.SSLContext, connection: socket.socket) -> None:
+        context.set_ciphers("ALL:@SECLEVEL=0")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            context.minimum_version = ssl.TLSVersion.TLSv1
+        says(status)(context, connection)
+
+    return behave
+
+
+def swept(paper: Paper, ends: Sequence[Endpoint], promise: Promise | None) -> Sequence[Probed]:
+    promises = {NAME: promise} if promise else {}
+    plan: Any = SimpleNamespace(sights=lambda: iter([Sight("monitoring", tuple(ends), promises, paper.eyes, None)]))
+    house: Any = SimpleNamespace(shown=lambda path: path)
+    return probes.sweep(house, plan)
+
+
+def seen(
+    paper: Paper, *behaviours: Behaviour, access: str = "tls", pair: Path | None = None, revokes: bool = False
+) -> Probed:
+    """What is seen of one server that behaves so; `pair` is what it serves instead of the deployed one."""
+    pairs = replace(paper.pairs, server=pair or paper.pairs.server)
+    with serving(pairs, *behaviours) as end:
+        [found] = swept(paper, [replace(end, access=access)], paper.promise(revokes=revokes))
+    return found
+
+
+# -- one service ------------------------------------------------------------------------------------------------------
+
+
+def test_a_service_that_is_well_is_described(paper: Paper) -> None:
+    found = seen(paper, says("200 OK"))
+    assert (found.wrong, found.fault, found.reached, found.outdated) == ("", "", True, "")
+    assert (found.fingerprint, found.version) == (paper.new_digest, "TLSv1.3")
+    assert found.not_after
+    assert found.not_after > datetime.now(UTC) + timedelta(days=1)
+    behind = seen(paper, lets_only_the_probe_in(paper), access="mtls", revokes=True)
+    assert (behind.wrong, behind.fingerprint) == ("", paper.new_digest)
+
+
+def test_another_certificate_than_the_deployed_one_is_told_with_both_digests(paper: Paper) -> None:
+    found = seen(paper, says("200 OK"), pair=paper.old)
+    assert (found.fault, found.fingerprint, found.reached) == (Fault.OTHER, paper.old_digest, True)
+    assert found.wrong == (
+        f"serves another certificate (SHA-256 {paper.old_digest[:16]}…) than the deployed one ({paper.new_digest[:16]}…)"
+    )
+
+
+def test_a_certificate_that_ended_is_told_with_its_date(paper: Paper) -> None:
+    found = seen(paper, says("200 OK"), pair=paper.ended)
+    assert (found.fault, found.wrong) == (Fault.UNVERIFIED, "serves what does not verify: certificate has expired")
+    assert found.not_after
+    assert found.not_after < datetime.now(UTC)
+    assert found.fingerprint
+
+
+def test_versions_that_nobody_should_speak_are_seen_though_newer_ones_are_spoken_too(paper: Paper) -> None:
+    found = seen(paper, speaks_old_tls("200 OK"))
+    assert (found.wrong, found.version, found.outdated) == ("", "TLSv1.3", "TLSv1.1")
+
+
+@pytest.mark.parametrize("status", ["200 OK", "502 Bad Gateway"])
+def test_who_has_no_certificate_and_the_canary_must_be_refused(paper: Paper, status: str) -> None:
+    found = seen(paper, says(status), access="mtls", revokes=True)
+    assert found.fault == Fault.ENTRY
+    number = status[:3]
+    assert found.wrong == (
+        f"answers {number} to a client without a certificate; lets the canary in with {number}, which is revoked"
+    )
+
+
+def test_the_canary_is_not_held_against_a_service_that_was_told_nothing_of_it(paper: Paper) -> None:
+    found = seen(paper, says("200 OK"), access="mtls")
+    assert found.wrong == "answers 200 to a client without a certificate"
+
+
+def test_the_probe_must_be_let_in(paper: Paper) -> None:
+    found = seen(paper, trusts(str(paper.pairs.stranger)), access="mtls")
+    assert (found.fault, found.reached) == (Fault.REFUSAL, True)
+    assert found.wrong.startswith("refuses our own client certificate: ")
+    assert found.fingerprint == paper.new_digest
+    assert seen(paper, says("400 No"), access="mtls").wrong == "refuses our own client certificate with 400"
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "said"),
+    [
+        (hangs_up, "does not answer as an HTTP server"),
+        (speaks_no_tls, "breaks the handshake off: WRONG_VERSION_NUMBER"),
+    ],
+)
+def test_what_is_no_http_server_behind_tls_is_broken(paper: Paper, behaviour: Behaviour, said: str) -> None:
+    found = seen(paper, behaviour)
+    assert (found.fault, found.wrong, found.reached) == (Fault.BROKEN, said, True)
+
+
+def test_of_a_service_without_a_promise_only_what_it_serves_is_told(paper: Paper) -> None:
+    with serving(replace(paper.pairs, server=paper.ended), says("200 OK")) as end:
+        [found] = swept(paper, [end], None)
+    assert (found.wrong, found.version) == ("", "TLSv1.3")
+    assert found.fingerprint
+
+
+# -- all of them ------------------------------------------------------------------------------------------------------
+
+
+def test_fifty_services_are_looked_at_at_the_same_time(paper: Paper, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of fifty waits until all have been asked."""
+    monkeypatch.setattr(handshake, "TIMEOUT", 60)
+    together = threading.Barrier(50, timeout=50)
+
+    def waits(context: ssl.SSLContext, connection: socket.socket) -> None:
+        together.wait()
+        says("200 OK")(context, connection)
+
+    with ExitStack() as stack:
+        ends = [stack.enter_context(serving(paper.pairs, waits, says("200 OK"))) for _ in range(50)]
+        found = swept(
+            paper, [replace(end, service=f"s{n:02}", access="tls") for n, end in enumerate(ends)], paper.promise()
+        )
+    assert [one.service for one in found] == [f"s{number:02}" for number in range(50)]
+    assert {one.wrong for one in found} == {""}
+
+
+def test_those_that_do_not_answer_are_waited_for_together_and_hold_up_nobody(
+    paper: Paper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handshake, "TIMEOUT", 1.0)
+    both, asked = threading.Barrier(2, timeout=20), list[int]()
+
+    def dead(context: ssl.SSLContext, connection: socket.socket) -> None:
+        asked.append(both.wait())
+        is_silent(context, connection)
+
+    with ExitStack() as stack:
+        ends = [stack.enter_context(serving(paper.pairs, one)) for one in (dead, dead, says("200 OK"))]
+        with serving(paper.pairs, says("200 OK")) as closed:
+            pass
+        found = swept(
+            paper,
+            [replace(end, service=f"s{n}", access="tls") for n, end in enumerate([*ends, closed])],
+            paper.promise(),
+        )
+    assert [(one.fault, one.wrong) for one in found] == [
+        (Fault.SILENT, "does not answer: timed out"),
+        (Fault.SILENT, "does not answer: timed out"),
+        ("", ""),
+        (Fault.SILENT, "does not answer: Connection refused"),
+    ]
+    assert [one.reached for one in found] == [False, False, True, False]
+    assert len(asked) == 2, "each was asked once"
+
+
+def test_what_keeps_us_from_looking_is_told_and_no_service_is_to_blame(paper: Paper, tmp_path: Path) -> None:
+    blind = replace(paper, eyes=Eyes(paper.pairs.root, tmp_path / "probe.pem"))
+    end = Endpoint("grafana", NAME, "127.0.0.1", 1, "tls")
+    [found] = swept(blind, [end], paper.promise())
+    assert found.fault == Fault.UNSEEN
+    assert found.wrong == f"could not be looked at: {tmp_path}/probe.pem: No such file or directory"
+
+
+def test_a_house_without_such_services_opens_and_keeps_nothing(home: Home) -> None:
+    assert list(home.plan().sights()) == []
+    assert home.doit().status == 0
+    assert not (home.path / "build/report/probes.json").exists()
+
+
+# -- which services, and what they promised ---------------------------------------------------------------------------
+
+
+def looked_at(home: Home) -> dict[str, Sight]:
+    return {one.host: one for one in home.plan().sights()}
+
+
+def test_hosts_that_are_delivered_to_are_looked_at_unless_they_say_otherwise(home: Home) -> None:
+    home.edit("network: av\n", "network: av\n    deliver: ssh\n")
+    assert looked_at(home).keys() == {"media"}
+    home.edit("deliver: ssh\n", "deliver: ssh\n    probe: none\n")
+    assert looked_at(home) == {}
+    home.edit("probe: none\n", "probe: direct\n")
+    home.edit("network: dev\n", "network: dev\n    deliver: none\n    probe: direct\n")
+    assert looked_at(home).keys() == {"media", "forge"}
+
+
+def test_a_host_is_held_against_what_it_took_and_not_against_what_was_made_since(remote: Home) -> None:
+    assert looked_at(remote)["media"].promises == {}, "nobody remembers what it took"
+    delivery = remote.plan().deliveries["media"]
+    parcel = delivery.wanted()
+    assert parcel
+    delivery.history.keep(parcel)
+    before = looked_at(remote)["media"].promises["jellyfin.lab.internal"]
+    assert before.fingerprint == digest(remote, "media")
+    (remote.path / "build/certs/media/tls.pem").unlink()
+    remote.doit("release:media")
+    assert digest(remote, "media") != before.fingerprint
+    assert looked_at(remote)["media"].promises["jellyfin.lab.internal"] == before
+
+
+def test_a_host_that_is_not_delivered_to_is_held_against_what_was_issued(home: Home) -> None:
+    home.edit("network: dev\n", "network: dev\n    deliver: none\n    probe: direct\n")
+    assert home.doit().failed.keys() <= {"tidy"}
+    sight = looked_at(home)["forge"]
+    assert sight.promises == {"forgejo.lab.internal": Promise(digest(home, "forge-mtls"), answers=False, revokes=True)}
+    assert sight.eyes.canary
+
+
+def digest(home: Home, leaf: str) -> str:
+    return x509.load_pem_x509_certificate(home.read(f"build/certs/{leaf}/cert.pem")).fingerprint(hashes.SHA256()).hex()
+
+
+@pytest.mark.parametrize(
+    ("said", "user", "name", "port"),
+    [
+        ("bastion", "", "bastion", 0),
+        ("me@bastion:2222", "me", "bastion", 2222),
+        ("monitoring:22", "", "monitoring", 22),
+    ],
+)
+def test_a_jump_host_is_reached_as_pki_yaml_or_ssh_know_it(
+    home: Home, said: str, user: str, name: str, port: int
+) -> None:
+    home.edit("network: av\n", f"network: av\n    deliver: ssh\n    probe: {said}\n")
+    way = looked_at(home)["media"].jump
+    assert way
+    assert (way.user, way.name, way.port) == (user, name, port)
+    assert way.address == ("10.10.0.10" if name == "monitoring" else "")
+    command = way.tunnel({"/tmp/x/0": "10.30.0.10:443"}, 5)  # noqa: S108
+    assert command[-3:] == ("-L", "/tmp/x/0:10.30.0.10:443", name)  # noqa: S108
+    assert "IdentitiesOnly=yes" not in command
+
+
+@pytest.mark.parametrize(
+    ("said", "fault"),
+    [
+        ("media", "media is this host itself; write direct, or the name of another one"),
+        ("forge", "forge is this machine; write direct"),
+        ("b:70000", "expected a port from 1 to 65535"),
+        ("ba stion", "expected none, direct, or a jump host as ssh knows it, such as bastion or user@bastion:2222"),
+        ("-oProxyCommand=x", "expected none, direct, or a jump host as ssh knows it"),
+    ],
+)
+def test_a_way_that_leads_nowhere_is_a_fault(home: Home, invoke: Invoke, said: str, fault: str) -> None:
+    home.edit("network: dev\n", "network: dev\n    deliver: local\n")
+    home.edit("network: av\n", f"network: av\n    probe: {said}\n")
+    assert f"hosts.media.probe: {fault}" in invoke(home, "plan").error
+
+
+def test_there_must_be_a_service_to_look_at(home: Home, invoke: Invoke) -> None:
+    text = (home.path / "pki.yaml").read_text()
+    (home.path / "pki.yaml").write_text(text.replace("hosts:\n", "hosts:\n  bare: {network: av, probe: direct}\n"))
+    assert "hosts.bare.probe: there is no service on bare to look at; leave it out" in invoke(home, "plan").error
+
+
+# -- what health says -------------------------------------------------------------------------------------------------
+
+
+def of(service: str, host: str = "monitoring", **more: Any) -> Probed:
+    access = "tls" if host == "media" else "mtls"
+    return Probed(host, service, f"{service}.lab.internal", 443, access, not_after=END, **more)
+
+
+def checked(home: Home, *found: Probed, run: LastRun | None = None, days: float = 0) -> dict[str, Check]:
+    said = health.checks(home.house(days), home.plan(days), run or LastRun(), probes=found, thorough=False)
+    return {one.subject: one for one in said if one.topic in {"services", "hosts"} and one.subject != "hosts"}
+
+
+def test_services_that_are_well_are_counted(home: Home) -> None:
+    assert checked(home) == {}
+    assert checked(home, of("grafana"))["services"].message == "1 service answers as deployed"
+    found = checked(home, of("grafana"), of("loki"))
+    assert [(one.level, one.message) for one in found.values()] == [(Level.OK, "2 services answer as deployed")]
+
+
+@pytest.mark.parametrize(
+    ("fault", "level"),
+    [
+        (Fault.ENTRY, Level.CRITICAL),
+        (Fault.UNVERIFIED, Level.CRITICAL),
+        (Fault.REFUSAL, Level.WARNING),
+        (Fault.BROKEN, Level.WARNING),
+        (Fault.OTHER, Level.WARNING),
+        (Fault.SILENT, Level.WARNING),
+    ],
+)
+def test_who_gets_in_is_critical_and_who_does_not_answer_never_is(home: Home, fault: Fault, level: Level) -> None:
+    found = checked(home, of("grafana", fault=fault, wrong="is odd"), of("loki"))
+    assert (found["service:monitoring/grafana"].level, found["service:monitoring/grafana"].message) == (level, "is odd")
+    assert found["service:monitoring/grafana"].remedy
+    assert found["services"].message == "1 service answers as deployed"
+
+
+def test_a_host_whose_services_are_all_silent_is_told_once(home: Home) -> None:
+    silent = [of(one, fault=Fault.SILENT, wrong="does not answer: timed out") for one in ("grafana", "loki")]
+    found = checked(home, *silent)
+    assert found.keys() == {"service:monitoring"}
+    text = "none of its 2 services can be reached: does not answer: timed out"
+    assert found["service:monitoring"].message == text
+    assert found["service:monitoring"].remedy == (
+        "on monitoring: systemctl status nginx, and whether port 443 is open to this machine"
+    )
+
+
+@pytest.mark.parametrize("said", ["cannot be reached: no route", "jellyfin does not answer: timed out"])
+def test_what_the_look_at_hosts_tells_is_not_told_again(remote: Home, said: str) -> None:
+    Contact().failed(START, said).save(remote.house().store.contact("media"))
+    silent = of("jellyfin", "media", fault=Fault.SILENT, wrong="does not answer: timed out")
+    assert checked(remote, silent).keys() == {"deploy:media"}
+    entry = of("jellyfin", "media", fault=Fault.ENTRY, wrong="lets the canary in")
+    assert checked(remote, entry).keys() == {"deploy:media", "service:media/jellyfin"}
+
+
+def test_a_host_that_fails_for_another_reason_hides_no_silent_service(remote: Home) -> None:
+    Contact().failed(START, "nginx-t failed with 1").save(remote.house().store.contact("media"))
+    silent = of("jellyfin", "media", fault=Fault.SILENT, wrong="does not answer: timed out")
+    assert checked(remote, silent).keys() == {"deploy:media", "service:media/jellyfin"}
+
+
+def test_old_versions_of_tls_are_a_notice_that_says_where_to_look(home: Home) -> None:
+    found = checked(home, of("grafana", outdated="TLSv1.1"))["service:monitoring/grafana"]
+    assert (found.level, found.message) == (Level.NOTICE, "still speaks TLS 1.1")
+    assert found.remedy.startswith("docs/proxies.md")
+
+
+def test_a_certificate_that_is_served_to_its_end_though_there_is_a_newer_one_is_told_by_its_marks(home: Home) -> None:
+    near = replace(of("jellyfin", "media"), not_after=START + timedelta(days=20))
+    found = checked(home, near)["service:media/jellyfin"]
+    assert (found.level, found.until) == (Level.WARNING, near.not_after)
+    assert found.message == "the certificate that it serves ends on 2026-12-13"
+    nearer = replace(near, not_after=START + timedelta(days=6), fault=Fault.OTHER, wrong="serves another one")
+    found = checked(home, nearer)["service:media/jellyfin"]
+    assert (found.level, found.message) == (
+        Level.CRITICAL,
+        "serves another one; the certificate that it serves ends on 2026-11-29",
+    )
+
+
+def test_the_end_of_the_newest_certificate_is_told_by_the_look_at_certificates(home: Home) -> None:
+    assert checked(home, of("jellyfin", "media"), days=65).keys() == {"services"}
+
+
+def test_a_jump_host_is_told_once_for_all_that_lies_behind_it(home: Home) -> None:
+    wrong = "lies behind bastion, and it does not let this key in"
+    behind = [of(one, fault=Fault.JUMP, wrong=wrong, reached=False, via="bastion") for one in ("grafana", "loki")]
+    found = checked(home, *behind, of("jellyfin", "media"))
+    assert found.keys() == {"jump:bastion", "services"}
+    assert found["jump:bastion"].message == (
+        "nothing is seen of what lies behind it (monitoring/grafana, monitoring/loki): it does not let this key in"
+    )
+    assert found["jump:bastion"].level is Level.WARNING
+
+
+# -- what a run does with it ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def watched(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Home, Callable[..., None]]]:
+    """A house that mails, and a way to say what its next sweeps see."""
+    seen_next = list[Probed]()
+
+    def sees(*found: Probed) -> None:
+        seen_next[:] = found
+
+    monkeypatch.setattr(probes, "sweep", lambda _house, _plan: tuple(seen_next))
+    return home, sees
+
+
+def told(home: Home, monkeypatch: pytest.MonkeyPatch, *tasks: str, days: float) -> list[tuple[str, str]]:
+    """What a run tells anew: kind and subject."""
+    heard = list[tuple[str, str]]()
+    decide = channels.decide
+
+    def listening(*arguments: Any) -> Any:
+        made = decide(*arguments)
+        heard.extend((one.kind, one.check.subject) for one in made.news)
+        return made
+
+    with monkeypatch.context() as patch:
+        patch.setattr(channels, "decide", listening)
+        assert home.doit(*tasks, days=days).status == 0
+    return [one for one in heard if one[1].startswith(("service", "jump"))]
+
+
+def test_only_a_whole_run_looks_and_only_it_can_say_that_something_is_over(
+    watched: tuple[Home, Callable[..., None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, sees = watched
+    sees(of("grafana", fault=Fault.OTHER, wrong="serves another one"), of("loki"))
+    assert told(home, monkeypatch, days=0.1) == [("new", "service:monitoring/grafana")]
+    sees(of("grafana"), of("loki"))
+    assert told(home, monkeypatch, "crl", days=0.2) == []
+    silent = {"fault": Fault.SILENT, "wrong": "does not answer: timed out"}
+    sees(of("grafana", **silent), of("loki", **silent))
+    assert told(home, monkeypatch, days=1.5) == [("new", "service:monitoring")]
+    sees(of("grafana"), of("loki"))
+    assert sorted(told(home, monkeypatch, days=3)) == [
+        ("solved", "service:monitoring"),
+        ("solved", "service:monitoring/grafana"),
+    ]
+
+
+def test_what_the_last_sweep_saw_is_kept_until_the_next_one(
+    watched: tuple[Home, Callable[..., None]],
+) -> None:
+    home, sees = watched
+    found = [
+        of(
+            "grafana", fault=Fault.OTHER, wrong="serves another one", fingerprint="ab", version="TLSv1.3", seconds=0.012
+        ),
+        replace(of("loki", reached=False), not_after=None),
+    ]
+    sees(*found)
+    home.doit()
+    assert list(probes.load(home.house())) == found
+    sees()
+    home.doit("crl")
+    assert list(probes.load(home.house())) == found
+    home.edit("      loki:", "      other:")
+    assert list(probes.load(home.house())) == found[:1]
+    home.edit("      other:", "      loki:")
+    data = json.loads(home.read("build/report/probes.json"))
+    assert data["at"] == "2026-11-23T06:00:00Z"
+    home.write("build/report/probes.json", json.dumps(data | {"format": 0}))
+    assert list(probes.load(home.house())) == []
+    home.doit()
+    assert not (home.path / "build/report/probes.json").exists()
+
+
+def test_health_looks_anew(watched: tuple[Home, Callable[..., None]], invoke: Invoke) -> None:
+    home, sees = watched
+    sees(of("grafana", fault=Fault.ENTRY, wrong="lets the canary in with 200, which is revoked"))
+    said = invoke(home, "health")
+    assert said.status == 4
+    assert "service:monitoring/grafana" in said.out
+    sees(of("grafana"))
+    assert "1 service answers as deployed" in invoke(home, "health").out
