@@ -15,13 +15,14 @@ from pki.graph import Plan
 from pki.house import House
 from pki.memo import Memo
 from pki.store import Store
-from pki.watch import channels, health, premises, probes
+from pki.watch import channels, health, page, premises, probes
 from pki.watch.channels import News, Telling
 from pki.watch.checks import Check, Level
 from pki.watch.health import BROKEN
+from pki.watch.page import StatusPage
 from pki.watch.probes import Probed
 from pki.watch.told import Addresses, Record
-from pki.watch.view import LastRun
+from pki.watch.view import LastRun, Sight
 from pki.world import Note
 
 
@@ -34,6 +35,7 @@ class Watchman:
         self._checks: list[Check] = []
         self._probes: Sequence[Probed] = ()
         self._head = ""
+        self._page = StatusPage()
 
     def look(self, report: Mapping[str, Any], notes: Sequence[Note]) -> None:
         """Look at the house as this run leaves it."""
@@ -43,10 +45,20 @@ class Watchman:
         self._checks = health.checks(house, self._plan(), run, notes, self._probes, thorough=False)
         with suppress(PkiError):  # said by the look at the ledger
             self._head = premises.head(house)
+        self._page.look(Sight(house, self._plan(), run, self._checks, self._probes, self._head))
 
     def leavings(self) -> Mapping[str, Callable[[Mapping[str, Any]], None]]:
         """What a run leaves for those who look later, whatever failed."""
-        return {}
+        return {"the status page": self._write_page}
+
+    def _write_page(self, report: Mapping[str, Any]) -> None:
+        said = {check.subject for check in self._checks if check.level}
+        unsent = [
+            Check(f"alerts:{one['channel']}", Level.WARNING, f"messages cannot be sent: {one['error']}", one["hint"])
+            for one in report["alerts"]
+            if one["error"] and f"alerts:{one['channel']}" not in said
+        ]
+        self._page.write(self._house().store, report, [*self._late(LastRun.of(report)), *unsent])
 
     def tell(self, report: Mapping[str, Any]) -> list[dict[str, str]]:
         """Tell people; what became of each message, for the report. An interrupted run has seen too little to tell."""
@@ -57,14 +69,17 @@ class Watchman:
             return []
         if run.result == "interrupted":
             return []
+        news = News([*self._checks, *self._late(run)], _looked_at(run, self._checks), _summary(report), self._head)
+        return [_entry(one) for one in channels.tell(house.store, to, news, house.now)]
+
+    def _late(self, run: LastRun) -> list[Check]:
+        """What went wrong after the look."""
         said = {check.subject for check in self._checks if check.level}
-        late = [  # what went wrong after the look
+        return [
             Check(name, Level.WARNING, failure.message, failure.hint, topic="run")
             for name, failure in run.failed.items()
             if name not in said and f"deploy:{name}" not in said
         ]
-        news = News([*self._checks, *late], _looked_at(run, self._checks), _summary(report), self._head)
-        return [_entry(one) for one in channels.tell(house.store, to, news, house.now)]
 
 
 def _looked_at(run: LastRun, checks: Sequence[Check]) -> Callable[[str], bool]:
@@ -79,21 +94,24 @@ def _looked_at(run: LastRun, checks: Sequence[Check]) -> Callable[[str], bool]:
     return looked_at
 
 
-def nothing_was_run(home: Path, now: datetime, error: PkiError) -> list[dict[str, str]]:
-    """Tell those who were told last that pki.yaml, or what is read before anything is run, is wrong.
+def nothing_was_run(home: Path, now: datetime, error: PkiError, *, is_read: bool = False) -> list[dict[str, str]]:
+    """Say on the status page that pki.yaml, or what is read before anything is run, is wrong.
 
-    What that leads to is known from the last good look: the first certificate or CRL that will end for it.
+    Tell those who were told last, too, unless somebody reads it at a terminal. What that leads to is known from the last
+    good look: the first certificate or CRL that will end for it.
     """
     place = Store(home)
-    to = Record.load(place.ca, now).addresses
-    if to is None:
-        return []
     faults = error.faults if isinstance(error, InventoryError) else [error.message]
-    ends = [datetime.fromtimestamp(one[1], UTC) for kind in ("cert:", "crl:") for one in Memo(home).findings(kind)]
-    more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
-    text = f"nothing was run, and nothing is renewed until that is mended: {faults[0]}{more}"
+    text = f"{faults[0]}{f', and {len(faults) - 1} more' if len(faults) > 1 else ''}"
     remedy = error.hint or "mend pki.yaml, then: ./run invoke plan"
-    wrong = Check("pki.yaml", Level.CRITICAL, text, remedy, until=min(ends, default=None), topic="run")
+    with suppress(PkiError):  # a disk that is full: what matters is said by the run itself
+        page.nothing_was_run(place, now, text, remedy)
+    to = Record.load(place.ca, now).addresses
+    if to is None or is_read:
+        return []
+    ends = [datetime.fromtimestamp(one[1], UTC) for kind in ("cert:", "crl:") for one in Memo(home).findings(kind)]
+    said = f"nothing was run, and nothing is renewed until that is mended: {text}"
+    wrong = Check("pki.yaml", Level.CRITICAL, said, remedy, until=min(ends, default=None), topic="run")
     run = f"The run of {now:%Y-%m-%d %H:%M} UTC did nothing."
     news = News([wrong], lambda key: key == wrong.key, run, "")
     return [_entry(one) for one in channels.tell(place, to, news, now)]

@@ -1,0 +1,66 @@
+"""What runs did, as the status page may say it all day long: a run that finds nothing to do changes none of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+
+from pki.watch.view import LastRun, Sight
+
+NAMED = 12  # of the things that a run made for one reason
+KINDS = 40  # reasons that are told apart
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What one run made for one reason: how many, and the names of some."""
+
+    why: str
+    count: int
+    names: tuple[str, ...]
+
+
+MadeOn = tuple[date | None, tuple[Made, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Doings:
+    """What the last run did, as it may be said all day long. `made` is of `made_on`: of the last run that made something."""
+
+    day: date
+    result: str
+    asked: tuple[str, ...]
+    failed: tuple[tuple[str, str, str], ...]
+    unmet: tuple[tuple[str, str], ...]
+    made_on: date | None
+    made: tuple[Made, ...]
+
+    @classmethod
+    def of(cls, run: LastRun, made: MadeOn) -> Doings:
+        assert run.at is not None
+        return cls(
+            day=run.at.date(),
+            result=run.result,
+            asked=tuple(sorted(run.asked)),
+            failed=tuple((name, one.message, one.hint) for name, one in run.failed.items()),
+            unmet=tuple(run.unmet.items()),
+            made_on=made[0],
+            made=made[1],
+        )
+
+
+def made(sight: Sight) -> MadeOn:
+    """What the last run that made something made, and its day: this one, or one before it."""
+    if sight.run.made:
+        groups: dict[tuple[str, str], list[str]] = {}
+        for name, reasons in sight.run.made.items():
+            groups.setdefault((name.partition(":")[0], "; ".join(reasons)), []).append(name)
+        kept = [[why, len(names), names[:NAMED]] for (_, why), names in list(groups.items())[:KINDS]]
+        rest = list(groups.values())[KINDS:]
+        kept += [["for other reasons", sum(map(len, rest)), []]] if rest else []
+        sight.house.memo.remember("page made", "", [], [f"{sight.house.now:%Y-%m-%d}", kept])
+    found = sight.house.memo.recall("page made", "")
+    if found is None:
+        return None, ()
+    day, rows = found
+    return date.fromisoformat(day), tuple(Made(why, count, tuple(names)) for why, count, names in rows)
