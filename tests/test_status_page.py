@@ -90,6 +90,26 @@ def test_a_problem_stands_with_its_remedy_to_be_copied(home: Home) -> None:
     assert re.search(r"Failed on 2027-01-23 .*cert:media", found.text)
 
 
+def test_problems_that_say_the_same_stand_together(home: Home) -> None:
+    lose_passphrase(home, "server-1")
+    home.doit(days=61)
+    text = shown(home).text
+    assert "cert:monitoring-mtls, cert:forge-mtls, cert:media 28 of 90 days left" in text
+    today = START.date()
+    checks = [Check(f"cert:{n}", Level.WARNING, "x", f"./run doit cert:{n}") for n in range(9)]
+    text = Page(statuspages.page(statuspages.facts(1, today), *checks)).text
+    assert "cert:4, cert:5 and 3 more x ./run doit Commands" in text
+    assert text.startswith("9 warnings")
+
+
+def test_what_was_not_reached_says_so(home: Home) -> None:
+    lose_passphrase(home, "server-1")
+    home.doit(days=61)
+    text = shown(home).text
+    assert "media not reached: what it needs failed folder 2026-11-23" in text
+    assert "hosts 3 3 not reached" in text
+
+
 def test_a_host_that_does_not_answer_is_first_among_the_hosts(home: Home) -> None:
     home.edit("    proxy: caddy\n", "    proxy: caddy\n    deliver: ssh\n    ssh: {user: nobody, port: 1}\n")
     Contact("2026-11-20T05:00:00Z", "2026-11-21T05:00:00Z", "timed out").save(home.house().store.contact("media"))

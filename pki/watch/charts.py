@@ -23,13 +23,17 @@ class Tick(NamedTuple):
 
 
 class Bar(NamedTuple):
-    """Where a bar begins and how long it is, in percent; `y` in pixels, where there are several in one picture."""
+    """Where a bar begins and how long it is, in percent; `y` in pixels, where there are several in one picture.
+
+    `label` is where its text begins: after today, whose line would cross it.
+    """
 
     x: str
     width: str
     y: int = 0
     text: str = ""
     kind: str = ""
+    label: str = ""
 
 
 class Days(NamedTuple):
@@ -62,7 +66,7 @@ class Axis:
 
     def bar(self, start: date, end: date, y: int = 0, text: str = "", kind: str = "") -> Bar:
         width = max(0.4, self.at(end) - self.at(start))
-        return Bar(self.place(start), f"{width:.1f}%", y, text, kind)
+        return Bar(self.place(start), f"{width:.1f}%", y, text, kind, self.place(max(start, self.today)))
 
     @property
     def ticks(self) -> list[Tick]:
@@ -89,9 +93,7 @@ class Axis:
 
 
 def _month(day: date, step: int) -> str:
-    if step >= 12:
-        return str(day.year)
-    return f"{MONTHS[day.month - 1]} {day.year}" if day.month == 1 else MONTHS[day.month - 1]
+    return str(day.year) if step >= 12 or day.month == 1 else MONTHS[day.month - 1]
 
 
 def axis_of(found: Iterable[Certificate], today: date) -> Axis:

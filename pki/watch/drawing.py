@@ -23,6 +23,8 @@ from pki.watch.signers import Authority
 
 PAGES = Path(__file__).parent / "pages"
 MANY = 30  # problems that are shown one by one; the others on a click
+AGAIN = "./run doit"
+NAMED = 6  # things of which the same is said
 NOT_WELL = "not well"
 SOON = 6  # of what is foreseen
 MOST = 500  # problems that are on the page at all
@@ -58,6 +60,7 @@ def page(facts: Facts, checks: Sequence[Check], doings: Doings, state: str) -> b
     """The whole page; `checks` are those of the facts that still hold, and what went wrong later."""
     problems = sorted((one for one in checks if one.level), key=lambda one: -one.level)
     worst = problems[0].level if problems else Level.OK
+    items = [_item(group, facts.today) for group in _alike(problems)]
     axis = charts.axis_of(facts.certificates, facts.today)
     style = (PAGES / "status.css").read_text() + axis.style()
     script = (PAGES / "status.js").read_text()
@@ -70,9 +73,9 @@ def page(facts: Facts, checks: Sequence[Check], doings: Doings, state: str) -> b
         "style": style,
         "script": script,
         "policy": _policy(style, script),
-        "items": [_item(one, facts.today) for one in problems[:MOST]],
+        "items": items[:MOST],
         "many": MANY,
-        "unsaid": len(problems) - MOST,
+        "unsaid": len(items) - MOST,
         "well": [one for one in checks if not one.level],
         "doings": doings,
         "ended": ENDED.get(doings.result, doings.result),
@@ -106,12 +109,31 @@ def _digest(text: str) -> str:
 # -- problems ---------------------------------------------------------------------------------------------------------
 
 
-def _item(check: Check, today: date) -> Item:
-    when = [f"since {check.since:%Y-%m-%d}"] if check.since else []
-    if check.until:
-        when.append(f"until {check.until:%Y-%m-%d}, {in_days(check.until.date(), today)}")
+def _alike(problems: Iterable[Check]) -> Iterable[list[Check]]:
+    """Problems that say the same of several things, and want the same, together."""
+    found: dict[tuple[object, ...], list[Check]] = {}
+    for one in problems:
+        is_again = one.remedy == f"{AGAIN} {one.subject}"
+        found.setdefault((one.level, one.topic, one.message, one.until, AGAIN if is_again else one.remedy), []).append(
+            one
+        )
+    return found.values()
+
+
+def _item(group: Sequence[Check], today: date) -> Item:
+    first = group[0]
+    names = ", ".join(one.subject for one in group[:NAMED])
+    since = min((one.since for one in group if one.since), default=None)
+    when = [f"since {since:%Y-%m-%d}"] if since else []
+    if first.until:
+        when.append(f"until {first.until:%Y-%m-%d}, {in_days(first.until.date(), today)}")
+    is_again = len(group) > 1 and first.remedy == f"{AGAIN} {first.subject}"
     return Item(
-        check.level.word, check.subject, plain(check.message), "; ".join(when), tuple(pieces(plain(check.remedy)))
+        level=first.level.word,
+        subject=f"{names} and {len(group) - NAMED} more" if len(group) > NAMED else names,
+        message=plain(first.message),
+        when="; ".join(when),
+        remedy=tuple(pieces(AGAIN if is_again else plain(first.remedy))),
     )
 
 
@@ -149,8 +171,9 @@ def _tiles(facts: Facts) -> Iterable[tuple[str, str, str]]:
     first = min(coming, default=None)
     text = f"{len(due)} due now" if due else f"{coming.count(first)} on that day" if first else ""
     yield "next renewal", in_days(first, today) if first else "none", text
-    troubled = sum(1 for one in facts.hosts if one.level)
-    yield "hosts", str(len(facts.hosts)), f"{troubled} not well" if troubled else "all well"
+    troubled, unmet = (sum(1 for one in facts.hosts if bool(one.level) is bad and one.state) for bad in (True, False))
+    said = f"{troubled} not well" if troubled else f"{unmet} not reached" if unmet else "all well"
+    yield "hosts", str(len(facts.hosts)), said
     held = next((one for one in facts.ahead.events if one.what == "ceremony"), None)
     what = "by doit itself" if facts.is_sandbox else "supposed day"
     yield (

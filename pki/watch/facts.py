@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 
 from cryptography import x509
@@ -72,7 +72,7 @@ def gather(sight: Sight) -> Facts:
         authorities=tuple(signers.authorities(house, Counter(issuer for _, issuer in found))),
         crls=tuple(signers.crls(sight)),
         hosts=tuple(fleet.hosts(sight)),
-        services=tuple(sight.probes),
+        services=tuple(replace(one, seconds=0.0) for one in sight.probes),
         ahead=ahead.ahead(sight),
         head=sight.head,
     )

@@ -14,6 +14,7 @@ from pki.watch.checks import Check, Level
 from pki.watch.view import Sight
 
 STATES = {"deploy": "failing", "hold": "held", "proof": "unproven", "drift": "drifted, put right"}
+NOT_REACHED = "not reached: what it needs failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ def hosts(sight: Sight) -> list[Host]:
                 since=_day(since),
                 proven=proven,
                 services=services,
-                state=", ".join(checks),
+                state=", ".join(checks) or (NOT_REACHED if f"deploy:{name}" in sight.run.unmet else ""),
                 level=max(checks.values(), default=Level.OK),
             )
         )

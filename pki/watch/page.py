@@ -131,4 +131,6 @@ def _known(sight: Sight) -> str:
     files = [*map(str, MADE_BY), *ahead.files(sight), *fleet.folders(sight)]
     seen = [(one.host, one.service, one.wrong, one.not_after, one.version) for one in sight.probes]
     said = [(one.key, one.level, one.message, one.remedy, one.since, one.until) for one in sight.checks if one.level]
-    return token(sight.house.now.date(), [signature([file]) for file in files], seen, said, sight.head)
+    return token(
+        sight.house.now.date(), [signature([file]) for file in files], seen, said, sorted(sight.run.unmet), sight.head
+    )
