@@ -168,6 +168,15 @@ def test_a_run_with_nothing_to_do_leaves_it_as_it_is_all_day_long(home: Home) ->
     assert written(home) == before
 
 
+def test_trouble_that_lasts_all_day_leaves_it_as_it_is(home: Home) -> None:
+    lose_passphrase(home, "server-1")
+    assert home.doit(days=61).status
+    before = written(home)
+    for days in (61.1, 61.5):
+        assert home.doit(days=days).status
+    assert written(home) == before
+
+
 def test_it_is_written_anew_on_the_next_day(home: Home) -> None:
     home.doit(days=1)
     assert "The last run, on Tuesday, 2026-11-24" in shown(home).text

@@ -1,14 +1,16 @@
-"""What runs did, as the status page may say it all day long: a run that finds nothing to do changes none of it."""
+"""What runs did and found, as the status page may say it all day long: one that has nothing to do changes none of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 
+from pki.watch.checks import Check
 from pki.watch.view import LastRun, Sight
 
 NAMED = 12  # of the things that a run made for one reason
 KINDS = 40  # reasons that are told apart
+ROOM = "there is room for the next runs"  # how much, is another number in each of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +66,21 @@ def made(sight: Sight) -> MadeOn:
         return None, ()
     day, rows = found
     return date.fromisoformat(day), tuple(Made(why, count, tuple(names)) for why, count, names in rows)
+
+
+def calm(check: Check, today: date) -> Check:
+    """A check in days, and without what moves while nothing happens. That it is so since today needs no saying."""
+    is_known = check.since and check.since.date() < today
+    return Check(
+        subject=check.subject,
+        level=check.level,
+        message=ROOM if check.topic == "disk" and not check.level else check.message,
+        remedy=check.remedy,
+        since=_noon(check.since) if is_known else None,
+        until=_noon(check.until),
+        topic=check.topic,
+    )
+
+
+def _noon(moment: datetime | None) -> datetime | None:
+    return moment.replace(hour=12, minute=0, second=0) if moment else None

@@ -19,12 +19,11 @@ from pki.model import Leaf
 from pki.watch import ahead, fleet, signers
 from pki.watch.ahead import Ahead
 from pki.watch.checks import Check, Level, levels
+from pki.watch.doings import calm
 from pki.watch.fleet import Host
 from pki.watch.probes import Probed
 from pki.watch.signers import Authority, Crl
 from pki.watch.view import Sight
-
-NO_ROOM_SAID = "there is room for the next runs"  # how much of it differs from run to run
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,7 @@ def gather(sight: Sight) -> Facts:
         place=f"{socket.gethostname()}, in {house.store.home}",
         is_sandbox=said.sandbox,
         today=house.now.date(),
-        checks=tuple(calm(check) for check in sight.checks),
+        checks=tuple(calm(check, house.now.date()) for check in sight.checks),
         certificates=tuple(sorted((one for one, _ in found), key=lambda one: (one.end or date.max, one.name))),
         authorities=tuple(signers.authorities(house, Counter(issuer for _, issuer in found))),
         crls=tuple(signers.crls(sight)),
@@ -76,16 +75,6 @@ def gather(sight: Sight) -> Facts:
         ahead=ahead.ahead(sight),
         head=sight.head,
     )
-
-
-def calm(check: Check) -> Check:
-    """A check without what moves while nothing happens."""
-    message = NO_ROOM_SAID if check.topic == "disk" and not check.level else check.message
-    return Check(check.subject, check.level, message, check.remedy, _noon(check.since), _noon(check.until), check.topic)
-
-
-def _noon(moment: datetime | None) -> datetime | None:
-    return moment.replace(hour=12, minute=0, second=0) if moment else None
 
 
 # -- certificates -----------------------------------------------------------------------------------------------------

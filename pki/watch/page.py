@@ -20,7 +20,7 @@ from pki.memo import signature, token
 from pki.store import Store
 from pki.watch import ahead, doings, fleet
 from pki.watch.checks import Check
-from pki.watch.doings import Doings, MadeOn
+from pki.watch.doings import Doings, MadeOn, calm
 from pki.watch.view import LastRun, Sight
 
 HERE = Path(__file__).parent
@@ -68,9 +68,9 @@ class StatusPage:
         state = token(self._digest, done, late, sorted(solved))
         if state_of(path) == state:
             return
-        facts = self._facts or _gathered(self._sight)
-        checks = [*late, *(check for check in facts.checks if check.subject not in solved)]
         try:
+            facts = self._facts or _gathered(self._sight)
+            checks = [*late, *(check for check in facts.checks if check.subject not in solved)]
             drawing: Any = import_module("pki.watch.drawing")
             store.write(path, drawing.page(facts, checks, done, state))
         except Exception as error:
@@ -127,10 +127,10 @@ def _gathered(sight: Sight) -> Any:
 
 def _known(sight: Sight) -> str:
     """All that the facts follow from, the run's own report aside."""
-    fleet.remembered(sight), ahead.remembered(sight)  # asked for in every run, and so kept
+    for remembered in (fleet.remembered, ahead.remembered):
+        remembered(sight)  # asked for in every run, and so kept
     files = [*map(str, MADE_BY), *ahead.files(sight), *fleet.folders(sight)]
     seen = [(one.host, one.service, one.wrong, one.not_after, one.version) for one in sight.probes]
-    said = [(one.key, one.level, one.message, one.remedy, one.since, one.until) for one in sight.checks if one.level]
-    return token(
-        sight.house.now.date(), [signature([file]) for file in files], seen, said, sorted(sight.run.unmet), sight.head
-    )
+    today = sight.house.now.date()
+    said = [calm(one, today) for one in sight.checks if one.level]
+    return token(today, [signature([file]) for file in files], seen, said, sorted(sight.run.unmet), sight.head)
