@@ -95,10 +95,9 @@ class Run:
         yield from tasks.values()
 
     def _nothing(self, error: PkiError, said: str) -> InvalidDodoFile:
-        """That nothing can be run, which is mailed where nobody reads it at a terminal."""
-        if not sys.stderr.isatty():
-            told = watchman.nothing_was_run(self._home, self._now, error)
-            said += "".join(f"\nalerts:{one['channel']}: {one['error']}" for one in told if one["error"])
+        """That nothing can be run, which the status page says, and a mail where nobody reads it at a terminal."""
+        told = watchman.nothing_was_run(self._home, self._now, error, is_read=sys.stderr.isatty())
+        said += "".join(f"\nalerts:{one['channel']}: {one['error']}" for one in told if one["error"])
         return InvalidDodoFile(said)
 
     def main(self, arguments: list[str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum
@@ -64,3 +65,20 @@ def by_time_left(left: timedelta, warning: timedelta, critical: timedelta) -> Le
 
 def worst(checks: list[Check]) -> Level:
     return max((check.level for check in checks), default=Level.OK)
+
+
+def counted(checks: Iterable[Check]) -> str:
+    """`1 critical, 2 warnings`; empty when all is well."""
+    levels = [check.level for check in checks]
+    counts = {level.word: levels.count(level) for level in sorted(Level, reverse=True) if level}
+    return ", ".join(
+        f"{count} {word}{'s' if count > 1 and word != 'critical' else ''}" for word, count in counts.items() if count
+    )
+
+
+def levels(checks: Iterable[Check]) -> dict[str, Level]:
+    """The worst that is said of each subject."""
+    found: dict[str, Level] = {}
+    for check in checks:
+        found[check.subject] = max(check.level, found.get(check.subject, Level.OK))
+    return found

@@ -7,16 +7,14 @@ which `metrics.py` names them. Instants are seconds since 1970.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 
 from cryptography import x509
 
 from pki import freshness, store
 from pki.deploy.answers import plain
 from pki.errors import PkiError
-from pki.graph import Plan
 from pki.handover import needs
 from pki.house import House
 from pki.leaves import leaf_name
@@ -24,23 +22,11 @@ from pki.model import Leaf
 from pki.scalars import Access
 from pki.store import AUTHORITIES
 from pki.watch import adopted, leaves, premises
-from pki.watch.checks import Check, Level
-from pki.watch.probes import Probed
-from pki.watch.view import LastRun
+from pki.watch.checks import Level
+from pki.watch.view import Seen
 
 Labels = tuple[str, ...]
 Samples = dict[str, dict[Labels, float]]
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What a run's look at the house found. `probes` is None when it did not look at services."""
-
-    house: House
-    plan: Plan
-    run: LastRun
-    checks: Sequence[Check]
-    probes: Sequence[Probed] | None
 
 
 def certificates(seen: Seen) -> Samples:
@@ -191,8 +177,6 @@ def _troubles(seen: Seen) -> Iterator[tuple[str, str]]:
 
 
 def _probes(seen: Seen) -> Samples:
-    if seen.probes is None:
-        return {}
     probes = [((one.host, one.service, one.name), one) for one in seen.probes]
     there = [(labels, one) for labels, one in probes if one.reached]
     return {

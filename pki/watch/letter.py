@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 from pki.deploy.answers import plain
 from pki.templating import Pages
 from pki.watch.alerts import Decision, News
-from pki.watch.checks import Check, Level
+from pki.watch.checks import Check, counted
 
 DAY = timedelta(days=1)
 WIDTH = 76
@@ -66,7 +66,7 @@ def write(decision: Decision, checks: Sequence[Check], facts: Facts, late: str) 
     items = [_item(one, kinds.get(one.key, ""), _since(one, decision), facts.now) for one in problems]
     solved = [one.check for one in decision.news if one.kind == "solved"]
     well = [one for one in checks if not one.level]
-    title = _count(problems) or "all is well"
+    title = counted(problems) or "all is well"
     return Letter(
         subject=_subject(decision, problems, solved, facts),
         text="\n".join(_text(title, items, solved, well, facts, late)),
@@ -106,16 +106,6 @@ def _subject(decision: Decision, problems: Sequence[Check], solved: Sequence[Che
 
 def _cut(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[: length - 1].rstrip()}…"
-
-
-def _count(problems: Iterable[Check]) -> str:
-    """`1 critical, 2 warnings`."""
-    levels = [one.level for one in problems]
-    words = {Level.CRITICAL: "critical", Level.WARNING: "warning", Level.NOTICE: "notice"}
-    counts = {word: levels.count(level) for level, word in words.items()}
-    return ", ".join(
-        f"{count} {word}{'s' if count > 1 and word != 'critical' else ''}" for word, count in counts.items() if count
-    )
 
 
 def _since(check: Check, decision: Decision) -> datetime | None:

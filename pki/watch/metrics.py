@@ -25,8 +25,9 @@ from pki.house import House
 from pki.memo import token
 from pki.store import Store
 from pki.watch import figures, premises
-from pki.watch.figures import Labels, Samples, Seen
+from pki.watch.figures import Labels, Samples
 from pki.watch.told import Record
+from pki.watch.view import Seen
 
 PREFIX = "doit_pki_"
 FILE = "pki.prom"

@@ -13,6 +13,7 @@ from pki.deploy.receipt import moment
 from pki.graph import Plan
 from pki.house import House
 from pki.store import Store
+from pki.watch.checks import Check
 from pki.watch.probes import Probed
 from pki.watch.told import Record
 from pki.world import Note
@@ -87,3 +88,15 @@ class View:
     @property
     def now(self) -> datetime:
         return self.house.now
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a run saw when it looked at the whole house at its end; `head` is the ledger's."""
+
+    house: House
+    plan: Plan
+    run: LastRun
+    checks: Sequence[Check]
+    probes: Sequence[Probed]
+    head: str

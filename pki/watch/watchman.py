@@ -16,14 +16,14 @@ from pki.graph import Plan
 from pki.house import House
 from pki.memo import Memo
 from pki.store import Store
-from pki.watch import channels, health, premises, probes, services
+from pki.watch import channels, health, page, premises, probes, services
 from pki.watch.channels import News, Telling
 from pki.watch.checks import Check, Level
-from pki.watch.figures import Seen
 from pki.watch.health import BROKEN
+from pki.watch.page import StatusPage
 from pki.watch.probes import Probed
 from pki.watch.told import Addresses, Record
-from pki.watch.view import LastRun
+from pki.watch.view import LastRun, Seen
 from pki.world import Note
 
 METRICS = "pki.watch.metrics"
@@ -40,24 +40,24 @@ class Watchman:
         self._swept = False
         self._head = ""
         self._metrics: Mapping[str, str] = {}
+        self._page = StatusPage()
 
     def look(self, report: Mapping[str, Any], notes: Sequence[Note]) -> None:
         """Look at the house as this run leaves it."""
         house, run = self._house(), LastRun.of(report)
-        if run.asked:
-            self._probes = probes.load(house)
-        elif run.result != "interrupted":
-            self._probes, self._swept = probes.sweep(house, self._plan()), True
+        self._swept = not run.asked and run.result != "interrupted"
+        self._probes = probes.sweep(house, self._plan()) if self._swept else probes.load(house)
         self._checks = health.checks(house, self._plan(), run, notes, self._probes, thorough=False)
         with suppress(PkiError):  # said by the look at the ledger
             self._head = premises.head(house)
-        seen = Seen(house, self._plan(), run, self._checks, None if run.asked else self._probes)
+        seen = Seen(house, self._plan(), run, self._checks, self._probes, self._head)
         self._metrics = _metrics().looked(seen)
+        self._page.look(seen)
 
     def leavings(self) -> Mapping[str, Callable[[Mapping[str, Any]], None]]:
         """What a run leaves for those who look later, whatever failed."""
         kept = {"what was seen of services": self._keep_probes} if self._swept else {}
-        return {**kept, "metrics": self._leave_metrics}
+        return {**kept, "metrics": self._leave_metrics, "the status page": self._write_page}
 
     def _keep_probes(self, _report: Mapping[str, Any]) -> None:
         house = self._house()
@@ -65,6 +65,15 @@ class Watchman:
 
     def _leave_metrics(self, report: Mapping[str, Any]) -> None:
         _metrics().leave(self._house(), self._plan(), self._metrics, report)
+
+    def _write_page(self, report: Mapping[str, Any]) -> None:
+        said = {check.subject for check in self._checks if check.level}
+        unsent = [
+            Check(f"alerts:{one['channel']}", Level.WARNING, f"messages cannot be sent: {one['error']}", one["hint"])
+            for one in report["alerts"]
+            if one["error"] and f"alerts:{one['channel']}" not in said
+        ]
+        self._page.write(self._house().store, report, [*self._late(LastRun.of(report)), *unsent])
 
     def tell(self, report: Mapping[str, Any]) -> list[dict[str, str]]:
         """Tell people; what became of each message, for the report. An interrupted run has seen too little to tell."""
@@ -75,19 +84,18 @@ class Watchman:
             return []
         if run.result == "interrupted":
             return []
+        looked_at = _looked_at(run, self._checks, services.subjects(self._probes))
+        news = News([*self._checks, *self._late(run)], looked_at, _summary(report), self._head)
+        return [_entry(one) for one in channels.tell(house.store, to, news, house.now)]
+
+    def _late(self, run: LastRun) -> list[Check]:
+        """What went wrong after the look."""
         said = {check.subject for check in self._checks if check.level}
-        late = [  # what went wrong after the look
+        return [
             Check(name, Level.WARNING, failure.message, failure.hint, topic="run")
             for name, failure in run.failed.items()
             if name not in said and f"deploy:{name}" not in said
         ]
-        news = News(
-            [*self._checks, *late],
-            _looked_at(run, self._checks, services.subjects(self._probes)),
-            _summary(report),
-            self._head,
-        )
-        return [_entry(one) for one in channels.tell(house.store, to, news, house.now)]
 
 
 def _looked_at(run: LastRun, checks: Sequence[Check], unwell: Collection[str]) -> Callable[[str], bool]:
@@ -107,22 +115,26 @@ def _looked_at(run: LastRun, checks: Sequence[Check], unwell: Collection[str]) -
     return looked_at
 
 
-def nothing_was_run(home: Path, now: datetime, error: PkiError) -> list[dict[str, str]]:
-    """Tell those who were told last that pki.yaml, or what is read before anything is run, is wrong; metrics say it too.
+def nothing_was_run(home: Path, now: datetime, error: PkiError, *, is_read: bool = False) -> list[dict[str, str]]:
+    """Say on the status page that pki.yaml, or what is read before anything is run, is wrong.
 
-    What that leads to is known from the last good look: the first certificate or CRL that will end for it.
+    Metrics say it too, and those who were told last, unless somebody reads it at a terminal. What that leads to is known from the last
+    good look: the first certificate or CRL that will end for it.
     """
     place = Store(home)
-    unsaid = _unwritten(place, now)
-    to = Record.load(place.ca, now).addresses
+    faults = error.faults if isinstance(error, InventoryError) else [error.message]
+    text = f"{faults[0]}{f', and {len(faults) - 1} more' if len(faults) > 1 else ''}"
+    remedy = error.hint or "mend pki.yaml, then: ./run invoke plan"
+    with suppress(PkiError):  # a disk that is full: what matters is said by the run itself
+        page.nothing_was_run(place, now, text, remedy)
+    if is_read:
+        return []
+    unsaid, to = _unwritten(place, now), Record.load(place.ca, now).addresses
     if to is None:
         return unsaid
-    faults = error.faults if isinstance(error, InventoryError) else [error.message]
     ends = [datetime.fromtimestamp(one[1], UTC) for kind in ("cert:", "crl:") for one in Memo(home).findings(kind)]
-    more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
-    text = f"nothing was run, and nothing is renewed until that is mended: {faults[0]}{more}"
-    remedy = error.hint or "mend pki.yaml, then: ./run invoke plan"
-    wrong = Check("pki.yaml", Level.CRITICAL, text, remedy, until=min(ends, default=None), topic="run")
+    said = f"nothing was run, and nothing is renewed until that is mended: {text}"
+    wrong = Check("pki.yaml", Level.CRITICAL, said, remedy, until=min(ends, default=None), topic="run")
     run = f"The run of {now:%Y-%m-%d %H:%M} UTC did nothing."
     news = News([wrong], lambda key: key == wrong.key, run, "")
     return unsaid + [_entry(one) for one in channels.tell(place, to, news, now)]

@@ -1,0 +1,107 @@
+"""The years to come for the status page: what `timeline` foresees, condensed, and remembered while it stays so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from importlib import import_module
+from itertools import groupby
+from typing import Any
+
+from pki.memo import signature, token
+from pki.store import AUTHORITIES
+from pki.watch.view import Seen
+
+YEARS = 5
+SHOWN = {"request", "ceremony", "holiday", "turn", "end", "gap", "short"}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    day: date
+    what: str
+    subject: str
+    text: str
+    is_wrong: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """A generation that is supposed to come: from the day of its ceremony to its end, or beyond what is foreseen."""
+
+    name: str
+    start: date
+    end: date | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """`until` is how far it was looked."""
+
+    until: date
+    events: tuple[Event, ...]
+    lives: tuple[Life, ...]
+
+
+def remembered(seen: Seen) -> Any:
+    """What was foreseen, if ledger, pki.yaml and authorities are as they were then, and the month is; None otherwise."""
+    return seen.house.recall_from_ledger("page ahead", _known(seen))
+
+
+def ahead(seen: Seen) -> Ahead:
+    """What is foreseen from today on."""
+    found = remembered(seen)
+    if found is None:
+        found = _foreseen(seen)
+        seen.house.remember_from_ledger("page ahead", _known(seen), found)
+    until, events, lives = found
+    days = [Event(date.fromisoformat(day), *rest) for day, *rest in events]
+    return Ahead(
+        date.fromisoformat(until),
+        tuple(one for one in days if one.day >= seen.house.now.date()),
+        tuple(Life(name, date.fromisoformat(start), _day(end)) for name, start, end in lives),
+    )
+
+
+def files(seen: Seen) -> list[str]:
+    """What it follows from besides the ledger: pki.yaml, the authorities, and what was asked of ceremonies."""
+    place = seen.house.store
+    found = [place.home / "pki.yaml"]
+    for authority in AUTHORITIES:
+        for name in place.generations(authority):
+            found += [place.authority_file(name, "cert.pem"), *place.cross_certificates(name), *place.rungs(name)]
+    found += [path for folder in place.ceremonies() for path in (folder, folder / "request.yaml")]
+    return [str(path) for path in found]
+
+
+def _known(seen: Seen) -> str:
+    """Anew each month, as the years in it move on."""
+    return token(f"{seen.house.now:%Y-%m}", signature(files(seen)))
+
+
+def _foreseen(seen: Seen) -> list[Any]:
+    """As the memo keeps it: until when, events, generations to come."""
+    timeline: Any = import_module("pki.watch.timeline")  # what asks for ceremonies takes long to import
+    found = timeline.timeline(seen.house, seen.plan, YEARS)
+    held = {name: one.held for one in found.ceremonies for name in one.brings if not name.endswith(" CRLs")}
+    ends = {event.subject: event.at for event in found.events if event.what == "end"}
+    lives = [[name, _text(at), _text(ends[name]) if name in ends else ""] for name, at in held.items()]
+    return [_text(found.end), list(_condensed(found.events)), lives]
+
+
+def _condensed(events: Sequence[Any]) -> Iterator[list[Any]]:
+    """Those that a person may want to know of; those that say the same of many things on one day, in one."""
+    shown = (one for one in events if one.what in SHOWN)
+    for (day, what, text, is_wrong), same in groupby(shown, key=lambda one: (one.at, one.what, one.text, one.is_wrong)):
+        names = [one.subject for one in same]
+        said = ", ".join(names) if len(names) < 3 else f"{names[0]} and {len(names) - 1} more"
+        yield [_text(day), what, said, text, is_wrong]
+
+
+def _text(moment: Any) -> str:
+    return f"{moment:%Y-%m-%d}"
+
+
+def _day(text: str) -> date | None:
+    return date.fromisoformat(text) if text else None

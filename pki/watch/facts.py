@@ -1,0 +1,139 @@
+"""What the status page says, in plain values: days and words, nothing that a second run of the same day would change.
+
+Dates of certificates are those that the run itself has just seen; only what it could not use is read again.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+
+from cryptography import x509
+
+from pki import store
+from pki.house import House
+from pki.model import Leaf
+from pki.watch import ahead, fleet, signers
+from pki.watch.ahead import Ahead
+from pki.watch.checks import Check, Level, levels
+from pki.watch.doings import calm
+from pki.watch.fleet import Host
+from pki.watch.probes import Probed
+from pki.watch.signers import Authority, Crl
+from pki.watch.view import Seen
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A leaf and what it has; no days while it has none. `state` is empty when nothing is to be said."""
+
+    name: str
+    group: str
+    start: date | None
+    end: date | None
+    renewal: date | None
+    state: str
+    level: Level
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that the page says of the house itself; what the run did comes on top of it."""
+
+    organisation: str
+    place: str
+    is_sandbox: bool
+    today: date
+    checks: tuple[Check, ...]
+    certificates: tuple[Certificate, ...]
+    authorities: tuple[Authority, ...]
+    crls: tuple[Crl, ...]
+    hosts: tuple[Host, ...]
+    services: tuple[Probed, ...]
+    ahead: Ahead
+    head: str
+
+
+def gather(seen: Seen) -> Facts:
+    house = seen.house
+    said = house.inventory
+    found = list(_certificates(seen))
+    return Facts(
+        organisation=said.organisation,
+        place=f"{socket.gethostname()}, in {house.store.home}",
+        is_sandbox=said.sandbox,
+        today=house.now.date(),
+        checks=tuple(calm(check, house.now.date()) for check in seen.checks),
+        certificates=tuple(sorted((one for one, _ in found), key=lambda one: (one.end or date.max, one.name))),
+        authorities=tuple(signers.authorities(house, Counter(issuer for _, issuer in found))),
+        crls=tuple(signers.crls(seen)),
+        hosts=tuple(fleet.hosts(seen)),
+        services=tuple(replace(one, seconds=0.0) for one in seen.probes),
+        ahead=ahead.ahead(seen),
+        head=seen.head,
+    )
+
+
+# -- certificates -----------------------------------------------------------------------------------------------------
+
+
+def _certificates(seen: Seen) -> Iterator[tuple[Certificate, str]]:
+    """Every leaf, and the generation that issued what it has."""
+    house, today, level = seen.house, seen.house.now.date(), levels(seen.checks)
+    issuers = {name: found.name if (found := house.issuing(name)) else "" for name in ("server", "client")}
+    for name, leaf in seen.plan.leaves.items():
+        artifact = f"cert:{name}"
+        kept = house.memo.seen(artifact)
+        issuer, start, end = issuers[leaf.authority], None, None
+        if kept:
+            start, end = (datetime.fromtimestamp(at, UTC) for at in kept[:2])
+        elif held := _held(house, leaf):
+            start, end = held.not_valid_before_utc, held.not_valid_after_utc
+            issuer = _issuer(house, leaf.authority, held)
+        renewal = (end - leaf.renew_before).date() if end else None
+        yield (
+            Certificate(
+                name=name,
+                group=_group(house, leaf),
+                start=start.date() if start else None,
+                end=end.date() if end else None,
+                renewal=renewal,
+                state=_state(house, leaf, end, is_due=bool(renewal and renewal <= today)),
+                level=level.get(artifact, Level.OK),
+            ),
+            issuer if end else "",
+        )
+
+
+def _held(house: House, leaf: Leaf) -> x509.Certificate | None:
+    """The certificate that a leaf has, whatever is wrong with it."""
+    _, mark, rest = (store.read(house.store.truth(leaf)) or b"").partition(store.CERTIFICATE_MARK)
+    try:
+        return x509.load_pem_x509_certificate(mark + rest)
+    except ValueError:
+        return None
+
+
+def _issuer(house: House, authority: str, held: x509.Certificate) -> str:
+    found = (house.generation(name) for name in house.store.generations(authority))
+    return next((one.name for one in found if one and one.certificate.subject == held.issuer), "")
+
+
+def _group(house: House, leaf: Leaf) -> str:
+    kind, _, name = leaf.declared.partition(".")
+    if kind == "hosts" and (host := house.inventory.hosts.get(name)):
+        return f"network {host.network}"
+    return "clients" if kind == "clients" else "test identities" if kind == "hosts" else "requests in templates/"
+
+
+def _state(house: House, leaf: Leaf, end: datetime | None, *, is_due: bool) -> str:
+    if f"cert:{leaf.name}" in house.withheld:
+        return "revoked, replacement withheld"
+    if end is None:
+        return "is not there"
+    if end <= house.now:
+        return "ended"
+    return "revoked on purpose" if leaf.is_revoked else "renewal is due" if is_due else ""

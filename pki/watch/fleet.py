@@ -1,0 +1,102 @@
+"""Hosts for the status page: how each is reached, what it took and when, and what keeps it from being well."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from pki.deploy.delivery import Delivery
+from pki.deploy.proof import PROVEN
+from pki.memo import token
+from pki.watch.checks import Check, Level
+from pki.watch.view import Seen
+
+STATES = {"deploy": "failing", "hold": "held", "proof": "unproven", "drift": "drifted, put right"}
+NOT_REACHED = "not reached: what it needs failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """One host. `looked` is the last contact with a remote one, `since` the first of those that failed since then.
+
+    `proven` of its `services` were proven by the last delivery. `state` says in words what health found.
+    """
+
+    name: str
+    network: str
+    way: str
+    delivered: date | None
+    looked: date | None
+    since: date | None
+    proven: int
+    services: int
+    state: str
+    level: Level
+
+
+def remembered(seen: Seen) -> Any:
+    """What receipts and contacts say, if none was written since it was last read; None otherwise."""
+    return seen.house.memo.recall("page hosts", _known(seen))
+
+
+def hosts(seen: Seen) -> list[Host]:
+    """Every host that is delivered to, those that are not well first."""
+    said, found = seen.house.inventory, remembered(seen)
+    if found is None:
+        found = {name: _taken(one) for name, one in seen.plan.deliveries.items()}
+        seen.house.memo.remember("page hosts", _known(seen), folders(seen), found)
+    told = _told(seen.checks)
+    rows = []
+    for name, one in seen.plan.deliveries.items():
+        delivered, looked, since, proven, services = found[name]
+        host, checks = said.hosts.get(name), told.get(name, {})
+        rows.append(
+            Host(
+                name=name,
+                network=host.network if host else "this machine",
+                way="ansible" if one.engine else one.way,
+                delivered=_day(delivered),
+                looked=_day(looked),
+                since=_day(since),
+                proven=proven,
+                services=services,
+                state=", ".join(checks) or (NOT_REACHED if f"deploy:{name}" in seen.run.unmet else ""),
+                level=max(checks.values(), default=Level.OK),
+            )
+        )
+    return sorted(rows, key=lambda row: (-row.level, row.network, row.name))
+
+
+def folders(seen: Seen) -> list[str]:
+    """Whenever a receipt or a contact is written, its folder changes too."""
+    place = seen.house.store
+    return [str(path) for path in (place.receipt("x").parent, place.contact("x").parent) if path.is_dir()]
+
+
+def _known(seen: Seen) -> str:
+    return token([(one.host, one.way) for one in seen.plan.deliveries.values()], folders(seen))
+
+
+def _taken(one: Delivery) -> list[Any]:
+    """What receipt and contact say, as days; a host in a folder has no contacts."""
+    receipt = one.receipt
+    looked, since = (one.contact.looked_at, one.contact.failing_since) if one.is_remote else ("", "")
+    proof = (receipt.proof or {}) if receipt else {}
+    proven = sum(text.startswith(PROVEN) for text in proof.values())
+    return [receipt.delivered_at[:10] if receipt else "", looked[:10], since[:10], proven, len(proof)]
+
+
+def _told(checks: Sequence[Check]) -> Mapping[str, dict[str, Level]]:
+    """What health says of each host, by words for it."""
+    found: dict[str, dict[str, Level]] = {}
+    for check in checks:
+        kind, _, host = check.subject.partition(":")
+        if check.level and kind in STATES:
+            found.setdefault(host, {})[STATES[kind]] = check.level
+    return found
+
+
+def _day(text: str) -> date | None:
+    return date.fromisoformat(text) if text else None

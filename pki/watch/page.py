@@ -1,0 +1,136 @@
+"""`build/report/status.html`: how all of it is, for whoever looks once a day. The run itself writes it at its end.
+
+It is written when it says something else than before. What it follows from is one short text, and what that led to is
+remembered, so a run that finds everything as it was reads the page's first lines and is done.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from html import escape
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from pki import store
+from pki.deploy.answers import plain
+from pki.memo import signature, token
+from pki.store import Store
+from pki.watch import ahead, doings, fleet
+from pki.watch.checks import Check
+from pki.watch.doings import Doings, MadeOn, calm
+from pki.watch.view import LastRun, Seen
+
+HERE = Path(__file__).parent
+MADE_BY = (
+    *(
+        HERE / f"{name}.py"
+        for name in ("page", "facts", "signers", "fleet", "ahead", "doings", "drawing", "charts", "timeline")
+    ),
+    *(HERE / "pages" / f"status.{form}" for form in ("html", "css", "js")),
+)
+PAGE = "status.html"
+STATE = re.compile(rb'(<meta name="pki-state" content=")(\w*)(">)')
+BANNER = re.compile(rb"(?s)<!--banner-->.*?<!--/banner-->")
+HEAD = 2048  # bytes at the page's beginning, among which its state stands
+
+
+class StatusPage:
+    """`look` while house and memo are open; `write` at the end, when the report says what else went wrong."""
+
+    def __init__(self) -> None:
+        self._seen: Seen | None = None
+        self._facts: Any = None
+        self._digest = ""
+        self._made: MadeOn = (None, ())
+
+    def look(self, seen: Seen) -> None:
+        """Find out what the page follows from, and gather what it says unless that is known."""
+        self._seen = seen
+        self._made = doings.made(seen)
+        memo, known = seen.house.memo, _known(seen)
+        digest = memo.recall("page", known)
+        if digest is None:
+            self._facts = _gathered(seen)
+            digest = token(self._facts)
+            memo.remember("page", known, [], digest)
+        self._digest = str(digest)
+
+    def write(self, place: Store, report: Mapping[str, Any], late: Sequence[Check]) -> None:
+        """Write the page if it says something new; `late` is what went wrong after the look."""
+        path = place.report(PAGE)
+        if self._seen is None:
+            _put_banner(path, "The last run could not look at the house:", _first(report), "./run invoke health")
+            return
+        done, solved = Doings.of(LastRun.of(report), self._made), _solved(self._seen.checks, report)
+        state = token(self._digest, done, late, sorted(solved))
+        if state_of(path) == state:
+            return
+        try:
+            facts = self._facts or _gathered(self._seen)
+            checks = [*late, *(check for check in facts.checks if check.subject not in solved)]
+            drawing: Any = import_module("pki.watch.drawing")
+            store.write(path, drawing.page(facts, checks, done, state))
+        except Exception as error:
+            _put_banner(path, "This page could not be made anew:", str(error), "./run invoke health")
+            raise
+
+
+def state_of(path: Path) -> str:
+    """What a page says that it follows from; empty when there is none, or a banner stands on it."""
+    try:
+        with path.open("rb") as page:
+            found = STATE.search(page.read(HEAD))
+    except FileNotFoundError:
+        return ""
+    return found[2].decode() if found else ""
+
+
+def nothing_was_run(place: Store, now: datetime, message: str, remedy: str) -> None:
+    """Say at the top of a page that is there that nothing is run any more; the next page has no such banner."""
+    title = f"Nothing is run any more, and nothing renewed, since a run of {now:%Y-%m-%d} found what is wrong:"
+    _put_banner(place.report(PAGE), title, message, remedy)
+
+
+def _put_banner(path: Path, title: str, message: str, remedy: str) -> None:
+    data = store.read(path)
+    if data is None:
+        return
+    said = (
+        f'<!--banner--><div class="banner" role="alert"><p><strong>{escape(title)}</strong> {escape(plain(message))}</p>'
+        f"<p><code>{escape(plain(remedy))}</code></p><p>All below is as it was before.</p></div><!--/banner-->"
+    ).encode()
+    marked = BANNER.sub(lambda _: said, STATE.sub(rb"\1\3", data, count=1), count=1)
+    if marked != data:
+        store.write(path, marked)
+
+
+def _solved(checks: Sequence[Check], report: Mapping[str, Any]) -> frozenset[str]:
+    """Channels that did not work and do again: this very run has told."""
+    sent = {f"alerts:{one['channel']}" for one in report["alerts"] if not one["error"]}
+    return frozenset(check.subject for check in checks if check.level and check.subject in sent)
+
+
+def _first(report: Mapping[str, Any]) -> str:
+    return next((str(one["message"]) for one in report["failed"]), "it was ended before that")
+
+
+# -- what it follows from ---------------------------------------------------------------------------------------------
+
+
+def _gathered(seen: Seen) -> Any:
+    facts: Any = import_module("pki.watch.facts")  # loaded when the page may have to change
+    return facts.gather(seen)
+
+
+def _known(seen: Seen) -> str:
+    """All that the facts follow from, the run's own report aside."""
+    for remembered in (fleet.remembered, ahead.remembered):
+        remembered(seen)  # asked for in every run, and so kept
+    files = [*map(str, MADE_BY), *ahead.files(seen), *fleet.folders(seen)]
+    probes = [(one.host, one.service, one.wrong, one.not_after, one.version) for one in seen.probes]
+    today = seen.house.now.date()
+    said = [calm(one, today) for one in seen.checks if one.level]
+    return token(today, [signature([file]) for file in files], probes, said, sorted(seen.run.unmet), seen.head)

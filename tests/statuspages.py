@@ -1,0 +1,145 @@
+"""Facts for status pages of any size, well or troubled, without a house behind them."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+from pki.watch import drawing
+from pki.watch.ahead import Ahead, Event, Life
+from pki.watch.checks import Check, Level
+from pki.watch.doings import Doings, Made
+from pki.watch.facts import Certificate, Facts
+from pki.watch.fleet import Host
+from pki.watch.probes import Probed
+from pki.watch.signers import Authority, Crl
+
+DAY = timedelta(days=1)
+NETWORKS = ("av", "dev", "mgmt", "office")
+PROBLEMS = (
+    Check(
+        *("cert:web-003", Level.CRITICAL, "5 of 90 days left, renewal starts at 30; cannot be renewed: ca/server/"),
+        *("the passphrase from secrets.yaml is wrong: ./run invoke ca.rewrap server-1 --old-passphrase-file FILE",),
+    ),
+    Check(
+        *("deploy:web-001", Level.WARNING, "unreachable for 3 days; its certificate runs out in 12 days (timed out)"),
+        *("look at the host, then: ./run invoke deploy.run web-001 --dry-run",),
+    ),
+    Check(
+        *("ceremony", Level.WARNING, "a root ceremony is due by 2026-12-20, for the root's owner and a witness"),
+        *("./run invoke ceremony.request, and docs/ceremony.md",),
+    ),
+    Check("ca/secrets", Level.CRITICAL, "others can read it: it has mode 0644", "chmod 600 ca/secrets"),
+    Check("hold:web-002", Level.NOTICE, "is held at an earlier release", "./run invoke deploy.push web-002"),
+)
+WELL = (
+    Check("authorities", Level.OK, "root-1, server-1, client-1; client-1 is usable until 2028-03-30"),
+    Check("ledger", Level.OK, "4711 events, head 5f1d09be21ac7e44"),
+    Check("permissions", Level.OK, "11 secrets are their owner's alone"),
+)
+
+
+def facts(count: int, today: date, *, troubled: bool = False) -> Facts:
+    """A house with that many hosts, each with one certificate."""
+    noon = datetime(today.year, today.month, today.day, 12, tzinfo=UTC)
+    problems = [
+        Check(one.subject, one.level, one.message, one.remedy, noon - 3 * DAY, noon + 12 * DAY, "run")
+        for one in (PROBLEMS if troubled else ())
+    ]
+    levels = {one.subject: one.level for one in problems}
+    return Facts(
+        organisation="Example Lab",
+        place="pki.lab.internal, in /srv/pki",
+        is_sandbox=False,
+        today=today,
+        checks=(*problems, *WELL),
+        certificates=tuple(sorted((_leaf(n, today, levels) for n in range(count)), key=lambda one: str(one.end))),
+        authorities=_authorities(count, today),
+        crls=(
+            Crl(
+                "root-1",
+                1795707299,
+                today - 90 * DAY,
+                today + 300 * DAY,
+                0,
+                ((today + 270 * DAY, today + 660 * DAY),),
+                Level.OK,
+            ),
+            Crl("server-1", 1795710899, today - 2 * DAY, today + 19 * DAY, 3, (), Level.OK),
+            Crl("client-1", 1795710899, today - 2 * DAY, today + 19 * DAY, 12, (), Level.OK),
+        ),
+        hosts=tuple(sorted((_host(n, today, levels) for n in range(count)), key=lambda one: -one.level)),
+        services=tuple(_service(n, noon, troubled=troubled) for n in range(min(count, 12))),
+        ahead=_ahead(today),
+        head="5f1d09be21ac7e44b6a1 after 4711 events",
+    )
+
+
+def page(found: Facts, *late: Check, state: str = "5eed") -> str:
+    """The page of a run that made two certificates the day before."""
+    done = Doings(
+        day=found.today,
+        result="failed" if late else "ok",
+        asked=(),
+        failed=tuple((one.subject, one.message, one.remedy) for one in late),
+        unmet=(),
+        made_on=found.today - DAY,
+        made=(Made("29 of 90 days left, renewal starts at 30", 2, ("cert:web-004", "cert:web-005")),),
+    )
+    return drawing.page(found, [*late, *found.checks], done, state).decode()
+
+
+def _name(number: int) -> str:
+    return f"web-{number:03}"
+
+
+def _leaf(number: int, today: date, levels: dict[str, Level]) -> Certificate:
+    end = today + timedelta(days=12 + number * 37 % 78)
+    level = levels.get(f"cert:{_name(number)}", Level.OK)
+    end = today + 5 * DAY if level else end
+    renewal = end - 30 * DAY
+    state = "renewal is due" if renewal <= today else ""
+    return Certificate(_name(number), f"network {NETWORKS[number % 4]}", end - 90 * DAY, end, renewal, state, level)
+
+
+def _host(number: int, today: date, levels: dict[str, Level]) -> Host:
+    name = _name(number)
+    words = {"failing": levels.get(f"deploy:{name}"), "held": levels.get(f"hold:{name}")}
+    told = {word: level for word, level in words.items() if level}
+    since = today - 3 * DAY if "failing" in told else None
+    level = max(told.values(), default=Level.OK)
+    way, network = ("ssh", "folder")[number % 5 == 0], NETWORKS[number % 4]
+    return Host(name, network, way, today - 9 * DAY, today - DAY, since, 2, 2, ", ".join(told), level)
+
+
+def _service(number: int, noon: datetime, *, troubled: bool) -> Probed:
+    wrong = "serves a certificate that ended" if troubled and number == 4 else ""
+    name = f"app-{number}.lab.internal"
+    return Probed(_name(number), f"app-{number}", name, 443, "mtls", wrong, True, noon + 40 * DAY, "ab" * 32, "TLSv1.3")
+
+
+def _authorities(count: int, today: date) -> tuple[Authority, ...]:
+    old, new = today - 500 * DAY, today - 60 * DAY
+    return (
+        Authority("root-1", "Example Lab Root CA 1", "root-1", old, old + 3650 * DAY, "issues now", 0),
+        Authority("server-1", "Example Lab Server CA 1", "root-1", old, old + 730 * DAY, "server-2 issues now", 0),
+        Authority("server-2", "Example Lab Server CA 2", "root-1", new, new + 730 * DAY, "issues now", count),
+        Authority("client-1", "Example Lab Client CA 1", "root-1", old, old + 730 * DAY, "issues now", 4),
+    )
+
+
+def _ahead(today: date) -> Ahead:
+    held = today + 40 * DAY
+    return Ahead(
+        until=today + 1825 * DAY,
+        events=(
+            Event(today + 20 * DAY, "request", "ceremony", "doit prepares the request: client-2", is_wrong=False),
+            Event(held, "ceremony", "ceremony", "brings client-2; supposed on this day", is_wrong=False),
+            Event(held, "turn", "client-2", "issues now: 4 client certificates issued anew", is_wrong=False),
+            Event(today + 230 * DAY, "gap", "crl:root-1", "no valid CRL: every client is refused", is_wrong=True),
+        ),
+        lives=(
+            Life("client-2", held, held + 730 * DAY),
+            Life("server-3", today + 480 * DAY, today + 1210 * DAY),
+            Life("client-3", today + 530 * DAY, None),
+        ),
+    )
