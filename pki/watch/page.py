@@ -90,7 +90,7 @@ def state_of(path: Path) -> str:
 
 def nothing_was_run(place: Store, now: datetime, message: str, remedy: str) -> None:
     """Say at the top of a page that is there that nothing is run any more; the next page has no such banner."""
-    title = f"Nothing is run any more, and nothing renewed, since a run of {now:%Y-%m-%d} found what is wrong:"
+    title = f"Nothing is run any more, and nothing renewed. What the run of {now:%Y-%m-%d} found:"
     _put_banner(place.report(PAGE), title, message, remedy)
 
 
