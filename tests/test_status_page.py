@@ -7,6 +7,7 @@ import hashlib
 import re
 from datetime import date, timedelta
 from html import unescape
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +19,9 @@ from pki.watch import charts, drawing, facts, page
 from pki.watch.checks import Check, Level
 from pki.watch.probes import Probed
 from tests import statuspages
+from tests.ceremonies import real_home
 from tests.conftest import START, Home
+from tests.oldca import OldCa
 from tests.pages import Page
 from tests.test_alerting import lose_passphrase
 
@@ -115,6 +118,27 @@ def test_a_host_that_does_not_answer_is_first_among_the_hosts(home: Home) -> Non
     text = shown(home).text
     assert "It was asked for cert alone." in text
     assert "media warning failing since 2026-11-21 ssh 2026-11-23 2026-11-20" in text
+
+
+def test_a_house_before_its_first_ceremony_has_a_page(tmp_path: Path) -> None:
+    house = real_home(tmp_path)
+    assert house.doit().status
+    found = shown(house)
+    assert found.faults == []
+    assert "ceremony a root ceremony is due now" in found.text
+    assert "Authorities There is none yet." in found.text
+    assert "Revocation lists None is published yet." in found.text
+
+
+def test_an_adopted_authority_is_shown_where_its_folder_is_as_it_should_be(home: Home) -> None:
+    OldCa().keep(home.path / "ca/legacy")
+    home.edit("authorities:\n", "authorities:\n  legacy: {adopt: ca/legacy}\n")
+    home.doit()
+    assert "Old CA" in shown(home).text
+    assert "adopted: signs CRLs and nothing else" in shown(home).text
+    (home.path / "ca/legacy/cert.pem").write_text("x")
+    home.doit()
+    assert "adopted: signs CRLs and nothing else" not in shown(home).text
 
 
 def test_services_are_shown_as_they_were_seen() -> None:

@@ -130,6 +130,7 @@ def _known(sight: Sight) -> str:
     for remembered in (fleet.remembered, ahead.remembered):
         remembered(sight)  # asked for in every run, and so kept
     files = [*map(str, MADE_BY), *ahead.files(sight), *fleet.folders(sight)]
+    files += [str(sight.house.adopted_files(name)[0]) for name in sight.house.inventory.authorities.adopted]
     seen = [(one.host, one.service, one.wrong, one.not_after, one.version) for one in sight.probes]
     today = sight.house.now.date()
     said = [calm(one, today) for one in sight.checks if one.level]
