@@ -166,11 +166,13 @@ def _tiles(facts: Facts) -> Iterable[tuple[str, str, str]]:
     found, today = facts.certificates, facts.today
     ends = [one.end for one in found if one.end]
     yield "certificates", str(len(found)), f"first end {min(ends)}" if ends else "none is there"
-    due = [one for one in found if one.renewal and one.renewal <= today and one.end]
+    due = sum(1 for one in found if one.renewal and one.renewal <= today)
     coming = [one.renewal for one in found if one.renewal and one.renewal > today]
     first = min(coming, default=None)
-    text = f"{len(due)} due now" if due else f"{coming.count(first)} on that day" if first else ""
-    yield "next renewal", in_days(first, today) if first else "none", text
+    if due:
+        yield "next renewal", "now", f"{due} due"
+    elif first:
+        yield "next renewal", in_days(first, today), f"{coming.count(first)} on that day"
     troubled, unmet = (sum(1 for one in facts.hosts if bool(one.level) is bad and one.state) for bad in (True, False))
     said = f"{troubled} not well" if troubled else f"{unmet} not reached" if unmet else "all well"
     yield "hosts", str(len(facts.hosts)), said

@@ -90,7 +90,7 @@ def state_of(path: Path) -> str:
 
 def nothing_was_run(place: Store, now: datetime, message: str, remedy: str) -> None:
     """Say at the top of a page that is there that nothing is run any more; the next page has no such banner."""
-    title = f"Nothing is run any more, and nothing renewed, since a run of {now:%Y-%m-%d} found what is wrong:"
+    title = f"Nothing is run any more, and nothing renewed. What the run of {now:%Y-%m-%d} found:"
     _put_banner(place.report(PAGE), title, message, remedy)
 
 
@@ -130,6 +130,7 @@ def _known(seen: Seen) -> str:
     for remembered in (fleet.remembered, ahead.remembered):
         remembered(seen)  # asked for in every run, and so kept
     files = [*map(str, MADE_BY), *ahead.files(seen), *fleet.folders(seen)]
+    files += [str(seen.house.adopted_files(name)[0]) for name in seen.house.inventory.authorities.adopted]
     probes = [(one.host, one.service, one.wrong, one.not_after, one.version) for one in seen.probes]
     today = seen.house.now.date()
     said = [calm(one, today) for one in seen.checks if one.level]

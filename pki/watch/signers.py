@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from cryptography import x509
 
 from pki import store
+from pki.errors import PkiError
 from pki.handover import needs
 from pki.house import Generation, House
 from pki.store import AUTHORITIES
@@ -51,8 +53,9 @@ def authorities(house: House, leaves: Counter[str]) -> Iterator[Authority]:
                 root = found if authority == "root" else house.root_of(found.certificate)
                 yield _authority(house, found, root.name if root else "", leaves[name])
     for name in house.inventory.authorities.adopted:
-        if found := house.generation(name):
-            yield _authority(house, found, "", leaves[name])
+        with suppress(PkiError):  # its folder is not as it should be, as its CRL tells
+            if found := house.generation(name):
+                yield _authority(house, found, "", leaves[name])
 
 
 def _authority(house: House, found: Generation, root: str, leaves: int) -> Authority:
