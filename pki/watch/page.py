@@ -70,7 +70,8 @@ class StatusPage:
             return
         try:
             facts = self._facts or _gathered(self._seen)
-            checks = [*late, *(check for check in facts.checks if check.subject not in solved)]
+            outdated = {*solved, *(one.subject for one in late)}
+            checks = [*late, *(check for check in facts.checks if check.subject not in outdated)]
             drawing: Any = import_module("pki.watch.drawing")
             store.write(path, drawing.page(facts, checks, done, state))
         except Exception as error:

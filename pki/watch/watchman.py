@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import import_module
@@ -67,13 +67,16 @@ class Watchman:
         _metrics().leave(self._house(), self._plan(), self._metrics, report)
 
     def _write_page(self, report: Mapping[str, Any]) -> None:
-        said = {check.subject for check in self._checks if check.level}
-        unsent = [
-            Check(f"alerts:{one['channel']}", Level.WARNING, f"messages cannot be sent: {one['error']}", one["hint"])
-            for one in report["alerts"]
-            if one["error"] and f"alerts:{one['channel']}" not in said
-        ]
-        self._page.write(self._house().store, report, [*self._late(LastRun.of(report)), *unsent])
+        late = [*self._late(LastRun.of(report)), *self._unsent(report)]
+        self._page.write(self._house().store, report, late)
+
+    def _unsent(self, report: Mapping[str, Any]) -> Iterator[Check]:
+        """The channels that do not work, with what this very run heard of them; since when, an earlier one may have seen."""
+        since = {check.subject: check.since for check in self._checks if check.level}
+        for one in report["alerts"]:
+            if one["error"]:
+                subject, text = f"alerts:{one['channel']}", f"messages cannot be sent: {one['error']}"
+                yield Check(subject, Level.WARNING, text, one["hint"], since=since.get(subject))
 
     def tell(self, report: Mapping[str, Any]) -> list[dict[str, str]]:
         """Tell people; what became of each message, for the report. An interrupted run has seen too little to tell."""

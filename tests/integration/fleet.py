@@ -27,6 +27,7 @@ publish: {url: "http://pki.lab.internal", host: nginx}
 sandbox: true
 networks: {lan: 192.0.2.0/24}
 deploy: {ssh_config: ssh_config}
+alerts: {email: {to: admin@lab.internal, from: pki@lab.internal}}
 clients:
   admin: {email: admin@lab.internal}
   other: {email: other@lab.internal}

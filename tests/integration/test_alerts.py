@@ -23,6 +23,8 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
 
+from pki.watch.checks import Level
+from tests import leavings
 from tests.conftest import PROJECT
 from tests.integration.conftest import LiveHome, built, live_home, moved_clock
 from tests.test_alerting_told import text_of
@@ -160,6 +162,7 @@ def drifted(home: LiveHome) -> None:
 
 
 WRONG = "→ the passphrase from secrets.yaml is wrong"
+METRICS = "build/report/pki.prom"
 PROVOKED: dict[str, tuple[Callable[[LiveHome], None], int, str, str, str]] = {
     "a certificate near its end that cannot be renewed": (
         *(lambda home: wrong_passphrase(home, "server-1"), 85),
@@ -176,6 +179,10 @@ PROVOKED: dict[str, tuple[Callable[[LiveHome], None], int, str, str, str]] = {
     "a missing rung": (
         *(without_last_rung, 0),
         *("WARNING   crl:root-1   (new)", "its last rung, ", "→ put ca/root/root-1/crl/ back from a backup"),
+    ),
+    "a broken template": (
+        *(break_template, 0),
+        *("WARNING   release:media   (new)", "templates/caddy/Caddyfile:", "→ mend the template, then run doit again"),
     ),
     "a host that is down": (
         *(unreachable, 0),
@@ -197,7 +204,8 @@ PROVOKED: dict[str, tuple[Callable[[LiveHome], None], int, str, str, str]] = {
 
 
 @pytest.mark.parametrize("what", PROVOKED)
-def test_what_goes_wrong_is_told_within_one_run_with_what_to_type(mailing: LiveHome, what: str) -> None:
+def test_what_goes_wrong_is_told_everywhere_within_one_run_with_what_to_type(mailing: LiveHome, what: str) -> None:
+    """By mail, on the status page, and in the metrics."""
     provoke, days, head, message, remedy = PROVOKED[what]
     with serving(certificate(mailing)) as server:
         address(mailing, f"smtp://127.0.0.1:{server.port}")
@@ -208,6 +216,11 @@ def test_what_goes_wrong_is_told_within_one_run_with_what_to_type(mailing: LiveH
     [block] = [part for part in text_of(mail).split("\n\n") if part.startswith(head)]
     assert message in " ".join(block.split())
     assert remedy in block
+    level, subject, _ = head.split()
+    page, remedy = leavings.page(mailing.path), remedy.removeprefix("→ ")
+    assert all(part in page for part in (subject, message, remedy)), page
+    measured, typed = leavings.checks(mailing.path / METRICS)[subject]
+    assert (measured, remedy in typed) == (Level[level], True)
 
 
 @pytest.mark.parametrize("is_smtps", [False, True], ids=["STARTTLS", "TLS"])
@@ -248,6 +261,11 @@ def test_what_goes_wrong_with_mail_fails_no_renewal_and_is_sent_by_the_next_run(
         assert server.taken == []
     address(mailing, f"smtp://{place}")
     assert said(mailing)[1] == f"{place}: cannot be reached: Connection refused"
+    assert f"alerts:email messages cannot be sent: {place}: cannot be reached: Connection refused" in leavings.page(
+        mailing.path
+    )
+    [(labels, failing)] = leavings.measured(mailing.read(METRICS).decode(), "alerts_channel_failing")
+    assert (labels["channel"], failing) == ("email", 1)
     with serving(None) as plain:
         address(mailing, f"smtp://127.0.0.1:{plain.port}")
         assert "STARTTLS" in said(mailing)[1]
@@ -326,11 +344,16 @@ def test_a_web_hook_is_told_through_apprise_and_its_address_is_nowhere(mailing: 
 
 
 def test_a_full_disk_is_told_by_mail_with_what_to_type_and_not_every_hour(mailing: LiveHome, tmp_path: Path) -> None:
-    """A small tmpfs in a namespace of its own holds the whole house; what is full cannot keep that something was sent."""
-    small = tmp_path / "small"
+    """A small tmpfs in a namespace of its own holds the whole house; what is full cannot keep that something was sent.
+
+    The metrics are told elsewhere: node_exporter reads them from another disk.
+    """
+    small, metrics = tmp_path / "small", tmp_path / "exporter/doit-pki.prom"
     small.mkdir()
+    metrics.parent.mkdir()
     with serving(certificate(mailing)) as server:
         address(mailing, f"smtp://127.0.0.1:{server.port}")
+        mailing.write("pki.yaml", f"{mailing.read('pki.yaml').decode()}metrics: {{textfile: {metrics}}}\n")
         break_template(mailing)
         script = (
             f"mount -t tmpfs -o size=24m tmpfs {small} && cp -a {mailing.path}/. {small}/ && cd {PROJECT} && "
@@ -348,4 +371,8 @@ def test_a_full_disk_is_told_by_mail_with_what_to_type_and_not_every_hour(mailin
     assert "0 of 24 MB" in text_of(message)
     assert f"    → make room: df -h {small}; du -xh {small}" in text_of(message)
     assert "alerts:record" in done.stdout
+    assert leavings.checks(metrics)[f"disk:{small}"] == (
+        Level.CRITICAL,
+        f"make room: df -h {small}; du -xh {small} | sort -h | tail",
+    )
     shutil.rmtree(small)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import email
+import email.policy
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.message import EmailMessage
 from typing import Any
 
 import pytest
 
 from pki.demo.machine import Machine
+from pki.watch.checks import Level
+from tests import leavings
 from tests.integration.fleet import UNITS, Fleet, fleet
+from tests.test_alerting_told import text_of
 
 KINDS = list(UNITS)
 PAIR = "/etc/doit-pki/nginx.pem"
@@ -55,6 +61,19 @@ def changed(host: Machine, path: str, old: str, new: str, unit: str) -> Iterator
     host.run("systemctl", "restart", unit)
 
 
+def told(four: Fleet, subject: str, said: str, remedy: str) -> None:
+    """The last run told it by mail, on the status page and in the metrics, with what to type."""
+    page = leavings.page(four.home)
+    assert all(part in page for part in (subject, said, remedy)), page
+    level, typed = leavings.checks(four.home / "build/report/pki.prom")[subject]
+    assert (level, remedy in typed) == (Level.WARNING, True)
+    newest = max((four.home / "build/report/outbox").iterdir(), key=lambda path: path.name)
+    mail = email.message_from_bytes(newest.read_bytes(), policy=email.policy.default)
+    assert isinstance(mail, EmailMessage)
+    text = " ".join(text_of(mail).split())
+    assert all(part in text for part in (subject, said, remedy)), text
+
+
 def test_every_service_of_every_proxy_is_seen_as_it_was_deployed(four: Fleet) -> None:
     found = kept(four)
     assert found.keys() == {f"{kind}/{kind}-{level}" for kind in KINDS for level in ("admin", "open")}
@@ -83,6 +102,7 @@ def test_a_proxy_that_serves_an_old_certificate_is_found_though_its_files_are_ri
     assert remedy == "on nginx: systemctl reload nginx; if that is not it: ./run invoke deploy.push nginx"
     four.program("doit")
     assert kept(four)["nginx/nginx-open"]["wrong"] == said
+    told(four, subject, said, remedy)
     host.run("systemctl", "restart", "nginx")
     assert unwell(health(four)) == {}
 
@@ -104,6 +124,7 @@ def test_a_proxy_that_is_down_is_told_once_and_the_others_are_seen(four: Fleet) 
         "haproxy/haproxy-admin",
         "haproxy/haproxy-open",
     }
+    told(four, "service:haproxy", "none of its 2 services can be reached", "on haproxy: systemctl status haproxy")
     assert unwell(health(four)) == {}
 
 
