@@ -192,21 +192,24 @@ class Sight:
 
 
 def sights(world: World, deliveries: Mapping[str, Delivery]) -> Iterator[Sight]:
-    """Every host whose services are to be looked at, held against what it was delivered."""
+    """Every host whose services are to be looked at, held against what it took; of one that took nothing there is none."""
     outlook = Outlook(world)
     for name, host in world.hosts.items():
         if host.is_probed:
             ends, delivery = tuple(endpoints(world, host)), deliveries.get(name)
             promised = _delivered(outlook, delivery, ends) if delivery else _issued(outlook, name, ends)
-            yield Sight(name, ends, promised, outlook.eyes, _jump(world.house, host))
+            if promised is not None:
+                yield Sight(name, ends, promised, outlook.eyes, _jump(world.house, host))
 
 
-def _delivered(outlook: Outlook, delivery: Delivery, ends: Sequence[Endpoint]) -> dict[str, Promise]:
-    """What the release promises that a host took; nothing where it took none, or its copy here is damaged."""
+def _delivered(outlook: Outlook, delivery: Delivery, ends: Sequence[Endpoint]) -> dict[str, Promise] | None:
+    """What the release promises that a host took, None where it took none; nothing where its copy here is damaged."""
     memo, disk, name = outlook.world.house.memo, delivery.store, f"promises:{delivery.host}"
     known = token([one.name for one in ends], outlook.canary)
     kept = memo.recall(name, known)
     if kept is None:
+        if delivery.receipt is None:
+            return None
         parcel = delivery.delivered
         if parcel is None:
             return {}
@@ -233,9 +236,9 @@ def _issued(outlook: Outlook, name: str, ends: Sequence[Endpoint]) -> dict[str, 
 
 def _jump(house: House, host: Host) -> Way | None:
     """How the jump host is reached that a host's services lie behind: by pki.yaml, else as ssh itself knows it."""
-    if host.probe in {None, "direct"}:
+    if not host.jump:
         return None
-    user, name, port = jump_of(str(host.probe))
+    user, name, port = jump_of(host.jump)
     known = house.inventory.hosts.get(name)
     found = way(house, name, known or Host(network=host.network))
     return replace(found, user=user or found.user, port=port or found.port)

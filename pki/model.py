@@ -195,6 +195,11 @@ class Host(Noun):
             return self.proxy is not None and self.deliver in {"ssh", "local"} and bool(self.services)
         return self.probe != "none" and bool(self.services)
 
+    @property
+    def jump(self) -> str:
+        """The jump host before its services, where there is one to be asked."""
+        return self.probe if self.is_probed and self.probe and self.probe != "direct" else ""
+
 
 class Client(Noun):
     email: Email

@@ -160,16 +160,13 @@ def _trust_faults(name: str, host: Host) -> Iterator[Fault]:
 def _probe_faults(inventory: Inventory, name: str) -> Iterator[Fault]:
     """What is to be looked at is there, and the way leads over another machine."""
     host, place = inventory.hosts[name], ("hosts", name, "probe")
-    if host.probe is None or host.probe == "none":
-        return
-    if not host.services:
+    if host.probe not in {None, "none"} and not host.services:
         yield place, f"there is no service on {name} to look at; leave it out"
-    elif host.probe != "direct":
-        jump = jump_of(host.probe)[1]
-        if jump == name:
-            yield place, f"{jump} is this host itself; write direct, or the name of another one"
-        elif jump in inventory.hosts and inventory.hosts[jump].deliver == "local":
-            yield place, f"{jump} is this machine; write direct"
+    jump = jump_of(host.jump)[1]
+    if jump == name:
+        yield place, f"{jump} is this host itself; write direct, or the name of another one"
+    elif jump in inventory.hosts and inventory.hosts[jump].deliver == "local":
+        yield place, f"{jump} is this machine; write direct"
 
 
 def _publisher_faults(inventory: Inventory) -> Iterator[Fault]:

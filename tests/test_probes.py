@@ -20,10 +20,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from pki import issue, profiles
-from pki.deploy import handshake
+from pki.deploy import handshake, receipt
 from pki.deploy.contact import Contact
 from pki.deploy.handshake import Endpoint, Eyes
-from pki.deploy.proof import Promise
+from pki.deploy.proof import UNPROVEN, Promise
 from pki.destinations import Sight
 from pki.issue import Issuer
 from pki.model import Leaf
@@ -201,8 +201,20 @@ def test_the_probe_must_be_let_in(paper: Paper) -> None:
     ],
 )
 def test_what_is_no_http_server_behind_tls_is_broken(paper: Paper, behaviour: Behaviour, said: str) -> None:
-    found = seen(paper, behaviour)
-    assert (found.fault, found.wrong, found.reached) == (Fault.BROKEN, said, True)
+    found = seen(paper, behaviour, access="mtls")
+    assert (found.fault, found.reached) == (Fault.BROKEN, True)
+    assert found.wrong.startswith(said)
+
+
+def test_what_is_behind_an_open_service_is_not_asked(paper: Paper) -> None:
+    heard = list[bytes]()
+
+    def listens(context: ssl.SSLContext, connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as inside:
+            heard.append(inside.recv(4096))
+
+    assert seen(paper, listens).wrong == ""
+    assert set(heard) <= {b""}
 
 
 def test_of_a_service_without_a_promise_only_what_it_serves_is_told(paper: Paper) -> None:
@@ -307,6 +319,11 @@ def test_a_host_is_held_against_what_it_took_and_not_against_what_was_made_since
     assert looked_at(remote)["media"].promises["jellyfin.lab.internal"] == before
 
 
+def test_a_host_that_has_taken_nothing_yet_is_not_looked_at(remote: Home) -> None:
+    remote.house().store.receipt("media").unlink()
+    assert looked_at(remote) == {}
+
+
 def test_a_host_that_is_not_delivered_to_is_held_against_what_was_issued(home: Home) -> None:
     home.edit("network: dev\n", "network: dev\n    deliver: none\n    probe: direct\n")
     assert home.doit().failed.keys() <= {"tidy"}
@@ -407,7 +424,7 @@ def test_a_host_whose_services_are_all_silent_is_told_once(home: Home) -> None:
     text = "none of its 2 services can be reached: does not answer: timed out"
     assert found["service:monitoring"].message == text
     assert found["service:monitoring"].remedy == (
-        "on monitoring: systemctl status nginx, and whether port 443 is open to this machine"
+        "on monitoring: systemctl status nginx, and whether port 443 is open to this machine; else probe: in pki.yaml"
     )
 
 
@@ -424,6 +441,17 @@ def test_a_host_that_fails_for_another_reason_hides_no_silent_service(remote: Ho
     Contact().failed(START, "nginx-t failed with 1").save(remote.house().store.contact("media"))
     silent = of("jellyfin", "media", fault=Fault.SILENT, wrong="does not answer: timed out")
     assert checked(remote, silent).keys() == {"deploy:media", "service:media/jellyfin"}
+
+
+def test_what_a_sweep_saw_goes_before_what_a_delivery_could_not_reach(remote: Home) -> None:
+    path = remote.house().store.receipt("media")
+    taken = receipt.load(path)
+    assert taken
+    receipt.save(path, replace(taken, proof={"jellyfin": UNPROVEN}))
+    assert checked(remote)["proof:media"].level is Level.NOTICE
+    assert checked(remote, of("jellyfin", "media")).keys() == {"services"}
+    receipt.save(path, replace(taken, proof={"jellyfin": "unproven: both get 403"}))
+    assert checked(remote, of("jellyfin", "media")).keys() == {"services", "proof:media"}
 
 
 def test_old_versions_of_tls_are_a_notice_that_says_where_to_look(home: Home) -> None:

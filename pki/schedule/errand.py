@@ -54,7 +54,7 @@ class Errand:
     @property
     def needs_homes(self) -> bool:
         """Whether it reads what lies in home folders: its own, ssh's configuration and keys, a password manager's."""
-        uses_ssh = any(host.deliver == "ssh" for host in self.said.hosts.values())
+        uses_ssh = any(host.deliver == "ssh" or host.jump for host in self.said.hosts.values())
         asks = any(source.command or source.file for source in self.said.secrets.named.values())
         places = (self.home, self.program, Path(sys.base_prefix))
         return uses_ssh or asks or any(_lies_in(place, HOMES) for place in places)

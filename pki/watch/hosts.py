@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from pki.deploy.delivery import Delivery
-from pki.deploy.proof import PROVEN
+from pki.deploy.proof import PROVEN, UNPROVEN
 from pki.deploy.receipt import moment
 from pki.memo import token
 from pki.watch.checks import Check, Level, by_time_left
@@ -26,7 +26,7 @@ class State(NamedTuple):
     failing_since: str
     message: str
     ends: str
-    unproven: str
+    unproven: Sequence[Sequence[str]]
     held_since: str
 
 
@@ -61,9 +61,12 @@ def _remote(view: View, state: State) -> Iterator[Check]:
         text = "is held at an earlier release, and follows no change but CRLs"
         remedy = f"./run invoke deploy.push {state.host}"
         yield Check(f"hold:{state.host}", Level.NOTICE, text, remedy, since=moment(state.held_since))
-    if state.unproven:
+    seen = {
+        one.service for one in view.probes if one.host == state.host
+    }  # as it is now, whatever a delivery could reach
+    if unproven := [f"{name} {text}" for name, text in state.unproven if text != UNPROVEN or name not in seen]:
         remedy = f"./run invoke deploy.push {state.host}, with the way to it open"
-        yield Check(f"proof:{state.host}", Level.NOTICE, state.unproven, remedy)
+        yield Check(f"proof:{state.host}", Level.NOTICE, "; ".join(unproven), remedy)
 
 
 def _failed(view: View, host: str) -> Iterator[Check]:
@@ -80,11 +83,11 @@ def _states(view: View) -> Sequence[State]:
     if not remote:
         return []
     known = token([one.host for one in remote])
-    found = house.memo.recall("health hosts", known)
+    found = house.memo.recall("unwell hosts", known)
     if found is None:
         found = [state for one in remote if any((state := _state(one))[i] for i in (1, 4, 5))]
         folders = [str(house.store.receipt("x").parent), str(house.store.contact("x").parent)]
-        house.memo.remember("health hosts", known, folders, found)
+        house.memo.remember("unwell hosts", known, folders, found)
     return [State(*one) for one in found]
 
 
@@ -96,7 +99,7 @@ def _state(delivery: Delivery) -> State:
         failing_since=contact.failing_since,
         message=contact.message,
         ends=receipt.ends if receipt else "",
-        unproven="; ".join(f"{name} {text}" for name, text in proofs.items() if not text.startswith(PROVEN)),
+        unproven=[(name, text) for name, text in proofs.items() if not text.startswith(PROVEN)],
         held_since=delivery.history.held_since,
     )
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, TypeVar
 
 from cryptography import x509
@@ -97,7 +98,7 @@ def sweep(house: House, plan: Plan) -> Sequence[Probed]:
     try:
         targets[0].sight.eyes.open()
     except OSError as error:
-        what = f"{house.shown(error.filename)}: {error.strerror}" if error.filename else str(error)
+        what = f"{house.shown(Path(error.filename))}: {error.strerror}" if error.filename else str(error)
         return [_unseen(one, what) for one in targets]
     found = _at_once(lambda way: _behind(way, behind[way]), list(behind), len(behind))
     return sorted((one for some in found for one in some), key=lambda one: (one.host, one.service))
@@ -146,13 +147,17 @@ def _seen(target: Target) -> Probed:
     try:
         if promise is None:
             return _served(blank, *handshake.served(endpoint, eyes.blind))
-        answer = handshake.ask(endpoint, eyes.known)
+        if endpoint.access == "tls":  # whatever is behind it has no reason to be asked
+            certificate, version = handshake.served(endpoint, eyes.known)
+            status = 0
+        else:
+            status, certificate, version, _ = handshake.ask(endpoint, eyes.known)
     except (OSError, Unproven) as error:
         return _unanswered(target, error)
-    seen = replace(_served(blank, answer.certificate, answer.version), outdated=handshake.outdated(endpoint, eyes))
-    if other := proof.other(answer.certificate, promise):
+    seen = replace(_served(blank, certificate, version), outdated=handshake.outdated(endpoint, eyes))
+    if other := proof.other(certificate, promise):
         seen = _with(seen, Fault.OTHER, other)
-    return _visited(seen, target, promise, answer.status) if endpoint.access == "mtls" else seen
+    return _visited(seen, target, promise, status) if endpoint.access == "mtls" else seen
 
 
 def _unanswered(target: Target, error: Exception) -> Probed:

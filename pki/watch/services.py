@@ -125,6 +125,6 @@ def _remedy(view: View, one: Probed) -> str:
     push = f"./run invoke deploy.push {one.host}" if is_ours else f"bring what doit made for {one.host} there"
     if one.fault == Fault.SILENT:
         status = f"systemctl status {program.unit}, and " if program and program.unit else ""
-        return f"on {one.host}: {status}whether port {one.port} is open to this machine"
+        return f"on {one.host}: {status}whether port {one.port} is open to this machine; else probe: in pki.yaml"
     reload = f"on {one.host}: {program.reload}; if that is not it: " if program and program.reload else ""
     return f"{reload}{push}"

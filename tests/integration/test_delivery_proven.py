@@ -34,6 +34,7 @@ class Server:
 
     def __init__(self, pair: Path) -> None:
         self.pair = pair
+        self._mine = pair.parents[2] / "served.pem"
         self.stubborn = False
         self.left: float = float("inf")  # connections that it still answers
         self._serves = b""
@@ -62,10 +63,9 @@ class Server:
         connection.settimeout(5)
         if not (self.stubborn and self._serves):
             self._serves = self.pair.read_bytes()
-        mine = self.pair.parent.parent / "served.pem"
-        mine.write_bytes(self._serves)
+        self._mine.write_bytes(self._serves)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(mine)
+        context.load_cert_chain(self._mine)
         with context.wrap_socket(connection, server_side=True) as inside:
             asked = inside.recv(4096)
             if asked:
