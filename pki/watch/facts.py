@@ -23,7 +23,7 @@ from pki.watch.doings import calm
 from pki.watch.fleet import Host
 from pki.watch.probes import Probed
 from pki.watch.signers import Authority, Crl
-from pki.watch.view import Sight
+from pki.watch.view import Scene
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,34 +57,34 @@ class Facts:
     head: str
 
 
-def gather(sight: Sight) -> Facts:
-    house = sight.house
+def gather(scene: Scene) -> Facts:
+    house = scene.house
     said = house.inventory
-    found = list(_certificates(sight))
+    found = list(_certificates(scene))
     return Facts(
         organisation=said.organisation,
         place=f"{socket.gethostname()}, in {house.store.home}",
         is_sandbox=said.sandbox,
         today=house.now.date(),
-        checks=tuple(calm(check, house.now.date()) for check in sight.checks),
+        checks=tuple(calm(check, house.now.date()) for check in scene.checks),
         certificates=tuple(sorted((one for one, _ in found), key=lambda one: (one.end or date.max, one.name))),
         authorities=tuple(signers.authorities(house, Counter(issuer for _, issuer in found))),
-        crls=tuple(signers.crls(sight)),
-        hosts=tuple(fleet.hosts(sight)),
-        services=tuple(replace(one, seconds=0.0) for one in sight.probes),
-        ahead=ahead.ahead(sight),
-        head=sight.head,
+        crls=tuple(signers.crls(scene)),
+        hosts=tuple(fleet.hosts(scene)),
+        services=tuple(replace(one, seconds=0.0) for one in scene.probes),
+        ahead=ahead.ahead(scene),
+        head=scene.head,
     )
 
 
 # -- certificates -----------------------------------------------------------------------------------------------------
 
 
-def _certificates(sight: Sight) -> Iterator[tuple[Certificate, str]]:
+def _certificates(scene: Scene) -> Iterator[tuple[Certificate, str]]:
     """Every leaf, and the generation that issued what it has."""
-    house, today, level = sight.house, sight.house.now.date(), levels(sight.checks)
+    house, today, level = scene.house, scene.house.now.date(), levels(scene.checks)
     issuers = {name: found.name if (found := house.issuing(name)) else "" for name in ("server", "client")}
-    for name, leaf in sight.plan.leaves.items():
+    for name, leaf in scene.plan.leaves.items():
         artifact = f"cert:{name}"
         seen = house.memo.seen(artifact)
         issuer, start, end = issuers[leaf.authority], None, None

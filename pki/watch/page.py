@@ -21,7 +21,7 @@ from pki.store import Store
 from pki.watch import ahead, doings, fleet
 from pki.watch.checks import Check
 from pki.watch.doings import Doings, MadeOn, calm
-from pki.watch.view import LastRun, Sight
+from pki.watch.view import LastRun, Scene
 
 HERE = Path(__file__).parent
 MADE_BY = (
@@ -41,19 +41,19 @@ class StatusPage:
     """`look` while house and memo are open; `write` at the end, when the report says what else went wrong."""
 
     def __init__(self) -> None:
-        self._sight: Sight | None = None
+        self._scene: Scene | None = None
         self._facts: Any = None
         self._digest = ""
         self._made: MadeOn = (None, ())
 
-    def look(self, sight: Sight) -> None:
+    def look(self, scene: Scene) -> None:
         """Find out what the page follows from, and gather what it says unless that is known."""
-        self._sight = sight
-        self._made = doings.made(sight)
-        memo, known = sight.house.memo, _known(sight)
+        self._scene = scene
+        self._made = doings.made(scene)
+        memo, known = scene.house.memo, _known(scene)
         digest = memo.recall("page", known)
         if digest is None:
-            self._facts = _gathered(sight)
+            self._facts = _gathered(scene)
             digest = token(self._facts)
             memo.remember("page", known, [], digest)
         self._digest = str(digest)
@@ -61,15 +61,15 @@ class StatusPage:
     def write(self, place: Store, report: Mapping[str, Any], late: Sequence[Check]) -> None:
         """Write the page if it says something new; `late` is what went wrong after the look."""
         path = place.report(PAGE)
-        if self._sight is None:
+        if self._scene is None:
             _put_banner(path, "The last run could not look at the house:", _first(report), "./run invoke health")
             return
-        done, solved = Doings.of(LastRun.of(report), self._made), _solved(self._sight.checks, report)
+        done, solved = Doings.of(LastRun.of(report), self._made), _solved(self._scene.checks, report)
         state = token(self._digest, done, late, sorted(solved))
         if state_of(path) == state:
             return
         try:
-            facts = self._facts or _gathered(self._sight)
+            facts = self._facts or _gathered(self._scene)
             checks = [*late, *(check for check in facts.checks if check.subject not in solved)]
             drawing: Any = import_module("pki.watch.drawing")
             store.write(path, drawing.page(facts, checks, done, state))
@@ -120,18 +120,18 @@ def _first(report: Mapping[str, Any]) -> str:
 # -- what it follows from ---------------------------------------------------------------------------------------------
 
 
-def _gathered(sight: Sight) -> Any:
+def _gathered(scene: Scene) -> Any:
     facts: Any = import_module("pki.watch.facts")  # loaded when the page may have to change
-    return facts.gather(sight)
+    return facts.gather(scene)
 
 
-def _known(sight: Sight) -> str:
+def _known(scene: Scene) -> str:
     """All that the facts follow from, the run's own report aside."""
     for remembered in (fleet.remembered, ahead.remembered):
-        remembered(sight)  # asked for in every run, and so kept
-    files = [*map(str, MADE_BY), *ahead.files(sight), *fleet.folders(sight)]
-    files += [str(sight.house.adopted_files(name)[0]) for name in sight.house.inventory.authorities.adopted]
-    seen = [(one.host, one.service, one.wrong, one.not_after, one.version) for one in sight.probes]
-    today = sight.house.now.date()
-    said = [calm(one, today) for one in sight.checks if one.level]
-    return token(today, [signature([file]) for file in files], seen, said, sorted(sight.run.unmet), sight.head)
+        remembered(scene)  # asked for in every run, and so kept
+    files = [*map(str, MADE_BY), *ahead.files(scene), *fleet.folders(scene)]
+    files += [str(scene.house.adopted_files(name)[0]) for name in scene.house.inventory.authorities.adopted]
+    seen = [(one.host, one.service, one.wrong, one.not_after, one.version) for one in scene.probes]
+    today = scene.house.now.date()
+    said = [calm(one, today) for one in scene.checks if one.level]
+    return token(today, [signature([file]) for file in files], seen, said, sorted(scene.run.unmet), scene.head)

@@ -22,7 +22,7 @@ from pki.watch.health import BROKEN
 from pki.watch.page import StatusPage
 from pki.watch.probes import Probed
 from pki.watch.told import Addresses, Record
-from pki.watch.view import LastRun, Sight
+from pki.watch.view import LastRun, Scene
 from pki.world import Note
 
 
@@ -45,7 +45,7 @@ class Watchman:
         self._checks = health.checks(house, self._plan(), run, notes, self._probes, thorough=False)
         with suppress(PkiError):  # said by the look at the ledger
             self._head = premises.head(house)
-        self._page.look(Sight(house, self._plan(), run, self._checks, self._probes, self._head))
+        self._page.look(Scene(house, self._plan(), run, self._checks, self._probes, self._head))
 
     def leavings(self) -> Mapping[str, Callable[[Mapping[str, Any]], None]]:
         """What a run leaves for those who look later, whatever failed."""
