@@ -114,7 +114,16 @@ def _host(number: int, today: date, levels: dict[str, Level]) -> Host:
 def _service(number: int, noon: datetime, *, troubled: bool) -> Probed:
     wrong = "serves a certificate that ended" if troubled and number == 4 else ""
     name = f"app-{number}.lab.internal"
-    return Probed(_name(number), f"app-{number}", name, 443, "mtls", wrong, True, noon + 40 * DAY, "ab" * 32, "TLSv1.3")
+    return Probed(
+        host=_name(number),
+        service=f"app-{number}",
+        name=name,
+        port=443,
+        access="mtls",
+        wrong=wrong,
+        not_after=noon + 40 * DAY,
+        version="TLSv1.3",
+    )
 
 
 def _authorities(count: int, today: date) -> tuple[Authority, ...]:

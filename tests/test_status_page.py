@@ -311,7 +311,7 @@ def test_whatever_a_name_or_a_message_holds_is_text() -> None:
     found = statuspages.facts(3, START.date(), troubled=True)
     nasty = Check(NASTY, Level.CRITICAL, NASTY, NASTY, topic="run")
     leaf = facts.Certificate(NASTY, NASTY, START.date(), START.date() + DAY, START.date(), NASTY, Level.OK)
-    service = Probed(NASTY, NASTY, NASTY, 443, NASTY, NASTY, True, None, "", NASTY)
+    service = Probed(host=NASTY, service=NASTY, name=NASTY, port=443, access=NASTY, wrong=NASTY, version=NASTY)
     values = {name: getattr(found, name) for name in facts.Facts.__slots__}
     values |= {"organisation": NASTY, "place": NASTY, "certificates": (leaf,), "services": (service,), "head": NASTY}
     html = statuspages.page(facts.Facts(**values), nasty)
