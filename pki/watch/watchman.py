@@ -39,11 +39,13 @@ class Watchman:
     def look(self, report: Mapping[str, Any], notes: Sequence[Note]) -> None:
         """Look at the house as this run leaves it."""
         house, run = self._house(), LastRun.of(report)
+        broken: Sequence[Check] = ()
         if run.asked:
             self._probes = probes.load(house)
         elif run.result != "interrupted":
-            self._probes, self._swept = probes.sweep(house, self._plan()), True
-        self._checks = health.checks(house, self._plan(), run, notes, self._probes, thorough=False)
+            self._probes, broken = health.sweep(house, self._plan())
+            self._swept = not broken
+        self._checks = health.checks(house, self._plan(), run, notes, self._probes, broken, thorough=False)
         with suppress(PkiError):  # said by the look at the ledger
             self._head = premises.head(house)
 
