@@ -572,3 +572,17 @@ def test_health_looks_anew(watched: tuple[Home, Callable[..., None]], invoke: In
     assert "service:monitoring/grafana" in said.out
     sees(of("grafana"))
     assert "1 service answers as deployed" in invoke(home, "health").out
+
+
+def test_a_sweep_that_breaks_hides_nothing_else_and_calls_nothing_solved(
+    watched: tuple[Home, Callable[..., None]], monkeypatch: pytest.MonkeyPatch, invoke: Invoke
+) -> None:
+    home, sees = watched
+    sees(of("grafana", fault=Fault.OTHER, wrong="serves another one"))
+    assert told(home, monkeypatch, days=0.1) == [("new", "service:monitoring/grafana")]
+    monkeypatch.setattr(probes, "sweep", lambda _house, _plan: 1 / 0)
+    assert told(home, monkeypatch, days=2) == [("new", "services")]
+    assert probes.load(home.house())
+    said = invoke(home, "health", days=2)
+    assert "could not check services: ZeroDivisionError" in said.out
+    assert "authorities" in said.out

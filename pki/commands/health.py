@@ -12,7 +12,7 @@ from pki.commands.command import command, house_of
 from pki.deploy.receipt import instant
 from pki.errors import InventoryError, PkiError
 from pki.screen import Screen
-from pki.watch import health, probes
+from pki.watch import health
 from pki.watch.checks import Check, Level, worst
 from pki.watch.view import LastRun
 
@@ -28,7 +28,8 @@ def check(context: Context, json: bool = False) -> None:
     try:
         house = house_of(context)
         plan = graph.plan(house)
-        found = health.checks(house, plan, LastRun.load(house.store), probes=probes.sweep(house, plan))
+        probes, broken = health.sweep(house, plan)
+        found = health.checks(house, plan, LastRun.load(house.store), probes=probes, broken=broken)
     except InventoryError as error:
         raise PkiError(str(error)) from None  # 1, because 3 is a warning here
     house.ledger.close()

@@ -10,6 +10,7 @@ from pki.errors import PkiError
 from pki.graph import Plan
 from pki.house import House
 from pki.watch import authorities, channels, forecast, hosts, leaves, premises, services
+from pki.watch import probes as probing
 from pki.watch.checks import Check, Level
 from pki.watch.probes import Probed
 from pki.watch.told import Record
@@ -43,15 +44,16 @@ def checks(
     run: LastRun,
     notes: Sequence[Note] | None = None,
     probes: Sequence[Probed] = (),
+    broken: Sequence[Check] = (),
     *,
     thorough: bool = True,
 ) -> list[Check]:
     """Everything that there is to say of a house, worst first; changes nothing.
 
     `run` is what the last run said of itself (`LastRun.load`), `notes` what needs a person, where that was asked for
-    already, `probes` what a sweep over the services saw. `thorough` also opens keys and verifies the whole ledger.
+    already, `probes` and `broken` what `sweep` found. `thorough` also opens keys and verifies the whole ledger.
     """
-    found = list[Check]()
+    found = list(broken)
     if notes is None:
         try:
             notes = list(forecast.notes(house, plan))
@@ -64,6 +66,14 @@ def checks(
     found += _held("notes", lambda view: _notes(view, found), view)
     found += _held("run", lambda view: _rest_of_run(view, found), view)
     return sorted((_dated(check, view.record) for check in found), key=lambda check: -check.level)
+
+
+def sweep(house: House, plan: Plan) -> tuple[Sequence[Probed], Sequence[Check]]:
+    """What is seen of every service; where the look itself breaks, nothing, and a check that says so."""
+    try:
+        return probing.sweep(house, plan), ()
+    except Exception as error:  # noqa: BLE001 - as with every other look
+        return (), (_broken("services", error),)
 
 
 def _dated(check: Check, record: Record) -> Check:

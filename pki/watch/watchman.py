@@ -45,9 +45,13 @@ class Watchman:
     def look(self, report: Mapping[str, Any], notes: Sequence[Note]) -> None:
         """Look at the house as this run leaves it."""
         house, run = self._house(), LastRun.of(report)
-        self._swept = not run.asked and run.result != "interrupted"
-        self._probes = probes.sweep(house, self._plan()) if self._swept else probes.load(house)
-        self._checks = health.checks(house, self._plan(), run, notes, self._probes, thorough=False)
+        broken: Sequence[Check] = ()
+        if run.asked or run.result == "interrupted":
+            self._probes = probes.load(house)
+        else:
+            self._probes, broken = health.sweep(house, self._plan())
+            self._swept = not broken
+        self._checks = health.checks(house, self._plan(), run, notes, self._probes, broken, thorough=False)
         with suppress(PkiError):  # said by the look at the ledger
             self._head = premises.head(house)
         seen = Seen(house, self._plan(), run, self._checks, self._probes, self._head)

@@ -94,7 +94,7 @@ def measured(folder: Path, count: int) -> Findings:
         for number, ((name, _), peer) in enumerate(zip(sides, others, strict=True))
     ]
     remarks = [
-        "ours: four handshakes with each: probe, nobody, canary, TLS 1.1; the start of Python and the house's plan"
+        "ours: four clients at each: probe, nobody, canary (again where it gets a session), TLS 1.1; the start of Python and the house's plan"
     ]
     return Findings("services", rows, remarks if blackbox else [*remarks, f"left out: apt install {BLACKBOX}"])
 
