@@ -270,6 +270,16 @@ def test_a_page_that_cannot_be_made_says_that_it_is_old(home: Home, monkeypatch:
     assert "could not be made anew" not in shown(home).text
 
 
+def test_a_house_whose_ledger_is_damaged_has_a_page(home: Home) -> None:
+    home.write("ca/ledger.db", "no database")
+    assert home.doit(days=1).status
+    text = shown(home).text
+    assert "could not be made anew" not in text
+    assert "The last run, on Tuesday, 2026-11-24" in text
+    assert "warning timeline ca/ledger.db" in text
+    assert "warnings" in title(home.read(PATH).decode())
+
+
 # -- when nothing is run ----------------------------------------------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ from importlib import import_module
 from itertools import groupby
 from typing import Any
 
+from pki.errors import PkiError
 from pki.memo import signature, token
 from pki.store import AUTHORITIES
 from pki.watch.view import Scene
@@ -51,15 +52,18 @@ def remembered(scene: Scene) -> Any:
 
 def ahead(scene: Scene) -> Ahead:
     """What is foreseen from today on."""
-    found = remembered(scene)
+    found, today = remembered(scene), scene.house.now.date()
     if found is None:
-        found = _foreseen(scene)
+        try:
+            found = _foreseen(scene)
+        except PkiError as error:  # of a ledger that is damaged, say
+            return Ahead(today, (Event(today, "unforeseen", "timeline", error.message, is_wrong=True),), ())
         scene.house.remember_from_ledger("page ahead", _known(scene), found)
     until, events, lives = found
     days = [Event(date.fromisoformat(day), *rest) for day, *rest in events]
     return Ahead(
         date.fromisoformat(until),
-        tuple(one for one in days if one.day >= scene.house.now.date()),
+        tuple(one for one in days if one.day >= today),
         tuple(Life(name, date.fromisoformat(start), _day(end)) for name, start, end in lives),
     )
 

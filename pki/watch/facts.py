@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 
 from cryptography import x509
 
 from pki import store
+from pki.errors import PkiError
 from pki.house import House
 from pki.model import Leaf
 from pki.watch import ahead, fleet, signers
@@ -83,6 +84,7 @@ def gather(scene: Scene) -> Facts:
 def _certificates(scene: Scene) -> Iterator[tuple[Certificate, str]]:
     """Every leaf, and the generation that issued what it has."""
     house, today, level = scene.house, scene.house.now.date(), levels(scene.checks)
+    withheld = dict.fromkeys(_withheld(house), "revoked, replacement withheld")
     issuers = {name: found.name if (found := house.issuing(name)) else "" for name in ("server", "client")}
     for name, leaf in scene.plan.leaves.items():
         artifact = f"cert:{name}"
@@ -101,11 +103,19 @@ def _certificates(scene: Scene) -> Iterator[tuple[Certificate, str]]:
                 start=start.date() if start else None,
                 end=end.date() if end else None,
                 renewal=renewal,
-                state=_state(house, leaf, end, is_due=bool(renewal and renewal <= today)),
+                state=withheld.get(artifact) or _state(house, leaf, end, is_due=bool(renewal and renewal <= today)),
                 level=level.get(artifact, Level.OK),
             ),
             issuer if end else "",
         )
+
+
+def _withheld(house: House) -> Iterable[str]:
+    """Artifacts that nothing replaces; none, where the ledger that would know is damaged, as other looks tell."""
+    try:
+        return house.withheld
+    except PkiError:
+        return ()
 
 
 def _held(house: House, leaf: Leaf) -> x509.Certificate | None:
@@ -130,8 +140,6 @@ def _group(house: House, leaf: Leaf) -> str:
 
 
 def _state(house: House, leaf: Leaf, end: datetime | None, *, is_due: bool) -> str:
-    if f"cert:{leaf.name}" in house.withheld:
-        return "revoked, replacement withheld"
     if end is None:
         return "is not there"
     if end <= house.now:

@@ -53,7 +53,10 @@ class StatusPage:
         memo, known = scene.house.memo, _known(scene)
         digest = memo.recall("page", known)
         if digest is None:
-            self._facts = _gathered(scene)
+            try:
+                self._facts = _gathered(scene)
+            except Exception:  # noqa: BLE001 - what is wrong with the page is said when it is written
+                return
             digest = token(self._facts)
             memo.remember("page", known, [], digest)
         self._digest = str(digest)
