@@ -295,6 +295,7 @@ def test_a_wrong_inventory_is_told_at_its_top_until_it_is_mended(
     assert Run(home.path, home.moment(0.2)).main([]) == 3
     found = shown(home)
     assert found.faults == []
+    assert title(found.html) == "Stopped; before: All is well: Example Lab"
     assert found.html.count('<div class="banner"') == 1
     assert "nothing renewed. What the run of 2026-11-23 found: pki.yaml:40: hosts.media.proxy:" in found.text
     assert found.html.index('class="banner"') < found.html.index("<header>")

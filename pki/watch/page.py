@@ -34,6 +34,7 @@ MADE_BY = (
 PAGE = "status.html"
 STATE = re.compile(rb'(<meta name="pki-state" content=")(\w*)(">)')
 BANNER = re.compile(rb"(?s)<!--banner-->.*?<!--/banner-->")
+TITLE = re.compile(rb"<title>(?!Stopped)")
 HEAD = 2048  # bytes at the page's beginning, among which its state stands
 
 
@@ -105,7 +106,8 @@ def _put_banner(path: Path, title: str, message: str, remedy: str) -> None:
         f'<!--banner--><div class="banner" role="alert"><p><strong>{escape(title)}</strong> {escape(plain(message))}</p>'
         f"<p><code>{escape(plain(remedy))}</code></p><p>All below is as it was before.</p></div><!--/banner-->"
     ).encode()
-    marked = BANNER.sub(lambda _: said, STATE.sub(rb"\1\3", data, count=1), count=1)
+    marked = TITLE.sub(b"<title>Stopped; before: ", STATE.sub(rb"\1\3", data, count=1), count=1)
+    marked = BANNER.sub(lambda _: said, marked, count=1)
     if marked != data:
         store.write(path, marked)
 
