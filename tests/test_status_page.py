@@ -270,6 +270,16 @@ def test_a_page_that_cannot_be_made_says_that_it_is_old(home: Home, monkeypatch:
     assert "could not be made anew" not in shown(home).text
 
 
+def test_a_house_whose_ledger_is_damaged_has_a_page(home: Home) -> None:
+    home.write("ca/ledger.db", "no database")
+    assert home.doit(days=1).status
+    text = shown(home).text
+    assert "could not be made anew" not in text
+    assert "The last run, on Tuesday, 2026-11-24" in text
+    assert "warning timeline ca/ledger.db" in text
+    assert "warnings" in title(home.read(PATH).decode())
+
+
 # -- when nothing is run ----------------------------------------------------------------------------------------------
 
 
@@ -285,6 +295,7 @@ def test_a_wrong_inventory_is_told_at_its_top_until_it_is_mended(
     assert Run(home.path, home.moment(0.2)).main([]) == 3
     found = shown(home)
     assert found.faults == []
+    assert title(found.html) == "Stopped; before: All is well: Example Lab"
     assert found.html.count('<div class="banner"') == 1
     assert "nothing renewed. What the run of 2026-11-23 found: pki.yaml:40: hosts.media.proxy:" in found.text
     assert found.html.index('class="banner"') < found.html.index("<header>")

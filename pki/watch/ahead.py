@@ -9,9 +9,10 @@ from importlib import import_module
 from itertools import groupby
 from typing import Any
 
+from pki.errors import PkiError
 from pki.memo import signature, token
 from pki.store import AUTHORITIES
-from pki.watch.view import Seen
+from pki.watch.view import Scene
 
 YEARS = 5
 SHOWN = {"request", "ceremony", "holiday", "turn", "end", "gap", "short"}
@@ -44,29 +45,32 @@ class Ahead:
     lives: tuple[Life, ...]
 
 
-def remembered(seen: Seen) -> Any:
+def remembered(scene: Scene) -> Any:
     """What was foreseen, if ledger, pki.yaml and authorities are as they were then, and the month is; None otherwise."""
-    return seen.house.recall_from_ledger("page ahead", _known(seen))
+    return scene.house.recall_from_ledger("page ahead", _known(scene))
 
 
-def ahead(seen: Seen) -> Ahead:
+def ahead(scene: Scene) -> Ahead:
     """What is foreseen from today on."""
-    found = remembered(seen)
+    found, today = remembered(scene), scene.house.now.date()
     if found is None:
-        found = _foreseen(seen)
-        seen.house.remember_from_ledger("page ahead", _known(seen), found)
+        try:
+            found = _foreseen(scene)
+        except PkiError as error:  # of a ledger that is damaged, say
+            return Ahead(today, (Event(today, "unforeseen", "timeline", error.message, is_wrong=True),), ())
+        scene.house.remember_from_ledger("page ahead", _known(scene), found)
     until, events, lives = found
     days = [Event(date.fromisoformat(day), *rest) for day, *rest in events]
     return Ahead(
         date.fromisoformat(until),
-        tuple(one for one in days if one.day >= seen.house.now.date()),
+        tuple(one for one in days if one.day >= today),
         tuple(Life(name, date.fromisoformat(start), _day(end)) for name, start, end in lives),
     )
 
 
-def files(seen: Seen) -> list[str]:
+def files(scene: Scene) -> list[str]:
     """What it follows from besides the ledger: pki.yaml, the authorities, and what was asked of ceremonies."""
-    place = seen.house.store
+    place = scene.house.store
     found = [place.home / "pki.yaml"]
     for authority in AUTHORITIES:
         for name in place.generations(authority):
@@ -75,15 +79,15 @@ def files(seen: Seen) -> list[str]:
     return [str(path) for path in found]
 
 
-def _known(seen: Seen) -> str:
+def _known(scene: Scene) -> str:
     """Anew each month, as the years in it move on."""
-    return token(f"{seen.house.now:%Y-%m}", signature(files(seen)))
+    return token(f"{scene.house.now:%Y-%m}", signature(files(scene)))
 
 
-def _foreseen(seen: Seen) -> list[Any]:
+def _foreseen(scene: Scene) -> list[Any]:
     """As the memo keeps it: until when, events, generations to come."""
     timeline: Any = import_module("pki.watch.timeline")  # what asks for ceremonies takes long to import
-    found = timeline.timeline(seen.house, seen.plan, YEARS)
+    found = timeline.timeline(scene.house, scene.plan, YEARS)
     held = {name: one.held for one in found.ceremonies for name in one.brings if not name.endswith(" CRLs")}
     ends = {event.subject: event.at for event in found.events if event.what == "end"}
     lives = [[name, _text(at), _text(ends[name]) if name in ends else ""] for name, at in held.items()]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 
 from pki.watch.checks import Check
-from pki.watch.view import LastRun, Seen
+from pki.watch.view import LastRun, Scene
 
 NAMED = 12  # of the things that a run made for one reason
 KINDS = 40  # reasons that are told apart
@@ -51,17 +51,17 @@ class Doings:
         )
 
 
-def made(seen: Seen) -> MadeOn:
+def made(scene: Scene) -> MadeOn:
     """What the last run that made something made, and its day: this one, or one before it."""
-    if seen.run.made:
+    if scene.run.made:
         groups: dict[tuple[str, str], list[str]] = {}
-        for name, reasons in seen.run.made.items():
+        for name, reasons in scene.run.made.items():
             groups.setdefault((name.partition(":")[0], "; ".join(reasons)), []).append(name)
         kept = [[why, len(names), names[:NAMED]] for (_, why), names in list(groups.items())[:KINDS]]
         rest = list(groups.values())[KINDS:]
         kept += [["for other reasons", sum(map(len, rest)), []]] if rest else []
-        seen.house.memo.remember("page made", "", [], [f"{seen.house.now:%Y-%m-%d}", kept])
-    found = seen.house.memo.recall("page made", "")
+        scene.house.memo.remember("page made", "", [], [f"{scene.house.now:%Y-%m-%d}", kept])
+    found = scene.house.memo.recall("page made", "")
     if found is None:
         return None, ()
     day, rows = found

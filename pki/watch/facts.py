@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 
 from cryptography import x509
 
 from pki import store
+from pki.errors import PkiError
 from pki.house import House
 from pki.model import Leaf
 from pki.watch import ahead, fleet, signers
@@ -23,7 +24,7 @@ from pki.watch.doings import calm
 from pki.watch.fleet import Host
 from pki.watch.probes import Probed
 from pki.watch.signers import Authority, Crl
-from pki.watch.view import Seen
+from pki.watch.view import Scene
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,39 +58,40 @@ class Facts:
     head: str
 
 
-def gather(seen: Seen) -> Facts:
-    house = seen.house
+def gather(scene: Scene) -> Facts:
+    house = scene.house
     said = house.inventory
-    found = list(_certificates(seen))
+    found = list(_certificates(scene))
     return Facts(
         organisation=said.organisation,
         place=f"{socket.gethostname()}, in {house.store.home}",
         is_sandbox=said.sandbox,
         today=house.now.date(),
-        checks=tuple(calm(check, house.now.date()) for check in seen.checks),
+        checks=tuple(calm(check, house.now.date()) for check in scene.checks),
         certificates=tuple(sorted((one for one, _ in found), key=lambda one: (one.end or date.max, one.name))),
         authorities=tuple(signers.authorities(house, Counter(issuer for _, issuer in found))),
-        crls=tuple(signers.crls(seen)),
-        hosts=tuple(fleet.hosts(seen)),
-        services=tuple(replace(one, seconds=0.0) for one in seen.probes),
-        ahead=ahead.ahead(seen),
-        head=seen.head,
+        crls=tuple(signers.crls(scene)),
+        hosts=tuple(fleet.hosts(scene)),
+        services=tuple(replace(one, seconds=0.0) for one in scene.probes),
+        ahead=ahead.ahead(scene),
+        head=scene.head,
     )
 
 
 # -- certificates -----------------------------------------------------------------------------------------------------
 
 
-def _certificates(seen: Seen) -> Iterator[tuple[Certificate, str]]:
+def _certificates(scene: Scene) -> Iterator[tuple[Certificate, str]]:
     """Every leaf, and the generation that issued what it has."""
-    house, today, level = seen.house, seen.house.now.date(), levels(seen.checks)
+    house, today, level = scene.house, scene.house.now.date(), levels(scene.checks)
+    withheld = dict.fromkeys(_withheld(house), "revoked, replacement withheld")
     issuers = {name: found.name if (found := house.issuing(name)) else "" for name in ("server", "client")}
-    for name, leaf in seen.plan.leaves.items():
+    for name, leaf in scene.plan.leaves.items():
         artifact = f"cert:{name}"
-        kept = house.memo.seen(artifact)
+        seen = house.memo.seen(artifact)
         issuer, start, end = issuers[leaf.authority], None, None
-        if kept:
-            start, end = (datetime.fromtimestamp(at, UTC) for at in kept[:2])
+        if seen:
+            start, end = (datetime.fromtimestamp(at, UTC) for at in seen[:2])
         elif held := _held(house, leaf):
             start, end = held.not_valid_before_utc, held.not_valid_after_utc
             issuer = _issuer(house, leaf.authority, held)
@@ -101,11 +103,19 @@ def _certificates(seen: Seen) -> Iterator[tuple[Certificate, str]]:
                 start=start.date() if start else None,
                 end=end.date() if end else None,
                 renewal=renewal,
-                state=_state(house, leaf, end, is_due=bool(renewal and renewal <= today)),
+                state=withheld.get(artifact) or _state(house, leaf, end, is_due=bool(renewal and renewal <= today)),
                 level=level.get(artifact, Level.OK),
             ),
             issuer if end else "",
         )
+
+
+def _withheld(house: House) -> Iterable[str]:
+    """Artifacts that nothing replaces; none, where the ledger that would know is damaged, as other looks tell."""
+    try:
+        return house.withheld
+    except PkiError:
+        return ()
 
 
 def _held(house: House, leaf: Leaf) -> x509.Certificate | None:
@@ -130,8 +140,6 @@ def _group(house: House, leaf: Leaf) -> str:
 
 
 def _state(house: House, leaf: Leaf, end: datetime | None, *, is_due: bool) -> str:
-    if f"cert:{leaf.name}" in house.withheld:
-        return "revoked, replacement withheld"
     if end is None:
         return "is not there"
     if end <= house.now:

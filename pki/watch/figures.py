@@ -1,4 +1,4 @@
-"""The house in figures, gathered while ledger and memo are open: what a run has seen of it, and nothing read twice.
+"""The house in figures, gathered while ledger and memo are open: what a run has scene of it, and nothing read twice.
 
 `Samples` are values by the name of their metric without its prefix, then by the values of its labels, in the order in
 which `metrics.py` names them. Instants are seconds since 1970.
@@ -23,19 +23,19 @@ from pki.scalars import Access
 from pki.store import AUTHORITIES
 from pki.watch import adopted, leaves, premises
 from pki.watch.checks import Level
-from pki.watch.view import Seen
+from pki.watch.view import Scene
 
 Labels = tuple[str, ...]
 Samples = dict[str, dict[Labels, float]]
 
 
-def certificates(seen: Seen) -> Samples:
+def certificates(scene: Scene) -> Samples:
     """From when and until when each leaf is valid; one that the run found sound is not read again."""
     levels: tuple[Access, ...] = ("tls", "mtls")
-    hosts = {leaf_name(name, level): name for name in seen.house.inventory.hosts for level in levels}
+    hosts = {leaf_name(name, level): name for name in scene.house.inventory.hosts for level in levels}
     begins, ends = dict[Labels, float](), dict[Labels, float]()
-    for name, leaf in seen.plan.leaves.items():
-        if dates := _dates(seen.house, leaf):
+    for name, leaf in scene.plan.leaves.items():
+        if dates := _dates(scene.house, leaf):
             labels = (name, leaf.profile, hosts.get(name, "") if leaf.profile == "server" else "")
             begins[labels], ends[labels] = dates
     return {"certificate_not_before_timestamp_seconds": begins, "certificate_not_after_timestamp_seconds": ends}
@@ -48,21 +48,21 @@ def _dates(house: House, leaf: Leaf) -> tuple[float, float] | None:
     return (found[0].timestamp(), found[1].timestamp()) if found else None
 
 
-def others(seen: Seen) -> Samples:
+def others(scene: Scene) -> Samples:
     """Everything else that a look knows; what cannot be looked at is left out, and a check says why."""
     found: Samples = {}
     for look in LOOKS:
         with suppress(PkiError):
-            found |= look(seen)
+            found |= look(scene)
     return found
 
 
 # -- what signs -------------------------------------------------------------------------------------------------------
 
 
-def _authorities(seen: Seen) -> Samples:
+def _authorities(scene: Scene) -> Samples:
     """Every generation that is live, and until when those that sign now are usable."""
-    house, begins, ends, usable = seen.house, dict[Labels, float](), dict[Labels, float](), dict[Labels, float]()
+    house, begins, ends, usable = scene.house, dict[Labels, float](), dict[Labels, float](), dict[Labels, float]()
     for authority in AUTHORITIES:
         signs = house.issuing(authority)
         for name in house.live(authority):
@@ -83,17 +83,17 @@ def _authorities(seen: Seen) -> Samples:
     }
 
 
-def _profiles(seen: Seen) -> Samples:
-    rules = seen.house.inventory.profiles
+def _profiles(scene: Scene) -> Samples:
+    rules = scene.house.inventory.profiles
     before = {("server",): rules.server.renew_before, ("client",): rules.client.renew_before}
     return {"profile_renew_before_seconds": {labels: left.total_seconds() for labels, left in before.items()}}
 
 
-def _crls(seen: Seen) -> Samples:
-    house = seen.house
+def _crls(scene: Scene) -> Samples:
+    house = scene.house
     begins, ends, numbers = dict[Labels, float](), dict[Labels, float](), dict[Labels, float]()
     refresh, ladders = dict[Labels, float](), dict[Labels, float]()
-    for artifact in seen.plan.artifacts:
+    for artifact in scene.plan.artifacts:
         kind, _, name = artifact.name.partition(":")
         if kind != "crl":
             continue
@@ -140,30 +140,30 @@ def _dated(crl: x509.CertificateRevocationList, number: int) -> tuple[float, flo
 # -- hosts and services -----------------------------------------------------------------------------------------------
 
 
-def _deployments(seen: Seen) -> Samples:
+def _deployments(scene: Scene) -> Samples:
     """What each host is that is not simply well, since when it fails, and when what it has runs out."""
-    found = set(_troubles(seen))
+    found = set(_troubles(scene))
     counts = Counter(state for _, state in found)
     troubled = {host for host, state in found if state not in {"drift", "unreachable"}}
-    failing = [one for one in seen.checks if one.topic == "hosts" and one.level and one.subject.startswith("deploy:")]
+    failing = [one for one in scene.checks if one.topic == "hosts" and one.level and one.subject.startswith("deploy:")]
     hosts = [(one.subject.removeprefix("deploy:"), one) for one in failing]
     return {
         "deployment_state": dict.fromkeys(sorted(found), 1),
         "deployments": {
-            ("well",): len(seen.plan.deliveries.keys() - troubled),
+            ("well",): len(scene.plan.deliveries.keys() - troubled),
             **{(state,): counts[state] for state in ("pending", "failing", "unreachable", "held", "unproven", "drift")},
         },
         "deployment_failing_since_timestamp_seconds": {
-            (host,): (one.since or seen.house.now).timestamp() for host, one in hosts
+            (host,): (one.since or scene.house.now).timestamp() for host, one in hosts
         },
         "deployment_runs_out_timestamp_seconds": {(host,): one.until.timestamp() for host, one in hosts if one.until},
     }
 
 
-def _troubles(seen: Seen) -> Iterator[tuple[str, str]]:
-    deliveries, run = seen.plan.deliveries, seen.run
+def _troubles(scene: Scene) -> Iterator[tuple[str, str]]:
+    deliveries, run = scene.plan.deliveries, scene.run
     kinds = {"deploy": "failing", "hold": "held", "proof": "unproven", "drift": "drift"}
-    for check in seen.checks:
+    for check in scene.checks:
         kind, _, host = check.subject.partition(":")
         if check.topic == "hosts" and check.level and kind in kinds and host in deliveries:
             yield host, kinds[kind]
@@ -172,12 +172,12 @@ def _troubles(seen: Seen) -> Iterator[tuple[str, str]]:
     for host, delivery in deliveries.items():
         if f"deploy:{host}" in run.failed:
             yield host, "failing"
-        elif f"deploy:{host}" in run.unmet or delivery.is_behind(seen.house.memo):
+        elif f"deploy:{host}" in run.unmet or delivery.is_behind(scene.house.memo):
             yield host, "pending"
 
 
-def _probes(seen: Seen) -> Samples:
-    probes = [((one.host, one.service, one.name), one) for one in seen.probes]
+def _probes(scene: Scene) -> Samples:
+    probes = [((one.host, one.service, one.name), one) for one in scene.probes]
     there = [(labels, one) for labels, one in probes if one.reached]
     return {
         "probe_success": {labels: float(one.reached and not one.wrong) for labels, one in probes},
@@ -194,23 +194,23 @@ def _probes(seen: Seen) -> Samples:
 # -- the house itself -------------------------------------------------------------------------------------------------
 
 
-def _ledger(seen: Seen) -> Samples:
-    if not seen.house.has_ledger:
+def _ledger(scene: Scene) -> Samples:
+    if not scene.house.has_ledger:
         return {"ledger_certificates_total": {(): 0}, "ledger_revocations_total": {(): 0}}
-    issued, revoked = premises.counts(seen.house)
+    issued, revoked = premises.counts(scene.house)
     return {"ledger_certificates_total": {(): issued}, "ledger_revocations_total": {(): revoked}}
 
 
-def _checks(seen: Seen) -> Samples:
-    levels = Counter(one.level for one in seen.checks)
+def _checks(scene: Scene) -> Samples:
+    levels = Counter(one.level for one in scene.checks)
     found = dict[Labels, float]()
-    for one in seen.checks:
+    for one in scene.checks:
         if one.level:
             labels = (plain(one.subject), one.topic, plain(one.remedy))
             found[labels] = max(one.level, found.get(labels, 0))
     return {"checks": {(level.word,): levels[level] for level in Level}, "check_level": found}
 
 
-LOOKS: tuple[Callable[[Seen], Samples], ...] = (
+LOOKS: tuple[Callable[[Scene], Samples], ...] = (
     *(_authorities, _profiles, _crls, _deployments, _probes, _ledger, _checks),
 )

@@ -11,7 +11,7 @@ from pki.deploy.delivery import Delivery
 from pki.deploy.proof import PROVEN
 from pki.memo import token
 from pki.watch.checks import Check, Level
-from pki.watch.view import Seen
+from pki.watch.view import Scene
 
 STATES = {"deploy": "failing", "hold": "held", "proof": "unproven", "drift": "drifted, put right"}
 NOT_REACHED = "not reached: what it needs failed"
@@ -36,20 +36,20 @@ class Host:
     level: Level
 
 
-def remembered(seen: Seen) -> Any:
+def remembered(scene: Scene) -> Any:
     """What receipts and contacts say, if none was written since it was last read; None otherwise."""
-    return seen.house.memo.recall("page hosts", _known(seen))
+    return scene.house.memo.recall("page hosts", _known(scene))
 
 
-def hosts(seen: Seen) -> list[Host]:
+def hosts(scene: Scene) -> list[Host]:
     """Every host that is delivered to, those that are not well first."""
-    said, found = seen.house.inventory, remembered(seen)
+    said, found = scene.house.inventory, remembered(scene)
     if found is None:
-        found = {name: _taken(one) for name, one in seen.plan.deliveries.items()}
-        seen.house.memo.remember("page hosts", _known(seen), folders(seen), found)
-    told = _told(seen.checks)
+        found = {name: _taken(one) for name, one in scene.plan.deliveries.items()}
+        scene.house.memo.remember("page hosts", _known(scene), folders(scene), found)
+    told = _told(scene.checks)
     rows = []
-    for name, one in seen.plan.deliveries.items():
+    for name, one in scene.plan.deliveries.items():
         delivered, looked, since, proven, services = found[name]
         host, checks = said.hosts.get(name), told.get(name, {})
         rows.append(
@@ -62,21 +62,21 @@ def hosts(seen: Seen) -> list[Host]:
                 since=_day(since),
                 proven=proven,
                 services=services,
-                state=", ".join(checks) or (NOT_REACHED if f"deploy:{name}" in seen.run.unmet else ""),
+                state=", ".join(checks) or (NOT_REACHED if f"deploy:{name}" in scene.run.unmet else ""),
                 level=max(checks.values(), default=Level.OK),
             )
         )
     return sorted(rows, key=lambda row: (-row.level, row.network, row.name))
 
 
-def folders(seen: Seen) -> list[str]:
+def folders(scene: Scene) -> list[str]:
     """Whenever a receipt or a contact is written, its folder changes too."""
-    place = seen.house.store
+    place = scene.house.store
     return [str(path) for path in (place.receipt("x").parent, place.contact("x").parent) if path.is_dir()]
 
 
-def _known(seen: Seen) -> str:
-    return token([(one.host, one.way) for one in seen.plan.deliveries.values()], folders(seen))
+def _known(scene: Scene) -> str:
+    return token([(one.host, one.way) for one in scene.plan.deliveries.values()], folders(scene))
 
 
 def _taken(one: Delivery) -> list[Any]:

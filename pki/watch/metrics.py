@@ -28,7 +28,7 @@ from pki.store import Store
 from pki.watch import figures, premises
 from pki.watch.figures import Labels, Samples
 from pki.watch.told import Record
-from pki.watch.view import Seen
+from pki.watch.view import Scene
 
 PREFIX = "doit_pki_"
 FILE = "pki.prom"
@@ -91,7 +91,7 @@ KNOWN: dict[str, Known] = {
 }
 
 
-def looked(seen: Seen) -> Blocks:
+def looked(seen: Scene) -> Blocks:
     """What a run knows of the house. The certificates' lines, which are most of them, are remembered as text."""
     found, memo = figures.certificates(seen), seen.house.memo
     home = seen.house.store.home

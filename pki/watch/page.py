@@ -21,7 +21,7 @@ from pki.store import Store
 from pki.watch import ahead, doings, fleet
 from pki.watch.checks import Check
 from pki.watch.doings import Doings, MadeOn, calm
-from pki.watch.view import LastRun, Seen
+from pki.watch.view import LastRun, Scene
 
 HERE = Path(__file__).parent
 MADE_BY = (
@@ -34,6 +34,7 @@ MADE_BY = (
 PAGE = "status.html"
 STATE = re.compile(rb'(<meta name="pki-state" content=")(\w*)(">)')
 BANNER = re.compile(rb"(?s)<!--banner-->.*?<!--/banner-->")
+TITLE = re.compile(rb"<title>(?!Stopped)")
 HEAD = 2048  # bytes at the page's beginning, among which its state stands
 
 
@@ -41,19 +42,22 @@ class StatusPage:
     """`look` while house and memo are open; `write` at the end, when the report says what else went wrong."""
 
     def __init__(self) -> None:
-        self._seen: Seen | None = None
+        self._scene: Scene | None = None
         self._facts: Any = None
         self._digest = ""
         self._made: MadeOn = (None, ())
 
-    def look(self, seen: Seen) -> None:
+    def look(self, scene: Scene) -> None:
         """Find out what the page follows from, and gather what it says unless that is known."""
-        self._seen = seen
-        self._made = doings.made(seen)
-        memo, known = seen.house.memo, _known(seen)
+        self._scene = scene
+        self._made = doings.made(scene)
+        memo, known = scene.house.memo, _known(scene)
         digest = memo.recall("page", known)
         if digest is None:
-            self._facts = _gathered(seen)
+            try:
+                self._facts = _gathered(scene)
+            except Exception:  # noqa: BLE001 - what is wrong with the page is said when it is written
+                return
             digest = token(self._facts)
             memo.remember("page", known, [], digest)
         self._digest = str(digest)
@@ -61,15 +65,15 @@ class StatusPage:
     def write(self, place: Store, report: Mapping[str, Any], late: Sequence[Check]) -> None:
         """Write the page if it says something new; `late` is what went wrong after the look."""
         path = place.report(PAGE)
-        if self._seen is None:
+        if self._scene is None:
             _put_banner(path, "The last run could not look at the house:", _first(report), "./run invoke health")
             return
-        done, solved = Doings.of(LastRun.of(report), self._made), _solved(self._seen.checks, report)
+        done, solved = Doings.of(LastRun.of(report), self._made), _solved(self._scene.checks, report)
         state = token(self._digest, done, late, sorted(solved))
         if state_of(path) == state:
             return
         try:
-            facts = self._facts or _gathered(self._seen)
+            facts = self._facts or _gathered(self._scene)
             outdated = {*solved, *(one.subject for one in late)}
             checks = [*late, *(check for check in facts.checks if check.subject not in outdated)]
             drawing: Any = import_module("pki.watch.drawing")
@@ -103,7 +107,8 @@ def _put_banner(path: Path, title: str, message: str, remedy: str) -> None:
         f'<!--banner--><div class="banner" role="alert"><p><strong>{escape(title)}</strong> {escape(plain(message))}</p>'
         f"<p><code>{escape(plain(remedy))}</code></p><p>All below is as it was before.</p></div><!--/banner-->"
     ).encode()
-    marked = BANNER.sub(lambda _: said, STATE.sub(rb"\1\3", data, count=1), count=1)
+    marked = TITLE.sub(b"<title>Stopped; before: ", STATE.sub(rb"\1\3", data, count=1), count=1)
+    marked = BANNER.sub(lambda _: said, marked, count=1)
     if marked != data:
         store.write(path, marked)
 
@@ -121,18 +126,18 @@ def _first(report: Mapping[str, Any]) -> str:
 # -- what it follows from ---------------------------------------------------------------------------------------------
 
 
-def _gathered(seen: Seen) -> Any:
+def _gathered(scene: Scene) -> Any:
     facts: Any = import_module("pki.watch.facts")  # loaded when the page may have to change
-    return facts.gather(seen)
+    return facts.gather(scene)
 
 
-def _known(seen: Seen) -> str:
+def _known(scene: Scene) -> str:
     """All that the facts follow from, the run's own report aside."""
     for remembered in (fleet.remembered, ahead.remembered):
-        remembered(seen)  # asked for in every run, and so kept
-    files = [*map(str, MADE_BY), *ahead.files(seen), *fleet.folders(seen)]
-    files += [str(seen.house.adopted_files(name)[0]) for name in seen.house.inventory.authorities.adopted]
-    probes = [(one.host, one.service, one.wrong, one.not_after, one.version) for one in seen.probes]
-    today = seen.house.now.date()
-    said = [calm(one, today) for one in seen.checks if one.level]
-    return token(today, [signature([file]) for file in files], probes, said, sorted(seen.run.unmet), seen.head)
+        remembered(scene)  # asked for in every run, and so kept
+    files = [*map(str, MADE_BY), *ahead.files(scene), *fleet.folders(scene)]
+    files += [str(scene.house.adopted_files(name)[0]) for name in scene.house.inventory.authorities.adopted]
+    seen = [(one.host, one.service, one.wrong, one.not_after, one.version) for one in scene.probes]
+    today = scene.house.now.date()
+    said = [calm(one, today) for one in scene.checks if one.level]
+    return token(today, [signature([file]) for file in files], seen, said, sorted(scene.run.unmet), scene.head)

@@ -17,7 +17,7 @@ from pki.handover import needs
 from pki.house import Generation, House
 from pki.store import AUTHORITIES
 from pki.watch.checks import Level, levels
-from pki.watch.view import Seen
+from pki.watch.view import Scene
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +86,9 @@ def _standing(house: House, found: Generation) -> str:
     return f"issues now; usable until {usable:%Y-%m-%d}" if usable > house.now else "issues now; its successor is due"
 
 
-def crls(seen: Seen) -> Iterator[Crl]:
-    house, level = seen.house, levels(seen.checks)
-    for artifact in seen.plan.artifacts:
+def crls(scene: Scene) -> Iterator[Crl]:
+    house, level = scene.house, levels(scene.checks)
+    for artifact in scene.plan.artifacts:
         if not artifact.name.startswith("crl:"):
             continue
         name = artifact.name.removeprefix("crl:")

@@ -91,7 +91,7 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Scene:
     """What a run saw when it looked at the whole house at its end; `head` is the ledger's."""
 
     house: House

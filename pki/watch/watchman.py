@@ -23,7 +23,7 @@ from pki.watch.health import BROKEN
 from pki.watch.page import StatusPage
 from pki.watch.probes import Probed
 from pki.watch.told import Addresses, Record
-from pki.watch.view import LastRun, Seen
+from pki.watch.view import LastRun, Scene
 from pki.world import Note
 
 METRICS = "pki.watch.metrics"
@@ -54,7 +54,7 @@ class Watchman:
         self._checks = health.checks(house, self._plan(), run, notes, self._probes, broken, thorough=False)
         with suppress(PkiError):  # said by the look at the ledger
             self._head = premises.head(house)
-        seen = Seen(house, self._plan(), run, self._checks, self._probes, self._head)
+        seen = Scene(house, self._plan(), run, self._checks, self._probes, self._head)
         self._metrics = _metrics().looked(seen)
         self._page.look(seen)
 

@@ -16,6 +16,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from pki.watch import page
 from pki.watch.checks import Check, Level
 from tests import statuspages
 from tests.integration.browser import ARGUMENTS
@@ -61,7 +62,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
 
 @pytest.fixture(scope="module")
 def pages(shown: LiveHome, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The page of a real house, of a troubled one, and of large ones."""
+    """The page of a real house, also after pki.yaml went wrong; of a troubled one; and of large ones."""
     work, today = tmp_path_factory.mktemp("pages"), datetime.now(UTC).date()
     late = Check("alerts:email", Level.WARNING, "messages cannot be sent: refused", "docs/watching.md")
     made = {
@@ -73,7 +74,11 @@ def pages(shown: LiveHome, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     }
     for name, text in made.items():
         (work / f"{name}.html").write_text(text)
-    return {"well": shown.path / "build/report/status.html", **{name: work / f"{name}.html" for name in made}}
+    stopped = shown.copy(work / "stopped").house().store
+    page.nothing_was_run(stopped, datetime.now(UTC), "pki.yaml:40: hosts.media.proxy: expected …", "mend pki.yaml")
+    real = {"well": shown.house().store, "stopped": stopped}
+    paths = {name: place.report("status.html") for name, place in real.items()}
+    return {**paths, **{name: work / f"{name}.html" for name in made}}
 
 
 def _plain(today: date) -> str:
@@ -112,7 +117,7 @@ def unfold(driver: Chrome) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("name", ["well", "troubled", "grouped"])
+@pytest.mark.parametrize("name", ["well", "stopped", "troubled", "grouped"])
 def test_it_fits_the_screen_and_axe_finds_nothing(look: Look, name: str, size: str, scheme: str) -> None:
     driver = look(name, size, scheme)
     driver.execute_script(_axe())
