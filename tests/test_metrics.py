@@ -51,7 +51,7 @@ def parsed(text: str) -> dict[str, Values]:
         values = found[name.removeprefix("doit_pki_")] = {}
         for sample in family.samples:
             labels = metrics.KNOWN[name.removeprefix("doit_pki_")].labels
-            assert sample.labels.keys() == set(labels), sample
+            assert sample.labels.keys() == {"house", *labels}, sample
             key = tuple(sample.labels[label] for label in labels)
             assert key not in values, f"{name}{key} stands twice"
             values[key] = sample.value
@@ -66,6 +66,14 @@ def one(home: Home, name: str) -> float:
     """The value of a metric without labels."""
     (value,) = left(home)[name].values()
     return value
+
+
+def test_two_houses_of_one_machine_are_told_apart(home: Home) -> None:
+    """Of a sample that stands in two files node_exporter serves one, and drops the other."""
+    assert home.doit().status == 0
+    lines = [line for line in home.read(REPORT).decode().splitlines() if not line.startswith("#")]
+    assert lines
+    assert [line for line in lines if f'house="{home.path}"' not in line] == []
 
 
 # -- what is said -----------------------------------------------------------------------------------------------------
@@ -149,7 +157,7 @@ def test_a_host_whose_release_could_not_be_made_waits(home: Home) -> None:
 
 
 def test_two_findings_alike_are_one_sample(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    """node_exporter drops a whole file in which a sample stands twice."""
+    """node_exporter serves the first one of them, which may be the lesser."""
     twice = [Check("disk", Level.NOTICE, "x", "df\n-h"), Check("disk", Level.CRITICAL, "y", "df\n-h")]
     monkeypatch.setitem(health.LOOKS, "disk", lambda _view: iter(twice))
     assert home.doit().status == 0
@@ -397,7 +405,7 @@ def test_a_run_with_nothing_to_do_reads_no_certificate_and_renders_none(
     rendered = list[str]()
     render = metrics.render
     monkeypatch.setattr(leaves, "read", None)
-    monkeypatch.setattr(metrics, "render", lambda samples: rendered.extend(samples) or render(samples))
+    monkeypatch.setattr(metrics, "render", lambda home, found: rendered.extend(found) or render(home, found))
     assert home.doit(days=1).status == 0
     assert "last_run_timestamp_seconds" in rendered
     assert not [name for name in rendered if name.startswith("certificate_")]
@@ -437,7 +445,8 @@ def test_every_label_in_rules_is_one_of_its_metrics(home: Home) -> None:
     for rule in rules(home):
         names = NAME.findall(rule["expr"])
         there = {label for name in names for label in metrics.KNOWN[name.removeprefix("doit_pki_")].labels} | {
-            "instance"
+            "instance",
+            "house",
         }
         said = re.findall(r"\$labels\.(\w+)", json.dumps(rule["annotations"]))
         said += re.findall(r"[{,](\w+)[=!]", rule["expr"])

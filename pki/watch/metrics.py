@@ -18,6 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from pki import __version__, store
+from pki.deploy.answers import plain
 from pki.deploy.receipt import moment
 from pki.errors import PkiError
 from pki.graph import Plan
@@ -35,7 +36,7 @@ Blocks = dict[str, str]  # each metric's lines, by its name without the prefix
 
 
 class Known(NamedTuple):
-    """A metric's labels and what it says. Whatever ends in `_total` is a counter, all others are gauges."""
+    """A metric's labels, after that of the house, and what it says. What ends in `_total` is a counter, all others are gauges."""
 
     labels: tuple[str, ...]
     doc: str
@@ -92,19 +93,20 @@ KNOWN: dict[str, Known] = {
 def looked(seen: Seen) -> Blocks:
     """What a run knows of the house. The certificates' lines, which are most of them, are remembered as text."""
     found, memo = figures.certificates(seen), seen.house.memo
-    known = token(KNOWN, found)
+    home = seen.house.store.home
+    known = token(KNOWN, str(home), found)
     text = memo.recall("metrics certificates", known)
     if text is None:
-        text = render(found)
+        text = render(home, found)
         memo.remember("metrics certificates", known, [], text)
-    return blocks(text) | blocks(render(figures.others(seen)))
+    return blocks(text) | blocks(render(home, figures.others(seen)))
 
 
 def leave(house: House, plan: Plan, found: Mapping[str, str], report: Mapping[str, Any]) -> None:
     """Write what was `looked` at, and the run's own report. Raises PkiError when one of the places cannot be written."""
     place, record = house.store, Record.load(house.store.ca, house.now)
     more: Samples = {"build_info": {(__version__,): 1}, **_of_run(plan, report), **_of_channels(record)}
-    said = {**found, **blocks(render(more))}
+    said = {**found, **blocks(render(place.home, more))}
     if not said.keys() >= KNOWN.keys():
         said = blocks((store.read(place.report(FILE)) or b"").decode(errors="replace")) | said
     _write(place, house.inventory.metrics.textfile, said)
@@ -115,7 +117,7 @@ def nothing_was_run(place: Store, textfile: str | None, now: datetime) -> None:
     before = store.read(place.report(FILE))
     if before is not None:
         wrong: Samples = {"metrics_timestamp_seconds": {(): now.timestamp()}, "inventory_valid": {(): 0}}
-        _write(place, textfile, blocks(before.decode(errors="replace")) | blocks(render(wrong)))
+        _write(place, textfile, blocks(before.decode(errors="replace")) | blocks(render(place.home, wrong)))
 
 
 def _write(place: Store, textfile: str | None, said: Mapping[str, str]) -> None:
@@ -189,23 +191,24 @@ def _of_channels(record: Record) -> Samples:
 
 
 class _Samples(Collector):
-    def __init__(self, samples: Samples) -> None:
+    def __init__(self, house: str, samples: Samples) -> None:
+        self._house = house
         self._samples = samples
 
     def collect(self) -> Iterator[Metric]:
         for name, found in self._samples.items():
             known = KNOWN[name]
             family = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
-            metric = family(PREFIX + name, known.doc, labels=known.labels)
+            metric = family(PREFIX + name, known.doc, labels=("house", *known.labels))
             for labels, value in found.items():
-                metric.add_metric(labels, float(value))
+                metric.add_metric((self._house, *labels), float(value))
             yield metric
 
 
-def render(samples: Samples) -> str:
-    """Samples in Prometheus' text format."""
+def render(home: Path, samples: Samples) -> str:
+    """Samples in Prometheus' text format. Each names its house: one node_exporter may read what several left."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Samples(samples))
+    registry.register(_Samples(plain(str(home)), samples))
     return generate_latest(registry).decode()
 
 
