@@ -69,7 +69,7 @@ def one(home: Home, name: str) -> float:
 
 
 def test_two_houses_of_one_machine_are_told_apart(home: Home) -> None:
-    """node_exporter serves nothing at all when two files hold one sample."""
+    """Of a sample that stands in two files node_exporter serves one, and drops the other."""
     assert home.doit().status == 0
     lines = [line for line in home.read(REPORT).decode().splitlines() if not line.startswith("#")]
     assert lines
@@ -157,7 +157,7 @@ def test_a_host_whose_release_could_not_be_made_waits(home: Home) -> None:
 
 
 def test_two_findings_alike_are_one_sample(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    """node_exporter drops a whole file in which a sample stands twice."""
+    """node_exporter serves the first one of them, which may be the lesser."""
     twice = [Check("disk", Level.NOTICE, "x", "df\n-h"), Check("disk", Level.CRITICAL, "y", "df\n-h")]
     monkeypatch.setitem(health.LOOKS, "disk", lambda _view: iter(twice))
     assert home.doit().status == 0
@@ -229,8 +229,20 @@ def test_drift_that_was_put_right_is_named_until_the_next_run(home: Home) -> Non
 
 SEEN = (
     Probed("media", "jellyfin", "jellyfin.lab.internal", 443, "tls", "", True, START, "ab", "TLSv1.3", 0.25),
-    Probed("forge", "forgejo", "forgejo.lab.internal", 443, "mtls", "lets the canary in", version="TLSv1.2"),
-    Probed("monitoring", "loki", "loki.lab.internal", 443, "mtls", "does not answer", reached=False, seconds=5),
+    Probed(
+        "forge", "forgejo", "forgejo.lab.internal", 443, "mtls", "lets the canary in", version="TLSv1.2", fault="entry"
+    ),
+    Probed(
+        "monitoring",
+        "loki",
+        "loki.lab.internal",
+        443,
+        "mtls",
+        "does not answer",
+        reached=False,
+        seconds=5,
+        fault="silent",
+    ),
 )
 JELLYFIN, FORGEJO, LOKI = ((found.host, found.service, found.name) for found in SEEN)
 
@@ -244,7 +256,10 @@ def test_services_are_told_as_they_were_seen(home: Home, monkeypatch: pytest.Mon
     assert found["probe_duration_seconds"] == {JELLYFIN: 0.25, FORGEJO: 0, LOKI: 5}
     assert found["probe_not_after_timestamp_seconds"] == {JELLYFIN: START.timestamp()}
     assert found["probe_tls_info"] == {(*JELLYFIN, "TLSv1.3"): 1, (*FORGEJO, "TLSv1.2"): 1}
-    assert found["probe_wrong_info"] == {(*FORGEJO, "lets the canary in"): 1, (*LOKI, "does not answer"): 1}
+    assert found["probe_wrong_info"] == {
+        (*FORGEJO, "entry", "lets the canary in"): 1,
+        (*LOKI, "silent", "does not answer"): 1,
+    }
 
 
 # -- whatever failed --------------------------------------------------------------------------------------------------

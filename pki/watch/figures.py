@@ -187,7 +187,7 @@ def _probes(scene: Scene) -> Samples:
             labels: one.not_after.timestamp() for labels, one in there if one.not_after
         },
         "probe_tls_info": {(*labels, one.version): 1 for labels, one in there if one.version},
-        "probe_wrong_info": {(*labels, plain(one.wrong)): 1 for labels, one in probes if one.wrong},
+        "probe_wrong_info": {(*labels, one.fault, plain(one.wrong)): 1 for labels, one in probes if one.wrong},
     }
 
 

@@ -79,7 +79,7 @@ KNOWN: dict[str, Known] = {
     "probe_duration_seconds": Known(SERVICE, "How long the look at a service took."),
     "probe_not_after_timestamp_seconds": Known(SERVICE, "Until when the certificate is valid that a service serves."),
     "probe_tls_info": Known((*SERVICE, "version"), "The version of TLS that a service spoke."),
-    "probe_wrong_info": Known((*SERVICE, "wrong"), "What is wrong with a service."),
+    "probe_wrong_info": Known((*SERVICE, "fault", "wrong"), "What is wrong with a service, and of which kind that is."),
     "ledger_certificates_total": Known((), "Certificates that the ledger holds."),
     "ledger_revocations_total": Known((), "Revocations that the ledger holds."),
     "checks": Known(("level",), "How many checks of the house are at each level."),
