@@ -871,6 +871,7 @@ def test_authorities_of_a_try_out_are_refused_outside_it(
     home: Home, capsys: pytest.CaptureFixture[str], text: str
 ) -> None:
     (home.path / "ca/.alerts.json").unlink()  # so that nobody is told of it
+    (home.path / "build/report/status.html").unlink()  # nor reads it there
     (home.path / "build/report/pki.prom").unlink()
     before = snapshot(home, "build", "ca")
     home.edit("sandbox: true", text)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from html import escape
 from importlib import import_module
@@ -16,6 +17,7 @@ from typing import Any
 
 from pki import store
 from pki.deploy.answers import plain
+from pki.errors import PkiError
 from pki.memo import signature, token
 from pki.store import Store
 from pki.watch import ahead, doings, fleet
@@ -136,7 +138,9 @@ def _known(scene: Scene) -> str:
     for remembered in (fleet.remembered, ahead.remembered):
         remembered(scene)  # asked for in every run, and so kept
     files = [*map(str, MADE_BY), *ahead.files(scene), *fleet.folders(scene)]
-    files += [str(scene.house.adopted_files(name)[0]) for name in scene.house.inventory.authorities.adopted]
+    for name in scene.house.inventory.authorities.adopted:
+        with suppress(PkiError):  # its folder is not as it should be, as its CRL tells
+            files.append(str(scene.house.adopted_files(name)[0]))
     seen = [(one.host, one.service, one.wrong, one.not_after, one.version) for one in scene.probes]
     today = scene.house.now.date()
     said = [calm(one, today) for one in scene.checks if one.level]
