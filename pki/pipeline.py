@@ -28,8 +28,9 @@ from pki.errors import InventoryError, PkiError
 from pki.graph import Artifact, Plan
 from pki.house import House
 from pki.reporter import Reporter
-from pki.watch import calendar, forecast, watchman
+from pki.watch import forecast, watchman
 from pki.watch.watchman import Watchman
+from pki.watch.years import calendar
 
 BACKEND = {"artifacts": "pki.pipeline:NoDatabase"}
 

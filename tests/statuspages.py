@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 
-from pki.watch import drawing
-from pki.watch.ahead import Ahead, Event, Life
 from pki.watch.checks import Check, Level
-from pki.watch.doings import Doings, Made
-from pki.watch.facts import Certificate, Facts
-from pki.watch.fleet import Host
+from pki.watch.page import drawing
+from pki.watch.page.ahead import Ahead, Event, Life
+from pki.watch.page.doings import Doings, Made
+from pki.watch.page.facts import Certificate, Facts
+from pki.watch.page.fleet import Host
+from pki.watch.page.signers import Authority, Crl
 from pki.watch.probes import Probed
-from pki.watch.signers import Authority, Crl
 
 DAY = timedelta(days=1)
 NETWORKS = ("av", "dev", "mgmt", "office")

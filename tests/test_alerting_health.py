@@ -17,8 +17,9 @@ from pki.deploy.contact import Contact
 from pki.deploy.receipt import instant
 from pki.deploy.receipt import load as receipt_of
 from pki.deploy.receipt import save as keep_receipt
-from pki.watch import authorities, health, premises
+from pki.watch import health
 from pki.watch.checks import Check, Level
+from pki.watch.looks import authorities, premises
 from pki.watch.view import LastRun
 from tests.commands import Invoke, Said
 from tests.conftest import START, Home
@@ -229,7 +230,7 @@ def test_what_receipts_say_is_read_once_and_again_when_one_is_written(
     assert not [one for one in health.checks(house, plan, LastRun(), thorough=False) if one.subject == "deploy:media"]
     Contact().failed(START, "down").save(house.store.contact("media"))
     assert [one for one in health.checks(house, plan, LastRun(), thorough=False) if one.subject == "deploy:media"]
-    monkeypatch.setattr("pki.watch.hosts._state", None)
+    monkeypatch.setattr("pki.watch.looks.hosts._state", None)
     assert [one for one in health.checks(house, plan, LastRun(), thorough=False) if one.subject == "deploy:media"]
 
 

@@ -17,10 +17,10 @@ import pytest
 from pki.deploy.receipt import instant
 from pki.errors import PkiError
 from pki.pipeline import Run
-from pki.watch import channels, letter, watchman
-from pki.watch.alerts import Past, decide
+from pki.watch import watchman
+from pki.watch.alerts.decisions import Past, channels, decide, letter
+from pki.watch.alerts.told import Record
 from pki.watch.checks import Check, Level
-from pki.watch.told import Record
 from tests.conftest import PROJECT, START, Home
 
 DAY = timedelta(days=1)
@@ -272,7 +272,7 @@ def test_a_run_without_news_changes_no_record_and_loads_nothing_for_it(home: Hom
     code = (
         "import sys; from datetime import datetime; from pathlib import Path; from pki.pipeline import Run\n"
         f"Run(Path({str(home.path)!r}), datetime.fromisoformat({instant(START)!r})).main([])\n"
-        "loaded = {'smtplib', 'pki.watch.letter', 'sqlalchemy', 'apprise', 'rich'} & set(sys.modules)\n"
+        "loaded = {'smtplib', 'pki.watch.alerts.letter', 'sqlalchemy', 'apprise', 'rich'} & set(sys.modules)\n"
         "assert not loaded, loaded"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)

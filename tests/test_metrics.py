@@ -25,8 +25,9 @@ from pki.deploy.receipt import load as receipt_of
 from pki.deploy.receipt import save as keep_receipt
 from pki.errors import InventoryError
 from pki.pipeline import Run
-from pki.watch import health, leaves, metrics, premises, probes
+from pki.watch import health, metrics, probes
 from pki.watch.checks import Check, Level
+from pki.watch.looks import leaves, premises
 from pki.watch.probes import Probed
 from pki.watch.view import LastRun
 from tests.conftest import PROJECT, START, Home

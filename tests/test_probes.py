@@ -27,7 +27,8 @@ from pki.deploy.proof import UNPROVEN, Promise
 from pki.destinations import Sight
 from pki.issue import Issuer
 from pki.model import Leaf
-from pki.watch import channels, health, probes
+from pki.watch import health, probes
+from pki.watch.alerts import channels
 from pki.watch.checks import Check, Level
 from pki.watch.probes import Fault, Probed
 from pki.watch.view import LastRun

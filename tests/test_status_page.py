@@ -15,8 +15,8 @@ from pki.deploy.contact import Contact
 from pki.errors import PkiError
 from pki.pipeline import Run
 from pki.store import Store
-from pki.watch import charts, drawing, facts, page
 from pki.watch.checks import Check, Level
+from pki.watch.page import charts, drawing, facts, statuspage
 from pki.watch.probes import Probed
 from tests import statuspages
 from tests.ceremonies import real_home
@@ -214,7 +214,7 @@ def test_a_second_run_gathers_nothing(home: Home, monkeypatch: pytest.MonkeyPatc
 
 def test_years_ahead_are_foreseen_once_a_month(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     home.doit()
-    monkeypatch.setattr("pki.watch.ahead._foreseen", lambda _: pytest.fail("foreseen"))
+    monkeypatch.setattr("pki.watch.page.ahead._foreseen", lambda _: pytest.fail("foreseen"))
     assert home.doit(days=1).status == 0
     assert "2028-03-27 ceremony brings" in shown(home).text
     home.edit("organisation: Example Lab", "organisation: Other Lab")
@@ -305,12 +305,12 @@ def test_a_wrong_inventory_is_told_at_its_top_until_it_is_mended(
 
 
 def test_no_page_appears_where_nothing_was_ever_run(fresh: Home) -> None:
-    page.nothing_was_run(Store(fresh.path), START, "x", "y")
+    statuspage.nothing_was_run(Store(fresh.path), START, "x", "y")
     assert not (fresh.path / "build").exists()
 
 
 def test_a_banner_escapes_what_it_says(home: Home) -> None:
-    page.nothing_was_run(home.house().store, START, NASTY, NASTY)
+    statuspage.nothing_was_run(home.house().store, START, NASTY, NASTY)
     assert "<script>alert" not in home.read(PATH).decode()
     assert NASTY in shown(home).text
 

@@ -12,9 +12,9 @@ from cryptography import x509
 
 from pki import issue
 from pki.model import Inventory
-from pki.watch import calendar
-from pki.watch.runs import Runs
-from pki.watch.timeline import Timeline, timeline
+from pki.watch.years import calendar
+from pki.watch.years.runs import Runs
+from pki.watch.years.timeline import Timeline, timeline
 from tests.ceremonies import RealHome
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import START, Home

@@ -16,8 +16,8 @@ from pki import graph
 from pki.commands.command import command_with, house_of
 from pki.errors import PkiError
 from pki.screen import Screen
-from pki.watch import timeline as ahead
-from pki.watch.timeline import Event, Rhythm, Timeline
+from pki.watch.years import timeline as ahead
+from pki.watch.years.timeline import Event, Rhythm, Timeline
 
 LONGEST = 40
 YEAR = timedelta(days=365)

@@ -21,8 +21,9 @@ from pki.leaves import leaf_name
 from pki.model import Leaf
 from pki.scalars import Access
 from pki.store import AUTHORITIES
-from pki.watch import adopted, leaves, premises
+from pki.watch import adopted
 from pki.watch.checks import Level
+from pki.watch.looks import leaves, premises
 from pki.watch.view import Scene
 
 Labels = tuple[str, ...]

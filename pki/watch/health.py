@@ -9,11 +9,13 @@ from datetime import timedelta
 from pki.errors import PkiError
 from pki.graph import Plan
 from pki.house import House
-from pki.watch import authorities, channels, forecast, hosts, leaves, premises, services
+from pki.watch import forecast
 from pki.watch import probes as probing
+from pki.watch.alerts import channels
+from pki.watch.alerts.told import Record
 from pki.watch.checks import Check, Level
+from pki.watch.looks import authorities, hosts, leaves, premises, services
 from pki.watch.probes import Probed
-from pki.watch.told import Record
 from pki.watch.view import LastRun, View
 from pki.world import Note
 

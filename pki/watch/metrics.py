@@ -25,9 +25,10 @@ from pki.graph import Plan
 from pki.house import House
 from pki.memo import token
 from pki.store import Store
-from pki.watch import figures, premises
+from pki.watch import figures
+from pki.watch.alerts.told import Record
 from pki.watch.figures import Labels, Samples
-from pki.watch.told import Record
+from pki.watch.looks import premises
 from pki.watch.view import Scene
 
 PREFIX = "doit_pki_"

@@ -13,9 +13,9 @@ from pki.deploy.receipt import moment
 from pki.graph import Plan
 from pki.house import House
 from pki.store import Store
+from pki.watch.alerts.told import Record
 from pki.watch.checks import Check
 from pki.watch.probes import Probed
-from pki.watch.told import Record
 from pki.world import Note
 
 

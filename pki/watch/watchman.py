@@ -16,13 +16,16 @@ from pki.graph import Plan
 from pki.house import House
 from pki.memo import Memo
 from pki.store import Store
-from pki.watch import channels, health, page, premises, probes, services
-from pki.watch.channels import News, Telling
+from pki.watch import health, probes
+from pki.watch.alerts import channels
+from pki.watch.alerts.channels import News, Telling
+from pki.watch.alerts.told import Addresses, Record
 from pki.watch.checks import Check, Level
 from pki.watch.health import BROKEN
-from pki.watch.page import StatusPage
+from pki.watch.looks import premises, services
+from pki.watch.page import statuspage
+from pki.watch.page.statuspage import StatusPage
 from pki.watch.probes import Probed
-from pki.watch.told import Addresses, Record
 from pki.watch.view import LastRun, Scene
 from pki.world import Note
 
@@ -133,7 +136,7 @@ def nothing_was_run(home: Path, now: datetime, error: PkiError, *, is_read: bool
     text = f"{faults[0]}{f', and {len(faults) - 1} more' if len(faults) > 1 else ''}"
     remedy = error.hint or "mend pki.yaml, then: ./run invoke plan"
     with suppress(PkiError):  # a disk that is full: what matters is said by the run itself
-        page.nothing_was_run(place, now, text, remedy)
+        statuspage.nothing_was_run(place, now, text, remedy)
     if is_read:
         return []
     unsaid, to = _unwritten(place, now), Record.load(place.ca, now).addresses

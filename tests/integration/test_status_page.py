@@ -16,8 +16,8 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from pki.watch import page
 from pki.watch.checks import Check, Level
+from pki.watch.page import statuspage
 from tests import statuspages
 from tests.integration.browser import ARGUMENTS
 from tests.integration.conftest import LiveHome
@@ -75,7 +75,9 @@ def pages(shown: LiveHome, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     for name, text in made.items():
         (work / f"{name}.html").write_text(text)
     stopped = shown.copy(work / "stopped").house().store
-    page.nothing_was_run(stopped, datetime.now(UTC), "pki.yaml:40: hosts.media.proxy: expected …", "mend pki.yaml")
+    statuspage.nothing_was_run(
+        stopped, datetime.now(UTC), "pki.yaml:40: hosts.media.proxy: expected …", "mend pki.yaml"
+    )
     real = {"well": shown.house().store, "stopped": stopped}
     paths = {name: place.report("status.html") for name, place in real.items()}
     return {**paths, **{name: work / f"{name}.html" for name in made}}

@@ -12,8 +12,8 @@ from pki.house import House
 from pki.issue import SECOND
 from pki.scalars import days_of
 from pki.store import AUTHORITIES
-from pki.watch.runs import DAY, Runs
-from pki.watch.supposed import Supposed
+from pki.watch.years.runs import DAY, Runs
+from pki.watch.years.supposed import Supposed
 
 NOTICE = timedelta(days=14)  # from the day on which one is asked for to the day on which it is supposed to be held
 MOST = 6  # ceremonies a year: a house that needs more has rules that its owner should look at

@@ -8,8 +8,8 @@ from datetime import datetime
 from pki.leaves import leaf_name
 from pki.model import Leaf
 from pki.proxies import PROGRAMS
-from pki.watch import leaves
 from pki.watch.checks import Check, Level
+from pki.watch.looks import leaves
 from pki.watch.probes import BEHIND, Fault, Probed
 from pki.watch.view import View
 

@@ -86,8 +86,8 @@ def _folders(house: House) -> list[str]:
 
 def entries(house: House, clients: Iterable[Leaf]) -> list[Entry]:
     """Everything that needs a person, by day."""
-    ahead: Any = import_module("pki.watch.succession")  # what asks for ceremonies takes long to import
-    runs: Any = import_module("pki.watch.runs")
+    ahead: Any = import_module("pki.watch.years.succession")  # what asks for ceremonies takes long to import
+    runs: Any = import_module("pki.watch.years.runs")
     evening = house.now.replace(hour=23, minute=59, second=59)  # whenever of a day it is looked at, it says the same
     clock = runs.Runs.of(house.inventory, evening)
     found = ahead.Authorities.of(house, clock, house.now + YEARS * timedelta(days=365))
@@ -135,7 +135,7 @@ def _ends(generations: Iterable[Any], house: Any, now: datetime) -> Iterator[Ent
 
 def _installs(house: House, clients: Iterable[Leaf], found: Any) -> Iterator[Entry]:
     """The identity that each client has now, if it is a recent one, and those of the next year."""
-    future: Any = import_module("pki.watch.renewals")
+    future: Any = import_module("pki.watch.years.renewals")
     for leaf in clients:
         held = freshness.held(house, leaf)
         coming = future.renewals(leaf, held, found.turns[leaf.authority], found.runs, house.now + SOON)

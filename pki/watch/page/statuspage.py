@@ -20,19 +20,13 @@ from pki.deploy.answers import plain
 from pki.errors import PkiError
 from pki.memo import signature, token
 from pki.store import Store
-from pki.watch import ahead, doings, fleet
 from pki.watch.checks import Check
-from pki.watch.doings import Doings, MadeOn, calm
+from pki.watch.page import ahead, doings, fleet
+from pki.watch.page.doings import Doings, MadeOn, calm
 from pki.watch.view import LastRun, Scene
 
 HERE = Path(__file__).parent
-MADE_BY = (
-    *(
-        HERE / f"{name}.py"
-        for name in ("page", "facts", "signers", "fleet", "ahead", "doings", "drawing", "charts", "timeline")
-    ),
-    *(HERE / "pages" / f"status.{form}" for form in ("html", "css", "js")),
-)
+MADE_BY = (*sorted(HERE.glob("*.*")), HERE.parent / "years" / "timeline.py")
 PAGE = "status.html"
 STATE = re.compile(rb'(<meta name="pki-state" content=")(\w*)(">)')
 BANNER = re.compile(rb"(?s)<!--banner-->.*?<!--/banner-->")
@@ -78,7 +72,7 @@ class StatusPage:
             facts = self._facts or _gathered(self._scene)
             outdated = {*solved, *(one.subject for one in late)}
             checks = [*late, *(check for check in facts.checks if check.subject not in outdated)]
-            drawing: Any = import_module("pki.watch.drawing")
+            drawing: Any = import_module("pki.watch.page.drawing")
             store.write(path, drawing.page(facts, checks, done, state))
         except Exception as error:
             _put_banner(path, "This page could not be made anew:", str(error), "./run invoke health")
@@ -129,7 +123,7 @@ def _first(report: Mapping[str, Any]) -> str:
 
 
 def _gathered(scene: Scene) -> Any:
-    facts: Any = import_module("pki.watch.facts")  # loaded when the page may have to change
+    facts: Any = import_module("pki.watch.page.facts")  # loaded when the page may have to change
     return facts.gather(scene)
 
 

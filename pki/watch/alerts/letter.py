@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pki.deploy.answers import plain
 from pki.templating import Pages
-from pki.watch.alerts import Decision, News
+from pki.watch.alerts.decisions import Decision, News
 from pki.watch.checks import Check, counted
 
 DAY = timedelta(days=1)
@@ -70,7 +70,7 @@ def write(decision: Decision, checks: Sequence[Check], facts: Facts, late: str) 
     return Letter(
         subject=_subject(decision, problems, solved, facts),
         text="\n".join(_text(title, items, solved, well, facts, late)),
-        html=Pages(Path(__file__).parent / "pages").render(
+        html=Pages(Path(__file__).parent).render(
             "letter.html",
             {
                 "title": title,

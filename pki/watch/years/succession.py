@@ -13,10 +13,10 @@ from pki.handover.needs import INTERMEDIATES
 from pki.house import Generation, House, Rung
 from pki.issue import BACKDATE, SECOND
 from pki.store import AUTHORITIES
-from pki.watch.foreseen import Ceremony, ceremonies
-from pki.watch.renewals import Turn
-from pki.watch.runs import DAY, Runs
-from pki.watch.supposed import Supposed
+from pki.watch.years.foreseen import Ceremony, ceremonies
+from pki.watch.years.renewals import Turn
+from pki.watch.years.runs import DAY, Runs
+from pki.watch.years.supposed import Supposed
 
 
 @dataclass(frozen=True, slots=True)

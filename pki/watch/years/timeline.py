@@ -17,10 +17,10 @@ from pki.graph import Plan
 from pki.handover.needs import INTERMEDIATES
 from pki.house import Generation, House
 from pki.model import Leaf
-from pki.watch.foreseen import Ceremony
-from pki.watch.renewals import Renewals, renewals
-from pki.watch.runs import DAY, Runs
-from pki.watch.succession import Authorities, crl_rhythm
+from pki.watch.years.foreseen import Ceremony
+from pki.watch.years.renewals import Renewals, renewals
+from pki.watch.years.runs import DAY, Runs
+from pki.watch.years.succession import Authorities, crl_rhythm
 
 YEAR = timedelta(days=365)
 

@@ -11,8 +11,8 @@ from pki import freshness, store
 from pki.freshness import Held
 from pki.house import House
 from pki.model import Leaf
-from pki.watch.authorities import ASK
 from pki.watch.checks import Check, Level, by_time_left
+from pki.watch.looks.authorities import ASK
 from pki.watch.view import View
 
 DAY = timedelta(days=1)

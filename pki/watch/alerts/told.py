@@ -19,7 +19,7 @@ from pki import store
 from pki.deploy.receipt import instant, moment
 from pki.errors import PkiError
 from pki.model import Alerts, Inventory, Secrets
-from pki.watch.alerts import AGAIN, Past, Told
+from pki.watch.alerts.decisions import AGAIN, Past, Told
 from pki.watch.checks import Check, Level
 
 FORMAT = 1

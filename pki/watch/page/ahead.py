@@ -86,7 +86,7 @@ def _known(scene: Scene) -> str:
 
 def _foreseen(scene: Scene) -> list[Any]:
     """As the memo keeps it: until when, events, generations to come."""
-    timeline: Any = import_module("pki.watch.timeline")  # what asks for ceremonies takes long to import
+    timeline: Any = import_module("pki.watch.years.timeline")  # what asks for ceremonies takes long to import
     found = timeline.timeline(scene.house, scene.plan, YEARS)
     held = {name: one.held for one in found.ceremonies for name in one.brings if not name.endswith(" CRLs")}
     ends = {event.subject: event.at for event in found.events if event.what == "end"}

@@ -9,7 +9,7 @@ from datetime import date, timedelta
 from typing import NamedTuple
 
 from pki.store import AUTHORITIES
-from pki.watch.facts import Certificate, Facts
+from pki.watch.page.facts import Certificate, Facts
 
 WEEKS = 26
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")

@@ -14,12 +14,12 @@ from pki.deploy.receipt import instant
 from pki.errors import PkiError
 from pki.passphrases import Passphrases
 from pki.store import Store
-from pki.watch.alerts import Decision, decide
+from pki.watch.alerts.decisions import Decision, decide
+from pki.watch.alerts.told import Addresses, Channel, Record
 from pki.watch.checks import Check, Level
-from pki.watch.told import Addresses, Channel, Record
 
 EMAIL = "email"
-LETTER, MAIL, NOTIFY = "pki.watch.letter", "pki.watch.mail", "pki.watch.notify"
+LETTER, MAIL, NOTIFY = "pki.watch.alerts.letter", "pki.watch.alerts.mail", "pki.watch.alerts.notify"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from pki import store
 from pki.deploy.answers import plain
 from pki.errors import PkiError
 from pki.model import EmailAlert
-from pki.watch.letter import Letter
+from pki.watch.alerts.letter import Letter
 
 PATIENCE = 30  # seconds for each answer of the server
 PORTS = {"smtp": 25, "smtps": 465}

@@ -17,13 +17,13 @@ from pki import store
 from pki.errors import PkiError
 from pki.house import House
 from pki.model import Leaf
-from pki.watch import ahead, fleet, signers
-from pki.watch.ahead import Ahead
 from pki.watch.checks import Check, Level, levels
-from pki.watch.doings import calm
-from pki.watch.fleet import Host
+from pki.watch.page import ahead, fleet, signers
+from pki.watch.page.ahead import Ahead
+from pki.watch.page.doings import calm
+from pki.watch.page.fleet import Host
+from pki.watch.page.signers import Authority, Crl
 from pki.watch.probes import Probed
-from pki.watch.signers import Authority, Crl
 from pki.watch.view import Scene
 
 

@@ -11,7 +11,7 @@ from itertools import pairwise
 from pki.freshness import Held
 from pki.issue import BACKDATE, SECOND
 from pki.model import Leaf
-from pki.watch.runs import DAY, Runs
+from pki.watch.years.runs import DAY, Runs
 
 
 @dataclass(frozen=True, slots=True)

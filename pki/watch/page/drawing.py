@@ -13,15 +13,15 @@ from typing import Any, TypeVar
 
 from pki.deploy.answers import plain
 from pki.templating import Pages
-from pki.watch import charts
 from pki.watch.checks import Check, Level, counted
-from pki.watch.doings import Doings
-from pki.watch.facts import Certificate, Facts
-from pki.watch.fleet import Host
+from pki.watch.page import charts
+from pki.watch.page.doings import Doings
+from pki.watch.page.facts import Certificate, Facts
+from pki.watch.page.fleet import Host
+from pki.watch.page.signers import Authority
 from pki.watch.probes import Probed
-from pki.watch.signers import Authority
 
-PAGES = Path(__file__).parent / "pages"
+PAGES = Path(__file__).parent
 MANY = 30  # problems that are shown one by one; the others on a click
 AGAIN = "./run doit"
 NAMED = 6  # things of which the same is said

@@ -1,0 +1,1 @@
+"""Who is told of what health found, when, and how."""

@@ -1,0 +1,1 @@
+"""What health looks at: one page for each kind of thing that can end, break or drift."""
