@@ -18,7 +18,8 @@ from pki.deploy.receipt import instant
 from pki.errors import PkiError
 from pki.pipeline import Run
 from pki.watch import watchman
-from pki.watch.alerts.decisions import Past, channels, decide, letter
+from pki.watch.alerts import channels, letter
+from pki.watch.alerts.decisions import Past, decide
 from pki.watch.alerts.told import Record
 from pki.watch.checks import Check, Level
 from tests.conftest import PROJECT, START, Home

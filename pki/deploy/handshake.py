@@ -148,7 +148,7 @@ def ask(endpoint: Endpoint, context: ssl.SSLContext, host: str = "", ticket: ssl
     port = "" if endpoint.port == 443 else f":{endpoint.port}"
     with _connect(endpoint, context, ticket) as connection:
         certificate, version = connection.getpeercert(binary_form=True) or b"", connection.version() or ""
-        with suppress(ConnectionError):  # a server that hangs up says first why
+        with suppress(ConnectionError, ssl.SSLEOFError):  # a server that hangs up says first why
             connection.sendall(
                 f"GET / HTTP/1.1\r\nHost: {host or endpoint.name}{port}\r\n"
                 "User-Agent: doit-pki\r\nConnection: close\r\n\r\n".encode()
