@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -85,11 +86,17 @@ class Pages:
     """Our own pages below one folder: whatever is put into one of HTML is text, never markup."""
 
     def __init__(self, folder: Path) -> None:
-        self._environment = _environment(folder, autoescape=select_autoescape())
+        self._environment = _of_pages(folder)
 
     def render(self, name: str, context: Mapping[str, Any]) -> str:
         """Render the page `name`; what is wrong with it is our own fault and ends in a traceback."""
         return self._environment.get_template(name).render(context)
+
+
+@cache
+def _of_pages(folder: Path) -> Environment:
+    """One for each folder: what a page is compiled to is kept in it."""
+    return _environment(folder, autoescape=select_autoescape())
 
 
 def _environment(folder: Path, *, autoescape: bool | Callable[[str | None], bool]) -> Environment:
