@@ -420,7 +420,7 @@ def test_a_run_with_nothing_to_do_reads_no_certificate_and_renders_none(
     assert home.doit().status == 0
     rendered = list[str]()
     render = metrics.render
-    monkeypatch.setattr(leaves, "read", None)
+    monkeypatch.setattr(leaves, "certificate", None)
     monkeypatch.setattr(metrics, "render", lambda home, found: rendered.extend(found) or render(home, found))
     assert home.doit(days=1).status == 0
     assert "last_run_timestamp_seconds" in rendered

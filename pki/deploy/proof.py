@@ -43,6 +43,7 @@ UNPROVEN = "unproven: could not be reached from here"
 ALIKE = "unproven: the probe and the canary, which is revoked, both get"
 ANSWERED = 204  # what a proxy says to the probe that answers it itself
 REFUSED = {*NO_ENTRY, 404, 421}
+One = TypeVar("One")
 Found = TypeVar("Found")
 
 
@@ -81,7 +82,7 @@ class LetIn(Unproven):
 
 def look_before(endpoints: Sequence[Endpoint], eyes: Eyes) -> dict[str, Before]:
     """Service → what it was before a change, for those that can be reached."""
-    found = _at_once(partial(_before, eyes=eyes), endpoints)
+    found = at_once(partial(_before, eyes=eyes), endpoints)
     return {one.service: before for one, before in zip(endpoints, found, strict=True) if before}
 
 
@@ -102,7 +103,7 @@ def judge(
 
     One that is out of reach, and was before a change, stays unproven.
     """
-    found = _at_once(partial(_judge_one, promises=promises, before=before, eyes=eyes), endpoints)
+    found = at_once(partial(_judge_one, promises=promises, before=before, eyes=eyes), endpoints)
     return {one.service: text for one, text in zip(endpoints, found, strict=True)}
 
 
@@ -204,11 +205,11 @@ def identities(endpoint: Endpoint, promise: Promise, before: Before, status: int
 # -- all of them at the same time -------------------------------------------------------------------------------------
 
 
-def _at_once(look: Callable[[Endpoint], Found], endpoints: Sequence[Endpoint]) -> list[Found]:
-    """What is found at each of a host's endpoints, a few at the same time."""
-    if len(endpoints) < 2:
-        return [look(one) for one in endpoints]
+def at_once(look: Callable[[One], Found], what: Sequence[One], width: int = WIDTH) -> list[Found]:
+    """What is found at each of several places, so many at the same time."""
+    if len(what) < 2:
+        return [look(one) for one in what]
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - brings logging along, which few runs need
 
-    with ThreadPoolExecutor(WIDTH) as pool:
-        return list(pool.map(look, endpoints))
+    with ThreadPoolExecutor(min(width, len(what))) as pool:
+        return list(pool.map(look, what))

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from cryptography import x509
 
-from pki import freshness, store
+from pki import freshness
 from pki.deploy.answers import plain
 from pki.errors import PkiError
 from pki.handover import needs
@@ -23,7 +23,7 @@ from pki.scalars import Access
 from pki.store import AUTHORITIES
 from pki.watch import adopted
 from pki.watch.checks import Level
-from pki.watch.looks import leaves, premises
+from pki.watch.looks import authorities, leaves, premises
 from pki.watch.view import Scene
 
 Labels = tuple[str, ...]
@@ -45,8 +45,8 @@ def certificates(scene: Scene) -> Samples:
 def _dates(house: House, leaf: Leaf) -> tuple[float, float] | None:
     if kept := house.memo.seen(f"cert:{leaf.name}"):
         return kept[0], kept[1]
-    found = leaves.read(house, leaf)
-    return (found[0].timestamp(), found[1].timestamp()) if found else None
+    found = leaves.certificate(house, leaf)
+    return (found.not_valid_before_utc.timestamp(), found.not_valid_after_utc.timestamp()) if found else None
 
 
 def others(scene: Scene) -> Samples:
@@ -118,12 +118,10 @@ def _crls(scene: Scene) -> Samples:
 def _crl(house: House, name: str) -> tuple[float, float, float] | None:
     if kept := house.memo.seen(f"crl:{name}"):
         return kept[0], kept[1], kept[2]
-    try:
-        found = x509.load_der_x509_crl(store.read(house.store.crl(name)) or b"")
-        number = found.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
-    except (ValueError, x509.ExtensionNotFound):
+    found = authorities.published(house, name)
+    if found is None:
         return None
-    return _dated(found, number)
+    return _dated(found, found.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number)
 
 
 def _root_crl(house: House, root: str) -> tuple[float, float, float] | None:

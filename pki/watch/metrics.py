@@ -92,16 +92,16 @@ KNOWN: dict[str, Known] = {
 }
 
 
-def looked(seen: Scene) -> Blocks:
+def looked(scene: Scene) -> Blocks:
     """What a run knows of the house. The certificates' lines, which are most of them, are remembered as text."""
-    found, memo = figures.certificates(seen), seen.house.memo
-    home = seen.house.store.home
+    found, memo = figures.certificates(scene), scene.house.memo
+    home = scene.house.store.home
     known = token(KNOWN, str(home), found)
     text = memo.recall("metrics certificates", known)
     if text is None:
         text = render(home, found)
         memo.remember("metrics certificates", known, [], text)
-    return blocks(text) | blocks(render(home, figures.others(seen)))
+    return blocks(text) | blocks(render(home, figures.others(scene)))
 
 
 def leave(house: House, plan: Plan, found: Mapping[str, str], report: Mapping[str, Any]) -> None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import ssl
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from cryptography import x509
 
@@ -32,8 +32,6 @@ WIDTH = 128  # services that are looked at at the same time
 FORMAT = 1
 FILE = "probes.json"
 BEHIND = "lies behind {}, and "
-One = TypeVar("One")
-Found = TypeVar("Found")
 
 
 class Fault(StrEnum):
@@ -100,32 +98,23 @@ def sweep(house: House, plan: Plan) -> Sequence[Probed]:
     except OSError as error:
         what = f"{house.shown(Path(error.filename))}: {error.strerror}" if error.filename else str(error)
         return [_unseen(one, what) for one in targets]
-    found = _at_once(lambda way: _behind(way, behind[way]), list(behind), len(behind))
+    found = proof.at_once(lambda way: _behind(way, behind[way]), list(behind), len(behind))
     return sorted((one for some in found for one in some), key=lambda one: (one.host, one.service))
 
 
 def _behind(way: Way | None, targets: Sequence[Target]) -> list[Probed]:
     """What is seen of the services behind one jump host; without one, of those that are reached from here."""
     if way is None:
-        return _at_once(_look, targets, WIDTH)
+        return proof.at_once(_look, targets, WIDTH)
     from pki.deploy.tunnel import Tunnel  # noqa: PLC0415 - which few houses need
 
     with Tunnel(way, [one.endpoint for one in targets]) as tunnel:
         through = [replace(one, endpoint=end) for one, end in zip(targets, tunnel.endpoints, strict=True)]
-        found = [_blank(one) for one in targets] if tunnel.fault else _at_once(_look, through, WIDTH)
+        found = [_blank(one) for one in targets] if tunnel.fault else proof.at_once(_look, through, WIDTH)
     if tunnel.fault:
         wrong = f"{BEHIND.format(way.host)}{tunnel.fault}"
         found = [one if one.fingerprint else _unheard(one, wrong) for one in found]
     return found
-
-
-def _at_once(look: Callable[[One], Found], what: Sequence[One], width: int) -> list[Found]:
-    if len(what) < 2:
-        return [look(one) for one in what]
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - brings logging along, which few runs need
-
-    with ThreadPoolExecutor(min(width, len(what))) as pool:
-        return list(pool.map(look, what))
 
 
 # -- one service ------------------------------------------------------------------------------------------------------

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -33,7 +31,6 @@ from pki.records import Issued
 from pki.watch import uses
 
 WIDTH = 10  # services that are looked at at once
-Found = TypeVar("Found")
 PAUSE = 0.5  # seconds between two looks at one service
 
 
@@ -118,7 +115,7 @@ class Witness:
                     door.was_open = bool(entry.refused(door.endpoint, self._roots, identity))
                     door.session = entry.open_session(door.endpoint, self._roots, identity)
 
-            _at_once(knock, self._doors)
+            proof.at_once(knock, self._doors, WIDTH)
 
     def look_after(self, failed: Collection[str], *, kept: bool) -> list[Finding]:
         """What is seen everywhere; `failed` are the hosts whose delivery failed, `kept` says that nothing is replaced."""
@@ -133,7 +130,7 @@ class Witness:
                     return found
                 time.sleep(PAUSE)
 
-        return [*_at_once(settle, self._doors), *self._out_of_sight()]
+        return [*proof.at_once(settle, self._doors, WIDTH), *self._out_of_sight()]
 
     def _client_at(self, door: Door, *, is_delivered: bool) -> Finding:
         identity = self._own or door.eyes.canary
@@ -193,11 +190,6 @@ class Witness:
             elif not delivery.is_remote:
                 text = "delivered into a folder, not proven"
                 yield Finding(use.name, "folder", f"{text}; {caveat}" if caveat else text)
-
-
-def _at_once(look: Callable[[Door], Found], doors: Sequence[Door]) -> list[Found]:
-    with ThreadPoolExecutor(WIDTH) as pool:
-        return list(pool.map(look, doors))
 
 
 def _next_update(der: bytes | None) -> datetime | None:

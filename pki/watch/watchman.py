@@ -57,9 +57,9 @@ class Watchman:
         self._checks = health.checks(house, self._plan(), run, notes, self._probes, broken, thorough=False)
         with suppress(PkiError):  # said by the look at the ledger
             self._head = premises.head(house)
-        seen = Scene(house, self._plan(), run, self._checks, self._probes, self._head)
-        self._metrics = _metrics().looked(seen)
-        self._page.look(seen)
+        scene = Scene(house, self._plan(), run, self._checks, self._probes, self._head)
+        self._metrics = _metrics().looked(scene)
+        self._page.look(scene)
 
     def leavings(self) -> Mapping[str, Callable[[Mapping[str, Any]], None]]:
         """What a run leaves for those who look later, whatever failed."""
@@ -128,8 +128,8 @@ def _looked_at(run: LastRun, checks: Sequence[Check], unwell: Collection[str]) -
 def nothing_was_run(home: Path, now: datetime, error: PkiError, *, is_read: bool = False) -> list[dict[str, str]]:
     """Say on the status page that pki.yaml, or what is read before anything is run, is wrong.
 
-    Metrics say it too, and those who were told last, unless somebody reads it at a terminal. What that leads to is known from the last
-    good look: the first certificate or CRL that will end for it.
+    Metrics say it too, and those who were told last hear of it, unless somebody reads it at a terminal. What that leads
+    to is known from the last good look: the first certificate or CRL that will end for it.
     """
     place = Store(home)
     faults = error.faults if isinstance(error, InventoryError) else [error.message]

@@ -12,7 +12,7 @@ from pki import freshness, store
 from pki.errors import PkiError
 from pki.graph import Artifact
 from pki.handover import needs
-from pki.house import Generation
+from pki.house import Generation, House
 from pki.memo import token
 from pki.store import AUTHORITIES
 from pki.watch.checks import Check, Level, by_time_left
@@ -122,10 +122,18 @@ def _end(view: View, name: str) -> datetime | None:
         return None if present is None else present.next_update_utc  # an empty CRL is false
     if seen := view.house.memo.seen(f"crl:{name}"):
         return datetime.fromtimestamp(seen[1], UTC)
+    there = published(view.house, name)
+    return None if there is None else there.next_update_utc
+
+
+def published(house: House, name: str) -> x509.CertificateRevocationList | None:
+    """The CRL of a generation as it lies in `build/`; an empty one is false. None for one that bears no number."""
     try:
-        return x509.load_der_x509_crl(store.read(view.house.store.crl(name)) or b"").next_update_utc
-    except ValueError:
+        found = x509.load_der_x509_crl(store.read(house.store.crl(name)) or b"")
+        found.extensions.get_extension_for_class(x509.CRLNumber)
+    except (ValueError, x509.ExtensionNotFound):
         return None
+    return found
 
 
 def _ladder(view: View, root: str) -> Iterator[Check]:

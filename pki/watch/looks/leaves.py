@@ -71,15 +71,14 @@ def end(view: View, leaf: Leaf) -> datetime | None:
     held = freshness.examine(view.house, leaf)
     if isinstance(held, Held):
         return held.not_after
-    dates = read(view.house, leaf)
-    return dates[1] if dates else None
+    cert = certificate(view.house, leaf)
+    return cert.not_valid_after_utc if cert else None
 
 
-def read(house: House, leaf: Leaf) -> tuple[datetime, datetime] | None:
-    """From when and until when the certificate that a leaf has at present is valid, read from its file."""
+def certificate(house: House, leaf: Leaf) -> x509.Certificate | None:
+    """The certificate that a leaf has at present, read from its file, whatever is wrong with it."""
     _, mark, rest = (store.read(house.store.truth(leaf)) or b"").partition(store.CERTIFICATE_MARK)
     try:
-        cert = x509.load_pem_x509_certificate(mark + rest)
+        return x509.load_pem_x509_certificate(mark + rest)
     except ValueError:
         return None
-    return cert.not_valid_before_utc, cert.not_valid_after_utc

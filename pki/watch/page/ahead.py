@@ -11,8 +11,8 @@ from typing import Any
 
 from pki.errors import PkiError
 from pki.memo import signature, token
-from pki.store import AUTHORITIES
 from pki.watch.view import Scene
+from pki.watch.years.calendar import authority_files
 
 YEARS = 5
 SHOWN = {"request", "ceremony", "holiday", "turn", "end", "gap", "short"}
@@ -71,12 +71,7 @@ def ahead(scene: Scene) -> Ahead:
 def files(scene: Scene) -> list[str]:
     """What it follows from besides the ledger: pki.yaml, the authorities, and what was asked of ceremonies."""
     place = scene.house.store
-    found = [place.home / "pki.yaml"]
-    for authority in AUTHORITIES:
-        for name in place.generations(authority):
-            found += [place.authority_file(name, "cert.pem"), *place.cross_certificates(name), *place.rungs(name)]
-    found += [path for folder in place.ceremonies() for path in (folder, folder / "request.yaml")]
-    return [str(path) for path in found]
+    return [str(place.home / "pki.yaml"), *authority_files(place)]
 
 
 def _known(scene: Scene) -> str:

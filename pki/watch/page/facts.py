@@ -13,11 +13,11 @@ from datetime import UTC, date, datetime
 
 from cryptography import x509
 
-from pki import store
 from pki.errors import PkiError
 from pki.house import House
 from pki.model import Leaf
 from pki.watch.checks import Check, Level, levels
+from pki.watch.looks import leaves
 from pki.watch.page import ahead, fleet, signers
 from pki.watch.page.ahead import Ahead
 from pki.watch.page.doings import calm
@@ -92,7 +92,7 @@ def _certificates(scene: Scene) -> Iterator[tuple[Certificate, str]]:
         issuer, start, end = issuers[leaf.authority], None, None
         if seen:
             start, end = (datetime.fromtimestamp(at, UTC) for at in seen[:2])
-        elif held := _held(house, leaf):
+        elif held := leaves.certificate(house, leaf):
             start, end = held.not_valid_before_utc, held.not_valid_after_utc
             issuer = _issuer(house, leaf.authority, held)
         renewal = (end - leaf.renew_before).date() if end else None
@@ -116,15 +116,6 @@ def _withheld(house: House) -> Iterable[str]:
         return house.withheld
     except PkiError:
         return ()
-
-
-def _held(house: House, leaf: Leaf) -> x509.Certificate | None:
-    """The certificate that a leaf has, whatever is wrong with it."""
-    _, mark, rest = (store.read(house.store.truth(leaf)) or b"").partition(store.CERTIFICATE_MARK)
-    try:
-        return x509.load_pem_x509_certificate(mark + rest)
-    except ValueError:
-        return None
 
 
 def _issuer(house: House, authority: str, held: x509.Certificate) -> str:

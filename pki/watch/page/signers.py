@@ -11,12 +11,12 @@ from typing import Any
 
 from cryptography import x509
 
-from pki import store
 from pki.errors import PkiError
 from pki.handover import needs
 from pki.house import Generation, House
 from pki.store import AUTHORITIES
 from pki.watch.checks import Level, levels
+from pki.watch.looks import authorities as looks
 from pki.watch.view import Scene
 
 
@@ -92,7 +92,7 @@ def crls(scene: Scene) -> Iterator[Crl]:
         if not artifact.name.startswith("crl:"):
             continue
         name = artifact.name.removeprefix("crl:")
-        published = _published(house, name)
+        published = looks.published(house, name)
         if published is None or published.next_update_utc is None:
             continue
         rungs = house.rungs(name) if name.startswith("root-") else []
@@ -106,15 +106,6 @@ def crls(scene: Scene) -> Iterator[Crl]:
             later=tuple(_days(crl) for crl in after),
             level=level.get(artifact.name, Level.OK),
         )
-
-
-def _published(house: House, name: str) -> x509.CertificateRevocationList | None:
-    try:
-        found = x509.load_der_x509_crl(store.read(house.store.crl(name)) or b"")
-        found.extensions.get_extension_for_class(x509.CRLNumber)
-    except (ValueError, x509.ExtensionNotFound):
-        return None
-    return found
 
 
 def _days(crl: Any) -> tuple[date, date]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from pki import freshness, store
@@ -18,7 +19,7 @@ from pki.graph import Plan
 from pki.house import House
 from pki.memo import token
 from pki.model import Leaf
-from pki.store import AUTHORITIES
+from pki.store import AUTHORITIES, Store
 
 YEARS = 10
 SOON = timedelta(days=400)  # client identities: a year and a little of them, not ten
@@ -66,13 +67,18 @@ def _known(house: House, clients: list[Leaf]) -> str:
 
 def _sources(house: House, clients: list[Leaf]) -> list[str]:
     """The certificates, CRLs and requests that it follows from."""
-    files = [str(house.store.truth(leaf)) for leaf in clients if house.store.truth(leaf).exists()]
+    held = [str(house.store.truth(leaf)) for leaf in clients if house.store.truth(leaf).exists()]
+    return [*held, *authority_files(house.store), *_folders(house)]
+
+
+def authority_files(place: Store) -> list[str]:
+    """What the authorities are and what was asked of ceremonies: all that the years to come follow from there."""
+    found = list[Path]()
     for authority in AUTHORITIES:
-        for name in house.store.generations(authority):
-            files.append(str(house.store.authority_file(name, "cert.pem")))
-            files += map(str, [*house.store.cross_certificates(name), *house.store.rungs(name)])
-    folders = [path for folder in house.store.ceremonies() for path in (folder, folder / "request.yaml")]
-    return [*files, *map(str, folders), *_folders(house)]
+        for name in place.generations(authority):
+            found += [place.authority_file(name, "cert.pem"), *place.cross_certificates(name), *place.rungs(name)]
+    found += [path for folder in place.ceremonies() for path in (folder, folder / "request.yaml")]
+    return [str(path) for path in found]
 
 
 def _folders(house: House) -> list[str]:
