@@ -229,8 +229,9 @@ def _issued(outlook: Outlook, name: str, ends: Sequence[Endpoint]) -> dict[str, 
         leaf = world.leaves.get(leaf_name(name, "mtls" if one.access == "mtls" else "tls"))
         held = store.read(world.house.store.truth(leaf)) if leaf else None
         if held:
-            certificate = x509.load_pem_x509_certificate(held).public_bytes(Encoding.DER)
-            found[one.name] = Promise(fingerprint(certificate), revokes=bool(outlook.canary))
+            with suppress(ValueError):  # one that is damaged is told by the look at certificates
+                certificate = x509.load_pem_x509_certificate(held).public_bytes(Encoding.DER)
+                found[one.name] = Promise(fingerprint(certificate), revokes=bool(outlook.canary))
     return found
 
 

@@ -325,6 +325,13 @@ def test_a_host_that_has_taken_nothing_yet_is_not_looked_at(remote: Home) -> Non
     assert looked_at(remote) == {}
 
 
+def test_a_damaged_certificate_keeps_no_other_service_from_being_looked_at(home: Home) -> None:
+    home.edit("network: dev\n", "network: dev\n    deliver: none\n    probe: direct\n")
+    home.doit()
+    home.write("build/certs/forge-mtls/tls.pem", "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n")
+    assert looked_at(home)["forge"].promises == {}
+
+
 def test_a_host_that_is_not_delivered_to_is_held_against_what_was_issued(home: Home) -> None:
     home.edit("network: dev\n", "network: dev\n    deliver: none\n    probe: direct\n")
     assert home.doit().failed.keys() <= {"tidy"}
