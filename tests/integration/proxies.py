@@ -231,6 +231,7 @@ class Proxy:
     def reload_by(self, number: signal.Signals, *, is_patient: bool) -> None:
         """Send the signal, and wait until every old worker has gone and a new one is there."""
         assert self.process is not None
+        wait_until(lambda: bool(self.workers()), f"{self.name} has workers")  # it listens before that
         old = self.workers()
         self.process.send_signal(number)
         if not is_patient:

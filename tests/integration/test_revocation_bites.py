@@ -178,6 +178,7 @@ def test_a_proxy_whose_sessions_outlive_a_revocation_is_found_out(
         )
         watched.spoil(*sloppy)
         session = entry.open_session(watched.mtls, roots, old)
+        assert session is not None
         revoke(home)
         proxy.configure()
         watched.spoil(*sloppy)
