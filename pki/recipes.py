@@ -123,7 +123,7 @@ def crl(house: House, generation: str) -> None:
     # what an adopted CA revoked stays on its CRLs, as on those of `openssl ca`: nobody else keeps its books
     ended = last[1] if last and not house.is_adopted(generation) else NEVER
     number = max(int(house.now.timestamp()), last[0] + 1 if last else 0)
-    earlier = freshness.signed_crl(house, found, store.read(house.store.crl(generation)) or b"")
+    earlier = freshness.signed_crl(house, generation, store.read(house.store.crl(generation)) or b"")
     there = {one.serial_number: one for one in earlier or ()}
     wanted = house.ledger.revoked_serials(ended, issuer=generation)
     new = house.ledger.revoked(generation, ended, only=wanted - there.keys())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -19,26 +20,31 @@ DAY = timedelta(days=1)
 
 def crl(house: House, generation: str, *, missing: int | None = None) -> list[str]:
     """Why an intermediate's CRL must be made anew; `missing` is how many entries it lacks, where that is known."""
-    issuer, name = house.generation(generation), f"crl:{generation}"
-    known = token(issuer.fingerprint if issuer else "")
-    kept = house.memo.recall(name, known)
+    issuer = house.generation(generation)
+    kept = _remembered(house, generation, issuer)
     if kept is not None and house.is_ledger_as_it_was():
         return _crl_dated(house, generation, *(datetime.fromtimestamp(at, UTC) for at in kept[:2]))
     der, text = (store.read(house.store.crl(generation, form)) for form in ("crl", "pem"))
     if der is None or text is None:
         return ["has no CRL yet"]
-    found = signed_crl(house, issuer, der)
-    if found is None or found.next_update_utc is None:
+    found = signed_crl(house, generation, der)
+    if issuer is None or found is None or found.next_update_utc is None:
         return [f"is damaged, or not signed by {generation}"]
-    if text != pem("X509 CRL", der):
+    if kept is None and text != pem("X509 CRL", der):
         return ["its PEM form does not follow from the DER form"]
     dates = found.last_update_utc, found.next_update_utc
     reasons = _crl_dated(house, generation, *dates) or _behind_ledger(house, generation, found, missing)
     if not reasons:
         files = [str(house.store.crl(generation, form)) for form in ("crl", "pem")]
         number = found.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
-        house.memo.remember(name, known, files, [*(int(at.timestamp()) for at in dates), number])
+        finding = [*(int(at.timestamp()) for at in dates), number]
+        house.memo.remember(f"crl:{generation}", token(issuer.fingerprint), files, finding)
     return reasons
+
+
+def _remembered(house: House, generation: str, issuer: Generation | None) -> Any:
+    """thisUpdate, nextUpdate and number of the CRL in place, if its files were found sound before; None otherwise."""
+    return house.memo.recall(f"crl:{generation}", token(issuer.fingerprint)) if issuer else None
 
 
 def adopted_crl(house: House, name: str) -> list[str]:
@@ -47,19 +53,21 @@ def adopted_crl(house: House, name: str) -> list[str]:
     return [] if found and found.certificate.not_valid_after_utc < house.now else crl(house, name)
 
 
-def signed_crl(house: House, issuer: Generation | None, der: bytes) -> x509.CertificateRevocationList | None:
-    """The CRL in a file if a generation signed it; whether it did is asked once in a run: it takes 0.1 s for a large one."""
+def signed_crl(house: House, generation: str, der: bytes) -> x509.CertificateRevocationList | None:
+    """The CRL in place, `der`, if its generation signed it: asked once while it lies there, for it takes 0.1 s for a large one."""
+    issuer = house.generation(generation)
     if issuer is None:
         return None
     seen = hashlib.sha256(issuer.fingerprint.encode() + der).digest()
     try:
         found = x509.load_der_x509_crl(der)
-        signed = seen in house.verified or found.is_signature_valid(ca_public_key(issuer.certificate))
+        if _remembered(house, generation, issuer) is None and seen not in house.verified:
+            if not found.is_signature_valid(ca_public_key(issuer.certificate)):
+                return None
+            house.verified.add(seen)
     except (ValueError, UnsupportedAlgorithm):
         return None
-    if signed:
-        house.verified.add(seen)
-    return found if signed else None
+    return found
 
 
 def _crl_dated(house: House, generation: str, start: datetime, end: datetime) -> list[str]:

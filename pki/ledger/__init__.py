@@ -149,16 +149,18 @@ class Ledger:
         Those of adopted CAs count by themselves, mostly from 1, and say nothing about ours.
         """
         is_meant = revocations.c.issuer == issuer if issuer else is_ours(revocations)
-        query = sql.select(revocations.c.serial).where(revocations.c.not_after >= int(since.timestamp()), is_meant)
-        with self._database.reading() as db:
-            return frozenset(int(serial, 16) for serial in db.execute(query).scalars().all())
+        return self._serials(revocations, revocations.c.not_after >= int(since.timestamp()), is_meant)
 
     def ended_serials(self, before: datetime) -> frozenset[int]:
         """Serial numbers of this house's own certificates that ended `before`."""
         has_ended = certificates.c.not_after < int(before.timestamp())
-        query = sql.select(certificates.c.serial).where(has_ended, is_ours(certificates))
+        return self._serials(certificates, has_ended, is_ours(certificates))
+
+    def _serials(self, table: sql.Table, *conditions: sql.ColumnElement[bool]) -> frozenset[int]:
+        """One text from the database: a hundred thousand rows of one value each take three times as long."""
+        query = sql.select(sql.func.aggregate_strings(table.c.serial, " ")).where(*conditions)
         with self._database.reading() as db:
-            return frozenset(int(serial, 16) for serial in db.execute(query).scalars().all())
+            return frozenset(int(serial, 16) for serial in (db.execute(query).scalar() or "").split())
 
     def revoked(self, issuer: str, still_valid_at: datetime, *, only: Collection[int] | None = None) -> list[Entry]:
         """What belongs on a CRL of `issuer`: revocations of certificates that had not expired at the given time.
