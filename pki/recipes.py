@@ -130,7 +130,7 @@ def crl(house: House, generation: str) -> None:
     reason = "; ".join(freshness.crl(house, generation, missing=len(new))) or "asked for"
     this_update = max(house.now - issue.BACKDATE, min(last[1] + timedelta(seconds=1), house.now) if last else NEVER)
     made = issue.crl(
-        house.open_issuer(found),
+        house.keys.open(found),
         number,
         this_update,
         this_update + house.crl_rule(generation).lifetime,
@@ -178,7 +178,7 @@ def trust_files(house: House) -> dict[str, bytes]:
     live = {name: house.live(name) for name in store.AUTHORITIES}
     pems: dict[str, bytes] = {}
     files: dict[str, bytes] = {}
-    folder = house.shown(house.store.build / "trust")
+    folder = house.store.shown(house.store.build / "trust")
     for generation in [g for generations in live.values() for g in generations]:
         found = house.generation(generation)
         if found is None:
@@ -203,7 +203,7 @@ def client_crl_bundle(house: House) -> dict[str, bytes]:
         if text is None:
             raise PkiError(f"the CRL of {generation} is not there", "run doit")
         parts.append(text)
-    return {house.shown(house.store.client_crl_bundle()): b"".join(parts)}
+    return {house.store.shown(house.store.client_crl_bundle()): b"".join(parts)}
 
 
 def write_derived(house: House, expected: dict[str, bytes]) -> None:

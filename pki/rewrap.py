@@ -23,7 +23,7 @@ def rewrap(house: House, name: str, *, new: str | None = None, old: str | None =
     """
     found = _intermediate(house, name)
     path = house.store.authority_file(name, "key.pem")
-    shown = house.shown(path)
+    shown = house.store.shown(path)
     data = store.read(path)
     if data is None:
         raise PkiError(f"{shown}: the key of {name} is not there", "put it back from a backup")
@@ -55,7 +55,7 @@ def _intermediate(house: House, name: str) -> Generation:
 
 def _opened(house: House, name: str, data: bytes, old: list[str], new: list[str]) -> tuple[str, issue.PrivateKey]:
     """The passphrase that opens the key now, and the key."""
-    shown = house.shown(house.store.authority_file(name, "key.pem"))
+    shown = house.store.shown(house.store.authority_file(name, "key.pem"))
     kept = house.passphrases.kept()
     tried = [*(old or [kept[key] for key in (name, name + NEW) if key in kept]), *new]
     source = "--old-passphrase-file" if old else house.inventory.secrets.file

@@ -195,6 +195,10 @@ class Store:
         self.offline = home / "offline"
         self.templates = home / "templates"
 
+    def shown(self, path: Path) -> str:
+        """A path as messages show it: relative to the house."""
+        return str(path.relative_to(self.home)) if path.is_relative_to(self.home) else str(path)
+
     # -- authorities --
 
     def generations(self, authority: str) -> list[str]:

@@ -14,7 +14,7 @@ from pki.house import House
 
 def stale(house: House, known: set[str], leaves: set[str]) -> list[str]:
     """What there is without an artifact of that name; `leaves` are the names of leaves that stay."""
-    return [f"{house.shown(path)} is no longer wanted" for path in _leftovers(house, known, leaves)]
+    return [f"{house.store.shown(path)} is no longer wanted" for path in _leftovers(house, known, leaves)]
 
 
 def sweep(house: House, known: set[str], leaves: set[str]) -> None:

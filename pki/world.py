@@ -242,7 +242,7 @@ class World:
         """What is delivered of an adopted authority: its CRL, and its certificate as it lies in its folder."""
         if kind in {"crl", "crl-pem"}:
             return [(name, self.house.store.crl(name, "pem" if kind == "crl-pem" else "crl"))]
-        return [(name, self.house.adopted_files(name)[0])] if kind == "ca-pem" else []
+        return [(name, self.house.keys.adopted_files(name)[0])] if kind == "ca-pem" else []
 
 
 def _has_clients(host: Host | None) -> bool:

@@ -533,7 +533,7 @@ def test_typed_passphrase_is_asked_for_once(asking: Home, monkeypatch: pytest.Mo
     source(asking, "{server: prompt}")
     house = asking.house()
     for name in ("server-1", "server-1"):
-        house.open_issuer(house.issuing("server") or pytest.fail(name))
+        house.keys.open(house.issuing("server") or pytest.fail(name))
     assert asked == ["passphrase of server-1: "]
 
 
@@ -574,7 +574,7 @@ class KilledError(BaseException):
 
 def opens(home: Home, name: str) -> bool:
     house = home.house()
-    house.open_issuer(house.generation(name) or pytest.fail(name))
+    house.keys.open(house.generation(name) or pytest.fail(name))
     return True
 
 

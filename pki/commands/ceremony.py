@@ -76,7 +76,7 @@ def _wish(new: list[str], revoke: list[str], destroy: list[str], reason: str, *,
 
 def _shown(house: House, asked: Open) -> Iterator[str]:
     """A request as its paper shows it: what it asks, its digest in words, and the next steps."""
-    yield f"request {asked.request.number}, prepared {asked.request.prepared:%Y-%m-%d %H:%M} UTC, in {house.shown(asked.path)}"
+    yield f"request {asked.request.number}, prepared {asked.request.prepared:%Y-%m-%d %H:%M} UTC, in {house.store.shown(asked.path)}"
     yield from (f"  because {reason}" for reason in asked.request.because)
     yield ""
     yield from plan.roots(asked.request)

@@ -98,7 +98,7 @@ def _identity(house: House, client: str) -> Identity:
     if leaf.request is not None:
         raise PkiError(
             f"{client}: its key never was here: pki.yaml takes a request from {leaf.request}",
-            f"bring {house.shown(house.store.truth(leaf))} to where the key is; or leave `request` out, and "
+            f"bring {house.store.shown(house.store.truth(leaf))} to where the key is; or leave `request` out, and "
             "./run doit makes a key here",
         )
     _check(house, leaf)

@@ -57,7 +57,7 @@ def _asked(house: House, answer: Answer) -> Request:
     for folder in house.store.ceremonies():
         if store.read(folder / "response.yaml") == answer.data:
             raise PkiError(
-                f"{name}: was accepted already, as {house.shown(folder)}", "nothing is left to do: ./run doit"
+                f"{name}: was accepted already, as {house.store.shown(folder)}", "nothing is left to do: ./run doit"
             )
     waiting = {one.digest: one.request for one in kept.open_requests(house)}
     if response.request not in waiting:

@@ -27,7 +27,7 @@ def open_requests(house: House) -> list[Open]:
         data = store.read(folder / "request.yaml")
         if data is None or (folder / "response.yaml").exists():
             continue
-        request = bundle.load(data, house.shown(folder / "request.yaml"), Request)
+        request = bundle.load(data, house.store.shown(folder / "request.yaml"), Request)
         if request.previous == last:
             found.append(Open(folder / "request.yaml", request, bundle.digest(data)))
     return found

@@ -45,13 +45,13 @@ def _new_key(house: House, name: str) -> issue.PrivateKey:
     path = house.store.authority_file(name, "key.pem")
     passphrase = house.passphrases.new(name)
     store.write(path, issue.encrypted_pem(issue.new_key(rule.key), passphrase), store.SECRET)
-    return house.open_authority_key(name, store.read(path) or b"", house.shown(path))
+    return house.keys.from_pem(name, store.read(path) or b"", house.store.shown(path))
 
 
 def _in_token(house: House, name: str, address: str, kind: str) -> issue.PrivateKey:
     """A key that is made in a token and never leaves it; `key.uri` says where."""
     uri = tokens.parse(address).with_object(name)
-    pin = house.token_pin(name)
+    pin = house.keys.pin(name)
     store.write(house.store.authority_file(name, "key.uri"), f"{uri}\n".encode())
     try:
         return tokens.open_key(uri, pin.value, pin.source)  # of a run that was killed before the request was written

@@ -25,8 +25,8 @@ def files(house: House) -> dict[str, bytes]:
     live = {authority: _generations(house, authority) for authority in store.AUTHORITIES}
     roots = [found.certificate for found in live["root"]]
     return {
-        house.shown(house.store.trust("index.html")): _fitting(house, live),
-        house.shown(house.store.trust("roots.mobileconfig")): mobileconfig.trust_only(
+        house.store.shown(house.store.trust("index.html")): _fitting(house, live),
+        house.store.shown(house.store.trust("roots.mobileconfig")): mobileconfig.trust_only(
             said.organisation, said.domains[0], roots
         ),
     }

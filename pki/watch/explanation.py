@@ -125,7 +125,7 @@ def crl(house: House, plan: Plan, generation: str) -> Iterator[Line]:
 def _key(house: House, wanted: Leaf) -> str:
     if wanted.request:
         return f"is not here: its device keeps it, and {wanted.request} asks for its certificate"
-    place = f"{house.shown(house.store.truth(wanted))}, with the certificate; mode 0600"
+    place = f"{house.store.shown(house.store.truth(wanted))}, with the certificate; mode 0600"
     return f"{place}; in every backup" if wanted.name.startswith("client-") else f"{place}; lost, it is made anew"
 
 
@@ -134,7 +134,9 @@ def _authority_key(house: House, found: Generation) -> str:
         return f"in a token: {uri.decode().strip()}"
     path = house.store.authority_file(found.name, "key.pem")
     if path.exists():
-        return f"{house.shown(path)}, encrypted; its passphrase comes from {house.passphrases.source_of(found.name)}"
+        return (
+            f"{house.store.shown(path)}, encrypted; its passphrase comes from {house.passphrases.source_of(found.name)}"
+        )
     return "in offline/, for this is a sandbox" if found.is_sandbox else "is not here: in the vault of the ceremonies"
 
 

@@ -96,7 +96,7 @@ def sweep(house: House, plan: Plan) -> Sequence[Probed]:
     try:
         targets[0].sight.eyes.open()
     except OSError as error:
-        what = f"{house.shown(Path(error.filename))}: {error.strerror}" if error.filename else str(error)
+        what = f"{house.store.shown(Path(error.filename))}: {error.strerror}" if error.filename else str(error)
         return [_unseen(one, what) for one in targets]
     found = proof.at_once(lambda way: _behind(way, behind[way]), list(behind), len(behind))
     return sorted((one for some in found for one in some), key=lambda one: (one.host, one.service))

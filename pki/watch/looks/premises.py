@@ -91,7 +91,7 @@ def permissions(view: View) -> Iterator[Check]:
         if mode & 0o077:
             is_open, wanted = True, "700" if path.is_dir() else "600"
             text = f"others can read it: it has mode {mode:04o}"
-            yield Check(house.shown(path), Level.CRITICAL, text, f"chmod {wanted} {house.shown(path)}")
+            yield Check(house.store.shown(path), Level.CRITICAL, text, f"chmod {wanted} {house.store.shown(path)}")
     if not is_open:
         yield Check("permissions", Level.OK, f"{looked} secrets are their owner's alone")
 

@@ -134,7 +134,7 @@ def _known(scene: Scene) -> str:
     files = [*map(str, MADE_BY), *ahead.files(scene), *fleet.folders(scene)]
     for name in scene.house.inventory.authorities.adopted:
         with suppress(PkiError):  # its folder is not as it should be, as its CRL tells
-            files.append(str(scene.house.adopted_files(name)[0]))
+            files.append(str(scene.house.keys.adopted_files(name)[0]))
     seen = [(one.host, one.service, one.wrong, one.not_after, one.version) for one in scene.probes]
     today = scene.house.now.date()
     said = [calm(one, today) for one in scene.checks if one.level]

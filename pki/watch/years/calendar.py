@@ -50,7 +50,7 @@ def write(house: House, plan: Plan) -> list[str]:
     before = store.read(path)
     if before is None or STAMP.sub(b"", before) != STAMP.sub(b"", data):
         store.write(path, data)
-        written = [house.shown(path)]
+        written = [house.store.shown(path)]
     else:
         written = []
     house.memo.remember("calendar", known, files, True)

@@ -4,85 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import os
-from base64 import b64encode
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import NameOID
 
-from pki import adopted, inventory, leaves, model, rules, scalars, store, tokens
+from pki import inventory, leaves, model, rules, scalars, store
 from pki.errors import PkiError
-from pki.issue import Issuer, PrivateKey, ca_public_key, open_key
+from pki.house.generations import Generation, Rung, read_rung
+from pki.house.keys import Keys
+from pki.issue import Issuer
 from pki.memo import Memo, signature
 from pki.model import CrlRule, Inventory
-from pki.passphrases import Passphrase, Passphrases
+from pki.passphrases import Passphrases
 from pki.records import Issued, Ledger
-from pki.scalars import SANDBOX
 from pki.store import Store
 
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """One key of an authority: its name, and its certificate as parsed.
-
-    `chain` is what is sent along below a leaf: its PEM, and the certificates that older roots gave to its own root.
-    """
-
-    name: str
-    certificate: x509.Certificate
-    pem: bytes
-    fingerprint: str
-    chain: bytes
-    chain_digest: str
-
-    @property
-    def authority(self) -> str:
-        return self.name.rpartition("-")[0]
-
-    @property
-    def common_name(self) -> str:
-        return str(self.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
-
-    @property
-    def subject(self) -> str:
-        """The subject as OpenSSL writes it under RFC 2253, bytes beyond ASCII escaped: what issuer pins compare."""
-        text = self.certificate.subject.rfc4514_string()
-        return "".join(c if c.isascii() else "".join(f"\\{byte:02X}" for byte in c.encode()) for c in text)
-
-    @property
-    def base64(self) -> str:
-        """The certificate's DER as one line of Base64."""
-        return b64encode(self.certificate.public_bytes(Encoding.DER)).decode()
-
-    @property
-    def is_sandbox(self) -> bool:
-        return SANDBOX in self.certificate.subject.rfc4514_string()
-
-
-class Rung(NamedTuple):
-    """One pre-signed root CRL: its number, the CRL, and the serial numbers that it lists."""
-
-    number: int
-    crl: x509.CertificateRevocationList
-    serials: frozenset[int]
-
-
-def _rung(data: bytes, path: Path, issuer: Generation) -> Rung | None:
-    try:
-        crl = x509.load_pem_x509_crl(data)
-        if not crl.is_signature_valid(ca_public_key(issuer.certificate)) or crl.next_update_utc is None:
-            return None
-    except ValueError:
-        return None
-    return Rung(int(path.stem), crl, frozenset(one.serial_number for one in crl))
+__all__ = ["Generation", "House", "Rung", "missing_authority"]
 
 
 @dataclass
@@ -96,11 +39,9 @@ class House:
     memo: Memo
     verified: set[bytes] = field(default_factory=set)  # SHA-256 of each truth and CRL that this run found well signed
     coming: tuple[str, ...] = ()  # generations that this run itself is about to make: the sandbox does
-    closed: dict[str, PkiError] = field(default_factory=dict)  # generations whose key this run could not open, and why
     asked: frozenset[str] = frozenset()  # the tasks that this run was asked for; none when no run is on
     _generations: dict[str, tuple[int, Generation]] = field(default_factory=dict)
     _newest: dict[str, Generation] = field(default_factory=dict)
-    _issuers: dict[str, Issuer | PkiError] = field(default_factory=dict)
     _rungs: dict[str, tuple[int, list[Rung]]] = field(default_factory=dict)
 
     @classmethod
@@ -131,7 +72,9 @@ class House:
 
     def generation(self, name: str) -> Generation | None:
         """A generation by name, None while it has no certificate."""
-        path = self.adopted_files(name)[0] if self.is_adopted(name) else self.store.authority_file(name, "cert.pem")
+        path = (
+            self.keys.adopted_files(name)[0] if self.is_adopted(name) else self.store.authority_file(name, "cert.pem")
+        )
         state = signature([os.fspath(path)])
         kept = self._generations.get(name)
         if kept and kept[0] == state:
@@ -142,14 +85,14 @@ class House:
         try:
             cert = x509.load_pem_x509_certificate(data)
         except ValueError:
-            raise PkiError(f"{self.shown(path)}: is not a certificate", "put it back from a backup") from None
+            raise PkiError(f"{self.store.shown(path)}: is not a certificate", "put it back from a backup") from None
         whole = name.startswith("root-") or self.is_adopted(name)
         chain = data if whole else data + self._cross_chain(cert)
         fingerprint, chain_digest = cert.fingerprint(hashes.SHA256()).hex(), hashlib.sha256(chain).hexdigest()
         found = Generation(name, cert, data, fingerprint, chain, chain_digest)
         if found.is_sandbox and not self.inventory.sandbox:
             raise PkiError(
-                f"{self.shown(path)}: is a sandbox authority, and pki.yaml does not say sandbox: true",
+                f"{self.store.shown(path)}: is a sandbox authority, and pki.yaml does not say sandbox: true",
                 "move ca/, build/ and offline/ away and hold a real ceremony: ./run invoke ceremony.request",
             )
         self._generations[name] = (state, found)
@@ -205,85 +148,24 @@ class House:
         kept = self._rungs.get(root)
         if kept is None or kept[0] != state:
             issuer = self.generation(root)
-            found = [rung for path in paths if issuer and (rung := _rung(store.read(path) or b"", path, issuer))]
+            found = [rung for path in paths if issuer and (rung := read_rung(store.read(path) or b"", path, issuer))]
             kept = self._rungs[root] = (state, found)
         return kept[1]
+
+    @cached_property
+    def keys(self) -> Keys:
+        return Keys(self.store, self.passphrases, self.inventory.authorities.adopted)
 
     def issuer(self, authority: str) -> Issuer:
         """The issuing generation with its key opened. Raises PkiError with the command that mends what is missing."""
         found = self.issuing(authority)
         if found is None:
             raise missing_authority(authority)
-        if found.fingerprint not in self._issuers:
-            try:
-                self._issuers[found.fingerprint] = self.open_issuer(found)
-            except PkiError as error:  # trying a passphrase takes 0.1 s: not again for each leaf
-                self._issuers[found.fingerprint] = error
-        kept = self._issuers[found.fingerprint]
-        if isinstance(kept, PkiError):
-            raise PkiError(kept.message, kept.hint)
-        return kept
-
-    def open_issuer(self, found: Generation) -> Issuer:
-        """A generation with its key, from `ca/` or from its token; an adopted authority with its own."""
-        try:
-            return self._opened(found)
-        except PkiError as error:
-            self.closed[found.name] = error
-            raise
-
-    def _opened(self, found: Generation) -> Issuer:
-        if self.is_adopted(found.name):
-            return self._open_adopted(found)
-        uri = store.read(self.store.authority_file(found.name, "key.uri"))
-        if uri is not None:
-            pin = self.token_pin(found.name)
-            token_key = tokens.open_key(tokens.parse(uri.decode().strip()), pin.value, pin.source)
-            return Issuer(found.certificate, token_key)
-        path = self.store.authority_file(found.name, "key.pem")
-        data = store.read(path)
-        if data is None:
-            raise PkiError(f"{self.shown(path)}: the key of {found.name} is not there", "put it back from a backup")
-        return Issuer(found.certificate, self.open_authority_key(found.name, data, self.shown(path)))
-
-    def _open_adopted(self, found: Generation) -> Issuer:
-        certificate, path = self.adopted_files(found.name)
-        shown = self.shown(path)
-        adopted.check(found.certificate, self.shown(certificate))
-        data = store.read(path)
-        if data is None:
-            raise PkiError(f"{shown}: the key of {found.name} is not there", "put it there, or back from a backup")
-        if (store.mode_of(path) or 0) & 0o077:
-            raise PkiError(f"{shown}: others can read it", f"chmod 600 {shown}")
-        if b"ENCRYPTED" in data:  # PKCS#8 says so in its label, OpenSSL's older form in a header
-            return Issuer(found.certificate, self.open_authority_key(found.name, data, shown))
-        return Issuer(found.certificate, open_key(data, None, shown, ""))
+        return self.keys.issuer(found)
 
     def is_adopted(self, name: str) -> bool:
         """Whether an authority was made elsewhere: it signs CRLs, and nothing else."""
         return name in self.inventory.authorities.adopted
-
-    def adopted_files(self, name: str) -> tuple[Path, Path]:
-        """Certificate and key of an adopted authority, wherever its folder is."""
-        folder = self.store.home / self.inventory.authorities.adopted[name].adopt
-        return adopted.files(folder, self.shown(folder))
-
-    def token_pin(self, name: str) -> Passphrase:
-        """The PIN of the token that holds a generation's key: by the generation's name, or by its authority's."""
-        authority = name.rpartition("-")[0]
-        for known in (name, authority):
-            if found := self.passphrases.candidates(known):
-                return found[0]
-        source = self.passphrases.source_of(name)
-        raise PkiError(f"{source}: holds no PIN for the token of {name}", f"put it there, as {authority}: PIN")
-
-    def open_authority_key(self, name: str, data: bytes, shown: str) -> PrivateKey:
-        """The key of a generation from its PEM, under whichever of its passphrases opens it."""
-        found = self.passphrases.candidates(name)
-        for one in found[:-1]:
-            with suppress(PkiError):
-                return open_key(data, one.value, shown, one.source)
-        return open_key(data, found[-1].value if found else None, shown, self.passphrases.source_of(name))
 
     def crl_rule(self, generation: str) -> CrlRule:
         """Lifetime and refresh of the CRLs of an intermediate, or of an adopted authority."""
@@ -380,10 +262,6 @@ class House:
         log = self.store.ca / "ledger.db-wal"
         in_use = [str(log)] if log.exists() and log.stat().st_size else []
         return [str(self.store.ca / "ledger.db"), *in_use]
-
-    def shown(self, path: Path) -> str:
-        """A path as messages show it: relative to the house."""
-        return str(path.relative_to(self.store.home)) if path.is_relative_to(self.store.home) else str(path)
 
 
 def missing_authority(authority: str) -> PkiError:

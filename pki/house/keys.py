@@ -1,0 +1,95 @@
+"""The keys of the authorities, opened: from `ca/`, from a token, or from an adopted CA's own folder."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pki import adopted, store, tokens
+from pki.errors import PkiError
+from pki.house.generations import Generation
+from pki.issue import Issuer, PrivateKey, open_key
+from pki.model import AdoptedRule
+from pki.passphrases import Passphrase, Passphrases
+from pki.store import Store
+
+
+@dataclass
+class Keys:
+    """What opens keys, and each that was opened: trying a passphrase takes 0.1 s."""
+
+    store: Store
+    passphrases: Passphrases
+    adopted: dict[str, AdoptedRule]
+    closed: dict[str, PkiError] = field(default_factory=dict)  # generations whose key could not be opened, and why
+    _issuers: dict[str, Issuer | PkiError] = field(default_factory=dict)
+
+    def issuer(self, found: Generation) -> Issuer:
+        """A generation with its key, opened once. Raises PkiError with the command that mends what is missing."""
+        if found.fingerprint not in self._issuers:
+            try:
+                self._issuers[found.fingerprint] = self.open(found)
+            except PkiError as error:
+                self._issuers[found.fingerprint] = error
+        kept = self._issuers[found.fingerprint]
+        if isinstance(kept, PkiError):
+            raise PkiError(kept.message, kept.hint)
+        return kept
+
+    def open(self, found: Generation) -> Issuer:
+        """A generation with its key, opened now."""
+        try:
+            return self._opened(found)
+        except PkiError as error:
+            self.closed[found.name] = error
+            raise
+
+    def from_pem(self, name: str, data: bytes, shown: str) -> PrivateKey:
+        """The key of a generation from its PEM, under whichever of its passphrases opens it."""
+        found = self.passphrases.candidates(name)
+        for one in found[:-1]:
+            with suppress(PkiError):
+                return open_key(data, one.value, shown, one.source)
+        return open_key(data, found[-1].value if found else None, shown, self.passphrases.source_of(name))
+
+    def pin(self, name: str) -> Passphrase:
+        """The PIN of the token that holds a generation's key: by the generation's name, or by its authority's."""
+        authority = name.rpartition("-")[0]
+        for known in (name, authority):
+            if found := self.passphrases.candidates(known):
+                return found[0]
+        source = self.passphrases.source_of(name)
+        raise PkiError(f"{source}: holds no PIN for the token of {name}", f"put it there, as {authority}: PIN")
+
+    def adopted_files(self, name: str) -> tuple[Path, Path]:
+        """Certificate and key of an adopted authority, wherever its folder is."""
+        folder = self.store.home / self.adopted[name].adopt
+        return adopted.files(folder, self.store.shown(folder))
+
+    def _opened(self, found: Generation) -> Issuer:
+        if found.name in self.adopted:
+            return self._open_adopted(found)
+        uri = store.read(self.store.authority_file(found.name, "key.uri"))
+        if uri is not None:
+            pin = self.pin(found.name)
+            token_key = tokens.open_key(tokens.parse(uri.decode().strip()), pin.value, pin.source)
+            return Issuer(found.certificate, token_key)
+        path = self.store.authority_file(found.name, "key.pem")
+        data, shown = store.read(path), self.store.shown(path)
+        if data is None:
+            raise PkiError(f"{shown}: the key of {found.name} is not there", "put it back from a backup")
+        return Issuer(found.certificate, self.from_pem(found.name, data, shown))
+
+    def _open_adopted(self, found: Generation) -> Issuer:
+        certificate, path = self.adopted_files(found.name)
+        shown = self.store.shown(path)
+        adopted.check(found.certificate, self.store.shown(certificate))
+        data = store.read(path)
+        if data is None:
+            raise PkiError(f"{shown}: the key of {found.name} is not there", "put it there, or back from a backup")
+        if (store.mode_of(path) or 0) & 0o077:
+            raise PkiError(f"{shown}: others can read it", f"chmod 600 {shown}")
+        if b"ENCRYPTED" in data:  # PKCS#8 says so in its label, OpenSSL's older form in a header
+            return Issuer(found.certificate, self.from_pem(found.name, data, shown))
+        return Issuer(found.certificate, open_key(data, None, shown, ""))
