@@ -118,33 +118,35 @@ PROGRAMS = (
 )
 COUNTING = """\
 #!/bin/sh
-[ ! -e {root}/fuse ] || {{
-    echo x >>{root}/count
-    [ "$(/usr/bin/wc -l <{root}/count)" -lt "$(/bin/cat {root}/fuse)" ] || kill -9 0
-}}
+read -r last <{root}/fuse
+echo x >>{root}/count
+[ "$(/usr/bin/wc -l <{root}/count)" -lt "$last" ] || kill -9 0
 PATH={path}
 exec {name} "$@"
 """
 
 
-def with_fuse(host: FolderHost, path: str) -> None:
-    """Let every program that the script starts be counted, and the whole process group be killed before one of them."""
-    folder = host.root / "counting"
+def fused(host: FolderHost, path: str) -> Path:
+    """The script once more; every program that it starts is counted, and its process group killed before one of them."""
+    folder, program = host.root / "counting", host.root / "fused"
     folder.mkdir()
     for name in PROGRAMS:
         (folder / name).write_text(COUNTING.format(root=host.root, path=path, name=name))
         (folder / name).chmod(0o755)
-    host.adapt(f"PATH={path}\n", f"PATH={folder}:{path}\n")
+    text = host.program.read_text()
+    assert text.count(f"PATH={path}\n") == 1
+    program.write_text(text.replace(f"PATH={path}\n", f"PATH={folder}:{path}\n"))
+    program.chmod(0o755)
+    return program
 
 
-def blow(host: FolderHost, words: bytes, at: int, *arguments: str) -> bool:
+def blow(program: Path, words: bytes, at: int, *arguments: str) -> bool:
     """Let it be killed before the program of a number; whether it came so far."""
-    (host.root / "count").unlink(missing_ok=True)
-    (host.root / "fuse").write_text(f"{at}\n")
+    (program.parent / "count").unlink(missing_ok=True)
+    (program.parent / "fuse").write_text(f"{at}\n")
     done = subprocess.run(
-        [host.program, *arguments], input=words, capture_output=True, timeout=60, check=False, start_new_session=True
+        [program, *arguments], input=words, capture_output=True, timeout=60, check=False, start_new_session=True
     )
-    (host.root / "fuse").unlink()
     return done.returncode not in {0, 1}
 
 
@@ -152,7 +154,7 @@ def blow(host: FolderHost, words: bytes, at: int, *arguments: str) -> bool:
 def test_killed_before_any_step_it_leaves_whole_files_and_the_next_contact_ends_well(
     host: FolderHost, ending: str, shell: Shell
 ) -> None:
-    with_fuse(host, shell.path or SYSTEM)
+    program = fused(host, shell.path or SYSTEM)
     old, new = release(host, "old"), release(host, "new")
     if ending == "settled":
         old, new = ([one for one in rows if one.set == "-"] for rows in (old, new))
@@ -162,7 +164,7 @@ def test_killed_before_any_step_it_leaves_whole_files_and_the_next_contact_ends_
     for step in range(1, 400):
         host.deliver(old)
         assert contents(host) == wanted(host, old)
-        was_killed = blow(host, words, step)
+        was_killed = blow(program, words, step)
         if ending == "settled":
             assert all(
                 (Path(one.path).read_bytes() if Path(one.path).exists() else None) in {one.content, was.content}
@@ -171,7 +173,7 @@ def test_killed_before_any_step_it_leaves_whole_files_and_the_next_contact_ends_
         else:
             assert_whole(host, old, new)
         if step % 3 == 0:
-            blow(host, b"", step // 3, "recover")  # and killed once more while it mends
+            blow(program, b"", step // 3, "recover")  # and killed once more while it mends
         host.speak(b"", "recover")
         assert contents(host) in (wanted(host, old), wanted(host, new)), step
         assert host.litter() == [], step
