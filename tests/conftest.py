@@ -7,10 +7,12 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from pki import graph
 from pki.errors import PkiError
@@ -91,6 +93,14 @@ def bare_home(path: Path) -> Home:
     shutil.copy(PROJECT / "pki.yaml", path)
     shutil.copytree(PROJECT / "templates", path / "templates")
     return Home(path)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _keys_opened_once() -> Iterator[None]:
+    """A key under a passphrase costs 600 000 rounds whenever it is opened: here once in a process for each of both."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(serialization, "load_pem_private_key", cache(serialization.load_pem_private_key))
+        yield
 
 
 @pytest.fixture(scope="session")
