@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import segno
 
 
+@cache  # a run that changes the trust page renders it three times
 def svg(text: str) -> str:
     """An inline SVG of a text in capitals, digits and colons, with its quiet zone; a screen reader hears what it is."""
     code = segno.make(text, error="l", micro=False, boost_error=False)
