@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import re
-import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
@@ -189,10 +188,8 @@ def test_every_split_has_a_passphrase_of_its_own() -> None:
     assert len({shares.split(2, 2)[0] for _ in range(20)}) == 20
 
 
-def test_shares_are_combined_quickly(two_of_three) -> None:
-    started = time.perf_counter()
-    shares.combine(two_of_three[1][:2])
-    assert time.perf_counter() - started < 0.3
+def test_shares_are_combined_without_a_slow_derivation(two_of_three) -> None:
+    assert {Share.from_mnemonic(one).iteration_exponent for one in two_of_three[1]} == {0}
 
 
 def test_shares_may_be_typed_in_capitals_with_numbers_or_four_letters(two_of_three) -> None:

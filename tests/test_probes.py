@@ -249,7 +249,7 @@ def test_fifty_services_are_looked_at_at_the_same_time(paper: Paper, monkeypatch
 def test_those_that_do_not_answer_are_waited_for_together_and_hold_up_nobody(
     paper: Paper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handshake, "TIMEOUT", 1.0)
+    monkeypatch.setattr(handshake, "TIMEOUT", 3.0)
     both, asked = threading.Barrier(2, timeout=20), list[int]()
 
     def dead(context: ssl.SSLContext, connection: socket.socket) -> None:

@@ -30,7 +30,7 @@ PROGRAMS = ("chromium", "chromedriver", "certutil", "pk12util")
 POLICIES = "/etc/chromium/policies/managed"
 STARTED = re.compile(r"was started successfully on port (\d+)")
 NET_ERROR = re.compile(r"\b(ERR_[A-Z0-9_]+)")
-PATIENCE = 60  # seconds for a page: a browser that waits for somebody to choose a certificate waits for ever
+PATIENCE = 100  # seconds for a page (selenium gives up after 120): a browser that waits for somebody to choose a certificate waits for ever
 ARGUMENTS = (
     "--headless=new",
     "--no-sandbox",  # root has none: https://crbug.com/638180
@@ -160,7 +160,9 @@ class Browser:
                 stderr=said,
                 start_new_session=True,
             )
-        wait_until(lambda: bool(STARTED.search(log.read_text())) or not self._is_alive(), "chromedriver listens")
+        wait_until(
+            lambda: bool(STARTED.search(log.read_text())) or not self._is_alive(), "chromedriver listens", PATIENCE
+        )
         found = STARTED.search(log.read_text())
         assert found, log.read_text()
         port = int(found[1])

@@ -20,12 +20,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha1
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from pathlib import Path
 from typing import ClassVar
 
 from tests.integration.conftest import LiveHome, run
 
-PATIENCE = 15.0
+PATIENCE = 60.0  # seconds: only what never comes is awaited so long
+PARTING = 15.0  # seconds for a proxy to end by itself
 NAMES = ("nginx", "haproxy", "caddy", "apache")
 DRAIN = r"((?:worker_shutdown_timeout|hard-stop-after) )5m"
 WEBSOCKET = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
@@ -33,10 +35,32 @@ REFUSED_STATUS = {400, 403, 421}
 REFUSED_BY_TLS = {16, 35, 52, 55, 56}  # curl: HTTP/2 broke off, handshake failed, empty reply, send or receive failed
 
 
+def _own_ports() -> Iterator[int]:
+    """Ports of this worker alone, below those that the kernel hands out, where any that is free may be taken at once."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    width = 20_000 // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    turns = count(os.getpid())  # another suite on this machine begins elsewhere
+    return (10_000 + worker * width + turn % width for turn in turns)
+
+
+PORTS = _own_ports()
+
+
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    """A port on loopback at which nobody listens, and which nobody else is given before it is used."""
+    return next(port for port in PORTS if _is_free(port))
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe, suppress(OSError):
+        probe.bind(("127.0.0.1", port))
+        return True
+    return False
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def wait_until(done: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:
@@ -152,9 +176,11 @@ class Proxy:
         self.work = work
         self.port = free_port()
         self.http_port = free_port()
-        self.serves = True
         self.drain = "5m"
-        self.declared_port = home.house().inventory.hosts[host].port
+        inventory = home.house().inventory
+        said = inventory.hosts[host]
+        self.declared_port = said.port
+        self.ports = [self.port] * bool(said.services) + [self.http_port] * (inventory.publish.host == host)
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -210,14 +236,13 @@ class Proxy:
     def listens(self) -> bool:
         assert self.process is not None
         assert self.process.poll() is None, f"{self.name} ended:\n{(self.work / 'log').read_text()}"
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port if self.serves else self.http_port)) == 0
+        return all(_listens(port) for port in self.ports)
 
     def stop(self) -> None:
         if self.process is not None:
             self.process.terminate()
             try:
-                self.process.wait(PATIENCE)
+                self.process.wait(PARTING)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
@@ -246,7 +271,7 @@ class Proxy:
         port = self.http_port if url.startswith("http:") else self.port
         done = subprocess.run(
             [
-                *("curl", "--silent", "--show-error", "--max-time", "10", "--connect-to", f"::127.0.0.1:{port}"),
+                *("curl", "--silent", "--show-error", "--max-time", "60", "--connect-to", f"::127.0.0.1:{port}"),
                 *("--cacert", self.home.path / "build/trust/roots.pem"),
                 *("--write-out", "\n%{http_code} %{content_type}", *options, url),
             ],
@@ -400,18 +425,12 @@ PROGRAM = {"apache": "apache2"}  # where the program is not called as pki.yaml c
 
 
 @contextmanager
-def started(
-    kind: str, home: LiveHome, host: str, work: Path, *, serves: bool = True, drain: str = "5m"
-) -> Iterator[Proxy]:
-    """A proxy with what `host` was delivered, until the block ends.
-
-    `serves` says whether it has services; `drain` how long connections may stay open after a reload.
-    """
+def started(kind: str, home: LiveHome, host: str, work: Path, *, drain: str = "5m") -> Iterator[Proxy]:
+    """A proxy with what `host` was delivered, until the block ends; `drain` is how long connections outlive a reload."""
     program = PROGRAM.get(kind, kind)
     assert shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin"), f"{program} is not installed"
     work.mkdir(parents=True)
     proxy = KINDS[kind](home, host, work)
-    proxy.serves = serves
     proxy.drain = drain
     proxy.configure()
     proxy.check()

@@ -26,7 +26,8 @@ from aiosmtpd.smtp import AuthResult, LoginPassword
 from pki.watch.checks import Level
 from tests import leavings
 from tests.conftest import PROJECT
-from tests.integration.conftest import LiveHome, built, live_home, moved_clock
+from tests.integration.conftest import TIMEOUT, LiveHome, built, live_home, moved_clock
+from tests.integration.proxies import free_port
 from tests.test_alerting_told import text_of
 
 PASSWORD = "correct-horse-battery-staple"
@@ -73,12 +74,6 @@ class Server:
         return AuthResult(success=data.password.decode() == PASSWORD, handled=False)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def serving(certificate: Path | None, *, is_smtps: bool = False, refuses: str = "") -> Iterator[Server]:
     """The server on loopback with the certificate of a leaf: behind STARTTLS, or from the first byte."""
@@ -88,7 +83,7 @@ def serving(certificate: Path | None, *, is_smtps: bool = False, refuses: str = 
         context.load_cert_chain(certificate)
     login = {"authenticator": server.login, "auth_required": True} if certificate else {}
     tls = {"ssl_context": context, "auth_require_tls": False} if is_smtps else {"tls_context": context}
-    controller = Controller(server, hostname="127.0.0.1", port=server.port, **login, **tls)
+    controller = Controller(server, hostname="127.0.0.1", port=server.port, ready_timeout=60, **login, **tls)
     controller.start()
     try:
         yield server
@@ -130,7 +125,7 @@ def said(home: LiveHome, days: int = 0) -> tuple[str, str]:
         env={**home.environment, **(moved_clock(days) if days else {})},
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=TIMEOUT,
         check=False,
     )
     assert "Traceback" not in done.stdout + done.stderr
@@ -361,7 +356,7 @@ def test_a_full_disk_is_told_by_mail_with_what_to_type_and_not_every_hour(mailin
             f"PKI_HOME={small} {sys.executable} -m doit; done"
         )
         done = subprocess.run(
-            ["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True, timeout=120, check=False
+            ["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True, timeout=TIMEOUT, check=False
         )
     assert "Traceback" not in done.stdout + done.stderr, done.stdout + done.stderr
     [message] = server.taken

@@ -161,11 +161,12 @@ def test_without_the_policy_chromium_waits_for_somebody_and_trusts_nobody(
 ) -> None:
     """What the exported policy is for: its two halves are missed one by one."""
     before = visits(desk)
-    with browser(tmp_path / "browser", None, at(site), patience=10) as chromium:
+    with browser(tmp_path / "browser", None, at(site)) as chromium:
         chromium.install(desk.here / "p12", desk.passphrase(desk.here / "p12"))
         assert chromium.open(URL).error == "ERR_CERT_AUTHORITY_INVALID"
         chromium.close()
         chromium.trust(desk.home.path / "build/trust/root-1.crt")
+        chromium.patience = 10
         assert chromium.open(URL).error == "timeout"
     assert visits(desk) == before
 

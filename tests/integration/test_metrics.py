@@ -22,7 +22,7 @@ import pytest
 import yaml
 
 from tests.conftest import PROJECT
-from tests.integration.conftest import LiveHome, faketime, live_home, now, run
+from tests.integration.conftest import TIMEOUT, LiveHome, faketime, live_home, now, run
 from tests.integration.proxies import free_port, wait_until
 
 RULES = "build/hosts/monitoring/etc/prometheus/doit-pki.rules.yml"
@@ -30,10 +30,11 @@ REPORT = "build/report/pki.prom"
 CASES = ("rules.hours.test.yml", "rules.days.test.yml")
 LONG_AGO = "-85d"  # the house was built then: its server certificates have five days left
 TEXTFILES = "metrics: {textfile: %s}\n"
+Firing = dict[str, list[dict[str, Any]]]
 
 
 def get(port: int, path: str, **parameters: str) -> str:
-    with urlopen(f"http://127.0.0.1:{port}{path}?{urlencode(parameters)}", timeout=10) as answer:
+    with urlopen(f"http://127.0.0.1:{port}{path}?{urlencode(parameters)}", timeout=TIMEOUT) as answer:
         return str(answer.read().decode())
 
 
@@ -83,7 +84,7 @@ def started(*command: str | Path, port: int) -> Iterator[subprocess.Popen[bytes]
         yield child
     finally:
         child.terminate()
-        child.wait(10)
+        child.wait(TIMEOUT)
 
 
 @dataclass
@@ -125,19 +126,27 @@ class Watched:
             return bool(get(self.port, "/-/ready"))
         return False
 
-    def firing(self) -> dict[str, list[dict[str, Any]]]:
-        found: dict[str, list[dict[str, Any]]] = {}
+    def firing(self) -> Firing:
+        found: Firing = {}
         for alert in json.loads(get(self.port, "/api/v1/alerts"))["data"]["alerts"]:
             if alert["state"] == "firing":
                 found.setdefault(alert["labels"]["alertname"], []).append(alert)
         return found
 
-    def wait(self, done: Callable[[dict[str, list[dict[str, Any]]]], bool], what: str) -> None:
+    def wait(self, done: Callable[[Firing], bool], what: str) -> Firing:
+        """What fires once all is as it should be: a scrape that comes late makes alerts come and go."""
+        seen: Firing = {}
+
+        def is_done() -> bool:
+            nonlocal seen
+            seen = self.firing()
+            return done(seen)
+
         try:
-            wait_until(lambda: done(self.firing()), what, patience=60)
+            wait_until(is_done, what, patience=180)
         except AssertionError:
-            found = [one["labels"] for alerts in self.firing().values() for one in alerts]
-            pytest.fail(f"waited in vain until {what}: {found}")
+            pytest.fail(f"waited in vain until {what}: {[one['labels'] for alerts in seen.values() for one in alerts]}")
+        return seen
 
 
 @pytest.fixture
@@ -146,14 +155,14 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
     (tmp_path / "textfiles").mkdir()
     home = live_home(tmp_path / "home")
     home.write("pki.yaml", home.read("pki.yaml").decode() + TEXTFILES % f"{tmp_path}/textfiles/doit-pki.prom")
-    assert home.start_doit(**faketime(LONG_AGO), DONT_FAKE_MONOTONIC="1").wait(60) == 0
+    assert home.start_doit(**faketime(LONG_AGO), DONT_FAKE_MONOTONIC="1").wait(TIMEOUT) == 0
     found = Watched(home, tmp_path / "textfiles")
     (tmp_path / "prometheus").mkdir()
     with found.exporter(), found.prometheus(tmp_path / "prometheus"):
         yield found
 
 
-def named(firing: dict[str, list[dict[str, Any]]], alert: str, label: str = "name") -> set[str]:
+def named(firing: Firing, alert: str, label: str = "name") -> set[str]:
     """Of what an alert tells."""
     return {one["labels"][label] for one in firing.get(alert, [])}
 
@@ -161,31 +170,31 @@ def named(firing: dict[str, list[dict[str, Any]]], alert: str, label: str = "nam
 def test_a_stopped_cron_job_and_a_renewal_that_fails_fire_and_are_resolved(watched: Watched) -> None:
     home = watched.home
     ends = {"DoitPkiSilent", "DoitPkiNoSuccess", "DoitPkiCertificateLate", "DoitPkiCertificateEnds", "DoitPkiCrlEnds"}
-    watched.wait(lambda found: found.keys() >= ends, "the dead-man's switch fires, and what ends with it")
-    (silent,) = watched.firing()["DoitPkiSilent"]
+    firing = watched.wait(lambda found: found.keys() >= ends, "the dead-man's switch fires, and what ends with it")
+    (silent,) = firing["DoitPkiSilent"]
     assert silent["labels"]["severity"] == "critical"
     assert "has not run for 85d" in silent["annotations"]["summary"]
     assert silent["annotations"]["description"].endswith("./run doit")
-    late = named(watched.firing(), "DoitPkiCertificateEnds")
+    late = named(firing, "DoitPkiCertificateEnds")
     assert late == {"monitoring-mtls", "forge-mtls", "media"}
 
     secrets = home.read("secrets.yaml").decode()
     home.write("secrets.yaml", re.sub("(?m)^server-1: .*$", "server-1: wrong", secrets))
-    assert home.start_doit().wait(60) in {1, 2}
+    assert home.start_doit().wait(TIMEOUT) in {1, 2}
     left = {"DoitPkiRunFailed", "DoitPkiNoSuccess", "DoitPkiCertificateLate", "DoitPkiCertificateEnds"}
     left |= {"DoitPkiCrlLate", "DoitPkiCrlEnds", "DoitPkiCheck"}
     over = {"DoitPkiSilent"}
-    watched.wait(
+    firing = watched.wait(
         lambda found: (
             found.keys() >= left and not found.keys() & over and named(found, "DoitPkiCrlEnds") == {"server-1"}
         ),
         "the run is seen, what it renewed, and what it could not",
     )
-    assert named(watched.firing(), "DoitPkiCertificateEnds") == late
-    assert named(watched.firing(), "DoitPkiCheck", "subject") == {"key:server-1"}
+    assert named(firing, "DoitPkiCertificateEnds") == late
+    assert named(firing, "DoitPkiCheck", "subject") == {"key:server-1"}
 
     home.write("secrets.yaml", secrets)
-    assert home.start_doit().wait(60) == 0
+    assert home.start_doit().wait(TIMEOUT) == 0
     watched.wait(lambda found: not found, "everything is resolved")
 
 
@@ -204,14 +213,14 @@ def test_metrics_that_go_away_are_missed(tmp_path: Path, home: LiveHome) -> None
     home.write("pki.yaml", home.read("pki.yaml").decode() + TEXTFILES % f"{tmp_path}/textfiles/doit-pki.prom")
     (tmp_path / "textfiles").mkdir()
     (tmp_path / "prometheus").mkdir()
-    assert home.start_doit().wait(60) == 0
+    assert home.start_doit().wait(TIMEOUT) == 0
     found = Watched(home, tmp_path / "textfiles")
     with found.prometheus(tmp_path / "prometheus"):
         found.wait(lambda alerts: alerts.keys() == {"DoitPkiMetricsMissing"}, "nobody knows whether doit runs")
         with found.exporter():
             found.wait(lambda alerts: not alerts, "metrics are there again")
             home.edit("access: tls}", "access: mlts}")
-            assert home.start_doit().wait(60) == 3
+            assert home.start_doit().wait(TIMEOUT) == 3
             found.wait(lambda alerts: alerts.keys() == {"DoitPkiInventoryInvalid"}, "the wrong pki.yaml is seen")
 
 

@@ -23,7 +23,7 @@ from pki.issue import Issuer
 from pki.leaves import PROBE, canary_leaf, probe_leaf
 from pki.model import Leaf
 from pki.proxies import PROGRAMS
-from tests.integration.conftest import LiveHome, built, live_home, run
+from tests.integration.conftest import TIMEOUT, LiveHome, built, live_home, run
 from tests.integration.proxies import KINDS, NAMES, PATIENCE, Answer, Proxy, Upstreams, started, wait_until
 from tests.pages import Page
 
@@ -90,7 +90,7 @@ class Stage:
             input=request,
             capture_output=True,
             text=True,
-            timeout=20,
+            timeout=TIMEOUT,
             check=False,
         )
         return done.stdout + done.stderr
@@ -260,7 +260,7 @@ def test_host_that_only_publishes_needs_no_service(kind: str, home: LiveHome, tm
     home.edit("hosts:\n", f"hosts:\n  shelf: {{network: mgmt, proxy: {kind}}}\n")
     home.edit("host: monitoring}", "host: shelf}")
     built(home)
-    with started(kind, home, "shelf", tmp_path / "work", serves=False) as proxy:
+    with started(kind, home, "shelf", tmp_path / "work") as proxy:
         assert proxy.curl("http://pki.lab.internal/crl/root-1.crl", "--output", tmp_path / "crl").status == 200
 
 
@@ -412,7 +412,7 @@ def test_absolute_request_targets_do_not_open_another_service(stage: Stage) -> N
 def test_second_request_of_a_connection_is_judged_as_the_first(stage: Stage) -> None:
     context = ssl.create_default_context(cafile=stage.proxy.home.path / "build/trust/roots.pem")
     with (
-        socket.create_connection(("127.0.0.1", stage.proxy.port), timeout=10) as plain,
+        socket.create_connection(("127.0.0.1", stage.proxy.port), timeout=PATIENCE) as plain,
         context.wrap_socket(plain, server_hostname=f"{stage.tls}.lab.internal") as wire,
     ):
         for service, expected in ((stage.tls, 200), (stage.mtls, 421)):
