@@ -311,7 +311,7 @@ def test_drift_and_diff_look_and_change_nothing(delivered: Live, invoke: Invoke)
     delivered.on("/etc/caddy/Caddyfile").write_text("edited\n")
     delivered.on("/etc/doit-pki/media.pem").write_text("also")
     before = delivered.host.touched()
-    said = invoke("deploy.drift", "--host", "media", home=delivered.home.path)
+    said = invoke("deploy.drift", "media", home=delivered.home.path)
     assert said.status == 2
     assert "Caddyfile differs" in said.out
     said = invoke("deploy.diff", "media", home=delivered.home.path)

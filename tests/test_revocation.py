@@ -59,6 +59,25 @@ def notes(home: Home, days: float = 0) -> dict[str, tuple[str, str]]:
 # -- what is asked and said before ------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("revok admin", "No idea what 'revok' is!\n→ did you mean revoke?"),
+        ("ledger", "No idea what 'ledger' is!\n→ ./run invoke --list ledger"),
+        ("revoke", "positional arguments: 'name'\n→ ./run invoke revoke --help"),
+        ("revoke admin --reason", "--reason wants a value\n→ ./run invoke revoke --help"),
+        ("revoke admin --raison x", "No idea what '--raison' is!\n→ ./run invoke revoke --help"),
+        ("ledger.recover --host", "--host wants a value\n→ ./run invoke ledger.recover --help"),
+        ("ledger.recover --host nobody", "nobody: no such host\n→ there are: forge, media, monitoring"),
+        ("deploy.drift nobody", "nobody: no such host\n→ there are: forge, media, monitoring"),
+    ],
+)
+def test_whoever_mistypes_a_command_is_told_what_to_type(invoke: Invoke, typed: str, said: str) -> None:
+    answer = invoke(*typed.split())
+    assert (answer.status, answer.out) == (1, "")
+    assert answer.error.endswith(f"{said}\n")
+
+
 @pytest.mark.parametrize("given", [(), ("--reason", "lost")])
 def test_a_reason_that_is_missing_or_wrong_explains_every_one_in_a_line(
     home: Home, invoke: Invoke, given: tuple[str, ...]

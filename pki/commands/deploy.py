@@ -72,7 +72,7 @@ def bootstrap(
 
 
 @command_with(may_lack="host")
-def drift(context: Context, host: str = "") -> None:
+def drift(context: Context, host: str | None = None) -> None:
     """Compare hosts with what they should hold; changes nothing. Exit status 0: as they should be, 2: something is not."""
     house, screen = house_of(context), Screen()
     deliveries = _deliveries(house)
