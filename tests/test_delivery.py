@@ -400,6 +400,10 @@ def unreadable_key(_: Live) -> Callable[[bytes], bytes]:
     return lambda content: content.replace(b"-----BEGIN PRIVATE KEY-----\n", b"-----BEGIN PRIVATE KEY-----\nAAAA", 1)
 
 
+def unreadable_certificate(_: Live) -> Callable[[bytes], bytes]:
+    return lambda content: content.replace(b"-----BEGIN CERTIFICATE-----\n", b"-----BEGIN CERTIFICATE-----\nAAAA", 1)
+
+
 PEM = "/etc/doit-pki/media.pem"
 
 
@@ -409,6 +413,7 @@ PEM = "/etc/doit-pki/media.pem"
         (PEM, other_key, 0, "does not match the certificate beside it"),
         (PEM, without_intermediate, 0, "comes without its intermediate"),
         (PEM, unreadable_key, 0, "cannot be read"),
+        (PEM, unreadable_certificate, 0, "a certificate in"),
         (PEM, lambda _: lambda content: content, 91, "is valid from 2026-11-23 to 2027-02-21 only"),
         (PEM, lambda _: lambda content: content, -2, "is valid from"),
         ("/etc/client-crl.pem", lambda _: lambda content: content, -2, "is from the future"),
