@@ -59,6 +59,12 @@ def notes(home: Home, days: float = 0) -> dict[str, tuple[str, str]]:
 # -- what is asked and said before ------------------------------------------------------------------------------------
 
 
+def test_before_the_first_run_there_is_nothing_to_revoke(fresh: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    typed = ("revoke", "media", "--reason", "superseded")
+    said = said_by(capsys, *typed, pki_home=str(fresh.path), pki_now=fresh.moment())
+    assert said.error == "media: the ledger knows no certificate that is valid\n→ ./run doit\n"
+
+
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
