@@ -306,6 +306,22 @@ def test_a_host_goes_back_stays_held_and_follows_again(delivered: Live, invoke: 
     assert delivered.delivery(8).state(delivered.home.moment(8)).startswith("unproven") is False
 
 
+def test_a_rollback_that_fails_leaves_a_held_host_held(delivered: Live, invoke: Invoke) -> None:
+    config, home = delivered.on("/etc/caddy/Caddyfile"), delivered.home.path
+    for days, word in enumerate(("second", "third"), 1):
+        delivered.home.edit("auto_https off", f"auto_https off # {word}", "templates/caddy/Caddyfile")
+        assert delivered.doit(days=days).status == 0
+    assert invoke("deploy.rollback", "media", home=home, days=3).status == 0
+    held, since = config.read_bytes(), delivered.delivery(3).history.held_since
+    first = delivered.history()[0]["release"]
+    (delivered.host.root / "broken").touch()
+    assert invoke("deploy.rollback", "media", "--to", first, home=home, days=4).status == 1
+    (delivered.host.root / "broken").unlink()
+    assert delivered.doit(days=5).status == 0
+    assert (config.read_bytes(), delivered.delivery(5).history.held_since) == (held, since)
+    assert first in {path.name for path in delivered.delivery(5).history.releases()}
+
+
 def test_drift_and_diff_look_and_change_nothing(delivered: Live, invoke: Invoke) -> None:
     assert invoke("deploy.drift", "--host", "media", home=delivered.home.path).status == 0
     delivered.on("/etc/caddy/Caddyfile").write_text("edited\n")

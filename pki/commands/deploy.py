@@ -129,12 +129,8 @@ def rollback(context: Context, host: str, to: str = "") -> None:
     if receipt is None or present is None:
         raise PkiError(f"{host}: was never delivered to", f"./run invoke deploy.push {host}")
     earlier = delivery.history.find(host, to, receipt.release).with_crls_of(present)
-    delivery.history.hold(earlier, house.now)
-    try:
+    with delivery.history.holding(earlier, house.now):
         _deliver(context, delivery)
-    except BaseException:
-        delivery.history.release()
-        raise
     Screen().line(f"{host} is held at {earlier.release.digest[:12]}; let it go on with ./run invoke deploy.push {host}")
 
 
