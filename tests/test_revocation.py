@@ -8,6 +8,7 @@ import shlex
 import shutil
 import sqlite3
 import sys
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -331,6 +332,25 @@ def test_a_renewed_identity_is_reminded_of_until_it_is_installed_and_only_once_i
     assert "is valid too, until 2027-05-22; to end it:" in said.out
     assert notes(home, 152) == {}
     assert "2027-04-24" in invoke("client.list", days=152).out
+
+
+def test_an_identity_that_was_handed_out_is_in_use_whether_or_not_anybody_said_that_it_is_installed(
+    home: Home, invoke: Invoke, tmp_path: Path
+) -> None:
+    def export(name: str, days: float) -> None:
+        said = invoke("client.export", "admin", "--format", "pem", "--output", str(tmp_path / name), "--yes", days=days)
+        assert said.status == 0, said
+
+    export("first", 1)
+    assert notes(home, 1) == {}
+    home.doit(days=151)
+    text = "was renewed on 2027-04-23 and is not installed yet; the old one ends on 2027-05-22"
+    assert notes(home, 151)["cert:client-admin"][0] == text
+    assert "a newer one waits to be installed" in invoke("explain", "admin", days=151).out
+    export("second", 152)
+    assert notes(home, 152)["cert:client-admin"][0] == text
+    assert invoke("client.installed", "admin", days=153).status == 0
+    assert notes(home, 153) == {}
 
 
 def test_a_revoked_identity_in_use_is_reminded_of_until_its_replacement_is_installed(
