@@ -799,6 +799,13 @@ def permissions(delivered: Live, *commands: str) -> Sequence[str]:
     return bootstrap.permissions("media", few, exact=True).splitlines()
 
 
+def test_the_script_that_is_shown_is_all_that_is_shown(delivered: Live, invoke: Invoke) -> None:
+    said = invoke("deploy.bootstrap", "media", "--show", home=delivered.home.path)
+    assert said.status == 0, said
+    assert said.out.startswith("#!/bin/sh\n")
+    assert said.out.endswith("printf 'pki-apply is in place\\n'\n")
+
+
 def test_two_commands_never_share_a_name_on_a_host(delivered: Live) -> None:
     assert "run nginx-t nginx -t" in permissions(delivered, "nginx -t", "nginx -T -q")
     with pytest.raises(PkiError, match="'nginx t' and 'nginx -t' have the name 'nginx-t' there"):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import replace
 from typing import Any
 
@@ -53,7 +55,8 @@ def bootstrap(
         raise PkiError(
             f"pki.yaml says scope: {scope} for {host}", f"set scope: {wanted} under hosts.{host}, then try again"
         )
-    _make(context, f"release:{host}")
+    with redirect_stdout(sys.stderr) if show else nullcontext():  # what is shown is to be run
+        _make(context, f"release:{host}")
     parcel = _wanted(delivery)
     way = destinations.way(house, host, said)
     account = "" if way.is_local else way.user or "root"
