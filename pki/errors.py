@@ -8,6 +8,7 @@ NEXT = {
     errno.ENOSPC: "make room: df -h {0}",
     errno.EDQUOT: "make room: quota -s",
     errno.EROFS: "mount it read-write: findmnt -T {0}",
+    errno.ENOTDIR: "a file stands where a folder should be: namei -m {0}",
     errno.EACCES: "run it as the owner: ls -ld {0}",
     errno.EPERM: "run it as the owner: ls -ld {0}",
 }

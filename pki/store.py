@@ -136,12 +136,15 @@ def _open_new(path: Path, mode: int) -> int:
 
 
 def make_folder(path: Path, mode: int = 0o755) -> None:
-    """A folder and those above it that are missing, whatever the umask."""
+    """A folder and those above it that are missing, whatever the umask. Raises PkiError that names it."""
     if not path.parent.is_dir():
         make_folder(path.parent)
-    with suppress(FileExistsError):
-        path.mkdir(mode)
-        path.chmod(mode)
+    try:
+        with suppress(FileExistsError):
+            path.mkdir(mode)
+            path.chmod(mode)
+    except OSError as error:
+        raise of_system(error, path, "cannot be made") from None
 
 
 def read(path: Path | str) -> bytes | None:

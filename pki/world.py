@@ -5,7 +5,7 @@ What waits for a ceremony is noted, and left out of everything else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -136,6 +136,7 @@ class World:
             }
             for service_name, service in host.services.items()
         ]
+        services.sort(key=lambda one: _breadth(one["names"]))
         view = {
             "name": name,
             "network": host.network,
@@ -243,6 +244,11 @@ class World:
         if kind in {"crl", "crl-pem"}:
             return [(name, self.house.store.crl(name, "pem" if kind == "crl-pem" else "crl"))]
         return [(name, self.house.keys.adopted_files(name)[0])] if kind == "ca-pem" else []
+
+
+def _breadth(names: Sequence[str]) -> float:
+    """How much the wildcards among some names take in: first match wins with some proxies, so the broadest go last."""
+    return max((1 / name.count(".") for name in names if name.startswith("*.")), default=0)
 
 
 def _has_clients(host: Host | None) -> bool:

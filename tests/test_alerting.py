@@ -646,9 +646,12 @@ def test_revoking_twice_is_said_and_changes_nothing(home: Home, invoke: Invoke) 
 def test_an_authority_is_not_revoked_by_hand(home: Home, invoke: Invoke, authority: str) -> None:
     found = home.house().issuing(authority)
     assert found is not None
-    said = invoke(home, "revoke", f"{found.certificate.serial_number:x}", "--reason", "superseded", "--yes")
-    assert said.status == 1
-    assert said.error.endswith("is a certificate authority\n→ revoking one takes a ceremony\n")
+    for name in (f"{found.certificate.serial_number:x}", authority, found.name, f"authority:{found.name}"):
+        said = invoke(home, "revoke", name, "--reason", "superseded", "--yes")
+        assert said.status == 1
+        hint = f"revoking one takes a ceremony: ./run invoke explain {name}"
+        assert said.error == f"{name} is a certificate authority\n→ {hint}\n"
+        assert invoke(home, "explain", name).status == 0
 
 
 def test_what_fails_after_a_renewal_by_hand_shows_in_the_exit_status(home: Home, invoke: Invoke) -> None:

@@ -466,6 +466,11 @@ REFUSED: dict[str, tuple[Prepare, list[str], str]] = {
         ["admin", "--format", "p12", "--yes", "--sheet", "s"],
         "is there already, and is not overwritten",
     ),
+    "into a folder that cannot be": (
+        lambda desk: (desk.here / "file").write_text("mine"),
+        ["admin", "--format", "pem", "--yes", "--output", "file/admin"],
+        "file/admin: cannot be made: Not a directory",
+    ),
     "over a policy": (
         lambda desk: (desk.here / "example-lab-chrome.json").write_text("mine"),
         ["admin", "--format", "chrome-policy"],

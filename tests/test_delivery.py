@@ -306,12 +306,28 @@ def test_a_host_goes_back_stays_held_and_follows_again(delivered: Live, invoke: 
     assert delivered.delivery(8).state(delivered.home.moment(8)).startswith("unproven") is False
 
 
+def test_a_rollback_that_fails_leaves_a_held_host_held(delivered: Live, invoke: Invoke) -> None:
+    config, home = delivered.on("/etc/caddy/Caddyfile"), delivered.home.path
+    for days, word in enumerate(("second", "third"), 1):
+        delivered.home.edit("auto_https off", f"auto_https off # {word}", "templates/caddy/Caddyfile")
+        assert delivered.doit(days=days).status == 0
+    assert invoke("deploy.rollback", "media", home=home, days=3).status == 0
+    held, since = config.read_bytes(), delivered.delivery(3).history.held_since
+    first = delivered.history()[0]["release"]
+    (delivered.host.root / "broken").touch()
+    assert invoke("deploy.rollback", "media", "--to", first, home=home, days=4).status == 1
+    (delivered.host.root / "broken").unlink()
+    assert delivered.doit(days=5).status == 0
+    assert (config.read_bytes(), delivered.delivery(5).history.held_since) == (held, since)
+    assert first in {path.name for path in delivered.delivery(5).history.releases()}
+
+
 def test_drift_and_diff_look_and_change_nothing(delivered: Live, invoke: Invoke) -> None:
     assert invoke("deploy.drift", "--host", "media", home=delivered.home.path).status == 0
     delivered.on("/etc/caddy/Caddyfile").write_text("edited\n")
     delivered.on("/etc/doit-pki/media.pem").write_text("also")
     before = delivered.host.touched()
-    said = invoke("deploy.drift", "--host", "media", home=delivered.home.path)
+    said = invoke("deploy.drift", "media", home=delivered.home.path)
     assert said.status == 2
     assert "Caddyfile differs" in said.out
     said = invoke("deploy.diff", "media", home=delivered.home.path)
@@ -400,6 +416,10 @@ def unreadable_key(_: Live) -> Callable[[bytes], bytes]:
     return lambda content: content.replace(b"-----BEGIN PRIVATE KEY-----\n", b"-----BEGIN PRIVATE KEY-----\nAAAA", 1)
 
 
+def unreadable_certificate(_: Live) -> Callable[[bytes], bytes]:
+    return lambda content: content.replace(b"-----BEGIN CERTIFICATE-----\n", b"-----BEGIN CERTIFICATE-----\nAAAA", 1)
+
+
 PEM = "/etc/doit-pki/media.pem"
 
 
@@ -409,6 +429,7 @@ PEM = "/etc/doit-pki/media.pem"
         (PEM, other_key, 0, "does not match the certificate beside it"),
         (PEM, without_intermediate, 0, "comes without its intermediate"),
         (PEM, unreadable_key, 0, "cannot be read"),
+        (PEM, unreadable_certificate, 0, "a certificate in"),
         (PEM, lambda _: lambda content: content, 91, "is valid from 2026-11-23 to 2027-02-21 only"),
         (PEM, lambda _: lambda content: content, -2, "is valid from"),
         ("/etc/client-crl.pem", lambda _: lambda content: content, -2, "is from the future"),
@@ -779,6 +800,13 @@ def permissions(delivered: Live, *commands: str) -> Sequence[str]:
     files = [replace(parcel.release.files[0], validate=command) for command in commands]
     few = replace(parcel, release=replace(parcel.release, files=tuple(files)))
     return bootstrap.permissions("media", few, exact=True).splitlines()
+
+
+def test_the_script_that_is_shown_is_all_that_is_shown(delivered: Live, invoke: Invoke) -> None:
+    said = invoke("deploy.bootstrap", "media", "--show", home=delivered.home.path)
+    assert said.status == 0, said
+    assert said.out.startswith("#!/bin/sh\n")
+    assert said.out.endswith("printf 'pki-apply is in place\\n'\n")
 
 
 def test_two_commands_never_share_a_name_on_a_host(delivered: Live) -> None:

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import sqlite3
 import sys
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -57,6 +58,31 @@ def notes(home: Home, days: float = 0) -> dict[str, tuple[str, str]]:
 
 
 # -- what is asked and said before ------------------------------------------------------------------------------------
+
+
+def test_before_the_first_run_there_is_nothing_to_revoke(fresh: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    typed = ("revoke", "media", "--reason", "superseded")
+    said = said_by(capsys, *typed, pki_home=str(fresh.path), pki_now=fresh.moment())
+    assert said.error == "media: the ledger knows no certificate that is valid\n→ ./run doit\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("revok admin", "No idea what 'revok' is!\n→ did you mean revoke?"),
+        ("ledger", "No idea what 'ledger' is!\n→ ./run invoke --list ledger"),
+        ("revoke", "positional arguments: 'name'\n→ ./run invoke revoke --help"),
+        ("revoke admin --reason", "--reason wants a value\n→ ./run invoke revoke --help"),
+        ("revoke admin --raison x", "No idea what '--raison' is!\n→ ./run invoke revoke --help"),
+        ("ledger.recover --host", "--host wants a value\n→ ./run invoke ledger.recover --help"),
+        ("ledger.recover --host nobody", "nobody: no such host\n→ there are: forge, media, monitoring"),
+        ("deploy.drift nobody", "nobody: no such host\n→ there are: forge, media, monitoring"),
+    ],
+)
+def test_whoever_mistypes_a_command_is_told_what_to_type(invoke: Invoke, typed: str, said: str) -> None:
+    answer = invoke(*typed.split())
+    assert (answer.status, answer.out) == (1, "")
+    assert answer.error.endswith(f"{said}\n")
 
 
 @pytest.mark.parametrize("given", [(), ("--reason", "lost")])
@@ -306,6 +332,25 @@ def test_a_renewed_identity_is_reminded_of_until_it_is_installed_and_only_once_i
     assert "is valid too, until 2027-05-22; to end it:" in said.out
     assert notes(home, 152) == {}
     assert "2027-04-24" in invoke("client.list", days=152).out
+
+
+def test_an_identity_that_was_handed_out_is_in_use_whether_or_not_anybody_said_that_it_is_installed(
+    home: Home, invoke: Invoke, tmp_path: Path
+) -> None:
+    def export(name: str, days: float) -> None:
+        said = invoke("client.export", "admin", "--format", "pem", "--output", str(tmp_path / name), "--yes", days=days)
+        assert said.status == 0, said
+
+    export("first", 1)
+    assert notes(home, 1) == {}
+    home.doit(days=151)
+    text = "was renewed on 2027-04-23 and is not installed yet; the old one ends on 2027-05-22"
+    assert notes(home, 151)["cert:client-admin"][0] == text
+    assert "a newer one waits to be installed" in invoke("explain", "admin", days=151).out
+    export("second", 152)
+    assert notes(home, 152)["cert:client-admin"][0] == text
+    assert invoke("client.installed", "admin", days=153).status == 0
+    assert notes(home, 153) == {}
 
 
 def test_a_revoked_identity_in_use_is_reminded_of_until_its_replacement_is_installed(

@@ -14,7 +14,7 @@ from pki.commands.revoking import Order, carry_out, chosen, consent
 from pki.errors import PkiError
 from pki.house import House
 from pki.screen import Screen
-from pki.watch.identities import Identity, identities, serial_of
+from pki.watch.identities import Identity, identities
 
 
 @command
@@ -115,13 +115,13 @@ def _rows(house: House) -> Iterator[tuple[str, ...]]:
 
 
 def _waiting(house: House, one: Identity) -> str:
-    if not one.waits or one.installed is None:
+    if not one.waits:
         return ""
     old = one.device
     ends = "unknown" if old is None else "revoked" if old.revoked else f"valid until {old.not_after:%Y-%m-%d}"
     if old and not old.revoked and old.not_after < house.now:
         ends = "over"
-    return f"a newer one is to be installed; the old one ({serial_of(one.installed):x}) is {ends}"
+    return f"a newer one is to be installed; the old one ({one.given:x}) is {ends}"
 
 
 TASKS: dict[str, Any] = {"add": add, "list": show_list, "installed": installed, "revoke": revoke}

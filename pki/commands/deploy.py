@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import replace
 from typing import Any
 
@@ -53,7 +55,8 @@ def bootstrap(
         raise PkiError(
             f"pki.yaml says scope: {scope} for {host}", f"set scope: {wanted} under hosts.{host}, then try again"
         )
-    _make(context, f"release:{host}")
+    with redirect_stdout(sys.stderr) if show else nullcontext():  # what is shown is to be run
+        _make(context, f"release:{host}")
     parcel = _wanted(delivery)
     way = destinations.way(house, host, said)
     account = "" if way.is_local else way.user or "root"
@@ -72,7 +75,7 @@ def bootstrap(
 
 
 @command_with(may_lack="host")
-def drift(context: Context, host: str = "") -> None:
+def drift(context: Context, host: str | None = None) -> None:
     """Compare hosts with what they should hold; changes nothing. Exit status 0: as they should be, 2: something is not."""
     house, screen = house_of(context), Screen()
     deliveries = _deliveries(house)
@@ -129,12 +132,8 @@ def rollback(context: Context, host: str, to: str = "") -> None:
     if receipt is None or present is None:
         raise PkiError(f"{host}: was never delivered to", f"./run invoke deploy.push {host}")
     earlier = delivery.history.find(host, to, receipt.release).with_crls_of(present)
-    delivery.history.hold(earlier, house.now)
-    try:
+    with delivery.history.holding(earlier, house.now):
         _deliver(context, delivery)
-    except BaseException:
-        delivery.history.release()
-        raise
     Screen().line(f"{host} is held at {earlier.release.digest[:12]}; let it go on with ./run invoke deploy.push {host}")
 
 

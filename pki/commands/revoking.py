@@ -22,6 +22,7 @@ from pki.house import House
 from pki.pipeline import Run
 from pki.records import REASONS, Issued
 from pki.screen import Screen
+from pki.store import AUTHORITIES
 from pki.watch import uses
 from pki.watch.consequences import consequences
 from pki.watch.refusals import Finding, Witness
@@ -112,15 +113,27 @@ def valid(house: House, name: str) -> list[Issued]:
     found = _named(issued, leaf) or [one for one in issued if f"{one.serial:x}" == name.lower().lstrip("0")]
     if len(meant := {one.artifact for one in found}) > 1:
         raise PkiError(f"{name}: is {' and '.join(sorted(meant))}", "say which: ./run invoke revoke AUTHORITY:NAME …")
-    if any(one.profile == "root" or one.profile.endswith("-ca") for one in found):
-        raise PkiError(f"{name} is a certificate authority", "revoking one takes a ceremony")
+    if any(one.profile == "root" or one.profile.endswith("-ca") for one in found) or (
+        not found and _is_authority(house, name)
+    ):
+        raise PkiError(
+            f"{name} is a certificate authority", f"revoking one takes a ceremony: ./run invoke explain {name}"
+        )
     going = [one for one in found if not one.revoked]
     if found and not going:
         raise PkiError(f"{name}: is revoked already ({found[-1].revoked})", "./run invoke ledger.list")
     if not found:
         ours = {one.artifact.removeprefix("cert:") for one in issued if not one.artifact.startswith("authority:")}
+        if not ours:
+            raise PkiError(f"{name}: the ledger knows no certificate that is valid", "./run doit")
         known(leaf, ours, "valid certificate in the ledger")
     return going
+
+
+def _is_authority(house: House, name: str) -> bool:
+    """`server`, `server-1` and `authority:server-1`."""
+    bare = name.removeprefix("authority:")
+    return bare in AUTHORITIES or any(bare in house.store.generations(one) for one in AUTHORITIES)
 
 
 def _named(issued: Sequence[Issued], name: str) -> list[Issued]:

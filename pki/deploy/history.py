@@ -10,7 +10,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -43,7 +44,7 @@ class History:
 
     def releases(self) -> list[Path]:
         """The folders of the releases that are kept, the one that was delivered last at the end."""
-        found = [path for path in self.folder.glob("*/manifest.json") if path.parent.name != "held"]
+        found = [path for path in self.folder.glob("*/manifest.json") if not path.parent.name.startswith("held")]
         return sorted((path.parent for path in found), key=lambda path: path.stat().st_mtime_ns)
 
     def parcel(self, release: str) -> Parcel | None:
@@ -97,6 +98,23 @@ class History:
         self.release()
         _write(self.folder / "held", parcel)
         store.write(self.folder / "held" / "since", f"{instant(now)}\n".encode())
+
+    @contextmanager
+    def holding(self, parcel: Parcel, now: datetime) -> Iterator[None]:
+        """Hold the host at a release; where what is done within fails, it is held as it was before, or not at all."""
+        held, before = self.folder / "held", self.folder / "held.before"
+        shutil.rmtree(before, ignore_errors=True)
+        if held.exists():
+            held.rename(before)
+        try:
+            self.hold(parcel, now)
+            yield
+        except BaseException:
+            self.release()
+            if before.exists():
+                before.rename(held)
+            raise
+        shutil.rmtree(before, ignore_errors=True)
 
     def release(self) -> None:
         """Let the host follow its releases again."""

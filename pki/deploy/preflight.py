@@ -13,7 +13,7 @@ from datetime import datetime
 from functools import cached_property
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
@@ -104,7 +104,7 @@ class Content:
     @classmethod
     def of(cls, file: File, content: bytes) -> Content:
         keys = [] if file.crl else [_public(pem, file) for pem in KEYS.findall(content)]
-        certificates = () if file.crl else tuple(_certificates(content))
+        certificates = () if file.crl else tuple(_delivered(content, file))
         return cls(file, tuple(keys), certificates, _crls(file, content))
 
     @property
@@ -115,7 +115,7 @@ class Content:
 def read(parcel: Parcel) -> Findings:
     """What a release holds, whatever is wrong with it: no signature is looked at, and no key."""
     contents = [(file, parcel.content(file)) for file in parcel.release.files]
-    everything = [one for file, content in contents if not file.crl for one in _certificates(content)]
+    everything = [one for file, content in contents if not file.crl for one in _delivered(content, file)]
     leaves = {name: one for one in everything if not _is_ca(one) for name in _names(one)}
     found = [one.crl for file, content in contents for one in _crls(file, content)]
     return Findings(leaves, None, tuple(found))
@@ -215,6 +215,19 @@ def _names(certificate: x509.Certificate) -> list[str]:
 
 def _spki(key: CertificatePublicKeyTypes) -> bytes:
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _delivered(content: bytes, file: File) -> list[x509.Certificate]:
+    """The certificates of a file, each of them whole: a template may hold anything."""
+    try:
+        found = _certificates(content)
+        for certificate in found:
+            certificate.public_key()
+            _names(certificate)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        what = f"nothing was sent: a certificate in {file.path} cannot be read"
+        raise PkiError(what, "mend what it comes from, then: doit") from None
+    return found
 
 
 def _certificates(content: bytes) -> list[x509.Certificate]:

@@ -163,10 +163,10 @@ def _state(house: House, wanted: Leaf) -> str:
 
 def _device(house: House, name: str) -> Iterator[Line]:
     for one in identities(house):
+        more = "; a newer one waits to be installed" if one.waits else ""
         if one.name == name and one.exported:
-            yield "exported", f"on {one.exported.at:%Y-%m-%d}"
+            yield "exported", f"on {one.exported.at:%Y-%m-%d}{'' if one.installed else more}"
         if one.name == name and one.installed:
-            more = "; a newer one waits to be installed" if one.waits else ""
             yield "installed", f"on {one.installed.at:%Y-%m-%d}, serial {one.installed.detail}{more}"
 
 

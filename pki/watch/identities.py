@@ -1,7 +1,7 @@
 """Client identities on their way to people's devices: which one was handed out, installed, and which one waits.
 
-One is in use once somebody recorded that any certificate of it was installed; from then on, a newer one that is not
-installed yet is worth a reminder.
+One is in use once any certificate of it was handed out, or recorded as installed; from then on, a newer one that is
+not installed yet is worth a reminder.
 """
 
 from __future__ import annotations
@@ -20,23 +20,26 @@ from pki.world import Note
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """One client by its name in pki.yaml: its newest valid certificate, and the last time it was handed out or installed."""
+    """One client by its name in pki.yaml: its newest valid certificate, and the last time it was handed out or installed.
+
+    `given` is the serial number of what its device has, as far as anybody said: what was installed last, else what was
+    handed out first, 0 where nothing was; `device` is that certificate, where the ledger knows it.
+    """
 
     name: str
     newest: Issued | None
     exported: Decision | None
     installed: Decision | None
-    device: Issued | None  # the certificate that was installed last
+    given: int
+    device: Issued | None
 
     @property
     def waits(self) -> bool:
         """Whether a newer certificate waits to be installed."""
-        return (
-            self.installed is not None and self.newest is not None and serial_of(self.installed) != self.newest.serial
-        )
+        return self.given != 0 and self.newest is not None and self.given != self.newest.serial
 
 
-def serial_of(decision: Decision) -> int:
+def _serial_of(decision: Decision) -> int:
     """The serial number with which the detail of an export or installation begins; 0 where it does not."""
     first = decision.detail.partition(" ")[0]
     return int(first, 16) if first and set(first) <= set("0123456789abcdef") else 0
@@ -45,18 +48,26 @@ def serial_of(decision: Decision) -> int:
 def identities(house: House, *, in_use: bool = False) -> Iterator[Identity]:
     """Every client of pki.yaml, as the ledger knows it, or those that are in use."""
     decided = house.ledger.decisions() if house.has_ledger else []
-    used = {one.artifact for one in decided if one.decision == "installed"}
+    used = {one.artifact for one in decided if one.decision in {"exported", "installed"}}
     for name in house.inventory.clients:
         artifact = f"cert:client-{name}"
         if in_use and artifact not in used:
             continue
         issued = house.ledger.certificates(artifact=artifact) if house.has_ledger else []
         valid = [one for one in issued if one.not_after >= house.now and not one.revoked]
-        last = {one.decision: one for one in decided if one.artifact == artifact}
-        installed = last.get("installed")
-        device = [one for one in issued if installed and one.serial == serial_of(installed)]
+        exports, installs = (
+            [one for one in decided if (one.artifact, one.decision) == (artifact, what)]
+            for what in ("exported", "installed")
+        )
+        told = installs[-1:] or exports[:1]
+        given = _serial_of(told[0]) if told else 0
         yield Identity(
-            name, valid[-1] if valid else None, last.get("exported"), installed, device[-1] if device else None
+            name,
+            valid[-1] if valid else None,
+            exports[-1] if exports else None,
+            installs[-1] if installs else None,
+            given,
+            next((one for one in issued if one.serial == given), None),
         )
 
 

@@ -15,6 +15,7 @@ from http.client import HTTPResponse
 from pathlib import Path
 
 import pytest
+import yaml
 from cryptography import x509
 
 from pki import issue, profiles, recipes
@@ -484,6 +485,30 @@ def test_odd_names_and_wildcards_are_served_and_kept_apart(
             assert proxy.curl(address(name)).refused
             assert proxy.curl(address(TLS[kind]), "--header", f"Host: {name}.lab.internal").status == 421
             assert upstreams.seen == []
+
+
+@pytest.mark.parametrize("wild", ["tls", "mtls"])
+@pytest.mark.parametrize("kind", NAMES)
+def test_service_of_its_own_name_goes_before_a_wildcard_that_stands_before_it(
+    kind: str, wild: str, mixed: LiveHome, upstreams: Upstreams, tmp_path: Path
+) -> None:
+    first, second = (TLS[kind], MTLS[kind]) if wild == "tls" else (MTLS[kind], TLS[kind])
+    home, said = live_home(tmp_path / "home"), yaml.safe_load(mixed.read("pki.yaml"))
+    services = said["hosts"][HOSTS[kind]]["services"]
+    said["hosts"][HOSTS[kind]]["services"] = {
+        first: {**services[first], "names": ["*.lab.internal"]},
+        second: services[second],
+    }
+    home.write("pki.yaml", yaml.safe_dump(said, sort_keys=False))
+    with started(kind, built(home), HOSTS[kind], tmp_path / "work") as proxy:
+        for name, service in (("any", first), (second, second)):
+            answer = proxy.curl(address(name), "--cert", home.path / "ca/clients/admin/tls.pem")
+            assert answer.accepted, answer
+            assert answer.service == service
+            upstreams.seen.clear()
+            stranger = proxy.curl(address(name))
+            assert (stranger.accepted, stranger.refused) == (service == TLS[kind], service == MTLS[kind]), stranger
+            assert upstreams.seen == [TLS[kind]] * stranger.accepted
 
 
 # -- who only tests whether certificates open a service ----------------------------------------------------------------
