@@ -258,7 +258,34 @@ def test_a_secret_that_others_can_read_is_critical(home: Home, path: str, mode: 
 def test_a_clock_that_was_set_back_is_critical(home: Home) -> None:
     found = checked(home, -1)["clock"]
     assert found.level is Level.CRITICAL
-    assert found.message == "stands at 2026-11-22 06:00 UTC, before the ledger's newest entry of 2026-11-23 06:00"
+    assert found.message == "stands at 2026-11-22 06:00 UTC, before the ledger's latest entry of 2026-11-23 06:00"
+
+
+def test_a_clock_that_was_set_back_stays_critical_when_a_run_recorded_something_under_it(home: Home) -> None:
+    home.house(-1).ledger.record_decision("cert:media", "withheld", "", home.moment(-1))
+    assert checked(home, -1)["clock"].level is Level.CRITICAL
+    assert "clock" not in checked(home)
+
+
+def test_a_ledger_that_is_gone_is_critical(home: Home) -> None:
+    (home.path / "ca/ledger.db").unlink()
+    home.doit(days=1)
+    found = checked(home, 1)["ledger"]
+    assert (found.level, found.message) == (
+        Level.CRITICAL,
+        "ca/ledger.db is gone, and with it what was issued and revoked",
+    )
+    assert found.remedy == premises.BACK
+
+
+def test_a_ledger_that_was_begun_anew_is_critical(home: Home) -> None:
+    (home.path / "ca/ledger.db").unlink()
+    home.doit(days=8)  # CRLs are made, and recorded
+    found = checked(home, 8)["ledger"]
+    assert found.level is Level.CRITICAL
+    assert (
+        found.message == "knows nothing of root-1, server-1, client-1: it was begun anew, or is that of another house"
+    )
 
 
 def test_a_ledger_that_was_changed_is_critical(home: Home) -> None:

@@ -217,6 +217,12 @@ class Ledger:
             raise LedgerError(f"{self._database.place}: its newest events are missing", "./run invoke ledger.verify")
         return Event(row.seq, instant(row.at), row.kind, row.subject, row.hash) if row else None
 
+    def latest(self) -> datetime | None:
+        """The latest moment at which anything was recorded; not that of the newest event, where a clock was set back."""
+        with self._database.reading() as db:
+            at = db.execute(sql.select(sql.func.max(events.c.at))).scalar()
+        return None if at is None else instant(at)
+
     def counts(self) -> tuple[int, int]:
         """How many certificates were ever recorded, and how many revocations."""
         with self._database.reading() as db:
