@@ -20,6 +20,7 @@ from pki import freshness
 from pki.ceremony import bundle, words
 from pki.deploy.contact import Contact
 from pki.pipeline import Run
+from pki.records import PUT_BACK
 from pki.watch import forecast, status
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import PROJECT, START, Home
@@ -708,6 +709,7 @@ def test_ledger_verify_finds_a_changed_row(home: Home, invoke: Invoke) -> None:
     said = invoke(home, "ledger.verify")
     assert said.status == 1
     assert re.search(r"failed +ledger +event \d+: its certificate of cert:media was changed", said.out)
+    assert PUT_BACK in said.out
 
 
 def test_the_schema_goes_to_standard_output_or_into_a_file(home: Home, invoke: Invoke, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from pki.deploy.contact import Contact
 from pki.deploy.receipt import instant
 from pki.deploy.receipt import load as receipt_of
 from pki.deploy.receipt import save as keep_receipt
+from pki.records import PUT_BACK
 from pki.watch import health
 from pki.watch.checks import Check, Level
 from pki.watch.looks import authorities, premises
@@ -275,7 +276,7 @@ def test_a_ledger_that_is_gone_is_critical(home: Home) -> None:
         Level.CRITICAL,
         "ca/ledger.db is gone, and with it what was issued and revoked",
     )
-    assert found.remedy == premises.BACK
+    assert found.remedy == PUT_BACK
 
 
 def test_a_ledger_that_was_begun_anew_is_critical(home: Home) -> None:
@@ -302,8 +303,19 @@ def test_a_ledger_that_lost_its_newest_event_is_found_by_a_mere_run(home: Home) 
         db.execute("DELETE FROM events WHERE seq = (SELECT max(seq) FROM events)")
     db.close()
     found = checked(home)["ledger"]
-    assert found.message == "could not check ledger: ca/ledger.db: its newest events are missing"
-    assert found.remedy == "./run invoke ledger.verify"
+    assert found.level is Level.CRITICAL
+    assert found.message == "nothing can be issued or revoked: ca/ledger.db: its newest events are missing"
+    assert found.remedy == PUT_BACK
+
+
+def test_a_ledger_that_cannot_be_read_is_critical_and_says_what_to_type(home: Home, invoke: Invoke) -> None:
+    home.write("ca/ledger.db", "no database" * 100)
+    home.doit(days=1)
+    found = checked(home, 1)["ledger"]
+    assert found.level is Level.CRITICAL
+    assert found.message == "nothing can be issued or revoked: ca/ledger.db: file is not a database"
+    assert found.remedy == PUT_BACK
+    assert PUT_BACK in invoke(home, "ledger.verify").error
 
 
 @pytest.mark.parametrize(

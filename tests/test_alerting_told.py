@@ -143,7 +143,7 @@ def test_what_a_host_says_is_text_in_every_form_of_a_letter() -> None:
 
 
 def test_the_worst_stands_in_the_subject_and_first_and_a_thousand_problems_are_no_long_letter() -> None:
-    found = [Check(f"deploy:h{n}", Level.WARNING, "is down", "look", topic="hosts") for n in range(1000)]
+    found = [Check(f"deploy:h{n}", Level.WARNING, f"is down for {n} days", "look", topic="hosts") for n in range(1000)]
     found.insert(500, Check("clock", Level.CRITICAL, "is wrong", "set it", topic="clock"))
     said = letter_of(found)
     assert said.subject == "[Example Lab] CRITICAL: clock is wrong (and 1000 more)"
@@ -155,6 +155,32 @@ def test_the_worst_stands_in_the_subject_and_first_and_a_thousand_problems_are_n
     assert solved.subject.startswith("[Example Lab] solved: clock, deploy:h0")
     assert len(solved.subject) < 160
     assert "and 971 more" in solved.text
+
+
+def test_what_several_things_have_in_common_is_said_once() -> None:
+    """One wrong passphrase is one thing to mend, however many certificates wait for it."""
+    old = Check("cert:old", Level.WARNING, "cannot be renewed", "./run doit cert:old", topic="certificates")
+    past = decide(Past(), [old], everything, START - DAY).after
+    names = [f"cert:c{n}" for n in range(8)]
+    new = [
+        Check(name, Level.WARNING, "cannot be renewed", f"./run doit {name}", topic="certificates") for name in names
+    ]
+    said = letter_of([old, *new], past)
+    shown = said.text.split("\n\n")
+    assert shown[0] == "Example Lab: 9 warnings"
+    assert shown[1].splitlines() == [
+        "WARNING   cert:c0, cert:c1, cert:c2, cert:c3, cert:c4, cert:c5 and 2 more",
+        "          (new)",
+        "    cannot be renewed",
+        "    \u2192 ./run doit",
+    ]
+    assert shown[2].splitlines()[0] == "WARNING   cert:old"
+    assert "./run doit cert:old" in shown[2]
+    assert said.html.count("cannot be renewed") == 2
+    assert said.brief.splitlines() == [
+        "WARNING cert:c0, cert:c1, cert:c2, cert:c3, cert:c4, cert:c5 and 2 more: cannot be renewed",
+        "    \u2192 ./run doit",
+    ]
 
 
 # -- what runs send ---------------------------------------------------------------------------------------------------

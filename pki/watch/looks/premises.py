@@ -11,8 +11,10 @@ from pathlib import Path
 from pki import store
 from pki.deploy.receipt import moment
 from pki.deploy.ssh import identity_in
+from pki.errors import LedgerError
 from pki.house import House
 from pki.memo import token
+from pki.records import PUT_BACK
 from pki.store import LAST_BACKUP
 from pki.watch.checks import Check, Level
 from pki.watch.view import View
@@ -23,9 +25,6 @@ CLOCK_SLACK = timedelta(minutes=5)
 BACKUP_NOTICE, BACKUP_WARNING = 8 * DAY, 31 * DAY
 RIGHT = (
     "timedatectl status, and set the clock right; if it is, it was ahead once: docs/watching.md#a-clock-that-was-wrong"
-)
-BACK = (
-    "put ca/ledger.db back from a backup (./run invoke restore FILE --to DIR), then: ./run invoke ledger.recover --all"
 )
 
 
@@ -38,17 +37,21 @@ def ledger(view: View) -> Iterator[Check]:
     if not house.has_ledger:
         if any(house.issuing(name) for name in store.AUTHORITIES):
             text = "ca/ledger.db is gone, and with it what was issued and revoked"
-            yield Check("ledger", Level.CRITICAL, text, BACK)
+            yield Check("ledger", Level.CRITICAL, text, PUT_BACK)
         return
-    newest = _newest(house)
-    faults = house.ledger.verify() if view.thorough else []
+    try:
+        newest, strangers = _newest(house), _strangers(house)
+        faults = house.ledger.verify() if view.thorough else []
+    except LedgerError as error:
+        yield Check("ledger", Level.CRITICAL, f"nothing can be issued or revoked: {error.message}", error.hint)
+        return
     if faults:
         more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
-        remedy = f"./run invoke ledger.verify says all; {BACK}"
+        remedy = f"./run invoke ledger.verify says all; {PUT_BACK}"
         yield Check("ledger", Level.CRITICAL, f"somebody or something changed it: {faults[0]}{more}", remedy)
-    elif strangers := _strangers(house):
+    elif strangers:
         text = f"knows nothing of {', '.join(strangers)}: it was begun anew, or is that of another house"
-        yield Check("ledger", Level.CRITICAL, text, BACK)
+        yield Check("ledger", Level.CRITICAL, text, PUT_BACK)
     elif newest:
         yield Check("ledger", Level.OK, f"{newest[0]} events, head {newest[1][:16]}")
 
