@@ -11,9 +11,13 @@ from typing import Any
 
 
 class Screen:
-    """Where lines go. Rich is loaded only when standard output is a terminal."""
+    """Where lines go. Rich is loaded only when standard output is a terminal.
 
-    def __init__(self) -> None:
+    One that `may_be_deaf` goes on where nothing can be written any more: to a pipe that was closed, to a full disk.
+    """
+
+    def __init__(self, *, may_be_deaf: bool = False) -> None:
+        self._may_be_deaf = may_be_deaf
         self._console: Any = None
         self._bar: Any = None
         self._job: Any = None
@@ -26,7 +30,7 @@ class Screen:
         if self._console:
             self._console.print(text, markup=False)
         else:
-            print(text, flush=True)
+            self._print(text)
 
     def heading(self, text: str) -> None:
         if self._console:
@@ -123,7 +127,15 @@ class Screen:
             text = Text.assemble((f"{verb:<{width}}", style), (f"{name:<24} ", "bold"), why)
             self._console.print(text)
         else:
-            print(f"{verb:<{width}}{name:<24} {why}".rstrip(), flush=True)
+            self._print(f"{verb:<{width}}{name:<24} {why}".rstrip())
+
+    def _print(self, text: str) -> None:
+        try:
+            print(text, flush=True)
+        except OSError:
+            if not self._may_be_deaf:
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def ask_secretly(question: str) -> str | None:

@@ -839,3 +839,14 @@ def test_a_run_whose_last_words_could_not_be_said_does_not_end_well(
     report.mkdir()
     assert Run(home.path, home.moment()).main([]) == 1
     assert "the run's report" in capsys.readouterr().out
+
+
+def test_a_run_that_nobody_hears_does_all_and_leaves_its_report(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its output goes to a log on a full disk, or to a pipe that was closed."""
+    break_template(home)
+    with Path("/dev/full").open("w") as log:
+        monkeypatch.setattr(sys, "stdout", log)
+        assert Run(home.path, home.moment(61)).main([]) in {1, 2}
+    report = json.loads((home.path / "build/report/status.json").read_text())
+    assert [one["name"] for one in report["failed"]] == ["release:media"]
+    assert {one["name"] for one in report["made"]} >= {"cert:media", "deploy:forge"}
