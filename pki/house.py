@@ -283,7 +283,11 @@ class House:
         for one in found[:-1]:
             with suppress(PkiError):
                 return open_key(data, one.value, shown, one.source)
-        return open_key(data, found[-1].value if found else None, shown, self.passphrases.source_of(name))
+        try:
+            return open_key(data, found[-1].value if found else None, shown, self.passphrases.source_of(name))
+        except PkiError as error:
+            there = "look into a backup: ./run invoke restore FILE --to DIR"
+            raise PkiError(error.message, f"{error.hint}; {there}" if error.hint else there) from None
 
     def crl_rule(self, generation: str) -> CrlRule:
         """Lifetime and refresh of the CRLs of an intermediate, or of an adopted authority."""

@@ -165,6 +165,7 @@ def test_a_wrong_passphrase_is_found_before_it_is_needed(home: Home) -> None:
     assert found["key:server-1"].level is Level.CRITICAL
     assert found["key:server-1"].message.endswith("ca/server/server-1/key.pem: its key cannot be opened")
     assert found["key:server-1"].remedy.startswith("the passphrase from secrets.yaml is wrong")
+    assert found["key:server-1"].remedy.endswith("./run invoke restore FILE --to DIR")
     assert checked(home) == {}
 
 
@@ -325,11 +326,20 @@ def test_a_ledger_that_cannot_be_read_is_critical_and_says_what_to_type(home: Ho
 def test_a_disk_that_fills_is_told(
     home: Home, monkeypatch: pytest.MonkeyPatch, free: int, inodes: int, level: str
 ) -> None:
-    disk = SimpleNamespace(f_bavail=free, f_frsize=1 << 20, f_blocks=10_000, f_files=10**6, f_favail=inodes)
+    disk = SimpleNamespace(f_bavail=free, f_frsize=1 << 20, f_blocks=10_000, f_files=10**6, f_favail=inodes, f_flag=0)
     monkeypatch.setattr(os, "statvfs", lambda _path: disk)
     found = {one.subject: one for one in checked(home).values()}.get(f"disk:{home.path}")
     assert (found.level.word if found else "ok") == level
     assert found is None or found.remedy.startswith(f"make room: df -h {home.path}")
+
+
+def test_a_disk_that_cannot_be_written_is_critical(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ext4 becomes after an error: there is room enough."""
+    disk = {"f_bavail": 10**6, "f_frsize": 1 << 20, "f_blocks": 10**6, "f_files": 10**6, "f_favail": 10**6}
+    monkeypatch.setattr(os, "statvfs", lambda _path: SimpleNamespace(**disk, f_flag=os.ST_RDONLY))
+    found = checked(home)[f"disk:{home.path}"]
+    assert (found.level, found.message) == (Level.CRITICAL, "is mounted read-only: nothing can be renewed or recorded")
+    assert found.remedy == f"sudo mount -o remount,rw $(findmnt -nro TARGET -T {home.path}); why it was: sudo dmesg"
 
 
 def test_a_backup_that_was_never_made_or_is_old_is_told(real: Home) -> None:

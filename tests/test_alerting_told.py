@@ -374,6 +374,7 @@ def test_one_channel_is_told_of_another_that_fails(home: Home, outbox: Outbox) -
     home.doit(days=2)
     [message] = outbox()
     assert "alerts:notify-nowhere messages cannot be sent: secrets.yaml: holds no notify-nowhere" in message["Subject"]
+    assert "→ put it there, as notify-nowhere: …; every run tries again" in text_of(message)
 
 
 def test_a_record_that_no_disk_has_room_for_repeats_nothing_within_the_day(

@@ -144,13 +144,19 @@ def _secrets(view: View) -> Iterator[Path]:
 
 
 def disk(view: View) -> Iterator[Check]:
-    """There is room for the next runs: a full disk fails every renewal."""
-    home, seen, free, is_short = view.house.store.home, set[int](), list[int](), False
+    """There is room for the next runs, and it can be written: else every renewal fails."""
+    home, seen, free, is_unfit = view.house.store.home, set[int](), list[int](), False
     for path in (home, view.house.store.ca, view.house.store.build):
         if not path.exists() or (device := path.stat().st_dev) in seen:
             continue
         seen.add(device)
         found = os.statvfs(path)
+        if found.f_flag & os.ST_RDONLY:
+            is_unfit = True
+            remedy = f"sudo mount -o remount,rw $(findmnt -nro TARGET -T {path}); why it was: sudo dmesg"
+            text = "is mounted read-only: nothing can be renewed or recorded"
+            yield Check(f"disk:{path}", Level.CRITICAL, text, remedy)
+            continue
         room, size = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
         free.append(room // MEGABYTE)
         level = Level.CRITICAL if room < min(100 * MEGABYTE, size * 0.03) else Level.OK
@@ -158,10 +164,10 @@ def disk(view: View) -> Iterator[Check]:
         if found.f_files and found.f_favail < min(1000, found.f_files * 0.01):
             level = Level.CRITICAL
         if level:
-            is_short = True
+            is_unfit = True
             text = f"{room // MEGABYTE} of {size // MEGABYTE} MB and {found.f_favail} inodes are free"
             yield Check(f"disk:{path}", level, text, f"make room: df -h {path}; du -xh {path} | sort -h | tail")
-    if not is_short:
+    if not is_unfit:
         yield Check("disk", Level.OK, f"{min(free)} MB are free")
 
 
