@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -19,6 +20,7 @@ from cryptography import x509
 from pki import freshness
 from pki.ceremony import bundle, words
 from pki.deploy.contact import Contact
+from pki.errors import of_system
 from pki.pipeline import Run
 from pki.records import PUT_BACK
 from pki.watch import forecast, status
@@ -839,6 +841,13 @@ def test_a_run_whose_last_words_could_not_be_said_does_not_end_well(
     report.mkdir()
     assert Run(home.path, home.moment()).main([]) == 1
     assert "the run's report" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("number", "hint"), [(errno.ENOSPC, "make room: df -h /srv"), (errno.EROFS, "mount it read-write: findmnt -T /srv")]
+)
+def test_what_a_full_disk_wants_can_be_typed_where_the_file_is_not_there_yet(number: int, hint: str) -> None:
+    assert of_system(OSError(number, "no"), "/srv/status.html").hint == hint
 
 
 def test_a_run_that_nobody_hears_does_all_and_leaves_its_report(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

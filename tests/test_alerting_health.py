@@ -445,6 +445,21 @@ def test_json_says_all_that_the_lines_say(home: Home, invoke: Invoke) -> None:
     assert {one["topic"] for one in said["checks"]} >= {"authorities", "keys", "crls", "certificates", "disk", "alerts"}
 
 
+def test_json_says_too_what_keeps_health_from_looking(home: Home, invoke: Invoke) -> None:
+    home.edit("proxy: caddy", "proxy: cady")
+    said = invoke(home, "health", "--json")
+    assert said.status == 1
+    found = json.loads(said.out)
+    assert (found["at"], found["worst"]) == ("2026-11-23T06:00:00Z", "critical")
+    [check] = found["checks"]
+    assert (check["subject"], check["remedy"]) == ("pki.yaml", "mend pki.yaml, then: ./run invoke plan")
+    assert check["message"].startswith(
+        "is wrong, and nothing is run or renewed: pki.yaml:40: hosts.media.proxy: expected"
+    )
+    plain = invoke(home, "health")
+    assert (plain.status, plain.error.splitlines()[-1]) == (1, "→ mend pki.yaml, then: ./run invoke plan")
+
+
 def test_health_knows_since_when_from_those_who_were_told(home: Home, invoke: Invoke) -> None:
     break_template(home)
     home.doit(days=1)

@@ -314,8 +314,10 @@ def test_a_wrong_inventory_is_told_to_whom_was_told_last(home: Home, outbox: Out
     home.edit("proxy: caddy", "proxy: cady")
     assert Run(home.path, home.moment(1)).main([]) == 3
     [message] = outbox()
-    assert message["Subject"].startswith("[Example Lab] CRITICAL: pki.yaml nothing was run")
-    assert "pki.yaml:40: hosts.media.proxy: expected nginx" in text_of(message)
+    assert message["Subject"].startswith(
+        "[Example Lab] CRITICAL: pki.yaml is wrong, and nothing is run or renewed: pki.yaml:40"
+    )
+    assert "pki.yaml:40: hosts.media.proxy: expected nginx" in " ".join(text_of(message).split())
     assert "until 2026-12-14 (19 days)" in text_of(message)  # when the first CRL ends
     assert "→ mend pki.yaml, then: ./run invoke plan" in text_of(message)
     for day in (2, 3, 4):
@@ -327,6 +329,20 @@ def test_a_wrong_inventory_is_told_to_whom_was_told_last(home: Home, outbox: Out
     home.doit(days=8)
     [message] = outbox()
     assert message["Subject"] == "[Example Lab] solved: pki.yaml; all is well"
+
+
+def test_an_authority_that_cannot_be_read_is_told_as_what_it_is(home: Home, outbox: Outbox) -> None:
+    """Nothing is wrong with pki.yaml."""
+    right = home.read("ca/server/server-1/cert.pem")
+    home.write("ca/server/server-1/cert.pem", "x")
+    assert Run(home.path, home.moment(1)).main([]) == 3
+    [message] = outbox()
+    said = "doit cannot run, and nothing is renewed: ca/server/server-1/cert.pem: is not a certificate"
+    assert message["Subject"] == f"[Example Lab] CRITICAL: {said}"
+    home.write("ca/server/server-1/cert.pem", right.decode())
+    home.doit(days=2)
+    [message] = outbox()
+    assert message["Subject"] == "[Example Lab] solved: doit; all is well"
 
 
 def test_a_wrong_inventory_at_a_terminal_is_said_there_alone(
