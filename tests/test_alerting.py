@@ -23,6 +23,7 @@ from pki.deploy.contact import Contact
 from pki.errors import of_system
 from pki.pipeline import Run
 from pki.records import PUT_BACK
+from pki.screen import Screen
 from pki.watch import forecast, status
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import PROJECT, START, Home
@@ -841,6 +842,20 @@ def test_a_run_whose_last_words_could_not_be_said_does_not_end_well(
     report.mkdir()
     assert Run(home.path, home.moment()).main([]) == 1
     assert "the run's report" in capsys.readouterr().out
+
+
+def test_a_narrow_terminal_keeps_columns_and_breaks_nothing_that_is_to_be_typed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "dumb")
+    Screen().check("warning", "crl:root-1", "no rung of its ladder is valid now; " * 3, "", PUT_BACK)
+    first, *rest, typed = capsys.readouterr().out.splitlines()
+    assert first.startswith("warning  crl:root-1               no rung of its ladder")
+    assert rest
+    assert all(line.startswith(" " * 34) and line[34] != " " for line in rest)
+    assert typed == f"{'':34}→ {PUT_BACK}"
 
 
 @pytest.mark.parametrize(
