@@ -72,6 +72,18 @@ def test_a_renewal_that_is_due_is_left_to_the_next_run_for_two_days(home: Home) 
     assert checked(home, 62)["cert:media"].remedy == "./run doit cert:media"
 
 
+def test_what_is_lost_or_damaged_in_build_is_a_notice_until_the_next_run(home: Home) -> None:
+    home.write("build/certs/media/tls.pem", "x")
+    home.house().store.crl("server-1").unlink()
+    found = checked(home, thorough=True)
+    assert {name: (one.level, one.remedy) for name, one in found.items()} == {
+        name: (Level.NOTICE, f"./run doit {name}") for name in ("cert:media", "crl:server-1")
+    }
+    assert found["cert:media"].message == "tls.pem is damaged: the next run makes it"
+    home.doit()
+    assert checked(home, thorough=True) == {}
+
+
 def test_a_run_reads_no_certificate_again_that_it_found_sound(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[str] = []
     monkeypatch.setattr(freshness, "leaf_waits", lambda _house, leaf: looked.append(leaf.name) or "")
@@ -121,12 +133,15 @@ def test_a_gap_in_the_ladder_is_told(fresh: Home) -> None:
     assert first.exists()
 
 
-def test_without_a_valid_rung_every_server_refuses_every_client(home: Home) -> None:
-    rungs(home)[0].unlink()
+def test_without_a_valid_rung_every_server_refuses_every_client_when_the_last_one_has_ended(home: Home) -> None:
+    for path in rungs(home):
+        path.unlink()
     found = checked(home)["crl:root-1"]
-    assert found.level is Level.CRITICAL
-    assert found.message == "no rung of its ladder is valid now; needs a ceremony; every server refuses every client"
+    said = "no rung of its ladder is valid now; needs a ceremony; every server refuses every client"
+    assert (found.level, found.until) == (Level.CRITICAL, home.moment(390) - timedelta(hours=1))
+    assert found.message == f"{said} from 2027-12-18 on, when the one that they have ends"
     assert found.remedy == f"{BACK}; or: ./run invoke ceremony.request --crls"
+    assert checked(home, 391)["crl:root-1"].message == said
 
 
 # -- authorities and keys ---------------------------------------------------------------------------------------------
@@ -208,6 +223,16 @@ def test_a_host_that_does_not_answer_is_told_since_when_and_how_long_there_is_ti
     assert found.message == "could not be brought up to date: cannot be reached: no route"
     assert found.remedy == "./run invoke deploy.run media"
     assert level_of(remote, "deploy:media", 34) == "critical"
+
+
+def test_a_host_that_has_taken_nothing_yet_is_not_counted_as_well(home: Home) -> None:
+    home.house().store.receipt("media").unlink()
+    found = health.checks(home.house(), home.plan(), LastRun(), thorough=True)
+    said = [(one.level, one.message) for one in found if one.subject == "hosts"]
+    assert said == [
+        (Level.NOTICE, "never delivered to: media; the next run does it"),
+        (Level.OK, "2 as pki.yaml says"),
+    ]
 
 
 def test_a_host_that_is_held_or_unproven_is_a_notice(remote: Home) -> None:

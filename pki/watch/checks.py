@@ -96,10 +96,10 @@ def alike(checks: Iterable[Check]) -> list[list[Check]]:
     return list(found.values())
 
 
-def named(group: Sequence[Check]) -> str:
-    """The subjects of checks that are alike: `a, b`, or some of many."""
-    names = ", ".join(one.subject for one in group[:NAMED])
-    return f"{names} and {len(group) - NAMED} more" if len(group) > NAMED else names
+def named(names: Sequence[str]) -> str:
+    """`a, b`, or some of many."""
+    some = ", ".join(names[:NAMED])
+    return f"{some} and {len(names) - NAMED} more" if len(names) > NAMED else some
 
 
 def remedy_of(group: Sequence[Check]) -> str:

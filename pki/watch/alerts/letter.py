@@ -129,7 +129,13 @@ def _item(group: Sequence[Check], kind: str, since: datetime | None, now: dateti
         left = (first.until - now) // DAY
         when.append(f"until {first.until:%Y-%m-%d}" + (f" ({left} days)" if left > 1 else ""))
     return Item(
-        first.level.word, named(group), kind, plain(first.message), ", ".join(when), remedy_of(group), len(group)
+        first.level.word,
+        named([one.subject for one in group]),
+        kind,
+        plain(first.message),
+        ", ".join(when),
+        remedy_of(group),
+        len(group),
     )
 
 

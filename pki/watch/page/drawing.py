@@ -115,7 +115,7 @@ def _item(group: Sequence[Check], today: date) -> Item:
         when.append(f"until {first.until:%Y-%m-%d}, {in_days(first.until.date(), today)}")
     return Item(
         level=first.level.word,
-        subject=named(group),
+        subject=named([one.subject for one in group]),
         message=plain(first.message),
         when="; ".join(when),
         remedy=tuple(pieces(plain(remedy_of(group)))),
