@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import os
 
-NEXT = {
-    errno.ENOSPC: "make room: df -h {0}",
+NEXT = {  # of a file that may not be there yet, and of its folder
+    errno.ENOSPC: "make room: df -h {1}",
     errno.EDQUOT: "make room: quota -s",
-    errno.EROFS: "mount it read-write: findmnt -T {0}",
+    errno.EROFS: "mount it read-write: findmnt -T {1}",
     errno.ENOTDIR: "a file stands where a folder should be: namei -m {0}",
     errno.EACCES: "run it as the owner: ls -ld {0}",
     errno.EPERM: "run it as the owner: ls -ld {0}",
@@ -29,11 +30,11 @@ class PkiError(Exception):
         return f"{self.message} ({self.hint})" if self.hint else self.message
 
 
-def of_system(error: OSError, path: object = "", what: str = "cannot be used") -> PkiError:
+def of_system(error: OSError, path: str | os.PathLike[str] = "", what: str = "cannot be used") -> PkiError:
     """What the operating system refused, with what to type where that is known; `what` reads well after the path."""
-    where = path or error.filename or "."
+    where = os.fspath(path) or error.filename or "."
     said = f"{where}: {what}: {error.strerror}" if error.strerror else str(error)
-    return PkiError(said, NEXT.get(error.errno or 0, "").format(where))
+    return PkiError(said, NEXT.get(error.errno or 0, "").format(where, os.path.dirname(where) or "."))
 
 
 class InventoryError(PkiError):

@@ -18,6 +18,9 @@ REASONS = (
     "privilegeWithdrawn",
 )
 DECISIONS = ("withheld", "released", "exported", "installed")
+PUT_BACK = (  # what helps a ledger that cannot be trusted or read any more
+    "put ca/ledger.db back from a backup (./run invoke restore FILE --to DIR), then: ./run invoke ledger.recover --all"
+)
 OLD_REASONS = (*REASONS, "cACompromise", "aACompromise", "certificateHold")  # which adopted CAs may have given
 
 
@@ -161,6 +164,8 @@ class Ledger(Protocol):
     def events(self, last: int | None = None) -> list[Event]: ...
 
     def newest(self) -> Event | None: ...
+
+    def latest(self) -> datetime | None: ...
 
     def counts(self) -> tuple[int, int]: ...
 

@@ -65,7 +65,7 @@ class Reporter:
         self._whole = False
         self._total = 0
         self._started = time.monotonic()
-        self._screen = Screen()
+        self._screen = Screen(may_be_deaf=True)  # what it cannot say is in the report all the same
 
     # -- what doit calls --
 

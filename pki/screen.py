@@ -11,9 +11,13 @@ from typing import Any
 
 
 class Screen:
-    """Where lines go. Rich is loaded only when standard output is a terminal."""
+    """Where lines go. Rich is loaded only when standard output is a terminal.
 
-    def __init__(self) -> None:
+    One that `may_be_deaf` goes on where nothing can be written any more: to a pipe that was closed, to a full disk.
+    """
+
+    def __init__(self, *, may_be_deaf: bool = False) -> None:
+        self._may_be_deaf = may_be_deaf
         self._console: Any = None
         self._bar: Any = None
         self._job: Any = None
@@ -26,7 +30,7 @@ class Screen:
         if self._console:
             self._console.print(text, markup=False)
         else:
-            print(text, flush=True)
+            self._print(text)
 
     def heading(self, text: str) -> None:
         if self._console:
@@ -58,15 +62,14 @@ class Screen:
 
     def failed(self, name: str, why: str, hint: str) -> None:
         self._entry("failed", "bold red", name, why)
-        for text in hint.splitlines():
-            self._entry("", "", "", f"→ {text}")
+        self._typed(hint)
 
     def due(self, name: str, why: str) -> None:
         self._entry("to do", "yellow", name, why)
 
     def note(self, name: str, what: str, remedy: str) -> None:
         self._entry("person", "bold cyan", name, what)
-        self._entry("", "", "", f"→ {remedy}")
+        self._typed(remedy)
 
     def seen(self, verdict: str, place: str, text: str) -> None:
         """What was seen of a service or host: `verdict` is one of VERDICTS."""
@@ -75,8 +78,7 @@ class Screen:
     def check(self, level: str, name: str, what: str, when: str, remedy: str) -> None:
         """One finding about health; what to type on a line of its own."""
         self._entry(level, LEVELS[level], name, f"{what} ({when})" if when else what, width=9)
-        for text in remedy.splitlines():
-            self._entry("", "", "", f"→ {text}", width=9)
+        self._typed(remedy, width=9)
 
     def unmet(self, name: str, needs: str) -> None:
         self._entry("waits", "yellow", name, f"needs {needs.replace(' ', ', ')}")
@@ -117,13 +119,36 @@ class Screen:
         self._console.print(table)
 
     def _entry(self, verb: str, style: str, name: str, why: str, width: int = 7) -> None:
+        """A line of three columns; at a terminal each of them keeps to itself, however much there is to say."""
         if self._console:
+            from rich.table import Table  # noqa: PLC0415
             from rich.text import Text  # noqa: PLC0415
 
-            text = Text.assemble((f"{verb:<{width}}", style), (f"{name:<24} ", "bold"), why)
-            self._console.print(text)
+            line = Table.grid(padding=(0, 1, 0, 0))
+            line.add_column(min_width=width - 1, no_wrap=True, style=style)
+            line.add_column(min_width=24, style="bold")
+            line.add_column()
+            line.add_row(verb, Text(name), Text(why))
+            self._console.print(line)
         else:
-            print(f"{verb:<{width}}{name:<24} {why}".rstrip(), flush=True)
+            self._print(f"{verb:<{width}}{name:<24} {why}".rstrip())
+
+    def _typed(self, remedy: str, width: int = 7) -> None:
+        """What to type, never broken: the terminal itself wraps it, and it can be copied as one line."""
+        for text in remedy.splitlines():
+            line = f"{'':<{width + 24}} → {text}"
+            if self._console:
+                self._console.print(line, markup=False, soft_wrap=True)
+            else:
+                self._print(line)
+
+    def _print(self, text: str) -> None:
+        try:
+            print(text, flush=True)
+        except OSError:
+            if not self._may_be_deaf:
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def ask_secretly(question: str) -> str | None:

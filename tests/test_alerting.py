@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -19,7 +20,10 @@ from cryptography import x509
 from pki import freshness
 from pki.ceremony import bundle, words
 from pki.deploy.contact import Contact
+from pki.errors import of_system
 from pki.pipeline import Run
+from pki.records import PUT_BACK
+from pki.screen import Screen
 from pki.watch import forecast, status
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import PROJECT, START, Home
@@ -711,6 +715,7 @@ def test_ledger_verify_finds_a_changed_row(home: Home, invoke: Invoke) -> None:
     said = invoke(home, "ledger.verify")
     assert said.status == 1
     assert re.search(r"failed +ledger +event \d+: its certificate of cert:media was changed", said.out)
+    assert PUT_BACK in said.out
 
 
 def test_the_schema_goes_to_standard_output_or_into_a_file(home: Home, invoke: Invoke, tmp_path: Path) -> None:
@@ -840,3 +845,35 @@ def test_a_run_whose_last_words_could_not_be_said_does_not_end_well(
     report.mkdir()
     assert Run(home.path, home.moment()).main([]) == 1
     assert "the run's report" in capsys.readouterr().out
+
+
+def test_a_narrow_terminal_keeps_columns_and_breaks_nothing_that_is_to_be_typed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "dumb")
+    Screen().check("warning", "crl:root-1", "no rung of its ladder is valid now; " * 3, "", PUT_BACK)
+    first, *rest, typed = capsys.readouterr().out.splitlines()
+    assert first.startswith("warning  crl:root-1               no rung of its ladder")
+    assert rest
+    assert all(line.startswith(" " * 34) and line[34] != " " for line in rest)
+    assert typed == f"{'':34}→ {PUT_BACK}"
+
+
+@pytest.mark.parametrize(
+    ("number", "hint"), [(errno.ENOSPC, "make room: df -h /srv"), (errno.EROFS, "mount it read-write: findmnt -T /srv")]
+)
+def test_what_a_full_disk_wants_can_be_typed_where_the_file_is_not_there_yet(number: int, hint: str) -> None:
+    assert of_system(OSError(number, "no"), "/srv/status.html").hint == hint
+
+
+def test_a_run_that_nobody_hears_does_all_and_leaves_its_report(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its output goes to a log on a full disk, or to a pipe that was closed."""
+    break_template(home)
+    with Path("/dev/full").open("w") as log:
+        monkeypatch.setattr(sys, "stdout", log)
+        assert Run(home.path, home.moment(61)).main([]) in {1, 2}
+    report = json.loads((home.path / "build/report/status.json").read_text())
+    assert [one["name"] for one in report["failed"]] == ["release:media"]
+    assert {one["name"] for one in report["made"]} >= {"cert:media", "deploy:forge"}

@@ -17,6 +17,7 @@ from pki.deploy.contact import Contact
 from pki.deploy.receipt import instant
 from pki.deploy.receipt import load as receipt_of
 from pki.deploy.receipt import save as keep_receipt
+from pki.records import PUT_BACK
 from pki.watch import health
 from pki.watch.checks import Check, Level
 from pki.watch.looks import authorities, premises
@@ -71,6 +72,18 @@ def test_a_renewal_that_is_due_is_left_to_the_next_run_for_two_days(home: Home) 
     assert checked(home, 62)["cert:media"].remedy == "./run doit cert:media"
 
 
+def test_what_is_lost_or_damaged_in_build_is_a_notice_until_the_next_run(home: Home) -> None:
+    home.write("build/certs/media/tls.pem", "x")
+    home.house().store.crl("server-1").unlink()
+    found = checked(home, thorough=True)
+    assert {name: (one.level, one.remedy) for name, one in found.items()} == {
+        name: (Level.NOTICE, f"./run doit {name}") for name in ("cert:media", "crl:server-1")
+    }
+    assert found["cert:media"].message == "tls.pem is damaged: the next run makes it"
+    home.doit()
+    assert checked(home, thorough=True) == {}
+
+
 def test_a_run_reads_no_certificate_again_that_it_found_sound(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[str] = []
     monkeypatch.setattr(freshness, "leaf_waits", lambda _house, leaf: looked.append(leaf.name) or "")
@@ -120,12 +133,15 @@ def test_a_gap_in_the_ladder_is_told(fresh: Home) -> None:
     assert first.exists()
 
 
-def test_without_a_valid_rung_every_server_refuses_every_client(home: Home) -> None:
-    rungs(home)[0].unlink()
+def test_without_a_valid_rung_every_server_refuses_every_client_when_the_last_one_has_ended(home: Home) -> None:
+    for path in rungs(home):
+        path.unlink()
     found = checked(home)["crl:root-1"]
-    assert found.level is Level.CRITICAL
-    assert found.message == "no rung of its ladder is valid now; needs a ceremony; every server refuses every client"
+    said = "no rung of its ladder is valid now; needs a ceremony; every server refuses every client"
+    assert (found.level, found.until) == (Level.CRITICAL, home.moment(390) - timedelta(hours=1))
+    assert found.message == f"{said} from 2027-12-18 on, when the one that they have ends"
     assert found.remedy == f"{BACK}; or: ./run invoke ceremony.request --crls"
+    assert checked(home, 391)["crl:root-1"].message == said
 
 
 # -- authorities and keys ---------------------------------------------------------------------------------------------
@@ -164,6 +180,7 @@ def test_a_wrong_passphrase_is_found_before_it_is_needed(home: Home) -> None:
     assert found["key:server-1"].level is Level.CRITICAL
     assert found["key:server-1"].message.endswith("ca/server/server-1/key.pem: its key cannot be opened")
     assert found["key:server-1"].remedy.startswith("the passphrase from secrets.yaml is wrong")
+    assert found["key:server-1"].remedy.endswith("./run invoke restore FILE --to DIR")
     assert checked(home) == {}
 
 
@@ -206,6 +223,16 @@ def test_a_host_that_does_not_answer_is_told_since_when_and_how_long_there_is_ti
     assert found.message == "could not be brought up to date: cannot be reached: no route"
     assert found.remedy == "./run invoke deploy.run media"
     assert level_of(remote, "deploy:media", 34) == "critical"
+
+
+def test_a_host_that_has_taken_nothing_yet_is_not_counted_as_well(home: Home) -> None:
+    home.house().store.receipt("media").unlink()
+    found = health.checks(home.house(), home.plan(), LastRun(), thorough=True)
+    said = [(one.level, one.message) for one in found if one.subject == "hosts"]
+    assert said == [
+        (Level.NOTICE, "never delivered to: media; the next run does it"),
+        (Level.OK, "2 as pki.yaml says"),
+    ]
 
 
 def test_a_host_that_is_held_or_unproven_is_a_notice(remote: Home) -> None:
@@ -258,7 +285,34 @@ def test_a_secret_that_others_can_read_is_critical(home: Home, path: str, mode: 
 def test_a_clock_that_was_set_back_is_critical(home: Home) -> None:
     found = checked(home, -1)["clock"]
     assert found.level is Level.CRITICAL
-    assert found.message == "stands at 2026-11-22 06:00 UTC, before the ledger's newest entry of 2026-11-23 06:00"
+    assert found.message == "stands at 2026-11-22 06:00 UTC, before the ledger's latest entry of 2026-11-23 06:00"
+
+
+def test_a_clock_that_was_set_back_stays_critical_when_a_run_recorded_something_under_it(home: Home) -> None:
+    home.house(-1).ledger.record_decision("cert:media", "withheld", "", home.moment(-1))
+    assert checked(home, -1)["clock"].level is Level.CRITICAL
+    assert "clock" not in checked(home)
+
+
+def test_a_ledger_that_is_gone_is_critical(home: Home) -> None:
+    (home.path / "ca/ledger.db").unlink()
+    home.doit(days=1)
+    found = checked(home, 1)["ledger"]
+    assert (found.level, found.message) == (
+        Level.CRITICAL,
+        "ca/ledger.db is gone, and with it what was issued and revoked",
+    )
+    assert found.remedy == PUT_BACK
+
+
+def test_a_ledger_that_was_begun_anew_is_critical(home: Home) -> None:
+    (home.path / "ca/ledger.db").unlink()
+    home.doit(days=8)  # CRLs are made, and recorded
+    found = checked(home, 8)["ledger"]
+    assert found.level is Level.CRITICAL
+    assert (
+        found.message == "knows nothing of root-1, server-1, client-1: it was begun anew, or is that of another house"
+    )
 
 
 def test_a_ledger_that_was_changed_is_critical(home: Home) -> None:
@@ -275,8 +329,19 @@ def test_a_ledger_that_lost_its_newest_event_is_found_by_a_mere_run(home: Home) 
         db.execute("DELETE FROM events WHERE seq = (SELECT max(seq) FROM events)")
     db.close()
     found = checked(home)["ledger"]
-    assert found.message == "could not check ledger: ca/ledger.db: its newest events are missing"
-    assert found.remedy == "./run invoke ledger.verify"
+    assert found.level is Level.CRITICAL
+    assert found.message == "nothing can be issued or revoked: ca/ledger.db: its newest events are missing"
+    assert found.remedy == PUT_BACK
+
+
+def test_a_ledger_that_cannot_be_read_is_critical_and_says_what_to_type(home: Home, invoke: Invoke) -> None:
+    home.write("ca/ledger.db", "no database" * 100)
+    home.doit(days=1)
+    found = checked(home, 1)["ledger"]
+    assert found.level is Level.CRITICAL
+    assert found.message == "nothing can be issued or revoked: ca/ledger.db: file is not a database"
+    assert found.remedy == PUT_BACK
+    assert PUT_BACK in invoke(home, "ledger.verify").error
 
 
 @pytest.mark.parametrize(
@@ -286,11 +351,20 @@ def test_a_ledger_that_lost_its_newest_event_is_found_by_a_mere_run(home: Home) 
 def test_a_disk_that_fills_is_told(
     home: Home, monkeypatch: pytest.MonkeyPatch, free: int, inodes: int, level: str
 ) -> None:
-    disk = SimpleNamespace(f_bavail=free, f_frsize=1 << 20, f_blocks=10_000, f_files=10**6, f_favail=inodes)
+    disk = SimpleNamespace(f_bavail=free, f_frsize=1 << 20, f_blocks=10_000, f_files=10**6, f_favail=inodes, f_flag=0)
     monkeypatch.setattr(os, "statvfs", lambda _path: disk)
     found = {one.subject: one for one in checked(home).values()}.get(f"disk:{home.path}")
     assert (found.level.word if found else "ok") == level
     assert found is None or found.remedy.startswith(f"make room: df -h {home.path}")
+
+
+def test_a_disk_that_cannot_be_written_is_critical(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ext4 becomes after an error: there is room enough."""
+    disk = {"f_bavail": 10**6, "f_frsize": 1 << 20, "f_blocks": 10**6, "f_files": 10**6, "f_favail": 10**6}
+    monkeypatch.setattr(os, "statvfs", lambda _path: SimpleNamespace(**disk, f_flag=os.ST_RDONLY))
+    found = checked(home)[f"disk:{home.path}"]
+    assert (found.level, found.message) == (Level.CRITICAL, "is mounted read-only: nothing can be renewed or recorded")
+    assert found.remedy == f"sudo mount -o remount,rw $(findmnt -nro TARGET -T {home.path}); why it was: sudo dmesg"
 
 
 def test_a_backup_that_was_never_made_or_is_old_is_told(real: Home) -> None:
@@ -394,6 +468,21 @@ def test_json_says_all_that_the_lines_say(home: Home, invoke: Invoke) -> None:
         "until": None,
     }
     assert {one["topic"] for one in said["checks"]} >= {"authorities", "keys", "crls", "certificates", "disk", "alerts"}
+
+
+def test_json_says_too_what_keeps_health_from_looking(home: Home, invoke: Invoke) -> None:
+    home.edit("proxy: caddy", "proxy: cady")
+    said = invoke(home, "health", "--json")
+    assert said.status == 1
+    found = json.loads(said.out)
+    assert (found["at"], found["worst"]) == ("2026-11-23T06:00:00Z", "critical")
+    [check] = found["checks"]
+    assert (check["subject"], check["remedy"]) == ("pki.yaml", "mend pki.yaml, then: ./run invoke plan")
+    assert check["message"].startswith(
+        "is wrong, and nothing is run or renewed: pki.yaml:40: hosts.media.proxy: expected"
+    )
+    plain = invoke(home, "health")
+    assert (plain.status, plain.error.splitlines()[-1]) == (1, "→ mend pki.yaml, then: ./run invoke plan")
 
 
 def test_health_knows_since_when_from_those_who_were_told(home: Home, invoke: Invoke) -> None:

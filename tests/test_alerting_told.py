@@ -143,7 +143,7 @@ def test_what_a_host_says_is_text_in_every_form_of_a_letter() -> None:
 
 
 def test_the_worst_stands_in_the_subject_and_first_and_a_thousand_problems_are_no_long_letter() -> None:
-    found = [Check(f"deploy:h{n}", Level.WARNING, "is down", "look", topic="hosts") for n in range(1000)]
+    found = [Check(f"deploy:h{n}", Level.WARNING, f"is down for {n} days", "look", topic="hosts") for n in range(1000)]
     found.insert(500, Check("clock", Level.CRITICAL, "is wrong", "set it", topic="clock"))
     said = letter_of(found)
     assert said.subject == "[Example Lab] CRITICAL: clock is wrong (and 1000 more)"
@@ -155,6 +155,32 @@ def test_the_worst_stands_in_the_subject_and_first_and_a_thousand_problems_are_n
     assert solved.subject.startswith("[Example Lab] solved: clock, deploy:h0")
     assert len(solved.subject) < 160
     assert "and 971 more" in solved.text
+
+
+def test_what_several_things_have_in_common_is_said_once() -> None:
+    """One wrong passphrase is one thing to mend, however many certificates wait for it."""
+    old = Check("cert:old", Level.WARNING, "cannot be renewed", "./run doit cert:old", topic="certificates")
+    past = decide(Past(), [old], everything, START - DAY).after
+    names = [f"cert:c{n}" for n in range(8)]
+    new = [
+        Check(name, Level.WARNING, "cannot be renewed", f"./run doit {name}", topic="certificates") for name in names
+    ]
+    said = letter_of([old, *new], past)
+    shown = said.text.split("\n\n")
+    assert shown[0] == "Example Lab: 9 warnings"
+    assert shown[1].splitlines() == [
+        "WARNING   cert:c0, cert:c1, cert:c2, cert:c3, cert:c4, cert:c5 and 2 more",
+        "          (new)",
+        "    cannot be renewed",
+        "    \u2192 ./run doit",
+    ]
+    assert shown[2].splitlines()[0] == "WARNING   cert:old"
+    assert "./run doit cert:old" in shown[2]
+    assert said.html.count("cannot be renewed") == 2
+    assert said.brief.splitlines() == [
+        "WARNING cert:c0, cert:c1, cert:c2, cert:c3, cert:c4, cert:c5 and 2 more: cannot be renewed",
+        "    \u2192 ./run doit",
+    ]
 
 
 # -- what runs send ---------------------------------------------------------------------------------------------------
@@ -288,8 +314,10 @@ def test_a_wrong_inventory_is_told_to_whom_was_told_last(home: Home, outbox: Out
     home.edit("proxy: caddy", "proxy: cady")
     assert Run(home.path, home.moment(1)).main([]) == 3
     [message] = outbox()
-    assert message["Subject"].startswith("[Example Lab] CRITICAL: pki.yaml nothing was run")
-    assert "pki.yaml:40: hosts.media.proxy: expected nginx" in text_of(message)
+    assert message["Subject"].startswith(
+        "[Example Lab] CRITICAL: pki.yaml is wrong, and nothing is run or renewed: pki.yaml:40"
+    )
+    assert "pki.yaml:40: hosts.media.proxy: expected nginx" in " ".join(text_of(message).split())
     assert "until 2026-12-14 (19 days)" in text_of(message)  # when the first CRL ends
     assert "→ mend pki.yaml, then: ./run invoke plan" in text_of(message)
     for day in (2, 3, 4):
@@ -301,6 +329,20 @@ def test_a_wrong_inventory_is_told_to_whom_was_told_last(home: Home, outbox: Out
     home.doit(days=8)
     [message] = outbox()
     assert message["Subject"] == "[Example Lab] solved: pki.yaml; all is well"
+
+
+def test_an_authority_that_cannot_be_read_is_told_as_what_it_is(home: Home, outbox: Outbox) -> None:
+    """Nothing is wrong with pki.yaml."""
+    right = home.read("ca/server/server-1/cert.pem")
+    home.write("ca/server/server-1/cert.pem", "x")
+    assert Run(home.path, home.moment(1)).main([]) == 3
+    [message] = outbox()
+    said = "doit cannot run, and nothing is renewed: ca/server/server-1/cert.pem: is not a certificate"
+    assert message["Subject"] == f"[Example Lab] CRITICAL: {said}"
+    home.write("ca/server/server-1/cert.pem", right.decode())
+    home.doit(days=2)
+    [message] = outbox()
+    assert message["Subject"] == "[Example Lab] solved: doit; all is well"
 
 
 def test_a_wrong_inventory_at_a_terminal_is_said_there_alone(
@@ -348,6 +390,7 @@ def test_one_channel_is_told_of_another_that_fails(home: Home, outbox: Outbox) -
     home.doit(days=2)
     [message] = outbox()
     assert "alerts:notify-nowhere messages cannot be sent: secrets.yaml: holds no notify-nowhere" in message["Subject"]
+    assert "→ put it there, as notify-nowhere: …; every run tries again" in text_of(message)
 
 
 def test_a_record_that_no_disk_has_room_for_repeats_nothing_within_the_day(

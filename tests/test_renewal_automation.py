@@ -640,7 +640,8 @@ def test_a_wrong_passphrase_stops_one_authority_and_names_where_it_is_kept(home:
     assert report.status in {1, 2}
     assert report.failed["cert:media"] == (
         "ca/server/server-1/key.pem: its key cannot be opened → "
-        "the passphrase from secrets.yaml is wrong, or the file is damaged"
+        "the passphrase from secrets.yaml is wrong, or the file is damaged; "
+        "look into a backup: ./run invoke restore FILE --to DIR"
     )
     assert set(report.failed) == SERVERS | {"crl:server-1"}
     assert "crl:client-1" in report.made

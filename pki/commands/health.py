@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from json import dumps
 
 from invoke.context import Context
 from invoke.exceptions import Exit
 
 from pki import graph
-from pki.commands.command import command, house_of
+from pki.commands.command import command, house_of, now_of
 from pki.deploy.receipt import instant
 from pki.errors import InventoryError, PkiError
 from pki.screen import Screen
@@ -30,12 +31,17 @@ def check(context: Context, json: bool = False) -> None:
         plan = graph.plan(house)
         probes, broken = health.sweep(house, plan)
         found = health.checks(house, plan, LastRun.load(house.store), probes=probes, broken=broken)
-    except InventoryError as error:
-        raise PkiError(str(error)) from None  # 1, because 3 is a warning here
+    except PkiError as error:
+        if json:
+            _print_json(now_of(context), [health.unusable(error)])
+            raise Exit(code=1) from None
+        if isinstance(error, InventoryError):
+            remedy = health.unusable(error).remedy
+            raise PkiError(str(error), remedy) from None  # 1, because 3 is a warning here
+        raise
     house.ledger.close()
     if json:
-        said = {"at": instant(house.now), "worst": worst(found).word, "checks": [one.as_json() for one in found]}
-        print(dumps(said, indent=1))
+        _print_json(house.now, found)
     else:
         _print(found)
     if status := _status(found):
@@ -45,6 +51,11 @@ def check(context: Context, json: bool = False) -> None:
 def _status(found: list[Check]) -> int:
     is_broken = any(one.topic == health.BROKEN for one in found)
     return 1 if is_broken and worst(found) < Level.CRITICAL else STATUS[worst(found)]
+
+
+def _print_json(now: datetime, found: list[Check]) -> None:
+    said = {"at": instant(now), "worst": worst(found).word, "checks": [one.as_json() for one in found]}
+    print(dumps(said, indent=1))
 
 
 def _print(found: list[Check]) -> None:

@@ -18,7 +18,7 @@ from pki.errors import PkiError
 from pki.house import House
 from pki.keeping import recovering
 from pki.pipeline import Run
-from pki.records import Issued, Recovered
+from pki.records import PUT_BACK, Issued, Recovered
 from pki.screen import Screen
 
 WIDTH = 10  # hosts that are asked at once
@@ -85,7 +85,7 @@ def verify(context: Context) -> None:
     house, screen = house_of(context), Screen()
     faults = house.ledger.verify()
     for fault in faults:
-        screen.failed("ledger", fault, "")
+        screen.failed("ledger", fault, PUT_BACK if fault == faults[-1] else "")
     if faults:
         raise Exit(code=1)
     events = house.ledger.events()

@@ -85,7 +85,10 @@ class House:
         try:
             cert = x509.load_pem_x509_certificate(data)
         except ValueError:
-            raise PkiError(f"{self.store.shown(path)}: is not a certificate", "put it back from a backup") from None
+            raise PkiError(
+                f"{self.store.shown(path)}: is not a certificate",
+                "put it back from a backup: ./run invoke restore FILE --to DIR",
+            ) from None
         whole = name.startswith("root-") or self.is_adopted(name)
         chain = data if whole else data + self._cross_chain(cert)
         fingerprint, chain_digest = cert.fingerprint(hashes.SHA256()).hex(), hashlib.sha256(chain).hexdigest()

@@ -51,7 +51,11 @@ class Keys:
         for one in found[:-1]:
             with suppress(PkiError):
                 return open_key(data, one.value, shown, one.source)
-        return open_key(data, found[-1].value if found else None, shown, self.passphrases.source_of(name))
+        try:
+            return open_key(data, found[-1].value if found else None, shown, self.passphrases.source_of(name))
+        except PkiError as error:
+            there = "look into a backup: ./run invoke restore FILE --to DIR"
+            raise PkiError(error.message, f"{error.hint}; {there}" if error.hint else there) from None
 
     def pin(self, name: str) -> Passphrase:
         """The PIN of the token that holds a generation's key: by the generation's name, or by its authority's."""

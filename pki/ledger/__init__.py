@@ -20,7 +20,7 @@ from pki.ledger.chain import READ_HEAD, append, append_all, faults
 from pki.ledger.database import Database
 from pki.ledger.rows import Row, as_hex, certificate_row, crl_row, instant, issued_of, number_of, reason_of, rows_of
 from pki.ledger.tables import certificates, crls, decisions, events, is_ours, revocations
-from pki.records import DECISIONS, REASONS, Books, Decision, Entry, Event, Issued, Recovered
+from pki.records import DECISIONS, PUT_BACK, REASONS, Books, Decision, Entry, Event, Issued, Recovered
 
 ASKED_ONE_BY_ONE = 500  # serial numbers in one statement; with more of them, reading every row is quicker
 
@@ -216,8 +216,14 @@ class Ledger:
         with self._database.reading() as db:
             row, top = db.execute(newest).first(), db.execute(READ_HEAD).one()
         if (row.seq, row.hash) != (top.seq, top.hash) if row else top.seq:
-            raise LedgerError(f"{self._database.place}: its newest events are missing", "./run invoke ledger.verify")
+            raise LedgerError(f"{self._database.place}: its newest events are missing", PUT_BACK)
         return Event(row.seq, instant(row.at), row.kind, row.subject, row.hash) if row else None
+
+    def latest(self) -> datetime | None:
+        """The latest moment at which anything was recorded; not that of the newest event, where a clock was set back."""
+        with self._database.reading() as db:
+            at = db.execute(sql.select(sql.func.max(events.c.at))).scalar()
+        return None if at is None else instant(at)
 
     def counts(self) -> tuple[int, int]:
         """How many certificates were ever recorded, and how many revocations."""

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from sqlite3 import DatabaseError
 from typing import Any
 
 import sqlalchemy as sql
@@ -15,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from pki.errors import LedgerError
 from pki.ledger.chain import NO_HASH, TAKE_TURN
 from pki.ledger.tables import SCHEMA, certificates, head, metadata, revocations
+from pki.records import PUT_BACK
 from pki.store import make_folder
 
 
@@ -46,7 +48,14 @@ class Database:
                 yield db
         except SQLAlchemyError as error:
             cause = getattr(error, "orig", None) or error
-            raise LedgerError(f"{self.place}: {str(cause).strip()}", "run invoke ledger.verify") from None
+            raise LedgerError(f"{self.place}: {str(cause).strip()}", self._hint(cause)) from None
+
+    def _hint(self, cause: BaseException) -> str:
+        if not self._is_sqlite:
+            return "look at the database that pki.yaml names as ledger, then: ./run invoke ledger.verify"
+        if type(cause) is DatabaseError:  # it is damaged: whatever comes and goes has a class of its own
+            return PUT_BACK
+        return "ls -l ca/ledger.db* and df -h ca, then: ./run invoke ledger.verify"
 
     def _open(self) -> Engine:
         if self._engine is None or self._process != os.getpid():

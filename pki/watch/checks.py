@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum
 from typing import Any
 
 from pki.deploy.receipt import instant
+
+AGAIN = "./run doit"
+NAMED = 6  # things of which the same is said
 
 
 class Level(IntEnum):
@@ -82,3 +85,27 @@ def levels(checks: Iterable[Check]) -> dict[str, Level]:
     for check in checks:
         found[check.subject] = max(check.level, found.get(check.subject, Level.OK))
     return found
+
+
+def alike(checks: Iterable[Check]) -> list[list[Check]]:
+    """Checks that say the same of several things, and want the same, together."""
+    found: dict[tuple[object, ...], list[Check]] = {}
+    for one in checks:
+        remedy = AGAIN if _is_again(one) else one.remedy
+        found.setdefault((one.level, one.topic, one.message, one.until, remedy), []).append(one)
+    return list(found.values())
+
+
+def named(names: Sequence[str]) -> str:
+    """`a, b`, or some of many."""
+    some = ", ".join(names[:NAMED])
+    return f"{some} and {len(names) - NAMED} more" if len(names) > NAMED else some
+
+
+def remedy_of(group: Sequence[Check]) -> str:
+    """What to type for checks that are alike: for all of them, where each has a command of its own."""
+    return AGAIN if len(group) > 1 and _is_again(group[0]) else group[0].remedy
+
+
+def _is_again(check: Check) -> bool:
+    return check.remedy == f"{AGAIN} {check.subject}"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from pki.errors import PkiError
+from pki.errors import InventoryError, PkiError
 from pki.graph import Plan
 from pki.house import House
 from pki.watch import forecast
@@ -68,6 +68,18 @@ def checks(
     found += _held("notes", lambda view: _notes(view, found), view)
     found += _held("run", lambda view: _rest_of_run(view, found), view)
     return sorted((_dated(check, view.record) for check in found), key=lambda check: -check.level)
+
+
+def unusable(error: PkiError, until: datetime | None = None) -> Check:
+    """What there is to say of a house that no run can open: pki.yaml is wrong, or something that each of them reads."""
+    if isinstance(error, InventoryError):
+        more = f", and {len(error.faults) - 1} more" if len(error.faults) > 1 else ""
+        text = f"is wrong, and nothing is run or renewed: {error.faults[0]}{more}"
+        return Check(
+            "pki.yaml", Level.CRITICAL, text, "mend pki.yaml, then: ./run invoke plan", until=until, topic="run"
+        )
+    text = f"cannot run, and nothing is renewed: {error.message}"
+    return Check("doit", Level.CRITICAL, text, error.hint or "./run invoke plan", until=until, topic="run")
 
 
 def sweep(house: House, plan: Plan) -> tuple[Sequence[Probed], Sequence[Check]]:

@@ -143,8 +143,7 @@ def nothing_was_run(home: Path, now: datetime, error: PkiError, *, is_read: bool
     if to is None:
         return unsaid
     ends = [datetime.fromtimestamp(one[1], UTC) for kind in ("cert:", "crl:") for one in Memo(home).findings(kind)]
-    said = f"nothing was run, and nothing is renewed until that is mended: {text}"
-    wrong = Check("pki.yaml", Level.CRITICAL, said, remedy, until=min(ends, default=None), topic="run")
+    wrong = health.unusable(error, min(ends, default=None))
     run = f"The run of {now:%Y-%m-%d %H:%M} UTC did nothing."
     news = News([wrong], lambda key: key == wrong.key, run, "")
     return unsaid + [_entry(one) for one in channels.tell(place, to, news, now)]

@@ -1,4 +1,4 @@
-"""Prometheus, promtool, node_exporter and blackbox_exporter as Debian has them, with what a run leaves for them."""
+"""Prometheus and what stands around it, as Debian has them, with what a run leaves for them."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ import yaml
 from tests.conftest import PROJECT
 from tests.integration.conftest import TIMEOUT, LiveHome, faketime, live_home, now, run
 from tests.integration.proxies import free_port, wait_until
+from tests.integration.test_alerts import serving as mail_server
+from tests.test_alerting_told import text_of
 
 RULES = "build/hosts/monitoring/etc/prometheus/doit-pki.rules.yml"
 REPORT = "build/report/pki.prom"
@@ -104,17 +106,19 @@ class Watched:
             yield
 
     @contextmanager
-    def prometheus(self, place: Path) -> Iterator[None]:
-        """Prometheus with the delivered rules, copied; only what they wait for is made short."""
+    def prometheus(self, place: Path, alertmanager: int = 0) -> Iterator[None]:
+        """Prometheus with the delivered rules, copied; only what they wait for is made short. Port 0 is no Alertmanager."""
         rules = self.home.read(RULES).decode()
         (place / "doit-pki.rules.yml").write_text(re.sub(r"^    for: \w+$", "    for: 1s", rules, flags=re.MULTILINE))
-        said = {
+        said: dict[str, Any] = {
             "global": {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"},
             "rule_files": ["doit-pki.rules.yml"],
             "scrape_configs": [
                 {"job_name": "node", "static_configs": [{"targets": [f"127.0.0.1:{self.exporter_port}"]}]}
             ],
         }
+        if alertmanager:
+            said["alerting"] = {"alertmanagers": [{"static_configs": [{"targets": [f"127.0.0.1:{alertmanager}"]}]}]}
         (place / "prometheus.yml").write_text(yaml.safe_dump(said))
         options = (f"--config.file={place}/prometheus.yml", f"--storage.tsdb.path={place}/data")
         with started("prometheus", *options, f"--web.listen-address=127.0.0.1:{self.port}", port=self.port):
@@ -222,6 +226,61 @@ def test_metrics_that_go_away_are_missed(tmp_path: Path, home: LiveHome) -> None
             home.edit("access: tls}", "access: mlts}")
             assert home.start_doit().wait(TIMEOUT) == 3
             found.wait(lambda alerts: alerts.keys() == {"DoitPkiInventoryInvalid"}, "the wrong pki.yaml is seen")
+
+
+# -- alertmanager ------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def alertmanager(place: Path, smarthost: str) -> Iterator[int]:
+    """Alertmanager as docs/watching.md shows it; only the mail server is ours, and it waits for nothing."""
+    said = re.search(
+        r"# /etc/prometheus/alertmanager.yml\n(.*?)```", (PROJECT / "docs/watching.md").read_text(), re.DOTALL
+    )
+    assert said
+    shown = yaml.safe_load(said[1])
+    shown["route"] |= {"group_wait": "0s", "group_interval": "1s"}
+    (mail,) = shown["receivers"][1]["email_configs"]
+    assert mail.pop("tls_config") == {"ca_file": "/etc/doit-pki/roots.pem"}
+    mail |= {"smarthost": smarthost, "require_tls": False}
+    (place / "alertmanager.yml").write_text(yaml.safe_dump(shown))
+    port = free_port()
+    options = (f"--config.file={place}/alertmanager.yml", f"--storage.path={place}/data", "--cluster.listen-address=")
+    with started("prometheus-alertmanager", *options, f"--web.listen-address=127.0.0.1:{port}", port=port):
+        yield port
+
+
+def test_alertmanager_mails_what_fires_with_what_to_type_and_that_it_is_over(tmp_path: Path, home: LiveHome) -> None:
+    for name in ("textfiles", "prometheus", "alertmanager"):
+        (tmp_path / name).mkdir()
+    well = home.read("pki.yaml").decode() + TEXTFILES % f"{tmp_path}/textfiles/doit-pki.prom"
+    home.write("pki.yaml", well)
+    assert home.start_doit().wait(60) == 0
+    found = Watched(home, tmp_path / "textfiles")
+    with (
+        mail_server(None) as mail,
+        alertmanager(tmp_path / "alertmanager", f"127.0.0.1:{mail.port}") as port,
+        found.exporter(),
+        found.prometheus(tmp_path / "prometheus", port),
+    ):
+        home.write("pki.yaml", well.replace("proxy: caddy", "proxy: cady"))
+        assert home.start_doit().wait(60) == 3
+        wait_until(
+            lambda: any("FIRING" in one["Subject"] for one in mail.taken), "mail of the alert comes", patience=60
+        )
+        firing = next(one for one in mail.taken if "FIRING" in one["Subject"])
+        assert (firing["To"], firing["From"]) == ("admin@lab.internal", "pki@lab.internal")
+        assert "critical" in firing["Subject"]
+        body = text_of(firing, "html")
+        assert "DoitPkiInventoryInvalid" in body
+        assert str(home.path) in body
+        assert "./run invoke plan says what is wrong" in body
+
+        home.write("pki.yaml", well)
+        assert home.start_doit().wait(60) == 0
+        wait_until(
+            lambda: any("RESOLVED" in one["Subject"] for one in mail.taken), "mail says that it is over", patience=60
+        )
 
 
 # -- the view from elsewhere ------------------------------------------------------------------------------------------

@@ -66,7 +66,8 @@ def checks(record: Record) -> Iterator[Check]:
         if channel.failing_since:
             text = f"messages cannot be sent: {channel.message}"
             since = datetime.fromisoformat(channel.failing_since)
-            yield Check(f"alerts:{name}", Level.WARNING, text, "docs/watching.md; every run tries again", since=since)
+            remedy = f"{channel.hint or 'docs/watching.md'}; every run tries again"
+            yield Check(f"alerts:{name}", Level.WARNING, text, remedy, since=since)
         elif weekly := channel.past.digest:
             yield Check(f"alerts:{name}", Level.OK, f"the last weekly message is of {weekly:%Y-%m-%d}")
 
@@ -95,12 +96,12 @@ class Sender:
             complaint = self._send(name, letter)
         except PkiError as error:
             owed = tuple(one for one in found if one.passing or one in channel.owed)
-            failing = replace(
-                channel, owed=owed, failing_since=channel.failing_since or instant(self._now), message=error.message
-            )
+            since = channel.failing_since or instant(self._now)
+            failing = Channel(channel.past, owed, since, error.message, error.hint)
             return failing, Telling(name, letter.subject, error)
         if complaint:
-            failing = Channel(decision.after, (), channel.failing_since or instant(self._now), complaint.message)
+            since = channel.failing_since or instant(self._now)
+            failing = Channel(decision.after, (), since, complaint.message, complaint.hint)
             return failing, Telling(name, letter.subject, complaint)
         return Channel(decision.after), Telling(name, letter.subject)
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import groupby
 from pathlib import Path
 
 from pki.deploy.answers import plain
 from pki.templating import Pages
-from pki.watch.alerts.decisions import Decision, News
-from pki.watch.checks import Check, counted
+from pki.watch.alerts.decisions import Decision
+from pki.watch.checks import Check, alike, counted, named, remedy_of
 
 DAY = timedelta(days=1)
 WIDTH = 76
@@ -49,7 +50,7 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One problem, as both forms of a letter show it."""
+    """One problem, or one that several things have, as both forms of a letter show it."""
 
     level: str
     subject: str
@@ -57,13 +58,14 @@ class Item:
     message: str
     when: str
     remedy: str
+    count: int
 
 
 def write(decision: Decision, checks: Sequence[Check], facts: Facts, late: str) -> Letter:
     """The letter for a decision; `late` says since when earlier ones could not be sent, and why."""
     kinds = {one.check.key: KINDS[one.kind] for one in decision.news if one.kind in KINDS}
     problems = sorted((one for one in checks if one.level), key=lambda one: (-one.level, one.key not in kinds))
-    items = [_item(one, kinds.get(one.key, ""), _since(one, decision), facts.now) for one in problems]
+    items = list(_items(problems, kinds, decision, facts.now))
     solved = [one.check for one in decision.news if one.kind == "solved"]
     well = [one for one in checks if not one.level]
     title = counted(problems) or "all is well"
@@ -75,7 +77,7 @@ def write(decision: Decision, checks: Sequence[Check], facts: Facts, late: str) 
             {
                 "title": title,
                 "items": items[:MANY],
-                "more": len(items) - MANY,
+                "more": sum(item.count for item in items[MANY:]),
                 "solved": solved[:MANY],
                 "more_solved": len(solved) - MANY,
                 "well": well,
@@ -84,7 +86,7 @@ def write(decision: Decision, checks: Sequence[Check], facts: Facts, late: str) 
                 "colours": COLOURS,
             },
         ),
-        brief="\n".join(_brief(decision.news, items, decision)),
+        brief="\n".join(_brief(solved, items, decision)),
     )
 
 
@@ -113,12 +115,28 @@ def _since(check: Check, decision: Decision) -> datetime | None:
     return check.since or (told.since if told and told.level else None)
 
 
-def _item(check: Check, kind: str, since: datetime | None, now: datetime) -> Item:
+def _items(problems: Sequence[Check], kinds: Mapping[str, str], decision: Decision, now: datetime) -> Iterator[Item]:
+    """Each problem, and in one what is said of several things, as long as that is news of all of them or of none."""
+    for (_, kind), some in groupby(problems, key=lambda one: (one.level, kinds.get(one.key, ""))):
+        for group in alike(some):
+            yield _item(group, kind, min(filter(None, (_since(one, decision) for one in group)), default=None), now)
+
+
+def _item(group: Sequence[Check], kind: str, since: datetime | None, now: datetime) -> Item:
+    first = group[0]
     when = [f"since {since:%Y-%m-%d}"] if since and since.date() < now.date() else []
-    if check.until:
-        left = (check.until - now) // DAY
-        when.append(f"until {check.until:%Y-%m-%d}" + (f" ({left} days)" if left > 1 else ""))
-    return Item(check.level.word, check.subject, kind, plain(check.message), ", ".join(when), check.remedy)
+    if first.until:
+        left = (first.until - now) // DAY
+        when.append(f"until {first.until:%Y-%m-%d}" + (f" ({left} days)" if left > 1 else ""))
+    return Item(
+        first.level.word,
+        named([one.subject for one in group]),
+        kind,
+        plain(first.message),
+        ", ".join(when),
+        remedy_of(group),
+        len(group),
+    )
 
 
 # -- the two plain forms ----------------------------------------------------------------------------------------------
@@ -129,13 +147,15 @@ def _text(
 ) -> Iterator[str]:
     yield from (f"{facts.organisation}: {title}", "")
     for item in items[:MANY]:
-        yield from (f"{item.level.upper():<9} {item.subject}" + (f"   ({item.kind})" if item.kind else ""),)
+        heading = item.subject + (f"   ({item.kind})" if item.kind else "")
+        level = f"{item.level.upper():<9} "
+        yield from textwrap.wrap(heading, WIDTH, initial_indent=level, subsequent_indent=" " * len(level))
         yield from _wrapped(item.message)
         yield from _wrapped(item.when)
         yield from _remedy(item.remedy)
         yield ""
     if len(items) > MANY:
-        yield from (f"and {len(items) - MANY} more: ./run invoke health", "")
+        yield from (f"and {sum(item.count for item in items[MANY:])} more: ./run invoke health", "")
     if solved:
         yield "SOLVED"
         for one in solved[:MANY]:
@@ -172,13 +192,12 @@ def _remedy(text: str) -> Iterator[str]:
         yield f"    {'→' if number == 0 else ' '} {plain(line)}"
 
 
-def _brief(news: Sequence[News], items: Sequence[Item], decision: Decision) -> Iterator[str]:
-    said = {one.check.subject for one in news if one.kind in KINDS}
+def _brief(solved: Sequence[Check], items: Sequence[Item], decision: Decision) -> Iterator[str]:
     for item in items[:MANY]:
-        if item.subject in said or decision.is_digest:
+        if item.kind or decision.is_digest:
             yield f"{item.level.upper()} {item.subject}: {item.message}"
             yield from _remedy(item.remedy)
-    if solved := [one.check.subject for one in news if one.kind == "solved"]:
-        yield _cut(f"solved: {', '.join(solved)}", SUBJECT)
+    if solved:
+        yield _cut(f"solved: {', '.join(one.subject for one in solved)}", SUBJECT)
     if not items:
         yield "all is well"

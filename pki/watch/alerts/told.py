@@ -63,6 +63,7 @@ class Channel:
     owed: tuple[Check, ...] = ()
     failing_since: str = ""
     message: str = ""
+    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ def _channel(data: Mapping[str, Any]) -> Channel:
         Check(subject, Level(level), message, remedy, topic=topic, passing=True)
         for subject, level, message, remedy, topic in data["owed"]
     )
-    return Channel(Past(told, digest), owed, data["failing_since"], data["message"])
+    return Channel(Past(told, digest), owed, data["failing_since"], data["message"], data.get("hint", ""))
 
 
 def _as_json(channel: Channel) -> dict[str, Any]:
@@ -140,4 +141,5 @@ def _as_json(channel: Channel) -> dict[str, Any]:
         "owed": [[one.subject, int(one.level), one.message, one.remedy, one.topic] for one in channel.owed],
         "failing_since": channel.failing_since,
         "message": channel.message,
+        "hint": channel.hint,
     }

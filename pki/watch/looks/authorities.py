@@ -105,6 +105,9 @@ def _crl(view: View, artifact: Artifact, name: str) -> Iterator[Check]:
     late = end is not None and view.now >= end - rule.lifetime + rule.refresh + 2 * DAY
     is_over = end is not None and end <= view.now
     if failure is None and not late and not is_over:
+        if end is None and view.thorough and view.house.generation(name):
+            text = "is not there, or damaged: the next run makes it"
+            yield Check(artifact.name, Level.NOTICE, text, f"./run doit {artifact.name}")
         return
     text = _ends(view, end) if end else "there is none"
     text += f", and cannot be renewed: {failure.message}" if failure else ", and was not renewed"
@@ -143,8 +146,13 @@ def _ladder(view: View, root: str) -> Iterator[Check]:
         return
     present = freshness.due_rung(house, root)
     if present is None:
-        text = f"{freshness.no_rung(house, root)}; every server refuses every client"
-        yield Check(subject, Level.CRITICAL, text, f"{_back(root)}; or: ./run invoke ceremony.request --crls")
+        last = published(house, root)
+        lasts = last.next_update_utc if last is not None else None
+        until = lasts if lasts and lasts > view.now else None
+        when = f" from {until:%Y-%m-%d} on, when the one that they have ends" if until else ""
+        text = f"{freshness.no_rung(house, root)}; every server refuses every client{when}"
+        remedy = f"{_back(root)}; or: ./run invoke ceremony.request --crls"
+        yield Check(subject, Level.CRITICAL, text, remedy, until=until)
         return
     end, spans = (
         present.next_update_utc,

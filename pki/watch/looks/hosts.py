@@ -10,7 +10,7 @@ from pki.deploy.delivery import Delivery
 from pki.deploy.proof import PROVEN, UNPROVEN
 from pki.deploy.receipt import moment
 from pki.memo import token
-from pki.watch.checks import Check, Level, by_time_left
+from pki.watch.checks import Check, Level, by_time_left, named
 from pki.watch.view import View
 
 DAY = timedelta(days=1)
@@ -42,7 +42,11 @@ def hosts(view: View) -> Iterator[Check]:
             troubled.add(host)
             yield from _failed(view, host)
     yield from _drifted(view)
-    there = len(view.plan.deliveries) - len(troubled)
+    new = [name for name in view.plan.deliveries if name not in troubled and _is_new(view, name)]
+    if new:
+        text = f"never delivered to: {named(new)}; the next run does it"
+        yield Check("hosts", Level.NOTICE, text, "./run doit")
+    there = len(view.plan.deliveries) - len(troubled) - len(new)
     if there:
         yield Check("hosts", Level.OK, f"{there} as pki.yaml says")
 
@@ -67,6 +71,11 @@ def _remote(view: View, state: State) -> Iterator[Check]:
     if unproven := [f"{name} {text}" for name, text in state.unproven if text != UNPROVEN or name not in seen]:
         remedy = f"./run invoke deploy.push {state.host}, with the way to it open"
         yield Check(f"proof:{state.host}", Level.NOTICE, "; ".join(unproven), remedy)
+
+
+def _is_new(view: View, host: str) -> bool:
+    """Whether a host has taken nothing yet; after a run it has, or has failed."""
+    return view.thorough and not view.house.store.receipt(host).exists()
 
 
 def _failed(view: View, host: str) -> Iterator[Check]:

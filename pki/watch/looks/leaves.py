@@ -52,6 +52,10 @@ def _leaf(view: View, artifact: str, leaf: Leaf) -> Iterator[Check]:
     until = end(view, leaf)
     is_late = until is not None and view.now >= until - leaf.renew_before + GRACE
     if failure is None and not is_late:
+        if until is None and view.thorough and house.issuing(leaf.authority):
+            yield Check(
+                artifact, Level.NOTICE, f"{'; '.join(reasons)}: the next run makes it", f"./run doit {artifact}"
+            )
         return  # the next run sees to it
     text = "; ".join(reasons)
     text += f"; cannot be renewed: {failure.message}" if failure else "; was not renewed"

@@ -11,7 +11,10 @@ from pathlib import Path
 from pki import store
 from pki.deploy.receipt import moment
 from pki.deploy.ssh import identity_in
+from pki.errors import LedgerError
 from pki.house import House
+from pki.memo import token
+from pki.records import PUT_BACK
 from pki.store import LAST_BACKUP
 from pki.watch.checks import Check, Level
 from pki.watch.view import View
@@ -20,46 +23,80 @@ DAY = timedelta(days=1)
 MEGABYTE = 1 << 20
 CLOCK_SLACK = timedelta(minutes=5)
 BACKUP_NOTICE, BACKUP_WARNING = 8 * DAY, 31 * DAY
+RIGHT = (
+    "timedatectl status, and set the clock right; if it is, it was ahead once: docs/watching.md#a-clock-that-was-wrong"
+)
 
 
 # -- the ledger and the clock -----------------------------------------------------------------------------------------
 
 
 def ledger(view: View) -> Iterator[Check]:
-    """The ledger's newest event is what its head says; in a thorough look, its whole chain holds."""
-    if not view.house.has_ledger:
+    """It is there, knows the authorities, and its newest event is what its head says; thoroughly, its whole chain holds."""
+    house = view.house
+    if not house.has_ledger:
+        if any(house.issuing(name) for name in store.AUTHORITIES):
+            text = "ca/ledger.db is gone, and with it what was issued and revoked"
+            yield Check("ledger", Level.CRITICAL, text, PUT_BACK)
         return
-    newest = _newest(view.house)
-    faults = view.house.ledger.verify() if view.thorough else []
+    try:
+        newest, strangers = _newest(house), _strangers(house)
+        faults = house.ledger.verify() if view.thorough else []
+    except LedgerError as error:
+        yield Check("ledger", Level.CRITICAL, f"nothing can be issued or revoked: {error.message}", error.hint)
+        return
     if faults:
         more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
-        remedy = "./run invoke ledger.verify; then put it back from a backup: docs/backup.md"
+        remedy = f"./run invoke ledger.verify says all; {PUT_BACK}"
         yield Check("ledger", Level.CRITICAL, f"somebody or something changed it: {faults[0]}{more}", remedy)
+    elif strangers:
+        text = f"knows nothing of {', '.join(strangers)}: it was begun anew, or is that of another house"
+        yield Check("ledger", Level.CRITICAL, text, PUT_BACK)
     elif newest:
         yield Check("ledger", Level.OK, f"{newest[0]} events, head {newest[1][:16]}")
 
 
+def _strangers(house: House) -> list[str]:
+    """Authorities that sign here and whose certificates the ledger does not hold."""
+    there = [found for name in store.AUTHORITIES if (found := house.issuing(name))]
+    known = token([found.fingerprint for found in there])
+    kept: list[str] | None = house.recall_from_ledger("strangers", known)
+    if kept is None:
+        kept = [one.name for one in there if not house.ledger.certificates(serial=one.certificate.serial_number)]
+        house.remember_from_ledger("strangers", known, kept)
+    return kept
+
+
 def clock(view: View) -> Iterator[Check]:
     """The clock does not stand before what was recorded last: certificates and CRLs would begin in the past."""
-    newest = _newest(view.house) if view.house.has_ledger else None
-    if newest is None:
+    last = _latest(view.house) if view.house.has_ledger else None
+    if last is None:
         return
-    last = datetime.fromtimestamp(newest[2], UTC)
     if last - view.now > CLOCK_SLACK:
-        text = f"stands at {view.now:%Y-%m-%d %H:%M} UTC, before the ledger's newest entry of {last:%Y-%m-%d %H:%M}"
-        yield Check("clock", Level.CRITICAL, text, "timedatectl status, and set the clock right")
+        text = f"stands at {view.now:%Y-%m-%d %H:%M} UTC, before the ledger's latest entry of {last:%Y-%m-%d %H:%M}"
+        yield Check("clock", Level.CRITICAL, text, RIGHT)
     else:
-        yield Check("clock", Level.OK, "not before the ledger's newest entry")
+        yield Check("clock", Level.OK, "not before the ledger's latest entry")
 
 
-def _newest(house: House) -> tuple[int, str, int] | None:
-    """Number, hash and instant of the ledger's newest event, which no run with nothing to do opens it for."""
+def _latest(house: House) -> datetime | None:
+    """When something was recorded last by the clock: what this very run records under one that was set back is not it."""
+    kept = house.recall_from_ledger("latest", "")
+    if kept is None:
+        found = house.ledger.latest()
+        kept = [int(found.timestamp())] if found else []
+        house.remember_from_ledger("latest", "", kept)
+    return datetime.fromtimestamp(kept[0], UTC) if kept else None
+
+
+def _newest(house: House) -> tuple[int, str] | None:
+    """Number and hash of the ledger's newest event, which no run with nothing to do opens it for."""
     kept = house.recall_from_ledger("newest", "")
     if kept is None:
         found = house.ledger.newest()
-        kept = [found.seq, found.hash, int(found.at.timestamp())] if found else []
+        kept = [found.seq, found.hash] if found else []
         house.remember_from_ledger("newest", "", kept)
-    return (kept[0], kept[1], kept[2]) if kept else None
+    return (kept[0], kept[1]) if kept else None
 
 
 def head(house: House) -> str:
@@ -107,13 +144,19 @@ def _secrets(view: View) -> Iterator[Path]:
 
 
 def disk(view: View) -> Iterator[Check]:
-    """There is room for the next runs: a full disk fails every renewal."""
-    home, seen, free, is_short = view.house.store.home, set[int](), list[int](), False
+    """There is room for the next runs, and it can be written: else every renewal fails."""
+    home, seen, free, is_unfit = view.house.store.home, set[int](), list[int](), False
     for path in (home, view.house.store.ca, view.house.store.build):
         if not path.exists() or (device := path.stat().st_dev) in seen:
             continue
         seen.add(device)
         found = os.statvfs(path)
+        if found.f_flag & os.ST_RDONLY:
+            is_unfit = True
+            remedy = f"sudo mount -o remount,rw $(findmnt -nro TARGET -T {path}); why it was: sudo dmesg"
+            text = "is mounted read-only: nothing can be renewed or recorded"
+            yield Check(f"disk:{path}", Level.CRITICAL, text, remedy)
+            continue
         room, size = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
         free.append(room // MEGABYTE)
         level = Level.CRITICAL if room < min(100 * MEGABYTE, size * 0.03) else Level.OK
@@ -121,10 +164,10 @@ def disk(view: View) -> Iterator[Check]:
         if found.f_files and found.f_favail < min(1000, found.f_files * 0.01):
             level = Level.CRITICAL
         if level:
-            is_short = True
+            is_unfit = True
             text = f"{room // MEGABYTE} of {size // MEGABYTE} MB and {found.f_favail} inodes are free"
             yield Check(f"disk:{path}", level, text, f"make room: df -h {path}; du -xh {path} | sort -h | tail")
-    if not is_short:
+    if not is_unfit:
         yield Check("disk", Level.OK, f"{min(free)} MB are free")
 
 

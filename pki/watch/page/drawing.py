@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from pki.deploy.answers import plain
 from pki.templating import Pages
-from pki.watch.checks import Check, Level, counted
+from pki.watch.checks import Check, Level, alike, counted, named, remedy_of
 from pki.watch.page import charts
 from pki.watch.page.doings import Doings
 from pki.watch.page.facts import Certificate, Facts
@@ -23,8 +23,6 @@ from pki.watch.probes import Probed
 
 PAGES = Path(__file__).parent
 MANY = 30  # problems that are shown one by one; the others on a click
-AGAIN = "./run doit"
-NAMED = 6  # things of which the same is said
 NOT_WELL = "not well"
 SOON = 6  # of what is foreseen
 MOST = 500  # problems that are on the page at all
@@ -60,7 +58,7 @@ def page(facts: Facts, checks: Sequence[Check], doings: Doings, state: str) -> b
     """The whole page; `checks` are those of the facts that still hold, and what went wrong later."""
     problems = sorted((one for one in checks if one.level), key=lambda one: -one.level)
     worst = problems[0].level if problems else Level.OK
-    items = [_item(group, facts.today) for group in _alike(problems)]
+    items = [_item(group, facts.today) for group in alike(problems)]
     axis = charts.axis_of(facts.certificates, facts.today)
     style = (PAGES / "status.css").read_text() + axis.style()
     script = (PAGES / "status.js").read_text()
@@ -109,31 +107,18 @@ def _digest(text: str) -> str:
 # -- problems ---------------------------------------------------------------------------------------------------------
 
 
-def _alike(problems: Iterable[Check]) -> Iterable[list[Check]]:
-    """Problems that say the same of several things, and want the same, together."""
-    found: dict[tuple[object, ...], list[Check]] = {}
-    for one in problems:
-        is_again = one.remedy == f"{AGAIN} {one.subject}"
-        found.setdefault((one.level, one.topic, one.message, one.until, AGAIN if is_again else one.remedy), []).append(
-            one
-        )
-    return found.values()
-
-
 def _item(group: Sequence[Check], today: date) -> Item:
     first = group[0]
-    names = ", ".join(one.subject for one in group[:NAMED])
     since = min((one.since for one in group if one.since), default=None)
     when = [f"since {since:%Y-%m-%d}"] if since else []
     if first.until:
         when.append(f"until {first.until:%Y-%m-%d}, {in_days(first.until.date(), today)}")
-    is_again = len(group) > 1 and first.remedy == f"{AGAIN} {first.subject}"
     return Item(
         level=first.level.word,
-        subject=f"{names} and {len(group) - NAMED} more" if len(group) > NAMED else names,
+        subject=named([one.subject for one in group]),
         message=plain(first.message),
         when="; ".join(when),
-        remedy=tuple(pieces(AGAIN if is_again else plain(first.remedy))),
+        remedy=tuple(pieces(plain(remedy_of(group)))),
     )
 
 
