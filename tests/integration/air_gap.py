@@ -22,7 +22,7 @@ from tests.conftest import PROJECT
 from tests.integration.conftest import run
 
 ALONE = ("unshare", "-n") if os.geteuid() == 0 else ("unshare", "-Urn")
-PATIENCE = 300  # seconds: the first run from a kit installs forty wheels
+PATIENCE = 900  # seconds: the first run from a kit installs forty wheels
 KEPT = ("PATH", "HOME", "LANG", "SOFTHSM2_CONF")
 HOUSE = (
     *("--yes", "--organisation", "Gap Lab", "--domain", "lab.internal", "--network", "lan=192.168.1.0/24"),

@@ -62,7 +62,7 @@ class Fleet:
             *command,
             cwd=PROJECT,
             env={"PKI_HOME": str(self.home), "PKI_CALLED_FROM": str(self.home), **(moved_clock(days) if days else {})},
-            timeout=120,
+            timeout=600,
             check=False,
         )
         said = done.stdout + done.stderr
@@ -73,7 +73,7 @@ class Fleet:
     def curl(self, url: str, *options: str) -> str:
         """The HTTP status that curl gets, or its exit status as `curl 56`."""
         done = self.ca.run(
-            *("curl", "--silent", "--max-time", "5", "--cacert", str(self.home / "build/trust/roots.pem")),
+            *("curl", "--silent", "--max-time", "30", "--cacert", str(self.home / "build/trust/roots.pem")),
             *("--output", "/dev/null", "--write-out", "%{http_code}", *options, url),
             check=False,
         )

@@ -56,6 +56,10 @@ SLOWLY = """\
 name=$(hostname)
 printf 'start %s\\n' "$name" >>{log}
 sleep 0.5
+if grep -q company /etc/doit-pki/watched.conf; then # of whoever else of the batch may begin late
+    mine=$(grep -n "start $name" {log} | tail -n 1 | cut -d: -f1) tries=40
+    until [ "$(wc -l <{log})" -gt "$mine" ] || [ "$((tries -= 1))" -eq 0 ]; do sleep 0.1; done
+fi
 printf 'end %s\\n' "$name" >>{log}
 ! grep -q "broken $name" /etc/doit-pki/watched.conf || {{ echo "$name does not like it" >&2; exit 7; }}
 """
@@ -226,7 +230,7 @@ def test_what_drifted_is_mended_and_nobody_else_is_touched(six: Fleet) -> None:
 
 def test_batches_and_groups_are_honoured(six: Fleet) -> None:
     """Never more than two at once, and never two of one group; but two, where nothing speaks against it."""
-    change(six, "generation 2")
+    change(six, "generation 2, which waits for company")
     six.program("doit")
     busy = at_once(log(six))
     assert len(busy) == len(HOSTS)
@@ -377,7 +381,7 @@ def elsewhere(six: Fleet, runner: Path, there: Path, options: str) -> None:
         *("--ident", "there", "--playbook", "playbook.yaml", "--cmdline", line),
         env={"PATH": f"{runner.parent}:/usr/bin:/bin"},
         check=False,
-        timeout=120,
+        timeout=600,
     )
 
 

@@ -65,9 +65,7 @@ def random_ends(host: FolderHost, kind: str) -> None:
     print(f"seed {SEED}-{kind}")
     sides = [release(host, "old"), release(host, "new")]
     host.deliver(sides[0])
-    started = time.monotonic()
-    host.deliver(sides[1])
-    takes = time.monotonic() - started
+    takes = seconds_of(host, sides[1])
     ended: dict[str, int] = {}
     for number in range(KILLS):
         here, there = sides[(number + 1) % 2], sides[number % 2]
@@ -84,11 +82,18 @@ def random_ends(host: FolderHost, kind: str) -> None:
         assert after in (wanted(host, here), wanted(host, there)), number
         side = "new" if after == wanted(host, there) else "old"
         ended[side] = ended.get(side, 0) + 1
-        host.deliver(there)
+        takes = min(takes, seconds_of(host, there))  # the first one may have been held up
         assert contents(host) == wanted(host, there)
         assert host.litter() == [], number
     print(f"{kind}: a delivery takes {takes:.3f} s; ended as {ended}")
     assert ended.get("old", 0) > KILLS // 10
+
+
+def seconds_of(host: FolderHost, rows: list[Row]) -> float:
+    """What a delivery takes."""
+    started = time.monotonic()
+    host.deliver(rows)
+    return time.monotonic() - started
 
 
 def kill_after(host: FolderHost, words: bytes, seconds: float) -> None:

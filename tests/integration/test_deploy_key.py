@@ -53,12 +53,12 @@ class Keyed:
         chosen = ("-F", str(self.home / "ssh_config"), "-i", str(self.home / "ca/deploy/id_ed25519"))
         fixed = ("-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", *options)
         address = f"{account}@{self.hosts[account].address}"
-        done = self.ca.run("ssh", *chosen, *fixed, address, *words, stdin=stdin, check=False, timeout=30)
+        done = self.ca.run("ssh", *chosen, *fixed, address, *words, stdin=stdin, check=False)
         return done.returncode, done.stdout + done.stderr
 
     def program(self, *command: str) -> tuple[int, str]:
         line = (sys.executable, "-m", *command)
-        done = self.ca.run(*line, cwd=PROJECT, env={"PKI_HOME": str(self.home)}, check=False, timeout=120)
+        done = self.ca.run(*line, cwd=PROJECT, env={"PKI_HOME": str(self.home)}, check=False, timeout=600)
         assert "Traceback" not in done.stderr
         return done.returncode, done.stdout + done.stderr
 

@@ -31,7 +31,7 @@ def sslyze() -> Path:
         installed = venv / lock.name
         if not installed.exists() or installed.read_bytes() != lock.read_bytes():
             run(sys.executable, "-m", "venv", "--clear", venv)
-            run(venv / "bin/python", "-m", "pip", "install", "--no-deps", "--require-hashes", "-r", lock, timeout=300)
+            run(venv / "bin/python", "-m", "pip", "install", "--no-deps", "--require-hashes", "-r", lock, timeout=600)
             shutil.copy(lock, installed)
     return venv / "bin/sslyze"
 
@@ -87,7 +87,7 @@ def test_testssl_finds_nothing_above_low(kind: str, access: str, mixed: LiveHome
             *("--jsonfile", tmp_path / "found.json", "--add-ca", mixed.path / "build/trust/roots.pem"),
             *("--ip", "127.0.0.1", f"https://{ACCESS[access][kind]}.lab.internal:{proxy.port}"),
             ok=None,
-            timeout=300,
+            timeout=900,
         )
     found = {one["id"]: one for one in json.loads((tmp_path / "found.json").read_text())}
     assert {name: found[name]["severity"] for name in ("TLS1_2", "TLS1_3", "cert_chain_of_trust")} == {

@@ -74,7 +74,6 @@ def chromium(published: Proxy, profile: Path, *arguments: str) -> str:
         *("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"),
         *(f"--user-data-dir={profile}", f"--host-resolver-rules={rules}", "--enable-logging=stderr"),
         *(*options, f"http://pki.lab.internal/{path}"),
-        timeout=120,
     )
 
 

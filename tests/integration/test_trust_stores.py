@@ -11,6 +11,7 @@ import pytest
 from pki.demo.lab import Lab
 from pki.demo.machine import Machine, check_programs
 from tests.conftest import PROJECT
+from tests.integration.conftest import TIMEOUT
 from tests.integration.fleet import Fleet
 
 PROGRAMS = ("trust", "certutil", "tstclnt", "keytool", "update-ca-certificates", "curl", "nginx")
@@ -161,7 +162,7 @@ def java(two: Fleet) -> str:
     if shutil.which("javac") is None:
         pytest.skip("a JRE alone runs no source; keytool has judged")
     program = Path(__file__).parent / "Trusted.java"
-    return two.hosts["apps"].run("java", program, f"https://{SERVER}/", check=False).stdout.strip()
+    return two.hosts["apps"].run("java", program, f"https://{SERVER}/", check=False, timeout=TIMEOUT).stdout.strip()
 
 
 def keytool_knows_the_issuer(two: Fleet) -> bool:
