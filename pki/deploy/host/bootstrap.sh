@@ -38,6 +38,7 @@ if [ -n "$account" ]; then
     home=$(awk -F: -v a="$account" '$1 == a { print $6 }' /etc/passwd)
     [ -n "$home" ] || fail "the account $account has no home folder"
     # as the account itself, which may have put a link in the way
+    # shellcheck disable=SC2016 # the account's shell puts in what stands between '
     su -s /bin/sh "$account" -c 'umask 077 && cd "$0" && mkdir -p .ssh && cd .ssh && touch authorized_keys &&
         { grep -v "pki-apply\" " authorized_keys; cat; } >authorized_keys.new && mv -f authorized_keys.new authorized_keys' \
         "$home" <<'END-OF-KEY' || fail "the key could not be put into $home/.ssh/authorized_keys"
