@@ -46,7 +46,8 @@ class Database:
                 yield db
         except SQLAlchemyError as error:
             cause = getattr(error, "orig", None) or error
-            raise LedgerError(f"{self.place}: {str(cause).strip()}", "run invoke ledger.verify") from None
+            remedy = "./run invoke ledger.verify; if it says the same, put it back from a backup: docs/backup.md"
+            raise LedgerError(f"{self.place}: {str(cause).strip()}", remedy) from None
 
     def _open(self) -> Engine:
         if self._engine is None or self._process != os.getpid():
