@@ -802,6 +802,28 @@ def permissions(delivered: Live, *commands: str) -> Sequence[str]:
     return bootstrap.permissions("media", few, exact=True).splitlines()
 
 
+@pytest.mark.parametrize(
+    ("complaint", "what", "next_"),
+    [
+        ("root@media: Permission denied (publickey).", "it does not let this key in", "ssh must get in there"),
+        ("ssh: connect to host media port 22: No route to host", "cannot be reached: ssh:", "ssh must get in there"),
+        ("Host key verification failed.", "its host key is not known here", "compare its fingerprint"),
+    ],
+)
+def test_a_bootstrap_that_ssh_does_not_let_in_is_told_with_what_to_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, complaint: str, what: str, next_: str
+) -> None:
+    ssh = tmp_path / "ssh"
+    ssh.write_text(f"#!/bin/sh\necho '{complaint}' >&2\nexit 255\n")
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    prepared = bootstrap.Bootstrap("media", "host media\n", "root", "ssh-ed25519 AAAA doit-pki")
+    with pytest.raises(PkiError) as refused:
+        bootstrap.install(prepared, Way("media", "media"), as_root=True)
+    assert refused.value.message.startswith(what)
+    assert refused.value.hint.startswith(next_)
+
+
 def test_the_script_that_is_shown_is_all_that_is_shown(delivered: Live, invoke: Invoke) -> None:
     said = invoke("deploy.bootstrap", "media", "--show", home=delivered.home.path)
     assert said.status == 0, said

@@ -12,7 +12,7 @@ from pki import store
 from pki.deploy.parcel import Parcel
 from pki.deploy.receipt import Receipt
 from pki.deploy.session import slug
-from pki.deploy.ssh import PROGRAM, Way, identity_in
+from pki.deploy.ssh import PROGRAM, UnreachableError, Way, identity_in
 from pki.errors import PkiError
 
 HOST_SIDE = Path(__file__).parent / "host"
@@ -103,7 +103,12 @@ def install(bootstrap: Bootstrap, way: Way, *, as_root: bool) -> str:
     except PkiError as error:
         if way.is_local or not error.message.startswith("255"):
             raise
-        raise way.failure(255, error.message.partition(": ")[2]) from None
+        told = way.failure(255, error.message.partition(": ")[2])
+        if isinstance(told, UnreachableError) or "deploy.bootstrap" in told.hint:  # which is what was typed
+            told = PkiError(
+                told.message, f"ssh must get in there, as root or, with --login USER, to sudo; or {by_hand}"
+            )
+        raise told from None
 
 
 def _run(command: tuple[str, ...], text: str, remedy: str) -> str:

@@ -99,6 +99,24 @@ def test_it_delivers_as_root_and_through_sudo(keyed: Keyed) -> None:
         assert listed == "600 root:root\n"
 
 
+def test_an_account_cannot_let_its_bootstrap_write_where_only_root_may(keyed: Keyed) -> None:
+    host = keyed.hosts["pki"]
+    status, script = keyed.program("invoke", "deploy.bootstrap", "pki", "--show")
+    assert status == 0
+    script = script[script.index("#!/bin/sh") : script.index("in place\\n'\n")] + "in place\\n'\n"
+    host.run("sh", "-c", "mv ~pki/.ssh ~pki/kept && mkdir -m 0755 /etc/roots && ln -s /etc/roots ~pki/.ssh")
+    done = host.run("sh", "-s", stdin=script, check=False)
+    assert host.run("sh", "-c", "stat -c %U /etc/roots; ls /etc/roots").stdout == "root\n"
+    assert done.returncode == 1
+    assert "the key could not be put into" in done.stderr
+    host.run("sh", "-c", "rm ~pki/.ssh && mv ~pki/kept ~pki/.ssh")
+    assert "pki-apply is in place" in host.run("sh", "-s", stdin=script).stdout
+    assert (
+        host.run("sh", "-c", "stat -c '%a %U' ~pki/.ssh/authorized_keys; grep -c . ~pki/.ssh/authorized_keys").stdout
+        == "600 pki\n1\n"
+    )
+
+
 @pytest.mark.parametrize("account", ACCOUNTS)
 @pytest.mark.parametrize("words", [("id",), ("sh",), ("sh", "-c", "id"), ("sudo", "id"), ("cat", "/etc/shadow"), ()])
 def test_whatever_it_asks_for_it_gets_pki_apply(keyed: Keyed, account: str, words: tuple[str, ...]) -> None:

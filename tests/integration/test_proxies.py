@@ -464,8 +464,15 @@ def test_upstream_of_an_open_service_gets_no_subject(stage: Stage, headers: tupl
 
 
 def test_upstream_gets_the_address_of_the_client_from_the_proxy_alone(stage: Stage) -> None:
-    forged = _forged(("X-Forwarded-For: 10.9.9.9", "X-Real-IP: 10.9.9.9", "X-Forwarded-Proto: http"))
-    answer = stage.proxy.curl(address(stage.tls), *forged)
+    said = {"For": "10.9.9.9", "Proto": "http", "Host": "evil", "Port": "1", "Server": "evil"}
+    spelt = [f"X{a}Forwarded{b}{name}: {value}" for a in "-_" for b in "-_" for name, value in said.items()]
+    spelt += [f"X{a}Real{b}IP: 10.9.9.9" for a in "-_" for b in "-_"]
+    forged = _forged((*spelt, "Forwarded: for=10.9.9.9;host=evil;proto=http"))
+    answer = stage.proxy.curl(address(stage.tls), "--http1.1", *forged)
+    assert answer.accepted, answer
+    assert "10.9.9.9" not in answer.body
+    assert "evil" not in answer.body
+    assert answer.header("X-Forwarded-Port") == []
     assert answer.header("X-Forwarded-For") == ["127.0.0.1"]
     assert answer.header("X-Real-IP") == ["127.0.0.1"]
     assert answer.header("X-Forwarded-Proto") == ["https"]

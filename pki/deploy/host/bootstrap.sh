@@ -37,14 +37,13 @@ if [ -n "$account" ]; then
     fi
     home=$(awk -F: -v a="$account" '$1 == a { print $6 }' /etc/passwd)
     [ -n "$home" ] || fail "the account $account has no home folder"
-    keys=$home/.ssh/authorized_keys
-    (umask 077 && mkdir -p "$home/.ssh" && touch "$keys")
-    { grep -v 'pki-apply" ' "$keys" || true; cat <<'END-OF-KEY'; } >"$keys.new"
+    # as the account itself, which may have put a link in the way
+    # shellcheck disable=SC2016 # the account's shell puts in what stands between '
+    su -s /bin/sh "$account" -c 'umask 077 && cd "$0" && mkdir -p .ssh && cd .ssh && touch authorized_keys &&
+        { grep -v "pki-apply\" " authorized_keys; cat; } >authorized_keys.new && mv -f authorized_keys.new authorized_keys' \
+        "$home" <<'END-OF-KEY' || fail "the key could not be put into $home/.ssh/authorized_keys"
 @AUTHORIZED@
 END-OF-KEY
-    chmod 0600 "$keys.new"
-    chown "$account" "$home/.ssh" "$keys.new"
-    mv -f "$keys.new" "$keys"
     if [ "$account" != root ]; then
         command -v sudo >/dev/null || fail 'sudo is not there: install it, or deliver as root (ssh: {user: root})'
         printf '%s ALL=(root) NOPASSWD: %s ""\n' "$account" '@PROGRAM@' | put /etc/sudoers.d/pki-apply 0440
