@@ -208,10 +208,11 @@ def test_what_goes_wrong_is_told_everywhere_within_one_run_with_what_to_type(mai
         out, error = said(mailing, days)
         assert error == "", out
     [mail] = server.taken
-    [block] = [part for part in text_of(mail).split("\n\n") if part.startswith(head)]
-    assert message in " ".join(block.split())
+    level, subject, kind = head.split()
+    parts = [part for part in text_of(mail).split("\n\n") if part.startswith(level) and subject in part]
+    [block] = [part for part in parts if message in " ".join(part.split())]
+    assert kind in block
     assert remedy in block
-    level, subject, _ = head.split()
     page, remedy = leavings.page(mailing.path), remedy.removeprefix("→ ")
     assert all(part in page for part in (subject, message, remedy)), page
     measured, typed = leavings.checks(mailing.path / METRICS)[subject]
