@@ -324,15 +324,6 @@ def test_a_ledger_that_was_changed_is_critical(home: Home) -> None:
     assert "its certificate of cert:media was changed" in found.message
 
 
-def test_a_ledger_that_is_no_database_any_more_is_told_with_the_way_out(home: Home) -> None:
-    for path in (home.path / "ca").glob("ledger.db*"):
-        path.unlink()
-    home.write("ca/ledger.db", "garbage")
-    found = checked(home)["ledger"]
-    assert found.message == "could not check ledger: ca/ledger.db: file is not a database"
-    assert found.remedy.endswith("put it back from a backup: docs/backup.md")
-
-
 def test_a_ledger_that_lost_its_newest_event_is_found_by_a_mere_run(home: Home) -> None:
     with sqlite3.connect(home.path / "ca/ledger.db") as db:
         db.execute("DELETE FROM events WHERE seq = (SELECT max(seq) FROM events)")
