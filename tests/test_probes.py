@@ -123,7 +123,7 @@ def speaks_old_tls(status: str) -> Behaviour:
 def swept(paper: Paper, ends: Sequence[Endpoint], promise: Promise | None) -> Sequence[Probed]:
     promises = {NAME: promise} if promise else {}
     plan: Any = SimpleNamespace(sights=lambda: iter([Sight("monitoring", tuple(ends), promises, paper.eyes, None)]))
-    house: Any = SimpleNamespace(shown=lambda path: path)
+    house: Any = SimpleNamespace(store=SimpleNamespace(shown=lambda path: path))
     return probes.sweep(house, plan)
 
 
