@@ -15,14 +15,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from pki import inventory, leaves, model, rules, scalars, store
-from pki.errors import PkiError
+from pki.errors import LedgerError, PkiError
 from pki.house.generations import Generation, Rung, read_rung
 from pki.house.keys import Keys
 from pki.issue import Issuer
 from pki.memo import Memo, signature
 from pki.model import CrlRule, Inventory
 from pki.passphrases import Passphrases
-from pki.records import Issued, Ledger
+from pki.records import BEGIN_ANEW, GONE, Issued, Ledger
 from pki.store import Store
 
 __all__ = ["Generation", "House", "Rung", "missing_authority"]
@@ -218,8 +218,18 @@ class House:
 
     @property
     def has_ledger(self) -> bool:
-        """Whether there is a ledger to ask; asking would make one."""
+        """Whether there is a ledger to ask; asking would make one, or fail where it is gone."""
         return self.inventory.ledger != "sqlite" or (self.store.ca / "ledger.db").exists()
+
+    @property
+    def has_lost_ledger(self) -> bool:
+        """Whether there are authorities, and no ledger that knows them."""
+        return not self.has_ledger and self.store.is_founded
+
+    def insist_on_ledger(self) -> None:
+        """Raise LedgerError where it is gone, even if nothing has asked for it."""
+        if self.has_lost_ledger:
+            raise LedgerError(GONE, BEGIN_ANEW)
 
     def unexpired(self) -> list[Issued]:
         """What the ledger holds of certificates that have not expired."""

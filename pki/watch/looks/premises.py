@@ -14,7 +14,7 @@ from pki.deploy.ssh import identity_in
 from pki.errors import LedgerError
 from pki.house import House
 from pki.memo import token
-from pki.records import PUT_BACK
+from pki.records import BEGIN_ANEW, GONE, PUT_BACK
 from pki.store import LAST_BACKUP
 from pki.watch.checks import Check, Level
 from pki.watch.view import View
@@ -35,9 +35,8 @@ def ledger(view: View) -> Iterator[Check]:
     """It is there, knows the authorities, and its newest event is what its head says; thoroughly, its whole chain holds."""
     house = view.house
     if not house.has_ledger:
-        if any(house.issuing(name) for name in store.AUTHORITIES):
-            text = "ca/ledger.db is gone, and with it what was issued and revoked"
-            yield Check("ledger", Level.CRITICAL, text, PUT_BACK)
+        if house.has_lost_ledger:
+            yield Check("ledger", Level.CRITICAL, GONE, BEGIN_ANEW)
         return
     try:
         newest, strangers = _newest(house), _strangers(house)
