@@ -122,6 +122,13 @@ class House:
         live += [n for n in self.coming if n.rpartition("-")[0] == authority and n not in names]
         return live or names[-1:] or [f"{authority}-1"]
 
+    def before(self, found: Generation) -> str:
+        """That the clock stands before a generation begins, as a phrase; empty when it does not."""
+        start = found.certificate.not_valid_before_utc
+        if start <= self.now:
+            return ""
+        return f"the clock stands at {self.now:%Y-%m-%d %H:%M} UTC, and {found.name} begins on {start:%Y-%m-%d %H:%M}"
+
     def is_live(self, found: Generation) -> bool:
         return found.certificate.not_valid_after_utc >= self.now and not self.is_revoked_by_root(found)
 
