@@ -13,6 +13,9 @@ NEXT = {  # of a file that may not be there yet, and of its folder
     errno.EACCES: "run it as the owner: ls -ld {0}",
     errno.EPERM: "run it as the owner: ls -ld {0}",
 }
+SET_CLOCK = (
+    "timedatectl status, and set the clock right; if it is, it was ahead once: docs/watching.md#a-clock-that-was-wrong"
+)
 
 
 class PkiError(Exception):

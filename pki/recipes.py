@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 from pki import freshness, issue, profiles, store
-from pki.errors import PkiError
-from pki.house import House, missing_authority
+from pki.errors import SET_CLOCK, PkiError
+from pki.house import Generation, House, missing_authority
 from pki.model import Leaf
 
 NEVER = datetime.fromtimestamp(0, UTC)
@@ -46,6 +46,7 @@ def issue_leaf(house: House, wanted: Leaf, reason: str) -> None:
             f"{generation.name} ended on {generation.certificate.not_valid_after_utc:%Y-%m-%d}",
             f"needs a ceremony: a new generation of {wanted.authority}",
         )
+    _insist_on_begun(house, generation)
     key = None if wanted.request else _leaf_key(house, wanted)
     public = key.public_key() if key else _requested_key(house, wanted)
     cert = issue.certificate(
@@ -71,6 +72,12 @@ def issue_leaf(house: House, wanted: Leaf, reason: str) -> None:
             _revoke_all(house, f"cert:{wanted.name}")
         waiting.place()
     house.verified.add(hashlib.sha256(truth).digest())
+
+
+def _insist_on_begun(house: House, found: Generation) -> None:
+    """Raise PkiError where the clock stands before a generation begins: nothing that it signs would be valid."""
+    if early := house.before(found):
+        raise PkiError(early, SET_CLOCK)
 
 
 def _revoke_all(house: House, artifact: str) -> None:
@@ -119,6 +126,7 @@ def crl(house: House, generation: str) -> None:
     found = house.generation(generation)
     if found is None:
         raise missing_authority(generation.rpartition("-")[0])
+    _insist_on_begun(house, found)
     last = house.ledger.last_crl(generation)
     # what an adopted CA revoked stays on its CRLs, as on those of `openssl ca`: nobody else keeps its books
     ended = last[1] if last and not house.is_adopted(generation) else NEVER
@@ -155,6 +163,8 @@ def adopted_crl(house: House, name: str) -> None:
 
 def root_crl(house: House, root: str) -> None:
     """Publish the rung of the root's ladder that is due."""
+    if found := house.generation(root):
+        _insist_on_begun(house, found)
     rung = freshness.due_rung(house, root)
     if rung is None:
         raise PkiError(

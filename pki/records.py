@@ -21,6 +21,8 @@ DECISIONS = ("withheld", "released", "exported", "installed")
 PUT_BACK = (  # what helps a ledger that cannot be trusted or read any more
     "put ca/ledger.db back from a backup (./run invoke restore FILE --to DIR), then: ./run invoke ledger.recover --all"
 )
+GONE = "ca/ledger.db: is gone, and with it what was issued and revoked"
+BEGIN_ANEW = f"{PUT_BACK}; where there is no backup: docs/backup.md#a-ledger-that-is-lost"
 OLD_REASONS = (*REASONS, "cACompromise", "aACompromise", "certificateHold")  # which adopted CAs may have given
 
 

@@ -137,7 +137,8 @@ class Reporter:
                 self._calendar()
         with self._last_word("the look at the house"):
             self._watch.look(self._report(house), self._found_notes)
-        with self._last_word("the ledger"):
+        with self._last_word("ledger"):
+            house.insist_on_ledger()
             house.close(settled=self._whole and self._result() == "ok")
         with self._last_word("what was found sound"):
             house.memo.save(whole=self._whole)

@@ -214,6 +214,11 @@ class Store:
         )
         return [name for _, name in sorted(found)]
 
+    @property
+    def is_founded(self) -> bool:
+        """Whether an authority has a certificate: the ledger, which knew it before, must be there too."""
+        return any(self.generations(name) for name in AUTHORITIES)
+
     def authority_file(self, generation: str, name: str) -> Path:
         """`cert.pem`, `key.pem`, `request.pem` … of a generation, below `ca/`."""
         return self.ca / generation.rpartition("-")[0] / generation / name

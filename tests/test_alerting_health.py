@@ -17,7 +17,7 @@ from pki.deploy.contact import Contact
 from pki.deploy.receipt import instant
 from pki.deploy.receipt import load as receipt_of
 from pki.deploy.receipt import save as keep_receipt
-from pki.records import PUT_BACK
+from pki.records import BEGIN_ANEW, GONE, PUT_BACK
 from pki.watch import health
 from pki.watch.checks import Check, Level
 from pki.watch.looks import authorities, premises
@@ -296,17 +296,14 @@ def test_a_clock_that_was_set_back_stays_critical_when_a_run_recorded_something_
 
 def test_a_ledger_that_is_gone_is_critical(home: Home) -> None:
     (home.path / "ca/ledger.db").unlink()
-    home.doit(days=1)
+    report = home.doit(days=1)  # nothing is due, and nothing asks for the ledger
     found = checked(home, 1)["ledger"]
-    assert (found.level, found.message) == (
-        Level.CRITICAL,
-        "ca/ledger.db is gone, and with it what was issued and revoked",
-    )
-    assert found.remedy == PUT_BACK
+    assert (found.level, found.message, found.remedy) == (Level.CRITICAL, GONE, BEGIN_ANEW)
+    assert (report.status, report.failed) == (1, {"ledger": f"{GONE} → {BEGIN_ANEW}"})
 
 
 def test_a_ledger_that_was_begun_anew_is_critical(home: Home) -> None:
-    (home.path / "ca/ledger.db").unlink()
+    os.truncate(home.path / "ca/ledger.db", 0)
     home.doit(days=8)  # CRLs are made, and recorded
     found = checked(home, 8)["ledger"]
     assert found.level is Level.CRITICAL

@@ -15,13 +15,14 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from pki import freshness, issue, ledger, profiles
+from pki import freshness, issue, ledger, profiles, store
 from pki.errors import LedgerError
 from pki.handover.asking import Wish
 from pki.keeping import recovering
-from pki.records import REASONS, Entry, Issued, Recovered
+from pki.records import BEGIN_ANEW, GONE, REASONS, Entry, Issued, Recovered
 from tests import judges
 from tests.ceremonies import RealHome, real_home
+from tests.commands import said_by
 from tests.conftest import START, Home
 from tests.judges import DAY, HOUR, SECOND, Identity
 
@@ -53,6 +54,11 @@ def revoke(home: Home, artifact: str = "cert:client-admin", reason: str = "keyCo
     house.ledger.record_revocation(issued, reason=reason, at=house.now)
     house.ledger.close()
     return issued.serial
+
+
+def lose_ledger(home: Home) -> None:
+    for path in (home.path / "ca").glob("ledger.db*"):
+        path.unlink()
 
 
 def serials(home: Home, generation: str = "client-1") -> set[int]:
@@ -593,6 +599,35 @@ def test_what_the_ledger_cannot_record_is_not_made(home: Home) -> None:
     assert (home.read("build/certs/media/tls.pem"), home.read("build/crl/client-1.crl")) == before
     query(home, "drop trigger no_more")
     assert home.doit(days=61).status == 0
+    assert faults(home) == []
+
+
+def test_ledger_that_is_gone_is_never_begun_anew_by_itself(after_revocation: Home) -> None:
+    home, listed = after_revocation, serials(after_revocation)
+    before = home.read("build/crl/client-1.crl")
+    lose_ledger(home)
+    report = home.doit(days=61)
+    assert {report.failed.get(name) for name in ("cert:media", "crl:client-1", "ledger")} == {f"{GONE} → {BEGIN_ANEW}"}
+    assert report.status == 1
+    assert listed
+    assert home.read("build/crl/client-1.crl") == before
+    assert not (home.path / "ca/ledger.db").exists()
+
+
+def test_ledger_that_is_gone_for_good_is_begun_by_hand_and_takes_back_what_was_revoked(
+    after_revocation: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home, listed = after_revocation, serials(after_revocation)
+    lose_ledger(home)
+    said = said_by(capsys, "ledger.verify", pki_home=str(home.path), pki_now=home.moment(7))
+    assert (said.status, said.error) == (1, f"{GONE}\n→ {BEGIN_ANEW}\n")
+    store.write(home.path / "ca/ledger.db", b"", store.SECRET)
+    for arguments in (("--file", str(home.path / "build/crl/client-1.pem")), ("--all",)):
+        assert not said_by(
+            capsys, "ledger.recover", *arguments, pki_home=str(home.path), pki_now=home.moment(7)
+        ).status, arguments
+    assert home.doit(days=7).status == 0
+    assert serials(home) == listed
     assert faults(home) == []
 
 

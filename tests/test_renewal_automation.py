@@ -16,11 +16,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from pki import issue, profiles, recipes, store
-from pki.errors import PkiError
+from pki.errors import SET_CLOCK, PkiError
 from pki.leaves import permitted_addresses, probe_leaf, renew_before
 from pki.model import ServerRule
 from pki.store import Store
-from pki.watch import forecast, status
+from pki.watch import forecast, health, status
+from pki.watch.view import LastRun
 from tests.conftest import PROJECT, START, Home
 
 SERVERS = {"cert:monitoring-mtls", "cert:forge-mtls", "cert:media"}
@@ -148,6 +149,25 @@ def test_a_clock_that_was_ahead_is_noticed(home: Home) -> None:
     assert report.status == 0
     assert report.made["cert:media"] == "is not valid before 2027-01-23 05:00"
     assert report.made["crl:client-1"] == "is not valid before 2027-01-23 05:00"
+
+
+def test_nothing_is_issued_while_the_clock_stands_before_the_authority_and_the_clock_is_named(home: Home) -> None:
+    before = home.read("build/certs/media/tls.pem"), len(home.house().ledger.certificates())
+    report = home.doit(days=-1)
+    signers = {
+        "cert:media": "server-1",
+        "cert:client-admin": "client-1",
+        "crl:client-1": "client-1",
+        "crl:root-1": "root-1",
+    }
+    for name, generation in signers.items():
+        assert report.failed[name].startswith(f"the clock stands at 2026-11-22 06:00 UTC, and {generation} begins on 2")
+        assert report.failed[name].endswith(f" → {SET_CLOCK}")
+    assert (home.read("build/certs/media/tls.pem"), len(home.house().ledger.certificates())) == before
+    house, plan = home.house(-1), home.plan(-1)
+    said = {check.subject: check.remedy for check in health.checks(house, plan, LastRun.load(house.store))}
+    assert {said[name] for name in ("cert:media", "crl:root-1", "clock")} == {SET_CLOCK}
+    assert home.doit().status == 0
 
 
 # -- spread over many nights -------------------------------------------------------------------------------------------

@@ -15,14 +15,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from pki import inventory, leaves, model, rules, scalars, store
-from pki.errors import PkiError
+from pki.errors import LedgerError, PkiError
 from pki.house.generations import Generation, Rung, read_rung
 from pki.house.keys import Keys
 from pki.issue import Issuer
 from pki.memo import Memo, signature
 from pki.model import CrlRule, Inventory
 from pki.passphrases import Passphrases
-from pki.records import Issued, Ledger
+from pki.records import BEGIN_ANEW, GONE, Issued, Ledger
 from pki.store import Store
 
 __all__ = ["Generation", "House", "Rung", "missing_authority"]
@@ -122,6 +122,13 @@ class House:
         live += [n for n in self.coming if n.rpartition("-")[0] == authority and n not in names]
         return live or names[-1:] or [f"{authority}-1"]
 
+    def before(self, found: Generation) -> str:
+        """That the clock stands before a generation begins, as a phrase; empty when it does not."""
+        start = found.certificate.not_valid_before_utc
+        if start <= self.now:
+            return ""
+        return f"the clock stands at {self.now:%Y-%m-%d %H:%M} UTC, and {found.name} begins on {start:%Y-%m-%d %H:%M}"
+
     def is_live(self, found: Generation) -> bool:
         return found.certificate.not_valid_after_utc >= self.now and not self.is_revoked_by_root(found)
 
@@ -218,8 +225,18 @@ class House:
 
     @property
     def has_ledger(self) -> bool:
-        """Whether there is a ledger to ask; asking would make one."""
+        """Whether there is a ledger to ask; asking would make one, or fail where it is gone."""
         return self.inventory.ledger != "sqlite" or (self.store.ca / "ledger.db").exists()
+
+    @property
+    def has_lost_ledger(self) -> bool:
+        """Whether there are authorities, and no ledger that knows them."""
+        return not self.has_ledger and self.store.is_founded
+
+    def insist_on_ledger(self) -> None:
+        """Raise LedgerError where it is gone, even if nothing has asked for it."""
+        if self.has_lost_ledger:
+            raise LedgerError(GONE, BEGIN_ANEW)
 
     def unexpired(self) -> list[Issued]:
         """What the ledger holds of certificates that have not expired."""

@@ -16,12 +16,16 @@ from sqlalchemy.exc import SQLAlchemyError
 from pki.errors import LedgerError
 from pki.ledger.chain import NO_HASH, TAKE_TURN
 from pki.ledger.tables import SCHEMA, certificates, head, metadata, revocations
-from pki.records import PUT_BACK
-from pki.store import make_folder
+from pki.records import BEGIN_ANEW, GONE, PUT_BACK
+from pki.store import Store, make_folder
 
 
 class Database:
-    """SQLite below a folder (WAL, synchronous=FULL), or any other that SQLAlchemy speaks."""
+    """SQLite below a folder (WAL, synchronous=FULL), or any other that SQLAlchemy speaks.
+
+    A ledger begins where no authority has a certificate yet; one that is gone is never begun anew by itself, because
+    CRLs made from it would lack what was revoked.
+    """
 
     def __init__(self, address: str, folder: Path) -> None:
         self._url = f"sqlite:///{folder / 'ledger.db'}" if address == "sqlite" else address
@@ -72,6 +76,8 @@ class Database:
             make_folder(self._folder, 0o700)
             path = self._folder / "ledger.db"
             if not path.exists():
+                if Store(self._folder.parent).is_founded:
+                    raise LedgerError(GONE, BEGIN_ANEW)
                 os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
             sql.event.listen(engine, "connect", _durable)
         with engine.begin() as db:

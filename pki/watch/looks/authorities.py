@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from cryptography import x509
 
 from pki import freshness, store
-from pki.errors import PkiError
+from pki.errors import SET_CLOCK, PkiError
 from pki.graph import Artifact
 from pki.handover import needs
 from pki.house import Generation, House
@@ -142,7 +142,11 @@ def published(house: House, name: str) -> x509.CertificateRevocationList | None:
 def _ladder(view: View, root: str) -> Iterator[Check]:
     """A root's pre-signed CRLs: one is valid now, the next begins before it ends, and none is missing."""
     house, subject = view.house, f"crl:{root}"
-    if house.generation(root) is None:
+    found = house.generation(root)
+    if found is None:
+        return
+    if early := house.before(found):
+        yield Check(subject, Level.CRITICAL, f"no rung of its ladder is valid now: {early}", SET_CLOCK)
         return
     present = freshness.due_rung(house, root)
     if present is None:

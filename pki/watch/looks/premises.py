@@ -11,10 +11,10 @@ from pathlib import Path
 from pki import store
 from pki.deploy.receipt import moment
 from pki.deploy.ssh import identity_in
-from pki.errors import LedgerError
+from pki.errors import SET_CLOCK, LedgerError
 from pki.house import House
 from pki.memo import token
-from pki.records import PUT_BACK
+from pki.records import BEGIN_ANEW, GONE, PUT_BACK
 from pki.store import LAST_BACKUP
 from pki.watch.checks import Check, Level
 from pki.watch.view import View
@@ -23,9 +23,6 @@ DAY = timedelta(days=1)
 MEGABYTE = 1 << 20
 CLOCK_SLACK = timedelta(minutes=5)
 BACKUP_NOTICE, BACKUP_WARNING = 8 * DAY, 31 * DAY
-RIGHT = (
-    "timedatectl status, and set the clock right; if it is, it was ahead once: docs/watching.md#a-clock-that-was-wrong"
-)
 
 
 # -- the ledger and the clock -----------------------------------------------------------------------------------------
@@ -35,9 +32,8 @@ def ledger(view: View) -> Iterator[Check]:
     """It is there, knows the authorities, and its newest event is what its head says; thoroughly, its whole chain holds."""
     house = view.house
     if not house.has_ledger:
-        if any(house.issuing(name) for name in store.AUTHORITIES):
-            text = "ca/ledger.db is gone, and with it what was issued and revoked"
-            yield Check("ledger", Level.CRITICAL, text, PUT_BACK)
+        if house.has_lost_ledger:
+            yield Check("ledger", Level.CRITICAL, GONE, BEGIN_ANEW)
         return
     try:
         newest, strangers = _newest(house), _strangers(house)
@@ -76,7 +72,7 @@ def clock(view: View) -> Iterator[Check]:
         return
     if last - view.now > CLOCK_SLACK:
         text = f"stands at {view.now:%Y-%m-%d %H:%M} UTC, before the ledger's latest entry of {last:%Y-%m-%d %H:%M}"
-        yield Check("clock", Level.CRITICAL, text, RIGHT)
+        yield Check("clock", Level.CRITICAL, text, SET_CLOCK)
     else:
         yield Check("clock", Level.OK, "not before the ledger's latest entry")
 
