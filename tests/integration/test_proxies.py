@@ -567,6 +567,37 @@ def test_name_of_the_probe_alone_is_worth_nothing(stage: Stage, probers: Probers
     assert answer.header("X-Client-Subject") == [SUBJECT]
 
 
+# -- upstreams behind TLS ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["nginx", "haproxy", "apache"])
+def test_upstream_behind_tls_must_prove_who_it_is(
+    kind: str, mixed: LiveHome, strangers: dict[str, Path], tmp_path: Path
+) -> None:
+    home, behind, service = mixed.copy(tmp_path / "home"), Upstreams(), TLS[kind]
+    files = {
+        "its own": home.path / f"build/certs/{HOSTS[kind]}/tls.pem",
+        "of another name": home.path / "build/certs/media/tls.pem",
+        "of a stranger": strangers["a certificate signed by itself"],
+    }
+    accepted = set()
+    for number, (whose, certificate) in enumerate(files.items()):
+        port = behind.start(whose, certificate)
+        text = home.read("pki.yaml").decode()
+        home.write("pki.yaml", re.sub(rf'({service}: +{{upstream: ")[^"]+', rf"\g<1>https://127.0.0.1:{port}", text))
+        built(home)
+        with started(kind, home, HOSTS[kind], tmp_path / f"work{number}") as proxy:
+            answer = proxy.curl(address(service))
+        if answer.accepted:
+            assert answer.service == whose
+            accepted.add(whose)
+        else:
+            assert answer.status in {500, 502, 503}
+    behind.stop()
+    assert behind.seen == [one for one in files if one in accepted]
+    assert accepted == ({"its own", "of another name"} if kind == "haproxy" else {"its own"})
+
+
 # -- after a revocation, and after a renewal --------------------------------------------------------------------------
 
 
