@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pki.model import Inventory
 from pki.scalars import Proxy
 
 
@@ -62,3 +63,9 @@ PROGRAMS: Mapping[Proxy, Program] = {
     "apache": Program("apache2", caveat="open connections of a revoked client live on until apache2 is restarted"),
     "traefik": Program("", learns="", caveat="traefik reads no CRLs", is_dated=False, serves_files=False),
 }
+
+
+def largest_published(said: Inventory) -> int:
+    """The size of the largest file that the publishing host's proxy serves, 0 where any will do."""
+    publisher = said.hosts.get(said.publish.host)
+    return PROGRAMS[publisher.proxy].largest_file if publisher and publisher.proxy else 0

@@ -178,6 +178,14 @@ def mode_of(path: Path | str) -> int | None:
         return None
 
 
+def size_of(path: Path | str) -> int:
+    """Bytes of a file, 0 where there is none."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
 def cut(truth: bytes) -> dict[str, bytes]:
     """The files that follow from a leaf's truth (key + leaf + intermediate, or without the key), by name."""
     key, _, rest = truth.partition(CERTIFICATE_MARK)

@@ -14,7 +14,7 @@ from typing import Any
 
 from cryptography import x509
 
-from pki import managed, store
+from pki import managed, outgrown, store
 from pki.deploy.release import Blueprint, Shared
 from pki.errors import PkiError
 from pki.house import House
@@ -53,6 +53,7 @@ class World:
     _shared: dict[str, Any] = field(default_factory=dict)
     _subnets: dict[str, str] = field(default_factory=dict)
     _nobody: Revoked | None = None
+    _all_fit: TooLarge | None = None
     _paths: dict[str, list[tuple[str, Path]]] = field(default_factory=dict)
     _common: dict[int, tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=dict)
 
@@ -120,12 +121,18 @@ class World:
                 "inventory": Said(said),
                 "authority": Generations(self.house),
                 "revoked": Revoked(self.house),
+                "too_large": TooLarge(self.house),
                 "probes": [PROBE, CANARY],
             }
-            self._nobody = Revoked(None)
+            self._nobody, self._all_fit = Revoked(None), TooLarge(None)
             self._subnets = {network: str(block) for network, block in said.networks.items()}
+        shared = self._shared
+        if not _has_clients(host):
+            shared = {**shared, "revoked": self._nobody}
+        if name != said.publish.host:
+            shared = {**shared, "too_large": self._all_fit}
         if host is None:
-            return {**self._shared, "revoked": self._nobody, "host": {"name": name}, "services": [], "leaf": {}}
+            return {**shared, "host": {"name": name}, "services": [], "leaf": {}}
         services = [
             {
                 "name": service_name,
@@ -148,7 +155,6 @@ class World:
         }
         levels: tuple[Access, ...] = ("tls", "mtls")
         leaf = {access: found for access in levels if (found := leaf_name(name, access)) in self.leaves}
-        shared = self._shared if _has_clients(host) else {**self._shared, "revoked": self._nobody}
         return {**shared, "host": view, "services": services, "leaf": leaf}
 
     def release_sources(self, name: str) -> tuple[str, ...]:
@@ -372,3 +378,25 @@ class Revoked(Shared):
 
     def content(self, _section: str) -> object:
         return self.client
+
+
+class TooLarge(Shared):
+    """What the publishing host's proxy cannot serve: `too_large.crls`, the generations whose CRLs outgrew it.
+
+    Without a house it is empty: what a host that publishes nothing has to know.
+    """
+
+    def __init__(self, house: House | None) -> None:
+        super().__init__()
+        self._house = house
+
+    @property
+    def crls(self) -> list[str]:
+        return [one.generation for one in outgrown.sizes(self._house) if not one.fits] if self._house else []
+
+    def digest(self, _section: str) -> str:
+        """Never kept: a CRL may grow within a run."""
+        return token(self.crls)
+
+    def content(self, _section: str) -> object:
+        return self.crls

@@ -8,18 +8,23 @@ import shlex
 import shutil
 import sqlite3
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from pki import editing
+from pki import editing, issue, outgrown
 from pki.commands.revoking import MEANINGS, verdict
 from pki.errors import PkiError
+from pki.keeping import recovering
 from pki.pipeline import Run
-from pki.watch import forecast, status
+from pki.records import Entry
+from pki.watch import forecast, health, status
+from pki.watch.checks import Level
 from pki.watch.refusals import Finding
+from pki.watch.view import LastRun
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import Home
 
@@ -388,3 +393,51 @@ def test_a_serial_number_is_explained_with_what_became_of_it(home: Home, invoke:
     assert "revoked: superseded" in invoke("explain", f"{serial:x}").out
     unknown = invoke("explain", "admn")
     assert (unknown.status, unknown.error.splitlines()[1]) == (1, "→ did you mean admin?")
+
+
+def test_a_crl_that_its_publisher_is_too_small_for_is_left_out_and_said(home: Home, invoke: Invoke) -> None:
+    """HAProxy does not start with a file beyond its buffer, and would learn of no revocation any more."""
+    home.edit("host: monitoring}", "host: forge}")
+    revoke_unknown(home, 150)
+    assert home.doit().status == 0
+    assert checks_of(home)["crl:client-1"] == []
+    revoke_unknown(home, 225)
+    assert home.doit().status == 0
+    near = "has 12 kB, and haproxy at forge serves files of at most 15 kB: beyond that it is published there no more"
+    assert checks_of(home)["crl:client-1"] == [(Level.NOTICE, near, outgrown.REMEDY)]
+    assert "/crl/client-1.crl" in home.read(CONFIGURATION).decode()
+    revoke_unknown(home, 320)
+    assert home.doit().status == 0
+    beyond = "has 17 kB, and haproxy at forge serves files of at most 15 kB: it is published there no more"
+    assert checks_of(home)["crl:client-1"] == [(Level.WARNING, beyond, outgrown.REMEDY)]
+    assert f"{beyond}\n" in invoke("plan").out
+    assert "it is published there no more" in " ".join(invoke("status").out.split())
+    served = home.read(CONFIGURATION).decode()
+    assert "/crl/client-1.crl" not in served
+    assert "/crl/server-1.crl" in served
+    assert home.doit().made == {}
+    home.edit("host: forge}", "host: monitoring}")
+    home.doit()
+    assert checks_of(home)["crl:client-1"] == []
+
+
+CONFIGURATION = "build/hosts/forge/etc/haproxy/haproxy.cfg"
+
+
+def revoke_unknown(home: Home, count: int) -> None:
+    """Let the ledger know of so many revocations below the client authority, all in all."""
+    house = home.house()
+    issuer = house.issuer("client")
+    entries = [Entry(number + (1 << 156), home.moment(), "superseded") for number in range(count)]
+    crl = issue.crl(issuer, 1, home.moment(), home.moment(7), entries)
+    recovering.take_in(house, crl, "a test")
+    house.ledger.close()
+
+
+def checks_of(home: Home) -> dict[str, list[tuple[Level, str, str]]]:
+    house = home.house()
+    found = defaultdict(list)
+    for one in health.checks(house, home.plan(), LastRun.load(house.store), thorough=False):
+        if one.level:
+            found[one.subject].append((one.level, one.message, one.remedy))
+    return found

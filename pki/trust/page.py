@@ -12,7 +12,7 @@ from pki.bundles import mobileconfig
 from pki.ceremony import words
 from pki.errors import PkiError
 from pki.house import Generation, House, missing_authority
-from pki.proxies import PROGRAMS
+from pki.proxies import largest_published
 from pki.templating import Pages
 from pki.trust import code
 
@@ -43,8 +43,7 @@ def _generations(house: House, authority: str) -> list[Generation]:
 def _fitting(house: House, live: dict[str, list[Generation]]) -> bytes:
     """The page; where the publishing host's proxy serves no file of its size, without QR codes, or without steps too."""
     said = house.inventory
-    publisher = said.hosts.get(said.publish.host)
-    largest = PROGRAMS[publisher.proxy].largest_file if publisher and publisher.proxy else 0
+    largest = largest_published(said)
     for has_codes, has_steps in ((True, True), (False, True), (False, False)):
         page = render(context(house, live, has_codes=has_codes) | {"steps": has_steps})
         if not largest or len(page) <= largest:

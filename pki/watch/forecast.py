@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from pki import freshness
+from pki import freshness, outgrown
 from pki.graph import Artifact, Plan
 from pki.handover import needs
 from pki.house import House
@@ -30,7 +30,7 @@ def forecast(plan: Plan) -> Iterator[tuple[Artifact, list[str]]]:
 def notes(house: House, plan: Plan) -> Iterator[Note]:
     """What needs a person: ceremonies and names that wait for one, leaves that left or are withheld.
 
-    And hosts that do not act on a revocation, and identities that wait to be installed.
+    And hosts that do not act on a revocation, identities that wait to be installed, and CRLs that outgrow their publisher.
     """
     yield from _ceremony(house)
     yield from plan.notes
@@ -48,6 +48,9 @@ def notes(house: House, plan: Plan) -> Iterator[Note]:
             text = f"left pki.yaml, and its certificate is valid until {end:%Y-%m-%d}"
             yield Note(artifact, text, f"./run invoke retire {artifact.removeprefix('cert:')}")
     yield from exposure.notes(house, plan)
+    for one in outgrown.sizes(house):
+        if one.complaint:
+            yield Note(f"crl:{one.generation}", one.complaint, outgrown.REMEDY)
     yield from adopted.notes(house, plan)
 
 

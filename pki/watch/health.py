@@ -25,6 +25,7 @@ LOOKS: dict[str, Look] = {
     "ceremonies": authorities.ceremonies,
     "keys": authorities.keys,
     "crls": authorities.crls,
+    "sizes": authorities.sizes,
     "certificates": leaves.leaves,
     "hosts": hosts.hosts,
     "services": services.services,

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from cryptography import x509
 
-from pki import freshness, store
+from pki import freshness, outgrown, store
 from pki.deploy import receipt
 from pki.deploy.delivery import Delivery
 from pki.graph import Artifact, Plan
@@ -42,9 +42,10 @@ def rows(house: House, plan: Plan) -> Iterator[Row]:
         yield from _authority_rows(house, authority)
     yield from _adopted_rows(house)
     yield from _needed_rows(house)
+    sizes = {one.generation: one.complaint for one in outgrown.sizes(house)}
     for name, artifact in artifacts.items():
         if name.startswith("crl:"):
-            yield _crl_row(house, artifact)
+            yield _crl_row(house, artifact, sizes.get(name.removeprefix("crl:"), ""))
     for leaf in plan.leaves.values():
         yield _leaf_row(house, leaf)
     for name, artifact in artifacts.items():
@@ -95,7 +96,7 @@ def _needed_rows(house: House) -> Iterator[Row]:
         yield Row(f"ceremony:{need.what.replace(' ', '-').lower()}", "due", left, need.why, _ceremony(house))
 
 
-def _crl_row(house: House, artifact: Artifact) -> Row:
+def _crl_row(house: House, artifact: Artifact, size: str) -> Row:
     generation = artifact.name.removeprefix("crl:")
     reasons = artifact.reasons()
     data = store.read(house.store.crl(generation))
@@ -110,6 +111,7 @@ def _crl_row(house: House, artifact: Artifact) -> Row:
     rule = house.crl_rule(generation)
     refresh = end - rule.lifetime + rule.refresh
     text = "; ".join(reasons) or f"a new one on {refresh:%Y-%m-%d}"
+    text = f"{text}; {size}" if size else text
     return Row(artifact.name, _state(house, end, reasons), _left(house, end), text, "doit")
 
 

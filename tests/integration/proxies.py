@@ -11,6 +11,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -81,7 +82,8 @@ class Upstreams:
     seen: list[str] = field(default_factory=list)
     _servers: list[ThreadingHTTPServer] = field(default_factory=list)
 
-    def start(self, service: str) -> int:
+    def start(self, service: str, certificate: Path | None = None) -> int:
+        """Serve it, with TLS where there is a file with key and chain; returns the port."""
         seen = self.seen
 
         class Echo(BaseHTTPRequestHandler):
@@ -119,6 +121,10 @@ class Upstreams:
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
         server.daemon_threads = True
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         self._servers.append(server)
         self.ports[service] = server.server_address[1]

@@ -21,9 +21,11 @@ from cryptography import x509
 from pki import issue, profiles, recipes
 from pki.ceremony.vault import Vault
 from pki.issue import Issuer
+from pki.keeping import recovering
 from pki.leaves import PROBE, canary_leaf, probe_leaf
 from pki.model import Leaf
 from pki.proxies import PROGRAMS
+from pki.records import Entry
 from tests.integration.conftest import TIMEOUT, LiveHome, built, live_home, run
 from tests.integration.proxies import KINDS, NAMES, PATIENCE, Answer, Proxy, Upstreams, started, wait_until
 from tests.pages import Page
@@ -565,6 +567,37 @@ def test_name_of_the_probe_alone_is_worth_nothing(stage: Stage, probers: Probers
     assert answer.header("X-Client-Subject") == [SUBJECT]
 
 
+# -- upstreams behind TLS ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["nginx", "haproxy", "apache"])
+def test_upstream_behind_tls_must_prove_who_it_is(
+    kind: str, mixed: LiveHome, strangers: dict[str, Path], tmp_path: Path
+) -> None:
+    home, behind, service = mixed.copy(tmp_path / "home"), Upstreams(), TLS[kind]
+    files = {
+        "its own": home.path / f"build/certs/{HOSTS[kind]}/tls.pem",
+        "of another name": home.path / "build/certs/media/tls.pem",
+        "of a stranger": strangers["a certificate signed by itself"],
+    }
+    accepted = set()
+    for number, (whose, certificate) in enumerate(files.items()):
+        port = behind.start(whose, certificate)
+        text = home.read("pki.yaml").decode()
+        home.write("pki.yaml", re.sub(rf'({service}: +{{upstream: ")[^"]+', rf"\g<1>https://127.0.0.1:{port}", text))
+        built(home)
+        with started(kind, home, HOSTS[kind], tmp_path / f"work{number}") as proxy:
+            answer = proxy.curl(address(service))
+        if answer.accepted:
+            assert answer.service == whose
+            accepted.add(whose)
+        else:
+            assert answer.status in {500, 502, 503}
+    behind.stop()
+    assert behind.seen == [one for one in files if one in accepted]
+    assert accepted == ({"its own", "of another name"} if kind == "haproxy" else {"its own"})
+
+
 # -- after a revocation, and after a renewal --------------------------------------------------------------------------
 
 
@@ -722,3 +755,26 @@ def test_new_crls_reach_a_publishing_haproxy_by_reload(mixed: LiveHome, tmp_path
     reloads = dict(re.findall(r'"path": "(/var/www/pki/[^"]+)".+?"reload": "([^"]*)"', manifest, flags=re.DOTALL))
     assert reloads
     assert set(reloads.values()) == {"systemctl reload haproxy"}
+
+
+def test_haproxy_goes_on_without_a_crl_that_it_is_too_small_for(mixed: LiveHome, tmp_path: Path) -> None:
+    home = mixed.copy(tmp_path / "home")
+    home.edit("host: monitoring}", "host: forge}")
+    house, now = home.house(), datetime.now(UTC).replace(microsecond=0)
+    entries = [Entry((1 << 156) + number, now, "superseded") for number in range(450)]
+    crl = issue.crl(house.issuer("client"), 1, now, now + timedelta(days=7), entries)
+    recovering.take_in(house, crl, "a test")
+    house.ledger.close()
+    built(home)
+    with started("haproxy", home, "forge", tmp_path / "work") as proxy:
+        assert len(home.read("build/crl/client-1.crl")) > 16384
+        assert proxy.curl("http://pki.lab.internal/crl/client-1.crl").status == 404
+        served = tmp_path / "served.crl"
+        assert proxy.curl("http://pki.lab.internal/crl/server-1.crl", "--output", served).status == 200
+        old = tmp_path / "old.pem"
+        old.write_bytes(home.read("ca/clients/admin/tls.pem"))
+        assert proxy.curl(address(MTLS["haproxy"]), "--cert", old).accepted
+        home.invoke("revoke", "admin", "--reason", "key-compromise", "--yes")
+        proxy.configure()
+        proxy.reload()
+        assert proxy.curl(address(MTLS["haproxy"]), "--cert", old).refused

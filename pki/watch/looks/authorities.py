@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 
-from pki import freshness, store
+from pki import freshness, outgrown, store
 from pki.errors import SET_CLOCK, PkiError
 from pki.graph import Artifact
 from pki.handover import needs
@@ -98,6 +98,14 @@ def crls(view: View) -> Iterator[Check]:
                 ends.append(end)
     if ends:
         yield Check("crls", Level.OK, f"{len(ends)}; the first one ends on {min(ends):%Y-%m-%d}")
+
+
+def sizes(view: View) -> Iterator[Check]:
+    """The publishing host's proxy serves every CRL, and will for a while."""
+    for one in outgrown.sizes(view.house):
+        if one.complaint:
+            level = Level.NOTICE if one.fits else Level.WARNING
+            yield Check(f"crl:{one.generation}", level, one.complaint, outgrown.REMEDY)
 
 
 def _crl(view: View, artifact: Artifact, name: str) -> Iterator[Check]:
