@@ -877,3 +877,18 @@ def test_a_run_that_nobody_hears_does_all_and_leaves_its_report(home: Home, monk
     report = json.loads((home.path / "build/report/status.json").read_text())
     assert [one["name"] for one in report["failed"]] == ["release:media"]
     assert {one["name"] for one in report["made"]} >= {"cert:media", "deploy:forge"}
+
+
+def test_a_command_whose_words_cannot_be_written_says_so_elsewhere(home: Home) -> None:
+    with Path("/dev/full").open("w") as log:
+        done = subprocess.run(
+            [sys.executable, "-m", "invoke", "status"],
+            cwd=PROJECT,
+            env={**os.environ, "PKI_HOME": str(home.path)},
+            stdout=log,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "what this command says cannot be written: No space left on device\n→ make room: df -h\n"

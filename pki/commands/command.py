@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -19,6 +20,8 @@ from pki.commands import parsing
 from pki.errors import InventoryError, PkiError
 from pki.house import House
 
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # of standard output, where no file is named
+
 
 def command(function: Callable[..., None], *, may_lack: str = "", many: tuple[str, ...] = ()) -> Any:
     """An invoke task that says what went wrong in one sentence and a hint: exit 1, or 3 when pki.yaml is wrong.
@@ -30,6 +33,7 @@ def command(function: Callable[..., None], *, may_lack: str = "", many: tuple[st
     def spoken(context: Context, *args: Any, **options: Any) -> None:
         try:
             function(context, *args, **options)
+            sys.stdout.flush()  # while somebody is there to say that it fails
         except InventoryError as error:
             raise Exit(str(error), code=3) from None
         except PkiError as error:
@@ -37,12 +41,22 @@ def command(function: Callable[..., None], *, may_lack: str = "", many: tuple[st
         except (
             BrokenPipeError
         ):  # `… | head` has seen enough: https://docs.python.org/3/library/signal.html#note-on-sigpipe
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _say_nothing_more()
             raise Exit(code=1) from None
+        except OSError as error:
+            if error.errno not in UNWRITABLE or error.filename:
+                raise
+            _say_nothing_more()
+            hint = "make room: df -h" if error.errno == errno.ENOSPC else "send it elsewhere"
+            raise Exit(f"what this command says cannot be written: {error.strerror}\n→ {hint}", code=1) from None
 
     if not may_lack:
         return task(spoken, iterable=many)
     return task(spoken, iterable=many, positional=[may_lack], optional=[may_lack])
+
+
+def _say_nothing_more() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def command_with(*, may_lack: str = "", many: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Any]:
