@@ -665,6 +665,15 @@ def test_what_fails_after_a_renewal_by_hand_shows_in_the_exit_status(home: Home,
     assert broken in said.out
 
 
+def test_status_says_why_the_last_run_could_not_do_what_is_due(home: Home) -> None:
+    lose_passphrase(home, "server-1")
+    home.doit(days=61)
+    found, why = rows(home, 61), "its key is encrypted and secrets.yaml holds no passphrase for it"
+    assert (found["cert:media"].state, found["cert:media"].by) == ("due", "a person")
+    assert found["cert:media"].next.endswith(f"; the last run failed: ca/server/server-1/key.pem: {why}")
+    assert found["crl:client-1"].by == "doit"
+
+
 def test_a_renewal_without_its_passphrase_is_refused_and_the_old_pair_stays(home: Home, invoke: Invoke) -> None:
     before = home.read("build/certs/media/tls.pem")
     lose_passphrase(home, "server-1")

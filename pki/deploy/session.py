@@ -13,7 +13,7 @@ from pki.deploy import answers
 from pki.deploy.answers import Answer, plain
 from pki.deploy.parcel import Parcel
 from pki.deploy.release import File
-from pki.deploy.ssh import Way
+from pki.deploy.ssh import NEXT_RUN, Way
 from pki.deploy.wire import SilenceError, Wire
 from pki.errors import PkiError
 
@@ -164,7 +164,7 @@ class Session:
         while "state" not in (answer := self._answer(COMMANDS)):
             pass
         if answer["state"] == "undone" != state:
-            raise HostRefusal("put the previous files back by itself", "the next run tries again")
+            raise HostRefusal("put the previous files back by itself", NEXT_RUN)
         if answer["state"] != state:
             raise nonsense(self._way.host, answer)
 

@@ -37,6 +37,9 @@ REMEDIES = {
 }
 
 
+NEXT_RUN = "the next run tries again"  # as a hint: nobody has to do anything
+
+
 class UnreachableError(PkiError):
     """A host that does not answer: nothing is wrong with what it should get."""
 
@@ -95,7 +98,7 @@ class Way:
                 return PkiError(what, remedy.format(host=self.host, name=self.name or self.host))
         last = plain(complaint.splitlines()[-1]).strip() if complaint else f"exit status {status}"
         if status == 255 or not complaint:
-            return UnreachableError(f"cannot be reached: {last}", "the next run tries again")
+            return UnreachableError(f"cannot be reached: {last}", NEXT_RUN)
         return PkiError(f"pki-apply failed: {last}", f"./run invoke deploy.bootstrap {self.host}")
 
 

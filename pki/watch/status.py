@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from cryptography import x509
@@ -11,12 +11,14 @@ from cryptography import x509
 from pki import freshness, outgrown, store
 from pki.deploy import receipt
 from pki.deploy.delivery import Delivery
+from pki.deploy.ssh import NEXT_RUN
 from pki.graph import Artifact, Plan
 from pki.handover import needs
 from pki.house import House
 from pki.model import Leaf
 from pki.store import AUTHORITIES
 from pki.watch import adopted, exposure
+from pki.watch.view import LastRun
 
 DAY = timedelta(days=1)
 
@@ -37,6 +39,19 @@ class Row:
 
 def rows(house: House, plan: Plan) -> Iterator[Row]:
     """A row for everything that can end or drift, in the order in which doit makes it."""
+    run = LastRun.load(house.store)
+    return (_told(row, run) for row in _rows(house, plan))
+
+
+def _told(row: Row, run: LastRun) -> Row:
+    """A row that says also why the last run could not do what is due, where another one cannot either."""
+    failure = run.failure(row.name)
+    if failure is None or row.state == "ok" or row.by != "doit" or failure.hint == NEXT_RUN:
+        return row
+    return replace(row, next=f"{row.next}; the last run failed: {failure.message}", by="a person")
+
+
+def _rows(house: House, plan: Plan) -> Iterator[Row]:
     artifacts = {artifact.name: artifact for artifact in plan.artifacts}
     for authority in AUTHORITIES:
         yield from _authority_rows(house, authority)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from pki.deploy.delivery import Delivery
 from pki.deploy.proof import PROVEN, UNPROVEN
 from pki.deploy.receipt import moment
+from pki.deploy.ssh import NEXT_RUN
 from pki.memo import token
 from pki.watch.checks import Check, Level, by_time_left, named
 from pki.watch.view import View
@@ -58,7 +59,7 @@ def _remote(view: View, state: State) -> Iterator[Check]:
         level = max(Level.WARNING, by_time_left(until - view.now, CRITICAL, CRITICAL) if until else Level.WARNING)
         text = failure.message if failure else f"could not be brought up to date: {state.message}"
         remedy = (failure.hint if failure else "") or f"./run invoke deploy.run {state.host}"
-        if remedy == "the next run tries again":
+        if remedy == NEXT_RUN:
             remedy = f"look at the host, then: ./run invoke deploy.run {state.host} --dry-run"
         yield Check(subject, level, text, remedy, since=moment(state.failing_since), until=until)
     if state.held_since:
