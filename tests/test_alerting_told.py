@@ -284,6 +284,13 @@ def test_an_interrupted_run_tells_nothing(home: Home, outbox: Outbox, monkeypatc
     assert outbox() == []
 
 
+def test_a_message_that_a_killed_run_began_is_gone_after_the_next(home: Home, outbox: Outbox) -> None:
+    home.write("build/report/outbox/.20261129T060000Z.eml.new", "Subject: [Exam")
+    home.doit(days=7)
+    assert len(outbox()) == 1
+    assert not list(home.path.glob("build/report/outbox/.*"))
+
+
 def test_who_takes_the_addresses_out_is_forgotten(home: Home, outbox: Outbox) -> None:
     text = home.read("pki.yaml").decode()
     home.write("pki.yaml", text.partition("alerts:")[0])

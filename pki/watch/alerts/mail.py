@@ -40,7 +40,9 @@ def message(letter: Letter, said: EmailAlert, now: datetime) -> EmailMessage:
 
 
 def put(made: EmailMessage, outbox: Path, now: datetime) -> Path:
-    """Lay a message into the outbox, for a program of yours to take or for a look."""
+    """Lay a message into the outbox, for a program of yours to take or for a look; what a killed run began there goes."""
+    for begun in outbox.glob(store.beside(outbox / "*.eml").name):
+        begun.unlink(missing_ok=True)
     names = (f"{now:%Y%m%dT%H%M%SZ}{more}.eml" for more in ("", *(f"-{number}" for number in range(2, 1000))))
     path = next(found for name in names if not (found := outbox / name).exists())
     store.write(path, made.as_bytes())
