@@ -148,7 +148,12 @@ class Screen:
         except OSError:
             if not self._may_be_deaf:
                 raise
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            say_nothing_more()
+
+
+def say_nothing_more() -> None:
+    """Let go of a standard output that takes nothing any more: Python flushes it once more as it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def ask_secretly(question: str) -> str | None:

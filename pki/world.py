@@ -1,4 +1,4 @@
-"""The house as its present authorities permit it: hosts, leaves, managed files, and what templates may know.
+"""The house as its present authorities permit it: hosts, leaves, managed files, and what each host's templates may know.
 
 What waits for a ceremony is noted, and left out of everything else.
 """
@@ -14,19 +14,19 @@ from typing import Any
 
 from cryptography import x509
 
-from pki import managed, outgrown, store
-from pki.deploy.release import Blueprint, Shared
+from pki import managed, store
+from pki.deploy.release import Blueprint
 from pki.errors import PkiError
 from pki.house import House
 from pki.leaves import CANARY, PROBE, canary_leaf, client_leaf, host_leaves, leaf_name, probe_leaf, service_names
 from pki.managed import Library, ManagedFile
-from pki.memo import signature, token
 from pki.model import Host, Inventory, Leaf
 from pki.profiles import Permitted
 from pki.proxies import PROGRAMS
 from pki.requests import request_leaves
 from pki.scalars import Access
 from pki.store import AUTHORITIES
+from pki.values import Generations, Revoked, Said, TooLarge
 
 LEAF_FILES = ("tls", "key", "cert", "chain", "fullchain")
 
@@ -303,100 +303,3 @@ def _needs_ceremony(subject: str, refused: list[str], ca: str) -> Note:
         f"{', '.join(refused)} {verb}: {ca} does not permit {'them' if len(refused) > 1 else 'it'}; needs a ceremony",
         f"./run invoke ceremony.request, for a new generation of {ca.rpartition('-')[0]} with wider name constraints",
     )
-
-
-class Said(Shared):
-    """The inventory as templates see it."""
-
-    def __init__(self, said: Inventory) -> None:
-        super().__init__()
-        self._said = said
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._said, name)
-
-    def content(self, section: str) -> object:
-        return self._said.model_dump(mode="json", include={section} if section else None)
-
-
-class Generations(Shared):
-    """Live generations by authority, newest first, as templates see them: what issuer pins are made of."""
-
-    def __init__(self, house: House) -> None:
-        super().__init__()
-        self._house = house
-
-    def __getattr__(self, authority: str) -> list[dict[str, str]]:
-        if authority not in AUTHORITIES:
-            raise AttributeError(authority)
-        generations = [self._house.generation(name) for name in reversed(self._house.live(authority))]
-        return [
-            {"name": g.name, "subject": g.subject, "common_name": g.common_name, "base64": g.base64}
-            for g in generations
-            if g is not None
-        ]
-
-    def content(self, section: str) -> object:
-        return [getattr(self, authority) for authority in ([section] if section else AUTHORITIES)]
-
-
-class Revoked(Shared):
-    """Serial numbers on the CRLs of every live client authority, for proxies that know no CRLs: `revoked.client`.
-
-    Without a house it is empty: what a host without mutual TLS has to know.
-    """
-
-    def __init__(self, house: House | None) -> None:
-        super().__init__()
-        self._house = house
-        self._read: tuple[int, list[int]] = (0, [])
-
-    def _files(self) -> list[str]:
-        house = self._house
-        return [str(house.store.crl(name)) for name in house.live("client")] if house else []
-
-    @property
-    def client(self) -> list[int]:
-        """Read once, however many hosts want it, until a CRL is made anew."""
-        files = self._files()
-        state = signature(files)
-        if not state or state != self._read[0]:
-            ders = filter(None, map(store.read, files))
-            self._read = state, sorted(entry.serial_number for der in ders for entry in x509.load_der_x509_crl(der))
-        return self._read[1]
-
-    def digest(self, section: str) -> str:
-        """Remembered: a run with nothing to do reads no CRL for it."""
-        if self._house is None:
-            return super().digest(section)
-        files = self._files()
-        known = self._house.memo.recall("revoked.client", section)
-        if known is None:
-            known = token(self.client)
-            self._house.memo.remember("revoked.client", section, files, known)
-        return str(known)
-
-    def content(self, _section: str) -> object:
-        return self.client
-
-
-class TooLarge(Shared):
-    """What the publishing host's proxy cannot serve: `too_large.crls`, the generations whose CRLs outgrew it.
-
-    Without a house it is empty: what a host that publishes nothing has to know.
-    """
-
-    def __init__(self, house: House | None) -> None:
-        super().__init__()
-        self._house = house
-
-    @property
-    def crls(self) -> list[str]:
-        return [one.generation for one in outgrown.sizes(self._house) if not one.fits] if self._house else []
-
-    def digest(self, _section: str) -> str:
-        """Never kept: a CRL may grow within a run."""
-        return token(self.crls)
-
-    def content(self, _section: str) -> object:
-        return self.crls

@@ -19,6 +19,7 @@ from pki import store
 from pki.commands import parsing
 from pki.errors import InventoryError, PkiError
 from pki.house import House
+from pki.screen import say_nothing_more
 
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # of standard output, where no file is named
 
@@ -41,22 +42,18 @@ def command(function: Callable[..., None], *, may_lack: str = "", many: tuple[st
         except (
             BrokenPipeError
         ):  # `… | head` has seen enough: https://docs.python.org/3/library/signal.html#note-on-sigpipe
-            _say_nothing_more()
+            say_nothing_more()
             raise Exit(code=1) from None
         except OSError as error:
             if error.errno not in UNWRITABLE or error.filename:
                 raise
-            _say_nothing_more()
+            say_nothing_more()
             hint = "make room: df -h" if error.errno == errno.ENOSPC else "send it elsewhere"
             raise Exit(f"what this command says cannot be written: {error.strerror}\n→ {hint}", code=1) from None
 
     if not may_lack:
         return task(spoken, iterable=many)
     return task(spoken, iterable=many, positional=[may_lack], optional=[may_lack])
-
-
-def _say_nothing_more() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def command_with(*, may_lack: str = "", many: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Any]:
