@@ -80,6 +80,10 @@ class Reporter:
             self._screen.line(BANNER)
         self._stack.enter_context(self._screen.progress(self._total))
 
+    def join_run(self) -> bool:
+        """In a process of its own that works for this run: whether the run still goes on."""
+        return self._house().store.join_run()
+
     def get_status(self, task: Any) -> None:
         if not task.has_subtask:
             self._screen.advance(task.name)

@@ -304,20 +304,59 @@ class Store:
     def lock(self) -> Iterator[None]:
         """Hold the house alone; a second run waits and says for whom."""
         with self.turn("run.lock", lambda holder: f"waiting for another run (process {holder}) to end"):
+            with self.turn("workers.lock"):
+                """A worker of a run that was killed may still be at its last write: the kernel is ending it."""
             yield
+
+    def join_run(self) -> bool:
+        """In a worker of a run: keep the next run out for as long as this process lives.
+
+        False where there is a next run already, because the one that this process worked for is gone.
+        """
+        try:
+            fcntl.flock(self._open_lock("workers.lock"), fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
     @contextmanager
     def turn(self, name: str, waiting: Callable[[str], str] | None = None) -> Iterator[None]:
-        """Hold one of the house's locks; who has to wait is told by `waiting`, given the holder's process id."""
-        make_folder(self.ca, 0o700)
-        with (self.ca / f".{name}").open("a+") as handle:
+        """Hold one of the house's locks; who has to wait is told by `waiting`, given the holder's process id.
+
+        A process that is forked meanwhile does not hold it.
+        """
+        handle = self._open_lock(name)
+        try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if waiting else 0))
             except BlockingIOError:
-                handle.seek(0)
-                print(waiting(handle.read().strip()) if waiting else "", file=sys.stderr)
+                holder = os.pread(handle, 32, 0).decode(errors="replace").strip()
+                print(waiting(holder) if waiting else "", file=sys.stderr)
                 fcntl.flock(handle, fcntl.LOCK_EX)
             with suppress(OSError):  # a full disk fails no run for a number that only tells who is waited for
-                os.ftruncate(handle.fileno(), 0)
-                os.pwrite(handle.fileno(), f"{os.getpid()}\n".encode(), 0)
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
             yield
+        finally:
+            if handle in _locks:
+                _locks.remove(handle)
+                os.close(handle)
+
+    def _open_lock(self, name: str) -> int:
+        make_folder(self.ca, 0o700)
+        handle = os.open(self.ca / f".{name}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        _locks.add(handle)
+        return handle
+
+
+_locks: set[int] = set()  # descriptors of the locks that this process holds or waits for
+
+
+def _let_go_of_locks() -> None:
+    """In a forked process: a lock is held until the last copy of its descriptor is closed (flock(2))."""
+    for handle in _locks:
+        os.close(handle)
+    _locks.clear()
+
+
+os.register_at_fork(after_in_child=_let_go_of_locks)

@@ -32,7 +32,10 @@ from pki.watch import forecast, watchman
 from pki.watch.watchman import Watchman
 from pki.watch.years import calendar
 
-BACKEND = {"artifacts": "pki.pipeline:NoDatabase"}
+PLUGINS = {  # in pyproject.toml too, for a doit that is started itself
+    "BACKEND": {"artifacts": "pki.pipeline:NoDatabase"},
+    "COMMAND": {"run": "pki.pipeline.workers:RunCommand"},
+}
 
 GROUPS = {
     "authority": "root, server and client authority",
@@ -105,7 +108,7 @@ class Run:
         """Run doit in this process with these command-line arguments; returns its exit status."""
         doors = {"DOIT_CONFIG": self.config, "task_pki": self.tasks}
         try:
-            status: int = DoitMain(ModuleTaskLoader(doors), extra_config={"BACKEND": BACKEND}).run(arguments)
+            status: int = DoitMain(ModuleTaskLoader(doors), extra_config=PLUGINS).run(arguments)
         except SystemExit:  # by the reporter
             return 1
         return status
