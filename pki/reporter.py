@@ -54,6 +54,7 @@ class Reporter:
         self._notes = notes
         self._calendar = calendar
         self._watch = watch
+        self.report: Mapping[str, Any] = {}  # of a run that came to its end
         self._told: list[dict[str, str]] = []
         self._unsaid: list[Exception] = []  # what kept one of the last words from being said
         self._found_notes: list[Note] = []
@@ -155,6 +156,7 @@ class Reporter:
                 leave(self._report(house))
         with self._last_word("the run's report"):
             store.write(house.store.report("status.json"), (json.dumps(self._report(house), indent=1) + "\n").encode())
+        self.report = self._report(house)
         self._stack.close()
         self._screen.line(self._summary(house))
         gc.freeze()  # nothing here is garbage: spare Python its last look through it

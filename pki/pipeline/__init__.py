@@ -11,7 +11,7 @@ import ctypes
 import gc
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -57,19 +57,25 @@ class Run:
         gc.disable()  # tasks by the ten thousand are no garbage, and looking through them again and again costs a fifth
         self._home = home
         self._now = now
+        self._reporter = Reporter(
+            lambda: self.house,
+            lambda: forecast.notes(self.house, self.plan),
+            lambda: calendar.write(self.house, self.plan),
+            Watchman(lambda: self.house, lambda: self.plan),
+        )
         self.config: dict[str, Any] = {
             "backend": "artifacts",  # NoDatabase, by the plugin entry in pyproject.toml
             "check_file_uptodate": AskTheArtifact,
             "dep_file": str(home / "build" / ".doit.db"),
             "continue": True,
             "verbosity": 0,
-            "reporter": Reporter(
-                lambda: self.house,
-                lambda: forecast.notes(self.house, self.plan),
-                lambda: calendar.write(self.house, self.plan),
-                Watchman(lambda: self.house, lambda: self.plan),
-            ),
+            "reporter": self._reporter,
         }
+
+    @property
+    def report(self) -> Mapping[str, Any]:
+        """What this run did, as it is written into build/report/status.json; empty when nothing was run."""
+        return self._reporter.report
 
     @cached_property
     def house(self) -> House:

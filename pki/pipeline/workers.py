@@ -32,7 +32,7 @@ class RunCommand(Run):  # type: ignore[misc]
 
     name = "run"
 
-    @wraps(Run._execute)  # doit reads from the signature which options are wanted
+    @wraps(Run._execute)  # noqa: SLF001 - which doit lets commands override; doit reads from the signature which options are wanted
     def _execute(self, **options: Any) -> int:
         if not options["num_process"] or options["single"]:
             status: int = super()._execute(**{**options, "num_process": 0})
@@ -42,8 +42,7 @@ class RunCommand(Run):  # type: ignore[misc]
         stream = Stream(options["verbosity"], options["force_verbosity"])
         runner = ParallelRunner(self.dep_manager, options["reporter"], options["continue_"], options["always"], stream)
         runner.most = options["num_process"]
-        status = runner.run_all(self.control.task_dispatcher())
-        return status
+        return int(runner.run_all(self.control.task_dispatcher()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +87,9 @@ class ParallelRunner(Runner):  # type: ignore[misc]
             if done == "hold on":
                 return None
             if self.select_task(done, self._tasks):
-                return done
+                if not done.task.has_subtask:
+                    return done
+                self.process_task_result(done, None)  # a group, which has nothing to execute
         return None
 
     def _hand_out(self, node: Any) -> None:
