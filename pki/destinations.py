@@ -93,13 +93,13 @@ def deliveries(world: World) -> Iterator[Delivery]:
     members: list[Delivery] = []
     fleet = Fleet(disk, said.ansible, partial(_waiting, world, members)) if said.engine == "ansible" else None
     for name, host in world.hosts.items():
-        if host.deliver != "none" and world.library.for_host(name, host).files:
+        if host.deliver != "none" and (world.library.for_host(name, host).files or name in world.kept_back):
             engine = fleet if host.deliver == "ssh" else None
             to = partial(destination, outlook, name, host)
             delivery = Delivery(name, disk, host.deliver, host.window or "", to, engine, outlook.judge)
             members += [delivery] if engine else []
             yield delivery
-    if world.library.for_host(CA_HOST, None).files or world.library.lost:
+    if world.library.for_host(CA_HOST, None).files or CA_HOST in world.kept_back:
         to = partial(destination, outlook, CA_HOST, None)
         yield Delivery(CA_HOST, disk, said.ca, "", to, trust=outlook.judge)
 

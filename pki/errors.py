@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable, Iterable
 
 NEXT = {  # of a file that may not be there yet, and of its folder
     errno.ENOSPC: "make room: df -h {1}",
@@ -31,6 +32,45 @@ class PkiError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class FaultsError(PkiError):
+    """Several things that are wrong: a line for each in `message`, and in `hint` what to do, each said once."""
+
+    @classmethod
+    def of(cls, faults: Iterable[PkiError]) -> PkiError:
+        """One error for all of `faults`, of which there is at least one; itself where it is the only one."""
+        different = list(dict.fromkeys(line for fault in faults for line in _lines(fault)))
+        if len(different) == 1:
+            return PkiError(*different[0])
+        hints = dict.fromkeys(hint for _, hint in different if hint)
+        error = cls("\n".join(message for message, _ in different), "\n".join(hints))
+        error.lines = tuple(different)
+        return error
+
+    lines: tuple[tuple[str, str], ...] = ()
+
+    def __reduce__(self) -> tuple[Callable[..., PkiError], tuple[list[PkiError]]]:
+        return FaultsError.of, ([PkiError(*line) for line in self.lines],)
+
+
+def _lines(fault: PkiError) -> Iterable[tuple[str, str]]:
+    return fault.lines if isinstance(fault, FaultsError) else ((fault.message, fault.hint),)
+
+
+def of_bug(error: BaseException) -> PkiError:
+    """An error that nobody expected, in a sentence: its kind, its words, and the place in this program."""
+    place, trace = "", error.__traceback__
+    while trace:
+        file = trace.tb_frame.f_code.co_filename
+        if f"{os.sep}pki{os.sep}" in file:
+            place = f" at pki/{file.rpartition(f'{os.sep}pki{os.sep}')[2]}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    words = " ".join(str(error).split())
+    return PkiError(
+        f"unexpected {type(error).__name__}{f' ({words})' if words else ''}{place}",
+        "this is a fault of doit-pki: report it with this line; everything else goes on",
+    )
 
 
 def of_system(error: OSError, path: str | os.PathLike[str] = "", what: str = "cannot be used") -> PkiError:

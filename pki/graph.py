@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from typing import Any
+from urllib.parse import quote
 
 from pki import destinations, freshness, recipes, tidy, trust
 from pki.deploy import release
@@ -69,15 +70,16 @@ def plan(house: House) -> Plan:
         *_bundles(house),
         _trust_page(house),
         *_leaf_artifacts(house, (leaf for leaf in world.leaves.values() if not leaf.is_revoked)),
+        *_lost_templates(world),
         *_host_artifacts(world, deliveries.values()),
     )
     known = {artifact.name for artifact in artifacts}
-    kept = world.leaves.keys() | {name.removeprefix("cert:") for name in world.waiting}
+    kept = world.leaves.keys() | world.undeclared.keys() | {name.removeprefix("cert:") for name in world.waiting}
     return Plan(
         (*artifacts, _tidy(house, known, kept)),
-        tuple(world.notes),
+        (*world.notes, *_unused_faults(world, deliveries)),
         world.leaves,
-        world.waiting,
+        world.waiting | {f"cert:{name}" for name in world.undeclared},
         deliveries,
         partial(destinations.sights, world, deliveries),
     )
@@ -286,6 +288,33 @@ def _leaf_artifacts(house: House, leaves: Iterable[Leaf]) -> Iterator[Artifact]:
         )
 
 
+# -- templates that nobody can use ------------------------------------------------------------------------------------
+
+
+def _lost_templates(world: World) -> Iterator[Artifact]:
+    """A file below templates/ of which nobody can tell for which hosts it is: no release fails for it, but the run."""
+    for lost in world.library.lost:
+        yield Artifact(
+            name=f"template:{quote(lost.name, safe='/', errors='surrogateescape')}",
+            targets=(),
+            sources=(),
+            make=partial(_raise, lost.fault),
+            stale=partial(str.splitlines, lost.fault.message),
+            doc="cannot be read, so nobody can tell for which hosts it is",
+        )
+
+
+def _raise(fault: PkiError) -> None:
+    raise fault
+
+
+def _unused_faults(world: World, deliveries: Mapping[str, Delivery]) -> Iterator[Note]:
+    """What is wrong with files that no release uses at present."""
+    for file in world.library.files:
+        if file.fault and not any(file.is_for(name, world.hosts.get(name)) for name in deliveries):
+            yield Note(f"templates/{file.name}", file.fault.message, file.fault.hint or "mend it, then run doit again")
+
+
 # -- hosts ------------------------------------------------------------------------------------------------------------
 
 
@@ -320,7 +349,7 @@ def _host_artifacts(world: World, deliveries: Iterable[Delivery]) -> Iterator[Ar
 
 
 def _build_release(world: World, name: str) -> None:
-    release.build(world.blueprint(name), world.house.store.release(name))
+    release.build(world.blueprint(name), world.house.store.release(name), partial(world.gather, name))
 
 
 def _release_stale(world: World, name: str) -> list[str]:

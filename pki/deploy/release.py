@@ -11,13 +11,13 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pki import store
-from pki.errors import PkiError
+from pki.errors import FaultsError, PkiError, of_bug
 from pki.managed import ManagedFile, Selection, render_header
 from pki.memo import Memo, token
 from pki.templating import Templates
@@ -86,7 +86,7 @@ class File:
         return folder / self.path.lstrip("/")
 
 
-FILE_FIELDS = tuple(field.name for field in fields(File))
+FILE_FIELDS = tuple(one.name for one in fields(File))
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,31 +155,61 @@ def stale(blueprint: Blueprint, folder: str, memo: Memo) -> list[str]:
     return reasons
 
 
-def build(blueprint: Blueprint, folder: Path) -> None:
-    """Render and gather every file of a release, check it as a whole, and write it with its manifest last.
+@dataclass(slots=True)
+class Gathered:
+    """The files of a release with their contents, what of artifacts is in them, and what is wrong, by template."""
 
-    Raises PkiError, with the old release as it was, when any file of it is faulty.
-    """
-    if blueprint.faults:
-        raise blueprint.faults[0]
-    uses: dict[str, str] = {}
-    contents: dict[str, tuple[File, bytes]] = {}
+    files: list[tuple[File, bytes]] = field(default_factory=list)
+    uses: dict[str, str] = field(default_factory=dict)
+    faults: dict[str, PkiError] = field(default_factory=dict)
+
+
+def gather(blueprint: Blueprint, begin: Callable[[str], None], skipped: Collection[str] = ()) -> Gathered:
+    """Render every file of a release but the templates `skipped`; `begin` is told of each before it is rendered."""
+    gathered = Gathered()
     for managed in blueprint.selection.files:
-        for file, content in _gather(blueprint, managed, uses):
-            if file.path in contents:
-                other = contents[file.path][0].managed
-                raise PkiError(f"{managed.place('deploy-target')}: {file.path} is claimed by templates/{other} too")
-            contents[file.path] = (file, content)
+        if managed.fault or managed.name in skipped:
+            continue
+        begin(managed.name)
+        try:
+            gathered.files += _gather(blueprint, managed, gathered.uses)
+        except PkiError as fault:
+            gathered.faults[managed.name] = fault
+        except Exception as error:  # noqa: BLE001 - whatever is in one template stops it alone
+            gathered.faults[managed.name] = FaultsError.of([_named(managed, of_bug(error))])
+    return gathered
+
+
+def _named(managed: ManagedFile, error: PkiError) -> PkiError:
+    return PkiError(f"templates/{managed.name}: {error.message}", error.hint)
+
+
+def build(blueprint: Blueprint, folder: Path, render: Callable[[], Gathered]) -> None:
+    """Render every file of a release, check it as a whole, and write it with its manifest last.
+
+    Raises PkiError, with the old release as it was, that names all that is wrong with any file of it.
+    """
+    gathered = render()
+    faults = [*blueprint.faults, *gathered.faults.values()]
+    contents: dict[str, tuple[File, bytes]] = {}
+    by_name = {managed.name: managed for managed in blueprint.selection.files}
+    for file, content in gathered.files:
+        if file.path in contents:
+            place, other = by_name[file.managed].place("deploy-target"), contents[file.path][0].managed
+            faults.append(PkiError(f"{place}: {file.path} is claimed by templates/{other} too"))
+        contents[file.path] = (file, content)
     for path, (file, _) in contents.items():
         if any(str(parent) in contents for parent in PurePosixPath(path).parents):
-            raise PkiError(f"templates/{file.managed}: {path} lies below another file's path")
+            faults.append(PkiError(f"templates/{file.managed}: {path} lies below another file's path"))
+    if faults:
+        raise FaultsError.of(faults)
     copies = {file.below(folder / "files"): (content, int(file.mode, 8)) for file, content in contents.values()}
     store.write_all(store.differing(copies))
     release = Release(
         blueprint.host,
         tuple(file for file, _ in contents.values()),
         _inputs(blueprint),
-        dict(sorted(uses.items())),
+        dict(sorted(gathered.uses.items())),
     )
     store.write(folder / "manifest.json", release.manifest())
     _sweep(folder / "files", {str(path) for path in copies})
@@ -190,8 +220,6 @@ def build(blueprint: Blueprint, folder: Path) -> None:
 
 def _gather(blueprint: Blueprint, managed: ManagedFile, uses: dict[str, str]) -> list[tuple[File, bytes]]:
     """What one managed file delivers to the host: one file, or one for each live generation of an authority."""
-    if managed.fault:
-        raise managed.fault
     context = {**blueprint.context, "artifact": lambda name: _used(blueprint, managed, name, uses)}
     templates = blueprint.templates
     if "deploy-artifact" not in managed.headers:

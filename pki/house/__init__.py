@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -24,6 +24,13 @@ from pki.model import CrlRule, Inventory
 from pki.passphrases import Passphrases
 from pki.records import BEGIN_ANEW, GONE, Issued, Ledger
 from pki.store import Store
+
+
+class Endable(Protocol):
+    def end(self) -> None: ...
+
+
+E = TypeVar("E", bound=Endable)
 
 __all__ = ["Generation", "House", "Rung", "missing_authority"]
 
@@ -40,6 +47,7 @@ class House:
     verified: set[bytes] = field(default_factory=set)  # SHA-256 of each truth and CRL that this run found well signed
     coming: tuple[str, ...] = ()  # generations that this run itself is about to make: the sandbox does
     asked: frozenset[str] = frozenset()  # the tasks that this run was asked for; none when no run is on
+    _at_end: list[Endable] = field(default_factory=list)
     _generations: dict[str, tuple[int, Generation]] = field(default_factory=dict)
     _newest: dict[str, Generation] = field(default_factory=dict)
     _rungs: dict[str, tuple[int, list[Rung]]] = field(default_factory=dict)
@@ -266,6 +274,13 @@ class House:
             self.remember_from_ledger("withheld", "", self._look_for_withheld())
         if "ledger" in self.__dict__:
             self.ledger.close()
+        for one in self._at_end:
+            one.end()
+
+    def ended_with(self, one: E) -> E:
+        """Something that `close` is to end."""
+        self._at_end.append(one)
+        return one
 
     def recall_from_ledger(self, name: str, known: str) -> Any:
         """What was remembered of the ledger, if it is as it was then."""

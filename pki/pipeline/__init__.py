@@ -44,6 +44,7 @@ GROUPS = {
     "bundle": "trust and CRL bundles",
     "page": "what people are told at the publishing address",
     "cert": "certificates with their keys and chains",
+    "template": "files below templates/ that cannot be read",
     "release": "every file of a host, gathered",
     "deploy": "releases delivered to their hosts",
     "tidy": "what left the inventory, taken away",

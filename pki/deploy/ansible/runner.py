@@ -56,7 +56,7 @@ def run(project: Path, command: str, ident: str) -> Report:
         stderr=subprocess.PIPE,
         check=False,
         # One that outlives its run would deliver beside the next one; no thread is there that could hold a lock.
-        preexec_fn=partial(end_with, os.getpid(), signal.SIGTERM),  # noqa: PLW1509
+        preexec_fn=partial(end_with, os.getpid(), signal.SIGTERM),
     )
     events = list(_events_of(runs / ident / "job_events"))
     report = Report(results(events))
