@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from mmap import mmap
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, Pipe
 from typing import Any, Generic, TypeVar
@@ -27,6 +28,7 @@ SECONDS = 10.0  # of processor time, for each piece of work
 MEMORY = 256 << 20  # bytes, beyond what the process has when it starts
 TOO_LONG = f"takes more than {SECONDS:.0f} s of processor time"
 TOO_LARGE = f"needs more than {MEMORY >> 20} MB of memory"
+LONGEST_NAME = 4096  # bytes (PATH_MAX)
 OUT_OF_MEMORY = 77  # an exit status that nothing else here has
 FORK = get_context("fork")
 FRAME = re.compile(r'File "(.*)", line (\d+) in')  # as faulthandler writes it, innermost first
@@ -54,6 +56,7 @@ class ExceededError(Exception):
 class Child:
     process: Any
     pipe: Connection[Any, Any]
+    piece: mmap  # the name of the piece of work that it has begun
     trace: int  # where its last frames can be read
     owner: int
     end: Callable[[], object]
@@ -74,14 +77,12 @@ class Confined(Generic[A, R]):
         """Return the result for an argument. Raises ExceededError, and what `work` raises."""
         if self._child is None or self._child.owner != os.getpid():
             self._child = self._start()
-        child, piece = self._child, ""
+        child = self._child
         try:
             child.pipe.send(argument)
-            while (message := child.pipe.recv())[0] == "begin":
-                piece = message[1]
+            kind, result, is_last = child.pipe.recv()
         except (EOFError, OSError):
-            raise self._exceeded(child, piece) from None
-        kind, result, is_last = message
+            raise self._exceeded(child) from None
         if is_last:
             self.end()
         if kind == "raise":
@@ -98,19 +99,22 @@ class Confined(Generic[A, R]):
     def _start(self) -> Child:
         ours, theirs = Pipe()
         trace, traced = os.pipe()
-        process = FORK.Process(target=_serve, args=(self._work, theirs, ours, traced, os.getpid()), daemon=True)
+        piece = mmap(-1, LONGEST_NAME)
+        arguments = (self._work, theirs, ours, piece, traced, os.getpid())
+        process = FORK.Process(target=_serve, args=arguments, daemon=True)
         process.start()
         theirs.close()
         os.close(traced)
         end = weakref.finalize(self, _end, os.getpid(), process, ours, trace)
-        return Child(process, ours, trace, os.getpid(), end)
+        return Child(process, ours, piece, trace, os.getpid(), end)
 
-    def _exceeded(self, child: Child, piece: str) -> ExceededError:
+    def _exceeded(self, child: Child) -> ExceededError:
         child.process.join()
         status = child.process.exitcode
         found = FRAME.findall(os.read(child.trace, 1 << 16).decode(errors="replace"))
         self.end()
         what = {-signal.SIGPROF: TOO_LONG, OUT_OF_MEMORY: TOO_LARGE}.get(status, f"its process {last_words(status)}")
+        piece = child.piece[:].rstrip(b"\0").decode(errors="surrogateescape")
         return ExceededError(piece, what, tuple((file, int(line)) for file, line in found))
 
 
@@ -126,6 +130,7 @@ def _serve(
     work: Callable[[A, Begin], R],
     pipe: Connection[Any, Any],
     others: Connection[Any, Any],
+    piece: mmap,
     trace: int,
     parent: int,
 ) -> None:
@@ -141,7 +146,7 @@ def _serve(
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     first = _size()
     resource.setrlimit(resource.RLIMIT_AS, (first + MEMORY, first + MEMORY))
-    begin = partial(_begin, pipe)
+    begin = partial(_begin, piece)
     with suppress(EOFError, OSError), _exit_at(MemoryError):
         while True:
             argument = pipe.recv()
@@ -166,9 +171,9 @@ def _exit_at(error: type[BaseException]) -> Iterator[None]:
         os._exit(OUT_OF_MEMORY)
 
 
-def _begin(pipe: Connection[Any, Any], piece: str) -> None:
+def _begin(piece: mmap, name: str) -> None:
     signal.setitimer(signal.ITIMER_PROF, SECONDS)
-    pipe.send(("begin", piece))
+    piece[:] = name.encode(errors="surrogateescape")[:LONGEST_NAME].ljust(LONGEST_NAME, b"\0")
 
 
 def _size() -> int:
