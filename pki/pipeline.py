@@ -11,28 +11,31 @@ import ctypes
 import gc
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 from doit.cmd_base import ModuleTaskLoader
+from doit.cmd_run import Run as DoitRun
 from doit.dependency import FileChangedChecker
 from doit.doit_cmd import DoitMain
 from doit.exceptions import InvalidDodoFile, TaskFailed
 from doit.task import Task
 
-from pki import graph
+from pki import clock_confirmation, destinations, graph
 from pki.errors import InventoryError, PkiError
 from pki.graph import Artifact, Plan
 from pki.house import House
+from pki.house.clock import Evidence
 from pki.reporter import Reporter
 from pki.watch import forecast, watchman
 from pki.watch.watchman import Watchman
 from pki.watch.years import calendar
 
-BACKEND = {"artifacts": "pki.pipeline:NoDatabase"}
+PLUGINS = {"BACKEND": {"artifacts": "pki.pipeline:NoDatabase"}, "COMMAND": {"run": "pki.pipeline:RunCommand"}}
 
 GROUPS = {
     "authority": "root, server and client authority",
@@ -50,15 +53,19 @@ GROUPS = {
 class Run:
     """One run of doit over one house: `config` and `tasks` are what a dodo.py gives to doit."""
 
-    def __init__(self, home: Path, now: datetime) -> None:
+    def __init__(
+        self, home: Path, now: datetime, evidence: Callable[[House], Evidence] = destinations.clock_evidence
+    ) -> None:
         gc.disable()  # tasks by the ten thousand are no garbage, and looking through them again and again costs a fifth
         self._home = home
         self._now = now
+        self._evidence = evidence
         self.config: dict[str, Any] = {
             "backend": "artifacts",  # NoDatabase, by the plugin entry in pyproject.toml
             "check_file_uptodate": AskTheArtifact,
             "dep_file": str(home / "build" / ".doit.db"),
             "continue": True,
+            "confirm_clock": self.confirm_clock,
             "verbosity": 0,
             "reporter": Reporter(
                 lambda: self.house,
@@ -70,7 +77,7 @@ class Run:
 
     @cached_property
     def house(self) -> House:
-        return House.open(self._home, self._now)
+        return House.open(self._home, self._now, self._evidence)
 
     @cached_property
     def plan(self) -> Plan:
@@ -95,6 +102,19 @@ class Run:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(tasks))
         yield from tasks.values()
 
+    def confirm_clock(self) -> None:
+        """Ask whether the clock is right. Raises InvalidDodoFile, for which doit exits with 3, if it is not confirmed.
+
+        A project that cannot be opened is left to `tasks`, which says all that is wrong with it.
+        """
+        with suppress(PkiError):
+            self.house  # noqa: B018 - opened
+        if "house" in self.__dict__:
+            try:
+                clock_confirmation.confirm(self.house)
+            except PkiError as error:
+                raise InvalidDodoFile(str(error)) from None
+
     def _nothing(self, error: PkiError, said: str) -> InvalidDodoFile:
         """That nothing can be run, which the status page says, and a mail where nobody reads it at a terminal."""
         told = watchman.nothing_was_run(self._home, self._now, error, is_read=sys.stderr.isatty())
@@ -105,10 +125,33 @@ class Run:
         """Run doit in this process with these command-line arguments; returns its exit status."""
         doors = {"DOIT_CONFIG": self.config, "task_pki": self.tasks}
         try:
-            status: int = DoitMain(ModuleTaskLoader(doors), extra_config={"BACKEND": BACKEND}).run(arguments)
+            status: int = DoitMain(ModuleTaskLoader(doors), extra_config=PLUGINS).run(arguments)
         except SystemExit:  # by the reporter
             return 1
         return status
+
+
+class RunCommand(DoitRun):
+    """doit's own command `run`, with the confirmation of the clock as one more option."""
+
+    name = "run"
+    cmd_options = (
+        *DoitRun.cmd_options,
+        {
+            "name": "clock_is_right",
+            "short": "",
+            "long": "clock-is-right",
+            "type": bool,
+            "default": False,
+            "help": "confirm at a terminal that the clock is right, where the ledger, the hosts and the kernel leave it in doubt",
+        },
+    )
+
+    def execute(self, params: Any, args: Any) -> Any:
+        if params["clock_is_right"]:
+            self.loader.setup(params)
+            self.loader.load_doit_config()["confirm_clock"]()
+        return super().execute(params, args)
 
 
 def _task(artifact: Artifact) -> Task:

@@ -14,7 +14,7 @@ from invoke.exceptions import Exit
 
 from pki import graph, store
 from pki.commands.asking import typed
-from pki.commands.command import command, home_of, house_of, now_of
+from pki.commands.command import command, evidence_of, home_of, house_of, now_of
 from pki.commands.daily import known, leaf_name
 from pki.errors import PkiError
 from pki.graph import Plan
@@ -158,6 +158,7 @@ def carry_out(context: Context, house: House, order: Order, *, yes: bool) -> Non
 
     Raises Exit with 1 or 2, as `revoke` says.
     """
+    house.clock.insist()
     plan, screen = graph.plan(house), Screen()
     for line in consequences(house, plan, order.going, follows=order.follows):
         screen.line(line)
@@ -197,7 +198,7 @@ def _publish(context: Context, plan: Plan) -> Mapping[str, str]:
     """Let doit bring everything up to date that follows; returns what failed, with the words of each."""
     hosts = sum(1 for one in plan.deliveries.values() if one.way == "ssh" and not one.engine)
     home = home_of(context)
-    code = Run(home, now_of(context)).main(["-n", str(min(hosts, WIDTH))] if hosts > 1 else [])
+    code = Run(home, now_of(context), evidence_of(context)).main(["-n", str(min(hosts, WIDTH))] if hosts > 1 else [])
     if code not in {0, 1, 2}:
         return {"doit": "nothing was run"}
     report = json.loads(store.read(home / "build" / "report" / "status.json") or b"{}")
