@@ -27,6 +27,7 @@ from pki.commands import (
     timeline,
     vault,
 )
+from pki.destinations import clock_evidence
 
 ns = Collection()
 for name, function in {
@@ -65,5 +66,6 @@ ns.configure(
         "pki_home": os.environ.get("PKI_HOME") or str(Path(__file__).parent.resolve()),
         "pki_called_from": os.environ.get("PKI_CALLED_FROM") or str(Path.cwd()),
         "pki_now": datetime.now(UTC).replace(microsecond=0),
+        "pki_evidence": clock_evidence,
     }
 )

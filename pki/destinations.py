@@ -12,9 +12,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki import issue, store
-from pki.deploy import preflight, release
+from pki.deploy import clocks, preflight, release
 from pki.deploy.ansible.fleet import Fleet
 from pki.deploy.change import Destination, promises
+from pki.deploy.contact import Contact
 from pki.deploy.delivery import Delivery
 from pki.deploy.handshake import Endpoint, Eyes, fingerprint
 from pki.deploy.preflight import Trust
@@ -22,6 +23,7 @@ from pki.deploy.proof import Promise
 from pki.deploy.ssh import Way, identity_in
 from pki.errors import PkiError
 from pki.house import House
+from pki.house.clock import Evidence, HostClock
 from pki.leaves import CANARY, PROBE, is_address, leaf_name, service_names
 from pki.managed import CA_HOST
 from pki.memo import token
@@ -172,6 +174,25 @@ def endpoints(world: World, host: Host) -> Iterator[Endpoint]:
             address = str(host.address) if host.address else name.replace("*", "probe")
             revokes = host.proxy is not None and PROGRAMS[host.proxy].revokes
             yield Endpoint(service, name, address, host.port, rule.access, revokes)
+
+
+def clock_evidence(house: House) -> Evidence:
+    """Ask the kernel and, where it settles nothing, hosts over ssh what time it is; those that answered last come first.
+
+    A host that is reached in the same way as another one is the same witness, and this machine is none.
+    """
+    found = house.clock.kernel()
+    if found.is_enough:
+        return found
+    remote = {name: host for name, host in house.inventory.hosts.items() if host.deliver == "ssh"}
+    failing = {name: bool(Contact.load(house.store.contact(name)).failing_since) for name in remote}
+    ways = [way(house, name, remote[name]) for name in sorted(remote, key=failing.__getitem__)]
+    distinct = {(one.address or one.name, one.port): one for one in reversed(ways)}
+    for name, ahead in clocks.ask([one for one in ways if one in distinct.values()], lambda: house.clock.present):
+        found = replace(found, hosts=(*found.hosts, HostClock(name, ahead)))
+        if found.is_enough:
+            break
+    return found
 
 
 # -- services as they are seen from outside ---------------------------------------------------------------------------

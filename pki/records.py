@@ -17,7 +17,7 @@ REASONS = (
     "cessationOfOperation",
     "privilegeWithdrawn",
 )
-DECISIONS = ("withheld", "released", "exported", "installed")
+DECISIONS = ("withheld", "released", "exported", "installed", "clock-confirmed")
 PUT_BACK = (  # what helps a ledger that cannot be trusted or read any more
     "put ca/ledger.db back from a backup (./run invoke restore FILE --to DIR), then: ./run invoke ledger.recover --all"
 )
@@ -53,10 +53,11 @@ class Issued:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a person decided or did about an artifact; `decision` is one of DECISIONS.
+    """What a person decided or did about an artifact, or about the `project`; `decision` is one of DECISIONS.
 
     `withheld` and `released`: whether a revoked leaf is replaced. `exported` and `installed`: how far an identity got on
-    its way to a device; their `detail` begins with the serial number in hexadecimal.
+    its way to a device; their `detail` begins with the serial number in hexadecimal. `clock-confirmed`: the clock was right
+    although it was far from the last event; `detail` names both.
     """
 
     artifact: str
@@ -159,15 +160,13 @@ class Ledger(Protocol):
 
     def revoked(self, issuer: str, still_valid_at: datetime, *, only: Collection[int] | None = None) -> list[Entry]: ...
 
-    def last_crl(self, issuer: str) -> tuple[int, datetime] | None: ...
+    def last_crl(self, issuer: str, *, begun: datetime | None = None) -> tuple[int, datetime] | None: ...
 
     def has_crl(self, issuer: str, number: int) -> bool: ...
 
     def events(self, last: int | None = None) -> list[Event]: ...
 
     def newest(self) -> Event | None: ...
-
-    def latest(self) -> datetime | None: ...
 
     def counts(self) -> tuple[int, int]: ...
 

@@ -122,6 +122,7 @@ def delivered_once(built_once: Path, kind: type[Home], tmp_path_factory: pytest.
     shutil.copytree(built_once, folder / "work/home", symlinks=True)
     home = kind(folder / "work/home")
     made = Live(home, FolderHost.new(folder / "work/host"), {}, [])
+    made.host.clock.write_text(str(int(home.moment().timestamp())))
     aimed(made.home, made.host)
     made.ways["media"] = made.host.way()
     with pytest.MonkeyPatch.context() as patch:

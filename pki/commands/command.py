@@ -19,6 +19,7 @@ from pki import store
 from pki.commands import parsing
 from pki.errors import InventoryError, PkiError
 from pki.house import House
+from pki.house.clock import Evidence
 from pki.screen import say_nothing_more
 
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # of standard output, where no file is named
@@ -73,9 +74,15 @@ def now_of(context: Context) -> datetime:
     return now
 
 
+def evidence_of(context: Context) -> Callable[[House], Evidence]:
+    """What is asked about the time where the clock alone cannot be believed."""
+    asked: Callable[[House], Evidence] = context.config.pki_evidence
+    return asked
+
+
 def house_of(context: Context) -> House:
     """The house that a command works on, at the moment that the door took."""
-    return House.open(home_of(context), now_of(context))
+    return House.open(home_of(context), now_of(context), evidence_of(context))
 
 
 def path_of(context: Context, text: str) -> Path:

@@ -9,7 +9,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from pki import graph, inventory, recipes, store
-from pki.commands.command import command, home_of, house_of, now_of, path_of
+from pki.commands.command import command, evidence_of, home_of, house_of, now_of, path_of
 from pki.errors import PkiError
 from pki.pipeline import Run
 from pki.screen import Screen
@@ -50,6 +50,7 @@ def renew(context: Context, name: str) -> None:
     house = house_of(context)
     leaves = graph.plan(house).leaves
     leaf = leaves[known(leaf_name(name, leaves), leaves, "certificate")]
+    house.clock.insist()
     with house.store.lock():
         if f"cert:{leaf.name}" in house.withheld:
             house.ledger.record_decision(f"cert:{leaf.name}", "released", "renewed by hand", house.now)
@@ -84,5 +85,5 @@ def known(name: str, names: Iterable[str], what: str) -> str:
 
 def run_doit(context: Context) -> None:
     """Let doit bring everything up to date that follows."""
-    if code := Run(home_of(context), now_of(context)).main([]):
+    if code := Run(home_of(context), now_of(context), evidence_of(context)).main([]):
         raise Exit(code=code)

@@ -13,7 +13,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from pki import destinations, graph
-from pki.commands.command import command, command_with, home_of, house_of, now_of, path_of
+from pki.commands.command import command, command_with, evidence_of, home_of, house_of, now_of, path_of
 from pki.commands.daily import known
 from pki.deploy import bootstrap as bootstraps
 from pki.deploy import difference
@@ -224,7 +224,7 @@ def _change(delivery: Delivery, parcel: Parcel, house: House) -> Change:
 
 
 def _make(context: Context, name: str) -> None:
-    if code := Run(home_of(context), now_of(context)).main([name]):
+    if code := Run(home_of(context), now_of(context), evidence_of(context)).main([name]):
         raise Exit(code=code)
 
 

@@ -65,7 +65,9 @@ def restore(context: Context, file: str, to: str = "", passphrase_file: str = ""
         screen.line(
             "  the backup holds no ledger: restore its database with that database's own tool before the next run"
         )
-    _say_what_is_older(screen, House.open(target, now_of(context)))
+    house = House.open(target, now_of(context))
+    house.clock.believe()  # the last event of a backup may be long ago
+    _say_what_is_older(screen, house)
     screen.line(f"next: PKI_HOME={target} ./run invoke plan; hosts tell what was revoked since: ledger.recover --all")
 
 

@@ -9,7 +9,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from pki import graph, store
-from pki.commands.command import command, command_with, home_of, house_of, now_of, path_of
+from pki.commands.command import command, command_with, evidence_of, home_of, house_of, now_of, path_of
 from pki.commands.daily import known
 from pki.deploy import crls
 from pki.deploy.delivery import Delivery
@@ -138,7 +138,7 @@ def _chosen(context: Context, host: str) -> list[Delivery]:
 
     lacking = [f"release:{one.host}" for one in chosen() if one.wanted() is None]
     if lacking:
-        Run(home_of(context), now_of(context)).main(lacking)
+        Run(home_of(context), now_of(context), evidence_of(context)).main(lacking)
     return chosen()
 
 

@@ -13,7 +13,7 @@ from invoke.exceptions import Exit
 
 from pki import graph
 from pki.commands.asking import typed
-from pki.commands.command import command, home_of, house_of, now_of
+from pki.commands.command import command, evidence_of, home_of, house_of, now_of
 from pki.commands.daily import known, leaf_name
 from pki.errors import PkiError
 from pki.graph import Plan
@@ -158,6 +158,7 @@ def carry_out(context: Context, house: House, order: Order, *, yes: bool) -> Non
 
     Raises Exit with 1 or 2, as `revoke` says.
     """
+    house.clock.insist()
     plan, screen = graph.plan(house), Screen()
     for line in consequences(house, plan, order.going, follows=order.follows):
         screen.line(line)
@@ -197,7 +198,7 @@ def _publish(context: Context, plan: Plan, going: Sequence[Issued]) -> Published
     """Let doit bring everything up to date that follows, and read back what came of it."""
     hosts = sum(1 for one in plan.deliveries.values() if one.way == "ssh" and not one.engine)
     home, now = home_of(context), now_of(context)
-    run = Run(home, now)
+    run = Run(home, now, evidence_of(context))
     code = run.main(["-n", str(min(hosts, WIDTH))] if hosts > 1 else [])
     report = run.report
     failures = {one["name"]: f"needs {one['needs']}" for one in report.get("not_reached", [])}

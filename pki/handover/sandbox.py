@@ -16,6 +16,7 @@ from pki.house import House
 
 def ceremony(house: House, wish: Wish = Wish()) -> None:  # noqa: B008 - frozen
     """Ask, make, sign, accept: everything that is needed or wished. Nobody confirms anything: this is a try-out."""
+    house.clock.insist()
     try:
         _hold(house, asking.prepare(house, wish))
         house.look_again()

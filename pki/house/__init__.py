@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -16,6 +18,7 @@ from cryptography.hazmat.primitives import hashes
 
 from pki import inventory, leaves, model, rules, scalars, store
 from pki.errors import LedgerError, PkiError
+from pki.house.clock import ClockGuard, Evidence
 from pki.house.generations import Generation, Rung, read_rung
 from pki.house.keys import Keys
 from pki.issue import Issuer
@@ -44,6 +47,7 @@ class House:
     passphrases: Passphrases
     now: datetime
     memo: Memo
+    evidence: Callable[[House], Evidence] | None = None  # what others say of the time; the kernel alone by default
     verified: set[bytes] = field(default_factory=set)  # SHA-256 of each truth and CRL that this run found well signed
     coming: tuple[str, ...] = ()  # generations that this run itself is about to make: the sandbox does
     asked: frozenset[str] = frozenset()  # the tasks that this run was asked for; none when no run is on
@@ -53,7 +57,7 @@ class House:
     _rungs: dict[str, tuple[int, list[Rung]]] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, home: Path, now: datetime) -> House:
+    def open(cls, home: Path, now: datetime, evidence: Callable[[House], Evidence] | None = None) -> House:
         """Read pki.yaml below `home`. Raises InventoryError with every fault in it."""
         path, memo = home / "pki.yaml", Memo(home)
         known = str(signature([str(module.__file__) for module in (inventory, leaves, model, rules, scalars)]))
@@ -62,12 +66,14 @@ class House:
             said, tree = inventory.load_with_tree(path)
             memo.remember("pki.yaml", known, [str(path)], tree)
         place = Store(home)
-        return cls(said, place, Passphrases(place, said.secrets), now, memo)
+        return cls(said, place, Passphrases(place, said.secrets), now, memo, evidence)
 
     @cached_property
     def ledger(self) -> Ledger:
         # SQLAlchemy takes longer to import than the rest of a run with nothing to do, which has no use for it.
-        opened: Ledger = import_module("pki.ledger").Ledger(self.inventory.ledger, self.store.ca)
+        opened: Ledger = import_module("pki.ledger").Ledger(
+            self.inventory.ledger, self.store.ca, before_writing=self.clock.insist
+        )
         return opened
 
     # -- authorities --
@@ -98,9 +104,9 @@ class House:
                 "put it back from a backup: ./run invoke restore FILE --to DIR",
             ) from None
         whole = name.startswith("root-") or self.is_adopted(name)
-        chain = data if whole else data + self._cross_chain(cert)
-        fingerprint, chain_digest = cert.fingerprint(hashes.SHA256()).hex(), hashlib.sha256(chain).hexdigest()
-        found = Generation(name, cert, data, fingerprint, chain, chain_digest)
+        sent = data if whole else data + self._cross_chain(cert)
+        fingerprint, chain_digest = cert.fingerprint(hashes.SHA256()).hex(), hashlib.sha256(sent).hexdigest()
+        found = Generation(name, cert, data, fingerprint, sent, chain_digest)
         if found.is_sandbox and not self.inventory.sandbox:
             raise PkiError(
                 f"{self.store.shown(path)}: is a sandbox authority, and pki.yaml does not say sandbox: true",
@@ -146,12 +152,17 @@ class House:
         return any(serial in serials for root in self.store.generations("root") for _, _, serials in self.rungs(root))
 
     def issuing(self, authority: str) -> Generation | None:
-        """The newest generation that is not revoked: the one that signs. Once there is one, it is kept."""
+        """Return the generation that signs: the newest one that is not revoked and has begun. Once there is one, it is kept.
+
+        A clock that was ahead once may have left one that begins in the future. The newest one where none has begun.
+        """
         found = self._newest.get(authority)
         if found is None and (names := self.store.generations(authority)):
             there = (self.generation(name) for name in reversed(names))
-            found = next((one for one in there if one and not self.is_revoked_by_root(one)), None)
-            if found is not None:
+            sound = (one for one in there if one and not self.is_revoked_by_root(one))
+            newest = next(sound, None)
+            if newest is not None:
+                found = next((one for one in chain((newest,), sound) if not self.before(one)), newest)
                 self._newest[authority] = found
         return found
 
@@ -176,6 +187,7 @@ class House:
 
     def issuer(self, authority: str) -> Issuer:
         """The issuing generation with its key opened. Raises PkiError with the command that mends what is missing."""
+        self.clock.insist()
         found = self.issuing(authority)
         if found is None:
             raise missing_authority(authority)
@@ -191,6 +203,23 @@ class House:
         if rule := authorities.adopted.get(generation):
             return rule.crl
         return authorities.server.crl if generation.startswith("server-") else authorities.client.crl
+
+    # -- the clock --
+
+    @cached_property
+    def clock(self) -> ClockGuard:
+        """Whether the clock can be believed: asked before anything is signed or recorded."""
+        return ClockGuard(self.now, self.last_event, partial(self.evidence, self) if self.evidence else None)
+
+    def last_event(self) -> datetime | None:
+        """When the newest event was recorded; None while there is no ledger, or nothing in it."""
+        if not self.has_ledger:
+            return None
+        kept = self.recall_from_ledger("last event", "")
+        if kept is None:
+            kept = [int(one.at.timestamp()) for one in self.ledger.events(last=1)]
+            self.remember_from_ledger("last event", "", kept)
+        return datetime.fromtimestamp(kept[0], UTC) if kept else None
 
     # -- the ledger, when it has something new to say --
 

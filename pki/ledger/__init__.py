@@ -7,7 +7,7 @@ synchronous=FULL); any database that SQLAlchemy speaks otherwise. Instants are w
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import datetime
 from pathlib import Path
 
@@ -28,8 +28,8 @@ ASKED_ONE_BY_ONE = 500  # serial numbers in one statement; with more of them, re
 class Ledger:
     """The ledger of one house. Opened when first asked, and once more in each process that a run forks."""
 
-    def __init__(self, address: str, folder: Path) -> None:
-        self._database = Database(address, folder)
+    def __init__(self, address: str, folder: Path, before_writing: Callable[[], None] = lambda: None) -> None:
+        self._database = Database(address, folder, before_writing)
 
     # -- adding --
 
@@ -190,9 +190,11 @@ class Ledger:
                 for table in (certificates, revocations, crls)
             )
 
-    def last_crl(self, issuer: str) -> tuple[int, datetime] | None:
-        """Number and thisUpdate of the newest CRL of a generation."""
+    def last_crl(self, issuer: str, *, begun: datetime | None = None) -> tuple[int, datetime] | None:
+        """Number and thisUpdate of the newest CRL of a generation; of those that had `begun` by then, where it is given."""
         query = sql.select(crls.c.number, crls.c.this_update).where(crls.c.issuer == issuer)
+        if begun is not None:
+            query = query.where(crls.c.this_update <= int(begun.timestamp()))
         with self._database.reading() as db:
             row = db.execute(query.order_by(crls.c.number.desc()).limit(1)).first()
         return (row.number, instant(row.this_update)) if row else None
@@ -218,12 +220,6 @@ class Ledger:
         if (row.seq, row.hash) != (top.seq, top.hash) if row else top.seq:
             raise LedgerError(f"{self._database.place}: its newest events are missing", PUT_BACK)
         return Event(row.seq, instant(row.at), row.kind, row.subject, row.hash) if row else None
-
-    def latest(self) -> datetime | None:
-        """The latest moment at which anything was recorded; not that of the newest event, where a clock was set back."""
-        with self._database.reading() as db:
-            at = db.execute(sql.select(sql.func.max(events.c.at))).scalar()
-        return None if at is None else instant(at)
 
     def counts(self) -> tuple[int, int]:
         """How many certificates were ever recorded, and how many revocations."""

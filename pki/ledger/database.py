@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from sqlite3 import DatabaseError
@@ -27,7 +27,8 @@ class Database:
     CRLs made from it would lack what was revoked.
     """
 
-    def __init__(self, address: str, folder: Path) -> None:
+    def __init__(self, address: str, folder: Path, before_writing: Callable[[], None]) -> None:
+        self._before_writing = before_writing
         self._url = f"sqlite:///{folder / 'ledger.db'}" if address == "sqlite" else address
         self._folder = folder
         self._engine: Engine | None = None
@@ -40,7 +41,11 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """A transaction that holds the head from its first statement on, so that two writers take turns."""
+        """A transaction that holds the head from its first statement on, so that two writers take turns.
+
+        Raises what `before_writing` raises: it may forbid that anything is recorded.
+        """
+        self._before_writing()
         with self._transaction() as db:
             db.execute(TAKE_TURN)
             yield db

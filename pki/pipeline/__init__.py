@@ -11,7 +11,8 @@ import ctypes
 import gc
 import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -23,10 +24,11 @@ from doit.doit_cmd import DoitMain
 from doit.exceptions import InvalidDodoFile, TaskFailed
 from doit.task import Task
 
-from pki import graph
+from pki import clock_confirmation, destinations, graph
 from pki.errors import InventoryError, PkiError
 from pki.graph import Artifact, Plan
 from pki.house import House
+from pki.house.clock import Evidence
 from pki.reporter import Reporter
 from pki.watch import forecast, watchman
 from pki.watch.watchman import Watchman
@@ -34,7 +36,7 @@ from pki.watch.years import calendar
 
 PLUGINS = {  # in pyproject.toml too, for a doit that is started itself
     "BACKEND": {"artifacts": "pki.pipeline:NoDatabase"},
-    "COMMAND": {"run": "pki.pipeline.workers:RunCommand"},
+    "COMMAND": {"run": "pki.pipeline.run_command:RunCommand"},
 }
 
 GROUPS = {
@@ -54,10 +56,13 @@ GROUPS = {
 class Run:
     """One run of doit over one house: `config` and `tasks` are what a dodo.py gives to doit."""
 
-    def __init__(self, home: Path, now: datetime) -> None:
+    def __init__(
+        self, home: Path, now: datetime, evidence: Callable[[House], Evidence] = destinations.clock_evidence
+    ) -> None:
         gc.disable()  # tasks by the ten thousand are no garbage, and looking through them again and again costs a fifth
         self._home = home
         self._now = now
+        self._evidence = evidence
         self._reporter = Reporter(
             lambda: self.house,
             lambda: forecast.notes(self.house, self.plan),
@@ -69,6 +74,7 @@ class Run:
             "check_file_uptodate": AskTheArtifact,
             "dep_file": str(home / "build" / ".doit.db"),
             "continue": True,
+            "confirm_clock": self.confirm_clock,
             "verbosity": 0,
             "reporter": self._reporter,
         }
@@ -80,7 +86,7 @@ class Run:
 
     @cached_property
     def house(self) -> House:
-        return House.open(self._home, self._now)
+        return House.open(self._home, self._now, self._evidence)
 
     @cached_property
     def plan(self) -> Plan:
@@ -104,6 +110,19 @@ class Run:
         # Held to the end: the operating system takes ten thousand hosts' tasks back at once, Python one by one.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(tasks))
         yield from tasks.values()
+
+    def confirm_clock(self) -> None:
+        """Ask whether the clock is right. Raises InvalidDodoFile, for which doit exits with 3, if it is not confirmed.
+
+        A project that cannot be opened is left to `tasks`, which says all that is wrong with it.
+        """
+        with suppress(PkiError):
+            self.house  # noqa: B018 - opened
+        if "house" in self.__dict__:
+            try:
+                clock_confirmation.confirm(self.house)
+            except PkiError as error:
+                raise InvalidDodoFile(str(error)) from None
 
     def _nothing(self, error: PkiError, said: str) -> InvalidDodoFile:
         """That nothing can be run, which the status page says, and a mail where nobody reads it at a terminal."""

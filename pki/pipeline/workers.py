@@ -10,39 +10,17 @@ import os
 import signal
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from functools import wraps
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any
 
-from doit.cmd_run import Run
-from doit.control import TaskControl
 from doit.exceptions import TaskFailed
 from doit.runner import Runner
-from doit.task import Stream
 
 from pki.processes import end_with, last_words
 
 FORK = get_context("fork")
 PARTING = 10.0  # seconds that a process gets to clean up when the run is interrupted
-
-
-class RunCommand(Run):  # type: ignore[misc]
-    """The `run` command of doit with our own processes behind `-n`."""
-
-    name = "run"
-
-    @wraps(Run._execute)  # noqa: SLF001 - which doit lets commands override; doit reads from the signature which options are wanted
-    def _execute(self, **options: Any) -> int:
-        if not options["num_process"] or options["single"]:
-            status: int = super()._execute(**{**options, "num_process": 0})
-            return status
-        self.control = TaskControl(self.task_list)
-        self.control.process(self.sel_tasks)
-        stream = Stream(options["verbosity"], options["force_verbosity"])
-        runner = ParallelRunner(self.dep_manager, options["reporter"], options["continue_"], options["always"], stream)
-        runner.most = options["num_process"]
-        return int(runner.run_all(self.control.task_dispatcher()))
 
 
 @dataclass(frozen=True, slots=True)

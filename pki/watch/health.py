@@ -133,7 +133,7 @@ def _rest_of_run(view: View, found: Sequence[Check]) -> Iterator[Check]:
         return
     if run.at is None:
         yield Check("doit", Level.NOTICE, "has not run yet", "./run doit")
-    elif view.now - run.at > SILENCE:
+    elif abs(view.now - run.at) > SILENCE:
         text = f"last ran on {run.at:%Y-%m-%d}: is its cron job or timer still there?"
         yield Check("doit", Level.WARNING, text, "./run doit, and look at crontab -l", since=run.at)
     else:

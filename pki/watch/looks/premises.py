@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from pki import store
+from pki.deploy.crls import TOLERANCE
 from pki.deploy.receipt import moment
 from pki.deploy.ssh import identity_in
-from pki.errors import SET_CLOCK, LedgerError
+from pki.errors import LedgerError
 from pki.house import House
 from pki.memo import token
 from pki.records import BEGIN_ANEW, GONE, PUT_BACK
@@ -21,7 +22,6 @@ from pki.watch.view import View
 
 DAY = timedelta(days=1)
 MEGABYTE = 1 << 20
-CLOCK_SLACK = timedelta(minutes=5)
 BACKUP_NOTICE, BACKUP_WARNING = 8 * DAY, 31 * DAY
 
 
@@ -66,25 +66,14 @@ def _strangers(house: House) -> list[str]:
 
 
 def clock(view: View) -> Iterator[Check]:
-    """The clock does not stand before what was recorded last: certificates and CRLs would begin in the past."""
-    last = _latest(view.house) if view.house.has_ledger else None
-    if last is None:
-        return
-    if last - view.now > CLOCK_SLACK:
-        text = f"stands at {view.now:%Y-%m-%d %H:%M} UTC, before the ledger's latest entry of {last:%Y-%m-%d %H:%M}"
-        yield Check("clock", Level.CRITICAL, text, SET_CLOCK)
-    else:
-        yield Check("clock", Level.OK, "not before the ledger's latest entry")
-
-
-def _latest(house: House) -> datetime | None:
-    """When something was recorded last by the clock: what this very run records under one that was set back is not it."""
-    kept = house.recall_from_ledger("latest", "")
-    if kept is None:
-        found = house.ledger.latest()
-        kept = [int(found.timestamp())] if found else []
-        house.remember_from_ledger("latest", "", kept)
-    return datetime.fromtimestamp(kept[0], UTC) if kept else None
+    """The clock can be believed: it is near the last event of the ledger, or others confirm it."""
+    verdict = view.house.clock.verdict
+    if not verdict.may_sign:
+        yield Check("clock", Level.CRITICAL, verdict.refusal.message, verdict.refusal.hint)
+    elif verdict.confirmation:
+        yield Check("clock", Level.OK, f"{verdict.reading}; it is right: {verdict.confirmation}")
+    elif verdict.last:
+        yield Check("clock", Level.OK, "agrees with the last event in the ledger")
 
 
 def _newest(house: House) -> tuple[int, str] | None:
@@ -209,6 +198,10 @@ def backup(view: View) -> Iterator[Check]:
         return
     newest, age = _newest(view.house), view.now - at
     is_behind = newest is not None and newest[1] != (record.get("ledger") or {}).get("head")
+    if is_behind and age < -TOLERANCE:
+        text = f"the last one is dated {at:%Y-%m-%d}, which is in the future, and the ledger went on since"
+        yield Check("backup", Level.WARNING, text, remedy)
+        return
     level = Level.WARNING if age > BACKUP_WARNING else Level.NOTICE if age > BACKUP_NOTICE else Level.OK
     if is_behind and level:
         text = f"the last one is of {at:%Y-%m-%d}, and the ledger went on since"
