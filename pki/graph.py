@@ -53,6 +53,7 @@ class Plan:
     waiting: frozenset[str]
     deliveries: Mapping[str, Delivery]
     sights: Callable[[], Iterator[Sight]]
+    faults: Callable[[str], tuple[PkiError, ...]]  # what is wrong with the templates of a host
 
 
 def plan(house: House) -> Plan:
@@ -80,6 +81,7 @@ def plan(house: House) -> Plan:
         world.waiting,
         deliveries,
         partial(destinations.sights, world, deliveries),
+        lambda host: world.blueprint(host).faults,
     )
 
 

@@ -22,6 +22,8 @@ SECRET, PUBLIC = 0o600, 0o644
 CERTIFICATE_MARK = b"-----BEGIN CERTIFICATE-----"
 AUTHORITIES = ("root", "server", "client")
 LAST_BACKUP = ".last-backup.json"  # in ca/: when there was one, and how far the ledger was
+BEFORE_RESTORE = "ca.before-restore-"  # and the time: a folder beside ca/ with what was in the way of a restore
+RESTORING = ".restore.new"  # what a restore is about to put in place
 ALERTS = ".alerts.json"  # in ca/: who is told, and what was told last
 
 
@@ -294,6 +296,11 @@ class Store:
         """What a run leaves for people and their programs to read."""
         return self.build / "report" / name
 
+    @property
+    def told(self) -> Path:
+        """Where it is kept who was told what: `ca/`; while it is lost, among the reports."""
+        return self.ca if self.ca.is_dir() else self.build / "report"
+
     def ansible(self) -> Path:
         """What Ansible is given, and what came of it."""
         return self.build / "ansible"
@@ -307,10 +314,16 @@ class Store:
             yield
 
     @contextmanager
-    def turn(self, name: str, waiting: Callable[[str], str] | None = None) -> Iterator[None]:
-        """Hold one of the house's locks; who has to wait is told by `waiting`, given the holder's process id."""
-        make_folder(self.ca, 0o700)
-        with (self.ca / f".{name}").open("a+") as handle:
+    def turn(
+        self, name: str, waiting: Callable[[str], str] | None = None, *, within: Path | None = None
+    ) -> Iterator[None]:
+        """Hold one of the house's locks; who has to wait is told by `waiting`, given the holder's process id.
+
+        The lock is a file in `ca/`, or `within` another folder.
+        """
+        folder = within or self.ca
+        make_folder(folder, 0o700)
+        with (folder / f".{name}").open("a+") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if waiting else 0))
             except BlockingIOError:
