@@ -18,6 +18,8 @@ SET_CLOCK = (
     "timedatectl status, and set the clock right; if it is, it was ahead once: docs/watching.md#a-clock-that-was-wrong"
 )
 
+RESTORE = "./run invoke restore FILE"  # what helps where something is lost that cannot be made again
+
 
 class PkiError(Exception):
     """Something that a person can mend.

@@ -54,6 +54,7 @@ class Plan:
     waiting: frozenset[str]
     deliveries: Mapping[str, Delivery]
     sights: Callable[[], Iterator[Sight]]
+    faults: Callable[[str], tuple[PkiError, ...]]  # what is wrong with the templates of a host
 
 
 def plan(house: House) -> Plan:
@@ -82,6 +83,7 @@ def plan(house: House) -> Plan:
         world.waiting | {f"cert:{name}" for name in world.undeclared},
         deliveries,
         partial(destinations.sights, world, deliveries),
+        lambda host: world.blueprint(host).faults,
     )
 
 

@@ -22,6 +22,8 @@ SECRET, PUBLIC = 0o600, 0o644
 CERTIFICATE_MARK = b"-----BEGIN CERTIFICATE-----"
 AUTHORITIES = ("root", "server", "client")
 LAST_BACKUP = ".last-backup.json"  # in ca/: when there was one, and how far the ledger was
+BEFORE_RESTORE = "ca.before-restore-"  # and the time: a folder beside ca/ with what was in the way of a restore
+RESTORING = ".restore.new"  # what a restore is about to put in place
 ALERTS = ".alerts.json"  # in ca/: who is told, and what was told last
 
 
@@ -294,6 +296,11 @@ class Store:
         """What a run leaves for people and their programs to read."""
         return self.build / "report" / name
 
+    @property
+    def told(self) -> Path:
+        """Where it is kept who was told what: `ca/`; while it is lost, among the reports."""
+        return self.ca if self.ca.is_dir() else self.build / "report"
+
     def ansible(self) -> Path:
         """What Ansible is given, and what came of it."""
         return self.build / "ansible"
@@ -314,18 +321,20 @@ class Store:
         False where there is a next run already, because the one that this process worked for is gone.
         """
         try:
-            fcntl.flock(self._open_lock("workers.lock"), fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(self._open_lock("workers.lock", self.ca), fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True
 
     @contextmanager
-    def turn(self, name: str, waiting: Callable[[str], str] | None = None) -> Iterator[None]:
+    def turn(
+        self, name: str, waiting: Callable[[str], str] | None = None, *, within: Path | None = None
+    ) -> Iterator[None]:
         """Hold one of the house's locks; who has to wait is told by `waiting`, given the holder's process id.
 
-        A process that is forked meanwhile does not hold it.
+        The lock is a file in `ca/`, or `within` another folder. A process that is forked meanwhile does not hold it.
         """
-        handle = self._open_lock(name)
+        handle = self._open_lock(name, within or self.ca)
         try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if waiting else 0))
@@ -342,9 +351,10 @@ class Store:
                 _locks.remove(handle)
                 os.close(handle)
 
-    def _open_lock(self, name: str) -> int:
-        make_folder(self.ca, 0o700)
-        handle = os.open(self.ca / f".{name}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    @staticmethod
+    def _open_lock(name: str, folder: Path) -> int:
+        make_folder(folder, 0o700)
+        handle = os.open(folder / f".{name}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         _locks.add(handle)
         return handle
 

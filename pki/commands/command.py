@@ -81,7 +81,17 @@ def evidence_of(context: Context) -> Callable[[House], Evidence]:
 
 
 def house_of(context: Context) -> House:
-    """The house that a command works on, at the moment that the door took."""
+    """The project that a command works on, at the moment that the door took.
+
+    Raises PkiError where a root of it is missing, before anything is written.
+    """
+    house = project_of(context)
+    house.insist_on_roots()
+    return house
+
+
+def project_of(context: Context) -> House:
+    """The project as it is, even where a root is missing: for commands that write nothing into it."""
     return House.open(home_of(context), now_of(context), evidence_of(context))
 
 

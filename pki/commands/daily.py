@@ -9,8 +9,10 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from pki import graph, inventory, recipes, store
-from pki.commands.command import command, evidence_of, home_of, house_of, now_of, path_of
+from pki.commands.command import command, evidence_of, home_of, house_of, now_of, path_of, project_of
 from pki.errors import PkiError
+from pki.graph import Plan
+from pki.house import House
 from pki.pipeline import Run
 from pki.screen import Screen
 from pki.watch import forecast, status
@@ -19,8 +21,11 @@ from pki.watch import forecast, status
 @command
 def plan(context: Context) -> None:
     """What the next doit would do, and why. Changes nothing; exit status 0: nothing to do, 2: something."""
-    house, screen = house_of(context), Screen()
+    house, screen = project_of(context), Screen()
     found = graph.plan(house)
+    if house.missing_roots:
+        _say_missing(house, found, screen)
+        raise Exit(code=2)
     coming = list(forecast.forecast(found))
     for artifact, reasons in coming:
         screen.due(artifact.name, "; ".join(reasons))
@@ -32,10 +37,19 @@ def plan(context: Context) -> None:
         raise Exit(code=2)
 
 
+def _say_missing(house: House, plan: Plan, screen: Screen) -> None:
+    """The faults of all templates, then the missing root: until it is back, nothing else can be planned."""
+    faults = {fault.message: fault for one in plan.deliveries.values() for fault in plan.faults(one.host)}
+    for fault in faults.values():
+        screen.failed("templates", fault.message, fault.hint)
+    for note in forecast.notes(house, plan):
+        screen.failed(note.subject, note.text, note.remedy)
+
+
 @command
 def show_status(context: Context) -> None:
     """Every authority, certificate, CRL and host: its state, days left, what comes next and through whom."""
-    house, screen = house_of(context), Screen()
+    house, screen = project_of(context), Screen()
     found = graph.plan(house)
     title = f"{house.inventory.organisation}{' (sandbox)' if house.inventory.sandbox else ''}, {house.now:%Y-%m-%d %H:%M} UTC"
     columns = ("name", "state", "days left", "next", "by")

@@ -13,7 +13,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from pki import destinations, graph
-from pki.commands.command import command, command_with, evidence_of, home_of, house_of, now_of, path_of
+from pki.commands.command import command, command_with, evidence_of, home_of, house_of, now_of, path_of, project_of
 from pki.commands.daily import known
 from pki.deploy import bootstrap as bootstraps
 from pki.deploy import difference
@@ -77,7 +77,7 @@ def bootstrap(
 @command_with(may_lack="host")
 def drift(context: Context, host: str | None = None) -> None:
     """Compare hosts with what they should hold; changes nothing. Exit status 0: as they should be, 2: something is not."""
-    house, screen = house_of(context), Screen()
+    house, screen = project_of(context), Screen()
     deliveries = _deliveries(house)
     chosen = [deliveries[known(host, deliveries, "host")]] if host else list(deliveries.values())
     worst = 0
@@ -99,7 +99,7 @@ def drift(context: Context, host: str | None = None) -> None:
 @command
 def diff(context: Context, host: str) -> None:
     """What the next delivery would change on a host, as a diff; of a private key only its fingerprint."""
-    house = house_of(context)
+    house = project_of(context)
     delivery = _delivery(context, house, host)
     parcel = _wanted(delivery)
     receipt = delivery.receipt
@@ -140,7 +140,7 @@ def rollback(context: Context, host: str, to: str = "") -> None:
 @command
 def show_history(context: Context, host: str) -> None:
     """What was delivered to a host, when, and what was seen of it."""
-    house = house_of(context)
+    house = project_of(context)
     delivery = _delivery(context, house, host)
     kept = {path.name for path in delivery.history.releases()}
     rows = [

@@ -9,7 +9,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from pki import graph, store
-from pki.commands.command import command, command_with, evidence_of, home_of, house_of, now_of, path_of
+from pki.commands.command import command, command_with, evidence_of, home_of, house_of, now_of, path_of, project_of
 from pki.commands.daily import known
 from pki.deploy import crls
 from pki.deploy.delivery import Delivery
@@ -27,7 +27,7 @@ WIDTH = 10  # hosts that are asked at once
 @command
 def show_list(context: Context, name: str = "") -> None:
     """Every certificate ever issued, oldest first; --name for those of one leaf, or of one adopted authority."""
-    house = house_of(context)
+    house = project_of(context)
     if house.is_adopted(name):
         found = house.ledger.certificates(issuer=name)
     else:
@@ -51,7 +51,7 @@ def show_list(context: Context, name: str = "") -> None:
 @command
 def show(context: Context, serial: str) -> None:
     """One certificate by serial number (hexadecimal, as ledger.list shows it), with its PEM."""
-    house = house_of(context)
+    house = project_of(context)
     try:
         found = house.ledger.certificates(serial=int(serial, 16))
     except ValueError:
@@ -82,7 +82,7 @@ def _show(one: Issued) -> None:
 @command
 def verify(context: Context) -> None:
     """Recompute the hash chain over every event and row; exit status 1 when anything was changed."""
-    house, screen = house_of(context), Screen()
+    house, screen = project_of(context), Screen()
     faults = house.ledger.verify()
     for fault in faults:
         screen.failed("ledger", fault, PUT_BACK if fault == faults[-1] else "")

@@ -224,6 +224,7 @@ class Change:
             proof=proofs,
             ends=instant(findings.ends) if findings.ends else "",
             seconds=round(time.monotonic() - self._started, 3),
+            roots=preflight.roots(self.parcel, self.to.trust),
         )
 
 

@@ -181,7 +181,8 @@ class Delivery:
         assert self.trust is not None
         foreign = inplace.guard(parcel, found, self.trust(), now) if found else []
         path = self.store.receipt(self.host)
-        receipts.save(path, self.transport.deliver(parcel, receipts.load(path), now))
+        receipt = self.transport.deliver(parcel, receipts.load(path), now)
+        receipts.save(path, replace(receipt, roots=preflight.roots(parcel, self.trust())))
         return foreign or None
 
     def crls_in_place(self) -> list[InPlace]:

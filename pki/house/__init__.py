@@ -21,6 +21,7 @@ from pki.errors import LedgerError, PkiError
 from pki.house.clock import ClockGuard, Evidence
 from pki.house.generations import Generation, Rung, read_rung
 from pki.house.keys import Keys
+from pki.house.missing_roots import MissingRoot, find_missing, receipts, refusal
 from pki.issue import Issuer
 from pki.memo import Memo, signature
 from pki.model import CrlRule, Inventory
@@ -68,8 +69,38 @@ class House:
         place = Store(home)
         return cls(said, place, Passphrases(place, said.secrets), now, memo, evidence)
 
+    # -- what is lost --
+
+    @cached_property
+    def missing_roots(self) -> tuple[MissingRoot, ...]:
+        """The roots that pki.yaml names, or that `build/` shows, and that `ca/` does not contain.
+
+        Under `sandbox: true` also those under which real hosts were deployed.
+        """
+        found = find_missing(self.inventory, self.store)
+        if found or not self.inventory.sandbox:
+            return found
+        folder = str(self.store.receipt("x").parent)
+        if (kept := self.memo.recall("roots of real hosts", "")) is None:
+            kept = [[one.name, one.fingerprint, one.evidence] for one in receipts(self.store, real_hosts=True)]
+            self.memo.remember("roots of real hosts", "", [folder], kept)
+        return tuple(MissingRoot(*one) for one in kept)
+
+    def insist_on_roots(self) -> None:
+        """Raise PkiError where a root is missing, or pki.yaml says `sandbox: true` beside a root that is not one's."""
+        if self.missing_roots:
+            raise refusal(self.missing_roots, self.inventory, self.store)
+        for name in self.store.generations("root") if self.inventory.sandbox else ():
+            if (root := self.generation(name)) and not root.is_sandbox:
+                raise PkiError(
+                    f"pki.yaml says sandbox: true, and {name} in ca/ (SHA-256 {root.fingerprint}) is not of a sandbox",
+                    "take sandbox: true out of pki.yaml; a sandbox needs a folder of its own: ./run invoke init DIR",
+                )
+
     @cached_property
     def ledger(self) -> Ledger:
+        if not self.has_ledger:
+            self.insist_on_roots()  # opening it would make one
         # SQLAlchemy takes longer to import than the rest of a run with nothing to do, which has no use for it.
         opened: Ledger = import_module("pki.ledger").Ledger(
             self.inventory.ledger, self.store.ca, before_writing=self.clock.insist

@@ -98,11 +98,13 @@ class Run:
         Raises InvalidDodoFile, for which doit exits with 3 before anything is run.
         """
         try:
+            self.house.insist_on_roots()
             artifacts = self.plan.artifacts
         except InventoryError as error:
             raise self._nothing(error, "nothing was run, because the inventory is wrong:\n" + str(error)) from None
         except PkiError as error:
-            raise self._nothing(error, f"nothing was run: {error}") from None
+            said = f"nothing was run: {error.message}" + (f"\n→ {error.hint}" if error.hint else "")
+            raise self._nothing(error, said) from None
         tasks = {name: Task(name, None, doc=doc, has_subtask=True) for name, doc in GROUPS.items()}
         for artifact in artifacts:
             task = tasks[artifact.name] = _task(artifact)
@@ -126,7 +128,8 @@ class Run:
 
     def _nothing(self, error: PkiError, said: str) -> InvalidDodoFile:
         """That nothing can be run, which the status page says, and a mail where nobody reads it at a terminal."""
-        told = watchman.nothing_was_run(self._home, self._now, error, is_read=sys.stderr.isatty())
+        said_by = self.house.inventory if "house" in vars(self) else None
+        told = watchman.nothing_was_run(self._home, self._now, error, said_by, is_read=sys.stderr.isatty())
         said += "".join(f"\nalerts:{one['channel']}: {one['error']}" for one in told if one["error"])
         return InvalidDodoFile(said)
 

@@ -9,6 +9,7 @@ from pki import freshness, outgrown
 from pki.graph import Artifact, Plan
 from pki.handover import needs
 from pki.house import House
+from pki.house.missing_roots import refusal
 from pki.memo import token
 from pki.watch import adopted, exposure, identities
 from pki.world import Note
@@ -32,6 +33,10 @@ def notes(house: House, plan: Plan) -> Iterator[Note]:
 
     And hosts that do not act on a revocation, identities that wait to be installed, and CRLs that outgrow their publisher.
     """
+    if house.missing_roots:
+        error = refusal(house.missing_roots, house.inventory, house.store)
+        yield Note("authority:root", error.message, error.hint)
+        return
     yield from _ceremony(house)
     yield from plan.notes
     for leaf in plan.leaves.values() if freshness.some_authority_ages(house) else ():

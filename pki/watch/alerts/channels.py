@@ -43,8 +43,9 @@ class News:
 
 def tell(place: Store, to: Addresses, news: News, now: datetime) -> list[Telling]:
     """Send to every channel what it has not heard, and keep what was sent."""
-    with place.turn("alerts.lock"):
-        before = Record.load(place.ca, now)
+    folder = place.told
+    with place.turn("alerts.lock", within=folder):
+        before = Record.load(folder, now)
         if before.is_resting:
             return []
         sender, channels, said = Sender(place, to, news, now), dict[str, Channel](), list[Telling]()
@@ -54,7 +55,7 @@ def tell(place: Store, to: Addresses, news: News, now: datetime) -> list[Telling
         after = Record(to, channels)
         if after != before:
             try:
-                after.save(place.ca, now)
+                after.save(folder, now)
             except PkiError as error:
                 said.append(Telling("record", "", error))
     return said

@@ -25,6 +25,14 @@ CEREMONY_SOON, CEREMONY_NOW = timedelta(days=30), timedelta(days=7)
 ASK = "./run invoke ceremony.request, and docs/ceremony.md"
 
 
+def roots(view: View) -> Iterator[Check]:
+    """Every root that pki.yaml names, or that `build/` shows, is in `ca/`."""
+    try:
+        view.house.insist_on_roots()
+    except PkiError as error:
+        yield Check("authority:root", Level.CRITICAL, error.message, error.hint)
+
+
 def authorities(view: View) -> Iterator[Check]:
     """Each authority can sign, and its root does not near its end."""
     house = view.house
