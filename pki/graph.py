@@ -54,7 +54,7 @@ class Plan:
     waiting: frozenset[str]
     deliveries: Mapping[str, Delivery]
     sights: Callable[[], Iterator[Sight]]
-    faults: Callable[[str], tuple[PkiError, ...]]  # what is wrong with the templates of a host
+    template_faults: Callable[[], tuple[PkiError, ...]]  # of all templates, whoever uses them
 
 
 def plan(house: House) -> Plan:
@@ -83,7 +83,7 @@ def plan(house: House) -> Plan:
         world.waiting | {f"cert:{name}" for name in world.undeclared},
         deliveries,
         partial(destinations.sights, world, deliveries),
-        lambda host: world.blueprint(host).faults,
+        partial(_template_faults, world, deliveries),
     )
 
 
@@ -308,6 +308,14 @@ def _lost_templates(world: World) -> Iterator[Artifact]:
 
 def _raise(fault: PkiError) -> None:
     raise fault
+
+
+def _template_faults(world: World, deliveries: Mapping[str, Delivery]) -> tuple[PkiError, ...]:
+    """Return what is wrong with all templates, each fault once."""
+    faults = [one.fault for one in world.library.lost]
+    faults += [file.fault for file in world.library.files if file.fault]
+    faults += [fault for name in deliveries for fault in world.blueprint(name).faults]
+    return tuple({fault.message: fault for fault in faults}.values())
 
 
 def _unused_faults(world: World, deliveries: Mapping[str, Delivery]) -> Iterator[Note]:

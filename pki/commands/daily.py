@@ -39,8 +39,7 @@ def plan(context: Context) -> None:
 
 def _say_missing(house: House, plan: Plan, screen: Screen) -> None:
     """The faults of all templates, then the missing root: until it is back, nothing else can be planned."""
-    faults = {fault.message: fault for one in plan.deliveries.values() for fault in plan.faults(one.host)}
-    for fault in faults.values():
+    for fault in plan.template_faults():
         screen.failed("templates", fault.message, fault.hint)
     for note in forecast.notes(house, plan):
         screen.failed(note.subject, note.text, note.remedy)
