@@ -10,12 +10,14 @@ import hashlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 from pki import freshness, issue, profiles, store
 from pki.errors import SET_CLOCK, PkiError
 from pki.house import Generation, House, missing_authority
+from pki.keeping import recovering
 from pki.model import Leaf
 
 NEVER = datetime.fromtimestamp(0, UTC)
@@ -127,6 +129,8 @@ def crl(house: House, generation: str) -> None:
     if found is None:
         raise missing_authority(generation.rpartition("-")[0])
     _insist_on_begun(house, found)
+    issuer = house.crl_issuer(found)
+    recovered = _recover(house, generation)
     last = house.ledger.last_crl(generation)
     # what an adopted CA revoked stays on its CRLs, as on those of `openssl ca`: nobody else keeps its books
     ended = last[1] if last and not house.is_adopted(generation) else NEVER
@@ -135,10 +139,10 @@ def crl(house: House, generation: str) -> None:
     there = {one.serial_number: one for one in earlier or ()}
     wanted = house.ledger.revoked_serials(ended, issuer=generation)
     new = house.ledger.revoked(generation, ended, only=wanted - there.keys())
-    reason = "; ".join(freshness.crl(house, generation, missing=len(new))) or "asked for"
+    reason = "; ".join([*recovered, *freshness.crl(house, generation, missing=len(new))]) or "asked for"
     this_update = max(house.now - issue.BACKDATE, min(last[1] + timedelta(seconds=1), house.now) if last else NEVER)
     made = issue.crl(
-        house.keys.open(found),
+        issuer,
         number,
         this_update,
         this_update + house.crl_rule(generation).lifetime,
@@ -147,8 +151,18 @@ def crl(house: House, generation: str) -> None:
     )
     der = made.public_bytes(serialization.Encoding.DER)
     text = issue.pem("X509 CRL", der)
-    house.ledger.record_crl(made, issuer=generation, reason=reason, at=house.now, text=text)
+    house.ledger.record_crl(made, issuer=generation, reason=reason, at=house.now, der=der)
     _publish_crl(house, generation, der, text)
+
+
+def _recover(house: House, generation: str) -> list[str]:
+    """Record what our own CRL in `build/` lists and the ledger lacks: a revocation never goes back. Returns why."""
+    reasons = freshness.unrecorded_reason(house, generation, freshness.unrecorded(house, generation))
+    if reasons:
+        shown = house.store.shown(house.store.crl(generation))
+        recovering.take_in(house, x509.load_der_x509_crl(store.read(house.store.crl(generation)) or b""), shown)
+        house.look_again_at_revocations()
+    return reasons
 
 
 def adopted_crl(house: House, name: str) -> None:
@@ -165,6 +179,8 @@ def root_crl(house: House, root: str) -> None:
     """Publish the rung of the root's ladder that is due."""
     if found := house.generation(root):
         _insist_on_begun(house, found)
+    if house.has_ledger and not house.ledger_fault:
+        _recover(house, root)
     rung = freshness.due_rung(house, root)
     if rung is None:
         raise PkiError(

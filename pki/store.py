@@ -7,6 +7,7 @@ The name of the file beside is fixed (`.NAME.new`): what a killed run left there
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import sys
 import threading
@@ -17,11 +18,14 @@ from typing import Self
 
 from pki.errors import PkiError, of_system
 from pki.model import Leaf
+from pki.records import Head
 
 SECRET, PUBLIC = 0o600, 0o644
 CERTIFICATE_MARK = b"-----BEGIN CERTIFICATE-----"
 AUTHORITIES = ("root", "server", "client")
 LAST_BACKUP = ".last-backup.json"  # in ca/: when there was one, and how far the ledger was
+LEDGER_HEAD = ".ledger-head.json"  # in ca/: how far this machine saw the ledger
+PROJECT_ID = "project-id"  # in ca/: the identity that the ledger has too
 ALERTS = ".alerts.json"  # in ca/: who is told, and what was told last
 
 
@@ -247,6 +251,24 @@ class Store:
         """The pre-signed root CRLs of a generation, in the order of their numbers."""
         folder = self.authority_file(root, "crl")
         return sorted(folder.glob("[0-9]*.pem"), key=lambda p: int(p.stem)) if folder.is_dir() else []
+
+    # -- where the ledger was seen to stand --
+
+    def seen_heads(self) -> list[Head]:
+        """Return the heads of the ledger that notes in `ca/` name; a note that cannot be read counts as missing.
+
+        `.ledger-head.json` is written whenever this machine recorded something, `.last-backup.json` by each backup.
+        """
+        return [found for name in (LEDGER_HEAD, LAST_BACKUP) if (found := self.seen_head(name))]
+
+    def seen_head(self, name: str) -> Head | None:
+        try:
+            said = json.loads((self.ca / name).read_bytes())
+            found = said["ledger"] if name == LAST_BACKUP else said
+            head = Head(found["events"], found["head"], f"ca/{name}")
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return head if isinstance(head.seq, int) and isinstance(head.hash, str) and head.seq > 0 else None
 
     # -- what doit makes --
 

@@ -28,10 +28,12 @@ def forecast(plan: Plan) -> Iterator[tuple[Artifact, list[str]]]:
 
 
 def notes(house: House, plan: Plan) -> Iterator[Note]:
-    """What needs a person: ceremonies and names that wait for one, leaves that left or are withheld.
+    """What needs a person: a ledger that is lost, ceremonies and names that wait for one, leaves that left or are withheld.
 
     And hosts that do not act on a revocation, identities that wait to be installed, and CRLs that outgrow their publisher.
     """
+    if fault := house.ledger_fault:
+        yield Note("ledger", fault.consequence, fault.remedy)
     yield from _ceremony(house)
     yield from plan.notes
     for leaf in plan.leaves.values() if freshness.some_authority_ages(house) else ():

@@ -75,7 +75,7 @@ def keys(view: View) -> Iterator[Check]:
         found = house.issuing(authority)
         if found and not house.passphrases.is_asked_for(found.name):
             with suppress(PkiError):  # kept by the house
-                house.issuer(authority)
+                house.keys.issuer(found)
                 opened.append(found.name)
     for name, error in house.keys.closed.items():
         text = f"nothing can be renewed or revoked with it: {error.message}"
