@@ -39,11 +39,15 @@ OLD_REASONS = (*REASONS, "cACompromise", "aACompromise", "certificateHold")  # w
 
 
 class Head(NamedTuple):
-    """Number and hash of an event that was once the newest one; `where` says what remembers it."""
+    """Number and hash of an event that was once the newest one; `where` says what remembers it.
+
+    `revocations` is how many there were, where that was remembered too.
+    """
 
     seq: int
     hash: str
     where: str = ""
+    revocations: int | None = None
 
 
 class Pin(NamedTuple):

@@ -13,12 +13,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Self
 
 from pki.errors import PkiError, of_system
 from pki.model import Leaf
-from pki.records import Head
+from pki.records import Head, Pin
 
 SECRET, PUBLIC = 0o600, 0o644
 CERTIFICATE_MARK = b"-----BEGIN CERTIFICATE-----"
@@ -265,10 +266,11 @@ class Store:
         try:
             said = json.loads((self.ca / name).read_bytes())
             found = said["ledger"] if name == LAST_BACKUP else said
-            head = Head(found["events"], found["head"], f"ca/{name}")
-        except (OSError, ValueError, KeyError, TypeError):
+            head = Head(found["events"], found["head"], f"ca/{name}", found.get("revocations"))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
-        return head if isinstance(head.seq, int) and isinstance(head.hash, str) and head.seq > 0 else None
+        is_sound = isinstance(head.seq, int) and isinstance(head.hash, str) and isinstance(head.revocations, int | None)
+        return head if is_sound and head.seq > 0 else None
 
     # -- what doit makes --
 
@@ -304,6 +306,16 @@ class Store:
     def history(self, host: str) -> Path:
         """What a host was sent: its last releases and a log."""
         return self.build / "history" / host
+
+    def pins_of_before(self) -> Iterator[tuple[str, Pin]]:
+        """Hosts that files in `build/` say are pinned, as programs before schema 3 of the ledger wrote them."""
+        for path in sorted((self.build / "history").glob("*/held/manifest.json")):
+            try:
+                release = str(json.loads(path.read_bytes())["release"])
+                since = datetime.fromisoformat(path.with_name("since").read_text().strip())
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+            yield path.parent.parent.name, Pin(release, since)
 
     def contact(self, host: str) -> Path:
         return self.build / "contacts" / f"{host}.json"

@@ -237,10 +237,10 @@ def test_a_host_that_has_taken_nothing_yet_is_not_counted_as_well(home: Home) ->
 
 def test_a_host_that_is_held_or_unproven_is_a_notice(remote: Home) -> None:
     house = remote.house()
-    delivery = remote.plan().deliveries["media"]
-    parcel = delivery.wanted()
+    parcel = remote.plan().deliveries["media"].wanted()
     assert parcel is not None
-    delivery.history.hold(parcel, START)
+    house.ledger.record_decision("deploy:media", "pinned", parcel.release.digest, START)
+    house.ledger.close()
     taken = receipt_of(house.store.receipt("media"))
     keep_receipt(house.store.receipt("media"), _with(taken, proof={"jellyfin": "unproven: could not be reached"}))
     found = checked(remote)

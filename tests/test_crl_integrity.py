@@ -15,7 +15,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from pki import freshness, issue, ledger, profiles, store
+from pki import freshness, issue, ledger, profiles
 from pki.errors import LedgerError
 from pki.handover.asking import Wish
 from pki.keeping import recovering

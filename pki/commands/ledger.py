@@ -17,7 +17,7 @@ from pki.deploy.delivery import Delivery
 from pki.deploy.inplace import InPlace
 from pki.errors import PkiError
 from pki.house import House
-from pki.keeping import loss, recovering
+from pki.keeping import loss, recovering, restore
 from pki.pipeline import Run
 from pki.records import PUT_BACK, Issued, Recovered
 from pki.screen import Screen
@@ -126,8 +126,13 @@ def recover(context: Context, host: str | None = None, file: str = "", all_: boo
             if not isinstance(files, PkiError)
             for one in _take_in(house, screen, name, files)
         ]
+        if all_:
+            restore.carry_revocations(house)
+        is_covered = all_ and not failed and loss.accept_if_covered(house)
         house.ledger.close()
     _say_what_came_back(screen, told, asked=len(found) - len(failed))
+    if is_covered:
+        screen.made("ledger", "holds as many revocations as were seen, and goes on without the events that are lost")
     if failed or (file and not told):
         raise Exit(code=1)
 

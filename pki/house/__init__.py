@@ -254,9 +254,10 @@ class House:
         for name in store.AUTHORITIES:
             with suppress(PkiError):  # said where the authority is read
                 there += [found] if (found := self.issuing(name)) else []
-        kept = self.memo.recall("seen head", "")
-        seen = [Head(kept[0], kept[1], "build/.seen.json")] if kept else []
-        seen = [*self.store.seen_heads(), *seen]
+        seen = self.store.seen_heads()
+        match self.memo.recall("seen head", ""):
+            case [int(seq), str(digest), int(revocations)]:
+                seen.append(Head(seq, digest, "build/.seen.json", revocations))
         return Guard(self.store, self._is_sqlite, lambda: self.ledger, seen, there, self.generation)
 
     @cached_property
@@ -338,12 +339,12 @@ class House:
         if pins is None:
             self.remember_from_ledger("pins", "", pins := decided.pins(self.ledger.decisions()))
         if head is None:
-            self.remember_from_ledger("head", "", head := list(self.ledger.head()[:2]))
+            self.remember_from_ledger("head", "", head := [*self.ledger.head()[:2], self.ledger.counts()[1]])
         for name, finding in (("seen pins", pins), ("seen head", head)):
             if self.memo.recall(name, "") != finding:
                 self.memo.remember(name, "", [], finding)
         noted = self.store.seen_head(store.LEDGER_HEAD)
-        if noted is None or list(noted[:2]) != head:
+        if noted is None or list(noted[:2]) != head[:2]:
             self.ledger.note()
         guard = self.guard
         if not self.recall_from_ledger("guard", guard.known):

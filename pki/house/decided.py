@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 
 from pki.records import Decision
 
@@ -24,7 +25,9 @@ def pins(decisions: Iterable[Decision]) -> dict[str, list[str | int]]:
     for one in decisions:
         host = one.artifact.removeprefix("deploy:")
         if one.decision == "pinned":
-            found[host] = [one.detail, int(one.at.timestamp())]
+            release, _, since = one.detail.partition(" since ")
+            at = datetime.fromisoformat(since) if since else one.at
+            found[host] = [release, int(at.timestamp())]
         elif one.decision == "unpinned":
             found.pop(host, None)
     return found

@@ -82,7 +82,11 @@ class Guard:
     def lost_heads(self) -> list[Head]:
         """Return the heads that were seen and that the ledger lacks; of one event only the first that remembers it."""
         lost = {(one.seq, one.hash): one for one in reversed(self.ledger().lacks(self.seen))}
-        return sorted(lost.values())
+        return sorted(lost.values(), key=lambda one: one.seq)
+
+    @property
+    def has_unrecorded_crls(self) -> bool:
+        return any(True for _ in self._unrecorded())
 
     def _unrecorded(self) -> Iterator[tuple[str, int]]:
         """Generation and number of every CRL that this project signed and that is newer than the ledger's newest."""

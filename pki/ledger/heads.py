@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 
 from pki import store
 from pki.ledger.chain import READ_HEAD
-from pki.ledger.tables import decisions, events
+from pki.ledger.tables import decisions, events, revocations
 from pki.records import ACCEPTED, Head
 from pki.store import LEDGER_HEAD, Store
 
@@ -32,5 +32,6 @@ def note(db: Connection, folder: Path) -> None:
     noted = Store(folder.parent).seen_head(LEDGER_HEAD)
     if not seq or (noted and (noted[:2] == (seq, digest) or not holds(db, noted))):
         return
-    text = json.dumps({"events": seq, "head": digest}) + "\n"
+    revoked = db.execute(sql.select(sql.func.count()).select_from(revocations)).scalar()
+    text = json.dumps({"events": seq, "head": digest, "revocations": revoked}) + "\n"
     store.write(folder / LEDGER_HEAD, text.encode(), store.SECRET)

@@ -7,7 +7,9 @@ from pathlib import Path
 import sqlalchemy as sql
 from sqlalchemy.engine import Connection
 
+from pki.ledger.chain import TAKE_TURN, append
 from pki.ledger.tables import SCHEMA, certificates, crls, events, head, lease, revocations
+from pki.store import Store
 
 
 def to_present(db: Connection, project: str, folder: Path) -> None:
@@ -16,7 +18,7 @@ def to_present(db: Connection, project: str, folder: Path) -> None:
     if schema == 1:
         _to_schema_2(db)
     if schema is not None and schema < SCHEMA:
-        _to_schema_3(db, project)
+        _to_schema_3(db, project, folder)
 
 
 def _to_schema_2(db: Connection) -> None:
@@ -32,8 +34,11 @@ def _to_schema_2(db: Connection) -> None:
             index.create(db)
 
 
-def _to_schema_3(db: Connection, project: str) -> None:
-    """The ledger says whose it is, events say who recorded them, and CRLs are recorded without their text."""
+def _to_schema_3(db: Connection, project: str, folder: Path) -> None:
+    """The ledger says whose it is, events say who recorded them, and CRLs are recorded without their text.
+
+    Hosts that were pinned are pinned by decisions, no longer by files in `build/`.
+    """
     for column in (head.c.project, events.c.actor, crls.c.sha256, crls.c.added, crls.c.removed):
         said = sql.schema.CreateColumn(column).compile(dialect=db.dialect)
         db.execute(sql.text(f"ALTER TABLE {column.table.name} ADD COLUMN {said}"))
@@ -41,3 +46,8 @@ def _to_schema_3(db: Connection, project: str) -> None:
         index.create(db, checkfirst=True)
     db.execute(sql.insert(lease).values(holder="", until=0, token=0))
     db.execute(sql.update(head).values(schema=SCHEMA, project=project))
+    for host, pin in Store(folder.parent).pins_of_before():
+        db.execute(TAKE_TURN)
+        subject, at = f"deploy:{host}", int(pin.since.timestamp())
+        row = {"artifact": subject, "decision": "pinned", "detail": pin.release, "at": at}
+        append(db, "decision", subject, row, pin.since)
