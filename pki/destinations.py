@@ -98,12 +98,13 @@ def deliveries(world: World) -> Iterator[Delivery]:
         if host.deliver != "none" and (world.library.for_host(name, host).files or name in world.kept_back):
             engine = fleet if host.deliver == "ssh" else None
             to = partial(destination, outlook, name, host)
-            delivery = Delivery(name, disk, host.deliver, host.window or "", to, engine, outlook.judge)
+            pin = partial(world.house.pin, name)
+            delivery = Delivery(name, disk, host.deliver, host.window or "", to, engine, outlook.judge, pin)
             members += [delivery] if engine else []
             yield delivery
     if world.library.for_host(CA_HOST, None).files or CA_HOST in world.kept_back:
         to = partial(destination, outlook, CA_HOST, None)
-        yield Delivery(CA_HOST, disk, said.ca, "", to, trust=outlook.judge)
+        yield Delivery(CA_HOST, disk, said.ca, "", to, trust=outlook.judge, pinned=partial(world.house.pin, CA_HOST))
 
 
 def _waiting(world: World, members: list[Delivery]) -> Iterator[Delivery]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 NEXT = {  # of a file that may not be there yet, and of its folder
     errno.ENOSPC: "make room: df -h {1}",
@@ -90,5 +91,26 @@ class InventoryError(PkiError):
         self.faults = faults
 
 
+class Fault(Protocol):
+    """Why nothing may be signed or recorded: see `LedgerFault` in `records.py`."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def evidence(self) -> str: ...
+
+    @property
+    def remedy(self) -> str: ...
+
+
 class LedgerError(PkiError):
-    """The ledger is not what it should be, or cannot be opened."""
+    """The ledger is not what it should be, or cannot be opened; `kind` says why where the guard of it does."""
+
+    def __init__(self, message: str, hint: str = "", kind: str = "") -> None:
+        super().__init__(message, hint)
+        self.kind = kind
+
+    @classmethod
+    def of(cls, fault: Fault) -> LedgerError:
+        return cls(fault.evidence, fault.remedy, fault.kind)

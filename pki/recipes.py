@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from pki import freshness, issue, profiles, store
 from pki.errors import SET_CLOCK, PkiError
 from pki.house import Generation, House, missing_authority
+from pki.keeping import recovering
 from pki.model import Leaf
 from pki.records import Entry
 
@@ -129,18 +130,19 @@ def crl(house: House, generation: str) -> None:
     found = house.generation(generation)
     if found is None:
         raise missing_authority(generation.rpartition("-")[0])
-    house.clock.insist()
     _insist_on_begun(house, found)
+    issuer = house.crl_issuer(found)
+    recovered = _recover(house, generation)
     last = house.ledger.last_crl(generation)
     number = max(int(house.now.timestamp()), last[0] + 1 if last else 0)
     new, kept = _entries(house, generation)
-    reason = "; ".join(freshness.crl(house, generation, missing=len(new))) or "asked for"
+    reason = "; ".join([*recovered, *freshness.crl(house, generation, missing=len(new))]) or "asked for"
     this_update = max(house.now - issue.BACKDATE, min(last[1] + timedelta(seconds=1), house.now) if last else NEVER)
     end = this_update + house.crl_rule(generation).lifetime
-    made = issue.crl(house.keys.open(found), number, this_update, end, new, kept)
+    made = issue.crl(issuer, number, this_update, end, new, kept)
     der = made.public_bytes(serialization.Encoding.DER)
     text = issue.pem("X509 CRL", der)
-    house.ledger.record_crl(made, issuer=generation, reason=reason, at=house.now, text=text)
+    house.ledger.record_crl(made, issuer=generation, reason=reason, at=house.now, der=der)
     _publish_crl(house, generation, der, text)
 
 
@@ -161,6 +163,16 @@ def _entries(house: House, generation: str) -> tuple[list[Entry], list[x509.Revo
     return dated, [one for serial, one in there.items() if serial in wanted]
 
 
+def _recover(house: House, generation: str) -> list[str]:
+    """Record what our own CRL in `build/` lists and the ledger lacks: a revocation never goes back. Returns why."""
+    reasons = freshness.unrecorded_reason(house, generation, freshness.unrecorded(house, generation))
+    if reasons:
+        shown = house.store.shown(house.store.crl(generation))
+        recovering.take_in(house, x509.load_der_x509_crl(store.read(house.store.crl(generation)) or b""), shown)
+        house.look_again_at_revocations()
+    return reasons
+
+
 def adopted_crl(house: House, name: str) -> None:
     """Make the CRL of an adopted CA. One without the old revocations would take them back: the books come first."""
     if not house.has_ledger or not house.ledger.has_books(name):
@@ -173,6 +185,8 @@ def adopted_crl(house: House, name: str) -> None:
 
 def root_crl(house: House, root: str) -> None:
     """Publish the rung of the root's ladder that is due: which one it is follows from the clock, as with a signature."""
+    if house.has_ledger and not house.ledger_fault:
+        _recover(house, root)
     rung = freshness.due_rung(house, root)
     if rung is None:
         house.clock.insist()

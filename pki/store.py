@@ -7,16 +7,19 @@ The name of the file beside is fixed (`.NAME.new`): what a killed run left there
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Self
 
 from pki.errors import PkiError, of_system
 from pki.model import Leaf
+from pki.records import Head, Pin
 
 SECRET, PUBLIC = 0o600, 0o644
 CERTIFICATE_MARK = b"-----BEGIN CERTIFICATE-----"
@@ -24,6 +27,8 @@ AUTHORITIES = ("root", "server", "client")
 LAST_BACKUP = ".last-backup.json"  # in ca/: when there was one, and how far the ledger was
 BEFORE_RESTORE = "ca.before-restore-"  # and the time: a folder beside ca/ with what was in the way of a restore
 RESTORING = ".restore.new"  # what a restore is about to put in place
+LEDGER_HEAD = ".ledger-head.json"  # in ca/: how far this machine saw the ledger
+PROJECT_ID = "project-id"  # in ca/: the identity that the ledger has too
 ALERTS = ".alerts.json"  # in ca/: who is told, and what was told last
 
 
@@ -250,6 +255,25 @@ class Store:
         folder = self.authority_file(root, "crl")
         return sorted(folder.glob("[0-9]*.pem"), key=lambda p: int(p.stem)) if folder.is_dir() else []
 
+    # -- where the ledger was seen to stand --
+
+    def seen_heads(self) -> list[Head]:
+        """Return the heads of the ledger that notes in `ca/` name; a note that cannot be read counts as missing.
+
+        `.ledger-head.json` is written whenever this machine recorded something, `.last-backup.json` by each backup.
+        """
+        return [found for name in (LEDGER_HEAD, LAST_BACKUP) if (found := self.seen_head(name))]
+
+    def seen_head(self, name: str) -> Head | None:
+        try:
+            said = json.loads((self.ca / name).read_bytes())
+            found = said["ledger"] if name == LAST_BACKUP else said
+            head = Head(found["events"], found["head"], f"ca/{name}", found.get("revocations"))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+        is_sound = isinstance(head.seq, int) and isinstance(head.hash, str) and isinstance(head.revocations, int | None)
+        return head if is_sound and head.seq > 0 else None
+
     # -- what doit makes --
 
     def leaf_file(self, leaf: Leaf, name: str) -> str:
@@ -284,6 +308,16 @@ class Store:
     def history(self, host: str) -> Path:
         """What a host was sent: its last releases and a log."""
         return self.build / "history" / host
+
+    def pins_of_before(self) -> Iterator[tuple[str, Pin]]:
+        """Hosts that files in `build/` say are pinned, as programs before schema 3 of the ledger wrote them."""
+        for path in sorted((self.build / "history").glob("*/held/manifest.json")):
+            try:
+                release = str(json.loads(path.read_bytes())["release"])
+                since = datetime.fromisoformat(path.with_name("since").read_text().strip())
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+            yield path.parent.parent.name, Pin(release, since)
 
     def contact(self, host: str) -> Path:
         return self.build / "contacts" / f"{host}.json"

@@ -18,7 +18,7 @@ from pki.deploy.receipt import instant
 from pki.deploy.receipt import load as receipt_of
 from pki.deploy.receipt import save as keep_receipt
 from pki.house.clock import Evidence
-from pki.records import BEGIN_ANEW, GONE, PUT_BACK
+from pki.records import BEGIN_ANEW, GONE, IS_EMPTY, PUT_BACK
 from pki.watch import health
 from pki.watch.checks import Check, Level
 from pki.watch.looks import authorities, premises
@@ -238,10 +238,10 @@ def test_a_host_that_has_taken_nothing_yet_is_not_counted_as_well(home: Home) ->
 
 def test_a_host_that_is_held_or_unproven_is_a_notice(remote: Home) -> None:
     house = remote.house()
-    delivery = remote.plan().deliveries["media"]
-    parcel = delivery.wanted()
+    parcel = remote.plan().deliveries["media"].wanted()
     assert parcel is not None
-    delivery.history.hold(parcel, START)
+    house.ledger.record_decision("deploy:media", "pinned", parcel.release.digest, START)
+    house.ledger.close()
     taken = receipt_of(house.store.receipt("media"))
     keep_receipt(house.store.receipt("media"), _with(taken, proof={"jellyfin": "unproven: could not be reached"}))
     found = checked(remote)
@@ -313,14 +313,12 @@ def test_a_ledger_that_is_gone_is_critical(home: Home) -> None:
     assert (report.status, report.failed) == (1, {"ledger": f"{GONE} → {BEGIN_ANEW}"})
 
 
-def test_a_ledger_that_was_begun_anew_is_critical(home: Home) -> None:
+def test_a_ledger_that_was_emptied_is_critical_and_no_crl_is_made(home: Home) -> None:
     os.truncate(home.path / "ca/ledger.db", 0)
-    home.doit(days=8)  # CRLs are made, and recorded
+    assert "crl:client-1" in home.doit(days=8).failed
     found = checked(home, 8)["ledger"]
-    assert found.level is Level.CRITICAL
-    assert (
-        found.message == "knows nothing of root-1, server-1, client-1: it was begun anew, or is that of another house"
-    )
+    assert (found.level, found.remedy) == (Level.CRITICAL, BEGIN_ANEW)
+    assert found.message == f"nothing can be issued or revoked: ca/ledger.db: {IS_EMPTY}"
 
 
 def test_a_ledger_that_was_changed_is_critical(home: Home) -> None:

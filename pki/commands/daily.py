@@ -20,7 +20,7 @@ from pki.watch import forecast, status
 
 @command
 def plan(context: Context) -> None:
-    """What the next doit would do, and why. Changes nothing; exit status 0: nothing to do, 2: something."""
+    """What the next doit would do, and why. Changes nothing; exit status 0: nothing to do, 2: something, or the ledger is lost."""
     house, screen = project_of(context), Screen()
     found = graph.plan(house)
     if house.missing_roots:
@@ -33,7 +33,7 @@ def plan(context: Context) -> None:
         screen.note(note.subject, note.text, note.remedy)
     fresh = len(found.artifacts) - len(coming)
     screen.line(f"{len(coming)} to do, {fresh} fresh" if coming else f"nothing to do: {fresh} fresh")
-    if coming:
+    if coming or house.ledger_fault:
         raise Exit(code=2)
 
 

@@ -116,7 +116,8 @@ def push(context: Context, host: str) -> None:
     """Deliver to a host now, whatever its window says, and let a host that is held follow its releases again."""
     house = house_of(context)
     delivery = _delivery(context, house, host)
-    delivery.history.release()
+    if delivery.pinned():
+        _decide(house, host, "unpinned", "followed again by deploy.push")
     _deliver(context, delivery)
 
 
@@ -131,10 +132,24 @@ def rollback(context: Context, host: str, to: str = "") -> None:
     receipt, present = delivery.receipt, Parcel.of(house.store.release(host))
     if receipt is None or present is None:
         raise PkiError(f"{host}: was never delivered to", f"./run invoke deploy.push {host}")
-    earlier = delivery.history.find(host, to, receipt.release).with_crls_of(present)
-    with delivery.history.holding(earlier, house.now):
+    earlier, before = delivery.history.find(host, to, receipt.release).release.digest, delivery.pinned()
+    _decide(house, host, "pinned", earlier)
+    try:
         _deliver(context, delivery)
-    Screen().line(f"{host} is held at {earlier.release.digest[:12]}; let it go on with ./run invoke deploy.push {host}")
+    except BaseException:
+        if before:
+            _decide(house, host, "pinned", f"{before.release} since {before.since:%Y-%m-%dT%H:%M:%SZ}")
+        else:
+            _decide(house, host, "unpinned", "the rollback failed")
+        raise
+    Screen().line(f"{host} is held at {earlier[:12]}; let it go on with ./run invoke deploy.push {host}")
+
+
+def _decide(house: House, host: str, decision: str, detail: str) -> None:
+    """Record that a host is pinned or not, before anything is sent there."""
+    with house.store.lock():
+        house.ledger.record_decision(f"deploy:{host}", decision, detail, house.now)
+        house.ledger.close()
 
 
 @command

@@ -13,6 +13,7 @@ from pki.commands.command import command_with, home_of, house_of, now_of, passph
 from pki.errors import PkiError
 from pki.house import House
 from pki.keeping import backup as backing_up
+from pki.keeping import loss
 from pki.keeping import restore as restoring
 from pki.screen import Screen, ask_secretly
 
@@ -68,6 +69,8 @@ def restore(context: Context, file: str, to: str = "", passphrase_file: str = ""
     house = House.open(target, now_of(context))
     house.clock.believe()  # the last event of a backup may be long ago
     _say_what_is_older(screen, house)
+    if found.ledger is not None:
+        _go_on_from(screen, house, f"restored from {path.name}, a backup of {found.at}")
     screen.line(f"next: PKI_HOME={target} ./run invoke plan; hosts tell what was revoked since: ledger.recover --all")
 
 
@@ -87,6 +90,17 @@ def _say_what_is_older(screen: Screen, house: House) -> None:
             f"cert:{name}", "was issued after the backup, and the ledger does not know it", f"./run invoke renew {name}"
         )
     house.ledger.close()
+
+
+def _go_on_from(screen: Screen, house: House, why: str) -> None:
+    """A restored ledger is older than what was seen since then; that is known now, and recorded in it."""
+    if house.ledger_fault and house.ledger_fault.kind in loss.ACCEPTABLE:
+        accepted = loss.accept(house, why)
+        if accepted.lost:
+            screen.line(
+                f"  the ledger goes on from the backup's: it lacks event {accepted.lost[-1].seq}, which was seen"
+            )
+        house.ledger.close()
 
 
 def _new_passphrase(context: Context, house: House, file: str) -> str:

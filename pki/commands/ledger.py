@@ -9,6 +9,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from pki import graph, store
+from pki.commands.asking import typed
 from pki.commands.command import command, command_with, evidence_of, home_of, house_of, now_of, path_of, project_of
 from pki.commands.daily import known
 from pki.deploy import crls
@@ -16,7 +17,7 @@ from pki.deploy.delivery import Delivery
 from pki.deploy.inplace import InPlace
 from pki.errors import PkiError
 from pki.house import House
-from pki.keeping import recovering
+from pki.keeping import loss, recovering, restore
 from pki.pipeline import Run
 from pki.records import PUT_BACK, Issued, Recovered
 from pki.screen import Screen
@@ -40,11 +41,12 @@ def show_list(context: Context, name: str = "") -> None:
             f"{one.not_after:%Y-%m-%d}",
             f"revoked: {one.revoked}" if one.revoked else "expired" if one.not_after < house.now else "valid",
             one.reason,
+            one.by,
         )
         for one in found
     ]
     Screen().table(
-        f"{len(rows)} certificates", ("serial", "artifact", "from", "until", "state", "issued because"), rows
+        f"{len(rows)} certificates", ("serial", "artifact", "from", "until", "state", "issued because", "by"), rows
     )
 
 
@@ -72,8 +74,9 @@ def _show(one: Issued) -> None:
         ("subject", one.subject),
         ("names", ", ".join(one.names)),
         ("valid", f"{one.not_before:%Y-%m-%d %H:%M:%S} to {one.not_after:%Y-%m-%d %H:%M:%S} UTC"),
-        ("revoked", one.revoked or "no"),
+        ("revoked", f"{one.revoked}{f', by {one.revoked_by}' if one.revoked_by else ''}" if one.revoked else "no"),
         ("because", one.reason),
+        ("by", one.by or "not recorded by the program of that time"),
     ):
         screen.line(f"{key:<9} {value}")
     screen.line(one.pem.rstrip() or "its certificate was not there when it was taken in")
@@ -123,10 +126,62 @@ def recover(context: Context, host: str | None = None, file: str = "", all_: boo
             if not isinstance(files, PkiError)
             for one in _take_in(house, screen, name, files)
         ]
+        if all_:
+            restore.carry_revocations(house)
+        is_covered = all_ and not failed and loss.accept_if_covered(house)
         house.ledger.close()
     _say_what_came_back(screen, told, asked=len(found) - len(failed))
+    if is_covered:
+        screen.made("ledger", "holds as many revocations as were seen, and goes on without the events that are lost")
     if failed or (file and not told):
         raise Exit(code=1)
+
+
+@command_with(many=("without",))
+def accept_loss(context: Context, without: Iterable[str] = (), yes: bool = False) -> None:
+    """Let a ledger go on whose newest events are lost for good: missing, empty, or older than the state that was seen.
+
+    First it takes back what the CRLs in build/ and on the hosts list; --without HOST for one that cannot be reached.
+    What is lost is recorded in it. Look for a newer ledger first: restore, or the database's own dumps.
+    """
+    house, screen = house_of(context), Screen()
+    fault = loss.acceptable(house)
+    screen.line(fault.evidence)
+    screen.line("certificates that it does not know any more cannot be revoked by name; decisions in it are lost")
+    if not yes and typed("no newer ledger exists, and what is lost may be lost: type LOST to go on: ") != "LOST":
+        raise PkiError("cancelled; nothing was written", fault.remedy)
+    found = _listed_on_hosts(house, screen, frozenset(without))
+    with house.store.lock():
+        accepted = loss.accept(house, f"accepted by hand: {fault.kind}")
+        told = [one for name, files in found.items() for one in _take_in(house, screen, name, files)]
+        house.ledger.close()
+    if accepted.authorities:
+        screen.made("ledger", f"knows {', '.join(accepted.authorities)} again")
+    if accepted.revocations:
+        screen.made("ledger", f"revoked, by the CRLs in build/: {', '.join(accepted.revocations)}")
+    screen.made("ledger", "goes on without the events that are lost")
+    _say_what_came_back(screen, told, asked=len(found))
+
+
+def _listed_on_hosts(house: House, screen: Screen, without: frozenset[str]) -> dict[str, list[InPlace]]:
+    """The CRLs on every host that is deployed to. Raises PkiError where one cannot be asked and is not left out."""
+    deliveries = dict(graph.plan(house).deliveries)
+    for name in without:
+        known(name, deliveries, "host")
+    chosen = [one for name, one in deliveries.items() if name not in without and one.wanted() is not None]
+    with ThreadPoolExecutor(WIDTH) as pool:
+        found = dict(zip((one.host for one in chosen), pool.map(_in_place, chosen), strict=True))
+    silent = [name for name, files in found.items() if isinstance(files, PkiError)]
+    for name, files in found.items():
+        if isinstance(files, PkiError):
+            screen.failed(f"deploy:{name}", files.message, files.hint)
+    if silent:
+        options = " ".join(f"--without {name}" for name in silent)
+        raise PkiError(
+            f"{', '.join(silent)}: may list revocations that nothing else does; nothing was recorded",
+            f"./run invoke ledger.accept-loss {options}; their CRLs are compared before anything is deployed to them",
+        )
+    return {name: files for name, files in found.items() if not isinstance(files, PkiError)}
 
 
 def _chosen(context: Context, host: str) -> list[Delivery]:
@@ -174,4 +229,4 @@ def _say_what_came_back(screen: Screen, told: list[Recovered], *, asked: int) ->
         screen.line("the ledger knew all of it")
 
 
-TASKS = {"list": show_list, "show": show, "verify": verify, "recover": recover}
+TASKS = {"list": show_list, "show": show, "verify": verify, "recover": recover, "accept-loss": accept_loss}

@@ -22,6 +22,7 @@ from pki.deploy.receipt import Receipt, moment, taken
 from pki.deploy.ssh import UnreachableError
 from pki.errors import PkiError
 from pki.memo import Memo
+from pki.records import Pin
 from pki.scalars import is_within
 from pki.store import Store
 
@@ -46,7 +47,8 @@ class Delivery:
     """One host and its release in the store. `way` is folder, ssh or local.
 
     `destination` is asked for when it is needed, and so is `trust`, all of it that a host in a folder needs.
-    `engine` delivers to many hosts at once, this one among them, where our own dialogue does not.
+    `engine` delivers to many hosts at once, this one among them, where our own dialogue does not. `pinned` is the release
+    at which the host stays, if it does.
     """
 
     host: str
@@ -56,6 +58,7 @@ class Delivery:
     destination: Callable[[], Destination] | None = None
     engine: Engine | None = None
     trust: Callable[[], Trust] | None = None
+    pinned: Callable[[], Pin | None] = lambda: None
 
     # -- what is known without a look at the host --
 
@@ -80,10 +83,19 @@ class Delivery:
         return FolderTransport(self.store.host_root(self.host))
 
     def wanted(self) -> Parcel | None:
-        """What should be on the host: its release, or the one at which it is held, with the newest CRLs."""
+        """What should be on the host: its release, or the one at which it is pinned, with the newest CRLs.
+
+        CRLs alone where the files of that one are lost with `build/`, or nobody knows which it is.
+        """
         present = Parcel.of(self.store.release(self.host))
-        held = self.history.held if self.is_remote else None
-        return held.with_crls_of(present) if held and present else held or present
+        pin = self.pinned() if self.is_remote else None
+        if pin is None:
+            return present
+        receipt = self.receipt
+        kept = self.history.parcel(pin.release or (receipt.release if receipt else "-"))
+        if kept is None:
+            return present.crls() if present else None
+        return kept.with_crls_of(present) if present else kept
 
     # -- whether it must be delivered --
 
@@ -92,7 +104,7 @@ class Delivery:
         if self.engine and (done := self.engine.untold(self.host)):
             return done
         name = f"deploy:{self.host}"
-        known = memo.recall(name, self.way)
+        known = memo.recall(name, self._known)
         if known is not None and not self._is_due(known, now):
             return []
         reasons, watched = self._differences()
@@ -102,11 +114,17 @@ class Delivery:
         looked_at = self.contact.looked_at if self.is_remote else ""
         if not reasons and watched:
             files = [*watched, *([str(self.store.contact(self.host))] if self.is_remote else [])]
-            memo.remember(name, self.way, files, [looked_at])
+            memo.remember(name, self._known, files, [looked_at])
         if self.is_remote:
             reasons = reasons or self._contact_reasons(now)
             return reasons if reasons and (self.may_change(now) or self.is_urgent(now)) else []
         return reasons
+
+    @property
+    def _known(self) -> str:
+        """What a finding depends on besides files."""
+        pin = self.pinned() if self.is_remote else None
+        return f"{self.way} pinned {pin.release}" if pin else self.way
 
     def _is_due(self, known: list[str], now: datetime) -> bool:
         return self.is_remote and (bool(self._contact_reasons(now)) or not known[0])
@@ -135,7 +153,7 @@ class Delivery:
     def is_behind(self, memo: Memo) -> bool:
         """Whether the host is owed something, as far as is known here: it waits for its window, a person or the next run."""
         name = f"deploy:{self.host}"
-        known = memo.seen(name) is not None or memo.recall(name, self.way) is not None
+        known = memo.seen(name) is not None or memo.recall(name, self._known) is not None
         return not known and bool(self._differences()[0])
 
     # -- when it may be --
@@ -216,7 +234,8 @@ class Delivery:
             if known and taken == replace(known, proof=taken.proof):
                 self.history.note(now, taken.release, "looked at", proof=proofs)
             else:
-                self.history.keep(change.parcel)
+                if any(not file.crl for file in change.parcel.release.files):
+                    self.history.keep(change.parcel, pin.release if (pin := self.pinned()) else "")
                 self.history.note(now, taken.release, "delivered", files=len(outcome.done), proof=proofs)
             receipts.save(self.store.receipt(self.host), taken)
         self.contact.well(now).save(self.store.contact(self.host))
@@ -231,7 +250,7 @@ class Delivery:
         return error
 
     def change(self, parcel: Parcel, receipt: Receipt | None, now: datetime) -> Change:
-        held = self.history.held is not None
+        held = self.pinned() is not None
         return Change(self._to(), parcel, receipt, now, held=held, recall=self.history.crl)
 
     def _to(self) -> Destination:
@@ -252,8 +271,8 @@ class Delivery:
     def state(self, now: datetime) -> str:
         """What a person should know about a remote host besides its reasons: held, unproven, waiting; else empty."""
         receipt, told = self.receipt, []
-        if since := self.history.held_since:
-            told.append(f"held at {receipt.release[:12] if receipt else '?'} since {since[:10]}")
+        if (pin := self.pinned()) and pin.release:
+            told.append(f"held at {pin.release[:12]} since {pin.since:%Y-%m-%d}")
         if contact := self.contact.failing_since:
             told.append(f"failing since {contact[:10]}: {self.contact.message}")
         seen = ((receipt and receipt.proof) or {}).items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -18,15 +19,18 @@ from cryptography.hazmat.primitives import hashes
 
 from pki import inventory, leaves, model, rules, scalars, store
 from pki.errors import LedgerError, PkiError
+from pki.house import decided
 from pki.house.clock import ClockGuard, Evidence
 from pki.house.generations import Generation, Rung, read_rung
 from pki.house.keys import Keys
+from pki.house.ledger_cache import LedgerCache
+from pki.house.ledger_guard import Guard, fault_of
 from pki.house.missing_roots import MissingRoot, find_missing, receipts, refusal
 from pki.issue import Issuer
 from pki.memo import Memo, signature
 from pki.model import CrlRule, Inventory
 from pki.passphrases import Passphrases
-from pki.records import BEGIN_ANEW, GONE, Issued, Ledger
+from pki.records import Head, Issued, Ledger, LedgerFault, Pin
 from pki.store import Store
 
 
@@ -103,7 +107,7 @@ class House:
             self.insist_on_roots()  # opening it would make one
         # SQLAlchemy takes longer to import than the rest of a run with nothing to do, which has no use for it.
         opened: Ledger = import_module("pki.ledger").Ledger(
-            self.inventory.ledger, self.store.ca, before_writing=self.clock.insist
+            self.inventory.ledger, self.store.ca, self.insist_on_ledger, self.clock.insist
         )
         return opened
 
@@ -222,7 +226,14 @@ class House:
         found = self.issuing(authority)
         if found is None:
             raise missing_authority(authority)
+        self.insist_on_ledger()
         return self.keys.issuer(found)
+
+    def crl_issuer(self, found: Generation) -> Issuer:
+        """A generation with its key opened now, which may be an older one: it signs CRLs. Raises PkiError."""
+        self.clock.insist()
+        self.insist_on_ledger()
+        return self.keys.open(found)
 
     def is_adopted(self, name: str) -> bool:
         """Whether an authority was made elsewhere: it signs CRLs, and nothing else."""
@@ -277,34 +288,87 @@ class House:
     @cached_property
     def withheld(self) -> dict[str, datetime]:
         """Artifacts that were revoked and are not to be replaced before a person says so, each with the time since when."""
+        self.recall_from_ledger("plan", "")  # everything that is planned follows from the ledger as it is now, or later
         kept = self.recall_from_ledger("withheld", "")
         if kept is None:
-            kept = self._look_for_withheld() if self.has_ledger else {}
+            kept = decided.withheld(self.ledger.decisions()) if self.has_ledger else {}
         return {artifact: datetime.fromtimestamp(at, UTC) for artifact, at in kept.items()}
-
-    def _look_for_withheld(self) -> dict[str, int]:
-        found: dict[str, int] = {}
-        for one in self.ledger.decisions():
-            if one.decision == "withheld":
-                found.setdefault(one.artifact, int(one.at.timestamp()))
-            elif one.decision == "released":
-                found.pop(one.artifact, None)
-        return found
 
     @property
     def has_ledger(self) -> bool:
-        """Whether there is a ledger to ask; asking would make one, or fail where it is gone."""
-        return self.inventory.ledger != "sqlite" or (self.store.ca / "ledger.db").exists()
+        """Whether there is a ledger to ask: one that can be read, and is this project's."""
+        if self._is_sqlite and not (self.store.ca / "ledger.db").exists():
+            return False
+        return self._unreadable is None
 
     @property
-    def has_lost_ledger(self) -> bool:
-        """Whether there are authorities, and no ledger that knows them."""
-        return not self.has_ledger and self.store.is_founded
+    def _is_sqlite(self) -> bool:
+        return self.inventory.ledger == "sqlite"
+
+    @cached_property
+    def _unreadable(self) -> LedgerFault | None:
+        """Why the ledger cannot even be asked: it is empty, another project's, damaged or out of reach."""
+        if self._is_sqlite and self.recall_from_ledger("readable", ""):
+            return None
+        try:
+            self.ledger.head()
+        except LedgerError as error:
+            return fault_of(error)
+        return None
+
+    @property
+    def guard(self) -> Guard:
+        """What holds the ledger against all that was seen of it."""
+        there = list[Generation]()
+        for name in store.AUTHORITIES:
+            with suppress(PkiError):  # said where the authority is read
+                there += [found] if (found := self.issuing(name)) else []
+        seen = self.store.seen_heads()
+        match self.memo.recall("seen head", ""):
+            case [int(seq), str(digest), int(revocations)]:
+                seen.append(Head(seq, digest, "build/.seen.json", revocations))
+        return Guard(self.store, self._is_sqlite, lambda: self.ledger, seen, there, self.generation)
+
+    @cached_property
+    def ledger_fault(self) -> LedgerFault | None:
+        """Why nothing may be signed or recorded, None where nothing speaks against it."""
+        guard = self.guard
+        if not guard.is_missing and self._unreadable:
+            return self._unreadable
+        if self.recall_from_ledger("guard", guard.known):
+            return None
+        return guard.fault()
 
     def insist_on_ledger(self) -> None:
-        """Raise LedgerError where it is gone, even if nothing has asked for it."""
-        if self.has_lost_ledger:
-            raise LedgerError(GONE, BEGIN_ANEW)
+        """Raise LedgerError where nothing may be signed or recorded, even if nothing has asked for it."""
+        if self.ledger_fault:
+            raise LedgerError.of(self.ledger_fault)
+
+    def look_again_at_ledger(self) -> None:
+        """Forget what the guard found: something was recovered, or a loss accepted."""
+        for known in ("ledger_fault", "_unreadable", "pins"):
+            self.__dict__.pop(known, None)
+        self.look_again_at_revocations()
+
+    # -- hosts that are pinned --
+
+    @cached_property
+    def pins(self) -> dict[str, Pin] | None:
+        """Hosts that stay at an earlier release; None where nobody knows, because the ledger is lost and the cache too.
+
+        Where the ledger is not what was seen, the cache is believed: a host is never unpinned by a fault.
+        """
+        if self.ledger_fault:
+            kept = self.memo.recall("seen pins", "")
+        elif (kept := self.recall_from_ledger("pins", "")) is None:
+            kept = decided.pins(self.ledger.decisions()) if self.has_ledger else {}
+        if kept is None:
+            return None
+        return {host: Pin(release, datetime.fromtimestamp(at, UTC)) for host, (release, at) in kept.items()}
+
+    def pin(self, host: str) -> Pin | None:
+        """The release at which a host is pinned, if it is; one without a digest where nobody knows."""
+        return Pin("", self.now) if self.pins is None else self.pins.get(host)
 
     def unexpired(self) -> list[Issued]:
         """What the ledger holds of certificates that have not expired."""
@@ -325,13 +389,15 @@ class House:
         for them.
         """
         if settled and self.recall_from_ledger("settled", "") is None:
-            self.remember_from_ledger("settled", "", True)
+            self._cache.remember("settled", "", True, since="plan")
         if self.recall_from_ledger("revoked", "") is None and "ledger" in self.__dict__:
             # one text, which is read in no time where nobody asks for what is in it
             found = " ".join(f"{serial:x}" for serial in sorted(self.ledger.revoked_serials(self.now)))
             self.remember_from_ledger("revoked", "", found)
         if self.recall_from_ledger("withheld", "") is None and "ledger" in self.__dict__:
-            self.remember_from_ledger("withheld", "", self._look_for_withheld())
+            self.remember_from_ledger("withheld", "", decided.withheld(self.ledger.decisions()))
+        if self.has_ledger:
+            self._remember_what_was_seen()
         if "ledger" in self.__dict__:
             self.ledger.close()
         for one in self._at_end:
@@ -342,21 +408,35 @@ class House:
         self._at_end.append(one)
         return one
 
+    def _remember_what_was_seen(self) -> None:
+        """Remember the ledger's head, so that an older ledger is noticed, and what must outlast its loss."""
+        self.remember_from_ledger("readable", "", True)
+        pins, head = self.recall_from_ledger("pins", ""), self.recall_from_ledger("head", "")
+        if pins is None:
+            self.remember_from_ledger("pins", "", pins := decided.pins(self.ledger.decisions()))
+        if head is None:
+            self.remember_from_ledger("head", "", head := [*self.ledger.head()[:2], self.ledger.counts()[1]])
+        for name, finding in (("seen pins", pins), ("seen head", head)):
+            if self.memo.recall(name, "") != finding:
+                self.memo.remember(name, "", [], finding)
+        noted = self.store.seen_head(store.LEDGER_HEAD)
+        if noted is None or list(noted[:2]) != head[:2]:
+            self.ledger.note()
+        guard = self.guard
+        if not self.recall_from_ledger("guard", guard.known):
+            self.remember_from_ledger("guard", guard.known, guard.fault() is None)
+
+    @cached_property
+    def _cache(self) -> LedgerCache:
+        return LedgerCache(self.store, self.memo, self._is_sqlite, lambda: self.ledger, lambda: self.has_ledger)
+
     def recall_from_ledger(self, name: str, known: str) -> Any:
         """What was remembered of the ledger, if it is as it was then."""
-        found = self.memo.recall(f"ledger {name}", known) if self.inventory.ledger == "sqlite" else None
-        return found[1] if found and found[0] == self._ledger_files() else None
+        return self._cache.recall(name, known)
 
     def remember_from_ledger(self, name: str, known: str, finding: Any) -> None:
-        if self.inventory.ledger == "sqlite" and self.has_ledger:
-            self.ledger.close()  # SQLite moves its log into the database: the state to remember is the one after
-            files = self._ledger_files()
-            self.memo.remember(f"ledger {name}", known, files, [files, finding])
-
-    def _ledger_files(self) -> list[str]:
-        log = self.store.ca / "ledger.db-wal"
-        in_use = [str(log)] if log.exists() and log.stat().st_size else []
-        return [str(self.store.ca / "ledger.db"), *in_use]
+        """Remember what was read of the ledger after `recall_from_ledger` knew nothing of it."""
+        self._cache.remember(name, known, finding)
 
 
 def missing_authority(authority: str) -> PkiError:

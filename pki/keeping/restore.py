@@ -15,6 +15,7 @@ from pki.errors import PkiError
 from pki.house import House
 from pki.keeping import recovering
 from pki.keeping.archive import Archive, Kept, ledger_head, unpack
+from pki.store import AUTHORITIES
 
 STAGE = ".restore.new"
 
@@ -155,7 +156,7 @@ def carry_revocations(house: House) -> tuple[list[str], list[str]]:
     Returns the generations whose CRL is newer than the ledger's newest, and the serial numbers that were recorded.
     """
     newer, carried = [], []
-    ours = [one for name in ("server", "client") for one in house.store.generations(name)]
+    ours = [one for name in AUTHORITIES for one in house.store.generations(name)]
     for generation in [*ours, *house.inventory.authorities.adopted]:
         data = store.read(house.store.crl(generation))
         with suppress(ValueError):

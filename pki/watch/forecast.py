@@ -29,7 +29,7 @@ def forecast(plan: Plan) -> Iterator[tuple[Artifact, list[str]]]:
 
 
 def notes(house: House, plan: Plan) -> Iterator[Note]:
-    """What needs a person: ceremonies and names that wait for one, leaves that left or are withheld.
+    """What needs a person: a ledger that is lost, ceremonies and names that wait for one, leaves that left or are withheld.
 
     And hosts that do not act on a revocation, identities that wait to be installed, and CRLs that outgrow their publisher.
     """
@@ -37,6 +37,8 @@ def notes(house: House, plan: Plan) -> Iterator[Note]:
         error = refusal(house.missing_roots, house.inventory, house.store)
         yield Note("authority:root", error.message, error.hint)
         return
+    if fault := house.ledger_fault:
+        yield Note("ledger", fault.consequence, fault.remedy)
     yield from _ceremony(house)
     yield from plan.notes
     for leaf in plan.leaves.values() if freshness.some_authority_ages(house) else ():
@@ -53,10 +55,14 @@ def notes(house: House, plan: Plan) -> Iterator[Note]:
             text = f"left pki.yaml, and its certificate is valid until {end:%Y-%m-%d}"
             yield Note(artifact, text, f"./run invoke retire {artifact.removeprefix('cert:')}")
     yield from exposure.notes(house, plan)
+    yield from _outgrown(house)
+    yield from adopted.notes(house, plan)
+
+
+def _outgrown(house: House) -> Iterator[Note]:
     for one in outgrown.sizes(house):
         if one.complaint:
             yield Note(f"crl:{one.generation}", one.complaint, outgrown.REMEDY)
-    yield from adopted.notes(house, plan)
 
 
 def _ceremony(house: House) -> Iterator[Note]:

@@ -14,8 +14,7 @@ from pki.deploy.receipt import moment
 from pki.deploy.ssh import identity_in
 from pki.errors import LedgerError
 from pki.house import House
-from pki.memo import token
-from pki.records import BEGIN_ANEW, GONE, PUT_BACK
+from pki.records import LOOK_AT_DISK, PUT_BACK
 from pki.store import LAST_BACKUP
 from pki.watch.checks import Check, Level
 from pki.watch.view import View
@@ -29,40 +28,22 @@ BACKUP_NOTICE, BACKUP_WARNING = 8 * DAY, 31 * DAY
 
 
 def ledger(view: View) -> Iterator[Check]:
-    """It is there, knows the authorities, and its newest event is what its head says; thoroughly, its whole chain holds."""
+    """It is there, is ours, lacks nothing that was seen, and knows the authorities; thoroughly, its whole chain holds."""
     house = view.house
+    if fault := house.ledger_fault:
+        if fault.remedy == LOOK_AT_DISK:
+            raise LedgerError.of(fault)  # whatever comes and goes, as on a full disk, has a look of its own
+        yield Check("ledger", Level.CRITICAL, fault.consequence, fault.remedy)
+        return
     if not house.has_ledger:
-        if house.has_lost_ledger:
-            yield Check("ledger", Level.CRITICAL, GONE, BEGIN_ANEW)
         return
-    try:
-        newest, strangers = _newest(house), _strangers(house)
-        faults = house.ledger.verify() if view.thorough else []
-    except LedgerError as error:
-        if error.hint != PUT_BACK:
-            raise  # whatever comes and goes, as on a full disk, has a look of its own
-        yield Check("ledger", Level.CRITICAL, f"nothing can be issued or revoked: {error.message}", error.hint)
-        return
-    if faults:
+    newest = _newest(house)
+    if faults := house.ledger.verify() if view.thorough else []:
         more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
         remedy = f"./run invoke ledger.verify says all; {PUT_BACK}"
         yield Check("ledger", Level.CRITICAL, f"somebody or something changed it: {faults[0]}{more}", remedy)
-    elif strangers:
-        text = f"knows nothing of {', '.join(strangers)}: it was begun anew, or is that of another house"
-        yield Check("ledger", Level.CRITICAL, text, PUT_BACK)
     elif newest:
         yield Check("ledger", Level.OK, f"{newest[0]} events, head {newest[1][:16]}")
-
-
-def _strangers(house: House) -> list[str]:
-    """Authorities that sign here and whose certificates the ledger does not hold."""
-    there = [found for name in store.AUTHORITIES if (found := house.issuing(name))]
-    known = token([found.fingerprint for found in there])
-    kept: list[str] | None = house.recall_from_ledger("strangers", known)
-    if kept is None:
-        kept = [one.name for one in there if not house.ledger.certificates(serial=one.certificate.serial_number)]
-        house.remember_from_ledger("strangers", known, kept)
-    return kept
 
 
 def clock(view: View) -> Iterator[Check]:

@@ -1,0 +1,33 @@
+"""What follows from the decisions in the ledger: names whose replacement is withheld, hosts that are pinned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from pki.records import Decision
+
+
+def withheld(decisions: Iterable[Decision]) -> dict[str, int]:
+    """Return the artifacts that are not to be replaced, each with the time since when, in seconds since 1970."""
+    found: dict[str, int] = {}
+    for one in decisions:
+        if one.decision == "withheld":
+            found.setdefault(one.artifact, int(one.at.timestamp()))
+        elif one.decision == "released":
+            found.pop(one.artifact, None)
+    return found
+
+
+def pins(decisions: Iterable[Decision]) -> dict[str, list[str | int]]:
+    """Return the hosts that are pinned, each with its release and the time since when, in seconds since 1970."""
+    found: dict[str, list[str | int]] = {}
+    for one in decisions:
+        host = one.artifact.removeprefix("deploy:")
+        if one.decision == "pinned":
+            release, _, since = one.detail.partition(" since ")
+            at = datetime.fromisoformat(since) if since else one.at
+            found[host] = [release, int(at.timestamp())]
+        elif one.decision == "unpinned":
+            found.pop(host, None)
+    return found
