@@ -103,8 +103,8 @@ class House:
 
     @cached_property
     def ledger(self) -> Ledger:
-        if not self.has_ledger:
-            self.insist_on_roots()  # opening it would make one
+        if not (self.store.ca / store.PROJECT_ID).exists():
+            self.insist_on_roots()  # opening it might make one
         # SQLAlchemy takes longer to import than the rest of a run with nothing to do, which has no use for it.
         opened: Ledger = import_module("pki.ledger").Ledger(
             self.inventory.ledger, self.store.ca, self.insist_on_ledger, self.clock.insist
@@ -312,7 +312,7 @@ class House:
             return None
         try:
             self.ledger.head()
-        except LedgerError as error:
+        except PkiError as error:
             return fault_of(error)
         return None
 

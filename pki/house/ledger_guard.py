@@ -124,5 +124,7 @@ class Guard:
         return NEWEST_IS_BACK if self.is_sqlite else PUT_BACK_DATABASE
 
 
-def fault_of(error: LedgerError) -> LedgerFault:
-    return LedgerFault(error.kind or UNREADABLE, error.message, error.hint)
+def fault_of(error: PkiError) -> LedgerFault:
+    """Return why a ledger that raised an error cannot be used; a missing root is a reason too."""
+    kind = error.kind if isinstance(error, LedgerError) else ""
+    return LedgerFault(kind or UNREADABLE, error.message, error.hint)
