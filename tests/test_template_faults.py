@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
@@ -10,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from pki import confined, graph
+from pki import confined
 from pki.confined import Begin, Confined, ExceededError
-from pki.errors import FaultsError, PkiError, of_any
+from pki.errors import FaultsError, PkiError
 from pki.headers import LARGEST
 from pki.managed import Library
 from pki.watch import forecast, health, status
 from pki.watch.view import LastRun
 from tests.commands import said_by
-from tests.conftest import Home, Report
+from tests.conftest import Home
 
 HEAD = "# deploy-target: /etc/x/{}\n# deploy-hosts: media\n"
 
@@ -394,38 +393,6 @@ def test_each_mistake_has_a_line_of_its_own_on_the_screen(broken: Home, capsys: 
     assert lines[first + 2].strip() == "→ mend the template, then run doit again"
 
 
-def test_a_bug_in_one_look_or_one_act_is_a_sentence_and_stops_that_artifact_alone(
-    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def fall(*_: object) -> list[str]:
-        raise KeyError("an oversight")
-
-    monkeypatch.setattr(graph, "_trust_page_stale", fall)
-    monkeypatch.setattr(graph, "_trust_files", fall)
-    report = home.doit(days=61)
-    said = r"unexpected KeyError ('an oversight')"
-    assert {name for name in report.failed if name != "page:trust"} == set()
-    assert report.failed["page:trust"].startswith(said)
-    assert "Traceback" not in json.dumps(report.data)
-    assert {"cert:media", "deploy:forge"} <= report.made.keys()
-    looked = said_by(capsys, "plan", pki_home=str(home.path), pki_now=home.moment())
-    assert said in looked.out
-
-
-def test_a_bug_in_planning_is_a_sentence(
-    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def fall(*_: object) -> list[str]:
-        raise KeyError("an oversight")
-
-    monkeypatch.setattr(graph, "_crls", fall)
-    report = Report(home.doit().status, {})
-    said = capsys.readouterr().err
-    assert report.status == 3
-    assert "nothing was run: unexpected KeyError ('an oversight')" in said
-    assert "Traceback" not in said
-
-
 # -- the process that renders -----------------------------------------------------------------------------------------
 
 
@@ -466,12 +433,6 @@ def test_errors_travel_from_the_process_with_all_their_lines() -> None:
         process.ask("")
     assert (caught.value.message, caught.value.hint) == ("a\nb\nc", "x")
     process.end()
-
-
-def test_any_error_can_be_told() -> None:
-    refused = of_any(PermissionError(13, "Permission denied", "/x/y"))
-    assert refused.message == "/x/y: cannot be used: Permission denied"
-    assert of_any(PkiError("a")).message == "a"
 
 
 def test_looks_at_a_broken_home_raise_nothing(broken: Home) -> None:
