@@ -61,6 +61,13 @@ def _lines(fault: PkiError) -> Iterable[tuple[str, str]]:
     return fault.lines if isinstance(fault, FaultsError) else ((fault.message, fault.hint),)
 
 
+def of_any(error: BaseException) -> PkiError:
+    """Any error as one that can be told: what the system refused, or a fault of this program."""
+    if isinstance(error, PkiError):
+        return error
+    return of_system(error) if isinstance(error, OSError) else of_bug(error)
+
+
 def of_bug(error: BaseException) -> PkiError:
     """An error that nobody expected, in a sentence: its kind, its words, and the place in this program."""
     place, trace = "", error.__traceback__

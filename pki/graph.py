@@ -13,7 +13,7 @@ from pki import destinations, freshness, recipes, tidy, trust
 from pki.deploy import release
 from pki.deploy.delivery import Delivery
 from pki.destinations import Sight
-from pki.errors import PkiError
+from pki.errors import PkiError, of_any
 from pki.handover import needs
 from pki.house import House, missing_authority
 from pki.model import Leaf
@@ -40,8 +40,8 @@ class Artifact:
         """Why it must be made; a look that fails is a reason too."""
         try:
             return self.stale()
-        except PkiError as error:
-            return [error.message]
+        except Exception as error:  # noqa: BLE001 - a bug in one look must not end the run: its task fails with it
+            return of_any(error).message.splitlines()
 
 
 @dataclass(frozen=True, slots=True)

@@ -232,7 +232,8 @@ class Reader:
         except PkiError as fault:
             faults.append(fault)
         except Exception as error:  # noqa: BLE001 - whatever is in one file stops that file alone
-            faults.append(of_bug(error))
+            bug = of_bug(error)
+            faults.append(PkiError(f"templates/{source.name}: {bug.message}", bug.hint))
         return replace(file, fault=FaultsError.of(faults)) if faults else file
 
     def _selectors(self, file: ManagedFile) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
 from pki import store
-from pki.errors import PkiError, of_system
+from pki.errors import PkiError, of_any
 from pki.house import House
 from pki.screen import Screen
 from pki.world import Note
@@ -115,9 +115,9 @@ class Reporter:
             self._unmet.append({"name": task.name, "needs": fail.get_msg().strip()})
             self._screen.unmet(task.name, fail.get_msg().strip())
             return
-        message, _, hint = fail.get_msg().strip().partition("\n")
-        self._failed.append({"name": task.name, "message": message, "hint": hint.strip()})
-        self._screen.failed(task.name, message, hint.strip())
+        message, hint = (fail.message, fail.hint) if hasattr(fail, "hint") else (fail.get_msg().strip(), "")
+        self._failed.append({"name": task.name, "message": message, "hint": hint})
+        self._screen.failed(task.name, message, hint)
 
     def runtime_error(self, message: str) -> None:
         self._failed.append({"name": "doit", "message": message, "hint": ""})
@@ -168,11 +168,10 @@ class Reporter:
         try:
             yield
         except Exception as error:  # noqa: BLE001 - a bug in one of them must not keep the others from being said
-            said = of_system(error) if isinstance(error, OSError) else error
-            message, hint = (said.message, said.hint) if isinstance(said, PkiError) else (repr(error), "")
+            said = of_any(error)
             self._unsaid.append(error)
-            self._failed.append({"name": what, "message": message, "hint": hint})
-            self._screen.failed(what, message, hint)
+            self._failed.append({"name": what, "message": said.message, "hint": said.hint})
+            self._screen.failed(what, said.message, said.hint)
 
     # -- the end --
 

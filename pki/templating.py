@@ -24,6 +24,7 @@ from jinja2 import (
     pass_context,
     select_autoescape,
 )
+from jinja2.parser import Parser
 
 from pki.confined import TOO_LARGE
 from pki.errors import FaultsError, PkiError
@@ -189,11 +190,13 @@ class Templates:
         return PkiError(f"templates/{name}{f':{line}' if line else ''}: {_phrase(error)}", MEND)
 
     def _place_within(self, error: BaseException) -> tuple[str, int] | None:
-        """File and line of the template at which rendering stopped, from the frames that Jinja2 rewrites to it."""
+        """File and line at which a template stopped: the parser's, or of the frames that Jinja2 rewrites to it."""
         place, trace = None, error.__traceback__
         while trace:
             if inner := self._name_of(trace.tb_frame.f_code.co_filename):
                 place = inner, trace.tb_lineno
+            if isinstance(parser := trace.tb_frame.f_locals.get("self"), Parser) and parser.name:
+                place = parser.name, parser.stream.current.lineno
             trace = trace.tb_next
         return place
 
@@ -209,7 +212,7 @@ def _as_it_is(_context: object, value: object) -> object:
 
 
 def _meant(name: str, table: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, table, n=1)
+    close = difflib.get_close_matches(name, table, n=1, cutoff=0.7)
     return f" (did you mean {close[0]}?)" if close else ""
 
 

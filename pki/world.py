@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from pki.deploy.release import Blueprint, Gathered, gather, load
 from pki.errors import PkiError
 from pki.house import House
 from pki.leaves import CANARY, PROBE, canary_leaf, client_leaf, host_leaves, leaf_name, probe_leaf, service_names
-from pki.managed import CA_HOST, Library, ManagedFile
+from pki.managed import CA_HOST, Library, Lost, ManagedFile
 from pki.model import Host, Inventory, Leaf
 from pki.profiles import Permitted
 from pki.proxies import PROGRAMS
@@ -73,6 +73,7 @@ class World:
             if leaf.name not in leaves
         }
         library = managed.find(house.store.templates, {"inventory": said}, said.hosts, said.networks, house.memo)
+        library = _with_what_is_gone(house, library)
         library, declared = request_leaves(said, library, leaves.keys())
         for leaf in declared:
             ca = house.issuing(leaf.authority)
@@ -316,6 +317,16 @@ class World:
         if kind in {"crl", "crl-pem"}:
             return [(name, self.house.store.crl(name, "pem" if kind == "crl-pem" else "crl"))]
         return [(name, self.house.keys.adopted_files(name)[0])] if kind == "ca-pem" else []
+
+
+def _with_what_is_gone(house: House, library: Library) -> Library:
+    """A templates/ that is gone as a whole, while there are releases made of it, was lost: nothing is taken away."""
+    if house.store.templates.is_dir() or not (house.store.build / "release").is_dir():
+        return library
+    fault = PkiError(
+        "templates/ is not there", "put it back, or make it empty to take away what was delivered: mkdir templates"
+    )
+    return replace(library, lost=(Lost(".", fault, is_folder=True),))
 
 
 def _breadth(names: Sequence[str]) -> float:

@@ -17,7 +17,7 @@ from invoke.tasks import task
 
 from pki import store
 from pki.commands import parsing
-from pki.errors import InventoryError, PkiError
+from pki.errors import InventoryError, PkiError, of_bug, of_system
 from pki.house import House
 from pki.house.clock import Evidence
 from pki.screen import say_nothing_more
@@ -39,7 +39,7 @@ def command(function: Callable[..., None], *, may_lack: str = "", many: tuple[st
         except InventoryError as error:
             raise Exit(str(error), code=3) from None
         except PkiError as error:
-            raise Exit(f"{error.message}\n→ {error.hint}" if error.hint else error.message, code=1) from None
+            raise _exit(error) from None
         except (
             BrokenPipeError
         ):  # `… | head` has seen enough: https://docs.python.org/3/library/signal.html#note-on-sigpipe
@@ -47,14 +47,22 @@ def command(function: Callable[..., None], *, may_lack: str = "", many: tuple[st
             raise Exit(code=1) from None
         except OSError as error:
             if error.errno not in UNWRITABLE or error.filename:
-                raise
+                raise _exit(of_system(error)) from None
             say_nothing_more()
             hint = "make room: df -h" if error.errno == errno.ENOSPC else "send it elsewhere"
             raise Exit(f"what this command says cannot be written: {error.strerror}\n→ {hint}", code=1) from None
+        except Exit:
+            raise
+        except Exception as error:  # noqa: BLE001 - a traceback is of no use to whoever typed the command
+            raise _exit(of_bug(error)) from None
 
     if not may_lack:
         return task(spoken, iterable=many)
     return task(spoken, iterable=many, positional=[may_lack], optional=[may_lack])
+
+
+def _exit(error: PkiError) -> Exit:
+    return Exit(f"{error.message}\n→ {error.hint}" if error.hint else error.message, code=1)
 
 
 def command_with(*, may_lack: str = "", many: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Any]:

@@ -123,7 +123,7 @@ def load(folder: Path) -> Release | None:
 def stale(blueprint: Blueprint, folder: str, memo: Memo) -> list[str]:
     """Why a host's release must be made anew."""
     if blueprint.faults:
-        return [fault.message for fault in blueprint.faults]
+        return FaultsError.of(blueprint.faults).message.splitlines()
     name, known = f"release:{blueprint.host}", _known(blueprint)
     if memo.recall(name, known):
         return []

@@ -21,14 +21,15 @@ from typing import Any, ClassVar
 from doit.cmd_base import ModuleTaskLoader
 from doit.dependency import FileChangedChecker
 from doit.doit_cmd import DoitMain
-from doit.exceptions import InvalidDodoFile, TaskFailed
+from doit.exceptions import InvalidDodoFile
 from doit.task import Task
 
 from pki import clock_confirmation, destinations, graph
-from pki.errors import InventoryError, PkiError
+from pki.errors import InventoryError, PkiError, of_any
 from pki.graph import Artifact, Plan
 from pki.house import House
 from pki.house.clock import Evidence
+from pki.pipeline.workers import Failed
 from pki.reporter import Reporter
 from pki.watch import forecast, watchman
 from pki.watch.watchman import Watchman
@@ -102,9 +103,10 @@ class Run:
             artifacts = self.plan.artifacts
         except InventoryError as error:
             raise self._nothing(error, "nothing was run, because the inventory is wrong:\n" + str(error)) from None
-        except PkiError as error:
-            said = f"nothing was run: {error.message}" + (f"\n→ {error.hint}" if error.hint else "")
-            raise self._nothing(error, said) from None
+        except Exception as error:  # noqa: BLE001 - a bug in planning is told as everything else is
+            found = of_any(error)
+            said = f"nothing was run: {found.message}" + (f"\n→ {found.hint}" if found.hint else "")
+            raise self._nothing(found, said) from None
         tasks = {name: Task(name, None, doc=doc, has_subtask=True) for name, doc in GROUPS.items()}
         for artifact in artifacts:
             task = tasks[artifact.name] = _task(artifact)
@@ -176,16 +178,13 @@ class Keeper:
         self._reasons: list[str] = []
 
     def __call__(self) -> bool:
-        try:
-            self._reasons = self._artifact.reasons()
-        except Exception as error:  # noqa: BLE001 - a bug in one look must not end the run: its task will fail with it
-            self._reasons = [f"cannot be looked at: {error!r}"]
+        self._reasons = self._artifact.reasons()
         return not self._reasons
 
     def __repr__(self) -> str:
         return "; ".join(self._reasons) or "up to date"
 
-    def act(self) -> dict[str, list[str]] | TaskFailed:
+    def act(self) -> dict[str, list[str]] | Failed:
         """Make, and look whether it helped; asked first where this process has not yet asked (`doit -a`, `-n`)."""
         reasons = self._reasons or self._artifact.reasons()
         if not reasons:
@@ -195,11 +194,11 @@ class Keeper:
             gc.enable()
         try:
             done = self._artifact.make()
-        except PkiError as error:
-            return TaskFailed(f"{error.message}\n{error.hint}")
+        except Exception as error:  # noqa: BLE001 - it fails this task, and what needs it
+            return Failed.of(of_any(error))
         remaining = self._artifact.reasons()
         if remaining:
-            return TaskFailed(f"was made, and still: {remaining[0]}\n")
+            return Failed(f"was made, and still: {remaining[0]}")
         return {"reasons": reasons if done is None else done}
 
 

@@ -17,10 +17,23 @@ from typing import Any
 from doit.exceptions import TaskFailed
 from doit.runner import Runner
 
+from pki.errors import PkiError
 from pki.processes import end_with, last_words
 
 FORK = get_context("fork")
 PARTING = 10.0  # seconds that a process gets to clean up when the run is interrupted
+
+
+class Failed(TaskFailed):  # type: ignore[misc]
+    """How a task failed: what is wrong, a line for each thing, and what to do, a line for each thing too."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+    @classmethod
+    def of(cls, error: PkiError) -> Failed:
+        return cls(error.message, error.hint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +113,7 @@ class ParallelRunner(Runner):  # type: ignore[misc]
             worker.pipe.close()
             worker.process.join()
             how = last_words(worker.process.exitcode)
-            failure = TaskFailed(f"the process that worked on it {how}\nrun doit again, with fewer at once: doit -n 2")
+            failure = Failed(f"the process that worked on it {how}", "run doit again, with fewer at once: doit -n 2")
         else:
             node.task.update_from_pickle(changed)
             self._idle.append(worker)

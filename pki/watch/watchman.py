@@ -44,6 +44,7 @@ class Watchman:
         self._swept = False
         self._head = ""
         self._metrics: Mapping[str, str] = {}
+        self._unmeasured: Exception | None = None
         self._page = StatusPage()
 
     def look(self, report: Mapping[str, Any], notes: Sequence[Note]) -> None:
@@ -59,7 +60,10 @@ class Watchman:
         with suppress(PkiError):  # said by the look at the ledger
             self._head = premises.head(house)
         scene = Scene(house, self._plan(), run, self._checks, self._probes, self._head)
-        self._metrics = _metrics().looked(scene)
+        try:
+            self._metrics = _metrics().looked(scene)
+        except Exception as error:  # noqa: BLE001 - it is said when they are to be written, and the page goes on
+            self._unmeasured = error
         self._page.look(scene)
 
     def leavings(self) -> Mapping[str, Callable[[Mapping[str, Any]], None]]:
@@ -72,6 +76,8 @@ class Watchman:
         probes.keep(house.store, self._probes, house.now)
 
     def _leave_metrics(self, report: Mapping[str, Any]) -> None:
+        if self._unmeasured:
+            raise self._unmeasured
         _metrics().leave(self._house(), self._plan(), self._metrics, report)
 
     def _write_page(self, report: Mapping[str, Any]) -> None:
