@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 
 from pki import freshness, issue, profiles, store
 from pki.errors import SET_CLOCK, PkiError
-from pki.house import Generation, House, missing_authority
+from pki.house import Generation, House
 from pki.model import Leaf
 
 NEVER = datetime.fromtimestamp(0, UTC)
@@ -125,7 +125,7 @@ def crl(house: House, generation: str) -> None:
     """
     found = house.generation(generation)
     if found is None:
-        raise missing_authority(generation.rpartition("-")[0])
+        raise house.missing_authority(generation.rpartition("-")[0])
     _insist_on_begun(house, found)
     last = house.ledger.last_crl(generation)
     # what an adopted CA revoked stays on its CRLs, as on those of `openssl ca`: nobody else keeps its books
@@ -192,7 +192,7 @@ def trust_files(house: House) -> dict[str, bytes]:
     for generation in [g for generations in live.values() for g in generations]:
         found = house.generation(generation)
         if found is None:
-            raise missing_authority(generation.rpartition("-")[0])
+            raise house.missing_authority(generation.rpartition("-")[0])
         pems[generation] = found.pem
         files[f"{folder}/{generation}.crt"] = found.certificate.public_bytes(serialization.Encoding.DER)
     roots = b"".join(pems[name] for name in reversed(live["root"]))

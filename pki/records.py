@@ -17,7 +17,7 @@ REASONS = (
     "cessationOfOperation",
     "privilegeWithdrawn",
 )
-DECISIONS = ("withheld", "released", "exported", "installed")
+DECISIONS = ("withheld", "released", "exported", "installed", "restored", "root-accepted")
 PUT_BACK = (  # what helps a ledger that cannot be trusted or read any more
     "put ca/ledger.db back from a backup (./run invoke restore FILE --to DIR), then: ./run invoke ledger.recover --all"
 )
@@ -56,7 +56,8 @@ class Decision:
     """What a person decided or did about an artifact; `decision` is one of DECISIONS.
 
     `withheld` and `released`: whether a revoked leaf is replaced. `exported` and `installed`: how far an identity got on
-    its way to a device; their `detail` begins with the serial number in hexadecimal.
+    its way to a device; their `detail` begins with the serial number in hexadecimal. `restored`: the `project` was put
+    back from a backup. `root-accepted`: a host (`deploy:NAME`) may get a new root; `detail` is its SHA-256.
     """
 
     artifact: str
@@ -141,6 +142,10 @@ class Ledger(Protocol):
     def record_recovered(
         self, crl: x509.CertificateRevocationList, *, issuer: str, until: datetime, source: str, at: datetime
     ) -> Recovered: ...
+
+    def record_entries(
+        self, entries: Collection[Entry], *, issuer: str, until: datetime, source: str, at: datetime
+    ) -> tuple[int, ...]: ...
 
     def certificates(
         self,

@@ -137,6 +137,9 @@ class Reporter:
                 self._calendar()
         with self._last_word("the look at the house"):
             self._watch.look(self._report(house), self._found_notes)
+        for name, fault in house.key_faults().items():
+            with self._last_word(f"key:{name}"):
+                raise fault
         with self._last_word("ledger"):
             house.insist_on_ledger()
             house.close(settled=self._whole and self._result() == "ok")

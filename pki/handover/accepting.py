@@ -20,7 +20,7 @@ from pki.ceremony.bundle import Request, Response
 from pki.ceremony.export import printed
 from pki.ceremony.vault import fingerprint
 from pki.errors import PkiError
-from pki.handover import kept
+from pki.handover import kept, keys
 from pki.house import House
 
 
@@ -46,6 +46,7 @@ def brought(house: House, folder: Path) -> Brought:
     minutes = _minutes(house, answer)
     roots = {name: found.certificate for name in house.store.generations("root") if (found := house.generation(name))}
     faults = list(_date_faults(house, answer.response)) or answers.faults(answer, request, roots)
+    faults = faults or list(keys.faults(house, request))
     if faults:
         raise PkiError("\n".join(f"{answer.name}: {fault}" for fault in faults), f"nothing was filed; {answers.AGAIN}")
     return Brought(answer, request, minutes)

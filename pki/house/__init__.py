@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -15,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from pki import inventory, leaves, model, rules, scalars, store
-from pki.errors import LedgerError, PkiError
+from pki.errors import RESTORE, LedgerError, PkiError
 from pki.house.generations import Generation, Rung, read_rung
 from pki.house.keys import Keys
 from pki.house.missing_roots import MissingRoot, find_missing, receipts, refusal
@@ -26,7 +27,7 @@ from pki.passphrases import Passphrases
 from pki.records import BEGIN_ANEW, GONE, Issued, Ledger
 from pki.store import Store
 
-__all__ = ["Generation", "House", "Rung", "missing_authority"]
+__all__ = ["Generation", "House", "Rung"]
 
 
 @dataclass
@@ -118,7 +119,7 @@ class House:
         except ValueError:
             raise PkiError(
                 f"{self.store.shown(path)}: is not a certificate",
-                "put it back from a backup: ./run invoke restore FILE --to DIR",
+                RESTORE,
             ) from None
         whole = name.startswith("root-") or self.is_adopted(name)
         chain = data if whole else data + self._cross_chain(cert)
@@ -201,8 +202,17 @@ class House:
         """The issuing generation with its key opened. Raises PkiError with the command that mends what is missing."""
         found = self.issuing(authority)
         if found is None:
-            raise missing_authority(authority)
+            raise self.missing_authority(authority)
         return self.keys.issuer(found)
+
+    def missing_authority(self, name: str) -> PkiError:
+        """That there is no certificate of an authority; where there is a root, it may be lost."""
+        ceremony = "hold a root ceremony: ./run invoke ceremony.request"
+        if self.store.generations("root"):
+            hint = f"{RESTORE}, where it was there before; else {ceremony}"
+        else:
+            hint = f"{ceremony}; or set sandbox: true in pki.yaml to try things out"
+        return PkiError(f"there is no {name} authority in ca/{name}/", hint)
 
     def is_adopted(self, name: str) -> bool:
         """Whether an authority was made elsewhere: it signs CRLs, and nothing else."""
@@ -264,6 +274,24 @@ class House:
         """Whether there are authorities, and no ledger that knows them."""
         return not self.has_ledger and self.store.is_founded
 
+    def can_sign(self, name: str) -> bool:
+        """Whether the key of a generation opens; of one whose passphrase is elsewhere, as far as can be seen without it."""
+        found = self.generation(name)
+        if found is None or self.is_adopted(name):
+            return True
+        with suppress(PkiError):
+            if self.keys.fault(name) is None:
+                in_file = self.store.authority_file(name, "key.pem").exists()
+                return not in_file or self.passphrases.is_elsewhere(name) or bool(self.keys.issuer(found))
+        return False
+
+    def key_faults(self) -> dict[str, PkiError]:
+        """What is wrong with the keys that sign or wait for a ceremony, by generation, as far as it can be seen without a passphrase."""
+        there = [one.name for authority in ("server", "client") if (one := self.issuing(authority))]
+        names = [*there, *self.store.prepared()]
+        seen = {name: fault for name in names if (fault := self.keys.fault(name))}
+        return {**seen, **{name: fault for name, fault in self.keys.closed.items() if not self.is_adopted(name)}}
+
     def insist_on_ledger(self) -> None:
         """Raise LedgerError where it is gone, even if nothing has asked for it."""
         if self.has_lost_ledger:
@@ -313,10 +341,3 @@ class House:
         log = self.store.ca / "ledger.db-wal"
         in_use = [str(log)] if log.exists() and log.stat().st_size else []
         return [str(self.store.ca / "ledger.db"), *in_use]
-
-
-def missing_authority(authority: str) -> PkiError:
-    return PkiError(
-        f"there is no {authority} authority in ca/{authority}/",
-        "hold a root ceremony: ./run invoke ceremony.request; or set sandbox: true in pki.yaml to try things out",
-    )
