@@ -17,6 +17,7 @@ from pki.deploy.ansible.fleet import Fleet
 from pki.deploy.change import Destination, promises
 from pki.deploy.delivery import Delivery
 from pki.deploy.handshake import Endpoint, Eyes, fingerprint
+from pki.deploy.new_root import NO_ROOT, NewRoot
 from pki.deploy.preflight import Trust
 from pki.deploy.proof import Promise
 from pki.deploy.ssh import Way, identity_in
@@ -55,6 +56,17 @@ class Outlook:
 
     def judge(self) -> Trust:
         return self.trust
+
+    @cached_property
+    def root(self) -> NewRoot:
+        house = self.world.house
+        found = house.issuing("root")
+        if found is None or found.is_sandbox:
+            return NO_ROOT
+        return NewRoot(found.name, found.fingerprint, house.vouching(found), lambda: house.accepted_roots)
+
+    def new_root(self) -> NewRoot:
+        return self.root
 
     @cached_property
     def _ended(self) -> frozenset[int]:
@@ -96,12 +108,14 @@ def deliveries(world: World) -> Iterator[Delivery]:
         if host.deliver != "none" and world.library.for_host(name, host).files:
             engine = fleet if host.deliver == "ssh" else None
             to = partial(destination, outlook, name, host)
-            delivery = Delivery(name, disk, host.deliver, host.window or "", to, engine, outlook.judge)
+            delivery = Delivery(
+                name, disk, host.deliver, host.window or "", to, engine, outlook.judge, outlook.new_root
+            )
             members += [delivery] if engine else []
             yield delivery
     if world.library.for_host(CA_HOST, None).files or world.library.lost:
         to = partial(destination, outlook, CA_HOST, None)
-        yield Delivery(CA_HOST, disk, said.ca, "", to, trust=outlook.judge)
+        yield Delivery(CA_HOST, disk, said.ca, "", to, trust=outlook.judge, root=outlook.new_root)
 
 
 def _waiting(world: World, members: list[Delivery]) -> Iterator[Delivery]:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from pki import store
 from pki.errors import PkiError, of_system
 from pki.house import House
+from pki.scalars import SANDBOX
 from pki.screen import Screen
 from pki.world import Note
 
@@ -182,7 +183,7 @@ class Reporter:
         if self._result() == "interrupted":
             parts.append("interrupted")
         summary = f"{', '.join(parts)}, {self._fresh} fresh" if parts else f"nothing to do: {self._fresh} fresh"
-        summary += f" ({seconds:.1f} s{', sandbox' if house.inventory.sandbox else ''})"
+        summary = f"{f'{SANDBOX}  ' if house.inventory.sandbox else ''}{summary} ({seconds:.1f} s)"
         if notes:
             summary += f"; {notes} {'things need' if notes > 1 else 'thing needs'} a person: ./run invoke plan"
         if unsent := sum(1 for told in self._told if told["error"]):

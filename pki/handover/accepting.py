@@ -138,17 +138,18 @@ def file(house: House, found: Brought) -> list[str]:
 
 @contextmanager
 def _naming_roots(house: House, found: Brought) -> Iterator[Callable[[], None]]:
-    """What puts the SHA-256 of each new root into pki.yaml; the new text is on disk beside it from the beginning.
+    """What puts the SHA-256 of each root into pki.yaml; the new text is on disk beside it from the beginning.
 
     The sandbox names none: its roots may be lost.
     """
-    path, text = house.store.home / "pki.yaml", None
-    for root in () if house.inventory.sandbox else found.request.roots:
-        text = editing.with_root(path, root.name, found.fingerprint(root.name), text)
-    if text is None:
+    path = house.store.home / "pki.yaml"
+    there = [one for name in house.store.generations("root") if (one := house.generation(name))]
+    roots = {one.name: one.fingerprint for one in there}
+    roots |= {root.name: found.fingerprint(root.name) for root in found.request.roots}
+    if house.inventory.sandbox or set(roots.values()) <= set(house.inventory.roots):
         yield lambda: None
         return
-    with editing.waiting(path, text) as waiting:
+    with editing.waiting(path, editing.with_roots(path, roots)) as waiting:
         waiting.flush()
         yield waiting.place
 

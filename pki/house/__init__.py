@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import hashes
 
 from pki import inventory, leaves, model, rules, scalars, store
 from pki.errors import RESTORE, LedgerError, PkiError
+from pki.house.cross_certificates import vouching
 from pki.house.generations import Generation, Rung, read_rung
 from pki.house.keys import Keys
 from pki.house.missing_roots import MissingRoot, find_missing, receipts, refusal
@@ -128,7 +129,7 @@ class House:
         if found.is_sandbox and not self.inventory.sandbox:
             raise PkiError(
                 f"{self.store.shown(path)}: is a sandbox authority, and pki.yaml does not say sandbox: true",
-                "move ca/, build/ and offline/ away and hold a real ceremony: ./run invoke ceremony.request",
+                "move ca/ and offline/ away, then hold a root ceremony: ./run invoke ceremony.request",
             )
         self._generations[name] = (state, found)
         return found
@@ -143,6 +144,11 @@ class House:
         """The root whose name an intermediate bears as its issuer."""
         found = (self.generation(name) for name in self.store.generations("root"))
         return next((root for root in found if root and root.certificate.subject == intermediate.issuer), None)
+
+    def vouching(self, root: Generation) -> frozenset[str]:
+        """SHA-256 of the roots from which cross-certificates lead to a root, itself included."""
+        roots = [one for name in self.store.generations("root") if (one := self.generation(name))]
+        return vouching(self.store, roots, root, self.now)
 
     def live(self, authority: str) -> list[str]:
         """Names of the generations that neither ended nor were revoked, oldest first, then those that are coming.
@@ -254,6 +260,19 @@ class House:
         if kept is None:
             kept = self._look_for_withheld() if self.has_ledger else {}
         return {artifact: datetime.fromtimestamp(at, UTC) for artifact, at in kept.items()}
+
+    @cached_property
+    def accepted_roots(self) -> dict[str, list[str]]:
+        """SHA-256 of the roots that were accepted for hosts that had another one, by host."""
+        kept = self.recall_from_ledger("accepted roots", "")
+        if kept is None:
+            kept = {}
+            for one in self.ledger.decisions() if self.has_ledger else ():
+                if one.decision == "root-accepted":
+                    kept.setdefault(one.artifact.removeprefix("deploy:"), []).append(one.detail)
+            self.remember_from_ledger("accepted roots", "", kept)
+        found: dict[str, list[str]] = kept
+        return found
 
     def _look_for_withheld(self) -> dict[str, int]:
         found: dict[str, int] = {}
