@@ -7,6 +7,7 @@ from pathlib import Path
 from invoke import Collection
 
 from pki.commands import (
+    accept_root,
     ca,
     ceremony,
     client,
@@ -52,7 +53,7 @@ for title, tasks in {
     "ledger": {**ledger.TASKS, "import": taking.take_in},
     "ca": {"rewrap": ca.rewrap},
     "client": {**client.TASKS, "export": export.export},
-    "deploy": {**deploy.TASKS, **fleet.TASKS},
+    "deploy": {**deploy.TASKS, **fleet.TASKS, "accept-root": accept_root.accept_root},
     "demo": {"vlans": demo.vlans},
     "ceremony": {**ceremony.TASKS, **vault.TASKS},
 }.items():

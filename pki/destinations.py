@@ -18,6 +18,7 @@ from pki.deploy.change import Destination, promises
 from pki.deploy.contact import Contact
 from pki.deploy.delivery import Delivery
 from pki.deploy.handshake import Endpoint, Eyes, fingerprint
+from pki.deploy.new_root import NO_ROOT, NewRoot
 from pki.deploy.preflight import Trust
 from pki.deploy.proof import Promise
 from pki.deploy.ssh import Way, identity_in
@@ -57,6 +58,17 @@ class Outlook:
 
     def judge(self) -> Trust:
         return self.trust
+
+    @cached_property
+    def root(self) -> NewRoot:
+        house = self.world.house
+        found = house.issuing("root")
+        if found is None or found.is_sandbox:
+            return NO_ROOT
+        return NewRoot(found.name, found.fingerprint, house.vouching(found), lambda: house.accepted_roots)
+
+    def new_root(self) -> NewRoot:
+        return self.root
 
     @cached_property
     def _ended(self) -> frozenset[int]:
@@ -99,12 +111,14 @@ def deliveries(world: World) -> Iterator[Delivery]:
             engine = fleet if host.deliver == "ssh" else None
             to = partial(destination, outlook, name, host)
             pin = partial(world.house.pin, name)
-            delivery = Delivery(name, disk, host.deliver, host.window or "", to, engine, outlook.judge, pin)
+            window, new_root = host.window or "", outlook.new_root
+            delivery = Delivery(name, disk, host.deliver, window, to, engine, outlook.judge, pin, new_root)
             members += [delivery] if engine else []
             yield delivery
     if world.library.for_host(CA_HOST, None).files or CA_HOST in world.kept_back:
         to = partial(destination, outlook, CA_HOST, None)
-        yield Delivery(CA_HOST, disk, said.ca, "", to, trust=outlook.judge, pinned=partial(world.house.pin, CA_HOST))
+        pin = partial(world.house.pin, CA_HOST)
+        yield Delivery(CA_HOST, disk, said.ca, "", to, trust=outlook.judge, pinned=pin, root=outlook.new_root)
 
 
 def _waiting(world: World, members: list[Delivery]) -> Iterator[Delivery]:

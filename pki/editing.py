@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pki import documents, inventory, store
@@ -39,24 +39,25 @@ def without_client(path: Path, name: str) -> str:
     return _sound(path, _removed(text, name), said, wanted, hint)
 
 
-def with_root(path: Path, name: str, fingerprint: str, changed: str | None = None) -> str:
-    """The text of pki.yaml (or of `changed`, which is not written yet) that names one more root, by its SHA-256.
+def with_roots(path: Path, roots: Mapping[str, str]) -> str:
+    """The text of pki.yaml that names these roots too: the SHA-256 of each by the name of its generation.
 
-    `name` is that of the root's generation, for the comment. Raises PkiError, with the lines to type, where it cannot be
-    placed.
+    Unchanged where it names them already. Raises PkiError, with the lines to type, where they cannot be placed.
     """
-    text, said = _read(path)
-    if changed is not None:
-        text, said = changed, _means(changed, path.name) or said
-    if fingerprint in said.roots:
-        return text
-    wanted = said.model_copy(update={"roots": (*said.roots, fingerprint)})
-    for candidate in _with_root(text, said.roots, name, fingerprint):
-        if _means(candidate, path.name) == wanted:
-            return candidate
-    lines = "\n".join(["roots:", *(f"  - {one}" for one in wanted.roots)])
-    hint = f"write this into {path.name} yourself, then type the same command again:\n{lines}"
-    raise PkiError(f"{path.name} is laid out in a way that this program does not edit; nothing was changed", hint)
+    text, before = _read(path)
+    said, names = before, {digest: name for name, digest in roots.items() if digest not in before.roots}
+    for digest, name in names.items():
+        wanted = said.model_copy(update={"roots": (*said.roots, digest)})
+        fitting = (one for one in _with_root(text, said.roots, name, digest) if _means(one, path.name) == wanted)
+        said, found = wanted, next(fitting, None)
+        if found is None:
+            lines = "\n".join(["roots:", *(f"  - {one}" for one in (*before.roots, *names))])
+            hint = f"write this into {path.name} yourself, then type the same command again:\n{lines}"
+            raise PkiError(
+                f"{path.name} is laid out in a way that this program does not edit; nothing was changed", hint
+            )
+        text = found
+    return text
 
 
 def waiting(path: Path, text: str) -> store.Beside:

@@ -13,9 +13,9 @@ from pki import destinations, freshness, recipes, tidy, trust
 from pki.deploy import release
 from pki.deploy.delivery import Delivery
 from pki.destinations import Sight
-from pki.errors import PkiError, of_any
+from pki.errors import RESTORE, PkiError, of_any
 from pki.handover import needs
-from pki.house import House, missing_authority
+from pki.house import House
 from pki.model import Leaf
 from pki.store import AUTHORITIES
 from pki.world import Note, World
@@ -144,11 +144,9 @@ def _make_authority(house: House, name: str) -> None:
         import_module("pki.handover.sandbox").ceremony(house)
         reasons = freshness.authority(house, name)
     if reasons and house.issuing(name) is None:
-        raise missing_authority(name)
+        raise house.missing_authority(name)
     if reasons:
-        raise PkiError(
-            f"{reasons[0]}; needs a ceremony", "put it back from a backup, or: ./run invoke ceremony.request"
-        )
+        raise PkiError(f"{reasons[0]}; needs a ceremony", f"{RESTORE}, or: ./run invoke ceremony.request")
 
 
 def _requests(house: House) -> Iterator[Artifact]:

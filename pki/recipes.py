@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 
 from pki import freshness, issue, profiles, store
 from pki.errors import SET_CLOCK, PkiError
-from pki.house import Generation, House, missing_authority
+from pki.house import Generation, House
 from pki.keeping import recovering
 from pki.model import Leaf
 from pki.records import Entry
@@ -129,7 +129,7 @@ def crl(house: House, generation: str) -> None:
     """
     found = house.generation(generation)
     if found is None:
-        raise missing_authority(generation.rpartition("-")[0])
+        raise house.missing_authority(generation.rpartition("-")[0])
     _insist_on_begun(house, found)
     issuer = house.crl_issuer(found)
     recovered = _recover(house, generation)
@@ -219,7 +219,7 @@ def trust_files(house: House) -> dict[str, bytes]:
     for generation in [g for generations in live.values() for g in generations]:
         found = house.generation(generation)
         if found is None:
-            raise missing_authority(generation.rpartition("-")[0])
+            raise house.missing_authority(generation.rpartition("-")[0])
         pems[generation] = found.pem
         files[f"{folder}/{generation}.crt"] = found.certificate.public_bytes(serialization.Encoding.DER)
     roots = b"".join(pems[name] for name in reversed(live["root"]))

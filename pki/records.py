@@ -18,7 +18,18 @@ REASONS = (
     "privilegeWithdrawn",
 )
 ACCEPTED = "ledger-accepted"
-DECISIONS = ("withheld", "released", "exported", "installed", "pinned", "unpinned", "clock-confirmed", ACCEPTED)
+DECISIONS = (
+    "withheld",
+    "released",
+    "exported",
+    "installed",
+    "pinned",
+    "unpinned",
+    "restored",
+    "root-accepted",
+    "clock-confirmed",
+    ACCEPTED,
+)
 
 # Why nothing may be signed or recorded, as kinds of LedgerFault.
 MISSING, EMPTY, FOREIGN, OLDER = "missing", "empty", "foreign", "older"
@@ -111,7 +122,8 @@ class Decision:
     its way to a device; their `detail` begins with the serial number in hexadecimal. `pinned` and `unpinned`: whether
     a host, as `deploy:HOST`, stays at the release whose digest is the `detail`. `ledger-accepted`: that events which
     were seen once are lost, with the hash of each. `clock-confirmed`: the clock was right although it was far
-    from the last event; `detail` names both.
+    from the last event; `detail` names both. `restored`: the `project` was restored from a backup. `root-accepted`: a host
+    (`deploy:NAME`) may get a new root; `detail` is its SHA-256.
     """
 
     artifact: str
@@ -197,6 +209,10 @@ class Ledger(Protocol):
     def record_recovered(
         self, crl: x509.CertificateRevocationList, *, issuer: str, until: datetime, source: str, at: datetime
     ) -> Recovered: ...
+
+    def record_entries(
+        self, entries: Collection[Entry], *, issuer: str, until: datetime, source: str, at: datetime
+    ) -> tuple[int, ...]: ...
 
     def certificates(
         self,

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from pki import store
 from pki.errors import PkiError, of_any
 from pki.house import House
+from pki.scalars import SANDBOX
 from pki.screen import Screen
 from pki.world import Note
 
@@ -142,6 +143,9 @@ class Reporter:
                 self._calendar()
         with self._last_word("the look at the house"):
             self._watch.look(self._report(house), self._found_notes)
+        for name, fault in house.key_faults().items():
+            with self._last_word(f"key:{name}"):
+                raise fault
         with self._last_word("ledger"):
             house.insist_on_ledger()
             house.close(settled=self._whole and self._result() == "ok")
@@ -184,7 +188,7 @@ class Reporter:
         if self._result() == "interrupted":
             parts.append("interrupted")
         summary = f"{', '.join(parts)}, {self._fresh} fresh" if parts else f"nothing to do: {self._fresh} fresh"
-        summary += f" ({seconds:.1f} s{', sandbox' if house.inventory.sandbox else ''})"
+        summary = f"{f'{SANDBOX}  ' if house.inventory.sandbox else ''}{summary} ({seconds:.1f} s)"
         if notes:
             summary += f"; {notes} {'things need' if notes > 1 else 'thing needs'} a person: ./run invoke plan"
         if unsent := sum(1 for told in self._told if told["error"]):

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
 SANDBOX = "SANDBOX"
+CA_NAME = re.compile(r" (Root|Server|Client) CA ([0-9]+)$")  # the end of the name of every CA of a project
 
 UNITS = {"h": 3600, "d": 86400, "w": 7 * 86400, "mo": 30 * 86400, "y": 365 * 86400}
 DURATION = re.compile(r"([1-9][0-9]{0,4})(h|d|w|mo|y)")

@@ -229,6 +229,15 @@ class Store:
         )
         return [name for _, name in sorted(found)]
 
+    def prepared(self) -> list[str]:
+        """Names of the intermediates whose request waits for a certificate."""
+        return [path.parent.name for path in self.files("request.pem") if not (path.parent / "cert.pem").exists()]
+
+    def files(self, name: str) -> list[Path]:
+        """The files of a name of all intermediates, certified or not."""
+        found = (path for one in AUTHORITIES[1:] for path in (self.ca / one).glob(f"{one}-[0-9]*/{name}"))
+        return sorted(path for path in found if path.parent.name.rpartition("-")[2].isdecimal())
+
     @property
     def is_founded(self) -> bool:
         """Whether an authority has a certificate: the ledger, which knew it before, must be there too."""

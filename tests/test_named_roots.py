@@ -87,18 +87,18 @@ def test_one_more_root_changes_no_other_line(tmp_path: Path, layout: str, last: 
     text = (EXAMPLE + section if last else section + EXAMPLE).replace("\n", ending)
     path = written(tmp_path, text)
     before = inventory.load(path)
-    changed = editing.with_root(path, "root-2", TWO)
+    changed = editing.with_roots(path, {"root-2": TWO})
     editing.write(path, changed)
     assert inventory.load(path) == before.model_copy(update={"roots": (*before.roots, TWO)})
     kept = EXAMPLE.replace("\n", ending).splitlines(keepends=True)
     assert [line for line in changed.splitlines(keepends=True) if line in kept] == kept
     assert (COMMENTED.replace("\n", ending) in changed) == (layout == "commented")
-    assert editing.with_root(path, "root-2", TWO) == changed
+    assert editing.with_roots(path, {"root-2": TWO}) == changed
 
 
 def test_a_file_without_a_last_newline_gets_one_more_root(tmp_path: Path) -> None:
     path = written(tmp_path, EXAMPLE + f"roots: [{ONE}]")
-    editing.write(path, editing.with_root(path, "root-2", TWO))
+    editing.write(path, editing.with_roots(path, {"root-2": TWO}))
     assert inventory.load(path).roots == (ONE, TWO)
 
 
@@ -107,8 +107,8 @@ def test_a_layout_that_is_not_understood_is_left_alone_and_the_lines_are_shown(t
     path = written(tmp_path, parts + "hosts: {a: {network: l}}}\n")
     before = path.read_bytes()
     with pytest.raises(PkiError, match="laid out in a way") as refused:
-        editing.with_root(path, "root-1", ONE)
-    assert f"roots:\n  - {ONE}" in refused.value.hint
+        editing.with_roots(path, {"root-1": ONE, "root-2": TWO})
+    assert f"roots:\n  - {ONE}\n  - {TWO}" in refused.value.hint
     assert path.read_bytes() == before
 
 
@@ -127,6 +127,16 @@ def test_an_accepted_root_is_named_and_a_rollover_adds_its_successor(real: RealH
     text = real.read("pki.yaml")
     real.ceremony(Wish(ladder=True), days=2)
     assert real.read("pki.yaml") == text
+
+
+def test_a_project_that_names_no_root_yet_names_all_with_its_next_ceremony(real: RealHome) -> None:
+    text = real.read("pki.yaml").decode()
+    real.write("pki.yaml", text[: text.index("roots:")] + text[text.index("# root-1\n") + 9 :])
+    fingerprint = real.house().existing("root-1").fingerprint
+    [note] = real.doit().data["notes"]
+    assert (note["subject"], fingerprint in note["remedy"]) == ("roots", True)
+    real.ceremony(Wish(generations=("root",)), days=1)
+    assert real.house().inventory.roots == (fingerprint, real.house().existing("root-2").fingerprint)
 
 
 def test_the_sandbox_names_no_root(home: Home) -> None:

@@ -16,6 +16,7 @@ from pki.deploy.contact import Contact
 from pki.deploy.folder import FolderTransport
 from pki.deploy.history import History
 from pki.deploy.inplace import InPlace
+from pki.deploy.new_root import COMMAND, NO_ROOT, NewRoot
 from pki.deploy.parcel import Parcel
 from pki.deploy.preflight import Findings, Trust
 from pki.deploy.receipt import Receipt, moment, taken
@@ -59,6 +60,7 @@ class Delivery:
     engine: Engine | None = None
     trust: Callable[[], Trust] | None = None
     pinned: Callable[[], Pin | None] = lambda: None
+    root: Callable[[], NewRoot] = lambda: NO_ROOT
 
     # -- what is known without a look at the host --
 
@@ -116,6 +118,8 @@ class Delivery:
             files = [*watched, *([str(self.store.contact(self.host))] if self.is_remote else [])]
             memo.remember(name, self._known, files, [looked_at])
         if self.is_remote:
+            if reasons and self.waits_for_root:
+                return []
             reasons = reasons or self._contact_reasons(now)
             return reasons if reasons and (self.may_change(now) or self.is_urgent(now)) else []
         return reasons
@@ -158,6 +162,25 @@ class Delivery:
 
     # -- when it may be --
 
+    @property
+    def has_another_root(self) -> bool:
+        """Whether the host was deployed under a root that no cross-certificate connects with the present one."""
+        root, receipt = self.root(), self.receipt
+        if not self.is_remote or not root.fingerprint or self.trust is None:
+            return False
+        return root.is_strange_to(receipt, lambda: self.delivered, self.trust())
+
+    @property
+    def waits_for_root(self) -> bool:
+        """Whether nothing is delivered to the host before its new root is accepted."""
+        return self.has_another_root and not self.root().is_accepted(self.host)
+
+    def insist_on_root(self) -> None:
+        """Raise PkiError while the host waits for its new root to be accepted."""
+        if self.waits_for_root:
+            what = f"was deployed under another root, and {self.root().text} is not accepted for it"
+            raise PkiError(what, f"{COMMAND} {self.host}")
+
     def may_change(self, now: datetime) -> bool:
         """Whether the host's window is open, in the local time of this machine."""
         return not self.window or is_within(now.astimezone().time(), self.window)
@@ -184,6 +207,7 @@ class Delivery:
             raise PkiError("its release is not there", "run doit")
         if not self.is_remote:
             return self._place(parcel, now)
+        self.insist_on_root()
         if self.engine:
             return self.engine.deliver(self, now)
         try:
@@ -280,6 +304,8 @@ class Delivery:
             told.append(f"unproven: {', '.join(unproven)}")
         if passed := [service for service, text in seen if text == proof.PASSED_ON]:
             told.append(f"the probe is passed on: {', '.join(passed)}")
+        if self.waits_for_root:
+            told.append(f"waits for {COMMAND.removeprefix('./run invoke ')}")
         if not self.may_change(now) and self._differences()[0]:
             told.append(f"waits for its window {self.window}")
         return "; ".join(told)

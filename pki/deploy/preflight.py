@@ -18,6 +18,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.x509.oid import NameOID
 
 from pki.deploy import crls
 from pki.deploy.crls import Listed
@@ -25,6 +26,7 @@ from pki.deploy.parcel import Parcel
 from pki.deploy.release import File
 from pki.errors import PkiError
 from pki.issue import ca_public_key
+from pki.scalars import CA_NAME
 
 CERTIFICATES = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 KEYS = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----", re.DOTALL)
@@ -144,6 +146,18 @@ def roots(parcel: Parcel, trust: Trust) -> dict[str, str]:
                 if root := trust.root_of(x509.load_pem_x509_certificate(pem)):
                     found.add(root)
     return {fingerprint(one): one.subject.rfc4514_string() for one in sorted(found, key=fingerprint)}
+
+
+def has_unknown_ca(parcel: Parcel, trust: Trust) -> bool:
+    """Whether a release holds a certificate of a CA that is named as those of a project, and is not known here."""
+    for file in parcel.release.files:
+        for pem in () if file.crl else CERTIFICATES.findall(parcel.content(file)):
+            with suppress(ValueError):
+                certificate = x509.load_pem_x509_certificate(pem)
+                names = [str(one.value) for one in certificate.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)]
+                if any(map(CA_NAME.search, names)) and trust.root_of(certificate) is None:
+                    return True
+    return False
 
 
 def fingerprint(certificate: x509.Certificate) -> str:

@@ -77,7 +77,9 @@ def _crl_dated(house: House, generation: str, start: datetime, end: datetime) ->
         return [f"ended on {end:%Y-%m-%d}"]
     if age < timedelta(0):
         return [f"is not valid before {start:%Y-%m-%d %H:%M}"]
-    return [f"is {age // DAY} days old, a new one comes every {refresh // DAY}"] if age >= refresh else []
+    if age < refresh or not house.can_sign(generation):
+        return []  # one that cannot be made anew is good until it ends
+    return [f"is {age // DAY} days old, a new one comes every {refresh // DAY}"]
 
 
 def _behind_ledger(

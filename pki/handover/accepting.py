@@ -20,7 +20,7 @@ from pki.ceremony.bundle import Request, Response
 from pki.ceremony.export import printed
 from pki.ceremony.vault import fingerprint
 from pki.errors import PkiError
-from pki.handover import kept
+from pki.handover import kept, keys
 from pki.house import House
 
 
@@ -46,6 +46,7 @@ def brought(house: House, folder: Path) -> Brought:
     minutes = _minutes(house, answer)
     roots = {name: found.certificate for name in house.store.generations("root") if (found := house.generation(name))}
     faults = list(_date_faults(house, answer.response)) or answers.faults(answer, request, roots)
+    faults = faults or list(keys.faults(house, request))
     if faults:
         raise PkiError("\n".join(f"{answer.name}: {fault}" for fault in faults), f"nothing was filed; {answers.AGAIN}")
     return Brought(answer, request, minutes)
@@ -137,17 +138,18 @@ def file(house: House, found: Brought) -> list[str]:
 
 @contextmanager
 def _naming_roots(house: House, found: Brought) -> Iterator[Callable[[], None]]:
-    """What puts the SHA-256 of each new root into pki.yaml; the new text is on disk beside it from the beginning.
+    """What puts the SHA-256 of each root into pki.yaml; the new text is on disk beside it from the beginning.
 
     The sandbox names none: its roots may be lost.
     """
-    path, text = house.store.home / "pki.yaml", None
-    for root in () if house.inventory.sandbox else found.request.roots:
-        text = editing.with_root(path, root.name, found.fingerprint(root.name), text)
-    if text is None:
+    path = house.store.home / "pki.yaml"
+    there = [one for name in house.store.generations("root") if (one := house.generation(name))]
+    roots = {one.name: one.fingerprint for one in there}
+    roots |= {root.name: found.fingerprint(root.name) for root in found.request.roots}
+    if house.inventory.sandbox or set(roots.values()) <= set(house.inventory.roots):
         yield lambda: None
         return
-    with editing.waiting(path, text) as waiting:
+    with editing.waiting(path, editing.with_roots(path, roots)) as waiting:
         waiting.flush()
         yield waiting.place
 

@@ -18,9 +18,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from pki import inventory, leaves, model, rules, scalars, store
-from pki.errors import LedgerError, PkiError
+from pki.errors import RESTORE, LedgerError, PkiError
 from pki.house import decided
 from pki.house.clock import ClockGuard, Evidence
+from pki.house.cross_certificates import vouching
 from pki.house.generations import Generation, Rung, read_rung
 from pki.house.keys import Keys
 from pki.house.ledger_cache import LedgerCache
@@ -40,7 +41,7 @@ class Endable(Protocol):
 
 E = TypeVar("E", bound=Endable)
 
-__all__ = ["Generation", "House", "Rung", "missing_authority"]
+__all__ = ["Generation", "House", "Rung"]
 
 
 @dataclass
@@ -136,7 +137,7 @@ class House:
         except ValueError:
             raise PkiError(
                 f"{self.store.shown(path)}: is not a certificate",
-                "put it back from a backup: ./run invoke restore FILE --to DIR",
+                RESTORE,
             ) from None
         whole = name.startswith("root-") or self.is_adopted(name)
         sent = data if whole else data + self._cross_chain(cert)
@@ -145,7 +146,7 @@ class House:
         if found.is_sandbox and not self.inventory.sandbox:
             raise PkiError(
                 f"{self.store.shown(path)}: is a sandbox authority, and pki.yaml does not say sandbox: true",
-                "move ca/, build/ and offline/ away and hold a real ceremony: ./run invoke ceremony.request",
+                "move ca/ and offline/ away, then hold a root ceremony: ./run invoke ceremony.request",
             )
         self._generations[name] = (state, found)
         return found
@@ -160,6 +161,11 @@ class House:
         """The root whose name an intermediate bears as its issuer."""
         found = (self.generation(name) for name in self.store.generations("root"))
         return next((root for root in found if root and root.certificate.subject == intermediate.issuer), None)
+
+    def vouching(self, root: Generation) -> frozenset[str]:
+        """SHA-256 of the roots from which cross-certificates lead to a root, itself included."""
+        roots = [one for name in self.store.generations("root") if (one := self.generation(name))]
+        return vouching(self.store, roots, root, self.now)
 
     def live(self, authority: str) -> list[str]:
         """Names of the generations that neither ended nor were revoked, oldest first, then those that are coming.
@@ -225,7 +231,7 @@ class House:
         self.clock.insist()
         found = self.issuing(authority)
         if found is None:
-            raise missing_authority(authority)
+            raise self.missing_authority(authority)
         self.insist_on_ledger()
         return self.keys.issuer(found)
 
@@ -234,6 +240,15 @@ class House:
         self.clock.insist()
         self.insist_on_ledger()
         return self.keys.open(found)
+
+    def missing_authority(self, name: str) -> PkiError:
+        """That there is no certificate of an authority; where there is a root, it may be lost."""
+        ceremony = "hold a root ceremony: ./run invoke ceremony.request"
+        if self.store.generations("root"):
+            hint = f"{RESTORE}, where it was there before; else {ceremony}"
+        else:
+            hint = f"{ceremony}; or set sandbox: true in pki.yaml to try things out"
+        return PkiError(f"there is no {name} authority in ca/{name}/", hint)
 
     def is_adopted(self, name: str) -> bool:
         """Whether an authority was made elsewhere: it signs CRLs, and nothing else."""
@@ -294,6 +309,16 @@ class House:
             kept = decided.withheld(self.ledger.decisions()) if self.has_ledger else {}
         return {artifact: datetime.fromtimestamp(at, UTC) for artifact, at in kept.items()}
 
+    @cached_property
+    def accepted_roots(self) -> dict[str, list[str]]:
+        """SHA-256 of the roots that were accepted for hosts that had another one, by host."""
+        kept = self.recall_from_ledger("accepted roots", "")
+        if kept is None:
+            kept = decided.accepted_roots(self.ledger.decisions()) if self.has_ledger else {}
+            self.remember_from_ledger("accepted roots", "", kept)
+        found: dict[str, list[str]] = kept
+        return found
+
     @property
     def has_ledger(self) -> bool:
         """Whether there is a ledger to ask: one that can be read, and is this project's."""
@@ -338,6 +363,24 @@ class House:
         if self.recall_from_ledger("guard", guard.known):
             return None
         return guard.fault()
+
+    def can_sign(self, name: str) -> bool:
+        """Whether the key of a generation opens; of one whose passphrase is elsewhere, as far as can be seen without it."""
+        found = self.generation(name)
+        if found is None or self.is_adopted(name):
+            return True
+        with suppress(PkiError):
+            if self.keys.fault(name) is None:
+                in_file = self.store.authority_file(name, "key.pem").exists()
+                return not in_file or self.passphrases.is_elsewhere(name) or bool(self.keys.issuer(found))
+        return False
+
+    def key_faults(self) -> dict[str, PkiError]:
+        """What is wrong with the keys that sign or wait for a ceremony, by generation, as far as it can be seen without a passphrase."""
+        there = [one.name for authority in ("server", "client") if (one := self.issuing(authority))]
+        names = [*there, *self.store.prepared()]
+        seen = {name: fault for name in names if (fault := self.keys.fault(name))}
+        return {**seen, **{name: fault for name, fault in self.keys.closed.items() if not self.is_adopted(name)}}
 
     def insist_on_ledger(self) -> None:
         """Raise LedgerError where nothing may be signed or recorded, even if nothing has asked for it."""
@@ -437,10 +480,3 @@ class House:
     def remember_from_ledger(self, name: str, known: str, finding: Any) -> None:
         """Remember what was read of the ledger after `recall_from_ledger` knew nothing of it."""
         self._cache.remember(name, known, finding)
-
-
-def missing_authority(authority: str) -> PkiError:
-    return PkiError(
-        f"there is no {authority} authority in ca/{authority}/",
-        "hold a root ceremony: ./run invoke ceremony.request; or set sandbox: true in pki.yaml to try things out",
-    )

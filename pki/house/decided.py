@@ -1,4 +1,4 @@
-"""What follows from the decisions in the ledger: names whose replacement is withheld, hosts that are pinned."""
+"""What follows from the decisions in the ledger: names whose replacement is withheld, pinned hosts, accepted roots."""
 
 from __future__ import annotations
 
@@ -30,4 +30,13 @@ def pins(decisions: Iterable[Decision]) -> dict[str, list[str | int]]:
             found[host] = [release, int(at.timestamp())]
         elif one.decision == "unpinned":
             found.pop(host, None)
+    return found
+
+
+def accepted_roots(decisions: Iterable[Decision]) -> dict[str, list[str]]:
+    """Return the SHA-256 of the roots that were accepted for hosts that had another one, by host."""
+    found: dict[str, list[str]] = {}
+    for one in decisions:
+        if one.decision == "root-accepted":
+            found.setdefault(one.artifact.removeprefix("deploy:"), []).append(one.detail)
     return found

@@ -16,11 +16,10 @@ from cryptography.x509.oid import NameOID
 from pki import store
 from pki.errors import RESTORE, PkiError
 from pki.model import Inventory
-from pki.scalars import SANDBOX
+from pki.scalars import CA_NAME, SANDBOX
 from pki.store import BEFORE_RESTORE, RESTORING, Store
 
 PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
-OURS = re.compile(r" (Root|Server|Client) CA ([0-9]+)$")  # the end of every CA's name
 GENERATION = re.compile(r"(root|server|client)-[0-9]+")
 DEPLOYED = {"ssh", "local", "ansible"}  # transports of receipts from real hosts
 
@@ -177,7 +176,7 @@ def _issuers(names: list[x509.Name], shown: str) -> Iterator[MissingRoot]:
     """What issuers tell: that there was a root, whose name is known where it issued by itself."""
     for name in names:
         common_name = _common_name(name)
-        if OURS.search(common_name) and SANDBOX not in name.rfc4514_string():
+        if CA_NAME.search(common_name) and SANDBOX not in name.rfc4514_string():
             generation = _generation(common_name)
             yield MissingRoot(generation if generation.startswith("root-") else "", "", shown)
 
@@ -201,7 +200,7 @@ def _sha256(certificate: x509.Certificate) -> str:
 
 def _generation(common_name: str) -> str:
     """`root-1` for `Example Lab Root CA 1`; empty for any other name."""
-    found = OURS.search(common_name)
+    found = CA_NAME.search(common_name)
     return f"{found[1].lower()}-{found[2]}" if found else ""
 
 

@@ -183,6 +183,28 @@ class Ledger:
         """Create an empty ledger in place of one that is lost; the next call that asks does it."""
         self._database.begin_again()
 
+    def record_entries(
+        self, entries: Collection[Entry], *, issuer: str, until: datetime, source: str, at: datetime
+    ) -> tuple[int, ...]:
+        """Record revocations that another ledger knew and this one does not; returns their serial numbers.
+
+        All of them in one transaction. A certificate that is not known counts as valid `until`.
+        """
+        with self._database.reading() as db:
+            revoked = set(db.execute(sql.select(revocations.c.serial).where(revocations.c.issuer == issuer)).scalars())
+            known = _artifacts(db, issuer)
+        missing = {serial: one for one in entries if (serial := as_hex(one.serial)) not in revoked}
+        found = list[tuple[str, str, Row]]()
+        for serial, one in missing.items():
+            artifact, not_after = known.get(serial, (f"serial {serial.lstrip('0')}", int(until.timestamp())))
+            dates = {"revoked_at": int(one.revoked_at.timestamp()), "not_after": not_after}
+            row = {"serial": serial, "issuer": issuer, "reason": one.reason, **dates}
+            found.append(("revocation", f"{artifact}, recovered from {source}", row))
+        if found:
+            with self._recovering() as db:
+                append_all(db, found, at)
+        return tuple(one.serial for one in missing.values())
+
     # -- asking --
 
     def decisions(self, *, artifact: str | None = None) -> list[Decision]:

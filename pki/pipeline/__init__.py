@@ -130,7 +130,8 @@ class Run:
 
     def _nothing(self, error: PkiError, said: str) -> InvalidDodoFile:
         """That nothing can be run, which the status page says, and a mail where nobody reads it at a terminal."""
-        said_by = self.house.inventory if "house" in vars(self) else None
+        is_lost = "house" in vars(self) and self.house.missing_roots
+        said_by = self.house.inventory if is_lost else None
         told = watchman.nothing_was_run(self._home, self._now, error, said_by, is_read=sys.stderr.isatty())
         said += "".join(f"\nalerts:{one['channel']}: {one['error']}" for one in told if one["error"])
         return InvalidDodoFile(said)

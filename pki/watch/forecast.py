@@ -11,7 +11,7 @@ from pki.handover import needs
 from pki.house import House
 from pki.house.missing_roots import refusal
 from pki.memo import token
-from pki.watch import adopted, exposure, identities
+from pki.watch import adopted, exposure, identities, waiting_roots
 from pki.world import Note
 
 
@@ -39,7 +39,9 @@ def notes(house: House, plan: Plan) -> Iterator[Note]:
         return
     if fault := house.ledger_fault:
         yield Note("ledger", fault.consequence, fault.remedy)
+    yield from _unnamed(house)
     yield from _ceremony(house)
+    yield from waiting_roots.notes(house, plan)
     yield from plan.notes
     for leaf in plan.leaves.values() if freshness.some_authority_ages(house) else ():
         if waits := freshness.leaf_waits(house, leaf):
@@ -63,6 +65,16 @@ def _outgrown(house: House) -> Iterator[Note]:
     for one in outgrown.sizes(house):
         if one.complaint:
             yield Note(f"crl:{one.generation}", one.complaint, outgrown.REMEDY)
+
+
+def _unnamed(house: House) -> Iterator[Note]:
+    """Roots that pki.yaml does not name yet: a clone of it would not know that they are missing."""
+    roots = house.store.generations("root") if not house.inventory.sandbox else []
+    digests = {name: one.fingerprint for name in roots if (one := house.generation(name))}
+    if unnamed := [name for name, digest in digests.items() if digest not in house.inventory.roots]:
+        named = [*house.inventory.roots, *(digests[name] for name in unnamed)]
+        text = f"pki.yaml does not name {', '.join(unnamed)}: a clone of it would not know what is missing"
+        yield Note("roots", text, f"in pki.yaml: `roots: [{', '.join(named)}]`")
 
 
 def _ceremony(house: House) -> Iterator[Note]:

@@ -112,7 +112,9 @@ class Sender:
         if channel.failing_since:
             late = f"Earlier messages could not be sent since {channel.failing_since[:10]}: {channel.message}"
         place = f"{socket.gethostname()}, in {self._place.home}"
-        facts = letters.Facts(self._to.organisation, place, self._news.run, self._news.head, self._now)
+        facts = letters.Facts(
+            self._to.organisation, place, self._news.run, self._news.head, self._now, self._to.is_sandbox
+        )
         return letters.write(decision, found, facts, late)
 
     def _send(self, name: str, letter: Any) -> PkiError | None:

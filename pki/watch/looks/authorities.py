@@ -85,7 +85,7 @@ def keys(view: View) -> Iterator[Check]:
             with suppress(PkiError):  # kept by the house
                 house.keys.issuer(found)
                 opened.append(found.name)
-    for name, error in house.keys.closed.items():
+    for name, error in {**house.keys.closed, **house.key_faults()}.items():
         text = f"nothing can be renewed or revoked with it: {error.message}"
         yield Check(f"key:{name}", Level.CRITICAL, text, error.hint or f"./run invoke ca.rewrap {name}")
     if opened:
