@@ -83,8 +83,11 @@ class Passphrases:
                 kept = self._keep({name: secrets.token_hex(20)})
             return kept[name]
 
-    def fault(self, names: Iterable[str]) -> PkiError | None:
-        """What is wrong where the secrets file should hold the passphrases of encrypted keys, and does not."""
+    def fault(self, names: Iterable[str], key: str = "") -> PkiError | None:
+        """What is wrong where the secrets file should hold the passphrases of encrypted keys, and does not.
+
+        `key` is what messages call the key, where it is only one.
+        """
         ours = [name for name in names if not self.is_elsewhere(name)]
         if not ours or (store.mode_of(self._file) or 0) & 0o077:  # which `kept` refuses
             return None
@@ -95,8 +98,12 @@ class Passphrases:
         lost = [name for name in ours if not {name, name + NEW} & kept.keys()]
         if not lost:
             return None
-        what = "holds no passphrase for" if self._file.exists() else "is missing, and with it the passphrase of"
-        return PkiError(f"{self._said.file}: {what} {', '.join(lost)}", RESTORE)
+        file, named = self._said.file, ", ".join(lost)
+        if not self._file.exists():
+            return PkiError(f"{file}: is missing, and with it the passphrase of {named}", RESTORE)
+        if key:
+            return PkiError(f"{key}: its key is encrypted and {file} holds no passphrase for it", RESTORE)
+        return PkiError(f"{file}: holds no passphrase for {named}", RESTORE)
 
     def _keys(self) -> list[Path]:
         """The encrypted keys of the intermediates, certified or not."""

@@ -670,7 +670,7 @@ def test_status_says_why_the_last_run_could_not_do_what_is_due(home: Home) -> No
     home.doit(days=61)
     found, why = rows(home, 61), "its key is encrypted and secrets.yaml holds no passphrase for it"
     assert (found["cert:media"].state, found["cert:media"].by) == ("due", "a person")
-    assert found["cert:media"].next.endswith(f"; the last run failed: ca/server/server-1/key.pem: {why}")
+    assert found["cert:media"].next.endswith(f"; cannot be renewed: ca/server/server-1/key.pem: {why}")
     assert found["crl:client-1"].by == "doit"
 
 

@@ -19,7 +19,7 @@ from tests.ceremonies import RealHome
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import START, Home
 from tests.hosts import ME, FolderHost
-from tests.test_delivery import Live, aimed, permit
+from tests.test_delivery import CRL, Live, aimed, permit
 
 ACCEPT = "./run invoke deploy.accept-root"
 
@@ -39,6 +39,7 @@ def made(home: Home, folder: Path, patch: pytest.MonkeyPatch) -> Live:
     """A project whose host `media` was deployed by a dialogue."""
     live = Live(home, FolderHost.new(folder / "host"), {}, [])
     aimed(live.home, live.host)
+    (live.home.path / CRL).unlink()  # the name of its target bears no generation
     live.ways["media"] = live.host.way()
     live.reached(patch)
     patch.setattr(proof, "PATIENCE", 0.3)

@@ -13,14 +13,16 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sql
 
 from pki import sealing
 from pki.keeping import placing
 from pki.keeping.restore import Restore
 from pki.ledger import Ledger
+from pki.ledger.tables import metadata
 from pki.pipeline import Run
 from tests import judges
-from tests.ceremonies import RealHome
+from tests.ceremonies import RealHome, real_home
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import START, Home
 
@@ -353,3 +355,46 @@ def test_the_note_of_the_restored_backup_agrees_with_its_ledger(real: RealHome, 
 
 def closing_ledger(home: Home) -> closing[Ledger]:
     return closing(Ledger("sqlite", home.path / "ca"))
+
+
+# -- a ledger in a database of its own --------------------------------------------------------------------------------
+
+POSTGRES = os.environ.get("PKI_POSTGRES", "")  # the address of a database that a test may empty
+
+
+@pytest.fixture
+def external(tmp_path: Path, invoke: Invoke) -> RealHome:
+    """A project whose ledger is in PostgreSQL, after its first run and a backup."""
+    address = POSTGRES
+    if not address:
+        pytest.skip("PKI_POSTGRES names no database that a test may empty")
+    engine = sql.create_engine(address)
+    metadata.drop_all(engine)
+    engine.dispose()
+    found = real_home(tmp_path / "external")
+    found.edit("ledger: sqlite ", f"ledger: {address} ")
+    found.ceremony()
+    assert found.doit().status == 0
+    (tmp_path / "b.age").unlink()
+    assert invoke("backup", "b.age", "--passphrase-file", "words", home=found.path, days=0).status == 0
+    return found
+
+
+@pytest.mark.parametrize("lost", [("ca",), ("secrets.yaml",), ("ca", "secrets.yaml", "build")], ids="+".join)
+def test_with_a_ledger_elsewhere_nothing_is_recorded_before_the_restore_and_then_nothing_is_due(
+    external: RealHome, tmp_path: Path, invoke: Invoke, capsys: pytest.CaptureFixture[str], lost: tuple[str, ...]
+) -> None:
+    house = external.house(1)
+    before = house.ledger.events()
+    house.ledger.close()
+    lose(external, *lost)
+    capsys.readouterr()
+    assert status_of_run(external) != 0
+    told = capsys.readouterr()
+    assert "./run invoke restore FILE" in told.out + told.err
+    with closing(Ledger(POSTGRES, tmp_path)) as ledger:
+        assert ledger.events() == before
+    restore(invoke, external.path)
+    assert external.doit(days=1).status == 0
+    assert external.doit(days=1).made == {}
+    assert ("project", "restored") in decisions(external)

@@ -27,13 +27,16 @@ def plan(context: Context) -> None:
         _say_missing(house, found, screen)
         raise Exit(code=2)
     coming = list(forecast.forecast(found))
+    faults = house.key_faults()
+    for name, error in faults.items():
+        screen.failed(f"key:{name}", error.message, error.hint)
     for artifact, reasons in coming:
         screen.due(artifact.name, "; ".join(reasons))
     for note in forecast.notes(house, found):
         screen.note(note.subject, note.text, note.remedy)
     fresh = len(found.artifacts) - len(coming)
     screen.line(f"{len(coming)} to do, {fresh} fresh" if coming else f"nothing to do: {fresh} fresh")
-    if coming or house.ledger_fault:
+    if coming or faults or house.ledger_fault:
         raise Exit(code=2)
 
 

@@ -31,7 +31,7 @@ def handle(machine: ParseMachine, token: str) -> None:
 
 def _rest(machine: ParseMachine) -> Any:
     """The argument that takes all the words that follow; None where a command has no such argument."""
-    return next((one for one in machine.context.positional_args if one.kind is list), None)
+    return next((one for one in machine.context.positional_args if one.kind is list and one.optional), None)
 
 
 def complete_context(machine: ParseMachine) -> None:

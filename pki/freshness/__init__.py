@@ -7,7 +7,7 @@ look at the thing itself, held against the inventory, its issuer and `now`. They
 from pki.freshness.authorities import authority, some_authority_ages
 from pki.freshness.crls import adopted_crl, crl, due_rung, no_rung, root_crl, signed_crl, unrecorded, unrecorded_reason
 from pki.freshness.derived import derived, remembered
-from pki.freshness.leaves import Held, examine, held, leaf, leaf_files, leaf_waits, must_issue, withheld
+from pki.freshness.leaves import Held, examine, held, leaf, leaf_files, leaf_waits, must_issue, unsigned, withheld
 
 __all__ = [
     "Held",
@@ -29,5 +29,6 @@ __all__ = [
     "some_authority_ages",
     "unrecorded",
     "unrecorded_reason",
+    "unsigned",
     "withheld",
 ]

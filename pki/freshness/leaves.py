@@ -201,7 +201,22 @@ def _leaf_token(house: House, wanted: Leaf, issuer: Generation | None) -> str:
     )
 
 
+def unsigned(house: House, wanted: Leaf, held: Held) -> str:
+    """Why a leaf is due for renewal whose authority cannot sign; empty where that is not so."""
+    issuer = house.issuing(wanted.authority)
+    if issuer is None or house.can_sign(issuer.name):
+        return ""
+    return "; ".join(_due(house, wanted, held, issuer))
+
+
 def _dated(house: House, wanted: Leaf, held: Held, issuer: Generation | None) -> list[str]:
+    """Why a leaf must be issued again for its dates; one that is good still, and cannot be renewed, is kept until it ends."""
+    reasons = _due(house, wanted, held, issuer)
+    is_good = held.not_before <= house.now <= held.not_after
+    return reasons if not (reasons and is_good and issuer) or house.can_sign(issuer.name) else []
+
+
+def _due(house: House, wanted: Leaf, held: Held, issuer: Generation | None) -> list[str]:
     if held.not_before > house.now:
         return [f"is not valid before {held.not_before:%Y-%m-%d %H:%M}"]
     if house.now < held.not_after - wanted.renew_before:
@@ -212,8 +227,6 @@ def _dated(house: House, wanted: Leaf, held: Held, issuer: Generation | None) ->
         return [f"ended on {held.not_after:%Y-%m-%d}"]
     life = (held.not_after - held.not_before + timedelta(seconds=1)) // DAY
     left = _days_left(house, held.not_after)
-    if issuer is not None and not house.can_sign(issuer.name):
-        return []  # the one in place is still good, and what is delivered with it goes on
     return [f"{left} of {life} days left, renewal starts at {wanted.renew_before // DAY}"]
 
 

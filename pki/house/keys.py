@@ -58,7 +58,7 @@ class Keys:
             return PkiError(f"{shown}: the key of {name} is damaged", RESTORE)
         if (store.mode_of(path) or 0) & 0o077:
             return PkiError(f"{shown}: others can read it", f"chmod 600 {shown}")
-        return self.passphrases.fault([name])
+        return self.passphrases.fault([name], shown)
 
     def from_pem(self, name: str, data: bytes, shown: str) -> PrivateKey:
         """The key of a generation from its PEM, under whichever of its passphrases opens it."""

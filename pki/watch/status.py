@@ -169,6 +169,11 @@ def _leaf_row(house: House, leaf: Leaf) -> Row:
     if waits := freshness.leaf_waits(house, leaf):
         return Row(name, "waits", left, waits, "ceremony")
     reasons = freshness.leaf(house, leaf)
+    if not reasons and (due := freshness.unsigned(house, leaf, held)):
+        faults = house.key_faults().items()
+        why = [error.message for name, error in faults if name.rpartition("-")[0] == leaf.authority]
+        text = "; ".join([due, *(f"cannot be renewed: {message}" for message in why)])
+        return Row(name, "due", left, text, "a person")
     text = "; ".join(reasons) or f"renewal from {held.not_after - leaf.renew_before:%Y-%m-%d}"
     text += "; revoked, as it should be" if leaf.is_revoked else ""
     return Row(name, _state(house, held.not_after, reasons), left, text, "doit")
