@@ -283,7 +283,7 @@ class House:
         """Close the ledger. When everything ended well (`settled`), remember that it asks for nothing more.
 
         What it holds of revocations and decisions is remembered too: every process that delivers would have to open it
-        for them.
+        for them; and its last event, which the clock is compared with.
         """
         if settled and self.recall_from_ledger("settled", "") is None:
             self.remember_from_ledger("settled", "", True)
@@ -294,6 +294,7 @@ class House:
         if self.recall_from_ledger("withheld", "") is None and "ledger" in self.__dict__:
             self.remember_from_ledger("withheld", "", self._look_for_withheld())
         if "ledger" in self.__dict__:
+            self.last_event()
             self.ledger.close()
 
     def recall_from_ledger(self, name: str, known: str) -> Any:
