@@ -429,7 +429,7 @@ class House:
         """Close the ledger. When everything ended well (`settled`), remember that it asks for nothing more.
 
         What it holds of revocations and decisions is remembered too: every process that delivers would have to open it
-        for them.
+        for them; and its last event, which the clock is compared with.
         """
         if settled and self.recall_from_ledger("settled", "") is None:
             self._cache.remember("settled", "", True, since="plan")
@@ -442,6 +442,7 @@ class House:
         if self.has_ledger:
             self._remember_what_was_seen()
         if "ledger" in self.__dict__:
+            self.last_event()
             self.ledger.close()
         for one in self._at_end:
             one.end()
