@@ -11,8 +11,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from pki import issue, profiles
+from pki import issue, profiles, store
 from pki.errors import LedgerError
+from pki.handover import asking
 from pki.records import (
     EMPTY,
     FOREIGN,
@@ -108,7 +109,7 @@ class LedgerBehaviour:
     # -- identity and actors --
 
     def test_a_project_has_one_identity_in_ca_and_in_its_ledger(self, site: Site) -> None:
-        written = site.home.read("ca/project-id").decode().strip()
+        written = site.home.read("ca/project-id").decode().split()[0]
         assert len(written) == 32
         assert site.base.query("select project from head") == [[written]]
         assert site.home.doit(days=1).made == {}
@@ -128,7 +129,8 @@ class LedgerBehaviour:
 
     def test_another_project_on_the_same_database_is_refused(self, site: Site) -> None:
         events = site.base.query("select count(*) from events")
-        site.home.write("ca/project-id", "0" * 32 + "\n")
+        project = "0" * 32
+        site.home.write("ca/project-id", f"{project} {store.check_of({'project': project})}\n")
         site.forget("build/.seen.json")
         for arguments in (("ledger.list",), ("ledger.verify",), ("renew", "media")):
             said = site.invoke(*arguments)
@@ -274,6 +276,23 @@ class LedgerBehaviour:
         assert site.kind(8) == UNKNOWN_AUTHORITIES
         assert "crl:client-1" in site.home.doit(days=8).failed
         assert site.check(8).level is Level.CRITICAL
+
+    def test_no_ceremony_is_asked_for_by_an_older_ledger(self, site: Site) -> None:
+        """The root would sign CRLs without what the ledger lost."""
+        before = site.base.snapshot()
+        site.revoke()
+        site.base.put_back(before)
+        site.home.edit("sandbox: true", "sandbox: true # still")
+        with pytest.raises(LedgerError, match="older than the state"):
+            asking.prepare(site.home.house(1), asking.Wish(generations=("server",)))
+
+    def test_verifying_an_older_ledger_says_so(self, site: Site) -> None:
+        before = site.base.snapshot()
+        site.revoke()
+        assert site.invoke("ledger.verify").status == 0
+        site.base.put_back(before)
+        said = site.invoke("ledger.verify")
+        assert (said.status, "older than the state that was seen" in said.out) == (1, True)
 
     # -- entries that the ledger lacks --
 

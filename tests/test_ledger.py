@@ -101,7 +101,7 @@ def test_an_older_ledger_keeps_every_row_and_hash_and_gets_an_identity(old: Home
     assert {event.actor for event in house.ledger.events()} == {""}
     house.ledger.close()
     [[schema, project]] = Sqlite(old.path / "ca").query("select schema, project from head")
-    assert (schema, project) == ("3", old.read("ca/project-id").decode().strip())
+    assert (schema, project) == ("3", old.read("ca/project-id").decode().split()[0])
 
 
 def test_an_older_ledger_goes_on_with_rows_of_today(old: Home) -> None:
@@ -171,7 +171,7 @@ def test_an_upgrade_that_is_killed_at_any_step_leaves_the_ledger_whole(old: Home
     assert step > 12
     assert ledger(old).verify() == []
     [[project]] = Sqlite(old.path / "ca").query("select project from head")
-    assert project == old.read("ca/project-id").decode().strip()
+    assert project == old.read("ca/project-id").decode().split()[0]
 
 
 def test_hosts_that_files_pinned_are_pinned_by_the_upgraded_ledger(second: Home) -> None:
@@ -214,6 +214,30 @@ def test_a_note_that_cannot_be_read_counts_as_missing(home: Home, text: str) -> 
         home.write(f"ca/{name}", text)
     assert home.doit(days=0.1).status == 0
     assert home.house(0.1).ledger_fault is None
+
+
+@pytest.mark.parametrize("name", [".ledger-head.json", "project-id"])
+def test_a_note_with_any_bit_flipped_counts_as_missing_or_says_the_same(home: Home, name: str) -> None:
+    path, store = home.path / "ca" / name, home.house().store
+    data = path.read_bytes()
+    sound = (store.seen_head(".ledger-head.json"), store.project_id)
+    for bit in range(len(data) * 8):
+        path.write_bytes(data[: bit // 8] + bytes([data[bit // 8] ^ 1 << bit % 8]) + data[bit // 8 + 1 :])
+        found = (store.seen_head(".ledger-head.json"), store.project_id)
+        assert all(one in {there, None, ""} for one, there in zip(found, sound, strict=True)), bit
+    path.write_bytes(data)
+    assert (store.seen_head(".ledger-head.json"), store.project_id) == sound
+
+
+def test_a_sandbox_that_was_deleted_starts_again_without_a_message(home: Home) -> None:
+    """Also where build/ stayed, with what the cache remembers of the ledger before."""
+    for name in ("ca", "offline"):
+        shutil.rmtree(home.path / name)
+    before = home.path / "build/crl/client-1.crl"
+    assert before.exists()
+    assert home.doit(days=1).status == 0
+    assert home.house(1).ledger_fault is None
+    assert home.doit(days=1.1).made == {}
 
 
 def replaced(issued: Issued, serial: int) -> Issued:
