@@ -7,6 +7,7 @@ The name of the file beside is fixed (`.NAME.new`): what a killed run left there
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import sys
@@ -30,6 +31,11 @@ RESTORING = ".restore.new"  # what a restore is about to put in place
 LEDGER_HEAD = ".ledger-head.json"  # in ca/: how far this machine saw the ledger
 PROJECT_ID = "project-id"  # in ca/: the identity that the ledger has too
 ALERTS = ".alerts.json"  # in ca/: who is told, and what was told last
+
+
+def check_of(said: Mapping[str, object]) -> str:
+    """Return what tells a note that was damaged from one that is as it was written: a short digest."""
+    return hashlib.sha256(json.dumps(dict(said), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def write(path: Path, data: bytes, mode: int = PUBLIC) -> None:
@@ -276,12 +282,22 @@ class Store:
     def seen_head(self, name: str) -> Head | None:
         try:
             said = json.loads((self.ca / name).read_bytes())
-            found = said["ledger"] if name == LAST_BACKUP else said
+            found = dict(said["ledger"] if name == LAST_BACKUP else said)
+            check = found.pop("check", None if name == LEDGER_HEAD else check_of(found))
             head = Head(found["events"], found["head"], f"ca/{name}", found.get("revocations"))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
         is_sound = isinstance(head.seq, int) and isinstance(head.hash, str) and isinstance(head.revocations, int | None)
-        return head if is_sound and head.seq > 0 else None
+        return head if is_sound and head.seq > 0 and check == check_of(found) else None
+
+    @property
+    def project_id(self) -> str:
+        """The identity of the project whose `ca/` this is, "" where it has none yet, or a damaged one."""
+        try:
+            project, check = (self.ca / PROJECT_ID).read_text().split()
+        except (OSError, ValueError):
+            return ""
+        return project if check == check_of({"project": project}) else ""
 
     # -- what doit makes --
 

@@ -307,6 +307,45 @@ def test_a_host_goes_back_stays_held_and_follows_again(delivered: Live, invoke: 
     assert delivered.delivery(8).state(delivered.home.moment(8)).startswith("unproven") is False
 
 
+def test_a_host_stays_at_its_release_when_build_is_lost_and_takes_crls_alone(delivered: Live, invoke: Invoke) -> None:
+    config, crl, home = delivered.on("/etc/caddy/Caddyfile"), delivered.on("/etc/client-crl.pem"), delivered.home.path
+    first = config.read_bytes()
+    delivered.home.edit("auto_https off", "auto_https off # bad", "templates/caddy/Caddyfile")
+    assert delivered.doit(days=1).status == 0
+    assert invoke("deploy.rollback", "media", home=home, days=1).status == 0
+    shutil.rmtree(home / "build")
+    report = delivered.doit(days=8)
+    assert report.status == 0, report.failed
+    assert config.read_bytes() == first
+    assert crl.read_bytes() == delivered.home.read("build/crl/client-1.pem")
+    assert delivered.doit(days=8.1).made == {}
+    assert "held at" in delivered.delivery(9).state(delivered.home.moment(9))
+    assert invoke("deploy.push", "media", home=home, days=9).status == 0
+    assert config.read_bytes() != first
+    assert delivered.doit(days=9.1).made == {}
+
+
+@pytest.mark.parametrize("build_is_lost", [False, True])
+def test_a_ledger_that_is_lost_unpins_no_host(delivered: Live, invoke: Invoke, build_is_lost: bool) -> None:
+    config, home = delivered.on("/etc/caddy/Caddyfile"), delivered.home.path
+    first = config.read_bytes()
+    delivered.home.edit("auto_https off", "auto_https off # bad", "templates/caddy/Caddyfile")
+    assert delivered.doit(days=1).status == 0
+    assert invoke("deploy.rollback", "media", home=home, days=1).status == 0
+    assert delivered.doit(days=1.1).status == 0
+    for path in (home / "ca").glob("ledger.db*"):
+        path.unlink()
+    if build_is_lost:
+        (home / "build/.seen.json").unlink()
+        delivered.home.edit("# bad", "# worse", "templates/caddy/Caddyfile")
+        shutil.rmtree(home / "build/history")
+    report = delivered.doit(days=2)
+    assert (report.status, set(report.failed)) == (1, {"ledger"}), report.failed
+    assert config.read_bytes() == first
+    assert "deploy:media" not in delivered.doit(days=2.1).made
+    assert config.read_bytes() == first
+
+
 def test_a_rollback_that_fails_leaves_a_held_host_held(delivered: Live, invoke: Invoke) -> None:
     config, home = delivered.on("/etc/caddy/Caddyfile"), delivered.home.path
     for days, word in enumerate(("second", "third"), 1):

@@ -84,12 +84,14 @@ def _show(one: Issued) -> None:
 
 @command
 def verify(context: Context) -> None:
-    """Recompute the hash chain over every event and row; exit status 1 when anything was changed."""
+    """Recompute the hash chain over every event and row; exit status 1 when anything was changed, or is lost."""
     house, screen = project_of(context), Screen()
     faults = house.ledger.verify()
     for fault in faults:
         screen.failed("ledger", fault, PUT_BACK if fault == faults[-1] else "")
-    if faults:
+    if not faults and (lost := house.ledger_fault):
+        screen.failed("ledger", lost.evidence, lost.remedy)
+    if faults or house.ledger_fault:
         raise Exit(code=1)
     events = house.ledger.events()
     head = f", head {events[-1].hash[:16]}" if events else ""

@@ -99,6 +99,10 @@ class Delivery:
             return present.crls() if present else None
         return kept.with_crls_of(present) if present else kept
 
+    def _is_crls_alone(self, parcel: Parcel) -> bool:
+        """Whether only the CRLs of a pinned host are known: its other files stay as they are there."""
+        return self.is_remote and self.pinned() is not None and all(file.crl for file in parcel.release.files)
+
     # -- whether it must be delivered --
 
     def stale(self, memo: Memo, now: datetime) -> list[str]:
@@ -151,7 +155,8 @@ class Delivery:
         has = {file["path"]: dict(file) for file in receipt.files}
         reasons = [f"{path} is new" for path in wanted if path not in has]
         reasons += [f"{path} changed" for path in wanted if path in has and has[path] != wanted[path]]
-        reasons += [f"{path} is no longer wanted" for path in has if path not in wanted]
+        if not self._is_crls_alone(parcel):
+            reasons += [f"{path} is no longer wanted" for path in has if path not in wanted]
         return reasons, {str(path), *parcel.watched}
 
     def is_behind(self, memo: Memo) -> bool:
@@ -253,6 +258,9 @@ class Delivery:
     def file(self, change: Change, outcome: Outcome, now: datetime) -> list[str]:
         """Keep what became of a change: receipt, history and contact."""
         taken, known = outcome.receipt, self.receipt
+        if known and self._is_crls_alone(change.parcel):
+            files = {file["path"]: file for file in (*known.files, *taken.files)}
+            taken = replace(taken, release=known.release, files=tuple(files[path] for path in sorted(files)))
         if taken != known:
             proofs = dict(taken.proof or {})
             if known and taken == replace(known, proof=taken.proof):
@@ -275,6 +283,9 @@ class Delivery:
 
     def change(self, parcel: Parcel, receipt: Receipt | None, now: datetime) -> Change:
         held = self.pinned() is not None
+        if receipt and self._is_crls_alone(parcel):
+            paths = {file.path for file in parcel.release.files}
+            receipt = replace(receipt, files=tuple(file for file in receipt.files if file["path"] in paths))
         return Change(self._to(), parcel, receipt, now, held=held, recall=self.history.crl)
 
     def _to(self) -> Destination:

@@ -76,8 +76,9 @@ def prepare(house: House, wish: Wish = Wish(), *, anew: bool = False) -> Open:
     """Write a request for everything that is needed or wished; an open one that asks for exactly that is kept.
 
     What the newest open request wishes is wished again, unless it is to be asked `anew`. Raises PkiError when there is
-    nothing to ask for, or a wish cannot be granted.
+    nothing to ask for, a wish cannot be granted, or the ledger lacks what its CRLs would have to list.
     """
+    house.insist_on_ledger()
     found = needed.needs(house)
     waiting = kept.open_requests(house)
     if wish == Wish() and waiting and not uncovered(house, found) and not anew:

@@ -349,7 +349,7 @@ class House:
             with suppress(PkiError):  # said where the authority is read
                 there += [found] if (found := self.issuing(name)) else []
         seen = self.store.seen_heads()
-        match self.memo.recall("seen head", ""):
+        match self.memo.recall("seen head", self.store.project_id):  # not of a project that was here before
             case [int(seq), str(digest), int(revocations)]:
                 seen.append(Head(seq, digest, "build/.seen.json", revocations))
         return Guard(self.store, self._is_sqlite, lambda: self.ledger, seen, there, self.generation)
@@ -402,7 +402,7 @@ class House:
         Where the ledger is not what was seen, the cache is believed: a host is never unpinned by a fault.
         """
         if self.ledger_fault:
-            kept = self.memo.recall("seen pins", "")
+            kept = self.memo.recall("seen pins", self.store.project_id)
         elif (kept := self.recall_from_ledger("pins", "")) is None:
             kept = decided.pins(self.ledger.decisions()) if self.has_ledger else {}
         if kept is None:
@@ -455,14 +455,15 @@ class House:
     def _remember_what_was_seen(self) -> None:
         """Remember the ledger's head, so that an older ledger is noticed, and what must outlast its loss."""
         self.remember_from_ledger("readable", "", True)
+        project = self.store.project_id
         pins, head = self.recall_from_ledger("pins", ""), self.recall_from_ledger("head", "")
         if pins is None:
             self.remember_from_ledger("pins", "", pins := decided.pins(self.ledger.decisions()))
         if head is None:
             self.remember_from_ledger("head", "", head := [*self.ledger.head()[:2], self.ledger.counts()[1]])
         for name, finding in (("seen pins", pins), ("seen head", head)):
-            if self.memo.recall(name, "") != finding:
-                self.memo.remember(name, "", [], finding)
+            if self.memo.recall(name, project) != finding:
+                self.memo.remember(name, project, [], finding)
         noted = self.store.seen_head(store.LEDGER_HEAD)
         if noted is None or list(noted[:2]) != head[:2]:
             self.ledger.note()

@@ -55,7 +55,7 @@ class Guard:
     def fault(self) -> LedgerFault | None:
         """Return why nothing may be signed or recorded, None where nothing speaks against it."""
         if self.is_missing:
-            is_lost = self.store.is_founded or self.seen
+            is_lost = self.store.is_founded or self.store.seen_heads()
             return LedgerFault(MISSING, GONE, BEGIN_ANEW) if is_lost else None
         try:
             self.ledger().newest()

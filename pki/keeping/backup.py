@@ -7,7 +7,7 @@ import json
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -55,9 +55,20 @@ def backup(house: House, target: Path, passphrase: str) -> list[str]:
         if target.exists():
             raise PkiError(f"{target}: is there already", "name another file; a backup is never overwritten")
         waiting.place()
-    record = {"at": about["at"], "file": target.name, "ledger": head}
+    record = {"at": about["at"], "file": target.name, "ledger": _noted(house, head)}
     store.write(house.store.ca / LAST_BACKUP, json.dumps(record).encode() + b"\n", store.SECRET)
     return list(_notes(house, files))
+
+
+def _noted(house: House, head: Mapping[str, object] | None) -> Mapping[str, object] | None:
+    """How far the ledger is, so that an older one is noticed; of one in another database its head at this moment."""
+    if not house.has_ledger:
+        return head
+    if head is None:
+        found = house.ledger.head()
+        head = {"events": found.seq, "head": found.hash}
+    said = {**head, "revocations": house.ledger.counts()[1]}
+    return {**said, "check": store.check_of(said)}
 
 
 def _notes(house: House, files: dict[str, Kept]) -> Iterator[str]:

@@ -87,7 +87,7 @@ class Database:
             yield
         except SQLAlchemyError as error:
             cause = getattr(error, "orig", None) or error
-            raise LedgerError(f"{self.place}: {str(cause).strip()}", self._hint(cause)) from None
+            raise LedgerError(f"{self.place}: {' '.join(str(cause).split())}", self._hint(cause)) from None
 
     def _hint(self, cause: BaseException) -> str:
         if not self.is_sqlite:

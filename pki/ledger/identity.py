@@ -5,7 +5,6 @@ The file comes first: a project that was killed while its ledger was created fin
 
 from __future__ import annotations
 
-import re
 import secrets
 from pathlib import Path
 
@@ -20,18 +19,10 @@ from pki.ledger.tables import SCHEMA, certificates, head
 from pki.records import FOREIGN, LedgerFault
 from pki.store import AUTHORITIES, PROJECT_ID, Store
 
-FORM = re.compile(r"[0-9a-f]{32}")
-
-
-def own(folder: Path) -> str:
-    """Return the identity of the project whose `ca/` this is, or "" where it has none yet, or a damaged one."""
-    text = (store.read(folder / PROJECT_ID) or b"").decode(errors="replace").strip()
-    return text if FORM.fullmatch(text) else ""
-
 
 def own_or_new(folder: Path) -> str:
     """Return the identity of this project, made now where there is none."""
-    found = own(folder)
+    found = Store(folder.parent).project_id
     if not found:
         found = secrets.token_hex(16)
         _keep(folder, found)
@@ -39,7 +30,7 @@ def own_or_new(folder: Path) -> str:
 
 
 def _keep(folder: Path, project: str) -> None:
-    store.write(folder / PROJECT_ID, f"{project}\n".encode())
+    store.write(folder / PROJECT_ID, f"{project} {store.check_of({'project': project})}\n".encode())
 
 
 def insist(db: Connection, folder: Path, place: str, *, has_events: bool) -> None:
@@ -47,7 +38,7 @@ def insist(db: Connection, folder: Path, place: str, *, has_events: bool) -> Non
 
     A `ca/` that has no identity, as of a backup from before there was one, takes that of a ledger that knows its CAs.
     """
-    here, there = own(folder), str(db.execute(sql.select(head.c.project)).scalar() or "")
+    here, there = Store(folder.parent).project_id, str(db.execute(sql.select(head.c.project)).scalar() or "")
     if here == there:
         return
     if not here and _known(db, folder):

@@ -39,7 +39,8 @@ class Postgres:
 
     def dump(self, address: str) -> str:
         """The whole database as SQL, as an administrator saves it."""
-        return self._run("pg_dump", "-d", _name(address))
+        lines = self._run("pg_dump", "-d", _name(address)).splitlines()
+        return "\n".join(line for line in lines if not line.startswith(("\\restrict", "\\unrestrict"))) + "\n"
 
     def load(self, address: str, dump: str) -> None:
         """Put a dump in place of what a database holds."""

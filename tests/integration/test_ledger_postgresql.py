@@ -1,0 +1,219 @@
+"""The ledger on PostgreSQL: all that holds on SQLite, and what a database that others reach brings with it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sql
+from sqlalchemy.engine import Engine
+
+from pki.house import House
+from pki.ledger import Ledger
+from pki.records import FOREIGN, UNREADABLE
+from tests import old_ledgers
+from tests.conftest import START, Home, bare_home
+from tests.integration import postgres
+from tests.integration.postgres import Postgres
+from tests.ledger_behaviour import LedgerBehaviour, Site
+
+
+@dataclass(frozen=True)
+class Database:
+    """One database on a server, as an administrator handles it."""
+
+    server: Postgres
+    address: str
+
+    def snapshot(self) -> object:
+        return self.server.dump(self.address)
+
+    def put_back(self, snapshot: object) -> None:
+        self.server.load(self.address, str(snapshot))
+
+    def empty(self) -> None:
+        self.server.empty(self.address)
+
+    def query(self, statement: str) -> list[list[str]]:
+        return [line.split("|") for line in self.server.sql(self.address, statement).splitlines() if line]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgres]:
+    with postgres.running() as found:
+        yield found
+
+
+@dataclass(frozen=True)
+class Built:
+    """The example after its first run on PostgreSQL, and its ledger as a dump."""
+
+    path: Path
+    address: str
+    dump: str
+
+
+@pytest.fixture(scope="module")
+def built(server: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    home, address = bare_home(tmp_path_factory.mktemp("built") / "home"), server.database()
+    home.edit("ledger: sqlite", f'ledger: "{address}"')
+    report = home.doit()
+    assert report.status == 0, report.failed
+    assert not (home.path / "ca/ledger.db").exists()
+    return Built(home.path, address, server.dump(address))
+
+
+@pytest.fixture
+def site(server: Postgres, built: Built, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Site:
+    address = server.database()
+    server.load(address, built.dump)
+    shutil.copytree(built.path, tmp_path / "home", symlinks=True)
+    home = Home(tmp_path / "home")
+    home.edit(built.address, address)
+    return Site(home, Database(server, address), capsys)
+
+
+class TestOnPostgresql(LedgerBehaviour):
+    @pytest.fixture
+    def site(self, server: Postgres, built: Built, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Site:
+        address = server.database()
+        server.load(address, built.dump)
+        shutil.copytree(built.path, tmp_path / "home", symlinks=True)
+        home = Home(tmp_path / "home")
+        home.edit(built.address, address)
+        return Site(home, Database(server, address), capsys)
+
+
+# -- a database that others reach -------------------------------------------------------------------------------------
+
+
+def test_a_second_project_on_the_database_is_refused_before_it_writes_anything(
+    site: Site, tmp_path: Path, server: Postgres
+) -> None:
+    assert isinstance(site.base, Database)
+    other = bare_home(tmp_path / "other")
+    other.edit("ledger: sqlite", f'ledger: "{site.base.address}"')
+    before = site.base.snapshot()
+    report = other.doit()
+    assert report.status == 1
+    assert "this folder has no ca/project-id" in report.failed["ledger"]
+    assert "name a database of its own" in report.failed["ledger"]
+    assert not list(other.path.glob("ca/*/*/cert.pem"))
+    assert site.base.snapshot() == before
+    assert site.home.doit(days=0.1).made == {}
+    other.edit(site.base.address, server.database())
+    assert other.doit().status == 0
+
+
+def test_two_projects_that_shared_a_database_are_told_apart(site: Site, server: Postgres, built: Built) -> None:
+    """One was moved onto the other's database: neither reads nor writes there."""
+    own = server.database()
+    server.load(own, built.dump)
+    server.sql(own, "update head set project = '" + "1" * 32 + "'")
+    site.home.edit(site.base.address, own)  # type: ignore[attr-defined]
+    assert site.kind() == FOREIGN
+    assert "belongs to project 111111111111" in site.invoke("ledger.list").error
+
+
+def test_a_database_out_of_reach_stops_signing_and_not_what_needs_no_signature(site: Site) -> None:
+    site.home.doit(days=0.1)
+    site.home.edit("?host=", "?host=/nowhere")
+    report = site.home.doit(days=0.2)
+    assert (report.status, set(report.failed)) == (1, {"ledger"}), report.failed
+    assert site.kind(0.2) == UNREADABLE
+    assert site.check(0.2).level.name == "CRITICAL"
+    site.forget("build/hosts/forge", "build/receipts/forge.json")
+    assert "deploy:forge" in site.home.doit(days=0.3).made
+    assert "crl:client-1" in site.home.doit(days=8).failed
+
+
+def test_a_whole_machine_that_is_lost_but_for_the_database_founds_nothing_new(site: Site) -> None:
+    """A fresh clone of pki.yaml: neither ca/ nor build/."""
+    site.forget("ca", "build", "offline", "secrets.yaml")
+    before = site.base.snapshot()
+    report = site.home.doit(days=1)
+    assert report.status == 1
+    assert not list(site.home.path.glob("ca/*/*/cert.pem"))
+    assert site.base.snapshot() == before
+
+
+def test_a_backup_notes_how_far_the_database_is(site: Site) -> None:
+    words = site.home.write("words", "correct horse battery staple lamp five\n")
+    said = site.invoke("backup", str(site.home.path / "b.age"), "--passphrase-file", str(words))
+    assert said.status == 0, said
+    head = site.home.house().store.seen_head(".last-backup.json")
+    assert head is not None
+    assert site.base.query("select seq, hash from head") == [[str(head.seq), head.hash]]
+
+
+@pytest.mark.parametrize("schema", [1, 2])
+def test_an_upgrade_that_fails_at_any_step_leaves_the_database_as_it_was(
+    home: Home, server: Postgres, schema: int
+) -> None:
+    address = server.database()
+    engine = sql.create_engine(address)
+    with engine.begin() as db:
+        for statement, values in old_ledgers.statements(home.path, schema):
+            db.exec_driver_sql(statement.replace("?", "%s"), tuple(values) or None)
+    engine.dispose()
+    before, step = server.dump(address), 0
+    while server.dump(address) == before:
+        step += 1
+        with interrupted(step):
+            Ledger(address, home.path / "ca").events()
+    assert step > 12
+    found = Ledger(address, home.path / "ca")
+    assert found.verify() == []
+    found.record_decision("cert:media", "released", "", START)
+    assert found.verify() == []
+    found.close()
+
+
+class StoppedError(Exception):
+    """What stands for the end of a process."""
+
+
+@contextmanager
+def interrupted(step: int) -> Iterator[None]:
+    came = 0
+
+    def before(*_: object) -> None:
+        nonlocal came
+        came += 1
+        if came == step:
+            raise StoppedError
+
+    for name in ("before_cursor_execute", "commit"):
+        sql.event.listen(Engine, name, before)
+    try:
+        yield
+    except StoppedError:
+        pass
+    finally:
+        for name in ("before_cursor_execute", "commit"):
+            sql.event.remove(Engine, name, before)
+
+
+# -- what others record meanwhile -------------------------------------------------------------------------------------
+
+
+def test_what_another_machine_records_while_we_look_is_not_taken_for_settled(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issued, close = site.newest("cert:client-admin"), House.close
+
+    def close_late(self: House, *, settled: bool) -> None:
+        other = site.home.house()
+        other.ledger.record_revocation(issued, reason="keyCompromise", at=START)
+        other.ledger.close()
+        close(self, settled=settled)
+
+    monkeypatch.setattr(House, "close", close_late)
+    site.home.doit(days=0.1)
+    monkeypatch.undo()
+    assert "cert:client-admin" in site.home.doit(days=0.2).made
+    assert issued.serial in site.listed()

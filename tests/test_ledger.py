@@ -1,0 +1,272 @@
+"""The ledger on SQLite: never replaced, never believed when it is older than what was seen, upgraded whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sql
+from cryptography import x509
+from sqlalchemy.engine import Engine
+
+from pki import issue
+from pki.errors import LedgerError
+from pki.ledger import Ledger
+from pki.records import Entry, Issued
+from tests import old_ledgers
+from tests.conftest import START, Home
+from tests.ledger_behaviour import LedgerBehaviour, Site
+
+
+@dataclass(frozen=True)
+class Sqlite:
+    """`ca/ledger.db`, as an administrator handles it."""
+
+    folder: Path
+
+    def snapshot(self) -> object:
+        target = self.folder.parent / "snapshot.db"
+        self._copy(self.folder / "ledger.db", target)
+        return target
+
+    def put_back(self, snapshot: object) -> None:
+        self.empty()
+        shutil.copy(str(snapshot), self.folder / "ledger.db")
+
+    def empty(self) -> None:
+        for path in self.folder.glob("ledger.db*"):
+            path.unlink()
+
+    def query(self, statement: str) -> list[list[str]]:
+        with closing(sqlite3.connect(self.folder / "ledger.db")) as db, db:
+            return [[str(value) for value in row] for row in db.execute(statement)]
+
+    def _copy(self, source: Path, target: Path) -> None:
+        with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(target)) as new:
+            old.backup(new)
+
+
+class TestOnSqlite(LedgerBehaviour):
+    @pytest.fixture
+    def site(self, home: Home, capsys: pytest.CaptureFixture[str]) -> Site:
+        return Site(home, Sqlite(home.path / "ca"), capsys)
+
+
+# -- ledgers of earlier schemas ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=[1, 2])
+def old(request: pytest.FixtureRequest, home: Home) -> Home:
+    """The example with a ledger of schema 1 or 2."""
+    old_ledgers.lay(home.path, request.param)
+    return home
+
+
+@pytest.fixture
+def second(home: Home) -> Home:
+    """The example with a ledger of schema 2."""
+    old_ledgers.lay(home.path, 2)
+    return home
+
+
+def hashes(home: Home) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(home.path / "ca/ledger.db")) as db:
+        return list(db.execute("select seq, hash from events order by seq"))
+
+
+def content(home: Home) -> list[str]:
+    with closing(sqlite3.connect(home.path / "ca/ledger.db")) as db:
+        return list(db.iterdump())
+
+
+def ledger(home: Home) -> Ledger:
+    return Ledger("sqlite", home.path / "ca")
+
+
+def test_an_older_ledger_keeps_every_row_and_hash_and_gets_an_identity(old: Home) -> None:
+    before = hashes(old)
+    assert old.doit(days=1).made == {}
+    assert hashes(old) == before
+    house = old.house()
+    assert house.ledger.verify() == []
+    assert {event.actor for event in house.ledger.events()} == {""}
+    house.ledger.close()
+    [[schema, project]] = Sqlite(old.path / "ca").query("select schema, project from head")
+    assert (schema, project) == ("3", old.read("ca/project-id").decode().split()[0])
+
+
+def test_an_older_ledger_goes_on_with_rows_of_today(old: Home) -> None:
+    assert old.doit(days=8).status == 0
+    house = old.house(8)
+    assert house.ledger.verify() == []
+    house.ledger.close()
+    rows = Sqlite(old.path / "ca").query(
+        "select pem = '', sha256 is null from crls where issuer = 'client-1' order by seq"
+    )
+    assert rows == [["0", "1"], ["1", "0"]]
+
+
+@contextmanager
+def interrupted(step: int, act: Callable[[], None]) -> Iterator[None]:
+    """Act before the statement of this number; the end of a transaction counts as one."""
+    came = [0]
+
+    def before(*_: object) -> None:
+        came[0] += 1
+        if came[0] == step:
+            act()
+
+    names = ("before_cursor_execute", "commit")
+    for name in names:
+        sql.event.listen(Engine, name, before)
+    try:
+        yield
+    finally:
+        for name in names:
+            sql.event.remove(Engine, name, before)
+
+
+class StoppedError(Exception):
+    """What stands for the end of a process."""
+
+
+def stop() -> None:
+    raise StoppedError
+
+
+def kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_an_upgrade_that_fails_at_any_step_leaves_the_ledger_as_it_was(old: Home) -> None:
+    before, step = content(old), 0
+    while content(old) == before:
+        step += 1
+        with interrupted(step, stop), suppress(StoppedError):
+            ledger(old).events()
+    assert step > 12
+    assert ledger(old).verify() == []
+    assert old.doit(days=1).made == {}
+
+
+def test_an_upgrade_that_is_killed_at_any_step_leaves_the_ledger_whole(old: Home) -> None:
+    before, step = content(old), 0
+    while content(old) == before:
+        step += 1
+        child = os.fork()
+        if child == 0:
+            with interrupted(step, kill):
+                ledger(old).events()
+            os._exit(0)
+        os.waitpid(child, 0)
+    assert step > 12
+    assert ledger(old).verify() == []
+    [[project]] = Sqlite(old.path / "ca").query("select project from head")
+    assert project == old.read("ca/project-id").decode().split()[0]
+
+
+def test_hosts_that_files_pinned_are_pinned_by_the_upgraded_ledger(second: Home) -> None:
+    second.write("build/history/media/held/manifest.json", json.dumps({"format": 1, "release": "abc"}))
+    second.write("build/history/media/held/since", "2026-11-20T06:00:00Z\n")
+    second.write("build/history/forge/held/manifest.json", "{")
+    pins = second.house().pins or {}
+    assert {host: (pin.release, f"{pin.since:%Y-%m-%d}") for host, pin in pins.items()} == {
+        "media": ("abc", "2026-11-20")
+    }
+    assert second.house().ledger.verify() == []
+    shutil.rmtree(second.path / "build")
+    assert set(second.house().pins or {}) == {"media"}
+
+
+def test_a_ledger_of_before_with_another_projects_authorities_is_not_taken_over(second: Home) -> None:
+    Sqlite(second.path / "ca").query("update certificates set serial = '77' || seq")
+    before = content(second)
+    with pytest.raises(LedgerError, match="authorities of another project"):
+        ledger(second).events()
+    assert content(second) == before
+    assert not (second.path / "ca/project-id").exists()
+
+
+def test_a_ledger_that_a_crl_was_recorded_in_before_knows_it_again(second: Home) -> None:
+    found = ledger(second)
+    assert found.has_recorded("client-1", second.read("build/crl/client-1.crl"))
+    assert not found.has_recorded("server-1", second.read("build/crl/client-1.crl"))
+
+
+def test_a_new_project_notes_how_far_its_ledger_is(home: Home) -> None:
+    noted = home.house().store.seen_head(".ledger-head.json")
+    assert noted is not None
+    assert [[str(noted.seq), noted.hash]] == Sqlite(home.path / "ca").query("select seq, hash from head")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"events": "x", "head": 1}', '{"ledger": 3}', "\x00\xff"])
+def test_a_note_that_cannot_be_read_counts_as_missing(home: Home, text: str) -> None:
+    for name in (".ledger-head.json", ".last-backup.json"):
+        home.write(f"ca/{name}", text)
+    assert home.doit(days=0.1).status == 0
+    assert home.house(0.1).ledger_fault is None
+
+
+@pytest.mark.parametrize("name", [".ledger-head.json", "project-id"])
+def test_a_note_with_any_bit_flipped_counts_as_missing_or_says_the_same(home: Home, name: str) -> None:
+    path, store = home.path / "ca" / name, home.house().store
+    data = path.read_bytes()
+    sound = (store.seen_head(".ledger-head.json"), store.project_id)
+    for bit in range(len(data) * 8):
+        path.write_bytes(data[: bit // 8] + bytes([data[bit // 8] ^ 1 << bit % 8]) + data[bit // 8 + 1 :])
+        found = (store.seen_head(".ledger-head.json"), store.project_id)
+        assert all(one in {there, None, ""} for one, there in zip(found, sound, strict=True)), bit
+    path.write_bytes(data)
+    assert (store.seen_head(".ledger-head.json"), store.project_id) == sound
+
+
+def test_a_sandbox_that_was_deleted_starts_again_without_a_message(home: Home) -> None:
+    """Also where build/ stayed, with what the cache remembers of the ledger before."""
+    for name in ("ca", "offline"):
+        shutil.rmtree(home.path / name)
+    before = home.path / "build/crl/client-1.crl"
+    assert before.exists()
+    assert home.doit(days=1).status == 0
+    assert home.house(1).ledger_fault is None
+    assert home.doit(days=1.1).made == {}
+
+
+def replaced(issued: Issued, serial: int) -> Issued:
+    return replace(issued, serial=serial)
+
+
+def listing(home: Home, entries: int) -> x509.CertificateRevocationList:
+    """A CRL with the serial numbers from 1 on."""
+    found = [Entry(serial, START, "superseded") for serial in range(1, entries + 1)]
+    number = int(START.timestamp()) + 99 + entries
+    return issue.crl(home.house().issuer("client"), number, START, START + timedelta(days=21), found)
+
+
+def test_many_revocations_one_by_one_leave_a_small_ledger(home: Home) -> None:
+    """Each CRL lists all that came before; its row tells only of the new one."""
+    house = home.house()
+    issued = house.ledger.certificates(artifact="cert:client-admin")[0]
+    path = home.path / "ca/ledger.db"
+    sizes = []
+    for number in range(1, 41):
+        entry = replaced(issued, number)
+        house.ledger.record_revocation(entry, reason="superseded", at=START)
+        crl = listing(home, number)
+        house.ledger.record_crl(crl, issuer="client-1", reason="more", at=START)
+        if number in {20, 40}:
+            house.ledger.close()
+            sizes.append(path.stat().st_size)
+    assert house.ledger.verify() == []
+    house.ledger.close()
+    rows = Sqlite(home.path / "ca").query("select length(added) + length(removed) + length(pem) from crls order by seq")
+    assert {row[0] for row in rows[-40:]} <= {"1", "2", "3"}
+    assert sizes[1] - sizes[0] < 60_000
