@@ -24,7 +24,7 @@ from doit.exceptions import InvalidDodoFile, TaskFailed
 from doit.task import Task
 
 from pki import graph
-from pki.errors import InventoryError, PkiError
+from pki.errors import InventoryError, PkiError, of_system
 from pki.graph import Artifact, Plan
 from pki.house import House
 from pki.reporter import Reporter
@@ -82,11 +82,17 @@ class Run:
         Raises InvalidDodoFile, for which doit exits with 3 before anything is run.
         """
         try:
+            self.house.store.insist_on_locks()
             artifacts = self.plan.artifacts
         except InventoryError as error:
             raise self._nothing(error, "nothing was run, because the inventory is wrong:\n" + str(error)) from None
         except PkiError as error:
             raise self._nothing(error, f"nothing was run: {error}") from None
+        except OSError as fault:  # a folder that this account may not look into
+            if not fault.filename:
+                raise
+            closed = of_system(fault, what="cannot be read")
+            raise self._nothing(closed, f"nothing was run: {closed}") from None
         tasks = {name: Task(name, None, doc=doc, has_subtask=True) for name, doc in GROUPS.items()}
         for artifact in artifacts:
             task = tasks[artifact.name] = _task(artifact)
@@ -163,7 +169,10 @@ class Keeper:
             gc.enable()
         try:
             done = self._artifact.make()
-        except PkiError as error:
+        except (PkiError, OSError) as fault:
+            if not isinstance(fault, PkiError) and not fault.filename:
+                raise
+            error = fault if isinstance(fault, PkiError) else of_system(fault)
             return TaskFailed(f"{error.message}\n{error.hint}")
         remaining = self._artifact.reasons()
         if remaining:

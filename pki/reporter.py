@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import gc
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
-from pki import store
+from pki import canonical, store
 from pki.errors import PkiError, of_system
 from pki.house import House
 from pki.screen import Screen
@@ -150,7 +149,7 @@ class Reporter:
             with self._last_word(what):
                 leave(self._report(house))
         with self._last_word("the run's report"):
-            store.write(house.store.report("status.json"), (json.dumps(self._report(house), indent=1) + "\n").encode())
+            store.write(house.store.report("status.json"), canonical.sealed(self._report(house), indent=1))
         self._stack.close()
         self._screen.line(self._summary(house))
         gc.freeze()  # nothing here is garbage: spare Python its last look through it

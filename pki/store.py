@@ -13,13 +13,16 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Self
+from typing import Self, TextIO
 
+from pki import canonical, files
 from pki.errors import PkiError, of_system
+from pki.files import insist_on_file, insist_on_folder, leave_to_owner
 from pki.model import Leaf
 
+read, read_if_possible = files.read, files.read_if_possible
 SECRET, PUBLIC = 0o600, 0o644
-CERTIFICATE_MARK = b"-----BEGIN CERTIFICATE-----"
+CERTIFICATE_MARK = canonical.BEGIN
 AUTHORITIES = ("root", "server", "client")
 LAST_BACKUP = ".last-backup.json"  # in ca/: when there was one, and how far the ledger was
 ALERTS = ".alerts.json"  # in ca/: who is told, and what was told last
@@ -38,6 +41,17 @@ def write_all(files: Mapping[Path, tuple[bytes, int]]) -> None:
     with Beside(files) as waiting:
         waiting.flush()
         waiting.place()
+
+
+def append(path: Path, data: bytes) -> None:
+    """Add to the end of a file; a line that a killed run cut short is ended first. Raises PkiError that names it."""
+    insist_on_file(path)
+    with _said_of(path), path.open("a+b") as file:
+        leave_to_owner(file.fileno(), path.parent)
+        if end := file.tell():
+            file.seek(end - 1)
+            data = data if file.read(1) == b"\n" else b"\n" + data
+        file.write(data)
 
 
 def beside(path: Path) -> Path:
@@ -64,6 +78,7 @@ class Beside:
             for path, (data, mode) in self._files.items():
                 with _said_of(path):
                     handle = self._handles[path] = _open_new(self._waiting[path], mode)
+                    leave_to_owner(handle, path.parent)
                     # what is public may lie on a medium whose file system knows no modes (vfat refuses to set them)
                     with suppress(PermissionError) if mode == PUBLIC else nullcontext():
                         os.fchmod(handle, mode)
@@ -140,30 +155,28 @@ def make_folder(path: Path, mode: int = 0o755) -> None:
     if not path.parent.is_dir():
         make_folder(path.parent)
     try:
-        with suppress(FileExistsError):
-            path.mkdir(mode)
-            path.chmod(mode)
+        path.mkdir(mode)
+        path.chmod(mode)
+        leave_to_owner(path, path.parent)
+    except FileExistsError:
+        insist_on_folder(path)
     except OSError as error:
         raise of_system(error, path, "cannot be made") from None
 
 
-def read(path: Path | str) -> bytes | None:
-    """The content of a file, None when there is none."""
-    try:
-        handle = os.open(path, os.O_RDONLY)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise of_system(error, path, "cannot be read") from None
-    try:
-        parts = [os.read(handle, 65536)]
-        while len(parts[-1]) >= 65536:
-            parts.append(os.read(handle, 1 << 20))
-    except OSError as error:
-        raise of_system(error, path, "cannot be read") from None
-    finally:
-        os.close(handle)
-    return b"".join(parts)
+def _lock_file(path: Path) -> TextIO:
+    """A lock's file, made where it is missing. Raises PkiError that names it."""
+    insist_on_file(path)
+    with _said_of(path):
+        handle = path.open("a+")
+        leave_to_owner(handle.fileno(), path.parent)
+        return handle
+
+
+def distrust(path: Path | str) -> None:
+    """Change the time of a file, so that nothing that was found of it before is believed in any process."""
+    with suppress(OSError):
+        os.utime(path)
 
 
 def differing(files: Mapping[Path, tuple[bytes, int]]) -> dict[Path, tuple[bytes, int]]:
@@ -218,7 +231,7 @@ class Store:
         found = (
             (int(path.name.removeprefix(f"{authority}-")), path.name)
             for path in (folder.iterdir() if folder.is_dir() else ())
-            if path.name.removeprefix(f"{authority}-").isdecimal() and (path / "cert.pem").exists()
+            if path.name.removeprefix(f"{authority}-").isdecimal() and os.path.lexists(path / "cert.pem")
         )
         return [name for _, name in sorted(found)]
 
@@ -300,6 +313,11 @@ class Store:
 
     # -- one run at a time --
 
+    def insist_on_locks(self) -> None:
+        """Raise PkiError that names it when the lock of a run cannot be used."""
+        if self.ca.is_dir():
+            _lock_file(self.ca / ".run.lock").close()
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the house alone; a second run waits and says for whom."""
@@ -310,7 +328,7 @@ class Store:
     def turn(self, name: str, waiting: Callable[[str], str] | None = None) -> Iterator[None]:
         """Hold one of the house's locks; who has to wait is told by `waiting`, given the holder's process id."""
         make_folder(self.ca, 0o700)
-        with (self.ca / f".{name}").open("a+") as handle:
+        with _lock_file(self.ca / f".{name}") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if waiting else 0))
             except BlockingIOError:

@@ -17,7 +17,7 @@ from invoke.tasks import task
 
 from pki import store
 from pki.commands import parsing
-from pki.errors import InventoryError, PkiError
+from pki.errors import InventoryError, PkiError, of_system
 from pki.house import House
 from pki.screen import say_nothing_more
 
@@ -38,14 +38,16 @@ def command(function: Callable[..., None], *, may_lack: str = "", many: tuple[st
         except InventoryError as error:
             raise Exit(str(error), code=3) from None
         except PkiError as error:
-            raise Exit(f"{error.message}\n→ {error.hint}" if error.hint else error.message, code=1) from None
+            raise Exit(_line(error), code=1) from None
         except (
             BrokenPipeError
         ):  # `… | head` has seen enough: https://docs.python.org/3/library/signal.html#note-on-sigpipe
             say_nothing_more()
             raise Exit(code=1) from None
         except OSError as error:
-            if error.errno not in UNWRITABLE or error.filename:
+            if error.filename:
+                raise Exit(_line(of_system(error)), code=1) from None
+            if error.errno not in UNWRITABLE:
                 raise
             say_nothing_more()
             hint = "make room: df -h" if error.errno == errno.ENOSPC else "send it elsewhere"
@@ -59,6 +61,10 @@ def command(function: Callable[..., None], *, may_lack: str = "", many: tuple[st
 def command_with(*, may_lack: str = "", many: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Any]:
     """A command one argument of which may be left out, or options of which may be given several times."""
     return partial(command, may_lack=may_lack, many=many)
+
+
+def _line(error: PkiError) -> str:
+    return f"{error.message}\n→ {error.hint}" if error.hint else error.message
 
 
 parsing.teach()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from tempfile import TemporaryDirectory
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from pki import graph, store
+from pki import canonical, graph, store
 from pki.commands.asking import typed
 from pki.commands.command import command, home_of, house_of, now_of
 from pki.commands.daily import known, leaf_name
@@ -200,7 +199,9 @@ def _publish(context: Context, plan: Plan) -> Mapping[str, str]:
     code = Run(home, now_of(context)).main(["-n", str(min(hosts, WIDTH))] if hosts > 1 else [])
     if code not in {0, 1, 2}:
         return {"doit": "nothing was run"}
-    report = json.loads(store.read(home / "build" / "report" / "status.json") or b"{}")
+    report = canonical.unsealed(store.read_if_possible(home / "build" / "report" / "status.json"))
+    if report is None:
+        return {"doit": "left no report that can be read"}
     unmet = {one["name"]: f"needs {one['needs']}" for one in report.get("not_reached", [])}
     return unmet | {one["name"]: one["message"] for one in report.get("failed", [])}
 

@@ -7,16 +7,15 @@ manifest tells whether the release must be made anew.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pki import store
+from pki import canonical, store
 from pki.errors import PkiError
 from pki.managed import ManagedFile, Selection, render_header
 from pki.memo import Memo, token
@@ -53,6 +52,7 @@ class Blueprint:
     `context` are the values that templates may use. `sources` turns an artifact's name (`tls:media`) into its files,
     each with the generation it belongs to or an empty text; it raises PkiError for a name that is none. `faults`
     stop the release outright. `waiting` are artifacts that will not be there until a ceremony has been held.
+    `faults_of` tells, by a full check, why the files of an artifact cannot be delivered.
     """
 
     host: str
@@ -62,6 +62,7 @@ class Blueprint:
     sources: Sources
     waiting: tuple[str, ...] = ()
     faults: tuple[PkiError, ...] = ()
+    faults_of: Callable[[str], list[str]] = field(default=lambda _: [])
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +107,14 @@ class Release:
     def manifest(self) -> bytes:
         files = [{name: getattr(file, name) for name in FILE_FIELDS} for file in self.files]
         known = {"format": FORMAT, "host": self.host, "release": self.digest}
-        return json.dumps({**known, "files": files, "inputs": self.inputs, "uses": self.uses}).encode() + b"\n"
+        return canonical.sealed({**known, "files": files, "inputs": self.inputs, "uses": self.uses})
 
 
 def load(folder: Path) -> Release | None:
     """The release in a folder, None when there is none or it cannot be read."""
     try:
-        data = json.loads(store.read(folder / "manifest.json") or b"{}")
-        if not isinstance(data, dict) or data.get("format") != FORMAT:
+        data = canonical.unsealed(store.read(folder / "manifest.json")) or {}
+        if data.get("format") != FORMAT:
             return None
         return Release(data["host"], tuple(File(**file) for file in data["files"]), data["inputs"], data["uses"])
     except (ValueError, TypeError, KeyError, AttributeError):
@@ -129,7 +130,7 @@ def stale(blueprint: Blueprint, folder: str, memo: Memo) -> list[str]:
         return []
     release = load(Path(folder))
     if release is None:
-        return ["has no release yet"]
+        return ["its manifest is damaged" if os.path.lexists(f"{folder}/manifest.json") else "has no release yet"]
     inputs = _inputs(blueprint)
     every = sorted(inputs.keys() | release.inputs.keys())
     reasons = [
@@ -153,6 +154,17 @@ def stale(blueprint: Blueprint, folder: str, memo: Memo) -> list[str]:
     if not reasons:
         memo.remember(name, known, [f"{folder}/manifest.json", *map(str, (*copies, *used))], True)
     return reasons
+
+
+def damaged(folder: Path) -> str:
+    """What of a release is not as it was written, as a phrase after its name; empty where there is no release."""
+    release = load(folder)
+    if release is None:
+        return "its manifest is damaged" if os.path.lexists(folder / "manifest.json") else ""
+    for file in release.files:
+        if _sha256(store.read(file.below(folder / "files")) or b"") != file.sha256:
+            return f"its copy of {file.path} is damaged"
+    return ""
 
 
 def build(blueprint: Blueprint, folder: Path) -> None:
@@ -203,6 +215,7 @@ def _gather(blueprint: Blueprint, managed: ManagedFile, uses: dict[str, str]) ->
     if artifact in blueprint.waiting:
         return []
     made = []
+    _insist_on_sound(blueprint, artifact, uses)
     for generation, path in _sources(blueprint, managed, artifact):
         content = _content(path, artifact)
         uses[artifact] = _digest_of([source for _, source in blueprint.sources(artifact)])
@@ -251,11 +264,18 @@ def _file(managed: ManagedFile, blueprint: Blueprint, context: Mapping[str, Any]
 def _used(blueprint: Blueprint, managed: ManagedFile, name: str, uses: dict[str, str]) -> str:
     """An artifact's content as text, inside a template: `{{ artifact("trust:roots") }}`."""
     paths = [path for _, path in _sources(blueprint, managed, name)]
+    _insist_on_sound(blueprint, name, uses)
     uses[name] = _digest_of(paths)
     try:
         return b"".join(_content(path, name) for path in paths).decode("ascii")
     except UnicodeDecodeError:
         raise PkiError(f"templates/{managed.name}: {name} is binary; deliver it with deploy-artifact") from None
+
+
+def _insist_on_sound(blueprint: Blueprint, artifact: str, uses: Mapping[str, str]) -> None:
+    """Raise PkiError where an artifact that is used for the first time is not as it was written."""
+    if artifact not in uses and (faults := blueprint.faults_of(artifact)):
+        raise PkiError(f"{artifact} cannot be delivered: {'; '.join(faults)}", "run doit again: it makes it anew")
 
 
 def _sources(blueprint: Blueprint, managed: ManagedFile, artifact: str) -> list[tuple[str, Path]]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
 from pki import store
-from pki.house import Generation, House
+from pki.files import insist_on_file
+from pki.house import Generation, House, generations
 
 
 def authority(house: House, name: str) -> list[str]:
@@ -16,6 +16,8 @@ def authority(house: House, name: str) -> list[str]:
         return ["does not exist yet"]
     if found.certificate.not_valid_after_utc < house.now:
         return [f"{found.name} ended on {found.certificate.not_valid_after_utc:%Y-%m-%d}"]
+    if name != "root":
+        insist_on_file(house.store.authority_file(found.name, "key.pem"))
     in_token = house.store.authority_file(found.name, "key.uri").exists()
     if (
         name != "root"
@@ -40,8 +42,4 @@ def some_authority_ages(house: House) -> bool:
 
 
 def is_signed_by(cert: x509.Certificate, issuer: Generation) -> bool:
-    try:
-        cert.verify_directly_issued_by(issuer.certificate)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-        return False
-    return True
+    return generations.is_signed_by(cert, issuer.certificate)

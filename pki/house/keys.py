@@ -6,10 +6,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pki import adopted, store, tokens
+from pki import adopted, canonical, store, tokens
 from pki.errors import PkiError
-from pki.house.generations import Generation
-from pki.issue import Issuer, PrivateKey, open_key
+from pki.house.generations import Generation, damaged
+from pki.issue import Issuer, PrivateKey, open_key, public_der
 from pki.model import AdoptedRule
 from pki.passphrases import Passphrase, Passphrases
 from pki.store import Store
@@ -83,7 +83,12 @@ class Keys:
         data, shown = store.read(path), self.store.shown(path)
         if data is None:
             raise PkiError(f"{shown}: the key of {found.name} is not there", "put it back from a backup")
-        return Issuer(found.certificate, self.from_pem(found.name, data, shown))
+        if not canonical.is_encrypted_key(data):
+            raise damaged(shown, "it is not the encrypted key that was written")
+        key = self.from_pem(found.name, data, shown)
+        if public_der(key.public_key()) != public_der(found.certificate.public_key()):
+            raise damaged(shown, f"its key is not that of {found.name}")
+        return Issuer(found.certificate, key)
 
     def _open_adopted(self, found: Generation) -> Issuer:
         certificate, path = self.adopted_files(found.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,8 @@ import sqlalchemy as sql
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from pki.errors import LedgerError
+from pki.errors import LedgerError, of_system
+from pki.files import insist_on_file, leave_to_owner
 from pki.ledger.chain import NO_HASH, TAKE_TURN
 from pki.ledger.tables import SCHEMA, certificates, head, metadata, revocations
 from pki.records import BEGIN_ANEW, GONE, PUT_BACK
@@ -75,10 +77,15 @@ class Database:
         if self._is_sqlite:
             make_folder(self._folder, 0o700)
             path = self._folder / "ledger.db"
+            insist_on_file(path)
+            if path.exists() and not os.access(path, os.R_OK | os.W_OK):
+                closed = of_system(PermissionError(errno.EACCES, os.strerror(errno.EACCES)), path, "cannot be opened")
+                raise LedgerError(closed.message, closed.hint)
             if not path.exists():
                 if Store(self._folder.parent).is_founded:
                     raise LedgerError(GONE, BEGIN_ANEW)
                 os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+                leave_to_owner(path, self._folder)  # SQLite makes its log the database owner's
             sql.event.listen(engine, "connect", _durable)
         with engine.begin() as db:
             metadata.create_all(db)

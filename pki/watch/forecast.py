@@ -10,7 +10,7 @@ from pki.graph import Artifact, Plan
 from pki.handover import needs
 from pki.house import House
 from pki.memo import token
-from pki.watch import adopted, exposure, identities
+from pki.watch import adopted, damage, exposure, identities
 from pki.world import Note
 
 
@@ -30,7 +30,8 @@ def forecast(plan: Plan) -> Iterator[tuple[Artifact, list[str]]]:
 def notes(house: House, plan: Plan) -> Iterator[Note]:
     """What needs a person: ceremonies and names that wait for one, leaves that left or are withheld.
 
-    And hosts that do not act on a revocation, identities that wait to be installed, and CRLs that outgrow their publisher.
+    And hosts that do not act on a revocation, identities that wait to be installed, CRLs that outgrow their publisher,
+    and damaged files that must come back from a backup.
     """
     yield from _ceremony(house)
     yield from plan.notes
@@ -52,6 +53,7 @@ def notes(house: House, plan: Plan) -> Iterator[Note]:
         if one.complaint:
             yield Note(f"crl:{one.generation}", one.complaint, outgrown.REMEDY)
     yield from adopted.notes(house, plan)
+    yield from damage.notes(house)
 
 
 def _ceremony(house: House) -> Iterator[Note]:
