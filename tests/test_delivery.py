@@ -415,6 +415,39 @@ def test_a_damaged_receipt_changes_nothing_on_a_host_that_holds_its_release(deli
     assert delivered.doit().made == {}
 
 
+def kept_crl(live: Live) -> Path:
+    release = str(live.receipt()["release"])
+    folder = live.home.path / f"build/history/media/{release}/files"
+    return folder / str(live.on("/etc/client-crl.pem")).lstrip("/")
+
+
+@pytest.mark.parametrize("name", ["the CRL", "the manifest"])
+def test_a_damaged_release_in_the_history_holds_up_no_later_delivery(delivered: Live, name: str) -> None:
+    kept = kept_crl(delivered)
+    path = (
+        kept
+        if name == "the CRL"
+        else next(one for one in kept.parents if one.name == "files").with_name("manifest.json")
+    )
+    damage(path)
+    before = delivered.on("/etc/client-crl.pem").read_bytes()
+    assert delivered.doit().status == 0
+    report = delivered.doit(days=8)
+    assert report.status == 0, report.failed
+    assert delivered.on("/etc/client-crl.pem").read_bytes() != before
+
+
+def test_a_host_does_not_go_back_to_a_release_that_is_damaged(delivered: Live, invoke: Invoke) -> None:
+    kept = kept_crl(delivered)
+    delivered.home.edit("auto_https off", "auto_https off # later", "templates/caddy/Caddyfile")
+    assert delivered.doit().status == 0
+    damage(kept)
+    said = invoke("deploy.rollback", "media", home=delivered.home.path)
+    assert said.status == 1
+    assert "is damaged" in said.error
+    assert b"later" in delivered.on("/etc/caddy/Caddyfile").read_bytes()
+
+
 @pytest.mark.usefixtures("local_time")
 def test_a_revocation_waits_for_no_window_where_the_receipt_is_damaged(delivered: Live, invoke: Invoke) -> None:
     delivered.home.edit("    deliver: ssh\n", '    deliver: ssh\n    window: "02:00-04:00"\n')

@@ -158,8 +158,10 @@ class Delivery:
         if receipt and receipt.ends and moment(receipt.ends) - now < HURRY:
             return True
         delivered = self.history.parcel(receipt.release) if receipt else self.history.newest
+        if delivered is None:  # nobody here knows what the host has: only a contact can tell what it lacks
+            return receipt is None or self.history.is_damaged(receipt.release)
         to = self.destination and self.destination()
-        return delivered is not None and preflight.revokes_more(parcel, delivered, to.canary if to else 0)
+        return preflight.revokes_more(parcel, delivered, to.canary if to else 0)
 
     # -- doing it --
 

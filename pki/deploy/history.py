@@ -47,7 +47,12 @@ class History:
         return sorted((path.parent for path in found), key=lambda path: path.stat().st_mtime_ns)
 
     def parcel(self, release: str) -> Parcel | None:
-        return Parcel.of(self.folder / release)
+        """A kept release, None where it is not kept, or is not as it was delivered any more."""
+        return None if self.is_damaged(release) else Parcel.of(self.folder / release)
+
+    def is_damaged(self, release: str) -> bool:
+        """Whether a release is kept, and not as it was delivered any more."""
+        return bool(releases.damaged(self.folder / release))
 
     @property
     def newest(self) -> Parcel | None:
@@ -62,9 +67,9 @@ class History:
         found = [name for name in names if name.startswith(release)] if release else others[-1:]
         parcel = self.parcel(found[0]) if len(found) == 1 else None
         if parcel is None:
-            what = (
-                f"{host}: there is no release {release}" if release else f"{host}: there is no release before this one"
-            )
+            what = f"{host}: there is no release {release or 'before this one'}"
+            if len(found) == 1:
+                what = f"{host}: the kept release {found[0][:12]} is damaged"
             raise PkiError(what, f"kept are: {', '.join(name[:12] for name in names) or 'none'}")
         return parcel
 
