@@ -60,9 +60,11 @@ def insist_on_file(path: Path | str) -> None:
 
 
 def insist_on_folder(path: Path) -> None:
-    """Raise PkiError that names it when something other than a folder has this name."""
-    if not path.is_dir():
-        what = _kind(path) or "a file"
+    """Raise PkiError that names it when something other than a folder or a file has this name.
+
+    A file in place of a folder is named by what is to be made below it.
+    """
+    if not path.is_dir() and (what := _kind(path)):
         shown = shlex.quote(str(path))
         raise PkiError(f"{path}: is {what}, and no folder", f"ls -ld {shown}; then: mv {shown} {shown}.odd")
 

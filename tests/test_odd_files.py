@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -231,9 +232,9 @@ def test_a_file_that_cannot_be_read_and_is_needed_is_named_with_the_command_that
 
 
 @pytest.fixture
-def opened(home: Home) -> Home:
-    """The example in folders that every account may look into."""
-    for path in home.path.parents:
-        if path.stat().st_mode & 0o055 != 0o055 and path != Path("/"):
-            path.chmod(0o755)
-    return home
+def opened(home: Home) -> Iterator[Home]:
+    """The example in a folder that every account may look into: pytest closes its own ones."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        shutil.copytree(home.path, f"{folder}/home", symlinks=True)
+        yield Home(Path(folder, "home"))

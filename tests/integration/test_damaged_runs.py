@@ -37,6 +37,9 @@ JUDGED = (
 LEAVES = ("build/certs/monitoring-mtls", "build/certs/forge-mtls", "build/certs/media", "ca/clients/admin")
 
 
+JUDGED_BEFORE: dict[tuple[Path, str], tuple[bytes, bytes]] = {}  # what OpenSSL took already, byte for byte
+
+
 @dataclass(frozen=True)
 class Kind:
     """Files of a kind, by patterns below the project. What stays damaged after a run must be told, unless it is `needless`."""
@@ -197,6 +200,8 @@ def judge(home: RealHome, where: str, days: float) -> None:
     crls.write_bytes(b"".join(home.read(f"build/crl/{one}-1.pem") for one in ("root", "server", "client")))
     for leaf in LEAVES:
         folder = home.path / leaf
+        if (home.path, leaf) in JUDGED_BEFORE and JUDGED_BEFORE[home.path, leaf] == (crls.read_bytes(), whole(folder)):
+            continue
         purpose = "sslclient" if "clients" in leaf else "sslserver"
         openssl(
             where,
@@ -208,17 +213,25 @@ def judge(home: RealHome, where: str, days: float) -> None:
         assert of_key == openssl(where, "x509", "-in", folder / "tls.pem", "-noout", "-pubkey"), where
         tls = (folder / "tls.pem").read_bytes()
         assert tls == (folder / "key.pem").read_bytes() + (folder / "fullchain.pem").read_bytes(), where
+        JUDGED_BEFORE[home.path, leaf] = (crls.read_bytes(), whole(folder))
     for generation in ("root-1", "server-1", "client-1"):
-        ca = home.path / "ca" / generation.partition("-")[0] / generation / "cert.pem"
-        openssl(
-            where, "crl", "-in", home.path / f"build/crl/{generation}.crl", "-inform", "DER", "-CAfile", ca, "-noout"
+        ca, crl = (
+            home.path / "ca" / generation.partition("-")[0] / generation / "cert.pem",
+            home.path / f"build/crl/{generation}.crl",
         )
+        if JUDGED_BEFORE.get((home.path, generation)) != (crl.read_bytes(), ca.read_bytes()):
+            openssl(where, "crl", "-in", crl, "-inform", "DER", "-CAfile", ca, "-noout")
+            JUDGED_BEFORE[home.path, generation] = (crl.read_bytes(), ca.read_bytes())
     for path in (home.path / "build/release").glob("*/files/**/*"):
         if path.is_file():
             host, _, rest = str(path.relative_to(home.path / "build/release")).partition("/files/")
             assert path.read_bytes() == (home.path / "build/hosts" / host / rest).read_bytes(), f"{where}: {path}"
     media = home.path / "build/hosts/media/etc/doit-pki/media.pem"
     assert media.read_bytes() == home.read("build/certs/media/tls.pem"), where
+
+
+def whole(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in sorted(folder.iterdir()))
 
 
 def openssl(where: str, *arguments: str | Path) -> bytes:
