@@ -8,10 +8,9 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki import issue, store
+from pki import canonical, issue, store
 from pki.deploy import clocks, preflight, release
 from pki.deploy.ansible.fleet import Fleet
 from pki.deploy.change import Destination, promises
@@ -89,8 +88,8 @@ class Outlook:
     def canary(self) -> int:
         """The serial number of the canary; 0 while there is none."""
         path = self.eyes.canary
-        held = store.read(path) if path else None
-        return x509.load_pem_x509_certificate(held).serial_number if held else 0
+        held = canonical.first_certificate(store.read(path) or b"") if path else None
+        return held.serial_number if held is not None else 0
 
 
 def _adopted(house: House) -> Iterator[bytes]:
@@ -263,11 +262,9 @@ def _issued(outlook: Outlook, name: str, ends: Sequence[Endpoint]) -> dict[str, 
     world, found = outlook.world, dict[str, Promise]()
     for one in ends:
         leaf = world.leaves.get(leaf_name(name, "mtls" if one.access == "mtls" else "tls"))
-        held = store.read(world.house.store.truth(leaf)) if leaf else None
-        if held:
-            with suppress(ValueError):  # one that is damaged is told by the look at certificates
-                certificate = x509.load_pem_x509_certificate(held).public_bytes(Encoding.DER)
-                found[one.name] = Promise(fingerprint(certificate), revokes=bool(outlook.canary))
+        held = canonical.first_certificate(store.read(world.house.store.truth(leaf)) or b"") if leaf else None
+        if held is not None:  # one that is damaged is told by the look at certificates
+            found[one.name] = Promise(fingerprint(held.public_bytes(Encoding.DER)), revokes=bool(outlook.canary))
     return found
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import pwd
+import shlex
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -12,8 +14,6 @@ NEXT = {  # of a file that may not be there yet, and of its folder
     errno.EDQUOT: "make room: quota -s",
     errno.EROFS: "mount it read-write: findmnt -T {1}",
     errno.ENOTDIR: "a file stands where a folder should be: namei -m {0}",
-    errno.EACCES: "run it as the owner: ls -ld {0}",
-    errno.EPERM: "run it as the owner: ls -ld {0}",
 }
 SET_CLOCK = (
     "timedatectl status, and set the clock right; if it is, it was ahead once: docs/watching.md#a-clock-that-was-wrong"
@@ -87,7 +87,27 @@ def of_system(error: OSError, path: str | os.PathLike[str] = "", what: str = "ca
     """What the operating system refused, with what to type where that is known; `what` reads well after the path."""
     where = os.fspath(path) or error.filename or "."
     said = f"{where}: {what}: {error.strerror}" if error.strerror else str(error)
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return PkiError(said, _give_back(where))
     return PkiError(said, NEXT.get(error.errno or 0, "").format(where, os.path.dirname(where) or "."))
+
+
+def _give_back(path: str) -> str:
+    """What to type where a file is closed to this account, which owns its folder; else who may."""
+    folder, me = os.path.dirname(path) or ".", os.geteuid()
+    try:
+        if os.stat(folder).st_uid == me != os.lstat(path).st_uid:
+            return f"give it back to its owner: sudo chown -R {_account(me)} {shlex.quote(folder)}"
+    except OSError:  # it is not there, or a folder above it is closed too
+        pass
+    return f"run it as the owner: ls -ld {shlex.quote(path)}"
+
+
+def _account(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
 
 
 class InventoryError(PkiError):

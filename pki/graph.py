@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from typing import Any
 from urllib.parse import quote
 
-from pki import destinations, freshness, recipes, tidy, trust
+from pki import destinations, freshness, recipes, soundness, store, tidy, trust
 from pki.deploy import release
 from pki.deploy.delivery import Delivery
 from pki.destinations import Sight
@@ -123,6 +123,9 @@ def _authority_stale(house: House, name: str) -> list[str]:
 
     In the sandbox also that it needs a ceremony. The run holds one for all of them, with the first that needs it.
     """
+    damaged = [path for one in house.store.generations(name) if (path := _damaged(house, one))]
+    if damaged:
+        return [f"{path} is damaged: the ledger's copy takes its place" for path in damaged]
     if not house.inventory.sandbox:
         return freshness.authority(house, name)
     before = AUTHORITIES[: AUTHORITIES.index(name)]
@@ -136,10 +139,24 @@ def _sandbox_reasons(house: House, name: str) -> list[str]:
     return freshness.authority(house, name) or due
 
 
-def _make_authority(house: House, name: str) -> None:
-    reasons = _authority_stale(house, name)
+def _damaged(house: House, generation: str) -> str:
+    """The file of a generation's certificate where that is damaged and the ledger has it; else empty."""
+    found = house.generation(generation)
+    return (
+        house.store.shown(house.store.authority_file(generation, "cert.pem"))
+        if found and generation in house.recovered
+        else ""
+    )
+
+
+def _make_authority(house: House, name: str) -> list[str] | None:
+    reasons = done = _authority_stale(house, name)
+    for generation in house.store.generations(name):
+        if _damaged(house, generation):
+            store.write(house.store.authority_file(generation, "cert.pem"), house.recovered[generation])
+            reasons = _authority_stale(house, name)
     if not reasons:
-        return
+        return done
     if house.inventory.sandbox:
         import_module("pki.handover.sandbox").ceremony(house)
         reasons = freshness.authority(house, name)
@@ -147,6 +164,7 @@ def _make_authority(house: House, name: str) -> None:
         raise house.missing_authority(name)
     if reasons:
         raise PkiError(f"{reasons[0]}; needs a ceremony", f"{RESTORE}, or: ./run invoke ceremony.request")
+    return None
 
 
 def _requests(house: House) -> Iterator[Artifact]:
@@ -357,7 +375,8 @@ def _host_artifacts(world: World, deliveries: Iterable[Delivery]) -> Iterator[Ar
 
 
 def _build_release(world: World, name: str) -> None:
-    release.build(world.blueprint(name), world.house.store.release(name), partial(world.gather, name))
+    blueprint = replace(world.blueprint(name), faults_of=partial(soundness.faults, world))
+    release.build(blueprint, world.house.store.release(name), partial(world.gather, name))
 
 
 def _release_stale(world: World, name: str) -> list[str]:

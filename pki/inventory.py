@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 from datetime import timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import GenerateJsonSchema
 
-from pki import documents
+from pki import documents, store
 from pki.errors import InventoryError, PkiError
 from pki.faults import Fault, Place, dotted, location, phrase
 from pki.model import Inventory
@@ -24,16 +25,22 @@ def load(path: Path) -> Inventory:
 
     Raises InventoryError with all faults of the file, or PkiError when there is no such file.
     """
-    return load_with_tree(path)[0]
+    return load_with_tree(path, read(path))[0]
 
 
-def load_with_tree(path: Path) -> tuple[Inventory, Any]:
-    """The inventory, and the tree of text that `sound` turns into it again."""
+def read(path: Path) -> bytes:
+    """The bytes of pki.yaml. Raises PkiError when there is no such file."""
+    data = store.read(path)
+    if data is None:
+        raise PkiError(f"{path}: there is no inventory", "name its folder: PKI_HOME=DIR")
+    return data
+
+
+def load_with_tree(path: Path, data: bytes) -> tuple[Inventory, Any]:
+    """The inventory in the bytes of a file, and the tree of text that `sound` turns into it again."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise PkiError(f"{path}: there is no inventory", "name its folder: PKI_HOME=DIR") from None
-    except (OSError, UnicodeDecodeError) as error:
+        text = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8").read()
+    except UnicodeDecodeError as error:
         raise PkiError(f"{path.name}: cannot be read: {error}") from None
     tree = documents.load(text, path.name)
     return _checked(copy.deepcopy(tree), text, path.name), tree

@@ -1,7 +1,11 @@
 """What was found sound, remembered by the exact state of its files: a cache, and losing it costs one slow look.
 
 Works as git's index does: inode, size and both times of every file that was looked at. Only findings that hold for
-all time are kept (what a certificate says, that two files agree), never a decision about today.
+all time are kept (what a certificate says, that two files agree), never a decision about today. A disk can change
+the content of a file and none of these: once a day the files are read, and must be what they were.
+
+The first line of the cache is the digest of the rest. A cache that was damaged, that cannot be read, or that other
+code wrote is no cache.
 """
 
 from __future__ import annotations
@@ -9,13 +13,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Iterable
+from datetime import datetime
+from functools import cache
+from os import stat
 from pathlib import Path
 from typing import Any
 
 from pki import store
 
-FORMAT = 2
+FORMAT = 3
+SHORTEST, LONGEST = 10 * 3600, 20 * 3600  # seconds until the files of a finding are read again: in a daily run all are
 
 
 class Memo:
@@ -24,33 +33,42 @@ class Memo:
     Paths are kept relative to `home`, so that a copied house never answers for its original.
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, now: datetime) -> None:
         self._home = f"{home}/"
         self._path = home / "build" / ".seen.json"
-        path = self._path
-        self._found: dict[str, list[Any]] = {}
+        self._now = int(now.timestamp())
         self._used: dict[str, list[Any]] = {}
         self._changed = False
-        try:
-            kept = json.loads(store.read(path) or b"{}")
-        except ValueError:
-            kept = {}
-        if isinstance(kept, dict) and kept.get("format") == FORMAT and isinstance(kept.get("found"), dict):
-            self._found = kept["found"]
+        self._reads_all = False
+        code, kept = load(self._path)
+        self._found = kept if code == code_digest() else {}
+        self._last = kept
+
+    def read_all(self) -> None:
+        """Recall no finding about files that an earlier run looked at: every file is read and judged again."""
+        self._reads_all = True
 
     def recall(self, name: str, known: str) -> Any:
         """What was found under the same `known`, if every file that was looked at is as it was; None otherwise."""
         entry = self._found.get(name)
         if entry is None:
             return None
-        try:
-            told, seen, files, finding = entry
-            if told != known or seen != signature([self._home + file for file in files]):
-                return None
-        except (TypeError, ValueError):  # somebody wrote into it: a cache is only ever a cache
+        told, seen, below, finding, content, until = entry
+        if told != known or (content and self._reads_all and name not in self._used):
             return None
+        files = [self._home + file for file in below]
+        if seen != signature(files):
+            return None
+        if content and name not in self._used and not self._now < until <= self._now + LONGEST:
+            if content != _content(files):
+                return None
+            entry[5], self._changed = self._until(name), True
         self._used[name] = entry
         return finding
+
+    def _until(self, name: str) -> int:
+        """When the files of a finding are read again: each name has its own time, so that not all are at one moment."""
+        return self._now + SHORTEST + zlib.crc32(name.encode()) % (LONGEST - SHORTEST)
 
     def seen(self, name: str) -> Any:
         """What this run itself recalled or remembered under a name: no further look at any file; None otherwise."""
@@ -59,21 +77,57 @@ class Memo:
 
     def findings(self, kind: str) -> list[Any]:
         """All that was ever found under names of one kind (`cert:`), looked at again or not."""
-        return [entry[3] for name, entry in self._found.items() if name.startswith(kind) and len(entry) == 4]
+        return [entry[3] for name, entry in {**self._last, **self._found}.items() if name.startswith(kind)]
 
-    def remember(self, name: str, known: str, files: list[str], finding: Any) -> None:
+    def remember(self, name: str, known: str, files: list[str], finding: Any, *, by_state: bool = False) -> None:
+        """Keep a finding about some files. With `by_state` their content is never compared: they guard it themselves."""
         if seen := signature(files):
             below = [file.removeprefix(self._home) for file in files]
-            self._found[name] = self._used[name] = [known, seen, below, finding]
+            content = "" if by_state or not files else _content(files)
+            self._found[name] = self._used[name] = [known, seen, below, finding, content, self._until(name)]
             self._changed = True
 
     def save(self, *, whole: bool) -> None:
         """Keep what was found. After a `whole` run, what it did not ask for is gone."""
         keep = self._used if whole else self._found
         if self._changed or len(keep) != len(self._found):
-            kept = {"format": FORMAT, "found": keep}
-            store.write(self._path, json.dumps(kept, separators=(",", ":")).encode(), store.SECRET)
+            kept = {"format": FORMAT, "code": code_digest(), "found": keep}
+            text = json.dumps(kept, separators=(",", ":")).encode()
+            store.write(self._path, _digest(text) + b"\n" + text, store.SECRET)
             self._changed = False
+
+
+def load(path: Path) -> tuple[str, dict[str, list[Any]]]:
+    """The code that wrote the cache, and its entries; nothing where it is not exactly what was written."""
+    first, _, text = (store.read_if_possible(path) or b"").partition(b"\n")
+    if first != _digest(text):
+        return "", {}
+    kept = json.loads(text)
+    return (kept["code"], kept["found"]) if kept["format"] == FORMAT else ("", {})
+
+
+def _digest(text: bytes) -> bytes:
+    return hashlib.blake2b(text, digest_size=32).hexdigest().encode()
+
+
+def _content(files: Iterable[str]) -> str:
+    """One text for the content of some files, whatever is wrong with one of them."""
+    digest = hashlib.blake2b(digest_size=16)
+    for file in files:
+        data = store.read_if_possible(file)
+        digest.update(b"-" if data is None else hashlib.blake2b(data).digest())
+    return digest.hexdigest()
+
+
+@cache
+def code_digest() -> str:
+    """One text for the code of this package, which took every decision that is kept."""
+    digest, package = hashlib.blake2b(digest_size=16), os.path.dirname(__file__)
+    paths = [f"{folder}/{name}" for folder, _, names in os.walk(package) for name in names if name.endswith(".py")]
+    for path in sorted(paths):
+        with open(path, "rb", buffering=0) as file:
+            digest.update(f"\n{path.removeprefix(package)}\n".encode() + file.read())
+    return digest.hexdigest()
 
 
 def signature(files: Iterable[str]) -> int:
@@ -81,8 +135,8 @@ def signature(files: Iterable[str]) -> int:
     seen: list[int] = []
     try:
         for file in files:
-            stat = os.stat(file)
-            seen += (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_mode)
+            state = stat(file)
+            seen += (state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_mode)
     except OSError:
         return 0
     return hash(tuple(seen)) or 1

@@ -27,8 +27,12 @@ NEVER = datetime.fromtimestamp(0, UTC)
 def leaf(house: House, wanted: Leaf) -> None:
     """Issue a leaf if it must be, and cut its files from its truth. Raises PkiError for one that is withheld."""
     if withheld := freshness.withheld(house, f"cert:{wanted.name}"):
-        raise PkiError(withheld, f"./run invoke renew {wanted.name}")
-    reasons = freshness.must_issue(house, wanted)
+        if damage := freshness.withheld_damage(house, wanted):
+            said = dict.fromkeys([*damage, withheld])
+            raise PkiError("; ".join(said), f"./run invoke renew {wanted.name}")
+        reasons = []
+    else:
+        reasons = freshness.must_issue(house, wanted)
     if reasons:
         issue_leaf(house, wanted, "; ".join(reasons))
     else:

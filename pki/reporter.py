@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import gc
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
-from pki import store
+from pki import canonical, store
 from pki.errors import PkiError, of_any
 from pki.house import House
 from pki.scalars import SANDBOX
@@ -159,7 +158,7 @@ class Reporter:
             with self._last_word(what):
                 leave(self._report(house))
         with self._last_word("the run's report"):
-            store.write(house.store.report("status.json"), (json.dumps(self._report(house), indent=1) + "\n").encode())
+            store.write(house.store.report("status.json"), canonical.sealed(self._report(house), indent=1))
         self.report = self._report(house)
         self._stack.close()
         self._screen.line(self._summary(house))

@@ -18,12 +18,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Self
 
+from pki import canonical, files
 from pki.errors import PkiError, of_system
+from pki.files import insist_on_file, insist_on_folder, leave_to_owner
 from pki.model import Leaf
 from pki.records import Head, Pin
 
+read, read_if_possible = files.read, files.read_if_possible
 SECRET, PUBLIC = 0o600, 0o644
-CERTIFICATE_MARK = b"-----BEGIN CERTIFICATE-----"
+CERTIFICATE_MARK = canonical.BEGIN
 AUTHORITIES = ("root", "server", "client")
 LAST_BACKUP = ".last-backup.json"  # in ca/: when there was one, and how far the ledger was
 BEFORE_RESTORE = "ca.before-restore-"  # and the time: a folder beside ca/ with what was in the way of a restore
@@ -53,6 +56,17 @@ def write_all(files: Mapping[Path, tuple[bytes, int]]) -> None:
         waiting.place()
 
 
+def append(path: Path, data: bytes) -> None:
+    """Add to the end of a file; a line that a killed run cut short is ended first. Raises PkiError that names it."""
+    insist_on_file(path)
+    with _said_of(path), path.open("a+b") as file:
+        leave_to_owner(file.fileno(), path.parent)
+        if end := file.tell():
+            file.seek(end - 1)
+            data = data if file.read(1) == b"\n" else b"\n" + data
+        file.write(data)
+
+
 def beside(path: Path) -> Path:
     """Where the new content of a file waits for its name."""
     return path.with_name(f".{path.name}.new")
@@ -77,6 +91,7 @@ class Beside:
             for path, (data, mode) in self._files.items():
                 with _said_of(path):
                     handle = self._handles[path] = _open_new(self._waiting[path], mode)
+                    leave_to_owner(handle, path.parent)
                     # what is public may lie on a medium whose file system knows no modes (vfat refuses to set them)
                     with suppress(PermissionError) if mode == PUBLIC else nullcontext():
                         os.fchmod(handle, mode)
@@ -153,30 +168,28 @@ def make_folder(path: Path, mode: int = 0o755) -> None:
     if not path.parent.is_dir():
         make_folder(path.parent)
     try:
-        with suppress(FileExistsError):
-            path.mkdir(mode)
-            path.chmod(mode)
+        path.mkdir(mode)
+        path.chmod(mode)
+        leave_to_owner(path, path.parent)
+    except FileExistsError:
+        insist_on_folder(path)
     except OSError as error:
         raise of_system(error, path, "cannot be made") from None
 
 
-def read(path: Path | str) -> bytes | None:
-    """The content of a file, None when there is none."""
-    try:
-        handle = os.open(path, os.O_RDONLY)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise of_system(error, path, "cannot be read") from None
-    try:
-        parts = [os.read(handle, 65536)]
-        while len(parts[-1]) >= 65536:
-            parts.append(os.read(handle, 1 << 20))
-    except OSError as error:
-        raise of_system(error, path, "cannot be read") from None
-    finally:
-        os.close(handle)
-    return b"".join(parts)
+def _lock_file(path: Path) -> int:
+    """The descriptor of a lock's file, which is made where it is missing. Raises PkiError that names it."""
+    insist_on_file(path)
+    with _said_of(path):
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        leave_to_owner(handle, path.parent)
+        return handle
+
+
+def distrust(path: Path | str) -> None:
+    """Change the time of a file, so that nothing that was found of it before is believed in any process."""
+    with suppress(OSError):
+        os.utime(path)
 
 
 def differing(files: Mapping[Path, tuple[bytes, int]]) -> dict[Path, tuple[bytes, int]]:
@@ -231,7 +244,7 @@ class Store:
         found = (
             (int(path.name.removeprefix(f"{authority}-")), path.name)
             for path in (folder.iterdir() if folder.is_dir() else ())
-            if path.name.removeprefix(f"{authority}-").isdecimal() and (path / "cert.pem").exists()
+            if path.name.removeprefix(f"{authority}-").isdecimal() and os.path.lexists(path / "cert.pem")
         )
         return [name for _, name in sorted(found)]
 
@@ -366,6 +379,11 @@ class Store:
 
     # -- one run at a time --
 
+    def insist_on_locks(self) -> None:
+        """Raise PkiError that names it when the lock of a run cannot be used."""
+        if self.ca.is_dir():
+            os.close(_lock_file(self.ca / ".run.lock"))
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the house alone; a second run waits and says for whom."""
@@ -413,7 +431,7 @@ class Store:
     @staticmethod
     def _open_lock(name: str, folder: Path) -> int:
         make_folder(folder, 0o700)
-        handle = os.open(folder / f".{name}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        handle = _lock_file(folder / f".{name}")
         _locks.add(handle)
         return handle
 

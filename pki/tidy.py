@@ -21,8 +21,7 @@ def sweep(house: House, known: set[str], leaves: set[str]) -> None:
     """Take leftovers away; from a folder host exactly what its receipt lists."""
     for path in list(_leftovers(house, known, leaves)):
         if path.parent == house.store.receipt("x").parent:
-            if taken := receipt.load(path):
-                FolderTransport(house.store.host_root(taken.host)).withdraw(taken)
+            FolderTransport(house.store.host_root(path.name.removesuffix(".json"))).withdraw(receipt.load(path))
             path.unlink()
         elif path.is_dir():
             shutil.rmtree(path)

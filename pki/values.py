@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki import outgrown, store
+from pki import canonical, outgrown, store
 from pki.deploy.release import Shared
+from pki.errors import PkiError
 from pki.house import House
 from pki.memo import signature, token
 from pki.model import Inventory
@@ -70,8 +73,7 @@ class Revoked(Shared):
         files = self._files()
         state = signature(files)
         if not state or state != self._read[0]:
-            ders = filter(None, map(store.read, files))
-            self._read = state, sorted(entry.serial_number for der in ders for entry in x509.load_der_x509_crl(der))
+            self._read = state, sorted(entry.serial_number for file in files for entry in _entries(file))
         return self._read[1]
 
     def digest(self, section: str) -> str:
@@ -87,6 +89,18 @@ class Revoked(Shared):
 
     def content(self, _section: str) -> object:
         return self.client
+
+
+def _entries(file: str) -> Iterable[x509.RevokedCertificate]:
+    """What the CRL in a file lists; nothing where there is none. Raises PkiError where it is damaged."""
+    if (data := store.read(file)) is None:
+        return ()
+    try:
+        if (crl := canonical.crl(data, Encoding.DER)) is not None:
+            return list(crl)
+    except canonical.UNREADABLE:
+        pass
+    raise PkiError(f"{file}: is damaged", "run doit again")
 
 
 class TooLarge(Shared):

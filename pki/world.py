@@ -6,15 +6,12 @@ What waits for a ceremony is noted, and left out of everything else.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-
-from pki import managed, store
+from pki import canonical, managed, store
 from pki.confined import Begin, Confined, ExceededError
 from pki.deploy.release import Blueprint, Gathered, gather, load
 from pki.errors import PkiError
@@ -99,9 +96,9 @@ class World:
         serials = set[int]()
         for name, leaf in self.leaves.items() if self.house.withheld else ():
             if f"cert:{name}" in self.house.withheld:
-                with suppress(ValueError):  # one that is missing or damaged is on no host because of us
-                    held = store.read(self.house.store.truth(leaf)) or b""
-                    serials.add(x509.load_pem_x509_certificate(held).serial_number)
+                held = canonical.first_certificate(store.read(self.house.store.truth(leaf)) or b"")
+                if held is not None:  # one that is missing or damaged is on no host because of us
+                    serials.add(held.serial_number)
         return frozenset(serials)
 
     # -- releases --

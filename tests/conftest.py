@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from pki import graph
+from pki import canonical, graph
 from pki.errors import PkiError
 from pki.graph import Plan
 from pki.house import House
@@ -64,7 +63,9 @@ class Home:
         """Run doit in this process, as `dodo.py` does."""
         status = Run(self.path, self.moment(days), evidence).main(list(arguments))
         report = self.path / "build" / "report" / "status.json"
-        return Report(status, json.loads(report.read_text()))
+        data = canonical.unsealed(report.read_bytes())
+        assert data is not None, "the report is not as it was written"
+        return Report(status, data)
 
     def house(self, days: float = 0, evidence: Ask = two_hosts_agree) -> House:
         return House.open(self.path, self.moment(days), evidence)

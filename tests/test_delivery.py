@@ -418,6 +418,94 @@ def test_a_revocation_waits_for_no_window(delivered: Live, invoke: Invoke) -> No
     assert len(list(crl)) == len(list(x509.load_pem_x509_crl(before))) + 1
 
 
+# -- a receipt that is damaged or lost --------------------------------------------------------------------------------
+
+
+def damage(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def lose(path: Path) -> None:
+    path.unlink()
+
+
+@pytest.mark.parametrize("how", [damage, lose])
+def test_what_left_the_release_is_taken_away_where_only_the_host_knows_of_it(
+    delivered: Live, how: Callable[[Path], None]
+) -> None:
+    how(delivered.home.path / "build/receipts/media.json")
+    mine = delivered.on("/etc/caddy/mine")
+    mine.write_bytes(b"of the admin\n")
+    (delivered.home.path / "templates/caddy/Caddyfile").unlink()
+    report = delivered.doit()
+    assert report.status == 0, report.failed
+    assert not delivered.on("/etc/caddy/Caddyfile").exists()
+    assert mine.read_bytes() == b"of the admin\n"
+    assert delivered.doit().made == {}
+
+
+def test_a_damaged_receipt_changes_nothing_on_a_host_that_holds_its_release(delivered: Live) -> None:
+    before, touched = delivered.receipt(), delivered.host.touched()
+    damage(delivered.home.path / "build/receipts/media.json")
+    report = delivered.doit()
+    assert report.status == 0, report.failed
+    assert delivered.host.touched() == touched
+    assert delivered.receipt()["files"] == before["files"]
+    assert delivered.doit().made == {}
+
+
+def kept_crl(live: Live) -> Path:
+    release = str(live.receipt()["release"])
+    folder = live.home.path / f"build/history/media/{release}/files"
+    return folder / str(live.on("/etc/client-crl.pem")).lstrip("/")
+
+
+@pytest.mark.parametrize("name", ["the CRL", "the manifest"])
+def test_a_damaged_release_in_the_history_holds_up_no_later_delivery(delivered: Live, name: str) -> None:
+    kept = kept_crl(delivered)
+    path = (
+        kept
+        if name == "the CRL"
+        else next(one for one in kept.parents if one.name == "files").with_name("manifest.json")
+    )
+    damage(path)
+    before = delivered.on("/etc/client-crl.pem").read_bytes()
+    assert delivered.doit().status == 0
+    report = delivered.doit(days=8)
+    assert report.status == 0, report.failed
+    assert delivered.on("/etc/client-crl.pem").read_bytes() != before
+
+
+def test_a_host_does_not_go_back_to_a_release_that_is_damaged(delivered: Live, invoke: Invoke) -> None:
+    kept = kept_crl(delivered)
+    delivered.home.edit("auto_https off", "auto_https off # later", "templates/caddy/Caddyfile")
+    assert delivered.doit().status == 0
+    damage(kept)
+    said = invoke("deploy.rollback", "media", home=delivered.home.path)
+    assert said.status == 1
+    assert "is damaged" in said.error
+    assert b"later" in delivered.on("/etc/caddy/Caddyfile").read_bytes()
+
+
+@pytest.mark.usefixtures("local_time")
+def test_a_revocation_waits_for_no_window_where_the_receipt_is_damaged(delivered: Live, invoke: Invoke) -> None:
+    delivered.home.edit("    deliver: ssh\n", '    deliver: ssh\n    window: "02:00-04:00"\n')
+    delivered.home.edit("alerts:\n", 'schedule: ["03:00", "06:00"]\n\nalerts:\n')
+    before = delivered.on("/etc/client-crl.pem").read_bytes()
+    damage(delivered.home.path / "build/receipts/media.json")
+    assert invoke("revoke", "admin", "--reason", "key-compromise", "--yes", home=delivered.home.path).status == 0
+    assert delivered.doit().status == 0
+    assert delivered.on("/etc/client-crl.pem").read_bytes() != before
+
+
+@pytest.mark.parametrize("answer", ["0644|root:root|-|-|relative", "0644|root:root|/etc/x", "x"])
+def test_a_host_that_names_files_that_cannot_be_is_not_believed(answer: str) -> None:
+    with pytest.raises(PkiError, match="answers what pki-apply would not"):
+        session.others("media", [{"looked": True, "more": answer}])
+
+
 # -- what leaves and what does not ------------------------------------------------------------------------------------
 
 

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.hosts import FolderHost, Row, Shell, kill_session, manifest, placing, tarred, whole
+from tests.hosts import ME, FolderHost, Row, Shell, kill_session, manifest, placing, tarred, whole
 
 COMMANDS = {"ok": "true", "fails": "echo it is broken >&2; exit 3", "hangs": "trap '' TERM; echo waiting; sleep 30"}
 
@@ -417,6 +417,45 @@ def test_a_contact_can_put_back_what_the_one_before_kept(host: FolderHost) -> No
     host.deliver(new)
     assert host.speak(manifest(new) + b"back\nend\n")[-1] == {"state": "undone"}
     assert contents(host) == wanted(host, old)
+
+
+def told(host: FolderHost, rows: Sequence[Row]) -> dict[str, str]:
+    """What a host says that it has from doit-pki beyond a manifest: path → mode, owner, set and reload."""
+    answers = host.speak(manifest(rows) + b"end\n")
+    [more] = [str(answer["more"]) for answer in answers if "looked" in answer]
+    return {one.rpartition("|")[2]: one.rpartition("|")[0] for one in more.split()}
+
+
+def test_a_host_says_which_files_it_had_from_us_and_is_not_asked_for(host: FolderHost) -> None:
+    rows = release(host, "old")
+    host.deliver(rows)
+    (host.etc / "mine.conf").write_text("of the admin\n")
+    assert told(host, rows) == {}
+    assert told(host, rows[3:4]) == {
+        host.path("tls.pem"): f"0600|{ME}|-|note",
+        host.path("crt/key.pem"): f"0600|{ME}|{host.path('crt')}|-",
+        host.path("crt/cert.pem"): f"0644|{ME}|{host.path('crt')}|-",
+        host.path("conf.d/more.conf"): f"0644|{ME}|-|-",
+    }
+
+
+def test_a_host_forgets_a_file_that_was_taken_away_until_it_is_put_back(host: FolderHost) -> None:
+    host.deliver(release(host, "old"))
+    host.deliver(release(host, "new"))
+    (host.etc / "conf.d/more.conf").write_text("of the admin\n")
+    site = release(host, "new")[3:4]
+    assert host.path("conf.d/more.conf") not in told(host, site)
+    (host.etc / "conf.d/more.conf").unlink()
+    host.speak(manifest(site) + b"back\nend\n")
+    assert host.path("conf.d/more.conf") in told(host, site)
+    assert host.path("conf.d/added.conf") not in told(host, site)
+
+
+def test_a_change_that_is_undone_leaves_no_file_on_the_list(host: FolderHost) -> None:
+    rows = release(host, "old")
+    host.speak(manifest(rows) + placing(rows) + b"undo\nend\n")
+    (host.etc / "tls.pem").write_text("of the admin\n")
+    assert told(host, rows[3:4]) == {}
 
 
 def test_a_set_is_switched_in_one_rename_and_its_last_folder_is_kept_for_going_back(host: FolderHost) -> None:

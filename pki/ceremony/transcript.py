@@ -20,6 +20,7 @@ from pki import store
 from pki.ceremony.chain import START, Record, following, load
 from pki.ceremony.minutes import page
 from pki.errors import PkiError
+from pki.files import leave_to_owner
 
 __all__ = ["Record", "Transcript", "load", "page", "versions"]
 
@@ -114,6 +115,7 @@ class Transcript:
 
     def _write_out(self, handle: int, line: bytes) -> None:
         if self._size == 0:
+            leave_to_owner(handle, self._path.parent)
             with suppress(PermissionError):  # FAT, which most sticks are, has no modes
                 os.fchmod(handle, store.PUBLIC)
         view = memoryview(line)

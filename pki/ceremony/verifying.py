@@ -41,24 +41,34 @@ class _Seen:
 
 def verify(folder: Path) -> Verdict:
     """Look at a vault or at `ca/`: both hold `transcript.jsonl` and `ceremonies/`. Changes nothing."""
+    places: Places = {}
+    for path in sorted(folder.rglob("*.pem")):
+        if found := RUNG.search("/".join(path.parts[-3:])):
+            places.setdefault((found[1], int(found[2])), []).append(path)
+    verdict, seen = _looked_at(folder, places)
+    verdict.faults += _strangers(folder, places, seen)
+    return verdict
+
+
+def records(folder: Path) -> Verdict:
+    """Look at the records of all ceremonies alone: `transcript.jsonl`, and what is in `ceremonies/`."""
+    return _looked_at(folder, {})[0]
+
+
+def _looked_at(folder: Path, places: Places) -> tuple[Verdict, _Seen]:
     path = folder / "transcript.jsonl"
     data = store.read(path)
     if data is None:
         raise PkiError(f"{path}: there is no transcript", "name a vault, or a house in which a ceremony was accepted")
     records, verdict, seen = chain.load(data, str(path)), Verdict(), _Seen()
     verdict.lines.append(f"transcript: {len(records)} records, one chain, head {records[-1].hash[:16]}")
-    places: Places = {}
-    for path in sorted(folder.rglob("*.pem")):
-        if found := RUNG.search("/".join(path.parts[-3:])):
-            places.setdefault((found[1], int(found[2])), []).append(path)
     for held in sorted((folder / "ceremonies").glob("[0-9][0-9][0-9][0-9]")):
         if (held / "response.yaml").exists():
             try:
                 verdict.faults += _ceremony_faults(held, records, places, seen, verdict.lines)
             except PkiError as error:
                 verdict.faults.append(error.message)
-    verdict.faults += _strangers(folder, places, seen)
-    return verdict
+    return verdict, seen
 
 
 def _ceremony_faults(

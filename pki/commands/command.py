@@ -70,6 +70,10 @@ def command_with(*, may_lack: str = "", many: tuple[str, ...] = ()) -> Callable[
     return partial(command, may_lack=may_lack, many=many)
 
 
+def _line(error: PkiError) -> str:
+    return f"{error.message}\n→ {error.hint}" if error.hint else error.message
+
+
 parsing.teach()
 
 

@@ -28,6 +28,7 @@ def check(context: Context, json: bool = False) -> None:
     """
     try:
         house = project_of(context)
+        house.memo.read_all()
         plan = graph.plan(house)
         probes, broken = health.sweep(house, plan)
         found = health.checks(house, plan, LastRun.load(house.store), probes=probes, broken=broken)

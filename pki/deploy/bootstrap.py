@@ -14,6 +14,7 @@ from pki.deploy.receipt import Receipt
 from pki.deploy.session import slug
 from pki.deploy.ssh import PROGRAM, UnreachableError, Way, identity_in
 from pki.errors import PkiError
+from pki.files import leave_all_to_owner
 
 HOST_SIDE = Path(__file__).parent / "host"
 TRUST = "/usr/local/sbin/pki-trust"  # what fills trust stores, so that no delivery can exchange it
@@ -90,6 +91,7 @@ def deploy_key(ca: Path) -> str:
         store.make_folder(path.parent, 0o700)
         command = ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "doit-pki", "-f", str(path))
         _run(command, "", "install the OpenSSH client")
+        leave_all_to_owner(path.parent)
     return path.with_name(f"{path.name}.pub").read_text().strip()
 
 

@@ -49,9 +49,18 @@ class Outcome:
     receipt: Receipt
     done: tuple[str, ...]
 
+    def with_others(self, others: Sequence[Mapping[str, str]]) -> Outcome:
+        """The same with files on the receipt that the host had from us before: the next change takes them away."""
+        known = {file["path"] for file in self.receipt.files}
+        more = [{**one, "sha256": "0"} for one in others if one["path"] not in known]
+        return replace(self, receipt=replace(self.receipt, files=(*self.receipt.files, *more)))
+
 
 class Change:
-    """One release on its way to one host; that of a `held` host may lack services that were added since."""
+    """One release on its way to one host; that of a `held` host may lack services that were added since.
+
+    `previous` is what the host took by our own memory; where that is lost, `others` is what the host says itself.
+    """
 
     def __init__(
         self,
@@ -62,6 +71,7 @@ class Change:
         *,
         held: bool = False,
         recall: Callable[[str], bytes | None] = lambda _: None,
+        others: Sequence[Mapping[str, str]] | None = None,
     ) -> None:
         self.to = destination
         self.parcel = parcel
@@ -70,7 +80,8 @@ class Change:
         self._previous = previous
         self._now = now
         kept = {file.path for file in parcel.release.files}
-        gone = [file for file in previous.files if file["path"] not in kept] if previous else []
+        self._others = others
+        gone = [file for file in (previous.files if previous else others or ()) if file["path"] not in kept]
         self.rows = rows_of(parcel, gone)
         self._started = time.monotonic()
 
@@ -122,6 +133,9 @@ class Change:
         findings = None if self._is_known_sound else self.check(delivered)
         with self.session() as session:
             seen = [one for one in session.look() if one.state != "same"]
+            if session.others and self.asks_for_others:
+                session.end()
+                return self._with(session.others).bring(delivered)
             if seen or not self.is_known:
                 findings = findings or self.check(delivered)
                 foreign = self.guard(session, seen, delivered)
@@ -132,6 +146,11 @@ class Change:
                 return replace(outcome, done=(*outcome.done, *foreign))
             session.end()
         return self._look_at_services(findings, delivered)
+
+    def _with(self, others: Sequence[Mapping[str, str]]) -> Change:
+        """The same where the host itself has told which files it had from us: no receipt here says so."""
+        to, parcel = self.to, self.parcel
+        return Change(to, parcel, None, self._now, held=self._held, recall=self._recall, others=others)
 
     def _look_at_services(self, findings: Findings | None, delivered: Parcel | None) -> Outcome:
         """Look whether a host that holds its release already serves what it holds."""
@@ -174,6 +193,11 @@ class Change:
         if self.is_known and not seen:
             return self._seen_again(proofs)
         return Outcome(self._receipt(findings, proofs), tuple(_summary(seen)))
+
+    @property
+    def asks_for_others(self) -> bool:
+        """Whether nobody knows which files the host had from here, besides the host itself."""
+        return self._previous is None and self._others is None
 
     def _change(self, session: Session, seen: Sequence[Seen], findings: Findings) -> Mapping[str, str]:
         """Place what differs, CRLs first, and look at the services. Raises HostRefusal."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from pki import store
+from pki import canonical, store
 from pki.deploy.receipt import instant, moment
 
 LOOK = timedelta(hours=12)
@@ -23,13 +22,14 @@ class Contact:
 
     @classmethod
     def load(cls, path: Path) -> Contact:
+        """The record at `path`; a damaged one counts as missing."""
         try:
-            return cls(**json.loads(store.read(path) or b"{}"))
-        except (ValueError, TypeError):
+            return cls(**canonical.unsealed(store.read_if_possible(path)) or {})
+        except TypeError:
             return cls()
 
     def save(self, path: Path) -> None:
-        store.write(path, json.dumps(asdict(self)).encode() + b"\n")
+        store.write(path, canonical.sealed(asdict(self)))
 
     def well(self, now: datetime) -> Contact:
         return Contact(looked_at=instant(now))

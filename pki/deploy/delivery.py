@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -13,7 +14,7 @@ from pki.deploy import inplace, preflight, proof
 from pki.deploy import receipt as receipts
 from pki.deploy.change import Change, Destination, Outcome
 from pki.deploy.contact import Contact
-from pki.deploy.folder import FolderTransport
+from pki.deploy.folder import UNTOLD, FolderTransport
 from pki.deploy.history import History
 from pki.deploy.inplace import InPlace
 from pki.deploy.new_root import COMMAND, NO_ROOT, NewRoot
@@ -75,6 +76,11 @@ class Delivery:
     @property
     def receipt(self) -> Receipt | None:
         return receipts.load(self.store.receipt(self.host))
+
+    @property
+    def has_lost_receipt(self) -> bool:
+        """Whether something was delivered, and the receipt that says what is damaged."""
+        return self.receipt is None and os.path.lexists(self.store.receipt(self.host))
 
     @property
     def contact(self) -> Contact:
@@ -148,7 +154,7 @@ class Delivery:
         path = self.store.receipt(self.host)
         receipt, parcel = receipts.load(path), self.wanted()
         if receipt is None:
-            return ["was never delivered to"], set()
+            return ["its receipt is damaged" if self.has_lost_receipt else "was never delivered to"], set()
         if parcel is None:
             return ["its release is not there"], set()
         wanted = {file.path: taken(file) for file in parcel.release.files}
@@ -193,12 +199,15 @@ class Delivery:
     def is_urgent(self, now: datetime) -> bool:
         """Whether something on the host runs out before the window would open again, or a revocation must get there."""
         receipt, parcel = self.receipt, self.wanted()
-        if receipt is None or parcel is None:
+        if (receipt is None and not self.has_lost_receipt) or parcel is None:
             return False
-        if receipt.ends and moment(receipt.ends) - now < HURRY:
+        if receipt and receipt.ends and moment(receipt.ends) - now < HURRY:
             return True
-        delivered, to = self.history.parcel(receipt.release), self.destination and self.destination()
-        return delivered is not None and preflight.revokes_more(parcel, delivered, to.canary if to else 0)
+        delivered = self.history.parcel(receipt.release) if receipt else self.history.newest
+        if delivered is None:  # nobody here knows what the host has: only a contact can tell what it lacks
+            return receipt is None or self.history.is_damaged(receipt.release)
+        to = self.destination and self.destination()
+        return preflight.revokes_more(parcel, delivered, to.canary if to else 0)
 
     # -- doing it --
 
@@ -227,10 +236,13 @@ class Delivery:
         found = [one for one in inplace.in_folder(self.store.host_root(self.host), parcel) if one.digest not in ours]
         assert self.trust is not None
         foreign = inplace.guard(parcel, found, self.trust(), now) if found else []
-        path = self.store.receipt(self.host)
-        receipt = self.transport.deliver(parcel, receipts.load(path), now)
-        receipts.save(path, replace(receipt, roots=preflight.roots(parcel, self.trust())))
-        return foreign or None
+        told = foreign
+        if self.has_lost_receipt:
+            told = ["its receipt is damaged", *foreign]
+            told += [UNTOLD] if self.transport.delivered(None) is None else []
+        receipt = self.transport.deliver(parcel, self.receipt, now)
+        receipts.save(self.store.receipt(self.host), replace(receipt, roots=preflight.roots(parcel, self.trust())))
+        return told or None
 
     def crls_in_place(self) -> list[InPlace]:
         """Every CRL file of the release as the host has it: one contact, which changes nothing there."""

@@ -1,15 +1,22 @@
-"""Delivery into a folder that stands for a host's root directory: modes are set, owners are not, commands do not run."""
+"""Delivery into a folder that stands for a host's root directory: modes are set, owners are not, commands do not run.
+
+Beside it, `.HOST.files` lists what was delivered there, as pki-apply does on a host: a receipt can be damaged.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from pki import store
+from pki import canonical, store
 from pki.deploy.parcel import Parcel
 from pki.deploy.receipt import Receipt, instant, taken
+
+LOST = "the list of its files is damaged, or not there"
+UNTOLD = "its receipt and the list of its files were both damaged: what it needs no more may be there still"
 
 
 class FolderTransport:
@@ -17,9 +24,10 @@ class FolderTransport:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._list = root.with_name(f".{root.name}.files")
 
     def drift(self, receipt: Receipt) -> list[str]:
-        found = []
+        found = [] if self._listed() == [file["path"] for file in receipt.files] else [LOST]
         for file in receipt.files:
             path = self._root / file["path"].lstrip("/")
             content, mode = store.read(path), store.mode_of(path)
@@ -32,17 +40,31 @@ class FolderTransport:
         return found
 
     def watched(self, receipt: Receipt) -> list[str]:
-        return [str(self._root / file["path"].lstrip("/")) for file in receipt.files]
+        return [str(self._list), *(str(self._root / file["path"].lstrip("/")) for file in receipt.files)]
+
+    def delivered(self, previous: Receipt | None) -> set[str] | None:
+        """Paths of all that was delivered, by the receipt and by the list beside the folder; None where nobody knows."""
+        listed = self._listed()
+        if previous is None and listed is None and os.path.lexists(self._root):
+            return None
+        return {*(file["path"] for file in (previous.files if previous else ())), *(listed or ())}
+
+    def _listed(self) -> list[str] | None:
+        """The list beside the folder, None where there is none or it is damaged."""
+        record = canonical.unsealed(store.read_if_possible(self._list))
+        return None if record is None else list(record["files"])
 
     def deliver(self, parcel: Parcel, previous: Receipt | None, now: datetime) -> Receipt:
-        """Make the folder hold the release, and nothing that `previous` lists beyond it."""
+        """Make the folder hold the release, and nothing beyond it of what was delivered before."""
         release = parcel.release
         wanted = {file.below(self._root): (parcel.content(file), int(file.mode, 8)) for file in release.files}
         store.write_all(store.differing(wanted))
-        kept = {file.path for file in release.files}
-        for gone in previous.files if previous else ():
-            if gone["path"] not in kept:
-                self._remove(gone["path"])
+        kept = [file.path for file in release.files]
+        for gone in (self.delivered(previous) or set()).difference(kept):
+            self._remove(gone)
+        files = canonical.sealed({"files": kept})
+        if store.read_if_possible(self._list) != files:
+            store.write(self._list, files)
         commands = sorted({command for file in release.files for command in (file.validate, file.reload) if command})
         not_done = ["owners were not set: a folder host is written as whoever runs doit"]
         not_done += [f"not run: {command}" for command in commands]
@@ -55,10 +77,11 @@ class FolderTransport:
             not_done=tuple(not_done),
         )
 
-    def withdraw(self, receipt: Receipt) -> None:
-        """Take away everything that a receipt lists."""
-        for file in receipt.files:
-            self._remove(file["path"])
+    def withdraw(self, receipt: Receipt | None) -> None:
+        """Take away everything that was delivered."""
+        for path in self.delivered(receipt) or ():
+            self._remove(path)
+        self._list.unlink(missing_ok=True)
 
     def _remove(self, path: str) -> None:
         target = self._root / path.lstrip("/")

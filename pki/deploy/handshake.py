@@ -5,6 +5,7 @@ This module imports nothing of ours: Ansible carries it along.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import socket
 import ssl
@@ -85,6 +86,8 @@ class Eyes:
     def open(self) -> None:
         """Make every context now, for threads that are to share them. Raises OSError that names the file."""
         for path in (self.roots, self.probe, self.canary):
+            if path and path.exists() and not path.is_file():
+                raise OSError(errno.EINVAL, "is no file", str(path))  # to open a pipe would wait
             if path:
                 path.open("rb").close()
         for _ in (self.bare, self.known, self.revoked, self.blind, self.old):

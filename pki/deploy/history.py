@@ -8,7 +8,6 @@ decision in the ledger.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping
@@ -17,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pki import store
+from pki import canonical, store
 from pki.deploy import release as releases
 from pki.deploy.parcel import Parcel
 from pki.deploy.receipt import instant
@@ -49,7 +48,18 @@ class History:
         return sorted((path.parent for path in found), key=lambda path: path.stat().st_mtime_ns)
 
     def parcel(self, release: str) -> Parcel | None:
-        return Parcel.of(self.folder / release)
+        """A kept release, None where it is not kept, or is not as it was delivered any more."""
+        return None if self.is_damaged(release) else Parcel.of(self.folder / release)
+
+    def is_damaged(self, release: str) -> bool:
+        """Whether a release is kept, and not as it was delivered any more."""
+        return bool(releases.damaged(self.folder / release))
+
+    @property
+    def newest(self) -> Parcel | None:
+        """The release that was delivered last."""
+        found = self.releases()
+        return self.parcel(found[-1].name) if found else None
 
     def find(self, host: str, release: str, present: str) -> Parcel:
         """A kept release by the beginning of its name; without one, that before the present one."""
@@ -58,9 +68,9 @@ class History:
         found = [name for name in names if name.startswith(release)] if release else others[-1:]
         parcel = self.parcel(found[0]) if len(found) == 1 else None
         if parcel is None:
-            what = (
-                f"{host}: there is no release {release}" if release else f"{host}: there is no release before this one"
-            )
+            what = f"{host}: there is no release {release or 'before this one'}"
+            if len(found) == 1:
+                what = f"{host}: the kept release {found[0][:12]} is damaged"
             raise PkiError(what, f"kept are: {', '.join(name[:12] for name in names) or 'none'}")
         return parcel
 
@@ -89,13 +99,13 @@ class History:
     def note(self, now: datetime, release: str, what: str, **more: object) -> None:
         """Add a line to the log."""
         store.make_folder(self.folder, 0o700)
-        line = json.dumps({"at": instant(now), "release": release, "what": what, **more})
-        with (self.folder / "log.jsonl").open("a") as log:
-            log.write(line + "\n")
+        line = canonical.sealed({"at": instant(now), "release": release, "what": what, **more})
+        store.append(self.folder / "log.jsonl", line)
 
     def notes(self) -> list[Mapping[str, Any]]:
-        lines = (store.read(self.folder / "log.jsonl") or b"").splitlines()
-        return [json.loads(line) for line in lines if line.endswith(b"}")]
+        """The lines of the log that are as they were written: a killed run cuts one short, a disk changes one."""
+        lines = (store.read_if_possible(self.folder / "log.jsonl") or b"").splitlines(keepends=True)
+        return [note for line in lines if (note := canonical.unsealed(line)) is not None]
 
 
 def _write(folder: Path, parcel: Parcel) -> None:

@@ -39,8 +39,10 @@ class Parcel:
 
     def content(self, file: File) -> bytes:
         """A file's content, which must be what the manifest says."""
-        content = store.read(file.below(self.folders[file.path] / "files"))
+        place = file.below(self.folders[file.path] / "files")
+        content = store.read(place)
         if content is None or hashlib.sha256(content).hexdigest() != file.sha256:
+            store.distrust(place)
             raise PkiError(f"the release's copy of {file.path} is damaged", "run doit again")
         return content
 

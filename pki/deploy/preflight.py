@@ -24,13 +24,13 @@ from pki.deploy import crls
 from pki.deploy.crls import Listed
 from pki.deploy.parcel import Parcel
 from pki.deploy.release import File
+from pki.deploy.session import PATH
 from pki.errors import PkiError
 from pki.issue import ca_public_key
 from pki.scalars import CA_NAME
 
 CERTIFICATES = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 KEYS = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----", re.DOTALL)
-PATH = re.compile(r"/[A-Za-z0-9._/@+:,=-]+")
 
 
 @dataclass

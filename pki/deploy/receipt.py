@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
 
-from pki import store
+from pki import canonical, store
 from pki.deploy.release import File
 
 FORMAT = 2
@@ -35,22 +34,19 @@ class Receipt:
 
 
 def load(path: Path) -> Receipt | None:
-    """The receipt at `path`, None when there is none or it cannot be read."""
+    """The receipt at `path`, None when there is none, or when it is not byte for byte as it was written."""
     try:
-        data = json.loads(store.read(path) or b"{}")
-        if not isinstance(data, dict) or data.pop("format", None) != FORMAT:
+        data = canonical.unsealed(store.read_if_possible(path)) or {}
+        if data.pop("format", None) != FORMAT:
             return None
         return Receipt(**{**data, "files": tuple(data["files"]), "not_done": tuple(data["not_done"])})
-    except (ValueError, TypeError, KeyError):
+    except (TypeError, KeyError):
         return None
 
 
 def save(path: Path, receipt: Receipt) -> None:
-    store.write(
-        path,
-        json.dumps({"format": FORMAT, **{one.name: getattr(receipt, one.name) for one in fields(receipt)}}).encode()
-        + b"\n",
-    )
+    said = {field.name: getattr(receipt, field.name) for field in fields(receipt)}
+    store.write(path, canonical.sealed({"format": FORMAT, **said}))
 
 
 def taken(file: File) -> dict[str, str]:

@@ -7,7 +7,6 @@ manifest tells whether the release must be made anew.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -16,7 +15,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pki import store
+from pki import canonical, store
 from pki.errors import FaultsError, PkiError, of_bug
 from pki.managed import ManagedFile, Selection, render_header
 from pki.memo import Memo, token
@@ -53,6 +52,7 @@ class Blueprint:
     `context` are the values that templates may use. `sources` turns an artifact's name (`tls:media`) into its files,
     each with the generation it belongs to or an empty text; it raises PkiError for a name that is none. `faults`
     stop the release outright. `waiting` are artifacts that will not be there until a ceremony has been held.
+    `faults_of` tells, by a full check, why the files of an artifact cannot be delivered.
     """
 
     host: str
@@ -62,6 +62,7 @@ class Blueprint:
     sources: Sources
     waiting: tuple[str, ...] = ()
     faults: tuple[PkiError, ...] = ()
+    faults_of: Callable[[str], list[str]] = field(default=lambda _: [])
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +107,14 @@ class Release:
     def manifest(self) -> bytes:
         files = [{name: getattr(file, name) for name in FILE_FIELDS} for file in self.files]
         known = {"format": FORMAT, "host": self.host, "release": self.digest}
-        return json.dumps({**known, "files": files, "inputs": self.inputs, "uses": self.uses}).encode() + b"\n"
+        return canonical.sealed({**known, "files": files, "inputs": self.inputs, "uses": self.uses})
 
 
 def load(folder: Path) -> Release | None:
     """The release in a folder, None when there is none or it cannot be read."""
     try:
-        data = json.loads(store.read(folder / "manifest.json") or b"{}")
-        if not isinstance(data, dict) or data.get("format") != FORMAT:
+        data = canonical.unsealed(store.read(folder / "manifest.json")) or {}
+        if data.get("format") != FORMAT:
             return None
         return Release(data["host"], tuple(File(**file) for file in data["files"]), data["inputs"], data["uses"])
     except (ValueError, TypeError, KeyError, AttributeError):
@@ -129,7 +130,7 @@ def stale(blueprint: Blueprint, folder: str, memo: Memo) -> list[str]:
         return []
     release = load(Path(folder))
     if release is None:
-        return ["has no release yet"]
+        return ["its manifest is damaged" if os.path.lexists(f"{folder}/manifest.json") else "has no release yet"]
     inputs = _inputs(blueprint)
     every = sorted(inputs.keys() | release.inputs.keys())
     reasons = [
@@ -153,6 +154,17 @@ def stale(blueprint: Blueprint, folder: str, memo: Memo) -> list[str]:
     if not reasons:
         memo.remember(name, known, [f"{folder}/manifest.json", *map(str, (*copies, *used))], True)
     return reasons
+
+
+def damaged(folder: Path) -> str:
+    """What of a release is not as it was written, as a phrase after its name; empty where there is no release."""
+    release = load(folder)
+    if release is None:
+        return "its manifest is damaged" if os.path.lexists(folder / "manifest.json") else ""
+    for file in release.files:
+        if _sha256(store.read(file.below(folder / "files")) or b"") != file.sha256:
+            return f"its copy of {file.path} is damaged"
+    return ""
 
 
 @dataclass(slots=True)
@@ -201,6 +213,10 @@ def build(blueprint: Blueprint, folder: Path, render: Callable[[], Gathered]) ->
     for path, (file, _) in contents.items():
         if any(str(parent) in contents for parent in PurePosixPath(path).parents):
             faults.append(PkiError(f"templates/{file.managed}: {path} lies below another file's path"))
+    for artifact in gathered.uses:
+        if damage := blueprint.faults_of(artifact):
+            text = f"{artifact} cannot be delivered: {'; '.join(damage)}"
+            faults.append(PkiError(text, "run doit again: it makes it again"))
     if faults:
         raise FaultsError.of(faults)
     copies = {file.below(folder / "files"): (content, int(file.mode, 8)) for file, content in contents.values()}

@@ -21,6 +21,7 @@ PATIENCE = 45.0  # seconds for an answer that takes no command on the host
 COMMANDS = 150.0  # seconds for an answer that validates and reloads
 SLOWEST = 1e5  # bytes that a connection carries in a second, at least
 LARGEST = 1 << 26  # bytes of a file that is shown
+PATH = re.compile(r"/[A-Za-z0-9._/@+:,=-]+")
 ENDS = {"placed", "kept", "refused", "undone"}  # the states in which a change has come to rest
 
 
@@ -94,6 +95,7 @@ class Session:
         self._as_root = as_root
         self.said: list[str] = []
         self.hello: Answer = {}
+        self.others: list[dict[str, str]] = []
 
     def __enter__(self) -> Self:
         try:
@@ -113,7 +115,7 @@ class Session:
         self._wire.__exit__()
 
     def look(self) -> list[Seen]:
-        """What the host has of every file in the manifest."""
+        """What the host has of every file in the manifest; `others` is then what it has from us besides."""
         rows, found = list(self._rows.values()), list[Seen]()
         while "looked" not in (answer := self._answer(PATIENCE)):
             if len(found) == len(rows):
@@ -121,6 +123,7 @@ class Session:
             found.append(_seen(self._way.host, rows[len(found)], answer))
         if len(found) != len(rows):
             raise nonsense(self._way.host, answer)
+        self.others = others(self._way.host, [answer])
         return found
 
     def show(self, seen: Seen) -> bytes:
@@ -220,6 +223,21 @@ def seen(host: str, rows: Sequence[Row], found: Sequence[Answer]) -> list[Seen]:
     if len(found) != len(rows):
         raise nonsense(host, {"looked": len(found)})
     return [_seen(host, row, answer) for row, answer in zip(rows, found, strict=True)]
+
+
+def others(host: str, said: Iterable[Answer]) -> list[dict[str, str]]:
+    """Files that a host had from us and that the manifest does not name, as a receipt lists them.
+
+    Raises PkiError where pki-apply cannot have said so.
+    """
+    found = []
+    for one in " ".join(str(answer.get("more", "")) for answer in said if "looked" in answer).split():
+        parts = one.split("|")
+        if len(parts) != 5 or not re.fullmatch(r"0[0-7]{3}", parts[0]) or not PATH.fullmatch(parts[4]):
+            raise nonsense(host, plain(one))
+        mode, owner, together, reload, path = (part if part != "-" else "" for part in parts)
+        found.append({"path": path, "mode": mode, "owner": owner, "set": together, "reload": reload})
+    return found
 
 
 def _seen(host: str, row: Row, answer: Answer) -> Seen:

@@ -7,13 +7,28 @@ look at the thing itself, held against the inventory, its issuer and `now`. They
 from pki.freshness.authorities import authority, some_authority_ages
 from pki.freshness.crls import adopted_crl, crl, due_rung, no_rung, root_crl, signed_crl, unrecorded, unrecorded_reason
 from pki.freshness.derived import derived, remembered
-from pki.freshness.leaves import Held, examine, held, leaf, leaf_files, leaf_waits, must_issue, unsigned, withheld
+from pki.freshness.leaves import (
+    Held,
+    damage,
+    damaged_files,
+    examine,
+    held,
+    leaf,
+    leaf_files,
+    leaf_waits,
+    must_issue,
+    unsigned,
+    withheld,
+    withheld_damage,
+)
 
 __all__ = [
     "Held",
     "adopted_crl",
     "authority",
     "crl",
+    "damage",
+    "damaged_files",
     "derived",
     "due_rung",
     "examine",
@@ -31,4 +46,5 @@ __all__ = [
     "unrecorded_reason",
     "unsigned",
     "withheld",
+    "withheld_damage",
 ]

@@ -7,10 +7,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 
-from pki import store
+from pki import canonical, store
 from pki.house import Generation, House, Rung
 from pki.issue import ca_public_key, pem
 from pki.memo import token
@@ -54,20 +53,23 @@ def adopted_crl(house: House, name: str) -> list[str]:
     return [] if found and found.certificate.not_valid_after_utc < house.now else crl(house, name)
 
 
-def signed_crl(house: House, generation: str, der: bytes) -> x509.CertificateRevocationList | None:
-    """The CRL in place, `der`, if its generation signed it: asked once while it lies there, for it takes 0.1 s for a large one."""
+def signed_crl(
+    house: House, generation: str, der: bytes, *, anew: bool = False
+) -> x509.CertificateRevocationList | None:
+    """The CRL in place, `der`, if its generation signed it: asked once while it lies there, for it takes 0.1 s for a large one.
+
+    With `anew` what earlier runs found is not believed.
+    """
     issuer = house.generation(generation)
     if issuer is None:
         return None
     seen = hashlib.sha256(issuer.fingerprint.encode() + der).digest()
-    try:
-        found = x509.load_der_x509_crl(der)
-        if _remembered(house, generation, issuer) is None and seen not in house.verified:
-            if not found.is_signature_valid(ca_public_key(issuer.certificate)):
-                return None
-            house.verified.add(seen)
-    except (ValueError, UnsupportedAlgorithm):
+    if seen in house.verified or (not anew and _remembered(house, generation, issuer) is not None):
+        return x509.load_der_x509_crl(der)
+    found = canonical.crl(der, serialization.Encoding.DER)
+    if found is None or not canonical.is_signed_by(found, ca_public_key(issuer.certificate)):
         return None
+    house.verified.add(seen)
     return found
 
 
@@ -124,8 +126,7 @@ def due_rung(house: House, root: str) -> x509.CertificateRevocationList | None:
 
     An older rung that lacks a revocation would take it back: servers believe the newest thisUpdate, not the number.
     """
-    begun = [rung for rung in house.rungs(root) if rung.crl.last_update_utc <= house.now < _end(rung.crl)]
-    if not begun:
+    if not (begun := _begun(house, root)):
         return None
     newest = begun[-1]
     name, known = f"rung:{root}", token(newest.crl.fingerprint(hashes.SHA256()))
@@ -135,6 +136,21 @@ def due_rung(house: House, root: str) -> x509.CertificateRevocationList | None:
         return None
     house.memo.remember(name, known, [], True)
     return newest.crl
+
+
+def _begun(house: House, root: str) -> list[Rung]:
+    """Rungs that have begun and not ended, lowest number first.
+
+    Where the file of a rung is damaged, the CRL that is published counts too: an older one must never take its place.
+    """
+    rungs = house.rungs(root)
+    if len(rungs) < len(house.store.rungs(root)) and (der := store.read(house.store.crl(root))):
+        published = signed_crl(house, root, der)
+        if published is not None and published.next_update_utc:
+            number = published.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+            shown = Rung(number, published, frozenset(one.serial_number for one in published))
+            rungs = sorted([*rungs, shown], key=lambda rung: rung.number)
+    return [rung for rung in rungs if rung.crl.last_update_utc <= house.now < _end(rung.crl)]
 
 
 def lacking(house: House, root: str, rung: Rung) -> list[str]:
@@ -166,7 +182,7 @@ def root_crl(house: House, root: str) -> list[str]:
 
 def no_rung(house: House, root: str) -> str:
     """Why no rung can be published."""
-    begun = [rung for rung in house.rungs(root) if rung.crl.last_update_utc <= house.now < _end(rung.crl)]
+    begun = _begun(house, root)
     missing = lacking(house, root, begun[-1]) if begun else []
     if missing:
         return f"its rung {begun[-1].number} lacks the revoked {', '.join(missing)}, and is never published"

@@ -9,10 +9,9 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes, PrivateKeyTypes
 
-from pki import profiles, store
+from pki import canonical, profiles, store
 from pki.freshness.authorities import is_signed_by
 from pki.house import Generation, House
 from pki.issue import key_kind, public_der, subject, validity
@@ -35,7 +34,7 @@ def leaf(house: House, wanted: Leaf) -> list[str]:
     """Why a leaf must be issued again, or its files cut again from its truth."""
     name = f"cert:{wanted.name}"
     if name in house.withheld:
-        return [] if store.read(house.store.truth(wanted)) else [withheld(house, name)]
+        return withheld_damage(house, wanted) or _cuts(house, wanted)
     issuer = house.issuing(wanted.authority)
     known = _leaf_token(house, wanted, issuer)
     held = _recalled(house, name, known)
@@ -49,6 +48,48 @@ def leaf(house: House, wanted: Leaf) -> list[str]:
         dates = int(found.not_before.timestamp()), int(found.not_after.timestamp())
         house.memo.remember(name, known, leaf_files(house, wanted), [*dates, f"{found.serial:x}"])
     return _dated(house, wanted, found, issuer) or damaged
+
+
+def damage(house: House, wanted: Leaf) -> list[str]:
+    """Why the files of a leaf cannot be delivered, whatever was found of them before; none when they are sound."""
+    if f"cert:{wanted.name}" in house.withheld:
+        return withheld_damage(house, wanted) or _cuts(house, wanted)
+    found = examine(house, wanted)
+    return found if isinstance(found, list) else _cuts(house, wanted)
+
+
+def damaged_files(house: House, wanted: Leaf) -> list[str]:
+    """The files of a leaf that are not as they were written, whatever pki.yaml wants now; none where there is no leaf."""
+    data = store.read(house.store.truth(wanted))
+    if data is None:
+        return []
+    return _truth_damage(house, wanted, data) or _cuts(house, wanted)
+
+
+def withheld_damage(house: House, wanted: Leaf) -> list[str]:
+    """Why the truth of a revoked leaf, which nothing replaces, can be delivered no more: it is gone, or damaged."""
+    data = store.read(house.store.truth(wanted))
+    if data is None:
+        return [withheld(house, f"cert:{wanted.name}")]
+    return _truth_damage(house, wanted, data)
+
+
+def _truth_damage(house: House, wanted: Leaf, data: bytes) -> list[str]:
+    """Why a leaf's truth is not as it was written: its key, its signature and its chain, whatever pki.yaml wants now."""
+    truth = _parsed(data, set())
+    if truth is not None and (truth.key is None or _is_pair(truth)):
+        crosses = [
+            store.read(path)
+            for root in house.store.generations("root")
+            for path in house.store.cross_certificates(root)
+        ]
+        for name in house.store.generations(wanted.authority):
+            issuer = house.generation(name)
+            if issuer and truth.chain.startswith(issuer.pem) and is_signed_by(truth.certificate, issuer):
+                others = truth.chain.removeprefix(issuer.pem).split(store.CERTIFICATE_MARK)[1:]
+                if all(store.CERTIFICATE_MARK + one in crosses for one in others):
+                    return []
+    return [f"{house.store.truth(wanted).name} is damaged"]
 
 
 def withheld(house: House, name: str) -> str:
@@ -143,18 +184,18 @@ def _parsed(data: bytes, verified: set[bytes]) -> _Truth | None:
     seen = hashlib.sha256(data).digest() in verified
     key_pem, mark, rest = data.partition(store.CERTIFICATE_MARK)
     leaf_pem, _, chain = rest.partition(store.CERTIFICATE_MARK)
-    try:
-        cert = x509.load_pem_x509_certificate(mark + leaf_pem)
-        return _Truth(
-            verified=seen,
-            certificate=cert,
-            extensions={type(extension.value): (extension.value, extension.critical) for extension in cert.extensions},
-            public=cert.public_key(),
-            key=serialization.load_pem_private_key(key_pem, None) if key_pem and not seen else None,
-            chain=store.CERTIFICATE_MARK + chain,
-        )
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    cert = canonical.certificate(mark + leaf_pem)
+    key = canonical.key(key_pem) if key_pem and not seen else None
+    if cert is None or (key_pem and key is None and not seen):
         return None
+    return _Truth(
+        verified=seen,
+        certificate=cert,
+        extensions={type(extension.value): (extension.value, extension.critical) for extension in cert.extensions},
+        public=cert.public_key(),
+        key=key,
+        chain=store.CERTIFICATE_MARK + chain,
+    )
 
 
 def _key_faults(house: House, wanted: Leaf, truth: _Truth) -> Iterator[str]:
@@ -162,11 +203,14 @@ def _key_faults(house: House, wanted: Leaf, truth: _Truth) -> Iterator[str]:
         if difference := _request_difference(house, wanted, public_der(truth.public)):
             yield difference
         return
-    own = truth.verified or (truth.key is not None and public_der(truth.public) == public_der(truth.key.public_key()))  # type: ignore[arg-type]
-    if not own:
+    if not (truth.verified or _is_pair(truth)):
         yield "its key does not belong to its certificate"
     if key_kind(truth.public) != wanted.key:
         yield f"has a key of kind {key_kind(truth.public)}, pki.yaml says {wanted.key}"
+
+
+def _is_pair(truth: _Truth) -> bool:
+    return truth.key is not None and public_der(truth.public) == public_der(truth.key.public_key())  # type: ignore[arg-type]
 
 
 def _profile_faults(house: House, wanted: Leaf, truth: _Truth, issuer: Generation, *, compare: bool) -> Iterator[str]:

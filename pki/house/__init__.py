@@ -17,12 +17,12 @@ from typing import Any, Protocol, TypeVar
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from pki import inventory, leaves, model, rules, scalars, store
+from pki import inventory, store
 from pki.errors import RESTORE, LedgerError, PkiError
 from pki.house import decided
 from pki.house.clock import ClockGuard, Evidence
 from pki.house.cross_certificates import vouching
-from pki.house.generations import Generation, Rung, read_rung
+from pki.house.generations import Generation, Rung, damaged, is_copy, is_signed_by, read_certificate, read_rung
 from pki.house.keys import Keys
 from pki.house.ledger_cache import LedgerCache
 from pki.house.ledger_guard import Guard, fault_of
@@ -56,6 +56,8 @@ class House:
     evidence: Callable[[House], Evidence] | None = None  # what others say of the time; the kernel alone by default
     verified: set[bytes] = field(default_factory=set)  # SHA-256 of each truth and CRL that this run found well signed
     coming: tuple[str, ...] = ()  # generations that this run itself is about to make: the sandbox does
+    damaged: dict[str, str] = field(default_factory=dict)  # files that are not as they were written, and what follows
+    recovered: dict[str, bytes] = field(default_factory=dict)  # PEM of generations whose file is damaged, by the ledger
     asked: frozenset[str] = frozenset()  # the tasks that this run was asked for; none when no run is on
     _at_end: list[Endable] = field(default_factory=list)
     _generations: dict[str, tuple[int, Generation]] = field(default_factory=dict)
@@ -65,12 +67,13 @@ class House:
     @classmethod
     def open(cls, home: Path, now: datetime, evidence: Callable[[House], Evidence] | None = None) -> House:
         """Read pki.yaml below `home`. Raises InventoryError with every fault in it."""
-        path, memo = home / "pki.yaml", Memo(home)
-        known = str(signature([str(module.__file__) for module in (inventory, leaves, model, rules, scalars)]))
+        path, memo = home / "pki.yaml", Memo(home, now)
+        data = inventory.read(path)
+        known = hashlib.sha256(data).hexdigest()  # the whole cache knows the code
         said = inventory.sound(tree) if (tree := memo.recall("pki.yaml", known)) is not None else None
         if said is None:
-            said, tree = inventory.load_with_tree(path)
-            memo.remember("pki.yaml", known, [str(path)], tree)
+            said, tree = inventory.load_with_tree(path, data)
+            memo.remember("pki.yaml", known, [], tree)
         place = Store(home)
         return cls(said, place, Passphrases(place, said.secrets), now, memo, evidence)
 
@@ -132,13 +135,10 @@ class House:
         data = store.read(path)
         if data is None:
             return None
-        try:
-            cert = x509.load_pem_x509_certificate(data)
-        except ValueError:
-            raise PkiError(
-                f"{self.store.shown(path)}: is not a certificate",
-                RESTORE,
-            ) from None
+        if self.is_adopted(name):
+            cert = read_certificate(data, self.store.shown(path), is_ours=False)
+        else:
+            cert, data = self._authority(name, path, data)
         whole = name.startswith("root-") or self.is_adopted(name)
         sent = data if whole else data + self._cross_chain(cert)
         fingerprint, chain_digest = cert.fingerprint(hashes.SHA256()).hex(), hashlib.sha256(sent).hexdigest()
@@ -154,8 +154,58 @@ class House:
     def _cross_chain(self, intermediate: x509.Certificate) -> bytes:
         """The cross-certificates of an intermediate's root that have not ended."""
         root = self.root_of(intermediate)
-        parts = [store.read(path) or b"" for path in (self.store.cross_certificates(root.name) if root else ())]
-        return b"".join(p for p in parts if x509.load_pem_x509_certificate(p).not_valid_after_utc >= self.now)
+        parts = []
+        for path in self.store.cross_certificates(root.name) if root else ():
+            data, shown = store.read(path) or b"", self.store.shown(path)
+            cross, signer = read_certificate(data, shown), self.generation(path.stem.removeprefix("cross-"))
+            if signer and not is_signed_by(cross, signer.certificate):
+                raise damaged(shown, f"its signature is not that of {signer.name}")
+            parts += [data] if cross.not_valid_after_utc >= self.now else []
+        return b"".join(parts)
+
+    def _authority(self, name: str, path: Path, data: bytes) -> tuple[x509.Certificate, bytes]:
+        """The certificate of an authority of our own, and its PEM; where the file is damaged, as the ledger has them.
+
+        Raises PkiError that names the file where neither is sound.
+        """
+        shown = self.store.shown(path)
+        try:
+            cert = read_certificate(data, shown)
+            self._insist_on_signature(name, cert, path)
+        except PkiError as error:
+            if (recorded := self._recorded(name, data)) is None:
+                raise
+            cert = read_certificate(recorded, shown)
+            self._insist_on_signature(name, cert, path)
+            self.recovered[name] = recorded
+            self.damaged[shown] = (
+                f"{error.message.removeprefix(f'{shown}: ')}; the next run puts the ledger's copy there"
+            )
+            return cert, recorded
+        self.recovered.pop(name, None)
+        self.damaged.pop(shown, None)
+        return cert, data
+
+    def _recorded(self, name: str, data: bytes) -> bytes | None:
+        """The PEM of the one certificate in the ledger of which `data` is a damaged copy, None where nobody can tell."""
+        try:
+            issued = (
+                self.ledger.certificates(artifact=f"authority:{name.rpartition('-')[0]}") if self.has_ledger else []
+            )
+        except LedgerError:
+            return None
+        found = {pem for one in issued if is_copy(data, pem := one.pem.encode())}
+        return found.pop() if len(found) == 1 else None
+
+    def _insist_on_signature(self, name: str, cert: x509.Certificate, path: Path) -> None:
+        """Raise PkiError unless the root that an authority's certificate names signed it, as far as that root is here."""
+        if name.startswith("root-"):
+            signers = [(name, cert)]
+        else:
+            roots = filter(None, map(self.generation, self.store.generations("root")))
+            signers = [(one.name, one.certificate) for one in roots if one.is_named_by(cert)]
+        if signers and not any(is_signed_by(cert, signer) for _, signer in signers):
+            raise damaged(self.store.shown(path), f"its signature is not that of {signers[0][0]}")
 
     def root_of(self, intermediate: x509.Certificate) -> Generation | None:
         """The root whose name an intermediate bears as its issuer."""
@@ -218,8 +268,10 @@ class House:
         kept = self._rungs.get(root)
         if kept is None or kept[0] != state:
             issuer = self.generation(root)
-            found = [rung for path in paths if issuer and (rung := read_rung(store.read(path) or b"", path, issuer))]
-            kept = self._rungs[root] = (state, found)
+            read = {path: read_rung(store.read(path) or b"", path, issuer) for path in paths} if issuer else {}
+            for path in (path for path, rung in read.items() if rung is None):
+                self.damaged[self.store.shown(path)] = f"is damaged, or not signed by {root}, and is never published"
+            kept = self._rungs[root] = (state, [rung for rung in read.values() if rung])
         return kept[1]
 
     @cached_property

@@ -8,11 +8,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from pki import canonical
+from pki.errors import PkiError
 from pki.issue import ca_public_key
 from pki.scalars import SANDBOX
+
+PUT_BACK = "put it back from a backup: ./run invoke restore FILE --to DIR"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,49 @@ class Generation:
     def is_sandbox(self) -> bool:
         return SANDBOX in self.certificate.subject.rfc4514_string()
 
+    def is_named_by(self, cert: x509.Certificate) -> bool:
+        """Whether a certificate names this one as its issuer, by subject or by key identifier: a damage leaves one of both."""
+        if cert.issuer == self.certificate.subject:
+            return True
+        try:
+            given = cert.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
+            return given == self.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+        except x509.ExtensionNotFound:
+            return False
+
+
+def read_certificate(data: bytes, shown: str, *, is_ours: bool = True) -> x509.Certificate:
+    """The certificate in a file that messages call `shown`; one of ours must be byte for byte as it was written.
+
+    Raises PkiError for anything else.
+    """
+    found = canonical.certificate(data) if is_ours else None
+    if found is None:
+        try:
+            found = x509.load_pem_x509_certificate(data)
+        except canonical.UNREADABLE:
+            raise PkiError(f"{shown}: is not a certificate", PUT_BACK) from None
+        if is_ours:
+            raise damaged(shown, "programs read different things in it, or nothing")
+    return found
+
+
+def is_copy(data: bytes, original: bytes) -> bool:
+    """Whether a file is another one of the same length but for a tenth of its bytes at most: two certificates differ in more."""
+    return len(data) == len(original) and 10 * sum(map(int.__ne__, data, original)) <= len(data)
+
+
+def damaged(shown: str, why: str) -> PkiError:
+    return PkiError(f"{shown}: is damaged: {why}", PUT_BACK)
+
+
+def is_signed_by(cert: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        cert.verify_directly_issued_by(issuer)
+    except (*canonical.UNREADABLE, InvalidSignature):
+        return False
+    return True
+
 
 class Rung(NamedTuple):
     """One pre-signed root CRL: its number, the CRL, and the serial numbers that it lists."""
@@ -63,10 +111,7 @@ class Rung(NamedTuple):
 
 def read_rung(data: bytes, path: Path, issuer: Generation) -> Rung | None:
     """A rung as its file holds it; None if it is damaged, or not signed by `issuer`."""
-    try:
-        crl = x509.load_pem_x509_crl(data)
-        if not crl.is_signature_valid(ca_public_key(issuer.certificate)) or crl.next_update_utc is None:
-            return None
-    except ValueError:
+    crl = canonical.crl(data, Encoding.PEM)
+    if crl is None or not canonical.is_signed_by(crl, ca_public_key(issuer.certificate)) or crl.next_update_utc is None:
         return None
     return Rung(int(path.stem), crl, frozenset(one.serial_number for one in crl))

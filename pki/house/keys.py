@@ -6,10 +6,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pki import adopted, store, tokens
+from pki import adopted, canonical, store, tokens
 from pki.errors import RESTORE, PkiError
-from pki.house.generations import Generation
-from pki.issue import Issuer, PrivateKey, open_key
+from pki.house.generations import Generation, damaged
+from pki.issue import Issuer, PrivateKey, open_key, public_der
 from pki.model import AdoptedRule
 from pki.passphrases import Passphrase, Passphrases
 from pki.pkcs8 import is_whole
@@ -54,7 +54,7 @@ class Keys:
         data, shown = store.read(path) if path.is_file() else None, self.store.shown(path)
         if data is None:
             return PkiError(f"{shown}: the key of {name} is missing", RESTORE)
-        if not is_whole(data):
+        if not (is_whole(data) and canonical.is_encrypted_key(data)):
             return PkiError(f"{shown}: the key of {name} is damaged", RESTORE)
         if (store.mode_of(path) or 0) & 0o077:
             return PkiError(f"{shown}: others can read it", f"chmod 600 {shown}")
@@ -96,7 +96,10 @@ class Keys:
         if fault := self.fault(found.name):
             raise fault
         path = self.store.authority_file(found.name, "key.pem")
-        return Issuer(found.certificate, self.from_pem(found.name, store.read(path) or b"", self.store.shown(path)))
+        key = self.from_pem(found.name, store.read(path) or b"", self.store.shown(path))
+        if public_der(key.public_key()) != public_der(found.certificate.public_key()):
+            raise damaged(self.store.shown(path), f"its key is not that of {found.name}")
+        return Issuer(found.certificate, key)
 
     def _open_adopted(self, found: Generation) -> Issuer:
         certificate, path = self.adopted_files(found.name)

@@ -16,6 +16,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 
 from pki import store
 from pki.errors import LedgerError, PkiError
+from pki.files import insist_on_file
 from pki.house.generations import Generation
 from pki.issue import ca_public_key
 from pki.memo import signature, token
@@ -54,13 +55,14 @@ class Guard:
 
     def fault(self) -> LedgerFault | None:
         """Return why nothing may be signed or recorded, None where nothing speaks against it."""
-        if self.is_missing:
-            is_lost = self.store.is_founded or self.store.seen_heads()
-            return LedgerFault(MISSING, GONE, BEGIN_ANEW) if is_lost else None
         try:
+            if self.is_missing:
+                insist_on_file(self.store.ca / "ledger.db")
+                is_lost = self.store.is_founded or self.store.seen_heads()
+                return LedgerFault(MISSING, GONE, BEGIN_ANEW) if is_lost else None
             self.ledger().newest()
             return self._older() or self._unknown()
-        except LedgerError as error:
+        except PkiError as error:
             return fault_of(error)
 
     @property

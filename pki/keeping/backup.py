@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import json
 import os
 import sqlite3
 import tempfile
@@ -11,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
-from pki import sealing, store
+from pki import canonical, sealing, store
 from pki.errors import PkiError
 from pki.house import House
 from pki.keeping.archive import Kept, ledger_head, pack, unpack
@@ -56,7 +55,7 @@ def backup(house: House, target: Path, passphrase: str) -> list[str]:
             raise PkiError(f"{target}: is there already", "name another file; a backup is never overwritten")
         waiting.place()
     record = {"at": about["at"], "file": target.name, "ledger": _noted(house, head)}
-    store.write(house.store.ca / LAST_BACKUP, json.dumps(record).encode() + b"\n", store.SECRET)
+    store.write(house.store.ca / LAST_BACKUP, canonical.sealed(record), store.SECRET)
     return list(_notes(house, files))
 
 

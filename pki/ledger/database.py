@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,8 @@ import sqlalchemy as sql
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from pki.errors import LedgerError
+from pki.errors import LedgerError, of_system
+from pki.files import insist_on_file, leave_to_owner
 from pki.ledger import identity, upgrade
 from pki.ledger.chain import NO_HASH, TAKE_TURN
 from pki.ledger.tables import SCHEMA, head, lease, metadata
@@ -122,10 +124,15 @@ class Database:
     def _make_file(self) -> None:
         make_folder(self._folder, 0o700)
         path = self._folder / "ledger.db"
+        insist_on_file(path)
+        if path.exists() and not os.access(path, os.R_OK | os.W_OK):
+            closed = of_system(PermissionError(errno.EACCES, os.strerror(errno.EACCES)), path, "cannot be opened")
+            raise LedgerError(closed.message, closed.hint)
         if not path.exists():
             if not self._may_be_new:
                 raise LedgerError.of(LedgerFault(MISSING, GONE, BEGIN_ANEW))
             os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+            leave_to_owner(path, self._folder)  # SQLite makes its log the database owner's
 
     @property
     def _may_be_new(self) -> bool:

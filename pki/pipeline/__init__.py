@@ -100,6 +100,7 @@ class Run:
         """
         try:
             self.house.insist_on_roots()
+            self.house.store.insist_on_locks()
             artifacts = self.plan.artifacts
         except InventoryError as error:
             raise self._nothing(error, "nothing was run, because the inventory is wrong:\n" + str(error)) from None

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki import store
+from pki import canonical, store
 from pki.bundles import mobileconfig
 from pki.ceremony import words
 from pki.errors import PkiError
@@ -97,10 +97,8 @@ def _root(found: Generation, *, has_code: bool) -> dict[str, Any]:
 def _due(house: House, found: Generation) -> str:
     """The day by which a new CRL comes."""
     data = store.read(house.store.crl(found.name))
-    try:
-        end = x509.load_der_x509_crl(data or b"").next_update_utc
-    except ValueError:
-        end = None
+    crl = canonical.crl(data or b"", Encoding.DER)
+    end = crl.next_update_utc if crl is not None else None
     if end is None:
         raise PkiError(f"the CRL of {found.name} is {'damaged' if data else 'not there'}", "run doit")
     return _day(end)

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki import freshness, store
+from pki import canonical, freshness, store
 from pki.deploy import release
 from pki.graph import Plan
 from pki.handover import needs
@@ -96,7 +97,10 @@ def crl(house: House, plan: Plan, generation: str) -> Iterator[Line]:
     if data is None:
         yield "state", "is not there: ./run doit"
         return
-    found = x509.load_der_x509_crl(data)
+    found = canonical.crl(data, Encoding.DER)
+    if found is None:
+        yield "state", f"is damaged: ./run doit crl:{generation}"
+        return
     number = found.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
     yield "lists", f"{len(found)} certificates; number {number}, of {found.last_update_utc:%Y-%m-%d %H:%M} UTC"
     if found.next_update_utc:

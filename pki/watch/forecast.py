@@ -31,7 +31,8 @@ def forecast(plan: Plan) -> Iterator[tuple[Artifact, list[str]]]:
 def notes(house: House, plan: Plan) -> Iterator[Note]:
     """What needs a person: a ledger that is lost, ceremonies and names that wait for one, leaves that left or are withheld.
 
-    And hosts that do not act on a revocation, identities that wait to be installed, and CRLs that outgrow their publisher.
+    And hosts that do not act on a revocation, identities that wait to be installed, CRLs that outgrow their publisher,
+    and damaged files that must come back from a backup.
     """
     if house.missing_roots:
         error = refusal(house.missing_roots, house.inventory, house.store)

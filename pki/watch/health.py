@@ -14,7 +14,7 @@ from pki.watch import probes as probing
 from pki.watch.alerts import channels
 from pki.watch.alerts.told import Record
 from pki.watch.checks import Check, Level
-from pki.watch.looks import authorities, hosts, leaves, premises, services
+from pki.watch.looks import authorities, files, hosts, leaves, premises, services
 from pki.watch.probes import Probed
 from pki.watch.view import LastRun, View
 from pki.world import Note
@@ -28,6 +28,7 @@ LOOKS: dict[str, Look] = {
     "crls": authorities.crls,
     "sizes": authorities.sizes,
     "certificates": leaves.leaves,
+    "files": files.files,
     "hosts": hosts.hosts,
     "services": services.services,
     "ledger": premises.ledger,

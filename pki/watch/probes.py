@@ -5,7 +5,6 @@ One look, and no second one: what a delivery waits for, until a service has come
 
 from __future__ import annotations
 
-import json
 import ssl
 import time
 from collections.abc import Iterable, Sequence
@@ -17,7 +16,7 @@ from typing import Any
 
 from cryptography import x509
 
-from pki import store
+from pki import canonical, store
 from pki.deploy import handshake, proof
 from pki.deploy.handshake import Endpoint, Unproven, Unreached
 from pki.deploy.proof import LetIn
@@ -232,7 +231,7 @@ def keep(place: Store, found: Iterable[Probed], now: datetime) -> None:
     path, entries = place.report(FILE), [_as_json(one) for one in found]
     if entries:
         data = {"format": FORMAT, "at": instant(now), "probes": entries}
-        store.write(path, json.dumps(data, indent=1).encode() + b"\n")
+        store.write(path, canonical.sealed(data, indent=1))
     else:
         path.unlink(missing_ok=True)
 
@@ -240,7 +239,7 @@ def keep(place: Store, found: Iterable[Probed], now: datetime) -> None:
 def load(house: House) -> Sequence[Probed]:
     """What the last sweep saw of the services that pki.yaml still knows; nothing when there was none."""
     try:
-        data = json.loads(store.read(house.store.report(FILE)) or b"{}")
+        data = canonical.unsealed(store.read_if_possible(house.store.report(FILE))) or {}
         found = [_of(one) for one in data["probes"]] if data["format"] == FORMAT else []
     except (ValueError, KeyError, TypeError):
         return ()

@@ -19,7 +19,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki import store
+from pki import canonical, store
 from pki.deploy import entry, proof
 from pki.deploy.delivery import Delivery
 from pki.deploy.entry import Session
@@ -196,10 +196,8 @@ class Witness:
 
 
 def _next_update(der: bytes | None) -> datetime | None:
-    try:
-        return x509.load_der_x509_crl(der).next_update_utc if der else None
-    except ValueError:
-        return None
+    found = canonical.crl(der, Encoding.DER) if der else None
+    return None if found is None else found.next_update_utc
 
 
 def _digest(issued: Issued) -> str:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
-from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki import freshness, outgrown, store
+from pki import canonical, freshness, outgrown, store
 from pki.deploy import receipt
 from pki.deploy.delivery import Delivery
 from pki.deploy.ssh import NEXT_RUN
@@ -131,10 +131,8 @@ def _crl_row(house: House, artifact: Artifact, size: str) -> Row:
     generation = artifact.name.removeprefix("crl:")
     reasons = artifact.reasons()
     data = store.read(house.store.crl(generation))
-    try:
-        end = x509.load_der_x509_crl(data).next_update_utc if data else None
-    except ValueError:
-        end = None
+    crl = canonical.crl(data, Encoding.DER) if data else None
+    end = crl.next_update_utc if crl is not None else None
     if end is None:
         return Row(artifact.name, "missing", "", "; ".join(reasons), "doit")
     if generation.startswith("root-"):
@@ -147,7 +145,7 @@ def _crl_row(house: House, artifact: Artifact, size: str) -> Row:
 
 
 def _ladder_row(house: House, name: str, root: str, end: datetime, reasons: list[str]) -> Row:
-    rungs = [x509.load_pem_x509_crl(store.read(path) or b"") for path in house.store.rungs(root)]
+    rungs = [rung.crl for rung in house.rungs(root)]
     later = [rung.last_update_utc for rung in rungs if rung.last_update_utc > house.now]
     last = max((rung.next_update_utc or end for rung in rungs), default=end)
     text = "; ".join(reasons) or (

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from pki import store
+from pki import canonical, store
 from pki.deploy.receipt import moment
 from pki.graph import Plan
 from pki.house import House
@@ -54,9 +53,9 @@ class LastRun:
 
     @classmethod
     def load(cls, place: Store) -> LastRun:
-        """The last run's report as it lies on disk."""
+        """The last run's report; a damaged one counts as missing."""
         try:
-            return cls.of(json.loads(store.read(place.report("status.json")) or b""))
+            return cls.of(canonical.unsealed(store.read_if_possible(place.report("status.json"))) or {})
         except (ValueError, KeyError, TypeError):
             return cls()
 

@@ -153,7 +153,7 @@ def nothing_was_run(
     to = Addresses.of(said) if said else Record.load(place.told, now).addresses
     if to is None or not to.are_there:
         return unsaid
-    ends = [datetime.fromtimestamp(one[1], UTC) for kind in ("cert:", "crl:") for one in Memo(home).findings(kind)]
+    ends = [datetime.fromtimestamp(one[1], UTC) for kind in ("cert:", "crl:") for one in Memo(home, now).findings(kind)]
     wrong = health.unusable(error, min(ends, default=None))
     run = f"The run of {now:%Y-%m-%d %H:%M} UTC did nothing."
     news = News([wrong], lambda key: key == wrong.key, run, "")
@@ -162,7 +162,7 @@ def nothing_was_run(
 
 def _unwritten(place: Store, now: datetime) -> list[dict[str, str]]:
     """Say it in the metrics, wherever the last good pki.yaml wanted them; what kept that from being said."""
-    said = [inventory.sound(tree) for tree in Memo(place.home).findings("pki.yaml")]
+    said = [inventory.sound(tree) for tree in Memo(place.home, now).findings("pki.yaml")]
     textfile = next((one.metrics.textfile for one in said if one), None)
     try:
         _metrics().nothing_was_run(place, textfile, now)

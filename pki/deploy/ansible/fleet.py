@@ -6,7 +6,6 @@ and that wait too; these then find what became of them. Nothing of it outlives t
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pki import store
+from pki import canonical, store
 from pki.deploy import answers
 from pki.deploy.ansible import project, runner
 from pki.deploy.ansible.project import Consignment
@@ -24,8 +23,9 @@ from pki.deploy.change import Outcome
 from pki.deploy.delivery import Delivery
 from pki.deploy.inplace import InPlace, went_back
 from pki.deploy.receipt import instant
-from pki.deploy.session import HostRefusal, seen
+from pki.deploy.session import HostRefusal, others, seen
 from pki.errors import PkiError
+from pki.files import leave_all_to_owner
 from pki.model import Ansible
 from pki.store import Store
 
@@ -55,10 +55,16 @@ class Fleet:
             if told is None:
                 self._contact([delivery, *(one for one in self.waiting() if one.host != delivery.host)], now)
                 told = self._told(delivery.host) or {}
+            done = list(told.get("done", []))
+            if told.get("has_more"):
+                self._place(delivery.host).unlink(missing_ok=True)
+                self._contact([delivery], now)
+                told = self._told(delivery.host) or {}
+                done += told.get("done", [])
         if "message" in told:
             raise PkiError(told["message"], told["hint"])
         self._place(delivery.host).unlink(missing_ok=True)
-        return list(told.get("done", []))
+        return done
 
     # -- one contact --
 
@@ -83,6 +89,7 @@ class Fleet:
             return
         finally:
             project.sweep(folder)
+            leave_all_to_owner(self.store.ansible())
         for host, (delivery, consignment) in goods.items():
             if host in report.results:
                 self._tell(host, **_filed_result(delivery, consignment, report.results[host], now))
@@ -104,16 +111,18 @@ class Fleet:
         return self.store.ansible() / "told" / f"{host}.json"
 
     def _told(self, host: str) -> dict[str, Any] | None:
-        try:
-            told = json.loads(store.read(self._place(host)) or b"{}")
-        except ValueError:
-            return None
+        told = canonical.unsealed(store.read_if_possible(self._place(host))) or {}
         return told if told.get("run") == self.token else None
 
-    def _tell(self, host: str, *, done: Iterable[str] = (), error: PkiError | None = None) -> None:
-        told: dict[str, Any] = {"message": error.message, "hint": error.hint} if error else {"done": list(done)}
+    def _tell(
+        self, host: str, *, done: Iterable[str] = (), error: PkiError | None = None, has_more: bool = False
+    ) -> None:
+        """`has_more`: the host told of files that came from here and are not wanted, which another contact takes away."""
+        told: dict[str, Any] = {"done": list(done), "has_more": has_more}
+        if error:
+            told = {"message": error.message, "hint": error.hint}
         store.make_folder(self._place(host).parent, 0o700)
-        store.write(self._place(host), json.dumps({"run": self.token, **told}).encode() + b"\n")
+        store.write(self._place(host), canonical.sealed({"run": self.token, **told}))
 
 
 def consign(delivery: Delivery, now: datetime) -> Consignment:
@@ -146,7 +155,8 @@ def _filed_result(
         outcome = _outcome(consignment, result)
     except PkiError as error:
         return {"error": _filed(delivery, error, now)}
-    return {"done": delivery.file(consignment.change, outcome, now)}
+    done = delivery.file(consignment.change, outcome, now)
+    return {"done": done, "has_more": outcome.receipt.files != consignment.change.files}
 
 
 def _filed(delivery: Delivery, error: PkiError, now: datetime) -> PkiError:
@@ -178,7 +188,8 @@ def _outcome(consignment: Consignment, result: Mapping[str, Any]) -> Outcome:
     differs = [one for one in looked if one.state != "same"]
     if differs and all(answer.get("state") != "kept" for answer in said):
         raise PkiError("was looked at, and nothing was delivered", "let Ansible run without --check")
-    return change.outcome(consignment.findings, differs, proofs)
+    outcome = change.outcome(consignment.findings, differs, proofs)
+    return outcome.with_others(others(way.host, said)) if change.asks_for_others else outcome
 
 
 def _answers(result: Mapping[str, Any]) -> Iterator[answers.Answer]:

@@ -6,7 +6,6 @@ wrong that nobody knows where the ledger is. Losing it costs one message that wa
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,9 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pki import store
+from pki import canonical, store
 from pki.deploy.receipt import instant, moment
 from pki.errors import PkiError
+from pki.files import leave_to_owner
 from pki.model import Alerts, Inventory, Secrets
 from pki.watch.alerts.decisions import AGAIN, Past, Told
 from pki.watch.checks import Check, Level
@@ -85,7 +85,7 @@ class Record:
     def load(cls, ca: Path, now: datetime) -> Record:
         path = ca / store.ALERTS
         try:
-            data = json.loads(store.read(path) or b"")
+            data = canonical.unsealed(store.read_if_possible(path)) or {}
             if data["format"] != FORMAT:
                 return cls()
             addresses = Addresses.from_json(data["addresses"])
@@ -103,10 +103,11 @@ class Record:
             "channels": {name: _as_json(one) for name, one in self.channels.items()},
         }
         try:
-            store.write(path, json.dumps(data, indent=1).encode() + b"\n", store.SECRET)
+            store.write(path, canonical.sealed(data, indent=1), store.SECRET)
         except PkiError:
             with suppress(OSError):
-                os.close(os.open(path, os.O_CREAT | os.O_RDONLY, SENT_UNKEPT))
+                with os.fdopen(os.open(path, os.O_CREAT | os.O_RDONLY | os.O_NONBLOCK, SENT_UNKEPT)) as file:
+                    leave_to_owner(file.fileno(), ca)
                 path.chmod(SENT_UNKEPT)
                 os.utime(path, (now.timestamp(), now.timestamp()))
             raise

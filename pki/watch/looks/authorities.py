@@ -7,8 +7,9 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki import freshness, outgrown, store
+from pki import canonical, freshness, outgrown, store
 from pki.errors import SET_CLOCK, PkiError
 from pki.graph import Artifact
 from pki.handover import needs
@@ -147,10 +148,11 @@ def _end(view: View, name: str) -> datetime | None:
 
 def published(house: House, name: str) -> x509.CertificateRevocationList | None:
     """The CRL of a generation as it lies in `build/`; an empty one is false. None for one that bears no number."""
+    found = canonical.crl(store.read(house.store.crl(name)) or b"", Encoding.DER)
     try:
-        found = x509.load_der_x509_crl(store.read(house.store.crl(name)) or b"")
-        found.extensions.get_extension_for_class(x509.CRLNumber)
-    except (ValueError, x509.ExtensionNotFound):
+        if found is not None:
+            found.extensions.get_extension_for_class(x509.CRLNumber)
+    except (*canonical.UNREADABLE, x509.ExtensionNotFound):
         return None
     return found
 

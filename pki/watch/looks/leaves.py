@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 
-from pki import freshness, store
+from pki import canonical, freshness, store
 from pki.freshness import Held
 from pki.house import House
 from pki.model import Leaf
@@ -81,8 +81,4 @@ def end(view: View, leaf: Leaf) -> datetime | None:
 
 def certificate(house: House, leaf: Leaf) -> x509.Certificate | None:
     """The certificate that a leaf has at present, read from its file, whatever is wrong with it."""
-    _, mark, rest = (store.read(house.store.truth(leaf)) or b"").partition(store.CERTIFICATE_MARK)
-    try:
-        return x509.load_pem_x509_certificate(mark + rest)
-    except ValueError:
-        return None
+    return canonical.first_certificate(store.read(house.store.truth(leaf)) or b"")

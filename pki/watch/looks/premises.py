@@ -7,8 +7,9 @@ import os
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
-from pki import store
+from pki import canonical, store
 from pki.deploy.crls import TOLERANCE
 from pki.deploy.receipt import moment
 from pki.deploy.ssh import identity_in
@@ -165,14 +166,31 @@ def complaint_of(textfile: str) -> tuple[str, str] | None:
     return what, remedy
 
 
+def last_backup(path: Path) -> dict[str, Any] | None:
+    """What is known of the last backup: nothing where there was none, None where the record of it is damaged."""
+    if not os.path.lexists(path):
+        return {}
+    data = store.read_if_possible(path)
+    if (record := canonical.unsealed(data)) is not None:
+        return record
+    try:
+        found = json.loads(data or b"")
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) and found.keys() == {"at", "file", "ledger"} else None
+
+
 def backup(view: View) -> Iterator[Check]:
     """What cannot be made again is in a backup that is not too old; a sandbox has nothing that may not be lost."""
     house = view.house
     if house.inventory.sandbox or not house.has_ledger:
         return
-    data, remedy = store.read(house.store.ca / LAST_BACKUP), "./run invoke backup FILE, on another disk"
+    record, remedy = last_backup(house.store.ca / LAST_BACKUP), "./run invoke backup FILE, on another disk"
+    if record is None:
+        text = "nobody knows when there was one: ca/.last-backup.json is damaged"
+        yield Check("backup", Level.WARNING, text, remedy)
+        return
     try:
-        record = json.loads(data or b"{}")
         at = moment(record["at"])
     except (ValueError, KeyError, TypeError):
         yield Check("backup", Level.WARNING, "there never was one: if ca/ is lost, so is this PKI", remedy)

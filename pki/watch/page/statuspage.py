@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from pki import store
+from pki import files, store
 from pki.deploy.answers import plain
 from pki.errors import PkiError
 from pki.memo import signature, token
@@ -85,6 +85,7 @@ class StatusPage:
 
 def state_of(path: Path) -> str:
     """What a page says that it follows from; empty when there is none, or a banner stands on it."""
+    files.insist_on_file(path)
     try:
         with path.open("rb") as page:
             found = STATE.search(page.read(HEAD))

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki import store
+from pki import canonical, store
 from pki.handover.needs import INTERMEDIATES
 from pki.house import Generation, House, Rung
 from pki.issue import BACKDATE, SECOND
@@ -111,10 +111,7 @@ def crl_rhythm(house: House, generation: str, runs: Runs, born: datetime) -> Ite
     """When an intermediate's coming CRLs are made, and until when each is good."""
     rule = house.crl_rule(generation)
     data = store.read(house.store.crl(generation))
-    try:
-        found = x509.load_der_x509_crl(data) if data else None
-    except ValueError:
-        found = None
+    found = canonical.crl(data, Encoding.DER) if data else None
     due = born if found is None else found.last_update_utc + rule.refresh
     while True:
         made = runs.at(due)

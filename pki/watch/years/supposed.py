@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Self
 
-from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from pki import issue, profiles, store
@@ -22,6 +21,7 @@ from pki.errors import PkiError
 from pki.handover import kept
 from pki.handover.ladders import rungs
 from pki.house import Generation, House, Rung
+from pki.house.generations import read_certificate
 from pki.issue import Issuer
 from pki.leaves import permitted_addresses
 from pki.records import Entry
@@ -55,7 +55,8 @@ class Supposed(House):
         destroyed = frozenset(kept.destroyed_roots(house))
         found = cls(house.inventory, shelf, house.passphrases, house.now, house.memo, destroyed=destroyed)
         for root in shelf.generations("root"):
-            parts = [x509.load_pem_x509_certificate(store.read(p) or b"") for p in shelf.cross_certificates(root)]
+            paths = shelf.cross_certificates(root)
+            parts = [read_certificate(store.read(path) or b"", shelf.shown(path)) for path in paths]
             found.crosses[root] = [cross.not_valid_after_utc for cross in parts]
         return found
 

@@ -1,0 +1,144 @@
+"""Strict readers of files that this program wrote: what they return was encoded from exactly these bytes.
+
+PEM and DER readers differ in what they tolerate, so a damaged file can be sound to one and unreadable to another
+(RFC 7468 §2 leaves that open). A file is taken for sound only if its content, encoded again, gives the same bytes.
+Records in JSON carry a digest of all their other bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+from typing import Any
+
+from cryptography import x509
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+UNREADABLE = (  # what the readers of `cryptography` raise for a file that is damaged
+    *(ValueError, TypeError, OverflowError, UnsupportedAlgorithm, InternalError),
+    *(x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType),
+)
+ENCRYPTED = (b"-----BEGIN ENCRYPTED PRIVATE KEY-----", b"-----END ENCRYPTED PRIVATE KEY-----")
+BEGIN = b"-----BEGIN CERTIFICATE-----"
+DIGEST = "sha256"
+MARK = f'"{DIGEST}": "'.encode()
+BLANK = b"0" * 64
+
+
+# -- certificates, keys, CRLs -----------------------------------------------------------------------------------------
+
+
+def certificate(data: bytes) -> x509.Certificate | None:
+    """Return the one certificate of a PEM file, None when the file is not exactly that."""
+    try:
+        found = x509.load_pem_x509_certificate(data)
+        return found if _is_readable(found) and found.public_bytes(Encoding.PEM) == data else None
+    except UNREADABLE:
+        return None
+
+
+def certificates(data: bytes) -> list[x509.Certificate] | None:
+    """Return the certificates of a PEM file that holds nothing else, None when it is not exactly that."""
+    try:
+        found = x509.load_pem_x509_certificates(data)
+        is_all = b"".join(one.public_bytes(Encoding.PEM) for one in found) == data
+        return found if is_all and all(map(_is_readable, found)) else None
+    except UNREADABLE:
+        return None
+
+
+def _is_readable(found: x509.Certificate) -> bool:
+    """Read every part, which `cryptography` does when it is asked for. Raises what UNREADABLE names."""
+    _ = found.version, found.serial_number, found.subject, found.issuer, found.public_key(), found.extensions
+    _ = found.not_valid_before_utc, found.not_valid_after_utc, found.signature_hash_algorithm, found.signature
+    return True
+
+
+def first_certificate(data: bytes) -> x509.Certificate | None:
+    """Return the first certificate among the sections of a PEM file, None when there is none or it is damaged."""
+    _, mark, rest = data.partition(BEGIN)
+    return certificate(mark + rest.partition(BEGIN)[0]) if mark else None
+
+
+def key(data: bytes) -> PrivateKeyTypes | None:
+    """Return the unencrypted private key of a PKCS#8 PEM file, None when the file is not exactly that."""
+    try:
+        found = serialization.load_pem_private_key(data, None)
+        return found if _private_bytes(found) == data else None
+    except UNREADABLE:
+        return None
+
+
+def is_encrypted_key(data: bytes) -> bool:
+    """Return whether a file is the PEM of one encrypted PKCS#8 key and of nothing else; it is not opened."""
+    lines = data.split(b"\n")
+    if (lines[0], lines[-2:]) != (ENCRYPTED[0], [ENCRYPTED[1], b""]):
+        return False
+    try:
+        body = b64encode(b64decode(b"".join(lines[1:-2]), validate=True))
+    except ValueError:
+        return False
+    return lines[1:-2] == [body[start : start + 64] for start in range(0, len(body), 64)]
+
+
+def _private_bytes(found: PrivateKeyTypes) -> bytes:
+    """Encode a private key from its secret numbers alone: a file can hold a public half that is another key's."""
+    if isinstance(found, ec.EllipticCurvePrivateKey):
+        found = ec.derive_private_key(found.private_numbers().private_value, found.curve)
+    return found.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def crl(data: bytes, encoding: Encoding) -> x509.CertificateRevocationList | None:
+    """Return the one CRL of a PEM or DER file, None when the file is not exactly that."""
+    try:
+        found = x509.load_pem_x509_crl(data) if encoding is Encoding.PEM else x509.load_der_x509_crl(data)
+        _ = found.issuer, found.last_update_utc, found.next_update_utc, found.extensions, found.signature_hash_algorithm
+        return found if found.public_bytes(encoding) == data else None
+    except UNREADABLE:
+        return None
+
+
+def is_signed_by(
+    found: x509.CertificateRevocationList,
+    public: ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey,
+) -> bool:
+    """Return whether a key signed a CRL whose parts can all be read."""
+    try:
+        _ = found.extensions
+        return found.is_signature_valid(public)
+    except UNREADABLE:
+        return False
+
+
+# -- records ----------------------------------------------------------------------------------------------------------
+
+
+def sealed(record: Mapping[str, Any], indent: int | None = None) -> bytes:
+    """Return a record as JSON on which a change of any byte shows: its last member is a digest of all others."""
+    text = json.dumps({**record, DIGEST: BLANK.decode()}, indent=indent).encode() + b"\n"
+    return _with_digest(text, hashlib.sha256(text).hexdigest().encode())
+
+
+def unsealed(data: bytes | None) -> dict[str, Any] | None:
+    """Return what `sealed` encoded, None for anything else."""
+    try:
+        text = data or b""
+        given = text[text.rindex(MARK) + len(MARK) :][: len(BLANK)]
+        if hashlib.sha256(_with_digest(text, BLANK)).hexdigest().encode() != given:
+            return None
+        record: dict[str, Any] = json.loads(text)
+        del record[DIGEST]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return record
+
+
+def _with_digest(text: bytes, digest: bytes) -> bytes:
+    start = text.rindex(MARK) + len(MARK)
+    return text[:start] + digest + text[start + len(digest) :]

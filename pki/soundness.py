@@ -1,0 +1,68 @@
+"""The full check of an artifact before it goes into a release: its files are read and judged, whatever is remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from pki import freshness, recipes, store
+from pki.house import House
+from pki.issue import pem
+from pki.world import LEAF_FILES, World
+
+
+def faults(world: World, artifact: str) -> list[str]:
+    """Why the files of an artifact (`tls:media`) cannot go into a release; none when they are as they were written.
+
+    Every file that is at fault is marked: the next run looks at it in full, and makes it again.
+    """
+    kind, _, what = artifact.partition(":")
+    house = world.house
+    if kind in LEAF_FILES and what in world.leaves:
+        leaf = world.leaves[what]
+        found = freshness.damage(house, leaf)
+        files = freshness.leaf_files(house, leaf) if found else []
+    else:
+        files = [str(path) for path in _damaged(world, artifact)]
+        found = [f"{path} is damaged" for path in files]
+    for path in files:
+        store.distrust(path)
+    return found
+
+
+def _damaged(world: World, artifact: str) -> Iterator[str]:
+    """Files of an authority, a CRL or a bundle that are not what follows from their sources."""
+    house, (kind, _, what) = world.house, artifact.partition(":")
+    is_one = kind not in {"trust", "page"} and what != "bundle-client"
+    for generation, path in world.artifact_files(artifact):
+        data = store.read(path)
+        if is_one and kind.startswith("crl"):
+            is_sound = _is_crl(house, generation, data, is_pem=kind == "crl-pem")
+        elif is_one and house.is_adopted(generation):
+            is_sound = house.generation(generation) is not None
+        elif is_one:
+            found = house.generation(generation)
+            is_sound = found is not None and data in {found.pem, found.certificate.public_bytes(Encoding.DER)}
+        else:
+            is_sound = data == _expected(house, artifact).get(house.store.shown(path))
+        if not is_sound:
+            yield str(path)
+
+
+def _is_crl(house: House, generation: str, data: bytes | None, *, is_pem: bool) -> bool:
+    der = store.read(house.store.crl(generation))
+    if der is None or freshness.signed_crl(house, generation, der, anew=True) is None:
+        return False
+    return data == (pem("X509 CRL", der) if is_pem else der)
+
+
+def _expected(house: House, artifact: str) -> dict[str, bytes]:
+    """What a bundle or the trust page must be, by path below the home."""
+    if artifact == "crl:bundle-client":
+        return recipes.client_crl_bundle(house)
+    if artifact in {"page:trust", "trust:profile"}:
+        made: dict[str, bytes] = import_module("pki.trust.page").files(house)
+        return made
+    return recipes.trust_files(house)

@@ -1,0 +1,203 @@
+"""What the reader of each kind of file must make of any damage: how many flips of a bit it takes for the file itself."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+from pki import canonical, freshness, memo, store
+from pki.deploy import receipt, release
+from pki.deploy.contact import Contact
+from pki.deploy.folder import FolderTransport
+from pki.deploy.history import History
+from pki.errors import PkiError
+from pki.house import House
+from pki.house.generations import read_rung
+from pki.memo import Memo
+from pki.watch import probes
+from pki.watch.alerts.told import Addresses, Channel, Record
+from pki.watch.looks import premises
+from pki.watch.view import LastRun
+from tests.ceremonies import RealHome
+from tests.conftest import START
+from tests.damage import flips, swapped
+
+Read = Callable[[], object]  # None, a list of faults or PkiError: the file is taken for damaged
+
+
+def tolerated(path: Path, read: Read, step: int = 1) -> list[int]:
+    """The bits of a file whose flip its reader does not notice; read as it is, the file must be sound."""
+    data = path.read_bytes()
+    assert _accepts(read), f"{path} is sound and is not taken for it"
+    missed = []
+    with swapped() as files:
+        for bit, changed in flips(data, step):
+            files.contents[str(path)] = changed
+            if _accepts(read):
+                missed.append(bit)
+    return missed
+
+
+def _accepts(read: Read) -> bool:
+    try:
+        found = read()
+    except PkiError:
+        return False
+    return found is not None and found is not False
+
+
+def anew(house: House) -> House:
+    """The same house for one who has read nothing of it yet, and believes no cache."""
+    again = House(house.inventory, house.store, house.passphrases, house.now, Memo(house.store.home, house.now))
+    again.memo.read_all()
+    return again
+
+
+def authority(home: RealHome, generation: str) -> tuple[Path, Read]:
+    house = home.house()
+    path = house.store.authority_file(generation, "cert.pem")
+    original = path.read_bytes()
+
+    def read() -> bool | None:
+        again = anew(house)
+        found = again.generation(generation)
+        assert found is not None
+        assert found.pem == original, "another certificate was taken for that of the authority"
+        return generation not in again.recovered
+
+    return path, read
+
+
+def rung(home: RealHome) -> tuple[Path, Read]:
+    house = home.house()
+    path = house.store.rungs("root-1")[0]
+    issuer = house.existing("root-1")
+    return path, lambda: read_rung(store.read(path) or b"", path, issuer)
+
+
+def crl(home: RealHome, generation: str, form: str) -> tuple[Path, Read]:
+    house = home.house()
+    path = house.store.crl(generation, form)
+    judge = freshness.root_crl if generation.startswith("root") else freshness.crl
+    return path, lambda: not judge(anew(house), generation)
+
+
+def leaf(home: RealHome, name: str, file: str) -> tuple[Path, Read]:
+    house, plan = home.house(), home.plan()
+    wanted = plan.leaves[name]
+    path = Path(house.store.leaf_file(wanted, file))
+    return path, lambda: not freshness.damage(house, wanted)
+
+
+def derived(home: RealHome, path: str) -> tuple[Path, Read]:
+    plan = home.plan()
+    made = next(one for one in plan.artifacts if str(home.path / path) in one.targets)
+    return home.path / path, lambda: not made.reasons()
+
+
+def cache(home: RealHome) -> tuple[Path, Read]:
+    path = home.path / "build" / ".seen.json"
+    return path, lambda: memo.load(path)[1] or None
+
+
+def manifest(home: RealHome) -> tuple[Path, Read]:
+    folder = home.path / "build" / "release" / "media"
+    return folder / "manifest.json", lambda: release.load(folder)
+
+
+def receipt_of(home: RealHome) -> tuple[Path, Read]:
+    path = home.path / "build" / "receipts" / "media.json"
+    return path, lambda: receipt.load(path)
+
+
+def delivered(home: RealHome) -> tuple[Path, Read]:
+    root = home.path / "build" / "hosts" / "media"
+    return root.with_name(".media.files"), lambda: FolderTransport(root).delivered(None)
+
+
+def host_file(home: RealHome) -> tuple[Path, Read]:
+    taken = receipt.load(home.path / "build" / "receipts" / "media.json")
+    assert taken is not None
+    root = home.path / "build" / "hosts" / "media"
+    path = root / next(file["path"] for file in taken.files if file["path"].endswith(".pem")).lstrip("/")
+    return path, lambda: not FolderTransport(root).drift(taken)
+
+
+def contact(home: RealHome) -> tuple[Path, Read]:
+    path = home.path / "build" / "contacts" / "media.json"
+    Contact().failed(START, "cannot be reached").save(path)
+    return path, lambda: Contact.load(path) != Contact()
+
+
+def history(home: RealHome) -> tuple[Path, Read]:
+    log = History(home.path / "build" / "history" / "media")
+    for count in range(3):
+        log.note(START, "f" * 24, "delivered", files=count)
+    whole = log.notes()
+
+    def read() -> bool:
+        notes = log.notes()
+        assert all(note in whole for note in notes), "a line says what was never written"
+        return len(notes) == len(whole)
+
+    return log.folder / "log.jsonl", read
+
+
+def alerts(home: RealHome) -> tuple[Path, Read]:
+    ca = home.path / "ca"
+    channels = {"email": Channel(failing_since="2026-11-20T06:00:00Z", message="refused")}
+    Record(Addresses.of(home.house().inventory), channels).save(ca, START)
+    path = ca / store.ALERTS
+    return path, lambda: Record.load(ca, START).channels or None
+
+
+def last_backup(home: RealHome) -> tuple[Path, Read]:
+    path = home.path / "ca" / store.LAST_BACKUP
+    head = {"events": 7, "head": hashlib.sha256(b"x").hexdigest()}
+    store.write(path, canonical.sealed({"at": "2026-11-20T06:00:00Z", "file": "b.age", "ledger": head}))
+    return path, lambda: premises.last_backup(path)
+
+
+def report(home: RealHome) -> tuple[Path, Read]:
+    place = home.house().store
+    return place.report("status.json"), lambda: LastRun.load(place).at
+
+
+def probed(home: RealHome) -> tuple[Path, Read]:
+    house = home.house()
+    service = next(iter(house.inventory.hosts["media"].services))
+    one = probes.Probed("media", service, "jellyfin.lab.internal", 443, "tls")
+    probes.keep(house.store, [one], START)
+    return house.store.report(probes.FILE), lambda: probes.load(house) or None
+
+
+KINDS: dict[str, Callable[[RealHome], tuple[Path, Read]]] = {
+    "root certificate": lambda home: authority(home, "root-1"),
+    "intermediate certificate": lambda home: authority(home, "server-1"),
+    "pre-signed CRL": rung,
+    "CRL in DER": lambda home: crl(home, "client-1", "crl"),
+    "CRL in PEM": lambda home: crl(home, "client-1", "pem"),
+    "root CRL in DER": lambda home: crl(home, "root-1", "crl"),
+    "root CRL in PEM": lambda home: crl(home, "root-1", "pem"),
+    "tls.pem": lambda home: leaf(home, "media", "tls.pem"),
+    "key.pem": lambda home: leaf(home, "media", "key.pem"),
+    "cert.pem": lambda home: leaf(home, "media", "cert.pem"),
+    "chain.pem": lambda home: leaf(home, "media", "chain.pem"),
+    "fullchain.pem": lambda home: leaf(home, "media", "fullchain.pem"),
+    "tls.pem of a client": lambda home: leaf(home, "client-admin", "tls.pem"),
+    "CRL bundle": lambda home: derived(home, "build/crl/bundle-client.pem"),
+    "trust bundle": lambda home: derived(home, "build/trust/client-chain.pem"),
+    "root in DER": lambda home: derived(home, "build/trust/root-1.crt"),
+    "cache": cache,
+    "manifest": manifest,
+    "receipt": receipt_of,
+    "list of a folder host's files": delivered,
+    "file of a folder host": host_file,
+    "contact record": contact,
+    "history": history,
+    "notification history": alerts,
+    "record of the last backup": last_backup,
+    "report": report,
+    "probes": probed,
+}

@@ -1,0 +1,240 @@
+"""What stands in place of a file: it is named, and nobody waits for it; and whose the files are that root wrote."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pki import store
+from pki.errors import PkiError
+from tests.conftest import PROJECT, Home
+
+
+def fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def folder(path: Path) -> None:
+    path.mkdir()
+
+
+def dangling(path: Path) -> None:
+    path.symlink_to("nowhere")
+
+
+def loop(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+def listening(path: Path) -> None:
+    here = os.getcwd()
+    os.chdir(path.parent)  # a socket's path may have 108 bytes
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(path.name)
+    os.chdir(here)
+
+
+def device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+NOBODY = 65534
+ODD: dict[str, tuple[Callable[[Path], None], str]] = {
+    "a pipe": (fifo, "is a named pipe, and no file"),
+    "a folder": (folder, "is a folder, and no file"),
+    "a dangling link": (dangling, "is a link to nowhere, which is not there, and no file"),
+    "a link to itself": (loop, "is a link to itself, and no file"),
+    "a socket": (listening, "is a socket, and no file"),
+    "a device": (device, "is a device, and no file"),
+}
+
+IN_PLACE_OF = {  # file → whether a run can do without it
+    "pki.yaml": False,
+    "ca/ledger.db": False,
+    "ca/.run.lock": False,
+    "ca/server/server-1/cert.pem": False,
+    "ca/server/server-1/key.pem": False,
+    "build/certs/media/tls.pem": False,
+    "build/certs/media/cert.pem": False,
+    "build/crl/client-1.crl": False,
+    "build/trust/roots.pem": False,
+    "build/release/media/files/etc/doit-pki/media.pem": False,
+    "build/hosts/media/etc/doit-pki/media.pem": False,
+    "build/hosts/.media.files": True,
+    "build/.seen.json": True,
+    "build/release/media/manifest.json": True,
+    "secrets.yaml": True,
+    "build/receipts/media.json": True,
+    "build/contacts/media.json": True,
+    "build/report/status.json": True,
+    "build/report/probes.json": True,
+    "ca/.alerts.json": True,
+    "ca/.last-backup.json": True,
+}
+
+
+@pytest.fixture(autouse=True)
+def _nobody_waits() -> Iterator[None]:
+    """A test that waits for a pipe ends with an error."""
+
+    def waited(*_: object) -> None:
+        raise TimeoutError("somebody waits for what is no file")
+
+    signal.signal(signal.SIGALRM, waited)
+    signal.alarm(100)
+    yield
+    signal.alarm(0)
+
+
+@pytest.mark.parametrize(("make", "said"), ODD.values(), ids=ODD)
+def test_what_stands_in_place_of_a_file_is_named_and_not_waited_for(
+    tmp_path: Path, make: Callable[[Path], None], said: str
+) -> None:
+    path = tmp_path / "one"
+    make(path)
+    with pytest.raises(PkiError) as caught:
+        store.read(path)
+    assert caught.value.message == f"{path}: {said}"
+    assert store.read_if_possible(path) is None
+    command = caught.value.hint.partition("then: ")[2]
+    subprocess.run(["sh", "-c", command], check=True)
+    assert store.read(path) is None, "the hint did not help"
+
+
+def test_health_names_what_stands_in_place_of_the_secrets(home: Home) -> None:
+    (home.path / "secrets.yaml").unlink()
+    fifo(home.path / "secrets.yaml")
+    done = by_hand(home, "invoke", "health")
+    assert done.returncode == 4
+    assert "secrets.yaml: is a named pipe, and no file" in done.stdout
+
+
+def test_a_file_behind_a_link_is_read(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "link").symlink_to("file")
+    assert store.read(tmp_path / "link") == b"content"
+
+
+@pytest.mark.parametrize("name", IN_PLACE_OF)
+@pytest.mark.parametrize("kind", ["a pipe", "a dangling link"])
+def test_a_run_names_what_stands_in_place_of_a_file_or_does_without_it(home: Home, name: str, kind: str) -> None:
+    path = home.path / name
+    if path.is_file():
+        path.unlink()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    make, said = ODD[kind]
+    make(path)
+    done = by_hand(home, "doit")
+    assert "Traceback" not in done.stdout + done.stderr
+    if IN_PLACE_OF[name]:
+        assert done.returncode == 0, done.stdout + done.stderr
+    else:
+        assert done.returncode != 0
+        assert said in done.stdout + done.stderr, done.stdout + done.stderr
+        assert name.rpartition("/")[2] in done.stdout + done.stderr
+
+
+def by_hand(home: Home, *words: str, account: int = 0) -> subprocess.CompletedProcess[str]:
+    """A command as it is typed, by another account where one is named."""
+    program = shutil.which(words[0])
+    assert program is not None
+    drop = ("setpriv", f"--reuid={account}", f"--regid={account}", "--clear-groups") if account else ()
+    environment = {**os.environ, "PKI_HOME": str(home.path), "HOME": "/nonexistent"}
+    command = (*drop, sys.executable, "-I", program, *words[1:])
+    return subprocess.run(
+        command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False, timeout=100
+    )
+
+
+# -- whose the files are ----------------------------------------------------------------------------------------------
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can write for another account")
+
+
+def give_away(folder: Path) -> None:
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+
+
+def roots(folder: Path) -> list[str]:
+    return [str(path.relative_to(folder)) for path in folder.rglob("*") if path.lstat().st_uid != NOBODY]
+
+
+@as_root
+def test_what_root_writes_belongs_to_the_owner_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "project").mkdir()
+    give_away(tmp_path / "project")
+    path = tmp_path / "project/build/new/file"
+    store.write(path, b"content", store.SECRET)
+    store.append(path.with_name("log"), b"line\n")
+    assert roots(tmp_path / "project") == []
+    assert store.mode_of(path) == store.SECRET
+
+
+@as_root
+@pytest.mark.parametrize("days", [0, 40, 80])
+def test_a_whole_run_as_root_leaves_every_file_to_the_owner_of_the_project(home: Home, days: int) -> None:
+    give_away(home.path)
+    (home.path / "pki.yaml").touch()
+    home.doit(days=days)
+    assert roots(home.path) == []
+
+
+@as_root
+def test_a_first_run_as_root_leaves_every_file_to_the_owner_of_the_project(fresh: Home) -> None:
+    give_away(fresh.path)
+    assert fresh.doit().status == 0
+    assert roots(fresh.path) == []
+
+
+@as_root
+@pytest.mark.parametrize("name", [name for name, is_needless in IN_PLACE_OF.items() if is_needless])
+def test_a_run_does_without_a_file_that_it_cannot_read_and_does_not_need(opened: Home, name: str) -> None:
+    path = opened.path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    give_away(opened.path)
+    os.chown(path, 0, 0)
+    path.chmod(0o600)
+    done = by_hand(opened, "doit", account=NOBODY)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@as_root
+@pytest.mark.parametrize("name", ["pki.yaml", "ca/ledger.db", "ca/.run.lock", "ca/root/root-1/cert.pem", "ca/server"])
+def test_a_file_that_cannot_be_read_and_is_needed_is_named_with_the_command_that_helps(opened: Home, name: str) -> None:
+    give_away(opened.path)
+    path = opened.path / name
+    path.touch()
+    os.chown(path, 0, 0)
+    path.chmod(0o700 if path.is_dir() else 0o600)
+    (opened.path / "build/.seen.json").unlink()
+    done = by_hand(opened, "doit", account=NOBODY)
+    said = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "Traceback" not in said
+    assert str(path) in said, said
+    command = said.partition("sudo ")[2].partition("\n")[0].rstrip(")")
+    assert command.startswith("chown -R nobody "), said
+    subprocess.run(shlex.split(command), check=True)
+    done = by_hand(opened, "doit", account=NOBODY)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture
+def opened(home: Home) -> Iterator[Home]:
+    """The example in a folder that every account may look into: pytest closes its own ones."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        shutil.copytree(home.path, f"{folder}/home", symlinks=True)
+        yield Home(Path(folder, "home"))
