@@ -40,7 +40,7 @@ class LedgerCache:
         elif self.is_there():
             self.ledger().close()  # SQLite moves its log into the database: the state to remember is the one after
             files = self._files()
-            self.memo.remember(f"ledger {name}", known, files, [files, finding])
+            self.memo.remember(f"ledger {name}", known, files, [files, finding], by_state=True)
 
     def _state(self) -> list[Any] | None:
         if self.is_sqlite:
