@@ -686,8 +686,8 @@ def change_something(live: Live) -> None:
         ("root@media: Permission denied (publickey).", 255, "it does not let this key in"),
         ("sh: 1: /usr/local/sbin/pki-apply: not found", 127, "pki-apply is not there → ./run invoke deploy.bootstrap"),
         ("sudo: a password is required", 1, "its account may not start pki-apply by sudo"),
-        ("\033]0;owned\007\033[2Jall is well", 3, "pki-apply failed: ]0;owned  [2Jall is well"),
-        ("", 3, "pki-apply failed: the connection was lost"),
+        ("\033]0;owned\007\033[2Jall is well", 3, "pki-apply failed: \\x1b]0;owned\\x07\\x1b[2Jall is well"),
+        ("", 3, "the login shell of the deployment account on media ended with 3 before pki-apply started"),
     ],
 )
 def test_what_ssh_says_is_told_with_what_to_type(delivered: Live, complaint: str, status: int, said: str) -> None:
@@ -712,13 +712,14 @@ def test_a_host_that_is_down_is_told_with_since_when_and_how_long_it_may_be(deli
 
 
 HELLO = 'echo "{\\"pki-apply\\":1}"'
+WELCOME = "the login shell of the deployment account on media prints text before pki-apply starts: "
 LIES = {
-    "nonsense": ("echo Welcome to media; cat >/dev/null", "answers what pki-apply would not: 'Welcome to media'"),
-    "another shape": ("echo '[1,2]'; cat >/dev/null", "answers what pki-apply would not"),
-    "deep": ('awk \'BEGIN { while (i++ < 9999) printf "["; print "" }\'; cat >/dev/null', "answers what"),
+    "nonsense": ("echo Welcome to media; cat >/dev/null", f"{WELCOME}'Welcome to media'"),
+    "another shape": ("echo '[1,2]'; cat >/dev/null", f"{WELCOME}'[1,2]'"),
+    "deep": ('awk \'BEGIN { while (i++ < 9999) printf "["; print "" }\'; cat >/dev/null', f"{WELCOME}'[["),
     "a list for a number": (f'{HELLO}; echo \'{{"n":[1],"is":"same"}}\'; cat >/dev/null', "answers what"),
     "an unknown file": (
-        f'{HELLO}; echo \'{{"n":1,"is":"same","sha256":"0","path":"/etc/shadow"}}\'; cat >/dev/null',
+        f'{HELLO}; echo \'{{"n":1,"is":"same","sha256":"","path":"/etc/shadow"}}\'; cat >/dev/null',
         "answers what pki-apply would not",
     ),
     "nothing of the files": (
@@ -727,13 +728,24 @@ LIES = {
     ),
     "an error of many lines": (
         """printf '%s\\n' '{"error":"one\\ntwo\\u001b[31m"}'; cat >/dev/null""",
-        "one two [31m → ./run invoke deploy.bootstrap media",
+        "one two\\x1b[31m → ./run invoke deploy.bootstrap media",
     ),
-    "silence": ("sleep 30", "said nothing for 0 s"),
-    "deafness": ("exec 0<&-; sleep 30", "said nothing for 0 s"),
-    "a flood": ("exec yes '{}'", "did not come to an end within 1 s"),
-    "an endless line": ("exec tr '\\0' a </dev/zero", "said more than anybody asked for"),
+    "silence": ("sleep 30", "stopped: it sent no answer for 0.4 s"),
+    "deafness": ("exec 0<&-; sleep 30", "stopped: it sent no answer for 0.4 s"),
+    "half a line": ("printf '{\"pki-apply\":'; sleep 30", "stopped: it sent no answer for 0.4 s"),
+    "a byte now and then": (
+        "while printf x; do sleep 0.1; done",
+        "stopped: it sent no answer for 0.4 s",
+    ),
+    "an answer now and then": (
+        'while echo "{\\"state\\":\\"undone\\"}"; do sleep 0.2; done',
+        "stopped: it took longer than 2 s in all",
+    ),
+    "a flood": ('exec yes \'{"state":"undone"}\'', "stopped: it sent more than 160 answers"),
+    "a flood after the greeting": (f'{HELLO}; exec yes \'{{"state":"same"}}\'', "answers what pki-apply would not"),
+    "an endless line": ("exec tr '\\0' a </dev/zero", "stopped: it sent a line of more than 65536 bytes"),
     "endless complaints": ("(yes >&2) & sleep 0.2; kill $!; exit 9", "pki-apply failed: y"),
+    "endless complaints and no answer": ("yes >&2 & exec sleep 30", "stopped: it sent no answer for 0.4 s"),
 }
 
 
@@ -742,13 +754,9 @@ def test_a_host_that_talks_nonsense_fails_alone_and_in_time(
     delivered: Live, lie: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script, said = LIES[lie]
-    if lie in {"silence", "deafness"}:
-        monkeypatch.setattr(session, "PATIENCE", 0.4)
-    if lie == "a flood":
-        monkeypatch.setattr(wire, "LONGEST", 1.0)
     monkeypatch.setattr(wire, "PARTING", 0.1)
-    monkeypatch.setattr(wire, "LARGEST", 1 << 18)
     answered_by(delivered, script)
+    delivered.ways["media"] = replace(delivered.ways["media"], limits=wire.Limits(0.4, 2.0))
     told = delivered.refusal()
     assert said in told
     assert told.isprintable()

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki.deploy import inplace, preflight, proof
+from pki.deploy import answers, inplace, preflight, proof
 from pki.deploy.handshake import Endpoint, Eyes, fingerprint
 from pki.deploy.inplace import InPlace
 from pki.deploy.parcel import Parcel
@@ -104,7 +104,7 @@ class Change:
         """Hold the release against the CRLs on the host that are not the ones delivered last, as `inplace.guard` does."""
         known = {file.sha256 for file in delivered.release.files} if delivered else set()
         other = [one for one in seen if one.sha256 not in {one.row.file.sha256, *known}]
-        found = inplace.on_host(session, other, self._recall)
+        found = inplace.on_host(session, other, self.parcel, self._recall)
         return inplace.guard(self.parcel, found, self.to.trust, self._now)
 
     def bring(self, delivered: Parcel | None) -> Outcome:
@@ -116,10 +116,12 @@ class Change:
         findings = None if self._is_known_sound else self.check(delivered)
         with self.session() as session:
             seen = [one for one in session.look() if one.state != "same"]
-            if seen or not self.is_known:
+            if seen or session.stuck or not self.is_known:
                 findings = findings or self.check(delivered)
                 foreign = self.guard(session, seen, delivered)
+                waits = time.monotonic()
                 with self.to.turn:
+                    session.allow(time.monotonic() - waits)
                     proofs = self._change(session, seen, findings)
                 session.end()
                 outcome = self.outcome(findings, seen, proofs)
@@ -174,6 +176,8 @@ class Change:
         crls = [one.row for one in seen if one.row.file.crl and not one.row.gone]
         others = [one.row for one in seen if one.row not in crls]
         refusal = self._settle(session, crls)
+        if session.stuck:
+            raise HostRefusal(*answers.stuck_on(session.stuck))
         if refusal and not others:
             raise refusal
         proofs = self._replace(session, others, findings)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from binascii import a2b_base64
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ from functools import cached_property, lru_cache
 
 from cryptography import x509
 
-PEM = re.compile(rb"-----BEGIN X509 CRL-----(.*?)-----END X509 CRL-----", re.DOTALL)
+from pki import pem
+
 SHOWN = 4  # serial numbers in a sentence
 HasEnded = Callable[[int], bool]
 
@@ -51,7 +51,8 @@ class Listed:
 def read(content: bytes) -> tuple[Listed, ...]:
     """The CRLs of a file: PEM, one or several, or DER; none when it holds something else."""
     try:
-        return tuple(map(_listed, map(a2b_base64, PEM.findall(content)) if PEM.search(content) else [content]))
+        found = [a2b_base64(section.body) for section in pem.sections(content, "X509 CRL")]
+        return tuple(map(_listed, found or [content]))
     except ValueError:
         return ()
 

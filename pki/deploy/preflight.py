@@ -17,6 +17,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
+from pki import pem
 from pki.deploy import crls
 from pki.deploy.crls import Listed
 from pki.deploy.parcel import Parcel
@@ -24,8 +25,7 @@ from pki.deploy.release import File
 from pki.errors import PkiError
 from pki.issue import ca_public_key
 
-CERTIFICATES = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
-KEYS = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----", re.DOTALL)
+KEYS = tuple(f"{kind}PRIVATE KEY" for kind in ("", "EC ", "RSA ", "DSA ", "ENCRYPTED ", "OPENSSH "))
 PATH = re.compile(r"/[A-Za-z0-9._/@+:,=-]+")
 
 
@@ -72,9 +72,9 @@ class Trust:
         return self._judged[digest]
 
 
-def _by_subject(pem: bytes) -> dict[bytes, list[x509.Certificate]]:
+def _by_subject(text: bytes) -> dict[bytes, list[x509.Certificate]]:
     found: dict[bytes, list[x509.Certificate]] = {}
-    for certificate in _certificates(pem):
+    for certificate in _certificates(text):
         found.setdefault(certificate.subject.public_bytes(), []).append(certificate)
     return found
 
@@ -103,7 +103,7 @@ class Content:
 
     @classmethod
     def of(cls, file: File, content: bytes) -> Content:
-        keys = [] if file.crl else [_public(pem, file) for pem in KEYS.findall(content)]
+        keys = [] if file.crl else [_public(one.whole, file) for one in pem.sections(content, *KEYS)]
         certificates = () if file.crl else tuple(_delivered(content, file))
         return cls(file, tuple(keys), certificates, _crls(file, content))
 
@@ -161,10 +161,10 @@ def _key_faults(contents: list[Content], everything: list[x509.Certificate]) -> 
             yield f"the key in {path} matches no certificate"
 
 
-def _public(pem: bytes, file: File) -> bytes:
+def _public(text: bytes, file: File) -> bytes:
     """The public half of a private key, as certificates have it."""
     try:
-        public = load_pem_private_key(pem, None).public_key()
+        public = load_pem_private_key(text, None).public_key()
     except (ValueError, TypeError):
         raise PkiError(f"nothing was sent: the key in {file.path} cannot be read", "deliver keys unencrypted") from None
     return public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -231,7 +231,7 @@ def _delivered(content: bytes, file: File) -> list[x509.Certificate]:
 
 
 def _certificates(content: bytes) -> list[x509.Certificate]:
-    return [x509.load_pem_x509_certificate(pem) for pem in CERTIFICATES.findall(content)]
+    return [x509.load_pem_x509_certificate(one.whole) for one in pem.sections(content, "CERTIFICATE")]
 
 
 # -- CRLs -------------------------------------------------------------------------------------------------------------

@@ -19,7 +19,6 @@ from pki import store
 from pki.deploy import answers
 from pki.deploy.ansible import project, runner
 from pki.deploy.ansible.project import Consignment
-from pki.deploy.answers import plain
 from pki.deploy.change import Outcome
 from pki.deploy.delivery import Delivery
 from pki.deploy.inplace import InPlace, went_back
@@ -28,6 +27,7 @@ from pki.deploy.session import HostRefusal, seen
 from pki.errors import PkiError
 from pki.model import Ansible
 from pki.store import Store
+from pki.visible import plain
 
 BEFORE_SSH = re.compile(r"^.*?(over|via) ssh: ", re.DOTALL | re.IGNORECASE)  # what Ansible puts before ssh's own words
 NOT_REACHED = "not reached: too many hosts failed before it"
