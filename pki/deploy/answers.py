@@ -124,7 +124,7 @@ def refusal(answers: Iterable[Answer]) -> tuple[str, str] | None:
 def stuck_on(stuck: Iterable[Answer]) -> tuple[str, str]:
     """Which files of a host can be neither replaced nor put back, and the commands that change that."""
     found = {one[STUCK]: one for one in stuck}
-    why = "; ".join(f"{path}: {plain(one['why'])}" for path, one in found.items())
+    why = "; ".join(f"{path} {plain(one['why'])}" for path, one in found.items())
     return shorten(why, 10 * WORDS), "\n".join(dict.fromkeys(plain(one["said"]) for one in found.values()))
 
 

@@ -177,7 +177,8 @@ class Change:
         others = [one.row for one in seen if one.row not in crls]
         refusal = self._settle(session, crls)
         if session.stuck:
-            raise HostRefusal(*answers.stuck_on(session.stuck))
+            what, commands = answers.stuck_on(session.stuck)
+            raise HostRefusal(f"an earlier change cannot be undone: {what}; until then only CRLs are delivered", commands)
         if refusal and not others:
             raise refusal
         proofs = self._replace(session, others, findings)

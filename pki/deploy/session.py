@@ -122,6 +122,8 @@ class Session:
             answer = answers.read(line)
             if answer is None:
                 raise self._way.not_greeted(line.decode(errors="replace"))
+            if answers.STUCK in answer:
+                self.stuck.append(answer)
             if "pki-apply" in self._heard(answer):
                 return
 
@@ -219,12 +221,10 @@ class Session:
         return self._heard(answer)
 
     def _heard(self, answer: Answer) -> Answer:
-        """Count an answer, and keep what is stuck."""
+        """Count an answer."""
         self._answers += 1
         if self._answers > answers.most(len(self._rows)):
             raise self._way.too_much(f"sent more than {answers.most(len(self._rows))} answers")
-        if answers.STUCK in answer:
-            self.stuck.append(answer)
         if "error" in answer:
             raise PkiError(plain(answer["error"]), f"./run invoke deploy.bootstrap {self._way.host}")
         return answer
