@@ -15,6 +15,7 @@ from pki.visible import plain, shorten
 Answer = dict[str, Any]
 ENDED = {124, 137, 143}  # what timeout says of a command that it ended: GNU's, with -k, and busybox's
 LINE = 1 << 16  # bytes of an answer, its end included
+STOPPED = "stopped: it "  # what is said of a host that took too long, or said too much
 WORDS = 4000  # characters that are kept of what a program said; pki-apply sends half of that
 STUCK = "stuck"  # of a file that can be neither replaced nor put back
 Check = Callable[[object], bool]

@@ -178,7 +178,9 @@ class Change:
         refusal = self._settle(session, crls)
         if session.stuck:
             what, commands = answers.stuck_on(session.stuck)
-            raise HostRefusal(f"an earlier change cannot be undone: {what}; until then only CRLs are delivered", commands)
+            raise HostRefusal(
+                f"an earlier change cannot be undone: {what}; until then only CRLs are delivered", commands
+            )
         if refusal and not others:
             raise refusal
         proofs = self._replace(session, others, findings)

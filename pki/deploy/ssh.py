@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pki.deploy.answers import STOPPED
 from pki.deploy.wire import STANDARD, Limits
 from pki.errors import PkiError
 from pki.visible import plain
@@ -147,7 +148,7 @@ class Way:
     def too_much(self, what: str) -> PkiError:
         """What a host means that takes too long, or says too much; nothing waits for it any longer."""
         return PkiError(
-            f"stopped: it {what}",
+            f"{STOPPED}{what}",
             f"look at {self.host}; in pki.yaml, deploy.progress_timeout and deploy.host_timeout say how long a host may take",
         )
 
