@@ -9,7 +9,9 @@ from pathlib import Path
 
 from pki import store
 from pki.deploy.receipt import instant, moment
+from pki.visible import shorten
 
+WORDS = 2000  # characters that are kept of a message
 LOOK = timedelta(hours=12)
 
 
@@ -35,7 +37,7 @@ class Contact:
         return Contact(looked_at=instant(now))
 
     def failed(self, now: datetime, message: str) -> Contact:
-        return Contact(self.looked_at, self.failing_since or instant(now), message)
+        return Contact(self.looked_at, self.failing_since or instant(now), shorten(message, WORDS))
 
     def is_old(self, now: datetime) -> bool:
         """Whether it is time to look again."""

@@ -22,8 +22,12 @@ from pki.deploy import release as releases
 from pki.deploy.parcel import Parcel
 from pki.deploy.receipt import instant
 from pki.errors import PkiError
+from pki.visible import shorten
 
 KEPT = 4
+LOG_LINES, LOG_BYTES = 2000, 1 << 20  # what the log of a host may have; half of it is kept then
+SHORTEST = 80  # bytes that a line has at least
+WORDS = 2000  # characters of one text in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,15 +127,35 @@ class History:
     # -- the log --
 
     def note(self, now: datetime, release: str, what: str, **more: object) -> None:
-        """Add a line to the log."""
+        """Add a line to the log; of one that has become too long the last half is kept. `more` are texts and numbers."""
         store.make_folder(self.folder, 0o700)
+        more = {key: shorten(value, WORDS) if isinstance(value, str) else value for key, value in more.items()}
         line = json.dumps({"at": instant(now), "release": release, "what": what, **more})
-        with (self.folder / "log.jsonl").open("a") as log:
+        path = self.folder / "log.jsonl"
+        with path.open("a") as log:
             log.write(line + "\n")
+            size = log.tell()
+        if size > LOG_BYTES or (size > LOG_LINES * SHORTEST and len(_lines(path)) > LOG_LINES):
+            store.write(path, b"".join(b"%s\n" % one for one in _halved(_lines(path))))
 
     def notes(self) -> list[Mapping[str, Any]]:
-        lines = (store.read(self.folder / "log.jsonl") or b"").splitlines()
+        lines = _lines(self.folder / "log.jsonl")
         return [json.loads(line) for line in lines if line.endswith(b"}")]
+
+
+def _lines(path: Path) -> list[bytes]:
+    return (store.read(path) or b"").splitlines()
+
+
+def _halved(lines: list[bytes]) -> list[bytes]:
+    """The last lines, half of what the log may have in number and in bytes."""
+    kept, size = list[bytes](), 0
+    for line in reversed(lines[-LOG_LINES // 2 :]):
+        size += len(line) + 1
+        if size > LOG_BYTES // 2 and kept:
+            break
+        kept.append(line)
+    return kept[::-1]
 
 
 def _write(folder: Path, parcel: Parcel) -> None:

@@ -122,6 +122,21 @@ class Wire:
         del self._waiting[:size]
         return found
 
+    def rest(self) -> bytes:
+        """End its input, and take what it says until it has ended: the last 16 kB of that."""
+        assert self._process.stdin
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        deadline = self._deadline()
+        try:
+            while True:
+                self._read_some(deadline)
+                del self._waiting[:-COMPLAINT]
+        except LimitError:
+            raise
+        except SilenceError:
+            return bytes(self._waiting)
+
     def _deadline(self) -> float:
         return time.monotonic() + self._limits.progress
 
@@ -184,3 +199,20 @@ class Wire:
         except subprocess.TimeoutExpired:
             self._process.kill()
             return self._process.wait()
+
+
+def run(command: tuple[str, ...], words: bytes, limits: Limits) -> tuple[int, str, str]:
+    """Run a program to its end: its exit status, and the end of what it said on its two channels, as text.
+
+    Raises LimitError, and FileNotFoundError when there is no such program.
+    """
+    with Wire(command, limits) as wire:
+        try:
+            wire.send(words)
+        except LimitError:
+            raise
+        except SilenceError:
+            pass  # why it took no more is in what it says
+        said = wire.rest()
+        status, complaint = wire.ended()
+    return status, said.decode(errors="replace").strip(), complaint
