@@ -7,13 +7,17 @@ import json
 import re
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import requests
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 
-from pki import pem
+from pki import issue, pem, profiles
 from pki.deploy import answers, crls, preflight
+from pki.deploy.preflight import Trust
 from pki.errors import PkiError
 from pki.screen import Screen
 from pki.taking import papers
@@ -151,6 +155,23 @@ def test_what_has_no_end_is_read_in_linear_time(piece: bytes) -> None:
     assert crls.read(data) == ()
     assert list(pem.sections(data, *preflight.KEYS, *papers.LABELS)) == []
     assert time.process_time() - started < 20
+
+
+def test_a_crl_with_any_bit_flipped_is_none_of_ours_and_no_bug() -> None:
+    """What a host shows as a CRL may be anything: it is read, and judged by its signature."""
+    now = datetime(2026, 11, 23, tzinfo=UTC)
+    key, subject = issue.new_key("ec-p256"), issue.subject("Example", "Client 1")
+    dates = issue.validity(now, timedelta(days=20), None)
+    authority = issue.certificate(subject, key.public_key(), dates, profiles.root(), key)
+    builder = x509.CertificateRevocationListBuilder().issuer_name(subject).last_update(now)
+    builder = builder.next_update(now + timedelta(days=9)).add_extension(x509.CRLNumber(7), critical=False)
+    der = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+    trust = Trust(b"", issue.pem_of([authority]))
+    assert [trust.has_signed(one) for one in crls.read(der)] == [True]
+    for bit in range(len(der) * 8):
+        flipped = bytearray(der)
+        flipped[bit // 8] ^= 1 << (bit % 8)
+        assert not any(trust.has_signed(one) for one in crls.read(bytes(flipped))), bit
 
 
 # -- answers of pki-apply ---------------------------------------------------------------------------------------------

@@ -53,13 +53,15 @@ def read(content: bytes) -> tuple[Listed, ...]:
     try:
         found = [a2b_base64(section.body) for section in pem.sections(content, "X509 CRL")]
         return tuple(map(_listed, found or [content]))
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         return ()
 
 
 @lru_cache(maxsize=6)  # many hosts get the same, in one form or the other; a hundred thousand entries take their time
 def _listed(der: bytes) -> Listed:
-    return Listed(der, x509.load_der_x509_crl(der))
+    listed = Listed(der, x509.load_der_x509_crl(der))
+    _ = listed.issuer  # is read late, and may be damaged
+    return listed
 
 
 def gone_back(new: Listed, old: Listed, has_ended: HasEnded, now: datetime) -> Iterator[str]:

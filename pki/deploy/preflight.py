@@ -68,8 +68,15 @@ class Trust:
         digest = listed.digest
         if digest not in self._judged:
             candidates = self.known_for_crls.get(listed.issuer, [])
-            self._judged[digest] = any(listed.crl.is_signature_valid(ca_public_key(one)) for one in candidates)
+            self._judged[digest] = any(_is_signed_by(listed, one) for one in candidates)
         return self._judged[digest]
+
+
+def _is_signed_by(listed: Listed, authority: x509.Certificate) -> bool:
+    try:
+        return listed.crl.is_signature_valid(ca_public_key(authority))
+    except (ValueError, TypeError, UnsupportedAlgorithm):  # of an algorithm that does not fit the key, or of none
+        return False
 
 
 def _by_subject(text: bytes) -> dict[bytes, list[x509.Certificate]]:

@@ -100,23 +100,24 @@ class Relay:
             self._close(0)
 
     def _take(self) -> str:
+        """Pass whole lines on, as far as they are within the limits; returns which one was reached."""
         data = os.read(self._from, CHUNK)
         if not data:
             self._close(self._from)
         *whole, self._taken = (self._taken + data).split(b"\n")
         if not data and self._taken:
             whole, self._taken = [self._taken], b""
-        self._count += len(whole)
+        good = [line for line in whole[: self._lines - self._count] if len(line) < self._line]
+        self._count, self._bytes = self._count + len(whole), self._bytes + len(data)
+        if good:
+            self._move_on()
+            _write(b"".join(line + b"\n" for line in good))
         if any(len(line) >= self._line for line in (*whole, self._taken)):
             return f"sent a line of more than {self._line} bytes"
-        self._bytes += len(data)
-        if self._bytes > MORE + AVERAGE * self._lines:
-            return f"sent more than {MORE + AVERAGE * self._lines} bytes"
         if self._count > self._lines:
             return f"sent more than {self._lines} answers"
-        if whole:
-            self._move_on()
-            _write(b"".join(line + b"\n" for line in whole))
+        if self._bytes > MORE + AVERAGE * self._lines:
+            return f"sent more than {MORE + AVERAGE * self._lines} bytes"
         return ""
 
 

@@ -97,14 +97,14 @@ class ActionModule(ActionBase):
     def _speak(self, words: bytes, result: dict[str, Any], *, only_looks: bool = False) -> list[dict[str, Any]]:
         """One contact: what pki-apply answered, and into the result what went wrong."""
         done = self._contact(words)
-        lines = [line for line in done["stdout"].split("\n") if line]
+        lines = done["stdout"].removesuffix("\n").split("\n") if done["stdout"] else []
         found = [answers.read(line) for line in lines]
         said: list[dict[str, Any]] = answers.in_contact(answer for answer in found if answer)
         result["answers"] = _kept(said)
         result["greeted"] = any("pki-apply" in answer for answer in said)
         error = next((answer["error"] for answer in said if "error" in answer), "")
         complaint = done["stderr"].strip()[-answers.WORDS :]
-        if None in found and answers.STOPPED not in complaint:
+        if None in found:
             strange = lines[found.index(None)][: answers.WORDS]
             result |= {"failed": True, "nonsense": strange, "msg": f"answers what pki-apply would not: {strange}"}
         elif not only_looks and (refusal := answers.refusal(said)):
