@@ -6,9 +6,11 @@ import json
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -17,13 +19,16 @@ from cryptography.hazmat.primitives import hashes, serialization
 
 from pki import destinations, graph, issue, profiles
 from pki.deploy import bootstrap, preflight, proof, release, session, wire
+from pki.deploy.contact import Contact
 from pki.deploy.delivery import Delivery
 from pki.deploy.handshake import Endpoint
+from pki.deploy.history import History
 from pki.deploy.parcel import Parcel
 from pki.deploy.proof import Promise
 from pki.deploy.ssh import Way
 from pki.destinations import Outlook
 from pki.errors import PkiError
+from pki.model import Deploy
 from pki.records import Entry
 from pki.world import World
 from tests.conftest import Home, Report
@@ -653,6 +658,92 @@ def test_a_host_in_a_folder_takes_no_older_crl_either(home: Home, invoke: Invoke
     assert said.status == 0, said
     assert home.doit(days=20).status == 0
     assert {entry.serial_number for entry in x509.load_pem_x509_crl(place.read_bytes())} == {serial}
+
+
+# -- what is read from hosts -------------------------------------------------------------------------------------------
+
+
+def test_a_crl_without_an_end_is_read_in_linear_time_and_replaced(delivered: Live) -> None:
+    place = delivered.on(CRL_THERE)
+    place.write_bytes(b"-----BEGIN X509 CRL-----\n" * (900_000 // 25))
+    report = delivered.doit(days=0.6)
+    assert report.status == 0, report.failed
+    assert f"{CRL_THERE} was no CRL of this house" in report.made["deploy:media"]
+    assert place.read_bytes() == delivered.home.read("build/crl/client-1.pem")
+
+
+def test_a_crl_that_is_larger_than_ours_could_be_is_not_read(delivered: Live) -> None:
+    place = delivered.on(CRL_THERE)
+    place.write_bytes(b"-----BEGIN X509 CRL-----\n" + b"A" * (1 << 20))
+    told = delivered.refusal(days=0.6)
+    assert f"{CRL_THERE} there has 1048601 bytes, and at most 1048576 are read" in told
+    assert f"look at it on media: ls -l {place}" in told
+    place.write_bytes(b"-----BEGIN X509 CRL-----\n" + b"A" * ((1 << 20) - 25))
+    assert delivered.doit(days=0.6).status == 0
+
+
+def test_a_diff_shows_what_a_host_has_and_none_of_it_moves_the_terminal(delivered: Live, invoke: Invoke) -> None:
+    host = delivered.on("/etc/caddy/Caddyfile")
+    for folder in (host, *host.parents):  # so that everybody may read it
+        if folder.owner() == host.owner():
+            folder.chmod(folder.stat().st_mode | (0o044 if folder == host else 0o111))
+    host.write_text(f"\x1b]0;owned\x07\x1b[2J\x9b\u202e\u2028evil\r\n{'x' * 100_000}\n")
+    said = invoke("deploy.diff", "media", home=delivered.home.path)
+    assert "-\\x1b]0;owned\\x07\\x1b[2J\\x9b\\u202e\\u2028evil\\r\n" in said.out
+    assert all(len(line) < 5000 for line in said.out.splitlines())
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e]", said.out)
+    host.write_text("".join(f"{number}\n" for number in range(100_000)))
+    assert "100000 lines there" in invoke("deploy.diff", "media", home=delivered.home.path).out
+
+
+def test_the_log_of_a_host_and_its_contact_record_are_bounded(tmp_path: Path) -> None:
+    now = datetime(2026, 11, 23, tzinfo=UTC)
+    log = History(tmp_path / "media")
+    for number in range(2100):
+        log.note(now, f"{number:064x}", "failed", why="x")
+    assert 1000 <= len(log.notes()) <= 2000
+    assert log.notes()[-1]["release"] == f"{2099:064x}"
+    for number in range(700):
+        log.note(now, f"{number:064x}", "failed", why="y" * 1_000_000)
+    assert (tmp_path / "media/log.jsonl").stat().st_size < 1_100_000
+    assert all(len(str(note["why"])) <= 2000 for note in log.notes())
+    assert len(Contact().failed(now, "z" * 1_000_000).message) == 2000
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("1s", 1), ("2m", 120), ("15m", 900)])
+def test_the_time_that_a_host_may_take_is_seconds_or_minutes(text: str, seconds: int) -> None:
+    said = Deploy.model_validate({"progress_timeout": text, "host_timeout": text})
+    assert (said.progress_timeout, said.host_timeout) == (timedelta(seconds=seconds),) * 2
+
+
+@pytest.mark.parametrize("text", ["0s", "16m", "901s", "1h", "90", "-1s", "1.5m", "", "1000000s"])
+def test_a_time_that_no_host_may_take_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"expected seconds or minutes such as|more than 15m"):
+        Deploy.model_validate({"host_timeout": text})
+
+
+def test_a_host_that_waits_for_another_of_its_group_is_given_that_time(delivered: Live) -> None:
+    """Its own clock stands still meanwhile."""
+    change_something(delivered)
+    assert delivered.home.doit("release:media").status == 0
+    delivery = delivered.delivery()
+    parcel = delivery.wanted()
+    assert parcel
+    change = delivery.change(parcel, delivery.receipt, delivered.home.moment())
+
+    @contextmanager
+    def turn() -> Iterator[None]:
+        time.sleep(1.2)
+        yield
+
+    way = replace(change.to.way, limits=wire.Limits(30.0, 30.0))
+    change.to = replace(change.to, way=way, turn=turn())
+    before = session.Session.allow
+    given: list[float] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session.Session, "allow", lambda self, seconds: (given.append(seconds), before(self, seconds)))
+        assert change.bring(delivery.delivered).done
+    assert given[0] >= 1.2
 
 
 # -- hosts that cannot be spoken with ---------------------------------------------------------------------------------

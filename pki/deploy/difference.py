@@ -36,7 +36,7 @@ def lines(session: Session, seen: Seen, parcel: Parcel, delivered: Parcel | None
     if len(was) + len(becomes) > MOST_LINES:
         return _digests(f"{path}: {len(was)} lines there, {len(becomes)} to come", seen)
     found = difflib.unified_diff(was, becomes, f"{path} there", f"{path} to come", lineterm="")
-    return [shorten(line, LONGEST_LINE) for line in found]
+    return [shorten(line.expandtabs(4), LONGEST_LINE) for line in found]
 
 
 def _lines(content: bytes) -> list[str]:
