@@ -109,7 +109,7 @@ class ActionModule(ActionBase):
             result |= {"failed": True, "nonsense": strange, "msg": f"answers what pki-apply would not: {strange}"}
         elif not only_looks and (refusal := answers.refusal(said)):
             result |= {"failed": True, "msg": ": ".join(refusal)}
-        elif done["rc"] or error:
+        elif done["rc"] or error or not result["greeted"]:
             result |= {"failed": True, "msg": error or complaint or f"pki-apply ended with {done['rc']}"}
             result |= {"rc": done["rc"], "complaint": complaint}
         return said
