@@ -21,6 +21,7 @@ from pki.deploy.new_root import NO_ROOT, NewRoot
 from pki.deploy.preflight import Trust
 from pki.deploy.proof import Promise
 from pki.deploy.ssh import Way, identity_in
+from pki.deploy.wire import Limits
 from pki.errors import PkiError
 from pki.house import House
 from pki.house.clock import Evidence, HostClock
@@ -166,7 +167,7 @@ def destination(outlook: Outlook, name: str, host: Host | None) -> Destination:
 def way(house: House, name: str, host: Host | None) -> Way:
     """How a host is reached; `name` of the machine that runs doit, and a `local` host, need no ssh."""
     if host is None or host.deliver == "local":
-        return Way(name)
+        return Way(name, limits=_limits(house))
     said, key = house.inventory.deploy, identity_in(house.store.ca)
     return Way(
         host=name,
@@ -176,7 +177,14 @@ def way(house: House, name: str, host: Host | None) -> Way:
         address=str(host.address) if host.address and not host.ssh.name else "",
         config=str(house.store.home / said.ssh_config) if said.ssh_config else "",
         identity=str(key) if key.exists() else "",
+        limits=_limits(house),
     )
+
+
+def _limits(house: House) -> Limits:
+    """How long a host may take: the same for each of them."""
+    said = house.inventory.deploy
+    return Limits(said.progress_timeout.total_seconds(), said.host_timeout.total_seconds())
 
 
 def endpoints(world: World, host: Host) -> Iterator[Endpoint]:

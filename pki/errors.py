@@ -9,6 +9,8 @@ import shlex
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from pki.visible import visible
+
 NEXT = {  # of a file that may not be there yet, and of its folder
     errno.ENOSPC: "make room: df -h {1}",
     errno.EDQUOT: "make room: quota -s",
@@ -25,13 +27,13 @@ RESTORE = "./run invoke restore FILE"  # what helps where something is lost that
 class PkiError(Exception):
     """Something that a person can mend.
 
-    `message` names the file, line or field; `hint` says what to do. Both are lower case without a full stop.
+    `message` names the file, line or field; `hint` says what to do. Both are lower case without a full stop. Control
+    characters in them, which a host or a file may have supplied, are made visible.
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message, hint)
-        self.message = message
-        self.hint = hint
+        self.message, self.hint = visible(message), visible(hint)
+        super().__init__(self.message, self.hint)
 
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})" if self.hint else self.message

@@ -40,6 +40,7 @@ from pki.scalars import (
     MailUser,
     NotifyName,
     Organisation,
+    Patience,
     ProbeWay,
     ProfileName,
     Proxy,
@@ -241,12 +242,17 @@ class Ansible(Noun):
 
 
 class Deploy(Noun):
-    """How releases leave: `ca` says what becomes of the files of the machine that runs doit itself."""
+    """How releases leave: `ca` says what becomes of the files of the machine that runs doit itself.
+
+    A host may take `progress_timeout` without progress and `host_timeout` in all, whichever engine speaks with it.
+    """
 
     engine: Literal["builtin", "ansible"] = "builtin"
     ansible: Annotated[Ansible, EMPTY_OK] = Ansible()
     ssh_config: RelativeFile | None = None
     ca: Literal["folder", "local"] = "folder"
+    progress_timeout: Patience = timedelta(seconds=120)
+    host_timeout: Patience = timedelta(minutes=10)
 
 
 class Source(Noun):

@@ -18,8 +18,11 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, Wi
 SANDBOX = "SANDBOX"
 CA_NAME = re.compile(r" (Root|Server|Client) CA ([0-9]+)$")  # the end of the name of every CA of a project
 
+SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 UNITS = {"h": 3600, "d": 86400, "w": 7 * 86400, "mo": 30 * 86400, "y": 365 * 86400}
 DURATION = re.compile(r"([1-9][0-9]{0,4})(h|d|w|mo|y)")
+PATIENCE = re.compile(r"([1-9][0-9]{0,3})(s|m)")
+LONGEST = timedelta(minutes=15)  # when pki-apply ends by itself
 LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 DNS_NAME = re.compile(rf"(\*\.)?({LABEL}\.)*{LABEL}")
 ADDRESS = re.compile(r"[0-9.]+")
@@ -63,11 +66,24 @@ def _spread(value: Any) -> Any:
     return timedelta(0) if value in {"0", "0d", "0h"} else _duration(value)
 
 
+def _patience(value: Any) -> Any:
+    """A time that somebody waits for a host: seconds or minutes."""
+    found = PATIENCE.fullmatch(value) if isinstance(value, str) else None
+    if not found:
+        if isinstance(value, timedelta):
+            return value
+        raise ValueError("expected seconds or minutes such as 120s or 10m")
+    span = timedelta(seconds=int(found[1]) * SECONDS[found[2]])
+    if span > LONGEST:
+        raise ValueError("more than 15m: pki-apply ends by itself then")
+    return span
+
+
 def brief(span: timedelta) -> str:
-    """`90d`, `36h`: a duration as pki.yaml writes it, in the largest unit that is exact."""
+    """`90d`, `36h`, `2m`: a duration as pki.yaml writes it, in the largest unit that is exact."""
     seconds = int(span.total_seconds())
-    unit = "d" if seconds % UNITS["d"] == 0 else "h"
-    return f"{seconds // UNITS[unit]}{unit}"
+    unit = next(unit for unit in "dhms" if seconds % SECONDS[unit] == 0)
+    return f"{seconds // SECONDS[unit]}{unit}"
 
 
 def is_within(moment: time, window: str) -> bool:
@@ -297,6 +313,12 @@ Duration = Annotated[
     BeforeValidator(_duration),
     PlainSerializer(brief),
     text_like(DURATION.pattern),
+]
+Patience = Annotated[
+    timedelta,
+    BeforeValidator(_patience),
+    PlainSerializer(brief),
+    text_like(PATIENCE.pattern),
 ]
 Spread = Annotated[
     timedelta,

@@ -9,10 +9,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from pki.visible import visible
+
 
 class Screen:
     """Where lines go. Rich is loaded only when standard output is a terminal.
 
+    Control characters in any text are made visible: a host, a device or a file may have supplied it.
     One that `may_be_deaf` goes on where nothing can be written any more: to a pipe that was closed, to a full disk.
     """
 
@@ -27,6 +30,7 @@ class Screen:
             self._console = Console(highlight=False)
 
     def line(self, text: str) -> None:
+        text = visible(text)
         if self._console:
             self._console.print(text, markup=False)
         else:
@@ -40,6 +44,7 @@ class Screen:
 
     def dated(self, when: str, name: str, what: str, *, is_wrong: bool = False) -> None:
         """One line of a calendar; what has no day of its own comes without one."""
+        name, what = visible(name), visible(what)
         if self._console:
             from rich.table import Table  # noqa: PLC0415
             from rich.text import Text  # noqa: PLC0415
@@ -103,6 +108,7 @@ class Screen:
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """A table; in plain form the columns are padded and never cut."""
+        rows = [[visible(cell) for cell in row] for row in rows]
         if not self._console:
             widths = [max(len(row[i]) for row in (columns, *rows)) for i in range(len(columns))]
             for row in (columns, *rows):
@@ -120,6 +126,7 @@ class Screen:
 
     def _entry(self, verb: str, style: str, name: str, why: str, width: int = 7) -> None:
         """A line of three columns; at a terminal each of them keeps to itself, however much there is to say."""
+        name, why = visible(name), visible(why)
         if self._console:
             from rich.table import Table  # noqa: PLC0415
             from rich.text import Text  # noqa: PLC0415
@@ -138,7 +145,7 @@ class Screen:
 
     def _typed(self, remedy: str, width: int = 7) -> None:
         """What to type, never broken: the terminal itself wraps it, and it can be copied as one line."""
-        for text in remedy.splitlines():
+        for text in visible(remedy).splitlines():
             line = f"{'':<{width + 24}} → {text}"
             if self._console:
                 self._console.print(line, markup=False, soft_wrap=True)

@@ -6,9 +6,11 @@ import json
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -17,13 +19,16 @@ from cryptography.hazmat.primitives import hashes, serialization
 
 from pki import destinations, graph, issue, profiles
 from pki.deploy import bootstrap, preflight, proof, release, session, wire
+from pki.deploy.contact import Contact
 from pki.deploy.delivery import Delivery
 from pki.deploy.handshake import Endpoint
+from pki.deploy.history import History
 from pki.deploy.parcel import Parcel
 from pki.deploy.proof import Promise
 from pki.deploy.ssh import Way
 from pki.destinations import Outlook
 from pki.errors import PkiError
+from pki.model import Deploy
 from pki.records import Entry
 from pki.world import World
 from tests.conftest import Home, Report
@@ -785,6 +790,92 @@ def test_a_host_in_a_folder_takes_no_older_crl_either(home: Home, invoke: Invoke
     assert {entry.serial_number for entry in x509.load_pem_x509_crl(place.read_bytes())} == {serial}
 
 
+# -- what is read from hosts -------------------------------------------------------------------------------------------
+
+
+def test_a_crl_without_an_end_is_read_in_linear_time_and_replaced(delivered: Live) -> None:
+    place = delivered.on(CRL_THERE)
+    place.write_bytes(b"-----BEGIN X509 CRL-----\n" * (900_000 // 25))
+    report = delivered.doit(days=0.6)
+    assert report.status == 0, report.failed
+    assert f"{CRL_THERE} was no CRL of this house" in report.made["deploy:media"]
+    assert place.read_bytes() == delivered.home.read("build/crl/client-1.pem")
+
+
+def test_a_crl_that_is_larger_than_ours_could_be_is_not_read(delivered: Live) -> None:
+    place = delivered.on(CRL_THERE)
+    place.write_bytes(b"-----BEGIN X509 CRL-----\n" + b"A" * (1 << 20))
+    told = delivered.refusal(days=0.6)
+    assert f"{CRL_THERE} there has 1048601 bytes, and at most 1048576 are read" in told
+    assert f"look at it on media: ls -l {place}" in told
+    place.write_bytes(b"-----BEGIN X509 CRL-----\n" + b"A" * ((1 << 20) - 25))
+    assert delivered.doit(days=0.6).status == 0
+
+
+def test_a_diff_shows_what_a_host_has_and_none_of_it_moves_the_terminal(delivered: Live, invoke: Invoke) -> None:
+    host = delivered.on("/etc/caddy/Caddyfile")
+    for folder in (host, *host.parents):  # so that everybody may read it
+        if folder.owner() == host.owner():
+            folder.chmod(folder.stat().st_mode | (0o044 if folder == host else 0o111))
+    host.write_text(f"\x1b]0;owned\x07\x1b[2J\x9b\u202e\u2028evil\r\n{'x' * 100_000}\n")
+    said = invoke("deploy.diff", "media", home=delivered.home.path)
+    assert "-\\x1b]0;owned\\x07\\x1b[2J\\x9b\\u202e\\u2028evil\\r\n" in said.out
+    assert all(len(line) < 5000 for line in said.out.splitlines())
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e]", said.out)
+    host.write_text("".join(f"{number}\n" for number in range(100_000)))
+    assert "100000 lines there" in invoke("deploy.diff", "media", home=delivered.home.path).out
+
+
+def test_the_log_of_a_host_and_its_contact_record_are_bounded(tmp_path: Path) -> None:
+    now = datetime(2026, 11, 23, tzinfo=UTC)
+    log = History(tmp_path / "media")
+    for number in range(2100):
+        log.note(now, f"{number:064x}", "failed", why="x")
+    assert 1000 <= len(log.notes()) <= 2000
+    assert log.notes()[-1]["release"] == f"{2099:064x}"
+    for number in range(700):
+        log.note(now, f"{number:064x}", "failed", why="y" * 1_000_000)
+    assert (tmp_path / "media/log.jsonl").stat().st_size < 1_100_000
+    assert all(len(str(note["why"])) <= 2000 for note in log.notes())
+    assert len(Contact().failed(now, "z" * 1_000_000).message) == 2000
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("1s", 1), ("2m", 120), ("15m", 900)])
+def test_the_time_that_a_host_may_take_is_seconds_or_minutes(text: str, seconds: int) -> None:
+    said = Deploy.model_validate({"progress_timeout": text, "host_timeout": text})
+    assert (said.progress_timeout, said.host_timeout) == (timedelta(seconds=seconds),) * 2
+
+
+@pytest.mark.parametrize("text", ["0s", "16m", "901s", "1h", "90", "-1s", "1.5m", "", "1000000s"])
+def test_a_time_that_no_host_may_take_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"expected seconds or minutes such as|more than 15m"):
+        Deploy.model_validate({"host_timeout": text})
+
+
+def test_a_host_that_waits_for_another_of_its_group_is_given_that_time(delivered: Live) -> None:
+    """Its own clock stands still meanwhile."""
+    change_something(delivered)
+    assert delivered.home.doit("release:media").status == 0
+    delivery = delivered.delivery()
+    parcel = delivery.wanted()
+    assert parcel
+    change = delivery.change(parcel, delivery.receipt, delivered.home.moment())
+
+    @contextmanager
+    def turn() -> Iterator[None]:
+        time.sleep(1.2)
+        yield
+
+    way = replace(change.to.way, limits=wire.Limits(30.0, 30.0))
+    change.to = replace(change.to, way=way, turn=turn())
+    before = session.Session.allow
+    given: list[float] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session.Session, "allow", lambda self, seconds: (given.append(seconds), before(self, seconds)))
+        assert change.bring(delivery.delivered).done
+    assert given[0] >= 1.2
+
+
 # -- hosts that cannot be spoken with ---------------------------------------------------------------------------------
 
 
@@ -816,8 +907,8 @@ def change_something(live: Live) -> None:
         ("root@media: Permission denied (publickey).", 255, "it does not let this key in"),
         ("sh: 1: /usr/local/sbin/pki-apply: not found", 127, "pki-apply is not there → ./run invoke deploy.bootstrap"),
         ("sudo: a password is required", 1, "its account may not start pki-apply by sudo"),
-        ("\033]0;owned\007\033[2Jall is well", 3, "pki-apply failed: ]0;owned  [2Jall is well"),
-        ("", 3, "pki-apply failed: the connection was lost"),
+        ("\033]0;owned\007\033[2Jall is well", 3, "pki-apply failed: \\x1b]0;owned\\x07\\x1b[2Jall is well"),
+        ("", 3, "the login shell of the deployment account on media ended with 3 before pki-apply started"),
     ],
 )
 def test_what_ssh_says_is_told_with_what_to_type(delivered: Live, complaint: str, status: int, said: str) -> None:
@@ -842,13 +933,14 @@ def test_a_host_that_is_down_is_told_with_since_when_and_how_long_it_may_be(deli
 
 
 HELLO = 'echo "{\\"pki-apply\\":1}"'
+WELCOME = "the login shell of the deployment account on media prints text before pki-apply starts: "
 LIES = {
-    "nonsense": ("echo Welcome to media; cat >/dev/null", "answers what pki-apply would not: 'Welcome to media'"),
-    "another shape": ("echo '[1,2]'; cat >/dev/null", "answers what pki-apply would not"),
-    "deep": ('awk \'BEGIN { while (i++ < 9999) printf "["; print "" }\'; cat >/dev/null', "answers what"),
+    "nonsense": ("echo Welcome to media; cat >/dev/null", f"{WELCOME}'Welcome to media'"),
+    "another shape": ("echo '[1,2]'; cat >/dev/null", f"{WELCOME}'[1,2]'"),
+    "deep": ('awk \'BEGIN { while (i++ < 9999) printf "["; print "" }\'; cat >/dev/null', f"{WELCOME}'[["),
     "a list for a number": (f'{HELLO}; echo \'{{"n":[1],"is":"same"}}\'; cat >/dev/null', "answers what"),
     "an unknown file": (
-        f'{HELLO}; echo \'{{"n":1,"is":"same","sha256":"0","path":"/etc/shadow"}}\'; cat >/dev/null',
+        f'{HELLO}; echo \'{{"n":1,"is":"same","sha256":"","path":"/etc/shadow"}}\'; cat >/dev/null',
         "answers what pki-apply would not",
     ),
     "nothing of the files": (
@@ -857,13 +949,24 @@ LIES = {
     ),
     "an error of many lines": (
         """printf '%s\\n' '{"error":"one\\ntwo\\u001b[31m"}'; cat >/dev/null""",
-        "one two [31m → ./run invoke deploy.bootstrap media",
+        "one two\\x1b[31m → ./run invoke deploy.bootstrap media",
     ),
-    "silence": ("sleep 30", "said nothing for 0 s"),
-    "deafness": ("exec 0<&-; sleep 30", "said nothing for 0 s"),
-    "a flood": ("exec yes '{}'", "did not come to an end within 1 s"),
-    "an endless line": ("exec tr '\\0' a </dev/zero", "said more than anybody asked for"),
+    "silence": ("sleep 30", "stopped: it sent no answer for 0.4 s"),
+    "deafness": ("exec 0<&-; sleep 30", "stopped: it sent no answer for 0.4 s"),
+    "half a line": ("printf '{\"pki-apply\":'; sleep 30", "stopped: it sent no answer for 0.4 s"),
+    "a byte now and then": (
+        "while printf x; do sleep 0.1; done",
+        "stopped: it sent no answer for 0.4 s",
+    ),
+    "an answer now and then": (
+        'while echo "{\\"state\\":\\"undone\\"}"; do sleep 0.2; done',
+        "stopped: it took longer than 2 s in all",
+    ),
+    "a flood": ('exec yes \'{"state":"undone"}\'', "stopped: it sent more than 160 answers"),
+    "a flood after the greeting": (f'{HELLO}; exec yes \'{{"state":"same"}}\'', "answers what pki-apply would not"),
+    "an endless line": ("exec tr '\\0' a </dev/zero", "stopped: it sent a line of more than 65536 bytes"),
     "endless complaints": ("(yes >&2) & sleep 0.2; kill $!; exit 9", "pki-apply failed: y"),
+    "endless complaints and no answer": ("yes >&2 & exec sleep 30", "stopped: it sent no answer for 0.4 s"),
 }
 
 
@@ -872,13 +975,9 @@ def test_a_host_that_talks_nonsense_fails_alone_and_in_time(
     delivered: Live, lie: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script, said = LIES[lie]
-    if lie in {"silence", "deafness"}:
-        monkeypatch.setattr(session, "PATIENCE", 0.4)
-    if lie == "a flood":
-        monkeypatch.setattr(wire, "LONGEST", 1.0)
     monkeypatch.setattr(wire, "PARTING", 0.1)
-    monkeypatch.setattr(wire, "LARGEST", 1 << 18)
     answered_by(delivered, script)
+    delivered.ways["media"] = replace(delivered.ways["media"], limits=wire.Limits(0.4, 2.0))
     told = delivered.refusal()
     assert said in told
     assert told.isprintable()

@@ -598,3 +598,61 @@ def test_a_change_is_undone_at_boot_with_services_down(placed: tuple[FolderHost,
     assert "conf.d/more.conf" in contents(host)
     assert host.litter() == []
     assert host.speak(b"", "recover") == []
+
+
+# -- what cannot be replaced ------------------------------------------------------------------------------------------
+
+
+def blocked(host: FolderHost, name: str) -> None:
+    """Let the script see a mount point that is none; the integration tests have real ones."""
+    (host.root / "mountinfo").write_text(f"1 2 0:1 / / rw - x x rw\n3 1 0:1 /x {host.path(name)} rw - x x rw\n")
+    if str(host.root / "mountinfo") not in host.program.read_text():
+        host.adapt("/proc/self/mountinfo 2>/dev/null", f"{host.root}/mountinfo")
+
+
+def test_a_release_with_a_target_that_cannot_be_replaced_is_refused_as_a_whole(host: FolderHost) -> None:
+    rows = [row(host, "a", b"old", reload="note"), row(host, "b", b"old")]
+    host.deliver(rows)
+    before = host.holds()
+    blocked(host, "b")
+    refused = host.speak(whole([row(host, "a", b"new", reload="note"), row(host, "b", b"new")]))[-1]
+    assert refused == {
+        "state": "refused",
+        "why": f"{host.path('b')} is a mount point",
+        "said": f"on media: umount {host.path('b')}",
+    }
+    assert (host.holds(), host.litter(), ran(host)) == (before, [], 1)
+
+
+def test_the_crls_of_the_same_host_are_placed_and_loaded(host: FolderHost) -> None:
+    blocked(host, "b.crl")
+    crls = [row(host, name, b"1", reload="note") for name in ("a.crl", "b.crl", "c.crl")]
+    answers = host.speak(manifest(crls) + placing(crls, "settle") + b"end\n")
+    assert {
+        "stuck": host.path("b.crl"),
+        "why": "is a mount point",
+        "said": f"on media: umount {host.path('b.crl')}",
+    } in answers
+    assert answers[-1] == {"state": "kept"}
+    assert host.holds().keys() == {"a.crl", "c.crl"}
+    assert ran(host) == 1
+    assert host.litter() == []
+
+
+def test_an_undo_that_is_stuck_waits_and_holds_back_no_crl(host: FolderHost) -> None:
+    host.deliver([row(host, "a", b"old"), row(host, "b", b"old")])
+    host.adapt('then mv -fT "$was" "$path"', f'then [ "$path" != {host.path("b")} ] && mv -fT "$was" "$path"')
+    blocked(host, "c")
+    new = [row(host, "a", b"new"), row(host, "b", b"new", reload="fails")]
+    told = {"stuck": host.path("b"), "why": "could not be put back", "said": f"on media: ls -ld {host.path('b')}"}
+    assert host.speak(whole(new))[-2:] == [told, {"state": "stuck"}]
+    assert [Path(host.path(name)).read_bytes() for name in "ab"] == [b"old", b"new"]
+    every = [row(host, "x.crl", b"1", reload="note"), *new]
+    answers = host.speak(manifest(every) + placing(every, "settle", [1]) + placing(every, numbers=[2, 3]))
+    assert answers.index(told) < answers.index({"pki-apply": 1})
+    assert [one["state"] for one in answers if "state" in one] == ["stuck", "kept", "stuck"]
+    assert Path(host.path("x.crl")).read_bytes() == b"1"
+    host.adapt(f'then [ "$path" != {host.path("b")} ] && mv', "then mv")
+    assert {"state": "undone"} in host.speak(manifest(new) + b"end\n")
+    assert [Path(host.path(name)).read_bytes() for name in "ab"] == [b"old", b"old"]
+    assert host.litter() == []

@@ -24,6 +24,8 @@ from pki.deploy import handshake, receipt
 from pki.deploy.contact import Contact
 from pki.deploy.handshake import Endpoint, Eyes
 from pki.deploy.proof import UNPROVEN, Promise
+from pki.deploy.ssh import Way
+from pki.deploy.tunnel import Tunnel
 from pki.destinations import Sight
 from pki.issue import Issuer
 from pki.model import Leaf
@@ -363,6 +365,44 @@ def test_a_jump_host_is_reached_as_pki_yaml_or_ssh_know_it(
     command = way.tunnel({"/tmp/x/0": "10.30.0.10:443"}, 5)  # noqa: S108
     assert command[-3:] == ("-L", "/tmp/x/0:10.30.0.10:443", name)  # noqa: S108
     assert "IdentitiesOnly=yes" not in command
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("RemoteForward 9000 localhost:22", "RemoteForward 9000 [localhost]:22"),
+        ("LocalForward 8080 web:80", "LocalForward 8080 [web]:80"),
+        ("DynamicForward 1080", "DynamicForward 1080"),
+    ],
+)
+def test_a_tunnel_is_refused_where_the_configuration_adds_a_forwarding_and_names_its_line(
+    tmp_path: Path, line: str, named: str
+) -> None:
+    """By the real `ssh -G`: `ClearAllForwardings` would clear the tunnel's own, too."""
+    config = tmp_path / "config"
+    config.write_text(f"Host other\n    RemoteForward 1 localhost:1\nHost bastion\n    {line}\n    ForwardAgent yes\n")
+    endpoint = Endpoint("x", "x.lab.internal", "127.0.0.1", 1, "tls")
+    with Tunnel(Way("bastion", "bastion", address="127.0.0.1", port=1, config=str(config)), [endpoint]) as tunnel:
+        assert f"remove from the ssh configuration for it: {named} (" in tunnel.fault
+
+
+def test_a_tunnel_without_such_a_line_is_tried_and_lends_no_agent(tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text("Host other\n    RemoteForward 1 localhost:1\nHost bastion\n    ForwardAgent yes\n")
+    way = Way("bastion", "bastion", address="127.0.0.1", port=1, config=str(config))
+    with Tunnel(way, [Endpoint("x", "x.lab.internal", "127.0.0.1", 1, "tls")]) as tunnel:
+        assert tunnel.fault.startswith("it cannot be reached: connect to host 127.0.0.1 port 1")
+    assert {"-a", "-x"} <= set(way.tunnel({}, 5))
+
+
+def test_a_jump_host_that_talks_without_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ssh = tmp_path / "ssh"
+    ssh.write_text("#!/bin/sh\nexec cat /dev/zero\n")
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr("pki.deploy.wire.PARTING", 0.1)
+    with Tunnel(Way("bastion", "bastion"), [Endpoint("x", "x.lab.internal", "127.0.0.1", 1, "tls")]) as tunnel:
+        assert tunnel.fault == "it cannot be reached: sent a line of more than 65536 bytes"
 
 
 @pytest.mark.parametrize(

@@ -58,9 +58,10 @@ def bootstrap(
     with redirect_stdout(sys.stderr) if show else nullcontext():  # what is shown is to be run
         _make(context, f"release:{host}")
     parcel = _wanted(delivery)
-    way = destinations.way(house, host, said)
-    account = "" if way.is_local else way.user or "root"
-    public = "" if way.is_local else _public_key(context, house, key)
+    is_local = destinations.way(house, host, said).is_local
+    public = "" if is_local else _public_key(context, house, key)
+    way = destinations.way(house, host, said)  # with the key that may have been made just now
+    account = "" if is_local else way.user or "root"
     prepared = bootstraps.Bootstrap(
         host, bootstraps.permissions(host, parcel, delivery.receipt, exact=scope == "certificates"), account, public
     )
@@ -70,6 +71,7 @@ def bootstrap(
     via = replace(way, user=login, identity="")
     as_root = os.geteuid() == 0 if way.is_local else login in {"", "root"}
     said_there = bootstraps.install(prepared, via, as_root=as_root)
+    bootstraps.attempt(way, parcel, as_root=os.geteuid() == 0)
     level = "these files and no others" if scope == "certificates" else "their folders: as much as root on that host"
     Screen().made(f"deploy:{host}", f"{said_there}; it permits {level}")
 

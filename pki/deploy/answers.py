@@ -1,29 +1,106 @@
-"""What pki-apply answers, and what that means. It imports nothing of ours: Ansible carries it along."""
+"""What pki-apply answers, read strictly, and what that means.
+
+It imports nothing of ours but `visible`: Ansible carries both along.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+
+from pki.visible import plain, shorten
 
 Answer = dict[str, Any]
 ENDED = {124, 137, 143}  # what timeout says of a command that it ended: GNU's, with -k, and busybox's
-SENTENCE = 400
+LINE = 1 << 16  # bytes of an answer, its end included
+STOPPED = "stopped: it "  # what is said of a host that took too long, or said too much
+WORDS = 4000  # characters that are kept of what a program said; pki-apply sends half of that
+MORE = "more"
+STUCK = "stuck"  # of a file that can be neither replaced nor put back
+Check = Callable[[object], bool]
+
+# -- what an answer may be --------------------------------------------------------------------------------------------
+
+STATES = {"same", "placed", "kept", "undone", STUCK}  # of a change; one more is refused, which gives a reason
+LOOKS = {"same", "absent", "edited", "mode", "owner", "special", "extra", "set", "owed"}  # of a file
+DIGEST = re.compile(r"[0-9a-f]{64}|")
+PATH = re.compile(r"/[A-Za-z0-9._/@+:,=-]{1,4095}")
+NAME = re.compile(r"[A-Za-z0-9._@:+-]{1,255}")
+FILES = re.compile(r"[A-Za-z0-9._/@+:,=| -]*")
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: object) -> bool:
+    return type(value) is int and 0 <= value < 1 << 53
+
+
+def _like(pattern: re.Pattern[str]) -> Check:
+    return lambda value: isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def _among(*values: object) -> Check:
+    return lambda value: any(value == one and type(value) is type(one) for one in values)
+
+
+SHAPES: Mapping[frozenset[str], Mapping[str, Check]] = {
+    frozenset(shape): shape
+    for shape in (
+        {"pki-apply": _among(1)},
+        {"pki-apply": _among(1), "date": _is_number},  # the clock of the host, in seconds since 1970
+        {"n": _is_number, "is": _among(*LOOKS), "sha256": _like(DIGEST), "path": _like(PATH)},
+        {
+            MORE: _like(FILES)
+        },  # files from us that the manifest does not name: mode, owner, set, reload and path of each
+        {"looked": _among(True)},
+        {"bytes": _is_number},
+        {"ran": _like(NAME), "status": _is_number, "said": _is_text},
+        {"why": _is_text},
+        {STUCK: _like(PATH), "why": _is_text, "said": _is_text},
+        {"state": _among(*STATES)},
+        {"state": _among("refused"), "why": _is_text, "said": _is_text},
+        {"error": _is_text},
+    )
+}
 
 
 def read(line: str | bytes) -> Answer | None:
-    """One line as an answer, None when it is none."""
+    """Return one line as an answer of pki-apply, None when it is none: of another shape, or of an unknown state."""
+    if len(line) > LINE:
+        return None
     try:
-        answer = json.loads(line)
+        return known(json.loads(line))
     except (ValueError, RecursionError):
         return None
-    is_one = isinstance(answer, dict) and all(isinstance(value, str | int) for value in answer.values())
-    return answer if is_one else None
 
 
-def plain(text: str) -> str:
-    """What a host says, at most a long sentence of it, without what a terminal would take for a command."""
-    return "".join(one if one.isprintable() else " " for one in text[:SENTENCE])
+def known(value: object) -> Answer | None:
+    """Return a value from elsewhere as an answer, None when it is none; long texts are cut."""
+    if not isinstance(value, dict):
+        return None
+    shape = SHAPES.get(frozenset(value))
+    if shape is None or not all(check(value[key]) for key, check in shape.items()):
+        return None
+    return {key: shorten(one, WORDS) if isinstance(one, str) and key != MORE else one for key, one in value.items()}
+
+
+def most(files: int) -> int:
+    """How many answers one contact may give about so many files."""
+    return 10 * files + 100
+
+
+def in_contact(answers: Iterable[Answer]) -> list[Answer]:
+    """The answers that count: what became of an earlier change is said before the greeting, and only what is stuck stays so."""
+    found = list(answers)
+    greeted = next((number for number, one in enumerate(found) if "pki-apply" in one), len(found))
+    return [one for number, one in enumerate(found) if number >= greeted or one.keys() & {STUCK, "error"}]
+
+
+# -- what it means ----------------------------------------------------------------------------------------------------
 
 
 def words(said: object) -> str:
@@ -35,18 +112,30 @@ def words(said: object) -> str:
 def refusal(answers: Iterable[Answer]) -> tuple[str, str] | None:
     """Why a change was not taken, and the words of the program that would not have it; None when it was."""
     failed: Answer = {}
+    stuck: list[Answer] = []
     for answer in answers:
+        if STUCK in answer:
+            stuck.append(answer)
         if answer.get("state") == "refused":
-            return plain(str(answer.get("why"))), words(answer.get("said"))
+            return plain(answer["why"]), words(answer["said"])
         if answer.get("status"):
             failed = failed or answer
         if answer.get("state") == "undone":
             return _sentence(failed, "the previous files were put back"), words(failed.get("said"))
+    if stuck:
+        return stuck_on(stuck)
     return (_sentence(failed, "CRLs stay"), words(failed.get("said"))) if failed else None
+
+
+def stuck_on(stuck: Iterable[Answer]) -> tuple[str, str]:
+    """Which files of a host can be neither replaced nor put back, and the commands that change that."""
+    found = {one[STUCK]: one for one in stuck}
+    why = "; ".join(f"{path} {plain(one['why'])}" for path, one in found.items())
+    return shorten(why, 10 * WORDS), "\n".join(dict.fromkeys(plain(one["said"]) for one in found.values()))
 
 
 def _sentence(failed: Answer, after: str) -> str:
     if not failed:
         return f"a file could not be placed; {after}"
     how = "did not end within 60 s" if failed["status"] in ENDED else f"failed with {failed['status']}"
-    return f"{plain(str(failed.get('ran')))} {how}; {after}"
+    return f"{plain(failed['ran'])} {how}; {after}"

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import shlex
-import subprocess
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 from pki import store
+from pki.deploy.answers import STOPPED
 from pki.deploy.parcel import Parcel
 from pki.deploy.receipt import Receipt
-from pki.deploy.session import slug
+from pki.deploy.session import Session, rows_of, slug
 from pki.deploy.ssh import PROGRAM, UnreachableError, Way, identity_in
+from pki.deploy.wire import STANDARD, LimitError, Limits, run
 from pki.errors import PkiError
 from pki.files import leave_all_to_owner
+from pki.visible import plain
 
+COMPLAINT = 2000  # characters
 HOST_SIDE = Path(__file__).parent / "host"
 TRUST = "/usr/local/sbin/pki-trust"  # what fills trust stores, so that no delivery can exchange it
 NEEDED = ("awk", "cp", "dd", "flock", "mv", "sha256sum", "stat", "sync", "tar", "timeout")
@@ -101,7 +104,7 @@ def install(bootstrap: Bootstrap, way: Way, *, as_root: bool) -> str:
     command = shell if way.is_local else (*way.ssh(), shlex.join(shell))
     by_hand = f"by hand: ./run invoke deploy.bootstrap {bootstrap.host} --show > bootstrap.sh; there, as root: sh bootstrap.sh"
     try:
-        return _run(command, bootstrap.script(), by_hand)
+        return _run(command, bootstrap.script(), by_hand, way.limits)
     except PkiError as error:
         if way.is_local or not error.message.startswith("255"):
             raise
@@ -113,14 +116,27 @@ def install(bootstrap: Bootstrap, way: Way, *, as_root: bool) -> str:
         raise told from None
 
 
-def _run(command: tuple[str, ...], text: str, remedy: str) -> str:
+def attempt(way: Way, parcel: Parcel, *, as_root: bool) -> None:
+    """Let deliveries start pki-apply once, which changes nothing there. Raises PkiError when they cannot."""
     try:
-        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=120)
+        with Session(way, rows_of(parcel, []), as_root=as_root) as session:
+            session.look()
+            session.end()
+    except PkiError as error:
+        # what was just typed is no advice
+        hint = f"try it: {way.login}" if "deploy.bootstrap" in error.hint and not way.is_local else error.hint
+        what = f"{way.host}: pki-apply is in place, and deliveries cannot start it: {error.message}"
+        raise PkiError(what, hint) from None
+
+
+def _run(command: tuple[str, ...], text: str, remedy: str, limits: Limits = STANDARD) -> str:
+    try:
+        status, said, complaint = run(command, text.encode(), limits)
     except FileNotFoundError:
         raise PkiError(f"{command[0]}: not found", remedy) from None
-    except subprocess.TimeoutExpired:
-        raise PkiError(f"{command[0]}: did not end within 120 s", remedy) from None
-    if done.returncode:
-        words = done.stderr.strip() or done.stdout.strip()
-        raise PkiError(f"{done.returncode}: {words}" if done.returncode == 255 else words, remedy)
-    return done.stdout.strip()
+    except LimitError as limit:
+        raise PkiError(f"{command[0]}: {STOPPED}{limit}", remedy) from None
+    if status:
+        words = plain(complaint or said, COMPLAINT)
+        raise PkiError(f"{status}: {words}" if status == 255 else words, remedy)
+    return plain("\n".join(said.splitlines()[-1:]))

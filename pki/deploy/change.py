@@ -10,7 +10,7 @@ from datetime import datetime
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki.deploy import clocks, inplace, preflight, proof
+from pki.deploy import answers, clocks, inplace, preflight, proof
 from pki.deploy.handshake import Endpoint, Eyes, fingerprint
 from pki.deploy.inplace import InPlace
 from pki.deploy.parcel import Parcel
@@ -121,7 +121,7 @@ class Change:
             inplace.guard(self.parcel, inplace.remembered(delivered, self.parcel), self.to.trust, now)
         known = {file.sha256 for file in delivered.release.files} if delivered else set()
         other = [one for one in seen if one.sha256 not in {one.row.file.sha256, *known}]
-        found = inplace.on_host(session, other, self._recall)
+        found = inplace.on_host(session, other, self.parcel, self._recall)
         return inplace.guard(self.parcel, found, self.to.trust, now)
 
     def bring(self, delivered: Parcel | None) -> Outcome:
@@ -136,10 +136,12 @@ class Change:
             if session.others and self.asks_for_others:
                 session.end()
                 return self._with(session.others).bring(delivered)
-            if seen or not self.is_known:
+            if seen or session.stuck or not self.is_known:
                 findings = findings or self.check(delivered)
                 foreign = self.guard(session, seen, delivered)
+                waits = time.monotonic()
                 with self.to.turn:
+                    session.allow(time.monotonic() - waits)
                     proofs = self._change(session, seen, findings)
                 session.end()
                 outcome = self.outcome(findings, seen, proofs)
@@ -204,6 +206,11 @@ class Change:
         crls = [one.row for one in seen if one.row.file.crl and not one.row.gone]
         others = [one.row for one in seen if one.row not in crls]
         refusal = self._settle(session, crls)
+        if session.stuck:
+            what, commands = answers.stuck_on(session.stuck)
+            raise HostRefusal(
+                f"an earlier change cannot be undone: {what}; until then only CRLs are delivered", commands
+            )
         if refusal and not others:
             raise refusal
         proofs = self._replace(session, others, findings)

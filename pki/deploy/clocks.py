@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -12,7 +11,7 @@ from pki.deploy import answers
 from pki.deploy.answers import Answer
 from pki.deploy.session import opening
 from pki.deploy.ssh import Way
-from pki.deploy.wire import SilenceError, Wire
+from pki.deploy.wire import Limits, SilenceError, Wire
 
 AT_ONCE = 4
 ASKED = 16  # hosts at most: four times the limit below, in all
@@ -40,11 +39,10 @@ def date_of(answer: Answer) -> datetime | None:
 
 def _ahead(way: Way, clock: Callable[[], datetime]) -> timedelta | None:
     """Ask one host: pki-apply is greeted with an empty manifest, and tells its date before it looks at anything."""
-    deadline = time.monotonic() + LIMIT
-    with suppress(SilenceError, OSError), Wire(way.command(as_root=False)) as wire:
-        wire.send(opening(way.host, ()), LIMIT)
-        while (left := deadline - time.monotonic()) > 0:
-            answer = answers.read(wire.line(left)) or {}
+    with suppress(SilenceError, OSError), Wire(way.command(as_root=False), Limits(LIMIT, LIMIT)) as wire:
+        wire.send(opening(way.host, ()))
+        for _ in range(answers.most(0)):
+            answer = answers.read(wire.line()) or {}
             if "pki-apply" in answer or "error" in answer:
                 date = date_of(answer)
                 return date - clock() if date else None

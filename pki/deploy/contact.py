@@ -8,7 +8,9 @@ from pathlib import Path
 
 from pki import canonical, store
 from pki.deploy.receipt import instant, moment
+from pki.visible import shorten
 
+WORDS = 2000  # characters that are kept of a message
 LOOK = timedelta(hours=12)
 
 
@@ -36,7 +38,7 @@ class Contact:
 
     def failed(self, now: datetime, message: str) -> Contact:
         is_past = self.failing_since and moment(self.failing_since) <= now  # not so after a run with the clock ahead
-        return Contact(self.looked_at, self.failing_since if is_past else instant(now), message)
+        return Contact(self.looked_at, self.failing_since if is_past else instant(now), shorten(message, WORDS))
 
     def is_old(self, now: datetime) -> bool:
         """Whether it is time to look again."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from binascii import a2b_base64
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ from functools import cached_property, lru_cache
 
 from cryptography import x509
 
-PEM = re.compile(rb"-----BEGIN X509 CRL-----(.*?)-----END X509 CRL-----", re.DOTALL)
+from pki import pem
+
 SHOWN = 4  # serial numbers in a sentence
 TOLERANCE = timedelta(minutes=5)  # between two clocks that are both right
 HasEnded = Callable[[int], bool]
@@ -52,14 +52,17 @@ class Listed:
 def read(content: bytes) -> tuple[Listed, ...]:
     """The CRLs of a file: PEM, one or several, or DER; none when it holds something else."""
     try:
-        return tuple(map(_listed, map(a2b_base64, PEM.findall(content)) if PEM.search(content) else [content]))
-    except ValueError:
+        found = [a2b_base64(section.body) for section in pem.sections(content, "X509 CRL")]
+        return tuple(map(_listed, found or [content]))
+    except (ValueError, x509.InvalidVersion):
         return ()
 
 
 @lru_cache(maxsize=6)  # many hosts get the same, in one form or the other; a hundred thousand entries take their time
 def _listed(der: bytes) -> Listed:
-    return Listed(der, x509.load_der_x509_crl(der))
+    listed = Listed(der, x509.load_der_x509_crl(der))
+    _ = listed.issuer  # is read late, and may be damaged
+    return listed
 
 
 def gone_back(new: Listed, old: Listed, has_ended: HasEnded, now: datetime) -> Iterator[str]:

@@ -6,9 +6,13 @@ import difflib
 
 from pki.deploy.parcel import Parcel
 from pki.deploy.release import PRIVATE
-from pki.deploy.session import Seen, Session
+from pki.deploy.session import LARGEST, Seen, Session
 from pki.issue import key_fingerprint, open_key
 from pki.store import CERTIFICATE_MARK
+from pki.visible import shorten
+
+LONGEST_LINE = 4000  # characters that are shown
+MOST_LINES = 10_000  # of both files: what is compared takes the square of them, where a host wants it to
 
 
 def lines(session: Session, seen: Seen, parcel: Parcel, delivered: Parcel | None) -> list[str]:
@@ -20,16 +24,28 @@ def lines(session: Session, seen: Seen, parcel: Parcel, delivered: Parcel | None
     if seen.state in {"same", "set"}:
         return []
     new = b"" if seen.row.gone else parcel.content(file)
-    old = session.show(seen) or _remembered(delivered, seen)
+    old = session.show(seen, max(LARGEST, 2 * len(new))) or _remembered(delivered, seen)
     if PRIVATE.search(new + old):
         return [f"--- {path}: {seen.phrase}", f"-private key {_fingerprint(old)}", f"+private key {_fingerprint(new)}"]
     if old == new or seen.state in {"mode", "owner"}:
         return [f"--- {path}: {seen.phrase}"]
     try:
-        was, becomes = old.decode().splitlines(), new.decode().splitlines()
+        was, becomes = _lines(old), _lines(new)
     except UnicodeDecodeError:
-        return [f"--- {path}: binary", f"-SHA-256 {seen.sha256 or 'none'}", f"+SHA-256 {file.sha256}"]
-    return list(difflib.unified_diff(was, becomes, f"{path} there", f"{path} to come", lineterm=""))
+        return _digests(f"{path}: binary", seen)
+    if len(was) + len(becomes) > MOST_LINES:
+        return _digests(f"{path}: {len(was)} lines there, {len(becomes)} to come", seen)
+    found = difflib.unified_diff(was, becomes, f"{path} there", f"{path} to come", lineterm="")
+    return [shorten(line.expandtabs(4), LONGEST_LINE) for line in found]
+
+
+def _lines(content: bytes) -> list[str]:
+    """Only a line feed ends a line: whatever else does so for some readers is to be seen."""
+    return content.decode().removesuffix("\n").split("\n") if content else []
+
+
+def _digests(what: str, seen: Seen) -> list[str]:
+    return [f"--- {what}", f"-SHA-256 {seen.sha256 or 'none'}", f"+SHA-256 {seen.row.file.sha256}"]
 
 
 def _remembered(delivered: Parcel | None, seen: Seen) -> bytes:

@@ -21,8 +21,12 @@ from pki.deploy import release as releases
 from pki.deploy.parcel import Parcel
 from pki.deploy.receipt import instant
 from pki.errors import PkiError
+from pki.visible import shorten
 
 KEPT = 4
+LOG_LINES, LOG_BYTES = 2000, 1 << 20  # what the log of a host may have; half of it is kept then
+SHORTEST = 80  # bytes that a line has at least
+WORDS = 2000  # characters of one text in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +101,33 @@ class History:
     # -- the log --
 
     def note(self, now: datetime, release: str, what: str, **more: object) -> None:
-        """Add a line to the log."""
+        """Add a line to the log; of one that has become too long the last half is kept. `more` are texts and numbers."""
         store.make_folder(self.folder, 0o700)
-        line = canonical.sealed({"at": instant(now), "release": release, "what": what, **more})
-        store.append(self.folder / "log.jsonl", line)
+        more = {key: shorten(value, WORDS) if isinstance(value, str) else value for key, value in more.items()}
+        path = self.folder / "log.jsonl"
+        store.append(path, canonical.sealed({"at": instant(now), "release": release, "what": what, **more}))
+        size = store.size_of(path)
+        if size > LOG_BYTES or (size > LOG_LINES * SHORTEST and len(_lines(path)) > LOG_LINES):
+            store.write(path, b"".join(_halved(_lines(path))))
 
     def notes(self) -> list[Mapping[str, Any]]:
         """The lines of the log that are as they were written: a killed run cuts one short, a disk changes one."""
-        lines = (store.read_if_possible(self.folder / "log.jsonl") or b"").splitlines(keepends=True)
-        return [note for line in lines if (note := canonical.unsealed(line)) is not None]
+        return [note for line in _lines(self.folder / "log.jsonl") if (note := canonical.unsealed(line)) is not None]
+
+
+def _lines(path: Path) -> list[bytes]:
+    return (store.read_if_possible(path) or b"").splitlines(keepends=True)
+
+
+def _halved(lines: list[bytes]) -> list[bytes]:
+    """The last lines, half of what the log may have in number and in bytes."""
+    kept, size = list[bytes](), 0
+    for line in reversed(lines[-LOG_LINES // 2 :]):
+        size += len(line)
+        if size > LOG_BYTES // 2 and kept:
+            break
+        kept.append(line)
+    return kept[::-1]
 
 
 def _write(folder: Path, parcel: Parcel) -> None:

@@ -7,9 +7,10 @@ and told.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from pki import store
@@ -17,11 +18,14 @@ from pki.deploy import crls
 from pki.deploy.crls import Listed
 from pki.deploy.parcel import Parcel
 from pki.deploy.preflight import Trust
+from pki.deploy.release import File
 from pki.deploy.session import Seen, Session, rows_of
 from pki.deploy.ssh import Way
 from pki.errors import PkiError
 
 Recall = Callable[[str], bytes | None]
+LARGEST = 1 << 20  # bytes of a CRL that are read from a host, and for each entry of ours as many more:
+ENTRY = 100
 EMPTY = hashlib.sha256(b"").hexdigest()  # of a file that a full disk left, perhaps
 
 
@@ -40,12 +44,17 @@ class InPlace:
 # -- what is there ----------------------------------------------------------------------------------------------------
 
 
-def on_host(session: Session, seen: Iterable[Seen], recall: Recall) -> Iterator[InPlace]:
+def largest(parcel: Parcel) -> int:
+    """How many bytes of an installed CRL are read: room for all that ours list, and for as much more as fits 1 MiB."""
+    return LARGEST + ENTRY * sum(len(one.crl) for one in _ours(parcel))
+
+
+def on_host(session: Session, seen: Iterable[Seen], parcel: Parcel, recall: Recall) -> Iterator[InPlace]:
     """The CRL files among these, as the host has them; `recall` spares it to send what is known by its SHA-256."""
     for one in seen:
         if one.row.file.crl and not one.row.gone and one.sha256:
             content = b"" if one.sha256 == EMPTY else recall(one.sha256)
-            yield InPlace(one.row.file.path, _shown(session, one) if content is None else content)
+            yield InPlace(one.row.file.path, _shown(session, one, parcel) if content is None else content)
 
 
 def look(way: Way, parcel: Parcel, *, as_root: bool) -> list[InPlace]:
@@ -53,14 +62,19 @@ def look(way: Way, parcel: Parcel, *, as_root: bool) -> list[InPlace]:
     known = {file.sha256: file for file in parcel.release.files}
     with Session(way, rows_of(parcel, []), as_root=as_root) as session:
         seen = session.look()
-        found = list(on_host(session, seen, lambda sha256: parcel.content(known[sha256]) if sha256 in known else None))
+        recall = partial(_recalled, parcel, known)
+        found = list(on_host(session, seen, parcel, recall))
         session.end()
     return found
 
 
-def _shown(session: Session, seen: Seen) -> bytes:
+def _recalled(parcel: Parcel, known: Mapping[str, File], sha256: str) -> bytes | None:
+    return parcel.content(known[sha256]) if sha256 in known else None
+
+
+def _shown(session: Session, seen: Seen, parcel: Parcel) -> bytes:
     path = seen.row.file.path
-    content = session.show(seen)
+    content = session.show(seen, largest(parcel))
     if not content:
         raise PkiError(
             f"{path} is unknown here, and not everybody on the host may read it: it may revoke more than ours",

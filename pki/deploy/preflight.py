@@ -6,7 +6,6 @@ measured in docs/deploy.md).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509.oid import NameOID
 
+from pki import pem
 from pki.deploy import crls
 from pki.deploy.crls import Listed
 from pki.deploy.parcel import Parcel
@@ -29,8 +29,7 @@ from pki.errors import PkiError
 from pki.issue import ca_public_key
 from pki.scalars import CA_NAME
 
-CERTIFICATES = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
-KEYS = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----", re.DOTALL)
+KEYS = tuple(f"{kind}PRIVATE KEY" for kind in ("", "EC ", "RSA ", "DSA ", "ENCRYPTED ", "OPENSSH "))
 
 
 @dataclass
@@ -84,13 +83,20 @@ class Trust:
         digest = listed.digest
         if digest not in self._judged:
             candidates = self.known_for_crls.get(listed.issuer, [])
-            self._judged[digest] = any(listed.crl.is_signature_valid(ca_public_key(one)) for one in candidates)
+            self._judged[digest] = any(_is_signed_by(listed, one) for one in candidates)
         return self._judged[digest]
 
 
-def _by_subject(pem: bytes) -> dict[bytes, list[x509.Certificate]]:
+def _is_signed_by(listed: Listed, authority: x509.Certificate) -> bool:
+    try:
+        return listed.crl.is_signature_valid(ca_public_key(authority))
+    except (ValueError, TypeError, UnsupportedAlgorithm):  # of an algorithm that does not fit the key, or of none
+        return False
+
+
+def _by_subject(text: bytes) -> dict[bytes, list[x509.Certificate]]:
     found: dict[bytes, list[x509.Certificate]] = {}
-    for certificate in _certificates(pem):
+    for certificate in _certificates(text):
         found.setdefault(certificate.subject.public_bytes(), []).append(certificate)
     return found
 
@@ -119,7 +125,7 @@ class Content:
 
     @classmethod
     def of(cls, file: File, content: bytes) -> Content:
-        keys = [] if file.crl else [_public(pem, file) for pem in KEYS.findall(content)]
+        keys = [] if file.crl else [_public(one.whole, file) for one in pem.sections(content, *KEYS)]
         certificates = () if file.crl else tuple(_delivered(content, file))
         return cls(file, tuple(keys), certificates, _crls(file, content))
 
@@ -141,9 +147,9 @@ def roots(parcel: Parcel, trust: Trust) -> dict[str, str]:
     """The roots that the certificates of a release lead to: SHA-256 and subject of each."""
     found = set[x509.Certificate]()
     for file in parcel.release.files:
-        for pem in () if file.crl else CERTIFICATES.findall(parcel.content(file)):
+        for one in () if file.crl else pem.sections(parcel.content(file), "CERTIFICATE"):
             with suppress(ValueError):  # `look` tells of it
-                if root := trust.root_of(x509.load_pem_x509_certificate(pem)):
+                if root := trust.root_of(x509.load_pem_x509_certificate(one.whole)):
                     found.add(root)
     return {fingerprint(one): one.subject.rfc4514_string() for one in sorted(found, key=fingerprint)}
 
@@ -151,9 +157,9 @@ def roots(parcel: Parcel, trust: Trust) -> dict[str, str]:
 def has_unknown_ca(parcel: Parcel, trust: Trust) -> bool:
     """Whether a release holds a certificate of a CA that is named as those of a project, and is not known here."""
     for file in parcel.release.files:
-        for pem in () if file.crl else CERTIFICATES.findall(parcel.content(file)):
+        for one in () if file.crl else pem.sections(parcel.content(file), "CERTIFICATE"):
             with suppress(ValueError):
-                certificate = x509.load_pem_x509_certificate(pem)
+                certificate = x509.load_pem_x509_certificate(one.whole)
                 names = [str(one.value) for one in certificate.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)]
                 if any(map(CA_NAME.search, names)) and trust.root_of(certificate) is None:
                     return True
@@ -204,10 +210,10 @@ def _key_faults(contents: list[Content], everything: list[x509.Certificate]) -> 
             yield f"the key in {path} matches no certificate"
 
 
-def _public(pem: bytes, file: File) -> bytes:
+def _public(text: bytes, file: File) -> bytes:
     """The public half of a private key, as certificates have it."""
     try:
-        public = load_pem_private_key(pem, None).public_key()
+        public = load_pem_private_key(text, None).public_key()
     except (ValueError, TypeError):
         raise PkiError(f"nothing was sent: the key in {file.path} cannot be read", "deliver keys unencrypted") from None
     return public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -274,7 +280,7 @@ def _delivered(content: bytes, file: File) -> list[x509.Certificate]:
 
 
 def _certificates(content: bytes) -> list[x509.Certificate]:
-    return [x509.load_pem_x509_certificate(pem) for pem in CERTIFICATES.findall(content)]
+    return [x509.load_pem_x509_certificate(one.whole) for one in pem.sections(content, "CERTIFICATE")]
 
 
 # -- CRLs -------------------------------------------------------------------------------------------------------------

@@ -5,24 +5,22 @@ from __future__ import annotations
 import io
 import re
 import tarfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 from pki.deploy import answers
-from pki.deploy.answers import Answer, plain
+from pki.deploy.answers import Answer
 from pki.deploy.parcel import Parcel
 from pki.deploy.release import File
 from pki.deploy.ssh import NEXT_RUN, Way
-from pki.deploy.wire import SilenceError, Wire
+from pki.deploy.wire import LimitError, SilenceError, Wire
 from pki.errors import PkiError
+from pki.visible import plain
 
-PATIENCE = 45.0  # seconds for an answer that takes no command on the host
-COMMANDS = 150.0  # seconds for an answer that validates and reloads
-SLOWEST = 1e5  # bytes that a connection carries in a second, at least
-LARGEST = 1 << 26  # bytes of a file that is shown
 PATH = re.compile(r"/[A-Za-z0-9._/@+:,=-]+")
-ENDS = {"placed", "kept", "refused", "undone"}  # the states in which a change has come to rest
+LARGEST = 1 << 20  # bytes of a file that is shown, of a CRL more: `inplace.largest`
+SHOWN = 120  # characters of an answer that is none
 
 
 class HostRefusal(PkiError):  # noqa: N818 - what a host said, and an error only to us
@@ -86,26 +84,26 @@ def rows_of(parcel: Parcel, gone: Sequence[Mapping[str, str]]) -> list[Row]:
 class Session:
     """A dialogue, open from `with` to its end; a change that was not kept by then is undone by the host itself.
 
-    Raises PkiError (UnreachableError where only the connection is at fault) from every method.
+    `stuck` are the host's words about files that it could not put back. Raises PkiError (UnreachableError where only
+    the connection is at fault) from every method.
     """
 
     def __init__(self, way: Way, rows: Sequence[Row], *, as_root: bool) -> None:
         self._way = way
         self._rows = {row.number: row for row in rows}
         self._as_root = as_root
-        self.said: list[str] = []
+        self._answers = 0
         self.hello: Answer = {}
         self.others: list[dict[str, str]] = []
+        self.stuck: list[Answer] = []
 
     def __enter__(self) -> Self:
         try:
-            self._wire = Wire(self._way.command(as_root=self._as_root))
+            self._wire = Wire(self._way.command(as_root=self._as_root), self._way.limits)
         except FileNotFoundError as error:
             raise self._way.failure(127, f"{error.filename}: not found") from None
         try:
-            self._send(opening(self._way.host, self._rows.values()))
-            while "pki-apply" not in self.hello:
-                self.hello = self._answer(PATIENCE)
+            self._greet()
         except BaseException:
             self._wire.__exit__()
             raise
@@ -114,26 +112,53 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self._wire.__exit__()
 
+    def _greet(self) -> None:
+        """Open the dialogue; before it answers, the host ends what was interrupted, and says how that went."""
+        try:
+            self._wire.send(opening(self._way.host, self._rows.values()))
+        except LimitError as limit:
+            raise self._way.too_much(str(limit)) from None
+        except SilenceError:
+            pass  # what it said before it hung up is the better reason
+        while True:
+            line = self._told(self._wire.line)
+            answer = answers.read(line)
+            if answer is None:
+                raise self._way.not_greeted(line.decode(errors="replace"))
+            if answers.STUCK in answer:
+                self.stuck.append(answer)
+            if "pki-apply" in self._heard(answer):
+                self.hello = answer
+                return
+
     def look(self) -> list[Seen]:
         """What the host has of every file in the manifest; `others` is then what it has from us besides."""
-        rows, found = list(self._rows.values()), list[Seen]()
-        while "looked" not in (answer := self._answer(PATIENCE)):
+        rows, found, more = list(self._rows.values()), list[Seen](), list[Answer]()
+        while "looked" not in (answer := self._answer()):
+            if len(found) == len(rows) and answers.MORE in answer:
+                more.append(answer)
+                continue
             if len(found) == len(rows):
                 raise nonsense(self._way.host, answer)
             found.append(_seen(self._way.host, rows[len(found)], answer))
         if len(found) != len(rows):
             raise nonsense(self._way.host, answer)
-        self.others = others(self._way.host, [answer])
+        self.others = others(self._way.host, more)
         return found
 
-    def show(self, seen: Seen) -> bytes:
-        """The content of a file on the host, empty when not everybody there may read it."""
+    def show(self, seen: Seen, largest: int = LARGEST) -> bytes:
+        """The content of a file on the host, empty when not everybody there may read it; at most `largest` bytes."""
         self._send(f"show {seen.row.number}\n".encode())
-        size = self._answer(PATIENCE).get("bytes")
-        if not isinstance(size, int) or not 0 <= size <= LARGEST:
+        size = self._answer().get("bytes")
+        if size is None:
             raise nonsense(self._way.host, {"bytes": size})
-        content: bytes = self._told(lambda: self._wire.exactly(size, PATIENCE + size / SLOWEST))
-        return content
+        if size > largest:
+            path = seen.row.file.path
+            raise PkiError(
+                f"{path} there has {size} bytes, and at most {largest} are read",
+                f"look at it on {self._way.host}: ls -l {path}",
+            )
+        return self._told(lambda: self._wire.exactly(size))
 
     def place(self, rows: Sequence[Row], parcel: Parcel, *, settle: bool = False) -> None:
         """Send files and let them be placed; the host validates and reloads, and has undone all if this raises.
@@ -143,9 +168,9 @@ class Session:
         stream = tar(rows, parcel)
         numbers = " ".join(str(row.number) for row in rows)
         self._send(f"{'settle' if settle else 'place'} {len(stream) // 512} {numbers}\n".encode() + stream)
-        said = [self._answer(COMMANDS)]
-        while said[-1].get("state") not in ENDS:
-            said.append(self._answer(COMMANDS))
+        said = [self._answer()]
+        while "state" not in said[-1]:
+            said.append(self._answer())
         if refusal := answers.refusal(said):
             raise HostRefusal(*refusal)
         if said[-1]["state"] != ("kept" if settle else "placed"):
@@ -159,13 +184,17 @@ class Session:
         self._send(b"undo\n")
         self._until("undone")
 
+    def allow(self, seconds: float) -> None:
+        """Give the host time that it did not take itself."""
+        self._wire.allow(seconds)
+
     def end(self) -> None:
         self._send(b"end\n")
 
     # -- lines --
 
     def _until(self, state: str) -> None:
-        while "state" not in (answer := self._answer(COMMANDS)):
+        while "state" not in (answer := self._answer()):
             pass
         if answer["state"] == "undone" != state:
             raise HostRefusal("put the previous files back by itself", NEXT_RUN)
@@ -174,25 +203,38 @@ class Session:
 
     def _send(self, data: bytes) -> None:
         try:
-            self._wire.send(data, PATIENCE + len(data) / SLOWEST)
+            self._wire.send(data)
+        except LimitError as limit:
+            raise self._way.too_much(str(limit)) from None
         except SilenceError:
             while True:  # what it said before it hung up is the better reason
-                self._answer(PATIENCE)
+                self._answer()
 
-    def _told(self, ask: Any) -> Any:
+    def _told(self, ask: Callable[[], bytes]) -> bytes:
         try:
             return ask()
+        except LimitError as limit:
+            raise self._way.too_much(str(limit)) from None
         except SilenceError as silence:
             status, complaint = self._wire.ended()
+            if not self._answers:
+                raise self._way.not_started(status, complaint) from None
             raise self._way.failure(status, complaint or str(silence)) from None
 
-    def _answer(self, limit: float) -> Answer:
-        line: bytes = self._told(lambda: self._wire.line(limit))
+    def _answer(self) -> Answer:
+        line = self._told(self._wire.line)
         answer = answers.read(line)
         if answer is None:
-            raise nonsense(self._way.host, plain(line.decode(errors="replace"))[:120])
+            raise nonsense(self._way.host, line.decode(errors="replace"))
+        return self._heard(answer)
+
+    def _heard(self, answer: Answer) -> Answer:
+        """Count an answer."""
+        self._answers += 1
+        if self._answers > answers.most(len(self._rows)):
+            raise self._way.too_much(f"sent more than {answers.most(len(self._rows))} answers")
         if "error" in answer:
-            raise PkiError(plain(str(answer["error"])), f"./run invoke deploy.bootstrap {self._way.host}")
+            raise PkiError(plain(answer["error"]), f"./run invoke deploy.bootstrap {self._way.host}")
         return answer
 
 
@@ -231,7 +273,7 @@ def others(host: str, said: Iterable[Answer]) -> list[dict[str, str]]:
     Raises PkiError where pki-apply cannot have said so.
     """
     found = []
-    for one in " ".join(str(answer.get("more", "")) for answer in said if "looked" in answer).split():
+    for one in " ".join(answer[answers.MORE] for answer in said if answers.MORE in answer).split():
         parts = one.split("|")
         if len(parts) != 5 or not re.fullmatch(r"0[0-7]{3}", parts[0]) or not PATH.fullmatch(parts[4]):
             raise nonsense(host, plain(one))
@@ -241,9 +283,9 @@ def others(host: str, said: Iterable[Answer]) -> list[dict[str, str]]:
 
 
 def _seen(host: str, row: Row, answer: Answer) -> Seen:
-    one = Seen(row, str(answer.get("is")), str(answer.get("sha256")))
     if (answer.get("n"), answer.get("path")) != (row.number, row.file.path):
         raise nonsense(host, answer)
+    one = Seen(row, answer["is"], answer["sha256"])
     if one.state in {"same", "set", "owed"} and not row.gone and one.sha256 != row.file.sha256:
         raise PkiError(
             f"says that {row.file.path} is as it should be, and names another digest",
@@ -253,8 +295,9 @@ def _seen(host: str, row: Row, answer: Answer) -> Seen:
 
 
 def nonsense(host: str, answer: object) -> PkiError:
+    shown = plain(f"'{answer}'" if isinstance(answer, str) else repr(answer), SHOWN)
     return PkiError(
-        f"answers what pki-apply would not: {answer!r}",
+        f"answers what pki-apply would not: {shown}",
         f"is another program started there? ./run invoke deploy.bootstrap {host}",
     )
 

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pki.deploy.answers import plain
+from pki.deploy.answers import STOPPED
+from pki.deploy.wire import STANDARD, Limits
 from pki.errors import PkiError
+from pki.visible import plain
 
 PROGRAM = "/usr/local/sbin/pki-apply"
 CONNECT = 10  # seconds
+SHOWN = 120  # characters of what another program than pki-apply says
+# Whatever the user's own configuration says for the host, nothing of this machine is lent to it: no agent, no display,
+# no port. `-a -x` undo ForwardAgent and ForwardX11, which ClearAllForwardings does not.
+CLOSED = ("-a", "-x", "-o", "ClearAllForwardings=yes", "-o", "PermitLocalCommand=no")
 
 LOGIN = {
     "REMOTE HOST IDENTIFICATION HAS CHANGED": (
         "its host key is not the one that is known here",
-        "if the host was set up anew, compare the fingerprint at its console, then: ssh-keygen -R {name}",
+        "if the host was set up anew, compare the fingerprint at its console, then: ssh-keygen -R {known_as} (-f FILE, where UserKnownHostsFile names one) and {login} true",
     ),
     "Host key verification failed": (
         "its host key is not known here",
-        "compare its fingerprint at its console (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), then: ssh {name} true",
+        "compare its fingerprint at its console (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), then: {login} true",
+    ),
+    "Cannot execute command-line and remote command": (
+        "the ssh configuration has a RemoteCommand for {name}, which would run in place of pki-apply",
+        "take RemoteCommand out of the part for that host: {asked} | grep -i remotecommand",
     ),
     "Permission denied": (
         "it does not let this key in",
@@ -37,6 +48,7 @@ REMEDIES = {
 }
 
 
+SHELL_FILES = "~/.bashrc, ~/.profile, /etc/bash.bashrc or /etc/profile"
 NEXT_RUN = "the next run tries again"  # as a hint: nobody has to do anything
 
 
@@ -55,6 +67,7 @@ class Way:
     address: str = ""
     config: str = ""
     identity: str = ""
+    limits: Limits = STANDARD
 
     @property
     def is_local(self) -> bool:
@@ -62,17 +75,42 @@ class Way:
 
     def ssh(self) -> tuple[str, ...]:
         """The client with its options, up to and with the destination; the user's own configuration decides the rest."""
-        return ("ssh", *self._options(CONNECT, ["-o", "IdentitiesOnly=yes"]), self.name)
+        return ("ssh", *CLOSED, *self._options(CONNECT, ["-o", "IdentitiesOnly=yes"]), self.name)
+
+    @property
+    def account(self) -> str:
+        """Who is logged in as, in messages."""
+        return self.user or ("this user" if self.is_local else "the deployment account")
+
+    @property
+    def login(self) -> str:
+        """The command with which a person gets to the same host by the same name, address and port."""
+        options = ["-F", self.config] if self.config else []
+        options += ["-o", f"HostName={self.address}"] if self.address else []
+        options += ["-p", str(self.port)] if self.port else []
+        options += ["-l", self.user] if self.user else []
+        return shlex.join(("ssh", *options, self.name))
+
+    @property
+    def known_as(self) -> str:
+        """What known_hosts calls the host: ssh looks for the address under which it connects."""
+        name = self.address or self.name
+        return shlex.quote(f"[{name}]:{self.port}") if self.port and self.port != 22 else name
 
     def tunnel(self, forwards: Mapping[str, str], seconds: int) -> tuple[str, ...]:
         """The client that only forwards, from sockets here to `address:port` there, and prints a line once it does.
 
         The keys of an agent will do, too: what deliveries are made with may start pki-apply there and nothing else.
         """
-        options = ["-N", "-o", "ExitOnForwardFailure=yes", "-o", "ControlMaster=no", "-o", "ControlPath=none"]
+        options = ["-a", "-x", "-N", "-o", "Tunnel=no", "-o", "ExitOnForwardFailure=yes"]
+        options += ["-o", "ControlMaster=no", "-o", "ControlPath=none"]
         options += ["-o", "PermitLocalCommand=yes", "-o", "LocalCommand=echo"]
         options += [word for here, there in forwards.items() for word in ("-L", f"{here}:{there}")]
         return ("env", "SHELL=/bin/sh", "ssh", *self._options(seconds, []), *options, self.name)
+
+    def forwards(self) -> tuple[str, ...]:
+        """What asks ssh for its configuration of the tunnel, whose own forwarding could not be told from others."""
+        return ("ssh", "-G", *self._options(CONNECT, []), self.name)
 
     def _options(self, seconds: int, only: Sequence[str]) -> list[str]:
         options = ["-T", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={seconds}"]
@@ -95,11 +133,43 @@ class Way:
         """What a connection that brought nothing means."""
         for words, (what, remedy) in REMEDIES.items():
             if words in complaint:
-                return PkiError(what, remedy.format(host=self.host, name=self.name or self.host))
+                return PkiError(what.format(name=self.name), remedy.format(**self._names))
         last = plain(complaint.splitlines()[-1]).strip() if complaint else f"exit status {status}"
         if status == 255 or not complaint:
             return UnreachableError(f"cannot be reached: {last}", NEXT_RUN)
         return PkiError(f"pki-apply failed: {last}", f"./run invoke deploy.bootstrap {self.host}")
+
+    @property
+    def _names(self) -> dict[str, str]:
+        host = self.host
+        asked = self.login.replace("ssh", "ssh -G", 1)
+        return {"host": host, "name": self.name or host, "login": self.login, "asked": asked, "known_as": self.known_as}
+
+    def too_much(self, what: str) -> PkiError:
+        """What a host means that takes too long, or says too much; nothing waits for it any longer."""
+        return PkiError(
+            f"{STOPPED}{what}",
+            f"look at {self.host}; in pki.yaml, deploy.progress_timeout and deploy.host_timeout say how long a host may take",
+        )
+
+    def not_greeted(self, line: str) -> PkiError:
+        """What another program than pki-apply said first: the shell of the account, as a rule."""
+        return PkiError(
+            f"the login shell of {self.account} on {self.host} prints text before pki-apply starts: "
+            f"'{plain(line, SHOWN)}'",
+            f"on {self.host}, remove it from {SHELL_FILES} of that account, or print only where PS1 is set; "
+            f"if nothing prints there: ./run invoke deploy.bootstrap {self.host}",
+        )
+
+    def not_started(self, status: int, complaint: str) -> PkiError:
+        """What a connection means that ended before pki-apply said anything."""
+        if complaint or status == 255 or self.is_local:
+            return self.failure(status, complaint or "the connection was lost")
+        return PkiError(
+            f"the login shell of {self.account} on {self.host} ended with {status} before pki-apply started",
+            f"on {self.host}, look for exit, exec or return in {SHELL_FILES} of that account, and at its shell in "
+            f"/etc/passwd; then: ./run invoke deploy.bootstrap {self.host}",
+        )
 
 
 def no_tunnel(complaint: str) -> str:

@@ -10,16 +10,20 @@ from typing import Self
 
 from pki.deploy.handshake import TIMEOUT, Endpoint
 from pki.deploy.ssh import Way, no_tunnel
-from pki.deploy.wire import SilenceError, Wire
+from pki.deploy.wire import LimitError, Limits, SilenceError, Wire
+from pki.visible import plain
 
 START = 2 * TIMEOUT  # seconds for a login; ssh itself gives up on a host that does not answer
+MOST_LINES = 2000  # of what ssh says about one host: 100, and one for each identity and environment variable
+FORWARDINGS = {"localforward": "LocalForward", "remoteforward": "RemoteForward", "dynamicforward": "DynamicForward"}
 
 
 class Tunnel:
     """What forwards to some endpoints as long as the block lasts.
 
     `endpoints` are the same, as they are reached through it. `fault` says why the jump host forwards nothing, as a phrase
-    that reads well after its name; that it does so for none of them is known when the block has ended.
+    that reads well after its name; that it does so for none of them is known when the block has ended. A configuration
+    with a forwarding of its own is refused: ClearAllForwardings would clear ours, too.
     """
 
     def __init__(self, way: Way, endpoints: Sequence[Endpoint]) -> None:
@@ -31,10 +35,13 @@ class Tunnel:
         self._wire: Wire | None = None
 
     def __enter__(self) -> Self:
+        self.fault = _configured(self._way)
+        if self.fault:
+            return self
         forwards = {one.tunnel: f"{one.address}:{one.port}" for one in self.endpoints}
         try:
-            self._wire = Wire(self._way.tunnel(forwards, int(TIMEOUT)))
-            self._wire.line(START)
+            self._wire = Wire(self._way.tunnel(forwards, int(TIMEOUT)), Limits(START, START))
+            self._wire.line()
         except SilenceError as silence:
             self.fault = no_tunnel(self._hung_up() or str(silence))
         return self
@@ -52,3 +59,23 @@ class Tunnel:
         with wire:
             wire.stop()
             return wire.ended()[1]
+
+
+def _configured(way: Way) -> str:
+    """Which forwardings the ssh configuration adds for a jump host, as a phrase; empty when there are none."""
+    found = []
+    try:
+        with Wire(way.forwards(), Limits(START, START)) as wire:
+            for _ in range(MOST_LINES):
+                keyword, _, value = wire.line().decode(errors="replace").partition(" ")
+                if keyword in FORWARDINGS:  # `remoteforward 9000 [localhost]:22`
+                    found.append(f"{FORWARDINGS[keyword]} {plain(value)}")
+    except LimitError as limit:
+        return no_tunnel(str(limit))
+    except SilenceError:
+        pass  # ssh said all
+    except FileNotFoundError as error:
+        return no_tunnel(f"{error.filename}: not found")
+    if not found:
+        return ""
+    return f"remove from the ssh configuration for it: {'; '.join(found)} (nothing of this machine may be lent to it)"

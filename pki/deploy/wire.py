@@ -1,4 +1,4 @@
-"""A program at the other end of two pipes: lines and bytes, each within a time limit."""
+"""A program at the other end of two pipes: lines and bytes, each within limits of time and size."""
 
 from __future__ import annotations
 
@@ -7,25 +7,46 @@ import os
 import select
 import subprocess
 import time
+from dataclasses import dataclass
 from typing import Self
 
-LONGEST = 900.0  # seconds: the limit that pki-apply sets itself; a host that talks on and on holds up nobody longer
-LARGEST = 1 << 22  # bytes that are kept of what was said and not yet read
-COMPLAINT = 1 << 16
+from pki.deploy.answers import LINE
+
+CHUNK = 1 << 16  # bytes that are read at once: more is never held of what nobody asked for
+COMPLAINT = 1 << 14  # bytes that are kept of what was said on the error channel, from its end
 PARTING = 5.0  # seconds that the other end gets to clean up after itself
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long a host may take, in seconds: without progress, and in all.
+
+    Progress is a complete line, a byte of a file that was asked for, or a byte that the host takes from us.
+    """
+
+    progress: float = 120.0
+    whole: float = 600.0
+
+
+STANDARD = Limits()
+
+
 class SilenceError(Exception):
-    """The other end said nothing for too long, or has gone."""
+    """The other end has gone."""
+
+
+class LimitError(SilenceError):
+    """The other end took too long, or said too much: what, as a phrase that reads well after its name."""
 
 
 class Wire:
     """A process that is spoken with: what it says on its error channel is kept apart, for `ended`.
 
-    `limit` of each call is in seconds. Raises FileNotFoundError when there is no such program.
+    Every method raises SilenceError, and its kind LimitError when a limit was reached. Raises FileNotFoundError when
+    there is no such program.
     """
 
-    def __init__(self, command: tuple[str, ...]) -> None:
+    def __init__(self, command: tuple[str, ...], limits: Limits) -> None:
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -42,7 +63,8 @@ class Wire:
             os.set_blocking(pipe, False)
         self._waiting, self._complaint = bytearray(), b""
         self._channels = [self._out, self._err]
-        self._ends = time.monotonic() + LONGEST
+        self._limits = limits
+        self._ends = time.monotonic() + limits.whole
 
     def __enter__(self) -> Self:
         return self
@@ -58,53 +80,86 @@ class Wire:
         self._process.stdout.close()
         self._process.stderr.close()
 
-    def send(self, data: bytes, limit: float) -> None:
-        view, deadline = memoryview(data), time.monotonic() + limit
+    def allow(self, seconds: float) -> None:
+        """Add time that the other end did not take: it was we who made it wait."""
+        self._ends += seconds
+
+    def send(self, data: bytes) -> None:
+        view, deadline = memoryview(data), self._deadline()
         while view:
             try:
                 view = view[os.write(self._in, view) :]
+                deadline = self._deadline()
             except BlockingIOError:
                 heard, ready, _ = select.select(self._channels[1:], [self._in], [], self._left(deadline))
                 if heard:
                     self._hear()
-                elif not ready:
-                    raise SilenceError(f"took nothing for {limit:.0f} s") from None
+                if not ready and not self._left(deadline):
+                    raise self._late("took nothing") from None
             except OSError:
                 raise SilenceError("the connection was lost") from None
 
-    def line(self, limit: float) -> bytes:
-        """The next line, without its end. Raises SilenceError when there is none."""
-        deadline = time.monotonic() + limit
-        while b"\n" not in self._waiting:
-            self._read_some(deadline, limit)
-        found, _, self._waiting = self._waiting.partition(b"\n")
-        return bytes(found)
+    def line(self) -> bytes:
+        """The next line, without its end, of at most 64 kB."""
+        deadline, begins = self._deadline(), 0
+        while (end := self._waiting.find(b"\n", begins)) < 0:
+            begins = len(self._waiting)
+            if begins >= LINE:
+                raise LimitError(f"sent a line of more than {LINE} bytes")
+            self._read_some(deadline)
+        if end >= LINE:
+            raise LimitError(f"sent a line of more than {LINE} bytes")
+        found = bytes(self._waiting[:end])
+        del self._waiting[: end + 1]
+        return found
 
-    def exactly(self, size: int, limit: float) -> bytes:
-        deadline = time.monotonic() + limit
+    def exactly(self, size: int) -> bytes:
+        deadline = self._deadline()
         while len(self._waiting) < size:
-            self._read_some(deadline, limit, size)
+            self._read_some(deadline)
+            deadline = self._deadline()
         found = bytes(self._waiting[:size])
         del self._waiting[:size]
         return found
 
-    def _read_some(self, deadline: float, limit: float, size: int = 0) -> None:
-        left = self._left(deadline)
-        ready = select.select(self._channels, [], [], left)[0]
-        if not ready or not left:
-            is_over = time.monotonic() >= self._ends
-            raise SilenceError(
-                f"did not come to an end within {LONGEST:.0f} s" if is_over else f"said nothing for {limit:.0f} s"
-            )
-        if self._err in ready:
-            self._hear()
-        if self._out in ready:
-            data = os.read(self._out, 65536)
-            if not data:
-                raise SilenceError("the connection was lost")
-            if len(self._waiting) > LARGEST + size:
-                raise SilenceError("said more than anybody asked for")
-            self._waiting += data
+    def rest(self) -> bytes:
+        """End its input, and take what it says until it has ended: the last 16 kB of that."""
+        assert self._process.stdin
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        deadline = self._deadline()
+        try:
+            while True:
+                self._read_some(deadline)
+                del self._waiting[:-COMPLAINT]
+        except LimitError:
+            raise
+        except SilenceError:
+            return bytes(self._waiting)
+
+    def _deadline(self) -> float:
+        return time.monotonic() + self._limits.progress
+
+    def _read_some(self, deadline: float) -> None:
+        """Take what waits on either channel; what comes on the error channel is no progress."""
+        while True:
+            left = self._left(deadline)
+            ready = select.select(self._channels, [], [], left)[0] if left else []
+            if not ready:
+                raise self._late("sent no answer")
+            if self._err in ready:
+                self._hear()
+            if self._out in ready:
+                data = os.read(self._out, CHUNK)
+                if not data:
+                    raise SilenceError("the connection was lost")
+                self._waiting += data
+                return
+
+    def _late(self, what: str) -> LimitError:
+        if time.monotonic() >= self._ends:
+            return LimitError(f"took longer than {self._limits.whole:g} s in all")
+        return LimitError(f"{what} for {self._limits.progress:g} s")
 
     def _left(self, deadline: float) -> float:
         return max(0.0, min(deadline, self._ends) - time.monotonic())
@@ -112,7 +167,7 @@ class Wire:
     def _hear(self) -> None:
         """Take what waits on the error channel, and forget what is too much."""
         try:
-            data = os.read(self._err, 65536)
+            data = os.read(self._err, CHUNK)
         except BlockingIOError:
             return
         if not data:
@@ -122,7 +177,8 @@ class Wire:
     def ended(self) -> tuple[int, str]:
         """The exit status of the process (which must be about to end), and what it complained about."""
         status = self._end()
-        while self._err in self._channels and select.select([self._err], [], [], 0)[0]:
+        deadline = time.monotonic() + PARTING
+        while self._err in self._channels and time.monotonic() < deadline and select.select([self._err], [], [], 0)[0]:
             self._hear()
         return status, self._complaint.decode(errors="replace").strip()
 
@@ -133,12 +189,30 @@ class Wire:
     def _end(self) -> int:
         """Wait until the process has ended, first for the end of what it says: `Popen.wait` sleeps between its looks."""
         deadline = time.monotonic() + PARTING
+        self._ends = max(self._ends, deadline)
         with contextlib.suppress(SilenceError):
-            while True:
-                self._read_some(deadline, PARTING)
+            while self._process.returncode is None:  # what it started may go on after its end
+                self._read_some(deadline)
                 self._waiting.clear()
         try:
             return self._process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             self._process.kill()
             return self._process.wait()
+
+
+def run(command: tuple[str, ...], words: bytes, limits: Limits) -> tuple[int, str, str]:
+    """Run a program to its end: its exit status, and the end of what it said on its two channels, as text.
+
+    Raises LimitError, and FileNotFoundError when there is no such program.
+    """
+    with Wire(command, limits) as wire:
+        try:
+            wire.send(words)
+        except LimitError:
+            raise
+        except SilenceError:
+            pass  # why it took no more is in what it says
+        said = wire.rest()
+        status, complaint = wire.ended()
+    return status, said.decode(errors="replace").strip(), complaint

@@ -13,13 +13,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import NameOID
 
-from pki import store
+from pki import pem, store
 from pki.errors import RESTORE, PkiError
 from pki.model import Inventory
 from pki.scalars import CA_NAME, SANDBOX
 from pki.store import BEFORE_RESTORE, RESTORING, Store
 
-PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 GENERATION = re.compile(r"(root|server|client)-[0-9]+")
 DEPLOYED = {"ssh", "local", "ansible"}  # transports of receipts from real hosts
 
@@ -183,9 +182,9 @@ def _issuers(names: list[x509.Name], shown: str) -> Iterator[MissingRoot]:
 
 def _certificates(path: Path) -> list[x509.Certificate]:
     found = []
-    for pem in PEM.findall(_content(path)):
+    for section in pem.sections(_content(path), "CERTIFICATE"):
         with suppress(ValueError):
-            found.append(x509.load_pem_x509_certificate(pem))
+            found.append(x509.load_pem_x509_certificate(section.whole))
     return found
 
 

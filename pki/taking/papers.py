@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -12,11 +11,11 @@ from typing import TypeVar
 
 from cryptography import x509
 
-from pki import store
+from pki import pem, store
 from pki.errors import PkiError
 
 SUFFIXES = {".pem", ".crt", ".cer", ".cert", ".der", ".crl"}
-PEM = re.compile(rb"-----BEGIN (?P<label>X509 CRL|(?:X509 )?CERTIFICATE)-----.*?-----END (?P=label)-----", re.DOTALL)
+LABELS = ("X509 CRL", "CERTIFICATE", "X509 CERTIFICATE")
 T = TypeVar("T")
 NOT_HERE = {"private", "private_by_serial", "reqs", "reqs_by_serial"}  # keys and requests hold no certificates
 
@@ -53,13 +52,14 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _take(found: Papers, name: str, suffix: str, data: bytes) -> None:
     """Add what is in a file: every PEM section of the two kinds, or DER; other PEM files are passed over."""
-    for section in PEM.finditer(data):
-        text = section[0].replace(b"X509 CERTIFICATE", b"CERTIFICATE")
-        if section["label"] == b"X509 CRL":
+    sections = list(pem.sections(data, *LABELS))
+    for section in sections:
+        text = section.whole.replace(b"X509 CERTIFICATE", b"CERTIFICATE")
+        if section.label == "X509 CRL":
             found.crls.append((name, _loaded(x509.load_pem_x509_crl, text, f"{name}: holds a CRL")))
         else:
             found.certificates.append((name, _certificate(x509.load_pem_x509_certificate, text, name)))
-    if data.count(b"-----BEGIN CERTIFICATE-----") > len(PEM.findall(data)):
+    if data.count(b"-----BEGIN CERTIFICATE-----") > len(sections):
         raise PkiError(f"{name}: holds a certificate that is cut short")
     if b"-----BEGIN " in data or suffix == ".pem":
         return

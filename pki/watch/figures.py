@@ -13,7 +13,6 @@ from contextlib import suppress
 from cryptography import x509
 
 from pki import freshness
-from pki.deploy.answers import plain
 from pki.errors import PkiError
 from pki.handover import needs
 from pki.house import House
@@ -21,6 +20,7 @@ from pki.leaves import leaf_name
 from pki.model import Leaf
 from pki.scalars import Access
 from pki.store import AUTHORITIES
+from pki.visible import plain
 from pki.watch import adopted
 from pki.watch.checks import Level
 from pki.watch.looks import authorities, leaves, premises

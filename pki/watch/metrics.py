@@ -18,13 +18,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from pki import __version__, store
-from pki.deploy.answers import plain
 from pki.deploy.receipt import moment
 from pki.errors import PkiError
 from pki.graph import Plan
 from pki.house import House
 from pki.memo import token
 from pki.store import Store
+from pki.visible import plain
 from pki.watch import figures
 from pki.watch.alerts.told import Record
 from pki.watch.figures import Labels, Samples

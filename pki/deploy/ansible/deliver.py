@@ -5,12 +5,17 @@ The host needs nothing but pki-apply: no Python, no temporary file, no other key
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible_collections.doit.pki.plugins.plugin_utils import answers, handshake, proof
+
+MOST_TEXTS = 200  # answers that are kept besides one for each file
+LEAST = 30.0  # seconds in which a host may put back what cannot be proven, however long it took before
 
 
 class ActionModule(ActionBase):
@@ -25,8 +30,10 @@ class ActionModule(ActionBase):
         result |= {"release": given["release"], "answers": [], "proofs": None, "changed": False}
         words = self._read(given["stream"])
         manifest = words[: words.index(b"\n", words.index(b"\nend ") + 1) + 1]
+        self._left, self._most = float(given["limits"]["whole"]), answers.most(manifest.count(b"\n") - 2)
         if given["known"] or given["crls"] or self._task.check_mode:  # then nothing secret leaves before it is needed
-            looked = [answer for answer in self._speak(manifest + b"end\n", result) if "is" in answer]
+            said = self._speak(manifest + b"end\n", result, only_looks=True)
+            looked = [answer for answer in said if "is" in answer]
             unknown = [one["path"] for one in looked if one["sha256"] and self._is_unknown(one)]
             if unknown and "failed" not in result:
                 msg = f"{', '.join(unknown)}: may revoke more than ours; pki: ledger.recover, where this was prepared"
@@ -34,7 +41,7 @@ class ActionModule(ActionBase):
             is_same = all(answer["is"] == "same" for answer in looked)
             if self._task.check_mode or "failed" in result:
                 return {**result, "changed": not is_same}
-            if is_same and given["known"]:
+            if is_same and given["known"] and not any(answers.STUCK in answer for answer in said):
                 return self._look_at_services(result)
         return self._deliver(words, manifest, result)
 
@@ -78,6 +85,7 @@ class ActionModule(ActionBase):
     def _put_back(self, manifest: bytes) -> str:
         """A second contact undoes what the first one kept; CRLs stay. Returns how that went."""
         said: dict[str, Any] = {"answers": []}
+        self._left = max(self._left, LEAST)
         try:
             states = [answer.get("state") for answer in self._speak(manifest + b"back\nend\n", said)]
         except AnsibleConnectionFailure as error:
@@ -86,19 +94,36 @@ class ActionModule(ActionBase):
             return "the previous files were put back"
         return f"the previous files could not be put back: {said.get('msg')}"
 
-    def _speak(self, words: bytes, result: dict[str, Any]) -> list[dict[str, Any]]:
+    def _speak(self, words: bytes, result: dict[str, Any], *, only_looks: bool = False) -> list[dict[str, Any]]:
         """One contact: what pki-apply answered, and into the result what went wrong."""
-        done = self._low_level_execute_command(self._task.args["program"], sudoable=False, in_data=words)
-        said = [answer for line in done["stdout"].splitlines() if (answer := answers.read(line))]
-        result["answers"] = said
+        done = self._contact(words)
+        lines = done["stdout"].removesuffix("\n").split("\n") if done["stdout"] else []
+        found = [answers.read(line) for line in lines]
+        said: list[dict[str, Any]] = answers.in_contact(answer for answer in found if answer)
+        result["answers"] = _kept(said)
+        result["greeted"] = any("pki-apply" in answer for answer in said)
         error = next((answer["error"] for answer in said if "error" in answer), "")
-        if refusal := answers.refusal(said):
+        complaint = done["stderr"].strip()[-answers.WORDS :]
+        if None in found:
+            strange = lines[found.index(None)][: answers.WORDS]
+            result |= {"failed": True, "nonsense": strange, "msg": f"answers what pki-apply would not: {strange}"}
+        elif not only_looks and (refusal := answers.refusal(said)):
             result |= {"failed": True, "msg": ": ".join(refusal)}
-        elif done["rc"] or error:
-            complaint = done["stderr"].strip()
+        elif done["rc"] or error or not result["greeted"]:
             result |= {"failed": True, "msg": error or complaint or f"pki-apply ended with {done['rc']}"}
             result |= {"rc": done["rc"], "complaint": complaint}
         return said
+
+    def _contact(self, words: bytes) -> dict[str, Any]:
+        """Speak once, within what is left of the host's time: bounded_ssh.py, which Ansible starts, sees to that."""
+        limits, started = self._task.args["limits"], time.monotonic()
+        numbers = (limits["progress"], max(self._left, 0.0), answers.LINE, self._most)
+        os.environ["DOIT_PKI_LIMITS"] = " ".join(str(one) for one in numbers)
+        done: dict[str, Any] = self._low_level_execute_command(
+            self._task.args["program"], sudoable=False, in_data=words
+        )
+        self._left -= time.monotonic() - started
+        return done
 
     def _read(self, name: str) -> bytes:
         return Path(self._real(name)).read_bytes()
@@ -107,3 +132,13 @@ class ActionModule(ActionBase):
         """A file of this project, decrypted where ansible-vault encrypted it."""
         path: str = self._loader.get_real_file(self._loader.path_dwim(name))
         return path
+
+
+def _kept(said: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What goes into the events: what is there of each file, and as much of the rest as an honest host says."""
+    others = [answer for answer in said if "is" not in answer]
+    return (
+        [answer for answer in said if "is" in answer]
+        + others[: MOST_TEXTS // 2]
+        + others[MOST_TEXTS // 2 :][-MOST_TEXTS // 2 :]
+    )

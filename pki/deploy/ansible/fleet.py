@@ -18,18 +18,20 @@ from pki import canonical, store
 from pki.deploy import answers
 from pki.deploy.ansible import project, runner
 from pki.deploy.ansible.project import Consignment
-from pki.deploy.answers import plain
 from pki.deploy.change import Outcome
 from pki.deploy.delivery import Delivery
 from pki.deploy.inplace import InPlace, went_back
 from pki.deploy.receipt import instant
-from pki.deploy.session import HostRefusal, others, seen
+from pki.deploy.session import HostRefusal, nonsense, others, seen
+from pki.deploy.ssh import Way
 from pki.errors import PkiError
 from pki.files import leave_all_to_owner
 from pki.model import Ansible
 from pki.store import Store
+from pki.visible import plain
 
 BEFORE_SSH = re.compile(r"^.*?(over|via) ssh: ", re.DOTALL | re.IGNORECASE)  # what Ansible puts before ssh's own words
+MESSAGE = 4000  # characters that are looked at of a message of Ansible
 NOT_REACHED = "not reached: too many hosts failed before it"
 
 
@@ -102,7 +104,9 @@ class Fleet:
 
     def _without_result(self, report: runner.Report) -> PkiError:
         if report.complaint:
-            return PkiError(f"Ansible broke off: {report.complaint}", f"its log: {self.store.ansible() / 'runs'}")
+            return PkiError(
+                f"Ansible broke off: {plain(report.complaint)}", f"its log: {self.store.ansible() / 'runs'}"
+            )
         return PkiError(NOT_REACHED, "mend those, then run doit again")
 
     # -- what became of each, for its own task --
@@ -167,23 +171,13 @@ def _filed(delivery: Delivery, error: PkiError, now: datetime) -> PkiError:
 def _outcome(consignment: Consignment, result: Mapping[str, Any]) -> Outcome:
     """What a host's answers mean, as they do in our own dialogue. Raises PkiError."""
     change, said = consignment.change, list(_answers(result))
-    way, proofs = change.to.way, result.get("proofs")
+    way, proofs = change.to.way, _proofs(result, (one.service for one in change.to.endpoints))
     if refusal := answers.refusal(said):
         raise HostRefusal(*refusal)
-    for answer in said:
-        if "error" in answer:
-            raise PkiError(str(answer["error"]), f"./run invoke deploy.bootstrap {way.host}")
-    if result.get("unknown"):
-        said_of = (f"{plain(str(path))} is unknown here" for path in result["unknown"])
-        raise went_back(way.host, said_of)
-    if result.get("unreachable"):
-        raise way.failure(255, BEFORE_SSH.sub("", str(result.get("msg", ""))))
-    if "after" in result:
-        raise HostRefusal(str(result["msg"]).removesuffix(f"; {result['after']}"), str(result["after"]))
-    if "rc" in result:
-        raise way.failure(int(result["rc"]), str(result.get("complaint", "")))
-    if result.get("failed"):
-        raise PkiError(f"Ansible: {result.get('msg', 'failed')}", "its log says more")
+    if error := next((answer["error"] for answer in said if "error" in answer), ""):
+        raise PkiError(plain(error), f"./run invoke deploy.bootstrap {way.host}")
+    if fault := _fault(way, result):
+        raise fault
     looked = seen(way.host, change.rows, [answer for answer in said if "is" in answer])
     differs = [one for one in looked if one.state != "same"]
     if differs and all(answer.get("state") != "kept" for answer in said):
@@ -192,5 +186,45 @@ def _outcome(consignment: Consignment, result: Mapping[str, Any]) -> Outcome:
     return outcome.with_others(others(way.host, said)) if change.asks_for_others else outcome
 
 
+def _fault(way: Way, result: Mapping[str, Any]) -> PkiError | None:
+    """What went wrong with a host, by what our action, or Ansible itself, says of it."""
+    message = str(result.get("msg", "failed"))[:MESSAGE]
+    if "nonsense" in result:
+        line = str(result["nonsense"])
+        return nonsense(way.host, line) if result.get("greeted") else way.not_greeted(line)
+    if isinstance(unknown := result.get("unknown"), list) and unknown:
+        return went_back(way.host, (f"{plain(str(path))} is unknown here" for path in unknown))
+    if result.get("unreachable"):
+        return way.failure(255, BEFORE_SSH.sub("", message))
+    if "after" in result:
+        after = str(result["after"])
+        return HostRefusal(plain(message.removesuffix(f"; {after}")), plain(after))
+    if "rc" in result:
+        return _ended(way, result)
+    return PkiError(f"Ansible: {plain(message)}", "its log says more") if result.get("failed") else None
+
+
+def _ended(way: Way, result: Mapping[str, Any]) -> PkiError:
+    """What the exit status of a contact means, with what stood on its error channel."""
+    complaint, status = str(result.get("complaint", ""))[-MESSAGE:], result["rc"]
+    _, stopped, what = complaint.rpartition(answers.STOPPED)
+    if stopped:
+        return way.too_much(plain(what))
+    failure = way.failure if result.get("greeted") else way.not_started
+    return failure(status if isinstance(status, int) else 1, complaint)
+
+
 def _answers(result: Mapping[str, Any]) -> Iterator[answers.Answer]:
-    yield from (answer for answer in result.get("answers") or [] if isinstance(answer, dict))
+    """The answers of pki-apply, read once more: events may come from elsewhere."""
+    found = result.get("answers")
+    for one in found if isinstance(found, list) else []:
+        if answer := answers.known(one):
+            yield answer
+
+
+def _proofs(result: Mapping[str, Any], services: Iterable[str]) -> dict[str, str] | None:
+    """What was seen of each service, as far as it is known here."""
+    found = result.get("proofs")
+    if not isinstance(found, dict):
+        return None
+    return {name: plain(str(found[name])) for name in services if name in found}

@@ -15,17 +15,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pki import store
+from pki import store, visible
 from pki.deploy import answers, entry, handshake, proof
 from pki.deploy.change import Change
 from pki.deploy.preflight import Findings
 from pki.deploy.session import monologue
-from pki.deploy.ssh import CONNECT, PROGRAM, Way
+from pki.deploy.ssh import CLOSED, CONNECT, PROGRAM, Way
 from pki.model import Ansible
 
 COLLECTION = "collections/ansible_collections/doit/pki/plugins"
 UTILS = "ansible_collections.doit.pki.plugins.plugin_utils"
-CARRIED = (answers, handshake, entry, proof)  # which import nothing of ours but one another
+CARRIED = (visible, answers, handshake, entry, proof)  # which import nothing of ours but one another
+SSH = "bounded_ssh.py"  # which Ansible starts in place of ssh
 SECRETS = ("streams", "eyes")
 CONFIG = """\
 # Made by doit-pki.
@@ -60,11 +61,12 @@ PLAY = """\
         crls: "{{{{ pki_crls }}}}"
         services: "{{{{ pki_services }}}}"
         remedy: "{{{{ pki_remedy }}}}"
+        limits: "{{{{ pki_limits }}}}"
         roots: eyes/roots.pem
         probe: eyes/probe.pem
         canary: eyes/canary.pem
       ignore_unreachable: true # nothing is wrong with a release that did not arrive: it does not count as a failure
-      timeout: 1200
+      timeout: 1500 # a host may take as long as pki_limits says; this is for what is not its fault
 """
 
 
@@ -98,6 +100,7 @@ class Consignment:
             "pki_known": self.change.is_known,
             "pki_crls": {row.file.path: list(self.may_go) for row in self.change.rows if row.file.crl},
             "pki_remedy": self.change.remedy,
+            "pki_limits": asdict(to.way.limits),
             "pki_services": [
                 {"endpoint": asdict(end), "promise": asdict(promises[end.name]) if end.name in promises else {}}
                 for end in to.endpoints
@@ -107,10 +110,11 @@ class Consignment:
 
 def _connection(way: Way, *, abroad: bool) -> dict[str, Any]:
     """How Ansible's own ssh reaches a host: as ours does."""
-    options = ["-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT}"]
+    options = [*CLOSED, "-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT}"]
     options += ["-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=3"]
     options += ["-o", f"HostName={way.address}"] if way.address else []
     said: dict[str, Any] = {"ansible_connection": "ssh", "ansible_host": way.name}
+    said |= {"ansible_ssh_executable": f"{{{{ playbook_dir }}}}/{SSH}"}
     said |= {"ansible_user": way.user} if way.user else {}
     said |= {"ansible_port": way.port} if way.port else {}
     if not abroad:
@@ -133,6 +137,7 @@ def write(folder: Path, goods: Sequence[Consignment], settings: Ansible, *, abro
         "ansible.cfg": CONFIG.format(forks=settings.forks).encode(),
         "inventory.yaml": inventory(goods, rounds, abroad=abroad).encode(),
         "playbook.yaml": playbook(len(rounds), settings).encode(),
+        SSH: (here / SSH).read_bytes(),
         f"{COLLECTION}/action/deliver.py": (here / "deliver.py").read_bytes(),
         **{f"{COLLECTION}/plugin_utils/{Path(str(one.__file__)).name}": carried(one) for one in CARRIED},
     }
@@ -146,14 +151,15 @@ def write(folder: Path, goods: Sequence[Consignment], settings: Ansible, *, abro
     for parent in {(folder / name).parent for name in files}:
         store.make_folder(parent)
     store.write_all(
-        {folder / name: (data, 0o644) for name, data in files.items()}
+        {folder / name: (data, 0o755 if name == SSH else 0o644) for name, data in files.items()}
         | {folder / name: (data, 0o600) for name, data in secret.items()}
     )
 
 
 def carried(module: ModuleType) -> bytes:
     """A module of ours that runs within Ansible, where its neighbours bear another name."""
-    return Path(str(module.__file__)).read_bytes().replace(b"from pki.deploy.", f"from {UTILS}.".encode())
+    text = Path(str(module.__file__)).read_bytes().replace(b"from pki.deploy.", f"from {UTILS}.".encode())
+    return text.replace(b"from pki.visible import", f"from {UTILS}.visible import".encode())
 
 
 def sweep(folder: Path) -> None:

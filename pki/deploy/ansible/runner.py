@@ -7,11 +7,12 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pki import store
 from pki.errors import PkiError
@@ -22,6 +23,8 @@ FINDINGS = {"runner_on_ok", "runner_on_failed", "runner_on_unreachable"}
 # What else is in the environment, a passphrase perhaps, is none of Ansible's business: it keeps a copy with its logs.
 HANDED_ON = ("HOME", "USER", "LOGNAME", "SSH_AUTH_SOCK", "TMPDIR")
 KEPT = 5
+EVENT = 1 << 25  # bytes of an event that is read: our action returns a few kB for each file of a release
+LAST_WORDS = 1 << 16
 
 
 @dataclass
@@ -42,26 +45,28 @@ def run(project: Path, command: str, ident: str) -> Report:
     store.make_folder(runs, 0o700)
     options = ("--project-dir", project, "--inventory", project / "inventory.yaml", "--artifact-dir", runs)
     more = ("--ident", ident, "--rotate-artifacts", str(KEPT), "--quiet", "--playbook", "playbook.yaml")
-    done = subprocess.run(
-        [str(part) for part in (program, "run", *options, *more, project.parent)],
-        env={
-            **{name: value for name, value in os.environ.items() if name in HANDED_ON},
-            "PATH": f"{Path(program).parent}:{os.environ.get('PATH', os.defpath)}",
-            "LC_ALL": "C.UTF-8",  # Ansible takes no other encoding: https://docs.python.org/3/library/os.html#utf8-mode
-            "ANSIBLE_CONFIG": str(project / "ansible.cfg"),
-            "ANSIBLE_NOCOLOR": "1",
-        },
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        check=False,
-        # One that outlives its run would deliver beside the next one; no thread is there that could hold a lock.
-        preexec_fn=partial(end_with, os.getpid(), signal.SIGTERM),
-    )
+    with tempfile.TemporaryFile() as complaint:
+        done = subprocess.run(
+            [str(part) for part in (program, "run", *options, *more, project.parent)],
+            env={
+                **{name: value for name, value in os.environ.items() if name in HANDED_ON},
+                "PATH": f"{Path(program).parent}:{os.environ.get('PATH', os.defpath)}",
+                "LC_ALL": "C.UTF-8",  # Ansible takes no other encoding: https://docs.python.org/3/library/os.html#utf8-mode
+                "ANSIBLE_CONFIG": str(project / "ansible.cfg"),
+                "ANSIBLE_NOCOLOR": "1",
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=complaint,
+            check=False,
+            # One that outlives its run would deliver beside the next one; no thread is there that could hold a lock.
+            preexec_fn=partial(end_with, os.getpid(), signal.SIGTERM),
+        )
+        said = _end_of(complaint)
     events = list(_events_of(runs / ident / "job_events"))
     report = Report(results(events))
     if not any(event.get("event") == "playbook_on_stats" for event in events):
-        report.complaint = _last_words(runs / ident, done.stderr) or f"it ended with {done.returncode}"
+        report.complaint = _last_words(runs / ident, said) or f"it ended with {done.returncode}"
     return report
 
 
@@ -84,7 +89,7 @@ def read(path: Path) -> list[dict[str, Any]]:
         data = json.loads(path.read_bytes())
         found = data.get("results", []) if isinstance(data, dict) else data
         return [event for event in found if isinstance(event, dict)]
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         raise PkiError(
             f"{path.name}: holds no events of Ansible",
             "name ansible-runner's folder job_events, or what `awx job_events list --job N --all -f json` printed",
@@ -95,22 +100,37 @@ def results(events: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Host → what our action returned there; of one that could not be reached `unreachable` and `msg`."""
     found = {}
     for event in events:
-        data = event.get("event_data") or {}
-        if event.get("event") in FINDINGS and data.get("task_action") == ACTION:
+        data = event.get("event_data")
+        if event.get("event") in FINDINGS and isinstance(data, dict) and data.get("task_action") == ACTION:
             failed = {"failed": True} if event["event"] == "runner_on_failed" else {}
-            found[str(data["host"])] = {**(data.get("res") or {}), **failed}
+            result = data.get("res")
+            found[str(data.get("host"))] = {**(result if isinstance(result, dict) else {}), **failed}
     return found
 
 
 def _events_of(folder: Path) -> Iterator[dict[str, Any]]:
+    """The events of a run, in their order; one that is too large, or was not written whole, is left out."""
     names = [path for path in folder.glob("*.json") if path.name.partition("-")[0].isdecimal()]
     for path in sorted(names, key=lambda path: int(path.name.partition("-")[0])):
-        event = json.loads(path.read_bytes())
+        try:
+            event = json.loads(path.read_bytes()) if path.stat().st_size <= EVENT else None
+        except (ValueError, RecursionError):
+            continue
         if isinstance(event, dict):
             yield event
 
 
+def _end_of(file: IO[bytes]) -> bytes:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - LAST_WORDS))
+    return file.read()
+
+
 def _last_words(folder: Path, complaint: bytes) -> str:
-    said = (store.read(folder / "stdout") or b"") + b"\n" + complaint
+    try:
+        with (folder / "stdout").open("rb") as stdout:
+            said = _end_of(stdout) + b"\n" + complaint
+    except FileNotFoundError:
+        said = complaint
     lines = [line.strip() for line in said.decode(errors="replace").splitlines() if line.strip()]
     return lines[-1] if lines else ""

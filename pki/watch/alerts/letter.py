@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from pathlib import Path
 
-from pki.deploy.answers import plain
 from pki.scalars import SANDBOX
 from pki.templating import Pages
+from pki.visible import plain
 from pki.watch.alerts.decisions import Decision
 from pki.watch.checks import Check, alike, counted, named, remedy_of
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from pki import store
-from pki.deploy.answers import plain
 from pki.errors import PkiError
 from pki.model import EmailAlert
+from pki.visible import plain
 from pki.watch.alerts.letter import Letter
 
 PATIENCE = 30  # seconds for each answer of the server

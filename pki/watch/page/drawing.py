@@ -11,8 +11,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pki.deploy.answers import plain
 from pki.templating import Pages
+from pki.visible import plain
 from pki.watch.checks import Check, Level, alike, counted, named, remedy_of
 from pki.watch.page import charts
 from pki.watch.page.doings import Doings

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from pki import files, store
-from pki.deploy.answers import plain
 from pki.errors import PkiError
 from pki.memo import signature, token
 from pki.store import Store
+from pki.visible import plain
 from pki.watch.checks import Check
 from pki.watch.page import ahead, doings, fleet
 from pki.watch.page.doings import Doings, MadeOn, calm
@@ -29,7 +29,7 @@ HERE = Path(__file__).parent
 MADE_BY = (*sorted(HERE.glob("*.*")), HERE.parent / "years" / "timeline.py")
 PAGE = "status.html"
 STATE = re.compile(rb'(<meta name="pki-state" content=")(\w*)(">)')
-BANNER = re.compile(rb"(?s)<!--banner-->.*?<!--/banner-->")
+BANNER = (b"<!--banner-->", b"<!--/banner-->")
 TITLE = re.compile(rb"<title>(?!Stopped)")
 BARE = (
     b'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="pki-state" content=""><title>status</title>'
@@ -113,7 +113,9 @@ def _put_banner(path: Path, title: str, message: str, remedy: str, bare: bytes |
         f"<p>{lines}</p><p>All below is as it was before.</p></div><!--/banner-->"
     ).encode()
     marked = TITLE.sub(b"<title>Stopped; before: ", STATE.sub(rb"\1\3", data, count=1), count=1)
-    marked = BANNER.sub(lambda _: said, marked, count=1)
+    before, begin, rest = marked.partition(BANNER[0])
+    _, end, after = rest.partition(BANNER[1])
+    marked = before + said + after if begin and end else marked
     if marked != data:
         store.write(path, marked)
 

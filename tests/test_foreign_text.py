@@ -1,0 +1,266 @@
+"""What a host, a device or a file supplies: control characters become visible, markup stays text, and reading is linear."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import requests
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+
+from pki import issue, pem, profiles
+from pki.deploy import answers, crls, preflight
+from pki.deploy.preflight import Trust
+from pki.errors import PkiError
+from pki.screen import Screen
+from pki.taking import papers
+from pki.visible import plain, visible
+from pki.watch.alerts import notify
+
+CONTROLS = [*map(chr, range(32)), *map(chr, range(0x7F, 0xA0)), *"\u061c\u200b\u200e\u200f\u2028\u2029\u202a\u202e"]
+CONTROLS += [*"\u2066\u2069\ufeff\ud800", "\U000e0041"]
+
+
+# -- control characters -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("character", [one for one in CONTROLS if one != "\n"], ids=lambda one: f"{ord(one):x}")
+def test_a_control_character_is_shown_as_an_escape(character: str) -> None:
+    shown = visible(f"a{character}b")
+    assert re.fullmatch(r"a\\[a-zA-Z0-9]+b", shown)
+    assert shown.encode("ascii").decode("unicode_escape") == f"a{character}b"
+    assert plain(f"a{character}b") == shown
+
+
+@pytest.mark.parametrize("text", ["", "plain", "Größe 5 µm", "日本語 עברית العربية", "→ …", "👍", "a\nb"])
+def test_text_that_people_write_stays_as_it_is(text: str) -> None:
+    assert visible(text) == text
+
+
+def test_foreign_text_is_one_line_and_never_longer_than_a_sentence() -> None:
+    assert plain("one\ntwo") == "one two"
+    assert len(plain("x" * 1_000_000)) == len(plain("\x1b" * 1_000_000)) == 400
+    assert plain("x" * 400) == "x" * 400
+    assert plain("x" * 401).endswith("x…")
+
+
+def test_an_error_names_what_was_supplied_and_shows_it() -> None:
+    error = PkiError("bad\x1b[2J\u202ename\nin two lines", "type \x07this")
+    assert (error.message, error.hint) == ("bad\\x1b[2J\\u202ename\nin two lines", "type \\x07this")
+    assert "\x1b" not in str(error) + repr(error)
+
+
+@pytest.mark.parametrize(
+    "show",
+    [
+        lambda screen, text: screen.line(text),
+        lambda screen, text: screen.made(text, text),
+        lambda screen, text: screen.failed(text, text, text),
+        lambda screen, text: screen.due(text, text),
+        lambda screen, text: screen.note(text, text, text),
+        lambda screen, text: screen.check("ok", text, text, "", text),
+        lambda screen, text: screen.unmet(text, text),
+        lambda screen, text: screen.dated("2026-01-01", text, text),
+        lambda screen, text: screen.seen("proven", text, text),
+        lambda screen, text: screen.table("title", ("a", "b"), [(text, text)]),
+    ],
+)
+def test_nothing_that_is_shown_moves_the_terminal(
+    capsys: pytest.CaptureFixture[str], show: Callable[[Screen, str], None]
+) -> None:
+    show(Screen(), "".join(one for one in CONTROLS if one != "\ud800"))
+    said = capsys.readouterr().out
+    assert "\\x1b" in said
+    assert not [one for one in CONTROLS if one in said and one != "\n"]
+
+
+# -- markup -----------------------------------------------------------------------------------------------------------
+
+
+MARKUP = "<!channel> <http://evil|click> [click](http://evil) @everyone @here <b>bold</b> & admin@lab.internal"
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ", "discord://4174216298/JHMHI8qBe7bk2ZwO5U711o3dV_js"],
+)
+def test_a_service_finds_no_markup_in_a_message(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What really leaves for Slack and for Discord."""
+    sent = []
+
+    def request(*_: object, data: Any = None, **__: object) -> requests.Response:
+        sent.append(data.decode() if isinstance(data, bytes) else str(data))
+        answer = requests.Response()
+        answer.status_code, answer.raw = 200, io.BytesIO(b"ok")
+        return answer
+
+    monkeypatch.setattr(requests.Session, "request", request)
+    notify.send("notify-x", address, MARKUP, MARKUP)
+    assert sent
+    texts = json.dumps(json.loads(sent[0]), ensure_ascii=False)
+    for mark in ("<!channel", "&lt;!channel", "<http", "<b>", "](http", "@everyone", "@here"):
+        assert mark not in texts
+    assert "admin@lab.internal" in texts
+
+
+def test_an_address_and_a_command_stay_as_they_are() -> None:
+    text = "./run invoke deploy.bootstrap web_1 --login root; ssh root@192.0.2.1 true; a & b"
+    assert notify.unmarked(text) == text
+
+
+# -- sections of PEM --------------------------------------------------------------------------------------------------
+
+
+def section(label: str, body: str = "AAAA") -> bytes:
+    return f"-----BEGIN {label}-----\n{body}\n-----END {label}-----\n".encode()
+
+
+def test_sections_are_found_in_their_order_and_none_within_another() -> None:
+    data = b"x" + section("A", "1") + section("B", "2") + section("C", "-----BEGIN A-----") + section("A", "3")
+    assert [(one.label, one.body.strip()) for one in pem.sections(data, "A", "C")] == [
+        ("A", b"1"),
+        ("C", b"-----BEGIN A-----"),
+        ("A", b"3"),
+    ]
+    assert next(pem.sections(data, "B")).whole == section("B", "2").strip()
+
+
+def test_a_section_without_its_end_is_none_and_hides_no_other() -> None:
+    data = b"-----BEGIN A-----\n" + section("B") + b"-----BEGIN A-----" + section("B")[:-5]
+    assert [one.label for one in pem.sections(data, "A", "B")] == ["B"]
+
+
+ENDLESS = {
+    "begins": b"-----BEGIN X509 CRL-----\n",
+    "begins of certificates": b"-----BEGIN CERTIFICATE-----\n",
+    "begins of keys": b"-----BEGIN PRIVATE KEY-----\n",
+    "dashes": b"-----",
+    "labels": b"-----BEGIN ",
+    "other ends": b"-----BEGIN X509 CRL----------END X509 CR-----",
+}
+
+
+@pytest.mark.parametrize("piece", ENDLESS.values(), ids=ENDLESS)
+def test_what_has_no_end_is_read_in_linear_time(piece: bytes) -> None:
+    """8 MiB; a reader that looked for the end from every beginning would take hours."""
+    data = piece * ((8 << 20) // len(piece))
+    started = time.process_time()
+    assert crls.read(data) == ()
+    assert list(pem.sections(data, *preflight.KEYS, *papers.LABELS)) == []
+    assert time.process_time() - started < 20
+
+
+def test_a_crl_with_any_bit_flipped_is_none_of_ours_and_no_bug() -> None:
+    """What a host shows as a CRL may be anything: it is read, and judged by its signature."""
+    now = datetime(2026, 11, 23, tzinfo=UTC)
+    key, subject = issue.new_key("ec-p256"), issue.subject("Example", "Client 1")
+    dates = issue.validity(now, timedelta(days=20), None)
+    authority = issue.certificate(subject, key.public_key(), dates, profiles.root(), key)
+    builder = x509.CertificateRevocationListBuilder().issuer_name(subject).last_update(now)
+    builder = builder.next_update(now + timedelta(days=9)).add_extension(x509.CRLNumber(7), critical=False)
+    der = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+    trust = Trust(b"", issue.pem_of([authority]))
+    assert [trust.has_signed(one) for one in crls.read(der)] == [True]
+    for bit in range(len(der) * 8):
+        flipped = bytearray(der)
+        flipped[bit // 8] ^= 1 << (bit % 8)
+        assert not any(trust.has_signed(one) for one in crls.read(bytes(flipped))), bit
+
+
+# -- answers of pki-apply ---------------------------------------------------------------------------------------------
+
+SUM = "0" * 64
+GOOD: list[dict[str, Any]] = [
+    {"pki-apply": 1},
+    {"pki-apply": 1, "now": 1795000000},
+    *({"n": 1, "is": state, "sha256": SUM, "path": "/etc/x"} for state in sorted(answers.LOOKS)),
+    {"n": 1, "is": "absent", "sha256": "", "path": "/etc/x"},
+    {"looked": True},
+    {"bytes": 0},
+    {"ran": "systemctl-reload-nginx", "status": 137, "said": "it is broken\nreally"},
+    {"why": ""},
+    {"stuck": "/etc/x", "why": "is a mount point", "said": "umount /etc/x"},
+    *({"state": state} for state in sorted(answers.STATES)),
+    {"state": "refused", "why": "no", "said": ""},
+    {"error": "no"},
+]
+BAD: list[object] = [
+    {},
+    [],
+    "kept",
+    1,
+    None,
+    {"pki-apply": 2},
+    {"pki-apply": True},
+    {"pki-apply": "1"},
+    {"pki-apply": 1, "now": "today"},
+    {"pki-apply": 1, "now": -1},
+    {"pki-apply": 1, "now": True},
+    {"pki-apply": 1, "more": 1},
+    {"n": 1, "is": "fine", "sha256": SUM, "path": "/etc/x"},
+    {"n": 1, "is": "same", "sha256": SUM[1:], "path": "/etc/x"},
+    {"n": 1, "is": "same", "sha256": SUM.upper().replace("0", "A"), "path": "/etc/x"},
+    {"n": 1, "is": "same", "sha256": SUM + "\n", "path": "/etc/x"},
+    {"n": 1, "is": "same", "sha256": SUM, "path": "etc/x"},
+    {"n": 1, "is": "same", "sha256": SUM, "path": "/etc/\x1b[2J"},
+    {"n": True, "is": "same", "sha256": SUM, "path": "/etc/x"},
+    {"n": 1.0, "is": "same", "sha256": SUM, "path": "/etc/x"},
+    {"n": 1, "is": "same", "sha256": SUM},
+    {"looked": 1},
+    {"looked": False},
+    {"bytes": -1},
+    {"bytes": "9"},
+    {"bytes": 1 << 60},
+    {"ran": "a b", "status": 0, "said": ""},
+    {"ran": "x", "status": "0", "said": ""},
+    {"ran": "x", "status": 0},
+    {"state": "done"},
+    {"state": "kept", "why": "x"},
+    {"state": "refused"},
+    {"state": "kept", "said": "x", "why": "y"},
+    {"error": ["no"]},
+    {"stuck": "x", "why": "", "said": ""},
+]
+
+
+@pytest.mark.parametrize("answer", GOOD, ids=json.dumps)
+def test_what_pki_apply_answers_is_read(answer: dict[str, Any]) -> None:
+    assert answers.read(json.dumps(answer)) == answer
+    assert answers.known(answer) == answer
+
+
+@pytest.mark.parametrize("answer", BAD, ids=json.dumps)
+def test_nothing_else_is_an_answer(answer: object) -> None:
+    assert answers.read(json.dumps(answer)) is None
+    assert answers.known(answer) is None
+
+
+@pytest.mark.parametrize("line", ["", "{", "NaN", '{"bytes":1e3}', '{"bytes":9' + "9" * 60_000 + "}", "[" * 60_000])
+def test_a_line_that_is_no_json_is_no_answer(line: str) -> None:
+    assert answers.read(line) is None
+
+
+def test_an_answer_has_at_most_64_kilobytes_and_its_texts_are_cut() -> None:
+    def line(length: int) -> str:
+        return f'{{"error":"{"x" * (length - 12)}"}}'
+
+    assert len(line(1 << 16)) == 1 << 16
+    found = answers.read(line(1 << 16))
+    assert found
+    assert len(found["error"]) == answers.WORDS
+    assert answers.read(line((1 << 16) + 1)) is None
+
+
+def test_only_what_is_stuck_counts_of_what_was_said_before_the_greeting() -> None:
+    stuck = {"stuck": "/etc/x", "why": "is a mount point", "said": "on web: umount /etc/x"}
+    before = [{"ran": "x", "status": 1, "said": ""}, {"state": "undone"}, stuck, {"state": "stuck"}]
+    found = answers.in_contact([*before, {"pki-apply": 1}, {"looked": True}])
+    assert found == [stuck, {"pki-apply": 1}, {"looked": True}]
+    assert answers.refusal(found) == ("/etc/x is a mount point", "on web: umount /etc/x")
