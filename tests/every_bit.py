@@ -49,7 +49,7 @@ def _accepts(read: Read) -> bool:
 
 def anew(house: House) -> House:
     """The same house for one who has read nothing of it yet, and believes no cache."""
-    again = House(house.inventory, house.store, house.passphrases, house.now, Memo(house.store.home, house.now))
+    again = House(house.inventory, house.store, house.now, Memo(house.store.home, house.now), house.passphrases)
     again.memo.read_all()
     return again
 

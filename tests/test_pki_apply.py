@@ -422,8 +422,9 @@ def test_a_contact_can_put_back_what_the_one_before_kept(host: FolderHost) -> No
 def told(host: FolderHost, rows: Sequence[Row]) -> dict[str, str]:
     """What a host says that it has from doit-pki beyond a manifest: path → mode, owner, set and reload."""
     answers = host.speak(manifest(rows) + b"end\n")
-    [more] = [str(answer["more"]) for answer in answers if "looked" in answer]
-    return {one.rpartition("|")[2]: one.rpartition("|")[0] for one in more.split()}
+    assert answers.count({"looked": True}) == 1
+    more = [one for answer in answers if "more" in answer for one in str(answer["more"]).split()]
+    return {one.rpartition("|")[2]: one.rpartition("|")[0] for one in more}
 
 
 def test_a_host_says_which_files_it_had_from_us_and_is_not_asked_for(host: FolderHost) -> None:

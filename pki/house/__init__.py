@@ -7,59 +7,42 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property, partial
-from importlib import import_module
 from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from pki import inventory, store
 from pki.errors import RESTORE, LedgerError, PkiError
-from pki.house import decided
 from pki.house.clock import ClockGuard, Evidence
 from pki.house.cross_certificates import vouching
 from pki.house.generations import Generation, Rung, damaged, is_copy, is_signed_by, read_certificate, read_rung
 from pki.house.keys import Keys
-from pki.house.ledger_cache import LedgerCache
-from pki.house.ledger_guard import Guard, fault_of
+from pki.house.ledger_view import LedgerView
 from pki.house.missing_roots import MissingRoot, find_missing, receipts, refusal
 from pki.issue import Issuer
 from pki.memo import Memo, signature
-from pki.model import CrlRule, Inventory
+from pki.model import CrlRule
 from pki.passphrases import Passphrases
-from pki.records import Head, Issued, Ledger, LedgerFault, Pin
 from pki.store import Store
-
-
-class Endable(Protocol):
-    def end(self) -> None: ...
-
-
-E = TypeVar("E", bound=Endable)
 
 __all__ = ["Generation", "House", "Rung"]
 
 
 @dataclass
-class House:
+class House(LedgerView):
     """Inventory, store and ledger at one moment. Everything that is read twice in a run is kept here."""
 
-    inventory: Inventory
-    store: Store
     passphrases: Passphrases
-    now: datetime
-    memo: Memo
     evidence: Callable[[House], Evidence] | None = None  # what others say of the time; the kernel alone by default
     verified: set[bytes] = field(default_factory=set)  # SHA-256 of each truth and CRL that this run found well signed
     coming: tuple[str, ...] = ()  # generations that this run itself is about to make: the sandbox does
     damaged: dict[str, str] = field(default_factory=dict)  # files that are not as they were written, and what follows
     recovered: dict[str, bytes] = field(default_factory=dict)  # PEM of generations whose file is damaged, by the ledger
     asked: frozenset[str] = frozenset()  # the tasks that this run was asked for; none when no run is on
-    _at_end: list[Endable] = field(default_factory=list)
     _generations: dict[str, tuple[int, Generation]] = field(default_factory=dict)
     _newest: dict[str, Generation] = field(default_factory=dict)
     _rungs: dict[str, tuple[int, list[Rung]]] = field(default_factory=dict)
@@ -75,7 +58,7 @@ class House:
             said, tree = inventory.load_with_tree(path, data)
             memo.remember("pki.yaml", known, [], tree)
         place = Store(home)
-        return cls(said, place, Passphrases(place, said.secrets), now, memo, evidence)
+        return cls(said, place, now, memo, Passphrases(place, said.secrets), evidence)
 
     # -- what is lost --
 
@@ -104,16 +87,6 @@ class House:
                     f"pki.yaml says sandbox: true, and {name} in ca/ (SHA-256 {root.fingerprint}) is not of a sandbox",
                     "take sandbox: true out of pki.yaml; a sandbox needs a folder of its own: ./run invoke init DIR",
                 )
-
-    @cached_property
-    def ledger(self) -> Ledger:
-        if not (self.store.ca / store.PROJECT_ID).exists():
-            self.insist_on_roots()  # opening it might make one
-        # SQLAlchemy takes longer to import than the rest of a run with nothing to do, which has no use for it.
-        opened: Ledger = import_module("pki.ledger").Ledger(
-            self.inventory.ledger, self.store.ca, self.insist_on_ledger, self.clock.insist
-        )
-        return opened
 
     # -- authorities --
 
@@ -293,6 +266,24 @@ class House:
         self.insist_on_ledger()
         return self.keys.open(found)
 
+    def can_sign(self, name: str) -> bool:
+        """Whether the key of a generation opens; of one whose passphrase is elsewhere, as far as can be seen without it."""
+        found = self.generation(name)
+        if found is None or self.is_adopted(name):
+            return True
+        with suppress(PkiError):
+            if self.keys.fault(name) is None:
+                in_file = self.store.authority_file(name, "key.pem").exists()
+                return not in_file or self.passphrases.is_elsewhere(name) or bool(self.keys.issuer(found))
+        return False
+
+    def key_faults(self) -> dict[str, PkiError]:
+        """What is wrong with the keys that sign or wait for a ceremony, by generation, as far as it can be seen without a passphrase."""
+        there = [one.name for authority in ("server", "client") if (one := self.issuing(authority))]
+        names = [*there, *self.store.prepared()]
+        seen = {name: fault for name in names if (fault := self.keys.fault(name))}
+        return {**seen, **{name: fault for name, fault in self.keys.closed.items() if not self.is_adopted(name)}}
+
     def missing_authority(self, name: str) -> PkiError:
         """That there is no certificate of an authority; where there is a root, it may be lost."""
         ceremony = "hold a root ceremony: ./run invoke ceremony.request"
@@ -319,218 +310,3 @@ class House:
     def clock(self) -> ClockGuard:
         """Whether the clock can be believed: asked before anything is signed or recorded."""
         return ClockGuard(self.now, self.last_event, partial(self.evidence, self) if self.evidence else None)
-
-    def last_event(self) -> datetime | None:
-        """When the newest event was recorded; None while there is no ledger, or nothing in it."""
-        if not self.has_ledger:
-            return None
-        kept = self.recall_from_ledger("last event", "")
-        if kept is None:
-            kept = [int(one.at.timestamp()) for one in self.ledger.events(last=1)]
-            self.remember_from_ledger("last event", "", kept)
-        return datetime.fromtimestamp(kept[0], UTC) if kept else None
-
-    # -- the ledger, when it has something new to say --
-
-    def is_revoked(self, serial: int, *, seen_before: bool) -> bool:
-        """Whether a certificate was revoked.
-
-        One that was `seen_before` as it is now costs no look into a ledger that is settled: the last run that ended
-        well acted on all that this holds.
-        """
-        return not (seen_before and self.ledger_is_settled) and serial in self._revoked_serials
-
-    @cached_property
-    def _revoked_serials(self) -> frozenset[int]:
-        kept = self.recall_from_ledger("revoked", "")
-        if isinstance(kept, str):
-            return frozenset(int(serial, 16) for serial in kept.split())
-        return self.ledger.revoked_serials(self.now) if self.has_ledger else frozenset()
-
-    def look_again_at_revocations(self) -> None:
-        """Forget what was revoked: this run itself revoked something."""
-        for known in ("ledger_is_settled", "_revoked_serials"):
-            self.__dict__.pop(known, None)
-
-    @cached_property
-    def withheld(self) -> dict[str, datetime]:
-        """Artifacts that were revoked and are not to be replaced before a person says so, each with the time since when."""
-        self.recall_from_ledger("plan", "")  # everything that is planned follows from the ledger as it is now, or later
-        kept = self.recall_from_ledger("withheld", "")
-        if kept is None:
-            kept = decided.withheld(self.ledger.decisions()) if self.has_ledger else {}
-        return {artifact: datetime.fromtimestamp(at, UTC) for artifact, at in kept.items()}
-
-    @cached_property
-    def accepted_roots(self) -> dict[str, list[str]]:
-        """SHA-256 of the roots that were accepted for hosts that had another one, by host."""
-        kept = self.recall_from_ledger("accepted roots", "")
-        if kept is None:
-            kept = decided.accepted_roots(self.ledger.decisions()) if self.has_ledger else {}
-            self.remember_from_ledger("accepted roots", "", kept)
-        found: dict[str, list[str]] = kept
-        return found
-
-    @property
-    def has_ledger(self) -> bool:
-        """Whether there is a ledger to ask: one that can be read, and is this project's."""
-        if self._is_sqlite and not (self.store.ca / "ledger.db").exists():
-            return False
-        return self._unreadable is None
-
-    @property
-    def _is_sqlite(self) -> bool:
-        return self.inventory.ledger == "sqlite"
-
-    @cached_property
-    def _unreadable(self) -> LedgerFault | None:
-        """Why the ledger cannot even be asked: it is empty, another project's, damaged or out of reach."""
-        if self._is_sqlite and self.recall_from_ledger("readable", ""):
-            return None
-        try:
-            self.ledger.head()
-        except PkiError as error:
-            return fault_of(error)
-        return None
-
-    @property
-    def guard(self) -> Guard:
-        """What holds the ledger against all that was seen of it."""
-        there = list[Generation]()
-        for name in store.AUTHORITIES:
-            with suppress(PkiError):  # said where the authority is read
-                there += [found] if (found := self.issuing(name)) else []
-        seen = self.store.seen_heads()
-        match self.memo.recall("seen head", self.store.project_id):  # not of a project that was here before
-            case [int(seq), str(digest), int(revocations)]:
-                seen.append(Head(seq, digest, "build/.seen.json", revocations))
-        return Guard(self.store, self._is_sqlite, lambda: self.ledger, seen, there, self.generation)
-
-    @cached_property
-    def ledger_fault(self) -> LedgerFault | None:
-        """Why nothing may be signed or recorded, None where nothing speaks against it."""
-        guard = self.guard
-        if not guard.is_missing and self._unreadable:
-            return self._unreadable
-        if self.recall_from_ledger("guard", guard.known):
-            return None
-        return guard.fault()
-
-    def can_sign(self, name: str) -> bool:
-        """Whether the key of a generation opens; of one whose passphrase is elsewhere, as far as can be seen without it."""
-        found = self.generation(name)
-        if found is None or self.is_adopted(name):
-            return True
-        with suppress(PkiError):
-            if self.keys.fault(name) is None:
-                in_file = self.store.authority_file(name, "key.pem").exists()
-                return not in_file or self.passphrases.is_elsewhere(name) or bool(self.keys.issuer(found))
-        return False
-
-    def key_faults(self) -> dict[str, PkiError]:
-        """What is wrong with the keys that sign or wait for a ceremony, by generation, as far as it can be seen without a passphrase."""
-        there = [one.name for authority in ("server", "client") if (one := self.issuing(authority))]
-        names = [*there, *self.store.prepared()]
-        seen = {name: fault for name in names if (fault := self.keys.fault(name))}
-        return {**seen, **{name: fault for name, fault in self.keys.closed.items() if not self.is_adopted(name)}}
-
-    def insist_on_ledger(self) -> None:
-        """Raise LedgerError where nothing may be signed or recorded, even if nothing has asked for it."""
-        if self.ledger_fault:
-            raise LedgerError.of(self.ledger_fault)
-
-    def look_again_at_ledger(self) -> None:
-        """Forget what the guard found: something was recovered, or a loss accepted."""
-        for known in ("ledger_fault", "_unreadable", "pins"):
-            self.__dict__.pop(known, None)
-        self.look_again_at_revocations()
-
-    # -- hosts that are pinned --
-
-    @cached_property
-    def pins(self) -> dict[str, Pin] | None:
-        """Hosts that stay at an earlier release; None where nobody knows, because the ledger is lost and the cache too.
-
-        Where the ledger is not what was seen, the cache is believed: a host is never unpinned by a fault.
-        """
-        if self.ledger_fault:
-            kept = self.memo.recall("seen pins", self.store.project_id)
-        elif (kept := self.recall_from_ledger("pins", "")) is None:
-            kept = decided.pins(self.ledger.decisions()) if self.has_ledger else {}
-        if kept is None:
-            return None
-        return {host: Pin(release, datetime.fromtimestamp(at, UTC)) for host, (release, at) in kept.items()}
-
-    def pin(self, host: str) -> Pin | None:
-        """The release at which a host is pinned, if it is; one without a digest where nobody knows."""
-        return Pin("", self.now) if self.pins is None else self.pins.get(host)
-
-    def unexpired(self) -> list[Issued]:
-        """What the ledger holds of certificates that have not expired."""
-        return self.ledger.certificates(since=self.now) if self.has_ledger else []
-
-    @cached_property
-    def ledger_is_settled(self) -> bool:
-        return self.is_ledger_as_it_was()
-
-    def is_ledger_as_it_was(self) -> bool:
-        """Whether the ledger is settled at this very moment: another process of the run may have added to it."""
-        return self.recall_from_ledger("settled", "") is not None
-
-    def close(self, *, settled: bool) -> None:
-        """Close the ledger. When everything ended well (`settled`), remember that it asks for nothing more.
-
-        What it holds of revocations and decisions is remembered too: every process that delivers would have to open it
-        for them; and its last event, which the clock is compared with.
-        """
-        if settled and self.recall_from_ledger("settled", "") is None:
-            self._cache.remember("settled", "", True, since="plan")
-        if self.recall_from_ledger("revoked", "") is None and "ledger" in self.__dict__:
-            # one text, which is read in no time where nobody asks for what is in it
-            found = " ".join(f"{serial:x}" for serial in sorted(self.ledger.revoked_serials(self.now)))
-            self.remember_from_ledger("revoked", "", found)
-        if self.recall_from_ledger("withheld", "") is None and "ledger" in self.__dict__:
-            self.remember_from_ledger("withheld", "", decided.withheld(self.ledger.decisions()))
-        if self.has_ledger:
-            self._remember_what_was_seen()
-        if "ledger" in self.__dict__:
-            self.last_event()
-            self.ledger.close()
-        for one in self._at_end:
-            one.end()
-
-    def ended_with(self, one: E) -> E:
-        """Something that `close` is to end."""
-        self._at_end.append(one)
-        return one
-
-    def _remember_what_was_seen(self) -> None:
-        """Remember the ledger's head, so that an older ledger is noticed, and what must outlast its loss."""
-        self.remember_from_ledger("readable", "", True)
-        project = self.store.project_id
-        pins, head = self.recall_from_ledger("pins", ""), self.recall_from_ledger("head", "")
-        if pins is None:
-            self.remember_from_ledger("pins", "", pins := decided.pins(self.ledger.decisions()))
-        if head is None:
-            self.remember_from_ledger("head", "", head := [*self.ledger.head()[:2], self.ledger.counts()[1]])
-        for name, finding in (("seen pins", pins), ("seen head", head)):
-            if self.memo.recall(name, project) != finding:
-                self.memo.remember(name, project, [], finding)
-        noted = self.store.seen_head(store.LEDGER_HEAD)
-        if noted is None or list(noted[:2]) != head[:2]:
-            self.ledger.note()
-        guard = self.guard
-        if not self.recall_from_ledger("guard", guard.known):
-            self.remember_from_ledger("guard", guard.known, guard.fault() is None)
-
-    @cached_property
-    def _cache(self) -> LedgerCache:
-        return LedgerCache(self.store, self.memo, self._is_sqlite, lambda: self.ledger, lambda: self.has_ledger)
-
-    def recall_from_ledger(self, name: str, known: str) -> Any:
-        """What was remembered of the ledger, if it is as it was then."""
-        return self._cache.recall(name, known)
-
-    def remember_from_ledger(self, name: str, known: str, finding: Any) -> None:
-        """Remember what was read of the ledger after `recall_from_ledger` knew nothing of it."""
-        self._cache.remember(name, known, finding)

@@ -53,7 +53,7 @@ class Supposed(House):
     def of(cls, house: House) -> Self:
         shelf = Shelf(house.store)
         destroyed = frozenset(kept.destroyed_roots(house))
-        found = cls(house.inventory, shelf, house.passphrases, house.now, house.memo, destroyed=destroyed)
+        found = cls(house.inventory, shelf, house.now, house.memo, house.passphrases, destroyed=destroyed)
         for root in shelf.generations("root"):
             paths = shelf.cross_certificates(root)
             parts = [read_certificate(store.read(path) or b"", shelf.shown(path)) for path in paths]
