@@ -6,11 +6,9 @@ The name of the file beside is fixed (`.NAME.new`): what a killed run left there
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
@@ -20,7 +18,7 @@ from typing import Self
 
 from pki import canonical, files
 from pki.errors import PkiError, of_system
-from pki.files import insist_on_file, insist_on_folder, leave_to_owner
+from pki.files import insist_on_file, insist_on_folder, leave_to_owner, locks
 from pki.model import Leaf
 from pki.records import Head, Pin
 
@@ -175,15 +173,6 @@ def make_folder(path: Path, mode: int = 0o755) -> None:
         insist_on_folder(path)
     except OSError as error:
         raise of_system(error, path, "cannot be made") from None
-
-
-def _lock_file(path: Path) -> int:
-    """The descriptor of a lock's file, which is made where it is missing. Raises PkiError that names it."""
-    insist_on_file(path)
-    with _said_of(path):
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        leave_to_owner(handle, path.parent)
-        return handle
 
 
 def distrust(path: Path | str) -> None:
@@ -382,7 +371,7 @@ class Store:
     def insist_on_locks(self) -> None:
         """Raise PkiError that names it when the lock of a run cannot be used."""
         if self.ca.is_dir():
-            os.close(_lock_file(self.ca / ".run.lock"))
+            locks.insist(self.ca / ".run.lock")
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -397,53 +386,14 @@ class Store:
 
         False where there is a next run already, because the one that this process worked for is gone.
         """
-        try:
-            fcntl.flock(self._open_lock("workers.lock", self.ca), fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+        return locks.share(self.ca / ".workers.lock")
 
     @contextmanager
     def turn(
         self, name: str, waiting: Callable[[str], str] | None = None, *, within: Path | None = None
     ) -> Iterator[None]:
-        """Hold one of the house's locks; who has to wait is told by `waiting`, given the holder's process id.
-
-        The lock is a file in `ca/`, or `within` another folder. A process that is forked meanwhile does not hold it.
-        """
-        handle = self._open_lock(name, within or self.ca)
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if waiting else 0))
-            except BlockingIOError:
-                holder = os.pread(handle, 32, 0).decode(errors="replace").strip()
-                print(waiting(holder) if waiting else "", file=sys.stderr)
-                fcntl.flock(handle, fcntl.LOCK_EX)
-            with suppress(OSError):  # a full disk fails no run for a number that only tells who is waited for
-                os.ftruncate(handle, 0)
-                os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
-            yield
-        finally:
-            if handle in _locks:
-                _locks.remove(handle)
-                os.close(handle)
-
-    @staticmethod
-    def _open_lock(name: str, folder: Path) -> int:
+        """Hold one of the house's locks, a file in `ca/` or `within` another folder, as `locks.held` does."""
+        folder = within or self.ca
         make_folder(folder, 0o700)
-        handle = _lock_file(folder / f".{name}")
-        _locks.add(handle)
-        return handle
-
-
-_locks: set[int] = set()  # descriptors of the locks that this process holds or waits for
-
-
-def _let_go_of_locks() -> None:
-    """In a forked process: a lock is held until the last copy of its descriptor is closed (flock(2))."""
-    for handle in _locks:
-        os.close(handle)
-    _locks.clear()
-
-
-os.register_at_fork(after_in_child=_let_go_of_locks)
+        with locks.held(folder / f".{name}", waiting):
+            yield
