@@ -7,6 +7,7 @@ from pathlib import Path
 from invoke import Collection
 
 from pki.commands import (
+    accept_root,
     ca,
     ceremony,
     client,
@@ -27,6 +28,7 @@ from pki.commands import (
     timeline,
     vault,
 )
+from pki.destinations import clock_evidence
 
 ns = Collection()
 for name, function in {
@@ -51,7 +53,7 @@ for title, tasks in {
     "ledger": {**ledger.TASKS, "import": taking.take_in},
     "ca": {"rewrap": ca.rewrap},
     "client": {**client.TASKS, "export": export.export},
-    "deploy": {**deploy.TASKS, **fleet.TASKS},
+    "deploy": {**deploy.TASKS, **fleet.TASKS, "accept-root": accept_root.accept_root},
     "demo": {"vlans": demo.vlans},
     "ceremony": {**ceremony.TASKS, **vault.TASKS},
 }.items():
@@ -65,5 +67,6 @@ ns.configure(
         "pki_home": os.environ.get("PKI_HOME") or str(Path(__file__).parent.resolve()),
         "pki_called_from": os.environ.get("PKI_CALLED_FROM") or str(Path.cwd()),
         "pki_now": datetime.now(UTC).replace(microsecond=0),
+        "pki_evidence": clock_evidence,
     }
 )

@@ -11,16 +11,19 @@ from functools import cached_property, partial
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki import canonical, issue, store
-from pki.deploy import preflight, release
+from pki.deploy import clocks, preflight, release
 from pki.deploy.ansible.fleet import Fleet
 from pki.deploy.change import Destination, promises
+from pki.deploy.contact import Contact
 from pki.deploy.delivery import Delivery
 from pki.deploy.handshake import Endpoint, Eyes, fingerprint
+from pki.deploy.new_root import NO_ROOT, NewRoot
 from pki.deploy.preflight import Trust
 from pki.deploy.proof import Promise
 from pki.deploy.ssh import Way, identity_in
 from pki.errors import PkiError
 from pki.house import House
+from pki.house.clock import Evidence, HostClock
 from pki.leaves import CANARY, PROBE, is_address, leaf_name, service_names
 from pki.managed import CA_HOST
 from pki.memo import token
@@ -54,6 +57,17 @@ class Outlook:
 
     def judge(self) -> Trust:
         return self.trust
+
+    @cached_property
+    def root(self) -> NewRoot:
+        house = self.world.house
+        found = house.issuing("root")
+        if found is None or found.is_sandbox:
+            return NO_ROOT
+        return NewRoot(found.name, found.fingerprint, house.vouching(found), lambda: house.accepted_roots)
+
+    def new_root(self) -> NewRoot:
+        return self.root
 
     @cached_property
     def _ended(self) -> frozenset[int]:
@@ -92,15 +106,18 @@ def deliveries(world: World) -> Iterator[Delivery]:
     members: list[Delivery] = []
     fleet = Fleet(disk, said.ansible, partial(_waiting, world, members)) if said.engine == "ansible" else None
     for name, host in world.hosts.items():
-        if host.deliver != "none" and world.library.for_host(name, host).files:
+        if host.deliver != "none" and (world.library.for_host(name, host).files or name in world.kept_back):
             engine = fleet if host.deliver == "ssh" else None
             to = partial(destination, outlook, name, host)
-            delivery = Delivery(name, disk, host.deliver, host.window or "", to, engine, outlook.judge)
+            pin = partial(world.house.pin, name)
+            window, new_root = host.window or "", outlook.new_root
+            delivery = Delivery(name, disk, host.deliver, window, to, engine, outlook.judge, pin, new_root)
             members += [delivery] if engine else []
             yield delivery
-    if world.library.for_host(CA_HOST, None).files or world.library.lost:
+    if world.library.for_host(CA_HOST, None).files or CA_HOST in world.kept_back:
         to = partial(destination, outlook, CA_HOST, None)
-        yield Delivery(CA_HOST, disk, said.ca, "", to, trust=outlook.judge)
+        pin = partial(world.house.pin, CA_HOST)
+        yield Delivery(CA_HOST, disk, said.ca, "", to, trust=outlook.judge, pinned=pin, root=outlook.new_root)
 
 
 def _waiting(world: World, members: list[Delivery]) -> Iterator[Delivery]:
@@ -171,6 +188,25 @@ def endpoints(world: World, host: Host) -> Iterator[Endpoint]:
             address = str(host.address) if host.address else name.replace("*", "probe")
             revokes = host.proxy is not None and PROGRAMS[host.proxy].revokes
             yield Endpoint(service, name, address, host.port, rule.access, revokes)
+
+
+def clock_evidence(house: House) -> Evidence:
+    """Ask the kernel and, where it settles nothing, hosts over ssh what time it is; those that answered last come first.
+
+    A host that is reached in the same way as another one is the same witness, and this machine is none.
+    """
+    found = house.clock.kernel()
+    if found.is_enough:
+        return found
+    remote = {name: host for name, host in house.inventory.hosts.items() if host.deliver == "ssh"}
+    failing = {name: bool(Contact.load(house.store.contact(name)).failing_since) for name in remote}
+    ways = [way(house, name, remote[name]) for name in sorted(remote, key=failing.__getitem__)]
+    distinct = {(one.address or one.name, one.port): one for one in reversed(ways)}
+    for name, ahead in clocks.ask([one for one in ways if one in distinct.values()], lambda: house.clock.present):
+        found = replace(found, hosts=(*found.hosts, HostClock(name, ahead)))
+        if found.is_enough:
+            break
+    return found
 
 
 # -- services as they are seen from outside ---------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""pki.yaml with one client more or less, as a person would write it: every other line stays as it is.
+"""pki.yaml with one client more or less, or with one more root, as a person would write it: every other line stays.
 
 What comes out is loaded again and must mean exactly the old inventory with that change; otherwise nothing is written.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pki import documents, inventory, store
@@ -38,6 +39,33 @@ def without_client(path: Path, name: str) -> str:
     return _sound(path, _removed(text, name), said, wanted, hint)
 
 
+def with_roots(path: Path, roots: Mapping[str, str]) -> str:
+    """The text of pki.yaml that names these roots too: the SHA-256 of each by the name of its generation.
+
+    Unchanged where it names them already. Raises PkiError, with the lines to type, where they cannot be placed.
+    """
+    text, before = _read(path)
+    said, names = before, {digest: name for name, digest in roots.items() if digest not in before.roots}
+    for digest, name in names.items():
+        wanted = said.model_copy(update={"roots": (*said.roots, digest)})
+        fitting = (one for one in _with_root(text, said.roots, name, digest) if _means(one, path.name) == wanted)
+        said, found = wanted, next(fitting, None)
+        if found is None:
+            lines = "\n".join(["roots:", *(f"  - {one}" for one in (*before.roots, *names))])
+            hint = f"write this into {path.name} yourself, then type the same command again:\n{lines}"
+            raise PkiError(
+                f"{path.name} is laid out in a way that this program does not edit; nothing was changed", hint
+            )
+        text = found
+    return text
+
+
+def waiting(path: Path, text: str) -> store.Beside:
+    """The new text beside the old one, to be flushed and then placed. Raises PkiError when entered, where it cannot be."""
+    place = path.resolve()
+    return store.Beside({place: (text.encode(), store.mode_of(place) or store.PUBLIC)})
+
+
 def write(path: Path, text: str) -> None:
     """Put the new text in place of the old one, with the mode that the file has."""
     place = path.resolve()
@@ -51,13 +79,41 @@ def _read(path: Path) -> tuple[str, Inventory]:
 
 def _sound(path: Path, text: str, said: Inventory, clients: dict[str, Client], hint: str) -> str:
     """The text, if it means the old inventory with these clients."""
-    try:
-        means = inventory.sound(documents.load(text, path.name)) if text else None
-    except InventoryError:
-        means = None
-    if means != said.model_copy(update={"clients": clients}):
+    if _means(text, path.name) != said.model_copy(update={"clients": clients}):
         raise PkiError(f"{path.name} is laid out in a way that this program does not edit; nothing was changed", hint)
     return text
+
+
+def _means(text: str, name: str) -> Inventory | None:
+    try:
+        return inventory.sound(documents.load(text, name)) if text else None
+    except InventoryError:
+        return None
+
+
+def _with_root(text: str, known: tuple[str, ...], name: str, fingerprint: str) -> Iterator[str]:
+    """Texts that may name one more root: in a section of its own, below the last one, within brackets, written again."""
+    lines, end = text.splitlines(keepends=True), "\r\n" if "\r\n" in text else "\n"
+    if not text.endswith("\n"):
+        lines[-1] += end
+    item = f"- {fingerprint}   # {name}{end}"
+    section = documents.span_of(text, ("roots",))
+    if section is None:
+        after = documents.span_of(text, ("sandbox",)) or documents.span_of(text, ("publish",))
+        if after:
+            comment = "   # SHA-256 of each root; ceremony.accept writes it"
+            yield "".join([*lines[: after.last], f"roots:{comment}{end}", f"  {item}", *lines[after.last :]])
+        return
+    before, last, rest = lines[: section.last - 1], lines[section.last - 1], lines[section.last :]
+    indent = last[: len(last) - len(last.lstrip())]
+    yield "".join([*before, last, f"{indent}{item}", *rest])
+    code, mark, comment = last.partition(" #")
+    inner, bracket, behind = code.rpartition("]")
+    comma = "" if inner.rstrip().endswith(("[", ",")) else ", "
+    yield "".join([*before, f"{inner.rstrip()}{comma}{fingerprint}{bracket}{behind}{mark}{comment}", *rest])
+    if "#" not in "".join(lines[section.first - 1 : section.last]):
+        items = [*(f"  - {one}{end}" for one in known), f"  {item}"]
+        yield "".join([*lines[: section.first - 1], f"roots:{end}", *items, *rest])
 
 
 def _added(text: str, line: str) -> str:

@@ -6,6 +6,8 @@ import errno
 import os
 import pwd
 import shlex
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
 NEXT = {  # of a file that may not be there yet, and of its folder
     errno.ENOSPC: "make room: df -h {1}",
@@ -16,6 +18,8 @@ NEXT = {  # of a file that may not be there yet, and of its folder
 SET_CLOCK = (
     "timedatectl status, and set the clock right; if it is, it was ahead once: docs/watching.md#a-clock-that-was-wrong"
 )
+
+RESTORE = "./run invoke restore FILE"  # what helps where something is lost that cannot be made again
 
 
 class PkiError(Exception):
@@ -31,6 +35,52 @@ class PkiError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class FaultsError(PkiError):
+    """Several things that are wrong: a line for each in `message`, and in `hint` what to do, each said once."""
+
+    @classmethod
+    def of(cls, faults: Iterable[PkiError]) -> PkiError:
+        """One error for all of `faults`, of which there is at least one; itself where it is the only one."""
+        different = list(dict.fromkeys(line for fault in faults for line in _lines(fault)))
+        if len(different) == 1:
+            return PkiError(*different[0])
+        hints = dict.fromkeys(hint for _, hint in different if hint)
+        error = cls("\n".join(message for message, _ in different), "\n".join(hints))
+        error.lines = tuple(different)
+        return error
+
+    lines: tuple[tuple[str, str], ...] = ()
+
+    def __reduce__(self) -> tuple[Callable[..., PkiError], tuple[list[PkiError]]]:
+        return FaultsError.of, ([PkiError(*line) for line in self.lines],)
+
+
+def _lines(fault: PkiError) -> Iterable[tuple[str, str]]:
+    return fault.lines if isinstance(fault, FaultsError) else ((fault.message, fault.hint),)
+
+
+def of_any(error: BaseException) -> PkiError:
+    """Any error as one that can be told: what the system refused, or a fault of this program."""
+    if isinstance(error, PkiError):
+        return error
+    return of_system(error) if isinstance(error, OSError) else of_bug(error)
+
+
+def of_bug(error: BaseException) -> PkiError:
+    """An error that nobody expected, in a sentence: its kind, its words, and the place in this program."""
+    place, trace = "", error.__traceback__
+    while trace:
+        file = trace.tb_frame.f_code.co_filename
+        if f"{os.sep}pki{os.sep}" in file:
+            place = f" at pki/{file.rpartition(f'{os.sep}pki{os.sep}')[2]}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    words = " ".join(str(error).split())
+    return PkiError(
+        f"unexpected {type(error).__name__}{f' ({words})' if words else ''}{place}",
+        "this is a fault of doit-pki: report it with this line; everything else goes on",
+    )
 
 
 def of_system(error: OSError, path: str | os.PathLike[str] = "", what: str = "cannot be used") -> PkiError:
@@ -68,5 +118,26 @@ class InventoryError(PkiError):
         self.faults = faults
 
 
+class Fault(Protocol):
+    """Why nothing may be signed or recorded: see `LedgerFault` in `records.py`."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def evidence(self) -> str: ...
+
+    @property
+    def remedy(self) -> str: ...
+
+
 class LedgerError(PkiError):
-    """The ledger is not what it should be, or cannot be opened."""
+    """The ledger is not what it should be, or cannot be opened; `kind` says why where the guard of it does."""
+
+    def __init__(self, message: str, hint: str = "", kind: str = "") -> None:
+        super().__init__(message, hint)
+        self.kind = kind
+
+    @classmethod
+    def of(cls, fault: Fault) -> LedgerError:
+        return cls(fault.evidence, fault.remedy, fault.kind)

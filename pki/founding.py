@@ -21,6 +21,7 @@ WORDS = re.compile(r"true|false|yes|no|on|off|y|n|null|[0-9._]+(e[0-9]+)?", re.I
 GITIGNORE = """\
 # What the pipeline makes or holds: never in git
 /ca/
+/ca.before-restore-*/
 /build/
 /offline/
 secrets.yaml

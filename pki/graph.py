@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from typing import Any
+from urllib.parse import quote
 
 from pki import destinations, freshness, recipes, soundness, store, tidy, trust
 from pki.deploy import release
 from pki.deploy.delivery import Delivery
 from pki.destinations import Sight
-from pki.errors import PkiError, of_system
+from pki.errors import RESTORE, PkiError, of_any
 from pki.handover import needs
-from pki.house import House, missing_authority
+from pki.house import House
 from pki.model import Leaf
 from pki.store import AUTHORITIES
 from pki.world import Note, World
@@ -39,12 +40,8 @@ class Artifact:
         """Why it must be made; a look that fails is a reason too."""
         try:
             return self.stale()
-        except PkiError as error:
-            return [error.message]
-        except OSError as error:
-            if not error.filename:
-                raise
-            return [of_system(error, what="cannot be read").message]
+        except Exception as error:  # noqa: BLE001 - a bug in one look must not end the run: its task fails with it
+            return of_any(error).message.splitlines()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +54,7 @@ class Plan:
     waiting: frozenset[str]
     deliveries: Mapping[str, Delivery]
     sights: Callable[[], Iterator[Sight]]
+    template_faults: Callable[[], tuple[PkiError, ...]]  # of all templates, whoever uses them
 
 
 def plan(house: House) -> Plan:
@@ -73,17 +71,19 @@ def plan(house: House) -> Plan:
         *_bundles(house),
         _trust_page(house),
         *_leaf_artifacts(house, (leaf for leaf in world.leaves.values() if not leaf.is_revoked)),
+        *_lost_templates(world),
         *_host_artifacts(world, deliveries.values()),
     )
     known = {artifact.name for artifact in artifacts}
-    kept = world.leaves.keys() | {name.removeprefix("cert:") for name in world.waiting}
+    kept = world.leaves.keys() | world.undeclared.keys() | {name.removeprefix("cert:") for name in world.waiting}
     return Plan(
         (*artifacts, _tidy(house, known, kept)),
-        tuple(world.notes),
+        (*world.notes, *_unused_faults(world, deliveries)),
         world.leaves,
-        world.waiting,
+        world.waiting | {f"cert:{name}" for name in world.undeclared},
         deliveries,
         partial(destinations.sights, world, deliveries),
+        partial(_template_faults, world, deliveries),
     )
 
 
@@ -161,11 +161,9 @@ def _make_authority(house: House, name: str) -> list[str] | None:
         import_module("pki.handover.sandbox").ceremony(house)
         reasons = freshness.authority(house, name)
     if reasons and house.issuing(name) is None:
-        raise missing_authority(name)
+        raise house.missing_authority(name)
     if reasons:
-        raise PkiError(
-            f"{reasons[0]}; needs a ceremony", "put it back from a backup, or: ./run invoke ceremony.request"
-        )
+        raise PkiError(f"{reasons[0]}; needs a ceremony", f"{RESTORE}, or: ./run invoke ceremony.request")
     return None
 
 
@@ -308,6 +306,41 @@ def _leaf_artifacts(house: House, leaves: Iterable[Leaf]) -> Iterator[Artifact]:
         )
 
 
+# -- templates that nobody can use ------------------------------------------------------------------------------------
+
+
+def _lost_templates(world: World) -> Iterator[Artifact]:
+    """A file below templates/ of which nobody can tell for which hosts it is: no release fails for it, but the run."""
+    for lost in world.library.lost:
+        yield Artifact(
+            name=f"template:{quote(lost.name, safe='/', errors='surrogateescape')}",
+            targets=(),
+            sources=(),
+            make=partial(_raise, lost.fault),
+            stale=partial(str.splitlines, lost.fault.message),
+            doc="cannot be read, so nobody can tell for which hosts it is",
+        )
+
+
+def _raise(fault: PkiError) -> None:
+    raise fault
+
+
+def _template_faults(world: World, deliveries: Mapping[str, Delivery]) -> tuple[PkiError, ...]:
+    """Return what is wrong with all templates, each fault once."""
+    faults = [one.fault for one in world.library.lost]
+    faults += [file.fault for file in world.library.files if file.fault]
+    faults += [fault for name in deliveries for fault in world.blueprint(name).faults]
+    return tuple({fault.message: fault for fault in faults}.values())
+
+
+def _unused_faults(world: World, deliveries: Mapping[str, Delivery]) -> Iterator[Note]:
+    """What is wrong with files that no release uses at present."""
+    for file in world.library.files:
+        if file.fault and not any(file.is_for(name, world.hosts.get(name)) for name in deliveries):
+            yield Note(f"templates/{file.name}", file.fault.message, file.fault.hint or "mend it, then run doit again")
+
+
 # -- hosts ------------------------------------------------------------------------------------------------------------
 
 
@@ -342,8 +375,8 @@ def _host_artifacts(world: World, deliveries: Iterable[Delivery]) -> Iterator[Ar
 
 
 def _build_release(world: World, name: str) -> None:
-    blueprint = replace(world.blueprint(name), faults_of=partial(soundness.faults, world))
-    release.build(blueprint, world.house.store.release(name))
+    faults_of = partial(soundness.faults, world)
+    release.build(world.blueprint(name), world.house.store.release(name), partial(world.gather, name), faults_of)
 
 
 def _release_stale(world: World, name: str) -> list[str]:

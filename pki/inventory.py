@@ -120,7 +120,7 @@ STAND_INS: dict[Place, Any] = {
 
 def _place(where: Place) -> Place:
     """The smallest whole thing around a fault: a service, a host's field, a client, a list, a section's field."""
-    if where[:1] in {("domains",), ("permit_addresses",)}:
+    if where[:1] in {("domains",), ("permit_addresses",), ("roots",)}:
         return where[:1]
     if where[:1] == ("hosts",):
         return where[: 4 if where[2:3] == ("services",) else 3]

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import NameOID
 
-from pki.errors import PkiError
+from pki.errors import RESTORE, PkiError
 from pki.pkcs8 import encrypted_der
 from pki.profiles import Extensions
 from pki.records import Entry
@@ -85,9 +85,7 @@ def open_key(data: bytes, passphrase: str | None, name: str, source: str) -> Pri
         key = serialization.load_pem_private_key(data, passphrase.encode() if passphrase else None)
     except TypeError:
         if passphrase:
-            raise PkiError(
-                f"{name}: its key is not encrypted", "put it back from a backup, or make the CA anew"
-            ) from None
+            raise PkiError(f"{name}: its key is not encrypted", RESTORE) from None
         raise PkiError(f"{name}: its key is encrypted and {source} holds no passphrase for it") from None
     except (ValueError, UnsupportedAlgorithm):
         raise PkiError(

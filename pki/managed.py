@@ -7,26 +7,23 @@ anywhere. What is wrong with a file is kept with it, so that it stops only the r
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, get_args
 
 from pki import opensslconf
-from pki.errors import PkiError
+from pki.confined import Begin, Confined, ExceededError
+from pki.errors import FaultsError, PkiError, of_bug
+from pki.headers import DEFAULTS, Header, Source, names, read, sources
 from pki.model import Host
 from pki.scalars import LABEL, Access, Proxy, TrustStore
 from pki.templating import Templates
 
-CA_HOST = "ca"
-DEFAULTS = {"deploy-hosts": CA_HOST, "deploy-owner": "root:root", "deploy-mode": ""}
-HEADERS = {"deploy-target", "deploy-set", "deploy-artifact", "deploy-validate", "deploy-reload", *DEFAULTS}
+CA_HOST = DEFAULTS["deploy-hosts"]
+MEND_HEADER = "mend the header, then run doit again"
 SERVICE = re.compile(rf"service:{LABEL}")  # of any host, or of none: most houses have no such service
-HEADER = re.compile(r"(deploy-[a-z]+)\s*:\s*(.*)")
-CLOSERS = {"<!--": "-->", "{#": "#}"}
-OPENERS = ("#", ";", "//", "--", *CLOSERS)
 
 
 class Memory(Protocol):
@@ -43,12 +40,6 @@ class Uses(NamedTuple):
     reads: frozenset[str] = frozenset()
     artifacts: frozenset[str] = frozenset()
     files: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    value: str
-    line: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +84,11 @@ class ManagedFile:
         )
 
     @property
+    def is_request(self) -> bool:
+        """Whether this file may declare a leaf."""
+        return self.name.endswith(".cnf")
+
+    @property
     def leaf_name(self) -> str:
         return Path(self.name).stem
 
@@ -125,15 +121,24 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
-class Library:
-    """All managed files, in the order of their names, and the templates that render them.
+class Lost:
+    """A file, or a folder with all that is in it, of which nobody can tell for which hosts it is."""
 
-    `lost` is what is wrong with files of which nobody can tell for which host they are.
-    """
+    name: str
+    fault: PkiError
+    is_folder: bool = False
+
+    def covers(self, name: str) -> bool:
+        return name == self.name or (self.is_folder and (self.name == "." or name.startswith(f"{self.name}/")))
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """All managed files, in the order of their names, and the templates that render them."""
 
     files: tuple[ManagedFile, ...]
     templates: Templates
-    lost: tuple[PkiError, ...] = ()
+    lost: tuple[Lost, ...] = ()
     _alike: dict[Hashable, Selection] = field(default_factory=dict)
     _named: set[str] = field(default_factory=set)
 
@@ -164,80 +169,120 @@ def find(
     folder: Path, context: Mapping[str, object], hosts: Mapping[str, Host], networks: Iterable[str], memory: Memory
 ) -> Library:
     """Read every file below `folder`. `context` is what `deploy-hosts` may use (`inventory`)."""
-    templates = Templates(folder)
     known = {"all", CA_HOST, *hosts, *(f"network:{name}" for name in networks)}
     known |= {*(f"proxy:{name}" for name in get_args(Proxy)), *(f"access:{level}" for level in get_args(Access))}
     known |= {f"trust:{kind}" for kind in get_args(TrustStore)}
+    reader = Reader(folder, Templates(folder), context, known, memory)
     files, lost = [], []
-    for path in _walk(folder):
-        text = path.read_bytes().decode("utf-8", errors="surrogateescape")
-        headers, problems = _headers(text)
-        if "deploy-target" not in headers and not problems:
-            continue
-        name = path.relative_to(folder).as_posix()
-        file = _managed(name, text, headers, problems, templates, folder, context, memory)
-        unknown = [one for one in file.selectors if one not in known and not SERVICE.fullmatch(one)]
-        if unknown:
-            lost.append(
-                PkiError(
-                    f"{file.place('deploy-hosts')}: {unknown[0]!r} names no host, proxy, network, access, service or trust store"
+    for source in sources(folder):
+        if source.is_managed:
+            file = reader.read(source)
+            if file.selectors:
+                files.append(file)
+            else:
+                lost.append(
+                    Lost(
+                        source.name,
+                        file.fault or PkiError(f"{file.place('deploy-hosts')}: names nothing"),
+                        source.is_folder,
+                    )
                 )
-            )
-        elif file.fault and not file.selectors:
-            lost.append(file.fault)
-        else:
-            files.append(file)
-    return Library(tuple(files), templates, tuple(lost))
+    reader.end()
+    return Library(tuple(files), reader.templates, tuple(lost))
 
 
-def _walk(folder: Path) -> list[Path]:
-    return sorted(
-        Path(root) / name
-        for root, folders, names in os.walk(folder)
-        for name in names
-        if not name.startswith(".") and not name.endswith("~")
-    )
+class Reader:
+    """Reads the files below one folder; `known` are the selectors that may stand in `deploy-hosts`."""
 
+    def __init__(
+        self, folder: Path, templates: Templates, context: Mapping[str, object], known: set[str], memory: Memory
+    ) -> None:
+        self.templates = templates
+        self._folder = folder
+        self._context = context
+        self._known = known
+        self._memory = memory
+        self._limited = Confined(self._render)
 
-def _managed(
-    name: str,
-    text: str,
-    headers: dict[str, Header],
-    problems: list[str],
-    templates: Templates,
-    folder: Path,
-    context: Mapping[str, object],
-    memory: Memory,
-) -> ManagedFile:
-    """One managed file with everything that is known of it, or with what is wrong with it."""
-    digest = hashlib.sha256(text.encode("utf-8", errors="surrogateescape"))
-    plain = ManagedFile(name, headers, digest.hexdigest())
-    if problems:
-        return replace(plain, fault=PkiError(f"templates/{name}:{problems[0]}"))
-    try:
-        rendered = render_header(plain, "deploy-hosts", templates, context)
-        plain = replace(plain, selectors=tuple(part.strip() for part in rendered.split(",") if part.strip()))
-        reads, artifacts, files = _remembered(plain, text, templates, folder, memory)
-        for other in sorted(files):
-            for path in _walk(folder) if other == "*" else [folder / other]:
-                digest.update(path.read_bytes() if path.exists() else b"")
-        is_request = name.endswith(".cnf") and opensslconf.is_request(text)
-        request = opensslconf.read(text, f"templates/{name}") if is_request else None
-    except PkiError as fault:
-        return replace(plain, fault=fault)
-    return replace(plain, digest=digest.hexdigest(), reads=reads, artifacts=artifacts, request=request)
+    def end(self) -> None:
+        self._limited.end()
 
+    def read(self, source: Source) -> ManagedFile:
+        """One managed file with everything that is known of it, or with all that is wrong with it.
 
-def _remembered(file: ManagedFile, text: str, templates: Templates, folder: Path, memory: Memory) -> Uses:
-    """What a file uses, taken apart once for each text that it had."""
-    name = f"template:{file.name}"
-    if known := memory.recall(name, file.digest):
-        return Uses(*map(frozenset, known))
-    found = _uses(file, text, templates)
-    if "*" not in found.files:
-        taken_in = [str(folder / other) for other in sorted(found.files)]
-        memory.remember(name, file.digest, taken_in, [sorted(part) for part in found])
-    return found
+        It has no selectors where nobody can tell for which hosts it is.
+        """
+        digest = hashlib.sha256(source.text.encode("utf-8", errors="surrogateescape"))
+        file = ManagedFile(source.name, source.headers, digest.hexdigest())
+        faults = [source.fault] if source.fault else []
+        try:
+            if not faults or "deploy-hosts" in source.headers:
+                file = replace(file, selectors=self._selectors(file))
+        except PkiError as fault:
+            faults.append(fault)
+        try:
+            if not source.fault:
+                reads, artifacts, files = self._remembered(file, source.text)
+                for other in sorted(files):
+                    for name in names(self._folder) if other == "*" else [other]:
+                        digest.update(self._content(name))
+                file = replace(file, digest=digest.hexdigest(), reads=reads, artifacts=artifacts)
+                if file.is_request and opensslconf.is_request(source.text):
+                    file = replace(file, request=opensslconf.read(source.text, f"templates/{source.name}"))
+        except PkiError as fault:
+            faults.append(fault)
+        except Exception as error:  # noqa: BLE001 - whatever is in one file stops that file alone
+            bug = of_bug(error)
+            faults.append(PkiError(f"templates/{source.name}: {bug.message}", bug.hint))
+        return replace(file, fault=FaultsError.of(faults)) if faults else file
+
+    def _selectors(self, file: ManagedFile) -> tuple[str, ...]:
+        """The parts of `deploy-hosts`. Raises PkiError that names those that are none."""
+        value, place = file.header("deploy-hosts"), file.place("deploy-hosts")
+        if "{" in value:
+            value = self._rendered(value, place)
+        selectors = tuple(part.strip() for part in value.split(",") if part.strip())
+        if unknown := [one for one in selectors if one not in self._known and not SERVICE.fullmatch(one)]:
+            shown = " and ".join(repr(one[:80]) for one in unknown[:10])
+            verb = "name" if len(unknown) > 1 else "names"
+            raise PkiError(f"{place}: {shown} {verb} no host, proxy, network, access, service or trust store")
+        return selectors
+
+    def _rendered(self, value: str, place: str) -> str:
+        """The value of `deploy-hosts`, which follows from pki.yaml alone."""
+        try:
+            if self.templates.is_harmless(value):
+                return self.templates.render_text(value, self._context)
+            name, files = f"deploy-hosts:{value}", [str(self._folder.parent / "pki.yaml")]
+            if (kept := self._memory.recall(name, "")) is None:
+                kept = self._limited.ask(value)
+                self._memory.remember(name, "", files, kept)
+            return str(kept)
+        except PkiError as error:
+            raise PkiError(f"{place}: {error.message}", MEND_HEADER) from None
+        except ExceededError as error:
+            raise PkiError(f"{place}: {error.what}", MEND_HEADER) from None
+
+    def _render(self, text: str, _begin: Begin) -> str:
+        return self.templates.render_text(text, self._context)
+
+    def _content(self, name: str) -> bytes:
+        """What is in a file that another one takes in; nothing where it cannot be read, as its rendering says."""
+        try:
+            return read(self._folder / name, name)
+        except (PkiError, ValueError):
+            return b""
+
+    def _remembered(self, file: ManagedFile, text: str) -> Uses:
+        """What a file uses, taken apart once for each text that it had."""
+        name = f"template:{file.name}"
+        if known := self._memory.recall(name, file.digest):
+            return Uses(*map(frozenset, known))
+        found = _uses(file, text, self.templates)
+        if "*" not in found.files:
+            taken_in = [str(self._folder / other) for other in sorted(found.files)]
+            self._memory.remember(name, file.digest, taken_in, [sorted(part) for part in found])
+        return found
 
 
 def _uses(file: ManagedFile, text: str, templates: Templates) -> Uses:
@@ -262,48 +307,11 @@ def render_header(file: ManagedFile, header: str, templates: Templates, context:
     try:
         return templates.render_text(value, context).strip()
     except PkiError as error:
-        raise PkiError(f"{file.place(header)}: {error.message}", "mend the header, then run doit again") from None
+        raise PkiError(f"{file.place(header)}: {error.message}", MEND_HEADER) from None
 
 
 def _header_reads(file: ManagedFile, header: str, templates: Templates) -> set[str]:
     try:
         return templates.text_reads(file.header(header))
     except PkiError as error:
-        raise PkiError(f"{file.place(header)}: {error.message}", "mend the header, then run doit again") from None
-
-
-def _headers(text: str) -> tuple[dict[str, Header], list[str]]:
-    """The headers among the leading comment lines, and what is wrong with them as `LINE: ...`."""
-    headers: dict[str, Header] = {}
-    problems: list[str] = []
-    for number, comment in _leading_comments(text):
-        found = HEADER.match(comment)
-        if not found:
-            continue
-        name, value = found[1], found[2].removesuffix("-->").removesuffix("#}").strip()
-        if name not in HEADERS:
-            problems.append(f"{number}: {name}: no such header; expected one of {', '.join(sorted(HEADERS))}")
-        elif name in headers:
-            problems.append(f"{number}: {name}: stands twice")
-        elif not value:
-            problems.append(f"{number}: {name}: is empty")
-        else:
-            headers[name] = Header(value, number)
-    if headers and "deploy-target" not in headers and not problems:
-        problems.append(f"{min(h.line for h in headers.values())}: there is no deploy-target")
-    return headers, problems
-
-
-def _leading_comments(text: str) -> Iterator[tuple[int, str]]:
-    """Line number and text of each comment line before the first line that is none."""
-    closing = ""
-    for number, line in enumerate(text.splitlines(), 1):
-        bare = line.strip()
-        opener = next((mark for mark in OPENERS if bare.startswith(mark)), "")
-        if bare and not opener and not closing:
-            return
-        if opener in CLOSERS:
-            closing = CLOSERS[opener]
-        if closing and closing in bare:
-            closing = ""
-        yield number, bare.removeprefix(opener).lstrip(" \t#;-/")
+        raise PkiError(f"{file.place(header)}: {error.message}", MEND_HEADER) from None

@@ -33,6 +33,7 @@ from pki.scalars import (
     Domain,
     Duration,
     Email,
+    Fingerprint,
     Holiday,
     KeyKind,
     MailServer,
@@ -330,6 +331,7 @@ class Inventory(Noun):
     permit_addresses: Annotated[tuple[IPv4Network, ...], ONE_OK] | None = None
     publish: Publish
     sandbox: bool = False
+    roots: Annotated[tuple[Fingerprint, ...], ONE_OK] = ()
     secrets: Annotated[Secrets, BeforeValidator(_secrets_in_one_file, json_schema_input_type=str | Secrets)] = (
         NO_SOURCES
     )

@@ -21,6 +21,7 @@ CURVES = {
     "p-384": "ec-p384",
     "secp384r1": "ec-p384",
 }
+LONGEST = 65536  # characters of an expanded value (MAX_CONF_VALUE_LENGTH in OpenSSL)
 PURPOSES = {"serverAuth": "server", "clientAuth": "client"}
 
 
@@ -37,7 +38,7 @@ class Request:
 
 
 def is_request(text: str) -> bool:
-    return re.search(r"^\s*\[\s*req\s*\]", text, re.MULTILINE) is not None
+    return re.search(r"^[ \t]*\[[ \t]*req[ \t]*\]", text, re.MULTILINE) is not None
 
 
 def read(text: str, name: str) -> Request:
@@ -77,14 +78,21 @@ def _sections(text: str, name: str) -> Sections:
 
 def _expand(value: str, sections: Sections, current: str, place: str) -> str:
     scope = ChainMap(sections[current], sections["default"])
+    room = LONGEST - len(value)
 
     def substitute(found: re.Match[str]) -> str:
+        nonlocal room
         section, _, variable = (found["braced"] or found["bracketed"] or found["plain"]).rpartition("::")
         if section == "ENV":
             raise PkiError(f"{place}: {found[0]}: the environment is not read", "write the value itself")
         known = sections.get(section, {}) if section else scope
         if variable not in known:
             raise PkiError(f"{place}: {found[0]}: no such variable above this line")
+        room -= len(known[variable])
+        if room < 0:
+            raise PkiError(
+                f"{place}: grows beyond {LONGEST} characters", "OpenSSL refuses it too: expand fewer variables"
+            )
         return known[variable]
 
     reference = r"\w+(?:::\w+)?"

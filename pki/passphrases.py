@@ -10,17 +10,18 @@ import signal
 import stat
 import subprocess
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pki import documents, store
-from pki.errors import PkiError
+from pki.errors import RESTORE, PkiError
 from pki.model import Secrets, Source
 from pki.screen import ask_secretly
 from pki.store import Store
 
+EXPECTED = f"expected lines such as server-1: PASSPHRASE; if it is damaged: {RESTORE}"
 NEW = ".new"  # behind a name: the passphrase to which a key is just being moved
 PATIENCE = 60  # seconds for a command to answer
 
@@ -77,8 +78,30 @@ class Passphrases:
         with self._store.turn("secrets.lock"):
             kept = self.kept()
             if name not in kept:
+                if fault := self.fault([path.parent.name for path in self._keys()]):
+                    raise fault  # a new file in place of one that is lost would be in the way of a restore
                 kept = self._keep({name: secrets.token_hex(20)})
             return kept[name]
+
+    def fault(self, names: Iterable[str]) -> PkiError | None:
+        """What is wrong where the secrets file should hold the passphrases of encrypted keys, and does not."""
+        ours = [name for name in names if not self.is_elsewhere(name)]
+        if not ours or (store.mode_of(self._file) or 0) & 0o077:  # which `kept` refuses
+            return None
+        try:
+            kept = self._read()[1]
+        except PkiError as error:
+            return error
+        lost = [name for name in ours if not {name, name + NEW} & kept.keys()]
+        if not lost:
+            return None
+        what = "holds no passphrase for" if self._file.exists() else "is missing, and with it the passphrase of"
+        return PkiError(f"{self._said.file}: {what} {', '.join(lost)}", RESTORE)
+
+    def _keys(self) -> list[Path]:
+        """The encrypted keys of the intermediates, certified or not."""
+        found = (path for path in self._store.files("key.pem") if path.is_file())
+        return [path for path in found if b"ENCRYPTED" in (store.read(path) or b"")]
 
     # -- the secrets file --
 
@@ -117,11 +140,11 @@ class Passphrases:
             text = data.decode()
             entries = documents.load(text, name) or {}
         except UnicodeDecodeError:
-            raise PkiError(f"{name}: is not UTF-8 text", "put it back from a backup") from None
+            raise PkiError(f"{name}: is not UTF-8 text", RESTORE) from None
         except PkiError as error:
-            raise PkiError(error.message, "expected lines such as server-1: PASSPHRASE") from None
+            raise PkiError(error.message, EXPECTED) from None
         if not isinstance(entries, dict):
-            raise PkiError(f"{name}: is no mapping", "expected lines such as server-1: PASSPHRASE")
+            raise PkiError(f"{name}: is no mapping", EXPECTED)
         return text, entries
 
     # -- other sources --

@@ -6,7 +6,10 @@ primitives are put together here; it and the openssl command read the result.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import os
+import re
 
 from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives import hashes, padding, serialization
@@ -16,6 +19,8 @@ from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
 from cryptography.x509 import ObjectIdentifier
 
 ROUNDS = 600_000
+
+BLOCK = re.compile(rb"-----BEGIN ([A-Z ]*PRIVATE KEY)-----\r?\n(.*?)-----END \1-----\s*", re.DOTALL)
 
 PBES2 = ObjectIdentifier("1.2.840.113549.1.5.13")
 PBKDF2 = ObjectIdentifier("1.2.840.113549.1.5.12")
@@ -86,3 +91,25 @@ def encrypted_der(key: PrivateKeyTypes, passphrase: str) -> bytes:
             encrypted_data=encryptor.update(padded) + encryptor.finalize(),
         )
     )
+
+
+def is_whole(pem: bytes) -> bool:
+    """Return whether a file is one private key in PEM whose DER is as long as it says. Needs no passphrase."""
+    block = BLOCK.fullmatch(pem)
+    if block is None or b":" in block[2]:  # OpenSSL's older form has a header, and no DER that can be read
+        return block is not None
+    try:
+        der = base64.b64decode(b"".join(block[2].split()), validate=True)
+    except binascii.Error:
+        return False
+    return _length(der) == len(der)
+
+
+def _length(der: bytes) -> int:
+    """The length of a DER SEQUENCE with its header (X.690 §8.1.3); 0 for anything else."""
+    if len(der) < 2 or der[0] != 0x30:
+        return 0
+    if der[1] < 0x80:
+        return 2 + der[1]
+    octets = der[1] & 0x7F
+    return 2 + octets + int.from_bytes(der[2 : 2 + octets], "big")

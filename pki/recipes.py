@@ -10,13 +10,16 @@ import hashlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 from pki import freshness, issue, profiles, store
 from pki.errors import SET_CLOCK, PkiError
-from pki.house import Generation, House, missing_authority
+from pki.house import Generation, House
+from pki.keeping import recovering
 from pki.model import Leaf
+from pki.records import Entry
 
 NEVER = datetime.fromtimestamp(0, UTC)
 
@@ -79,8 +82,9 @@ def issue_leaf(house: House, wanted: Leaf, reason: str) -> None:
 
 
 def _insist_on_begun(house: House, found: Generation) -> None:
-    """Raise PkiError where the clock stands before a generation begins: nothing that it signs would be valid."""
-    if early := house.before(found):
+    """Raise PkiError where the clock stands before the generation that signs begins: nothing that it signs would be valid."""
+    signs = found if house.is_adopted(found.name) else house.issuing(found.authority)
+    if found == signs and (early := house.before(found)):
         raise PkiError(early, SET_CLOCK)
 
 
@@ -129,30 +133,48 @@ def crl(house: House, generation: str) -> None:
     """
     found = house.generation(generation)
     if found is None:
-        raise missing_authority(generation.rpartition("-")[0])
+        raise house.missing_authority(generation.rpartition("-")[0])
     _insist_on_begun(house, found)
+    issuer = house.crl_issuer(found)
+    recovered = _recover(house, generation)
     last = house.ledger.last_crl(generation)
-    # what an adopted CA revoked stays on its CRLs, as on those of `openssl ca`: nobody else keeps its books
-    ended = last[1] if last and not house.is_adopted(generation) else NEVER
     number = max(int(house.now.timestamp()), last[0] + 1 if last else 0)
-    earlier = freshness.signed_crl(house, generation, store.read(house.store.crl(generation)) or b"")
-    there = {one.serial_number: one for one in earlier or ()}
-    wanted = house.ledger.revoked_serials(ended, issuer=generation)
-    new = house.ledger.revoked(generation, ended, only=wanted - there.keys())
-    reason = "; ".join(freshness.crl(house, generation, missing=len(new))) or "asked for"
+    new, kept = _entries(house, generation)
+    reason = "; ".join([*recovered, *freshness.crl(house, generation, missing=len(new))]) or "asked for"
     this_update = max(house.now - issue.BACKDATE, min(last[1] + timedelta(seconds=1), house.now) if last else NEVER)
-    made = issue.crl(
-        house.keys.open(found),
-        number,
-        this_update,
-        this_update + house.crl_rule(generation).lifetime,
-        new,
-        [one for serial, one in there.items() if serial in wanted],
-    )
+    end = this_update + house.crl_rule(generation).lifetime
+    made = issue.crl(issuer, number, this_update, end, new, kept)
     der = made.public_bytes(serialization.Encoding.DER)
     text = issue.pem("X509 CRL", der)
-    house.ledger.record_crl(made, issuer=generation, reason=reason, at=house.now, text=text)
+    house.ledger.record_crl(made, issuer=generation, reason=reason, at=house.now, der=der)
     _publish_crl(house, generation, der, text)
+
+
+def _entries(house: House, generation: str) -> tuple[list[Entry], list[x509.RevokedCertificate]]:
+    """Return what an intermediate's next CRL lists: new entries, and those of the CRL in place that stay as they are.
+
+    An entry stays until one CRL after its certificate ended (RFC 5280 §3.3): a CRL from the future ends none. What an
+    adopted CA revoked stays for ever, as on the CRLs of `openssl ca`: only its imported records list it. A revocation
+    that was recorded under a clock that was ahead is dated now: some clients believe no entry from the future.
+    """
+    last = None if house.is_adopted(generation) else house.ledger.last_crl(generation, begun=house.now)
+    ended = last[1] if last else NEVER
+    earlier = freshness.signed_crl(house, generation, store.read(house.store.crl(generation)) or b"")
+    there = {one.serial_number: one for one in earlier or () if one.revocation_date_utc <= house.now}
+    wanted = house.ledger.revoked_serials(ended, issuer=generation)
+    new = house.ledger.revoked(generation, ended, only=wanted - there.keys())
+    dated = [entry._replace(revoked_at=min(entry.revoked_at, house.now)) for entry in new]
+    return dated, [one for serial, one in there.items() if serial in wanted]
+
+
+def _recover(house: House, generation: str) -> list[str]:
+    """Record what our own CRL in `build/` lists and the ledger lacks: a revocation never goes back. Returns why."""
+    reasons = freshness.unrecorded_reason(house, generation, freshness.unrecorded(house, generation))
+    if reasons:
+        shown = house.store.shown(house.store.crl(generation))
+        recovering.take_in(house, x509.load_der_x509_crl(store.read(house.store.crl(generation)) or b""), shown)
+        house.look_again_at_revocations()
+    return reasons
 
 
 def adopted_crl(house: House, name: str) -> None:
@@ -166,16 +188,21 @@ def adopted_crl(house: House, name: str) -> None:
 
 
 def root_crl(house: House, root: str) -> None:
-    """Publish the rung of the root's ladder that is due."""
-    if found := house.generation(root):
-        _insist_on_begun(house, found)
+    """Publish the rung of the root's ladder that is due: which one it is follows from the clock, as with a signature."""
+    if house.has_ledger and not house.ledger_fault:
+        _recover(house, root)
     rung = freshness.due_rung(house, root)
     if rung is None:
+        house.clock.insist()
+        if found := house.generation(root):
+            _insist_on_begun(house, found)
         raise PkiError(
             f"{freshness.no_rung(house, root)}; every client will be refused once the present one ends",
             "./run invoke ceremony.request; if you restored ca/ from a backup, look into its crl/ folder",
         )
     der = rung.public_bytes(serialization.Encoding.DER)
+    if der != store.read(house.store.crl(root)):
+        house.clock.insist()
     _publish_crl(house, root, der, issue.pem("X509 CRL", der))
 
 
@@ -196,7 +223,7 @@ def trust_files(house: House) -> dict[str, bytes]:
     for generation in [g for generations in live.values() for g in generations]:
         found = house.generation(generation)
         if found is None:
-            raise missing_authority(generation.rpartition("-")[0])
+            raise house.missing_authority(generation.rpartition("-")[0])
         pems[generation] = found.pem
         files[f"{folder}/{generation}.crt"] = found.certificate.public_bytes(serialization.Encoding.DER)
     roots = b"".join(pems[name] for name in reversed(live["root"]))

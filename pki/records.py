@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
@@ -17,13 +17,71 @@ REASONS = (
     "cessationOfOperation",
     "privilegeWithdrawn",
 )
-DECISIONS = ("withheld", "released", "exported", "installed")
+ACCEPTED = "ledger-accepted"
+DECISIONS = (
+    "withheld",
+    "released",
+    "exported",
+    "installed",
+    "pinned",
+    "unpinned",
+    "restored",
+    "root-accepted",
+    "clock-confirmed",
+    ACCEPTED,
+)
+
+# Why nothing may be signed or recorded, as kinds of LedgerFault.
+MISSING, EMPTY, FOREIGN, OLDER = "missing", "empty", "foreign", "older"
+UNKNOWN_AUTHORITIES, NEWEST_MISSING, UNREADABLE = "unknown-authorities", "newest-missing", "unreadable"
+
 PUT_BACK = (  # what helps a ledger that cannot be trusted or read any more
     "put ca/ledger.db back from a backup (./run invoke restore FILE --to DIR), then: ./run invoke ledger.recover --all"
 )
+PUT_BACK_DATABASE = (
+    "restore the ledger's database from its newest dump; where there is none: ./run invoke ledger.accept-loss"
+)
+LOOK_AT_DISK = "ls -l ca/ledger.db* and df -h ca, then: ./run invoke ledger.verify"  # of what comes and goes
 GONE = "ca/ledger.db: is gone, and with it what was issued and revoked"
-BEGIN_ANEW = f"{PUT_BACK}; where there is no backup: docs/backup.md#a-ledger-that-is-lost"
+BEGIN_ANEW = f"{PUT_BACK}; where there is no backup: ./run invoke ledger.accept-loss"
+IS_EMPTY = "is empty, and ca/ holds what only a ledger with entries goes with"
+NEWEST_IS_BACK = "put the newest ca/ledger.db back (./run invoke restore FILE --to DIR); where it is lost: ./run invoke ledger.accept-loss"
 OLD_REASONS = (*REASONS, "cACompromise", "aACompromise", "certificateHold")  # which adopted CAs may have given
+
+
+class Head(NamedTuple):
+    """Number and hash of an event that was once the newest one; `where` says what remembers it.
+
+    `revocations` is how many there were, where that was remembered too.
+    """
+
+    seq: int
+    hash: str
+    where: str = ""
+    revocations: int | None = None
+
+
+class Pin(NamedTuple):
+    """The release at which a host is pinned, by digest, and since when; an empty digest where only that is known."""
+
+    release: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerFault:
+    """Why nothing may be signed or recorded: a kind, what speaks for it, and what to type."""
+
+    kind: str
+    evidence: str
+    remedy: str
+
+    @property
+    def consequence(self) -> str:
+        """What it means, with the evidence."""
+        if self.kind in {MISSING, UNKNOWN_AUTHORITIES}:
+            return self.evidence
+        return f"nothing can be issued or revoked: {self.evidence}"
 
 
 class Entry(NamedTuple):
@@ -36,7 +94,10 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """One certificate as the ledger holds it; `revoked` is a reason or empty."""
+    """One certificate as the ledger holds it; `revoked` is a reason or empty.
+
+    `by` and `revoked_by` are who recorded it and its revocation; empty where that was before schema 3.
+    """
 
     serial: int
     issuer: str
@@ -49,14 +110,20 @@ class Issued:
     reason: str
     revoked: str
     pem: str
+    by: str = ""
+    revoked_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a person decided or did about an artifact; `decision` is one of DECISIONS.
+    """What a person decided or did about an artifact, or about the `project`; `decision` is one of DECISIONS.
 
     `withheld` and `released`: whether a revoked leaf is replaced. `exported` and `installed`: how far an identity got on
-    its way to a device; their `detail` begins with the serial number in hexadecimal.
+    its way to a device; their `detail` begins with the serial number in hexadecimal. `pinned` and `unpinned`: whether
+    a host, as `deploy:HOST`, stays at the release whose digest is the `detail`. `ledger-accepted`: that events which
+    were seen once are lost, with the hash of each. `clock-confirmed`: the clock was right although it was far
+    from the last event; `detail` names both. `restored`: the `project` was restored from a backup. `root-accepted`: a host
+    (`deploy:NAME`) may get a new root; `detail` is its SHA-256.
     """
 
     artifact: str
@@ -105,6 +172,7 @@ class Event:
     kind: str
     subject: str
     hash: str
+    actor: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +195,9 @@ class Ledger(Protocol):
     def record_revocation(self, issued: Issued, *, reason: str, at: datetime) -> None: ...
 
     def record_crl(
-        self, crl: x509.CertificateRevocationList, *, issuer: str, reason: str, at: datetime, text: bytes = b""
+        self, crl: x509.CertificateRevocationList, *, issuer: str, reason: str, at: datetime, der: bytes = b""
     ) -> None:
-        """`text` is the CRL as PEM, where that is known: to encode a large one takes as long as to sign it."""
+        """`der` is the CRL in that form, where it is known: to encode a large one takes as long as to sign it."""
         ...
 
     def record_decision(self, artifact: str, decision: str, detail: str, at: datetime) -> None: ...
@@ -142,6 +210,10 @@ class Ledger(Protocol):
         self, crl: x509.CertificateRevocationList, *, issuer: str, until: datetime, source: str, at: datetime
     ) -> Recovered: ...
 
+    def record_entries(
+        self, entries: Collection[Entry], *, issuer: str, until: datetime, source: str, at: datetime
+    ) -> tuple[int, ...]: ...
+
     def certificates(
         self,
         *,
@@ -151,6 +223,22 @@ class Ledger(Protocol):
         issuer: str | None = None,
     ) -> list[Issued]: ...
 
+    def record_acceptance(self, lost: Sequence[Head], why: str, *, at: datetime) -> None: ...
+
+    def record_known(
+        self, found: Sequence[tuple[x509.Certificate, str, str]], *, reason: str, at: datetime
+    ) -> None: ...
+
+    def begin_again(self) -> None: ...
+
+    def head(self) -> Head: ...
+
+    def note(self) -> None: ...
+
+    def lacks(self, seen: Sequence[Head]) -> list[Head]: ...
+
+    def has_recorded(self, issuer: str, der: bytes) -> bool: ...
+
     def has_books(self, issuer: str) -> bool: ...
 
     def revoked_serials(self, since: datetime, *, issuer: str = "") -> frozenset[int]: ...
@@ -159,15 +247,13 @@ class Ledger(Protocol):
 
     def revoked(self, issuer: str, still_valid_at: datetime, *, only: Collection[int] | None = None) -> list[Entry]: ...
 
-    def last_crl(self, issuer: str) -> tuple[int, datetime] | None: ...
+    def last_crl(self, issuer: str, *, begun: datetime | None = None) -> tuple[int, datetime] | None: ...
 
     def has_crl(self, issuer: str, number: int) -> bool: ...
 
     def events(self, last: int | None = None) -> list[Event]: ...
 
     def newest(self) -> Event | None: ...
-
-    def latest(self) -> datetime | None: ...
 
     def counts(self) -> tuple[int, int]: ...
 

@@ -9,8 +9,9 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
 from pki import canonical, store
-from pki.errors import PkiError, of_system
+from pki.errors import PkiError, of_any
 from pki.house import House
+from pki.scalars import SANDBOX
 from pki.screen import Screen
 from pki.world import Note
 
@@ -53,6 +54,7 @@ class Reporter:
         self._notes = notes
         self._calendar = calendar
         self._watch = watch
+        self.report: Mapping[str, Any] = {}  # of a run that came to its end
         self._told: list[dict[str, str]] = []
         self._unsaid: list[Exception] = []  # what kept one of the last words from being said
         self._found_notes: list[Note] = []
@@ -78,6 +80,10 @@ class Reporter:
         if house.inventory.sandbox and house.issuing("root") is None:
             self._screen.line(BANNER)
         self._stack.enter_context(self._screen.progress(self._total))
+
+    def join_run(self) -> bool:
+        """In a process of its own that works for this run: whether the run still goes on."""
+        return self._house().store.join_run()
 
     def get_status(self, task: Any) -> None:
         if not task.has_subtask:
@@ -109,9 +115,9 @@ class Reporter:
             self._unmet.append({"name": task.name, "needs": fail.get_msg().strip()})
             self._screen.unmet(task.name, fail.get_msg().strip())
             return
-        message, _, hint = fail.get_msg().strip().partition("\n")
-        self._failed.append({"name": task.name, "message": message, "hint": hint.strip()})
-        self._screen.failed(task.name, message, hint.strip())
+        message, hint = (fail.message, fail.hint) if hasattr(fail, "hint") else (fail.get_msg().strip(), "")
+        self._failed.append({"name": task.name, "message": message, "hint": hint})
+        self._screen.failed(task.name, message, hint)
 
     def runtime_error(self, message: str) -> None:
         self._failed.append({"name": "doit", "message": message, "hint": ""})
@@ -136,6 +142,9 @@ class Reporter:
                 self._calendar()
         with self._last_word("the look at the house"):
             self._watch.look(self._report(house), self._found_notes)
+        for name, fault in house.key_faults().items():
+            with self._last_word(f"key:{name}"):
+                raise fault
         with self._last_word("ledger"):
             house.insist_on_ledger()
             house.close(settled=self._whole and self._result() == "ok")
@@ -150,6 +159,7 @@ class Reporter:
                 leave(self._report(house))
         with self._last_word("the run's report"):
             store.write(house.store.report("status.json"), canonical.sealed(self._report(house), indent=1))
+        self.report = self._report(house)
         self._stack.close()
         self._screen.line(self._summary(house))
         gc.freeze()  # nothing here is garbage: spare Python its last look through it
@@ -161,11 +171,10 @@ class Reporter:
         try:
             yield
         except Exception as error:  # noqa: BLE001 - a bug in one of them must not keep the others from being said
-            said = of_system(error) if isinstance(error, OSError) else error
-            message, hint = (said.message, said.hint) if isinstance(said, PkiError) else (repr(error), "")
+            said = of_any(error)
             self._unsaid.append(error)
-            self._failed.append({"name": what, "message": message, "hint": hint})
-            self._screen.failed(what, message, hint)
+            self._failed.append({"name": what, "message": said.message, "hint": said.hint})
+            self._screen.failed(what, said.message, said.hint)
 
     # -- the end --
 
@@ -178,7 +187,7 @@ class Reporter:
         if self._result() == "interrupted":
             parts.append("interrupted")
         summary = f"{', '.join(parts)}, {self._fresh} fresh" if parts else f"nothing to do: {self._fresh} fresh"
-        summary += f" ({seconds:.1f} s{', sandbox' if house.inventory.sandbox else ''})"
+        summary = f"{f'{SANDBOX}  ' if house.inventory.sandbox else ''}{summary} ({seconds:.1f} s)"
         if notes:
             summary += f"; {notes} {'things need' if notes > 1 else 'thing needs'} a person: ./run invoke plan"
         if unsent := sum(1 for told in self._told if told["error"]):

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address
 from typing import cast
 
 from pki import opensslconf
-from pki.errors import PkiError
+from pki.errors import PkiError, of_any
 from pki.leaves import name_fault, renew_before
 from pki.managed import Library, ManagedFile
 from pki.model import Inventory, Leaf
@@ -29,8 +29,9 @@ def request_leaves(said: Inventory, library: Library, taken: Collection[str]) ->
         try:
             leaves[file.leaf_name] = _leaf(said, file, file.request, {*taken, *leaves})
             files.append(file)
-        except PkiError as error:
-            files.append(replace(file, fault=PkiError(f"templates/{file.name}: {error.message}", error.hint)))
+        except Exception as error:  # noqa: BLE001 - whatever is in one declaration stops that one alone
+            told = of_any(error)
+            files.append(replace(file, fault=PkiError(f"templates/{file.name}: {told.message}", told.hint)))
     return replace(library, files=tuple(files)), list(leaves.values())
 
 

@@ -10,7 +10,7 @@ import secrets
 from contextlib import suppress
 
 from pki import issue, store
-from pki.errors import PkiError
+from pki.errors import RESTORE, PkiError
 from pki.house import Generation, House
 from pki.passphrases import NEW
 
@@ -26,7 +26,7 @@ def rewrap(house: House, name: str, *, new: str | None = None, old: str | None =
     shown = house.store.shown(path)
     data = store.read(path)
     if data is None:
-        raise PkiError(f"{shown}: the key of {name} is not there", "put it back from a backup")
+        raise PkiError(f"{shown}: the key of {name} is missing", RESTORE)
     wanted = _wanted(house, name, new)
     elsewhere = house.passphrases.is_elsewhere(name)
     present, key = _opened(house, name, data, [old] if old else [], [wanted] if elsewhere else [])
@@ -81,4 +81,4 @@ def _check(found: Generation, data: bytes, passphrase: str, shown: str) -> None:
     """The key as it will lie there opens, and is the one that the certificate names."""
     key = issue.open_key(data, passphrase, shown, "this command")
     if issue.public_der(key.public_key()) != issue.public_der(found.certificate.public_key()):
-        raise PkiError(f"{shown}: is not the key of {found.name}'s certificate", "put it back from a backup")
+        raise PkiError(f"{shown}: is not the key of {found.name}'s certificate", RESTORE)

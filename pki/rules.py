@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import time, timedelta
 from ipaddress import IPv4Address
 
+from pki.errors import RESTORE
 from pki.faults import Fault, Place, did_you_mean, dotted
 from pki.leaves import CANARY, PROBE, host_leaves, name_fault, service_names
 from pki.model import Authorities, CrlRule, Host, Inventory, ServerRule
@@ -32,6 +33,7 @@ def cross_faults(inventory: Inventory, cut: set[Place]) -> Iterator[Fault]:
         yield from _root_faults(inventory.authorities)
     if "authorities" not in {place[0] for place in cut}:
         yield from _adopted_faults(inventory)
+    yield from _named_root_faults(inventory)
     yield from _place_faults(inventory, cut)
     if not {"domains", "permit_addresses"} & {place[0] for place in cut}:
         yield from _name_faults(inventory)
@@ -94,6 +96,14 @@ def _root_faults(authorities: Authorities) -> Iterator[Fault]:
         yield ("authorities", "root", "crl", "lifetime"), f"more than {brief(RUNG_LIMIT)}: no vault signs such a CRL"
     if authorities.root.crl.lifetime < timedelta(days=60):
         yield ("authorities", "root", "crl", "lifetime"), "expected at least 60d: rungs overlap by 30d"
+
+
+def _named_root_faults(inventory: Inventory) -> Iterator[Fault]:
+    for position, root in enumerate(inventory.roots):
+        if root in inventory.roots[:position]:
+            yield ("roots", position), f"duplicate of roots[{inventory.roots.index(root)}]"
+    if inventory.roots and inventory.sandbox:
+        yield ("sandbox",), f"true is refused: roots names the root of a real CA; if ca/ is lost: {RESTORE}"
 
 
 def _adopted_faults(inventory: Inventory) -> Iterator[Fault]:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
 SANDBOX = "SANDBOX"
+CA_NAME = re.compile(r" (Root|Server|Client) CA ([0-9]+)$")  # the end of the name of every CA of a project
 
 UNITS = {"h": 3600, "d": 86400, "w": 7 * 86400, "mo": 30 * 86400, "y": 365 * 86400}
 DURATION = re.compile(r"([1-9][0-9]{0,4})(h|d|w|mo|y)")
@@ -188,6 +189,14 @@ def _organisation(value: str) -> str:
     return value.strip()
 
 
+def _fingerprint(value: str) -> str:
+    """64 hexadecimal digits in lower case, however they were written: with colons, as OpenSSL prints them, or without."""
+    digits = value.replace(":", "").replace(" ", "").lower()
+    if not re.fullmatch(r"[0-9a-f]{64}", digits):
+        raise ValueError("expected the SHA-256 of a root certificate: 64 hexadecimal digits")
+    return digits
+
+
 def relative_file(value: str) -> str:
     if not value or value.startswith("/") or ".." in value.split("/"):
         raise ValueError("expected a file below the folder of pki.yaml, without ..")
@@ -304,6 +313,7 @@ Email = Annotated[str, AfterValidator(email_address)]
 PublishUrl = Annotated[str, AfterValidator(_publish_url)]
 Upstream = Annotated[str, AfterValidator(_upstream)]
 Organisation = Annotated[str, AfterValidator(_organisation)]
+Fingerprint = Annotated[str, AfterValidator(_fingerprint), text_like("([0-9A-Fa-f]{2}:?){32}")]
 RelativeFile = Annotated[str, AfterValidator(relative_file)]
 TokenAddress = Annotated[str, AfterValidator(_token_address), text_like(PKCS11_ADDRESS)]
 

@@ -131,7 +131,10 @@ class Screen:
             line.add_row(verb, Text(name), Text(why))
             self._console.print(line)
         else:
-            self._print(f"{verb:<{width}}{name:<24} {why}".rstrip())
+            first, *more = why.splitlines() or [""]
+            self._print(f"{verb:<{width}}{name:<24} {first}".rstrip())
+            for text in more:
+                self._print(f"{'':<{width + 24}} {text}")
 
     def _typed(self, remedy: str, width: int = 7) -> None:
         """What to type, never broken: the terminal itself wraps it, and it can be copied as one line."""

@@ -7,11 +7,13 @@ The name of the file beside is fixed (`.NAME.new`): what a killed run left there
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Self, TextIO
 
@@ -19,12 +21,18 @@ from pki import canonical, files
 from pki.errors import PkiError, of_system
 from pki.files import insist_on_file, insist_on_folder, leave_to_owner
 from pki.model import Leaf
+from pki.records import Head, Pin
 
 read, read_if_possible = files.read, files.read_if_possible
 SECRET, PUBLIC = 0o600, 0o644
 CERTIFICATE_MARK = canonical.BEGIN
 AUTHORITIES = ("root", "server", "client")
 LAST_BACKUP = ".last-backup.json"  # in ca/: when there was one, and how far the ledger was
+BEFORE_RESTORE = "ca.before-restore-"  # and the time: a folder beside ca/ with what was in the way of a restore
+RESTORING = ".restore.new"  # what a restore is about to put in place
+LEDGER_HEAD = ".ledger-head.json"  # in ca/: how far this machine saw the ledger
+PROJECT_ID = "project-id"  # in ca/: the identity that the ledger has too
+HEAD_KEYS = {LEDGER_HEAD: ("events", "head", "revocations"), LAST_BACKUP: ("at", "file", "ledger")}
 ALERTS = ".alerts.json"  # in ca/: who is told, and what was told last
 
 
@@ -235,6 +243,15 @@ class Store:
         )
         return [name for _, name in sorted(found)]
 
+    def prepared(self) -> list[str]:
+        """Names of the intermediates whose request waits for a certificate."""
+        return [path.parent.name for path in self.files("request.pem") if not (path.parent / "cert.pem").exists()]
+
+    def files(self, name: str) -> list[Path]:
+        """The files of a name of all intermediates, certified or not."""
+        found = (path for one in AUTHORITIES[1:] for path in (self.ca / one).glob(f"{one}-[0-9]*/{name}"))
+        return sorted(path for path in found if path.parent.name.rpartition("-")[2].isdecimal())
+
     @property
     def is_founded(self) -> bool:
         """Whether an authority has a certificate: the ledger, which knew it before, must be there too."""
@@ -260,6 +277,25 @@ class Store:
         """The pre-signed root CRLs of a generation, in the order of their numbers."""
         folder = self.authority_file(root, "crl")
         return sorted(folder.glob("[0-9]*.pem"), key=lambda p: int(p.stem)) if folder.is_dir() else []
+
+    # -- where the ledger was seen to stand --
+
+    def seen_heads(self) -> list[Head]:
+        """Return the heads of the ledger that notes in `ca/` name; a note that cannot be read counts as missing.
+
+        `.ledger-head.json` is written whenever this machine recorded something, `.last-backup.json` by each backup.
+        """
+        return [found for name in (LEDGER_HEAD, LAST_BACKUP) if (found := self.seen_head(name))]
+
+    def seen_head(self, name: str) -> Head | None:
+        try:
+            said = canonical.record(read_if_possible(self.ca / name), HEAD_KEYS[name]) or {}
+            found = said["ledger"] if name == LAST_BACKUP else said
+            head = Head(found["events"], found["head"], f"ca/{name}", found.get("revocations"))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+        is_sound = isinstance(head.seq, int) and isinstance(head.hash, str) and isinstance(head.revocations, int | None)
+        return head if is_sound and head.seq > 0 else None
 
     # -- what doit makes --
 
@@ -296,6 +332,16 @@ class Store:
         """What a host was sent: its last releases and a log."""
         return self.build / "history" / host
 
+    def pins_of_before(self) -> Iterator[tuple[str, Pin]]:
+        """Hosts that files in `build/` say are pinned, as programs before schema 3 of the ledger wrote them."""
+        for path in sorted((self.build / "history").glob("*/held/manifest.json")):
+            try:
+                release = str(json.loads(path.read_bytes())["release"])
+                since = datetime.fromisoformat(path.with_name("since").read_text().strip())
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+            yield path.parent.parent.name, Pin(release, since)
+
     def contact(self, host: str) -> Path:
         return self.build / "contacts" / f"{host}.json"
 
@@ -306,6 +352,11 @@ class Store:
     def report(self, name: str) -> Path:
         """What a run leaves for people and their programs to read."""
         return self.build / "report" / name
+
+    @property
+    def told(self) -> Path:
+        """Where it is kept who was told what: `ca/`; while it is lost, among the reports."""
+        return self.ca if self.ca.is_dir() else self.build / "report"
 
     def ansible(self) -> Path:
         """What Ansible is given, and what came of it."""
@@ -322,20 +373,66 @@ class Store:
     def lock(self) -> Iterator[None]:
         """Hold the house alone; a second run waits and says for whom."""
         with self.turn("run.lock", lambda holder: f"waiting for another run (process {holder}) to end"):
+            with self.turn("workers.lock"):
+                """A worker of a run that was killed may still be at its last write: the kernel is ending it."""
             yield
 
+    def join_run(self) -> bool:
+        """In a worker of a run: keep the next run out for as long as this process lives.
+
+        False where there is a next run already, because the one that this process worked for is gone.
+        """
+        try:
+            fcntl.flock(self._open_lock("workers.lock", self.ca), fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
     @contextmanager
-    def turn(self, name: str, waiting: Callable[[str], str] | None = None) -> Iterator[None]:
-        """Hold one of the house's locks; who has to wait is told by `waiting`, given the holder's process id."""
-        make_folder(self.ca, 0o700)
-        with _lock_file(self.ca / f".{name}") as handle:
+    def turn(
+        self, name: str, waiting: Callable[[str], str] | None = None, *, within: Path | None = None
+    ) -> Iterator[None]:
+        """Hold one of the house's locks; who has to wait is told by `waiting`, given the holder's process id.
+
+        The lock is a file in `ca/`, or `within` another folder. A process that is forked meanwhile does not hold it.
+        """
+        handle = self._open_lock(name, within or self.ca)
+        try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if waiting else 0))
             except BlockingIOError:
-                handle.seek(0)
-                print(waiting(handle.read().strip()) if waiting else "", file=sys.stderr)
+                holder = os.pread(handle, 32, 0).decode(errors="replace").strip()
+                print(waiting(holder) if waiting else "", file=sys.stderr)
                 fcntl.flock(handle, fcntl.LOCK_EX)
             with suppress(OSError):  # a full disk fails no run for a number that only tells who is waited for
-                os.ftruncate(handle.fileno(), 0)
-                os.pwrite(handle.fileno(), f"{os.getpid()}\n".encode(), 0)
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
             yield
+        finally:
+            if handle in _locks:
+                _locks.remove(handle)
+                os.close(handle)
+
+    @staticmethod
+    def _open_lock(name: str, folder: Path) -> int:
+        make_folder(folder, 0o700)
+        path = folder / f".{name}"
+        insist_on_file(path)
+        with _said_of(path):
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            leave_to_owner(handle, folder)
+        _locks.add(handle)
+        return handle
+
+
+_locks: set[int] = set()  # descriptors of the locks that this process holds or waits for
+
+
+def _let_go_of_locks() -> None:
+    """In a forked process: a lock is held until the last copy of its descriptor is closed (flock(2))."""
+    for handle in _locks:
+        os.close(handle)
+    _locks.clear()
+
+
+os.register_at_fork(after_in_child=_let_go_of_locks)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,28 +17,66 @@ from jinja2 import (
     StrictUndefined,
     Template,
     TemplateError,
+    TemplateNotFound,
     TemplateSyntaxError,
     meta,
     nodes,
+    pass_context,
     select_autoescape,
 )
+from jinja2.parser import Parser
 
-from pki.errors import PkiError
+from pki.confined import TOO_LARGE
+from pki.errors import FaultsError, PkiError
+
+HARMLESS = (  # what cannot make much out of little: no loops, calls, arithmetic, and these filters alone
+    nodes.Template,
+    nodes.Output,
+    nodes.TemplateData,
+    nodes.Name,
+    nodes.Const,
+    nodes.Getattr,
+    nodes.Getitem,
+    nodes.CondExpr,
+    nodes.Compare,
+    nodes.Operand,
+    nodes.And,
+    nodes.Or,
+    nodes.Not,
+    nodes.Concat,
+    nodes.Test,
+    nodes.Filter,
+)
+HARMLESS_FILTERS = {"default", "d", "lower", "upper", "trim", "first", "last", "string", "sha256"}
+WORDS = {
+    RecursionError: "nests, calls or includes without end",
+    MemoryError: TOO_LARGE,
+    UnicodeDecodeError: "is not UTF-8 text",
+}
+MEND = "mend the template, then run doit again"
 
 
 class Templates:
-    """The Jinja2 templates below one folder: undefined names are errors, text is kept to the last byte."""
+    """The Jinja2 templates below one folder: undefined names are errors, text is kept to the last byte.
+
+    Nothing is evaluated before it is rendered: `reads` and `is_harmless` are safe with any template.
+    """
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._environment = _environment(folder, autoescape=False)  # configuration files, not HTML
+        self._environment.optimized = False  # which would compute constants when a template is compiled
+        self._environment.finalize = _as_it_is
         self._texts: dict[str, Template] = {}
 
     def render(self, name: str, context: Mapping[str, Any]) -> str:
         """Render the file `name` (relative to the folder). Raises PkiError that names file and line."""
         try:
             return self._environment.get_template(name).render(context)
-        except TemplateError as error:
-            raise _fault(name, error) from None
+        except PkiError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a template can raise anything
+            raise self._fault(name, error) from None
 
     def render_text(self, text: str, context: Mapping[str, Any]) -> str:
         """Render a short text such as a header's value."""
@@ -43,43 +84,150 @@ class Templates:
             if text not in self._texts:
                 self._texts[text] = self._environment.from_string(text)
             return self._texts[text].render(context)
-        except TemplateError as error:
-            raise PkiError(str(error.message or error)) from None
+        except PkiError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a template can raise anything
+            raise PkiError(_phrase(error)) from None
 
     def reads(self, name: str) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
         """The variables that a template and its includes read, the artifacts that they name, the files they take in.
 
         Variables are dotted for one step (`inventory.domains`), or bare where they are used whole. A file whose name
-        is computed counts as `*`: any file.
+        is computed counts as `*`: any file. Raises PkiError with all that is wrong in any of these files.
         """
         variables, artifacts, files, waiting = set[str](), set[str](), set[str](), [name]
+        faults: list[PkiError] = []
         while waiting:
             current = waiting.pop()
-            tree = self._parse(current)
-            variables |= _variables(tree)
-            artifacts |= _artifacts(tree)
+            try:
+                tree = self._parse(current)
+                within = list(self._faults_within(current, tree))
+                variables |= set[str]() if within else _variables(tree)
+                artifacts |= _artifacts(tree)
+            except PkiError as fault:
+                faults.append(fault)
+                continue
+            except Exception as error:  # noqa: BLE001 - too deep for the parser, say
+                faults.append(self._fault(current, error))
+                continue
+            faults += within
             for found in meta.find_referenced_templates(tree):
                 if found is None:
                     files.add("*")
                 elif found not in files:
                     files.add(found)
-                    waiting.append(found)
+                    waiting += [found] if self._exists(found) else []
+        if faults:
+            raise FaultsError.of(faults)
         return frozenset(variables), frozenset(artifacts), frozenset(files)
 
     def text_reads(self, text: str) -> set[str]:
         """The variables that a short text reads, as `reads` names them."""
         try:
             return _variables(self._environment.parse(text))
-        except TemplateError as error:
-            raise PkiError(str(error.message or error)) from None
+        except Exception as error:  # noqa: BLE001 - too deep for the parser, say
+            raise PkiError(_phrase(error)) from None
+
+    def is_harmless(self, text: str) -> bool:
+        """Whether a short text may be rendered without limits: it only looks values up and compares them.
+
+        Raises PkiError when it cannot be parsed.
+        """
+        try:
+            tree = self._environment.parse(text)
+            return all(
+                isinstance(node, HARMLESS) and (not isinstance(node, nodes.Filter) or node.name in HARMLESS_FILTERS)
+                for node in (tree, *tree.find_all(nodes.Node))
+            )
+        except Exception as error:  # noqa: BLE001 - too deep for the parser, say
+            raise PkiError(_phrase(error)) from None
+
+    def place_of(self, name: str, frames: Iterable[tuple[str, int]]) -> str:
+        """`templates/a.conf:5`: where Python code, with frames innermost first, was within the template `name`."""
+        for file, line in frames:
+            if (inner := self._name_of(file)) and self._exists(inner):
+                with suppress(Exception):
+                    return f"templates/{inner}:{self._environment.get_template(inner).get_corresponding_lineno(line)}"
+        return f"templates/{name}"
 
     def _parse(self, name: str) -> nodes.Template:
         try:
             assert self._environment.loader is not None
             source, _, _ = self._environment.loader.get_source(self._environment, name)
             return self._environment.parse(source, name)
-        except TemplateError as error:
-            raise _fault(name, error) from None
+        except Exception as error:  # noqa: BLE001 - also what the system refuses, and what is no text
+            raise self._fault(name, error) from None
+
+    def _exists(self, name: str) -> bool:
+        return ".." not in name.split("/") and os.path.isfile(f"{self._folder}/{name}")
+
+    def _faults_within(self, name: str, tree: nodes.Template) -> Iterator[PkiError]:
+        """What the compiler or the first rendering would stop at, all of it at once."""
+        known = {nodes.Filter: ("filter", self._environment.filters), nodes.Test: ("test", self._environment.tests)}
+        asks_first = any(node.name in {"filter", "test"} for node in tree.find_all(nodes.Test))
+        for node in () if asks_first else tree.find_all((nodes.Filter, nodes.Test)):
+            what, names = known[type(node)]
+            if node.name not in names:
+                meant = _meant(node.name, names)
+                yield PkiError(f"templates/{name}:{node.lineno}: there is no {what} {node.name!r}{meant}", MEND)
+        blocks = set[str]()
+        for block in tree.find_all(nodes.Block):
+            if block.name in blocks:
+                yield PkiError(f"templates/{name}:{block.lineno}: block {block.name!r} is defined twice", MEND)
+            blocks.add(block.name)
+        for taken in tree.find_all((nodes.Include, nodes.Extends, nodes.Import, nodes.FromImport)):
+            wanted = getattr(taken, "template", None)
+            if isinstance(wanted, nodes.Const) and isinstance(wanted.value, str):
+                is_needed = not getattr(taken, "ignore_missing", False)
+                if is_needed and not self._exists(wanted.value):
+                    yield PkiError(f"templates/{name}:{taken.lineno}: there is no templates/{wanted.value}", MEND)
+
+    def _fault(self, name: str, error: BaseException) -> PkiError:
+        if isinstance(error, TemplateSyntaxError):
+            name, line = error.name or name, error.lineno
+        else:
+            name, line = self._place_within(error) or (name, 0)
+        return PkiError(f"templates/{name}{f':{line}' if line else ''}: {_phrase(error)}", MEND)
+
+    def _place_within(self, error: BaseException) -> tuple[str, int] | None:
+        """File and line at which a template stopped: the parser's, or of the frames that Jinja2 rewrites to it."""
+        place, trace = None, error.__traceback__
+        while trace:
+            if inner := self._name_of(trace.tb_frame.f_code.co_filename):
+                place = inner, trace.tb_lineno
+            if isinstance(parser := trace.tb_frame.f_locals.get("self"), Parser) and parser.name:
+                place = parser.name, parser.stream.current.lineno
+            trace = trace.tb_next
+        return place
+
+    def _name_of(self, file: str) -> str:
+        folder = f"{self._folder}{os.sep}"
+        return file.removeprefix(folder) if file.startswith(folder) else ""
+
+
+@pass_context
+def _as_it_is(_context: object, value: object) -> object:
+    """For `finalize`: what a template puts out waits for a context, so that nothing of it is computed beforehand."""
+    return value
+
+
+def _meant(name: str, table: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, table, n=1, cutoff=0.7)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _phrase(error: BaseException) -> str:
+    """What an error of a template says, in one line."""
+    if isinstance(error, TemplateNotFound):
+        return f"there is no templates/{error.name}" if error.name else "a file that it takes in is not there"
+    if isinstance(error, TemplateError):
+        return " ".join((error.message or str(error)).split())
+    if isinstance(error, OSError):
+        return f"cannot be read: {error.strerror or error}"
+    for kind, words in WORDS.items():
+        if isinstance(error, kind):
+            return words
+    return f"{' '.join(str(error).split())[:300]} ({type(error).__name__})"
 
 
 class Pages:
@@ -117,9 +265,18 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _undeclared(tree: nodes.Template) -> set[str]:
+    """As `meta.find_undeclared_variables`, without the optimizer, which computes constants."""
+    assert tree.environment is not None
+    generator = meta.TrackingCodeGenerator(tree.environment)
+    generator.optimizer = None
+    generator.visit(tree)
+    return generator.undeclared_identifiers
+
+
 def _variables(tree: nodes.Template) -> set[str]:
     dotted = set[str]()
-    counts = dict.fromkeys(meta.find_undeclared_variables(tree), 0)
+    counts = dict.fromkeys(_undeclared(tree), 0)
     for name in tree.find_all(nodes.Name):
         if name.name in counts:
             counts[name.name] += 1
@@ -140,19 +297,3 @@ def _artifacts(tree: nodes.Template) -> set[str]:
         and call.args
         and isinstance(call.args[0], nodes.Const)
     }
-
-
-def _fault(name: str, error: TemplateError) -> PkiError:
-    line = error.lineno if isinstance(error, TemplateSyntaxError) else _line_within(name, error)
-    place = f"templates/{name}:{line}" if line else f"templates/{name}"
-    return PkiError(f"{place}: {error.message or error}", "mend the template, then run doit again")
-
-
-def _line_within(name: str, error: BaseException) -> int | None:
-    """The line of the template on which rendering stopped, from the frames that Jinja2 rewrites to it."""
-    line, trace = None, error.__traceback__
-    while trace:
-        if trace.tb_frame.f_code.co_filename.endswith(name):
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    return line

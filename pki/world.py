@@ -6,23 +6,25 @@ What waits for a ceremony is noted, and left out of everything else.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from pki import canonical, managed, store
-from pki.deploy.release import Blueprint
+from pki.confined import Begin, Confined, ExceededError
+from pki.deploy.release import Blueprint, Gathered, gather, load
 from pki.errors import PkiError
 from pki.house import House
 from pki.leaves import CANARY, PROBE, canary_leaf, client_leaf, host_leaves, leaf_name, probe_leaf, service_names
-from pki.managed import Library, ManagedFile
+from pki.managed import CA_HOST, Library, Lost, ManagedFile
 from pki.model import Host, Inventory, Leaf
 from pki.profiles import Permitted
 from pki.proxies import PROGRAMS
 from pki.requests import request_leaves
 from pki.scalars import Access
 from pki.store import AUTHORITIES
+from pki.templating import MEND
 from pki.values import Generations, Revoked, Said, TooLarge
 
 LEAF_FILES = ("tls", "key", "cert", "chain", "fullchain")
@@ -52,6 +54,7 @@ class World:
     _nobody: Revoked | None = None
     _all_fit: TooLarge | None = None
     _paths: dict[str, list[tuple[str, Path]]] = field(default_factory=dict)
+    _exceeded: dict[str, PkiError] = field(default_factory=dict)
     _common: dict[int, tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=dict)
 
     @classmethod
@@ -67,6 +70,7 @@ class World:
             if leaf.name not in leaves
         }
         library = managed.find(house.store.templates, {"inventory": said}, said.hosts, said.networks, house.memo)
+        library = _with_what_is_gone(house, library)
         library, declared = request_leaves(said, library, leaves.keys())
         for leaf in declared:
             ca = house.issuing(leaf.authority)
@@ -77,6 +81,14 @@ class World:
             else:
                 leaves[leaf.name] = leaf
         return cls(house, hosts, leaves, library, frozenset(waiting), notes)
+
+    @cached_property
+    def _rendering(self) -> Confined[tuple[str, tuple[str, ...]], Gathered]:
+        return self.house.ended_with(Confined(self._gather))
+
+    @cached_property
+    def _naming(self) -> Confined[tuple[str, str], str]:
+        return self.house.ended_with(Confined(self._render_name))
 
     @cached_property
     def withheld_serials(self) -> frozenset[int]:
@@ -107,8 +119,55 @@ class World:
             context=self.context(name),
             sources=self.artifact_files,
             waiting=self._waiting_files,
-            faults=selection.faults + (self.library.lost if host is None else ()),
+            faults=(*selection.faults, *self.kept_back.get(name, ())),
         )
+
+    @cached_property
+    def kept_back(self) -> dict[str, list[PkiError]]:
+        """Hosts that may have something of a file of which nobody can tell for which hosts it is, with what is wrong.
+
+        It must not be taken away from them, so their releases stay as they are.
+        """
+        found: dict[str, list[PkiError]] = {}
+        disk = self.house.store
+        for name in (*self.hosts, CA_HOST) if self.library.lost else ():
+            release = load(disk.release(name))
+            has = {file.managed for file in release.files} if release else None
+            for lost in self.library.lost:
+                is_there = any(map(lost.covers, has)) if has is not None else disk.receipt(name).exists()
+                if is_there:
+                    found.setdefault(name, []).append(lost.fault)
+        return found
+
+    @cached_property
+    def undeclared(self) -> dict[str, PkiError]:
+        """Leaves that files may declare which cannot be read now, with what is wrong: what there is of them stays."""
+        found = {file.leaf_name: file.fault for file in self.library.files if file.fault and file.is_request}
+        for lost in self.library.lost:
+            if lost.is_folder:
+                there = self.house.store.build / "certs"
+                found |= {path.name: lost.fault for path in (there.iterdir() if there.is_dir() else ())}
+            elif lost.name.endswith(".cnf"):
+                found[Path(lost.name).stem] = lost.fault
+        return {name: fault for name, fault in found.items() if name not in self.leaves}
+
+    def gather(self, name: str) -> Gathered:
+        """Render every file of a host's release within limits. A template that exceeded them is not tried again."""
+        while True:
+            try:
+                gathered = self._rendering.ask((name, tuple(self._exceeded)))
+            except ExceededError as error:
+                if not error.piece:
+                    raise PkiError(f"release {error.what}", "run doit again") from None
+                place = self.library.templates.place_of(error.piece, error.frames)
+                self._exceeded[error.piece] = PkiError(f"{place}: {error.what}", MEND)
+            else:
+                used = {file.name for file in self.library.for_host(name, self.hosts.get(name)).files}
+                gathered.faults |= {one: fault for one, fault in self._exceeded.items() if one in used}
+                return gathered
+
+    def _gather(self, what: tuple[str, tuple[str, ...]], begin: Begin) -> Gathered:
+        return gather(self.blueprint(what[0]), begin, what[1])
 
     def context(self, name: str) -> dict[str, Any]:
         """The values that a host's templates may use; plain, so that a digest tells whether they changed."""
@@ -169,10 +228,16 @@ class World:
         plain = text.replace("{{ host.name }}", name)
         if "{" not in plain:
             return plain
+        templates = self.library.templates
         try:
-            return self.library.templates.render_text(plain, self.context(name))
-        except PkiError:
+            if templates.is_harmless(plain):
+                return templates.render_text(plain, self.context(name))
+            return self._naming.ask((plain, name))
+        except (PkiError, ExceededError):
             return ""
+
+    def _render_name(self, what: tuple[str, str], _begin: Begin) -> str:
+        return self.library.templates.render_text(what[0], self.context(what[1]))
 
     def _common_sources(
         self, files: tuple[ManagedFile, ...], *, has_clients: bool
@@ -204,6 +269,8 @@ class World:
         if name in self._paths:
             return self._paths[name]
         kind, _, what = name.partition(":")
+        if kind in LEAF_FILES and what in self.undeclared:
+            raise PkiError(f"{name}: {self.undeclared[what].message}", self.undeclared[what].hint)
         if kind in LEAF_FILES and what in self.leaves:
             wanted = self.leaves[what]
             if wanted.request and kind in {"tls", "key"}:
@@ -247,6 +314,16 @@ class World:
         if kind in {"crl", "crl-pem"}:
             return [(name, self.house.store.crl(name, "pem" if kind == "crl-pem" else "crl"))]
         return [(name, self.house.keys.adopted_files(name)[0])] if kind == "ca-pem" else []
+
+
+def _with_what_is_gone(house: House, library: Library) -> Library:
+    """A templates/ that is gone as a whole, while there are releases made of it, was lost: nothing is taken away."""
+    if house.store.templates.is_dir() or not (house.store.build / "release").is_dir():
+        return library
+    fault = PkiError(
+        "templates/ is not there", "put it back, or make it empty to take away what was delivered: mkdir templates"
+    )
+    return replace(library, lost=(Lost(".", fault, is_folder=True),))
 
 
 def _breadth(names: Sequence[str]) -> float:

@@ -9,6 +9,7 @@ import pytest
 from invoke import Program
 
 import tasks
+from tests.conftest import two_hosts_agree
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ Invoke = Callable[..., Said]
 
 def said_by(capsys: pytest.CaptureFixture[str], *arguments: str, **settings: object) -> Said:
     """Run one command; `settings` are what the door would set: the house, the moment, where it was typed."""
-    tasks.ns.configure(settings)
+    tasks.ns.configure({"pki_evidence": two_hosts_agree, **settings})
     capsys.readouterr()
     code = 0
     try:

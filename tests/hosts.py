@@ -121,6 +121,8 @@ class FolderHost:
         ):
             assert text.count(f"\n{old}\n") == 1
             text = text.replace(f"\n{old}\n", f"\n{new}\n")
+        assert text.count("$(date +%s)}") == 1
+        text = text.replace("$(date +%s)}", f"$(cat {host.clock} 2>/dev/null || date +%s)}}")
         if shell:
             text = text.replace("#!/bin/sh", f"#!{shell.program}", 1)
         if shell and shell.path:
@@ -136,6 +138,11 @@ class FolderHost:
     @property
     def etc(self) -> Path:
         return self.root / "etc"
+
+    @property
+    def clock(self) -> Path:
+        """A file that says what date this host tells, in seconds since 1970; the system's while it is not there."""
+        return self.root / "clock"
 
     @property
     def conf(self) -> Path:

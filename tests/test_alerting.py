@@ -356,7 +356,7 @@ def test_the_status_command_prints_the_table_and_changes_nothing(home: Home, inv
 def test_a_run_with_nothing_to_do_says_one_line(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     home.doit()
     out = capsys.readouterr().out
-    assert re.fullmatch(r"nothing to do: 20 fresh \(\d\.\d s, sandbox\)\n", out)
+    assert re.fullmatch(r"SANDBOX  nothing to do: 20 fresh \(\d\.\d s\)\n", out)
 
 
 def test_a_run_says_one_line_for_each_thing_made(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
@@ -368,7 +368,7 @@ def test_a_run_says_one_line_for_each_thing_made(home: Home, capsys: pytest.Capt
         ["made", "release:monitoring"],
         ["made", "deploy:monitoring"],
     ]
-    assert re.fullmatch(r"3 made, 17 fresh \(\d\.\d s, sandbox\)", lines[-1])
+    assert re.fullmatch(r"SANDBOX  3 made, 17 fresh \(\d\.\d s\)", lines[-1])
 
 
 def test_a_run_says_what_failed_what_to_do_and_what_was_not_reached(
@@ -380,7 +380,7 @@ def test_a_run_says_what_failed_what_to_do_and_what_was_not_reached(
     assert lines[0].split(maxsplit=2) == ["failed", "release:media", broken]
     assert lines[1].strip() == "→ mend the template, then run doit again"
     assert re.fullmatch(r"waits +deploy:media +needs release:media", lines[2])
-    assert re.fullmatch(r"1 failed, 1 not reached, 18 fresh \(\d\.\d s, sandbox\)", lines[-1])
+    assert re.fullmatch(r"SANDBOX  1 failed, 1 not reached, 18 fresh \(\d\.\d s\)", lines[-1])
 
 
 def test_the_first_run_of_a_sandbox_says_that_it_is_one(fresh: Home, capsys: pytest.CaptureFixture[str]) -> None:

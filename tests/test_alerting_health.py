@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
-from pki import freshness
+from pki import freshness, graph
 from pki.deploy.contact import Contact
 from pki.deploy.receipt import instant
 from pki.deploy.receipt import load as receipt_of
 from pki.deploy.receipt import save as keep_receipt
-from pki.records import BEGIN_ANEW, GONE, PUT_BACK
+from pki.house.clock import Evidence
+from pki.records import BEGIN_ANEW, GONE, IS_EMPTY, PUT_BACK
 from pki.watch import health
 from pki.watch.checks import Check, Level
 from pki.watch.looks import authorities, premises
@@ -237,10 +238,10 @@ def test_a_host_that_has_taken_nothing_yet_is_not_counted_as_well(home: Home) ->
 
 def test_a_host_that_is_held_or_unproven_is_a_notice(remote: Home) -> None:
     house = remote.house()
-    delivery = remote.plan().deliveries["media"]
-    parcel = delivery.wanted()
+    parcel = remote.plan().deliveries["media"].wanted()
     assert parcel is not None
-    delivery.history.hold(parcel, START)
+    house.ledger.record_decision("deploy:media", "pinned", parcel.release.digest, START)
+    house.ledger.close()
     taken = receipt_of(house.store.receipt("media"))
     keep_receipt(house.store.receipt("media"), _with(taken, proof={"jellyfin": "unproven: could not be reached"}))
     found = checked(remote)
@@ -282,16 +283,26 @@ def test_a_secret_that_others_can_read_is_critical(home: Home, path: str, mode: 
     assert found.message == f"others can read it: it has mode {mode:04o}"
 
 
-def test_a_clock_that_was_set_back_is_critical(home: Home) -> None:
-    found = checked(home, -1)["clock"]
+@pytest.mark.parametrize(("days", "far"), [(-1, "1 day before"), (181, "181 days after")])
+def test_a_clock_that_nobody_confirms_is_critical(home: Home, days: float, far: str) -> None:
+    house = home.house(days, lambda _: Evidence())
+    (found,) = (one for one in health.checks(house, graph.plan(house), LastRun()) if one.subject == "clock")
     assert found.level is Level.CRITICAL
-    assert found.message == "stands at 2026-11-22 06:00 UTC, before the ledger's latest entry of 2026-11-23 06:00"
+    assert f", {far} the last event in the ledger, 2026-11-23 06:00; nothing is signed: " in found.message
+    assert found.remedy.endswith("./run doit --clock-is-right")
 
 
-def test_a_clock_that_was_set_back_stays_critical_when_a_run_recorded_something_under_it(home: Home) -> None:
-    home.house(-1).ledger.record_decision("cert:media", "withheld", "", home.moment(-1))
-    assert checked(home, -1)["clock"].level is Level.CRITICAL
-    assert "clock" not in checked(home)
+@pytest.mark.parametrize("days", [-1, 181])
+def test_a_clock_that_others_confirm_is_well(home: Home, days: float) -> None:
+    (found,) = (one for one in health.checks(home.house(days), home.plan(days), LastRun()) if one.subject == "clock")
+    assert (found.level, found.message.endswith("; it is right: forge and media agree")) == (Level.OK, True)
+
+
+def test_a_clock_near_the_last_event_asks_nobody(home: Home) -> None:
+    for days in (-0.08, 0, 120, 180):
+        house = home.house(days, lambda _: pytest.fail("somebody was asked"))
+        (found,) = (one for one in health.checks(house, graph.plan(house), LastRun()) if one.subject == "clock")
+        assert (found.level, found.message) == (Level.OK, "agrees with the last event in the ledger")
 
 
 def test_a_ledger_that_is_gone_is_critical(home: Home) -> None:
@@ -302,14 +313,12 @@ def test_a_ledger_that_is_gone_is_critical(home: Home) -> None:
     assert (report.status, report.failed) == (1, {"ledger": f"{GONE} → {BEGIN_ANEW}"})
 
 
-def test_a_ledger_that_was_begun_anew_is_critical(home: Home) -> None:
+def test_a_ledger_that_was_emptied_is_critical_and_no_crl_is_made(home: Home) -> None:
     os.truncate(home.path / "ca/ledger.db", 0)
-    home.doit(days=8)  # CRLs are made, and recorded
+    assert "crl:client-1" in home.doit(days=8).failed
     found = checked(home, 8)["ledger"]
-    assert found.level is Level.CRITICAL
-    assert (
-        found.message == "knows nothing of root-1, server-1, client-1: it was begun anew, or is that of another house"
-    )
+    assert (found.level, found.remedy) == (Level.CRITICAL, BEGIN_ANEW)
+    assert found.message == f"nothing can be issued or revoked: ca/ledger.db: {IS_EMPTY}"
 
 
 def test_a_ledger_that_was_changed_is_critical(home: Home) -> None:

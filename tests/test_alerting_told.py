@@ -218,7 +218,7 @@ def break_template(home: Home) -> None:
 def test_the_first_run_says_that_messages_arrive(built_once: Path) -> None:
     [path] = built_once.glob("build/report/outbox/*.eml")
     message = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
-    assert message["Subject"] == "[Example Lab] all is well"
+    assert message["Subject"] == "SANDBOX [Example Lab] all is well"
     assert (message["To"], message["From"]) == ("admin@lab.internal", "pki@lab.internal")
 
 
@@ -229,7 +229,7 @@ def test_a_quiet_week_sends_nothing_and_then_one_message_with_the_ledgers_head(h
     home.doit(days=7)
     [weekly] = outbox()
     newest = home.house().ledger.events(last=1)[0]
-    assert weekly["Subject"] == "[Example Lab] all is well"
+    assert weekly["Subject"] == "SANDBOX [Example Lab] all is well"
     assert newest.hash in re.sub(r"\s", "", text_of(weekly))
     assert newest.hash in text_of(weekly, "html")
 
@@ -239,7 +239,7 @@ def test_a_failure_is_told_once_with_what_to_type_and_once_when_it_is_solved(hom
     break_template(home)
     report = home.doit(days=1)
     [message] = outbox()
-    assert message["Subject"].startswith("[Example Lab] WARNING: release:media templates/caddy/Caddyfile:")
+    assert message["Subject"].startswith("SANDBOX [Example Lab] WARNING: release:media templates/caddy/Caddyfile:")
     assert "    → mend the template, then run doit again\n" in text_of(message)
     assert report.data["alerts"] == [{"channel": "email", "subject": message["Subject"], "error": "", "hint": ""}]
     home.doit(days=2)
@@ -247,7 +247,7 @@ def test_a_failure_is_told_once_with_what_to_type_and_once_when_it_is_solved(hom
     home.write("templates/caddy/Caddyfile", good)
     home.doit(days=3)
     [message] = outbox()
-    assert message["Subject"] == "[Example Lab] solved: release:media; all is well"
+    assert message["Subject"] == "SANDBOX [Example Lab] solved: release:media; all is well"
     assert "since" not in text_of(message)
 
 
@@ -264,7 +264,7 @@ def test_what_needs_a_person_is_a_notice(home: Home, outbox: Outbox) -> None:
     home.edit("network: av\n", "network: av\n    names: [a.new.internal]\n")
     home.doit(days=1)
     [message] = outbox()
-    assert message["Subject"].startswith("[Example Lab] NOTICE: host:media a.new.internal waits")
+    assert message["Subject"].startswith("SANDBOX [Example Lab] NOTICE: host:media a.new.internal waits")
     assert "    → ./run invoke ceremony.request, for a new generation of server" in text_of(message)
 
 
@@ -322,7 +322,7 @@ def test_a_wrong_inventory_is_told_to_whom_was_told_last(home: Home, outbox: Out
     assert Run(home.path, home.moment(1)).main([]) == 3
     [message] = outbox()
     assert message["Subject"].startswith(
-        "[Example Lab] CRITICAL: pki.yaml is wrong, and nothing is run or renewed: pki.yaml:40"
+        "SANDBOX [Example Lab] CRITICAL: pki.yaml is wrong, and nothing is run or renewed: pki.yaml:40"
     )
     assert "pki.yaml:40: hosts.media.proxy: expected nginx" in " ".join(text_of(message).split())
     assert "until 2026-12-14 (19 days)" in text_of(message)  # when the first CRL ends
@@ -335,7 +335,7 @@ def test_a_wrong_inventory_is_told_to_whom_was_told_last(home: Home, outbox: Out
     home.edit("proxy: cady", "proxy: caddy")
     home.doit(days=8)
     [message] = outbox()
-    assert message["Subject"] == "[Example Lab] solved: pki.yaml; all is well"
+    assert message["Subject"] == "SANDBOX [Example Lab] solved: pki.yaml; all is well"
 
 
 def test_an_authority_that_cannot_be_read_is_told_as_what_it_is(home: Home, outbox: Outbox) -> None:
@@ -345,11 +345,11 @@ def test_an_authority_that_cannot_be_read_is_told_as_what_it_is(home: Home, outb
     assert Run(home.path, home.moment(1)).main([]) == 3
     [message] = outbox()
     said = "doit cannot run, and nothing is renewed: ca/server/server-1/cert.pem: is not a certificate"
-    assert message["Subject"] == f"[Example Lab] CRITICAL: {said}"
+    assert message["Subject"] == f"SANDBOX [Example Lab] CRITICAL: {said}"
     home.write("ca/server/server-1/cert.pem", right.decode())
     home.doit(days=2)
     [message] = outbox()
-    assert message["Subject"] == "[Example Lab] solved: doit; all is well"
+    assert message["Subject"] == "SANDBOX [Example Lab] solved: doit; all is well"
 
 
 def test_a_wrong_inventory_at_a_terminal_is_said_there_alone(

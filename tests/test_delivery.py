@@ -122,6 +122,7 @@ def delivered_once(built_once: Path, kind: type[Home], tmp_path_factory: pytest.
     shutil.copytree(built_once, folder / "work/home", symlinks=True)
     home = kind(folder / "work/home")
     made = Live(home, FolderHost.new(folder / "work/host"), {}, [])
+    made.host.clock.write_text(str(int(home.moment().timestamp())))
     aimed(made.home, made.host)
     made.ways["media"] = made.host.way()
     with pytest.MonkeyPatch.context() as patch:
@@ -312,13 +313,14 @@ def test_a_rollback_that_fails_leaves_a_held_host_held(delivered: Live, invoke: 
         delivered.home.edit("auto_https off", f"auto_https off # {word}", "templates/caddy/Caddyfile")
         assert delivered.doit(days=days).status == 0
     assert invoke("deploy.rollback", "media", home=home, days=3).status == 0
-    held, since = config.read_bytes(), delivered.delivery(3).history.held_since
+    held, since = config.read_bytes(), delivered.delivery(3).pinned()
     first = delivered.history()[0]["release"]
     (delivered.host.root / "broken").touch()
     assert invoke("deploy.rollback", "media", "--to", first, home=home, days=4).status == 1
     (delivered.host.root / "broken").unlink()
     assert delivered.doit(days=5).status == 0
-    assert (config.read_bytes(), delivered.delivery(5).history.held_since) == (held, since)
+    assert since is not None
+    assert (config.read_bytes(), delivered.delivery(5).pinned()) == (held, since)
     assert first in {path.name for path in delivered.delivery(5).history.releases()}
 
 
@@ -734,6 +736,7 @@ def test_a_host_in_a_folder_takes_no_older_crl_either(home: Home, invoke: Invoke
     shutil.rmtree(home.path / "ca")
     (home.path / "before").rename(home.path / "ca")
     shutil.rmtree(home.path / "build/crl")
+    (home.path / "build/.seen.json").unlink()  # the ledger would be known to be older, and no CRL be signed
     report = home.doit(days=20)
     assert f"lacks the revoked {serial:x}" in report.failed["deploy:monitoring"]
     assert {entry.serial_number for entry in x509.load_pem_x509_crl(place.read_bytes())} == {serial}

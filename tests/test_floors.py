@@ -17,7 +17,7 @@ ROW = re.compile(r"^\|\s*(\d+)\s*\|([^|]+)\|([^|]*)\|\s*$", re.MULTILINE)
 DOORS = {"dodo.py", "tasks.py"}
 ONE_ROOM = {
     "ansible": "deploy/",
-    "doit": "pipeline.py",
+    "doit": "pipeline/",
     "invoke": "commands/",
     "jinja2": "templating.py",
     "yaml": "documents.py",

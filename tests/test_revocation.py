@@ -174,6 +174,56 @@ def test_a_revocation_that_cannot_be_published_is_recorded_and_fails(home: Home,
     assert issued.revoked == "keyCompromise"
 
 
+def test_a_run_that_breaks_off_is_no_evidence_that_anything_was_published(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The report of an earlier run, which went well, is still there."""
+    monkeypatch.setattr(Run, "main", lambda *_: 3)
+    said = invoke("revoke", "admin", "--reason", "key-compromise", "--yes")
+    assert said.status == 1
+    assert said.out.splitlines()[-1].startswith("revoked; failed: crl:client-1, doit; ")
+    assert "delivered into a folder" not in said.out
+    assert "not delivered: its folder has the old files" in said.out
+
+
+def test_a_run_that_ends_badly_without_a_word_is_a_failure(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends_well = Run.main
+    monkeypatch.setattr(Run, "main", lambda *arguments: ends_well(*arguments) or 1)
+    said = invoke("revoke", "admin", "--reason", "key-compromise", "--yes")
+    assert (said.status, said.out.splitlines()[-1].partition(";")[2][:14]) == (1, " failed: doit;")
+
+
+@pytest.mark.parametrize("part", ["crl", "release"])
+def test_only_a_host_that_took_the_new_list_counts_as_delivered_to(
+    home: Home, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    everything = Run.main
+    monkeypatch.setattr(Run, "main", lambda run, _arguments: everything(run, [part]))
+    serial = certificate(home).serial_number
+    said = invoke("revoke", "admin", "--reason", "key-compromise", "--yes")
+    assert listed(home) == {serial}
+    assert said.status == 2
+    assert "delivered into a folder" not in said.out
+    assert said.out.splitlines()[-1].startswith("revoked and published; not proven: monitoring, forge;")
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"no CRL"])
+def test_a_list_that_was_lost_again_is_not_said_to_be_published(
+    home: Home, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, damage: bytes | None
+) -> None:
+    everything, path = Run.main, home.path / "build/crl/client-1.crl"
+
+    def run_and_damage(run: Run, arguments: list[str]) -> int:
+        status = everything(run, arguments)
+        path.unlink() if damage is None else path.write_bytes(damage)
+        return status
+
+    monkeypatch.setattr(Run, "main", run_and_damage)
+    said = invoke("revoke", "admin", "--reason", "key-compromise", "--yes")
+    assert said.status == 1
+    assert "revoked; failed: crl:client-1;" in said.out.splitlines()[-1]
+
+
 # -- what is withheld -------------------------------------------------------------------------------------------------
 
 

@@ -155,6 +155,14 @@ def test_service_runs_as_the_owner_of_the_house_and_writes_nowhere_else(fresh: H
     assert {"NoNewPrivileges=yes", "ProtectSystem=strict", "CapabilityBoundingSet=", "UMask=0077"} <= set(lines)
 
 
+def test_service_may_ask_the_kernel_whether_its_clock_is_synchronised_and_cannot_set_it(fresh: Home) -> None:
+    """`ProtectClock=` forbids both."""
+    lines = unit(fresh)
+    assert setting(lines, "ProtectClock") == []
+    assert setting(lines, "SystemCallFilter")[-1] == "adjtimex clock_adjtime"
+    assert setting(lines, "CapabilityBoundingSet") == ["~CAP_SYS_TIME CAP_WAKE_ALARM", ""]
+
+
 def test_service_may_write_its_metrics_where_node_exporter_reads_them(fresh: Home) -> None:
     fresh.edit("ledger: sqlite", "ledger: sqlite\nmetrics: {textfile: /var/lib/node/pki.prom}")
     assert setting(unit(fresh), "ReadWritePaths") == [str(fresh.path), "-/var/lib/node"]

@@ -15,7 +15,7 @@ from pki.ceremony.policy import Known
 from pki.ceremony.script import script
 from pki.ceremony.vault import Past
 from pki.commands.asking import first_words
-from pki.commands.command import command, command_with, house_of, path_of
+from pki.commands.command import command, command_with, house_of, path_of, project_of
 from pki.commands.daily import known
 from pki.commands.revoking import PLAIN_REASONS
 from pki.errors import PkiError
@@ -165,8 +165,9 @@ def accept(context: Context, response: str, words: str = "") -> None:
     Everything in it is verified again; the first words of its SHA-256, as the offline machine showed them, are asked
     for (or --words "…"). Nothing is filed before all is well.
     """
-    house, screen = house_of(context), Screen()
+    house, screen = project_of(context), Screen()
     folder = path_of(context, response)
+    accepting.insist_on_roots(house, folder)
     with house.store.lock():
         found = accepting.brought(house, folder)
         first_roots = [root.name for root in found.request.roots]
@@ -188,7 +189,7 @@ def accept(context: Context, response: str, words: str = "") -> None:
 @command_with(may_lack="folder")
 def verify(context: Context, folder: str | None = None) -> None:
     """Compute every hash and signature of all ceremonies again: of this house, or of a vault named as FOLDER."""
-    place = path_of(context, folder) if folder else house_of(context).store.ca
+    place = path_of(context, folder) if folder else project_of(context).store.ca
     verdict, screen = verifying.verify(_root_of(place)), Screen()
     for line in verdict.lines:
         screen.line(line)

@@ -8,7 +8,7 @@ from typing import Any
 from invoke.context import Context
 
 from pki import editing, freshness, graph
-from pki.commands.command import command, home_of, house_of
+from pki.commands.command import command, home_of, house_of, project_of
 from pki.commands.daily import known, run_doit
 from pki.commands.revoking import Order, carry_out, chosen, consent
 from pki.errors import PkiError
@@ -37,7 +37,7 @@ def add(context: Context, name: str, email: str) -> None:
 @command
 def show_list(context: Context) -> None:
     """Every client identity: its state and end, when it was handed out and installed, and whether a newer one waits."""
-    house = house_of(context)
+    house = project_of(context)
     columns = ("identity", "e-mail", "state", "until", "exported", "installed", "next")
     rows = list(_rows(house))
     Screen().table(f"{len(rows)} client identities, {house.now:%Y-%m-%d %H:%M} UTC", columns, rows)

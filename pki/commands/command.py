@@ -17,8 +17,9 @@ from invoke.tasks import task
 
 from pki import store
 from pki.commands import parsing
-from pki.errors import InventoryError, PkiError, of_system
+from pki.errors import InventoryError, PkiError, of_bug, of_system
 from pki.house import House
+from pki.house.clock import Evidence
 from pki.screen import say_nothing_more
 
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # of standard output, where no file is named
@@ -38,24 +39,30 @@ def command(function: Callable[..., None], *, may_lack: str = "", many: tuple[st
         except InventoryError as error:
             raise Exit(str(error), code=3) from None
         except PkiError as error:
-            raise Exit(_line(error), code=1) from None
+            raise _exit(error) from None
         except (
             BrokenPipeError
         ):  # `… | head` has seen enough: https://docs.python.org/3/library/signal.html#note-on-sigpipe
             say_nothing_more()
             raise Exit(code=1) from None
         except OSError as error:
-            if error.filename:
-                raise Exit(_line(of_system(error)), code=1) from None
-            if error.errno not in UNWRITABLE:
-                raise
+            if error.errno not in UNWRITABLE or error.filename:
+                raise _exit(of_system(error)) from None
             say_nothing_more()
             hint = "make room: df -h" if error.errno == errno.ENOSPC else "send it elsewhere"
             raise Exit(f"what this command says cannot be written: {error.strerror}\n→ {hint}", code=1) from None
+        except Exit:
+            raise
+        except Exception as error:  # noqa: BLE001 - a traceback is of no use to whoever typed the command
+            raise _exit(of_bug(error)) from None
 
     if not may_lack:
         return task(spoken, iterable=many)
     return task(spoken, iterable=many, positional=[may_lack], optional=[may_lack])
+
+
+def _exit(error: PkiError) -> Exit:
+    return Exit(f"{error.message}\n→ {error.hint}" if error.hint else error.message, code=1)
 
 
 def command_with(*, may_lack: str = "", many: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Any]:
@@ -79,9 +86,25 @@ def now_of(context: Context) -> datetime:
     return now
 
 
+def evidence_of(context: Context) -> Callable[[House], Evidence]:
+    """What is asked about the time where the clock alone cannot be believed."""
+    asked: Callable[[House], Evidence] = context.config.pki_evidence
+    return asked
+
+
 def house_of(context: Context) -> House:
-    """The house that a command works on, at the moment that the door took."""
-    return House.open(home_of(context), now_of(context))
+    """The project that a command works on, at the moment that the door took.
+
+    Raises PkiError where a root of it is missing, before anything is written.
+    """
+    house = project_of(context)
+    house.insist_on_roots()
+    return house
+
+
+def project_of(context: Context) -> House:
+    """The project as it is, even where a root is missing: for commands that write nothing into it."""
+    return House.open(home_of(context), now_of(context), evidence_of(context))
 
 
 def path_of(context: Context, text: str) -> Path:

@@ -9,8 +9,10 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from pki import graph, inventory, recipes, store
-from pki.commands.command import command, home_of, house_of, now_of, path_of
+from pki.commands.command import command, evidence_of, home_of, house_of, now_of, path_of, project_of
 from pki.errors import PkiError
+from pki.graph import Plan
+from pki.house import House
 from pki.pipeline import Run
 from pki.screen import Screen
 from pki.watch import forecast, status
@@ -18,9 +20,12 @@ from pki.watch import forecast, status
 
 @command
 def plan(context: Context) -> None:
-    """What the next doit would do, and why. Changes nothing; exit status 0: nothing to do, 2: something."""
-    house, screen = house_of(context), Screen()
+    """What the next doit would do, and why. Changes nothing; exit status 0: nothing to do, 2: something, or the ledger is lost."""
+    house, screen = project_of(context), Screen()
     found = graph.plan(house)
+    if house.missing_roots:
+        _say_missing(house, found, screen)
+        raise Exit(code=2)
     coming = list(forecast.forecast(found))
     for artifact, reasons in coming:
         screen.due(artifact.name, "; ".join(reasons))
@@ -28,14 +33,22 @@ def plan(context: Context) -> None:
         screen.note(note.subject, note.text, note.remedy)
     fresh = len(found.artifacts) - len(coming)
     screen.line(f"{len(coming)} to do, {fresh} fresh" if coming else f"nothing to do: {fresh} fresh")
-    if coming:
+    if coming or house.ledger_fault:
         raise Exit(code=2)
+
+
+def _say_missing(house: House, plan: Plan, screen: Screen) -> None:
+    """The faults of all templates, then the missing root: until it is back, nothing else can be planned."""
+    for fault in plan.template_faults():
+        screen.failed("templates", fault.message, fault.hint)
+    for note in forecast.notes(house, plan):
+        screen.failed(note.subject, note.text, note.remedy)
 
 
 @command
 def show_status(context: Context) -> None:
     """Every authority, certificate, CRL and host: its state, days left, what comes next and through whom."""
-    house, screen = house_of(context), Screen()
+    house, screen = project_of(context), Screen()
     found = graph.plan(house)
     title = f"{house.inventory.organisation}{' (sandbox)' if house.inventory.sandbox else ''}, {house.now:%Y-%m-%d %H:%M} UTC"
     columns = ("name", "state", "days left", "next", "by")
@@ -50,6 +63,7 @@ def renew(context: Context, name: str) -> None:
     house = house_of(context)
     leaves = graph.plan(house).leaves
     leaf = leaves[known(leaf_name(name, leaves), leaves, "certificate")]
+    house.clock.insist()
     with house.store.lock():
         if f"cert:{leaf.name}" in house.withheld:
             house.ledger.record_decision(f"cert:{leaf.name}", "released", "renewed by hand", house.now)
@@ -84,5 +98,5 @@ def known(name: str, names: Iterable[str], what: str) -> str:
 
 def run_doit(context: Context) -> None:
     """Let doit bring everything up to date that follows."""
-    if code := Run(home_of(context), now_of(context)).main([]):
+    if code := Run(home_of(context), now_of(context), evidence_of(context)).main([]):
         raise Exit(code=code)

@@ -13,7 +13,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from pki import destinations, graph
-from pki.commands.command import command, command_with, home_of, house_of, now_of, path_of
+from pki.commands.command import command, command_with, evidence_of, home_of, house_of, now_of, path_of, project_of
 from pki.commands.daily import known
 from pki.deploy import bootstrap as bootstraps
 from pki.deploy import difference
@@ -77,7 +77,7 @@ def bootstrap(
 @command_with(may_lack="host")
 def drift(context: Context, host: str | None = None) -> None:
     """Compare hosts with what they should hold; changes nothing. Exit status 0: as they should be, 2: something is not."""
-    house, screen = house_of(context), Screen()
+    house, screen = project_of(context), Screen()
     deliveries = _deliveries(house)
     chosen = [deliveries[known(host, deliveries, "host")]] if host else list(deliveries.values())
     worst = 0
@@ -99,7 +99,7 @@ def drift(context: Context, host: str | None = None) -> None:
 @command
 def diff(context: Context, host: str) -> None:
     """What the next delivery would change on a host, as a diff; of a private key only its fingerprint."""
-    house = house_of(context)
+    house = project_of(context)
     delivery = _delivery(context, house, host)
     parcel = _wanted(delivery)
     receipt = delivery.receipt
@@ -116,7 +116,8 @@ def push(context: Context, host: str) -> None:
     """Deliver to a host now, whatever its window says, and let a host that is held follow its releases again."""
     house = house_of(context)
     delivery = _delivery(context, house, host)
-    delivery.history.release()
+    if delivery.pinned():
+        _decide(house, host, "unpinned", "followed again by deploy.push")
     _deliver(context, delivery)
 
 
@@ -131,16 +132,30 @@ def rollback(context: Context, host: str, to: str = "") -> None:
     receipt, present = delivery.receipt, Parcel.of(house.store.release(host))
     if receipt is None or present is None:
         raise PkiError(f"{host}: was never delivered to", f"./run invoke deploy.push {host}")
-    earlier = delivery.history.find(host, to, receipt.release).with_crls_of(present)
-    with delivery.history.holding(earlier, house.now):
+    earlier, before = delivery.history.find(host, to, receipt.release).release.digest, delivery.pinned()
+    _decide(house, host, "pinned", earlier)
+    try:
         _deliver(context, delivery)
-    Screen().line(f"{host} is held at {earlier.release.digest[:12]}; let it go on with ./run invoke deploy.push {host}")
+    except BaseException:
+        if before:
+            _decide(house, host, "pinned", f"{before.release} since {before.since:%Y-%m-%dT%H:%M:%SZ}")
+        else:
+            _decide(house, host, "unpinned", "the rollback failed")
+        raise
+    Screen().line(f"{host} is held at {earlier[:12]}; let it go on with ./run invoke deploy.push {host}")
+
+
+def _decide(house: House, host: str, decision: str, detail: str) -> None:
+    """Record that a host is pinned or not, before anything is sent there."""
+    with house.store.lock():
+        house.ledger.record_decision(f"deploy:{host}", decision, detail, house.now)
+        house.ledger.close()
 
 
 @command
 def show_history(context: Context, host: str) -> None:
     """What was delivered to a host, when, and what was seen of it."""
-    house = house_of(context)
+    house = project_of(context)
     delivery = _delivery(context, house, host)
     kept = {path.name for path in delivery.history.releases()}
     rows = [
@@ -224,7 +239,7 @@ def _change(delivery: Delivery, parcel: Parcel, house: House) -> Change:
 
 
 def _make(context: Context, name: str) -> None:
-    if code := Run(home_of(context), now_of(context)).main([name]):
+    if code := Run(home_of(context), now_of(context), evidence_of(context)).main([name]):
         raise Exit(code=code)
 
 

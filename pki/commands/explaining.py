@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from invoke.context import Context
 
 from pki import graph
-from pki.commands.command import command, house_of
+from pki.commands.command import command, project_of
 from pki.commands.daily import known, leaf_name
 from pki.graph import Plan
 from pki.house import House
@@ -23,7 +23,7 @@ def explain(context: Context, name: str) -> None:
 
     NAME is a leaf (media, admin@laptop), a serial number, an authority (server, server-1) or a CRL (crl:client-1).
     """
-    house, screen = house_of(context), Screen()
+    house, screen = project_of(context), Screen()
     title, lines = _found(house, graph.plan(house), name)
     screen.line(title)
     for about, text in lines:

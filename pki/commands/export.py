@@ -20,7 +20,7 @@ from pki.commands.asking import typed
 from pki.commands.command import command, house_of, path_of
 from pki.commands.daily import known
 from pki.errors import PkiError
-from pki.house import Generation, House, missing_authority
+from pki.house import Generation, House
 from pki.issue import key_kind
 from pki.leaves import client_leaf, mtls_names, permitted_addresses
 from pki.model import Inventory, Leaf
@@ -198,7 +198,7 @@ def _generations(house: House, authority: str) -> list[Generation]:
     """What is live of an authority, newest first."""
     found = [one for name in reversed(house.live(authority)) if (one := house.generation(name))]
     if not found:
-        raise missing_authority(authority)
+        raise house.missing_authority(authority)
     return found
 
 

@@ -9,7 +9,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from pki import graph
-from pki.commands.command import command, house_of, now_of
+from pki.commands.command import command, now_of, project_of
 from pki.deploy.receipt import instant
 from pki.errors import InventoryError, PkiError
 from pki.screen import Screen
@@ -27,7 +27,7 @@ def check(context: Context, json: bool = False) -> None:
     Exit status 0: all is well, 1: something could not be checked, 2: notice, 3: warning, 4: critical.
     """
     try:
-        house = house_of(context)
+        house = project_of(context)
         house.memo.read_all()
         plan = graph.plan(house)
         probes, broken = health.sweep(house, plan)
@@ -40,7 +40,8 @@ def check(context: Context, json: bool = False) -> None:
             remedy = health.unusable(error).remedy
             raise PkiError(str(error), remedy) from None  # 1, because 3 is a warning here
         raise
-    house.ledger.close()
+    if "ledger" in vars(house):
+        house.ledger.close()
     if json:
         _print_json(house.now, found)
     else:

@@ -10,10 +10,14 @@ from invoke.context import Context
 
 from pki import store, strength
 from pki.commands.command import command_with, home_of, house_of, now_of, passphrase_in, path_of
-from pki.errors import PkiError
+from pki.commands.revoking import consent
+from pki.errors import LedgerError, PkiError
 from pki.house import House
+from pki.house.missing_roots import refusal
 from pki.keeping import backup as backing_up
+from pki.keeping import loss
 from pki.keeping import restore as restoring
+from pki.keeping.restore import Restore, Restored
 from pki.screen import Screen, ask_secretly
 
 NO_TERMINAL = PkiError(
@@ -42,10 +46,12 @@ def backup(context: Context, file: str | None = None, passphrase_file: str = "")
 
 
 @command_with()
-def restore(context: Context, file: str, to: str = "", passphrase_file: str = "") -> None:
-    """Put the house in a backup FILE into --to DIR (or PKI_HOME), which must have no ca/; what is there stays.
+def restore(context: Context, file: str, to: str = "", passphrase_file: str = "", yes: bool = False) -> None:
+    """Put the project in a backup FILE into --to DIR (or PKI_HOME); all of it is checked before anything is written.
 
-    The whole of it is looked at before anything is written. The passphrase is read from --passphrase-file or asked for.
+    What is in its way (ca/, passphrases) is moved to ca.before-restore-TIME/ beside ca/, and named; nothing is deleted.
+    Revocations that a ledger there knows are recovered. Where nothing of ca/ is lost, it asks before; --yes does not.
+    The passphrase is read from --passphrase-file or asked for.
     """
     path, target = path_of(context, file), path_of(context, to) if to else home_of(context)
     restoring.check_target(target)
@@ -56,23 +62,51 @@ def restore(context: Context, file: str, to: str = "", passphrase_file: str = ""
     if passphrase is None:
         raise NO_TERMINAL
     with _disk_errors():
-        found = restoring.restore(sealed, passphrase, file, target)
-    screen = Screen()
-    screen.made("house", f"{target}: {', '.join(found.placed)}, as of {found.at}")
+        work = restoring.Restore.read(sealed, passphrase, file, target, now_of(context))
+        if not yes and (whole := work.what_is_whole()):
+            print(f"{target}: {whole}")
+            consent(f"replace it by the backup of {work.at}?", f"./run invoke restore {file}")
+        found = work.carry_out()
+    _say_restored(Screen(), work, found)
+    house = House.open(target, now_of(context))
+    if house.missing_roots:
+        error = refusal(house.missing_roots, house.inventory, house.store)
+        Screen().note(
+            "authority:root", f"{error.message}; the backup is too old", "./run invoke restore FILE, a newer one"
+        )
+    else:
+        house.clock.believe()  # the last event of a backup may be long ago
+        _say_what_is_older(Screen(), house, work)
+        if work.ledger is not None:
+            _go_on_from(Screen(), house, f"restored from {path.name}, a backup of {work.at}")
+    Screen().line(f"next: PKI_HOME={target} ./run invoke plan; hosts tell what was revoked since: ledger.recover --all")
+
+
+def _say_restored(screen: Screen, work: Restore, found: Restored) -> None:
+    screen.made("project", f"{work.target}: {', '.join(found.placed)}, as of {work.at}")
+    if found.moved:
+        screen.line(f"  was in the way, and is now in {found.aside}: {', '.join(found.moved)}")
     if found.kept:
         screen.line(f"  kept as they are here, and different in the backup: {', '.join(found.kept)}")
-    if found.ledger is None:
-        screen.line(
-            "  the backup holds no ledger: restore its database with that database's own tool before the next run"
-        )
-    _say_what_is_older(screen, House.open(target, now_of(context)))
-    screen.line(f"next: PKI_HOME={target} ./run invoke plan; hosts tell what was revoked since: ledger.recover --all")
+    if found.recovered:
+        serials = ", ".join(f"{serial:x}" for serial in found.recovered)
+        screen.line(f"  revoked after the backup, and recovered from the ledger that was there: {serials}")
+    for error in found.unread:
+        screen.note("ledger", f"{error.message}; no revocation is recovered from it", error.hint)
+    if work.ledger is None:
+        screen.line("  the backup holds no ledger: its database is restored with that database's own tool")
 
 
-def _say_what_is_older(screen: Screen, house: House) -> None:
+def _say_what_is_older(screen: Screen, house: House, work: Restore) -> None:
     """What runs did after the backup, as far as build/ still shows it."""
     if house.inventory.ledger == "sqlite" and not house.has_ledger:
         return
+    if work.ledger is None:  # one in the backup says so itself
+        try:
+            house.ledger.record_decision("project", "restored", f"backup of {work.at}", house.now)
+        except LedgerError as error:
+            screen.note("ledger", f"{error.message}; that the project was restored is not recorded", error.hint)
+            return
     newer, carried = restoring.carry_revocations(house)
     if newer:
         screen.line(
@@ -85,6 +119,17 @@ def _say_what_is_older(screen: Screen, house: House) -> None:
             f"cert:{name}", "was issued after the backup, and the ledger does not know it", f"./run invoke renew {name}"
         )
     house.ledger.close()
+
+
+def _go_on_from(screen: Screen, house: House, why: str) -> None:
+    """A restored ledger is older than what was seen since then; that is known now, and recorded in it."""
+    if house.ledger_fault and house.ledger_fault.kind in loss.ACCEPTABLE:
+        accepted = loss.accept(house, why)
+        if accepted.lost:
+            screen.line(
+                f"  the ledger goes on from the backup's: it lacks event {accepted.lost[-1].seq}, which was seen"
+            )
+        house.ledger.close()
 
 
 def _new_passphrase(context: Context, house: House, file: str) -> str:

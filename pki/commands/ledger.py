@@ -9,14 +9,15 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from pki import graph, store
-from pki.commands.command import command, command_with, home_of, house_of, now_of, path_of
+from pki.commands.asking import typed
+from pki.commands.command import command, command_with, evidence_of, home_of, house_of, now_of, path_of, project_of
 from pki.commands.daily import known
 from pki.deploy import crls
 from pki.deploy.delivery import Delivery
 from pki.deploy.inplace import InPlace
 from pki.errors import PkiError
 from pki.house import House
-from pki.keeping import recovering
+from pki.keeping import loss, recovering, restore
 from pki.pipeline import Run
 from pki.records import PUT_BACK, Issued, Recovered
 from pki.screen import Screen
@@ -27,7 +28,7 @@ WIDTH = 10  # hosts that are asked at once
 @command
 def show_list(context: Context, name: str = "") -> None:
     """Every certificate ever issued, oldest first; --name for those of one leaf, or of one adopted authority."""
-    house = house_of(context)
+    house = project_of(context)
     if house.is_adopted(name):
         found = house.ledger.certificates(issuer=name)
     else:
@@ -40,18 +41,19 @@ def show_list(context: Context, name: str = "") -> None:
             f"{one.not_after:%Y-%m-%d}",
             f"revoked: {one.revoked}" if one.revoked else "expired" if one.not_after < house.now else "valid",
             one.reason,
+            one.by,
         )
         for one in found
     ]
     Screen().table(
-        f"{len(rows)} certificates", ("serial", "artifact", "from", "until", "state", "issued because"), rows
+        f"{len(rows)} certificates", ("serial", "artifact", "from", "until", "state", "issued because", "by"), rows
     )
 
 
 @command
 def show(context: Context, serial: str) -> None:
     """One certificate by serial number (hexadecimal, as ledger.list shows it), with its PEM."""
-    house = house_of(context)
+    house = project_of(context)
     try:
         found = house.ledger.certificates(serial=int(serial, 16))
     except ValueError:
@@ -72,8 +74,9 @@ def _show(one: Issued) -> None:
         ("subject", one.subject),
         ("names", ", ".join(one.names)),
         ("valid", f"{one.not_before:%Y-%m-%d %H:%M:%S} to {one.not_after:%Y-%m-%d %H:%M:%S} UTC"),
-        ("revoked", one.revoked or "no"),
+        ("revoked", f"{one.revoked}{f', by {one.revoked_by}' if one.revoked_by else ''}" if one.revoked else "no"),
         ("because", one.reason),
+        ("by", one.by or "not recorded by the program of that time"),
     ):
         screen.line(f"{key:<9} {value}")
     screen.line(one.pem.rstrip() or "its certificate was not there when it was taken in")
@@ -82,7 +85,7 @@ def _show(one: Issued) -> None:
 @command
 def verify(context: Context) -> None:
     """Recompute the hash chain over every event and row; exit status 1 when anything was changed."""
-    house, screen = house_of(context), Screen()
+    house, screen = project_of(context), Screen()
     faults = house.ledger.verify()
     for fault in faults:
         screen.failed("ledger", fault, PUT_BACK if fault == faults[-1] else "")
@@ -123,10 +126,62 @@ def recover(context: Context, host: str | None = None, file: str = "", all_: boo
             if not isinstance(files, PkiError)
             for one in _take_in(house, screen, name, files)
         ]
+        if all_:
+            restore.carry_revocations(house)
+        is_covered = all_ and not failed and loss.accept_if_covered(house)
         house.ledger.close()
     _say_what_came_back(screen, told, asked=len(found) - len(failed))
+    if is_covered:
+        screen.made("ledger", "holds as many revocations as were seen, and goes on without the events that are lost")
     if failed or (file and not told):
         raise Exit(code=1)
+
+
+@command_with(many=("without",))
+def accept_loss(context: Context, without: Iterable[str] = (), yes: bool = False) -> None:
+    """Let a ledger go on whose newest events are lost for good: missing, empty, or older than the state that was seen.
+
+    First it takes back what the CRLs in build/ and on the hosts list; --without HOST for one that cannot be reached.
+    What is lost is recorded in it. Look for a newer ledger first: restore, or the database's own dumps.
+    """
+    house, screen = house_of(context), Screen()
+    fault = loss.acceptable(house)
+    screen.line(fault.evidence)
+    screen.line("certificates that it does not know any more cannot be revoked by name; decisions in it are lost")
+    if not yes and typed("no newer ledger exists, and what is lost may be lost: type LOST to go on: ") != "LOST":
+        raise PkiError("cancelled; nothing was written", fault.remedy)
+    found = _listed_on_hosts(house, screen, frozenset(without))
+    with house.store.lock():
+        accepted = loss.accept(house, f"accepted by hand: {fault.kind}")
+        told = [one for name, files in found.items() for one in _take_in(house, screen, name, files)]
+        house.ledger.close()
+    if accepted.authorities:
+        screen.made("ledger", f"knows {', '.join(accepted.authorities)} again")
+    if accepted.revocations:
+        screen.made("ledger", f"revoked, by the CRLs in build/: {', '.join(accepted.revocations)}")
+    screen.made("ledger", "goes on without the events that are lost")
+    _say_what_came_back(screen, told, asked=len(found))
+
+
+def _listed_on_hosts(house: House, screen: Screen, without: frozenset[str]) -> dict[str, list[InPlace]]:
+    """The CRLs on every host that is deployed to. Raises PkiError where one cannot be asked and is not left out."""
+    deliveries = dict(graph.plan(house).deliveries)
+    for name in without:
+        known(name, deliveries, "host")
+    chosen = [one for name, one in deliveries.items() if name not in without and one.wanted() is not None]
+    with ThreadPoolExecutor(WIDTH) as pool:
+        found = dict(zip((one.host for one in chosen), pool.map(_in_place, chosen), strict=True))
+    silent = [name for name, files in found.items() if isinstance(files, PkiError)]
+    for name, files in found.items():
+        if isinstance(files, PkiError):
+            screen.failed(f"deploy:{name}", files.message, files.hint)
+    if silent:
+        options = " ".join(f"--without {name}" for name in silent)
+        raise PkiError(
+            f"{', '.join(silent)}: may list revocations that nothing else does; nothing was recorded",
+            f"./run invoke ledger.accept-loss {options}; their CRLs are compared before anything is deployed to them",
+        )
+    return {name: files for name, files in found.items() if not isinstance(files, PkiError)}
 
 
 def _chosen(context: Context, host: str) -> list[Delivery]:
@@ -138,7 +193,7 @@ def _chosen(context: Context, host: str) -> list[Delivery]:
 
     lacking = [f"release:{one.host}" for one in chosen() if one.wanted() is None]
     if lacking:
-        Run(home_of(context), now_of(context)).main(lacking)
+        Run(home_of(context), now_of(context), evidence_of(context)).main(lacking)
     return chosen()
 
 
@@ -174,4 +229,4 @@ def _say_what_came_back(screen: Screen, told: list[Recovered], *, asked: int) ->
         screen.line("the ledger knew all of it")
 
 
-TASKS = {"list": show_list, "show": show, "verify": verify, "recover": recover}
+TASKS = {"list": show_list, "show": show, "verify": verify, "recover": recover, "accept-loss": accept_loss}

@@ -21,8 +21,17 @@ def handle(machine: ParseMachine, token: str) -> None:
         machine.initial.flags["--help"].value = machine.context.name
         machine.context.positional_args = []
         return
+    rest = _rest(machine) if inside and not machine.waiting_for_flag_value else None
+    if rest is not None and not token.startswith("-"):
+        rest.value = token
+        return
     machine.last = token
     _handle(machine, token)
+
+
+def _rest(machine: ParseMachine) -> Any:
+    """The argument that takes all the words that follow; None where a command has no such argument."""
+    return next((one for one in machine.context.positional_args if one.kind is list), None)
 
 
 def complete_context(machine: ParseMachine) -> None:

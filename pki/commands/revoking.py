@@ -11,9 +11,9 @@ from tempfile import TemporaryDirectory
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from pki import canonical, graph, store
+from pki import graph
 from pki.commands.asking import typed
-from pki.commands.command import command, home_of, house_of, now_of
+from pki.commands.command import command, evidence_of, home_of, house_of, now_of
 from pki.commands.daily import known, leaf_name
 from pki.errors import PkiError
 from pki.graph import Plan
@@ -22,8 +22,9 @@ from pki.pipeline import Run
 from pki.records import REASONS, Issued
 from pki.screen import Screen
 from pki.store import AUTHORITIES
-from pki.watch import uses
+from pki.watch import publication, uses
 from pki.watch.consequences import consequences
+from pki.watch.publication import Published
 from pki.watch.refusals import Finding, Witness
 
 PLAIN_REASONS = {
@@ -157,6 +158,7 @@ def carry_out(context: Context, house: House, order: Order, *, yes: bool) -> Non
 
     Raises Exit with 1 or 2, as `revoke` says.
     """
+    house.clock.insist()
     plan, screen = graph.plan(house), Screen()
     for line in consequences(house, plan, order.going, follows=order.follows):
         screen.line(line)
@@ -167,11 +169,11 @@ def carry_out(context: Context, house: House, order: Order, *, yes: bool) -> Non
         witness.look_before()
         kept = _record(house, plan, order)
         order.also()
-        failures = _publish(context, plan)
-        findings = witness.look_after({name.partition(":")[2] for name in failures}, kept=kept)
+        published = _publish(context, plan, order.going)
+        findings = witness.look_after(published.delivered, kept=kept)
     for found in findings:
         screen.seen(found.verdict, found.place, found.text)
-    code, text = verdict(findings, failures)
+    code, text = verdict(findings, published.failures)
     screen.line(text)
     if code:
         raise Exit(code=code)
@@ -192,18 +194,20 @@ def _record(house: House, plan: Plan, order: Order) -> bool:
     return withhold
 
 
-def _publish(context: Context, plan: Plan) -> Mapping[str, str]:
-    """Let doit bring everything up to date that follows; returns what failed, with the words of each."""
+def _publish(context: Context, plan: Plan, going: Sequence[Issued]) -> Published:
+    """Let doit bring everything up to date that follows, and read back what came of it."""
     hosts = sum(1 for one in plan.deliveries.values() if one.way == "ssh" and not one.engine)
-    home = home_of(context)
-    code = Run(home, now_of(context)).main(["-n", str(min(hosts, WIDTH))] if hosts > 1 else [])
-    if code not in {0, 1, 2}:
-        return {"doit": "nothing was run"}
-    report = canonical.unsealed(store.read_if_possible(home / "build" / "report" / "status.json"))
-    if report is None:
-        return {"doit": "left no report that can be read"}
-    unmet = {one["name"]: f"needs {one['needs']}" for one in report.get("not_reached", [])}
-    return unmet | {one["name"]: one["message"] for one in report.get("failed", [])}
+    home, now = home_of(context), now_of(context)
+    run = Run(home, now, evidence_of(context))
+    code = run.main(["-n", str(min(hosts, WIDTH))] if hosts > 1 else [])
+    report = run.report
+    failures = {one["name"]: f"needs {one['needs']}" for one in report.get("not_reached", [])}
+    failures |= {one["name"]: one["message"] for one in report.get("failed", [])}
+    if not report:
+        failures["doit"] = "nothing was run"
+    elif code and not failures:
+        failures["doit"] = f"ended with exit status {code}"
+    return publication.check(House.open(home, now), going, failures)
 
 
 def verdict(findings: Sequence[Finding], failures: Mapping[str, str]) -> tuple[int, str]:

@@ -12,7 +12,7 @@ from invoke.context import Context
 
 from pki import store
 from pki.commands.asking import typed
-from pki.commands.command import command, house_of
+from pki.commands.command import command, house_of, project_of
 from pki.errors import PkiError
 from pki.house import House
 from pki.schedule import cron, systemd
@@ -38,7 +38,7 @@ def schedule(
     --systemd is a service and a timer, --cron lines of a crontab; without either, what the machine has. What is to be
     written is shown first, and asked about; --yes has asked already.
     """
-    errand = _errand(house_of(context))
+    errand = _errand(house_of(context) if install else project_of(context))
     if systemd and cron:
         raise PkiError(
             "--systemd and --cron exclude each other", "give one of them; without --install nothing is written"

@@ -13,7 +13,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from pki import graph
-from pki.commands.command import command_with, house_of
+from pki.commands.command import command_with, project_of
 from pki.errors import PkiError
 from pki.screen import Screen
 from pki.watch.years import timeline as ahead
@@ -33,7 +33,7 @@ def show_timeline(context: Context, years: str = "10", no_ceremonies: bool = Fal
     """
     if not years.isdecimal() or not 1 <= int(years) <= LONGEST:
         raise PkiError(f"--years {years}: expected a number from 1 to {LONGEST}", "./run invoke timeline --years 3")
-    house = house_of(context)
+    house = project_of(context)
     found = ahead.timeline(house, graph.plan(house), int(years), held=not no_ceremonies)
     screen = Screen()
     if json:

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki.deploy import inplace, preflight, proof
+from pki.deploy import clocks, inplace, preflight, proof
 from pki.deploy.handshake import Endpoint, Eyes, fingerprint
 from pki.deploy.inplace import InPlace
 from pki.deploy.parcel import Parcel
@@ -112,11 +112,17 @@ class Change:
         return findings
 
     def guard(self, session: Session, seen: Sequence[Seen], delivered: Parcel | None) -> list[str]:
-        """Hold the release against the CRLs on the host that are not the ones delivered last, as `inplace.guard` does."""
+        """Hold the release against the CRLs on the host that are not the ones delivered last, as `inplace.guard` does.
+
+        A CRL is from the future only if the host's own clock says so, too: ours may be behind.
+        """
+        now = max(self._now, clocks.date_of(session.hello) or self._now)
+        if delivered and now > self._now:
+            inplace.guard(self.parcel, inplace.remembered(delivered, self.parcel), self.to.trust, now)
         known = {file.sha256 for file in delivered.release.files} if delivered else set()
         other = [one for one in seen if one.sha256 not in {one.row.file.sha256, *known}]
         found = inplace.on_host(session, other, self._recall)
-        return inplace.guard(self.parcel, found, self.to.trust, self._now)
+        return inplace.guard(self.parcel, found, self.to.trust, now)
 
     def bring(self, delivered: Parcel | None) -> Outcome:
         """Make the host hold the release, or leave it as it was; `delivered` as for `check`.
@@ -242,6 +248,7 @@ class Change:
             proof=proofs,
             ends=instant(findings.ends) if findings.ends else "",
             seconds=round(time.monotonic() - self._started, 3),
+            roots=preflight.roots(self.parcel, self.to.trust),
         )
 
 

@@ -35,7 +35,8 @@ class Contact:
         return Contact(looked_at=instant(now))
 
     def failed(self, now: datetime, message: str) -> Contact:
-        return Contact(self.looked_at, self.failing_since or instant(now), message)
+        is_past = self.failing_since and moment(self.failing_since) <= now  # not so after a run with the clock ahead
+        return Contact(self.looked_at, self.failing_since if is_past else instant(now), message)
 
     def is_old(self, now: datetime) -> bool:
         """Whether it is time to look again."""

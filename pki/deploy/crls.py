@@ -7,13 +7,14 @@ import re
 from binascii import a2b_base64
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property, lru_cache
 
 from cryptography import x509
 
 PEM = re.compile(rb"-----BEGIN X509 CRL-----(.*?)-----END X509 CRL-----", re.DOTALL)
 SHOWN = 4  # serial numbers in a sentence
+TOLERANCE = timedelta(minutes=5)  # between two clocks that are both right
 HasEnded = Callable[[int], bool]
 
 
@@ -62,13 +63,16 @@ def _listed(der: bytes) -> Listed:
 
 
 def gone_back(new: Listed, old: Listed, has_ended: HasEnded, now: datetime) -> Iterator[str]:
-    """Why a CRL must not take the place of another one of its issuer: it is older, or takes a revocation back.
+    """Return why a CRL must not replace another one of its issuer: it is older, or lacks a revocation.
 
-    Servers believe the newest thisUpdate and ignore the number; one from the future is none that they could use.
+    No server can use a CRL whose thisUpdate is in the future: a clock that was ahead signed or published it. An older
+    CRL may replace it if it lists all of its entries. Of the others, servers believe the newest thisUpdate and ignore
+    the number.
     """
-    if new.number < old.number:
-        yield f"has number {new.number}, the host has {old.number}: revocation never goes back"
     since, before = new.crl.last_update_utc, old.crl.last_update_utc
+    is_from_the_future = before > now + TOLERANCE
+    if new.number < old.number and not is_from_the_future:
+        yield f"has number {new.number}, the host has {old.number}: revocation never goes back"
     if since < before <= now:
         yield f"begins at {since:%Y-%m-%d %H:%M:%S}, that on the host at {before:%Y-%m-%d %H:%M:%S}"
     # An entry may leave one CRL after its certificate ended: https://www.rfc-editor.org/rfc/rfc5280#section-3.3

@@ -17,12 +17,14 @@ from pki.deploy.contact import Contact
 from pki.deploy.folder import UNTOLD, FolderTransport
 from pki.deploy.history import History
 from pki.deploy.inplace import InPlace
+from pki.deploy.new_root import COMMAND, NO_ROOT, NewRoot
 from pki.deploy.parcel import Parcel
 from pki.deploy.preflight import Findings, Trust
 from pki.deploy.receipt import Receipt, moment, taken
 from pki.deploy.ssh import UnreachableError
 from pki.errors import PkiError
 from pki.memo import Memo
+from pki.records import Pin
 from pki.scalars import is_within
 from pki.store import Store
 
@@ -47,7 +49,8 @@ class Delivery:
     """One host and its release in the store. `way` is folder, ssh or local.
 
     `destination` is asked for when it is needed, and so is `trust`, all of it that a host in a folder needs.
-    `engine` delivers to many hosts at once, this one among them, where our own dialogue does not.
+    `engine` delivers to many hosts at once, this one among them, where our own dialogue does not. `pinned` is the release
+    at which the host stays, if it does.
     """
 
     host: str
@@ -57,6 +60,8 @@ class Delivery:
     destination: Callable[[], Destination] | None = None
     engine: Engine | None = None
     trust: Callable[[], Trust] | None = None
+    pinned: Callable[[], Pin | None] = lambda: None
+    root: Callable[[], NewRoot] = lambda: NO_ROOT
 
     # -- what is known without a look at the host --
 
@@ -86,10 +91,19 @@ class Delivery:
         return FolderTransport(self.store.host_root(self.host))
 
     def wanted(self) -> Parcel | None:
-        """What should be on the host: its release, or the one at which it is held, with the newest CRLs."""
+        """What should be on the host: its release, or the one at which it is pinned, with the newest CRLs.
+
+        CRLs alone where the files of that one are lost with `build/`, or nobody knows which it is.
+        """
         present = Parcel.of(self.store.release(self.host))
-        held = self.history.held if self.is_remote else None
-        return held.with_crls_of(present) if held and present else held or present
+        pin = self.pinned() if self.is_remote else None
+        if pin is None:
+            return present
+        receipt = self.receipt
+        kept = self.history.parcel(pin.release or (receipt.release if receipt else "-"))
+        if kept is None:
+            return present.crls() if present else None
+        return kept.with_crls_of(present) if present else kept
 
     # -- whether it must be delivered --
 
@@ -98,7 +112,7 @@ class Delivery:
         if self.engine and (done := self.engine.untold(self.host)):
             return done
         name = f"deploy:{self.host}"
-        known = memo.recall(name, self.way)
+        known = memo.recall(name, self._known)
         if known is not None and not self._is_due(known, now):
             return []
         reasons, watched = self._differences()
@@ -108,11 +122,19 @@ class Delivery:
         looked_at = self.contact.looked_at if self.is_remote else ""
         if not reasons and watched:
             files = [*watched, *([str(self.store.contact(self.host))] if self.is_remote else [])]
-            memo.remember(name, self.way, files, [looked_at])
+            memo.remember(name, self._known, files, [looked_at])
         if self.is_remote:
+            if reasons and self.waits_for_root:
+                return []
             reasons = reasons or self._contact_reasons(now)
             return reasons if reasons and (self.may_change(now) or self.is_urgent(now)) else []
         return reasons
+
+    @property
+    def _known(self) -> str:
+        """What a finding depends on besides files."""
+        pin = self.pinned() if self.is_remote else None
+        return f"{self.way} pinned {pin.release}" if pin else self.way
 
     def _is_due(self, known: list[str], now: datetime) -> bool:
         return self.is_remote and (bool(self._contact_reasons(now)) or not known[0])
@@ -141,10 +163,29 @@ class Delivery:
     def is_behind(self, memo: Memo) -> bool:
         """Whether the host is owed something, as far as is known here: it waits for its window, a person or the next run."""
         name = f"deploy:{self.host}"
-        known = memo.seen(name) is not None or memo.recall(name, self.way) is not None
+        known = memo.seen(name) is not None or memo.recall(name, self._known) is not None
         return not known and bool(self._differences()[0])
 
     # -- when it may be --
+
+    @property
+    def has_another_root(self) -> bool:
+        """Whether the host was deployed under a root that no cross-certificate connects with the present one."""
+        root, receipt = self.root(), self.receipt
+        if not self.is_remote or not root.fingerprint or self.trust is None:
+            return False
+        return root.is_strange_to(receipt, lambda: self.delivered, self.trust())
+
+    @property
+    def waits_for_root(self) -> bool:
+        """Whether nothing is delivered to the host before its new root is accepted."""
+        return self.has_another_root and not self.root().is_accepted(self.host)
+
+    def insist_on_root(self) -> None:
+        """Raise PkiError while the host waits for its new root to be accepted."""
+        if self.waits_for_root:
+            what = f"was deployed under another root, and {self.root().text} is not accepted for it"
+            raise PkiError(what, f"{COMMAND} {self.host}")
 
     def may_change(self, now: datetime) -> bool:
         """Whether the host's window is open, in the local time of this machine."""
@@ -175,6 +216,7 @@ class Delivery:
             raise PkiError("its release is not there", "run doit")
         if not self.is_remote:
             return self._place(parcel, now)
+        self.insist_on_root()
         if self.engine:
             return self.engine.deliver(self, now)
         try:
@@ -193,7 +235,8 @@ class Delivery:
         if self.has_lost_receipt:
             told = ["its receipt is damaged", *foreign]
             told += [UNTOLD] if self.transport.delivered(None) is None else []
-        receipts.save(self.store.receipt(self.host), self.transport.deliver(parcel, self.receipt, now))
+        receipt = self.transport.deliver(parcel, self.receipt, now)
+        receipts.save(self.store.receipt(self.host), replace(receipt, roots=preflight.roots(parcel, self.trust())))
         return told or None
 
     def crls_in_place(self) -> list[InPlace]:
@@ -227,7 +270,8 @@ class Delivery:
             if known and taken == replace(known, proof=taken.proof):
                 self.history.note(now, taken.release, "looked at", proof=proofs)
             else:
-                self.history.keep(change.parcel)
+                if any(not file.crl for file in change.parcel.release.files):
+                    self.history.keep(change.parcel, pin.release if (pin := self.pinned()) else "")
                 self.history.note(now, taken.release, "delivered", files=len(outcome.done), proof=proofs)
             receipts.save(self.store.receipt(self.host), taken)
         self.contact.well(now).save(self.store.contact(self.host))
@@ -242,7 +286,7 @@ class Delivery:
         return error
 
     def change(self, parcel: Parcel, receipt: Receipt | None, now: datetime) -> Change:
-        held = self.history.held is not None
+        held = self.pinned() is not None
         return Change(self._to(), parcel, receipt, now, held=held, recall=self.history.crl)
 
     def _to(self) -> Destination:
@@ -263,8 +307,8 @@ class Delivery:
     def state(self, now: datetime) -> str:
         """What a person should know about a remote host besides its reasons: held, unproven, waiting; else empty."""
         receipt, told = self.receipt, []
-        if since := self.history.held_since:
-            told.append(f"held at {receipt.release[:12] if receipt else '?'} since {since[:10]}")
+        if (pin := self.pinned()) and pin.release:
+            told.append(f"held at {pin.release[:12]} since {pin.since:%Y-%m-%d}")
         if contact := self.contact.failing_since:
             told.append(f"failing since {contact[:10]}: {self.contact.message}")
         seen = ((receipt and receipt.proof) or {}).items()
@@ -272,6 +316,8 @@ class Delivery:
             told.append(f"unproven: {', '.join(unproven)}")
         if passed := [service for service, text in seen if text == proof.PASSED_ON]:
             told.append(f"the probe is passed on: {', '.join(passed)}")
+        if self.waits_for_root:
+            told.append(f"waits for {COMMAND.removeprefix('./run invoke ')}")
         if not self.may_change(now) and self._differences()[0]:
             told.append(f"waits for its window {self.window}")
         return "; ".join(told)

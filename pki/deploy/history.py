@@ -1,7 +1,8 @@
 """What a host was sent, and when: the last releases, kept for going back, and a line for every delivery.
 
 `build/history/<host>/<release>/` holds a release as it was delivered, `log.jsonl` a line for each attempt that
-changed something, `held/` the release at which a person holds the host, and `seen/` CRLs that `ledger.recover` saw there.
+changed something, and `seen/` CRLs that `ledger.recover` saw there. That a host is pinned to one of these releases is a
+decision in the ledger.
 """
 
 from __future__ import annotations
@@ -9,8 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -33,13 +33,14 @@ class History:
 
     # -- releases --
 
-    def keep(self, parcel: Parcel) -> None:
-        """Keep a delivered release with its newest CRLs, and forget the oldest ones."""
+    def keep(self, parcel: Parcel, pinned: str = "") -> None:
+        """Keep a delivered release with its newest CRLs, and forget the oldest ones, but for the one that is pinned."""
         place = self.folder / parcel.release.digest
         _write(place, parcel)
         releases = sorted(self.releases(), key=lambda path: path.stat().st_mtime_ns, reverse=True)
         for old in releases[KEPT:]:
-            shutil.rmtree(old)
+            if old.name != pinned:
+                shutil.rmtree(old)
 
     def releases(self) -> list[Path]:
         """The folders of the releases that are kept, the one that was delivered last at the end."""
@@ -92,43 +93,6 @@ class History:
         place = self.folder / "seen"
         shutil.rmtree(place, ignore_errors=True)
         store.write_all({place / hashlib.sha256(one).hexdigest(): (one, store.PUBLIC) for one in contents})
-
-    # -- a host that is held --
-
-    @property
-    def held(self) -> Parcel | None:
-        return Parcel.of(self.folder / "held")
-
-    @property
-    def held_since(self) -> str:
-        found = store.read(self.folder / "held" / "since")
-        return found.decode().strip() if found else ""
-
-    def hold(self, parcel: Parcel, now: datetime) -> None:
-        self.release()
-        _write(self.folder / "held", parcel)
-        store.write(self.folder / "held" / "since", f"{instant(now)}\n".encode())
-
-    @contextmanager
-    def holding(self, parcel: Parcel, now: datetime) -> Iterator[None]:
-        """Hold the host at a release; where what is done within fails, it is held as it was before, or not at all."""
-        held, before = self.folder / "held", self.folder / "held.before"
-        shutil.rmtree(before, ignore_errors=True)
-        if held.exists():
-            held.rename(before)
-        try:
-            self.hold(parcel, now)
-            yield
-        except BaseException:
-            self.release()
-            if before.exists():
-                before.rename(held)
-            raise
-        shutil.rmtree(before, ignore_errors=True)
-
-    def release(self) -> None:
-        """Let the host follow its releases again."""
-        shutil.rmtree(self.folder / "held", ignore_errors=True)
 
     # -- the log --
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -15,7 +16,9 @@ from functools import cached_property
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.x509.oid import NameOID
 
 from pki.deploy import crls
 from pki.deploy.crls import Listed
@@ -24,6 +27,7 @@ from pki.deploy.release import File
 from pki.deploy.session import PATH
 from pki.errors import PkiError
 from pki.issue import ca_public_key
+from pki.scalars import CA_NAME
 
 CERTIFICATES = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 KEYS = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----", re.DOTALL)
@@ -43,6 +47,7 @@ class Trust:
     has_ended: Callable[[int], bool] = field(default=lambda _: False)
     adopted: bytes = b""
     _judged: dict[bytes, bool] = field(default_factory=dict)
+    _roots: dict[bytes, x509.Certificate | None] = field(default_factory=dict)
 
     @cached_property
     def known(self) -> dict[bytes, list[x509.Certificate]]:
@@ -62,6 +67,17 @@ class Trust:
         """The known CA that signed a certificate."""
         candidates = self.known.get(signed.issuer.public_bytes(), [])
         return next((one for one in candidates if _is_issued_by(signed, one)), None)
+
+    def root_of(self, certificate: x509.Certificate) -> x509.Certificate | None:
+        """The root that a certificate leads to, itself included; None for one that is none of this project's."""
+        der = certificate.public_bytes(Encoding.DER)
+        if der in self.anchors:
+            return certificate
+        if der not in self._roots:
+            issuer = self.issuer(certificate)
+            self._roots[der] = None  # a circle leads nowhere
+            self._roots[der] = self.root_of(issuer) if issuer else None
+        return self._roots[der]
 
     def has_signed(self, listed: Listed) -> bool:
         """Whether a known CA signed a CRL; remembered, because many hosts get the same."""
@@ -119,6 +135,33 @@ def read(parcel: Parcel) -> Findings:
     leaves = {name: one for one in everything if not _is_ca(one) for name in _names(one)}
     found = [one.crl for file, content in contents for one in _crls(file, content)]
     return Findings(leaves, None, tuple(found))
+
+
+def roots(parcel: Parcel, trust: Trust) -> dict[str, str]:
+    """The roots that the certificates of a release lead to: SHA-256 and subject of each."""
+    found = set[x509.Certificate]()
+    for file in parcel.release.files:
+        for pem in () if file.crl else CERTIFICATES.findall(parcel.content(file)):
+            with suppress(ValueError):  # `look` tells of it
+                if root := trust.root_of(x509.load_pem_x509_certificate(pem)):
+                    found.add(root)
+    return {fingerprint(one): one.subject.rfc4514_string() for one in sorted(found, key=fingerprint)}
+
+
+def has_unknown_ca(parcel: Parcel, trust: Trust) -> bool:
+    """Whether a release holds a certificate of a CA that is named as those of a project, and is not known here."""
+    for file in parcel.release.files:
+        for pem in () if file.crl else CERTIFICATES.findall(parcel.content(file)):
+            with suppress(ValueError):
+                certificate = x509.load_pem_x509_certificate(pem)
+                names = [str(one.value) for one in certificate.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)]
+                if any(map(CA_NAME.search, names)) and trust.root_of(certificate) is None:
+                    return True
+    return False
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    return certificate.fingerprint(SHA256()).hex()
 
 
 def look(parcel: Parcel, trust: Trust, names: Sequence[str], now: datetime) -> Findings:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
 
@@ -17,7 +17,7 @@ FORMAT = 2
 class Receipt:
     """`not_done` are sentences about what the transport cannot do: owners that were not set, commands not run.
 
-    `proof` says of every service what was seen of it from outside; `ends` is when the first certificate or CRL on the
+    `roots` are those that its certificates lead to: the SHA-256 of each, with its subject. `proof` says of every service what was seen of it from outside; `ends` is when the first certificate or CRL on the
     host runs out, empty when there is none; `seconds` is what the delivery took.
     """
 
@@ -30,6 +30,7 @@ class Receipt:
     proof: Mapping[str, str] | None = None
     ends: str = ""
     seconds: float = 0.0
+    roots: Mapping[str, str] = field(default_factory=dict)
 
 
 def load(path: Path) -> Receipt | None:

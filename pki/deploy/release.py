@@ -10,13 +10,13 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pki import canonical, store
-from pki.errors import PkiError
+from pki.errors import FaultsError, PkiError, of_bug
 from pki.managed import ManagedFile, Selection, render_header
 from pki.memo import Memo, token
 from pki.templating import Templates
@@ -52,7 +52,6 @@ class Blueprint:
     `context` are the values that templates may use. `sources` turns an artifact's name (`tls:media`) into its files,
     each with the generation it belongs to or an empty text; it raises PkiError for a name that is none. `faults`
     stop the release outright. `waiting` are artifacts that will not be there until a ceremony has been held.
-    `faults_of` tells, by a full check, why the files of an artifact cannot be delivered.
     """
 
     host: str
@@ -62,7 +61,6 @@ class Blueprint:
     sources: Sources
     waiting: tuple[str, ...] = ()
     faults: tuple[PkiError, ...] = ()
-    faults_of: Callable[[str], list[str]] = field(default=lambda _: [])
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +85,7 @@ class File:
         return folder / self.path.lstrip("/")
 
 
-FILE_FIELDS = tuple(field.name for field in fields(File))
+FILE_FIELDS = tuple(one.name for one in fields(File))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +122,7 @@ def load(folder: Path) -> Release | None:
 def stale(blueprint: Blueprint, folder: str, memo: Memo) -> list[str]:
     """Why a host's release must be made anew."""
     if blueprint.faults:
-        return [fault.message for fault in blueprint.faults]
+        return FaultsError.of(blueprint.faults).message.splitlines()
     name, known = f"release:{blueprint.host}", _known(blueprint)
     if memo.recall(name, known):
         return []
@@ -167,31 +165,72 @@ def damaged(folder: Path) -> str:
     return ""
 
 
-def build(blueprint: Blueprint, folder: Path) -> None:
-    """Render and gather every file of a release, check it as a whole, and write it with its manifest last.
+@dataclass(slots=True)
+class Gathered:
+    """The files of a release with their contents, what of artifacts is in them, and what is wrong, by template."""
 
-    Raises PkiError, with the old release as it was, when any file of it is faulty.
-    """
-    if blueprint.faults:
-        raise blueprint.faults[0]
-    uses: dict[str, str] = {}
-    contents: dict[str, tuple[File, bytes]] = {}
+    files: list[tuple[File, bytes]] = field(default_factory=list)
+    uses: dict[str, str] = field(default_factory=dict)
+    faults: dict[str, PkiError] = field(default_factory=dict)
+
+
+def gather(blueprint: Blueprint, begin: Callable[[str], None], skipped: Collection[str] = ()) -> Gathered:
+    """Render every file of a release but the templates `skipped`; `begin` is told of each before it is rendered."""
+    gathered = Gathered()
     for managed in blueprint.selection.files:
-        for file, content in _gather(blueprint, managed, uses):
-            if file.path in contents:
-                other = contents[file.path][0].managed
-                raise PkiError(f"{managed.place('deploy-target')}: {file.path} is claimed by templates/{other} too")
-            contents[file.path] = (file, content)
+        if managed.fault or managed.name in skipped:
+            continue
+        begin(managed.name)
+        try:
+            gathered.files += _gather(blueprint, managed, gathered.uses)
+        except PkiError as fault:
+            gathered.faults[managed.name] = fault
+        except Exception as error:  # noqa: BLE001 - whatever is in one template stops it alone
+            gathered.faults[managed.name] = FaultsError.of([_named(managed, of_bug(error))])
+    return gathered
+
+
+def _named(managed: ManagedFile, error: PkiError) -> PkiError:
+    return PkiError(f"templates/{managed.name}: {error.message}", error.hint)
+
+
+def build(
+    blueprint: Blueprint,
+    folder: Path,
+    render: Callable[[], Gathered],
+    faults_of: Callable[[str], list[str]] = lambda _: [],
+) -> None:
+    """Render every file of a release, check it as a whole, and write it with its manifest last.
+
+    `faults_of` tells, by a full check, why the files of an artifact cannot be delivered.
+
+    Raises PkiError, with the old release as it was, that names all that is wrong with any file of it.
+    """
+    gathered = render()
+    faults = [*blueprint.faults, *gathered.faults.values()]
+    for artifact in gathered.uses:
+        if found := faults_of(artifact):
+            text = f"{artifact} cannot be delivered: {'; '.join(found)}"
+            faults.append(PkiError(text, "run doit again: it makes it anew"))
+    contents: dict[str, tuple[File, bytes]] = {}
+    by_name = {managed.name: managed for managed in blueprint.selection.files}
+    for file, content in gathered.files:
+        if file.path in contents:
+            place, other = by_name[file.managed].place("deploy-target"), contents[file.path][0].managed
+            faults.append(PkiError(f"{place}: {file.path} is claimed by templates/{other} too"))
+        contents[file.path] = (file, content)
     for path, (file, _) in contents.items():
         if any(str(parent) in contents for parent in PurePosixPath(path).parents):
-            raise PkiError(f"templates/{file.managed}: {path} lies below another file's path")
+            faults.append(PkiError(f"templates/{file.managed}: {path} lies below another file's path"))
+    if faults:
+        raise FaultsError.of(faults)
     copies = {file.below(folder / "files"): (content, int(file.mode, 8)) for file, content in contents.values()}
     store.write_all(store.differing(copies))
     release = Release(
         blueprint.host,
         tuple(file for file, _ in contents.values()),
         _inputs(blueprint),
-        dict(sorted(uses.items())),
+        dict(sorted(gathered.uses.items())),
     )
     store.write(folder / "manifest.json", release.manifest())
     _sweep(folder / "files", {str(path) for path in copies})
@@ -202,8 +241,6 @@ def build(blueprint: Blueprint, folder: Path) -> None:
 
 def _gather(blueprint: Blueprint, managed: ManagedFile, uses: dict[str, str]) -> list[tuple[File, bytes]]:
     """What one managed file delivers to the host: one file, or one for each live generation of an authority."""
-    if managed.fault:
-        raise managed.fault
     context = {**blueprint.context, "artifact": lambda name: _used(blueprint, managed, name, uses)}
     templates = blueprint.templates
     if "deploy-artifact" not in managed.headers:
@@ -215,7 +252,6 @@ def _gather(blueprint: Blueprint, managed: ManagedFile, uses: dict[str, str]) ->
     if artifact in blueprint.waiting:
         return []
     made = []
-    _insist_on_sound(blueprint, artifact, uses)
     for generation, path in _sources(blueprint, managed, artifact):
         content = _content(path, artifact)
         uses[artifact] = _digest_of([source for _, source in blueprint.sources(artifact)])
@@ -264,18 +300,11 @@ def _file(managed: ManagedFile, blueprint: Blueprint, context: Mapping[str, Any]
 def _used(blueprint: Blueprint, managed: ManagedFile, name: str, uses: dict[str, str]) -> str:
     """An artifact's content as text, inside a template: `{{ artifact("trust:roots") }}`."""
     paths = [path for _, path in _sources(blueprint, managed, name)]
-    _insist_on_sound(blueprint, name, uses)
     uses[name] = _digest_of(paths)
     try:
         return b"".join(_content(path, name) for path in paths).decode("ascii")
     except UnicodeDecodeError:
         raise PkiError(f"templates/{managed.name}: {name} is binary; deliver it with deploy-artifact") from None
-
-
-def _insist_on_sound(blueprint: Blueprint, artifact: str, uses: Mapping[str, str]) -> None:
-    """Raise PkiError where an artifact that is used for the first time is not as it was written."""
-    if artifact not in uses and (faults := blueprint.faults_of(artifact)):
-        raise PkiError(f"{artifact} cannot be delivered: {'; '.join(faults)}", "run doit again: it makes it anew")
 
 
 def _sources(blueprint: Blueprint, managed: ManagedFile, artifact: str) -> list[tuple[str, Path]]:

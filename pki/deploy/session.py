@@ -94,6 +94,7 @@ class Session:
         self._rows = {row.number: row for row in rows}
         self._as_root = as_root
         self.others: list[dict[str, str]] = []
+        self.hello: Answer = {}
 
     def __enter__(self) -> Self:
         try:
@@ -102,8 +103,8 @@ class Session:
             raise self._way.failure(127, f"{error.filename}: not found") from None
         try:
             self._send(opening(self._way.host, self._rows.values()))
-            while "pki-apply" not in self._answer(PATIENCE):
-                pass
+            while "pki-apply" not in self.hello:
+                self.hello = self._answer(PATIENCE)
         except BaseException:
             self._wire.__exit__()
             raise

@@ -5,7 +5,7 @@ look at the thing itself, held against the inventory, its issuer and `now`. They
 """
 
 from pki.freshness.authorities import authority, some_authority_ages
-from pki.freshness.crls import adopted_crl, crl, due_rung, no_rung, root_crl, signed_crl
+from pki.freshness.crls import adopted_crl, crl, due_rung, no_rung, root_crl, signed_crl, unrecorded, unrecorded_reason
 from pki.freshness.derived import derived, remembered
 from pki.freshness.leaves import (
     Held,
@@ -41,6 +41,8 @@ __all__ = [
     "root_crl",
     "signed_crl",
     "some_authority_ages",
+    "unrecorded",
+    "unrecorded_reason",
     "withheld",
     "withheld_damage",
 ]

@@ -15,6 +15,7 @@ from pki.issue import ca_public_key, pem
 from pki.memo import token
 
 DAY = timedelta(days=1)
+NEVER = datetime.fromtimestamp(0, UTC)
 
 
 def crl(house: House, generation: str, *, missing: int | None = None) -> list[str]:
@@ -78,7 +79,9 @@ def _crl_dated(house: House, generation: str, start: datetime, end: datetime) ->
         return [f"ended on {end:%Y-%m-%d}"]
     if age < timedelta(0):
         return [f"is not valid before {start:%Y-%m-%d %H:%M}"]
-    return [f"is {age // DAY} days old, a new one comes every {refresh // DAY}"] if age >= refresh else []
+    if age < refresh or not house.can_sign(generation):
+        return []  # one that cannot be made anew is good until it ends
+    return [f"is {age // DAY} days old, a new one comes every {refresh // DAY}"]
 
 
 def _behind_ledger(
@@ -90,10 +93,32 @@ def _behind_ledger(
     number = found.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
     if last is not None and number < last[0]:
         return [f"has number {number}, and the last one had {last[0]}"]
-    if missing is None:
-        listed = {entry.serial_number for entry in found}
-        missing = len(house.ledger.revoked_serials(house.now, issuer=generation) - listed)
-    return [f"lacks {missing} revoked certificate{'s' if missing > 1 else ''}"] if missing else []
+    if missing is not None:
+        return [f"lacks {_counted(missing)}"] if missing else []
+    listed = {entry.serial_number for entry in found}
+    revoked = house.ledger.revoked_serials(house.now, issuer=generation)
+    if missing := len(revoked - listed):
+        return [f"lacks {_counted(missing)}"]
+    return unrecorded_reason(house, generation, listed - revoked)
+
+
+def _counted(number: int) -> str:
+    return f"{number} revoked certificate{'s' if number > 1 else ''}"
+
+
+def unrecorded_reason(house: House, generation: str, serials: frozenset[int] | set[int]) -> list[str]:
+    """That some of these entries of a CRL of ours are in no revocation of the ledger."""
+    unrecorded = len(serials - house.ledger.revoked_serials(NEVER, issuer=generation)) if serials else 0
+    return [f"lists {_counted(unrecorded)} that the ledger lacks"] if unrecorded else []
+
+
+def unrecorded(house: House, generation: str) -> frozenset[int]:
+    """Return the serial numbers that the CRL of a generation in `build/` lists, by its signature, and the ledger lacks."""
+    found = signed_crl(house, generation, store.read(house.store.crl(generation)) or b"")
+    listed = frozenset(entry.serial_number for entry in found) if found is not None else frozenset[int]()
+    if not listed or not house.has_ledger:
+        return listed
+    return listed - house.ledger.revoked_serials(NEVER, issuer=generation)
 
 
 def due_rung(house: House, root: str) -> x509.CertificateRevocationList | None:
@@ -129,11 +154,10 @@ def _begun(house: House, root: str) -> list[Rung]:
 
 
 def lacking(house: House, root: str, rung: Rung) -> list[str]:
-    """Certificates that the ledger knows as revoked and a rung does not list, by serial number in hexadecimal."""
-    if not house.has_ledger:
-        return []
-    revoked = house.ledger.revoked(root, rung.crl.last_update_utc)
-    return [f"{entry.serial:x}" for entry in revoked if entry.serial not in rung.serials]
+    """Certificates that a rung does not list, and the ledger or the published CRL does, by serial number in hexadecimal."""
+    revoked = house.ledger.revoked(root, rung.crl.last_update_utc) if house.has_ledger else []
+    serials = dict.fromkeys([*(entry.serial for entry in revoked), *sorted(unrecorded(house, root))])
+    return [f"{serial:x}" for serial in serials if serial not in rung.serials]
 
 
 def _end(crl: x509.CertificateRevocationList) -> datetime:
@@ -151,6 +175,8 @@ def root_crl(house: House, root: str) -> list[str]:
     published = store.read(house.store.crl(root))
     if published != rung.public_bytes(serialization.Encoding.DER):
         return ["has no CRL yet" if published is None else "another rung of its ladder is due"]
+    if house.has_ledger and not house.ledger_is_settled and (serials := unrecorded(house, root)):
+        return unrecorded_reason(house, root, serials)
     return [] if store.read(house.store.crl(root, "pem")) == pem("X509 CRL", published) else ["its PEM form is missing"]
 
 

@@ -256,6 +256,8 @@ def _dated(house: House, wanted: Leaf, held: Held, issuer: Generation | None) ->
         return [f"ended on {held.not_after:%Y-%m-%d}"]
     life = (held.not_after - held.not_before + timedelta(seconds=1)) // DAY
     left = _days_left(house, held.not_after)
+    if issuer is not None and not house.can_sign(issuer.name):
+        return []  # the one in place is still good, and what is delivered with it goes on
     return [f"{left} of {life} days left, renewal starts at {wanted.renew_before // DAY}"]
 
 

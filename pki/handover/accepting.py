@@ -6,21 +6,21 @@ own; what is in it bears the root's, and its digest is confirmed by a person.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
 
-from pki import issue, store
+from pki import editing, issue, store
 from pki.ceremony import answers, bundle, chain, words
 from pki.ceremony.answers import Answer
 from pki.ceremony.bundle import Request, Response
 from pki.ceremony.export import printed
 from pki.ceremony.vault import fingerprint
 from pki.errors import PkiError
-from pki.handover import kept
+from pki.handover import kept, keys
 from pki.house import House
 
 
@@ -46,6 +46,7 @@ def brought(house: House, folder: Path) -> Brought:
     minutes = _minutes(house, answer)
     roots = {name: found.certificate for name in house.store.generations("root") if (found := house.generation(name))}
     faults = list(_date_faults(house, answer.response)) or answers.faults(answer, request, roots)
+    faults = faults or list(keys.faults(house, request))
     if faults:
         raise PkiError("\n".join(f"{answer.name}: {fault}" for fault in faults), f"nothing was filed; {answers.AGAIN}")
     return Brought(answer, request, minutes)
@@ -98,6 +99,17 @@ def _date_faults(house: House, response: Response) -> Iterator[str]:
         yield f"was signed on {response.signed:%Y-%m-%d %H:%M} UTC, which is in the future; one of the two clocks is off"
 
 
+def insist_on_roots(house: House, folder: Path) -> None:
+    """Raise PkiError where a root is missing that this response does not bring; writes nothing."""
+    if house.missing_roots:
+        with suppress(PkiError):
+            found = brought(house, folder)
+            roots = {found.fingerprint(root.name) for root in found.request.roots}
+            if {one.fingerprint for one in house.missing_roots} <= roots:
+                return
+        house.insist_on_roots()
+
+
 # -- confirming and filing --------------------------------------------------------------------------------------------
 
 
@@ -114,8 +126,36 @@ def confirm(found: Brought, typed: str) -> None:
 def file(house: House, found: Brought) -> list[str]:
     """Record everything in the ledger, then put it into `ca/`; returns the CRLs that are now to be destroyed.
 
-    Killed anywhere, it can be begun again: what is recorded is not recorded twice, and the response comes last.
+    Killed anywhere, it can be begun again: what is recorded is not recorded twice, and the response comes last. Before
+    it, pki.yaml names the new roots; where it cannot be written, nothing is filed.
     """
+    with _naming_roots(house, found) as name_roots:
+        old = _file(house, found)
+        name_roots()
+    _keep(house, found)
+    return old
+
+
+@contextmanager
+def _naming_roots(house: House, found: Brought) -> Iterator[Callable[[], None]]:
+    """What puts the SHA-256 of each root into pki.yaml; the new text is on disk beside it from the beginning.
+
+    The sandbox names none: its roots may be lost.
+    """
+    path = house.store.home / "pki.yaml"
+    there = [one for name in house.store.generations("root") if (one := house.generation(name))]
+    roots = {one.name: one.fingerprint for one in there}
+    roots |= {root.name: found.fingerprint(root.name) for root in found.request.roots}
+    if house.inventory.sandbox or set(roots.values()) <= set(house.inventory.roots):
+        yield lambda: None
+        return
+    with editing.waiting(path, editing.with_roots(path, roots)) as waiting:
+        waiting.flush()
+        yield waiting.place
+
+
+def _file(house: House, found: Brought) -> list[str]:
+    """Record and file all of it but the response; returns the CRLs that are to be destroyed."""
     request = found.request
     because = f"ceremony {request.number}: {'; '.join(request.because)}"
     for (name, issuer), cert in found.answer.certificates.items():
@@ -143,7 +183,6 @@ def file(house: House, found: Brought) -> list[str]:
             store.write(
                 house.store.authority_file(name, "cert.pem"), issue.pem_of([found.answer.certificates[name, issuer]])
             )
-    _keep(house, found)
     return old
 
 

@@ -62,6 +62,8 @@ def uncovered(house: House, found: list[Need]) -> list[str]:
     said = tuple(house.inventory.domains), tuple(permitted_addresses(house.inventory))
     if any((one.domains, one.addresses) != said for one in newest.intermediates):
         lacking.append("domains or permit_addresses changed")
+    if newest.prepared > house.now + bundle.SLACK:
+        lacking.append(f"request {newest.number} is dated in the future")
     if house.now - newest.prepared > REFRESH:
         lacking.append(f"request {newest.number} is {(house.now - newest.prepared).days} days old")
     return lacking
@@ -82,6 +84,7 @@ def prepare(house: House, wish: Wish = Wish(), *, anew: bool = False) -> Open:
         return waiting[-1]
     wish = _with(wish, _wished(house, waiting[-1].request) if waiting and not anew else Wish())
     _check(house, wish, found, _wanted(house, wish, found))
+    house.clock.insist()
     request = _collected(house, wish, found)
     data = bundle.dump(request)
     path = house.store.ceremony(request.number) / "request.yaml"

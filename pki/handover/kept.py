@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,9 @@ from pki import store
 from pki.ceremony import bundle
 from pki.ceremony.bundle import NOTHING, Request, Response
 from pki.house import House
+from pki.store import AUTHORITIES
+
+NUMBER = re.compile(r" CA ([0-9]+)")  # the last part of every CA's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,16 @@ def last_head(house: House) -> str:
 
 def _responses(house: House) -> list[bytes]:
     return [data for folder in house.store.ceremonies() if (data := store.read(folder / "response.yaml")) is not None]
+
+
+def certified(house: House) -> set[str]:
+    """Generations that a ceremony certified, whatever `ca/` contains of them."""
+    said = (bundle.load(data, "response.yaml", Response) for data in _responses(house))
+    names = {one.name for response in said for one in response.certificates}
+    for authority in AUTHORITIES if house.has_ledger else ():
+        known = house.ledger.certificates(artifact=f"authority:{authority}")
+        names |= {f"{authority}-{found[-1]}" for one in known if (found := NUMBER.findall(one.subject))}
+    return names
 
 
 def destroyed_roots(house: House) -> set[str]:

@@ -2,27 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki import issue, store, tokens
-from pki.errors import PkiError
+from pki.ceremony.bundle import Request
+from pki.errors import RESTORE, PkiError
+from pki.handover import kept
 from pki.house import House
 
 
 def requested(house: House, name: str, common_name: str) -> bytes:
-    """The certificate request of a coming generation, in PEM; its key is made when there is none yet."""
-    kept = store.read(house.store.authority_file(name, "request.pem"))
+    """The certificate request of a coming generation, in PEM; its key is made when there never was one.
+
+    Raises PkiError where the key is missing or damaged, or the generation was certified before: nothing that is lost is
+    replaced by something new.
+    """
+    path = house.store.authority_file(name, "request.pem")
+    present = store.read(path)
     has_key = any(house.store.authority_file(name, file).exists() for file in ("key.pem", "key.uri"))
-    if kept is not None and has_key and _is_for(kept, common_name):
-        return kept
-    key = _new_key(house, name)
+    if present is not None and (fault := house.keys.fault(name)):
+        raise PkiError(fault.message, again(house, name, fault.hint))
+    if present is not None and has_key and _is_for(present, common_name):
+        return present
+    key = _kept_key(house, name) if has_key else _new_key(house, name)
     builder = x509.CertificateSigningRequestBuilder().subject_name(
         issue.subject(house.inventory.organisation, common_name)
     )
     request = builder.sign(key, issue.signature_hash(key)).public_bytes(Encoding.PEM)
-    store.write(house.store.authority_file(name, "request.pem"), request)
+    store.write(path, request)
     return request
+
+
+def again(house: House, name: str, hint: str) -> str:
+    """What helps where the key of a generation that is not certified yet is lost."""
+    folder = house.store.shown(house.store.authority_file(name, "key.pem").parent)
+    return f"{hint}; without a backup: mv {folder} {folder}.lost, then: ./run invoke ceremony.request --anew"
+
+
+def faults(house: House, request: Request) -> Iterator[str]:
+    """Why the keys that a request asks to certify are not those in `ca/`."""
+    for asked in request.intermediates:
+        present = store.read(house.store.authority_file(asked.name, "request.pem"))
+        if fault := house.keys.fault(asked.name):
+            yield f"{fault.message} ({again(house, asked.name, fault.hint)})"
+        elif present is None or _public(present) != _public(asked.request.encode()):
+            yield f"{asked.name}: ca/ contains another key than the one that was certified ({RESTORE})"
+
+
+def _public(request: bytes) -> bytes:
+    try:
+        return issue.public_der(x509.load_pem_x509_csr(request).public_key())
+    except ValueError:
+        return b""
 
 
 def _is_for(request: bytes, common_name: str) -> bool:
@@ -33,12 +67,32 @@ def _is_for(request: bytes, common_name: str) -> bool:
     return any(attribute.value == common_name for attribute in found.subject)
 
 
+def _kept_key(house: House, name: str) -> issue.PrivateKey:
+    """The key of a run that was killed before the request was written, or whose request is for another name."""
+    _insist_on_uncertified(house, name)
+    uri = store.read(house.store.authority_file(name, "key.uri"))
+    if uri is not None:
+        return _in_token(
+            house, name, uri.decode().strip(), house.inventory.authorities.intermediate(name.rpartition("-")[0]).key
+        )
+    path = house.store.authority_file(name, "key.pem")
+    try:
+        return house.keys.from_pem(name, store.read(path) or b"", house.store.shown(path))
+    except PkiError as error:
+        raise PkiError(error.message, again(house, name, error.hint)) from None
+
+
+def _insist_on_uncertified(house: House, name: str) -> None:
+    """Raise PkiError for a generation that was certified: its key is in use, or lost."""
+    if house.store.authority_file(name, "cert.pem").exists():
+        raise PkiError(f"{name}: has a certificate already", "./run invoke status")
+    if name in kept.certified(house):
+        raise PkiError(f"ca/{name.rpartition('-')[0]}/{name}/: is missing, and {name} was certified", RESTORE)
+
+
 def _new_key(house: House, name: str) -> issue.PrivateKey:
     """A new key: in a token, or in a file under a passphrase of its own that is opened again before it is believed."""
-    if house.store.authority_file(name, "cert.pem").exists():
-        raise PkiError(
-            f"{name}: has a certificate already", "./run invoke status"
-        )  # its key is in use: never make another one in its place
+    _insist_on_uncertified(house, name)
     rule = house.inventory.authorities.intermediate(name.rpartition("-")[0])
     if rule.token:
         return _in_token(house, name, rule.token, rule.key)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
@@ -12,8 +11,6 @@ from pki.handover import kept
 from pki.handover.needs import OVERLAP, ladder_end
 from pki.house import Generation, House
 from pki.issue import BACKDATE, SECOND
-
-NUMBER = re.compile(r" CA ([0-9]+)")  # the last part of every CA's name
 
 
 def ladders(
@@ -55,7 +52,7 @@ def _revoked(house: House, revoke: tuple[tuple[str, str], ...], root: str) -> It
                 f"the CRL of {root} must list the serial {entry.serial:x}, which the ledger does not know",
                 "it was signed after the backup that this house was restored from: restore a newer one",
             )
-        name = f"{issued.profile.removesuffix('-ca')}-{NUMBER.findall(issued.subject)[-1]}"
+        name = f"{issued.profile.removesuffix('-ca')}-{kept.NUMBER.findall(issued.subject)[-1]}"
         yield Revocation(generation=name, serial=entry.serial, reason=entry.reason, at=entry.revoked_at)
     for name, reason in revoke:
         found = house.existing(name)

@@ -12,10 +12,12 @@ from pki.handover import accepting, asking
 from pki.handover.asking import Wish
 from pki.handover.kept import Open
 from pki.house import House
+from pki.scalars import SANDBOX
 
 
 def ceremony(house: House, wish: Wish = Wish()) -> None:  # noqa: B008 - frozen
     """Ask, make, sign, accept: everything that is needed or wished. Nobody confirms anything: this is a try-out."""
+    house.clock.insist()
     try:
         _hold(house, asking.prepare(house, wish))
         house.look_again()
@@ -24,7 +26,18 @@ def ceremony(house: House, wish: Wish = Wish()) -> None:  # noqa: B008 - frozen
         raise PkiError(error.message, f"{error.hint}\n{anew}" if error.hint else anew) from None
 
 
+def _forget_vault(house: House) -> None:
+    """Delete the vault of a sandbox whose `ca/` was deleted: it would continue ceremonies that nobody remembers."""
+    vault = Vault(house.store.offline)
+    known = {store.read(folder / "request.yaml") for folder in house.store.ceremonies()}
+    held = [store.read(past.folder / "request.yaml") for past in vault.history()]
+    is_sandbox = all(SANDBOX in root.subject.rfc4514_string() for root in vault.roots().values())
+    if held and known.isdisjoint(held) and is_sandbox:
+        shutil.rmtree(vault.folder)
+
+
 def _hold(house: House, asked: Open) -> None:
+    _forget_vault(house)
     store.make_folder(house.store.offline, 0o700)
     data = store.read(asked.path) or b""
     held = sitting.opened(Vault(house.store.offline), data, str(asked.path), lambda: house.now)

@@ -4,29 +4,44 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from pki import inventory, store
-from pki.errors import LedgerError, PkiError
-from pki.files import insist_on_file
+from pki.errors import RESTORE, LedgerError, PkiError
+from pki.house import decided
+from pki.house.clock import ClockGuard, Evidence
+from pki.house.cross_certificates import vouching
 from pki.house.generations import Generation, Rung, damaged, is_copy, is_signed_by, read_certificate, read_rung
 from pki.house.keys import Keys
+from pki.house.ledger_cache import LedgerCache
+from pki.house.ledger_guard import Guard, fault_of
+from pki.house.missing_roots import MissingRoot, find_missing, receipts, refusal
 from pki.issue import Issuer
 from pki.memo import Memo, signature
 from pki.model import CrlRule, Inventory
 from pki.passphrases import Passphrases
-from pki.records import BEGIN_ANEW, GONE, Issued, Ledger
+from pki.records import Head, Issued, Ledger, LedgerFault, Pin
 from pki.store import Store
 
-__all__ = ["Generation", "House", "Rung", "missing_authority"]
+
+class Endable(Protocol):
+    def end(self) -> None: ...
+
+
+E = TypeVar("E", bound=Endable)
+
+__all__ = ["Generation", "House", "Rung"]
 
 
 @dataclass
@@ -38,17 +53,19 @@ class House:
     passphrases: Passphrases
     now: datetime
     memo: Memo
+    evidence: Callable[[House], Evidence] | None = None  # what others say of the time; the kernel alone by default
     verified: set[bytes] = field(default_factory=set)  # SHA-256 of each truth and CRL that this run found well signed
     coming: tuple[str, ...] = ()  # generations that this run itself is about to make: the sandbox does
     damaged: dict[str, str] = field(default_factory=dict)  # files that are not as they were written, and what follows
     recovered: dict[str, bytes] = field(default_factory=dict)  # PEM of generations whose file is damaged, by the ledger
     asked: frozenset[str] = frozenset()  # the tasks that this run was asked for; none when no run is on
+    _at_end: list[Endable] = field(default_factory=list)
     _generations: dict[str, tuple[int, Generation]] = field(default_factory=dict)
     _newest: dict[str, Generation] = field(default_factory=dict)
     _rungs: dict[str, tuple[int, list[Rung]]] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, home: Path, now: datetime) -> House:
+    def open(cls, home: Path, now: datetime, evidence: Callable[[House], Evidence] | None = None) -> House:
         """Read pki.yaml below `home`. Raises InventoryError with every fault in it."""
         path, memo = home / "pki.yaml", Memo(home, now)
         data = inventory.read(path)
@@ -58,12 +75,44 @@ class House:
             said, tree = inventory.load_with_tree(path, data)
             memo.remember("pki.yaml", known, [], tree)
         place = Store(home)
-        return cls(said, place, Passphrases(place, said.secrets), now, memo)
+        return cls(said, place, Passphrases(place, said.secrets), now, memo, evidence)
+
+    # -- what is lost --
+
+    @cached_property
+    def missing_roots(self) -> tuple[MissingRoot, ...]:
+        """The roots that pki.yaml names, or that `build/` shows, and that `ca/` does not contain.
+
+        Under `sandbox: true` also those under which real hosts were deployed.
+        """
+        found = find_missing(self.inventory, self.store)
+        if found or not self.inventory.sandbox:
+            return found
+        folder = str(self.store.receipt("x").parent)
+        if (kept := self.memo.recall("roots of real hosts", "")) is None:
+            kept = [[one.name, one.fingerprint, one.evidence] for one in receipts(self.store, real_hosts=True)]
+            self.memo.remember("roots of real hosts", "", [folder], kept)
+        return tuple(MissingRoot(*one) for one in kept)
+
+    def insist_on_roots(self) -> None:
+        """Raise PkiError where a root is missing, or pki.yaml says `sandbox: true` beside a root that is not one's."""
+        if self.missing_roots:
+            raise refusal(self.missing_roots, self.inventory, self.store)
+        for name in self.store.generations("root") if self.inventory.sandbox else ():
+            if (root := self.generation(name)) and not root.is_sandbox:
+                raise PkiError(
+                    f"pki.yaml says sandbox: true, and {name} in ca/ (SHA-256 {root.fingerprint}) is not of a sandbox",
+                    "take sandbox: true out of pki.yaml; a sandbox needs a folder of its own: ./run invoke init DIR",
+                )
 
     @cached_property
     def ledger(self) -> Ledger:
+        if not (self.store.ca / store.PROJECT_ID).exists():
+            self.insist_on_roots()  # opening it might make one
         # SQLAlchemy takes longer to import than the rest of a run with nothing to do, which has no use for it.
-        opened: Ledger = import_module("pki.ledger").Ledger(self.inventory.ledger, self.store.ca)
+        opened: Ledger = import_module("pki.ledger").Ledger(
+            self.inventory.ledger, self.store.ca, self.insist_on_ledger, self.clock.insist
+        )
         return opened
 
     # -- authorities --
@@ -91,13 +140,13 @@ class House:
         else:
             cert, data = self._authority(name, path, data)
         whole = name.startswith("root-") or self.is_adopted(name)
-        chain = data if whole else data + self._cross_chain(cert)
-        fingerprint, chain_digest = cert.fingerprint(hashes.SHA256()).hex(), hashlib.sha256(chain).hexdigest()
-        found = Generation(name, cert, data, fingerprint, chain, chain_digest)
+        sent = data if whole else data + self._cross_chain(cert)
+        fingerprint, chain_digest = cert.fingerprint(hashes.SHA256()).hex(), hashlib.sha256(sent).hexdigest()
+        found = Generation(name, cert, data, fingerprint, sent, chain_digest)
         if found.is_sandbox and not self.inventory.sandbox:
             raise PkiError(
                 f"{self.store.shown(path)}: is a sandbox authority, and pki.yaml does not say sandbox: true",
-                "move ca/, build/ and offline/ away and hold a real ceremony: ./run invoke ceremony.request",
+                "move ca/ and offline/ away, then hold a root ceremony: ./run invoke ceremony.request",
             )
         self._generations[name] = (state, found)
         return found
@@ -163,6 +212,11 @@ class House:
         found = (self.generation(name) for name in self.store.generations("root"))
         return next((root for root in found if root and root.certificate.subject == intermediate.issuer), None)
 
+    def vouching(self, root: Generation) -> frozenset[str]:
+        """SHA-256 of the roots from which cross-certificates lead to a root, itself included."""
+        roots = [one for name in self.store.generations("root") if (one := self.generation(name))]
+        return vouching(self.store, roots, root, self.now)
+
     def live(self, authority: str) -> list[str]:
         """Names of the generations that neither ended nor were revoked, oldest first, then those that are coming.
 
@@ -189,12 +243,17 @@ class House:
         return any(serial in serials for root in self.store.generations("root") for _, _, serials in self.rungs(root))
 
     def issuing(self, authority: str) -> Generation | None:
-        """The newest generation that is not revoked: the one that signs. Once there is one, it is kept."""
+        """Return the generation that signs: the newest one that is not revoked and has begun. Once there is one, it is kept.
+
+        A clock that was ahead once may have left one that begins in the future. The newest one where none has begun.
+        """
         found = self._newest.get(authority)
         if found is None and (names := self.store.generations(authority)):
             there = (self.generation(name) for name in reversed(names))
-            found = next((one for one in there if one and not self.is_revoked_by_root(one)), None)
-            if found is not None:
+            sound = (one for one in there if one and not self.is_revoked_by_root(one))
+            newest = next(sound, None)
+            if newest is not None:
+                found = next((one for one in chain((newest,), sound) if not self.before(one)), newest)
                 self._newest[authority] = found
         return found
 
@@ -221,10 +280,27 @@ class House:
 
     def issuer(self, authority: str) -> Issuer:
         """The issuing generation with its key opened. Raises PkiError with the command that mends what is missing."""
+        self.clock.insist()
         found = self.issuing(authority)
         if found is None:
-            raise missing_authority(authority)
+            raise self.missing_authority(authority)
+        self.insist_on_ledger()
         return self.keys.issuer(found)
+
+    def crl_issuer(self, found: Generation) -> Issuer:
+        """A generation with its key opened now, which may be an older one: it signs CRLs. Raises PkiError."""
+        self.clock.insist()
+        self.insist_on_ledger()
+        return self.keys.open(found)
+
+    def missing_authority(self, name: str) -> PkiError:
+        """That there is no certificate of an authority; where there is a root, it may be lost."""
+        ceremony = "hold a root ceremony: ./run invoke ceremony.request"
+        if self.store.generations("root"):
+            hint = f"{RESTORE}, where it was there before; else {ceremony}"
+        else:
+            hint = f"{ceremony}; or set sandbox: true in pki.yaml to try things out"
+        return PkiError(f"there is no {name} authority in ca/{name}/", hint)
 
     def is_adopted(self, name: str) -> bool:
         """Whether an authority was made elsewhere: it signs CRLs, and nothing else."""
@@ -236,6 +312,23 @@ class House:
         if rule := authorities.adopted.get(generation):
             return rule.crl
         return authorities.server.crl if generation.startswith("server-") else authorities.client.crl
+
+    # -- the clock --
+
+    @cached_property
+    def clock(self) -> ClockGuard:
+        """Whether the clock can be believed: asked before anything is signed or recorded."""
+        return ClockGuard(self.now, self.last_event, partial(self.evidence, self) if self.evidence else None)
+
+    def last_event(self) -> datetime | None:
+        """When the newest event was recorded; None while there is no ledger, or nothing in it."""
+        if not self.has_ledger:
+            return None
+        kept = self.recall_from_ledger("last event", "")
+        if kept is None:
+            kept = [int(one.at.timestamp()) for one in self.ledger.events(last=1)]
+            self.remember_from_ledger("last event", "", kept)
+        return datetime.fromtimestamp(kept[0], UTC) if kept else None
 
     # -- the ledger, when it has something new to say --
 
@@ -262,35 +355,115 @@ class House:
     @cached_property
     def withheld(self) -> dict[str, datetime]:
         """Artifacts that were revoked and are not to be replaced before a person says so, each with the time since when."""
+        self.recall_from_ledger("plan", "")  # everything that is planned follows from the ledger as it is now, or later
         kept = self.recall_from_ledger("withheld", "")
         if kept is None:
-            kept = self._look_for_withheld() if self.has_ledger else {}
+            kept = decided.withheld(self.ledger.decisions()) if self.has_ledger else {}
         return {artifact: datetime.fromtimestamp(at, UTC) for artifact, at in kept.items()}
 
-    def _look_for_withheld(self) -> dict[str, int]:
-        found: dict[str, int] = {}
-        for one in self.ledger.decisions():
-            if one.decision == "withheld":
-                found.setdefault(one.artifact, int(one.at.timestamp()))
-            elif one.decision == "released":
-                found.pop(one.artifact, None)
+    @cached_property
+    def accepted_roots(self) -> dict[str, list[str]]:
+        """SHA-256 of the roots that were accepted for hosts that had another one, by host."""
+        kept = self.recall_from_ledger("accepted roots", "")
+        if kept is None:
+            kept = decided.accepted_roots(self.ledger.decisions()) if self.has_ledger else {}
+            self.remember_from_ledger("accepted roots", "", kept)
+        found: dict[str, list[str]] = kept
         return found
 
     @property
     def has_ledger(self) -> bool:
-        """Whether there is a ledger to ask; asking would make one, or fail where it is gone."""
-        return self.inventory.ledger != "sqlite" or (self.store.ca / "ledger.db").exists()
+        """Whether there is a ledger to ask: one that can be read, and is this project's."""
+        if self._is_sqlite and not (self.store.ca / "ledger.db").exists():
+            return False
+        return self._unreadable is None
 
     @property
-    def has_lost_ledger(self) -> bool:
-        """Whether there are authorities, and no ledger that knows them."""
-        return not self.has_ledger and self.store.is_founded
+    def _is_sqlite(self) -> bool:
+        return self.inventory.ledger == "sqlite"
+
+    @cached_property
+    def _unreadable(self) -> LedgerFault | None:
+        """Why the ledger cannot even be asked: it is empty, another project's, damaged or out of reach."""
+        if self._is_sqlite and self.recall_from_ledger("readable", ""):
+            return None
+        try:
+            self.ledger.head()
+        except PkiError as error:
+            return fault_of(error)
+        return None
+
+    @property
+    def guard(self) -> Guard:
+        """What holds the ledger against all that was seen of it."""
+        there = list[Generation]()
+        for name in store.AUTHORITIES:
+            with suppress(PkiError):  # said where the authority is read
+                there += [found] if (found := self.issuing(name)) else []
+        seen = self.store.seen_heads()
+        match self.memo.recall("seen head", ""):
+            case [int(seq), str(digest), int(revocations)]:
+                seen.append(Head(seq, digest, "build/.seen.json", revocations))
+        return Guard(self.store, self._is_sqlite, lambda: self.ledger, seen, there, self.generation)
+
+    @cached_property
+    def ledger_fault(self) -> LedgerFault | None:
+        """Why nothing may be signed or recorded, None where nothing speaks against it."""
+        guard = self.guard
+        if not guard.is_missing and self._unreadable:
+            return self._unreadable
+        if self.recall_from_ledger("guard", guard.known):
+            return None
+        return guard.fault()
+
+    def can_sign(self, name: str) -> bool:
+        """Whether the key of a generation opens; of one whose passphrase is elsewhere, as far as can be seen without it."""
+        found = self.generation(name)
+        if found is None or self.is_adopted(name):
+            return True
+        with suppress(PkiError):
+            if self.keys.fault(name) is None:
+                in_file = self.store.authority_file(name, "key.pem").exists()
+                return not in_file or self.passphrases.is_elsewhere(name) or bool(self.keys.issuer(found))
+        return False
+
+    def key_faults(self) -> dict[str, PkiError]:
+        """What is wrong with the keys that sign or wait for a ceremony, by generation, as far as it can be seen without a passphrase."""
+        there = [one.name for authority in ("server", "client") if (one := self.issuing(authority))]
+        names = [*there, *self.store.prepared()]
+        seen = {name: fault for name in names if (fault := self.keys.fault(name))}
+        return {**seen, **{name: fault for name, fault in self.keys.closed.items() if not self.is_adopted(name)}}
 
     def insist_on_ledger(self) -> None:
-        """Raise LedgerError where it is gone, even if nothing has asked for it."""
-        if self.has_lost_ledger:
-            insist_on_file(self.store.ca / "ledger.db")
-            raise LedgerError(GONE, BEGIN_ANEW)
+        """Raise LedgerError where nothing may be signed or recorded, even if nothing has asked for it."""
+        if self.ledger_fault:
+            raise LedgerError.of(self.ledger_fault)
+
+    def look_again_at_ledger(self) -> None:
+        """Forget what the guard found: something was recovered, or a loss accepted."""
+        for known in ("ledger_fault", "_unreadable", "pins"):
+            self.__dict__.pop(known, None)
+        self.look_again_at_revocations()
+
+    # -- hosts that are pinned --
+
+    @cached_property
+    def pins(self) -> dict[str, Pin] | None:
+        """Hosts that stay at an earlier release; None where nobody knows, because the ledger is lost and the cache too.
+
+        Where the ledger is not what was seen, the cache is believed: a host is never unpinned by a fault.
+        """
+        if self.ledger_fault:
+            kept = self.memo.recall("seen pins", "")
+        elif (kept := self.recall_from_ledger("pins", "")) is None:
+            kept = decided.pins(self.ledger.decisions()) if self.has_ledger else {}
+        if kept is None:
+            return None
+        return {host: Pin(release, datetime.fromtimestamp(at, UTC)) for host, (release, at) in kept.items()}
+
+    def pin(self, host: str) -> Pin | None:
+        """The release at which a host is pinned, if it is; one without a digest where nobody knows."""
+        return Pin("", self.now) if self.pins is None else self.pins.get(host)
 
     def unexpired(self) -> list[Issued]:
         """What the ledger holds of certificates that have not expired."""
@@ -311,35 +484,51 @@ class House:
         for them.
         """
         if settled and self.recall_from_ledger("settled", "") is None:
-            self.remember_from_ledger("settled", "", True)
+            self._cache.remember("settled", "", True, since="plan")
         if self.recall_from_ledger("revoked", "") is None and "ledger" in self.__dict__:
             # one text, which is read in no time where nobody asks for what is in it
             found = " ".join(f"{serial:x}" for serial in sorted(self.ledger.revoked_serials(self.now)))
             self.remember_from_ledger("revoked", "", found)
         if self.recall_from_ledger("withheld", "") is None and "ledger" in self.__dict__:
-            self.remember_from_ledger("withheld", "", self._look_for_withheld())
+            self.remember_from_ledger("withheld", "", decided.withheld(self.ledger.decisions()))
+        if self.has_ledger:
+            self._remember_what_was_seen()
         if "ledger" in self.__dict__:
             self.ledger.close()
+        for one in self._at_end:
+            one.end()
+
+    def ended_with(self, one: E) -> E:
+        """Something that `close` is to end."""
+        self._at_end.append(one)
+        return one
+
+    def _remember_what_was_seen(self) -> None:
+        """Remember the ledger's head, so that an older ledger is noticed, and what must outlast its loss."""
+        self.remember_from_ledger("readable", "", True)
+        pins, head = self.recall_from_ledger("pins", ""), self.recall_from_ledger("head", "")
+        if pins is None:
+            self.remember_from_ledger("pins", "", pins := decided.pins(self.ledger.decisions()))
+        if head is None:
+            self.remember_from_ledger("head", "", head := [*self.ledger.head()[:2], self.ledger.counts()[1]])
+        for name, finding in (("seen pins", pins), ("seen head", head)):
+            if self.memo.recall(name, "") != finding:
+                self.memo.remember(name, "", [], finding)
+        noted = self.store.seen_head(store.LEDGER_HEAD)
+        if noted is None or list(noted[:2]) != head[:2]:
+            self.ledger.note()
+        guard = self.guard
+        if not self.recall_from_ledger("guard", guard.known):
+            self.remember_from_ledger("guard", guard.known, guard.fault() is None)
+
+    @cached_property
+    def _cache(self) -> LedgerCache:
+        return LedgerCache(self.store, self.memo, self._is_sqlite, lambda: self.ledger, lambda: self.has_ledger)
 
     def recall_from_ledger(self, name: str, known: str) -> Any:
         """What was remembered of the ledger, if it is as it was then."""
-        found = self.memo.recall(f"ledger {name}", known) if self.inventory.ledger == "sqlite" else None
-        return found[1] if found and found[0] == self._ledger_files() else None
+        return self._cache.recall(name, known)
 
     def remember_from_ledger(self, name: str, known: str, finding: Any) -> None:
-        if self.inventory.ledger == "sqlite" and self.has_ledger:
-            self.ledger.close()  # SQLite moves its log into the database: the state to remember is the one after
-            files = self._ledger_files()
-            self.memo.remember(f"ledger {name}", known, files, [files, finding], by_state=True)
-
-    def _ledger_files(self) -> list[str]:
-        log = self.store.ca / "ledger.db-wal"
-        in_use = [str(log)] if log.exists() and log.stat().st_size else []
-        return [str(self.store.ca / "ledger.db"), *in_use]
-
-
-def missing_authority(authority: str) -> PkiError:
-    return PkiError(
-        f"there is no {authority} authority in ca/{authority}/",
-        "hold a root ceremony: ./run invoke ceremony.request; or set sandbox: true in pki.yaml to try things out",
-    )
+        """Remember what was read of the ledger after `recall_from_ledger` knew nothing of it."""
+        self._cache.remember(name, known, finding)

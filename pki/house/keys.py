@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pki import adopted, canonical, store, tokens
-from pki.errors import PkiError
+from pki.errors import RESTORE, PkiError
 from pki.house.generations import Generation, damaged
 from pki.issue import Issuer, PrivateKey, open_key, public_der
 from pki.model import AdoptedRule
 from pki.passphrases import Passphrase, Passphrases
+from pki.pkcs8 import is_whole
 from pki.store import Store
 
 
@@ -45,6 +46,20 @@ class Keys:
             self.closed[found.name] = error
             raise
 
+    def fault(self, name: str) -> PkiError | None:
+        """What can be seen to be wrong with the key of an intermediate without its passphrase; None for nothing."""
+        if self.store.authority_file(name, "key.uri").exists():
+            return None
+        path = self.store.authority_file(name, "key.pem")
+        data, shown = store.read(path) if path.is_file() else None, self.store.shown(path)
+        if data is None:
+            return PkiError(f"{shown}: the key of {name} is missing", RESTORE)
+        if not is_whole(data):
+            return PkiError(f"{shown}: the key of {name} is damaged", RESTORE)
+        if (store.mode_of(path) or 0) & 0o077:
+            return PkiError(f"{shown}: others can read it", f"chmod 600 {shown}")
+        return self.passphrases.fault([name])
+
     def from_pem(self, name: str, data: bytes, shown: str) -> PrivateKey:
         """The key of a generation from its PEM, under whichever of its passphrases opens it."""
         found = self.passphrases.candidates(name)
@@ -54,8 +69,7 @@ class Keys:
         try:
             return open_key(data, found[-1].value if found else None, shown, self.passphrases.source_of(name))
         except PkiError as error:
-            there = "look into a backup: ./run invoke restore FILE --to DIR"
-            raise PkiError(error.message, f"{error.hint}; {there}" if error.hint else there) from None
+            raise PkiError(error.message, f"{error.hint}; {RESTORE}" if error.hint else RESTORE) from None
 
     def pin(self, name: str) -> Passphrase:
         """The PIN of the token that holds a generation's key: by the generation's name, or by its authority's."""
@@ -79,10 +93,10 @@ class Keys:
             pin = self.pin(found.name)
             token_key = tokens.open_key(tokens.parse(uri.decode().strip()), pin.value, pin.source)
             return Issuer(found.certificate, token_key)
+        if fault := self.fault(found.name):
+            raise fault
         path = self.store.authority_file(found.name, "key.pem")
-        data, shown = store.read(path), self.store.shown(path)
-        if data is None:
-            raise PkiError(f"{shown}: the key of {found.name} is not there", "put it back from a backup")
+        data, shown = store.read(path) or b"", self.store.shown(path)
         if not canonical.is_encrypted_key(data):
             raise damaged(shown, "it is not the encrypted key that was written")
         key = self.from_pem(found.name, data, shown)

@@ -15,9 +15,9 @@ from pki.errors import PkiError
 from pki.house import House
 from pki.keeping.archive import Kept, ledger_head, pack, unpack
 from pki.memo import signature
-from pki.store import ALERTS, LAST_BACKUP
+from pki.store import ALERTS, LAST_BACKUP, LEDGER_HEAD
 
-LEFT_OUT = (".*.new", ".*.lock", "ledger.db", "ledger.db-*", LAST_BACKUP, ALERTS)
+LEFT_OUT = (".*.new", ".*.lock", "ledger.db", "ledger.db-*", LAST_BACKUP, LEDGER_HEAD, ALERTS)
 OTHERS = ("README.md", ".gitignore", "templates", "requests")
 TRIES = 3
 

@@ -1,13 +1,23 @@
-"""Revocations that the ledger lost, taken back from CRLs that are known elsewhere: a revocation never goes back."""
+"""Revocations that the ledger lost, recovered from CRLs and from older ledgers: a revocation is never undone."""
 
 from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from importlib import import_module
+from pathlib import Path
 
 from cryptography import x509
 
 from pki import store
+from pki.errors import PkiError
 from pki.house import Generation, House
 from pki.issue import ca_public_key, pem_of
-from pki.records import Recovered
+from pki.records import Entry, Ledger, Recovered
 from pki.store import AUTHORITIES
 
 
@@ -41,3 +51,89 @@ def _file_rung(house: House, root: str, number: int, crl: x509.CertificateRevoca
     begun = [rung.number for rung in rungs if rung.crl.last_update_utc <= house.now]
     if number not in {rung.number for rung in rungs} and number > max(begun, default=0):
         store.write(house.store.authority_file(root, "crl") / f"{number}.pem", pem_of([crl]))
+
+
+# -- from older ledgers -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class KnownCa:
+    """A CA of the backup; `adopted` is the path of the certificate of one that was made elsewhere, else empty."""
+
+    certificate: x509.Certificate
+    adopted: str = ""
+
+    def is_in(self, ledger: Ledger, project: Path) -> bool:
+        """Whether an older ledger, of what is below `project`, knew this very CA: another one may have the same name."""
+        if self.adopted:
+            path = project / self.adopted
+            return not path.is_file() or _same(store.read(path) or b"", self.certificate)
+        found = ledger.certificates(serial=self.certificate.serial_number)
+        return any(_same(one.pem.encode(), self.certificate) for one in found)
+
+
+def _same(pem: bytes, certificate: x509.Certificate) -> bool:
+    with suppress(ValueError):
+        return x509.load_pem_x509_certificate(pem) == certificate
+    return False
+
+
+def complete(
+    folder: Path, known: Mapping[str, KnownCa], older: Sequence[Path], detail: str, now: datetime
+) -> tuple[list[int], list[PkiError]]:
+    """Record in the ledger in `folder` what `older` ledgers knew of revocations, and that the project was restored.
+
+    Returns the serial numbers that were recorded, and what is wrong with ledgers that cannot be read.
+    """
+    ledger, serials, unread = _open(folder), list[int](), list[PkiError]()
+    try:
+        for path in older:
+            source = f"{path.parent.parent.name}/ca" if path.parent.parent.name.startswith("ca.") else "ca"
+            try:
+                revoked = _revoked(path, known, now)
+            except (PkiError, OSError, ValueError, TypeError) as error:
+                why = error.message if isinstance(error, PkiError) else str(error)
+                unread.append(
+                    PkiError(f"{source}/ledger.db: cannot be read: {why}", "./run invoke ledger.recover --all")
+                )
+                continue
+            for issuer, entries in revoked.items():
+                until = known[issuer].certificate.not_valid_after_utc
+                serials += ledger.record_entries(
+                    entries, issuer=issuer, until=until, source=f"{source}/ledger.db", at=now
+                )
+        ledger.record_decision("project", "restored", detail, now)
+    finally:
+        ledger.close()
+    return serials, unread
+
+
+def _revoked(path: Path, known: Mapping[str, KnownCa], now: datetime) -> dict[str, list[Entry]]:
+    """What an older ledger knew of revocations, by the name of the CA."""
+    with copied(path) as folder:
+        ledger = _open(folder, is_copy=True)
+        try:
+            if ledger.newest() is None:
+                raise PkiError("it is empty")
+            return {
+                name: ledger.revoked(name, now) for name, ca in known.items() if ca.is_in(ledger, path.parent.parent)
+            }
+        finally:
+            ledger.close()
+
+
+@contextmanager
+def copied(path: Path) -> Iterator[Path]:
+    """A folder with a copy of a ledger and of its log: to open one changes it."""
+    if not path.is_file():
+        raise PkiError(f"{path.name}: is not a file")
+    with tempfile.TemporaryDirectory() as scratch:
+        for file in (path, path.with_name(f"{path.name}-wal")):
+            if file.is_file():
+                shutil.copyfile(file, Path(scratch) / file.name)
+        yield Path(scratch)
+
+
+def _open(folder: Path, *, is_copy: bool = False) -> Ledger:
+    found: Ledger = import_module("pki.ledger").Ledger("sqlite", folder, is_copy=is_copy)
+    return found

@@ -1,93 +1,228 @@
-"""A house put back from a backup: looked at as a whole before anything of it is written, then all or nothing."""
+"""A project put back from a backup: looked at as a whole before anything of it is written, then all or nothing."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 
-from pki import documents, sealing, store
+from pki import adopted, documents, inventory, pkcs8, sealing, store
 from pki.errors import PkiError
 from pki.house import House
 from pki.keeping import recovering
 from pki.keeping.archive import Archive, Kept, ledger_head, unpack
+from pki.keeping.placing import Placement
+from pki.keeping.recovering import KnownCa
+from pki.model import Inventory
+from pki.store import AUTHORITIES, BEFORE_RESTORE, LAST_BACKUP, Store
 
-STAGE = ".restore.new"
+LEDGER = "ca/ledger.db"
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What was put in place, what was there already and is different, and when the backup was made."""
+    """What was put in place and what stayed although it differs; what was moved `aside`, and the older ledgers there.
+
+    `recovered` are the serial numbers that these ledgers listed as revoked, `unread` says which of them tell nothing.
+    """
 
     placed: list[str]
     kept: list[str]
-    at: str
-    ledger: Mapping[str, object] | None
+    moved: list[str]
+    aside: Path
+    recovered: list[int]
+    unread: list[PkiError]
 
 
 def check_target(target: Path) -> None:
     """Raise PkiError when nothing can be restored into `target`, before anybody is asked for a passphrase."""
-    if (target / "ca").exists():
-        raise PkiError(
-            f"{target}/ca: is there already", f"move it out of the house first: mv {target}/ca {target}.ca.old"
-        )
     if target.exists() and not target.is_dir():
         raise PkiError(f"{target}: is not a folder", "name another one: --to DIR")
 
 
-def restore(sealed: bytes, passphrase: str, name: str, target: Path) -> Restored:
-    """Put a house into `target`. What is there already stays; ca/ must not be.
+@dataclass
+class Restore:
+    """A backup that is about to be put into `target`: read and found sound by `read`, nothing written yet."""
 
-    Raises PkiError, and then nothing has appeared, when the backup is not whole or cannot be written.
-    """
-    check_target(target)
-    archive = unpack(sealing.unseal(sealed, passphrase, name), name)
-    if ledger := archive.files.get("ca/ledger.db"):
-        head = ledger_head(ledger.data, f"{name}: its ledger")
-        if head != archive.about["ledger"]:
-            raise PkiError(f"{name}: its ledger is not the one that its manifest names", "take another copy of it")
-    _check_same_house(archive, target)
-    parts = sorted({path.partition("/")[0] for path in archive.files}, key=lambda part: (part == "ca", part))
-    present = {part for part in parts if (target / part).exists()}
-    _put(archive, target, [part for part in parts if part not in present])
-    kept = [path for path, one in archive.files.items() if path.partition("/")[0] in present]
-    differ = [path for path in kept if _read(target / path) != archive.files[path].data]
-    return Restored(
-        [part for part in parts if part not in present], differ, archive.about["at"], archive.about["ledger"]
-    )
+    archive: Archive
+    target: Path
+    name: str
+    now: datetime
+    said: Inventory = field(repr=False)  # pki.yaml of the backup
+
+    @classmethod
+    def read(cls, sealed: bytes, passphrase: str, name: str, target: Path, now: datetime) -> Restore:
+        """Open a backup and look at the whole of it. Raises PkiError where it is damaged, or another project's."""
+        check_target(target)
+        archive = unpack(sealing.unseal(sealed, passphrase, name), name)
+        if ledger := archive.files.get(LEDGER):
+            head = ledger_head(ledger.data, f"{name}: its ledger")
+            if head != archive.about["ledger"]:
+                raise PkiError(f"{name}: its ledger is not the one that its manifest names", "take another copy of it")
+        said = inventory.sound(documents.load(archive.files["pki.yaml"].data.decode(), f"{name}: pki.yaml"))
+        if said is None:
+            raise PkiError(
+                f"{name}: its pki.yaml is of another version of this program", "use the program that wrote it"
+            )
+        found = cls(archive, target, Path(name).name, now, said)
+        if found._present and found._present.get("organisation") != said.organisation:
+            raise PkiError(
+                f"{target}/pki.yaml: is another project's (the backup is of {archive.about['organisation']})",
+                "restore into a folder of its own: --to DIR",
+            )
+        return found
+
+    @property
+    def at(self) -> str:
+        """When the backup was made."""
+        return str(self.archive.about["at"])
+
+    @property
+    def ledger(self) -> Mapping[str, Any] | None:
+        """Head of the ledger in the backup; None where there is none in it."""
+        found: Mapping[str, Any] | None = self.archive.about["ledger"]
+        return found
+
+    # -- what is there already --
+
+    @cached_property
+    def _present(self) -> dict[str, Any]:
+        """The tree of the pki.yaml that is there; empty where there is none, or it cannot be read."""
+        with suppress(PkiError, UnicodeDecodeError):
+            tree = documents.load((_read(self.target / "pki.yaml") or b"").decode(), "pki.yaml")
+            return tree if isinstance(tree, dict) else {}
+        return {}
+
+    def what_is_whole(self) -> str:
+        """What a restore would replace although nothing of it is lost, as a phrase; empty where something is lost."""
+        ledger = self.target / LEDGER
+        try:
+            house = House.open(self.target, self.now)
+            if house.missing_roots or not self._holds_all_secrets():
+                return ""
+            if self.ledger is None:
+                return "nothing is missing from ca/"
+            head = ledger_head(_ledger_bytes(ledger), LEDGER) if ledger.is_file() else {"events": 0}
+        except PkiError:
+            return ""
+        if head["events"] < self.ledger["events"]:
+            return ""
+        return f"nothing is missing from ca/: its ledger has {head['events']} events, that of the backup {self.ledger['events']}"
+
+    def _holds_all_secrets(self) -> bool:
+        """Whether every CA certificate and key of the backup is there, and every passphrase."""
+        for path, kept in self.archive.files.items():
+            present = _read(self.target / path)
+            if _is_certificate_of_ours(path):
+                if present != kept.data:
+                    return False
+            elif path.startswith("ca/") and path.endswith("key.pem") and not pkcs8.is_whole(present or b""):
+                return False
+        return not any(self._is_in_the_way(path) or _read(self.target / path) is None for path in self._secrets)
+
+    @property
+    def _secrets(self) -> list[str]:
+        """Files with passphrases, and those of adopted CAs outside ca/: each is restored by itself."""
+        folders = [f"{rule.adopt}/" for rule in self.said.authorities.adopted.values()]
+        adopted = [path for path in self.archive.files if any(path.startswith(folder) for folder in folders)]
+        named = [name for name in self.archive.about.get("secrets", ()) if name in self.archive.files]
+        return sorted({path for path in [*named, *adopted] if not path.startswith("ca/")})
+
+    def _is_in_the_way(self, path: str) -> bool:
+        """Whether something else is where a file goes. A secrets file may hold more than that of the backup."""
+        place = self.target / path
+        if not os.path.lexists(place):
+            return False
+        present, wanted = _read(place), self.archive.files[path].data
+        return present is None or not (present == wanted or _covers(present, wanted))
+
+    def _moved(self) -> Iterator[str]:
+        if os.path.lexists(self.target / "ca"):
+            yield "ca"
+        place = self.target / "pki.yaml"
+        said = inventory.sound(self._present) if self._present else None
+        if os.path.lexists(place) and (not self._present or (said and said.sandbox != self.said.sandbox)):
+            yield "pki.yaml"
+        yield from (path for path in self._secrets if self._is_in_the_way(path))
+
+    # -- putting it back --
+
+    def carry_out(self) -> Restored:
+        """Put the project into `target`. What is in its way is moved aside, what else is there stays.
+
+        Raises PkiError, and then all is as it was, when something cannot be written. Killed anywhere, it can be begun
+        again.
+        """
+        moved = list(self._moved())
+        parts = {path.partition("/")[0] for path in self.archive.files}
+        absent = {part for part in parts if part in moved or not os.path.lexists(self.target / part)}
+        secrets = [path for path in self._secrets if path in moved or not os.path.lexists(self.target / path)]
+        placed = [*sorted(absent - {"ca"}), *(path for path in secrets if path.partition("/")[0] not in absent)]
+        placed += ["ca"] if "ca" in parts else []
+        aside = self.target / f"{BEFORE_RESTORE}{self.now:%Y%m%dT%H%M%SZ}"
+        while os.path.lexists(aside):
+            aside = aside.with_name(f"{aside.name}-more")
+        placement = Placement(self.target, aside, moved, placed)
+        with Store(self.target).lock() if (self.target / "ca").is_dir() else nullcontext():
+            placement.fill(self._files(placed))
+            try:
+                recovered, unread = self._complete_ledger(placement.stage / "ca")
+            except BaseException:
+                placement.clear()
+                raise
+            placement.carry_out()
+        kept = [path for path in self.archive.files if not _is_below(path, placed)]
+        differ = [path for path in kept if _read(self.target / path) != self.archive.files[path].data]
+        return Restored(placed, differ, moved, aside, recovered, unread)
+
+    def _files(self, placed: list[str]) -> dict[str, tuple[bytes, int]]:
+        """What is put in place, with modes; the note of the last backup is of this one."""
+        files = {path: kept for path, kept in self.archive.files.items() if _is_below(path, placed)}
+        found = {path: (kept.data, _mode(self.archive, path, kept)) for path, kept in files.items()}
+        note = {"at": self.at, "file": self.name, "ledger": self.ledger}
+        return {**found, f"ca/{LAST_BACKUP}": (canonical.sealed(note), store.SECRET)}
+
+    def _complete_ledger(self, folder: Path) -> tuple[list[int], list[PkiError]]:
+        """Record in the ledger of the stage what older ones know of revocations, and that it was restored."""
+        if self.ledger is None:
+            return [], []
+        older = [self.target / LEDGER, *sorted(self.target.glob(f"{BEFORE_RESTORE}*/{LEDGER}"))]
+        there = [path for path in older if os.path.lexists(path)]
+        return recovering.complete(folder, dict(self._cas()), there, f"backup of {self.at}", self.now)
+
+    def _cas(self) -> Iterator[tuple[str, KnownCa]]:
+        """The CAs of the backup, by name, as far as their certificates are in it."""
+        paths = {path.split("/")[2]: path for path in self.archive.files if _is_certificate_of_ours(path)}
+        for name, rule in self.said.authorities.adopted.items():
+            found = [path for layout, _ in adopted.LAYOUTS if (path := f"{rule.adopt}/{layout}") in self.archive.files]
+            paths |= {name: found[0]} if found else {}
+        for name, path in paths.items():
+            certificate = x509.load_pem_x509_certificate(self.archive.files[path].data)
+            yield name, KnownCa(certificate, path if name in self.said.authorities.adopted else "")
+
+
+def _is_certificate_of_ours(path: str) -> bool:
+    return path.startswith(("ca/root/", "ca/server/", "ca/client/")) and path.endswith("/cert.pem")
+
+
+def _is_below(path: str, folders: list[str]) -> bool:
+    return any(path == folder or path.startswith(f"{folder}/") for folder in folders)
 
 
 def _read(path: Path) -> bytes | None:
     return store.read(path) if path.is_file() else None
 
 
-def _check_same_house(archive: Archive, target: Path) -> None:
-    """What is in the target already belongs to the house that is restored, or it could not work there."""
-    here, there = _read(target / "pki.yaml"), archive.files["pki.yaml"].data
-    if here is not None and here != there and _identity(here) != _identity(there):
-        raise PkiError(
-            f"{target}/pki.yaml: is another house's (the backup is of {archive.about['organisation']})",
-            "restore into a folder of its own: --to DIR",
-        )
-    for name in archive.about.get("secrets", ()):
-        present = _read(target / name)
-        if present is not None and name in archive.files and not _covers(present, archive.files[name].data):
-            raise PkiError(
-                f"{target}/{name}: is there already and lacks passphrases that the backup has",
-                f"move it out of the house first: mv {target}/{name} {target}.secrets.old",
-            )
-
-
-def _identity(text: bytes) -> tuple[object, ...]:
-    with suppress(PkiError, UnicodeDecodeError):
-        tree = documents.load(text.decode(), "pki.yaml")
-        if isinstance(tree, dict):
-            return tree.get("organisation"), tree.get("sandbox", "false")
-    return (text,)
+def _ledger_bytes(path: Path) -> bytes:
+    with recovering.copied(path) as folder:
+        return (folder / "ledger.db").read_bytes()
 
 
 def _covers(present: bytes, wanted: bytes) -> bool:
@@ -95,43 +230,12 @@ def _covers(present: bytes, wanted: bytes) -> bool:
         here, there = documents.load(present.decode(), "") or {}, documents.load(wanted.decode(), "") or {}
         if isinstance(here, dict) and isinstance(there, dict):
             return there.items() <= here.items()
-    return present == wanted
-
-
-def _put(archive: Archive, target: Path, parts: list[str]) -> None:
-    """All parts are on disk in a folder beside before the first one gets its name; ca/ gets its own last."""
-    made = next((one for one in (*reversed(target.parents), target) if not one.exists()), None)
-    stage, placed = target / STAGE, list[Path]()
-    try:
-        shutil.rmtree(stage, ignore_errors=True)
-        store.make_folder(target)
-        store.make_folder(stage, 0o700)
-        if "ca" in parts:
-            store.make_folder(stage / "ca", 0o700)
-        store.write_all(
-            {
-                stage / path: (kept.data, _mode(archive, path, kept))
-                for path, kept in archive.files.items()
-                if path.partition("/")[0] in parts
-            }
-        )
-        for part in parts:
-            (stage / part).rename(target / part)
-            placed.append(target / part)
-        stage.rmdir()
-    except BaseException as error:
-        for path in (stage, *placed, *([made] if made else [])):
-            shutil.rmtree(path, ignore_errors=True)
-            with suppress(OSError):
-                path.unlink()
-        if isinstance(error, OSError):
-            raise PkiError(f"{target}: cannot be written: {error.strerror}", "name another folder: --to DIR") from None
-        raise
+    return False
 
 
 def _mode(archive: Archive, path: str, kept: Kept) -> int:
     """As it was, but never looser than its content bears."""
-    secret = path in archive.about.get("secrets", ()) or path == "ca/ledger.db" or b"PRIVATE KEY-----" in kept.data
+    secret = path in archive.about.get("secrets", ()) or path == LEDGER or b"PRIVATE KEY-----" in kept.data
     return store.SECRET if secret else kept.mode & 0o755 | 0o600
 
 
@@ -155,7 +259,7 @@ def carry_revocations(house: House) -> tuple[list[str], list[str]]:
     Returns the generations whose CRL is newer than the ledger's newest, and the serial numbers that were recorded.
     """
     newer, carried = [], []
-    ours = [one for name in ("server", "client") for one in house.store.generations(name)]
+    ours = [one for name in AUTHORITIES for one in house.store.generations(name)]
     for generation in [*ours, *house.inventory.authorities.adopted]:
         data = store.read(house.store.crl(generation))
         with suppress(ValueError):

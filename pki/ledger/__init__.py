@@ -7,9 +7,11 @@ synchronous=FULL); any database that SQLAlchemy speaks otherwise. Instants are w
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sql
 from cryptography import x509
@@ -18,18 +20,65 @@ from sqlalchemy.engine import Connection
 from pki.errors import LedgerError
 from pki.ledger.chain import READ_HEAD, append, append_all, faults
 from pki.ledger.database import Database
+from pki.ledger.heads import holds, note
+from pki.ledger.listed import is_recorded, listed
 from pki.ledger.rows import Row, as_hex, certificate_row, crl_row, instant, issued_of, number_of, reason_of, rows_of
 from pki.ledger.tables import certificates, crls, decisions, events, is_ours, revocations
-from pki.records import DECISIONS, PUT_BACK, REASONS, Books, Decision, Entry, Event, Issued, Recovered
+from pki.records import (
+    ACCEPTED,
+    DECISIONS,
+    NEWEST_MISSING,
+    PUT_BACK,
+    PUT_BACK_DATABASE,
+    REASONS,
+    Books,
+    Decision,
+    Entry,
+    Event,
+    Head,
+    Issued,
+    Recovered,
+)
 
 ASKED_ONE_BY_ONE = 500  # serial numbers in one statement; with more of them, reading every row is quicker
 
 
 class Ledger:
-    """The ledger of one house. Opened when first asked, and once more in each process that a run forks."""
+    """The ledger of one house. Opened when first asked, and once more in each process that a run forks.
 
-    def __init__(self, address: str, folder: Path) -> None:
-        self._database = Database(address, folder)
+    `guard` raises LedgerError where nothing may be recorded; what recovers a ledger is recorded nevertheless. Nothing at
+    all is recorded where `before_writing` raises.
+    `is_copy` opens one of a backup, in a folder of its own.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        folder: Path,
+        guard: Callable[[], None] = lambda: None,
+        before_writing: Callable[[], None] = lambda: None,
+        *,
+        is_copy: bool = False,
+    ) -> None:
+        self._database = Database(address, folder, before_writing, is_copy=is_copy)
+        self._folder = folder
+        self._guard = guard
+        self._has_recorded = False
+
+    @contextmanager
+    def _recording(self) -> Iterator[Connection]:
+        """A transaction that adds to the ledger, if the guard lets it."""
+        self._guard()
+        with self._database.writing() as db:
+            yield db
+        self._has_recorded = True
+
+    @contextmanager
+    def _recovering(self) -> Iterator[Connection]:
+        """A transaction that adds to a ledger of which something is lost."""
+        with self._database.writing() as db:
+            yield db
+        self._has_recorded = True
 
     # -- adding --
 
@@ -38,7 +87,7 @@ class Ledger:
     ) -> None:
         """Record an issued certificate; returns when it is durable."""
         row = certificate_row(cert, issuer, artifact, profile, reason)
-        with self._database.writing() as db:
+        with self._recording() as db:
             append(db, "certificate", artifact, row, at)
 
     def record_revocation(self, issued: Issued, *, reason: str, at: datetime) -> None:
@@ -53,16 +102,17 @@ class Ledger:
         if reason not in REASONS:
             raise LedgerError(f"{reason}: expected one of {', '.join(REASONS)}")
         is_this = (revocations.c.issuer == row["issuer"], revocations.c.serial == row["serial"])
-        with self._database.writing() as db:
+        with self._recording() as db:
             if db.execute(sql.select(revocations.c.seq).where(*is_this)).first():
                 raise LedgerError(f"{issued.artifact}: serial {row['serial']} is revoked already")
             append(db, "revocation", issued.artifact, row, at)
 
     def record_crl(
-        self, crl: x509.CertificateRevocationList, *, issuer: str, reason: str, at: datetime, text: bytes = b""
+        self, crl: x509.CertificateRevocationList, *, issuer: str, reason: str, at: datetime, der: bytes = b""
     ) -> None:
-        row = crl_row(crl, issuer, reason, text)
-        with self._database.writing() as db:
+        """Record a CRL: number, dates, digest, and how its entries differ from those of the last one."""
+        with self._recording() as db:
+            row = crl_row(crl, issuer, reason, listed(db, issuer), der)
             last = db.execute(sql.select(sql.func.max(crls.c.number)).where(crls.c.issuer == issuer)).scalar()
             if last is not None and row["number"] <= last:
                 raise LedgerError(f"crl:{issuer}: number {row['number']} is not above the last one, {last}")
@@ -73,14 +123,14 @@ class Ledger:
         if decision not in DECISIONS:
             raise LedgerError(f"{decision}: expected one of {', '.join(DECISIONS)}")
         row = {"artifact": artifact, "decision": decision, "detail": detail, "at": int(at.timestamp())}
-        with self._database.writing() as db:
+        with self._recording() as db:
             append(db, "decision", artifact, row, at)
 
     def take_in(self, books: Books, *, at: datetime) -> None:
         """Record what an adopted CA issued and revoked: all of it in one transaction, each row with its event."""
-        if rows := list(rows_of(books)):
-            with self._database.writing() as db:
-                append_all(db, rows, at)
+        if books.certificates or books.revocations or books.last_crl:
+            with self._recording() as db:
+                append_all(db, list(rows_of(books, listed(db, books.issuer))), at)
 
     def record_recovered(
         self, crl: x509.CertificateRevocationList, *, issuer: str, until: datetime, source: str, at: datetime
@@ -102,12 +152,58 @@ class Ledger:
             found.append(("revocation", f"{artifact}, recovered from {source}", row))
         number = number_of(crl)
         if is_newer := number > (last or 0):
-            newest = crl_row(crl, issuer, f"recovered from {source}")
+            with self._database.reading() as db:
+                newest = crl_row(crl, issuer, f"recovered from {source}", listed(db, issuer))
             found.append(("crl", f"crl:{issuer}, recovered from {source}", newest))
         if found:
-            with self._database.writing() as db:
+            with self._recovering() as db:
                 append_all(db, found, at)
         return Recovered(issuer, number, tuple(int(serial, 16) for serial in missing), is_newer)
+
+    def record_known(self, found: Sequence[tuple[x509.Certificate, str, str]], *, reason: str, at: datetime) -> None:
+        """Record certificates of authorities that the ledger lost: each with its generation and that of its issuer."""
+        rows = list[tuple[str, str, Row]]()
+        for cert, name, issuer in found:
+            authority = name.rpartition("-")[0]
+            profile = authority if authority == "root" else f"{authority}-ca"
+            artifact = f"authority:{authority}"
+            rows.append(("certificate", artifact, certificate_row(cert, issuer, artifact, profile, reason)))
+        if rows:
+            with self._recovering() as db:
+                append_all(db, rows, at)
+
+    def record_acceptance(self, lost: Sequence[Head], why: str, *, at: datetime) -> None:
+        """Record that events which were seen once are lost, and that the ledger goes on without them."""
+        detail = "; ".join([why, *(f"event {one.seq} {one.hash} ({one.where})" for one in lost)])
+        row = {"artifact": "ledger", "decision": ACCEPTED, "detail": detail, "at": int(at.timestamp())}
+        with self._recovering() as db:
+            append(db, "decision", "ledger", row, at)
+
+    def begin_again(self) -> None:
+        """Create an empty ledger in place of one that is lost; the next call that asks does it."""
+        self._database.begin_again()
+
+    def record_entries(
+        self, entries: Collection[Entry], *, issuer: str, until: datetime, source: str, at: datetime
+    ) -> tuple[int, ...]:
+        """Record revocations that another ledger knew and this one does not; returns their serial numbers.
+
+        All of them in one transaction. A certificate that is not known counts as valid `until`.
+        """
+        with self._database.reading() as db:
+            revoked = set(db.execute(sql.select(revocations.c.serial).where(revocations.c.issuer == issuer)).scalars())
+            known = _artifacts(db, issuer)
+        missing = {serial: one for one in entries if (serial := as_hex(one.serial)) not in revoked}
+        found = list[tuple[str, str, Row]]()
+        for serial, one in missing.items():
+            artifact, not_after = known.get(serial, (f"serial {serial.lstrip('0')}", int(until.timestamp())))
+            dates = {"revoked_at": int(one.revoked_at.timestamp()), "not_after": not_after}
+            row = {"serial": serial, "issuer": issuer, "reason": one.reason, **dates}
+            found.append(("revocation", f"{artifact}, recovered from {source}", row))
+        if found:
+            with self._recovering() as db:
+                append_all(db, found, at)
+        return tuple(one.serial for one in missing.values())
 
     # -- asking --
 
@@ -129,8 +225,12 @@ class Ledger:
     ) -> list[Issued]:
         """Certificates, oldest first: all, or those of one artifact or issuer, with one serial, that end after `since`."""
         is_its_own = (certificates.c.issuer == revocations.c.issuer) & (certificates.c.serial == revocations.c.serial)
-        query = sql.select(certificates, revocations.c.reason.label("revoked")).select_from(
+        issuing, revoking = events.alias(), events.alias()
+        columns = revocations.c.reason.label("revoked"), issuing.c.actor, revoking.c.actor.label("revoker")
+        query = sql.select(certificates, *columns).select_from(
             certificates.outerjoin(revocations, is_its_own)
+            .outerjoin(issuing, issuing.c.seq == certificates.c.seq)
+            .outerjoin(revoking, revoking.c.seq == revocations.c.seq)
         )
         if issuer is not None:
             query = query.where(certificates.c.issuer == issuer)
@@ -190,9 +290,11 @@ class Ledger:
                 for table in (certificates, revocations, crls)
             )
 
-    def last_crl(self, issuer: str) -> tuple[int, datetime] | None:
-        """Number and thisUpdate of the newest CRL of a generation."""
+    def last_crl(self, issuer: str, *, begun: datetime | None = None) -> tuple[int, datetime] | None:
+        """Number and thisUpdate of the newest CRL of a generation; of those that had `begun` by then, where it is given."""
         query = sql.select(crls.c.number, crls.c.this_update).where(crls.c.issuer == issuer)
+        if begun is not None:
+            query = query.where(crls.c.this_update <= int(begun.timestamp()))
         with self._database.reading() as db:
             row = db.execute(query.order_by(crls.c.number.desc()).limit(1)).first()
         return (row.number, instant(row.this_update)) if row else None
@@ -208,7 +310,7 @@ class Ledger:
         query = sql.select(events).order_by(events.c.seq.desc())
         with self._database.reading() as db:
             rows = db.execute(query.limit(last) if last else query).all()
-        return [Event(row.seq, instant(row.at), row.kind, row.subject, row.hash) for row in reversed(rows)]
+        return [_event_of(row) for row in reversed(rows)]
 
     def newest(self) -> Event | None:
         """The newest event. Raises LedgerError when the head does not say that it is."""
@@ -216,14 +318,25 @@ class Ledger:
         with self._database.reading() as db:
             row, top = db.execute(newest).first(), db.execute(READ_HEAD).one()
         if (row.seq, row.hash) != (top.seq, top.hash) if row else top.seq:
-            raise LedgerError(f"{self._database.place}: its newest events are missing", PUT_BACK)
-        return Event(row.seq, instant(row.at), row.kind, row.subject, row.hash) if row else None
+            text = f"{self._database.place}: its newest events are missing"
+            raise LedgerError(text, PUT_BACK if self._database.is_sqlite else PUT_BACK_DATABASE, NEWEST_MISSING)
+        return _event_of(row) if row else None
 
-    def latest(self) -> datetime | None:
-        """The latest moment at which anything was recorded; not that of the newest event, where a clock was set back."""
+    def head(self) -> Head:
+        """Number and hash of the newest event, as the head says."""
         with self._database.reading() as db:
-            at = db.execute(sql.select(sql.func.max(events.c.at))).scalar()
-        return None if at is None else instant(at)
+            row = db.execute(READ_HEAD).one()
+        return Head(row.seq, row.hash)
+
+    def lacks(self, seen: Sequence[Head]) -> list[Head]:
+        """Return those of some heads that the ledger does not contain, and whose loss was not accepted."""
+        with self._database.reading() as db:
+            return [one for one in seen if not holds(db, one)]
+
+    def has_recorded(self, issuer: str, der: bytes) -> bool:
+        """Return whether exactly this CRL of a generation was recorded."""
+        with self._database.reading() as db:
+            return is_recorded(db, issuer, der)
 
     def counts(self) -> tuple[int, int]:
         """How many certificates were ever recorded, and how many revocations."""
@@ -237,8 +350,20 @@ class Ledger:
             return list(faults(db))
 
     def close(self) -> None:
-        """Close the database; it opens again when asked."""
+        """Close the database; it opens again when asked. What was recorded is noted beside it."""
+        if self._has_recorded:
+            self.note()
         self._database.close()
+
+    def note(self) -> None:
+        """Note beside the ledger how far it is, for those who may find an older one in its place."""
+        with self._database.reading() as db:
+            note(db, self._folder)
+        self._has_recorded = False
+
+
+def _event_of(row: sql.Row[Any]) -> Event:
+    return Event(row.seq, instant(row.at), row.kind, row.subject, row.hash, row.actor or "")
 
 
 def _artifacts(db: Connection, issuer: str) -> dict[str, tuple[str, int]]:

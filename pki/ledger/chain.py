@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sql
 from sqlalchemy.engine import Connection
 
+from pki.ledger import actor
 from pki.ledger.tables import TABLES, events, head
 
 NO_HASH = "0" * 64
@@ -27,7 +28,7 @@ def append(db: Connection, kind: str, subject: str, row: dict[str, Any], at: dat
     """Add a row and the event that seals it, behind the newest event."""
     seq, previous = db.execute(READ_HEAD).one()
     digest = _digest({"seq": seq, **row})
-    event = {"seq": seq, "at": int(at.timestamp()), "kind": kind, "subject": subject, "row": digest}
+    event = _event(seq, at, kind, subject, digest, actor.present())
     sealed = _digest({**event, "previous": previous})
     db.execute(ADD_ROW[kind], {"seq": seq, **row})
     db.execute(ADD_EVENT, {**event, "previous": previous, "hash": sealed})
@@ -38,10 +39,10 @@ def append_all(db: Connection, found: Sequence[tuple[str, str, dict[str, Any]]],
     """The same for many rows at once, each with its kind and subject."""
     seq, previous = db.execute(READ_HEAD).one()
     rows: dict[str, list[dict[str, Any]]] = {}
-    chain = list[dict[str, Any]]()
+    chain, by = list[dict[str, Any]](), actor.present()
     for number, (kind, subject, values) in enumerate(found, seq):
         row = {"seq": number, **values}
-        event = {"seq": number, "at": int(at.timestamp()), "kind": kind, "subject": subject, "row": _digest(row)}
+        event = _event(number, at, kind, subject, _digest(row), by)
         sealed = _digest({**event, "previous": previous})
         rows.setdefault(kind, []).append(row)
         chain.append({**event, "previous": previous, "hash": sealed})
@@ -50,6 +51,10 @@ def append_all(db: Connection, found: Sequence[tuple[str, str, dict[str, Any]]],
         db.execute(ADD_ROW[kind], some)
     db.execute(ADD_EVENT, chain)
     db.execute(sql.update(head).values(seq=chain[-1]["seq"], hash=previous))
+
+
+def _event(seq: int, at: datetime, kind: str, subject: str, digest: str, by: str) -> dict[str, Any]:
+    return {"seq": seq, "at": int(at.timestamp()), "kind": kind, "subject": subject, "row": digest, "actor": by}
 
 
 def faults(db: Connection) -> Iterator[str]:
@@ -82,4 +87,6 @@ def faults(db: Connection) -> Iterator[str]:
 
 
 def _digest(row: Mapping[Any, Any]) -> str:
-    return hashlib.sha256(json.dumps(dict(row), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    """Return the SHA-256 of a row. A column that is NULL came with a later schema than the row, and is no part of it."""
+    values = {name: value for name, value in row.items() if value is not None}
+    return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from sqlite3 import DatabaseError
@@ -16,22 +16,42 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pki.errors import LedgerError, of_system
 from pki.files import insist_on_file, leave_to_owner
+from pki.ledger import identity, upgrade
 from pki.ledger.chain import NO_HASH, TAKE_TURN
-from pki.ledger.tables import SCHEMA, certificates, head, metadata, revocations
-from pki.records import BEGIN_ANEW, GONE, PUT_BACK
+from pki.ledger.tables import SCHEMA, head, lease, metadata
+from pki.records import (
+    BEGIN_ANEW,
+    EMPTY,
+    GONE,
+    IS_EMPTY,
+    LOOK_AT_DISK,
+    MISSING,
+    PUT_BACK,
+    PUT_BACK_DATABASE,
+    UNREADABLE,
+    LedgerFault,
+)
 from pki.store import Store, make_folder
+
+MUTEX = 0x646F6974  # of PostgreSQL's advisory locks: one process at a time creates or upgrades the tables
 
 
 class Database:
     """SQLite below a folder (WAL, synchronous=FULL), or any other that SQLAlchemy speaks.
 
-    A ledger begins where no authority has a certificate yet; one that is gone is never begun anew by itself, because
-    CRLs made from it would lack what was revoked.
+    Tables are created only for a project that has no authority and has seen no event: a ledger that is missing or
+    empty otherwise is lost, and CRLs made from a new one would lack what was revoked. `is_copy` opens one of a backup,
+    in a folder of its own: whose it is does not matter then.
     """
 
-    def __init__(self, address: str, folder: Path) -> None:
+    def __init__(
+        self, address: str, folder: Path, before_writing: Callable[[], None], *, is_copy: bool = False
+    ) -> None:
+        self._before_writing = before_writing
         self._url = f"sqlite:///{folder / 'ledger.db'}" if address == "sqlite" else address
         self._folder = folder
+        self._is_copy = is_copy
+        self._may_begin = False
         self._engine: Engine | None = None
         self._process = 0
 
@@ -42,26 +62,41 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """A transaction that holds the head from its first statement on, so that two writers take turns."""
+        """A transaction that holds the head from its first statement on, so that two writers take turns.
+
+        Raises what `before_writing` raises: it may forbid that anything is recorded.
+        """
+        self._before_writing()
         with self._transaction() as db:
             db.execute(TAKE_TURN)
             yield db
 
+    def begin_again(self) -> None:
+        """Create the tables when the database is opened next, also where they were lost."""
+        self.close()
+        self._may_begin = True
+
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
-        try:
-            with self._open().begin() as db:
+        with self._told():
+            engine = self._open()
+            with engine.begin() as db:
                 yield db
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
         except SQLAlchemyError as error:
             cause = getattr(error, "orig", None) or error
             raise LedgerError(f"{self.place}: {str(cause).strip()}", self._hint(cause)) from None
 
     def _hint(self, cause: BaseException) -> str:
-        if not self._is_sqlite:
+        if not self.is_sqlite:
             return "look at the database that pki.yaml names as ledger, then: ./run invoke ledger.verify"
         if type(cause) is DatabaseError:  # it is damaged: whatever comes and goes has a class of its own
             return PUT_BACK
-        return "ls -l ca/ledger.db* and df -h ca, then: ./run invoke ledger.verify"
+        return LOOK_AT_DISK
 
     def _open(self) -> Engine:
         if self._engine is None or self._process != os.getpid():
@@ -71,44 +106,90 @@ class Database:
 
     def _connect(self) -> Engine:
         try:
-            engine = sql.create_engine(self._url, connect_args={"timeout": 60} if self._is_sqlite else {})
+            engine = sql.create_engine(self._url, connect_args={"timeout": 60} if self.is_sqlite else {})
         except (SQLAlchemyError, ImportError) as error:
-            raise LedgerError(f"pki.yaml: ledger: {error}", "name a database whose driver is installed") from None
-        if self._is_sqlite:
-            make_folder(self._folder, 0o700)
-            path = self._folder / "ledger.db"
-            insist_on_file(path)
-            if path.exists() and not os.access(path, os.R_OK | os.W_OK):
-                closed = of_system(PermissionError(errno.EACCES, os.strerror(errno.EACCES)), path, "cannot be opened")
-                raise LedgerError(closed.message, closed.hint)
-            if not path.exists():
-                if Store(self._folder.parent).is_founded:
-                    raise LedgerError(GONE, BEGIN_ANEW)
-                os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
-                leave_to_owner(path, self._folder)  # SQLite makes its log the database owner's
+            hint = "name a database whose driver is installed; for PostgreSQL: docs/backup.md#a-ledger-in-postgresql"
+            raise LedgerError(f"pki.yaml: ledger: {error}", hint) from None
+        if self.is_sqlite:
+            self._make_file()
             sql.event.listen(engine, "connect", _durable)
-        with engine.begin() as db:
-            metadata.create_all(db)
-            found = db.execute(sql.select(head.c.schema)).scalar()
-            if found is None:
-                db.execute(sql.insert(head).values(schema=SCHEMA, seq=0, hash=NO_HASH))
-            elif found == 1:
-                _to_schema_2(db)
-            elif found != SCHEMA:
-                raise LedgerError(
-                    f"{self.place}: schema {found}, this program writes {SCHEMA}",
-                    "use the program that matches it",
-                )
+            sql.event.listen(engine, "begin", _begin)
+        try:
+            self._prepare(engine)
+        except BaseException:
+            engine.dispose()
+            raise
         return engine
 
+    def _make_file(self) -> None:
+        make_folder(self._folder, 0o700)
+        path = self._folder / "ledger.db"
+        insist_on_file(path)
+        if path.exists() and not os.access(path, os.R_OK | os.W_OK):
+            closed = of_system(PermissionError(errno.EACCES, os.strerror(errno.EACCES)), path, "cannot be opened")
+            raise LedgerError(closed.message, closed.hint)
+        if not path.exists():
+            if not self._may_be_new:
+                raise LedgerError.of(LedgerFault(MISSING, GONE, BEGIN_ANEW))
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+            leave_to_owner(path, self._folder)  # SQLite makes its log the database owner's
+
     @property
-    def _is_sqlite(self) -> bool:
+    def _may_be_new(self) -> bool:
+        """Whether nothing speaks of an earlier ledger: no authority has a certificate, and no event was seen."""
+        if self._may_begin or self._is_copy:
+            return True
+        disk = Store(self._folder.parent)
+        return not disk.is_founded and not disk.seen_heads()
+
+    def _prepare(self, engine: Engine) -> None:
+        """Create the tables or bring them to the present schema, and insist that the ledger is this project's."""
+        with engine.begin() as db:
+            tables = set(sql.inspect(db).get_table_names())
+            schema = db.execute(sql.select(head.c.schema)).scalar() if head.name in tables else None
+            seq = db.execute(sql.select(head.c.seq)).scalar() if head.name in tables else None
+        if schema is None and not self._may_be_new:
+            remedy = BEGIN_ANEW if self.is_sqlite else PUT_BACK_DATABASE
+            raise LedgerError.of(LedgerFault(EMPTY, f"{self.place}: {IS_EMPTY}", remedy))
+        if schema is not None and schema > SCHEMA:
+            text = f"{self.place}: schema {schema}, this program writes {SCHEMA}"
+            raise LedgerError.of(LedgerFault(UNREADABLE, text, "use the program that matches it"))
+        if schema != SCHEMA or not metadata.tables.keys() <= tables:
+            with self._changing(engine) as db:
+                self._create_or_upgrade(db, is_new=schema is None)
+        if not self._is_copy:
+            with engine.begin() as db:
+                identity.insist(db, self._folder, self.place, has_events=bool(seq))
+
+    def _create_or_upgrade(self, db: Connection, *, is_new: bool) -> None:
+        if not is_new and not self._is_copy:
+            identity.insist_before_upgrade(db, self._folder, self.place)
+        project = "" if self._is_copy else identity.own_or_new(self._folder)
+        metadata.create_all(db)
+        if db.execute(sql.select(head.c.schema)).first() is None:
+            db.execute(sql.insert(head).values(schema=SCHEMA, seq=0, hash=NO_HASH, project=project))
+            db.execute(sql.insert(lease).values(holder="", until=0, token=0))
+        else:
+            upgrade.to_present(db, project, self._folder)
+
+    @contextmanager
+    def _changing(self, engine: Engine) -> Iterator[Connection]:
+        """A transaction in which one process alone creates or changes tables; what fails in it changes nothing."""
+        with engine.connect() as connection:
+            db = connection.execution_options(begin="BEGIN IMMEDIATE")
+            with db.begin():
+                if db.dialect.name == "postgresql":
+                    db.execute(sql.select(sql.func.pg_advisory_xact_lock(MUTEX)))
+                yield db
+
+    @property
+    def is_sqlite(self) -> bool:
         return self._url.startswith("sqlite:")
 
     @property
     def place(self) -> str:
         """What messages call it."""
-        return "ca/ledger.db" if self._is_sqlite else "the ledger's database"
+        return "ca/ledger.db" if self.is_sqlite else "the ledger's database"
 
     def close(self) -> None:
         """Close the database; it opens again when asked."""
@@ -118,22 +199,12 @@ class Database:
 
 
 def _durable(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # the driver would put statements that change tables outside of any transaction
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.close()
 
 
-def _to_schema_2(db: Connection) -> None:
-    """Serial numbers are unique for each issuer, not in the whole ledger. Rows, and so all hashes, stay as they are."""
-    if not db.execute(sql.update(head).where(head.c.schema == 1).values(schema=2)).rowcount:
-        return  # another process did it while this one waited
-    for table in (certificates, revocations):
-        fresh = table.to_metadata(sql.MetaData(), name=f"{table.name}_2")
-        fresh.indexes.clear()
-        fresh.create(db)
-        db.execute(sql.insert(fresh).from_select(list(table.columns.keys()), sql.select(table)))
-        table.drop(db)
-        db.execute(sql.text(f"ALTER TABLE {fresh.name} RENAME TO {table.name}"))
-        for index in table.indexes:
-            index.create(db)
+def _begin(db: Connection) -> None:
+    db.exec_driver_sql(db.get_execution_options().get("begin", "BEGIN"))

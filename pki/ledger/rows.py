@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.issue import key_fingerprint, pem_of
 from pki.records import OLD_REASONS, Books, Issued
@@ -32,7 +34,10 @@ def certificate_row(cert: x509.Certificate, issuer: str, artifact: str, profile:
     }
 
 
-def crl_row(crl: x509.CertificateRevocationList, issuer: str, reason: str, text: bytes = b"") -> Row:
+def crl_row(
+    crl: x509.CertificateRevocationList, issuer: str, reason: str, before: Collection[int], der: bytes = b""
+) -> Row:
+    """`before` are the serial numbers on the CRL that was recorded before this one."""
     next_update = crl.next_update_utc
     assert next_update is not None
     return {
@@ -42,12 +47,36 @@ def crl_row(crl: x509.CertificateRevocationList, issuer: str, reason: str, text:
         "next_update": int(next_update.timestamp()),
         "entries": len(crl),
         "reason": reason,
-        "pem": (text or pem_of([crl])).decode(),
+        **content_of(crl, before, der),
     }
 
 
-def rows_of(books: Books) -> Iterator[tuple[str, str, Row]]:
-    """Kind, subject and row of everything in an adopted CA's books, in the order in which it is recorded."""
+def content_of(crl: x509.CertificateRevocationList | None, before: Collection[int], der: bytes = b"") -> Row:
+    """What a row says of a CRL's content: its digest and how its entries differ from those `before`, not its text.
+
+    Nothing of that where the CRL itself is not known, as of an adopted CA that left only a number.
+    """
+    if crl is None:
+        return {"pem": "", "sha256": "", "added": "", "removed": ""}
+    listed, known = {entry.serial_number for entry in crl}, set(before)
+    digest = hashlib.sha256(der or crl.public_bytes(Encoding.DER)).hexdigest()
+    return {"pem": "", "sha256": digest, "added": joined(listed - known), "removed": joined(known - listed)}
+
+
+def joined(serials: Iterable[int]) -> str:
+    return " ".join(f"{serial:x}" for serial in sorted(serials))
+
+
+def parted(text: str | None) -> set[int]:
+    """The reverse of `joined`."""
+    return {int(serial, 16) for serial in (text or "").split()}
+
+
+def rows_of(books: Books, listed: Collection[int]) -> Iterator[tuple[str, str, Row]]:
+    """Kind, subject and row of everything in an adopted CA's books, in the order in which it is recorded.
+
+    `listed` are the serial numbers on the CRL of that CA that was recorded last.
+    """
     for issued in books.certificates:
         row = {
             "serial": as_hex(issued.serial),
@@ -80,7 +109,7 @@ def rows_of(books: Books) -> Iterator[tuple[str, str, Row]]:
             "next_update": int(last.next_update.timestamp()),
             "entries": last.entries,
             "reason": last.reason,
-            "pem": last.pem,
+            **content_of(x509.load_pem_x509_crl(last.pem.encode()) if last.pem else None, listed),
         }
         yield "crl", f"crl:{books.issuer}", row
 
@@ -123,6 +152,8 @@ def issued_of(row: Mapping[str, Any]) -> Issued:
         reason=row["reason"],
         revoked=row["revoked"] or "",
         pem=row["pem"],
+        by=row["actor"] or "",
+        revoked_by=row["revoker"] or "",
     )
 
 

@@ -1,4 +1,7 @@
-"""The tables of the ledger: one for each kind of thing that is recorded, the events that seal their rows, the head."""
+"""The tables of the ledger: one for each kind of thing that is recorded, the events that seal their rows, the head.
+
+A column that a later schema added may be NULL, and then belongs to no digest: rows and hashes of before stay as they are.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import sqlalchemy as sql
 
 from pki.store import AUTHORITIES
 
-SCHEMA = 2
+SCHEMA = 3
 
 metadata = sql.MetaData()
 
@@ -16,6 +19,18 @@ head = sql.Table(
     sql.Column("schema", sql.Integer, nullable=False),
     sql.Column("seq", sql.Integer, nullable=False),
     sql.Column("hash", sql.Text, nullable=False),
+    sql.Column(
+        "project", sql.Text, nullable=False, server_default=""
+    ),  # the identity of the project that it belongs to
+)
+# Reserved for writers on several machines: who may write (`holder`) until when, and a number that rises with each
+# change of hands (`token`), so that a write of an earlier holder can be refused. Nothing reads it yet.
+lease = sql.Table(
+    "lease",
+    metadata,
+    sql.Column("holder", sql.Text, nullable=False),
+    sql.Column("until", sql.BigInteger, nullable=False),
+    sql.Column("token", sql.BigInteger, nullable=False),
 )
 events = sql.Table(
     "events",
@@ -27,6 +42,7 @@ events = sql.Table(
     sql.Column("row", sql.Text, nullable=False),  # SHA-256 of the row that this event recorded
     sql.Column("previous", sql.Text, nullable=False),
     sql.Column("hash", sql.Text, nullable=False),
+    sql.Column("actor", sql.Text),  # who recorded it; NULL in events of schema 1 and 2
 )
 certificates = sql.Table(
     "certificates",
@@ -66,7 +82,12 @@ crls = sql.Table(
     sql.Column("next_update", sql.BigInteger, nullable=False),
     sql.Column("entries", sql.Integer, nullable=False),
     sql.Column("reason", sql.Text, nullable=False),
-    sql.Column("pem", sql.Text, nullable=False),
+    sql.Column("pem", sql.Text, nullable=False),  # the whole CRL in rows of schema 1 and 2, empty since
+    sql.Column(
+        "sha256", sql.Text, index=True
+    ),  # of its DER form; this and the next two are NULL where `pem` is not empty
+    sql.Column("added", sql.Text),  # serial numbers, in hexadecimal, that the CRL recorded before did not list
+    sql.Column("removed", sql.Text),  # those that it listed and this one does not
 )
 decisions = sql.Table(
     "decisions",

@@ -18,7 +18,7 @@ SEALED, OPEN = Path("/etc/credstore.encrypted"), Path("/etc/credstore")
 ALWAYS = (
     "UMask=0077",
     "LockPersonality=yes",
-    "ProtectClock=yes",
+    "CapabilityBoundingSet=~CAP_SYS_TIME CAP_WAKE_ALARM",  # ProtectClock= would forbid to ask whether NTP is in step, too
     "ProtectHostname=yes",
     "ProtectKernelLogs=yes",
     "RestrictRealtime=yes",
@@ -44,6 +44,7 @@ CONFINED = (
     "RestrictSUIDSGID=yes",
     "SystemCallFilter=@system-service",
     "SystemCallFilter=~@privileged @resources",
+    "SystemCallFilter=adjtimex clock_adjtime",  # which set nothing without a capability, and tell whether NTP is in step
     "SystemCallErrorNumber=EPERM",
 )
 

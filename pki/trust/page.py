@@ -11,7 +11,7 @@ from pki import canonical, store
 from pki.bundles import mobileconfig
 from pki.ceremony import words
 from pki.errors import PkiError
-from pki.house import Generation, House, missing_authority
+from pki.house import Generation, House
 from pki.proxies import largest_published
 from pki.templating import Pages
 from pki.trust import code
@@ -36,7 +36,7 @@ def _generations(house: House, authority: str) -> list[Generation]:
     """Those that are live, newest first."""
     found = [house.generation(name) for name in reversed(house.live(authority))]
     if None in found:
-        raise missing_authority(authority)
+        raise house.missing_authority(authority)
     return [one for one in found if one]
 
 

@@ -9,8 +9,9 @@ from pki import freshness, outgrown
 from pki.graph import Artifact, Plan
 from pki.handover import needs
 from pki.house import House
+from pki.house.missing_roots import refusal
 from pki.memo import token
-from pki.watch import adopted, damage, exposure, identities
+from pki.watch import adopted, damage, exposure, identities, waiting_roots
 from pki.world import Note
 
 
@@ -28,12 +29,20 @@ def forecast(plan: Plan) -> Iterator[tuple[Artifact, list[str]]]:
 
 
 def notes(house: House, plan: Plan) -> Iterator[Note]:
-    """What needs a person: ceremonies and names that wait for one, leaves that left or are withheld.
+    """What needs a person: a ledger that is lost, ceremonies and names that wait for one, leaves that left or are withheld.
 
     And hosts that do not act on a revocation, identities that wait to be installed, CRLs that outgrow their publisher,
     and damaged files that must come back from a backup.
     """
+    if house.missing_roots:
+        error = refusal(house.missing_roots, house.inventory, house.store)
+        yield Note("authority:root", error.message, error.hint)
+        return
+    if fault := house.ledger_fault:
+        yield Note("ledger", fault.consequence, fault.remedy)
+    yield from _unnamed(house)
     yield from _ceremony(house)
+    yield from waiting_roots.notes(house, plan)
     yield from plan.notes
     for leaf in plan.leaves.values() if freshness.some_authority_ages(house) else ():
         if waits := freshness.leaf_waits(house, leaf):
@@ -49,11 +58,25 @@ def notes(house: House, plan: Plan) -> Iterator[Note]:
             text = f"left pki.yaml, and its certificate is valid until {end:%Y-%m-%d}"
             yield Note(artifact, text, f"./run invoke retire {artifact.removeprefix('cert:')}")
     yield from exposure.notes(house, plan)
+    yield from _outgrown(house)
+    yield from adopted.notes(house, plan)
+    yield from damage.notes(house)
+
+
+def _outgrown(house: House) -> Iterator[Note]:
     for one in outgrown.sizes(house):
         if one.complaint:
             yield Note(f"crl:{one.generation}", one.complaint, outgrown.REMEDY)
-    yield from adopted.notes(house, plan)
-    yield from damage.notes(house)
+
+
+def _unnamed(house: House) -> Iterator[Note]:
+    """Roots that pki.yaml does not name yet: a clone of it would not know that they are missing."""
+    roots = house.store.generations("root") if not house.inventory.sandbox else []
+    digests = {name: one.fingerprint for name in roots if (one := house.generation(name))}
+    if unnamed := [name for name, digest in digests.items() if digest not in house.inventory.roots]:
+        named = [*house.inventory.roots, *(digests[name] for name in unnamed)]
+        text = f"pki.yaml does not name {', '.join(unnamed)}: a clone of it would not know what is missing"
+        yield Note("roots", text, f"in pki.yaml: `roots: [{', '.join(named)}]`")
 
 
 def _ceremony(house: House) -> Iterator[Note]:

@@ -117,20 +117,20 @@ class Witness:
 
             proof.at_once(knock, self._doors, WIDTH)
 
-    def look_after(self, failed: Collection[str], *, kept: bool) -> list[Finding]:
-        """What is seen everywhere; `failed` are the hosts whose delivery failed, `kept` says that nothing is replaced."""
+    def look_after(self, delivered: Collection[str], *, kept: bool) -> list[Finding]:
+        """What is seen everywhere; `delivered` are the hosts that took what followed, `kept` says that nothing is replaced."""
         look = self._client_at if self._is_client else partial(self._server_at, kept=kept)
 
         def settle(door: Door) -> Finding:
             deadline = time.monotonic() + proof.PATIENCE
-            is_final = kept or door.delivery.host in failed or not door.program.revokes
+            is_final = kept or door.delivery.host not in delivered or not door.program.revokes
             while True:
-                found = look(door, is_delivered=door.delivery.host not in failed)
+                found = look(door, is_delivered=door.delivery.host in delivered)
                 if is_final or found.verdict == "proven" or time.monotonic() > deadline:
                     return found
                 time.sleep(PAUSE)
 
-        return [*proof.at_once(settle, self._doors, WIDTH), *self._out_of_sight()]
+        return [*proof.at_once(settle, self._doors, WIDTH), *self._out_of_sight(delivered)]
 
     def _client_at(self, door: Door, *, is_delivered: bool) -> Finding:
         identity = self._own or door.eyes.canary
@@ -155,7 +155,7 @@ class Witness:
         said = ((receipt and receipt.proof) or {}).get(door.endpoint.service, "was not looked at")
         if is_delivered and said.startswith(proof.PROVEN):
             return Finding(door.place, "proven", f"{what}; the list that names it was delivered")
-        why = said if is_delivered else f"its delivery failed; {self._meanwhile(door, is_delivered=False)}"
+        why = said if is_delivered else f"it was not delivered to; {self._meanwhile(door, is_delivered=False)}"
         return Finding(door.place, "open", f"not proven: {what}, and {why}")
 
     def _meanwhile(self, door: Door, *, is_delivered: bool) -> str:
@@ -179,7 +179,7 @@ class Witness:
             return Finding(door.place, "open", "goes on serving it: nothing replaces it")
         return Finding(door.place, "failed" if is_delivered else "open", "still serves it")
 
-    def _out_of_sight(self) -> Iterator[Finding]:
+    def _out_of_sight(self, delivered: Collection[str]) -> Iterator[Finding]:
         """Hosts of which nothing can be seen from here."""
         for use in self._uses:
             delivery = self._deliveries.get(use.name)
@@ -188,8 +188,11 @@ class Witness:
                 text = "nothing is delivered there, and nothing proven"
                 yield Finding(use.name, "folder", f"{text}; {caveat}" if caveat else text)
             elif not delivery.is_remote:
-                text = "delivered into a folder, not proven"
-                yield Finding(use.name, "folder", f"{text}; {caveat}" if caveat else text)
+                is_there = delivery.host in delivered
+                text = (
+                    "delivered into a folder, not proven" if is_there else "not delivered: its folder has the old files"
+                )
+                yield Finding(use.name, "folder" if is_there else "open", f"{text}; {caveat}" if caveat else text)
 
 
 def _next_update(der: bytes | None) -> datetime | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -12,6 +13,7 @@ from pki import canonical, freshness, outgrown, store
 from pki.deploy import receipt
 from pki.deploy.delivery import Delivery
 from pki.deploy.ssh import NEXT_RUN
+from pki.errors import of_any
 from pki.graph import Artifact, Plan
 from pki.handover import needs
 from pki.house import House
@@ -54,23 +56,37 @@ def _told(row: Row, run: LastRun) -> Row:
 def _rows(house: House, plan: Plan) -> Iterator[Row]:
     artifacts = {artifact.name: artifact for artifact in plan.artifacts}
     for authority in AUTHORITIES:
-        yield from _authority_rows(house, authority)
-    yield from _adopted_rows(house)
-    yield from _needed_rows(house)
-    sizes = {one.generation: one.complaint for one in outgrown.sizes(house)}
-    for name, artifact in artifacts.items():
-        if name.startswith("crl:"):
-            yield _crl_row(house, artifact, sizes.get(name.removeprefix("crl:"), ""))
+        yield from _held(f"authority:{authority}", partial(_authority_rows, house, authority))
+    yield from _held("authority:adopted", partial(_adopted_rows, house))
+    yield from _held("ceremony", partial(_needed_rows, house))
+    yield from _held("crls", partial(_crl_rows, house, artifacts.values()))
     for leaf in plan.leaves.values():
-        yield _leaf_row(house, leaf)
+        yield from _held(f"cert:{leaf.name}", partial(_leaf_row, house, leaf))
     for name, artifact in artifacts.items():
         if name.startswith("deploy:"):
-            yield _host_row(
-                house,
+            delivery, made = (
                 plan.deliveries[name.removeprefix("deploy:")],
-                artifact,
                 artifacts[name.replace("deploy:", "release:")],
             )
+            yield from _held(name, partial(_host_row, house, delivery, artifact, made))
+
+
+def _held(name: str, rows: Callable[[], Row | Iterable[Row]]) -> list[Row]:
+    """Rows of one thing; where the look at it breaks, one that says so: the others are shown all the same."""
+    try:
+        found = rows()
+        return [found] if isinstance(found, Row) else list(found)
+    except Exception as error:  # noqa: BLE001 - a bug in one row must not hide the others
+        told = of_any(error)
+        return [Row(name, "missing", "", f"could not be looked at: {told.message}", "a person")]
+
+
+def _crl_rows(house: House, artifacts: Iterable[Artifact]) -> Iterator[Row]:
+    sizes = {one.generation: one.complaint for one in outgrown.sizes(house)}
+    for artifact in artifacts:
+        if artifact.name.startswith("crl:"):
+            size = sizes.get(artifact.name.removeprefix("crl:"), "")
+            yield from _held(artifact.name, partial(_crl_row, house, artifact, size))
 
 
 def _authority_rows(house: House, authority: str) -> Iterator[Row]:

@@ -43,7 +43,9 @@ class LastRun:
         return cls(
             at=moment(report["at"]),
             result=report["result"],
-            failed={one["name"]: Failure(one["message"], one["hint"]) for one in report["failed"]},
+            failed={
+                one["name"]: Failure("; ".join(one["message"].splitlines()), one["hint"]) for one in report["failed"]
+            },
             unmet={one["name"]: one["needs"] for one in report["not_reached"]},
             made={one["name"]: one["reasons"] for one in report["made"]},
             asked=frozenset(report["asked"]),

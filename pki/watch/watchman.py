@@ -15,6 +15,7 @@ from pki.errors import InventoryError, PkiError
 from pki.graph import Plan
 from pki.house import House
 from pki.memo import Memo
+from pki.model import Inventory
 from pki.store import Store
 from pki.watch import health, probes
 from pki.watch.alerts import channels
@@ -43,6 +44,7 @@ class Watchman:
         self._swept = False
         self._head = ""
         self._metrics: Mapping[str, str] = {}
+        self._unmeasured: Exception | None = None
         self._page = StatusPage()
 
     def look(self, report: Mapping[str, Any], notes: Sequence[Note]) -> None:
@@ -58,7 +60,10 @@ class Watchman:
         with suppress(PkiError):  # said by the look at the ledger
             self._head = premises.head(house)
         scene = Scene(house, self._plan(), run, self._checks, self._probes, self._head)
-        self._metrics = _metrics().looked(scene)
+        try:
+            self._metrics = _metrics().looked(scene)
+        except Exception as error:  # noqa: BLE001 - it is said when they are to be written, and the page goes on
+            self._unmeasured = error
         self._page.look(scene)
 
     def leavings(self) -> Mapping[str, Callable[[Mapping[str, Any]], None]]:
@@ -71,6 +76,8 @@ class Watchman:
         probes.keep(house.store, self._probes, house.now)
 
     def _leave_metrics(self, report: Mapping[str, Any]) -> None:
+        if self._unmeasured:
+            raise self._unmeasured
         _metrics().leave(self._house(), self._plan(), self._metrics, report)
 
     def _write_page(self, report: Mapping[str, Any]) -> None:
@@ -125,10 +132,13 @@ def _looked_at(run: LastRun, checks: Sequence[Check], unwell: Collection[str]) -
     return looked_at
 
 
-def nothing_was_run(home: Path, now: datetime, error: PkiError, *, is_read: bool = False) -> list[dict[str, str]]:
+def nothing_was_run(
+    home: Path, now: datetime, error: PkiError, said: Inventory | None = None, *, is_read: bool = False
+) -> list[dict[str, str]]:
     """Say on the status page that pki.yaml, or what is read before anything is run, is wrong.
 
-    Metrics say it too, and those who were told last hear of it, unless somebody reads it at a terminal. What that leads
+    Metrics say it too, and those whom pki.yaml names hear of it, or, where it cannot be read, those who were told last;
+    unless somebody reads it at a terminal. What that leads
     to is known from the last good look: the first certificate or CRL that will end for it.
     """
     place = Store(home)
@@ -136,11 +146,12 @@ def nothing_was_run(home: Path, now: datetime, error: PkiError, *, is_read: bool
     text = f"{faults[0]}{f', and {len(faults) - 1} more' if len(faults) > 1 else ''}"
     remedy = error.hint or "mend pki.yaml, then: ./run invoke plan"
     with suppress(PkiError):  # a disk that is full: what matters is said by the run itself
-        statuspage.nothing_was_run(place, now, text, remedy)
+        statuspage.nothing_was_run(place, now, text, remedy, is_new=said is not None)
     if is_read:
         return []
-    unsaid, to = _unwritten(place, now), Record.load(place.ca, now).addresses
-    if to is None:
+    unsaid = _unwritten(place, now)
+    to = Addresses.of(said) if said else Record.load(place.told, now).addresses
+    if to is None or not to.are_there:
         return unsaid
     ends = [datetime.fromtimestamp(one[1], UTC) for kind in ("cert:", "crl:") for one in Memo(home, now).findings(kind)]
     wrong = health.unusable(error, min(ends, default=None))

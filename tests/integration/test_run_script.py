@@ -127,7 +127,9 @@ def test_file_names_are_relative_to_where_the_command_is_typed(tmp_path: Path) -
     assert '"title": "pki.yaml"' in (tmp_path / "below.json").read_text()
 
 
-@pytest.mark.parametrize("lock", [*LOCKS, "requirements-hsm.lock", "requirements-notify.lock", "requirements-kit.lock"])
+@pytest.mark.parametrize(
+    "lock", [*LOCKS, *(f"requirements-{name}.lock" for name in ("hsm", "notify", "kit", "postgresql"))]
+)
 def test_lock_holds_versions_and_hashes_and_no_addresses(lock: str) -> None:
     text = (PROJECT / lock).read_text()
     assert "://" not in text

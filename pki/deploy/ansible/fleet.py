@@ -130,6 +130,7 @@ def consign(delivery: Delivery, now: datetime) -> Consignment:
     parcel = delivery.wanted()
     if parcel is None:
         raise PkiError("its release is not there", "run doit")
+    delivery.insist_on_root()
     change = delivery.change(parcel, delivery.receipt, now)
     findings = delivery.check(change)
     sent = [InPlace("", content) for path in delivery.history.crls().values() if (content := store.read(path))]

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pki import store
 from pki.errors import PkiError
+from pki.processes import end_with
 
 ACTION = "doit.pki.deliver"
 FINDINGS = {"runner_on_ok", "runner_on_failed", "runner_on_unreachable"}
@@ -52,6 +55,8 @@ def run(project: Path, command: str, ident: str) -> Report:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         check=False,
+        # One that outlives its run would deliver beside the next one; no thread is there that could hold a lock.
+        preexec_fn=partial(end_with, os.getpid(), signal.SIGTERM),
     )
     events = list(_events_of(runs / ident / "job_events"))
     report = Report(results(events))

@@ -43,8 +43,9 @@ class News:
 
 def tell(place: Store, to: Addresses, news: News, now: datetime) -> list[Telling]:
     """Send to every channel what it has not heard, and keep what was sent."""
-    with place.turn("alerts.lock"):
-        before = Record.load(place.ca, now)
+    folder = place.told
+    with place.turn("alerts.lock", within=folder):
+        before = Record.load(folder, now)
         if before.is_resting:
             return []
         sender, channels, said = Sender(place, to, news, now), dict[str, Channel](), list[Telling]()
@@ -54,7 +55,7 @@ def tell(place: Store, to: Addresses, news: News, now: datetime) -> list[Telling
         after = Record(to, channels)
         if after != before:
             try:
-                after.save(place.ca, now)
+                after.save(folder, now)
             except PkiError as error:
                 said.append(Telling("record", "", error))
     return said
@@ -111,7 +112,9 @@ class Sender:
         if channel.failing_since:
             late = f"Earlier messages could not be sent since {channel.failing_since[:10]}: {channel.message}"
         place = f"{socket.gethostname()}, in {self._place.home}"
-        facts = letters.Facts(self._to.organisation, place, self._news.run, self._news.head, self._now)
+        facts = letters.Facts(
+            self._to.organisation, place, self._news.run, self._news.head, self._now, self._to.is_sandbox
+        )
         return letters.write(decision, found, facts, late)
 
     def _send(self, name: str, letter: Any) -> PkiError | None:

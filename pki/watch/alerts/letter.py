@@ -10,6 +10,7 @@ from itertools import groupby
 from pathlib import Path
 
 from pki.deploy.answers import plain
+from pki.scalars import SANDBOX
 from pki.templating import Pages
 from pki.watch.alerts.decisions import Decision
 from pki.watch.checks import Check, alike, counted, named, remedy_of
@@ -36,6 +37,12 @@ class Facts:
     run: str
     head: str
     now: datetime
+    is_sandbox: bool = False
+
+    @property
+    def name(self) -> str:
+        """What a letter is about, as its first words say: a try-out never passes for a real CA."""
+        return f"{SANDBOX} {self.organisation}" if self.is_sandbox else self.organisation
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +110,8 @@ def _subject(decision: Decision, problems: Sequence[Check], solved: Sequence[Che
     else:
         before = f"solved: {', '.join(one.subject for one in solved)}; " if solved else ""
         what = f"{before}still {first.level.word}: {first.subject} {first.message}"
-    return plain(_cut(f"[{facts.organisation}] {what}", SUBJECT + len(facts.organisation) + 15))
+    mark = f"{SANDBOX} " if facts.is_sandbox else ""
+    return plain(_cut(f"{mark}[{facts.organisation}] {what}", SUBJECT + len(facts.name) + 15))
 
 
 def _cut(text: str, length: int) -> str:
@@ -145,7 +153,7 @@ def _item(group: Sequence[Check], kind: str, since: datetime | None, now: dateti
 def _text(
     title: str, items: Sequence[Item], solved: Sequence[Check], well: Sequence[Check], facts: Facts, late: str
 ) -> Iterator[str]:
-    yield from (f"{facts.organisation}: {title}", "")
+    yield from (f"{facts.name}: {title}", "")
     for item in items[:MANY]:
         heading = item.subject + (f"   ({item.kind})" if item.kind else "")
         level = f"{item.level.upper():<9} "

@@ -33,10 +33,11 @@ class Addresses:
     organisation: str
     alerts: Alerts
     secrets: Secrets
+    is_sandbox: bool = False
 
     @classmethod
     def of(cls, said: Inventory) -> Addresses:
-        return cls(said.organisation, said.alerts, said.secrets)
+        return cls(said.organisation, said.alerts, said.secrets, said.sandbox)
 
     @property
     def are_there(self) -> bool:
@@ -47,12 +48,13 @@ class Addresses:
             "organisation": self.organisation,
             "alerts": self.alerts.model_dump(mode="json", by_alias=True, exclude_none=True),
             "secrets": self.secrets.model_dump(mode="json", exclude_none=True),
+            "sandbox": self.is_sandbox,
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Addresses:
         alerts, secrets = Alerts.model_validate(data["alerts"]), Secrets.model_validate(data["secrets"])
-        return cls(data["organisation"], alerts, secrets)
+        return cls(data["organisation"], alerts, secrets, data.get("sandbox") is True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,14 @@ CEREMONY_SOON, CEREMONY_NOW = timedelta(days=30), timedelta(days=7)
 ASK = "./run invoke ceremony.request, and docs/ceremony.md"
 
 
+def roots(view: View) -> Iterator[Check]:
+    """Every root that pki.yaml names, or that `build/` shows, is in `ca/`."""
+    try:
+        view.house.insist_on_roots()
+    except PkiError as error:
+        yield Check("authority:root", Level.CRITICAL, error.message, error.hint)
+
+
 def authorities(view: View) -> Iterator[Check]:
     """Each authority can sign, and its root does not near its end."""
     house = view.house
@@ -76,9 +84,9 @@ def keys(view: View) -> Iterator[Check]:
         found = house.issuing(authority)
         if found and not house.passphrases.is_asked_for(found.name):
             with suppress(PkiError):  # kept by the house
-                house.issuer(authority)
+                house.keys.issuer(found)
                 opened.append(found.name)
-    for name, error in house.keys.closed.items():
+    for name, error in {**house.keys.closed, **house.key_faults()}.items():
         text = f"nothing can be renewed or revoked with it: {error.message}"
         yield Check(f"key:{name}", Level.CRITICAL, text, error.hint or f"./run invoke ca.rewrap {name}")
     if opened:

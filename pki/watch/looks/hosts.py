@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 from pki.deploy.delivery import Delivery
 from pki.deploy.proof import PROVEN, UNPROVEN
-from pki.deploy.receipt import moment
+from pki.deploy.receipt import instant, moment
 from pki.deploy.ssh import NEXT_RUN
 from pki.memo import token
+from pki.watch import waiting_roots
 from pki.watch.checks import Check, Level, by_time_left, named
 from pki.watch.view import View
 
@@ -43,6 +44,8 @@ def hosts(view: View) -> Iterator[Check]:
             troubled.add(host)
             yield from _failed(view, host)
     yield from _drifted(view)
+    for note in waiting_roots.notes(view.house, view.plan):
+        yield Check(note.subject, Level.WARNING, note.text, note.remedy)
     new = [name for name in view.plan.deliveries if name not in troubled and _is_new(view, name)]
     if new:
         text = f"never delivered to: {named(new)}; the next run does it"
@@ -92,7 +95,7 @@ def _states(view: View) -> Sequence[State]:
     remote = [one for one in view.plan.deliveries.values() if one.is_remote]
     if not remote:
         return []
-    known = token([one.host for one in remote])
+    known = token([one.host for one in remote], sorted((house.pins or {}).items()))
     found = house.memo.recall("unwell hosts", known)
     if found is None:
         found = [state for one in remote if any((state := _state(one))[i] for i in (1, 4, 5))]
@@ -110,7 +113,7 @@ def _state(delivery: Delivery) -> State:
         message=contact.message,
         ends=receipt.ends if receipt else "",
         unproven=[(name, text) for name, text in proofs.items() if not text.startswith(PROVEN)],
-        held_since=delivery.history.held_since,
+        held_since=instant(pin.since) if (pin := delivery.pinned()) and pin.release else "",
     )
 
 

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from pki import canonical, store
+from pki.deploy.crls import TOLERANCE
 from pki.deploy.receipt import moment
 from pki.deploy.ssh import identity_in
-from pki.errors import SET_CLOCK, LedgerError
+from pki.errors import LedgerError
 from pki.house import House
-from pki.memo import token
-from pki.records import BEGIN_ANEW, GONE, PUT_BACK
+from pki.records import LOOK_AT_DISK, PUT_BACK
 from pki.store import LAST_BACKUP
 from pki.watch.checks import Check, Level
 from pki.watch.view import View
 
 DAY = timedelta(days=1)
 MEGABYTE = 1 << 20
-CLOCK_SLACK = timedelta(minutes=5)
 BACKUP_NOTICE, BACKUP_WARNING = 8 * DAY, 31 * DAY
 
 
@@ -30,62 +28,33 @@ BACKUP_NOTICE, BACKUP_WARNING = 8 * DAY, 31 * DAY
 
 
 def ledger(view: View) -> Iterator[Check]:
-    """It is there, knows the authorities, and its newest event is what its head says; thoroughly, its whole chain holds."""
+    """It is there, is ours, lacks nothing that was seen, and knows the authorities; thoroughly, its whole chain holds."""
     house = view.house
+    if fault := house.ledger_fault:
+        if fault.remedy == LOOK_AT_DISK:
+            raise LedgerError.of(fault)  # whatever comes and goes, as on a full disk, has a look of its own
+        yield Check("ledger", Level.CRITICAL, fault.consequence, fault.remedy)
+        return
     if not house.has_ledger:
-        if house.has_lost_ledger:
-            yield Check("ledger", Level.CRITICAL, GONE, BEGIN_ANEW)
         return
-    try:
-        newest, strangers = _newest(house), _strangers(house)
-        faults = house.ledger.verify() if view.thorough else []
-    except LedgerError as error:
-        if error.hint != PUT_BACK:
-            raise  # whatever comes and goes, as on a full disk, has a look of its own
-        yield Check("ledger", Level.CRITICAL, f"nothing can be issued or revoked: {error.message}", error.hint)
-        return
-    if faults:
+    newest = _newest(house)
+    if faults := house.ledger.verify() if view.thorough else []:
         more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
         remedy = f"./run invoke ledger.verify says all; {PUT_BACK}"
         yield Check("ledger", Level.CRITICAL, f"somebody or something changed it: {faults[0]}{more}", remedy)
-    elif strangers:
-        text = f"knows nothing of {', '.join(strangers)}: it was begun anew, or is that of another house"
-        yield Check("ledger", Level.CRITICAL, text, PUT_BACK)
     elif newest:
         yield Check("ledger", Level.OK, f"{newest[0]} events, head {newest[1][:16]}")
 
 
-def _strangers(house: House) -> list[str]:
-    """Authorities that sign here and whose certificates the ledger does not hold."""
-    there = [found for name in store.AUTHORITIES if (found := house.issuing(name))]
-    known = token([found.fingerprint for found in there])
-    kept: list[str] | None = house.recall_from_ledger("strangers", known)
-    if kept is None:
-        kept = [one.name for one in there if not house.ledger.certificates(serial=one.certificate.serial_number)]
-        house.remember_from_ledger("strangers", known, kept)
-    return kept
-
-
 def clock(view: View) -> Iterator[Check]:
-    """The clock does not stand before what was recorded last: certificates and CRLs would begin in the past."""
-    last = _latest(view.house) if view.house.has_ledger else None
-    if last is None:
-        return
-    if last - view.now > CLOCK_SLACK:
-        text = f"stands at {view.now:%Y-%m-%d %H:%M} UTC, before the ledger's latest entry of {last:%Y-%m-%d %H:%M}"
-        yield Check("clock", Level.CRITICAL, text, SET_CLOCK)
-    else:
-        yield Check("clock", Level.OK, "not before the ledger's latest entry")
-
-
-def _latest(house: House) -> datetime | None:
-    """When something was recorded last by the clock: what this very run records under one that was set back is not it."""
-    kept = house.recall_from_ledger("latest", "")
-    if kept is None:
-        found = house.ledger.latest()
-        kept = [int(found.timestamp())] if found else []
-        house.remember_from_ledger("latest", "", kept)
-    return datetime.fromtimestamp(kept[0], UTC) if kept else None
+    """The clock can be believed: it is near the last event of the ledger, or others confirm it."""
+    verdict = view.house.clock.verdict
+    if not verdict.may_sign:
+        yield Check("clock", Level.CRITICAL, verdict.refusal.message, verdict.refusal.hint)
+    elif verdict.confirmation:
+        yield Check("clock", Level.OK, f"{verdict.reading}; it is right: {verdict.confirmation}")
+    elif verdict.last:
+        yield Check("clock", Level.OK, "agrees with the last event in the ledger")
 
 
 def _newest(house: House) -> tuple[int, str] | None:
@@ -200,14 +169,7 @@ def last_backup(path: Path) -> dict[str, Any] | None:
     """What is known of the last backup: nothing where there was none, None where the record of it is damaged."""
     if not os.path.lexists(path):
         return {}
-    data = store.read_if_possible(path)
-    if (record := canonical.unsealed(data)) is not None:
-        return record
-    try:
-        found = json.loads(data or b"")
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) and found.keys() == {"at", "file", "ledger"} else None
+    return canonical.record(store.read_if_possible(path), store.HEAD_KEYS[LAST_BACKUP])
 
 
 def backup(view: View) -> Iterator[Check]:
@@ -227,6 +189,10 @@ def backup(view: View) -> Iterator[Check]:
         return
     newest, age = _newest(view.house), view.now - at
     is_behind = newest is not None and newest[1] != (record.get("ledger") or {}).get("head")
+    if is_behind and age < -TOLERANCE:
+        text = f"the last one is dated {at:%Y-%m-%d}, which is in the future, and the ledger went on since"
+        yield Check("backup", Level.WARNING, text, remedy)
+        return
     level = Level.WARNING if age > BACKUP_WARNING else Level.NOTICE if age > BACKUP_NOTICE else Level.OK
     if is_behind and level:
         text = f"the last one is of {at:%Y-%m-%d}, and the ledger went on since"

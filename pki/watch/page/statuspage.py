@@ -31,6 +31,10 @@ PAGE = "status.html"
 STATE = re.compile(rb'(<meta name="pki-state" content=")(\w*)(">)')
 BANNER = re.compile(rb"(?s)<!--banner-->.*?<!--/banner-->")
 TITLE = re.compile(rb"<title>(?!Stopped)")
+BARE = (
+    b'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="pki-state" content=""><title>status</title>'
+    b"<body><!--banner--><!--/banner--></body></html>\n"
+)
 HEAD = 2048  # bytes at the page's beginning, among which its state stands
 
 
@@ -90,19 +94,23 @@ def state_of(path: Path) -> str:
     return found[2].decode() if found else ""
 
 
-def nothing_was_run(place: Store, now: datetime, message: str, remedy: str) -> None:
-    """Say at the top of a page that is there that nothing is run any more; the next page has no such banner."""
+def nothing_was_run(place: Store, now: datetime, message: str, remedy: str, *, is_new: bool = False) -> None:
+    """Say at the top of a page that is there that nothing is run any more; the next page has no such banner.
+
+    Where there is none, one that says nothing else is made, if it `is_new`.
+    """
     title = f"Nothing is run any more, and nothing renewed. What the run of {now:%Y-%m-%d} found:"
-    _put_banner(place.report(PAGE), title, message, remedy)
+    _put_banner(place.report(PAGE), title, message, remedy, BARE if is_new else None)
 
 
-def _put_banner(path: Path, title: str, message: str, remedy: str) -> None:
-    data = store.read(path)
+def _put_banner(path: Path, title: str, message: str, remedy: str, bare: bytes | None = None) -> None:
+    data = store.read(path) or bare
     if data is None:
         return
+    lines = "<br>".join(f"<code>{escape(plain(line))}</code>" for line in remedy.splitlines())
     said = (
         f'<!--banner--><div class="banner" role="alert"><p><strong>{escape(title)}</strong> {escape(plain(message))}</p>'
-        f"<p><code>{escape(plain(remedy))}</code></p><p>All below is as it was before.</p></div><!--/banner-->"
+        f"<p>{lines}</p><p>All below is as it was before.</p></div><!--/banner-->"
     ).encode()
     marked = TITLE.sub(b"<title>Stopped; before: ", STATE.sub(rb"\1\3", data, count=1), count=1)
     marked = BANNER.sub(lambda _: said, marked, count=1)

@@ -11,7 +11,8 @@ import ctypes
 import gc
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -20,19 +21,24 @@ from typing import Any, ClassVar
 from doit.cmd_base import ModuleTaskLoader
 from doit.dependency import FileChangedChecker
 from doit.doit_cmd import DoitMain
-from doit.exceptions import InvalidDodoFile, TaskFailed
+from doit.exceptions import InvalidDodoFile
 from doit.task import Task
 
-from pki import graph
-from pki.errors import InventoryError, PkiError, of_system
+from pki import clock_confirmation, destinations, graph
+from pki.errors import InventoryError, PkiError, of_any
 from pki.graph import Artifact, Plan
 from pki.house import House
+from pki.house.clock import Evidence
+from pki.pipeline.workers import Failed
 from pki.reporter import Reporter
 from pki.watch import forecast, watchman
 from pki.watch.watchman import Watchman
 from pki.watch.years import calendar
 
-BACKEND = {"artifacts": "pki.pipeline:NoDatabase"}
+PLUGINS = {  # in pyproject.toml too, for a doit that is started itself
+    "BACKEND": {"artifacts": "pki.pipeline:NoDatabase"},
+    "COMMAND": {"run": "pki.pipeline.run_command:RunCommand"},
+}
 
 GROUPS = {
     "authority": "root, server and client authority",
@@ -41,6 +47,7 @@ GROUPS = {
     "bundle": "trust and CRL bundles",
     "page": "what people are told at the publishing address",
     "cert": "certificates with their keys and chains",
+    "template": "files below templates/ that cannot be read",
     "release": "every file of a host, gathered",
     "deploy": "releases delivered to their hosts",
     "tidy": "what left the inventory, taken away",
@@ -50,27 +57,37 @@ GROUPS = {
 class Run:
     """One run of doit over one house: `config` and `tasks` are what a dodo.py gives to doit."""
 
-    def __init__(self, home: Path, now: datetime) -> None:
+    def __init__(
+        self, home: Path, now: datetime, evidence: Callable[[House], Evidence] = destinations.clock_evidence
+    ) -> None:
         gc.disable()  # tasks by the ten thousand are no garbage, and looking through them again and again costs a fifth
         self._home = home
         self._now = now
+        self._evidence = evidence
+        self._reporter = Reporter(
+            lambda: self.house,
+            lambda: forecast.notes(self.house, self.plan),
+            lambda: calendar.write(self.house, self.plan),
+            Watchman(lambda: self.house, lambda: self.plan),
+        )
         self.config: dict[str, Any] = {
             "backend": "artifacts",  # NoDatabase, by the plugin entry in pyproject.toml
             "check_file_uptodate": AskTheArtifact,
             "dep_file": str(home / "build" / ".doit.db"),
             "continue": True,
+            "confirm_clock": self.confirm_clock,
             "verbosity": 0,
-            "reporter": Reporter(
-                lambda: self.house,
-                lambda: forecast.notes(self.house, self.plan),
-                lambda: calendar.write(self.house, self.plan),
-                Watchman(lambda: self.house, lambda: self.plan),
-            ),
+            "reporter": self._reporter,
         }
+
+    @property
+    def report(self) -> Mapping[str, Any]:
+        """What this run did, as it is written into build/report/status.json; empty when nothing was run."""
+        return self._reporter.report
 
     @cached_property
     def house(self) -> House:
-        return House.open(self._home, self._now)
+        return House.open(self._home, self._now, self._evidence)
 
     @cached_property
     def plan(self) -> Plan:
@@ -82,17 +99,15 @@ class Run:
         Raises InvalidDodoFile, for which doit exits with 3 before anything is run.
         """
         try:
+            self.house.insist_on_roots()
             self.house.store.insist_on_locks()
             artifacts = self.plan.artifacts
         except InventoryError as error:
             raise self._nothing(error, "nothing was run, because the inventory is wrong:\n" + str(error)) from None
-        except PkiError as error:
-            raise self._nothing(error, f"nothing was run: {error}") from None
-        except OSError as fault:  # a folder that this account may not look into
-            if not fault.filename:
-                raise
-            closed = of_system(fault, what="cannot be read")
-            raise self._nothing(closed, f"nothing was run: {closed}") from None
+        except Exception as error:  # noqa: BLE001 - a bug in planning is told as everything else is
+            found = of_any(error)
+            said = f"nothing was run: {found.message}" + (f"\n→ {found.hint}" if found.hint else "")
+            raise self._nothing(found, said) from None
         tasks = {name: Task(name, None, doc=doc, has_subtask=True) for name, doc in GROUPS.items()}
         for artifact in artifacts:
             task = tasks[artifact.name] = _task(artifact)
@@ -101,9 +116,24 @@ class Run:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(tasks))
         yield from tasks.values()
 
+    def confirm_clock(self) -> None:
+        """Ask whether the clock is right. Raises InvalidDodoFile, for which doit exits with 3, if it is not confirmed.
+
+        A project that cannot be opened is left to `tasks`, which says all that is wrong with it.
+        """
+        with suppress(PkiError):
+            self.house  # noqa: B018 - opened
+        if "house" in self.__dict__:
+            try:
+                clock_confirmation.confirm(self.house)
+            except PkiError as error:
+                raise InvalidDodoFile(str(error)) from None
+
     def _nothing(self, error: PkiError, said: str) -> InvalidDodoFile:
         """That nothing can be run, which the status page says, and a mail where nobody reads it at a terminal."""
-        told = watchman.nothing_was_run(self._home, self._now, error, is_read=sys.stderr.isatty())
+        is_lost = "house" in vars(self) and self.house.missing_roots
+        said_by = self.house.inventory if is_lost else None
+        told = watchman.nothing_was_run(self._home, self._now, error, said_by, is_read=sys.stderr.isatty())
         said += "".join(f"\nalerts:{one['channel']}: {one['error']}" for one in told if one["error"])
         return InvalidDodoFile(said)
 
@@ -111,7 +141,7 @@ class Run:
         """Run doit in this process with these command-line arguments; returns its exit status."""
         doors = {"DOIT_CONFIG": self.config, "task_pki": self.tasks}
         try:
-            status: int = DoitMain(ModuleTaskLoader(doors), extra_config={"BACKEND": BACKEND}).run(arguments)
+            status: int = DoitMain(ModuleTaskLoader(doors), extra_config=PLUGINS).run(arguments)
         except SystemExit:  # by the reporter
             return 1
         return status
@@ -150,16 +180,13 @@ class Keeper:
         self._reasons: list[str] = []
 
     def __call__(self) -> bool:
-        try:
-            self._reasons = self._artifact.reasons()
-        except Exception as error:  # noqa: BLE001 - a bug in one look must not end the run: its task will fail with it
-            self._reasons = [f"cannot be looked at: {error!r}"]
+        self._reasons = self._artifact.reasons()
         return not self._reasons
 
     def __repr__(self) -> str:
         return "; ".join(self._reasons) or "up to date"
 
-    def act(self) -> dict[str, list[str]] | TaskFailed:
+    def act(self) -> dict[str, list[str]] | Failed:
         """Make, and look whether it helped; asked first where this process has not yet asked (`doit -a`, `-n`)."""
         reasons = self._reasons or self._artifact.reasons()
         if not reasons:
@@ -169,14 +196,11 @@ class Keeper:
             gc.enable()
         try:
             done = self._artifact.make()
-        except (PkiError, OSError) as fault:
-            if not isinstance(fault, PkiError) and not fault.filename:
-                raise
-            error = fault if isinstance(fault, PkiError) else of_system(fault)
-            return TaskFailed(f"{error.message}\n{error.hint}")
+        except Exception as error:  # noqa: BLE001 - it fails this task, and what needs it
+            return Failed.of(of_any(error))
         remaining = self._artifact.reasons()
         if remaining:
-            return TaskFailed(f"was made, and still: {remaining[0]}\n")
+            return Failed(f"was made, and still: {remaining[0]}")
         return {"reasons": reasons if done is None else done}
 
 

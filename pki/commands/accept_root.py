@@ -1,0 +1,48 @@
+"""Accepting a new root for hosts that were deployed under another one."""
+
+from __future__ import annotations
+
+from invoke.context import Context
+
+from pki import graph
+from pki.commands.command import command_with, house_of
+from pki.commands.daily import known
+from pki.commands.revoking import consent
+from pki.deploy.new_root import COMMAND
+from pki.screen import Screen
+from pki.watch import waiting_roots
+
+
+@command_with(may_lack="hosts", many=("hosts",))
+def accept_root(context: Context, hosts: list[str], yes: bool = False) -> None:
+    """Let HOST … (all that wait, where none is named) have the project's new root; the next doit deploys it.
+
+    Needed once where no cross-certificate connects the new root with that of a host: after a sandbox, or where a project
+    started again. Its SHA-256 is shown, and asked about; --yes does not ask. The ledger records it.
+    """
+    house, screen = house_of(context), Screen()
+    plan = graph.plan(house)
+    remote = [name for name, one in plan.deliveries.items() if one.is_remote]
+    wanted = {known(name, remote, "host that is deployed by ssh or locally") for name in hosts}
+    found = [one for one in waiting_roots.waiting(house, plan) if not wanted or one.host in wanted]
+    for name in sorted(wanted - {one.host for one in found}):
+        screen.line(f"{name} waits for no new root")
+    if not found:
+        screen.line("no host waits for a new root" if not wanted else "nothing to accept")
+        return
+    root = found[0].root()
+    for one in found:
+        receipt = one.receipt
+        before = ", ".join(f"{name} (SHA-256 {digest})" for digest, name in (receipt.roots if receipt else {}).items())
+        screen.line(f"{one.host} was deployed under {before or 'another root'}")
+    screen.line(f"new root: {root.name}, SHA-256 {root.fingerprint}")
+    names = [one.host for one in found]
+    if not yes:
+        consent(f"deploy it to {', '.join(names)}?", " ".join([COMMAND, *hosts]))
+    with house.store.lock():
+        for name in names:
+            house.ledger.record_decision(f"deploy:{name}", "root-accepted", root.fingerprint, house.now)
+        house.ledger.close()
+    for name in names:
+        screen.made(f"deploy:{name}", f"{root.name} is accepted")
+    screen.line("next: ./run doit")

@@ -1,0 +1,49 @@
+"""Whether a host may get a new root: one that its present root vouches for, or that was accepted for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+from pki.deploy import preflight
+from pki.deploy.parcel import Parcel
+from pki.deploy.preflight import Trust
+from pki.deploy.receipt import Receipt
+
+COMMAND = "./run invoke deploy.accept-root"
+
+
+@dataclass(frozen=True, slots=True)
+class NewRoot:
+    """The root that issues now: its name and SHA-256, both empty while there is none, and in a sandbox.
+
+    `vouched` are the roots, by SHA-256, from which cross-certificates lead to it, itself included. `accepted` tells for
+    which hosts it was accepted; it is asked only about hosts that have another root.
+    """
+
+    name: str
+    fingerprint: str
+    vouched: frozenset[str]
+    accepted: Callable[[], Mapping[str, Collection[str]]]
+
+    def is_strange_to(self, receipt: Receipt | None, delivered: Callable[[], Parcel | None], trust: Trust) -> bool:
+        """Whether a host was deployed under a root that nothing connects with this one.
+
+        Receipts of earlier versions name no roots: what was delivered tells. A host that got none may get any.
+        """
+        if not self.fingerprint or receipt is None or receipt.transport == "folder":
+            return False
+        if receipt.roots:
+            return self.vouched.isdisjoint(receipt.roots)
+        parcel = delivered()
+        return parcel is not None and not preflight.roots(parcel, trust) and preflight.has_unknown_ca(parcel, trust)
+
+    def is_accepted(self, host: str) -> bool:
+        return self.fingerprint in self.accepted().get(host, ())
+
+    @property
+    def text(self) -> str:
+        return f"{self.name} (SHA-256 {self.fingerprint})"
+
+
+NO_ROOT = NewRoot("", "", frozenset(), dict)

@@ -1,0 +1,162 @@
+"""The files below `templates/`: found, read within bounds, and the headers in their leading comments."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pki.errors import FaultsError, PkiError
+
+DEFAULTS = {"deploy-hosts": "ca", "deploy-owner": "root:root", "deploy-mode": ""}
+HEADERS = {"deploy-target", "deploy-set", "deploy-artifact", "deploy-validate", "deploy-reload", *DEFAULTS}
+HEADER = re.compile(r"(deploy-[a-z]+)\s*:\s*(.*)")
+CLOSERS = {"<!--": "-->", "{#": "#}"}
+OPENERS = ("#", ";", "//", "--", *CLOSERS)
+LARGEST = 4 << 20  # bytes of a managed file
+LONGEST = 4096  # characters of a header's value
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    value: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One file below `templates/`, by its name there; its text keeps bytes that are no UTF-8 (surrogateescape).
+
+    `fault` is what is wrong with the file or its headers. A folder that cannot be read is one of these too.
+    """
+
+    name: str
+    text: str = ""
+    headers: Mapping[str, Header] = field(default_factory=dict)
+    fault: PkiError | None = None
+    is_folder: bool = False
+
+    @property
+    def is_managed(self) -> bool:
+        return "deploy-target" in self.headers or self.fault is not None
+
+
+def sources(folder: Path) -> Iterator[Source]:
+    """Every file below a folder in the order of its name, hidden files and backups of editors aside."""
+    for name, fault in _walk(folder):
+        yield Source(name, fault=fault, is_folder=True) if fault else _source(folder, name)
+
+
+def names(folder: Path) -> list[str]:
+    """The names of all files below a folder."""
+    return [name for name, fault in _walk(folder) if not fault]
+
+
+def read(path: Path, shown: str) -> bytes:
+    """The content of a regular file, at most one byte more than `LARGEST`. Raises PkiError that calls it `shown`."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO nobody writes to blocks otherwise
+        try:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise PkiError(f"{shown}: is not a regular file", f"rm {shown}, or move it away")
+            parts = [os.read(handle, 65536)]
+            while parts[-1] and sum(map(len, parts)) <= LARGEST:
+                parts.append(os.read(handle, 1 << 20))
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if path.is_symlink():
+            to = os.readlink(path)
+            raise PkiError(
+                f"{shown}: is a link to {to}: {error.strerror}", f"put the file there, or: rm {shown}"
+            ) from None
+        hint = f"chown or chmod it: ls -l {shown}" if isinstance(error, PermissionError) else f"ls -l {shown}"
+        raise PkiError(f"{shown}: cannot be read: {error.strerror}", hint) from None
+    return b"".join(parts)
+
+
+def _walk(folder: Path) -> list[tuple[str, PkiError | None]]:
+    """Names of files; of a folder that cannot be looked into, its name and why."""
+    found: list[tuple[str, PkiError | None]] = []
+
+    def name_of(path: str | os.PathLike[str]) -> str:
+        return Path(path).relative_to(folder).as_posix()
+
+    def unreadable(error: OSError) -> None:
+        name = name_of(error.filename)
+        if name != "." or not isinstance(error, FileNotFoundError):
+            shown = f"templates/{name}".removesuffix("/.")
+            hint = f"chown or chmod it: ls -ld {shown}"
+            found.append((name, PkiError(f"{shown}: cannot be read: {error.strerror}", hint)))
+
+    for root, folders, files in os.walk(folder, onerror=unreadable):
+        found += [
+            (name_of(f"{root}/{name}"), None) for name in files if not name.startswith(".") and not name.endswith("~")
+        ]
+        for name in folders:
+            if os.path.islink(f"{root}/{name}") and not name.startswith("."):
+                shown = f"templates/{name_of(f'{root}/{name}')}"
+                fault = PkiError(
+                    f"{shown}: is a link to a folder, which is not followed", "put the folder itself there"
+                )
+                found.append((name_of(f"{root}/{name}"), fault))
+    return sorted(found, key=lambda one: Path(one[0]))
+
+
+def _source(folder: Path, name: str) -> Source:
+    shown = f"templates/{name}"
+    try:
+        content = read(folder / name, shown)
+    except PkiError as fault:
+        return Source(name, fault=fault)
+    text = content[:LARGEST].decode("utf-8", errors="surrogateescape")
+    headers, problems = _headers(text, shown)
+    if len(content) > LARGEST and (headers or problems):
+        problems.append(PkiError(f"{shown}: is larger than {LARGEST >> 20} MB", "deliver less, or in parts"))
+    return Source(name, text, headers, FaultsError.of(problems) if problems else None)
+
+
+def _headers(text: str, shown: str) -> tuple[dict[str, Header], list[PkiError]]:
+    """The headers among the leading comment lines, and all that is wrong with them; one that stands twice is none."""
+    headers: dict[str, Header] = {}
+    problems: list[PkiError] = []
+    twice: set[str] = set()
+    for number, comment in _leading_comments(text):
+        found = HEADER.match(comment)
+        if not found:
+            continue
+        name, value = found[1], found[2].removesuffix("-->").removesuffix("#}").strip()
+        place = f"{shown}:{number}: {name}"
+        if name not in HEADERS:
+            problems.append(PkiError(f"{place}: no such header; expected one of {', '.join(sorted(HEADERS))}"))
+        elif name in headers:
+            problems.append(PkiError(f"{place}: stands twice"))
+            twice.add(name)
+        elif not value:
+            problems.append(PkiError(f"{place}: is empty"))
+        elif len(value) > LONGEST:
+            problems.append(PkiError(f"{place}: is longer than {LONGEST} characters"))
+        else:
+            headers[name] = Header(value, number)
+    if headers and "deploy-target" not in headers and not problems:
+        first = min(header.line for header in headers.values())
+        problems.append(PkiError(f"{shown}:{first}: there is no deploy-target"))
+    return {name: header for name, header in headers.items() if name not in twice}, problems
+
+
+def _leading_comments(text: str) -> Iterator[tuple[int, str]]:
+    """Line number and text of each comment line before the first line that is none."""
+    closing = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        bare = line.strip()
+        opener = next((mark for mark in OPENERS if bare.startswith(mark)), "")
+        if bare and not opener and not closing:
+            return
+        if opener in CLOSERS:
+            closing = CLOSERS[opener]
+        if closing and closing in bare:
+            closing = ""
+        yield number, bare.removeprefix(opener).lstrip(" \t#;-/")

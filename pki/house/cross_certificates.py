@@ -1,0 +1,43 @@
+"""Which roots vouch for another one, by the cross-certificates that they gave to its key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from datetime import datetime
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+
+from pki import store
+from pki.house.generations import Generation
+from pki.store import Store
+
+
+def vouching(project: Store, roots: Iterable[Generation], root: Generation, now: datetime) -> frozenset[str]:
+    """SHA-256 of the `roots` from which cross-certificates that have not ended lead to a root, itself included."""
+    known, found, waiting = list(roots), {root.fingerprint}, [root]
+    while waiting:
+        certified = waiting.pop()
+        for cross in _cross_certificates(project, certified, now):
+            for one in known:
+                if one.fingerprint not in found and _is_issued_by(cross, one):
+                    found.add(one.fingerprint)
+                    waiting.append(one)
+    return frozenset(found)
+
+
+def _cross_certificates(project: Store, root: Generation, now: datetime) -> Iterator[x509.Certificate]:
+    for path in project.cross_certificates(root.name):
+        with suppress(ValueError):  # a damaged one vouches for nothing
+            cross = x509.load_pem_x509_certificate(store.read(path) or b"")
+            if cross.not_valid_after_utc >= now and cross.public_key() == root.certificate.public_key():
+                yield cross
+
+
+def _is_issued_by(cross: x509.Certificate, issuer: Generation) -> bool:
+    try:
+        cross.verify_directly_issued_by(issuer.certificate)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True

@@ -1,0 +1,42 @@
+"""What follows from the decisions in the ledger: names whose replacement is withheld, pinned hosts, accepted roots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from pki.records import Decision
+
+
+def withheld(decisions: Iterable[Decision]) -> dict[str, int]:
+    """Return the artifacts that are not to be replaced, each with the time since when, in seconds since 1970."""
+    found: dict[str, int] = {}
+    for one in decisions:
+        if one.decision == "withheld":
+            found.setdefault(one.artifact, int(one.at.timestamp()))
+        elif one.decision == "released":
+            found.pop(one.artifact, None)
+    return found
+
+
+def pins(decisions: Iterable[Decision]) -> dict[str, list[str | int]]:
+    """Return the hosts that are pinned, each with its release and the time since when, in seconds since 1970."""
+    found: dict[str, list[str | int]] = {}
+    for one in decisions:
+        host = one.artifact.removeprefix("deploy:")
+        if one.decision == "pinned":
+            release, _, since = one.detail.partition(" since ")
+            at = datetime.fromisoformat(since) if since else one.at
+            found[host] = [release, int(at.timestamp())]
+        elif one.decision == "unpinned":
+            found.pop(host, None)
+    return found
+
+
+def accepted_roots(decisions: Iterable[Decision]) -> dict[str, list[str]]:
+    """Return the SHA-256 of the roots that were accepted for hosts that had another one, by host."""
+    found: dict[str, list[str]] = {}
+    for one in decisions:
+        if one.decision == "root-accepted":
+            found.setdefault(one.artifact.removeprefix("deploy:"), []).append(one.detail)
+    return found

@@ -1,0 +1,88 @@
+"""Files of a backup put in place: all of them or none; what is in the way is moved aside, and never deleted."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from pki import store
+from pki.errors import PkiError
+from pki.store import RESTORING
+
+IGNORE_ALL = b"# private keys and passphrases of before a restore: never in git\n*\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """What goes where below `target`: `moved` leaves its place for the folder `aside`, then `placed` gets its own.
+
+    Both are paths below `target`, files or whole folders; `ca` is placed last.
+    """
+
+    target: Path
+    aside: Path
+    moved: Sequence[str]
+    placed: Sequence[str]
+
+    @property
+    def stage(self) -> Path:
+        """Where everything lies before the first of it gets its name. One that a killed restore left is written again."""
+        return self.target / RESTORING
+
+    def fill(self, files: Mapping[str, tuple[bytes, int]]) -> None:
+        """Write files into the stage. Raises PkiError, with nothing left there, where they cannot be written."""
+        made = next((one for one in (*reversed(self.target.parents), self.target) if not one.exists()), None)
+        try:
+            shutil.rmtree(self.stage, ignore_errors=True)
+            store.make_folder(self.target)
+            store.make_folder(self.stage, 0o700)
+            if any(path.startswith("ca/") for path in files):
+                store.make_folder(self.stage / "ca", 0o700)
+            store.write_all({self.stage / path: content for path, content in files.items()})
+        except BaseException:
+            self.clear(made)
+            raise
+
+    def clear(self, made: Path | None = None) -> None:
+        """Remove the stage, and the folder that was made for it."""
+        for path in (self.stage, *([made] if made else [])):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def carry_out(self) -> None:
+        """Move aside, then place. Raises PkiError with everything where it was."""
+        done: list[tuple[Path, Path]] = []
+        try:
+            if self.moved:
+                store.make_folder(self.aside, 0o700)
+                store.write(self.aside / ".gitignore", IGNORE_ALL)
+            for path in self.moved:
+                _rename(self.target / path, self.aside / path, done)
+            for path in self.placed:
+                _rename(self.stage / path, self.target / path, done)
+        except BaseException as error:
+            self._undo(done)
+            if isinstance(error, OSError):
+                where = error.filename or self.target
+                raise PkiError(
+                    f"{where}: cannot be moved or written: {error.strerror}", "name another folder: --to DIR"
+                ) from None
+            raise
+        shutil.rmtree(self.stage, ignore_errors=True)
+
+    def _undo(self, done: list[tuple[Path, Path]]) -> None:
+        for old, new in reversed(done):
+            with suppress(OSError):
+                os.replace(new, old)
+        self.clear()
+        if self.moved and not any(os.path.lexists(self.aside / path) for path in self.moved):
+            shutil.rmtree(self.aside, ignore_errors=True)
+
+
+def _rename(old: Path, new: Path, done: list[tuple[Path, Path]]) -> None:
+    store.make_folder(new.parent, 0o700 if not new.parent.exists() else 0o755)
+    old.rename(new)
+    done.append((old, new))

@@ -1,0 +1,36 @@
+"""Where the ledger was seen to stand, held against it: that tells a ledger of before from the newest one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import sqlalchemy as sql
+from sqlalchemy.engine import Connection
+
+from pki import canonical, store
+from pki.ledger.chain import READ_HEAD
+from pki.ledger.tables import decisions, events, revocations
+from pki.records import ACCEPTED, Head
+from pki.store import LEDGER_HEAD, Store
+
+
+def holds(db: Connection, seen: Head) -> bool:
+    """Return whether the ledger contains an event that was seen, or its loss was accepted explicitly."""
+    is_it = (events.c.seq == seen.seq, events.c.hash == seen.hash)
+    if not seen.seq or db.execute(sql.select(events.c.seq).where(*is_it)).first():
+        return True
+    accepted = sql.select(decisions.c.seq).where(
+        decisions.c.decision == ACCEPTED, decisions.c.detail.contains(seen.hash)
+    )
+    return db.execute(accepted).first() is not None
+
+
+def note(db: Connection, folder: Path) -> None:
+    """Note how far the ledger is. A note of an event that the ledger lacks stays: it is the evidence."""
+    seq, digest = db.execute(READ_HEAD).one()
+    noted = Store(folder.parent).seen_head(LEDGER_HEAD)
+    if not seq or (noted and (noted[:2] == (seq, digest) or not holds(db, noted))):
+        return
+    revoked = db.execute(sql.select(sql.func.count()).select_from(revocations)).scalar()
+    noted_now = canonical.sealed({"events": seq, "head": digest, "revocations": revoked})
+    store.write(folder / LEDGER_HEAD, noted_now, store.SECRET)

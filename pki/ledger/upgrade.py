@@ -1,0 +1,53 @@
+"""Ledgers of earlier schemas brought to the present one, in one transaction. Rows, and so all hashes, stay as they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import sqlalchemy as sql
+from sqlalchemy.engine import Connection
+
+from pki.ledger.chain import TAKE_TURN, append
+from pki.ledger.tables import SCHEMA, certificates, crls, events, head, lease, revocations
+from pki.store import Store
+
+
+def to_present(db: Connection, project: str, folder: Path) -> None:
+    """Bring the tables to the present schema; nothing where another process did it while this one waited."""
+    schema = db.execute(sql.select(head.c.schema)).scalar()
+    if schema == 1:
+        _to_schema_2(db)
+    if schema is not None and schema < SCHEMA:
+        _to_schema_3(db, project, folder)
+
+
+def _to_schema_2(db: Connection) -> None:
+    """Serial numbers are unique for each issuer, not in the whole ledger."""
+    for table in (certificates, revocations):
+        fresh = table.to_metadata(sql.MetaData(), name=f"{table.name}_2")
+        fresh.indexes.clear()
+        fresh.create(db)
+        db.execute(sql.insert(fresh).from_select(list(table.columns.keys()), sql.select(table)))
+        table.drop(db)
+        db.execute(sql.text(f"ALTER TABLE {fresh.name} RENAME TO {table.name}"))
+        for index in table.indexes:
+            index.create(db)
+
+
+def _to_schema_3(db: Connection, project: str, folder: Path) -> None:
+    """The ledger says whose it is, events say who recorded them, and CRLs are recorded without their text.
+
+    Hosts that were pinned are pinned by decisions, no longer by files in `build/`.
+    """
+    for column in (head.c.project, events.c.actor, crls.c.sha256, crls.c.added, crls.c.removed):
+        said = sql.schema.CreateColumn(column).compile(dialect=db.dialect)
+        db.execute(sql.text(f"ALTER TABLE {column.table.name} ADD COLUMN {said}"))
+    for index in crls.indexes:
+        index.create(db, checkfirst=True)
+    db.execute(sql.insert(lease).values(holder="", until=0, token=0))
+    db.execute(sql.update(head).values(schema=SCHEMA, project=project))
+    for host, pin in Store(folder.parent).pins_of_before():
+        db.execute(TAKE_TURN)
+        subject, at = f"deploy:{host}", int(pin.since.timestamp())
+        row = {"artifact": subject, "decision": "pinned", "detail": pin.release, "at": at}
+        append(db, "decision", subject, row, pin.since)

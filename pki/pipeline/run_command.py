@@ -1,0 +1,46 @@
+"""doit's own command `run`, with our processes behind `-n` and the confirmation of the clock."""
+
+from __future__ import annotations
+
+from functools import wraps
+from typing import Any
+
+from doit.cmd_run import Run
+from doit.control import TaskControl
+from doit.task import Stream
+
+from pki.pipeline.workers import ParallelRunner
+
+CLOCK_IS_RIGHT = {
+    "name": "clock_is_right",
+    "short": "",
+    "long": "clock-is-right",
+    "type": bool,
+    "default": False,
+    "help": "confirm at a terminal that the clock is right, where the ledger, the hosts and the kernel leave it in doubt",
+}
+
+
+class RunCommand(Run):  # type: ignore[misc]
+    """The `run` command of doit; `confirm_clock` in its configuration asks whether the clock is right."""
+
+    name = "run"
+    cmd_options = (*Run.cmd_options, CLOCK_IS_RIGHT)
+
+    def execute(self, params: Any, args: Any) -> Any:
+        if params["clock_is_right"]:
+            self.loader.setup(params)
+            self.loader.load_doit_config()["confirm_clock"]()
+        return super().execute(params, args)
+
+    @wraps(Run._execute)  # noqa: SLF001 - which doit lets commands override; doit reads from the signature which options are wanted
+    def _execute(self, **options: Any) -> int:
+        if not options["num_process"] or options["single"]:
+            status: int = super()._execute(**{**options, "num_process": 0})
+            return status
+        self.control = TaskControl(self.task_list)
+        self.control.process(self.sel_tasks)
+        stream = Stream(options["verbosity"], options["force_verbosity"])
+        runner = ParallelRunner(self.dep_manager, options["reporter"], options["continue_"], options["always"], stream)
+        runner.most = options["num_process"]
+        return int(runner.run_all(self.control.task_dispatcher()))

@@ -1,0 +1,157 @@
+"""`doit -n`: what its processes need, what they hold, and what becomes of the run when one of them is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from pki import processes, recipes
+from pki.house import House
+from pki.model import Leaf
+from pki.pipeline import Run
+from pki.processes import last_words
+from pki.store import Store
+from tests.conftest import PROJECT, Home
+
+
+@contextmanager
+def forked(work: Callable[[], object]) -> Iterator[int]:
+    """A child process that does some work, says so, and then waits; ended with the block."""
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            work()
+            os.write(theirs, b"x")
+            time.sleep(60)
+        finally:
+            os._exit(1)
+    os.close(theirs)
+    try:
+        os.read(ours, 1)
+        yield child
+    finally:
+        os.close(ours)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def takes_the_lock(home: Path) -> bool:
+    """Whether another process gets the lock of a house at once."""
+    code = (
+        "import sys; from pki.store import Store; from pathlib import Path\nwith Store(Path(sys.argv[1])).lock(): pass"
+    )
+    try:
+        subprocess.run([sys.executable, "-c", code, home], cwd=PROJECT, check=True, capture_output=True, timeout=3)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def test_a_parallel_run_does_what_a_sequential_one_does(fresh: Home) -> None:
+    report = fresh.doit("-n", "3")
+    assert (report.status, report.data["fresh"], len(report.made)) == (0, 3, 17)
+    again = fresh.doit("-n", "3")
+    assert (again.status, again.made, again.data["fresh"]) == (0, {}, 20)
+
+
+def test_a_parallel_run_needs_no_semaphores_and_so_no_dev_shm(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere(*_arguments: object, **_options: object) -> None:
+        raise FileNotFoundError("there is no shared memory")
+
+    monkeypatch.setattr("multiprocessing.synchronize.SemLock.__init__", nowhere)
+    report = home.doit("-n", "2", days=61)
+    assert report.status == 0
+    assert {"cert:media", "deploy:forge", "deploy:monitoring"} <= report.made.keys()
+
+
+def test_a_parallel_run_with_nothing_to_do_starts_no_process(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> int:
+        raise AssertionError("a process was started")
+
+    monkeypatch.setattr(os, "fork", refuse)
+    assert home.doit("-n", "4").status == 0
+
+
+def test_a_worker_that_is_killed_fails_its_own_task_and_what_needs_it(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issue = recipes.leaf
+
+    def issue_or_die(house: House, leaf: Leaf) -> None:
+        if leaf.name == "media":
+            os.kill(os.getpid(), signal.SIGKILL)
+        issue(house, leaf)
+
+    monkeypatch.setattr(recipes, "leaf", issue_or_die)
+    report = home.doit("-n", "2", days=61)
+    assert report.status in {1, 2}
+    assert set(report.failed) == {"cert:media"}
+    assert (
+        "was ended by SIGKILL, as the system does when memory runs out → run doit again" in report.failed["cert:media"]
+    )
+    assert {one["name"] for one in report.data["not_reached"]} == {"release:media", "deploy:media"}
+    assert {"cert:forge-mtls", "deploy:forge", "deploy:monitoring"} <= report.made.keys()
+
+
+def test_a_run_of_one_task_alone_leaves_its_sources_out(home: Home) -> None:
+    report = home.doit("-n", "2", "-s", "cert:media", days=61)
+    assert set(report.made) == {"cert:media"}
+
+
+def test_a_forked_process_holds_no_lock_of_the_one_that_forked_it(tmp_path: Path) -> None:
+    with Store(tmp_path).lock():
+        stack = ExitStack()
+        child = stack.enter_context(forked(lambda: None))
+        inherited = {os.readlink(path) for path in Path(f"/proc/{child}/fd").iterdir()}
+        assert f"{tmp_path}/ca/.run.lock" not in inherited
+        assert not takes_the_lock(tmp_path)
+    assert takes_the_lock(tmp_path)
+    stack.close()
+
+
+def test_a_run_waits_for_a_worker_of_a_run_that_was_killed(tmp_path: Path) -> None:
+    """The kernel ends it, but not at the very moment at which its parent ends."""
+    with forked(Store(tmp_path).join_run):
+        assert not takes_the_lock(tmp_path)
+    assert takes_the_lock(tmp_path)
+
+
+def test_a_worker_does_nothing_once_the_next_run_has_begun(tmp_path: Path) -> None:
+    with Store(tmp_path).turn("workers.lock"):
+        assert not Store(tmp_path).join_run()
+
+
+def test_a_process_whose_parent_is_gone_ends_at_once() -> None:
+    child = os.fork()
+    if not child:
+        processes.end_with(1 if os.getppid() != 1 else 2)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (-9, "was ended by SIGKILL, as the system does when memory runs out"),
+        (-15, "was ended by SIGTERM"),
+        (7, "ended with exit status 7"),
+    ],
+)
+def test_how_a_process_ended_is_said_in_a_phrase(status: int, said: str) -> None:
+    assert last_words(status) == said
+
+
+def test_the_report_of_a_run_is_empty_until_it_has_come_to_its_end(home: Home) -> None:
+    run = Run(home.path, home.moment())
+    assert run.report == {}
+    assert run.main(["-n", "2"]) == 0
+    assert run.report["result"] == "ok"
