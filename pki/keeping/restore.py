@@ -13,7 +13,7 @@ from typing import Any
 
 from cryptography import x509
 
-from pki import adopted, documents, inventory, pkcs8, sealing, store
+from pki import adopted, canonical, documents, inventory, pkcs8, sealing, store
 from pki.errors import PkiError
 from pki.house import House
 from pki.keeping import recovering
