@@ -24,6 +24,7 @@ from typing import Any
 from pki import store
 
 FORMAT = 3
+OBSERVED = "seen "  # what these names begin with: observations, which hold whatever code is asked
 SHORTEST, LONGEST = 10 * 3600, 20 * 3600  # seconds until the files of a finding are read again: in a daily run all are
 
 
@@ -41,7 +42,7 @@ class Memo:
         self._changed = False
         self._reads_all = False
         code, kept = load(self._path)
-        self._found = kept if code == code_digest() else {}
+        self._found = {name: one for name, one in kept.items() if code == code_digest() or name.startswith(OBSERVED)}
         self._last = kept
 
     def read_all(self) -> None:

@@ -31,6 +31,7 @@ BEFORE_RESTORE = "ca.before-restore-"  # and the time: a folder beside ca/ with 
 RESTORING = ".restore.new"  # what a restore is about to put in place
 LEDGER_HEAD = ".ledger-head.json"  # in ca/: how far this machine saw the ledger
 PROJECT_ID = "project-id"  # in ca/: the identity that the ledger has too
+HEAD_KEYS = {LEDGER_HEAD: ("events", "head", "revocations"), LAST_BACKUP: ("at", "file", "ledger")}
 ALERTS = ".alerts.json"  # in ca/: who is told, and what was told last
 
 

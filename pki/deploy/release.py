@@ -52,7 +52,6 @@ class Blueprint:
     `context` are the values that templates may use. `sources` turns an artifact's name (`tls:media`) into its files,
     each with the generation it belongs to or an empty text; it raises PkiError for a name that is none. `faults`
     stop the release outright. `waiting` are artifacts that will not be there until a ceremony has been held.
-    `faults_of` tells, by a full check, why the files of an artifact cannot be delivered.
     """
 
     host: str
@@ -62,7 +61,6 @@ class Blueprint:
     sources: Sources
     waiting: tuple[str, ...] = ()
     faults: tuple[PkiError, ...] = ()
-    faults_of: Callable[[str], list[str]] = field(default=lambda _: [])
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,13 +194,24 @@ def _named(managed: ManagedFile, error: PkiError) -> PkiError:
     return PkiError(f"templates/{managed.name}: {error.message}", error.hint)
 
 
-def build(blueprint: Blueprint, folder: Path, render: Callable[[], Gathered]) -> None:
+def build(
+    blueprint: Blueprint,
+    folder: Path,
+    render: Callable[[], Gathered],
+    faults_of: Callable[[str], list[str]] = lambda _: [],
+) -> None:
     """Render every file of a release, check it as a whole, and write it with its manifest last.
+
+    `faults_of` tells, by a full check, why the files of an artifact cannot be delivered.
 
     Raises PkiError, with the old release as it was, that names all that is wrong with any file of it.
     """
     gathered = render()
     faults = [*blueprint.faults, *gathered.faults.values()]
+    for artifact in gathered.uses:
+        if found := faults_of(artifact):
+            text = f"{artifact} cannot be delivered: {'; '.join(found)}"
+            faults.append(PkiError(text, "run doit again: it makes it anew"))
     contents: dict[str, tuple[File, bytes]] = {}
     by_name = {managed.name: managed for managed in blueprint.selection.files}
     for file, content in gathered.files:

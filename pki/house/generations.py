@@ -13,11 +13,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from pki import canonical
-from pki.errors import PkiError
+from pki.errors import RESTORE, PkiError
 from pki.issue import ca_public_key
 from pki.scalars import SANDBOX
 
-PUT_BACK = "put it back from a backup: ./run invoke restore FILE --to DIR"
+PUT_BACK = f"put it back from a backup: {RESTORE}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext, suppress
@@ -14,7 +13,7 @@ from typing import Any
 
 from cryptography import x509
 
-from pki import adopted, documents, inventory, pkcs8, sealing, store
+from pki import adopted, canonical, documents, inventory, pkcs8, sealing, store
 from pki.errors import PkiError
 from pki.house import House
 from pki.keeping import recovering
@@ -188,7 +187,7 @@ class Restore:
         files = {path: kept for path, kept in self.archive.files.items() if _is_below(path, placed)}
         found = {path: (kept.data, _mode(self.archive, path, kept)) for path, kept in files.items()}
         note = {"at": self.at, "file": self.name, "ledger": self.ledger}
-        return {**found, f"ca/{LAST_BACKUP}": (json.dumps(note).encode() + b"\n", store.SECRET)}
+        return {**found, f"ca/{LAST_BACKUP}": (canonical.sealed(note), store.SECRET)}
 
     def _complete_ledger(self, folder: Path) -> tuple[list[int], list[PkiError]]:
         """Record in the ledger of the stage what older ones know of revocations, and that it was restored."""

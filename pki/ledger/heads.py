@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import sqlalchemy as sql
 from sqlalchemy.engine import Connection
 
-from pki import store
+from pki import canonical, store
 from pki.ledger.chain import READ_HEAD
 from pki.ledger.tables import decisions, events, revocations
 from pki.records import ACCEPTED, Head

@@ -60,6 +60,7 @@ def notes(house: House, plan: Plan) -> Iterator[Note]:
     yield from exposure.notes(house, plan)
     yield from _outgrown(house)
     yield from adopted.notes(house, plan)
+    yield from damage.notes(house)
 
 
 def _outgrown(house: House) -> Iterator[Note]:

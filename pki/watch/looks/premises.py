@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from datetime import timedelta
@@ -170,14 +169,7 @@ def last_backup(path: Path) -> dict[str, Any] | None:
     """What is known of the last backup: nothing where there was none, None where the record of it is damaged."""
     if not os.path.lexists(path):
         return {}
-    data = store.read_if_possible(path)
-    if (record := canonical.unsealed(data)) is not None:
-        return record
-    try:
-        found = json.loads(data or b"")
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) and found.keys() == {"at", "file", "ledger"} else None
+    return canonical.record(store.read_if_possible(path), store.HEAD_KEYS[LAST_BACKUP])
 
 
 def backup(view: View) -> Iterator[Check]:
