@@ -375,8 +375,8 @@ def _host_artifacts(world: World, deliveries: Iterable[Delivery]) -> Iterator[Ar
 
 
 def _build_release(world: World, name: str) -> None:
-    blueprint = replace(world.blueprint(name), faults_of=partial(soundness.faults, world))
-    release.build(blueprint, world.house.store.release(name), partial(world.gather, name))
+    faults_of = partial(soundness.faults, world)
+    release.build(world.blueprint(name), world.house.store.release(name), partial(world.gather, name), faults_of)
 
 
 def _release_stale(world: World, name: str) -> list[str]:

@@ -211,7 +211,7 @@ def build(
     for artifact in gathered.uses:
         if found := faults_of(artifact):
             text = f"{artifact} cannot be delivered: {'; '.join(found)}"
-            faults.append(PkiError(text, "run doit again: it makes it anew"))
+            faults.append(PkiError(text, "run doit again: it makes it again"))
     contents: dict[str, tuple[File, bytes]] = {}
     by_name = {managed.name: managed for managed in blueprint.selection.files}
     for file, content in gathered.files:
@@ -222,10 +222,6 @@ def build(
     for path, (file, _) in contents.items():
         if any(str(parent) in contents for parent in PurePosixPath(path).parents):
             faults.append(PkiError(f"templates/{file.managed}: {path} lies below another file's path"))
-    for artifact in gathered.uses:
-        if damage := blueprint.faults_of(artifact):
-            text = f"{artifact} cannot be delivered: {'; '.join(damage)}"
-            faults.append(PkiError(text, "run doit again: it makes it again"))
     if faults:
         raise FaultsError.of(faults)
     copies = {file.below(folder / "files"): (content, int(file.mode, 8)) for file, content in contents.values()}

@@ -66,8 +66,7 @@ def _noted(house: House, head: Mapping[str, object] | None) -> Mapping[str, obje
     if head is None:
         found = house.ledger.head()
         head = {"events": found.seq, "head": found.hash}
-    said = {**head, "revocations": house.ledger.counts()[1]}
-    return {**said, "check": store.check_of(said)}
+    return {**head, "revocations": house.ledger.counts()[1]}
 
 
 def _notes(house: House, files: dict[str, Kept]) -> Iterator[str]:

@@ -32,6 +32,5 @@ def note(db: Connection, folder: Path) -> None:
     if not seq or (noted and (noted[:2] == (seq, digest) or not holds(db, noted))):
         return
     revoked = db.execute(sql.select(sql.func.count()).select_from(revocations)).scalar()
-    said = {"events": seq, "head": digest, "revocations": revoked}
-    text = json.dumps({**said, "check": store.check_of(said)}) + "\n"
-    store.write(folder / LEDGER_HEAD, text.encode(), store.SECRET)
+    said = canonical.sealed({"events": seq, "head": digest, "revocations": revoked})
+    store.write(folder / LEDGER_HEAD, said, store.SECRET)

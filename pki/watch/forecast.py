@@ -11,7 +11,7 @@ from pki.handover import needs
 from pki.house import House
 from pki.house.missing_roots import refusal
 from pki.memo import token
-from pki.watch import adopted, exposure, identities, waiting_roots
+from pki.watch import adopted, damage, exposure, identities, waiting_roots
 from pki.world import Note
 
 
