@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 import pytest
 from cryptography import x509
@@ -10,6 +11,7 @@ from cryptography import x509
 from pki.deploy import preflight
 from pki.deploy.parcel import Parcel
 from pki.errors import LedgerError
+from pki.keeping import loss
 from pki.leaves import CANARY, PROBE
 from pki.ledger import Ledger
 from pki.ledger.database import Database
@@ -123,10 +125,14 @@ def test_a_run_that_is_killed_before_it_is_revoked_shows_nothing_and_the_next_on
 
 
 def test_one_that_no_ledger_knows_as_revoked_is_replaced(kept: Home, home: Home) -> None:
-    """A ledger from before it, out of a backup perhaps."""
+    """Its ledger is lost for good, and every CRL: while nobody says that it is, the canary stays as it is."""
     before = shown(kept)
     os.truncate(kept.path / "ca/ledger.db", 0)
     (kept.path / "build/.seen.json").unlink()
+    assert set(made(home).failed) == {"ledger"}
+    assert shown(kept) == before
+    shutil.rmtree(kept.path / "build/crl")
+    loss.accept(kept.house(), "a test")
     assert made(home).made[CERT] == "is not revoked"
     assert shown(kept) != before
     assert shown(kept) in listed(kept)

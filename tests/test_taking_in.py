@@ -22,7 +22,7 @@ from pki.records import Issued
 from pki.taking import index
 from pki.watch import forecast
 from pki.world import World
-from tests import judges
+from tests import judges, old_ledgers
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import START, Home
 from tests.oldca import DAY, NO_CRL_USAGE, OldCa, pem, utc, write
@@ -585,34 +585,13 @@ def test_revoked_serial_of_an_old_ca_does_not_revoke_ours(adopted: Home, old: Ol
     assert ours not in {entry.serial_number for entry in crl_of(adopted, "client-1")}
 
 
-TO_SCHEMA_1 = """
-    ALTER TABLE certificates RENAME TO new_certificates;
-    ALTER TABLE revocations RENAME TO new_revocations;
-    CREATE TABLE certificates (
-        seq INTEGER NOT NULL, serial TEXT NOT NULL, issuer TEXT NOT NULL, artifact TEXT NOT NULL, profile TEXT NOT NULL,
-        subject TEXT NOT NULL, names TEXT NOT NULL, key_sha256 TEXT NOT NULL, not_before BIGINT NOT NULL,
-        not_after BIGINT NOT NULL, reason TEXT NOT NULL, pem TEXT NOT NULL, PRIMARY KEY (seq), UNIQUE (serial)
-    );
-    CREATE TABLE revocations (
-        seq INTEGER NOT NULL, serial TEXT NOT NULL, issuer TEXT NOT NULL, reason TEXT NOT NULL,
-        revoked_at BIGINT NOT NULL, not_after BIGINT NOT NULL, PRIMARY KEY (seq), UNIQUE (serial)
-    );
-    INSERT INTO certificates SELECT * FROM new_certificates;
-    INSERT INTO revocations SELECT * FROM new_revocations;
-    DROP TABLE new_certificates;
-    DROP TABLE new_revocations;
-    CREATE INDEX ix_certificates_issuer ON certificates (issuer);
-    CREATE INDEX ix_certificates_artifact ON certificates (artifact);
-    CREATE INDEX ix_revocations_issuer ON revocations (issuer);
-    UPDATE head SET schema = 1;
-"""
-ALL_ROWS = ("SELECT * FROM events", "SELECT * FROM certificates", "SELECT * FROM revocations")
+EVENTS = "SELECT seq, at, kind, subject, row, previous, hash FROM events"
+ALL_ROWS = (EVENTS, "SELECT * FROM certificates", "SELECT * FROM revocations")
 
 
-def rows_and_indexes(home: Home, script: str = "") -> tuple[list[object], set[str], int]:
-    """What is in a ledger's database, after a script: rows, names of its indexes, schema."""
+def rows_and_indexes(home: Home) -> tuple[list[object], set[str], int]:
+    """What is in a ledger's database: rows, names of its indexes, schema."""
     with closing(sqlite3.connect(home.path / "ca/ledger.db")) as db:
-        db.executescript(script)
         rows: list[object] = [db.execute(query).fetchall() for query in ALL_ROWS]
         names = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE sql LIKE 'CREATE INDEX%'")}
         [(schema,)] = db.execute("SELECT schema FROM head").fetchall()
@@ -621,12 +600,13 @@ def rows_and_indexes(home: Home, script: str = "") -> tuple[list[object], set[st
 
 def test_ledger_of_the_first_schema_is_taken_over_with_every_hash_as_it_was(adopted: Home, invoke: Invoke) -> None:
     invoke("revoke", "admin", "--reason", "superseded", "--yes")
-    rows, names, schema = rows_and_indexes(adopted, TO_SCHEMA_1)
+    old_ledgers.lay(adopted.path, 1)
+    rows, names, schema = rows_and_indexes(adopted)
     assert (len(rows[2]), schema) == (1, 1)  # type: ignore[arg-type]
     house = adopted.house()
     assert house.ledger.verify() == []
     house.ledger.close()
-    assert rows_and_indexes(adopted) == (rows, names, 2)
+    assert rows_and_indexes(adopted) == (rows, names | {"ix_decisions_artifact", "ix_crls_sha256"}, 3)
     vpn = OldCa("VPN CA")
     vpn.issue("web", 1)
     adopt(adopted, "vpn")

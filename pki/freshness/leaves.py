@@ -162,7 +162,9 @@ def _revocation(house: House, wanted: Leaf, serial: int, *, seen_before: bool) -
     if not wanted.is_revoked:
         return ["is revoked"] if house.is_revoked(serial, seen_before=seen_before) else []
     is_known = seen_before and house.ledger_is_settled
-    return [] if is_known or house.is_revoked(serial, seen_before=False) else ["is not revoked"]
+    if is_known or house.is_revoked(serial, seen_before=False) or house.ledger_fault:
+        return []  # a ledger of which something is lost does not say that it was not
+    return ["is not revoked"]
 
 
 @dataclass(frozen=True, slots=True)
