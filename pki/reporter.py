@@ -142,7 +142,10 @@ class Reporter:
                 self._calendar()
         with self._last_word("the look at the house"):
             self._watch.look(self._report(house), self._found_notes)
-        for name, fault in house.key_faults().items():
+        faults: dict[str, PkiError] = {}
+        with self._last_word("keys"):
+            faults = house.key_faults()
+        for name, fault in faults.items():
             with self._last_word(f"key:{name}"):
                 raise fault
         with self._last_word("ledger"):

@@ -46,6 +46,7 @@ class House(LedgerView):
     _generations: dict[str, tuple[int, Generation]] = field(default_factory=dict)
     _newest: dict[str, Generation] = field(default_factory=dict)
     _rungs: dict[str, tuple[int, list[Rung]]] = field(default_factory=dict)
+    _signing: dict[str, bool] = field(default_factory=dict)
 
     @classmethod
     def open(cls, home: Path, now: datetime, evidence: Callable[[House], Evidence] | None = None) -> House:
@@ -268,6 +269,11 @@ class House(LedgerView):
 
     def can_sign(self, name: str) -> bool:
         """Whether the key of a generation opens; of one whose passphrase is elsewhere, as far as can be seen without it."""
+        if name not in self._signing:
+            self._signing[name] = self._opens(name)
+        return self._signing[name]
+
+    def _opens(self, name: str) -> bool:
         found = self.generation(name)
         if found is None or self.is_adopted(name):
             return True
@@ -276,6 +282,11 @@ class House(LedgerView):
                 in_file = self.store.authority_file(name, "key.pem").exists()
                 return not in_file or self.passphrases.is_elsewhere(name) or bool(self.keys.issuer(found))
         return False
+
+    @cached_property
+    def seen_key_faults(self) -> dict[str, PkiError]:
+        """What `key_faults` says, looked at once."""
+        return self.key_faults()
 
     def key_faults(self) -> dict[str, PkiError]:
         """What is wrong with the keys that sign or wait for a ceremony, by generation, as far as it can be seen without a passphrase."""

@@ -131,8 +131,10 @@ class Run:
 
     def _nothing(self, error: PkiError, said: str) -> InvalidDodoFile:
         """That nothing can be run, which the status page says, and a mail where nobody reads it at a terminal."""
-        is_lost = "house" in vars(self) and self.house.missing_roots
-        said_by = self.house.inventory if is_lost else None
+        said_by = None
+        if "house" in vars(self):
+            with suppress(PkiError):  # what cannot be read is the error itself
+                said_by = self.house.inventory if self.house.missing_roots else None
         told = watchman.nothing_was_run(self._home, self._now, error, said_by, is_read=sys.stderr.isatty())
         said += "".join(f"\nalerts:{one['channel']}: {one['error']}" for one in told if one["error"])
         return InvalidDodoFile(said)

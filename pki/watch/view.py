@@ -90,6 +90,11 @@ class View:
     def now(self) -> datetime:
         return self.house.now
 
+    def failure_of_key(self, generation: str) -> Failure | None:
+        """Why a generation cannot sign; None where it can, as far as that was seen."""
+        error = self.house.seen_key_faults.get(generation)
+        return Failure(error.message, error.hint) if error else None
+
 
 @dataclass(frozen=True, slots=True)
 class Scene:

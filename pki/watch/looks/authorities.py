@@ -118,7 +118,9 @@ def sizes(view: View) -> Iterator[Check]:
 
 
 def _crl(view: View, artifact: Artifact, name: str) -> Iterator[Check]:
-    rule, end, failure = view.house.crl_rule(name), _end(view, name), view.run.failure(artifact.name)
+    rule, end = view.house.crl_rule(name), _end(view, name)
+    is_due = end is not None and view.now >= end - rule.lifetime + rule.refresh
+    failure = view.run.failure(artifact.name) or (view.failure_of_key(name) if is_due else None)
     late = end is not None and view.now >= end - rule.lifetime + rule.refresh + 2 * DAY
     is_over = end is not None and end <= view.now
     if failure is None and not late and not is_over:

@@ -47,6 +47,10 @@ def _leaf(view: View, artifact: str, leaf: Leaf) -> Iterator[Check]:
         yield Check(artifact, by_time_left(until - view.now, WARNING, CRITICAL), waits, ASK, until=until)
         return
     reasons = freshness.leaf(house, leaf)
+    if not reasons and (issuer := house.issuing(leaf.authority)) and (blocked := view.failure_of_key(issuer.name)):
+        found = freshness.examine(house, leaf)
+        due = freshness.unsigned(house, leaf, found) if isinstance(found, Held) else ""
+        reasons, failure = [due] if due else [], blocked
     if not reasons:
         return
     until = end(view, leaf)
