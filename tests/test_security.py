@@ -366,10 +366,12 @@ def test_passphrase_that_is_wrong_or_gone_fails_only_what_it_would_sign(home: Ho
     assert {"cert:forge-mtls", "deploy:forge"} <= set(home.doit().made)
 
 
-def test_nothing_to_sign_needs_no_passphrase(home: Home) -> None:
+def test_nothing_to_sign_needs_no_passphrase_and_its_loss_is_told(home: Home) -> None:
     (home.path / "secrets.yaml").unlink()
     report = home.doit()
-    assert (report.status, report.made) == (0, {})
+    assert (report.status, report.made) == (1, {})
+    assert set(report.failed) == {"key:server-1", "key:client-1"}
+    assert all("./run invoke restore FILE" in text for text in report.failed.values())
     assert not (home.path / "secrets.yaml").exists()
 
 
