@@ -19,10 +19,12 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.utils import CryptographyDeprecationWarning
 
 UNREADABLE = (  # what the readers of `cryptography` raise for a file that is damaged
     *(ValueError, TypeError, OverflowError, UnsupportedAlgorithm, InternalError),
     *(x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType),
+    CryptographyDeprecationWarning,  # where warnings are errors: a serial number that is not positive, RFC 5280 §4.1.2.2
 )
 ENCRYPTED = (b"-----BEGIN ENCRYPTED PRIVATE KEY-----", b"-----END ENCRYPTED PRIVATE KEY-----")
 BEGIN = b"-----BEGIN CERTIFICATE-----"

@@ -70,6 +70,8 @@ class House(LedgerView):
         Under `sandbox: true` also those under which real hosts were deployed.
         """
         found = find_missing(self.inventory, self.store)
+        if found:  # one whose file is damaged is not missing where the ledger has a copy
+            found = tuple(one for one in found if one.fingerprint not in self._recovered_roots())
         if found or not self.inventory.sandbox:
             return found
         folder = str(self.store.receipt("x").parent)
@@ -77,6 +79,13 @@ class House(LedgerView):
             kept = [[one.name, one.fingerprint, one.evidence] for one in receipts(self.store, real_hosts=True)]
             self.memo.remember("roots of real hosts", "", [folder], kept)
         return tuple(MissingRoot(*one) for one in kept)
+
+    def _recovered_roots(self) -> set[str]:
+        found = set[str]()
+        for name in self.store.generations("root"):
+            with suppress(PkiError):
+                found |= {one.fingerprint} if (one := self.generation(name)) and name in self.recovered else set()
+        return found
 
     def insist_on_roots(self) -> None:
         """Raise PkiError where a root is missing, or pki.yaml says `sandbox: true` beside a root that is not one's."""
@@ -162,6 +171,8 @@ class House(LedgerView):
 
     def _recorded(self, name: str, data: bytes) -> bytes | None:
         """The PEM of the one certificate in the ledger of which `data` is a damaged copy, None where nobody can tell."""
+        if not (self.store.ca / store.PROJECT_ID).exists():  # opening the ledger might make one
+            return None
         try:
             issued = (
                 self.ledger.certificates(artifact=f"authority:{name.rpartition('-')[0]}") if self.has_ledger else []
