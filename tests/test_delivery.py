@@ -790,6 +790,44 @@ def test_a_host_in_a_folder_takes_no_older_crl_either(home: Home, invoke: Invoke
     assert {entry.serial_number for entry in x509.load_pem_x509_crl(place.read_bytes())} == {serial}
 
 
+# -- targets that cannot be replaced ----------------------------------------------------------------------------------
+
+
+def caddyfile_is_a_mount_point(live: Live) -> Path:
+    path = live.on("/etc/caddy/Caddyfile")
+    (live.host.root / "mountinfo").write_text(f"3 1 0:1 /x {path} rw - x x rw\n")
+    live.host.adapt("/proc/self/mountinfo 2>/dev/null", f"{live.host.root}/mountinfo")
+    return path
+
+
+def test_a_release_that_cannot_be_placed_is_refused_and_the_crls_are_placed_all_the_same(delivered: Live) -> None:
+    path = caddyfile_is_a_mount_point(delivered)
+    old, reloads = path.read_bytes(), delivered.reloads()
+    change_something(delivered)
+    report = delivered.doit(days=7)
+    assert delivered.because(report) == f"{path} is a mount point → on media: umount {path}"
+    assert path.read_bytes() == old
+    assert delivered.on(CRL_THERE).read_bytes() == delivered.home.read("build/crl/client-1.pem")
+    assert delivered.reloads() == reloads + 1
+    (delivered.host.root / "mountinfo").write_text("")
+    assert delivered.doit(days=7).status == 0
+
+
+def test_an_undo_that_is_stuck_is_told_and_the_crls_are_placed_all_the_same(delivered: Live) -> None:
+    path = delivered.on("/etc/caddy/Caddyfile")
+    lying(delivered, 'then mv -fT "$was" "$path"', f'then [ "$path" != {path} ] && mv -fT "$was" "$path"')
+    change_something(delivered)
+    (delivered.host.root / "broken").touch()
+    assert f"{path} could not be put back" in delivered.because(delivered.doit())
+    (delivered.host.root / "broken").unlink()
+    told = f"an earlier change cannot be undone: {path} could not be put back; until then only CRLs are delivered"
+    assert delivered.because(delivered.doit(days=7)) == f"{told} → on media: ls -ld {path}"
+    assert delivered.on(CRL_THERE).read_bytes() == delivered.home.read("build/crl/client-1.pem")
+    lying(delivered, f'then [ "$path" != {path} ] && mv', "then mv")
+    assert delivered.doit(days=7).status == 0
+    assert b"# changed" in path.read_bytes()
+
+
 # -- what is read from hosts -------------------------------------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
 from pki import issue, pem, profiles
-from pki.deploy import answers, crls, preflight
+from pki.deploy import crls, preflight
 from pki.deploy.preflight import Trust
 from pki.errors import PkiError
 from pki.screen import Screen
@@ -172,95 +172,3 @@ def test_a_crl_with_any_bit_flipped_is_none_of_ours_and_no_bug() -> None:
         flipped = bytearray(der)
         flipped[bit // 8] ^= 1 << (bit % 8)
         assert not any(trust.has_signed(one) for one in crls.read(bytes(flipped))), bit
-
-
-# -- answers of pki-apply ---------------------------------------------------------------------------------------------
-
-SUM = "0" * 64
-GOOD: list[dict[str, Any]] = [
-    {"pki-apply": 1},
-    {"pki-apply": 1, "now": 1795000000},
-    *({"n": 1, "is": state, "sha256": SUM, "path": "/etc/x"} for state in sorted(answers.LOOKS)),
-    {"n": 1, "is": "absent", "sha256": "", "path": "/etc/x"},
-    {"looked": True},
-    {"bytes": 0},
-    {"ran": "systemctl-reload-nginx", "status": 137, "said": "it is broken\nreally"},
-    {"why": ""},
-    {"stuck": "/etc/x", "why": "is a mount point", "said": "umount /etc/x"},
-    *({"state": state} for state in sorted(answers.STATES)),
-    {"state": "refused", "why": "no", "said": ""},
-    {"error": "no"},
-]
-BAD: list[object] = [
-    {},
-    [],
-    "kept",
-    1,
-    None,
-    {"pki-apply": 2},
-    {"pki-apply": True},
-    {"pki-apply": "1"},
-    {"pki-apply": 1, "now": "today"},
-    {"pki-apply": 1, "now": -1},
-    {"pki-apply": 1, "now": True},
-    {"pki-apply": 1, "more": 1},
-    {"n": 1, "is": "fine", "sha256": SUM, "path": "/etc/x"},
-    {"n": 1, "is": "same", "sha256": SUM[1:], "path": "/etc/x"},
-    {"n": 1, "is": "same", "sha256": SUM.upper().replace("0", "A"), "path": "/etc/x"},
-    {"n": 1, "is": "same", "sha256": SUM + "\n", "path": "/etc/x"},
-    {"n": 1, "is": "same", "sha256": SUM, "path": "etc/x"},
-    {"n": 1, "is": "same", "sha256": SUM, "path": "/etc/\x1b[2J"},
-    {"n": True, "is": "same", "sha256": SUM, "path": "/etc/x"},
-    {"n": 1.0, "is": "same", "sha256": SUM, "path": "/etc/x"},
-    {"n": 1, "is": "same", "sha256": SUM},
-    {"looked": 1},
-    {"looked": False},
-    {"bytes": -1},
-    {"bytes": "9"},
-    {"bytes": 1 << 60},
-    {"ran": "a b", "status": 0, "said": ""},
-    {"ran": "x", "status": "0", "said": ""},
-    {"ran": "x", "status": 0},
-    {"state": "done"},
-    {"state": "kept", "why": "x"},
-    {"state": "refused"},
-    {"state": "kept", "said": "x", "why": "y"},
-    {"error": ["no"]},
-    {"stuck": "x", "why": "", "said": ""},
-]
-
-
-@pytest.mark.parametrize("answer", GOOD, ids=json.dumps)
-def test_what_pki_apply_answers_is_read(answer: dict[str, Any]) -> None:
-    assert answers.read(json.dumps(answer)) == answer
-    assert answers.known(answer) == answer
-
-
-@pytest.mark.parametrize("answer", BAD, ids=json.dumps)
-def test_nothing_else_is_an_answer(answer: object) -> None:
-    assert answers.read(json.dumps(answer)) is None
-    assert answers.known(answer) is None
-
-
-@pytest.mark.parametrize("line", ["", "{", "NaN", '{"bytes":1e3}', '{"bytes":9' + "9" * 60_000 + "}", "[" * 60_000])
-def test_a_line_that_is_no_json_is_no_answer(line: str) -> None:
-    assert answers.read(line) is None
-
-
-def test_an_answer_has_at_most_64_kilobytes_and_its_texts_are_cut() -> None:
-    def line(length: int) -> str:
-        return f'{{"error":"{"x" * (length - 12)}"}}'
-
-    assert len(line(1 << 16)) == 1 << 16
-    found = answers.read(line(1 << 16))
-    assert found
-    assert len(found["error"]) == answers.WORDS
-    assert answers.read(line((1 << 16) + 1)) is None
-
-
-def test_only_what_is_stuck_counts_of_what_was_said_before_the_greeting() -> None:
-    stuck = {"stuck": "/etc/x", "why": "is a mount point", "said": "on web: umount /etc/x"}
-    before = [{"ran": "x", "status": 1, "said": ""}, {"state": "undone"}, stuck, {"state": "stuck"}]
-    found = answers.in_contact([*before, {"pki-apply": 1}, {"looked": True}])
-    assert found == [stuck, {"pki-apply": 1}, {"looked": True}]
-    assert answers.refusal(found) == ("/etc/x is a mount point", "on web: umount /etc/x")

@@ -20,6 +20,7 @@ from pki.visible import plain
 
 PATH = re.compile(r"/[A-Za-z0-9._/@+:,=-]+")
 LARGEST = 1 << 20  # bytes of a file that is shown, of a CRL more: `inplace.largest`
+KEPT = 100  # answers about one change that are looked at, and the last one
 SHOWN = 120  # characters of an answer that is none
 
 
@@ -124,7 +125,8 @@ class Session:
             line = self._told(self._wire.line)
             answer = answers.read(line)
             if answer is None:
-                raise self._way.not_greeted(line.decode(errors="replace"))
+                text = line.decode(errors="replace")
+                raise nonsense(self._way.host, text) if self._way.is_local else self._way.not_greeted(text)
             if answers.STUCK in answer:
                 self.stuck.append(answer)
             if "pki-apply" in self._heard(answer):
@@ -171,6 +173,7 @@ class Session:
         said = [self._answer()]
         while "state" not in said[-1]:
             said.append(self._answer())
+            del said[KEPT:-1]
         if refusal := answers.refusal(said):
             raise HostRefusal(*refusal)
         if said[-1]["state"] != ("kept" if settle else "placed"):

@@ -40,14 +40,14 @@ generation {}
 LENDING = """\
 Host web
     ProxyJump root@192.0.2.11
+    PermitLocalCommand yes
+    LocalCommand touch {home}/local-command
 Host *
     UserKnownHostsFile {home}/known_hosts
     ForwardAgent yes
     ForwardX11 yes
     ForwardX11Trusted yes
     RemoteForward 9000 127.0.0.1:22
-    PermitLocalCommand yes
-    LocalCommand touch {home}/local-command
 """
 # What the forced command is on a host that records what it was lent; its sshd restricts nothing.
 RECORDING = """\
