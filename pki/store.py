@@ -36,6 +36,10 @@ def check_of(said: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(dict(said), sort_keys=True).encode()).hexdigest()[:16]
 
 
+def _beside_head(said: Mapping[str, object]) -> dict[str, object]:
+    return {name: said[name] for name in ("revocations", "check") if name in said}
+
+
 def write(path: Path, data: bytes, mode: int = PUBLIC) -> None:
     """Put `data` at `path` atomically and durably; the mode holds from the first byte."""
     write_all({path: (data, mode)})
@@ -271,7 +275,7 @@ class Store:
     def seen_head(self, name: str) -> Head | None:
         try:
             said = json.loads((self.ca / name).read_bytes())
-            found = dict(said["ledger"] if name == LAST_BACKUP else said)
+            found = {**said["ledger"], **_beside_head(said)} if name == LAST_BACKUP else dict(said)
             check = found.pop("check", None if name == LEDGER_HEAD else check_of(found))
             head = Head(found["events"], found["head"], f"ca/{name}", found.get("revocations"))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -22,6 +22,7 @@ from pki import issue
 from pki.errors import LedgerError
 from pki.ledger import Ledger
 from pki.records import Entry, Issued
+from pki.store import check_of
 from tests import old_ledgers
 from tests.conftest import START, Home
 from tests.ledger_behaviour import LedgerBehaviour, Site
@@ -238,6 +239,21 @@ def test_a_sandbox_that_was_deleted_starts_again_without_a_message(home: Home) -
     assert home.doit(days=1).status == 0
     assert home.house(1).ledger_fault is None
     assert home.doit(days=1.1).made == {}
+
+
+def test_a_backup_notes_the_head_and_a_damaged_note_counts_as_missing(home: Home) -> None:
+    head = home.house().store.seen_head(".ledger-head.json")
+    assert head is not None
+    said = {"events": head.seq, "head": head.hash}
+    check = check_of({**said, "revocations": 0})
+    for note, seq in (
+        ({"revocations": 0, "check": check}, head.seq),
+        ({}, head.seq),
+        ({"revocations": 1, "check": check}, 0),
+    ):
+        home.write("ca/.last-backup.json", json.dumps({"at": "x", "ledger": said, **note}))
+        found = home.house().store.seen_head(".last-backup.json")
+        assert (found.seq if found else 0) == seq
 
 
 def replaced(issued: Issued, serial: int) -> Issued:
