@@ -285,7 +285,7 @@ class Store:
     def seen_head(self, name: str) -> Head | None:
         try:
             said = canonical.record(files.read_if_possible(self.ca / name), HEAD_KEYS[name]) or {}
-            found = said["ledger"] if name == LAST_BACKUP else said
+            found = {**said["ledger"], "revocations": said.get("revocations")} if name == LAST_BACKUP else said
             head = Head(found["events"], found["head"], f"ca/{name}", found.get("revocations"))
         except (KeyError, TypeError, AttributeError):
             return None

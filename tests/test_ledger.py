@@ -18,7 +18,7 @@ import sqlalchemy as sql
 from cryptography import x509
 from sqlalchemy.engine import Engine
 
-from pki import issue
+from pki import canonical, issue
 from pki.errors import LedgerError
 from pki.ledger import Ledger
 from pki.records import Entry, Issued
@@ -238,6 +238,24 @@ def test_a_sandbox_that_was_deleted_starts_again_without_a_message(home: Home) -
     assert home.doit(days=1).status == 0
     assert home.house(1).ledger_fault is None
     assert home.doit(days=1.1).made == {}
+
+
+def test_a_backup_notes_the_head_and_a_damaged_note_counts_as_missing(home: Home) -> None:
+    head = home.house().store.seen_head(".ledger-head.json")
+    assert head is not None
+    record = {"at": "x", "file": "y", "ledger": {"events": head.seq, "head": head.hash}, "revocations": 0}
+    note = canonical.sealed(record)
+    for text, seq in (
+        (note, head.seq),
+        (canonical.sealed({**record, "ledger": None}), 0),
+        (note.replace(b'"revocations": 0', b'"revocations": 1'), 0),
+        (note.replace(b"x", b"z", 1), 0),
+        (note[:-2], 0),
+    ):
+        assert text == note or seq == 0
+        (home.path / "ca/.last-backup.json").write_bytes(text)
+        found = home.house().store.seen_head(".last-backup.json")
+        assert (found.seq if found else 0) == seq
 
 
 def replaced(issued: Issued, serial: int) -> Issued:

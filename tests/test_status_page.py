@@ -276,8 +276,8 @@ def test_a_house_whose_ledger_is_damaged_has_a_page(home: Home) -> None:
     text = shown(home).text
     assert "could not be made anew" not in text
     assert "The last run, on Tuesday, 2026-11-24" in text
-    assert "warning timeline ca/ledger.db" in text
-    assert "warnings" in title(home.read(PATH).decode())
+    assert "nothing can be issued or revoked: ca/ledger.db: file is not a database" in text
+    assert "1 critical" in title(home.read(PATH).decode())
 
 
 # -- when nothing is run ----------------------------------------------------------------------------------------------

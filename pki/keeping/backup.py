@@ -54,19 +54,19 @@ def backup(house: House, target: Path, passphrase: str) -> list[str]:
         if target.exists():
             raise PkiError(f"{target}: is there already", "name another file; a backup is never overwritten")
         waiting.place()
-    record = {"at": about["at"], "file": target.name, "ledger": _noted(house, head)}
+    record = {"at": about["at"], "file": target.name, **_noted(house, head)}
     store.write(house.store.ca / LAST_BACKUP, canonical.sealed(record), store.SECRET)
     return list(_notes(house, files))
 
 
-def _noted(house: House, head: Mapping[str, object] | None) -> Mapping[str, object] | None:
+def _noted(house: House, head: Mapping[str, object] | None) -> Mapping[str, object]:
     """How far the ledger is, so that an older one is noticed; of one in another database its head at this moment."""
     if not house.has_ledger:
-        return head
+        return {"ledger": head}
     if head is None:
         found = house.ledger.head()
         head = {"events": found.seq, "head": found.hash}
-    return {**head, "revocations": house.ledger.counts()[1]}
+    return {"ledger": head, "revocations": house.ledger.counts()[1]}
 
 
 def _notes(house: House, files: dict[str, Kept]) -> Iterator[str]:

@@ -97,8 +97,8 @@ def run(
 
 
 def moved_clock(days: int) -> dict[str, str]:
-    """The environment of a process whose clock stands `days` ahead."""
-    return {**faketime(f"+{days}d"), "DONT_FAKE_MONOTONIC": "1"}
+    """The environment of a process whose clock stands `days` ahead, or behind where they are negative."""
+    return {**faketime(f"{days:+}d"), "DONT_FAKE_MONOTONIC": "1"}
 
 
 def faketime(text: str) -> dict[str, str]:
