@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import PROJECT
 from tests.integration.conftest import LiveHome, built, live_home, run
+from tests.integration.environments import environment
 from tests.integration.proxies import NAMES, Proxy, Upstreams, started
 from tests.integration.test_proxies import HOSTS, MTLS, TLS, serve_two_on_each_host
 
@@ -25,15 +23,7 @@ LET_PASS = {
 @pytest.fixture(scope="session")
 def sslyze() -> Path:
     """Sslyze in an environment of its own: it wants an older cryptography than we do."""
-    venv, lock = PROJECT / ".venv-sslyze", PROJECT / "requirements-sslyze.lock"
-    with (PROJECT / ".run.lock").open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        installed = venv / lock.name
-        if not installed.exists() or installed.read_bytes() != lock.read_bytes():
-            run(sys.executable, "-m", "venv", "--clear", venv)
-            run(venv / "bin/python", "-m", "pip", "install", "--no-deps", "--require-hashes", "-r", lock, timeout=600)
-            shutil.copy(lock, installed)
-    return venv / "bin/sslyze"
+    return environment("sslyze") / "bin/sslyze"
 
 
 @pytest.fixture(scope="session")
