@@ -163,7 +163,9 @@ def test_traefik_demands_client_certificates_unless_a_service_is_open(home: Home
     assert {one["sniStrict"] for one in options.values()} == {"true"}
     assert {name: router["tls"]["options"] for name, router in routers.items()} == {
         "pki-forgejo": "default",
+        "pki-forgejo_0": "default",  # for a WebSocket
         "pki-pages": "pki-open",
+        "pki-pages_0": "pki-open",
     }
     assert {name: router["middlewares"] for name, router in routers.items()} == {
         "pki-forgejo": ["pki-nobody", "pki-client"],

@@ -35,7 +35,10 @@ def answer(connection: H2Connection, stream: int, headers: list[tuple[str, str]]
 
 def text(headers: list[tuple[Any, Any]]) -> list[tuple[str, str]]:
     return [
-        (name if isinstance(name, str) else name.decode("latin-1"), value if isinstance(value, str) else value.decode("latin-1"))
+        (
+            name if isinstance(name, str) else name.decode("latin-1"),
+            value if isinstance(value, str) else value.decode("latin-1"),
+        )
         for name, value in headers
     ]
 
@@ -59,12 +62,16 @@ def speak(wire: socket.socket) -> None:
                 speak_h2(wire, None, head + b"\r\n\r\n" + rest)
                 return
             lines = head.decode("latin-1").split("\r\n")[1:]
-            headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+            headers = {
+                name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)
+            }
             if "h2c" in headers.get("upgrade", "").lower():
                 wire.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
                 speak_h2(wire, headers.get("http2-settings", "AAMAAABkAAQCAAAAAAIAAAAA"), rest)
                 return
-            body = json.dumps({"protocol": "http/1.1", "headers": [line.partition(": ")[::2] for line in lines]}).encode()
+            body = json.dumps(
+                {"protocol": "http/1.1", "headers": [line.partition(": ")[::2] for line in lines]}
+            ).encode()
             wire.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
 
 

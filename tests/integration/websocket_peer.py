@@ -7,6 +7,7 @@ talk ARGUMENTS         exchange messages through a proxy; ARGUMENTS is JSON, wha
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 import sys
 from typing import Any
@@ -28,9 +29,8 @@ def talk(said: dict[str, Any]) -> dict[str, Any]:
     if said["cert"]:
         context.load_cert_chain(said["cert"])
     try:
-        with connect(
-            f"wss://{said['name']}/", host="127.0.0.1", port=said["port"], ssl=context, proxy=None, open_timeout=20
-        ) as wire:
+        plain = socket.create_connection(("127.0.0.1", said["port"]), timeout=20)
+        with connect(f"wss://{said['name']}/", sock=plain, ssl=context, proxy=None, open_timeout=20) as wire:
             headers = json.loads(wire.recv(20))
             back = []
             for message in ("hello", "x" * 100_000):
