@@ -30,7 +30,8 @@ def forecast(plan: Plan) -> Iterator[tuple[Artifact, list[str]]]:
 def notes(house: House, plan: Plan) -> Iterator[Note]:
     """What needs a person: ceremonies and names that wait for one, leaves that left or are withheld.
 
-    And hosts that do not act on a revocation, identities that wait to be installed, and CRLs that outgrow their publisher.
+    And hosts that do not act on a revocation or cannot remove every forged header, identities that wait to be installed,
+    and CRLs that outgrow their publisher.
     """
     yield from _ceremony(house)
     yield from plan.notes
@@ -48,6 +49,7 @@ def notes(house: House, plan: Plan) -> Iterator[Note]:
             text = f"left pki.yaml, and its certificate is valid until {end:%Y-%m-%d}"
             yield Note(artifact, text, f"./run invoke retire {artifact.removeprefix('cert:')}")
     yield from exposure.notes(house, plan)
+    yield from exposure.forgeable(house)
     for one in outgrown.sizes(house):
         if one.complaint:
             yield Note(f"crl:{one.generation}", one.complaint, outgrown.REMEDY)
