@@ -30,9 +30,9 @@ from tests.integration.conftest import TIMEOUT, LiveHome, built, live_home, run
 from tests.integration.proxies import CURRENT, KINDS, NAMES, PATIENCE, Answer, Proxy, Upstreams, started, wait_until
 from tests.pages import Page
 
-HOSTS = {"nginx": "monitoring", "haproxy": "forge", "caddy": "media", "apache": "office"}
-MTLS = {"nginx": "grafana", "haproxy": "forgejo", "caddy": "photos", "apache": "wiki"}
-TLS = {"nginx": "status", "haproxy": "pages", "caddy": "jellyfin", "apache": "news"}
+HOSTS = {"nginx": "monitoring", "haproxy": "forge", "caddy": "media", "apache": "office", "traefik": "gate"}
+MTLS = {"nginx": "grafana", "haproxy": "forgejo", "caddy": "photos", "apache": "wiki", "traefik": "board"}
+TLS = {"nginx": "status", "haproxy": "pages", "caddy": "jellyfin", "apache": "news", "traefik": "shop"}
 for _places in (HOSTS, MTLS, TLS):
     _places |= {kind: _places[kind.partition("-")[0]] for kind in CURRENT}
 OFFICE = """hosts:
@@ -42,6 +42,12 @@ OFFICE = """hosts:
     services:
       wiki: {upstream: "http://127.0.0.1:3001", access: mtls}
       news: {upstream: "http://127.0.0.1:3002", access: tls}
+  gate:
+    network: dev
+    proxy: traefik
+    services:
+      board: {upstream: "http://127.0.0.1:3003", access: mtls}
+      shop: {upstream: "http://127.0.0.1:3004", access: tls}
 """
 SOCKET = (
     "Connection: Upgrade",

@@ -122,6 +122,7 @@ UPGRADES = (
 )
 
 
+AROUND = b'\x00\t\n\r "():<?@_.~\x7f\x80\xa0\xff'
 OTHERS = (
     b"foo",
     b"tcp",
@@ -192,7 +193,10 @@ def test_protocol_that_pki_yaml_names_goes_through(proxy: Proxy, value: str) -> 
             answer = wire.recv(4096)
             assert answer.startswith(b"HTTP/1.1 101"), answer
             wire.sendall(b"Bytes of no HTTP")
-            assert wire.recv(4096) == b"bYTES OF NO http"
+            back = b""
+            while len(back) < 16 and (more := wire.recv(4096)):
+                back += more
+            assert back == b"bYTES OF NO http"
 
 
 def test_protocol_beside_those_that_pki_yaml_names_does_not_go_through(proxy: Proxy) -> None:
@@ -315,7 +319,8 @@ def test_header_with_any_other_byte_in_its_name_does_not_arrive_as_ours(proxy: P
     if proxy.name == "traefik":
         odd = [byte for byte in odd if chr(byte) not in SEPARATORS or chr(byte) in "-_"]
     for byte in odd:
-        for name in (b"X%cClient-Subject" % byte, b"X-Client-Subject%c" % byte, b"%cX-Client-Subject" % byte):
+        around = (b"X-Client-Subject%c" % byte, b"%cX-Client-Subject" % byte) if byte in AROUND else ()
+        for name in (b"X%cClient-Subject" % byte, *around):
             found = ask(proxy, f"raw-tls-{proxy.name}", [name + b": forged"])
             assert "x_client_subject" not in {plain(name) for name, _ in found.headers}, (name, found)
 

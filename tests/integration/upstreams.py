@@ -170,7 +170,7 @@ def send(proxy: Proxy, service: str, head: list[bytes], body: bytes = b"", *, ce
     data = b""
     with suppress(ssl.SSLError, ConnectionError), connected(proxy, service, cert) as wire:
         wire.sendall(b"\r\n".join([*head, b"", b""]) + body)
-        while _is_cut_short(data) and (more := wire.recv(65536)):
+        while data[:5] in b"HTTP/" and _is_cut_short(data) and (more := wire.recv(65536)):
             data += more
     head_of_answer, _, rest = data.partition(b"\r\n\r\n")
     found = re.match(rb"HTTP/1[.][01] ([0-9]{3})", head_of_answer)
