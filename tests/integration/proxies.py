@@ -25,6 +25,7 @@ from itertools import count
 from pathlib import Path
 from typing import ClassVar
 
+from pki.leaves import service_names
 from tests.integration.conftest import LiveHome, run
 from tests.integration.environments import environment
 
@@ -443,8 +444,10 @@ class Traefik(Proxy):
 
     def _is_configured(self) -> bool:
         """It listens before that, refuses every handshake, then answers 404."""
-        service = next(iter(self.home.house().inventory.hosts[self.host].services))
-        answer = self.curl(f"https://{service}.lab.internal/", "--max-time", "2")
+        inventory = self.home.house().inventory
+        host = inventory.hosts[self.host]
+        name = service_names(inventory, host, next(iter(host.services)))[0].replace("*", "any")
+        answer = self.curl(f"https://{name}/", "--max-time", "2")
         return answer.curl in {0, 56} and answer.status != 404  # 56: asked for a client certificate
 
     def reload(self, *, is_patient: bool = True) -> None:
