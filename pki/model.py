@@ -43,6 +43,7 @@ from pki.scalars import (
     Patience,
     ProbeWay,
     ProfileName,
+    Protocol,
     Proxy,
     PublishUrl,
     RelativeFile,
@@ -159,9 +160,18 @@ class Publish(Noun):
 
 
 class Service(Noun):
+    """`upgrade` are protocols that a client may ask for by the header Upgrade, besides WebSocket."""
+
     upstream: Upstream
     access: Access
     names: Annotated[tuple[SubjectName, ...], ONE_OK] = ()
+    upgrade: Annotated[tuple[Protocol, ...], ONE_OK] = ()
+
+    @property
+    def upgrades(self) -> list[str]:
+        """Every protocol that a client may ask for, in the spelling that the upstream is sent."""
+        others = {name.lower(): name for name in self.upgrade if name.lower() != "websocket"}
+        return ["websocket", *others.values()]
 
 
 class Ssh(Noun):

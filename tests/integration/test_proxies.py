@@ -27,12 +27,14 @@ from pki.model import Leaf
 from pki.proxies import PROGRAMS
 from pki.records import Entry
 from tests.integration.conftest import TIMEOUT, LiveHome, built, live_home, run
-from tests.integration.proxies import KINDS, NAMES, PATIENCE, Answer, Proxy, Upstreams, started, wait_until
+from tests.integration.proxies import CURRENT, KINDS, NAMES, PATIENCE, Answer, Proxy, Upstreams, started, wait_until
 from tests.pages import Page
 
-HOSTS = {"nginx": "monitoring", "haproxy": "forge", "caddy": "media", "apache": "office"}
-MTLS = {"nginx": "grafana", "haproxy": "forgejo", "caddy": "photos", "apache": "wiki"}
-TLS = {"nginx": "status", "haproxy": "pages", "caddy": "jellyfin", "apache": "news"}
+HOSTS = {"nginx": "monitoring", "haproxy": "forge", "caddy": "media", "apache": "office", "traefik": "gate"}
+MTLS = {"nginx": "grafana", "haproxy": "forgejo", "caddy": "photos", "apache": "wiki", "traefik": "board"}
+TLS = {"nginx": "status", "haproxy": "pages", "caddy": "jellyfin", "apache": "news", "traefik": "shop"}
+for _places in (HOSTS, MTLS, TLS):
+    _places |= {kind: _places[kind.partition("-")[0]] for kind in CURRENT}
 OFFICE = """hosts:
   office:
     network: dev
@@ -40,6 +42,12 @@ OFFICE = """hosts:
     services:
       wiki: {upstream: "http://127.0.0.1:3001", access: mtls}
       news: {upstream: "http://127.0.0.1:3002", access: tls}
+  gate:
+    network: dev
+    proxy: traefik
+    services:
+      board: {upstream: "http://127.0.0.1:3003", access: mtls}
+      shop: {upstream: "http://127.0.0.1:3004", access: tls}
 """
 SOCKET = (
     "Connection: Upgrade",
@@ -125,7 +133,7 @@ class Stage:
 @pytest.fixture(scope="session")
 def upstreams() -> Iterator[Upstreams]:
     found = Upstreams()
-    for service in (*MTLS.values(), *TLS.values()):
+    for service in {*MTLS.values(), *TLS.values()}:
         found.start(service)
     yield found
     found.stop()
@@ -157,7 +165,7 @@ def odd(mixed: LiveHome, tmp_path_factory: pytest.TempPathFactory) -> LiveHome:
     home = live_home(tmp_path_factory.mktemp("odd") / "home")
     home.write("pki.yaml", mixed.read("pki.yaml").decode())
     home.edit("Example Lab", '"Müller\'s Söhne 電子 & Co. (Lab), +1/2"')
-    for service in MTLS.values():
+    for service in set(MTLS.values()):
         names = f'"{service}.lab.internal", "*.{service}.lab.internal"'
         home.write(
             "pki.yaml", re.sub(rf"({service}: +{{)", rf"\g<1>names: [{names}], ", home.read("pki.yaml").decode())
@@ -260,7 +268,7 @@ def test_issuer_pins_are_there_after_the_first_run_whatever_the_headers_use(
 
 @pytest.mark.parametrize("kind", NAMES)
 def test_host_that_only_publishes_needs_no_service(kind: str, home: LiveHome, tmp_path: Path) -> None:
-    home.edit("hosts:\n", f"hosts:\n  shelf: {{network: mgmt, proxy: {kind}}}\n")
+    home.edit("hosts:\n", f"hosts:\n  shelf: {{network: mgmt, proxy: {KINDS[kind].name}}}\n")
     home.edit("host: monitoring}", "host: shelf}")
     built(home)
     with started(kind, home, "shelf", tmp_path / "work") as proxy:
