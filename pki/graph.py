@@ -45,12 +45,16 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be made, what needs a person, and what is known of hosts; `sights` are found when they are asked for."""
+    """What is to be made, what needs a person, and what is known of hosts; `sights` are found when they are asked for.
+
+    `refused` are the names of leaves whose `*.cnf` is wrong: what was issued for them stays as it is.
+    """
 
     artifacts: tuple[Artifact, ...]
     notes: tuple[Note, ...]
     leaves: Mapping[str, Leaf]
     waiting: frozenset[str]
+    refused: frozenset[str]
     deliveries: Mapping[str, Delivery]
     sights: Callable[[], Iterator[Sight]]
 
@@ -72,12 +76,13 @@ def plan(house: House) -> Plan:
         *_host_artifacts(world, deliveries.values()),
     )
     known = {artifact.name for artifact in artifacts}
-    kept = world.leaves.keys() | {name.removeprefix("cert:") for name in world.waiting}
+    kept = world.leaves.keys() | {name.removeprefix("cert:") for name in world.waiting} | world.refused.keys()
     return Plan(
         (*artifacts, _tidy(house, known, kept)),
         tuple(world.notes),
         world.leaves,
         world.waiting,
+        frozenset(world.refused),
         deliveries,
         partial(destinations.sights, world, deliveries),
     )

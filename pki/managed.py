@@ -128,12 +128,13 @@ class Selection:
 class Library:
     """All managed files, in the order of their names, and the templates that render them.
 
-    `lost` is what is wrong with files of which nobody can tell for which host they are.
+    `lost` is what is wrong with files of which nobody can tell for which host they are, `lost_files` their names.
     """
 
     files: tuple[ManagedFile, ...]
     templates: Templates
     lost: tuple[PkiError, ...] = ()
+    lost_files: tuple[str, ...] = ()
     _alike: dict[Hashable, Selection] = field(default_factory=dict)
     _named: set[str] = field(default_factory=set)
 
@@ -168,7 +169,7 @@ def find(
     known = {"all", CA_HOST, *hosts, *(f"network:{name}" for name in networks)}
     known |= {*(f"proxy:{name}" for name in get_args(Proxy)), *(f"access:{level}" for level in get_args(Access))}
     known |= {f"trust:{kind}" for kind in get_args(TrustStore)}
-    files, lost = [], []
+    files, lost, lost_files = [], [], []
     for path in _walk(folder):
         text = path.read_bytes().decode("utf-8", errors="surrogateescape")
         headers, problems = _headers(text)
@@ -183,11 +184,13 @@ def find(
                     f"{file.place('deploy-hosts')}: {unknown[0]!r} names no host, proxy, network, access, service or trust store"
                 )
             )
+            lost_files.append(name)
         elif file.fault and not file.selectors:
             lost.append(file.fault)
+            lost_files.append(name)
         else:
             files.append(file)
-    return Library(tuple(files), templates, tuple(lost))
+    return Library(tuple(files), templates, tuple(lost), tuple(lost_files))
 
 
 def _walk(folder: Path) -> list[Path]:

@@ -146,8 +146,10 @@ def test_server_leaves_name_what_their_services_are_called(home: Home) -> None:
 
 def test_client_leaves_name_an_e_mail_address_and_their_owner(home: Home) -> None:
     issuer = intermediate_of(home, "client")
-    judges.assert_is_leaf(client(home).leaf, issuer, "client", url=URL, names=["admin@lab.internal"])
-    assert judges.common_name(client(home).leaf) == "admin@lab.internal"
+    judges.assert_is_leaf(
+        client(home).leaf, issuer, "client", url=URL, names=["admin.client.lab.internal", "admin@lab.internal"]
+    )
+    assert judges.common_name(client(home).leaf) == "admin"
 
 
 def test_each_authority_has_a_subject_of_its_own(home: Home) -> None:

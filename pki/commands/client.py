@@ -12,6 +12,7 @@ from pki.commands.command import command, home_of, house_of
 from pki.commands.daily import known, run_doit
 from pki.commands.revoking import Order, carry_out, chosen, consent
 from pki.errors import PkiError
+from pki.holders import of_client
 from pki.house import House
 from pki.screen import Screen
 from pki.watch.identities import Identity, identities
@@ -51,7 +52,9 @@ def revoke(context: Context, name: str, reason: str = "", yes: bool = False) -> 
     """
     house, path = house_of(context), home_of(context) / "pki.yaml"
     known(name, house.inventory.clients, "client in pki.yaml")
-    going = [one for one in house.unexpired() if one.artifact == f"cert:client-{name}" and not one.revoked]
+    issued = house.unexpired()
+    alike = of_client(issued, name)
+    going = [one for one in issued if (one.artifact == f"cert:client-{name}" or one in alike) and not one.revoked]
     editing.without_client(path, name)  # which says so before anything is revoked where it cannot
 
     def leave() -> None:

@@ -44,6 +44,10 @@ def _found(house: House, plan: Plan, name: str) -> tuple[str, Iterable[Line]]:
     leaf = leaf_name(name, plan.leaves)
     if leaf in plan.leaves:
         return f"cert:{leaf}", explanation.leaf(house, plan, plan.leaves[leaf])
+    if called := next(
+        (one for one in plan.leaves.values() if one.profile == "client" and one.common_name == name), None
+    ):
+        return f"cert:{called.name}", explanation.leaf(house, plan, called)
     serial = name.lower().lstrip("0")
     for found in map(house.existing, generations):
         if f"{found.certificate.serial_number:x}" == serial:
