@@ -150,7 +150,7 @@ def is_test_name(name: str) -> bool:
 
 
 def is_address(name: str) -> bool:
-    return ADDRESS.fullmatch(name) is not None
+    return name[-1:].isdigit() and ADDRESS.fullmatch(name) is not None
 
 
 def name_fault(inventory: Inventory, name: str) -> str:

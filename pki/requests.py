@@ -155,6 +155,8 @@ def _declaration(said: Inventory, file: ManagedFile, request: opensslconf.Reques
         raise PkiError(
             f"{_shown(file.name)}: its certificate is called after the file: {error}", "rename the file"
         ) from None
+    if is_test_name(name):
+        raise PkiError(f"{_shown(file.name)}: there is another leaf called {name}", "rename the file")
     rule = said.profiles.server if profile == "server" else said.profiles.client
     dns, addresses, called = list(request.dns), list(request.addresses), request.common_name
     if profile == "server" and called and called not in (*dns, *addresses):
@@ -173,7 +175,9 @@ def _declaration(said: Inventory, file: ManagedFile, request: opensslconf.Reques
         request=None,
         declared=f"templates/{file.name}",
     )
-    faults = list(dict.fromkeys(_name_faults(said, leaf)))
+    variables = [one for one in (called, *leaf.names) if "{{" in one or "{%" in one]
+    faults = [(one, f"{one!a}: names are read before the file is rendered, without variables") for one in variables]
+    faults = faults or list(dict.fromkeys(_name_faults(said, leaf)))
     if faults:
         places = ((f":{request.lines[at]}" if at in request.lines else "", what) for at, what in faults)
         raise PkiError("; ".join(f"{_shown(file.name)}{place}: {what}" for place, what in places))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from pki.claims import Claim, Names
 from pki.errors import InventoryError
 from pki.leaves import client_leaf
 from pki.model import Client, Inventory, Leaf
+from pki.profiles import Permitted
 from pki.scalars import common_name, dns_name, email_address, leaf_file_name
 from pki.watch import forecast
 from tests.commands import Invoke, Said, said_by
@@ -106,6 +108,7 @@ def faults(home: Home) -> list[str]:
         ("bot/CN=admin", "= is not permitted"),
         ("*", "* is not permitted"),
         ("ad\\min", "\\ is not permitted"),
+        ("{{ host.name }}", "'{{ host.name }}': names are read before the file is rendered, without variables"),
         ("", "has no CN, by which services tell clients apart: CN = NAME"),
         ("b" * 65, "its CN is longer than 64 characters"),
         ("john.smith", "write john.smith@device, or john.smith.lab.internal"),
@@ -392,6 +395,11 @@ def test_a_leaf_is_called_after_its_file_and_leads_into_no_other_folder(home: Ho
     assert set((home.path / "ca").rglob("*")) - before <= {home.path / "ca/.alerts.json"}
 
 
+@pytest.mark.parametrize("name", ["doit-pki-probe", "doit-pki-canary"])
+def test_no_file_is_called_like_a_test_identity_whether_there_is_one_or_not(home: Home, name: str) -> None:
+    assert f"there is another leaf called {name}" in refused(home, declare(home, client("bot"), name), name)
+
+
 def test_a_host_called_like_a_client_keeps_nothing_in_the_folder_of_clients(home: Home) -> None:
     home.edit("hosts:\n", "hosts:\n  client-pc: {network: av, names: [pc.lab.internal]}\n")
     assert home.doit().status == 0
@@ -504,6 +512,12 @@ def test_retire_takes_nothing_that_is_declared(home: Home, invoke: Invoke) -> No
     assert declare(home, client("bot")).status == 0
     assert invoke("retire", "bot", "--yes").status == 1
     assert not [one for one in home.house().ledger.certificates() if one.artifact == "cert:box" and one.revoked]
+
+
+def test_a_name_that_ends_in_a_digit_is_no_address() -> None:
+    permitted = Permitted((".lab1", ".lan"), (IPv4Network("10.0.0.0/8"),))
+    asked = ("grafana.lab1", "node.7.lan", "10.1.2.3", "11.1.2.3")
+    assert [permitted.admits(name) for name in asked] == [True, True, True, False]
 
 
 # -- the rules by themselves ------------------------------------------------------------------------------------------
