@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from pki import freshness
 from pki.claims import Key, key_of
 from pki.house import House
 from pki.memo import token
@@ -48,7 +49,8 @@ def of_client(issued: Collection[Issued], common_name: str) -> list[Issued]:
 
 def moves(house: House, leaves: Mapping[str, Leaf]) -> list[Move]:
     """The names that go from one leaf to another with the next run, with where they come from."""
-    coming = [leaf for leaf in leaves.values() if house.memo.seen(f"cert:{leaf.name}") is None]
+    unseen = (leaf for leaf in leaves.values() if house.memo.seen(f"cert:{leaf.name}") is None)
+    coming = [leaf for leaf in unseen if not freshness.is_known(house, leaf)]
     if not coming or not house.has_ledger:
         return []
     known = token([(leaf.name, _wanted(leaf)) for leaf in coming], sorted(leaves))

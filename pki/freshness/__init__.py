@@ -7,7 +7,7 @@ look at the thing itself, held against the inventory, its issuer and `now`. They
 from pki.freshness.authorities import authority, some_authority_ages
 from pki.freshness.crls import adopted_crl, crl, due_rung, no_rung, root_crl, signed_crl
 from pki.freshness.derived import derived, remembered
-from pki.freshness.leaves import Held, examine, held, leaf, leaf_files, leaf_waits, must_issue, withheld
+from pki.freshness.leaves import Held, examine, held, is_known, leaf, leaf_files, leaf_waits, must_issue, withheld
 
 __all__ = [
     "Held",
@@ -18,6 +18,7 @@ __all__ = [
     "due_rung",
     "examine",
     "held",
+    "is_known",
     "leaf",
     "leaf_files",
     "leaf_waits",

@@ -65,6 +65,12 @@ def _recalled(house: House, name: str, known: str) -> Held | None:
     return Held(datetime.fromtimestamp(kept[0], UTC), datetime.fromtimestamp(kept[1], UTC), int(kept[2], 16))
 
 
+def is_known(house: House, wanted: Leaf) -> bool:
+    """Whether an earlier look found that a leaf has what pki.yaml wants, dates and revocation aside."""
+    known = _leaf_token(house, wanted, house.issuing(wanted.authority))
+    return _recalled(house, f"cert:{wanted.name}", known) is not None
+
+
 def held(house: House, wanted: Leaf) -> Held | None:
     """What a leaf has that is as pki.yaml wants it, dates aside; None when it must be issued at once."""
     known = _leaf_token(house, wanted, house.issuing(wanted.authority))
