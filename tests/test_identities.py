@@ -206,7 +206,7 @@ def test_a_client_with_a_dot_lies_within_the_domains(home: Home) -> None:
     assert subject_of(home.path / "ca/clients/john.lab.internal/cert.pem") == "CN=john.lab.internal,O=Example Lab"
 
 
-def test_a_client_whose_name_the_authority_does_not_permit_waits_for_a_ceremony(home: Home) -> None:
+def test_a_client_whose_name_the_authority_does_not_permit_waits_for_a_ceremony(home: Home, invoke: Invoke) -> None:
     home.edit("domains: [lab.internal]", "domains: [new.internal, lab.internal]")
     home.edit("clients:\n", "clients:\n  john.new.internal: {email: john@lab.internal}\n")
     report = home.doit()
@@ -214,6 +214,9 @@ def test_a_client_whose_name_the_authority_does_not_permit_waits_for_a_ceremony(
     assert "cert:client-admin" not in report.made  # whose DNS name stays where its authority permits it
     [note] = [one for one in home.plan().notes if one.subject == "cert:client-john.new.internal"]
     assert note.text == "john.new.internal waits: client-1 does not permit it; needs a ceremony"
+    assert "waits" in next(line for line in invoke("client.list").out.splitlines() if "john.new.internal" in line)
+    assert note.text in invoke("explain", "john.new.internal").out
+    assert invoke("explain", "client-john.new.internal").status == 0
 
 
 def by_address(said: Inventory, name: str, one: Client, domain: str) -> Leaf:

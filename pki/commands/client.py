@@ -104,9 +104,11 @@ def installed(context: Context, name: str, serial: str = "") -> None:
 def _rows(house: House) -> Iterator[tuple[str, ...]]:
     leaves = graph.plan(house).leaves
     for one in identities(house):
-        leaf = leaves[f"client-{one.name}"]
+        leaf = leaves.get(f"client-{one.name}")
         until = f"{one.newest.not_after:%Y-%m-%d}" if one.newest else ""
-        if freshness.withheld(house, f"cert:{leaf.name}"):
+        if leaf is None:
+            state, coming = "waits", "for a root ceremony: ./run invoke plan"
+        elif freshness.withheld(house, f"cert:{leaf.name}"):
             state, coming = "withheld", f"nothing before: ./run invoke renew {one.name}"
         elif one.newest is None:
             state, coming = "missing", "doit issues it"
@@ -114,7 +116,7 @@ def _rows(house: House) -> Iterator[tuple[str, ...]]:
             state = "due" if freshness.leaf(house, leaf) else "ok"
             coming = f"renewal from {one.newest.not_after - leaf.renew_before:%Y-%m-%d}"
         dates = [f"{kept.at:%Y-%m-%d}" if kept else "" for kept in (one.exported, one.installed)]
-        yield (one.name, leaf.emails[0], state, until, *dates, _waiting(house, one) or coming)
+        yield (one.name, house.inventory.clients[one.name].email, state, until, *dates, _waiting(house, one) or coming)
 
 
 def _waiting(house: House, one: Identity) -> str:
