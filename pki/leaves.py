@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from ipaddress import IPv4Address, IPv4Network
@@ -171,15 +171,17 @@ def is_within_domains(inventory: Inventory, name: str) -> bool:
 # -- who owns which name ----------------------------------------------------------------------------------------------
 
 
-def host_claims(inventory: Inventory) -> Iterator[Claim]:
-    """The names that hosts ask for, in the order in which they are given away: those of shared hosts last."""
+def host_claims(inventory: Inventory, only: Container[str] | None = None) -> Iterator[Claim]:
+    """The names that hosts ask for (of `only` these), in the order in which they are given away: shared hosts last."""
     for host_name, host in sorted(inventory.hosts.items(), key=lambda item: item[1].shared):
         for name in host.names:
-            yield Claim("server", name, host_name, ("hosts", host_name, "names"), host.shared)
+            if only is None or name in only:
+                yield Claim("server", name, host_name, ("hosts", host_name, "names"), host.shared)
         for service, one in host.services.items():
             for name in service_names(inventory, host, service):
-                place = ("hosts", host_name, "services", service)
-                yield Claim("server", name, host_name, place, host.shared, one.upstream)
+                if only is None or name in only:
+                    place = ("hosts", host_name, "services", service)
+                    yield Claim("server", name, host_name, place, host.shared, one.upstream)
 
 
 def address_claims(inventory: Inventory) -> Iterator[Claim]:
@@ -187,11 +189,6 @@ def address_claims(inventory: Inventory) -> Iterator[Claim]:
     for name, host in inventory.hosts.items():
         if host.address is not None:
             yield Claim("server", str(host.address), name, ("hosts", name, "address"))
-
-
-def client_claims(inventory: Inventory) -> Iterator[Claim]:
-    for name in inventory.clients:
-        yield Claim("client", name, f"{CLIENT_PREFIX}{name}", ("clients", name))
 
 
 def names_of(inventory: Inventory) -> Names:

@@ -15,7 +15,6 @@ from pki.errors import PkiError
 from pki.faults import dotted
 from pki.leaves import (
     address_claims,
-    client_claims,
     host_claims,
     is_address,
     is_test_name,
@@ -103,11 +102,15 @@ def _in_order(found: list[_Declaration], holders: Callable[[], Collection[tuple[
 
 def _taken(said: Inventory, found: list[_Declaration]) -> Names:
     """The names of pki.yaml that matter here."""
-    wanted = {claim.key[1] for one in found for claim in one.claims}
     names = names_of(said)
-    if wanted:
-        for claims in (address_claims(said), host_claims(said), client_claims(said)):
-            names.take(claim for claim in claims if claim.name in wanted)
+    wanted = {claim.key for one in found for claim in one.claims}
+    servers = {name for kind, name in wanted if kind == "server"}
+    if any(is_address(name) for name in servers):
+        names.take(claim for claim in address_claims(said) if claim.name in servers)
+    if servers:
+        names.take(host_claims(said, servers))
+    clients = (name for kind, name in wanted if kind == "client" and name in said.clients)
+    names.take(Claim("client", name, f"clients.{name}", ("clients", name)) for name in clients)
     return names
 
 
