@@ -432,7 +432,13 @@ def test_client_on_its_own_device_keeps_its_key_too(home: Home) -> None:
     home.edit("clients:\n", "clients:\n  phone: {email: phone@lab.internal, request: device.csr}\n")
     assert home.doit().status == 0
     found = Identity.read(home.path / "ca/clients/phone/fullchain.pem")
-    judges.assert_is_leaf(found.leaf, intermediate_of(home, "client"), "client", url=URL, names=["phone@lab.internal"])
+    judges.assert_is_leaf(
+        found.leaf,
+        intermediate_of(home, "client"),
+        "client",
+        url=URL,
+        names=["phone.client.lab.internal", "phone@lab.internal"],
+    )
     assert not (home.path / "ca/clients/phone/key.pem").exists()
     assert not (home.path / "ca/clients/phone/tls.pem").exists()
 
