@@ -46,12 +46,16 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be made, what needs a person, and what is known of hosts; `sights` are found when they are asked for."""
+    """What is to be made, what needs a person, and what is known of hosts; `sights` are found when they are asked for.
+
+    `refused` are the names of leaves whose `*.cnf` is wrong: what was issued for them stays as it is.
+    """
 
     artifacts: tuple[Artifact, ...]
     notes: tuple[Note, ...]
     leaves: Mapping[str, Leaf]
     waiting: frozenset[str]
+    refused: frozenset[str]
     deliveries: Mapping[str, Delivery]
     sights: Callable[[], Iterator[Sight]]
     template_faults: Callable[[], tuple[PkiError, ...]]  # of all templates, whoever uses them
@@ -80,7 +84,8 @@ def plan(house: House) -> Plan:
         (*artifacts, _tidy(house, known, kept)),
         (*world.notes, *_unused_faults(world, deliveries)),
         world.leaves,
-        world.waiting | {f"cert:{name}" for name in world.undeclared},
+        world.waiting,
+        frozenset(world.undeclared),
         deliveries,
         partial(destinations.sights, world, deliveries),
         partial(_template_faults, world, deliveries),

@@ -16,7 +16,7 @@ from pki import documents, store
 from pki.errors import InventoryError, PkiError
 from pki.faults import Fault, Place, dotted, location, phrase
 from pki.model import Inventory
-from pki.rules import cross_faults
+from pki.rules import Line, cross_faults
 from pki.scalars import brief
 
 
@@ -56,23 +56,23 @@ def sound(tree: Any) -> Inventory | None:
 
 def faults_of(tree: Any) -> list[Fault]:
     """What is wrong with a tree that is not a file yet."""
-    return _looked_at(copy.deepcopy(tree))[1]
+    return _looked_at(copy.deepcopy(tree), lambda _: "")[1]
 
 
 def _checked(tree: Any, text: str, name: str) -> Inventory:
-    inventory, faults = _looked_at(tree)
+    inventory, faults = _looked_at(tree, lambda where: f" ({name}:{documents.line_of(text, where)})")
     if faults or inventory is None:
         lines = sorted({(documents.line_of(text, where), dotted(where), what) for where, what in faults})
         raise InventoryError([f"{name}:{line}: {where}{what}" for line, where, what in lines])
     return inventory
 
 
-def _looked_at(tree: Any) -> tuple[Inventory | None, list[Fault]]:
+def _looked_at(tree: Any, line: Line) -> tuple[Inventory | None, list[Fault]]:
     faults: list[Fault] = []
     cut: set[Place] = set()
     inventory = _validated(tree, faults, cut)
     if inventory is not None:
-        faults += cross_faults(inventory, cut)
+        faults += cross_faults(inventory, cut, line)
     return inventory, faults
 
 

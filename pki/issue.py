@@ -114,7 +114,7 @@ def request_key(data: bytes, name: str) -> CertificatePublicKeyTypes:
         request = x509.load_pem_x509_csr(data)
         valid = request.is_signature_valid
         key = request.public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise PkiError(f"{name}: not a PEM certificate request: {error}") from None
     if not valid:
         raise PkiError(f"{name}: the request's signature does not verify", "make the request again on the device")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import re
+from collections.abc import Container, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from ipaddress import IPv4Address, IPv4Network
+from urllib.parse import urlsplit
 
+from pki.claims import Claim, IsUpstream, Names
 from pki.model import Client, Host, Inventory, Leaf, ServerRule
-from pki.scalars import Access
+from pki.scalars import ADDRESS, CLIENT_PREFIX, LABEL, Access
 
 PROBE, PROBE_LIFETIME = "doit-pki-probe", timedelta(days=14)
 CANARY, CANARY_NOTICE = "doit-pki-canary", timedelta(days=30)
@@ -33,14 +36,15 @@ def service_names(inventory: Inventory, host: Host, service: str) -> tuple[str, 
 
 
 def mtls_names(inventory: Inventory) -> list[str]:
-    """Every name under which a service behind mutual TLS is reached."""
-    return [
+    """Every name under which a service behind mutual TLS is reached, each once."""
+    found = (
         name
         for host in inventory.hosts.values()
         for service, one in host.services.items()
         if one.access == "mtls"
         for name in service_names(inventory, host, service)
-    ]
+    )
+    return list(dict.fromkeys(found))
 
 
 def leaf_name(host: str, access: Access) -> str:
@@ -87,19 +91,25 @@ def host_leaves(inventory: Inventory, name: str, host: Host) -> Iterator[Leaf]:
         )
 
 
-def client_leaf(inventory: Inventory, name: str, client: Client) -> Leaf:
+def client_leaf(inventory: Inventory, name: str, client: Client, domain: str = "") -> Leaf:
+    """The certificate of a client: its CN is its name, its e-mail address an alternative one.
+
+    Java takes the CN of a certificate without DNS names for one, unless it has an `@`, and holds it against the name
+    constraints: one without dot and `@` gets a DNS name that no host has, below `domain`, or else the first domain.
+    """
     rule = inventory.profiles.client
+    is_label = re.fullmatch(LABEL, name) is not None
     return Leaf(
-        name=f"client-{name}",
+        name=f"{CLIENT_PREFIX}{name}",
         profile="client",
-        common_name=name if "@" in name else client.email,  # Java reads a CN without @ as a DNS name
-        dns=(),
+        common_name=name,
+        dns=(f"{name}.client.{domain or inventory.domains[0]}",) if is_label else (),
         addresses=(),
         emails=(client.email,),
         key=client.key or rule.key,
         rekey=(client.rekey or rule.rekey) == "new",
         lifetime=rule.lifetime,
-        renew_before=renew_before(rule, f"client-{name}"),
+        renew_before=renew_before(rule, f"{CLIENT_PREFIX}{name}"),
         request=client.request,
         declared=f"clients.{name}",
     )
@@ -134,8 +144,13 @@ def _test_leaf(inventory: Inventory, name: str, lifetime: timedelta, renew_befor
     )
 
 
+def is_test_name(name: str) -> bool:
+    """Whether a CN or DNS name is that of the probe or the canary, which proxies know by it."""
+    return name.lower().partition(".")[0] in {PROBE, CANARY}
+
+
 def is_address(name: str) -> bool:
-    return name[-1].isdigit() and name.replace(".", "").isdigit()
+    return name[-1:].isdigit() and ADDRESS.fullmatch(name) is not None
 
 
 def name_fault(inventory: Inventory, name: str) -> str:
@@ -144,6 +159,51 @@ def name_fault(inventory: Inventory, name: str) -> str:
         blocks = permitted_addresses(inventory)
         if not any(IPv4Address(name) in block for block in blocks):
             return f"{name} lies outside permit_addresses ({', '.join(map(str, blocks)) or 'none'})"
-    elif not any(name == domain or name.endswith(f".{domain}") for domain in inventory.domains):
+    elif not is_within_domains(inventory, name):
         return f"{name} lies outside domains ({', '.join(inventory.domains)})"
     return ""
+
+
+def is_within_domains(inventory: Inventory, name: str) -> bool:
+    return any(name == domain or name.endswith(f".{domain}") for domain in inventory.domains)
+
+
+# -- who owns which name ----------------------------------------------------------------------------------------------
+
+
+def host_claims(inventory: Inventory, only: Container[str] | None = None) -> Iterator[Claim]:
+    """The names that hosts ask for (of `only` these), in the order in which they are given away: shared hosts last."""
+    for host_name, host in sorted(inventory.hosts.items(), key=lambda item: item[1].shared):
+        for name in host.names:
+            if only is None or name in only:
+                yield Claim("server", name, host_name, ("hosts", host_name, "names"), host.shared)
+        for service, one in host.services.items():
+            for name in service_names(inventory, host, service):
+                if only is None or name in only:
+                    place = ("hosts", host_name, "services", service)
+                    yield Claim("server", name, host_name, place, host.shared, one.upstream)
+
+
+def address_claims(inventory: Inventory) -> Iterator[Claim]:
+    """The address of each host: whether its certificates name it or not, those of other hosts may not."""
+    for name, host in inventory.hosts.items():
+        if host.address is not None:
+            yield Claim("server", str(host.address), name, ("hosts", name, "address"))
+
+
+def names_of(inventory: Inventory) -> Names:
+    """The names that nobody has taken yet, with the rules by which this inventory gives them away."""
+    return Names(_is_upstream(inventory))
+
+
+def _is_upstream(inventory: Inventory) -> IsUpstream:
+    def is_upstream(host_name: str, claim: Claim) -> bool:
+        """Whether a service passes requests on to this host: by its address, its name, or another name of its own."""
+        host, upstream = inventory.hosts.get(host_name), urlsplit(claim.upstream).hostname
+        if host is None or not upstream:
+            return False
+        own = {name for service in host.services for name in service_names(inventory, host, service)}
+        own |= {str(host.address), host_name, *host.names, *(f"{host_name}.{one}" for one in inventory.domains)}
+        return upstream in own - {claim.name, "None"}
+
+    return is_upstream

@@ -59,6 +59,7 @@ from pki.scalars import (
     Upstream,
     Window,
     empty_is_mapping,
+    is_like_dns_name,
     relative_file,
     word,
 )
@@ -196,6 +197,7 @@ class Host(Noun):
     proxy: Proxy | None = None
     services: Annotated[dict[Slug, Service], EMPTY_OK] = {}
     names: Annotated[tuple[SubjectName, ...], ONE_OK] = ()
+    shared: bool = False
     key: KeyKind | None = None
     rekey: Literal["new", "keep"] | None = None
     request: RelativeFile | None = None
@@ -391,6 +393,11 @@ class Leaf:
     def authority(self) -> ProfileName:
         """A profile is issued by the authority of the same name."""
         return self.profile
+
+    @property
+    def is_named_like_dns(self) -> bool:
+        """Whether OpenSSL holds the CN of this client against the name constraints."""
+        return self.profile == "client" and is_like_dns_name(self.common_name)
 
     @property
     def doc(self) -> str:

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, ObjectIdentifier
 
 from pki.model import Leaf
+from pki.scalars import ADDRESS
 
 Extensions = list[tuple[x509.ExtensionType, bool]]
 
@@ -109,7 +110,7 @@ class Permitted:
 
     def admits(self, name: str) -> bool:
         """Whether a DNS name or an IPv4 address, as text, is permitted."""
-        if name[-1].isdigit():
+        if ADDRESS.fullmatch(name):
             return any(IPv4Address(name) in network for network in self.networks)
         return f".{name}".endswith(self.domains)
 

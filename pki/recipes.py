@@ -20,7 +20,9 @@ from pki.house import Generation, House
 from pki.keeping import recovering
 from pki.model import Leaf
 from pki.records import Entry
+from pki.weakkeys import weakness
 
+NEW_KEY = "make a new key and request on the device: openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 …"
 NEVER = datetime.fromtimestamp(0, UTC)
 
 
@@ -123,7 +125,10 @@ def _requested_key(house: House, wanted: Leaf) -> CertificatePublicKeyTypes:
     data = store.read(house.store.home / (wanted.request or ""))
     if data is None:
         raise PkiError(f"{wanted.declared}.request: {wanted.request} is not there", "put the device's request there")
-    return issue.request_key(data, wanted.request or "")
+    key = issue.request_key(data, wanted.request or "")
+    if fault := weakness(key):
+        raise PkiError(f"{wanted.request}: its key is weak: {fault}", NEW_KEY)
+    return key
 
 
 def crl(house: House, generation: str) -> None:

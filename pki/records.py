@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from cryptography import x509
+from cryptography.x509.oid import NameOID
 
 REASONS = (
     "unspecified",
@@ -112,6 +113,15 @@ class Issued:
     pem: str
     by: str = ""
     revoked_by: str = ""
+
+    @property
+    def common_name(self) -> str:
+        """The CN of the subject; empty where there is none, or where an adopted CA wrote a subject that cannot be read."""
+        try:
+            found = x509.Name.from_rfc4514_string(self.subject).get_attributes_for_oid(NameOID.COMMON_NAME)
+        except ValueError:
+            return ""
+        return str(found[0].value) if found else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import time, timedelta
 from ipaddress import IPv4Address
 
 from pki.errors import RESTORE
 from pki.faults import Fault, Place, did_you_mean, dotted
-from pki.leaves import CANARY, PROBE, host_leaves, name_fault, service_names
+from pki.leaves import (
+    CANARY,
+    PROBE,
+    address_claims,
+    host_claims,
+    host_leaves,
+    is_test_name,
+    is_within_domains,
+    name_fault,
+    names_of,
+)
 from pki.model import Authorities, CrlRule, Host, Inventory, ServerRule
 from pki.profiles import ROOT_LIMIT, RUNG_LIMIT
 from pki.proxies import PROGRAMS
-from pki.scalars import SOURCED, SOURCED_NAMES, brief, is_within, jump_of
+from pki.scalars import SOURCED, SOURCED_NAMES, brief, is_like_dns_name, is_within, jump_of
+
+Line = Callable[[Place], str]
 
 KEPT = {
     "ca": "the machine that runs doit",
@@ -26,8 +38,11 @@ OWN = ("ca/root", "ca/server", "ca/client", "ca/clients", "ca/ceremonies")
 LEAST_USE = 4  # a certificate is used for at least a quarter of its life, however its renewals are spread
 
 
-def cross_faults(inventory: Inventory, cut: set[Place]) -> Iterator[Fault]:
-    """Faults between fields; what was `cut` out as faulty in itself is not blamed on its neighbours."""
+def cross_faults(inventory: Inventory, cut: set[Place], line: Line = lambda _: "") -> Iterator[Fault]:
+    """Faults between fields; what was `cut` out as faulty in itself is not blamed on its neighbours.
+
+    `line` says where a second place stands that a fault names: ` (pki.yaml:26)`, or nothing where there is no file.
+    """
     if not {"authorities", "profiles"} & {place[0] for place in cut}:
         yield from _lifetime_faults(inventory)
         yield from _root_faults(inventory.authorities)
@@ -36,7 +51,8 @@ def cross_faults(inventory: Inventory, cut: set[Place]) -> Iterator[Fault]:
     yield from _named_root_faults(inventory)
     yield from _place_faults(inventory, cut)
     if not {"domains", "permit_addresses"} & {place[0] for place in cut}:
-        yield from _name_faults(inventory)
+        yield from _name_faults(inventory, line)
+        yield from _client_faults(inventory, line)
     yield from _leaf_faults(inventory)
 
 
@@ -219,25 +235,39 @@ def _window_faults(inventory: Inventory, name: str) -> Iterator[Fault]:
         yield ("hosts", name, "window"), f"{window} is never met: doit is run at {', '.join(times)} (schedule)"
 
 
-def _name_faults(inventory: Inventory) -> Iterator[Fault]:
-    seen = dict[str, str]()
-    for host_name, host in inventory.hosts.items():
-        places: list[tuple[Place, tuple[str, ...]]] = [(("hosts", host_name, "names"), host.names)]
-        places += [
-            (("hosts", host_name, "services", service), service_names(inventory, host, service))
-            for service in host.services
-        ]
-        for where, names in places:
-            for name in names:
-                here = dotted(where)[:-2]
-                if name in seen:
-                    yield (
-                        where,
-                        f"{name} stands twice" if seen[name] == here else f"{name} is taken already, by {seen[name]}",
-                    )
-                seen[name] = here
-                if fault := name_fault(inventory, name):
-                    yield where, fault
+def _name_faults(inventory: Inventory, line: Line) -> Iterator[Fault]:
+    """Names outside the name constraints, twice at one host, or at two hosts of which neither may join the other."""
+    names, at_host = names_of(inventory), dict[tuple[str, str], str]()
+    names.take(address_claims(inventory))
+    for claim in host_claims(inventory):
+        here = dotted(claim.place)[:-2]
+        if fault := name_fault(inventory, claim.name):
+            yield claim.place, fault
+        if before := at_host.get((claim.owner, claim.name)):
+            yield claim.place, f"{claim.name} {'stands twice' if before == here else f'is taken already, by {before}'}"
+        elif conflicts := names.conflicts([claim]):
+            held = conflicts[0].held
+            fault = f"{claim.name} is taken already, by {dotted(held.place)[:-2]}{line(held.place)}"
+            yield claim.place, f"{fault}; where both hosts serve it: hosts.{claim.owner}.shared: true"
+        at_host.setdefault((claim.owner, claim.name), here)
+        names.take([claim])
+
+
+def _client_faults(inventory: Inventory, line: Line) -> Iterator[Fault]:
+    """CNs of clients that programs would take for something else: a DNS name, the probe, somebody else's address."""
+    owners = dict[str, str]()
+    for name, client in inventory.clients.items():
+        owners.setdefault(client.email.lower(), name)
+    for name, client in inventory.clients.items():
+        if is_test_name(name):
+            yield ("clients", name), f"this name is kept for {KEPT[name.partition('.')[0]]}"
+        elif is_like_dns_name(name) and not is_within_domains(inventory, name):
+            fault = f"{name} looks like a DNS name, which OpenSSL then holds against the name constraints"
+            yield ("clients", name), f"{fault}; write {name}@device, or {name}.{inventory.domains[0]}"
+        owner = owners.get(name, name)
+        if owner != name and client.email.lower() != name:
+            whose = f"clients.{owner}{line(('clients', owner))}"
+            yield ("clients", name), f"{name} is the e-mail address of {whose}; write NAME@DEVICE"
 
 
 def _leaf_faults(inventory: Inventory) -> Iterator[Fault]:

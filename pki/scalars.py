@@ -27,6 +27,8 @@ LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 DNS_NAME = re.compile(rf"(\*\.)?({LABEL}\.)*{LABEL}")
 ADDRESS = re.compile(r"[0-9.]+")
 MAIL_SERVER = r"outbox|smtps?://[A-Za-z0-9.-]+(:[0-9]{1,5})?"
+LEAF_NAME = r"[a-z0-9]([a-z0-9._-]{0,48}[a-z0-9])?"
+CLIENT_PREFIX = "client-"
 PKCS11_ADDRESS = r"pkcs11:[^\s]+"
 DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 TIME = r"([01][0-9]|2[0-3]):[0-5][0-9]"
@@ -114,12 +116,14 @@ def _holiday(value: str) -> str:
 
 
 def dns_name(value: str) -> str:
-    if value != value.lower():
-        raise ValueError(f"write host names in lower case: {value.lower()}")
     if not value.isascii():
         raise ValueError("write an international name in its ASCII form (xn--...)")
-    if len(value) > 253 or not DNS_NAME.fullmatch(value):
+    if len(value) > 253 or not DNS_NAME.fullmatch(value.lower()):
         raise ValueError("expected a host name: letters, digits and hyphens, in labels of at most 63")
+    if value != value.lower():
+        raise ValueError(f"write host names in lower case: {value.lower()}")
+    if "." in value and ADDRESS.fullmatch(value):
+        raise ValueError("expected a host name, not an address")
     if value.startswith("*.") and value.count(".") == 1:
         raise ValueError("a wildcard needs two labels after it; Apple rejects the whole certificate otherwise")
     return value
@@ -159,17 +163,43 @@ def _domain(value: str) -> str:
 def _client_name(value: str) -> str:
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*(@[a-z0-9][a-z0-9._-]*)?", value) or len(value) > 50:
         raise ValueError("expected a name such as admin or admin@laptop (lower case, at most 50 characters)")
-    if "." in value and "@" not in value:
+    return value
+
+
+def leaf_file_name(value: str, profile: ProfileName) -> str:
+    """The name of a leaf that is called after a file: as strict as names in pki.yaml, because folders are called so too.
+
+    `client-NAME` of the client profile is kept where NAME of pki.yaml would be.
+    """
+    if profile == "client" and value.startswith(CLIENT_PREFIX):
+        return CLIENT_PREFIX + _client_name(value.removeprefix(CLIENT_PREFIX))
+    if not re.fullmatch(LEAF_NAME, value):
         raise ValueError(
-            f"{value} looks like a DNS name, which OpenSSL then holds against the name constraints; write name@device"
+            "expected lower-case letters, digits, . _ and -, with a letter or digit at both ends, at most 50 characters"
         )
+    return value
+
+
+def is_like_dns_name(common_name: str) -> bool:
+    """Whether OpenSSL takes a CN for a DNS name, and holds it against the name constraints (error 47)."""
+    return "." in common_name and re.fullmatch(r"[A-Za-z0-9._-]+", common_name) is not None
+
+
+def common_name(value: str) -> str:
+    """A CN that reads the same everywhere: X.509 would take any character of Unicode, and control characters too."""
+    if not value.isascii() or not value.isprintable():
+        raise ValueError(f"CN {value!a}: expected printable ASCII")
+    if found := set("=*\\") & set(value):
+        raise ValueError(f"CN {value}: {min(found)} is not permitted: other programs would read another subject")
     return value
 
 
 def email_address(value: str) -> str:
     local, at, domain = value.rpartition("@")
-    if not at or not re.fullmatch(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}", local):
+    if not at or not re.fullmatch(r"[A-Za-z0-9!#$%&'+/=?^_`{|}~.-]{1,64}", local):
         raise ValueError("expected an e-mail address such as admin@lab.internal")
+    if domain.startswith("*"):
+        raise ValueError("expected an e-mail address without a wildcard")
     return f"{local}@{dns_name(domain)}"
 
 

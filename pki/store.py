@@ -21,6 +21,7 @@ from pki.errors import PkiError, of_system
 from pki.files import insist_on_file, insist_on_folder, leave_to_owner, locks
 from pki.model import Leaf
 from pki.records import Head, Pin
+from pki.scalars import CLIENT_PREFIX
 
 read, read_if_possible = files.read, files.read_if_possible
 SECRET, PUBLIC = 0o600, 0o644
@@ -304,9 +305,12 @@ class Store:
     # -- what doit makes --
 
     def leaf_file(self, leaf: Leaf, name: str) -> str:
-        """The path of one of a leaf's files, as text: ten thousand leaves are asked for theirs every day."""
-        if leaf.name.startswith("client-"):
-            return f"{self.ca}/clients/{leaf.name.removeprefix('client-')}/{name}"
+        """The path of one of a leaf's files, as text: ten thousand leaves are asked for theirs every day.
+
+        Clients' keys are kept in `ca/`, because nobody can make the one on a device again; a host called client-x is none.
+        """
+        if leaf.profile == "client" and leaf.name.startswith(CLIENT_PREFIX):
+            return f"{self.ca}/clients/{leaf.name.removeprefix(CLIENT_PREFIX)}/{name}"
         return f"{self.build}/certs/{leaf.name}/{name}"
 
     def truth(self, leaf: Leaf) -> Path:

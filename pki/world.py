@@ -11,10 +11,12 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from pki import canonical, managed, store
+from pki import canonical, documents, managed, store
+from pki.claims import Place
 from pki.confined import Begin, Confined, ExceededError
 from pki.deploy.release import Blueprint, Gathered, gather, load
 from pki.errors import PkiError
+from pki.holders import holders
 from pki.house import House
 from pki.leaves import CANARY, PROBE, canary_leaf, client_leaf, host_leaves, leaf_name, probe_leaf, service_names
 from pki.managed import CA_HOST, Library, Lost, ManagedFile
@@ -22,7 +24,7 @@ from pki.model import Host, Inventory, Leaf
 from pki.profiles import Permitted
 from pki.proxies import PROGRAMS
 from pki.requests import request_leaves
-from pki.scalars import Access
+from pki.scalars import CLIENT_PREFIX, Access
 from pki.store import AUTHORITIES
 from pki.templating import MEND
 from pki.values import Generations, Revoked, Said, TooLarge
@@ -71,16 +73,19 @@ class World:
         }
         library = managed.find(house.store.templates, {"inventory": said}, said.hosts, said.networks, house.memo)
         library = _with_what_is_gone(house, library)
-        library, declared = request_leaves(said, library, leaves.keys())
-        for leaf in declared:
+        taken = {*leaves, *(name.removeprefix("cert:") for name in waiting)}
+        declared = request_leaves(said, library, taken, partial(_line, house), partial(holders, house))
+        ours = {name: leaf for name, leaf in leaves.items() if leaf.is_named_like_dns}
+        for leaf in (*ours.values(), *declared.leaves):
             ca = house.issuing(leaf.authority)
-            refused = [n for n in (*leaf.dns, *leaf.addresses) if ca and not Permitted.by(ca.certificate).admits(n)]
+            constrained = (*leaf.dns, *leaf.addresses, *([leaf.common_name] if leaf.is_named_like_dns else []))
+            refused = [n for n in constrained if ca and not Permitted.by(ca.certificate).admits(n.lower())]
+            leaves[leaf.name] = leaf
             if ca and refused:
-                notes.append(_needs_ceremony(f"cert:{leaf.name}", refused, ca.name))
+                notes.append(_needs_ceremony(f"cert:{leaf.name}", list(dict.fromkeys(refused)), ca.name))
                 waiting.add(f"cert:{leaf.name}")
-            else:
-                leaves[leaf.name] = leaf
-        return cls(house, hosts, leaves, library, frozenset(waiting), notes)
+                del leaves[leaf.name]
+        return cls(house, hosts, leaves, declared.library, frozenset(waiting), notes)
 
     @cached_property
     def _rendering(self) -> Confined[tuple[str, tuple[str, ...]], Gathered]:
@@ -270,13 +275,13 @@ class World:
         if name in self._paths:
             return self._paths[name]
         kind, _, what = name.partition(":")
-        if kind in LEAF_FILES and what in self.undeclared:
-            raise PkiError(f"{name}: {self.undeclared[what].message}", self.undeclared[what].hint)
         if kind in LEAF_FILES and what in self.leaves:
             wanted = self.leaves[what]
             if wanted.request and kind in {"tls", "key"}:
                 raise PkiError(f"{name}: the key of {what} never was here", f"deliver fullchain:{what}")
             return [("", Path(self.house.store.leaf_file(wanted, f"{kind}.pem")))]
+        if kind in LEAF_FILES and what in self.undeclared:
+            return [("", self._kept_file(kind, what))]
         found = self._authority_files(kind, what)
         if not found:
             raise PkiError(
@@ -286,6 +291,14 @@ class World:
             )
         self._paths[name] = found
         return found
+
+    def _kept_file(self, kind: str, leaf: str) -> Path:
+        """A file that was issued before the declaration of its leaf went wrong: it goes on being delivered."""
+        disk = self.house.store
+        for folder in (disk.build / "certs" / leaf, disk.ca / "clients" / leaf.removeprefix(CLIENT_PREFIX)):
+            if (path := folder / f"{kind}.pem").exists():
+                return path
+        raise PkiError(f"{kind}:{leaf}: {self.undeclared[leaf].message}", self.undeclared[leaf].hint)
 
     def _authority_files(self, kind: str, what: str) -> list[tuple[str, Path]]:
         disk = self.house.store
@@ -332,6 +345,19 @@ def _breadth(names: Sequence[str]) -> float:
     return max((1 / name.count(".") for name in names if name.startswith("*.")), default=0)
 
 
+def domain_of_clients(house: House) -> str:
+    """The first domain below which the present client authority may name anything; empty while there is none."""
+    issuer = house.issuing("client")
+    permitted = Permitted.by(issuer.certificate) if issuer else None
+    return next((one for one in house.inventory.domains if permitted is None or permitted.admits(one)), "")
+
+
+def _line(house: House, place: Place) -> str:
+    """Where a place in pki.yaml stands, as a text behind it."""
+    text = (store.read(house.store.home / "pki.yaml") or b"").decode(errors="replace")
+    return f" (pki.yaml:{documents.line_of(text, place)})"
+
+
 def _has_clients(host: Host | None) -> bool:
     return host is not None and any(service.access == "mtls" for service in host.services.values())
 
@@ -347,8 +373,9 @@ def _permitted_hosts(house: House, notes: list[Note]) -> tuple[dict[str, Host], 
         if permitted and server:
             hosts[name] = _permitted_host(said, name, host, permitted, server.name, notes)
         leaves |= {leaf.name: leaf for leaf in host_leaves(said, name, hosts[name])}
+    domain = domain_of_clients(house)
     for name, client in said.clients.items():
-        leaf = client_leaf(said, name, client)
+        leaf = client_leaf(said, name, client, domain)
         leaves[leaf.name] = leaf
     if any((host.deliver in {"ssh", "local"} or host.is_probed) and _has_clients(host) for host in hosts.values()):
         leaves |= {PROBE: probe_leaf(said), CANARY: canary_leaf(said)}

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from pki import issue, pkcs8
 from pki.ceremony import bundle, chain, custody, hold, machine, shares, sitting, verifying, words
@@ -227,9 +227,15 @@ def test_an_older_request_is_not_answered_again_once_another_ceremony_was_held(r
 # -- requests for what is never right ---------------------------------------------------------------------------------
 
 
+UNUSUAL: dict[str, Callable[[], Any]] = {
+    "ec-p521": lambda: ec.generate_private_key(ec.SECP521R1()),
+    "rsa-3072 with exponent 3": lambda: rsa.generate_private_key(3, 3072),
+}
+
+
 def made_request(kind: str, cn: str = "x") -> str:
     """A certificate request of a fresh key."""
-    key = ec.generate_private_key(ec.SECP521R1()) if kind == "ec-p521" else issue.new_key(kind)
+    key = UNUSUAL[kind]() if kind in UNUSUAL else issue.new_key(kind)
     builder = x509.CertificateSigningRequestBuilder().subject_name(issue.subject("Example Lab", cn))
     algorithm = None if kind == "ed25519" else hashes.SHA256()
     return builder.sign(key, algorithm).public_bytes(serialization.Encoding.PEM).decode()
@@ -311,6 +317,10 @@ FORBIDDEN: dict[str, tuple[Callable[[Request, RealHome], Request], str]] = {
     "an RSA key of 2048 bits": (
         lambda r, _: edited(r, "intermediates", request=made_request("rsa-2048")),
         "server-2: a key of kind rsa-2048",
+    ),
+    "an RSA key whose exponent is 3": (
+        lambda r, _: edited(r, "intermediates", request=made_request("rsa-3072 with exponent 3")),
+        "server-2: its key is weak: its exponent is 3, expected at least 65537",
     ),
     "a P-521 key": (
         lambda r, _: edited(r, "intermediates", request=made_request("ec-p521")),

@@ -146,8 +146,10 @@ def test_server_leaves_name_what_their_services_are_called(home: Home) -> None:
 
 def test_client_leaves_name_an_e_mail_address_and_their_owner(home: Home) -> None:
     issuer = intermediate_of(home, "client")
-    judges.assert_is_leaf(client(home).leaf, issuer, "client", url=URL, names=["admin@lab.internal"])
-    assert judges.common_name(client(home).leaf) == "admin@lab.internal"
+    judges.assert_is_leaf(
+        client(home).leaf, issuer, "client", url=URL, names=["admin.client.lab.internal", "admin@lab.internal"]
+    )
+    assert judges.common_name(client(home).leaf) == "admin"
 
 
 def test_each_authority_has_a_subject_of_its_own(home: Home) -> None:
@@ -345,7 +347,10 @@ def test_leaves_of_every_kind_of_key_verify_on_both_sides(home: Home, kind: str)
     assert home.doit().status == 0
     pair = server(home, "kind"), client(home, "kind")
     for identity, purpose, names in zip(
-        pair, ("server", "client"), (["kind.lab.internal"], ["kind@lab.internal"]), strict=True
+        pair,
+        ("server", "client"),
+        (["kind.lab.internal"], ["kind.client.lab.internal", "kind@lab.internal"]),
+        strict=True,
     ):
         assert issue.key_kind(identity.key) == issue.key_kind(identity.leaf.public_key()) == kind
         judges.assert_is_leaf(identity.leaf, intermediate_of(home, purpose), purpose, url=URL, names=names)
@@ -430,7 +435,13 @@ def test_client_on_its_own_device_keeps_its_key_too(home: Home) -> None:
     home.edit("clients:\n", "clients:\n  phone: {email: phone@lab.internal, request: device.csr}\n")
     assert home.doit().status == 0
     found = Identity.read(home.path / "ca/clients/phone/fullchain.pem")
-    judges.assert_is_leaf(found.leaf, intermediate_of(home, "client"), "client", url=URL, names=["phone@lab.internal"])
+    judges.assert_is_leaf(
+        found.leaf,
+        intermediate_of(home, "client"),
+        "client",
+        url=URL,
+        names=["phone.client.lab.internal", "phone@lab.internal"],
+    )
     assert not (home.path / "ca/clients/phone/key.pem").exists()
     assert not (home.path / "ca/clients/phone/tls.pem").exists()
 

@@ -31,6 +31,8 @@ ONE_ROOM = {
     "pkcs11": "tokens/",
     "pyrage": "sealing.py",
     "zxcvbn": "strength.py",
+    "badkeys": "weakkeys.py",
+    "gmpy2": "weakkeys.py",
 }
 
 

@@ -197,12 +197,18 @@ NAMING = [
     (
         "access: tls}",
         "access: tls, names: [grafana.lab.internal]}",
-        "42: hosts.media.services.jellyfin: grafana.lab.internal is taken already, by hosts.monitoring.services.grafana",
+        (
+            "42: hosts.media.services.jellyfin: grafana.lab.internal is taken already, by hosts.monitoring.services.grafana "
+            "(pki.yaml:28); where both hosts serve it: hosts.media.shared: true"
+        ),
     ),
     (
         "jellyfin:",
         "grafana:",
-        "42: hosts.media.services.grafana: grafana.lab.internal is taken already, by hosts.monitoring.services.grafana",
+        (
+            "42: hosts.media.services.grafana: grafana.lab.internal is taken already, by hosts.monitoring.services.grafana "
+            "(pki.yaml:28); where both hosts serve it: hosts.media.shared: true"
+        ),
     ),
     (
         "access: tls}",
@@ -438,7 +444,7 @@ WORDS = [
         "  john.smith:",
         (
             "45: clients.john.smith: john.smith looks like a DNS name, which OpenSSL then holds against the name "
-            "constraints; write name@device, got 'john.smith'"
+            "constraints; write john.smith@device, or john.smith.lab.internal"
         ),
     ),
     ("  admin:", "  Admin:", f"45: clients.Admin: {CLIENT}, got 'Admin'"),

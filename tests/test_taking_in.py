@@ -441,6 +441,20 @@ def test_ca_without_a_key_identifier_signs_crls_without_one(home: Home, invoke: 
     assert crl_of(home).is_signature_valid(old.certificate.public_key())  # type: ignore[arg-type]
 
 
+def test_weak_keys_and_names_of_ours_are_no_obstacle_in_an_old_ca(home: Home, invoke: Invoke) -> None:
+    """What was issued years ago must be known to be revoked, however bad it is."""
+    old = OldCa(key=rsa.generate_private_key(3, 2048))
+    old.issue("admin", 1)
+    old.issue("grafana", 2, purposes=(ExtendedKeyUsageOID.SERVER_AUTH,), names=("grafana.lab.internal",))
+    adopt(home)
+    old.openssl_ca(home.path / "ca/legacy")
+    assert invoke("ledger.import", str(home.path / "ca/legacy")).status == 0
+    assert home.doit().status == 0
+    assert set(recorded(home)) == {"legacy:admin", "legacy:grafana"}
+    assert invoke("revoke", "admin", "--reason", "superseded", "--yes").status in {0, 2}
+    assert not any(one.revoked for one in recorded(home).values())
+
+
 @pytest.mark.parametrize(
     ("changes", "why"),
     [

@@ -18,6 +18,7 @@ from pki.ceremony.vault import Past, fingerprint
 from pki.errors import PkiError
 from pki.profiles import ROOT_LIMIT, RUNG_LIMIT
 from pki.scalars import SANDBOX
+from pki.weakkeys import weakness
 
 LEAP = 100  # numbers that a request may skip: without a bound, one request could use up all that there are
 KEYS = ("ec-p256", "ec-p384", "rsa-3072", "rsa-4096")
@@ -145,9 +146,12 @@ def _name_faults(request: Request, known: Known) -> Iterator[str]:
 def _intermediate_faults(request: Request, asked: AskedIntermediate, known: Known) -> Iterator[str]:
     try:
         key = issue.request_key(asked.request.encode(), f"the request of {asked.name}")
+        weak = weakness(key)
     except PkiError as error:
         yield error.message
         return
+    if weak:
+        yield f"its key is weak: {weak}"
     if issue.key_kind(key) not in KEYS:
         yield f"a key of kind {issue.key_kind(key)}; expected one of {', '.join(KEYS)}"
     if any(issue.public_der(cert.public_key()) == issue.public_der(key) for _, _, cert in known.issued):

@@ -12,6 +12,7 @@ from pki.commands.command import command, home_of, house_of, project_of
 from pki.commands.daily import known, run_doit
 from pki.commands.revoking import Order, carry_out, chosen, consent
 from pki.errors import PkiError
+from pki.holders import of_client
 from pki.house import House
 from pki.screen import Screen
 from pki.watch.identities import Identity, identities
@@ -51,7 +52,9 @@ def revoke(context: Context, name: str, reason: str = "", yes: bool = False) -> 
     """
     house, path = house_of(context), home_of(context) / "pki.yaml"
     known(name, house.inventory.clients, "client in pki.yaml")
-    going = [one for one in house.unexpired() if one.artifact == f"cert:client-{name}" and not one.revoked]
+    issued = house.unexpired()
+    alike = of_client(issued, name)
+    going = [one for one in issued if (one.artifact == f"cert:client-{name}" or one in alike) and not one.revoked]
     editing.without_client(path, name)  # which says so before anything is revoked where it cannot
 
     def leave() -> None:
@@ -101,9 +104,11 @@ def installed(context: Context, name: str, serial: str = "") -> None:
 def _rows(house: House) -> Iterator[tuple[str, ...]]:
     leaves = graph.plan(house).leaves
     for one in identities(house):
-        leaf = leaves[f"client-{one.name}"]
+        leaf = leaves.get(f"client-{one.name}")
         until = f"{one.newest.not_after:%Y-%m-%d}" if one.newest else ""
-        if freshness.withheld(house, f"cert:{leaf.name}"):
+        if leaf is None:
+            state, coming = "waits", "for a root ceremony: ./run invoke plan"
+        elif freshness.withheld(house, f"cert:{leaf.name}"):
             state, coming = "withheld", f"nothing before: ./run invoke renew {one.name}"
         elif one.newest is None:
             state, coming = "missing", "doit issues it"
@@ -111,7 +116,7 @@ def _rows(house: House) -> Iterator[tuple[str, ...]]:
             state = "due" if freshness.leaf(house, leaf) else "ok"
             coming = f"renewal from {one.newest.not_after - leaf.renew_before:%Y-%m-%d}"
         dates = [f"{kept.at:%Y-%m-%d}" if kept else "" for kept in (one.exported, one.installed)]
-        yield (one.name, leaf.emails[0], state, until, *dates, _waiting(house, one) or coming)
+        yield (one.name, house.inventory.clients[one.name].email, state, until, *dates, _waiting(house, one) or coming)
 
 
 def _waiting(house: House, one: Identity) -> str:

@@ -41,9 +41,25 @@ def _found(house: House, plan: Plan, name: str) -> tuple[str, Iterable[Line]]:
     if name.startswith("crl:"):
         of = house.live(listed)[-1] if listed in AUTHORITIES else known(listed, generations, "authority")
         return f"crl:{of}", explanation.crl(house, plan, of)
+    if found := _declared(house, plan, name):
+        return found
+    return _recorded(house, plan, name, generations)
+
+
+def _declared(house: House, plan: Plan, name: str) -> tuple[str, Iterable[Line]] | None:
+    """A leaf by its name, a client by its CN, or a leaf that waits for a ceremony."""
     leaf = leaf_name(name, plan.leaves)
-    if leaf in plan.leaves:
-        return f"cert:{leaf}", explanation.leaf(house, plan, plan.leaves[leaf])
+    alike = (one for one in plan.leaves.values() if one.profile == "client" and one.common_name == name)
+    if wanted := plan.leaves.get(leaf) or next(alike, None):
+        return f"cert:{wanted.name}", explanation.leaf(house, plan, wanted)
+    notes = (note for note in plan.notes if note.subject in {f"cert:{leaf}", f"cert:client-{leaf}"})
+    if note := next(notes, None):
+        return note.subject, [("state", note.text), ("next", note.remedy)]
+    return None
+
+
+def _recorded(house: House, plan: Plan, name: str, generations: list[str]) -> tuple[str, Iterable[Line]]:
+    """What the ledger knows under a name or serial number."""
     serial = name.lower().lstrip("0")
     for found in map(house.existing, generations):
         if f"{found.certificate.serial_number:x}" == serial:

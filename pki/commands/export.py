@@ -25,6 +25,7 @@ from pki.issue import key_kind
 from pki.leaves import client_leaf, mtls_names, permitted_addresses
 from pki.model import Inventory, Leaf
 from pki.screen import Screen
+from pki.world import domain_of_clients
 
 Sealed = Callable[[House, Identity, str], bytes]
 Files = dict[Path, tuple[bytes, int]]
@@ -94,7 +95,7 @@ def export(
 
 def _identity(house: House, client: str) -> Identity:
     """The identity of a client as it is now. Raises PkiError when there is none that a device could use."""
-    leaf = client_leaf(house.inventory, client, house.inventory.clients[client])
+    leaf = client_leaf(house.inventory, client, house.inventory.clients[client], domain_of_clients(house))
     if leaf.request is not None:
         raise PkiError(
             f"{client}: its key never was here: pki.yaml takes a request from {leaf.request}",

@@ -17,6 +17,7 @@ from pki.commands.command import command, evidence_of, home_of, house_of, now_of
 from pki.commands.daily import known, leaf_name
 from pki.errors import PkiError
 from pki.graph import Plan
+from pki.holders import of_client
 from pki.house import House
 from pki.pipeline import Run
 from pki.records import REASONS, Issued
@@ -50,7 +51,7 @@ WIDTH = 8  # hosts that are delivered to at once
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is to be revoked: valid certificates of one name, and why; `again` is the command that says so.
+    """What is to be revoked: valid certificates of one name or CN, and why; `again` is the command that says so.
 
     `follows` is what becomes of the name: replacement, nothing, or removal from pki.yaml. `also` is done once the
     revocation is recorded, before anything is published.
@@ -65,7 +66,7 @@ class Order:
 
 @command
 def revoke(context: Context, name: str, reason: str = "", yes: bool = False, no_replace: bool = False) -> None:
-    """Revoke a certificate by name (every valid one of that name) or serial number, and prove that it is refused.
+    """Revoke a certificate by name or client CN (every valid one), or serial number, and prove that it is refused.
 
     --reason is one of key-compromise, affiliation-changed, superseded, cessation-of-operation, privilege-withdrawn,
     unspecified. What it will break is shown, and asked about unless --yes is given. What stays in pki.yaml gets a new
@@ -88,7 +89,8 @@ def retire(context: Context, name: str, yes: bool = False) -> None:
     if name in leaves:
         raise PkiError(f"{name} is still in pki.yaml", f"take it out first, or: ./run invoke revoke {name} --reason …")
     again = f"./run invoke retire {name}"
-    carry_out(context, house, Order(valid(house, name), "cessation-of-operation", again), yes=yes)
+    going = valid(house, name, by_cn=False)
+    carry_out(context, house, Order(going, "cessation-of-operation", again), yes=yes)
 
 
 # -- what is asked ----------------------------------------------------------------------------------------------------
@@ -106,13 +108,20 @@ def chosen(reason: str) -> str:
     raise PkiError(what, f"--reason is one of\n{explained}")
 
 
-def valid(house: House, name: str) -> list[Issued]:
-    """The valid, unrevoked certificates that a name or serial number stands for; of no authority."""
+def valid(house: House, name: str, *, by_cn: bool = True) -> list[Issued]:
+    """The valid, unrevoked certificates that a name, a client's CN or a serial number stands for; of no authority.
+
+    A CN stands for every certificate with it, whatever file or line declared it: services tell clients apart by nothing else.
+    """
     issued = house.unexpired()
     leaf = leaf_name(name, {one.artifact.removeprefix("cert:") for one in issued})
-    found = _named(issued, leaf) or [one for one in issued if f"{one.serial:x}" == name.lower().lstrip("0")]
-    if len(meant := {one.artifact for one in found}) > 1:
-        raise PkiError(f"{name}: is {' and '.join(sorted(meant))}", "say which: ./run invoke revoke AUTHORITY:NAME …")
+    alike = of_client(issued, name) if by_cn else []
+    found = _named(issued, leaf)
+    found += [one for one in alike if one not in found]
+    found = found or [one for one in issued if f"{one.serial:x}" == name.lower().lstrip("0")]
+    if len(meant := {one.artifact for one in found}) > 1 and not all(one in alike for one in found):
+        which = " or ".join(f"./run invoke revoke {one} …" for one in sorted(meant))
+        raise PkiError(f"{name}: is {' and '.join(sorted(meant))}", f"say which: {which}")
     if any(one.profile == "root" or one.profile.endswith("-ca") for one in found) or (
         not found and _is_authority(house, name)
     ):
@@ -160,8 +169,9 @@ def carry_out(context: Context, house: House, order: Order, *, yes: bool) -> Non
     """
     house.clock.insist()
     plan, screen = graph.plan(house), Screen()
-    for line in consequences(house, plan, order.going, follows=order.follows):
-        screen.line(line)
+    for going in _by_artifact(order.going):
+        for line in consequences(house, plan, going, follows=order.follows):
+            screen.line(line)
     if not yes:
         consent("revoke it?", order.again)
     with TemporaryDirectory(prefix="doit-pki-") as folder:
@@ -179,19 +189,27 @@ def carry_out(context: Context, house: House, order: Order, *, yes: bool) -> Non
         raise Exit(code=code)
 
 
+def _by_artifact(going: Sequence[Issued]) -> list[list[Issued]]:
+    """The certificates of each leaf."""
+    names = dict.fromkeys(one.artifact for one in going)
+    return [[one for one in going if one.artifact == name] for name in names]
+
+
 def _record(house: House, plan: Plan, order: Order) -> bool:
     """Write the revocations into the ledger; returns whether a leaf in pki.yaml keeps them, for it is withheld."""
-    artifact = order.going[-1].artifact
-    leaf = plan.leaves.get(artifact.removeprefix("cert:"))
-    withhold = leaf is not None and order.follows == "nothing" and bool(uses.present(house, leaf, order.going))
+    withhold = []
+    for going in _by_artifact(order.going) if order.follows == "nothing" else ():
+        leaf = plan.leaves.get(going[-1].artifact.removeprefix("cert:"))
+        if leaf is not None and uses.present(house, leaf, going):
+            withhold.append(going[-1])
     with house.store.lock():
         for one in order.going:
             house.ledger.record_revocation(one, reason=PLAIN_REASONS[order.reason], at=house.now)
             Screen().made(one.artifact, f"serial {one.serial:x} revoked: {order.reason}")
-        if withhold:  # which would keep a valid one from its renewal
-            house.ledger.record_decision(artifact, "withheld", f"{order.going[-1].serial:x} {order.reason}", house.now)
+        for one in withhold:  # which would keep a valid one from its renewal
+            house.ledger.record_decision(one.artifact, "withheld", f"{one.serial:x} {order.reason}", house.now)
         house.ledger.close()
-    return withhold
+    return bool(withhold)
 
 
 def _publish(context: Context, plan: Plan, going: Sequence[Issued]) -> Published:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes, PrivateKeyTypes
+from cryptography.x509.oid import NameOID
 
 from pki import canonical, profiles, store
 from pki.freshness.authorities import is_signed_by
@@ -105,6 +106,12 @@ def _recalled(house: House, name: str, known: str) -> Held | None:
     return Held(datetime.fromtimestamp(kept[0], UTC), datetime.fromtimestamp(kept[1], UTC), int(kept[2], 16))
 
 
+def is_known(house: House, wanted: Leaf) -> bool:
+    """Whether an earlier look found that a leaf has what pki.yaml wants, dates and revocation aside."""
+    known = _leaf_token(house, wanted, house.issuing(wanted.authority))
+    return _recalled(house, f"cert:{wanted.name}", known) is not None
+
+
 def held(house: House, wanted: Leaf) -> Held | None:
     """What a leaf has that is as pki.yaml wants it, dates aside; None when it must be issued at once."""
     known = _leaf_token(house, wanted, house.issuing(wanted.authority))
@@ -150,6 +157,7 @@ def examine(house: House, wanted: Leaf) -> Held | list[str]:
     names = truth.extensions.get(x509.SubjectAlternativeName, (None, False))[0]
     if names != profiles.subject_alternative_name(wanted):
         reasons.append(_name_difference(names, wanted))
+    reasons += _changed_common_name(wanted, truth.certificate)
     if issuer := house.issuing(wanted.authority):
         reasons += _profile_faults(house, wanted, truth, issuer, compare=not reasons)
     cert = truth.certificate
@@ -224,12 +232,19 @@ def _profile_faults(house: House, wanted: Leaf, truth: _Truth, issuer: Generatio
         yield f"its chain is not that of {issuer.name} as it is now"
     elif not truth.verified and not is_signed_by(cert, issuer):
         yield f"its signature is not that of {issuer.name}"
-    elif cert.subject != subject(said.organisation, wanted.common_name):
+    elif cert.subject != subject(said.organisation, wanted.common_name) and not any(_changed_common_name(wanted, cert)):
         yield "its subject is not what pki.yaml says"
     elif compare:
         expected = profiles.leaf(wanted, truth.public) + profiles.addresses_of(said.publish.url, issuer.name)
         if any(truth.extensions.get(type(value)) != (value, critical) for value, critical in expected):
             yield "its extensions are not what the profile and the publishing address say"
+
+
+def _changed_common_name(wanted: Leaf, cert: x509.Certificate) -> Iterator[str]:
+    """A client by another CN: whoever lists the CNs that may come in must list the new one before it is installed."""
+    found = "".join(str(one.value) for one in cert.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[:1])
+    if wanted.profile == "client" and found != wanted.common_name:
+        yield f"its CN changes from {found or 'none'} to {wanted.common_name}: allow lists of upstreams contain it"
 
 
 def leaf_files(house: House, wanted: Leaf) -> list[str]:
@@ -288,7 +303,7 @@ def _request_difference(house: House, wanted: Leaf, public: bytes) -> str:
     data = store.read(house.store.home / (wanted.request or ""))
     try:
         requested = public_der(x509.load_pem_x509_csr(data or b"").public_key())
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
         return f"{wanted.request} is not a certificate request that can be used"
     return "" if requested == public else f"{wanted.request} holds another key"
 

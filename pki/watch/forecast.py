@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from pki import freshness, outgrown
+from pki import freshness, holders, outgrown
 from pki.graph import Artifact, Plan
 from pki.handover import needs
 from pki.house import House
@@ -31,8 +31,9 @@ def forecast(plan: Plan) -> Iterator[tuple[Artifact, list[str]]]:
 def notes(house: House, plan: Plan) -> Iterator[Note]:
     """What needs a person: a ledger that is lost, ceremonies and names that wait for one, leaves that left or are withheld.
 
-    And hosts that do not act on a revocation or cannot remove every forged header, identities that wait to be installed,
-    CRLs that outgrow their publisher, and damaged files that must come back from a backup.
+    And names that move to another leaf, hosts that do not act on a revocation or cannot remove every forged header,
+    identities that wait to be installed, CRLs that outgrow their publisher, and damaged files that must come back from a
+    backup.
     """
     if house.missing_roots:
         error = refusal(house.missing_roots, house.inventory, house.store)
@@ -44,6 +45,10 @@ def notes(house: House, plan: Plan) -> Iterator[Note]:
     yield from _ceremony(house)
     yield from waiting_roots.notes(house, plan)
     yield from plan.notes
+    for move in holders.moves(house, plan.leaves):
+        text = f"takes {move.name} over from cert:{move.before}, whose certificate with it is valid until {move.end:%Y-%m-%d}"
+        stays = move.before in plan.leaves or move.before in plan.refused
+        yield Note(f"cert:{move.leaf}", text, "./run doit" if stays else f"./run invoke retire {move.before}")
     for leaf in plan.leaves.values() if freshness.some_authority_ages(house) else ():
         if waits := freshness.leaf_waits(house, leaf):
             yield Note(
@@ -93,10 +98,10 @@ def _ceremony(house: House) -> Iterator[Note]:
 
 def _left(house: House, plan: Plan) -> list[tuple[str, datetime]]:
     """Certificates that no artifact stands for any more, with the end of the last valid one of each name."""
-    known = token(sorted(plan.leaves), sorted(plan.waiting))
+    known = token(sorted(plan.leaves), sorted(plan.waiting), sorted(plan.refused))
     kept = house.recall_from_ledger("left", known)
     if kept is None:
-        wanted = {f"cert:{name}" for name in plan.leaves} | plan.waiting
+        wanted = {f"cert:{name}" for name in (*plan.leaves, *plan.refused)} | plan.waiting
         ends: dict[str, int] = {}
         for issued in house.unexpired():
             if issued.artifact.startswith("cert:") and issued.artifact not in wanted and not issued.revoked:

@@ -56,7 +56,7 @@ SOCKET = (
     "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
 )
 TLS_VERSIONS = ("-tls1_2", "-tls1_3")
-SUBJECT = "CN=admin@lab.internal,O=Example Lab"
+SUBJECT = "CN=admin,O=Example Lab"
 
 
 def address(service: str) -> str:
@@ -497,7 +497,7 @@ def test_odd_names_and_wildcards_are_served_and_kept_apart(
             answer = proxy.curl(address(name), "--cert", odd.path / "ca/clients/admin/tls.pem")
             assert answer.accepted, answer
             assert answer.service == MTLS[kind]
-            assert answer.header("X-Client-Subject")[0].startswith("CN=admin@lab.internal,O=")
+            assert answer.header("X-Client-Subject")[0].startswith("CN=admin,O=")
             upstreams.seen.clear()
             assert proxy.curl(address(name)).refused
             assert proxy.curl(address(TLS[kind]), "--header", f"Host: {name}.lab.internal").status == 421
