@@ -71,7 +71,7 @@ def certificates_made(made: dict[str, str]) -> set[str]:
 
 
 def new_generation(home: Home, authority: str, days: float = 0) -> None:
-    """What a ceremony for a second generation would leave behind: a certificate, its key, its passphrase."""
+    """What a ceremony for a second generation would leave behind: a certificate in ledger and `ca/`, its key, its passphrase."""
     house = home.house(days)
     said, name = house.inventory, f"{authority}-2"
     passphrase = house.passphrases.candidates("root-1")[0].value
@@ -88,6 +88,11 @@ def new_generation(home: Home, authority: str, days: float = 0) -> None:
         issue.Issuer(root.certificate, root_key),
     )
     secret = house.passphrases.new(name)
+    artifact, profile = f"authority:{authority}", f"{authority}-ca"
+    house.ledger.record_certificate(
+        cert, issuer=root.name, artifact=artifact, profile=profile, reason="ceremony", at=house.now
+    )
+    house.ledger.close()
     store.write(house.store.authority_file(name, "key.pem"), issue.encrypted_pem(key, secret), store.SECRET)
     store.write(house.store.authority_file(name, "cert.pem"), issue.pem_of([cert]))
 

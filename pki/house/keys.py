@@ -51,10 +51,13 @@ class Keys:
         if self.store.authority_file(name, "key.uri").exists():
             return None
         path = self.store.authority_file(name, "key.pem")
-        data, shown = store.read(path) if path.is_file() else None, self.store.shown(path)
+        try:
+            data, shown = store.read(path), self.store.shown(path)
+        except PkiError as error:  # it cannot be read, or something else is in its place
+            return error
         if data is None:
             return PkiError(f"{shown}: the key of {name} is missing", RESTORE)
-        if not (is_whole(data) and canonical.is_encrypted_key(data)):
+        if not is_whole(data) or (b"ENCRYPTED" in data and not canonical.is_encrypted_key(data)):
             return PkiError(f"{shown}: the key of {name} is damaged", RESTORE)
         if (store.mode_of(path) or 0) & 0o077:
             return PkiError(f"{shown}: others can read it", f"chmod 600 {shown}")

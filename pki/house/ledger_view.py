@@ -219,8 +219,9 @@ class LedgerView:
             # one text, which is read in no time where nobody asks for what is in it
             found = " ".join(f"{serial:x}" for serial in sorted(self.ledger.revoked_serials(self.now)))
             self.remember_from_ledger("revoked", "", found)
-        if self.recall_from_ledger("withheld", "") is None and "ledger" in self.__dict__:
-            self.remember_from_ledger("withheld", "", decided.withheld(self.ledger.decisions()))
+        for name, follows in (("withheld", decided.withheld), ("accepted roots", decided.accepted_roots)):
+            if self.recall_from_ledger(name, "") is None and "ledger" in self.__dict__:
+                self.remember_from_ledger(name, "", follows(self.ledger.decisions()))
         if self.has_ledger:
             self._remember_what_was_seen()
         if "ledger" in self.__dict__:
@@ -236,7 +237,8 @@ class LedgerView:
 
     def _remember_what_was_seen(self) -> None:
         """Remember the ledger's head, so that an older ledger is noticed, and what must outlast its loss."""
-        self.remember_from_ledger("readable", "", True)
+        if not self.recall_from_ledger("readable", ""):
+            self.remember_from_ledger("readable", "", True)
         project = self.store.project_id
         pins, head = self.recall_from_ledger("pins", ""), self.recall_from_ledger("head", "")
         if pins is None:

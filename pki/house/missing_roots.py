@@ -190,7 +190,7 @@ def _certificates(path: Path) -> list[x509.Certificate]:
 
 def _content(path: Path) -> bytes:
     """The content of a file; of nothing else, for which a reader might wait."""
-    return store.read(path) or b"" if path.is_file() else b""
+    return store.read_if_possible(path) or b""
 
 
 def _sha256(certificate: x509.Certificate) -> str:
