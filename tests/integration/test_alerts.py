@@ -177,7 +177,7 @@ PROVOKED: dict[str, tuple[Callable[[LiveHome], None], int, str, str, str]] = {
     ),
     "a broken template": (
         *(break_template, 0),
-        *("WARNING   release:media   (new)", "templates/caddy/Caddyfile:", "→ mend the template, then run doit again"),
+        *("WARNING   release:media   (new)", "templates/caddy/Caddyfile:", "→ correct the template, then run doit again"),
     ),
     "a host that is down": (
         *(unreachable, 0),
@@ -331,7 +331,7 @@ def test_a_web_hook_is_told_through_apprise_and_its_address_is_nowhere(mailing: 
     hook.server_close()
     [body] = bodies
     assert body["title"].startswith("SANDBOX [Example Lab] WARNING: release:media")
-    assert "→ mend the template, then run doit again" in body["message"]
+    assert "→ correct the template, then run doit again" in body["message"]
     (mailing.path / "templates/mail.cnf").rename(mailing.path / "aside.cnf")
     mailing.write("templates/broken.conf", "# deploy-target: /x\n{{ nothing }}\n")
     assert said(mailing)[1] == "notify-hook: the service did not take the message"
