@@ -896,6 +896,17 @@ def test_authorities_of_a_try_out_are_refused_outside_it(
     assert snapshot(home, "build", "ca") == before
 
 
+def test_a_run_that_is_refused_for_a_damaged_root_leaves_the_ledger_closed(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The ledger is asked for a copy of the certificate, and SQLite's own files beside it must go with the run."""
+    before = {path.name for path in (home.path / "ca").iterdir()}
+    home.write("ca/root/root-1/cert.pem", "x")
+    assert run(home, []) == 3
+    assert "ca/root/root-1/cert.pem: is not a certificate" in capsys.readouterr().err
+    assert {path.name for path in (home.path / "ca").iterdir()} - before <= {".alerts.lock"}
+
+
 def test_without_the_sandbox_doit_never_makes_an_authority(fresh: Home) -> None:
     fresh.edit("sandbox: true", "sandbox: false")
     report = fresh.doit()
