@@ -54,6 +54,8 @@ class Keys:
         data, shown = store.read(path) if path.is_file() else None, self.store.shown(path)
         if data is None:
             return PkiError(f"{shown}: the key of {name} is missing", RESTORE)
+        if canonical.key(data):
+            return PkiError(f"{shown}: the key of {name} is not encrypted", RESTORE)
         if not (is_whole(data) and canonical.is_encrypted_key(data)):
             return PkiError(f"{shown}: the key of {name} is damaged", RESTORE)
         if (store.mode_of(path) or 0) & 0o077:
