@@ -69,7 +69,7 @@ class Memo:
 
     def _until(self, name: str) -> int:
         """When the files of a finding are read again: each name has its own time, so that not all are at one moment."""
-        return self._now + SHORTEST + zlib.crc32(name.encode()) % (LONGEST - SHORTEST)
+        return self._now + SHORTEST + zlib.crc32(name.encode(errors="surrogateescape")) % (LONGEST - SHORTEST)
 
     def seen(self, name: str) -> Any:
         """What this run itself recalled or remembered under a name: no further look at any file; None otherwise."""

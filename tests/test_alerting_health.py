@@ -7,12 +7,13 @@ import os
 import sqlite3
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from pki import freshness, graph
+from pki import freshness, graph, store
 from pki.deploy.contact import Contact
 from pki.deploy.receipt import instant
 from pki.deploy.receipt import load as receipt_of
@@ -78,20 +79,31 @@ def test_what_is_lost_or_damaged_in_build_is_a_notice_until_the_next_run(home: H
     home.house().store.crl("server-1").unlink()
     found = checked(home, thorough=True)
     assert {name: (one.level, one.remedy) for name, one in found.items()} == {
-        name: (Level.NOTICE, f"./run doit {name}") for name in ("cert:media", "crl:server-1")
+        name: (Level.NOTICE, f"./run doit {name}") for name in ("cert:media", "crl:server-1", "page:trust")
     }
-    assert found["cert:media"].message == "tls.pem is damaged: the next run makes it"
+    assert found["cert:media"].message == "tls.pem is damaged: the next run makes it again"
     home.doit()
     assert checked(home, thorough=True) == {}
 
 
 def test_a_run_reads_no_certificate_again_that_it_found_sound(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    looked: list[str] = []
-    monkeypatch.setattr(freshness, "leaf_waits", lambda _house, leaf: looked.append(leaf.name) or "")
+    truths = {home.house().store.truth(leaf) for leaf in home.plan().leaves.values()}
     assert home.doit().status == 0
-    assert looked == []
+    looked, read = [], store.read
+
+    def reads(path: str | Path) -> bytes | None:
+        if Path(path) in truths:
+            looked.append(Path(path))
+        return read(path)
+
+    monkeypatch.setattr(store, "read", reads)
+    assert home.doit().status == 0
     checked(home)
-    assert len(looked) == 4  # a command that has seen nothing looks at all of them
+    assert looked == []
+    (home.path / "build/.seen.json").unlink()
+    checked(home)
+    assert set(looked) == truths  # a command that has seen nothing looks at all of them
+    assert len(truths) == 4
 
 
 def test_a_crl_that_cannot_be_renewed_is_a_warning_and_in_its_last_days_critical(home: Home) -> None:

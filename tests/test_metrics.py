@@ -204,8 +204,10 @@ def test_a_host_that_is_held_and_waits_for_a_release_is_named(remote: Home) -> N
     delivery = remote.plan().deliveries["media"]
     parcel = delivery.wanted()
     assert parcel
-    delivery.history.hold(parcel, START)
+    delivery.history.keep(parcel)
     house = remote.house()
+    house.ledger.record_decision("deploy:media", "pinned", parcel.release.digest, START)
+    house.ledger.close()
     taken = receipt_of(house.store.receipt("media"))
     assert taken
     keep_receipt(house.store.receipt("media"), _with(taken, files=taken.files[1:]))

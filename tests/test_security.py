@@ -708,7 +708,7 @@ def test_no_secret_is_said_when_things_go_wrong(home: Home, capsys: pytest.Captu
         "# deploy-target: /y\n# deploy-hosts: forge\n# deploy-mode: 0644\n# deploy-artifact: key:forge-mtls\n",
     )
     report = home.doit(days=61)
-    assert {"cert:media", "crl:server-1"} <= set(report.failed)
+    assert set(report.failed) == {"crl:server-1", "release:forge", "release:media"}
     (home.path / "secrets.yaml").write_text(f"server-1: {wrong}: {wrong}\n")
     home.doit(days=61)
     shown = capsys.readouterr()
@@ -894,6 +894,17 @@ def test_authorities_of_a_try_out_are_refused_outside_it(
     with pytest.raises(PkiError, match="sandbox authority"):
         graph.plan(home.house())
     assert snapshot(home, "build", "ca") == before
+
+
+def test_a_run_that_is_refused_for_a_damaged_root_leaves_the_ledger_closed(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The ledger is asked for a copy of the certificate, and SQLite's own files beside it must go with the run."""
+    before = {path.name for path in (home.path / "ca").iterdir()}
+    home.write("ca/root/root-1/cert.pem", "x")
+    assert run(home, []) == 3
+    assert "ca/root/root-1/cert.pem: is not a certificate" in capsys.readouterr().err
+    assert {path.name for path in (home.path / "ca").iterdir()} - before <= {".alerts.lock"}
 
 
 def test_without_the_sandbox_doit_never_makes_an_authority(fresh: Home) -> None:

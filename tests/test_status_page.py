@@ -50,7 +50,7 @@ def title(html: str) -> str:
 def test_a_house_in_which_all_is_well_says_so_first(home: Home) -> None:
     found = shown(home)
     assert found.faults == []
-    assert title(found.html) == "All is well: Example Lab"
+    assert title(found.html) == "SANDBOX All is well: Example Lab"
     assert found.headings[0][1].strip() == "All is well"
     assert "The last run, on Monday, 2026-11-23 , ended well." in found.text
     assert "Nothing. doit does the rest by itself." in found.text
@@ -88,7 +88,7 @@ def test_a_problem_stands_with_its_remedy_to_be_copied(home: Home) -> None:
     assert "warnings" in title(found.html)
     assert "cert:media 28 of 90 days left, renewal starts at 30; cannot be renewed" in found.text
     assert "failed in part" in found.text
-    assert re.search(r"Failed on 2027-01-23 .*cert:media", found.text)
+    assert re.search(r"Failed on 2027-01-23 .*crl:server-1", found.text)
 
 
 def test_problems_that_say_the_same_stand_together(home: Home) -> None:
@@ -107,8 +107,10 @@ def test_what_was_not_reached_says_so(home: Home) -> None:
     lose_passphrase(home, "server-1")
     home.doit(days=61)
     text = shown(home).text
-    assert "media not reached: what it needs failed folder 2026-11-23" in text
-    assert "hosts 3 3 not reached" in text
+    assert "monitoring not reached: what it needs failed folder 2026-11-23" in text
+    assert "media folder 2026-11-23" in text
+    assert "forge folder 2027-01-23" in text
+    assert "hosts 3 1 not reached" in text
 
 
 def test_a_host_that_does_not_answer_is_first_among_the_hosts(home: Home) -> None:
@@ -295,7 +297,7 @@ def test_a_wrong_inventory_is_told_at_its_top_until_it_is_mended(
     assert Run(home.path, home.moment(0.2)).main([]) == 3
     found = shown(home)
     assert found.faults == []
-    assert title(found.html) == "Stopped; before: All is well: Example Lab"
+    assert title(found.html) == "Stopped; before: SANDBOX All is well: Example Lab"
     assert found.html.count('<div class="banner"') == 1
     assert "nothing renewed. What the run of 2026-11-23 found: pki.yaml:40: hosts.media.proxy:" in found.text
     assert found.html.index('class="banner"') < found.html.index("<header>")

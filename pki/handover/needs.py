@@ -101,7 +101,9 @@ def _root_needs(house: House, root: Generation | None) -> Iterator[Need]:
         found = house.generation(name)
         if found is None or last is None or found.certificate.not_valid_after_utc <= house.now:
             continue
-        if min(rung.crl.last_update_utc for rung in house.rungs(name)) > house.now and not house.before(found):
+        rungs = house.rungs(name)
+        is_whole = len(rungs) == len(house.store.rungs(name))  # one that is damaged is restored: no ceremony is needed
+        if is_whole and min(rung.crl.last_update_utc for rung in rungs) > house.now and not house.before(found):
             yield Need(f"{name} CRLs", f"every CRL of {name} begins in the future", house.now)
         elif last - ladder_alarm(house) <= house.now and last < found.certificate.not_valid_after_utc:
             yield Need(f"{name} CRLs", f"the last CRL of {name} ends on {last:%Y-%m-%d}", last)

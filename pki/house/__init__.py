@@ -152,14 +152,16 @@ class House(LedgerView):
         Raises PkiError that names the file where neither is sound.
         """
         shown = self.store.shown(path)
+        names = () if name.startswith("root-") else self.store.generations("root")
+        roots = list(filter(None, map(self.generation, names)))  # whatever is wrong with one of them is not this file's
         try:
             cert = read_certificate(data, shown)
-            self._insist_on_signature(name, cert, path)
+            self._insist_on_signature(name, cert, roots, shown)
         except PkiError as error:
             if (recorded := self._recorded(name, data)) is None:
                 raise
             cert = read_certificate(recorded, shown)
-            self._insist_on_signature(name, cert, path)
+            self._insist_on_signature(name, cert, roots, shown)
             self.recovered[name] = recorded
             self.damaged[shown] = (
                 f"{error.message.removeprefix(f'{shown}: ')}; the next run puts the ledger's copy there"
@@ -182,15 +184,12 @@ class House(LedgerView):
         found = {pem for one in issued if is_copy(data, pem := one.pem.encode())}
         return found.pop() if len(found) == 1 else None
 
-    def _insist_on_signature(self, name: str, cert: x509.Certificate, path: Path) -> None:
+    def _insist_on_signature(self, name: str, cert: x509.Certificate, roots: list[Generation], shown: str) -> None:
         """Raise PkiError unless the root that an authority's certificate names signed it, as far as that root is here."""
-        if name.startswith("root-"):
-            signers = [(name, cert)]
-        else:
-            roots = filter(None, map(self.generation, self.store.generations("root")))
-            signers = [(one.name, one.certificate) for one in roots if one.is_named_by(cert)]
+        signers = [(one.name, one.certificate) for one in roots if one.is_named_by(cert)]
+        signers = [(name, cert)] if name.startswith("root-") else signers
         if signers and not any(is_signed_by(cert, signer) for _, signer in signers):
-            raise damaged(self.store.shown(path), f"its signature is not that of {signers[0][0]}")
+            raise damaged(shown, f"its signature is not that of {signers[0][0]}")
 
     def root_of(self, intermediate: x509.Certificate) -> Generation | None:
         """The root whose name an intermediate bears as its issuer."""

@@ -57,7 +57,9 @@ class Keys:
             return error
         if data is None:
             return PkiError(f"{shown}: the key of {name} is missing", RESTORE)
-        if not is_whole(data) or (b"ENCRYPTED" in data and not canonical.is_encrypted_key(data)):
+        if canonical.key(data):
+            return PkiError(f"{shown}: the key of {name} is not encrypted", RESTORE)
+        if not (is_whole(data) and canonical.is_encrypted_key(data)):
             return PkiError(f"{shown}: the key of {name} is damaged", RESTORE)
         if (store.mode_of(path) or 0) & 0o077:
             return PkiError(f"{shown}: others can read it", f"chmod 600 {shown}")

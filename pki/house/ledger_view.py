@@ -226,9 +226,14 @@ class LedgerView:
             self._remember_what_was_seen()
         if "ledger" in self.__dict__:
             self.last_event()
-            self.ledger.close()
+        self.close_ledger()
         for one in self._at_end:
             one.end()
+
+    def close_ledger(self) -> None:
+        """Close the ledger if it was opened, and remember nothing of it: SQLite's own files beside it go with that."""
+        if "ledger" in self.__dict__:
+            self.ledger.close()
 
     def ended_with(self, one: E) -> E:
         """Something that `close` is to end."""

@@ -135,6 +135,7 @@ class Run:
         if "house" in vars(self):
             with suppress(PkiError):  # what cannot be read is the error itself
                 said_by = self.house.inventory if self.house.missing_roots else None
+            self.house.close_ledger()
         told = watchman.nothing_was_run(self._home, self._now, error, said_by, is_read=sys.stderr.isatty())
         said += "".join(f"\nalerts:{one['channel']}: {one['error']}" for one in told if one["error"])
         return InvalidDodoFile(said)
