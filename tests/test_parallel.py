@@ -36,7 +36,7 @@ def forked(work: Callable[[], object]) -> Iterator[int]:
             os._exit(1)
     os.close(theirs)
     try:
-        os.read(ours, 1)
+        assert os.read(ours, 1) == b"x", "the work failed in the child"
         yield child
     finally:
         os.close(ours)
