@@ -18,9 +18,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from mmap import mmap
-from multiprocessing import get_context
 from multiprocessing.connection import Connection, Pipe
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 from pki.processes import end_with, last_words
 
@@ -30,7 +29,6 @@ TOO_LONG = f"takes more than {SECONDS:.0f} s of processor time"
 TOO_LARGE = f"needs more than {MEMORY >> 20} MB of memory"
 LONGEST_NAME = 4096  # bytes (PATH_MAX)
 OUT_OF_MEMORY = 77  # an exit status that nothing else here has
-FORK = get_context("fork")
 FRAME = re.compile(r'File "(.*)", line (\d+) in')  # as faulthandler writes it, innermost first
 
 A = TypeVar("A")
@@ -54,12 +52,12 @@ class ExceededError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    process: Any
+    process: int
     pipe: Connection[Any, Any]
     piece: mmap  # the name of the piece of work that it has begun
     trace: int  # where its last frames can be read
     owner: int
-    end: Callable[[], object]
+    end: weakref.finalize[..., Any]
 
 
 class Confined(Generic[A, R]):
@@ -79,7 +77,8 @@ class Confined(Generic[A, R]):
             self._child = self._start()
         child = self._child
         try:
-            child.pipe.send(argument)
+            with suppress(BrokenPipeError):  # one that failed before it was asked has said why
+                child.pipe.send(argument)
             kind, result, is_last = child.pipe.recv()
         except (EOFError, OSError):
             raise self._exceeded(child) from None
@@ -100,43 +99,57 @@ class Confined(Generic[A, R]):
         ours, theirs = Pipe()
         trace, traced = os.pipe()
         piece = mmap(-1, LONGEST_NAME)
-        arguments = (self._work, theirs, ours, piece, traced, os.getpid())
-        process = FORK.Process(target=_serve, args=arguments, daemon=True)
-        process.start()
+        parent, process = os.getpid(), os.fork()
+        if not process:
+            _be_child(partial(_serve, self._work, theirs, piece, traced, parent), ours, theirs)
         theirs.close()
         os.close(traced)
-        end = weakref.finalize(self, _end, os.getpid(), process, ours, trace)
-        return Child(process, ours, piece, trace, os.getpid(), end)
+        end = weakref.finalize(self, _end, parent, process, ours, trace)
+        return Child(process, ours, piece, trace, parent, end)
 
     def _exceeded(self, child: Child) -> ExceededError:
-        child.process.join()
-        status = child.process.exitcode
+        child.end.detach()
+        self._child = None
+        status = os.waitstatus_to_exitcode(os.waitpid(child.process, 0)[1])
         found = FRAME.findall(os.read(child.trace, 1 << 16).decode(errors="replace"))
-        self.end()
+        child.pipe.close()
+        os.close(child.trace)
         what = {-signal.SIGPROF: TOO_LONG, OUT_OF_MEMORY: TOO_LARGE}.get(status, f"its process {last_words(status)}")
         piece = child.piece[:].rstrip(b"\0").decode(errors="surrogateescape")
         return ExceededError(piece, what, tuple((file, int(line)) for file, line in found))
 
 
-def _end(owner: int, process: Any, pipe: Connection[Any, Any], trace: int) -> None:
+def _end(owner: int, process: int, pipe: Connection[Any, Any], trace: int) -> None:
     if owner == os.getpid():  # a process that was forked meanwhile has copies of the descriptors only
         pipe.close()
         os.close(trace)
-        process.kill()
-        process.join()
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
+
+
+def _be_child(serve: Callable[[], None], ours: Connection[Any, Any], theirs: Connection[Any, Any]) -> NoReturn:
+    """Serve and end; what fails before an argument came, or on the way of an answer, is raised on the other side."""
+    status = 1
+    try:
+        ours.close()
+        serve()
+        status = 0
+    except Exception as error:  # noqa: BLE001 - which may be one that cannot travel
+        with suppress(Exception):
+            theirs.send(("raise", RuntimeError(f"{type(error).__name__}: {error}"), True))
+    finally:
+        os._exit(status)
 
 
 def _serve(
     work: Callable[[A, Begin], R],
     pipe: Connection[Any, Any],
-    others: Connection[Any, Any],
     piece: mmap,
     trace: int,
     parent: int,
 ) -> None:
     """What the child does: answer, until the pipe is closed or it has become too large."""
     end_with(parent)
-    others.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     faulthandler.register(signal.SIGPROF, trace, all_threads=False, chain=True)  # says where it was, and ends it
@@ -145,7 +158,9 @@ def _serve(
     gc.enable()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     first = _size()
-    resource.setrlimit(resource.RLIMIT_AS, (first + MEMORY, first + MEMORY))
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    most = first + MEMORY if hard == resource.RLIM_INFINITY else min(hard, first + MEMORY)
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
     begin = partial(_begin, piece)
     with suppress(EOFError, OSError), _exit_at(MemoryError):
         while True:

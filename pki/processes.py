@@ -1,10 +1,13 @@
-"""Processes that a run starts: each of them ends with the process that started it."""
+"""Processes that a run starts, each of which ends with the process that started it, and their channels."""
 
 from __future__ import annotations
 
 import ctypes
+import math
 import os
+import select
 import signal
+from collections.abc import Collection
 from contextlib import suppress
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -19,6 +22,19 @@ def end_with(parent: int, by: signal.Signals = signal.SIGKILL) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(by), 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def ready(readers: Collection[int], writers: Collection[int], seconds: float) -> set[int]:
+    """Wait for channels: return the descriptors that can be read or written, none of them when the time is over.
+
+    select(2) takes no descriptor from 1024 on.
+    """
+    poll = select.poll()
+    for one in readers:
+        poll.register(one, select.POLLIN)
+    for one in writers:
+        poll.register(one, select.POLLOUT)
+    return {one for one, _ in poll.poll(math.ceil(seconds * 1000))}
 
 
 def last_words(exit_status: int | None) -> str:

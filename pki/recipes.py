@@ -87,6 +87,7 @@ def _insist_on_begun(house: House, found: Generation) -> None:
     """Raise PkiError where the clock stands before the generation that signs begins: nothing that it signs would be valid."""
     signs = found if house.is_adopted(found.name) else house.issuing(found.authority)
     if found == signs and (early := house.before(found)):
+        house.clock.insist()  # where nobody confirms the clock, the refusal says what the others say of it
         raise PkiError(early, SET_CLOCK)
 
 

@@ -390,6 +390,7 @@ class Store:
 
         False where there is a next run already, because the one that this process worked for is gone.
         """
+        make_folder(self.ca, 0o700)
         return locks.share(self.ca / ".workers.lock")
 
     @contextmanager

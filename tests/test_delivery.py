@@ -322,6 +322,9 @@ def test_a_host_stays_at_its_release_when_build_is_lost_and_takes_crls_alone(del
     report = delivered.doit(days=8)
     assert report.status == 0, report.failed
     assert config.read_bytes() == first
+    receipt = delivered.delivery(8).receipt
+    assert receipt
+    assert str(config) in {file["path"] for file in receipt.files}  # so that it can be taken away some day
     assert crl.read_bytes() == delivered.home.read("build/crl/client-1.pem")
     assert delivered.doit(days=8.1).made == {}
     assert "held at" in delivered.delivery(9).state(delivered.home.moment(9))

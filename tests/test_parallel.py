@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from pki import processes, recipes
+from pki.deploy import wire
 from pki.house import House
 from pki.model import Leaf
 from pki.pipeline import Run
@@ -36,7 +39,7 @@ def forked(work: Callable[[], object]) -> Iterator[int]:
             os._exit(1)
     os.close(theirs)
     try:
-        os.read(ours, 1)
+        assert os.read(ours, 1) == b"x", "the work failed in the child"
         yield child
     finally:
         os.close(ours)
@@ -136,6 +139,19 @@ def test_a_process_whose_parent_is_gone_ends_at_once() -> None:
         processes.end_with(1 if os.getppid() != 1 else 2)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+
+
+def test_a_program_is_spoken_with_beyond_the_thousandth_descriptor() -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
+    try:
+        with ExitStack() as stack, open(os.devnull, "rb") as null:
+            while (last := fcntl.fcntl(null, fcntl.F_DUPFD_CLOEXEC, 0)) < 1024:
+                stack.callback(os.close, last)
+            stack.callback(os.close, last)
+            assert wire.run(("cat",), b"hello", wire.STANDARD) == (0, "hello", "")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 @pytest.mark.parametrize(

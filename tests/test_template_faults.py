@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
 
@@ -17,7 +20,7 @@ from pki.managed import Library
 from pki.watch import forecast, health, status
 from pki.watch.view import LastRun
 from tests.commands import said_by
-from tests.conftest import Home
+from tests.conftest import PROJECT, Home
 
 HEAD = "# deploy-target: /etc/x/{}\n# deploy-hosts: media\n"
 
@@ -422,6 +425,45 @@ def test_a_process_that_exceeded_its_limits_is_replaced() -> None:
     with pytest.raises(ExceededError, match="its process ended with exit status 3"):
         process.ask("exit")
     process.end()
+
+
+def test_what_fails_beside_the_work_is_said_and_the_next_piece_gets_another_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lost = Confined(lambda _what, _begin: threading.Lock())
+    with pytest.raises(RuntimeError, match="TypeError: cannot pickle"):
+        lost.ask("")
+    process = Confined(work)
+    with monkeypatch.context() as patch:
+        patch.setattr("resource.setrlimit", lambda *_: int("many"))
+        with pytest.raises(RuntimeError, match="ValueError: invalid literal"):
+            process.ask("a" * (1 << 20))
+    assert process.ask("b")
+    process.end()
+
+
+def test_a_process_needs_no_standard_input_and_is_content_with_a_lower_limit_of_memory() -> None:
+    """Nothing of the process that forks it is closed either: a question to a person may follow."""
+    code = (
+        "import resource, sys; from tests.test_template_faults import Confined, confined, work; sys.stdin = object()\n"
+        "most = confined._size() + confined.MEMORY // 2; resource.setrlimit(resource.RLIMIT_AS, (most, most))\n"
+        "print(Confined(work).ask('a'))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=PROJECT, check=False, capture_output=True, text=True, timeout=60
+    )
+    assert ended.stdout.strip().isdigit(), ended.stderr
+
+
+def test_a_process_and_its_descriptors_end_with_what_they_belong_to() -> None:
+    def asked() -> int:
+        return Confined(work).ask("a")
+
+    asked()
+    before = len(os.listdir("/proc/self/fd"))
+    child = asked()
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert not Path(f"/proc/{child}").exists()
 
 
 def test_errors_travel_from_the_process_with_all_their_lines() -> None:

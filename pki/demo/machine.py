@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import shutil
 import signal
 import subprocess
@@ -15,6 +14,7 @@ from ipaddress import IPv4Interface
 from pathlib import Path
 
 from pki.errors import PkiError
+from pki.processes import ready
 
 HERE = Path(__file__).parent
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -120,8 +120,7 @@ class Machine:
                 start_new_session=True,
             )
         assert self._process.stdout is not None
-        ready, _, _ = select.select([self._process.stdout], [], [], PATIENCE)
-        if not ready or self._process.stdout.readline() != b"ready\n":
+        if not ready([self._process.stdout.fileno()], [], PATIENCE) or self._process.stdout.readline() != b"ready\n":
             raise PkiError(
                 f"the machine {self.name} does not come up: {log.read_text(errors='replace').strip()}",
                 "it needs a kernel and a container that allow namespaces and mounts",

@@ -60,6 +60,7 @@ class Change:
     """One release on its way to one host; that of a `held` host may lack services that were added since.
 
     `previous` is what the host took by our own memory; where that is lost, `others` is what the host says itself.
+    Where the release `is_part` of what the host is to have, its other files stay, and the receipt names them.
     """
 
     def __init__(
@@ -72,11 +73,13 @@ class Change:
         held: bool = False,
         recall: Callable[[str], bytes | None] = lambda _: None,
         others: Sequence[Mapping[str, str]] | None = None,
+        is_part: bool = False,
     ) -> None:
         self.to = destination
         self.parcel = parcel
         self._held = held
         self._recall = recall
+        self._is_part = is_part
         self._previous = previous
         self._now = now
         kept = {file.path for file in parcel.release.files}
@@ -133,7 +136,7 @@ class Change:
         findings = None if self._is_known_sound else self.check(delivered)
         with self.session() as session:
             seen = [one for one in session.look() if one.state != "same"]
-            if session.others and self.asks_for_others:
+            if session.others and self.asks_for_others and not self._is_part:
                 session.end()
                 return self._with(session.others).bring(delivered)
             if seen or session.stuck or not self.is_known:
@@ -145,6 +148,8 @@ class Change:
                     proofs = self._change(session, seen, findings)
                 session.end()
                 outcome = self.outcome(findings, seen, proofs)
+                if self._is_part and self.asks_for_others:
+                    outcome = outcome.with_others(session.others)
                 return replace(outcome, done=(*outcome.done, *foreign))
             session.end()
         return self._look_at_services(findings, delivered)

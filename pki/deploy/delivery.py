@@ -294,11 +294,11 @@ class Delivery:
         return error
 
     def change(self, parcel: Parcel, receipt: Receipt | None, now: datetime) -> Change:
-        held = self.pinned() is not None
-        if receipt and self._is_crls_alone(parcel):
+        held, is_part = self.pinned() is not None, self._is_crls_alone(parcel)
+        if receipt and is_part:
             paths = {file.path for file in parcel.release.files}
             receipt = replace(receipt, files=tuple(file for file in receipt.files if file["path"] in paths))
-        return Change(self._to(), parcel, receipt, now, held=held, recall=self.history.crl)
+        return Change(self._to(), parcel, receipt, now, held=held, recall=self.history.crl, is_part=is_part)
 
     def _to(self) -> Destination:
         assert self.destination is not None

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import subprocess
 import time
 from dataclasses import dataclass
 from typing import Self
 
 from pki.deploy.answers import LINE
+from pki.processes import ready
 
 CHUNK = 1 << 16  # bytes that are read at once: more is never held of what nobody asked for
 COMPLAINT = 1 << 14  # bytes that are kept of what was said on the error channel, from its end
@@ -91,10 +91,10 @@ class Wire:
                 view = view[os.write(self._in, view) :]
                 deadline = self._deadline()
             except BlockingIOError:
-                heard, ready, _ = select.select(self._channels[1:], [self._in], [], self._left(deadline))
-                if heard:
+                channels = ready(self._channels[1:], [self._in], self._left(deadline))
+                if self._err in channels:
                     self._hear()
-                if not ready and not self._left(deadline):
+                if self._in not in channels and not self._left(deadline):
                     raise self._late("took nothing") from None
             except OSError:
                 raise SilenceError("the connection was lost") from None
@@ -144,12 +144,12 @@ class Wire:
         """Take what waits on either channel; what comes on the error channel is no progress."""
         while True:
             left = self._left(deadline)
-            ready = select.select(self._channels, [], [], left)[0] if left else []
-            if not ready:
+            channels = ready(self._channels, [], left) if left else set()
+            if not channels:
                 raise self._late("sent no answer")
-            if self._err in ready:
+            if self._err in channels:
                 self._hear()
-            if self._out in ready:
+            if self._out in channels:
                 data = os.read(self._out, CHUNK)
                 if not data:
                     raise SilenceError("the connection was lost")
@@ -178,7 +178,7 @@ class Wire:
         """The exit status of the process (which must be about to end), and what it complained about."""
         status = self._end()
         deadline = time.monotonic() + PARTING
-        while self._err in self._channels and time.monotonic() < deadline and select.select([self._err], [], [], 0)[0]:
+        while self._err in self._channels and time.monotonic() < deadline and ready([self._err], [], 0):
             self._hear()
         return status, self._complaint.decode(errors="replace").strip()
 

@@ -45,11 +45,12 @@ def held(path: Path, waiting: Callable[[str], str] | None = None) -> Iterator[No
 def share(path: Path) -> bool:
     """Keep whoever wants a lock alone out for as long as this process lives; False where somebody holds it alone."""
     handle = _opened(path)
-    _handles.add(handle)
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
+        os.close(handle)
         return False
+    _handles.add(handle)
     return True
 
 
