@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -143,8 +144,19 @@ def test_a_receipt_that_names_no_root_is_judged_by_what_was_delivered(tried: Liv
     assert tried.delivery().waits_for_root
 
 
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-9])])
+def test_a_host_whose_receipt_is_lost_is_judged_by_what_was_delivered(
+    tried: Live, damage: Callable[[Path], object]
+) -> None:
+    damage(tried.home.path / "build/receipts/media.json")
+    home = out_of_the_sandbox(tried)
+    assert "deploy:media" not in home.doit().made
+    assert tried.delivery().waits_for_root
+
+
 def test_a_host_that_was_deployed_by_nobody_needs_nothing(tried: Live) -> None:
     (tried.home.path / "build/receipts/media.json").unlink()
+    shutil.rmtree(tried.home.path / "build/history/media")
     home = out_of_the_sandbox(tried)
     assert "deploy:media" in home.doit().made
 

@@ -179,7 +179,7 @@ class Delivery:
         root, receipt = self.root(), self.receipt
         if not self.is_remote or not root.fingerprint or self.trust is None:
             return False
-        return root.is_strange_to(receipt, lambda: self.delivered, self.trust())
+        return root.is_strange_to(receipt, lambda: self.delivered if receipt else self.history.newest, self.trust())
 
     @property
     def waits_for_root(self) -> bool:

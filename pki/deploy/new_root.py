@@ -29,14 +29,16 @@ class NewRoot:
     def is_strange_to(self, receipt: Receipt | None, delivered: Callable[[], Parcel | None], trust: Trust) -> bool:
         """Whether a host was deployed under a root that nothing connects with this one.
 
-        Receipts of earlier versions name no roots: what was delivered tells. A host that got none may get any.
+        Without a receipt, or with one that names no root, what was delivered tells. A host that got none may get any.
         """
-        if not self.fingerprint or receipt is None or receipt.transport == "folder":
+        if not self.fingerprint or (receipt and receipt.transport == "folder"):
             return False
-        if receipt.roots:
+        if receipt and receipt.roots:
             return self.vouched.isdisjoint(receipt.roots)
-        parcel = delivered()
-        return parcel is not None and not preflight.roots(parcel, trust) and preflight.has_unknown_ca(parcel, trust)
+        if (parcel := delivered()) is None:
+            return False
+        roots = preflight.roots(parcel, trust)
+        return self.vouched.isdisjoint(roots) if roots else preflight.has_unknown_ca(parcel, trust)
 
     def is_accepted(self, host: str) -> bool:
         return self.fingerprint in self.accepted().get(host, ())

@@ -55,12 +55,8 @@ class Keys:
             data, shown = store.read(path), self.store.shown(path)
         except PkiError as error:  # it cannot be read, or something else is in its place
             return error
-        if data is None:
-            return PkiError(f"{shown}: the key of {name} is missing", RESTORE)
-        if canonical.key(data):
-            return PkiError(f"{shown}: the key of {name} is not encrypted", RESTORE)
-        if not (is_whole(data) and canonical.is_encrypted_key(data)):
-            return PkiError(f"{shown}: the key of {name} is damaged", RESTORE)
+        if wrong := _wrong_with(data):
+            return PkiError(f"{shown}: the key of {name} is {wrong}", RESTORE)
         if (store.mode_of(path) or 0) & 0o077:
             return PkiError(f"{shown}: others can read it", f"chmod 600 {shown}")
         return self.passphrases.fault([name], shown)
@@ -118,3 +114,12 @@ class Keys:
         if b"ENCRYPTED" in data:  # PKCS#8 says so in its label, OpenSSL's older form in a header
             return Issuer(found.certificate, self.from_pem(found.name, data, shown))
         return Issuer(found.certificate, open_key(data, None, shown, ""))
+
+
+def _wrong_with(data: bytes | None) -> str:
+    """What is wrong with the file of an encrypted key, as a word; "" for nothing that can be seen without its passphrase."""
+    if data is None:
+        return "missing"
+    if canonical.key(data):
+        return "not encrypted"
+    return "" if is_whole(data) and canonical.is_encrypted_key(data) else "damaged"

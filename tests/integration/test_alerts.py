@@ -177,7 +177,11 @@ PROVOKED: dict[str, tuple[Callable[[LiveHome], None], int, str, str, str]] = {
     ),
     "a broken template": (
         *(break_template, 0),
-        *("WARNING   release:media   (new)", "templates/caddy/Caddyfile:", "→ correct the template, then run doit again"),
+        *(
+            "WARNING   release:media   (new)",
+            "templates/caddy/Caddyfile:",
+            "→ correct the template, then run doit again",
+        ),
     ),
     "a host that is down": (
         *(unreachable, 0),
