@@ -26,7 +26,7 @@ OURS = (
     *(f"X-Forwarded-{what}" for what in ("For", "Proto", "Host", "Port", "Server")),
 )
 THEIRS = "X-Forwarded-Tls-Client-Cert-Info"  # in which Traefik says who the client is
-SUBJECT = "CN=admin@lab.internal,O=Example Lab"
+SUBJECT = "CN=admin,O=Example Lab"
 SETTINGS = "HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA"
 
 
