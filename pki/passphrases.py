@@ -89,7 +89,7 @@ class Passphrases:
         `key` is what messages call the key, where it is only one.
         """
         ours = [name for name in names if not self.is_elsewhere(name)]
-        if not ours or (store.mode_of(self._file) or 0) & 0o077:  # which `kept` refuses
+        if not ours or (self._file.is_file() and (store.mode_of(self._file) or 0) & 0o077):  # which `kept` refuses
             return None
         try:
             kept = self._read()[1]

@@ -53,7 +53,7 @@ WORDS = {
     MemoryError: TOO_LARGE,
     UnicodeDecodeError: "is not UTF-8 text",
 }
-MEND = "correct the template, then run doit again"
+MEND = "mend the template, then run doit again"
 
 
 class Templates:

@@ -387,7 +387,7 @@ def test_a_run_says_what_failed_what_to_do_and_what_was_not_reached(
     home.doit()
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split(maxsplit=2) == ["failed", "release:media", broken]
-    assert lines[1].strip() == "→ correct the template, then run doit again"
+    assert lines[1].strip() == "→ mend the template, then run doit again"
     assert re.fullmatch(r"waits +deploy:media +needs release:media", lines[2])
     assert re.fullmatch(r"SANDBOX  1 failed, 1 not reached, 18 fresh \(\d\.\d s\)", lines[-1])
 
@@ -430,7 +430,7 @@ def test_the_report_names_what_was_made_what_failed_and_what_was_not_reached(
         {
             "name": "release:media",
             "message": broken,
-            "hint": "correct the template, then run doit again",
+            "hint": "mend the template, then run doit again",
         }
     ]
     assert report.data["not_reached"] == [{"name": "deploy:media", "needs": "release:media"}]

@@ -54,7 +54,7 @@ class Keys:
         try:
             data, shown = store.read(path), self.store.shown(path)
         except PkiError as error:  # it cannot be read, or something else is in its place
-            return error
+            return PkiError(error.message, f"{error.hint}; then: {RESTORE}")
         if wrong := _wrong_with(data):
             return PkiError(f"{shown}: the key of {name} is {wrong}", RESTORE)
         if (store.mode_of(path) or 0) & 0o077:

@@ -180,7 +180,7 @@ PROVOKED: dict[str, tuple[Callable[[LiveHome], None], int, str, str, str]] = {
         *(
             "WARNING   release:media   (new)",
             "templates/caddy/Caddyfile:",
-            "→ correct the template, then run doit again",
+            "→ mend the template, then run doit again",
         ),
     ),
     "a host that is down": (
@@ -335,7 +335,7 @@ def test_a_web_hook_is_told_through_apprise_and_its_address_is_nowhere(mailing: 
     hook.server_close()
     [body] = bodies
     assert body["title"].startswith("SANDBOX [Example Lab] WARNING: release:media")
-    assert "→ correct the template, then run doit again" in body["message"]
+    assert "→ mend the template, then run doit again" in body["message"]
     (mailing.path / "templates/mail.cnf").rename(mailing.path / "aside.cnf")
     mailing.write("templates/broken.conf", "# deploy-target: /x\n{{ nothing }}\n")
     assert said(mailing)[1] == "notify-hook: the service did not take the message"
