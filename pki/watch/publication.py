@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from cryptography import x509
-
-from pki import graph, store
+from pki import freshness, graph, store
 from pki.errors import PkiError
 from pki.graph import Plan
 from pki.house import House
@@ -40,7 +38,13 @@ def _unlisted(house: House, going: Sequence[Issued]) -> Iterator[tuple[str, str]
     """The CRLs that do not list what they must, each with what it lacks."""
     for issuer in sorted({one.issuer for one in going}):
         try:
-            entries = x509.load_der_x509_crl(store.read(house.store.crl(issuer)) or b"")
+            entries = freshness.signed_crl(house, issuer, store.read(house.store.crl(issuer)) or b"", anew=True)
+            if entries is None:
+                yield (
+                    f"crl:{issuer}",
+                    f"{house.store.shown(house.store.crl(issuer))} is missing, or not signed by {issuer}",
+                )
+                continue
             missing = [
                 one
                 for one in going
