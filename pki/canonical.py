@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cryptography import x509
-from cryptography.exceptions import InternalError, UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
@@ -58,8 +58,8 @@ def certificates(data: bytes) -> list[x509.Certificate] | None:
 def _is_readable(found: x509.Certificate) -> bool:
     """Read every part, which `cryptography` does when it is asked for. Raises what UNREADABLE names."""
     _ = found.version, found.serial_number, found.subject, found.issuer, found.public_key(), found.extensions
-    _ = found.not_valid_before_utc, found.not_valid_after_utc, found.signature_hash_algorithm, found.signature
-    return True
+    _ = found.not_valid_before_utc, found.not_valid_after_utc, found.signature_hash_algorithm
+    return is_signature_whole(found)
 
 
 def first_certificate(data: bytes) -> x509.Certificate | None:
@@ -101,9 +101,19 @@ def crl(data: bytes, encoding: Encoding) -> x509.CertificateRevocationList | Non
     try:
         found = x509.load_pem_x509_crl(data) if encoding is Encoding.PEM else x509.load_der_x509_crl(data)
         _ = found.issuer, found.last_update_utc, found.next_update_utc, found.extensions, found.signature_hash_algorithm
-        return found if found.public_bytes(encoding) == data else None
+        return found if found.public_bytes(encoding) == data and is_signature_whole(found) else None
     except UNREADABLE:
         return None
+
+
+def is_signature_whole(
+    signed: x509.Certificate | x509.CertificateRevocationList | x509.CertificateSigningRequest,
+) -> bool:
+    """Return whether the signature has no unused bits (DER, X.690 §8.6): its last part is their number, then its octets.
+
+    `cryptography` ignores the number, OpenSSL verifies no signature where it is not 0.
+    """
+    return signed.public_bytes(Encoding.DER).endswith(b"\0" + signed.signature)
 
 
 def is_signed_by(
@@ -113,9 +123,18 @@ def is_signed_by(
     """Return whether a key signed a CRL whose parts can all be read."""
     try:
         _ = found.extensions
-        return found.is_signature_valid(public)
+        return is_signature_whole(found) and found.is_signature_valid(public)
     except UNREADABLE:
         return False
+
+
+def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Return whether the issuer's subject and key are those of a certificate's issuer and signature."""
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (*UNREADABLE, InvalidSignature):
+        return False
+    return is_signature_whole(certificate)
 
 
 # -- records ----------------------------------------------------------------------------------------------------------

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 import requests
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki import issue, pem, profiles
+from pki import canonical, issue, pem, profiles
 from pki.deploy import crls, preflight
 from pki.deploy.preflight import Trust
 from pki.errors import PkiError
@@ -157,15 +158,46 @@ def test_what_has_no_end_is_read_in_linear_time(piece: bytes) -> None:
     assert time.process_time() - started < 20
 
 
-def test_a_crl_with_any_bit_flipped_is_none_of_ours_and_no_bug() -> None:
-    """What a host shows as a CRL may be anything: it is read, and judged by its signature."""
+def signed_to_be_even() -> tuple[x509.Certificate, x509.CertificateRevocationList]:
+    """A CA and its CRL, whose last bits are 0: DER permits a bit that is unused to be nothing else (X.690 §11.2.1)."""
     now = datetime(2026, 11, 23, tzinfo=UTC)
     key, subject = issue.new_key("ec-p256"), issue.subject("Example", "Client 1")
     dates = issue.validity(now, timedelta(days=20), None)
-    authority = issue.certificate(subject, key.public_key(), dates, profiles.root(), key)
     builder = x509.CertificateRevocationListBuilder().issuer_name(subject).last_update(now)
     builder = builder.next_update(now + timedelta(days=9)).add_extension(x509.CRLNumber(7), critical=False)
-    der = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+    signed = iter(lambda: issue.certificate(subject, key.public_key(), dates, profiles.root(), key), None)
+    listed = iter(lambda: builder.sign(key, hashes.SHA256()), None)
+    return next(filter(ends_in_zero, signed)), next(filter(ends_in_zero, listed))
+
+
+def ends_in_zero(signed: x509.Certificate | x509.CertificateRevocationList) -> bool:
+    return signed.signature[-1] & 1 == 0
+
+
+def with_an_unused_bit(der: bytes, signature: bytes) -> bytes:
+    return der.removesuffix(b"\0" + signature) + b"\1" + signature
+
+
+def test_an_unused_bit_in_a_signature_is_damage() -> None:
+    """`cryptography` verifies such a signature, OpenSSL does not."""
+    authority, listed = signed_to_be_even()
+    der = with_an_unused_bit(listed.public_bytes(Encoding.DER), listed.signature)
+    assert canonical.crl(listed.public_bytes(Encoding.DER), Encoding.DER) is not None
+    assert canonical.crl(der, Encoding.DER) is None
+    pem = x509.load_der_x509_crl(der).public_bytes(Encoding.PEM)
+    assert canonical.crl(pem, Encoding.PEM) is None
+    assert not Trust(b"", issue.pem_of([authority])).has_signed(crls.read(der)[0])
+    cert = x509.load_der_x509_certificate(with_an_unused_bit(authority.public_bytes(Encoding.DER), authority.signature))
+    assert canonical.is_issued_by(authority, authority)
+    assert not canonical.is_issued_by(cert, authority)
+    assert canonical.certificate(cert.public_bytes(Encoding.PEM)) is None
+    assert canonical.certificates(cert.public_bytes(Encoding.PEM)) is None
+
+
+def test_a_crl_with_any_bit_flipped_is_none_of_ours_and_no_bug() -> None:
+    """What a host shows as a CRL may be anything: it is read, and judged by its signature."""
+    authority, listed = signed_to_be_even()
+    der = listed.public_bytes(Encoding.DER)
     trust = Trust(b"", issue.pem_of([authority]))
     assert [trust.has_signed(one) for one in crls.read(der)] == [True]
     for bit in range(len(der) * 8):

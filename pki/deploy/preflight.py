@@ -13,13 +13,13 @@ from datetime import datetime
 from functools import cached_property
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509.oid import NameOID
 
-from pki import pem
+from pki import canonical, pem
 from pki.deploy import crls
 from pki.deploy.crls import Listed
 from pki.deploy.parcel import Parcel
@@ -65,7 +65,7 @@ class Trust:
     def issuer(self, signed: x509.Certificate) -> x509.Certificate | None:
         """The known CA that signed a certificate."""
         candidates = self.known.get(signed.issuer.public_bytes(), [])
-        return next((one for one in candidates if _is_issued_by(signed, one)), None)
+        return next((one for one in candidates if canonical.is_issued_by(signed, one)), None)
 
     def root_of(self, certificate: x509.Certificate) -> x509.Certificate | None:
         """The root that a certificate leads to, itself included; None for one that is none of this project's."""
@@ -82,16 +82,9 @@ class Trust:
         """Whether a known CA signed a CRL; remembered, because many hosts get the same."""
         digest = listed.digest
         if digest not in self._judged:
-            candidates = self.known_for_crls.get(listed.issuer, [])
-            self._judged[digest] = any(_is_signed_by(listed, one) for one in candidates)
+            keys = map(ca_public_key, self.known_for_crls.get(listed.issuer, []))
+            self._judged[digest] = any(canonical.is_signed_by(listed.crl, key) for key in keys)
         return self._judged[digest]
-
-
-def _is_signed_by(listed: Listed, authority: x509.Certificate) -> bool:
-    try:
-        return listed.crl.is_signature_valid(ca_public_key(authority))
-    except (ValueError, TypeError, UnsupportedAlgorithm):  # of an algorithm that does not fit the key, or of none
-        return False
 
 
 def _by_subject(text: bytes) -> dict[bytes, list[x509.Certificate]]:
@@ -235,16 +228,10 @@ def _leaf_faults(content: Content, trust: Trust, now: datetime, everything: list
         issuer = trust.issuer(leaf)
         if issuer is None:
             yield f"{what} was signed by no authority of this house"
-        elif issuer not in beside and not any(_is_ca(other) and _is_issued_by(leaf, other) for other in beside):
+        elif issuer not in beside and not any(
+            _is_ca(other) and canonical.is_issued_by(leaf, other) for other in beside
+        ):
             yield f"{what} comes without its intermediate"
-
-
-def _is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True
 
 
 def _is_ca(certificate: x509.Certificate) -> bool:

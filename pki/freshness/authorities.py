@@ -1,10 +1,9 @@
-"""Why an authority cannot be used, and whether it signed a certificate."""
+"""Why an authority cannot be used."""
 
 from __future__ import annotations
 
-from cryptography import x509
-
-from pki.house import Generation, House, generations
+from pki import canonical
+from pki.house import House
 
 
 def authority(house: House, name: str) -> list[str]:
@@ -18,7 +17,7 @@ def authority(house: House, name: str) -> list[str]:
     if found.certificate.not_valid_after_utc < house.now:
         return [f"{found.name} ended on {found.certificate.not_valid_after_utc:%Y-%m-%d}"]
     root = house.root_of(found.certificate)
-    if name != "root" and (root is None or not is_signed_by(found.certificate, root)):
+    if name != "root" and (root is None or not canonical.is_issued_by(found.certificate, root.certificate)):
         return [f"{found.name} is not signed by {root.name if root else 'a root in ca/root/'}"]
     return []
 
@@ -31,7 +30,3 @@ def some_authority_ages(house: House) -> bool:
         for name, rule in (("server", rules.server), ("client", rules.client))
         if (issuer := house.issuing(name)) is not None
     )
-
-
-def is_signed_by(cert: x509.Certificate, issuer: Generation) -> bool:
-    return generations.is_signed_by(cert, issuer.certificate)

@@ -13,7 +13,6 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.x509.oid import NameOID
 
 from pki import canonical, profiles, store
-from pki.freshness.authorities import is_signed_by
 from pki.house import Generation, House
 from pki.issue import key_kind, public_der, subject, validity
 from pki.memo import token
@@ -86,7 +85,11 @@ def _truth_damage(house: House, wanted: Leaf, data: bytes) -> list[str]:
         ]
         for name in house.store.generations(wanted.authority):
             issuer = house.generation(name)
-            if issuer and truth.chain.startswith(issuer.pem) and is_signed_by(truth.certificate, issuer):
+            if (
+                issuer
+                and truth.chain.startswith(issuer.pem)
+                and canonical.is_issued_by(truth.certificate, issuer.certificate)
+            ):
                 others = truth.chain.removeprefix(issuer.pem).split(store.CERTIFICATE_MARK)[1:]
                 if all(store.CERTIFICATE_MARK + one in crosses for one in others):
                     return []
@@ -230,7 +233,7 @@ def _profile_faults(house: House, wanted: Leaf, truth: _Truth, issuer: Generatio
         yield f"is not issued by {issuer.name}, which issues now"
     elif truth.chain != issuer.chain:
         yield f"its chain is not that of {issuer.name} as it is now"
-    elif not truth.verified and not is_signed_by(cert, issuer):
+    elif not truth.verified and not canonical.is_issued_by(cert, issuer.certificate):
         yield f"its signature is not that of {issuer.name}"
     elif cert.subject != subject(said.organisation, wanted.common_name) and not any(_changed_common_name(wanted, cert)):
         yield "its subject is not what pki.yaml says"

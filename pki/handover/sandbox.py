@@ -20,7 +20,6 @@ def ceremony(house: House, wish: Wish = Wish()) -> None:  # noqa: B008 - frozen
     house.clock.insist()
     try:
         _hold(house, asking.prepare(house, wish))
-        house.look_again()
     except PkiError as error:
         anew = "to begin anew: move ca/, build/ and offline/ away"
         raise PkiError(error.message, f"{error.hint}\n{anew}" if error.hint else anew) from None

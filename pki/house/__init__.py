@@ -15,11 +15,11 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from pki import inventory, store
+from pki import canonical, inventory, store
 from pki.errors import RESTORE, LedgerError, PkiError
 from pki.house.clock import ClockGuard, Evidence
 from pki.house.cross_certificates import vouching
-from pki.house.generations import Generation, Rung, damaged, is_copy, is_signed_by, read_certificate, read_rung
+from pki.house.generations import Generation, Rung, damaged, is_copy, read_certificate, read_rung
 from pki.house.keys import Keys
 from pki.house.ledger_view import LedgerView
 from pki.house.missing_roots import MissingRoot, find_missing, receipts, refusal
@@ -44,7 +44,7 @@ class House(LedgerView):
     recovered: dict[str, bytes] = field(default_factory=dict)  # PEM of generations whose file is damaged, by the ledger
     asked: frozenset[str] = frozenset()  # the tasks that this run was asked for; none when no run is on
     _generations: dict[str, tuple[int, Generation]] = field(default_factory=dict)
-    _newest: dict[str, Generation] = field(default_factory=dict)
+    _newest: dict[str, tuple[Generation, str]] = field(default_factory=dict)
     _rungs: dict[str, tuple[int, list[Rung]]] = field(default_factory=dict)
     _signing: dict[str, bool] = field(default_factory=dict)
 
@@ -141,7 +141,7 @@ class House(LedgerView):
         for path in self.store.cross_certificates(root.name) if root else ():
             data, shown = store.read(path) or b"", self.store.shown(path)
             cross, signer = read_certificate(data, shown), self.generation(path.stem.removeprefix("cross-"))
-            if signer and not is_signed_by(cross, signer.certificate):
+            if signer and not canonical.is_issued_by(cross, signer.certificate):
                 raise damaged(shown, f"its signature is not that of {signer.name}")
             parts += [data] if cross.not_valid_after_utc >= self.now else []
         return b"".join(parts)
@@ -188,7 +188,7 @@ class House(LedgerView):
         """Raise PkiError unless the root that an authority's certificate names signed it, as far as that root is here."""
         signers = [(one.name, one.certificate) for one in roots if one.is_named_by(cert)]
         signers = [(name, cert)] if name.startswith("root-") else signers
-        if signers and not any(is_signed_by(cert, signer) for _, signer in signers):
+        if signers and not any(canonical.is_issued_by(cert, signer) for _, signer in signers):
             raise damaged(shown, f"its signature is not that of {signers[0][0]}")
 
     def root_of(self, intermediate: x509.Certificate) -> Generation | None:
@@ -227,22 +227,24 @@ class House(LedgerView):
         return any(serial in serials for root in self.store.generations("root") for _, _, serials in self.rungs(root))
 
     def issuing(self, authority: str) -> Generation | None:
-        """Return the generation that signs: the newest one that is not revoked and has begun. Once there is one, it is kept.
+        """Return the generation that signs: the newest one that is not revoked and has begun.
 
         A clock that was ahead once may have left one that begins in the future. The newest one where none has begun.
+        It is kept until another generation comes, which a ceremony in another process of a parallel run may bring.
         """
-        found = self._newest.get(authority)
-        if found is None and (names := self.store.generations(authority)):
+        found, following = self._newest.get(authority, (None, ""))
+        if (found is None or os.path.lexists(following)) and (names := self.store.generations(authority)):
             there = (self.generation(name) for name in reversed(names))
             sound = (one for one in there if one and not self.is_revoked_by_root(one))
             newest = next(sound, None)
             if newest is not None:
                 found = next((one for one in chain((newest,), sound) if not self.before(one)), newest)
-                self._newest[authority] = found
+                next_name = f"{authority}-{int(names[-1].rpartition('-')[2]) + 1}"
+                self._newest[authority] = found, os.fspath(self.store.authority_file(next_name, "cert.pem"))
         return found
 
     def look_again(self) -> None:
-        """Forget which generations sign: a ceremony was held meanwhile."""
+        """Forget which generations sign."""
         self._newest.clear()
 
     def rungs(self, root: str) -> list[Rung]:

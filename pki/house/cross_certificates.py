@@ -7,9 +7,8 @@ from contextlib import suppress
 from datetime import datetime
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
-from pki import store
+from pki import canonical, store
 from pki.house.generations import Generation
 from pki.store import Store
 
@@ -21,7 +20,7 @@ def vouching(project: Store, roots: Iterable[Generation], root: Generation, now:
         certified = waiting.pop()
         for cross in _cross_certificates(project, certified, now):
             for one in known:
-                if one.fingerprint not in found and _is_issued_by(cross, one):
+                if one.fingerprint not in found and canonical.is_issued_by(cross, one.certificate):
                     found.add(one.fingerprint)
                     waiting.append(one)
     return frozenset(found)
@@ -33,11 +32,3 @@ def _cross_certificates(project: Store, root: Generation, now: datetime) -> Iter
             cross = x509.load_pem_x509_certificate(store.read(path) or b"")
             if cross.not_valid_after_utc >= now and cross.public_key() == root.certificate.public_key():
                 yield cross
-
-
-def _is_issued_by(cross: x509.Certificate, issuer: Generation) -> bool:
-    try:
-        cross.verify_directly_issued_by(issuer.certificate)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-        return False
-    return True

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
@@ -91,14 +90,6 @@ def is_copy(data: bytes, original: bytes) -> bool:
 
 def damaged(shown: str, why: str) -> PkiError:
     return PkiError(f"{shown}: is damaged: {why}", PUT_BACK)
-
-
-def is_signed_by(cert: x509.Certificate, issuer: x509.Certificate) -> bool:
-    try:
-        cert.verify_directly_issued_by(issuer)
-    except (*canonical.UNREADABLE, InvalidSignature):
-        return False
-    return True
 
 
 class Rung(NamedTuple):

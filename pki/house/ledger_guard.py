@@ -14,7 +14,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
-from pki import store
+from pki import canonical, store
 from pki.errors import LedgerError, PkiError
 from pki.files import insist_on_file
 from pki.house.generations import Generation
@@ -101,7 +101,7 @@ class Guard:
                 number = crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
                 last = self.ledger().last_crl(issuer.name)
                 is_newer = last is None or number > last[0]
-                if is_newer and crl.is_signature_valid(ca_public_key(issuer.certificate)):
+                if is_newer and canonical.is_signed_by(crl, ca_public_key(issuer.certificate)):
                     yield issuer.name, number
 
     def _crls(self) -> list[Path]:

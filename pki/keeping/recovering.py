@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cryptography import x509
 
-from pki import store
+from pki import canonical, store
 from pki.errors import PkiError
 from pki.house import Generation, House
 from pki.issue import ca_public_key, pem_of
@@ -25,7 +25,7 @@ def signer(house: House, crl: x509.CertificateRevocationList) -> Generation | No
     """The generation of this house, or the CA that it adopted, that signed a CRL."""
     ours = [name for authority in AUTHORITIES for name in house.store.generations(authority)]
     for found in filter(None, map(house.generation, [*ours, *house.inventory.authorities.adopted])):
-        if found.certificate.subject == crl.issuer and crl.is_signature_valid(ca_public_key(found.certificate)):
+        if found.certificate.subject == crl.issuer and canonical.is_signed_by(crl, ca_public_key(found.certificate)):
             return found
     return None
 
