@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import NameOID
 
+from pki.durations import backdate
 from pki.errors import RESTORE, PkiError
 from pki.pkcs8 import encrypted_der
 from pki.profiles import Extensions
@@ -26,7 +27,6 @@ from pki.records import Entry
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 
-BACKDATE = timedelta(hours=1)  # hosts with slow clocks
 SECOND = timedelta(seconds=1)
 
 
@@ -137,8 +137,8 @@ def subject(organisation: str, common_name: str) -> x509.Name:
 
 
 def validity(now: datetime, lifetime: timedelta, issuer: x509.Certificate | None) -> tuple[datetime, datetime]:
-    """The dates notBefore and notAfter, both inclusive: backdated by an hour, never outside the issuer's own."""
-    start = now - BACKDATE
+    """The dates notBefore and notAfter, both inclusive: back-dated, never outside the issuer's own."""
+    start = now - backdate(lifetime)
     if issuer is not None:
         start = max(start, issuer.not_valid_before_utc)
     end = start + lifetime - SECOND

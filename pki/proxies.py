@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
+from pki.durations import in_words
 from pki.model import Inventory
 from pki.scalars import Proxy
 
@@ -40,17 +42,17 @@ class Program:
         """Whether it can refuse a client before its certificate ends."""
         return bool(self.learns)
 
-    def exposure(self, certificates: int) -> str:
-        """What a revoked client can do once the host is up to date; `certificates` are the days that one may live on."""
+    def exposure(self, certificates: timedelta) -> str:
+        """What a revoked client can do once the host is up to date; `certificates` is the time that one may live on."""
         if self.revokes:
             return self.caveat
-        return f"revoked clients get in until their certificates end, within {certificates} days: {self.caveat}"
+        return f"revoked clients get in until their certificates end, within {in_words(certificates)}: {self.caveat}"
 
-    def exposure_unreached(self, crls: int, certificates: int) -> str:
-        """What a client can do that was revoked since the host was last up to date; `crls` are the days of a CRL."""
+    def exposure_unreached(self, crls: timedelta, certificates: timedelta) -> str:
+        """What a client can do that was revoked since the host was last up to date; `crls` is the lifetime of a CRL."""
         if self.is_dated:
-            return f"clients revoked since then get in until its CRLs end, within {crls} days"
-        return f"clients revoked since then get in until their certificates end, within {certificates} days"
+            return f"clients revoked since then get in until its CRLs end, within {in_words(crls)}"
+        return f"clients revoked since then get in until their certificates end, within {in_words(certificates)}"
 
 
 PROGRAMS: Mapping[Proxy, Program] = {

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 from pki import freshness, issue, profiles, store
+from pki.durations import backdate
 from pki.errors import SET_CLOCK, PkiError
 from pki.house import Generation, House
 from pki.keeping import recovering
@@ -147,7 +148,10 @@ def crl(house: House, generation: str) -> None:
     number = max(int(house.now.timestamp()), last[0] + 1 if last else 0)
     new, kept = _entries(house, generation)
     reason = "; ".join([*recovered, *freshness.crl(house, generation, missing=len(new))]) or "asked for"
-    this_update = max(house.now - issue.BACKDATE, min(last[1] + timedelta(seconds=1), house.now) if last else NEVER)
+    this_update = max(
+        house.now - backdate(house.crl_rule(generation).refresh),
+        min(last[1] + timedelta(seconds=1), house.now) if last else NEVER,
+    )
     end = this_update + house.crl_rule(generation).lifetime
     made = issue.crl(issuer, number, this_update, end, new, kept)
     der = made.public_bytes(serialization.Encoding.DER)

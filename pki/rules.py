@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import time, timedelta
 from ipaddress import IPv4Address
 
+from pki.durations import backdate, is_usable, longest_pause
 from pki.errors import RESTORE
 from pki.faults import Fault, Place, did_you_mean, dotted
 from pki.leaves import (
@@ -46,6 +47,8 @@ def cross_faults(inventory: Inventory, cut: set[Place], line: Line = lambda _: "
     if not {"authorities", "profiles"} & {place[0] for place in cut}:
         yield from _lifetime_faults(inventory)
         yield from _root_faults(inventory.authorities)
+        if not {"schedule"} & {place[0] for place in cut}:
+            yield from _schedule_faults(inventory)
     if "authorities" not in {place[0] for place in cut}:
         yield from _adopted_faults(inventory)
     yield from _named_root_faults(inventory)
@@ -75,17 +78,40 @@ def _lifetime_faults(inventory: Inventory) -> Iterator[Fault]:
                 ("authorities", name, "handover"),
                 _no_usable_life(authority.handover, authority.lifetime, profile.lifetime),
             )
-        if profile.renew_before >= profile.lifetime:
-            yield (
-                ("profiles", name, "renew_before"),
-                f"{brief(profile.renew_before)} is not shorter than the lifetime of {brief(profile.lifetime)}",
-            )
+        if not is_usable(profile.lifetime, profile.renew_before):
+            yield ("profiles", name, "renew_before"), _no_life(profile)
         elif profile.spread and profile.lifetime - profile.renew_before - profile.spread < profile.lifetime / LEAST_USE:
             yield ("profiles", name, "spread"), _no_use(profile)
         if fault := _crl_fault(authority.crl):
             yield ("authorities", name, "crl", "refresh"), fault
     if inventory.profiles.server.lifetime > APPLE_LIMIT:
         yield ("profiles", "server", "lifetime"), "more than 825d, which Apple's systems refuse"
+
+
+def _no_life(profile: ServerRule) -> str:
+    """Why certificates are never used: they are renewed before their issue, or as soon as they are issued."""
+    before, lifetime, begins = profile.renew_before, profile.lifetime, backdate(profile.lifetime)
+    if before >= lifetime:
+        return f"{brief(before)} is not shorter than the lifetime of {brief(lifetime)}"
+    return (
+        f"{brief(before)} leaves no time of use: a certificate of {brief(lifetime)} begins {brief(begins)} before its "
+        f"issue; expected at most {brief(lifetime - 2 * begins)}"
+    )
+
+
+def _schedule_faults(inventory: Inventory) -> Iterator[Fault]:
+    """Times of `schedule` between which something ends that only a run makes again."""
+    between = longest_pause(inventory.schedule)
+    if not between:
+        return
+    why = f"is shorter than {brief(between)}, the longest time between two runs (schedule)"
+    for name in ("server", "client"):
+        crl, before = getattr(inventory.authorities, name).crl, getattr(inventory.profiles, name).renew_before
+        if before < between:
+            yield ("profiles", name, "renew_before"), f"{brief(before)} {why}"
+        if timedelta() < crl.lifetime - crl.refresh < between:
+            left = f"a CRL of {brief(crl.lifetime)} lives on for {brief(crl.lifetime - crl.refresh)} after its refresh"
+            yield ("authorities", name, "crl", "lifetime"), f"{left}, which {why}"
 
 
 def _no_use(profile: ServerRule) -> str:

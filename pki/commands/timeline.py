@@ -14,7 +14,9 @@ from invoke.exceptions import Exit
 
 from pki import graph
 from pki.commands.command import command_with, project_of
+from pki.durations import DAY, compared, in_words
 from pki.errors import PkiError
+from pki.scalars import brief
 from pki.screen import Screen
 from pki.watch.years import timeline as ahead
 from pki.watch.years.timeline import Event, Rhythm, Timeline
@@ -89,8 +91,10 @@ def _rhythms(found: Timeline) -> Iterator[tuple[str, str]]:
             continue
         first, last = min(one.next for one in alike), max(one.next for one in alike)
         when = _day(first) if first.date() == last.date() else f"from {_day(first)} to {_day(last)}"
-        least, most = min(one.every.days for one in alike), max(one.every.days for one in alike)
-        yield f"{len(alike)} {kind}", f"every {f'{least} to ' if least < most else ''}{most} days, next {when}"
+        least, most = min(one.every for one in alike), max(one.every for one in alike)
+        (shortest, longest), unit = compared(least, most)
+        span = f"{shortest} to {longest} {unit}".rstrip() if least < most else in_words(most)
+        yield f"{len(alike)} {kind}", f"every {span}, next {when}"
 
 
 def _kind(rhythm: Rhythm) -> str:
@@ -100,8 +104,7 @@ def _kind(rhythm: Rhythm) -> str:
 def _said(rhythm: Rhythm) -> str:
     if rhythm.times == 1:
         return f"once, on {_day(rhythm.next)}"
-    days = rhythm.every.days
-    return f"every {f'{days} days' if days != 1 else 'day'}, next {_day(rhythm.next)}"
+    return f"every {in_words(rhythm.every) if rhythm.every != DAY else 'day'}, next {_day(rhythm.next)}"
 
 
 def _day(moment: datetime) -> str:
@@ -116,7 +119,7 @@ def _print_json(found: Timeline) -> None:
         "from": _plain(found.start),
         "until": _plain(found.end),
         "wrong": len(found.wrong),
-        "rhythms": [{**asdict(one), "every": one.every.days} for one in found.rhythms],
+        "rhythms": [{**asdict(one), "every": brief(one.every)} for one in found.rhythms],
         "events": [asdict(one) for one in found.events],
         "renewals": {name: [at for at, _ in one.issued] for name, one in found.renewals.items()},
     }

@@ -10,11 +10,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
 from pki import canonical, store
+from pki.durations import compared
 from pki.house import Generation, House, Rung
 from pki.issue import ca_public_key, pem
 from pki.memo import token
 
-DAY = timedelta(days=1)
 NEVER = datetime.fromtimestamp(0, UTC)
 
 
@@ -81,7 +81,8 @@ def _crl_dated(house: House, generation: str, start: datetime, end: datetime) ->
         return [f"is not valid before {start:%Y-%m-%d %H:%M}"]
     if age < refresh or not house.can_sign(generation):
         return []  # one that cannot be made anew is good until it ends
-    return [f"is {age // DAY} days old, a new one comes every {refresh // DAY}"]
+    (old, every), unit = compared(age, refresh)
+    return [f"is {old} {unit}".rstrip() + f" old, a new one comes every {every}"]
 
 
 def _behind_ledger(

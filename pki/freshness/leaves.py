@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.x509.oid import NameOID
 
 from pki import canonical, profiles, store
+from pki.durations import compared, in_words, least_gain
 from pki.house import Generation, House
 from pki.issue import key_kind, public_der, subject, validity
 from pki.memo import token
@@ -136,11 +137,11 @@ def leaf_waits(house: House, wanted: Leaf) -> str:
     held = examine(house, wanted)
     if isinstance(held, list) or house.now < held.not_after - wanted.renew_before:
         return ""
-    if _would_end(house, wanted, issuer) >= held.not_after + DAY:
+    if _gains(house, wanted, held, issuer):
         return ""
     end = issuer.certificate.not_valid_after_utc
     return (
-        f"{_days_left(house, held.not_after)} days left, and a renewal would gain nothing: {issuer.name} itself ends "
+        f"{in_words(held.not_after - house.now)} left, and a renewal would gain nothing: {issuer.name} itself ends "
         f"on {end:%Y-%m-%d}; needs a ceremony: a new generation of {wanted.authority}"
     )
 
@@ -285,21 +286,19 @@ def _due(house: House, wanted: Leaf, held: Held, issuer: Generation | None) -> l
         return [f"is not valid before {held.not_before:%Y-%m-%d %H:%M}"]
     if house.now < held.not_after - wanted.renew_before:
         return []
-    if issuer is not None and _would_end(house, wanted, issuer) < held.not_after + DAY:
+    if issuer is not None and not _gains(house, wanted, held, issuer):
         return []
     if held.not_after < house.now:
         return [f"ended on {held.not_after:%Y-%m-%d}"]
-    life = (held.not_after - held.not_before + timedelta(seconds=1)) // DAY
-    left = _days_left(house, held.not_after)
-    return [f"{left} of {life} days left, renewal starts at {wanted.renew_before // DAY}"]
+    spans = (held.not_after - house.now, held.not_after - held.not_before + timedelta(seconds=1), wanted.renew_before)
+    (left, life, starts), unit = compared(*spans)
+    return [f"{left} of {life} {unit}".rstrip() + f" left, renewal starts at {starts}"]
 
 
-def _would_end(house: House, wanted: Leaf, issuer: Generation) -> datetime:
-    return validity(house.now, wanted.lifetime, issuer.certificate)[1]
-
-
-def _days_left(house: House, end: datetime) -> int:
-    return (end - house.now) // DAY
+def _gains(house: House, wanted: Leaf, held: Held, issuer: Generation) -> bool:
+    """Return whether a certificate that is issued now ends later than the present one by enough."""
+    end = validity(house.now, wanted.lifetime, issuer.certificate)[1]
+    return end >= held.not_after + least_gain(wanted.lifetime, wanted.renew_before)
 
 
 def _request_difference(house: House, wanted: Leaf, public: bytes) -> str:

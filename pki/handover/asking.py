@@ -18,6 +18,7 @@ from pki.ceremony.bundle import (
     Request,
 )
 from pki.ceremony.policy import common_name
+from pki.durations import BACKDATED
 from pki.errors import PkiError
 from pki.handover import kept
 from pki.handover import needs as needed
@@ -26,7 +27,6 @@ from pki.handover.keys import requested
 from pki.handover.ladders import ladders
 from pki.handover.needs import INTERMEDIATES, Need
 from pki.house import Generation, House
-from pki.issue import BACKDATE
 from pki.leaves import permitted_addresses
 from pki.store import AUTHORITIES
 
@@ -261,5 +261,5 @@ def _life(cert: x509.Certificate) -> tuple[datetime, datetime]:
 
 def _asked_cross(house: House, root: AskedRoot, present: Generation) -> AskedCross:
     _, end = _life(present.certificate)
-    start = max(house.now - BACKDATE, root.not_before)
+    start = max(house.now - BACKDATED, root.not_before)
     return AskedCross(name=root.name, issuer=present.name, not_before=start, not_after=min(end, root.not_after))

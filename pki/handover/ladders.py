@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from pki.ceremony.bundle import AskedLadder, AskedRoot, AskedRung, Revocation
+from pki.durations import BACKDATED
 from pki.errors import PkiError
 from pki.handover import kept
 from pki.handover.needs import OVERLAP, ladder_end
 from pki.house import Generation, House
-from pki.issue import BACKDATE, SECOND
+from pki.issue import SECOND
 
 
 def ladders(
@@ -45,7 +46,7 @@ def _last_number(house: House, root: str) -> int:
 
 def _revoked(house: House, revoke: tuple[tuple[str, str], ...], root: str) -> Iterator[Revocation]:
     """What a root's CRLs must list: what the ledger knows, and what is wished."""
-    for entry in house.ledger.revoked(root, house.now - BACKDATE):  # when the first rung begins
+    for entry in house.ledger.revoked(root, house.now - BACKDATED):  # when the first rung begins
         issued = next(iter(house.ledger.certificates(serial=entry.serial)), None)
         if issued is None:
             raise PkiError(
@@ -72,7 +73,7 @@ def rungs(house: House, root: str, until: datetime | None, number: int) -> Itera
     step = rule.lifetime - OVERLAP
     earlier = {rung.crl.last_update_utc for rung in house.rungs(root)}
     begun = [start for start in earlier if start <= house.now]
-    starts = [max([house.now - BACKDATE, *(at + SECOND for at in begun)])]
+    starts = [max([house.now - BACKDATED, *(at + SECOND for at in begun)])]
     for at in sorted(earlier):
         if at > house.now:
             _fill(starts, at + SECOND, rule.lifetime, step)

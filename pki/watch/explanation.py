@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki import canonical, freshness, store
 from pki.deploy import release
+from pki.durations import in_words
 from pki.graph import Plan
 from pki.handover import needs
 from pki.house import Generation, House
@@ -19,7 +20,6 @@ from pki.watch import uses
 from pki.watch.identities import identities
 from pki.world import LEAF_FILES
 
-DAY = timedelta(days=1)
 Line = tuple[str, str]  # what a line is about, and what it says
 
 
@@ -151,8 +151,7 @@ def _issued(house: House, one: Issued) -> Iterator[Line]:
 
 
 def _until(house: House, end: datetime) -> str:
-    left = (end - house.now) // DAY
-    return f"{end:%Y-%m-%d %H:%M} UTC, {f'{left} days left' if end > house.now else 'over'}"
+    return f"{end:%Y-%m-%d %H:%M} UTC, {f'{in_words(end - house.now)} left' if end > house.now else 'over'}"
 
 
 def _valid(house: House, artifact: str) -> list[Issued]:

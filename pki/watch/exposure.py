@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from pki.deploy.delivery import Delivery
+from pki.durations import at_least
 from pki.graph import Plan
 from pki.house import House
 from pki.proxies import PROGRAMS, Program
 from pki.world import Note
-
-DAY = timedelta(days=1)
 
 
 def phrases(house: House, delivery: Delivery) -> list[str]:
@@ -21,7 +20,7 @@ def phrases(house: House, delivery: Delivery) -> list[str]:
         return found
     if since := _not_reached_since(delivery):
         found.append(f"not up to date since {since}: {_unreached(house, program)}")
-    if text := program.exposure(0 if program.revokes else certificates(house)):
+    if text := program.exposure(timedelta() if program.revokes else certificates(house)):
         found.append(text)
     return found
 
@@ -55,20 +54,20 @@ def forgeable(house: House) -> Iterator[Note]:
             )
 
 
-def certificates(house: House) -> int:
-    """Days, at most, that a client certificate lives on which is valid now."""
+def certificates(house: House) -> timedelta:
+    """The time, at most, that a client certificate lives on which is valid now, in whole units."""
     kept = house.recall_from_ledger("clients end", "")
     if kept is None:
         valid = (one for one in house.unexpired() if one.profile == "client" and not one.revoked)
         kept = max((int(one.not_after.timestamp()) for one in valid), default=0)
         house.remember_from_ledger("clients end", "", kept)
     left = datetime.fromtimestamp(kept, UTC) - house.now
-    return max(0, -(-min(left, house.inventory.profiles.client.lifetime) // DAY))
+    return at_least(max(timedelta(), min(left, house.inventory.profiles.client.lifetime)))
 
 
 def _unreached(house: House, program: Program) -> str:
-    crls = house.inventory.authorities.client.crl.lifetime // DAY
-    return program.exposure_unreached(crls, 0 if program.is_dated else certificates(house))
+    crls = house.inventory.authorities.client.crl.lifetime
+    return program.exposure_unreached(crls, timedelta() if program.is_dated else certificates(house))
 
 
 def _program(house: House, delivery: Delivery) -> Program | None:

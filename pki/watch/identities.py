@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from pki.durations import backdate
 from pki.graph import Plan
 from pki.house import House
-from pki.issue import BACKDATE
 from pki.memo import token
 from pki.records import Decision, Issued
 from pki.world import Note
@@ -98,7 +98,7 @@ def _end(house: House, end: int, is_revoked: bool) -> str:
 
 
 def _issued_at(one: Issued) -> int:
-    return int((one.not_before + BACKDATE).timestamp())
+    return int((one.not_before + backdate(one.not_after - one.not_before)).timestamp())
 
 
 def _day(seconds: int) -> str:

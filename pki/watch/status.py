@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -13,6 +13,7 @@ from pki import canonical, freshness, outgrown, store
 from pki.deploy import receipt
 from pki.deploy.delivery import Delivery
 from pki.deploy.ssh import NEXT_RUN
+from pki.durations import in_brief
 from pki.errors import of_any
 from pki.graph import Artifact, Plan
 from pki.handover import needs
@@ -21,8 +22,6 @@ from pki.model import Leaf
 from pki.store import AUTHORITIES
 from pki.watch import adopted, exposure
 from pki.watch.view import LastRun
-
-DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +195,7 @@ def _state(house: House, end: datetime, reasons: list[str]) -> str:
 
 
 def _left(house: House, end: datetime) -> str:
-    return str((end - house.now) // DAY)
+    return in_brief(end - house.now)
 
 
 def _ceremony(house: House) -> str:

@@ -9,13 +9,13 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from pathlib import Path
 
+from pki.durations import in_words
 from pki.scalars import SANDBOX
 from pki.templating import Pages
 from pki.visible import plain
 from pki.watch.alerts.decisions import Decision
 from pki.watch.checks import Check, alike, counted, named, remedy_of
 
-DAY = timedelta(days=1)
 WIDTH = 76
 SUBJECT = 110  # more of a subject no phone shows
 MANY = 30  # problems that are shown one by one
@@ -134,8 +134,8 @@ def _item(group: Sequence[Check], kind: str, since: datetime | None, now: dateti
     first = group[0]
     when = [f"since {since:%Y-%m-%d}"] if since and since.date() < now.date() else []
     if first.until:
-        left = (first.until - now) // DAY
-        when.append(f"until {first.until:%Y-%m-%d}" + (f" ({left} days)" if left > 1 else ""))
+        left = first.until - now
+        when.append(f"until {first.until:%Y-%m-%d}" + (f" ({in_words(left)})" if left > timedelta() else ""))
     return Item(
         first.level.word,
         named([one.subject for one in group]),

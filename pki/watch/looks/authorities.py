@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki import canonical, freshness, outgrown, store
+from pki.durations import in_words
 from pki.errors import SET_CLOCK, PkiError
 from pki.graph import Artifact
 from pki.handover import needs
@@ -121,7 +122,9 @@ def _crl(view: View, artifact: Artifact, name: str) -> Iterator[Check]:
     rule, end = view.house.crl_rule(name), _end(view, name)
     is_due = end is not None and view.now >= end - rule.lifetime + rule.refresh
     failure = view.run.failure(artifact.name) or (view.failure_of_key(name) if is_due else None)
-    late = end is not None and view.now >= end - rule.lifetime + rule.refresh + 2 * DAY
+    late = end is not None and view.now >= end - rule.lifetime + rule.refresh + min(
+        2 * DAY, (rule.lifetime - rule.refresh) / 2
+    )
     is_over = end is not None and end <= view.now
     if failure is None and not late and not is_over:
         if end is None and view.thorough and view.house.generation(name):
@@ -215,7 +218,6 @@ def _unheld(view: View, root: str) -> int:
 
 def _ends(view: View, end: datetime) -> str:
     """`ends in 12 days, on 2026-12-05` or `ended on 2026-11-05`."""
-    days = (end - view.now) // DAY
-    if days < 0:
+    if end <= view.now:
         return f"ended on {end:%Y-%m-%d}"
-    return f"ends in {days} day{'' if days == 1 else 's'}, on {end:%Y-%m-%d}"
+    return f"ends in {in_words(end - view.now)}, on {end:%Y-%m-%d}"

@@ -54,7 +54,7 @@ def _leaf(view: View, artifact: str, leaf: Leaf) -> Iterator[Check]:
     if not reasons:
         return
     until = end(view, leaf)
-    is_late = until is not None and view.now >= until - leaf.renew_before + GRACE
+    is_late = until is not None and view.now >= until - leaf.renew_before + min(GRACE, leaf.renew_before / 2)
     if failure is None and not is_late:
         if until is None and view.thorough and house.issuing(leaf.authority):
             yield Check(

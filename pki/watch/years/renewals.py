@@ -5,13 +5,14 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import pairwise
 
+from pki.durations import backdate, least_gain
 from pki.freshness import Held
-from pki.issue import BACKDATE, SECOND
+from pki.issue import SECOND
 from pki.model import Leaf
-from pki.watch.years.runs import DAY, Runs
+from pki.watch.years.runs import Runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ def renewals(leaf: Leaf, held: Held | None, turns: Sequence[Turn], runs: Runs, u
         issued.append(found)
         last, end = found
     ends = [(runs.now, held.not_after), *issued] if held else issued
-    short = [(at, end) for at, end in issued if end < at - BACKDATE + leaf.lifetime - SECOND]
+    short = [(at, end) for at, end in issued if end < at - backdate(leaf.lifetime) + leaf.lifetime - SECOND]
     gaps: list[tuple[datetime, datetime | None]] = [(end, at) for (_, end), (at, _) in pairwise(ends) if end < at]
     gaps += [(end, None) for _, end in ends[-1:] if end < until]
     if not held and (not issued or issued[0][0] > runs.first):
@@ -71,13 +72,14 @@ def _next(
 
 def _due(leaf: Leaf, end: datetime, last: datetime, turn: Turn, runs: Runs) -> datetime | None:
     """The run that renews a certificate, None when a renewal would gain nothing: `freshness.leaves` says the same."""
-    gains = end + DAY - leaf.lifetime + BACKDATE + SECOND
+    gain = least_gain(leaf.lifetime, leaf.renew_before)
+    gains = end + gain - leaf.lifetime + backdate(leaf.lifetime) + SECOND
     due = runs.at(max(end - leaf.renew_before, gains, last + SECOND))
-    return due if _end(leaf, due, turn) >= end + timedelta(days=1) else None
+    return due if _end(leaf, due, turn) >= end + gain else None
 
 
 def _end(leaf: Leaf, at: datetime, turn: Turn) -> datetime:
-    return min(at - BACKDATE + leaf.lifetime - SECOND, turn.end)
+    return min(at - backdate(leaf.lifetime) + leaf.lifetime - SECOND, turn.end)
 
 
 def _at(turn: Turn) -> datetime:

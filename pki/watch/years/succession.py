@@ -9,9 +9,10 @@ from datetime import datetime
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki import canonical, store
+from pki.durations import backdate
 from pki.handover.needs import INTERMEDIATES
 from pki.house import Generation, House, Rung
-from pki.issue import BACKDATE, SECOND
+from pki.issue import SECOND
 from pki.store import AUTHORITIES
 from pki.watch.years.foreseen import Ceremony, ceremonies
 from pki.watch.years.renewals import Turn
@@ -115,8 +116,9 @@ def crl_rhythm(house: House, generation: str, runs: Runs, born: datetime) -> Ite
     due = born if found is None else found.last_update_utc + rule.refresh
     while True:
         made = runs.at(due)
-        yield made, made - BACKDATE + rule.lifetime
-        due = made - BACKDATE + rule.refresh
+        begins = made - backdate(rule.refresh)
+        yield made, begins + rule.lifetime
+        due = max(begins + rule.refresh, made + SECOND)
 
 
 def _turn(at: datetime, generation: Generation) -> Turn:

@@ -13,13 +13,14 @@ from datetime import datetime, timedelta
 from itertools import pairwise, takewhile
 
 from pki import freshness, store
+from pki.durations import compared, whole
 from pki.graph import Plan
 from pki.handover.needs import INTERMEDIATES
 from pki.house import Generation, House
 from pki.model import Leaf
 from pki.watch.years.foreseen import Ceremony
 from pki.watch.years.renewals import Renewals, renewals
-from pki.watch.years.runs import DAY, Runs
+from pki.watch.years.runs import Runs
 from pki.watch.years.succession import Authorities, crl_rhythm
 
 YEAR = timedelta(days=365)
@@ -119,9 +120,9 @@ def _leaf_rhythms(plan: Plan, leaves: dict[str, Renewals]) -> Iterator[Rhythm]:
 
 
 def _usual(moments: list[datetime]) -> timedelta:
-    """The most frequent time from one to the next, in whole days."""
-    steps = Counter(round((after - at) / DAY) for at, after in pairwise(moments))
-    return timedelta(days=steps.most_common(1)[0][0]) if steps else timedelta(0)
+    """The most frequent time from one to the next, in whole days, hours or minutes."""
+    steps = Counter(whole(after - at) for at, after in pairwise(moments))
+    return steps.most_common(1)[0][0] if steps else timedelta(0)
 
 
 # -- CRLs -------------------------------------------------------------------------------------------------------------
@@ -215,8 +216,8 @@ def _end_events(found: Authorities) -> Iterator[Event]:
 def _wrong_events(plan: Plan, leaves: dict[str, Renewals]) -> Iterator[Event]:
     for name, found in leaves.items():
         for at, end in found.short:
-            days, life = (end - at) // DAY, plan.leaves[name].lifetime // DAY
-            text = f"cut short by its authority: good for {days} of {life} days, until {end:%Y-%m-%d}"
+            (good, life), unit = compared(end - at, plan.leaves[name].lifetime)
+            text = f"cut short by its authority: good for {f'{good} of {life} {unit}'.rstrip()}, until {end:%Y-%m-%d}"
             yield Event(at, "short", f"cert:{name}", text, is_wrong=True)
         for since, until in found.gaps:
             again = f"until {until:%Y-%m-%d}" if until else "and nothing is foreseen that ends this"
