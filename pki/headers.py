@@ -7,6 +7,7 @@ import re
 import shlex
 import stat
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,6 +81,23 @@ def read(path: Path, shown: str) -> bytes:
     return b"".join(parts)
 
 
+def use_fault(folder: Path, name: str) -> PkiError | None:
+    """Return why a file below a folder may not be used: a link leads out of it, or every user can write it."""
+    return link_fault(folder, name) or _open_fault(folder, name)
+
+
+def _open_fault(folder: Path, name: str) -> PkiError | None:
+    part = name
+    while part:
+        with suppress(OSError):  # what is not there, or cannot be seen, says so when it is read
+            if os.stat(f"{folder}/{part}").st_mode & stat.S_IWOTH:
+                open_ = shlex.quote(f"templates/{part}")
+                what = "can" if part == name else f"lies in templates/{part}, which can"
+                return PkiError(f"templates/{name}: {what} be written by every user", f"chmod o-w {open_}")
+        part = part.rpartition("/")[0]
+    return None
+
+
 def link_fault(folder: Path, name: str) -> PkiError | None:
     """Return why a file may not be used that a link leads out of its folder, whichever part of its name is the link."""
     if ".." in name.split("/"):
@@ -138,8 +156,10 @@ def _source(folder: Path, name: str) -> Source:
     text = content[:LARGEST].decode("utf-8", errors="surrogateescape")
     headers, problems = _headers(text, shown)
     is_managed = "deploy-target" in headers or problems
-    if is_managed and (folder / name).is_symlink() and (outside := link_fault(folder, name)):
+    if is_managed and os.path.islink(f"{folder}/{name}") and (outside := link_fault(folder, name)):
         return Source(name, "", headers, outside)
+    if is_managed and (is_open := _open_fault(folder, name)):
+        problems.append(is_open)
     if len(content) > LARGEST and (headers or problems):
         problems.append(PkiError(f"{shown}: is larger than {LARGEST >> 20} MB", "deliver less, or in parts"))
     return Source(name, text, headers, FaultsError.of(problems) if problems else None)

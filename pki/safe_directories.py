@@ -32,16 +32,22 @@ def insist_on_owner(home: Path) -> None:
     faults = list(_open(found))
     foreign = [(path, state) for path, state in found if state.st_uid not in _trusted()]
     if foreign and not _is_named(real := os.path.realpath(home)):
-        said = ", ".join(f"{path} belongs to {_account(state.st_uid)}" for path, state in foreign)
+        said = "; ".join(_owners(foreign))
         this = f"this account is {_account(os.geteuid())}"
         faults.append(PkiError(f"the project of another account is not read: {said}; {this}", _allow(real)))
     if faults:
         raise FaultsError.of(faults)
 
 
+def _owners(found: list[tuple[Path, os.stat_result]]) -> Iterator[str]:
+    for owner in dict.fromkeys(state.st_uid for _, state in found):
+        paths = [str(path) for path, state in found if state.st_uid == owner]
+        yield f"{', '.join(paths)} {'belong' if len(paths) > 1 else 'belongs'} to {_account(owner)}"
+
+
 def _open(found: list[tuple[Path, os.stat_result]]) -> Iterator[PkiError]:
     if paths := [path for path, state in found if state.st_mode & stat.S_IWOTH]:
-        hint = f"look at what others may have put there, then: chmod o-w {shlex.join(map(str, paths))}"
+        hint = f"look at what others may have put there, then: chmod -R o-w {shlex.join(map(str, paths))}"
         yield PkiError(f"{', '.join(map(str, paths))} can be written by every user of this machine", hint)
 
 

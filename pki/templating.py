@@ -36,7 +36,7 @@ from jinja2.utils import Cycler, Joiner, Namespace
 
 from pki.confined import TOO_LARGE
 from pki.errors import FaultsError, PkiError
-from pki.headers import link_fault
+from pki.headers import use_fault
 
 HARMLESS = (  # what cannot make much out of little: no loops, calls, arithmetic, and these filters alone
     nodes.Template,
@@ -92,10 +92,10 @@ def _kind(value: object) -> str:
 
 
 class Files(FileSystemLoader):
-    """The files below one folder, by their names there; a link that leaves the folder is refused."""
+    """The files below one folder, by their names there, as far as they may be used."""
 
     def get_source(self, environment: Environment, template: str) -> tuple[str, str, Callable[[], bool]]:
-        if fault := link_fault(Path(self.searchpath[0]), template):
+        if fault := use_fault(Path(self.searchpath[0]), template):
             raise fault
         return super().get_source(environment, template)
 
@@ -108,7 +108,7 @@ class Templates:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._environment = _environment(Restricted, folder, autoescape=False)  # configuration files, not HTML
+        self._environment = _environment(Restricted, Files(folder), autoescape=False)  # configuration files, not HTML
         self._environment.optimized = False  # which would compute constants when a template is compiled
         self._environment.finalize = _as_it_is
         self._environment.globals["range"] = range  # the process that renders is limited, and counts nested loops too
@@ -161,7 +161,7 @@ class Templates:
                     files.add("*")
                 elif found not in files:
                     files.add(found)
-                    waiting += [found] if self._exists(found) and not link_fault(self._folder, found) else []
+                    waiting += [found] if self._exists(found) and not use_fault(self._folder, found) else []
         if faults:
             raise FaultsError.of(faults)
         return frozenset(variables), frozenset(artifacts), frozenset(files)
@@ -228,7 +228,7 @@ class Templates:
                 is_needed = not getattr(taken, "ignore_missing", False)
                 if is_needed and not self._exists(wanted.value):
                     yield PkiError(f"templates/{name}:{taken.lineno}: there is no templates/{wanted.value}", MEND)
-                elif self._exists(wanted.value) and (fault := link_fault(self._folder, wanted.value)):
+                elif self._exists(wanted.value) and (fault := use_fault(self._folder, wanted.value)):
                     yield PkiError(f"templates/{name}:{taken.lineno}: {fault.message}", fault.hint)
 
     def _fault(self, name: str, error: BaseException) -> PkiError:
@@ -293,14 +293,14 @@ class Pages:
 @cache
 def _of_pages(folder: Path) -> Environment:
     """One for each folder: what a page is compiled to is kept in it."""
-    return _environment(Environment, folder, autoescape=select_autoescape())
+    return _environment(Environment, FileSystemLoader(folder), autoescape=select_autoescape())
 
 
 def _environment(
-    kind: type[Environment], folder: Path, *, autoescape: bool | Callable[[str | None], bool]
+    kind: type[Environment], loader: FileSystemLoader, *, autoescape: bool | Callable[[str | None], bool]
 ) -> Environment:
     environment = kind(
-        loader=Files(folder),
+        loader=loader,
         undefined=StrictUndefined,
         keep_trailing_newline=True,
         trim_blocks=True,

@@ -318,6 +318,26 @@ def test_a_link_to_a_file_that_is_no_template_stops_nothing(home: Home) -> None:
     assert home.doit().status == 0
 
 
+@pytest.mark.parametrize("path", ["one.conf", "one", "one/two"])
+def test_a_template_that_every_user_can_write_fails_its_releases_until_it_is_closed(home: Home, path: str) -> None:
+    name = path if path.endswith(".conf") else "one/two/one.conf"
+    home.write(f"templates/{name}", f"{HEAD}x\n")
+    (home.path / "templates" / path).chmod(0o777)
+    report = home.doit()
+    assert set(report.failed) == {"release:media"}
+    said, _, hint = report.failed["release:media"].partition(" → ")
+    assert said.startswith(f"templates/{name}: ")
+    assert said.endswith("can be written by every user")
+    subprocess.run(shlex.split(hint), cwd=home.path, check=True)
+    assert home.doit().status == 0
+
+
+@pytest.mark.parametrize("how", ["include 'part'", "set n = 'part' %}{% include n"])
+def test_a_part_that_every_user_can_write_is_not_taken_in(home: Home, how: str) -> None:
+    home.write("templates/part", "x").chmod(0o666)
+    assert "templates/part: can be written by every user" in rendered(home, f"{{% {how} %}}")
+
+
 # -- values that go into manifests and permissions --------------------------------------------------------------------
 
 ODD = {
