@@ -90,8 +90,8 @@ def _is_named(real: str) -> bool:
     named = os.environ.get(VARIABLE, "").split(":")
     if "*" not in named and real not in map(os.path.realpath, filter(None, named)):
         path = _file()
-        lines = os.fsdecode(files.read(path) or b"").splitlines()
-        named = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+        lines = [line.strip() for line in os.fsdecode(files.read_if_possible(path) or b"").split("\n")]
+        named = [line for line in lines if line and not line.startswith("#") and "\0" not in line]
         if "*" not in named and real not in map(os.path.realpath, named):
             return False
         state = _state(path)
@@ -113,13 +113,14 @@ def _file() -> Path:
 
 def _allow(real: str) -> str:
     """What to type to name a project as safe for this account, in the shell from which it was started."""
-    if "SUDO_UID" not in os.environ and os.environ.get("HOME"):
-        folder, file = "~/.config/doit-pki", f"~/{NAMED}"
-        return f"if you trust its owner: mkdir -p {folder} && echo {shlex.quote(real)} >> {file}"
-    file = shlex.quote(str(_file()))
-    line = f"mkdir -p {shlex.quote(str(_file().parent))} && echo {shlex.quote(real)} >> {file}"
+    is_by_sudo, path = "SUDO_UID" in os.environ, _file()
+    is_plain = bool(os.environ.get("HOME")) and not is_by_sudo
+    folder, file = (
+        (f"~/{os.path.dirname(NAMED)}", f"~/{NAMED}") if is_plain else map(shlex.quote, map(str, (path.parent, path)))
+    )
+    line = f"mkdir -p {folder} && echo {shlex.quote(real)} >> {file}"
     user = "" if os.geteuid() == 0 else f"-u {_account(os.geteuid())} "
-    return f"if you trust its owner: sudo {user}sh -c {shlex.quote(line)}" if "SUDO_UID" in os.environ else line
+    return f"if you trust its owner: {f'sudo {user}sh -c {shlex.quote(line)}' if is_by_sudo else line}"
 
 
 # -- files ------------------------------------------------------------------------------------------------------------

@@ -222,6 +222,27 @@ def test_the_file_names_safe_directories_one_on_each_line(
 
 
 @as_root
+def test_a_file_of_names_that_is_none_or_holds_odd_lines_is_no_traceback(project: Path, account: Path) -> None:
+    os.chown(project, NOBODY, NOBODY)
+    path = name_in_file(account, f"\0\n\xff\n~\n..\n{project}x\n")
+    refusal(project)
+    path.unlink()
+    path.mkdir()
+    refusal(project)
+
+
+@as_root
+def test_without_a_home_folder_the_command_names_the_file_in_full(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HOME")
+    os.chown(project, NOBODY, NOBODY)
+    file = f"{pwd.getpwuid(0).pw_dir}/{safe_directories.NAMED}"
+    said = f"if you trust its owner: mkdir -p {os.path.dirname(file)} && echo {project} >> {file}"
+    assert refusal(project).hint == said
+
+
+@as_root
 @pytest.mark.parametrize("how", ["owner", "mode"])
 def test_a_file_that_others_can_write_names_nothing(project: Path, account: Path, how: str) -> None:
     os.chown(project, NOBODY, NOBODY)
