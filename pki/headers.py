@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import stat
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pki.errors import FaultsError, PkiError
+from pki.visible import line_fault
 
 DEFAULTS = {"deploy-hosts": "ca", "deploy-owner": "root:root", "deploy-mode": ""}
 HEADERS = {"deploy-target", "deploy-set", "deploy-artifact", "deploy-validate", "deploy-reload", *DEFAULTS}
@@ -78,6 +81,44 @@ def read(path: Path, shown: str) -> bytes:
     return b"".join(parts)
 
 
+def use_fault(folder: Path, name: str) -> PkiError | None:
+    """Return why a file below a folder may not be used: a link leads out of it, or every user can write it."""
+    return link_fault(folder, name) or _open_fault(folder, name)
+
+
+def _open_fault(folder: Path, name: str) -> PkiError | None:
+    part = name
+    while part:
+        with suppress(OSError):  # what is not there, or cannot be seen, says so when it is read
+            if os.stat(f"{folder}/{part}").st_mode & stat.S_IWOTH:
+                open_ = shlex.quote(f"templates/{part}")
+                what = "can" if part == name else f"lies in templates/{part}, which can"
+                return PkiError(f"templates/{name}: {what} be written by every user", f"chmod o-w {open_}")
+        part = part.rpartition("/")[0]
+    return None
+
+
+def link_fault(folder: Path, name: str) -> PkiError | None:
+    """Return why a file may not be used that a link leads out of its folder, whichever part of its name is the link."""
+    if ".." in name.split("/"):
+        return None  # a name that Jinja2 itself refuses
+    real = os.path.realpath(path := f"{folder}/{name}")
+    if os.path.commonpath((real, base := os.path.realpath(folder))) == base:
+        return None
+    shown = f"templates/{name}"
+    place, copy = shlex.quote(shown), f"cp --remove-destination {shlex.quote(real)} {shlex.quote(shown)}"
+    if not os.path.islink(path):
+        link = next(one for one in reversed(Path(name).parents) if os.path.islink(f"{folder}/{one}"))
+        return PkiError(
+            f"{shown}: templates/{link} is a link, and leads to {real}, outside templates/",
+            f"rm {shlex.quote(f'templates/{link}')}, and put the folder itself there",
+        )
+    return PkiError(
+        f"{shown}: is a link to {real}, outside templates/",
+        f"rm {place}; if hosts may get its content, put a copy there: {copy}",
+    )
+
+
 def _walk(folder: Path) -> list[tuple[str, PkiError | None]]:
     """Names of files; of a folder that cannot be looked into, its name and why."""
     found: list[tuple[str, PkiError | None]] = []
@@ -114,6 +155,11 @@ def _source(folder: Path, name: str) -> Source:
         return Source(name, fault=fault)
     text = content[:LARGEST].decode("utf-8", errors="surrogateescape")
     headers, problems = _headers(text, shown)
+    is_managed = "deploy-target" in headers or problems
+    if is_managed and os.path.islink(f"{folder}/{name}") and (outside := link_fault(folder, name)):
+        return Source(name, "", headers, outside)
+    if is_managed and (is_open := _open_fault(folder, name)):
+        problems.append(is_open)
     if len(content) > LARGEST and (headers or problems):
         problems.append(PkiError(f"{shown}: is larger than {LARGEST >> 20} MB", "deliver less, or in parts"))
     return Source(name, text, headers, FaultsError.of(problems) if problems else None)
@@ -139,6 +185,8 @@ def _headers(text: str, shown: str) -> tuple[dict[str, Header], list[PkiError]]:
             problems.append(PkiError(f"{place}: is empty"))
         elif len(value) > LONGEST:
             problems.append(PkiError(f"{place}: is longer than {LONGEST} characters"))
+        elif fault := line_fault(value):
+            problems.append(PkiError(f"{place}: {fault}"))
         else:
             headers[name] = Header(value, number)
     if headers and "deploy-target" not in headers and not problems:

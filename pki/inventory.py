@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from pki.faults import Fault, Place, dotted, location, phrase
 from pki.model import Inventory
 from pki.rules import Line, cross_faults
 from pki.scalars import brief
+from pki.visible import line_fault
 
 
 def load(path: Path) -> Inventory:
@@ -70,10 +72,26 @@ def _checked(tree: Any, text: str, name: str) -> Inventory:
 def _looked_at(tree: Any, line: Line) -> tuple[Inventory | None, list[Fault]]:
     faults: list[Fault] = []
     cut: set[Place] = set()
+    odd = list(_odd(tree))
     inventory = _validated(tree, faults, cut)
+    reported = {where for where, _ in faults}
+    faults += [fault for fault in odd if fault[0] not in reported]
     if inventory is not None:
         faults += cross_faults(inventory, cut, line)
     return inventory, faults
+
+
+def _odd(tree: Any, where: Place = ()) -> Iterator[Fault]:
+    """Every key and value that is not one line of printable characters; a block's last line feed ends a command."""
+    if isinstance(tree, str):
+        text = tree.removesuffix("\n") if where[-1:] == ("command",) else tree
+        if fault := line_fault(text):
+            yield where, fault
+    elif isinstance(tree, dict | list):
+        for step, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
+            if isinstance(step, str) and (fault := line_fault(step)):
+                yield (*where, step), f"the key: {fault}"
+            yield from _odd(value, (*where, step))
 
 
 class _Schema(GenerateJsonSchema):

@@ -20,6 +20,7 @@ from pki.headers import DEFAULTS, Header, Source, names, read, sources
 from pki.model import Host
 from pki.scalars import LABEL, Access, Proxy, TrustStore
 from pki.templating import Templates
+from pki.visible import line_fault
 
 CA_HOST = DEFAULTS["deploy-hosts"]
 MEND_HEADER = "mend the header, then run doit again"
@@ -305,9 +306,12 @@ def render_header(file: ManagedFile, header: str, templates: Templates, context:
     if "{" not in value:
         return value
     try:
-        return templates.render_text(value, context).strip()
+        value = templates.render_text(value, context).strip()
     except PkiError as error:
         raise PkiError(f"{file.place(header)}: {error.message}", MEND_HEADER) from None
+    if fault := line_fault(value):
+        raise PkiError(f"{file.place(header)}: {fault}", MEND_HEADER)
+    return value
 
 
 def _header_reads(file: ManagedFile, header: str, templates: Templates) -> set[str]:

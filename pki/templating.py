@@ -7,7 +7,9 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from datetime import date, time, timedelta
 from functools import cache
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +21,22 @@ from jinja2 import (
     TemplateError,
     TemplateNotFound,
     TemplateSyntaxError,
+    Undefined,
     meta,
     nodes,
     pass_context,
     select_autoescape,
 )
+from jinja2.environment import TemplateModule
+from jinja2.exceptions import SecurityError
 from jinja2.parser import Parser
+from jinja2.runtime import BlockReference, LoopContext, Macro
+from jinja2.sandbox import ImmutableSandboxedEnvironment, modifies_known_mutable
+from jinja2.utils import Cycler, Joiner, Namespace
 
 from pki.confined import TOO_LARGE
 from pki.errors import FaultsError, PkiError
+from pki.headers import use_fault
 
 HARMLESS = (  # what cannot make much out of little: no loops, calls, arithmetic, and these filters alone
     nodes.Template,
@@ -54,6 +63,41 @@ WORDS = {
     UnicodeDecodeError: "is not UTF-8 text",
 }
 MEND = "mend the template, then run doit again"
+IN_NAMESPACE = "{% set ns = namespace(all=[]) %}, then {% set ns.all = ns.all + [one] %}"
+PLAIN = (str, bytes, int, float, tuple, list, dict, set, frozenset, date, time, timedelta, IPv4Address, IPv4Network)
+CALLABLE = (*PLAIN, BlockReference, LoopContext, Macro, TemplateModule, Cycler, Joiner, Namespace)
+
+
+class Restricted(ImmutableSandboxedEnvironment):
+    """Jinja2 for what editors of `templates/` write: it reads values, changes none, and reaches nothing else.
+
+    Beyond Jinja2's own rules, methods can be called of plain values and of Jinja2's own objects only, so an object of
+    this program that a template gets has none: `model.parse_raw` of pydantic, for instance, would run what it reads.
+    """
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        is_callable = not isinstance(value, Undefined) and callable(value)
+        return super().is_safe_attribute(obj, attr, value) and (not is_callable or isinstance(obj, CALLABLE))
+
+    def unsafe_undefined(self, obj: Any, attribute: str) -> Undefined:
+        what = f"a template may not use {attribute!r} of {_kind(obj)}"
+        if modifies_known_mutable(obj, attribute):
+            what = f"a template may not change {_kind(obj)} by {attribute!r}; use namespace(): {IN_NAMESPACE}"
+        return self.undefined(what, obj=obj, name=attribute, exc=SecurityError)
+
+
+def _kind(value: object) -> str:
+    name = type(value).__name__
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+
+
+class Files(FileSystemLoader):
+    """The files below one folder, by their names there, as far as they may be used."""
+
+    def get_source(self, environment: Environment, template: str) -> tuple[str, str, Callable[[], bool]]:
+        if fault := use_fault(Path(self.searchpath[0]), template):
+            raise fault
+        return super().get_source(environment, template)
 
 
 class Templates:
@@ -64,9 +108,10 @@ class Templates:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._environment = _environment(folder, autoescape=False)  # configuration files, not HTML
+        self._environment = _environment(Restricted, Files(folder), autoescape=False)  # configuration files, not HTML
         self._environment.optimized = False  # which would compute constants when a template is compiled
         self._environment.finalize = _as_it_is
+        self._environment.globals["range"] = range  # the process that renders is limited, and counts nested loops too
         self._texts: dict[str, Template] = {}
 
     def render(self, name: str, context: Mapping[str, Any]) -> str:
@@ -116,7 +161,7 @@ class Templates:
                     files.add("*")
                 elif found not in files:
                     files.add(found)
-                    waiting += [found] if self._exists(found) else []
+                    waiting += [found] if self._exists(found) and not use_fault(self._folder, found) else []
         if faults:
             raise FaultsError.of(faults)
         return frozenset(variables), frozenset(artifacts), frozenset(files)
@@ -155,6 +200,8 @@ class Templates:
             assert self._environment.loader is not None
             source, _, _ = self._environment.loader.get_source(self._environment, name)
             return self._environment.parse(source, name)
+        except PkiError:
+            raise
         except Exception as error:  # noqa: BLE001 - also what the system refuses, and what is no text
             raise self._fault(name, error) from None
 
@@ -181,6 +228,8 @@ class Templates:
                 is_needed = not getattr(taken, "ignore_missing", False)
                 if is_needed and not self._exists(wanted.value):
                     yield PkiError(f"templates/{name}:{taken.lineno}: there is no templates/{wanted.value}", MEND)
+                elif self._exists(wanted.value) and (fault := use_fault(self._folder, wanted.value)):
+                    yield PkiError(f"templates/{name}:{taken.lineno}: {fault.message}", fault.hint)
 
     def _fault(self, name: str, error: BaseException) -> PkiError:
         if isinstance(error, TemplateSyntaxError):
@@ -244,17 +293,19 @@ class Pages:
 @cache
 def _of_pages(folder: Path) -> Environment:
     """One for each folder: what a page is compiled to is kept in it."""
-    return _environment(folder, autoescape=select_autoescape())
+    return _environment(Environment, FileSystemLoader(folder), autoescape=select_autoescape())
 
 
-def _environment(folder: Path, *, autoescape: bool | Callable[[str | None], bool]) -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(folder),
+def _environment(
+    kind: type[Environment], loader: FileSystemLoader, *, autoescape: bool | Callable[[str | None], bool]
+) -> Environment:
+    environment = kind(
+        loader=loader,
         undefined=StrictUndefined,
         keep_trailing_newline=True,
         trim_blocks=True,
         lstrip_blocks=True,
-        autoescape=autoescape,  # noqa: S701 - on for HTML, off for configuration files
+        autoescape=autoescape,
     )
     environment.filters["sha256"] = _sha256
     return environment

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from cryptography import x509
@@ -13,19 +14,47 @@ from pki.deploy.release import Shared
 from pki.errors import PkiError
 from pki.house import House
 from pki.memo import signature, token
-from pki.model import Inventory
+from pki.model import Inventory, Noun
 from pki.store import AUTHORITIES
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class View:
+    """A part of pki.yaml as templates see it: its fields and properties, and none of its methods."""
+
+    _part: Noun
+
+    def __getattr__(self, name: str) -> Any:
+        part, kinds = self._part, type(self._part).__mro__
+        is_property = any(isinstance(vars(kind).get(name), property) for kind in kinds if issubclass(kind, Noun))
+        if not is_property and name not in {**type(part).model_fields, **(part.model_extra or {})}:
+            raise AttributeError(f"{type(part).__name__!r} object has no attribute {name!r}")
+        return _viewed(getattr(part, name))
+
+    def __str__(self) -> str:
+        return str(self._part)
+
+
+def _viewed(value: object) -> object:
+    if isinstance(value, Noun):
+        return View(value)
+    if isinstance(value, dict):
+        return {key: _viewed(one) for key, one in value.items()}
+    return tuple(map(_viewed, value)) if isinstance(value, tuple) else value
+
+
 class Said(Shared):
-    """The inventory as templates see it."""
+    """The inventory as templates see it; each of its sections is prepared once."""
 
     def __init__(self, said: Inventory) -> None:
         super().__init__()
         self._said = said
+        self._view = View(said)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._said, name)
+        value = getattr(self._view, name)
+        vars(self)[name] = value
+        return value
 
     def content(self, section: str) -> object:
         return self._said.model_dump(mode="json", include={section} if section else None)

@@ -29,6 +29,16 @@ def plain(text: str, longest: int = SENTENCE) -> str:
     return shorten(visible(line), longest)
 
 
+def line_fault(text: str) -> str:
+    """Return why a text is not one line of printable characters; empty when it is.
+
+    What is written into pki-apply.conf, manifests, units, crontabs and authorized_keys must be: each line of these
+    permits or starts something of its own.
+    """
+    odd = "" if text.isprintable() else next(letter for letter in text if not letter.isprintable())
+    return f"expected one line of printable characters, got U+{ord(odd):04X}" if odd else ""
+
+
 def shorten(text: str, longest: int) -> str:
     """Return at most `longest` characters of a text, an ellipsis at its end if it was cut."""
     return text if len(text) <= longest else f"{text[: longest - 1]}…"

@@ -71,7 +71,7 @@ class World:
             for leaf in host_leaves(said, name, host)
             if leaf.name not in leaves
         }
-        library = managed.find(house.store.templates, {"inventory": said}, said.hosts, said.networks, house.memo)
+        library = managed.find(house.store.templates, {"inventory": Said(said)}, said.hosts, said.networks, house.memo)
         library = _with_what_is_gone(house, library)
         taken = {*leaves, *(name.removeprefix("cert:") for name in waiting)}
         declared = request_leaves(said, library, taken, partial(_line, house), partial(holders, house))

@@ -183,7 +183,10 @@ def test_what_root_writes_belongs_to_the_owner_of_the_folder(tmp_path: Path) -> 
 
 @as_root
 @pytest.mark.parametrize("days", [0, 40, 80])
-def test_a_whole_run_as_root_leaves_every_file_to_the_owner_of_the_project(home: Home, days: int) -> None:
+def test_a_whole_run_as_root_leaves_every_file_to_the_owner_of_the_project(
+    home: Home, days: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUDO_UID", str(NOBODY))
     give_away(home.path)
     (home.path / "pki.yaml").touch()
     home.doit(days=days)
@@ -191,7 +194,10 @@ def test_a_whole_run_as_root_leaves_every_file_to_the_owner_of_the_project(home:
 
 
 @as_root
-def test_a_first_run_as_root_leaves_every_file_to_the_owner_of_the_project(fresh: Home) -> None:
+def test_a_first_run_as_root_leaves_every_file_to_the_owner_of_the_project(
+    fresh: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUDO_UID", str(NOBODY))
     give_away(fresh.path)
     assert fresh.doit().status == 0
     assert roots(fresh.path) == []

@@ -659,3 +659,18 @@ def test_an_undo_that_is_stuck_waits_and_holds_back_no_crl(host: FolderHost) -> 
     assert {"state": "undone"} in host.speak(manifest(new) + b"end\n")
     assert [Path(host.path(name)).read_bytes() for name in "ab"] == [b"old", b"old"]
     assert host.litter() == []
+
+
+@pytest.mark.parametrize("odd", [b"\0", b"\x1b[2J", b"\r", b"\x7f"])
+def test_permissions_with_control_characters_permit_nothing(host: FolderHost, odd: bytes) -> None:
+    with host.conf.open("ab") as conf:
+        conf.write(b"run odd true" + odd + b"\n")
+    row = Row(host.path("x"), b"x")
+    [answer] = host.speak(manifest([row]) + b"end\n")
+    assert answer["error"].endswith("pki-apply.conf holds control characters: prepare this host again")
+    assert not Path(host.path("x")).exists()
+
+
+def test_permissions_may_hold_letters_of_any_language(host: FolderHost) -> None:
+    host.permit("run any true B\u00fccher")
+    assert {"looked": True} in host.speak(manifest([Row(host.path("x"), b"x")]) + b"end\n")

@@ -18,6 +18,7 @@ from pki.keeping import backup as backing_up
 from pki.keeping import loss
 from pki.keeping import restore as restoring
 from pki.keeping.restore import Restore, Restored
+from pki.safe_directories import insist_on_owner
 from pki.screen import Screen, ask_secretly
 
 NO_TERMINAL = PkiError(
@@ -54,6 +55,7 @@ def restore(context: Context, file: str, to: str = "", passphrase_file: str = ""
     The passphrase is read from --passphrase-file or asked for.
     """
     path, target = path_of(context, file), path_of(context, to) if to else home_of(context)
+    insist_on_owner(target)
     restoring.check_target(target)
     sealed = store.read(path)
     if sealed is None:

@@ -16,7 +16,7 @@ from pki.deploy.ssh import PROGRAM, UnreachableError, Way, identity_in
 from pki.deploy.wire import STANDARD, LimitError, Limits, run
 from pki.errors import PkiError
 from pki.files import leave_all_to_owner
-from pki.visible import plain
+from pki.visible import line_fault, plain
 
 COMPLAINT = 2000  # characters
 HOST_SIDE = Path(__file__).parent / "host"
@@ -54,6 +54,8 @@ class Bootstrap:
         """The line for authorized_keys: the key may start pki-apply, whatever it asks for."""
         if not self.public_key:
             return ""
+        for what, text in (("account", self.account), ("public key", self.public_key)):
+            _insist_on_line(f"{self.host}: the {what} for authorized_keys", text)
         command = PROGRAM if self.account == "root" else f"sudo -n {PROGRAM}"
         return f'restrict,command="{command}" {self.public_key}'
 
@@ -84,7 +86,15 @@ def permissions(host: str, parcel: Parcel, receipt: Receipt | None = None, *, ex
                 "put one of them into a script on the host, and name that in the template",
             )
     lines = [*dict.fromkeys(allowed), *(f"run {name} {command}" for name, command in names)]
+    for line in lines:
+        _insist_on_line(f"{host}: {line!a} in pki-apply.conf", line)
     return "".join(f"{line}\n" for line in lines)
+
+
+def _insist_on_line(what: str, text: str) -> None:
+    """Raise PkiError unless a text is one line: each line of these files permits something of its own."""
+    if fault := line_fault(text):
+        raise PkiError(f"{what}: {fault}", "write it in one line, run doit, and prepare the host again")
 
 
 def deploy_key(ca: Path) -> str:

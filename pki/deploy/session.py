@@ -16,7 +16,7 @@ from pki.deploy.release import File
 from pki.deploy.ssh import NEXT_RUN, Way
 from pki.deploy.wire import LimitError, SilenceError, Wire
 from pki.errors import PkiError
-from pki.visible import plain
+from pki.visible import line_fault, plain
 
 PATH = re.compile(r"/[A-Za-z0-9._/@+:,=-]+")
 LARGEST = 1 << 20  # bytes of a file that is shown, of a CRL more: `inplace.largest`
@@ -40,6 +40,12 @@ class Row:
         file = self.file
         kind, digest = ("gone", "0") if self.gone else ("file", file.sha256)
         parts = (file.mode, file.owner, digest, file.set or "-", slug(file.validate), slug(file.reload), file.path)
+        if fault := next(
+            filter(None, map(line_fault, parts)), ""
+        ):  # what a receipt says was never checked as headers are
+            raise PkiError(
+                f"{file.path} in the manifest: {fault}", "./run invoke deploy.bootstrap prepares the host again"
+            )
         return "\t".join((str(self.number), kind, *parts))
 
 

@@ -27,6 +27,7 @@ from pki.issue import Issuer
 from pki.memo import Memo, signature
 from pki.model import CrlRule
 from pki.passphrases import Passphrases
+from pki.safe_directories import insist_on_owner
 from pki.store import Store
 
 __all__ = ["Generation", "House", "Rung"]
@@ -50,7 +51,8 @@ class House(LedgerView):
 
     @classmethod
     def open(cls, home: Path, now: datetime, evidence: Callable[[House], Evidence] | None = None) -> House:
-        """Read pki.yaml below `home`. Raises InventoryError with every fault in it."""
+        """Read pki.yaml below `home`. Raises InventoryError with every fault in it, and PkiError where it is not ours."""
+        insist_on_owner(home)
         path, memo = home / "pki.yaml", Memo(home, now)
         data = inventory.read(path)
         known = hashlib.sha256(data).hexdigest()  # the whole cache knows the code

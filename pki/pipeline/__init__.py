@@ -31,6 +31,7 @@ from pki.house import House
 from pki.house.clock import Evidence
 from pki.pipeline.workers import Failed
 from pki.reporter import Reporter
+from pki.safe_directories import insist_on_owner
 from pki.watch import forecast, watchman
 from pki.watch.watchman import Watchman
 from pki.watch.years import calendar
@@ -99,6 +100,10 @@ class Run:
         Raises InvalidDodoFile, for which doit exits with 3 before anything is run.
         """
         try:
+            insist_on_owner(self._home)
+        except PkiError as error:  # nothing is read there, and nothing written
+            raise InvalidDodoFile(_refusal(error)) from None
+        try:
             self.house.insist_on_roots()
             self.house.store.insist_on_locks()
             artifacts = self.plan.artifacts
@@ -106,8 +111,7 @@ class Run:
             raise self._nothing(error, "nothing was run, because the inventory is wrong:\n" + str(error)) from None
         except Exception as error:  # noqa: BLE001 - a bug in planning is told as everything else is
             found = of_any(error)
-            said = f"nothing was run: {found.message}" + (f"\n→ {found.hint}" if found.hint else "")
-            raise self._nothing(found, said) from None
+            raise self._nothing(found, _refusal(found)) from None
         tasks = {name: Task(name, None, doc=doc, has_subtask=True) for name, doc in GROUPS.items()}
         for artifact in artifacts:
             task = tasks[artifact.name] = _task(artifact)
@@ -148,6 +152,10 @@ class Run:
         except SystemExit:  # by the reporter
             return 1
         return status
+
+
+def _refusal(error: PkiError) -> str:
+    return f"nothing was run: {error.message}" + (f"\n→ {error.hint}" if error.hint else "")
 
 
 def _task(artifact: Artifact) -> Task:

@@ -35,11 +35,12 @@ LOOKS: dict[str, Look] = {
     "clock": premises.clock,
     "backup": premises.backup,
     "permissions": premises.permissions,
+    "project": premises.project,
     "disk": premises.disk,
     "metrics": premises.textfile,
     "alerts": lambda view: channels.checks(view.record),
 }
-WITHOUT_ROOT = {name: LOOKS[name] for name in ("roots", "permissions", "disk", "metrics", "alerts")}
+WITHOUT_ROOT = {name: LOOKS[name] for name in ("roots", "permissions", "project", "disk", "metrics", "alerts")}
 BROKEN = "broken"  # the topic of a look that could not be held
 SILENCE = timedelta(days=2)
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from pki import canonical, store
+from pki import canonical, safe_directories, store
 from pki.deploy.crls import TOLERANCE
 from pki.deploy.receipt import moment
 from pki.deploy.ssh import identity_in
@@ -109,6 +109,12 @@ def _secrets(view: View) -> Iterator[Path]:
     yield from (place.home / name for name in sorted(said.files()))
     for authority in store.AUTHORITIES:
         yield from (place.authority_file(name, "key.pem") for name in place.generations(authority))
+
+
+def project(view: View) -> Iterator[Check]:
+    """Nobody but its owner decides what the project says; one that every user can write is not read at all."""
+    for path, text, remedy in safe_directories.loose(view.house.store.home):
+        yield Check(f"project:{path}", Level.WARNING, text, remedy)
 
 
 def disk(view: View) -> Iterator[Check]:
