@@ -27,6 +27,7 @@ from pki.issue import Issuer
 from pki.memo import Memo, signature
 from pki.model import CrlRule
 from pki.passphrases import Passphrases
+from pki.processes import LIBPQ_PASSWORD, withhold
 from pki.store import Store
 
 __all__ = ["Generation", "House", "Rung"]
@@ -59,6 +60,8 @@ class House(LedgerView):
             said, tree = inventory.load_with_tree(path, data)
             memo.remember("pki.yaml", known, [], tree)
         place = Store(home)
+        if said.ledger.startswith("postgresql"):
+            withhold([LIBPQ_PASSWORD])
         return cls(said, place, now, memo, Passphrases(place, said.secrets), evidence)
 
     # -- what is lost --
