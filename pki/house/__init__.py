@@ -199,8 +199,8 @@ class House(LedgerView):
         found = (self.generation(name) for name in self.store.generations("root"))
         return next((root for root in found if root and root.certificate.subject == intermediate.issuer), None)
 
-    def vouching(self, root: Generation) -> frozenset[str]:
-        """SHA-256 of the roots from which cross-certificates lead to a root, itself included."""
+    def vouching(self, root: Generation) -> dict[str, datetime]:
+        """SHA-256 of the roots from which cross-certificates lead to a root, itself included, and until when."""
         roots = [one for name in self.store.generations("root") if (one := self.generation(name))]
         return vouching(self.store, roots, root, self.now)
 

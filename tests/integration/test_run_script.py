@@ -120,7 +120,9 @@ echo '#!/bin/sh' >"$last/bin/python" && {shutil.which("chmod")} +x "$last/bin/py
 """
 
 
-def first_run(checkout: Path, *command: str, shell: str = "dash", mask: int = 0o022) -> subprocess.CompletedProcess[str]:
+def first_run(
+    checkout: Path, *command: str, shell: str = "dash", mask: int = 0o022
+) -> subprocess.CompletedProcess[str]:
     """Start `run` with a Python that makes an environment of a few files in no time."""
     return subprocess.run(
         [shutil.which(shell) or shell, checkout / "run", *command],
