@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from pki.deploy import bootstrap
+from pki.deploy.parcel import Parcel
 from pki.handover.asking import Wish
 from tests.ceremonies import RealHome
 from tests.commands import Said, said_by
 from tests.conftest import START
-from tests.test_delivery import Live, permit
+from tests.hosts import ME
+from tests.test_delivery import Live
 from tests.test_new_root import made
 
 BOOTSTRAP = "./run invoke deploy.bootstrap media"
@@ -30,10 +32,20 @@ def live(real: RealHome, monkeypatch: pytest.MonkeyPatch) -> Live:
     return made(real, folder, monkeypatch)
 
 
+def install(live: Live) -> str:
+    """What the script of bootstrap would put there, for the release as it is."""
+    parcel = Parcel.of(live.home.path / "build/release/media")
+    assert parcel
+    user, group = ME.split(":")
+    said = bootstrap.permissions("media", parcel, live.delivery().receipt, exact=True)
+    live.host.conf.write_text(f"{said}trust {user}\ntrust {group}\n")
+    return "pki-apply is in place"
+
+
 @pytest.fixture
 def invoke(live: Live, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
     """`./run invoke …` in this process; what bootstrap would install is written into the host's folder."""
-    monkeypatch.setattr(bootstrap, "install", lambda *_arguments, **_options: permit(live) or "pki-apply is in place")
+    monkeypatch.setattr(bootstrap, "install", lambda *_arguments, **_options: install(live))
 
     def call(*arguments: str, days: float = 0) -> Said:
         now = START + timedelta(days=days)
@@ -109,7 +121,7 @@ def test_a_script_that_was_shown_and_not_run_leaves_the_host_named(live: Live, i
     assert invoke("deploy.bootstrap", "media", "--show", days=1).status == 0
     assert home.doit(days=1).status == 0
     everywhere(invoke, "media does not accept ", days=1)
-    permit(live)  # as root there, from what was shown
+    install(live)  # as root there, from what was shown
     assert invoke("deploy.push", "media", days=1).status == 0
     assert len(store_files(live)) == 2
     assert "bootstrap" not in invoke("plan", days=1).out

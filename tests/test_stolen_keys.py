@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -110,6 +111,12 @@ def exact(tmp_path: Path, shell: Shell | None) -> Stolen:
     return Stolen(tmp_path, exact=True, shell=shell)
 
 
+@pytest.fixture(params=["certificates only", "configuration"])
+def either(request: pytest.FixtureRequest, tmp_path: Path, shell: Shell | None) -> Stolen:
+    """A key of each kind: what one can do and cannot, the other one can do and cannot."""
+    return Stolen(tmp_path, exact=request.param == "certificates only", shell=shell)
+
+
 @pytest.fixture
 def config(tmp_path: Path, shell: Shell | None) -> Stolen:
     return Stolen(tmp_path, exact=False, shell=shell)
@@ -174,6 +181,7 @@ def test_it_can_place_accepted_roots_alone_and_no_content_beside_them(exact: Sto
     for good in (root("one"), root("two"), root("one") + root("two"), root("two") + root("one")):
         assert exact.place(name, good) == "done"
         assert exact.holds(name) == good
+    assert exact.place(name, None) == "done"
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -210,7 +218,7 @@ def test_what_is_held_back_holds_back_nothing_else(exact: Stolen) -> None:
     rows = [
         Row(exact.host.path(name), text) for name, text in ((LEAF, b"x\n"), (new, root("new")), (STORE, root("one")))
     ]
-    for numbers in ((1, 3), ()):
+    for numbers in ((), (1, 3)):
         word = b"needed " if not numbers else b""
         placed = placing(rows, numbers=numbers).replace(b" ", b" ", 1)
         head, _, tar = placed.partition(b"\n")
@@ -249,15 +257,69 @@ def test_it_can_undo_the_last_change_unless_that_brings_back_a_root_that_is_no_l
     assert exact.holds(STORE) == root("two")
 
 
-def test_it_can_run_the_commands_that_are_named_and_no_other(exact: Stolen) -> None:
-    assert exact.place(LEAF, b"one\n", reload="reload") == "done"
-    assert "no command is called 'sh'" in exact.place(LEAF, b"two\n", reload="sh")
-    assert "no command is called" in exact.place(LEAF, b"two\n", check="true; id")
+def test_it_can_run_the_commands_that_are_named_and_no_other(either: Stolen) -> None:
+    assert either.place(LEAF, b"one\n", reload="reload") == "done"
+    assert "no command is called 'sh'" in either.place(LEAF, b"two\n", reload="sh")
+    assert "no command is called" in either.place(LEAF, b"two\n", check="true; id")
 
 
 @pytest.mark.parametrize("mode", ["4755", "2755", "04755", "1777"])
-def test_it_can_set_no_mode_that_runs_as_another_account(exact: Stolen, mode: str) -> None:
-    assert "of mode" in exact.place(LEAF, b"x\n", mode=mode)
+def test_it_can_set_no_mode_that_runs_as_another_account(either: Stolen, mode: str) -> None:
+    assert "of mode" in either.place(LEAF, b"x\n", mode=mode)
+
+
+def test_it_can_replace_client_authorities_and_put_an_old_crl_in_place(either: Stolen) -> None:
+    names = ("doit-pki/client-ca.pem", "doit-pki/client-crl.pem")
+    crl = b"-----BEGIN X509 CRL-----\n"
+    either.files |= dict(zip(names, (b"a client authority\n", crl + b"newer\n"), strict=True))
+    either.bootstrap()
+    for name, content in zip(names, (root("evil"), crl + b"older\n"), strict=True):
+        assert either.place(name, content) == "done"
+        assert either.holds(name) == content
+
+
+def test_it_can_change_owner_and_mode_and_open_no_private_key(either: Stolen) -> None:
+    assert either.place(LEAF, b"a certificate\n", mode="0666") == "done"
+    assert Path(either.host.path(LEAF)).stat().st_mode & 0o7777 == 0o666
+    assert "exposes the key" in either.place(LEAF, b"-----BEGIN PRIVATE KEY-----\n", mode="0644")
+
+
+def test_it_can_read_what_everybody_can_read_and_of_other_files_the_digest(either: Stolen) -> None:
+    path = Path(either.host.path(LEAF))
+    path.parent.mkdir(parents=True)
+    for folder in list(path.parents)[:-2]:
+        if folder.is_dir() and folder.owner() == either.host.root.owner():
+            folder.chmod(folder.stat().st_mode | 0o111)
+    for content, mode, size in ((b"public\n", 0o644, 7), (b"private\n", 0o600, 0), (b"PRIVATE KEY\n", 0o644, 0)):
+        path.write_bytes(content)
+        path.chmod(mode)
+        said = subprocess.run(
+            [either.host.program],
+            input=manifest([Row(str(path), b"x")]) + b"show 1\nend\n",
+            capture_output=True,
+            check=True,
+        ).stdout
+        assert (b'{"bytes":%d}\n%b' % (size, content[:size])) in said
+        assert hashlib.sha256(content).hexdigest().encode() in said
+        assert (content in said) == bool(size)
+    assert "may not be placed here" in either.place("shadow", b"x")
+
+
+def test_it_can_change_neither_what_is_permitted_nor_the_program(either: Stolen) -> None:
+    for path in (either.host.conf, either.host.program, either.host.state / "rows", Path("/root/.ssh/authorized_keys")):
+        before = path.read_bytes() if path.exists() else None
+        assert "may not be placed here" in either.host.speak(whole([Row(str(path), b"x")]))[-1]["error"]
+        assert (path.read_bytes() if path.exists() else None) == before or path.name == "rows"
+
+
+def test_it_can_keep_deliveries_waiting_until_its_time_is_over(either: Stolen) -> None:
+    either.host.adapt("session_limit=900", "session_limit=1")
+    with subprocess.Popen([either.host.program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as held:
+        assert held.stdin
+        held.stdin.write(b"doit-pki 1 media\n")
+        held.stdin.flush()
+        assert held.wait(60) != 0, "it ends without a word from the one who keeps it waiting"
+    assert either.place(LEAF, b"x\n") == "done"
 
 
 # -- a key for configuration -------------------------------------------------------------------------------------------
@@ -267,6 +329,28 @@ def test_a_key_for_configuration_can_place_anything_in_the_folders_of_its_files(
     for name in (CONFIG, "nginx/new.conf", "nginx/below/any.conf", STORE, BUNDLE):
         assert config.place(name, root("evil")) == "done", name
         assert config.holds(name) == root("evil")
+
+
+def test_a_key_for_configuration_can_place_another_file_in_a_set_and_any_root_by_undo(config: Stolen) -> None:
+    folder = config.host.path(SET)
+    rows = [Row(f"{folder}/{name}", b"x\n", set=folder) for name in ("key.pem", "evil.conf")]
+    assert config.host.speak(whole(rows))[-1] == {"state": "kept"}
+    assert config.holds(f"{SET}/evil.conf") == b"x\n"
+    assert config.place(STORE, root("evil")) == config.place(STORE, root("one")) == "done"
+    back = config.host.speak(manifest([Row(config.host.path(STORE), root("one"))]) + b"back\nend\n")
+    assert back[-1] == {"state": "undone"}
+    assert config.holds(STORE) == root("evil")
+
+
+def test_a_key_for_configuration_can_remove_files_and_place_none_that_may_only_be_removed(config: Stolen) -> None:
+    config.bootstrap(was=("other/old.conf",))
+    path = Path(config.host.path("other/old.conf"))
+    path.parent.mkdir()
+    path.write_text("old\n")
+    assert "may not be placed here" in config.place("other/old.conf", b"x\n")
+    assert config.place("other/old.conf", None) == "done"
+    assert config.place(LEAF, b"x\n") == config.place(LEAF, None) == "done"
+    assert (path.exists(), config.holds(LEAF)) == (False, None)
 
 
 def test_a_key_for_configuration_can_place_nothing_outside_of_them(config: Stolen) -> None:

@@ -84,7 +84,8 @@ class Change:
         self._now = now
         kept = {file.path for file in parcel.release.files}
         self._others = others
-        self._held_back: dict[str, str] = {}
+        before = previous.held if previous else {}
+        self._held_back = {one.path: one.sha256 for one in parcel.release.files if before.get(one.path) == one.sha256}
         gone = [file for file in (previous.files if previous else others or ()) if file["path"] not in kept]
         self.rows = rows_of(parcel, gone)
         self._started = time.monotonic()
