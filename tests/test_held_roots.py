@@ -127,6 +127,18 @@ def test_a_script_that_was_shown_and_not_run_leaves_the_host_named(live: Live, i
     assert "bootstrap" not in invoke("plan", days=1).out
 
 
+def test_a_host_that_accepts_a_root_that_has_left_is_named_until_it_is_bootstrapped_again(
+    live: Live, invoke: Call
+) -> None:
+    house = live.home.house()
+    accepted = f"{house.existing('root-1').fingerprint} {'0' * 64}"
+    house.ledger.record_decision("deploy:media", "roots-permitted", accepted, house.now)
+    house.ledger.close()
+    everywhere(invoke, "media still accepts a root that has left: who has its key can put it there again")
+    assert invoke("deploy.bootstrap", "media").status == 0
+    assert "bootstrap" not in invoke("plan").out
+
+
 def test_other_files_that_are_new_are_refused_as_before(live: Live, invoke: Call) -> None:
     assert invoke("deploy.bootstrap", "media").status == 0
     live.home.write(

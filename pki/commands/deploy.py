@@ -41,7 +41,7 @@ def bootstrap(
 ) -> None:
     """Prepare a host once: pki-apply, what it permits, and a key that may start it and nothing else.
 
-    --certificates-only permits exactly the files of its release, --with-config the folders they lie in (which, for a
+    --certificates-only permits exactly the files of its release, and roots by their SHA-256, --with-config the folders they lie in (which, for a
     proxy's configuration, is as much as root); pki.yaml (`scope`) says which it is. --login USER is the account that
     prepares (root, or one with sudo), --key FILE a public key of yours instead of a new one. --show prints the script.
     """
@@ -161,7 +161,7 @@ def rollback(context: Context, host: str, to: str = "") -> None:
 
 
 def _decide(house: House, host: str, decision: str, detail: str) -> None:
-    """Record that a host is pinned or not, before anything is sent there."""
+    """Record what was decided about a host."""
     with house.store.lock():
         house.ledger.record_decision(f"deploy:{host}", decision, detail, house.now)
         house.ledger.close()

@@ -25,11 +25,10 @@ class Asked(NamedTuple):
 
 
 def notes(house: House, plan: Plan) -> Iterator[Note]:
-    """What is told of them: one note for all that were bootstrapped in an earlier form, one for each set of missing roots."""
+    """What is told of them: who was bootstrapped in an earlier form, lacks a root, or accepts one that has left."""
     asked = list(_asked(house, plan))
     permitted = house.permitted_roots if asked else {}
-    older = [one.host for one in asked if one.has_root and one.host not in permitted]
-    if older:
+    if older := [one.host for one in asked if one.has_root and one.host not in permitted]:
         verb, their = ("was", "its") if len(older) == 1 else ("were", "their")
         text = f"{named(older)} {verb} not bootstrapped for certificates only by this version: who has {their} key can put any root there"
         yield Note("hosts", text, _remedy(older))
@@ -42,13 +41,23 @@ def notes(house: House, plan: Plan) -> Iterator[Note]:
             lacking.setdefault(missing, []).append(one)
     for missing, some in lacking.items():
         hosts, new = [one.host for one in some], [root for root in live if root.name in missing]
-        verb, pronoun = ("does", "it is") if len(hosts) == 1 else ("do", "they are")
-        files = sorted({path for one in some for path in one.held})
-        what = (
-            f"{named(hosts)} {verb} not accept {', '.join(missing) or named(files)} before {pronoun} bootstrapped again"
-        )
-        held = f"{named(files) if files else 'its file'} is held back until then, and all else is deployed"
-        yield Note("hosts", f"{what}; {_when(house, new, live, permitted[hosts[0]])}; {held}", _remedy(hosts))
+        yield Note("hosts", _lack(some, missing, _when(house, new, live, permitted[hosts[0]])), _remedy(hosts))
+    named_already = {one.host for some in lacking.values() for one in some}
+    ours = {root.fingerprint for root in live}
+    more = [
+        one.host for one in asked if one.host not in named_already and not ours.issuperset(permitted.get(one.host, ()))
+    ]
+    if more:
+        verb, their = ("accepts", "its") if len(more) == 1 else ("accept", "their")
+        text = f"{named(more)} still {verb} a root that has left: who has {their} key can put it there again"
+        yield Note("hosts", text, _remedy(more))
+
+
+def _lack(some: Sequence[Asked], missing: Sequence[str], when: str) -> str:
+    hosts, files = [one.host for one in some], sorted({path for one in some for path in one.held})
+    verb, pronoun = ("does", "it is") if len(hosts) == 1 else ("do", "they are")
+    what = f"{named(hosts)} {verb} not accept {', '.join(missing) or named(files)} before {pronoun} bootstrapped again"
+    return f"{what}; {when}; {named(files) if files else 'its file'} is held back until then, and all else is deployed"
 
 
 def _when(house: House, new: list[Generation], live: list[Generation], accepted: Sequence[str]) -> str:
