@@ -65,7 +65,7 @@ class Outlook:
         found = house.issuing("root")
         if found is None or found.is_sandbox:
             return NO_ROOT
-        return NewRoot(found.name, found.fingerprint, house.vouching(found), lambda: house.accepted_roots)
+        return NewRoot(found.name, found.fingerprint, frozenset(house.vouching(found)), lambda: house.accepted_roots)
 
     def new_root(self) -> NewRoot:
         return self.root

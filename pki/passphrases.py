@@ -18,6 +18,7 @@ from pathlib import Path
 from pki import documents, store
 from pki.errors import RESTORE, PkiError
 from pki.model import Secrets, Source
+from pki.processes import withheld, withhold
 from pki.screen import ask_secretly
 from pki.store import Store
 
@@ -35,7 +36,10 @@ class Passphrase:
 
 
 class Passphrases:
-    """What opens the keys of one house. Sources besides the secrets file are asked once in a process, when needed."""
+    """What opens the keys of one house. Sources besides the secrets file are asked once in a process, when needed.
+
+    Environment variables that are sources leave the environment at once, before any other program is started.
+    """
 
     def __init__(self, house: Store, said: Secrets) -> None:
         self._store = house
@@ -44,6 +48,7 @@ class Passphrases:
         self._fetched: dict[Source, str | PkiError] = {}
         self._turn = threading.Lock()
         self._process = os.getpid()
+        withhold(source.env for source in said.named.values() if source.env)
 
     def source_of(self, name: str) -> str:
         """What messages call the source of a passphrase."""
@@ -170,7 +175,7 @@ class Passphrases:
 
     def _ask(self, name: str, source: Source) -> str:
         if source.env:
-            data = os.environb.get(source.env.encode(), b"")
+            data = withheld(source.env)
         elif source.credential:
             data = _credential(source)
         elif source.file:

@@ -1,4 +1,4 @@
-"""Processes that a run starts, each of which ends with the process that started it, and their channels."""
+"""Processes that a run starts: what they inherit, that each ends with the process that started it, their channels."""
 
 from __future__ import annotations
 
@@ -7,10 +7,27 @@ import math
 import os
 import select
 import signal
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
+LIBPQ_PASSWORD = "PGPASSWORD"  # noqa: S105 - a name: https://www.postgresql.org/docs/current/libpq-envars.html
+_withheld: dict[str, bytes] = {}  # forked processes have it too
+
+
+def withhold(names: Iterable[str]) -> None:
+    """Take secrets out of the environment, which every program inherits that is started from now on, by libraries too.
+
+    `withheld` has their values. What `/proc/PID/environ` shows of this process was fixed when it was started.
+    """
+    for name in names:
+        if (value := os.environb.pop(name.encode(), None)) is not None:
+            _withheld[name] = value
+
+
+def withheld(name: str) -> bytes:
+    """The value of a variable that was taken out of the environment, empty when it was not set."""
+    return _withheld.get(name, b"")
 
 
 def end_with(parent: int, by: signal.Signals = signal.SIGKILL) -> None:

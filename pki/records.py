@@ -28,6 +28,7 @@ DECISIONS = (
     "unpinned",
     "restored",
     "root-accepted",
+    "roots-permitted",
     "clock-confirmed",
     ACCEPTED,
 )
@@ -133,7 +134,8 @@ class Decision:
     a host, as `deploy:HOST`, stays at the release whose digest is the `detail`. `ledger-accepted`: that events which
     were seen once are lost, with the hash of each. `clock-confirmed`: the clock was right although it was far
     from the last event; `detail` names both. `restored`: the `project` was restored from a backup. `root-accepted`: a host
-    (`deploy:NAME`) may get a new root; `detail` is its SHA-256.
+    (`deploy:NAME`) may get a new root; `detail` is its SHA-256. `roots-permitted`: a host was bootstrapped; `detail` is the SHA-256
+    of each root that it accepts, `none`, or `any`.
     """
 
     artifact: str

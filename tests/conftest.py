@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from pki import canonical, graph
+from pki import canonical, graph, processes
 from pki.errors import PkiError
 from pki.graph import Plan
 from pki.house import House
@@ -111,6 +111,12 @@ def tidied() -> Iterator[None]:
     yield
     gc.unfreeze()
     gc.enable()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_withheld(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one test took out of the environment is unknown to the next one."""
+    monkeypatch.setattr(processes, "_withheld", {})
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -152,7 +152,13 @@ def test_service_runs_as_the_owner_of_the_house_and_writes_nowhere_else(fresh: H
     assert setting(lines, "ReadWritePaths") == [str(fresh.path)]
     assert setting(lines, "Environment") == [f"PKI_HOME={fresh.path}"]
     assert setting(lines, "ExecStart") == [f"{PROJECT}/run doit"]
-    assert {"NoNewPrivileges=yes", "ProtectSystem=strict", "CapabilityBoundingSet=", "UMask=0077"} <= set(lines)
+    assert {
+        "NoNewPrivileges=yes",
+        "ProtectSystem=strict",
+        "CapabilityBoundingSet=",
+        "UMask=0077",
+        "LimitCORE=0",
+    } <= set(lines)
 
 
 def test_service_may_ask_the_kernel_whether_its_clock_is_synchronised_and_cannot_set_it(fresh: Home) -> None:

@@ -560,13 +560,17 @@ def test_what_can_be_read_once_is_refused_where_several_processes_would_read_it(
 def test_new_key_takes_the_passphrase_of_its_source_and_writes_none(
     fresh: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PKI_ROOT", "six words that nobody ever guesses")
-    monkeypatch.setenv("PKI_SERVER", "another six words that nobody ever guesses")
+    words = {
+        "PKI_ROOT": "six words that nobody ever guesses",
+        "PKI_SERVER": "another six words that nobody ever guesses",
+    }
+    for variable, value in words.items():
+        monkeypatch.setenv(variable, value)
     source(fresh, "{root: {env: PKI_ROOT}, server: {env: PKI_SERVER}}")
     assert fresh.doit().status == 0
     assert passphrases(fresh).keys() == {"client-1"}
     for name, variable in (("root-1", "PKI_ROOT"), ("server-1", "PKI_SERVER")):
-        issue.open_key(fresh.read(AUTHORITY_KEYS[name]), os.environ[variable], name, "the test")
+        issue.open_key(fresh.read(AUTHORITY_KEYS[name]), words[variable], name, "the test")
     for path in files(fresh):
         assert b"words that nobody" not in path.read_bytes(), path
 

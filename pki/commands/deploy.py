@@ -16,12 +16,13 @@ from pki import destinations, graph
 from pki.commands.command import command, command_with, evidence_of, home_of, house_of, now_of, path_of, project_of
 from pki.commands.daily import known
 from pki.deploy import bootstrap as bootstraps
-from pki.deploy import difference
+from pki.deploy import difference, roots
+from pki.deploy import receipt as receipts
 from pki.deploy.change import Change, differences
 from pki.deploy.delivery import Delivery
 from pki.deploy.parcel import Parcel
 from pki.errors import PkiError
-from pki.house import House
+from pki.house import House, decided
 from pki.pipeline import Run
 from pki.screen import Screen
 
@@ -40,7 +41,7 @@ def bootstrap(
 ) -> None:
     """Prepare a host once: pki-apply, what it permits, and a key that may start it and nothing else.
 
-    --certificates-only permits exactly the files of its release, --with-config the folders they lie in (which, for a
+    --certificates-only permits exactly the files of its release, and roots by their SHA-256, --with-config the folders they lie in (which, for a
     proxy's configuration, is as much as root); pki.yaml (`scope`) says which it is. --login USER is the account that
     prepares (root, or one with sudo), --key FILE a public key of yours instead of a new one. --show prints the script.
     """
@@ -66,14 +67,26 @@ def bootstrap(
         host, bootstraps.permissions(host, parcel, delivery.receipt, exact=scope == "certificates"), account, public
     )
     if show:
+        _permitted(house, host, parcel, scope)
         print(prepared.script(), end="")
         return
     via = replace(way, user=login, identity="")
     as_root = os.geteuid() == 0 if way.is_local else login in {"", "root"}
     said_there = bootstraps.install(prepared, via, as_root=as_root)
     bootstraps.attempt(way, parcel, as_root=os.geteuid() == 0)
+    _permitted(house, host, parcel, scope)
+    if (receipt := delivery.receipt) and receipt.held:
+        receipts.save(house.store.receipt(host), replace(receipt, held={}))  # the next run deploys these files
     level = "these files and no others" if scope == "certificates" else "their folders: as much as root on that host"
     Screen().made(f"deploy:{host}", f"{said_there}; it permits {level}")
+
+
+def _permitted(house: House, host: str, parcel: Parcel, scope: str) -> None:
+    """Record which roots a host accepts from now on; one whose script is run by hand says itself what it holds back."""
+    accepted = " ".join(roots.of(parcel).fingerprints) or decided.NONE if scope == "certificates" else decided.ANY
+    is_so = house.permitted_roots.get(host) == ([] if accepted == decided.NONE else accepted.split())
+    if not (is_so or (accepted == decided.ANY and host not in house.permitted_roots)):
+        _decide(house, host, "roots-permitted", accepted)
 
 
 @command_with(may_lack="host")
@@ -148,7 +161,7 @@ def rollback(context: Context, host: str, to: str = "") -> None:
 
 
 def _decide(house: House, host: str, decision: str, detail: str) -> None:
-    """Record that a host is pinned or not, before anything is sent there."""
+    """Record what was decided about a host."""
     with house.store.lock():
         house.ledger.record_decision(f"deploy:{host}", decision, detail, house.now)
         house.ledger.close()
@@ -194,7 +207,8 @@ def run(context: Context, host: str, dry_run: bool = False) -> None:
     phrases = differences(seen)
     for phrase in phrases:
         screen.due(f"deploy:{host}", phrase)
-    screen.line(f"{len(phrases)} files would change" if phrases else f"{host} is as it should be")
+    count = len([one for one in seen if one.state not in {"same", "set", "held"}])
+    screen.line(f"{count} files would change" if phrases else f"{host} is as it should be")
 
 
 # -- what the commands share ------------------------------------------------------------------------------------------

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 from pki import store
+from pki.deploy import roots
 from pki.deploy.answers import STOPPED
 from pki.deploy.parcel import Parcel
 from pki.deploy.receipt import Receipt
@@ -63,21 +66,15 @@ class Bootstrap:
 def permissions(host: str, parcel: Parcel, receipt: Receipt | None = None, *, exact: bool) -> str:
     """pki-apply.conf: what may be placed on a host, and what may be run there.
 
-    With `exact` these files and no others; otherwise the folders that they lie in, which for the configuration of a
-    proxy is as much as root. What is there by its `receipt` and wanted no longer may be taken away.
+    With `exact` these files and no others, and of roots these contents; otherwise the folders that they lie in, which
+    for the configuration of a proxy is as much as root. What is there by its `receipt` and wanted no longer may be
+    removed, and not placed.
     """
-    allowed = [f"host {host}"]
-    for file in parcel.release.files:
-        folder = PurePosixPath(file.path).parent
-        is_shallow = len(folder.parts) < 3  # /etc itself is no folder to hand out
-        allowed.append(f"file {file.path}" if exact or is_shallow else f"under {folder}")
-        if file.set:
-            allowed.append(f"under {file.set}")
-    commands = {command for file in parcel.release.files for command in (file.validate, file.reload) if command}
-    wanted = {file.path for file in parcel.release.files}
-    for old in (one for one in (receipt.files if receipt else ()) if one["path"] not in wanted):
-        allowed += [f"file {old['path']}", *([f"under {old['set']}"] if old.get("set") else [])]
-        commands |= {old["reload"]} - {""}
+    files, wanted = parcel.release.files, {file.path for file in parcel.release.files}
+    old = [one for one in (receipt.files if receipt else ()) if one["path"] not in wanted]
+    commands = {command for file in files for command in (file.validate, file.reload) if command}
+    commands |= {one["reload"] for one in old} - {""}
+    allowed = _exactly(parcel, old) if exact else _folders(parcel, old)
     names = sorted((slug(command), command) for command in commands)
     for (name, command), (other, another) in pairwise([("-", ""), *names]):
         if name == other:
@@ -85,7 +82,7 @@ def permissions(host: str, parcel: Parcel, receipt: Receipt | None = None, *, ex
                 f"{host}: {another!r} {f'and {command!r} have' if command else 'has'} the name {name!r} there",
                 "put one of them into a script on the host, and name that in the template",
             )
-    lines = [*dict.fromkeys(allowed), *(f"run {name} {command}" for name, command in names)]
+    lines = [f"host {host}", *dict.fromkeys(allowed), *(f"run {name} {command}" for name, command in names)]
     for line in lines:
         _insist_on_line(f"{host}: {line!a} in pki-apply.conf", line)
     return "".join(f"{line}\n" for line in lines)
@@ -95,6 +92,37 @@ def _insist_on_line(what: str, text: str) -> None:
     """Raise PkiError unless a text is one line: each line of these files permits something of its own."""
     if fault := line_fault(text):
         raise PkiError(f"{what}: {fault}", "write it in one line, run doit, and prepare the host again")
+
+
+
+def _folders(parcel: Parcel, old: Sequence[Mapping[str, str]]) -> Iterator[str]:
+    for file in parcel.release.files:
+        folder = PurePosixPath(file.path).parent
+        is_shallow = len(folder.parts) < 3  # /etc itself is no folder to hand out
+        yield f"file {file.path}" if is_shallow else f"under {folder}"
+        if file.set:
+            yield f"under {file.set}"
+    for one in old:
+        yield f"remove {one['path']}"
+        if one.get("set"):
+            yield f"set {one['set']}"
+
+
+def _exactly(parcel: Parcel, old: Sequence[Mapping[str, str]]) -> Iterator[str]:
+    accepted = roots.of(parcel)
+    for file in parcel.release.files:
+        is_root = file.path in accepted.paths
+        yield f"{'roots' if is_root else 'file'} {file.path}"
+        if is_root or file.crl or file.path in accepted.authorities:  # another generation may come beside it
+            yield f"hold {re.sub('[0-9]+', '#', file.path)}"
+        if file.set:
+            yield f"set {file.set}"
+    for one in old:
+        yield f"{'roots' if roots.is_store(one['path']) else 'remove'} {one['path']}"
+        if one.get("set"):
+            yield f"set {one['set']}"
+    for digest in accepted.digests:
+        yield f"root {digest}"
 
 
 def deploy_key(ca: Path) -> str:

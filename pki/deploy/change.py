@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -84,13 +84,20 @@ class Change:
         self._now = now
         kept = {file.path for file in parcel.release.files}
         self._others = others
+        before = previous.held if previous else {}
+        self._held_back = {one.path: one.sha256 for one in parcel.release.files if before.get(one.path) == one.sha256}
         gone = [file for file in (previous.files if previous else others or ()) if file["path"] not in kept]
         self.rows = rows_of(parcel, gone)
         self._started = time.monotonic()
 
     @property
     def files(self) -> tuple[Mapping[str, str], ...]:
-        return tuple(taken(file) for file in self.parcel.release.files)
+        return tuple(taken(file) for file in self.parcel.release.files if file.path not in self._held_back)
+
+    def without_held(self, seen: Sequence[Seen]) -> list[Seen]:
+        """What differs on the host and can be placed; files that it holds back are noted, and left out."""
+        self._held_back = {one.row.file.path: one.row.file.sha256 for one in seen if one.state == "held"}
+        return [one for one in seen if one.state not in {"same", "held"}]
 
     @property
     def _is_known_sound(self) -> bool:
@@ -135,7 +142,7 @@ class Change:
         """
         findings = None if self._is_known_sound else self.check(delivered)
         with self.session() as session:
-            seen = [one for one in session.look() if one.state != "same"]
+            seen = self.without_held(session.look())
             if session.others and self.asks_for_others and not self._is_part:
                 session.end()
                 return self._with(session.others).bring(delivered)
@@ -193,13 +200,14 @@ class Change:
     @property
     def is_known(self) -> bool:
         """Whether the host took these very files before."""
-        return self._previous is not None and self._previous.files == self.files
+        before = self._previous
+        return before is not None and (before.files, dict(before.held)) == (self.files, self._held_back)
 
     def outcome(self, findings: Findings, seen: Sequence[Seen], proofs: Mapping[str, str] | None) -> Outcome:
         """What became of a host that had these files otherwise; where there were none, its receipt stays."""
         if self.is_known and not seen:
             return self._seen_again(proofs)
-        return Outcome(self._receipt(findings, proofs), tuple(_summary(seen)))
+        return Outcome(self._receipt(findings, proofs), (*_summary(seen), *self._told_of_held()))
 
     @property
     def asks_for_others(self) -> bool:
@@ -250,6 +258,10 @@ class Change:
         """What each service is to serve, and what its proxy makes of the test identities, by the service's name."""
         return promises(self.parcel, findings, self.to.endpoints, self.to.canary)
 
+    def _told_of_held(self) -> Iterator[str]:
+        for path in self._held_back:
+            yield f"{path} is held back: ./run invoke deploy.bootstrap {self.parcel.release.host}"
+
     def _receipt(self, findings: Findings, proofs: Mapping[str, str] | None) -> Receipt:
         return Receipt(
             host=self.parcel.release.host,
@@ -261,6 +273,7 @@ class Change:
             ends=instant(findings.ends) if findings.ends else "",
             seconds=round(time.monotonic() - self._started, 3),
             roots=preflight.roots(self.parcel, self.to.trust),
+            held=self._held_back,
         )
 
 

@@ -159,6 +159,7 @@ class Delivery:
             return ["its release is not there"], set()
         wanted = {file.path: taken(file) for file in parcel.release.files}
         has = {file["path"]: dict(file) for file in receipt.files}
+        wanted = {path: file for path, file in wanted.items() if receipt.held.get(path) != file["sha256"]}
         reasons = [f"{path} is new" for path in wanted if path not in has]
         reasons += [f"{path} changed" for path in wanted if path in has and has[path] != wanted[path]]
         if not self._is_crls_alone(parcel):

@@ -21,8 +21,8 @@ def lines(session: Session, seen: Seen, parcel: Parcel, delivered: Parcel | None
     `delivered` is what the host took last: it stands in for files that not everybody on the host may read.
     """
     file, path = seen.row.file, seen.row.file.path
-    if seen.state in {"same", "set"}:
-        return []
+    if seen.state in {"same", "set", "held"}:
+        return [f"--- {seen.phrase}"] if seen.state == "held" else []
     new = b"" if seen.row.gone else parcel.content(file)
     old = session.show(seen, max(LARGEST, 2 * len(new))) or _remembered(delivered, seen)
     if PRIVATE.search(new + old):

@@ -18,7 +18,8 @@ class Receipt:
     """`not_done` are sentences about what the transport cannot do: owners that were not set, commands not run.
 
     `roots` are those that its certificates lead to: the SHA-256 of each, with its subject. `proof` says of every service what was seen of it from outside; `ends` is when the first certificate or CRL on the
-    host runs out, empty when there is none; `seconds` is what the delivery took.
+    host runs out, empty when there is none; `seconds` is what the delivery took. `held` are files, with the SHA-256 of
+    each, that the host does not permit before it is bootstrapped again: those with a new root.
     """
 
     host: str
@@ -31,6 +32,7 @@ class Receipt:
     ends: str = ""
     seconds: float = 0.0
     roots: Mapping[str, str] = field(default_factory=dict)
+    held: Mapping[str, str] = field(default_factory=dict)
 
 
 def load(path: Path) -> Receipt | None:

@@ -51,7 +51,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a host says of one file: `state` is same, absent, edited, mode, owner, special, extra, owed or set."""
+    """What a host says of one file: `state` is same, absent, edited, mode, owner, special, extra, owed, set or held."""
 
     row: Row
     state: str
@@ -69,6 +69,7 @@ class Seen:
             "special": f"{path} is no regular file",
             "extra": f"{path} is no longer wanted",
             "owed": f"{path} is there, and its services were not reloaded since",
+            "held": f"{path} is held back: the host does not permit it before it is bootstrapped again",
             "set": f"{path} changes with the rest of {self.row.file.set}",
         }.get(self.state, f"{path} is {self.state}")
 
@@ -295,6 +296,8 @@ def _seen(host: str, row: Row, answer: Answer) -> Seen:
     if (answer.get("n"), answer.get("path")) != (row.number, row.file.path):
         raise nonsense(host, answer)
     one = Seen(row, answer["is"], answer["sha256"])
+    if one.state == "held" and row.gone:
+        raise nonsense(host, answer)
     if one.state in {"same", "set", "owed"} and not row.gone and one.sha256 != row.file.sha256:
         raise PkiError(
             f"says that {row.file.path} is as it should be, and names another digest",

@@ -27,6 +27,7 @@ from pki.issue import Issuer
 from pki.memo import Memo, signature
 from pki.model import CrlRule
 from pki.passphrases import Passphrases
+from pki.processes import LIBPQ_PASSWORD, withhold
 from pki.safe_directories import insist_on_owner
 from pki.store import Store
 
@@ -61,6 +62,8 @@ class House(LedgerView):
             said, tree = inventory.load_with_tree(path, data)
             memo.remember("pki.yaml", known, [], tree)
         place = Store(home)
+        if said.ledger.startswith("postgresql"):
+            withhold([LIBPQ_PASSWORD])
         return cls(said, place, now, memo, Passphrases(place, said.secrets), evidence)
 
     # -- what is lost --
@@ -198,8 +201,8 @@ class House(LedgerView):
         found = (self.generation(name) for name in self.store.generations("root"))
         return next((root for root in found if root and root.certificate.subject == intermediate.issuer), None)
 
-    def vouching(self, root: Generation) -> frozenset[str]:
-        """SHA-256 of the roots from which cross-certificates lead to a root, itself included."""
+    def vouching(self, root: Generation) -> dict[str, datetime]:
+        """SHA-256 of the roots from which cross-certificates lead to a root, itself included, and until when."""
         roots = [one for name in self.store.generations("root") if (one := self.generation(name))]
         return vouching(self.store, roots, root, self.now)
 

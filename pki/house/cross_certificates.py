@@ -13,17 +13,21 @@ from pki.house.generations import Generation
 from pki.store import Store
 
 
-def vouching(project: Store, roots: Iterable[Generation], root: Generation, now: datetime) -> frozenset[str]:
-    """SHA-256 of the `roots` from which cross-certificates that have not ended lead to a root, itself included."""
-    known, found, waiting = list(roots), {root.fingerprint}, [root]
+def vouching(project: Store, roots: Iterable[Generation], root: Generation, now: datetime) -> dict[str, datetime]:
+    """SHA-256 of the `roots` from which cross-certificates that have not ended lead to a root, itself included.
+
+    With each the time until which they do: when the first certificate on the way ends.
+    """
+    known, found, waiting = list(roots), {root.fingerprint: root.certificate.not_valid_after_utc}, [root]
     while waiting:
         certified = waiting.pop()
         for cross in _cross_certificates(project, certified, now):
             for one in known:
+                ends = (one.certificate.not_valid_after_utc, cross.not_valid_after_utc, found[certified.fingerprint])
                 if one.fingerprint not in found and canonical.is_issued_by(cross, one.certificate):
-                    found.add(one.fingerprint)
+                    found[one.fingerprint] = min(ends)
                     waiting.append(one)
-    return frozenset(found)
+    return found
 
 
 def _cross_certificates(project: Store, root: Generation, now: datetime) -> Iterator[x509.Certificate]:

@@ -7,6 +7,11 @@ from datetime import datetime
 
 from pki.records import Decision
 
+ANY, NONE = (
+    "any",
+    "none",
+)  # roots that a host accepts: all in its folders, as it accepts every file there; none by digest
+
 
 def withheld(decisions: Iterable[Decision]) -> dict[str, int]:
     """Return the artifacts that are not to be replaced, each with the time since when, in seconds since 1970."""
@@ -39,4 +44,16 @@ def accepted_roots(decisions: Iterable[Decision]) -> dict[str, list[str]]:
     for one in decisions:
         if one.decision == "root-accepted":
             found.setdefault(one.artifact.removeprefix("deploy:"), []).append(one.detail)
+    return found
+
+
+def permitted_roots(decisions: Iterable[Decision]) -> dict[str, list[str]]:
+    """Return the SHA-256 of the roots that each host accepts since it was bootstrapped, for hosts that accept only some."""
+    found: dict[str, list[str]] = {}
+    for one in decisions:
+        host = one.artifact.removeprefix("deploy:")
+        if one.decision == "roots-permitted" and one.detail == ANY:
+            found.pop(host, None)
+        elif one.decision == "roots-permitted":
+            found[host] = [] if one.detail == NONE else one.detail.split()
     return found

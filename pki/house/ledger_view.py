@@ -119,6 +119,16 @@ class LedgerView:
         found: dict[str, list[str]] = kept
         return found
 
+    @cached_property
+    def permitted_roots(self) -> dict[str, list[str]]:
+        """SHA-256 of the roots that hosts accept by digest, by host."""
+        kept = self.recall_from_ledger("permitted roots", "")
+        if kept is None:
+            kept = decided.permitted_roots(self.ledger.decisions()) if self.has_ledger else {}
+            self.remember_from_ledger("permitted roots", "", kept)
+        found: dict[str, list[str]] = kept
+        return found
+
     @property
     def has_ledger(self) -> bool:
         """Whether there is a ledger to ask: one that can be read, and is this project's."""
@@ -219,7 +229,11 @@ class LedgerView:
             # one text, which is read in no time where nobody asks for what is in it
             found = " ".join(f"{serial:x}" for serial in sorted(self.ledger.revoked_serials(self.now)))
             self.remember_from_ledger("revoked", "", found)
-        for name, follows in (("withheld", decided.withheld), ("accepted roots", decided.accepted_roots)):
+        for name, follows in (
+            ("withheld", decided.withheld),
+            ("accepted roots", decided.accepted_roots),
+            ("permitted roots", decided.permitted_roots),
+        ):
             if self.recall_from_ledger(name, "") is None and "ledger" in self.__dict__:
                 self.remember_from_ledger(name, "", follows(self.ledger.decisions()))
         if self.has_ledger:

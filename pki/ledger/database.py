@@ -19,6 +19,7 @@ from pki.files import insist_on_file, leave_to_owner
 from pki.ledger import identity, upgrade
 from pki.ledger.chain import NO_HASH, TAKE_TURN
 from pki.ledger.tables import SCHEMA, head, lease, metadata
+from pki.processes import LIBPQ_PASSWORD, withheld
 from pki.records import (
     BEGIN_ANEW,
     EMPTY,
@@ -106,7 +107,7 @@ class Database:
 
     def _connect(self) -> Engine:
         try:
-            engine = sql.create_engine(self._url, connect_args={"timeout": 60} if self.is_sqlite else {})
+            engine = sql.create_engine(self._url, connect_args=self._arguments())
         except (SQLAlchemyError, ImportError) as error:
             hint = "name a database whose driver is installed; for PostgreSQL: docs/backup.md#a-ledger-in-postgresql"
             raise LedgerError(f"pki.yaml: ledger: {error}", hint) from None
@@ -120,6 +121,14 @@ class Database:
             engine.dispose()
             raise
         return engine
+
+    def _arguments(self) -> dict[str, Any]:
+        """What the driver is given besides the URL: libpq itself no longer finds a password in the environment."""
+        if self.is_sqlite:
+            return {"timeout": 60}
+        password = withheld(LIBPQ_PASSWORD).decode(errors="surrogateescape")
+        is_needed = password and self._url.startswith("postgresql") and sql.make_url(self._url).password is None
+        return {"password": password} if is_needed else {}
 
     def _make_file(self) -> None:
         make_folder(self._folder, 0o700)

@@ -17,6 +17,7 @@ SEALED, OPEN = Path("/etc/credstore.encrypted"), Path("/etc/credstore")
 # What every run can do without, one that changes its own machine too.
 ALWAYS = (
     "UMask=0077",
+    "LimitCORE=0",  # a core would hold keys and passphrases
     "LockPersonality=yes",
     "CapabilityBoundingSet=~CAP_SYS_TIME CAP_WAKE_ALARM",  # ProtectClock= would forbid to ask whether NTP is in step, too
     "ProtectHostname=yes",

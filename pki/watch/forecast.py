@@ -11,7 +11,7 @@ from pki.handover import needs
 from pki.house import House
 from pki.house.missing_roots import refusal
 from pki.memo import token
-from pki.watch import adopted, damage, exposure, identities, waiting_roots
+from pki.watch import adopted, bootstraps, damage, exposure, identities, waiting_roots
 from pki.world import Note
 
 
@@ -44,6 +44,7 @@ def notes(house: House, plan: Plan) -> Iterator[Note]:
     yield from _unnamed(house)
     yield from _ceremony(house)
     yield from waiting_roots.notes(house, plan)
+    yield from bootstraps.notes(house, plan)
     yield from plan.notes
     for move in holders.moves(house, plan.leaves):
         text = f"takes {move.name} over from cert:{move.before}, whose certificate with it is valid until {move.end:%Y-%m-%d}"

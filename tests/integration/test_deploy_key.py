@@ -12,6 +12,7 @@ import pytest
 from pki.demo.lab import Lab
 from pki.demo.machine import Machine, check_programs
 from tests.conftest import PROJECT
+from tests.hosts import Row, whole
 
 ACCOUNTS = ("root", "pki")
 HOST = """\
@@ -37,6 +38,13 @@ MANAGED = """\
 # deploy-target: /etc/doit-pki/{{ host.name }}.pem
 # deploy-hosts: all
 # deploy-artifact: tls:{{ host.name }}
+"""
+
+STORE = "/usr/local/share/ca-certificates/doit-pki-root-1.crt"
+ROOT = """\
+# deploy-target: /usr/local/share/ca-certificates/doit-pki-{{ generation }}.crt
+# deploy-hosts: all
+# deploy-artifact: ca-pem:root
 """
 
 
@@ -69,6 +77,7 @@ def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keyed]:
     home = tmp_path_factory.mktemp("keyed") / "home"
     (home / "templates").mkdir(parents=True)
     (home / "templates/tls.pem").write_text(MANAGED)
+    (home / "templates/root.crt").write_text(ROOT)
     (home / "ssh_config").write_text(f"Host *\n    UserKnownHostsFile {home}/known_hosts\n")
     with Lab() as lab:
         ca = lab.machine("ca")
@@ -160,6 +169,47 @@ def test_at_the_level_of_certificates_only_these_files_can_be_placed(keyed: Keye
         assert status != 0
         assert f"'{path}' may not be placed here" in said
     assert keyed.hosts["root"].run("sh", "-c", "find /etc -type f -exec sha256sum {} + | sort").stdout == before
+
+
+def sent(path: str, content: bytes) -> str:
+    """A delivery of one file, as somebody types it who stole the key."""
+    return whole([Row(path, content, owner="root:root")]).decode().replace("doit-pki 1 media", "doit-pki 1 {}", 1)
+
+
+def evil_root(keyed: Keyed) -> bytes:
+    line = (
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout /dev/null -subj /CN=Evil -days 90"
+    )
+    return keyed.ca.run("sh", "-c", f"{line} 2>/dev/null").stdout.encode()
+
+
+def test_a_stolen_key_for_certificates_only_makes_the_host_trust_no_other_authority(keyed: Keyed) -> None:
+    assert keyed.program("doit")[0] == 0
+    host, good = keyed.hosts["root"], (keyed.home / "ca/root/root-1/cert.pem").read_bytes()
+    evil = evil_root(keyed)
+    assert host.read(STORE).encode() == good
+    for content in (evil, good + evil, good + evil.replace(b" CERTIFICATE-", b" TRUSTED CERTIFICATE-")):
+        said = keyed.ssh("root", stdin=sent(STORE, content).format("root"))[1]
+        assert '"is":"held"' in said
+        assert '"kept"' not in said
+        assert host.read(STORE).encode() == good
+    said = keyed.ssh("root", stdin=sent("/usr/local/share/ca-certificates/evil.crt", evil).format("root"))[1]
+    assert "may not be placed here" in said
+    assert '"kept"' in keyed.ssh("root", stdin=sent("/etc/doit-pki/root.pem", b"other\n").format("root"))[1]
+    assert host.read("/etc/doit-pki/root.pem") == "other\n"
+    host.run("rm", "-f", STORE)
+    assert '"kept"' in keyed.ssh("root", stdin=sent(STORE, good).format("root"))[1]
+    assert host.read(STORE).encode() == good
+    assert keyed.program("invoke", "deploy.push", "root")[0] == 0
+
+
+def test_a_stolen_key_for_configuration_can_place_any_authority_in_its_folders(keyed: Keyed) -> None:
+    host, evil = keyed.hosts["pki"], evil_root(keyed)
+    said = keyed.ssh("pki", stdin=sent("/usr/local/share/ca-certificates/evil.crt", evil).format("pki"))[1]
+    assert '"kept"' in said
+    assert host.read("/usr/local/share/ca-certificates/evil.crt").encode() == evil
+    assert "may not be placed here" in keyed.ssh("pki", stdin=sent("/etc/cron.d/x", b"x").format("pki"))[1]
+    host.run("rm", "/usr/local/share/ca-certificates/evil.crt")
 
 
 def test_an_unknown_or_changed_host_key_is_refused_with_what_to_type(keyed: Keyed) -> None:

@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import PROJECT
 from tests.integration.conftest import TIMEOUT, run
 
-TOOLS = ("sh", "dirname", "cmp", "cp", "rm", "flock", "mkdir", "cat")
+TOOLS = ("sh", "dirname", "cmp", "cp", "rm", "flock", "mkdir", "cat", "find")
 LOCKS = ("requirements.lock", "requirements-dev.lock")
 
 
@@ -109,6 +109,79 @@ def test_nothing_is_installed_and_nothing_said_when_all_is_there(checkout: Path)
         done = start(checkout, *command)
         assert (done.returncode, done.stdout, done.stderr) == (0, "here\n", "")
     assert not (checkout / "asked").exists()
+
+
+ENVIRONMENT = f"""
+case "$*" in *ensurepip*) exit 0 ;; *"-m venv"*) ;; *) exec {sys.executable} "$@" ;; esac
+for last; do :; done
+mkdir -p "$last/bin" "$last/lib/python3.11/site-packages/pki"
+echo '#!/bin/sh' >"$last/bin/python" && {shutil.which("chmod")} +x "$last/bin/python"
+: >"$last/lib/python3.11/site-packages/pki/__init__.py"
+"""
+
+
+def first_run(
+    checkout: Path, *command: str, shell: str = "dash", mask: int = 0o022
+) -> subprocess.CompletedProcess[str]:
+    """Start `run` with a Python that makes an environment of a few files in no time."""
+    return subprocess.run(
+        [shutil.which(shell) or shell, checkout / "run", *command],
+        env={"PATH": str(checkout / "bin"), "PYTHON": str(program(checkout / "quick/python3", ENVIRONMENT))},
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+        umask=mask,
+    )
+
+
+def writable_by_others(folder: Path) -> list[Path]:
+    return [path for path in (folder, *folder.rglob("*")) if not path.is_symlink() and path.stat().st_mode & 0o022]
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash"])
+@pytest.mark.parametrize(
+    ("mask", "kept"), [(0o000, 0o022), (0o002, 0o022), (0o022, 0o022), (0o027, 0o027), (0o050, 0o072), (0o077, 0o077)]
+)
+def test_group_and_others_may_not_write_and_the_mask_is_otherwise_kept(
+    checkout: Path, shell: str, mask: int, kept: int
+) -> None:
+    done = first_run(checkout, "sh", "-c", "umask; ulimit -S -c; ulimit -H -c; mkdir made", shell=shell, mask=mask)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [f"{kept:04o}", "0", "0"]
+    assert (checkout / "made").stat().st_mode & 0o777 == 0o777 & ~kept
+    assert (checkout / ".venv/bin/python").exists()
+    assert not writable_by_others(checkout / ".venv")
+
+
+def test_group_and_others_may_not_write_for_busybox_too(checkout: Path) -> None:
+    busybox = checkout / "shell/sh"
+    busybox.parent.mkdir()
+    busybox.symlink_to(shutil.which("busybox") or "busybox")
+    done = first_run(checkout, "sh", "-c", "umask; ulimit -c", shell=str(busybox), mask=0)
+    assert (done.returncode, done.stdout.split()) == (0, ["0022", "0"]), done.stderr
+
+
+@pytest.mark.parametrize("name", ["", "bin", "bin/python", "lib/python3.11/site-packages/pki"])
+def test_environment_that_every_account_can_write_to_is_made_again(checkout: Path, name: str) -> None:
+    assert first_run(checkout, "sh", "-c", "exit 0").returncode == 0
+    (checkout / ".venv/planted").touch()
+    (checkout / ".venv" / name).chmod(0o777)
+    again = first_run(checkout, "sh", "-c", "exit 0")
+    assert again.returncode == 0, again.stderr
+    assert f"every account can write to {checkout}/.venv, and may have changed what is in it" in again.stderr
+    assert not (checkout / ".venv/planted").exists()
+    assert not writable_by_others(checkout / ".venv")
+    assert first_run(checkout, "sh", "-c", "exit 0").stderr == ""
+
+
+def test_environment_that_the_group_can_write_to_stays(checkout: Path) -> None:
+    """A private group for each account is what Debian and RHEL have by default."""
+    assert first_run(checkout, "sh", "-c", "exit 0").returncode == 0
+    for path in (checkout / ".venv", checkout / ".venv/bin/python"):
+        path.chmod(0o775)
+    assert first_run(checkout, "sh", "-c", "exit 0").stderr == ""
 
 
 def test_exit_status_is_that_of_the_command() -> None:

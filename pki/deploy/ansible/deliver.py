@@ -38,7 +38,7 @@ class ActionModule(ActionBase):
             if unknown and "failed" not in result:
                 msg = f"{', '.join(unknown)}: may revoke more than ours; pki: ledger.recover, where this was prepared"
                 return {**result, "failed": True, "unknown": unknown, "msg": msg}
-            is_same = all(answer["is"] == "same" for answer in looked)
+            is_same = all(answer["is"] in {"same", "held"} for answer in looked)
             if self._task.check_mode or "failed" in result:
                 return {**result, "changed": not is_same}
             if is_same and given["known"] and not any(answers.STUCK in answer for answer in said):

@@ -179,7 +179,7 @@ def _outcome(consignment: Consignment, result: Mapping[str, Any]) -> Outcome:
     if fault := _fault(way, result):
         raise fault
     looked = seen(way.host, change.rows, [answer for answer in said if "is" in answer])
-    differs = [one for one in looked if one.state != "same"]
+    differs = change.without_held(looked)
     if differs and all(answer.get("state") != "kept" for answer in said):
         raise PkiError("was looked at, and nothing was delivered", "let Ansible run without --check")
     outcome = change.outcome(consignment.findings, differs, proofs)

@@ -11,7 +11,7 @@ from pki.deploy.proof import PROVEN, UNPROVEN
 from pki.deploy.receipt import instant, moment
 from pki.deploy.ssh import NEXT_RUN
 from pki.memo import token
-from pki.watch import waiting_roots
+from pki.watch import bootstraps, waiting_roots
 from pki.watch.checks import Check, Level, by_time_left, named
 from pki.watch.view import View
 
@@ -44,7 +44,7 @@ def hosts(view: View) -> Iterator[Check]:
             troubled.add(host)
             yield from _failed(view, host)
     yield from _drifted(view)
-    for note in waiting_roots.notes(view.house, view.plan):
+    for note in (*waiting_roots.notes(view.house, view.plan), *bootstraps.notes(view.house, view.plan)):
         yield Check(note.subject, Level.WARNING, note.text, note.remedy)
     new = [name for name in view.plan.deliveries if name not in troubled and _is_new(view, name)]
     if new:
