@@ -642,7 +642,7 @@ def test_the_crls_of_the_same_host_are_placed_and_loaded(host: FolderHost) -> No
 
 def test_an_undo_that_is_stuck_waits_and_holds_back_no_crl(host: FolderHost) -> None:
     host.deliver([row(host, "a", b"old"), row(host, "b", b"old")])
-    host.adapt('then mv -fT "$was" "$path"', f'then [ "$path" != {host.path("b")} ] && mv -fT "$was" "$path"')
+    host.adapt('else mv -fT "$old"', f'else [ "$path" != {host.path("b")} ] && mv -fT "$old"')
     blocked(host, "c")
     new = [row(host, "a", b"new"), row(host, "b", b"new", reload="fails")]
     told = {"stuck": host.path("b"), "why": "could not be put back", "said": f"on media: ls -ld {host.path('b')}"}
@@ -655,7 +655,7 @@ def test_an_undo_that_is_stuck_waits_and_holds_back_no_crl(host: FolderHost) -> 
     assert answers.index(told) < answers.index(greeting)
     assert [one["state"] for one in answers if "state" in one] == ["stuck", "kept", "stuck"]
     assert Path(host.path("x.crl")).read_bytes() == b"1"
-    host.adapt(f'then [ "$path" != {host.path("b")} ] && mv', "then mv")
+    host.adapt(f'else [ "$path" != {host.path("b")} ] && mv', "else mv")
     assert {"state": "undone"} in host.speak(manifest(new) + b"end\n")
     assert [Path(host.path(name)).read_bytes() for name in "ab"] == [b"old", b"old"]
     assert host.litter() == []
