@@ -55,6 +55,12 @@ def records(folder: Path) -> Verdict:
     return _looked_at(folder, {})[0]
 
 
+def is_told(folder: Path, text: str) -> bool:
+    """Whether a transcript tells of a deviation that begins with this text."""
+    records = chain.load(store.read(folder / "transcript.jsonl") or b"", "transcript.jsonl")
+    return any(one.step == "deviation" and str(one.facts.get("text")).startswith(text) for one in records)
+
+
 def _looked_at(folder: Path, places: Places) -> tuple[Verdict, _Seen]:
     path = folder / "transcript.jsonl"
     data = store.read(path)
