@@ -728,6 +728,7 @@ def test_a_ceremony_is_held_from_the_command_line_and_each_step_names_the_next(t
     spoken = typist.words_of("out/request-0001.yaml")
     assert re.findall(r"\d+ ([a-z]+)", said.rpartition("SHA-256")[2])[:8] == spoken.split()
     assert "./run invoke ceremony.root REQUEST --vault DIR" in said
+    assert f"  PKI_HOME={typist.home.path} ./run invoke ceremony.accept DIR/response-0001" in said
     asked = ("out/request-0001.yaml", "--vault", "vault", "--words", spoken, "--passphrase-file", "secret")
     told = [said]
     for command, expected in (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ def mounts() -> Iterator[Mount]:
 def vault_fault(folder: Path) -> PkiError | None:
     """Why a folder cannot be a vault, with what to type; None when it is a drive of its own."""
     mount, place = mount_of(folder), Path(os.path.realpath(folder))
-    again = f"{WHICH}\nthen, for example: mount LABEL=vault {folder}\nand the same line again"
+    again = mounting(folder)
     if place != mount.point and (mount.point == Path("/") or is_in_ram(mount)):
         text = f"{folder}: no drive is mounted there: what is written there stays in this machine"
         return PkiError(f"{text}, and is lost when it is switched off" if is_in_ram(mount) else text, again)
@@ -73,6 +74,11 @@ def vault_fault(folder: Path) -> PkiError | None:
         hint = f"format a fresh drive, which destroys what is on it: mkfs.ext4 -L vault {mount.source}"
         return PkiError(f"{folder}: is {mount.kind}, which keeps no secret from other users", hint)
     return exchange_fault(folder)
+
+
+def mounting(folder: Path) -> str:
+    """What to type where a drive is to be mounted at a folder; the page labels each drive as its folder is called."""
+    return f"{WHICH}\nthen, for example: mount LABEL={shlex.quote(folder.name)} {shlex.quote(str(folder))}\nand the same line again"
 
 
 def exchange_fault(folder: Path) -> PkiError | None:

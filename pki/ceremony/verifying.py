@@ -65,7 +65,10 @@ def _looked_at(folder: Path, places: Places) -> tuple[Verdict, _Seen]:
     path = folder / "transcript.jsonl"
     data = store.read(path)
     if data is None:
-        raise PkiError(f"{path}: there is no transcript", "name a vault, or a house in which a ceremony was accepted")
+        raise PkiError(
+            f"{path}: there is no transcript",
+            "name a vault, or a house in which a ceremony was accepted; is its drive mounted? findmnt",
+        )
     records, verdict, seen = chain.load(data, str(path)), Verdict(), _Seen()
     verdict.lines.append(f"transcript: {len(records)} records, one chain, head {records[-1].hash[:16]}")
     for held in sorted((folder / "ceremonies").glob("[0-9][0-9][0-9][0-9]")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,9 @@ def _shown(house: House, asked: Open) -> Iterator[str]:
     if asked.request.roots:
         yield "  ./run invoke ceremony.root REQUEST --vault DIR     on the offline machine"
     yield "  ./run invoke ceremony.sign REQUEST --vault DIR --output DIR     on the offline machine"
-    yield "  ./run invoke ceremony.accept DIR/response-…    here again, and then: ./run doit"
+    yield "  ./run invoke ceremony.copy --vault DIR --to DIR     there too: the second drive"
+    yield "here again, and then ./run doit:"
+    yield f"  PKI_HOME={shlex.quote(str(house.store.home))} ./run invoke ceremony.accept DIR/response-{asked.request.number:04}"
 
 
 def _known(house: House) -> Known:

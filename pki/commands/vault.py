@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -233,7 +234,9 @@ def _say_response(screen: Screen, held: Ceremony, folder: Path) -> None:
         screen.line(line)
     screen.line("")
     screen.line(f"make the second drive equal: sh run invoke ceremony.copy --vault {held.vault.folder} --to DIR")
-    screen.line(f"then lock both away; at the online machine: ./run invoke ceremony.accept {folder.name}")
+    project = (store.read(PROGRAM / "project") or b"").decode(errors="replace").strip()  # in a kit
+    line = f"{f'PKI_HOME={shlex.quote(project)} ' if project else ''}./run invoke ceremony.accept {folder.name}"
+    screen.line(f"then lock both away; at the online machine: {line}")
     for root in held.request.destroy:
         screen.line(f"the key of {root} was destroyed on this medium; destroy every other copy of it now")
 

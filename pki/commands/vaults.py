@@ -89,7 +89,7 @@ def insist_on_output(folder: Path, reason: str) -> None:
     if folder.is_dir() and not reason and drives.is_in_ram(mount := drives.mount_of(folder)):
         raise PkiError(
             f"--output {folder}: is in the memory of this machine ({mount.kind}), not on a drive",
-            f"{drives.WHICH}\nthen, for example: mount LABEL=exchange {folder}\nand the same line again",
+            drives.mounting(folder),
         )
 
 

@@ -190,12 +190,13 @@ class Terminal:
     """A person at a terminal, who reads what is shown and types; `shown` is all that a camera would have seen."""
 
     def __init__(self, command: Iterable[str | Path], folder: Path, environment: dict[str, str]) -> None:
-        self.process, self.keyboard = os.forkpty()
+        self.keyboard, self._screen = os.openpty()  # the screen is kept: it stays when the command ends
+        self.process = os.fork()
         if not self.process:
+            os.login_tty(self._screen)
             os.chdir(folder)
             line = [str(part) for part in command]
             os.execvpe(line[0], line, environment)  # noqa: S606 - that is what a terminal does
-        self._screen = os.open(os.ptsname(self.keyboard), os.O_RDWR | os.O_NOCTTY)  # stays when the command ends
         self.shown = ""
         self.status: int | None = None
 
