@@ -14,6 +14,7 @@ import pytest
 from pki.errors import LedgerError
 from pki.ledger import Ledger
 from pki.records import LOOK_AT_DISK, PUT_BACK
+from tests.ceremonies import RealHome
 from tests.commands import said_by
 from tests.conftest import START, Home
 
@@ -145,3 +146,59 @@ def test_a_ledger_that_is_locked_is_not_called_damaged(ledger: Path, monkeypatch
         with pytest.raises(LedgerError) as raised, closing(opened(ledger)) as waiting:
             waiting.verify()
     assert raised.value.hint == LOOK_AT_DISK
+
+
+# -- a ledger, or passphrases, that are lost ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("revoke", "admin", "--reason", "superseded", "--yes"),
+        ("revoke", "media", "--reason", "superseded", "--yes"),
+        ("client.revoke", "admin", "--reason", "superseded", "--yes"),
+        ("retire", "gone", "--yes"),
+        ("backup", "x.age", "--passphrase-file", "words"),
+    ],
+)
+def test_a_command_that_needs_a_lost_ledger_says_that_it_is_lost_and_writes_nothing(
+    real: RealHome, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    """A backup without it would be taken for the newest, and what the last one noted of it would be lost."""
+    (tmp_path / "words").write_text("trumpet velvet cactus orbit mango thistle\n")
+    real.write("ca/.last-backup.json", "noted")
+    for path in (real.path / "ca").glob("ledger.db*"):
+        path.unlink()
+    said = said_by(capsys, *words, pki_home=str(real.path), pki_now=real.moment(), pki_called_from=str(tmp_path))
+    assert said.status == 1, said
+    assert "ca/ledger.db: is gone" in said.error
+    assert "./run invoke restore FILE" in said.error
+    assert not (tmp_path / "x.age").exists()
+    assert real.read("ca/.last-backup.json") == b"noted"
+    assert not (real.path / "ca/ledger.db").exists()
+
+
+def test_explain_counts_no_certificates_of_a_ledger_that_is_lost(
+    real: RealHome, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (real.path / "ca/ledger.db").unlink()
+    said = said_by(capsys, "explain", "server", pki_home=str(real.path), pki_now=real.moment())
+    assert "ca/ledger.db: is gone" in said.out
+    assert "0 certificates" not in said.out
+
+
+@pytest.mark.parametrize("lost", ["secrets.yaml", "ca/server/server-1/key.pem"])
+def test_a_backup_of_what_lacks_a_key_or_passphrase_says_so(
+    real: RealHome, tmp_path: Path, capsys: pytest.CaptureFixture[str], lost: str
+) -> None:
+    (tmp_path / "words").write_text("trumpet velvet cactus orbit mango thistle\n")
+    (real.path / lost).unlink()
+    options = ("x.age", "--passphrase-file", "words")
+    said = said_by(
+        capsys, "backup", *options, pki_home=str(real.path), pki_now=real.moment(), pki_called_from=str(tmp_path)
+    )
+    assert said.status == 1, said
+    assert (tmp_path / "x.age").exists()
+    assert "key:server-1" in said.out
+    assert "it is so in this backup too" in said.out
+    assert "./run invoke restore FILE" in said.out
