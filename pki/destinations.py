@@ -73,7 +73,7 @@ class Outlook:
     @cached_property
     def _ended(self) -> frozenset[int]:
         house = self.world.house
-        return house.ledger.ended_serials(house.now) if house.has_ledger else frozenset()
+        return house.ledger.ended_serials(house.clock.believed) if house.has_ledger else frozenset()
 
     def has_ended(self, serial: int) -> bool:
         """Whether the ledger knows a certificate that ran out; asked only of one that left a CRL."""

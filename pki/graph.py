@@ -165,9 +165,11 @@ def _make_authority(house: House, name: str) -> list[str] | None:
     if house.inventory.sandbox:
         import_module("pki.handover.sandbox").ceremony(house)
         reasons = freshness.authority(house, name)
-    if reasons and house.issuing(name) is None:
+    if reasons and (found := house.issuing(name)) is None:
         raise house.missing_authority(name)
     if reasons:
+        if found and found.certificate.not_valid_after_utc < house.now:
+            house.clock.insist()  # a ceremony helps nobody whose clock is wrong
         raise PkiError(f"{reasons[0]}; needs a ceremony", f"{RESTORE}, or: ./run invoke ceremony.request")
     return None
 

@@ -540,6 +540,7 @@ def test_house_whose_ledger_was_changed_is_not_backed_up_as_if_it_were_whole(
 def test_database_of_its_own_is_said_not_to_be_in_the_backup(
     home: Home, tmp_path: Path, invoke: Invoke, words: str
 ) -> None:
+    shutil.copy(home.path / "ca/ledger.db", tmp_path / "elsewhere.db")
     home.edit("ledger: sqlite ", f"ledger: sqlite:///{tmp_path}/elsewhere.db ")
     said = invoke("backup", "--passphrase-file", words, home=home.path)
     assert said.status == 0, said.error

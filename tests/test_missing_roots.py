@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -162,7 +163,36 @@ def test_a_command_that_looks_works_and_writes_nothing(lost: Home, invoke: Invok
     assert said.status in statuses, said
     assert "Traceback" not in said.out + said.error
     assert "ceremony.request" not in said.out or name in {"timeline", "explain"}
+    typed = [line for line in said.error.splitlines() if line.startswith("→ ./run")]
+    assert all(line == "→ ./run invoke restore FILE" for line in typed), said
     assert state(lost) == before
+
+
+@pytest.mark.parametrize("name", ["root", "server", "authority:client", "root-1"])
+def test_explain_says_of_an_authority_that_is_lost_what_is_missing(lost: Home, invoke: Invoke, name: str) -> None:
+    said = invoke("explain", name, home=lost.path)
+    assert said.status == 0, said
+    assert "root-1 (SHA-256" in said.out
+    assert "./run invoke restore FILE" in said.out
+    assert "ceremony.request" not in said.out
+
+
+@pytest.mark.parametrize("name", ["root", "server", "authority:client"])
+def test_explain_says_of_an_authority_that_is_to_come_what_is_to_be_done(
+    tmp_path: Path, invoke: Invoke, name: str
+) -> None:
+    home = bare_home(tmp_path / "new")
+    home.edit("sandbox: true", "sandbox: false")
+    said = invoke("explain", name, home=home.path)
+    assert said.status == 0, said
+    assert "ceremony.request" in said.out
+    assert "restore" not in said.out
+
+
+def test_status_asks_for_no_ceremony_where_a_root_is_missing(lost: Home, invoke: Invoke) -> None:
+    said = invoke("status", home=lost.path)
+    assert re.search(r"authority:root +missing +comes back with \./run invoke restore FILE", said.out), said.out
+    assert "ceremony" not in said.out
 
 
 @pytest.mark.parametrize("arguments", [(), ("cert:media",), ("-n", "2"), ("list",)])

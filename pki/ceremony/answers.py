@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from pki import issue, store
 from pki.ceremony import bundle, drafts, signing
@@ -118,6 +119,13 @@ def _structure_faults(answer: Answer, request: Request) -> Iterator[str]:
 
 def _signature_faults(answer: Answer, request: Request, known: Mapping[str, x509.Certificate]) -> Iterator[str]:
     """Everything signed, held against what was asked for."""
+    try:
+        yield from _differences(answer, request, known)
+    except (ValueError, UnsupportedAlgorithm) as error:  # of a key or extension that is damaged
+        yield f"what is signed in it cannot be read: {error}"
+
+
+def _differences(answer: Answer, request: Request, known: Mapping[str, x509.Certificate]) -> Iterator[str]:
     roots, found = dict(known), answer.certificates
     for root in request.roots:
         cert = roots[root.name] = found[root.name, root.name]

@@ -52,6 +52,7 @@ def revoke(context: Context, name: str, reason: str = "", yes: bool = False) -> 
     """
     house, path = house_of(context), home_of(context) / "pki.yaml"
     known(name, house.inventory.clients, "client in pki.yaml")
+    house.insist_on_ledger()
     issued = house.unexpired()
     alike = of_client(issued, name)
     going = [one for one in issued if (one.artifact == f"cert:client-{name}" or one in alike) and not one.revoked]

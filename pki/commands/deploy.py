@@ -116,6 +116,8 @@ def diff(context: Context, host: str) -> None:
     """What the next delivery would change on a host, as a diff; of a private key only its fingerprint."""
     house = project_of(context)
     delivery = _delivery(context, house, host)
+    if delivery.wanted() is None:
+        house.insist_on_roots()
     parcel = _wanted(delivery)
     receipt = delivery.receipt
     delivered = delivery.history.parcel(receipt.release) if receipt else None

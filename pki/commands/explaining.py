@@ -37,6 +37,8 @@ def _found(house: House, plan: Plan, name: str) -> tuple[str, Iterable[Line]]:
         bare = issuing.name
     if bare in generations:
         return f"authority:{bare}", explanation.authority(house, house.existing(bare))
+    if bare in {*AUTHORITIES, *(one.name for one in house.missing_roots if one.name)}:
+        return f"authority:{bare}", explanation.missing(house, bare)
     listed = name.removeprefix("crl:")
     if name.startswith("crl:"):
         of = house.live(listed)[-1] if listed in AUTHORITIES else known(listed, generations, "authority")

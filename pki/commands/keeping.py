@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from invoke.context import Context
+from invoke.exceptions import Exit
 
 from pki import store, strength
 from pki.commands.command import command_with, home_of, house_of, now_of, passphrase_in, path_of
@@ -44,6 +45,10 @@ def backup(context: Context, file: str | None = None, passphrase_file: str = "")
     screen.made("backup", f"{target}, read back and whole")
     for note in notes:
         screen.line(f"  {note}")
+    for name, fault in house.seen_key_faults.items():
+        screen.failed(f"key:{name}", f"{fault.message}; it is so in this backup too", fault.hint)
+    if house.seen_key_faults:
+        raise Exit(code=1)
 
 
 @command_with()

@@ -113,6 +113,7 @@ def valid(house: House, name: str, *, by_cn: bool = True) -> list[Issued]:
 
     A CN stands for every certificate with it, whatever file or line declared it: services tell clients apart by nothing else.
     """
+    house.insist_on_ledger()  # a lost one knows no certificate, which says nothing of the certificates
     issued = house.unexpired()
     leaf = leaf_name(name, {one.artifact.removeprefix("cert:") for one in issued})
     alike = of_client(issued, name) if by_cn else []

@@ -39,10 +39,12 @@ class History:
 
     def keep(self, parcel: Parcel, pinned: str = "") -> None:
         """Keep a delivered release with its newest CRLs, and forget the oldest ones, but for the one that is pinned."""
+        before = [path.stat().st_mtime_ns for path in self.releases()]
         place = self.folder / parcel.release.digest
         _write(place, parcel)
-        releases = sorted(self.releases(), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-        for old in releases[KEPT:]:
+        if (newest := max(before, default=0)) >= place.stat().st_mtime_ns:  # delivered under a clock that was ahead
+            os.utime(place, ns=(newest + 1, newest + 1))
+        for old in self.releases()[:-KEPT]:
             if old.name != pinned:
                 shutil.rmtree(old)
 

@@ -148,7 +148,7 @@ class House(LedgerView):
             cross, signer = read_certificate(data, shown), self.generation(path.stem.removeprefix("cross-"))
             if signer and not canonical.is_issued_by(cross, signer.certificate):
                 raise damaged(shown, f"its signature is not that of {signer.name}")
-            parts += [data] if cross.not_valid_after_utc >= self.now else []
+            parts += [] if self.has_ended(cross.not_valid_after_utc) else [data]
         return b"".join(parts)
 
     def _authority(self, name: str, path: Path, data: bytes) -> tuple[x509.Certificate, bytes]:
@@ -204,7 +204,7 @@ class House(LedgerView):
     def vouching(self, root: Generation) -> dict[str, datetime]:
         """SHA-256 of the roots from which cross-certificates lead to a root, itself included, and until when."""
         roots = [one for name in self.store.generations("root") if (one := self.generation(name))]
-        return vouching(self.store, roots, root, self.now)
+        return vouching(self.store, roots, root, self.has_ended)
 
     def live(self, authority: str) -> list[str]:
         """Names of the generations that neither ended nor were revoked, oldest first, then those that are coming.
@@ -224,7 +224,7 @@ class House(LedgerView):
         return f"the clock stands at {self.now:%Y-%m-%d %H:%M} UTC, and {found.name} begins on {start:%Y-%m-%d %H:%M}"
 
     def is_live(self, found: Generation) -> bool:
-        return found.certificate.not_valid_after_utc >= self.now and not self.is_revoked_by_root(found)
+        return not self.has_ended(found.certificate.not_valid_after_utc) and not self.is_revoked_by_root(found)
 
     def is_revoked_by_root(self, found: Generation) -> bool:
         """Whether a root's ladder lists a generation."""
@@ -338,3 +338,7 @@ class House(LedgerView):
     def clock(self) -> ClockGuard:
         """Whether the clock can be believed: asked before anything is signed or recorded."""
         return ClockGuard(self.now, self.last_event, partial(self.evidence, self) if self.evidence else None)
+
+    def has_ended(self, end: datetime) -> bool:
+        """Return whether something that ends at this moment has ended, by a clock that can be believed."""
+        return self.clock.has_ended(end)

@@ -147,6 +147,34 @@ class ClockGuard:
         last = self._last_event()
         return Verdict(self._now, last, self._evidence() if doubt(self._now, last) else None)
 
+    @cached_property
+    def _doubted(self) -> datetime | None:
+        """The last event of the ledger where the clock is far from it; evidence is not asked for here.
+
+        None where the ledger cannot be read either: what is signed or recorded fails by that, and all else goes on.
+        """
+        try:
+            last = self._last_event()
+        except PkiError:
+            return None
+        return last if doubt(self._now, last) else None
+
+    @cached_property
+    def believed(self) -> datetime:
+        """The moment by which something has ended: now, or that of the last event while nobody confirms the clock.
+
+        What ended is removed, here and on hosts.
+        """
+        last = self._doubted
+        return self._now if last is None or self.verdict.may_sign else last
+
+    def has_ended(self, end: datetime) -> bool:
+        """Return whether something that ends at `end` has ended. Evidence is asked for only if the answer depends on it."""
+        last = self._doubted
+        if last is None or (end < self._now) == (end < last):
+            return end < self._now
+        return end < self.believed
+
     def insist(self) -> None:
         """Raise PkiError where the clock cannot be believed."""
         if not self.verdict.may_sign:
@@ -155,6 +183,7 @@ class ClockGuard:
     def believe(self) -> None:
         """Take the clock as right from now on: somebody confirmed it, or the ledger comes from a backup."""
         self.__dict__["verdict"] = Verdict(self._now, None, is_confirmed=True)
+        self.__dict__["_doubted"], self.__dict__["believed"] = None, self._now
 
 
 # -- the kernel -------------------------------------------------------------------------------------------------------

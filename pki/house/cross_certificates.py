@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime
 
@@ -13,7 +13,9 @@ from pki.house.generations import Generation
 from pki.store import Store
 
 
-def vouching(project: Store, roots: Iterable[Generation], root: Generation, now: datetime) -> dict[str, datetime]:
+def vouching(
+    project: Store, roots: Iterable[Generation], root: Generation, has_ended: Callable[[datetime], bool]
+) -> dict[str, datetime]:
     """SHA-256 of the `roots` from which cross-certificates that have not ended lead to a root, itself included.
 
     With each the time until which they do: when the first certificate on the way ends.
@@ -21,7 +23,7 @@ def vouching(project: Store, roots: Iterable[Generation], root: Generation, now:
     known, found, waiting = list(roots), {root.fingerprint: root.certificate.not_valid_after_utc}, [root]
     while waiting:
         certified = waiting.pop()
-        for cross in _cross_certificates(project, certified, now):
+        for cross in _cross_certificates(project, certified, has_ended):
             for one in known:
                 ends = (one.certificate.not_valid_after_utc, cross.not_valid_after_utc, found[certified.fingerprint])
                 if one.fingerprint not in found and canonical.is_issued_by(cross, one.certificate):
@@ -30,9 +32,11 @@ def vouching(project: Store, roots: Iterable[Generation], root: Generation, now:
     return found
 
 
-def _cross_certificates(project: Store, root: Generation, now: datetime) -> Iterator[x509.Certificate]:
+def _cross_certificates(
+    project: Store, root: Generation, has_ended: Callable[[datetime], bool]
+) -> Iterator[x509.Certificate]:
     for path in project.cross_certificates(root.name):
         with suppress(ValueError):  # a damaged one vouches for nothing
             cross = x509.load_pem_x509_certificate(store.read(path) or b"")
-            if cross.not_valid_after_utc >= now and cross.public_key() == root.certificate.public_key():
+            if not has_ended(cross.not_valid_after_utc) and cross.public_key() == root.certificate.public_key():
                 yield cross

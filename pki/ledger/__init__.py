@@ -22,7 +22,19 @@ from pki.ledger.chain import READ_HEAD, append, append_all, faults
 from pki.ledger.database import Database
 from pki.ledger.heads import holds, note
 from pki.ledger.listed import is_recorded, listed
-from pki.ledger.rows import Row, as_hex, certificate_row, crl_row, instant, issued_of, number_of, reason_of, rows_of
+from pki.ledger.rows import (
+    Row,
+    as_hex,
+    certificate_row,
+    crl_row,
+    instant,
+    integer_of,
+    issued_of,
+    number_of,
+    reason_of,
+    rows_of,
+    text_of,
+)
 from pki.ledger.tables import certificates, crls, decisions, events, is_ours, revocations
 from pki.records import (
     ACCEPTED,
@@ -213,7 +225,10 @@ class Ledger:
         if artifact is not None:
             query = query.where(decisions.c.artifact == artifact)
         with self._database.reading() as db:
-            return [Decision(r.artifact, r.decision, r.detail, instant(r.at)) for r in db.execute(query)]
+            return [
+                Decision(text_of(r.artifact), text_of(r.decision), text_of(r.detail), instant(r.at))
+                for r in db.execute(query)
+            ]
 
     def certificates(
         self,
@@ -278,8 +293,8 @@ class Ledger:
             query = query.where(revocations.c.serial.in_(serials))
         with self._database.reading() as db:
             rows = db.execute(query).all()
-        dates = {at: instant(at) for _, at, _ in rows}
-        found = [Entry(int(serial, 16), dates[at], reason) for serial, at, reason in rows]
+            dates = {at: instant(at) for _, at, _ in rows}
+            found = [Entry(int(serial, 16), dates[at], text_of(reason)) for serial, at, reason in rows]
         return found if only is None else [entry for entry in found if entry.serial in only]
 
     def has_books(self, issuer: str) -> bool:
@@ -297,7 +312,7 @@ class Ledger:
             query = query.where(crls.c.this_update <= int(begun.timestamp()))
         with self._database.reading() as db:
             row = db.execute(query.order_by(crls.c.number.desc()).limit(1)).first()
-        return (row.number, instant(row.this_update)) if row else None
+            return (integer_of(row.number), instant(row.this_update)) if row else None
 
     def has_crl(self, issuer: str, number: int) -> bool:
         """Whether a CRL of a generation was recorded under a number."""
@@ -310,23 +325,24 @@ class Ledger:
         query = sql.select(events).order_by(events.c.seq.desc())
         with self._database.reading() as db:
             rows = db.execute(query.limit(last) if last else query).all()
-        return [_event_of(row) for row in reversed(rows)]
+            return [_event_of(row) for row in reversed(rows)]
 
     def newest(self) -> Event | None:
         """The newest event. Raises LedgerError when the head does not say that it is."""
         newest = sql.select(events).order_by(events.c.seq.desc()).limit(1)
         with self._database.reading() as db:
             row, top = db.execute(newest).first(), db.execute(READ_HEAD).one()
+            event = _event_of(row) if row else None
         if (row.seq, row.hash) != (top.seq, top.hash) if row else top.seq:
             text = f"{self._database.place}: its newest events are missing"
             raise LedgerError(text, PUT_BACK if self._database.is_sqlite else PUT_BACK_DATABASE, NEWEST_MISSING)
-        return _event_of(row) if row else None
+        return event
 
     def head(self) -> Head:
         """Number and hash of the newest event, as the head says."""
         with self._database.reading() as db:
             row = db.execute(READ_HEAD).one()
-        return Head(row.seq, row.hash)
+            return Head(integer_of(row.seq), text_of(row.hash))
 
     def lacks(self, seen: Sequence[Head]) -> list[Head]:
         """Return those of some heads that the ledger does not contain, and whose loss was not accepted."""
@@ -347,7 +363,8 @@ class Ledger:
     def verify(self) -> list[str]:
         """Recompute every hash; returns what is wrong, one sentence each. Empty means that nothing is."""
         with self._database.reading() as db:
-            return list(faults(db))
+            found = list(faults(db))
+        return found + self._database.disorder()
 
     def close(self) -> None:
         """Close the database; it opens again when asked. What was recorded is noted beside it."""
@@ -363,7 +380,9 @@ class Ledger:
 
 
 def _event_of(row: sql.Row[Any]) -> Event:
-    return Event(row.seq, instant(row.at), row.kind, row.subject, row.hash, row.actor or "")
+    return Event(
+        row.seq, instant(row.at), text_of(row.kind), text_of(row.subject), text_of(row.hash), text_of(row.actor or "")
+    )
 
 
 def _artifacts(db: Connection, issuer: str) -> dict[str, tuple[str, int]]:

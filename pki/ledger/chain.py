@@ -79,7 +79,7 @@ def faults(db: Connection) -> Iterator[str]:
         elif found != event["row"]:
             yield f"event {seq}: its {event['kind']} of {event['subject']} was changed"
         previous, expected = event["hash"], seq + 1
-    for kind, seq in sorted(rows):
+    for kind, seq in sorted(rows, key=str):
         yield f"{kind} {seq} has no event"
     last = db.execute(sql.select(head.c.seq, head.c.hash)).one()
     if (last.seq, last.hash) != (expected - 1, previous):
@@ -87,6 +87,9 @@ def faults(db: Connection) -> Iterator[str]:
 
 
 def _digest(row: Mapping[Any, Any]) -> str:
-    """Return the SHA-256 of a row. A column that is NULL came with a later schema than the row, and is no part of it."""
+    """Return the SHA-256 of a row. A column that is NULL came with a later schema than the row, and is no part of it.
+
+    What SQLite keeps and JSON does not know was never recorded: it has a digest of its own.
+    """
     values = {name: value for name, value in row.items() if value is not None}
-    return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":"), default=repr).encode()).hexdigest()

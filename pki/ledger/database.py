@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from sqlite3 import DatabaseError
 from typing import Any
 
 import sqlalchemy as sql
@@ -34,6 +34,11 @@ from pki.records import (
 )
 from pki.store import Store, make_folder
 
+PATIENCE = 60  # seconds for which a transaction waits for another one
+PASSES = {  # result codes of SQLite that say nothing about the content of the file
+    *(sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_READONLY),
+    *(sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN),
+}
 MUTEX = 0x646F6974  # of PostgreSQL's advisory locks: one process at a time creates or upgrades the tables
 
 
@@ -53,21 +58,43 @@ class Database:
         self._folder = folder
         self._is_copy = is_copy
         self._may_begin = False
+        self._is_in_order = False
         self._engine: Engine | None = None
         self._process = 0
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
+        """A transaction that changes nothing. Raises LedgerError also where a row is not as it is recorded."""
         with self._transaction() as db:
-            yield db
+            try:
+                yield db
+            except (ValueError, TypeError, AttributeError) as error:  # of what a reader makes of a row
+                said = f"{self.place}: contains what was never recorded: {error}"
+                raise LedgerError(said, PUT_BACK if self.is_sqlite else PUT_BACK_DATABASE) from None
+
+    def disorder(self) -> list[str]:
+        """What is wrong with pages and indexes, as SQLite finds it: a query through a damaged index lacks rows.
+
+        Other databases look after theirs themselves.
+        """
+        if not self.is_sqlite:
+            return []
+        with self.reading() as db:
+            rows = db.exec_driver_sql("PRAGMA integrity_check(10)").scalars()
+            return [" ".join(str(row).split()) for row in rows if row != "ok"]
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A transaction that holds the head from its first statement on, so that two writers take turns.
 
-        Raises what `before_writing` raises: it may forbid that anything is recorded.
+        Raises what `before_writing` raises: it may forbid that anything is recorded. Nothing is recorded either in a
+        file that is in disorder, and so nothing is published that follows from what a query lacked.
         """
         self._before_writing()
+        if not self._is_in_order:
+            if found := self.disorder():
+                raise LedgerError(f"{self.place}: is damaged: {found[0]}", PUT_BACK)
+            self._is_in_order = True
         with self._transaction() as db:
             db.execute(TAKE_TURN)
             yield db
@@ -88,6 +115,8 @@ class Database:
     def _told(self) -> Iterator[None]:
         try:
             yield
+        except UnicodeDecodeError as error:  # of a message in which SQLite quotes what it cannot read
+            raise LedgerError(f"{self.place}: is damaged: {error}", PUT_BACK) from None
         except SQLAlchemyError as error:
             cause = getattr(error, "orig", None) or error
             raise LedgerError(f"{self.place}: {' '.join(str(cause).split())}", self._hint(cause)) from None
@@ -95,9 +124,7 @@ class Database:
     def _hint(self, cause: BaseException) -> str:
         if not self.is_sqlite:
             return "look at the database that pki.yaml names as ledger, then: ./run invoke ledger.verify"
-        if type(cause) is DatabaseError:  # it is damaged: whatever comes and goes has a class of its own
-            return PUT_BACK
-        return LOOK_AT_DISK
+        return LOOK_AT_DISK if getattr(cause, "sqlite_errorcode", 0) & 0xFF in PASSES else PUT_BACK
 
     def _open(self) -> Engine:
         if self._engine is None or self._process != os.getpid():
@@ -125,7 +152,7 @@ class Database:
     def _arguments(self) -> dict[str, Any]:
         """What the driver is given besides the URL: libpq itself no longer finds a password in the environment."""
         if self.is_sqlite:
-            return {"timeout": 60}
+            return {"timeout": PATIENCE}
         password = withheld(LIBPQ_PASSWORD).decode(errors="surrogateescape")
         is_needed = password and self._url.startswith("postgresql") and sql.make_url(self._url).password is None
         return {"password": password} if is_needed else {}
@@ -208,11 +235,17 @@ class Database:
 
 
 def _durable(connection: Any, _record: Any) -> None:
+    connection.text_factory = _decoded
     connection.isolation_level = None  # the driver would put statements that change tables outside of any transaction
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.close()
+
+
+def _decoded(text: bytes) -> str:
+    """A text as it was recorded; one that is damaged still differs, and is found by its hash."""
+    return text.decode(errors="replace")
 
 
 def _begin(db: Connection) -> None:

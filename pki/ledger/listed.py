@@ -9,6 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy.engine import Connection
 
+from pki.errors import LedgerError
 from pki.ledger.rows import parted
 from pki.ledger.tables import crls
 
@@ -20,9 +21,14 @@ def listed(db: Connection, issuer: str) -> set[int]:
     query = sql.select(crls.c.pem, crls.c.added, crls.c.removed).where(crls.c.issuer == issuer, crls.c.seq >= first)
     serials = set[int]()
     for text, added, removed in db.execute(query.order_by(crls.c.seq)):
-        if text:
-            serials = {entry.serial_number for entry in x509.load_pem_x509_crl(text.encode())}
-        serials = (serials | parted(added)) - parted(removed)
+        try:
+            if text:
+                serials = {entry.serial_number for entry in x509.load_pem_x509_crl(text.encode())}
+            serials = (serials | parted(added)) - parted(removed)
+        except (ValueError, AttributeError) as error:
+            raise LedgerError(
+                f"a recorded CRL of {issuer} was changed: {error}", "./run invoke ledger.verify"
+            ) from None
     return serials
 
 

@@ -142,18 +142,18 @@ def number_of(crl: x509.CertificateRevocationList) -> int:
 def issued_of(row: Mapping[str, Any]) -> Issued:
     return Issued(
         serial=int(row["serial"], 16),
-        issuer=row["issuer"],
-        artifact=row["artifact"],
-        profile=row["profile"],
-        subject=row["subject"],
-        names=tuple(json.loads(row["names"])),
+        issuer=text_of(row["issuer"]),
+        artifact=text_of(row["artifact"]),
+        profile=text_of(row["profile"]),
+        subject=text_of(row["subject"]),
+        names=tuple(map(text_of, json.loads(row["names"]))),
         not_before=instant(row["not_before"]),
         not_after=instant(row["not_after"]),
-        reason=row["reason"],
-        revoked=row["revoked"] or "",
-        pem=row["pem"],
-        by=row["actor"] or "",
-        revoked_by=row["revoker"] or "",
+        reason=text_of(row["reason"]),
+        revoked=text_of(row["revoked"] or ""),
+        pem=text_of(row["pem"]),
+        by=text_of(row["actor"] or ""),
+        revoked_by=text_of(row["revoker"] or ""),
     )
 
 
@@ -170,4 +170,22 @@ def as_hex(serial: int) -> str:
 
 
 def instant(seconds: int) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
+    """Raises ValueError where that is no time of ours: SQLite keeps any value in any column."""
+    try:
+        return datetime.fromtimestamp(integer_of(seconds), UTC)
+    except (OverflowError, OSError):
+        raise ValueError(f"{seconds} is not a time") from None
+
+
+def text_of(value: Any) -> str:
+    """A column's text. Raises ValueError where it is something else."""
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not a text")  # noqa: TRY004 - a value, not a type of ours
+    return value
+
+
+def integer_of(value: Any) -> int:
+    """A column's number. Raises ValueError where it is something else."""
+    if not isinstance(value, int):
+        raise ValueError(f"{value!r} is not a number")  # noqa: TRY004 - a value, not a type of ours
+    return value

@@ -14,6 +14,7 @@ from pki.durations import in_words
 from pki.graph import Plan
 from pki.handover import needs
 from pki.house import Generation, House
+from pki.house.missing_roots import refusal
 from pki.model import Leaf
 from pki.records import Issued
 from pki.watch import uses
@@ -83,11 +84,22 @@ def authority(house: House, found: Generation) -> Iterator[Line]:
         full = needs.full_until(house, found)
         yield "successor", f"asked for from {needs.usable_until(house, found):%Y-%m-%d} on, needed by {full:%Y-%m-%d}"
     below = [one for one in house.unexpired() if one.issuer == found.name and not one.revoked]
-    yield "signed", f"{len(below)} certificate{'s that are' if len(below) != 1 else ' that is'} valid now"
+    signed = f"{len(below)} certificate{'s that are' if len(below) != 1 else ' that is'} valid now"
+    yield "signed", house.ledger_fault.evidence if house.ledger_fault else signed
     yield "if it ends", "every certificate below it is refused, by everybody"
     yield "replace it", f"a root ceremony: ./run invoke ceremony.request --new {found.authority}"
     if root is not None:
         yield "revoke it", f"a root ceremony: ./run invoke ceremony.request --revoke {found.name} --reason …"
+
+
+def missing(house: House, authority: str) -> Iterator[Line]:
+    """An authority of which there is no certificate: it is lost, or its first ceremony is still to come."""
+    if house.missing_roots:
+        error = refusal(house.missing_roots, house.inventory, house.store)
+    else:
+        error = house.missing_authority(authority)
+    yield "state", error.message
+    yield "next", error.hint.partition("\n")[0].removeprefix("→ ")
 
 
 def crl(house: House, plan: Plan, generation: str) -> Iterator[Line]:

@@ -14,7 +14,7 @@ from pki.deploy import receipt
 from pki.deploy.delivery import Delivery
 from pki.deploy.ssh import NEXT_RUN
 from pki.durations import in_brief
-from pki.errors import of_any
+from pki.errors import RESTORE, of_any
 from pki.graph import Artifact, Plan
 from pki.handover import needs
 from pki.house import House
@@ -90,7 +90,9 @@ def _crl_rows(house: House, artifacts: Iterable[Artifact]) -> Iterator[Row]:
 
 def _authority_rows(house: House, authority: str) -> Iterator[Row]:
     names = house.store.generations(authority)
-    if not names:
+    if not names and house.missing_roots:
+        yield Row(f"authority:{authority}", "missing", "", f"comes back with {RESTORE}", "you")
+    elif not names:
         yield Row(f"authority:{authority}", "missing", "", "a root ceremony", _ceremony(house))
     for name in names:
         found = house.generation(name)

@@ -70,6 +70,9 @@ class Supposed(House):
         self.now = moment
         return self
 
+    def has_ended(self, end: datetime) -> bool:
+        return end < self.now
+
     def live(self, authority: str) -> list[str]:
         """Generations that exist at this moment and have not ended."""
         found = [self.existing(name) for name in self.store.generations(authority)]
