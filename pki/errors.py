@@ -39,6 +39,10 @@ class PkiError(Exception):
         return f"{self.message} ({self.hint})" if self.hint else self.message
 
 
+class SlipError(PkiError):
+    """What a person typed is wrong, and may be typed again."""
+
+
 class FaultsError(PkiError):
     """Several things that are wrong: a line for each in `message`, and in `hint` what to do, each said once."""
 

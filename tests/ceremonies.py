@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
+import pytest
 from cryptography import x509
+from invoke import Program
 
+import tasks
 from pki import issue
-from pki.ceremony import custody, hold, sitting, words
+from pki.ceremony import bundle, chain, custody, drives, hold, machine, sitting, words
 from pki.ceremony.sitting import Ceremony
 from pki.ceremony.vault import Vault
 from pki.handover import accepting, asking
 from pki.handover.asking import Open, Wish
-from tests.conftest import Home, bare_home
+from tests.conftest import START, Home, bare_home
 
 SECRET = "tuna-river-cabin-moss-kettle-orbit"
 NOTHING_MORE = Wish()
@@ -96,3 +101,61 @@ def real_home(path: Path) -> RealHome:
     for folder in (home.vault.folder, home.out):
         folder.mkdir()
     return home
+
+
+def drives_at(folders: dict[str, Path], file: Path, kind: str = "ext4") -> None:
+    """Write `file` as the kernel's list of mounts: each folder is a drive of its own, by the name of its device."""
+    lines = ["1 0 254:0 / / rw - ext4 /dev/vda rw"]
+    for number, (name, folder) in enumerate(folders.items(), 1):
+        lines.append(f"{number + 1} 1 8:{16 * number + 1} / {folder.resolve()} rw shared:1 - {kind} /dev/{name}1 rw")
+    file.write_text("".join(f"{line}\n" for line in lines))
+
+
+@dataclass(frozen=True)
+class Typist:
+    """Who types `./run invoke …` in the folder above a house, at a machine that is fit for a ceremony."""
+
+    home: RealHome
+    capsys: pytest.CaptureFixture[str]
+
+    @property
+    def desk(self) -> Path:
+        return self.home.path.parent
+
+    def __call__(self, *arguments: str, days: float = 0) -> tuple[int, str]:
+        """Exit status and everything that was said."""
+        settings = {
+            "pki_home": str(self.home.path),
+            "pki_now": START + timedelta(days=days),
+            "pki_called_from": str(self.desk),
+        }
+        tasks.ns.configure(settings)
+        self.capsys.readouterr()
+        status = 0
+        try:
+            Program(namespace=tasks.ns).run(["invoke", *arguments])
+        except SystemExit as left:
+            status = int(left.code or 0)
+        said = self.capsys.readouterr()
+        return status, said.out + said.err
+
+    def records(self) -> list[chain.Record]:
+        """The transcript of the vault."""
+        return chain.load(self.home.vault.transcript.read_bytes(), "transcript.jsonl")
+
+    def words_of(self, file: str) -> str:
+        return words.first(bundle.digest((self.desk / file).read_bytes()))
+
+
+def fit_typist(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Typist:
+    """Whoever types at a machine that is fit, before the first ceremony, with a passphrase in the file `secret`.
+
+    `vault`, `medium` and `out` are drives of their own.
+    """
+    fit = partial(machine.findings, swaps=Path("/nowhere"), interfaces=list)
+    monkeypatch.setattr(machine, "findings", fit)
+    home = real_home(tmp_path / "desk")
+    drives_at({"sda": home.vault.folder, "sdb": home.out, "sdc": home.path.parent / "medium"}, tmp_path / "mounts")
+    monkeypatch.setattr(drives, "MOUNTS", tmp_path / "mounts")
+    (home.path.parent / "secret").write_text(f"{SECRET}\n")
+    return Typist(home, capsys)

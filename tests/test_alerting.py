@@ -793,6 +793,7 @@ def test_commands_lead_from_a_request_to_a_real_hierarchy(real: Home, invoke: In
     real.doit()
     asked = real.path / "ca/ceremonies/0001/request.yaml"
     options = ("--vault", str(medium), "--passphrase-file", f"{medium.parent}/passphrase", "--despite", "a test")
+    options = (*options, "--folder-as-vault", "a test")
     typed = ("--words", words.first(bundle.digest(asked.read_bytes())))
     assert invoke(real, "ceremony.rehearse").status == 0
     made = invoke(real, "ceremony.root", str(asked), *options, *typed)
@@ -831,6 +832,7 @@ def test_a_root_key_is_not_moved_into_the_house(real: Home, invoke: Invoke, medi
     real.doit()
     secret = ("--passphrase-file", f"{medium.parent}/passphrase")
     typed = ("--words", words.first(bundle.digest(asked.read_bytes())))
+    secret = (*secret, "--folder-as-vault", "a test")
     invoke(real, "ceremony.root", str(asked), "--vault", str(medium), *secret, *typed, "--despite", "a test")
     new = ("--new-passphrase-file", f"{medium.parent}/passphrase")
     said = invoke(real, "ceremony.rewrap", "--vault", str(medium), "--to", f"{real.path}/offline", *secret, *new)
@@ -849,10 +851,11 @@ def test_the_ceremony_refuses_a_weak_passphrase(real: Home, invoke: Invoke, medi
     said = invoke(
         *(real, "ceremony.root", str(asked), "--vault", str(medium), "--passphrase-file", str(file)),
         *("--despite", "a test", "--words", words.first(bundle.digest(asked.read_bytes()))),
+        *("--folder-as-vault", "a test"),
     )
     assert said.status == 1
     assert said.error.startswith(f"{file}: ")
-    assert [path.name for path in medium.iterdir()] == ["transcript.jsonl"]
+    assert {path.name for path in medium.iterdir()} == {"transcript.jsonl", "vault.yaml"}
 
 
 def test_a_run_whose_last_words_could_not_be_said_does_not_end_well(

@@ -6,7 +6,7 @@ import plistlib
 import re
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -14,19 +14,18 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from invoke import Program
 
-import tasks
 from pki import freshness
-from pki.ceremony import bundle, chain, custody, hold, machine, rewrapping, shares, sitting, verifying, words
+from pki.ceremony import bundle, chain, custody, hold, machine, rewrapping, shares, sitting, verifying
 from pki.ceremony.vault import Vault
+from pki.commands import asking as asking_people
 from pki.errors import PkiError
 from pki.handover import asking, kept, needs, rehearsal
 from pki.handover.asking import Wish
 from pki.proxies import PROGRAMS
 from pki.watch import forecast
 from tests import judges
-from tests.ceremonies import SECRET, RealHome, first_ceremony, real_home
+from tests.ceremonies import SECRET, RealHome, Typist, drives_at, first_ceremony, fit_typist
 from tests.conftest import START, Home
 from tests.pages import Page
 
@@ -715,42 +714,10 @@ def test_a_root_is_replaced_and_destroyed_in_one_ceremony(real: RealHome) -> Non
 # -- commands ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Typist:
-    """Who types `./run invoke …` in the folder above a house, at a machine that is fit for a ceremony."""
-
-    home: RealHome
-    capsys: pytest.CaptureFixture[str]
-
-    @property
-    def desk(self) -> Path:
-        return self.home.path.parent
-
-    def __call__(self, *arguments: str, days: float = 0) -> tuple[int, str]:
-        """Exit status and everything that was said."""
-        settings = {"pki_home": str(self.home.path), "pki_now": at(days), "pki_called_from": str(self.desk)}
-        tasks.ns.configure(settings)
-        self.capsys.readouterr()
-        status = 0
-        try:
-            Program(namespace=tasks.ns).run(["invoke", *arguments])
-        except SystemExit as left:
-            status = int(left.code or 0)
-        said = self.capsys.readouterr()
-        return status, said.out + said.err
-
-    def words_of(self, file: str) -> str:
-        return words.first(bundle.digest((self.desk / file).read_bytes()))
-
-
 @pytest.fixture
 def typist(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Typist:
     """Before the first ceremony, with a passphrase in the file `secret`."""
-    fit = partial(machine.findings, swaps=Path("/nowhere"), interfaces=list)
-    monkeypatch.setattr(machine, "findings", fit)
-    home = real_home(tmp_path / "desk")
-    (home.path.parent / "secret").write_text(f"{SECRET}\n")
-    return Typist(home, capsys)
+    return fit_typist(tmp_path, capsys, monkeypatch)
 
 
 def test_a_ceremony_is_held_from_the_command_line_and_each_step_names_the_next(typist: Typist) -> None:
@@ -761,10 +728,11 @@ def test_a_ceremony_is_held_from_the_command_line_and_each_step_names_the_next(t
     spoken = typist.words_of("out/request-0001.yaml")
     assert re.findall(r"\d+ ([a-z]+)", said.rpartition("SHA-256")[2])[:8] == spoken.split()
     assert "./run invoke ceremony.root REQUEST --vault DIR" in said
+    assert f"  PKI_HOME={typist.home.path} ./run invoke ceremony.accept DIR/response-0001" in said
     asked = ("out/request-0001.yaml", "--vault", "vault", "--words", spoken, "--passphrase-file", "secret")
     told = [said]
     for command, expected in (
-        (("ceremony.root", *asked), "go on: ./run invoke ceremony.sign"),
+        (("ceremony.root", *asked), "go on: sh run invoke ceremony.sign out/request-0001.yaml --vault vault"),
         (("ceremony.sign", *asked, "--output", "out"), "./run invoke ceremony.accept response-0001"),
     ):
         status, said = typist(*command)
@@ -841,7 +809,7 @@ REQUEST = ("out/request-0001.yaml", "--vault", "vault")
         (("root", *REQUEST, "--words", "acid"), "this is not the request that was printed: word 1"),
         (("root", *REQUEST), "nobody is there to be asked: first 8 words of the request"),
         (("rewrap", "--vault", "nowhere"), "nowhere: is not a folder"),
-        (("rewrap", "--vault", "vault"), "root-1 is not in this vault"),
+        (("rewrap", "--vault", "vault"), "vault: is empty: is this the vault?"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_sentence_with_a_hint_and_exit_1(
@@ -883,18 +851,40 @@ def test_a_file_of_passphrases_that_is_taken_for_a_request_is_not_quoted(typist:
     assert SECRET not in typist.home.vault.transcript.read_text()
 
 
-def test_shares_are_written_as_cards_and_read_from_files(typist: Typist) -> None:
+def words_on(card: Path) -> str:
+    return " ".join(re.findall(r'<li class="word"><b>\d+</b>([a-z]+)', card.read_text()))
+
+
+@pytest.fixture
+def cards_typed_back(typist: Typist, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Custodians who type what is printed on their cards; the questions that they were asked."""
+    asked: list[str] = []
+
+    def answer(question: str) -> str:
+        asked.append(question)
+        found = re.match(r"share (\d) of 3, typed back", question)
+        return words_on(typist.desk / f"cards/share-{found[1]}-of-3.html") if found else ""
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", answer)
+    monkeypatch.setattr(asking_people, "getpass", answer)
+    return asked
+
+
+def test_shares_are_written_as_cards_typed_back_and_read_from_files(
+    typist: Typist, cards_typed_back: list[str]
+) -> None:
     typist("ceremony.request", "--output", "out")
     spoken = typist.words_of("out/request-0001.yaml")
     status, said = typist("ceremony.root", *REQUEST, "--words", spoken, "--shares", "2of3", "--cards", "cards")
     assert status == 0, said
+    assert [question for question in cards_typed_back if "typed back" in question] == [
+        f"share {number} of 3, typed back from the card (nothing is shown): " for number in (1, 2, 3)
+    ]
     files = []
     for number, card in enumerate(sorted((typist.desk / "cards").iterdir()), 1):
         assert card.stat().st_mode & 0o777 == 0o600
-        found = re.findall(r">([a-z]{4,8})</", card.read_text()) or re.findall(
-            r"\d+\s*</?[^>]*>\s*([a-z]+)", card.read_text()
-        )
-        (typist.desk / f"share-{number}").write_text(" ".join(found[:20]) + "\n")
+        (typist.desk / f"share-{number}").write_text(f"{words_on(card)}\n")
         files += ["--share-file", f"share-{number}"]
     sign = ("ceremony.sign", *REQUEST, "--words", spoken, "--output", "out")
     status, said = typist(*sign, *files[:2])
@@ -928,8 +918,11 @@ def test_an_unfit_machine_is_refused_with_what_to_type_or_goes_on_record(
     assert record.facts["reason"] == "a test"
 
 
-def test_rewrapping_from_the_command_line_changes_the_passphrase(real: RealHome, typist: Typist) -> None:
+def test_rewrapping_from_the_command_line_changes_the_passphrase(
+    real: RealHome, typist: Typist, tmp_path: Path
+) -> None:
     typist = Typist(real, typist.capsys)
+    drives_at({"sda": real.vault.folder, "sdc": typist.desk / "medium"}, tmp_path / "mounts")
     (typist.desk / "secret").write_text(f"{SECRET}\n")
     (typist.desk / "new").write_text("another-very-long-passphrase-of-words\n")
     order = ("ceremony.rewrap", "--vault", "vault", "--passphrase-file")
@@ -954,7 +947,7 @@ def test_verify_fails_over_a_changed_file(real: RealHome, typist: Typist) -> Non
     assert "all is as it was made" not in said
 
 
-@pytest.mark.parametrize("command", ["request", "rehearse", "root", "sign", "accept", "verify", "rewrap"])
+@pytest.mark.parametrize("command", ["request", "rehearse", "root", "sign", "accept", "verify", "rewrap", "copy"])
 def test_help_names_every_option_and_where_the_command_is_typed(typist: Typist, command: str) -> None:
     status, said = typist(f"ceremony.{command}", "--help")
     text = said.partition("Docstring:")[2].partition("Options:")
@@ -963,7 +956,7 @@ def test_help_names_every_option_and_where_the_command_is_typed(typist: Typist, 
     for option in re.findall(r"--([a-z-]+)", text[2]):
         is_said = f"--{option}" in text[0] or option.upper() in text[0]
         assert is_said or command == "rewrap", option
-    assert ("Offline." in text[0]) == (command in {"root", "sign", "rewrap"})
+    assert ("Offline." in text[0]) == (command in {"root", "sign", "rewrap", "copy"})
 
 
 # -- nothing secret ---------------------------------------------------------------------------------------------------

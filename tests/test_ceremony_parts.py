@@ -821,7 +821,7 @@ def test_a_clock_far_from_the_request_is_found(look, after: timedelta, said: str
         [(check, text, remedy)] = found
         assert check == "clock"
         assert said in text
-        assert remedy == 'date -u -s "2026-11-23 06:00"'
+        assert remedy == machine.SET_CLOCK
 
 
 def test_a_clock_before_the_newest_record_of_the_vault_is_found(look) -> None:
@@ -830,7 +830,40 @@ def test_a_clock_before_the_newest_record_of_the_vault_is_found(look) -> None:
     [(check, text, remedy)] = wrong(look(now=last - timedelta(hours=1, seconds=1), last=last))
     assert check == "clock"
     assert "before the newest record, 2026-11-26 06:00" in text
-    assert remedy == 'date -u -s "2026-11-26 06:00"'
+    assert remedy == machine.SET_CLOCK
+
+
+def test_the_hint_for_a_wrong_clock_names_utc_and_offers_no_date() -> None:
+    """A date that was offered would be typed as it is: the minute of the request is never the true time."""
+    assert "true time, in UTC" in machine.SET_CLOCK
+    assert 'date -u -s "YYYY-MM-DD HH:MM"' in machine.SET_CLOCK
+    assert not re.search(r"[0-9]{4}", machine.SET_CLOCK)
+
+
+@pytest.mark.parametrize(
+    ("watch", "said"),
+    [
+        ("06:00", ""),
+        ("6:10", ""),
+        ("05:50", ""),
+        ("06:11", "11 minutes apart"),
+        ("08:00", "2 hours apart; is one of the two local time, not UTC?"),
+        ("11:32", "5 hours and 32 minutes apart; is one of the two local time, not UTC?"),
+        ("23:55", "6 hours and 5 minutes apart; is one of the two local time, not UTC?"),
+        ("07:15", "1 hour and 15 minutes apart"),
+        ("8am", "'8am' is not a time as HH:MM"),
+        ("24:00", "'24:00' is not a time as HH:MM"),
+    ],
+)
+def test_a_watch_and_the_clock_are_held_against_each_other(watch: str, said: str) -> None:
+    fault = machine.watch_fault(START, watch)
+    assert fault.endswith(said)
+    assert bool(fault) == bool(said)
+    assert ("local time" in fault) == ("local time" in said)
+
+
+def test_midnight_is_no_gap_between_a_watch_and_the_clock() -> None:
+    assert machine.watch_fault(START.replace(hour=23, minute=58), "00:03") == ""
 
 
 def test_the_interfaces_of_this_machine_can_be_asked_without_root() -> None:

@@ -7,24 +7,36 @@ that key and custody are one file and change in one rename.
 from __future__ import annotations
 
 from pki import issue, store, tokens
-from pki.ceremony import shares
+from pki.ceremony import keyfile, shares, slips, words
 from pki.ceremony.hold import NewKey
 from pki.ceremony.vault import Vault
 from pki.issue import PrivateKey
 
-MARK = b"shares: "
-
 
 def key_file(key: PrivateKey, passphrase: str, rule: str = "") -> bytes:
     """The content of key.pem; `rule` such as `2of3` when the passphrase is split."""
-    head = MARK + rule.encode() + b"\n" if rule else b""
-    return head + issue.encrypted_pem(key, passphrase)
+    return keyfile.content(issue.encrypted_pem(key, passphrase), rule, "" if rule else slips.check_of(passphrase))
 
 
 def rule_of(vault: Vault, root: str) -> tuple[int, int] | None:
     """How many shares of how many open a root's key; None when it is not split."""
-    data = store.read(vault.folder / root / "key.pem") or b""
-    return shares.parse_rule(data.splitlines()[0][len(MARK) :].decode()) if data.startswith(MARK) else None
+    rule = keyfile.line(store.read(vault.folder / root / "key.pem") or b"", keyfile.SHARES)
+    return shares.parse_rule(rule) if rule else None
+
+
+def slip(vault: Vault, root: str, passphrase: str) -> str:
+    """What is wrong with a typed passphrase, as far as its words tell; empty where the key must be tried.
+
+    A word is named only where a generated passphrase is expected: one that a person chose is never shown.
+    """
+    check = keyfile.line(store.read(vault.folder / root / "key.pem") or b"", keyfile.CHECK)
+    given = words.split(passphrase)
+    if not check:
+        return ""
+    if len(given) != words.PASSPHRASE_WORDS:
+        count = "1 word was" if len(given) == 1 else f"{len(given)} words were"
+        return f"{count} typed, the passphrase has {words.PASSPHRASE_WORDS}"
+    return words.misspelt(given) or slips.in_passphrase(given, check)
 
 
 def in_file(key: PrivateKey, passphrase: str, rule: str = "") -> NewKey:

@@ -61,10 +61,18 @@ def search(files: Mapping[str, bytes], forbidden: Iterable[bytes]) -> None:
             raise PkiError(f"{name}: private material is in what would be exported", "this is a bug: stop the ceremony")
 
 
+def insist_on_place(ceremony: Ceremony, target: Path) -> None:
+    """Raise PkiError when another response than that of this request is where it is to be written."""
+    if not target.exists():
+        return
+    if ceremony.answered is None or store.read(target / "response.yaml") != _kept(ceremony)["response.yaml"]:
+        raise PkiError(f"{target}: is there already", "nothing is ever overwritten; name another folder")
+
+
 def hand_out(ceremony: Ceremony, target: Path) -> Path:
-    """Write the response, as it lies in the vault, with the transcript up to here."""
+    """Write the response, as it lies in the vault, with the transcript up to here; the same one is completed in place."""
     kept = ceremony.vault.ceremony(ceremony.request.number)
-    files = {path.name: path.read_bytes() for path in sorted(kept.iterdir()) if path.suffix in {".yaml", ".pem"}}
+    files = _kept(ceremony)
     digest = bundle.digest(files["response.yaml"])
     members = {name: bundle.digest(content) for name, content in files.items()}
     ceremony.transcript.record("exported", sha256=digest, words=words.first(digest), files=members)
@@ -73,8 +81,17 @@ def hand_out(ceremony: Ceremony, target: Path) -> Path:
     store.write(kept / "transcript.html", page_of_today)
     files["transcript.html"] = page_of_today
     files["transcript.jsonl"] = store.read(ceremony.vault.transcript) or b""
-    write_folder(target, files)
+    if target.exists():
+        store.write_all({target / name: (content, store.PUBLIC) for name, content in files.items()})
+    else:
+        write_folder(target, files)
     return target
+
+
+def _kept(ceremony: Ceremony) -> dict[str, bytes]:
+    """Request, response and CRLs of this ceremony, as they lie in the vault."""
+    folder = ceremony.vault.ceremony(ceremony.request.number)
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix in {".yaml", ".pem"}}
 
 
 def printed(records: Sequence[Record], request: Request, asked: str, answered: str) -> bytes:

@@ -18,6 +18,7 @@ from pki.ceremony.vault import fingerprint, probe, write_folder
 from pki.errors import PkiError
 from pki.issue import Issuer, PrivateKey
 
+AGAIN = 'if its paper is lost, and nothing is signed yet: the same line with --again "the paper is lost"'
 Secrets = Callable[[str], str]  # the passphrase or PIN of a root, by its name
 
 
@@ -46,7 +47,11 @@ def make_roots(ceremony: Ceremony, new_key: Callable[[str, str], NewKey]) -> lis
         _refuse(policy.faults(request, ceremony.known, roots_are_made=False))
         missing = [asked for asked in request.roots if asked.name not in ceremony.known.roots]
         if not missing:
-            raise PkiError("the request asks for no root that is not here already", "go on: ./run invoke ceremony.sign")
+            names = ", ".join(asked.name for asked in request.roots)
+            raise PkiError(
+                f"{names} was made here already, for this request" if names else "the request asks for no root",
+                f"go on with the signatures: ceremony.sign\n{AGAIN}" if names else "go on: ceremony.sign",
+            )
         for asked in missing:
             made = new_key(asked.name, asked.key)
             ceremony.forbid(made.passphrase)
@@ -59,19 +64,46 @@ def make_roots(ceremony: Ceremony, new_key: Callable[[str, str], NewKey]) -> lis
     return [asked.name for asked in missing]
 
 
+def unused_roots(ceremony: Ceremony) -> list[str]:
+    """The roots that the request asks for, that are made and have signed nothing."""
+    signed = {issuer for _, issuer, _ in ceremony.known.issued}
+    return [root.name for root in ceremony.request.roots if root.name in ceremony.known.roots.keys() - signed]
+
+
+def discard_roots(ceremony: Ceremony, secret_of: Secrets, reason: str) -> list[str]:
+    """Destroy the roots that the request asks for and that signed nothing: their paper is lost. Returns their names.
+
+    A root of an earlier request that was never signed is destroyed likewise. Raises PkiError for one that signed.
+    """
+    request, vault = ceremony.request, ceremony.vault
+    names = [root.name for root in request.roots if root.name in ceremony.known.roots]
+    with ceremony.refusing():
+        if not names:
+            raise PkiError("there is no root on this drive that the request asks for", "leave --again out")
+        if used := sorted(set(names) - set(unused_roots(ceremony))):
+            raise PkiError(
+                f"{', '.join(used)} has signed, and is not made again",
+                "ceremony.sign writes its response once more; a new root is asked for at the online machine",
+            )
+        for name in names:
+            for destroyed in vault.discard_root(name, secret_of(name) if vault.token_of(name) else ""):
+                ceremony.transcript.record("destroyed", name=destroyed, reason=reason)
+            del ceremony.known.roots[name]
+    return names
+
+
 # -- signing ----------------------------------------------------------------------------------------------------------
 
 
 def sign(ceremony: Ceremony, secret_of: Secrets, out: Path) -> Path:
     """Sign everything that the request asks for; returns the folder of the response below `out`.
 
-    A request that was answered here before is not signed again: its response is written once more.
+    A request that was answered here before is not signed again: its response is written once more, also where it is.
     """
     with ceremony.refusing():
         probe(out)
         target = out / f"response-{ceremony.request.number:04}"
-        if target.exists():
-            raise PkiError(f"{target}: is there already", "nothing is ever overwritten; name another folder")
+        export.insist_on_place(ceremony, target)
         if ceremony.answered is None:
             _refuse(policy.faults(ceremony.request, ceremony.known, roots_are_made=True))
             keys = _open_keys(ceremony, secret_of)

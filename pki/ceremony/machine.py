@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import re
 import socket
 import struct
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,8 @@ from pki import store
 SWAPS = Path("/proc/swaps")
 EARLY = timedelta(hours=1)
 LATE = timedelta(days=90)
+APART, HALF_A_DAY = 10, 720  # minutes: how far a watch may be from the clock
+SET_CLOCK = 'set it to the true time, in UTC and not in local time, from a watch: date -u -s "YYYY-MM-DD HH:MM"'
 SIOCGIFFLAGS = 0x8913  # <linux/sockios.h>
 IFF_UP, IFF_LOOPBACK = 0x1, 0x8  # <linux/if.h>
 REQUEST = "16sH22x"  # struct ifreq, with its flags
@@ -83,19 +86,35 @@ def _swap(swaps: Path) -> Finding:
 
 def _clock(now: datetime, prepared: datetime, last: datetime | None) -> Iterator[Finding]:
     clock = f"the clock says {now:%Y-%m-%d %H:%M} UTC"
-    fault, earliest = "", max(prepared, last or prepared)
+    fault = ""
     if now < prepared - EARLY:
-        fault = f"before the request was prepared, {prepared:%Y-%m-%d %H:%M}"
+        fault = f"before the request was prepared, {prepared:%Y-%m-%d %H:%M} UTC"
     elif now > prepared + LATE:
-        fault = f"more than {LATE.days} days after the request was prepared, {prepared:%Y-%m-%d %H:%M}"
+        fault = f"more than {LATE.days} days after the request was prepared, {prepared:%Y-%m-%d %H:%M} UTC"
     if fault:
-        yield Finding("clock", f"{clock}, {fault}", False, _setting(earliest))
+        yield Finding("clock", f"{clock}, {fault}", False, SET_CLOCK)
     if last and now < last - EARLY:
-        yield Finding("clock", f"{clock}, before the newest record, {last:%Y-%m-%d %H:%M}", False, _setting(earliest))
+        yield Finding("clock", f"{clock}, before the newest record, {last:%Y-%m-%d %H:%M} UTC", False, SET_CLOCK)
     elif not fault:
         yield Finding("clock", clock, ok=True)
 
 
-def _setting(example: datetime) -> str:
-    """What sets the clock, with the earliest moment that can be right; a person puts the present one."""
-    return f'date -u -s "{example:%Y-%m-%d %H:%M}"'
+def watch_fault(at: datetime, watch: str) -> str:
+    """Why a watch, read as HH:MM in UTC, and the clock of the machine do not agree; empty when they do."""
+    read = re.fullmatch(r"([01]?[0-9]|2[0-3]):([0-5][0-9])", watch)
+    if not read:
+        return f"'{watch}' is not a time as HH:MM"
+    apart = (int(read[1]) * 60 + int(read[2]) - at.hour * 60 - at.minute + HALF_A_DAY) % (2 * HALF_A_DAY) - HALF_A_DAY
+    if abs(apart) <= APART:
+        return ""
+    said = f"the clock of this machine says {at:%H:%M} UTC and the watch {watch}: {_duration(abs(apart))} apart"
+    of_zone = min(abs(apart) % 30, -abs(apart) % 30) <= APART
+    return f"{said}; is one of the two local time, not UTC?" if of_zone else said
+
+
+def _duration(minutes: int) -> str:
+    hours, rest = divmod(minutes, 60)
+    parts = [
+        f"{count} {name}{'' if count == 1 else 's'}" for count, name in ((hours, "hour"), (rest, "minute")) if count
+    ]
+    return " and ".join(parts)

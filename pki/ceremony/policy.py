@@ -102,7 +102,7 @@ def _root_faults(request: Request, known: Known, *, roots_are_made: bool) -> Ite
     for name, root in asked.items():
         yield from _new_root_faults(request, root)
         if roots_are_made and name not in known.roots:
-            yield f"{name} is not in the vault yet; make it first: ./run invoke ceremony.root"
+            yield f"{name} is not on this drive; is this the vault on which ceremony.root made it?"
     for name in request.root_names:
         if name not in known.roots and name not in asked:
             yield f"{name} is needed, and neither in the vault nor asked for"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from pki import issue, store
+from pki.ceremony import drives
 from pki.ceremony.hold import NewKey
 from pki.ceremony.transcript import Transcript, versions
 from pki.ceremony.vault import Vault, fingerprint, probe
@@ -22,14 +23,16 @@ def rewrap(
     secret_of: Callable[[str], str],
     wrapped: Callable[[PrivateKey], NewKey],
     clock: Callable[[], datetime],
+    admit: Callable[[Transcript], None] = lambda _: None,
 ) -> None:
     """Encrypt the key of `root` anew, in `target`: the vault itself, or an empty medium that the whole of it goes to.
 
-    Raises PkiError, with the vault as it was, when the key cannot be opened or the new medium is not fit.
+    `admit` records that a vault is not on a drive. Raises PkiError, with the vault as it was, when the key cannot be
+    opened or the new medium is not fit.
     """
     check(vault, root)
     probe(target.folder)
-    if target != vault and any(path.name != "lost+found" for path in target.folder.iterdir()):
+    if target != vault and drives.contents(target.folder):
         raise PkiError(f"{target.folder}: is not empty", "take a fresh medium")
     passphrase = secret_of(root)
     key = vault.open_key(root, passphrase, "the operator")
@@ -39,6 +42,7 @@ def rewrap(
     transcript = Transcript(vault.transcript, clock)
     transcript.forbid(made.passphrase)
     transcript.record("opened", what=f"a new passphrase for {root}", versions=versions())
+    admit(transcript)
     if target != vault:
         _copy(vault, target, root)
         transcript = Transcript(target.transcript, clock)

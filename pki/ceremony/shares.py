@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pki.ceremony import words
+from pki.ceremony import slips, words
 from pki.errors import PkiError
 from pki.templating import Pages
 
@@ -72,9 +72,13 @@ def combine(shares: Sequence[str]) -> str:
         raise _of_different_ceremonies(range(1, len(read) + 1)) from None
 
 
-def check(place: int, share: str) -> None:
-    """Raise PkiError when what was typed cannot be a share; the checksum finds nearly every slip."""
-    _read(place, _spelt(place, share))
+def check(place: int, share: str, earlier: Sequence[str] = ()) -> None:
+    """Raise PkiError when what was typed cannot be a share, or does not go with `earlier` ones that were checked."""
+    texts = [_spelt(before, one) for before, one in enumerate(earlier, 1)]
+    read = [_read(before, text) for before, text in enumerate(texts, 1)]
+    read.append(_read(place, _spelt(place, share)))
+    _refuse_strangers(read)
+    _refuse_twins(read)
 
 
 def cards(shares: Sequence[str], k: int, root: str, organisation: str, made: datetime) -> dict[str, bytes]:
@@ -104,9 +108,8 @@ def _passphrase(entropy: bytes) -> str:
 def _spelt(place: int, share: str) -> str:
     """A share with its words whole."""
     typed = words.split(share)
-    for number, word in enumerate(typed, 1):
-        if not words.whole(word):
-            raise PkiError(f"share {place}: word {number}, '{word}', is not in the list{words.suggestion(word)}", AGAIN)
+    if wrong := words.misspelt(typed):
+        raise PkiError(f"share {place}: {wrong}", AGAIN)
     if len(typed) != SHARE_WORDS:
         raise PkiError(f"share {place}: has {len(typed)} words, a share has {SHARE_WORDS}", AGAIN)
     return " ".join(words.whole(word) for word in typed)
@@ -118,8 +121,8 @@ def _read(place: int, text: str) -> Any:
     try:
         read = Share.from_mnemonic(text)
     except MnemonicError:
-        fault = "has a wrong checksum: a word is another one, or two have changed places"
-        raise PkiError(f"share {place}: {fault}", AGAIN) from None
+        fault = slips.in_share(text.split()) or "it is no share of 20 words"
+        raise PkiError(f"share {place}: has a wrong checksum: {fault}", AGAIN) from None
     if read.group_count != 1 or read.member_threshold < 2:
         raise PkiError(f"share {place}: was not made here: it belongs to a group of shares", "look for the right card")
     return read

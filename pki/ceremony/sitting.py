@@ -5,13 +5,13 @@ Whatever refuses to go on says so in the transcript too, and leaves nothing else
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from pki.ceremony import bundle, words
+from pki.ceremony import bundle, machine, words
 from pki.ceremony.bundle import Request
 from pki.ceremony.machine import Finding
 from pki.ceremony.policy import Known
@@ -65,12 +65,17 @@ class Ceremony:
             self.forbidden.append(secret.encode())
 
 
-def opened(vault: Vault, data: bytes, name: str, clock: Callable[[], datetime]) -> Ceremony:
-    """Read a request at the vault. Raises PkiError, after writing it into the transcript, for one that is damaged."""
+def opened(
+    vault: Vault, data: bytes, name: str, clock: Callable[[], datetime], drive: Mapping[str, str] | None = None
+) -> Ceremony:
+    """Read a request at the vault. Raises PkiError, after writing it into the transcript, for one that is damaged.
+
+    `drive` says which drive the vault is, for the transcript.
+    """
     probe(vault.folder)
     transcript = Transcript(vault.transcript, clock)
     earlier = len(transcript.records)
-    transcript.record("opened", file=Path(name).name, sha256=bundle.digest(data), versions=versions())
+    transcript.record("opened", file=Path(name).name, sha256=bundle.digest(data), versions=versions(), **drive or {})
     try:
         request = bundle.load(data, name, Request)
         known = Known(vault.roots(), vault.history())
@@ -96,13 +101,35 @@ def environment(ceremony: Ceremony, findings: list[Finding], despite: str) -> No
         ceremony.transcript.record("deviation", text="; ".join(one.text for one in unfit), reason=despite)
 
 
-def confirmed(ceremony: Ceremony, lines: list[str], typed: str) -> None:
-    """Go on only when the first words of the request's digest were typed as the online side printed them."""
+def confirmed(ceremony: Ceremony, lines: list[str], typed: str, others: Mapping[str, str] | None = None) -> None:
+    """Go on only when the first words of the request's digest were typed as the online side printed them.
+
+    `others` are digests whose words could be taken for them, by their names.
+    """
     ceremony.transcript.record("plan", lines=lines)
     with ceremony.refusing():
         if not words.agree(typed, ceremony.digest):
-            raise PkiError(
-                f"this is not the request that was printed: {words.fault(typed, ceremony.digest)}",
-                "type the first words from the paper of the online side, or copy the request again",
-            )
+            raise words_differ(typed, ceremony.digest, others or {})
     ceremony.transcript.record("confirmed", words=words.first(ceremony.digest))
+
+
+def words_differ(typed: str, digest: str, others: Mapping[str, str]) -> PkiError:
+    """Why the words of a request that were typed are not taken."""
+    if name := words.named(typed, {"the request": digest} | dict(others)):
+        return PkiError(
+            f"these are {name}, and the words of the request are asked for",
+            f"type the first {words.ASKED} words of the request, from the paper of ceremony.request",
+        )
+    return PkiError(
+        f"this is not the request that was printed: {words.fault(typed, digest)}",
+        "type the first words from the paper of the online side, or copy the request again",
+    )
+
+
+def clocks(ceremony: Ceremony, at: datetime, watch: str) -> None:
+    """Record the clock of the machine and the witness's watch side by side; empty where no watch was compared."""
+    said = f"{at:%Y-%m-%d %H:%M} UTC"
+    ceremony.transcript.record("clocks", machine=said, watch=f"{watch} UTC" if watch else "not compared")
+    if watch and (fault := machine.watch_fault(at, watch)):
+        with ceremony.refusing():
+            raise PkiError(fault, machine.SET_CLOCK)

@@ -17,9 +17,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from pki import issue, store, tokens
-from pki.ceremony import bundle
+from pki.ceremony import bundle, keyfile
 from pki.ceremony.bundle import Request, Response
-from pki.errors import PkiError, of_system
+from pki.errors import PkiError, SlipError, of_system
 from pki.issue import PrivateKey
 
 TRANSCRIPT = "transcript.jsonl"
@@ -86,7 +86,7 @@ class Vault:
         if uri := self.token_of(root):
             key = tokens.open_key(uri, passphrase, source)
         elif data := store.read(path):
-            key = issue.open_key(data, passphrase, str(path), source)
+            key = _opened(data, passphrase, path, source)
         if key is None:
             raise PkiError(f"{path}: the key of {root} is not there", "put the medium in that holds it")
         if issue.public_der(key.public_key()) != issue.public_der(self.roots()[root].public_key()):
@@ -107,12 +107,14 @@ class Vault:
         for name in ("key.pem", "key.uri"):
             path = self.folder / root / name
             if path.exists():
-                with path.open("r+b") as handle:
-                    handle.write(os.urandom(path.stat().st_size))
-                    handle.flush()
-                    os.fsync(handle.fileno())
-                path.unlink()
+                overwrite(path)
                 destroyed.append(f"{root}/{name}")
+        return destroyed
+
+    def discard_root(self, root: str, passphrase: str) -> list[str]:
+        """Destroy a root that signed nothing, with its certificate; returns the names of what was destroyed."""
+        destroyed = self.destroy_key(root, passphrase)
+        shutil.rmtree(self.folder / root)
         return destroyed
 
     # -- ceremonies --
@@ -132,6 +134,31 @@ class Vault:
             digests = bundle.digest(asked), bundle.digest(answered)
             found.append(Past(int(folder.name), folder, request, response, *digests))
         return found
+
+
+def overwrite(path: Path) -> None:
+    """Overwrite a file, then remove it."""
+    with path.open("r+b") as handle:
+        handle.write(os.urandom(path.stat().st_size))
+        handle.flush()
+        os.fsync(handle.fileno())
+    path.unlink()
+
+
+def _opened(data: bytes, passphrase: str, path: Path, source: str) -> PrivateKey:
+    """The key in a file, or an error that tells a damaged file from a wrong passphrase where the file itself does."""
+    whole = keyfile.is_whole(data)
+    if whole is False:
+        raise PkiError(f"{path}: is damaged: it is not as it was written", "take the other drive: it has the same key")
+    try:
+        return issue.open_key(data, passphrase, str(path), source)
+    except PkiError as error:
+        if not any(said in error.message for said in ("cannot be opened", "is encrypted")):
+            raise
+        if whole is None:  # of an earlier version: the file does not tell
+            raise SlipError(error.message, error.hint) from None
+        text = f"{path}: its key cannot be opened: the passphrase from {source} is wrong; the file is whole"
+        raise SlipError(text, "look at the paper of this root, and type it again") from None
 
 
 def probe(folder: Path) -> None:

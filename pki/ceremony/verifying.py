@@ -55,11 +55,20 @@ def records(folder: Path) -> Verdict:
     return _looked_at(folder, {})[0]
 
 
+def is_told(folder: Path, text: str) -> bool:
+    """Whether a transcript tells of a deviation that begins with this text."""
+    records = chain.load(store.read(folder / "transcript.jsonl") or b"", "transcript.jsonl")
+    return any(one.step == "deviation" and str(one.facts.get("text")).startswith(text) for one in records)
+
+
 def _looked_at(folder: Path, places: Places) -> tuple[Verdict, _Seen]:
     path = folder / "transcript.jsonl"
     data = store.read(path)
     if data is None:
-        raise PkiError(f"{path}: there is no transcript", "name a vault, or a house in which a ceremony was accepted")
+        raise PkiError(
+            f"{path}: there is no transcript",
+            "name a vault, or a house in which a ceremony was accepted; is its drive mounted? findmnt",
+        )
     records, verdict, seen = chain.load(data, str(path)), Verdict(), _Seen()
     verdict.lines.append(f"transcript: {len(records)} records, one chain, head {records[-1].hash[:16]}")
     for held in sorted((folder / "ceremonies").glob("[0-9][0-9][0-9][0-9]")):

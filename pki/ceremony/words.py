@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 
@@ -46,9 +47,8 @@ def agree(typed: str, hex_digest: str) -> bool:
 def fault(typed: str, hex_digest: str) -> str:
     """Why the typed words are not those of a digest, in one sentence that does not give the right word; or empty."""
     given, right = split(typed), of_digest(hex_digest)
-    for place, word in enumerate(given, 1):
-        if not whole(word):
-            return f"word {place}, '{word}', is not in the list{suggestion(word)}"
+    if wrong := misspelt(given):
+        return wrong
     for place, (word, wanted) in enumerate(zip(given, right, strict=False), 1):
         if whole(word) != wanted:
             return f"word {place}, '{word}', is not word {place} of this digest"
@@ -56,6 +56,18 @@ def fault(typed: str, hex_digest: str) -> str:
         return f"{len(given)} words are too many, a digest has {len(right)}"
     if missing := max(ASKED - len(given), 0):
         return f"{missing} more word{' is' if missing == 1 else 's are'} needed: the first {ASKED} at least"
+    return ""
+
+
+def named(typed: str, digests: Mapping[str, str]) -> str:
+    """The name of the digest whose words, or whose digits, were typed; empty where it is none of `digests`."""
+    digits, given = "".join(typed.lower().split()), split(typed)
+    for name, hex_digest in digests.items():
+        if len(digits) >= ASKED and hex_digest.startswith(digits):
+            return f"the digits of {name}"
+        agreeing = [whole(word) for word in given[:ASKED]] == list(of_digest(hex_digest))[: len(given[:ASKED])]
+        if len(given) >= 2 and agreeing:
+            return f"the words of {name}"
     return ""
 
 
@@ -87,6 +99,34 @@ def whole(word: str) -> str:
     return found if found.startswith(word) else ""
 
 
+def listed(number: int) -> str:
+    """The word of the list with a number from 0 to 1023."""
+    return _listed()[number]
+
+
+def numbers(given: Sequence[str]) -> list[int]:
+    """The numbers of words of the list, each whole or abbreviated."""
+    return [_numbered()[whole(word)] for word in given]
+
+
+def misspelt(given: Sequence[str]) -> str:
+    """The first word that is not in the list, as a phrase with its neighbour; empty where all are in it."""
+    for place, word in enumerate(given, 1):
+        if not whole(word):
+            return f"word {place}, '{word}', is not in the list{suggestion(word)}"
+    return ""
+
+
+def difference(given: Sequence[str], right: Sequence[str]) -> str:
+    """How typed words differ from the right ones as far as they go, in a phrase that does not give the right word."""
+    if wrong := misspelt(given):
+        return wrong
+    for place, (word, wanted) in enumerate(zip(given, right, strict=False), 1):
+        if whole(word) != wanted:
+            return f"word {place} is another one"
+    return f"{len(given)} words are too many, there are {len(right)}" if len(given) > len(right) else ""
+
+
 def suggestion(word: str) -> str:
     """What to say after a word that is not in the list."""
     begun = [listed for listed in _listed() if listed.startswith(word)]
@@ -99,6 +139,11 @@ def _listed() -> tuple[str, ...]:
     from shamir_mnemonic.wordlist import WORDLIST  # noqa: PLC0415 - not for a run with nothing to do
 
     return tuple(WORDLIST)
+
+
+@cache
+def _numbered() -> dict[str, int]:
+    return {word: number for number, word in enumerate(_listed())}
 
 
 @cache

@@ -2,23 +2,48 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import termios
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from getpass import getpass
+from typing import Any
 
-from pki.ceremony import words
-from pki.errors import PkiError
+from pki.ceremony import machine, words
+from pki.errors import PkiError, SlipError
+from pki.screen import Screen
 
 TRIES = 3
+STOPPED = "stopped; nothing was written"
+ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
-def first_words(of: str, paper: str, hex_digest: str) -> str:
-    """The first words of a digest as a person types them from paper; a slip is said, and may be mended twice."""
+def first_words(of: str, paper: str, hex_digest: str, others: Mapping[str, str] | None = None) -> str:
+    """The first words of a digest as a person types them from paper; a slip is said, and may be mended twice.
+
+    `others` are digests whose words could be taken for them, by their names.
+    """
     for _ in range(TRIES - 1):
         given = typed(f"first {words.ASKED} words of the {of}, from the paper of {paper}: ")
         if not (wrong := words.fault(given, hex_digest)):
             return given
-        print(f"{wrong}; look again")
+        name = words.named(given, {f"the {of}": hex_digest} | dict(others or {}))
+        print(f"these are {name}; type the words of the {of}" if name else f"{wrong}; look again")
     return typed(f"first {words.ASKED} words of the {of}: ")
+
+
+def watch(clock: Callable[[], datetime]) -> tuple[datetime, str]:
+    """The clock of this machine and the witness's watch, read at one moment; a slip is said, and may be mended twice."""
+    for _ in range(TRIES - 1):
+        given = typed("time on the witness's watch, in UTC, as HH:MM: ").strip()
+        at = clock()
+        if not given or not (wrong := machine.watch_fault(at, given)):
+            return at, given
+        print(f"{wrong}; look again")
+    given = typed("time on the witness's watch, in UTC, as HH:MM: ").strip()
+    return clock(), given
 
 
 def typed(question: str, *, hidden: bool = False) -> str:
@@ -28,4 +53,71 @@ def typed(question: str, *, hidden: bool = False) -> str:
     try:
         return getpass(question) if hidden else input(question)
     except (EOFError, KeyboardInterrupt):
-        raise PkiError("stopped; nothing was written") from None
+        raise PkiError(STOPPED) from None
+
+
+def hidden(question: str, taken: Callable[[str], str]) -> str:
+    """What was typed unseen, as `taken`; whatever slip it refuses is said, and it is asked again until it is right.
+
+    A command never ends over a slip: who types on would type into a terminal that shows it. Ctrl-C ends it.
+    """
+    with unseen():
+        while True:
+            given = typed(question, hidden=True)
+            try:
+                return taken(given)
+            except SlipError as error:
+                Screen().line(f"{error.message}; look again (Ctrl-C stops)")
+
+
+def typed_back(question: str, right: str, show: Callable[[], None] | None = None) -> None:
+    """Have words typed back from paper, unseen, in one line or several; a slip is told by the number of its word.
+
+    Enter alone calls `show`, which shows them once more. Ctrl-C ends it.
+    """
+    wanted, given, screen = words.split(right), list[str](), Screen()
+    with unseen():
+        while given != wanted:
+            line = words.split(typed(question, hidden=True))
+            if not line and show:
+                show()
+            given = [*given, *line] if line else []
+            if wrong := words.difference(given, wanted):
+                screen.line(f"{wrong}; look again, and type all of them (Ctrl-C stops)")
+                given = []
+            else:
+                given = [words.whole(word) for word in given]
+                if given and given != wanted:
+                    screen.line(
+                        f"{len(given)} of {len(wanted)} words are right so far; go on with word {len(given) + 1}"
+                    )
+
+
+@contextmanager
+def unseen() -> Iterator[None]:
+    """Let the terminal show nothing that is typed, also between two questions, and give it back as it was.
+
+    What was typed ahead is dropped at the end: it would be shown, and be taken for a command.
+    """
+    try:
+        terminal = sys.stdin.fileno()
+        before = termios.tcgetattr(terminal)
+    except (OSError, ValueError, termios.error):
+        yield
+        return
+    handlers = {number: signal.signal(number, _end) for number in ENDING}
+    try:
+        quiet = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
+        termios.tcsetattr(terminal, termios.TCSADRAIN, quiet)
+        yield
+    except KeyboardInterrupt:
+        raise PkiError(STOPPED) from None
+    finally:
+        with suppress(termios.error):  # the terminal is gone
+            termios.tcsetattr(terminal, termios.TCSAFLUSH, before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _end(number: int, _frame: Any) -> None:
+    raise SystemExit(128 + number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from pki import store
-from pki.ceremony import bundle, plan, verifying, words
+from pki.ceremony import bundle, drives, identity, plan, unpacking, verifying, words
 from pki.ceremony.policy import Known
 from pki.ceremony.script import script
 from pki.ceremony.vault import Past
@@ -18,6 +19,7 @@ from pki.commands.asking import first_words
 from pki.commands.command import command, command_with, house_of, path_of, project_of
 from pki.commands.daily import known
 from pki.commands.revoking import PLAIN_REASONS
+from pki.commands.vaults import NO_DRIVE
 from pki.errors import PkiError
 from pki.handover import accepting, asking, kept, needs, rehearsal, sandbox
 from pki.handover import kit as kits
@@ -61,6 +63,7 @@ def request(
         target = path_of(context, output) / f"request-{asked.request.number:04}.yaml"
         if not target.parent.is_dir():
             raise PkiError(f"{target.parent}: is not a folder", "mount the medium, then name its folder")
+        kits.insist_no_vault(target.parent)
         store.write(target, store.read(asked.path) or b"")
         screen.line(f"copied to {target}")
 
@@ -95,7 +98,9 @@ def _shown(house: House, asked: Open) -> Iterator[str]:
     if asked.request.roots:
         yield "  ./run invoke ceremony.root REQUEST --vault DIR     on the offline machine"
     yield "  ./run invoke ceremony.sign REQUEST --vault DIR --output DIR     on the offline machine"
-    yield "  ./run invoke ceremony.accept DIR/response-…    here again, and then: ./run doit"
+    yield "  ./run invoke ceremony.copy --vault DIR --to DIR     there too: the second drive"
+    yield "here again, and then ./run doit:"
+    yield f"  PKI_HOME={shlex.quote(str(house.store.home))} ./run invoke ceremony.accept DIR/response-{asked.request.number:04}"
 
 
 def _known(house: House) -> Known:
@@ -138,12 +143,13 @@ def kit(context: Context, folder: str, python: str = "", platform: str = "", hsm
     """
     house, screen = house_of(context), Screen()
     machine, target = kits.Machine(python, platform), kits.check_place(path_of(context, folder))
-    files = {}
+    home = str(house.store.home.resolve())
+    files = {kits.PROJECT: f"{home}\n".encode()}
     if waiting := kept.open_requests(house)[-1:]:
         [asked] = waiting
         files[f"request-{asked.request.number:04}.yaml"] = bundle.dump(asked.request)
-        files["CEREMONY.txt"] = script(asked.request, asked.digest, _known(house), str(machine), hsm=hsm)
-    digest = kits.write(target, PROGRAM, machine, files, hsm=hsm)
+        files["CEREMONY.txt"] = script(asked.request, asked.digest, _known(house), str(machine), hsm=hsm, project=home)
+    digest, count = kits.write(target, PROGRAM, machine, files, hsm=hsm)
     screen.made("kit", f"{target}, for {machine}")
     screen.line(
         f"print CEREMONY.txt in it: request {asked.request.number}"
@@ -152,10 +158,12 @@ def kit(context: Context, folder: str, python: str = "", platform: str = "", hsm
     )
     screen.line("")
     screen.line(f"SHA-256 of its SHA256SUMS {digest}")
-    for line in words.shown(digest):
-        screen.line(line)
+    screen.line(f"{count} files")
     screen.line("")
-    screen.line("take this on paper to the offline machine; sha256sum SHA256SUMS must say the same there")
+    screen.line("take this on paper to the offline machine; there, before anything of the kit is run:")
+    for line in (*unpacking.LIST, "# compare all 64 digits with the paper, then:", *unpacking.FILES, *unpacking.CHECKS):
+        screen.line(f"  {line}")
+    screen.line(f"the last two lines must say: whole, and {count}")
 
 
 @command
@@ -174,7 +182,9 @@ def accept(context: Context, response: str, words: str = "") -> None:
         for name in first_roots:
             screen.line(f"{name} is new; this house is going to believe it: SHA-256 {found.fingerprint(name)}")
         digest = bundle.digest(found.answer.data)
-        accepting.confirm(found, words or first_words("response", "the ceremony", digest))
+        accepting.confirm(
+            found, words or first_words("response", "the ceremony", digest, accepting.other_digests(found))
+        )
         old = accepting.file(house, found)
         house.ledger.close()
     for name, issuer in found.answer.certificates:
@@ -189,8 +199,10 @@ def accept(context: Context, response: str, words: str = "") -> None:
 @command_with(may_lack="folder")
 def verify(context: Context, folder: str | None = None) -> None:
     """Compute every hash and signature of all ceremonies again: of this house, or of a vault named as FOLDER."""
-    place = path_of(context, folder) if folder else project_of(context).store.ca
-    verdict, screen = verifying.verify(_root_of(place)), Screen()
+    place = _root_of(path_of(context, folder) if folder else project_of(context).store.ca)
+    verdict, screen = verifying.verify(place), Screen()
+    if identity.is_vault(place):
+        _add_drive(place, verdict)
     for line in verdict.lines:
         screen.line(line)
     for fault in verdict.faults:
@@ -198,6 +210,15 @@ def verify(context: Context, folder: str | None = None) -> None:
     if verdict.faults:
         raise Exit(code=1)
     screen.line("all is as it was made")
+
+
+def _add_drive(place: Path, verdict: verifying.Verdict) -> None:
+    """Say on which drive a vault is; one that is on none is a fault, unless it was used so on record."""
+    found, fault = identity.read(place), drives.vault_fault(place)
+    number = f"vault {found.vault}" if found else "a vault without a number"
+    verdict.lines.append(f"{number} on {place}: {drives.mount_of(place)}")
+    if fault and not verifying.is_told(place, NO_DRIVE):
+        verdict.faults.append(fault.message)
 
 
 def _root_of(place: Path) -> Path:

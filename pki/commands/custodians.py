@@ -14,9 +14,9 @@ from pki.ceremony import custody, shares, words
 from pki.ceremony.hold import NewKey
 from pki.ceremony.sitting import Ceremony
 from pki.ceremony.vault import Vault
-from pki.commands.asking import TRIES, typed
+from pki.commands.asking import hidden, typed, typed_back, unseen
 from pki.commands.command import now_of, passphrase_in, path_of
-from pki.errors import PkiError
+from pki.errors import PkiError, SlipError
 from pki.issue import PrivateKey
 from pki.screen import Screen
 
@@ -74,59 +74,66 @@ def _new_passphrase(wanted: Custody, name: str, organisation: str) -> tuple[str,
 
 def _chosen(wanted: Custody, name: str) -> str:
     given = passphrase_in(wanted.context, wanted.passphrase_file)
-    if given is None:
-        given = typed(f"passphrase for {name}: ", hidden=True)
-        if given != typed("once more: ", hidden=True):
-            raise PkiError("the two passphrases differ", "type it again")
-    given = words.passphrase(given)  # as `_asked` will take it
-    if fault := strength.fault(given):
-        raise PkiError(
-            f"{wanted.passphrase_file or 'the passphrase'}: {fault}", "six random words, or let it be generated"
-        )
-    return given
+    if given is not None:
+        return _strong(wanted.passphrase_file, given)
+    with unseen():
+        while True:
+            given = hidden(f"passphrase for {name}: ", partial(_strong, "the passphrase"))
+            if given == words.passphrase(typed("once more: ", hidden=True)):
+                return given
+            Screen().line("the two differ; type it again, twice (Ctrl-C stops)")
+
+
+def _strong(source: str, given: str) -> str:
+    """A passphrase that a person chose, as `_asked` will take it."""
+    if fault := strength.fault(words.passphrase(given)):
+        raise SlipError(f"{source}: {fault}", "six random words, or let it be generated")
+    return words.passphrase(given)
 
 
 def _generated(name: str) -> str:
-    """A passphrase that is shown once, and counts only once it was typed back from paper."""
-    passphrase, screen = words.new_passphrase(), Screen()
-    if typed(f"the passphrase of {name} will be shown once: paper and pen at hand, nobody behind you? [yes] ") not in {
-        "",
-        "yes",
-        "y",
-    }:
+    """A passphrase that counts only once it was typed back from paper."""
+    passphrase = words.new_passphrase()
+    question = f"the passphrase of {name} is going to be shown: paper and pen at hand, nobody behind you? [yes] "
+    if typed(question).strip() not in {"", "yes", "y"}:
         raise PkiError("stopped; nothing was written", "start again when you are ready")
-    screen.line("")
-    for line in _grid(passphrase.replace("-", " ")):
-        screen.line(f"    {line}")
-    screen.line("")
-    typed("press Enter when it is written down; the screen is cleared then ")
-    screen.clear()
-    for _ in range(3):
-        if words.passphrase(typed("type it back from the paper: ", hidden=True)) == passphrase:
-            return passphrase
-        screen.line("that is not it; look again")
-    raise PkiError("the passphrase was not typed back", "nothing was written; start again, and another one is made")
+    _show(passphrase.replace("-", " "))
+    typed_back(
+        "type it back from the paper (nothing is shown; Enter alone shows it again): ",
+        passphrase,
+        lambda: _show(passphrase.replace("-", " ")),
+    )
+    return passphrase
 
 
 def _split(wanted: Custody, name: str, organisation: str) -> str:
-    """A new passphrase that nobody sees: each custodian gets a share, on a card or on the screen."""
+    """A new passphrase that nobody sees: each custodian gets a share, on a card or on the screen, and types it back."""
     k, n = shares.parse_rule(wanted.shares)
     passphrase, parts = shares.split(k, n)
+    screen = Screen()
     if wanted.cards:
         folder = path_of(wanted.context, wanted.cards)
         pages = shares.cards(parts, k, name, organisation, now_of(wanted.context))
         store.write_all({folder / page: (content, store.SECRET) for page, content in pages.items()})
-        Screen().line(f"{n} cards are in {folder}: print them here, hand them out, and destroy the files")
-        return passphrase
-    screen = Screen()
+        screen.line(f"{n} cards are in {folder}: print them here, hand them out, and destroy the files")
     for number, part in enumerate(parts, 1):
+        show = None if wanted.cards else partial(_show, part)
         typed(f"share {number} of {n}: only its custodian looks now; press Enter ")
-        screen.line("")
-        for line in _grid(part):
-            screen.line(f"    {line}")
-        typed("\npress Enter when it is written down; the screen is cleared then ")
-        screen.clear()
+        if show:
+            show()
+        typed_back(f"share {number} of {n}, typed back from the card (nothing is shown): ", part, show)
+        screen.line(f"share {number} of {n} is right")
     return passphrase
+
+
+def _show(text: str) -> None:
+    """Show words until Enter is pressed, then clear the screen."""
+    screen = Screen()
+    screen.line("")
+    for line in _grid(text):
+        screen.line(f"    {line}")
+    typed("\npress Enter when it is written down; the screen is cleared then ")
+    screen.clear()
 
 
 def _grid(text: str) -> list[str]:
@@ -172,32 +179,38 @@ def _asked(context: Context, vault: Vault, root: str, passphrase_file: str, shar
             return given if given is not None else typed(f"PIN of the token that holds {root}: ", hidden=True)
         if given is not None:
             return words.passphrase(given)
-        return _mended(f"passphrase of {root}: ", lambda text: _tried(vault, root, text))
+        return hidden(f"passphrase of {root}: ", lambda text: _tried(vault, root, text))
     if share_files:
         return shares.combine([passphrase_in(context, file) or "" for file in share_files])
-    k, _ = rule
-    return shares.combine(
-        [_mended(f"share {place} of {k} for {root}: ", partial(_checked, place)) for place in range(1, k + 1)]
-    )
+    return _combined(vault, root, rule[0])
 
 
-def _mended(question: str, taken: Callable[[str], str]) -> str:
-    """What was typed, as `taken`; a slip is said, and may be mended twice."""
-    for _ in range(TRIES - 1):
-        given = typed(question, hidden=True)
-        try:
-            return taken(given)
-        except PkiError as error:
-            Screen().line(f"{error.message}; look again")
-    return taken(typed(question, hidden=True))
+def _combined(vault: Vault, root: str, k: int) -> str:
+    """The passphrase that the shares of k custodians give; shares of another root are told, and asked for again."""
+    with unseen():
+        while True:
+            given: list[str] = []
+            for place in range(1, k + 1):
+                given.append(hidden(f"share {place} of {k} for {root}: ", partial(_checked, given, place)))
+            try:
+                return _tried(vault, root, shares.combine(given))
+            except SlipError:
+                Screen().line(
+                    f"these shares do not open {root}; compare the root and the date on the cards (Ctrl-C stops)"
+                )
 
 
 def _tried(vault: Vault, root: str, text: str) -> str:
     passphrase = words.passphrase(text)
+    if fault := custody.slip(vault, root, passphrase):
+        raise SlipError(f"the passphrase of {root} is wrong: {fault}", "look at its paper, and type all of it again")
     vault.open_key(root, passphrase, "the operator")
     return passphrase
 
 
-def _checked(place: int, share: str) -> str:
-    shares.check(place, share)
+def _checked(given: list[str], place: int, share: str) -> str:
+    try:
+        shares.check(place, share, given)
+    except PkiError as error:
+        raise SlipError(error.message, error.hint) from None
     return share

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -10,15 +11,16 @@ from typing import Any
 from invoke.context import Context
 
 from pki import store
-from pki.ceremony import bundle, hold, machine, plan, rewrapping, sitting, words
+from pki.ceremony import bundle, copying, drives, hold, machine, plan, rewrapping, sitting, words
 from pki.ceremony.sitting import Ceremony
-from pki.ceremony.vault import Vault
-from pki.commands import custodians
-from pki.commands.asking import first_words
-from pki.commands.command import command, command_with, home_of, now_of, path_of
+from pki.commands import custodians, vaults
+from pki.commands.asking import STOPPED, first_words, watch
+from pki.commands.command import command, command_with, now_of, path_of
 from pki.commands.custodians import Custody
-from pki.errors import PkiError
+from pki.errors import PkiError, SlipError
 from pki.screen import Screen
+
+PROGRAM = Path(__file__).resolve().parents[2]
 
 
 @command
@@ -33,23 +35,32 @@ def root(
     shares: str = "",
     cards: str = "",
     token: str = "",
+    again: str = "",
+    folder_as_vault: str = "",
 ) -> None:
-    """Make the roots that REQUEST asks for, on the medium --vault DIR. Offline.
+    """Make the roots that REQUEST asks for, on the drive --vault DIR. Offline.
 
     The passphrase is generated, shown once and typed back. Instead: --own (you choose it), --passphrase-file FILE (of
     your choice, in a file), --shares 2of3 (split among custodians; --cards DIR writes cards to print instead of showing
     them), or --token pkcs11:token=NAME?module-path=FILE (made in a token; --passphrase-file holds its PIN). --words are
     the first words of the request's SHA-256; --despite "reason" goes on although the machine is not fit, on record.
+    --again "reason" destroys a root that signed nothing, whose paper is lost, and makes another one. The drive is
+    mounted at DIR and empty; --folder-as-vault "reason" takes any folder, on record: for virtual machines.
     """
     screen = Screen()
     custody = Custody(context, passphrase_file, own=own, shares=shares, cards=cards, token=token)
-    held = _open(context, request, vault)
+    apart = {"--cards": path_of(context, cards)} if cards else {}
+    held = _open(context, request, vault, folder_as_vault, apart, may_begin=True)
     _look(held, now_of(context), despite)
-    _confirm(held, [*plan.roots(held.request)], words)
+    _confirm(context, held, [*_destroyed(held, again), *plan.roots(held.request)], words)
+    if again:
+        secret_of = custodians.opening(context, held.vault, [passphrase_file] if token else [], [])
+        for name in hold.discard_roots(held, secret_of, again):
+            screen.line(f"the key of {name} that signed nothing is destroyed")
     made = hold.make_roots(held, lambda name, kind: custodians.new_key(custody, held, name, kind))
     for name in made:
         screen.made(f"authority:{name}", f"its key is in {held.vault.folder / name}")
-    screen.line("go on: ./run invoke ceremony.sign")
+    screen.line(f"go on: sh run invoke ceremony.sign {request} --vault {vault} --output DIR")
 
 
 @command_with(many=("passphrase_file", "share_file"))
@@ -62,19 +73,25 @@ def sign(
     share_file: list[str],
     words: str = "",
     despite: str = "",
+    folder_as_vault: str = "",
 ) -> None:
     """Sign what REQUEST asks for with the roots on --vault DIR; the response goes to --output DIR. Offline.
 
     The passphrase (or the shares, or a token's PIN) is asked for; --passphrase-file FILE and --share-file FILE (once
-    for each) read it instead; root-2=FILE is for that root alone. --words and --despite as for ceremony.root.
+    for each) read it instead; root-2=FILE is for that root alone. --words, --despite and --folder-as-vault as for
+    ceremony.root. The same line once more shows the response and its words again; nothing is signed twice.
     """
-    screen = Screen()
-    held = _open(context, request, vault)
+    screen, out = Screen(), path_of(context, output)
+    vaults.insist_on_output(out, folder_as_vault)
+    held = _open(context, request, vault, folder_as_vault, {"--output": out})
     _look(held, now_of(context), despite)
-    again = ["write the response to this request once more; nothing is signed again"] if held.answered else []
-    _confirm(held, again or [*plan.signatures(held.request, held.known)], words)
+    again = ["show the response to this request once more; nothing is signed again"] if held.answered else []
+    _confirm(context, held, again or [*plan.signatures(held.request, held.known)], words)
     secret_of = custodians.opening(context, held.vault, passphrase_file, share_file)
-    folder = hold.sign(held, secret_of, path_of(context, output))
+    try:
+        folder = hold.sign(held, secret_of, out)
+    except PkiError as error:
+        raise _with_way_out(error, held, f"sh run invoke ceremony.root {request} --vault {vault}") from None
     _say_response(screen, held, folder)
 
 
@@ -90,16 +107,20 @@ def rewrap(
     own: bool = False,
     shares: str = "",
     cards: str = "",
+    folder_as_vault: str = "",
 ) -> None:
-    """Give a root's key on --vault DIR a new passphrase (or new shares); with --to DIR, on a new medium. Offline.
+    """Give a root's key on --vault DIR a new passphrase (or new shares); with --to DIR, on a new drive. Offline.
 
     How the new passphrase comes about: as for ceremony.root, with --new-passphrase-file. With --to the whole vault is
-    copied, verified, and the old medium is left as it is: destroy it when the new one was tried.
+    copied, verified, and the old drive is left as it is: destroy it when the new one was tried. --folder-as-vault as
+    for ceremony.root.
     """
-    screen, place = Screen(), _vault(context, vault)
+    apart = {option: path_of(context, folder) for option, folder in {"--cards": cards, "--to": to}.items() if folder}
+    kept = vaults.on_drive(context, vault, folder_as_vault, apart)
+    screen, place = Screen(), kept.vault
+    target = vaults.place(context, to, folder_as_vault)[0] if to else place
     custody = Custody(context, new_passphrase_file, own=own, shares=shares, cards=cards, token="")
     secret_of = custodians.opening(context, place, [passphrase_file] if passphrase_file else [], share_file)
-    target = _vault(context, to) if to else place
     rewrapping.rewrap(
         place,
         target,
@@ -107,32 +128,53 @@ def rewrap(
         secret_of,
         lambda key: custodians.wrapped(custody, root, key),
         _clock(now_of(context)),
+        kept.admit,
     )
     screen.made(f"authority:{root}", f"its key has a new passphrase, in {target.folder / root}")
     if to:
         screen.line(f"try the new medium, then destroy the old one: {place.folder}")
 
 
+@command
+def copy(context: Context, vault: str, to: str, folder_as_vault: str = "") -> None:
+    """Make the second drive --to DIR equal to the one at --vault DIR: written, read back, verified. Offline.
+
+    The second drive is empty, or an earlier copy of the same vault. CRLs that were replaced and keys that were destroyed
+    are destroyed there too. --folder-as-vault as for ceremony.root.
+    """
+    kept = vaults.on_drive(context, vault, folder_as_vault, {"--to": path_of(context, to)})
+    target, _ = vaults.place(context, to, folder_as_vault)
+    head = copying.copy(kept.vault, target)
+    screen = Screen()
+    screen.line(f"vault {kept.number} on {target.folder}: {drives.mount_of(target.folder)}")
+    screen.line(f"both drives are equal; head {head[:16]}")
+
+
 # -- what they share --------------------------------------------------------------------------------------------------
 
 
-def _open(context: Context, request: str, vault: str) -> Ceremony:
-    path, place = path_of(context, request), _vault(context, vault)
+def _open(
+    context: Context, request: str, vault: str, reason: str, apart: dict[str, Path], *, may_begin: bool = False
+) -> Ceremony:
+    """A request at its vault. Nothing is written before the drive is known to be the vault, or to be fit to become it."""
+    path = path_of(context, request)
     data = store.read(path)
     if data is None:
         raise PkiError(f"{path}: is not there", "name the request-NNNN.yaml that the online side wrote")
-    held = sitting.opened(place, data, str(path), _clock(now_of(context)))
+    kept = vaults.on_drive(context, vault, reason, apart, may_begin=may_begin)
+    held = sitting.opened(kept.vault, data, str(path), _clock(now_of(context)), kept.facts)
+    kept.admit(held.transcript)
     if held.transcript.interrupted:
         Screen().line(held.transcript.interrupted)
     return held
 
 
-def _vault(context: Context, folder: str) -> Vault:
-    """The vault that an operator names, which is never in the house."""
-    place = Vault(path_of(context, folder))
-    if place.folder.resolve().is_relative_to(home_of(context).resolve()):
-        raise PkiError(f"{place.folder}: lies in the house itself, where a root's key must never be", "mount a medium")
-    return place
+def _destroyed(held: Ceremony, again: str) -> list[str]:
+    """What --again is going to do, for the plan."""
+    names = [root.name for root in held.request.roots if root.name in held.known.roots]
+    return (
+        [f"DESTROY the key of {name} on this drive, which signed nothing: {again}" for name in names] if again else []
+    )
 
 
 def _clock(start: datetime) -> machine.Clock:
@@ -149,16 +191,38 @@ def _look(held: Ceremony, now: datetime, despite: str) -> None:
     sitting.environment(held, findings, despite)
 
 
-def _confirm(held: Ceremony, lines: list[str], given: str) -> None:
-    """Show the plan in plain words, and ask for the first words of the request's digest."""
+def _confirm(context: Context, held: Ceremony, lines: list[str], given: str) -> None:
+    """Show the plan in plain words, and ask for the first words of the request's digest and for the witness's watch."""
     screen = Screen()
     screen.line("")
     screen.line(f"{held.request.organisation}, ceremony {held.request.number}; this is about to be done:")
     for line in lines or ["nothing"]:
         screen.line(f"  {line}")
     screen.line("")
-    asked = given or first_words("request", "the online side", held.digest)
-    sitting.confirmed(held, lines, asked)
+    others = _other_digests(held)
+    asked = given or first_words("request", "the online side", held.digest, others)
+    sitting.confirmed(held, lines, asked, others)
+    if not given:
+        clock = _clock(now_of(context))
+        sitting.clocks(held, *watch(clock))
+
+
+def _other_digests(held: Ceremony) -> dict[str, str]:
+    """Digests whose words could be typed for those of the request."""
+    kit = store.read(PROGRAM / "SHA256SUMS")
+    others = {"the kit": bundle.digest(kit)} if kit is not None else {}
+    for past in held.known.history:
+        others |= {f"request {past.number}": past.asked, f"the response of ceremony {past.number}": past.digest}
+    return {name: digest for name, digest in others.items() if digest != held.digest}
+
+
+def _with_way_out(error: PkiError, held: Ceremony, line: str) -> PkiError:
+    """An error about a passphrase, with what helps where its paper is lost and the root signed nothing yet."""
+    unused = hold.unused_roots(held)
+    if not unused or not (isinstance(error, SlipError) or error.message == STOPPED):
+        return error
+    lost = f'is the paper lost? {", ".join(unused)} signed nothing yet, and is made anew: {line} --again "the paper is lost"'
+    return PkiError(error.message, f"{error.hint}\n{lost}" if error.hint else lost)
 
 
 def _say_response(screen: Screen, held: Ceremony, folder: Path) -> None:
@@ -169,11 +233,12 @@ def _say_response(screen: Screen, held: Ceremony, folder: Path) -> None:
     for line in words.shown(digest):
         screen.line(line)
     screen.line("")
-    screen.line(
-        f"copy the vault to its second medium, lock both away; at the online machine: ./run invoke ceremony.accept {folder.name}"
-    )
+    screen.line(f"make the second drive equal: sh run invoke ceremony.copy --vault {held.vault.folder} --to DIR")
+    project = (store.read(PROGRAM / "project") or b"").decode(errors="replace").strip()  # in a kit
+    line = f"{f'PKI_HOME={shlex.quote(project)} ' if project else ''}./run invoke ceremony.accept {folder.name}"
+    screen.line(f"then lock both away; at the online machine: {line}")
     for root in held.request.destroy:
         screen.line(f"the key of {root} was destroyed on this medium; destroy every other copy of it now")
 
 
-TASKS: dict[str, Any] = {"root": root, "sign": sign, "rewrap": rewrap}
+TASKS: dict[str, Any] = {"root": root, "sign": sign, "rewrap": rewrap, "copy": copy}

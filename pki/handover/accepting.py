@@ -6,6 +6,7 @@ own; what is in it bears the root's, and its digest is confirmed by a person.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,11 +17,11 @@ from cryptography import x509
 from pki import editing, issue, store
 from pki.ceremony import answers, bundle, chain, words
 from pki.ceremony.answers import Answer
-from pki.ceremony.bundle import Request, Response
+from pki.ceremony.bundle import Request
 from pki.ceremony.export import printed
 from pki.ceremony.vault import fingerprint
 from pki.errors import PkiError
-from pki.handover import kept, keys
+from pki.handover import kept, keys, kit, nearby
 from pki.house import House
 
 
@@ -41,11 +42,14 @@ class Brought:
 
 def brought(house: House, folder: Path) -> Brought:
     """Read a response and verify all of it, without writing anything. Raises PkiError with what is wrong."""
-    answer = answers.read(folder.parent if folder.name == "response.yaml" else folder)
+    folder = folder.parent if folder.name == "response.yaml" else folder
+    nearby.insist_on_no_keys(folder, house.store.offline)
+    answer = answers.read(folder)
     request = _asked(house, answer)
     minutes = _minutes(house, answer)
     roots = {name: found.certificate for name in house.store.generations("root") if (found := house.generation(name))}
-    faults = list(_date_faults(house, answer.response)) or answers.faults(answer, request, roots)
+    _insist_on_clocks(house, answer, request)
+    faults = answers.faults(answer, request, roots)
     faults = faults or list(keys.faults(house, request))
     if faults:
         raise PkiError("\n".join(f"{answer.name}: {fault}" for fault in faults), f"nothing was filed; {answers.AGAIN}")
@@ -63,11 +67,23 @@ def _asked(house: House, answer: Answer) -> Request:
     waiting = {one.digest: one.request for one in kept.open_requests(house)}
     if response.request not in waiting:
         numbers = ", ".join(str(one.number) for one in waiting.values())
+        waits = f"waits for the answer to request {numbers}" if numbers else "waits for no answer"
         raise PkiError(
-            f"{name}: answers another request (SHA-256 {response.request[:16]}…, ceremony {response.number})",
-            f"this house waits for an answer to request {numbers}" if numbers else "this house waits for no answer",
+            f"{name}: answers another request (SHA-256 {response.request[:16]}…, ceremony {response.number}) than one of "
+            f"the project {house.store.home}, which {waits}",
+            _line_of_project(house.store.home, answer.folder),
         )
     return waiting[response.request]
+
+
+def _line_of_project(home: Path, folder: Path) -> str:
+    """What to type for a response of another project: the kit beside the response says where that is."""
+    data = store.read_if_possible(folder.resolve().parent / kit.NAME / kit.PROJECT) or b""
+    told = data.decode(errors="replace").strip()
+    line = f"./run invoke ceremony.accept {shlex.quote(str(folder))}"
+    if told and Path(told) != home.resolve() and (Path(told) / "pki.yaml").is_file():
+        return f"is it of that project? PKI_HOME={shlex.quote(told)} {line}"
+    return f"is it of another project? name its folder: PKI_HOME=DIR {line}"
 
 
 def _minutes(house: House, answer: Answer) -> bytes:
@@ -94,9 +110,23 @@ def _minutes(house: House, answer: Answer) -> bytes:
     return minutes
 
 
-def _date_faults(house: House, response: Response) -> Iterator[str]:
-    if response.signed > house.now + bundle.SLACK:
-        yield f"was signed on {response.signed:%Y-%m-%d %H:%M} UTC, which is in the future; one of the two clocks is off"
+def _insist_on_clocks(house: House, answer: Answer, request: Request) -> None:
+    """Raise PkiError, which names both clocks, for a response that was signed in the future or before its request."""
+    signed, here = answer.response.signed, house.now
+    both = f"the clock of the offline machine said {signed:%Y-%m-%d %H:%M} UTC, the clock of this machine says {here:%Y-%m-%d %H:%M} UTC"
+    if signed > here + bundle.SLACK:
+        after = signed - bundle.SLACK
+        raise PkiError(
+            f"{answer.name}: was signed in the future: {both}",
+            "compare this machine's clock with a watch, in UTC: date -u; if it is wrong, set it, and type the same line again\n"
+            "if it is right, the offline machine's clock was ahead (local time typed as UTC?): the response is sound, and "
+            f"the same line works after {after:%Y-%m-%d %H:%M} UTC; if that is too late, hold the ceremony again",
+        )
+    if signed < request.prepared - bundle.SLACK:
+        raise PkiError(
+            f"{answer.name}: was signed before the request was prepared, {request.prepared:%Y-%m-%d %H:%M} UTC: {both}",
+            "the offline machine's clock was behind: hold the ceremony again, with its clock set to the true time in UTC",
+        )
 
 
 def insist_on_roots(house: House, folder: Path) -> None:
@@ -113,10 +143,22 @@ def insist_on_roots(house: House, folder: Path) -> None:
 # -- confirming and filing --------------------------------------------------------------------------------------------
 
 
+def other_digests(found: Brought) -> dict[str, str]:
+    """Digests whose words could be typed for those of the response, by their names."""
+    sums = store.read_if_possible(found.answer.folder.resolve().parent / kit.NAME / "SHA256SUMS")
+    others = {"the kit": bundle.digest(sums)} if sums is not None else {}
+    return others | {f"request {found.request.number}": found.answer.response.request}
+
+
 def confirm(found: Brought, typed: str) -> None:
     """Go on only when the first words of the response's digest were typed as the offline side showed them."""
     digest = bundle.digest(found.answer.data)
     if not words.agree(typed, digest):
+        if name := words.named(typed, {"the response": digest} | other_digests(found)):
+            raise PkiError(
+                f"these are {name}, and the words of the response are asked for",
+                f"type the first {words.ASKED} words that ceremony.sign showed; it shows them again at the same line",
+            )
         raise PkiError(
             f"this is not the response that the ceremony showed: {words.fault(typed, digest)}",
             f"type the first words from the paper of the ceremony, or {answers.AGAIN}",

@@ -19,10 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pki import store
-from pki.ceremony import bundle
+from pki.ceremony import bundle, identity
 from pki.errors import PkiError
 
 NAME = "doit-pki-kit"
+PROJECT = "project"  # in the kit: the folder of the project on the online machine
 SINGLE = ("run", "tasks.py", "dodo.py", "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE")
 FOLDERS = ("docs", "pki", "templates")
 LOCKS = ("requirements.lock", "requirements-kit.lock", "requirements-hsm.lock")
@@ -84,6 +85,7 @@ def check_place(folder: Path) -> Path:
     """Where the kit will lie. Raises PkiError when it cannot be put there."""
     if not folder.is_dir():
         raise PkiError(f"{folder}: is not a folder", "mount the medium, then name its folder")
+    insist_no_vault(folder)
     target = folder / NAME
     if target.exists():
         raise PkiError(
@@ -94,8 +96,20 @@ def check_place(folder: Path) -> Path:
     return target
 
 
-def write(target: Path, program: Path, machine: Machine, extra: dict[str, bytes], *, hsm: bool) -> str:
-    """Write a kit, whole or not at all; returns the digest of its SHA256SUMS. `extra` are files of this ceremony."""
+def insist_no_vault(folder: Path) -> None:
+    """Raise PkiError where a folder is the drive of a vault, which must never be in a machine with a network."""
+    if identity.is_vault(folder):
+        raise PkiError(
+            f"{folder}: is a vault: a root key is on it, and this machine has a network",
+            f"umount {folder} and take it out; name the exchange drive",
+        )
+
+
+def write(target: Path, program: Path, machine: Machine, extra: dict[str, bytes], *, hsm: bool) -> tuple[str, int]:
+    """Write a kit, whole or not at all; `extra` are files of this ceremony.
+
+    Returns the digest of its SHA256SUMS, and how many files that names.
+    """
     beside = target.with_name(f".{target.name}.new")
     with tempfile.TemporaryDirectory(prefix="kit-") as scratch:
         wheels = download(program, Path(scratch), machine, hsm=hsm)
@@ -104,7 +118,7 @@ def write(target: Path, program: Path, machine: Machine, extra: dict[str, bytes]
         extra = extra | {"wheels/made-for": f"{machine.version} {machine.architecture}\n".encode()}
         try:
             shutil.rmtree(beside, ignore_errors=True)
-            digest = _written(beside, files, extra)
+            written = _written(beside, files, extra)
             beside.rename(target)
         except OSError as error:
             raise PkiError(f"{target}: cannot be written: {error.strerror}", ANOTHER) from None
@@ -112,7 +126,7 @@ def write(target: Path, program: Path, machine: Machine, extra: dict[str, bytes]
             raise PkiError(error.message, ANOTHER) from None
         finally:
             shutil.rmtree(beside, ignore_errors=True)
-    return digest
+    return written
 
 
 def _program(program: Path) -> Iterator[Path]:
@@ -125,7 +139,7 @@ def _program(program: Path) -> Iterator[Path]:
                 yield path
 
 
-def _written(folder: Path, files: dict[str, Path], extra: dict[str, bytes]) -> str:
+def _written(folder: Path, files: dict[str, Path], extra: dict[str, bytes]) -> tuple[str, int]:
     """Every file in its place and on disk, with a list of their digests as `sha256sum -c` reads it."""
     contents = {name: path.read_bytes() for name, path in files.items()} | extra
     lines = [f"{bundle.digest(content)}  {name}\n" for name, content in sorted(contents.items())]
@@ -133,7 +147,7 @@ def _written(folder: Path, files: dict[str, Path], extra: dict[str, bytes]) -> s
     store.write_all({folder / name: (content, store.PUBLIC) for name, content in contents.items()})
     with suppress(PermissionError):  # FAT has no modes; `sh run` works there
         (folder / "run").chmod(0o755)
-    return bundle.digest(contents["SHA256SUMS"])
+    return bundle.digest(contents["SHA256SUMS"]), len(lines)
 
 
 # -- wheels -----------------------------------------------------------------------------------------------------------

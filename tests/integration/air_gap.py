@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 import os
 import re
+import select
 import subprocess
 import sys
+import termios
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from shamir_mnemonic import combine_mnemonics
 
-from pki.ceremony import words
+from pki.ceremony import unpacking, words
 from tests.conftest import PROJECT
 from tests.integration.conftest import run
 
@@ -49,6 +52,11 @@ class Machine:
         line = (*ALONE, "sh", self.program / "run", *command)
         return run(*line, cwd=self.folder, env=environment, ok=ok, timeout=PATIENCE)
 
+    def at_terminal(self, *command: str | Path) -> Terminal:
+        """Start `sh run invoke …` at a terminal."""
+        environment = {name: os.environ[name] for name in KEPT if name in os.environ} | self.more
+        return Terminal((*ALONE, "sh", self.program / "run", "invoke", *command), self.folder, environment)
+
     def invoke(self, *command: str | Path, ok: bool = True) -> str:
         return self.run("invoke", *command, ok=ok)
 
@@ -79,6 +87,11 @@ def despite_swap() -> list[str]:
     """The machine that runs the tests may swap; nothing else about it is excused."""
     swaps = Path("/proc/swaps").read_text().splitlines()[1:]
     return ["--despite", "swap of the machine that runs the tests"] if swaps else []
+
+
+def folder_as_vault() -> list[str]:
+    """Where the vault is a folder of the machine that runs the tests."""
+    return ["--folder-as-vault", "a folder of the machine that runs the tests"]
 
 
 # -- who holds the root's key -----------------------------------------------------------------------------------------
@@ -151,15 +164,79 @@ def _der(key: PublicKeyTypes) -> bytes:
 # -- from the kit -----------------------------------------------------------------------------------------------------
 
 
-def unpacked(kit: Path, folder: Path, digest: str) -> Path:
-    """The kit on the laptop's own disk, by the very lines of CEREMONY.txt."""
-    script = (kit / "CEREMONY.txt").read_text()
-    lines = [line.strip() for line in script.splitlines() if re.match(r" +(mkdir ~/kit|cut|cp SHA256SUMS)", line)]
-    assert len(lines) == 3
-    lines = [line.replace("/mnt/exchange", str(kit.parent)) for line in lines]
-    text = "\n".join(["set -e", *lines, "sha256sum SHA256SUMS", "sha256sum --quiet -c SHA256SUMS && echo whole"])
-    said = subprocess.run(
-        ["sh", "-c", text], env={**os.environ, "HOME": str(folder)}, capture_output=True, text=True, check=True
-    ).stdout
-    assert said == f"{digest}  SHA256SUMS\nwhole\n"
+def unpacked(kit: Path, folder: Path, digest: str, count: int) -> Path:
+    """The kit on the laptop's own disk, by the very lines of CEREMONY.txt; `digest` and `count` are on the paper."""
+    printed = [line.strip() for line in (kit / "CEREMONY.txt").read_text().splitlines()]
+    said = ""
+    for lines in (unpacking.LIST, ("cd ~/kit", *unpacking.FILES, *unpacking.CHECKS)):
+        assert {line.strip() for line in lines} - {"cd ~/kit"} <= set(printed)
+        text = "\n".join(["set -e", *lines]).replace("/mnt/exchange", str(kit.parent))
+        said += subprocess.run(
+            ["sh", "-c", text], env={**os.environ, "HOME": str(folder)}, capture_output=True, text=True, check=True
+        ).stdout
+    assert said == f"{digest}  SHA256SUMS\nwhole\n{count}\n"
     return folder / "kit"
+
+
+def count_in(said: str) -> int:
+    """How many files the paper of a kit names."""
+    return int(re.findall(r"^([0-9]+) files$", said, re.MULTILINE)[0])
+
+
+# -- at a terminal ----------------------------------------------------------------------------------------------------
+
+
+class Terminal:
+    """A person at a terminal, who reads what is shown and types; `shown` is all that a camera would have seen."""
+
+    def __init__(self, command: Iterable[str | Path], folder: Path, environment: dict[str, str]) -> None:
+        self.keyboard, self._screen = os.openpty()  # the screen is kept: it stays when the command ends
+        self.process = os.fork()
+        if not self.process:
+            os.login_tty(self._screen)
+            os.chdir(folder)
+            line = [str(part) for part in command]
+            os.execvpe(line[0], line, environment)  # noqa: S606 - that is what a terminal does
+        self.shown = ""
+        self.status: int | None = None
+
+    def see(self, text: str) -> str:
+        """Read until something is shown that was not there before; returns all that came with it."""
+        start, end = len(self.shown), time.monotonic() + PATIENCE
+        while text not in self.shown[start:]:
+            assert time.monotonic() < end, self.shown
+            assert self._read(), f"{text!r} was not shown: {self.shown}"
+        return self.shown[start:]
+
+    def type(self, line: str) -> None:
+        os.write(self.keyboard, f"{line}\n".encode())
+
+    def press(self, key: bytes) -> None:
+        os.write(self.keyboard, key)
+
+    @property
+    def echoes(self) -> bool:
+        """Whether the terminal shows what is typed."""
+        return bool(termios.tcgetattr(self._screen)[3] & termios.ECHO)
+
+    def end(self) -> int:
+        """Read until the command has ended; returns its exit status."""
+        while self._read():
+            pass
+        assert self.status is not None
+        return self.status
+
+    def close(self) -> None:
+        for handle in (self._screen, self.keyboard):
+            os.close(handle)
+
+    def _read(self) -> bool:
+        """Take what is shown; whether there may be more."""
+        if select.select([self.keyboard], [], [], 0.2)[0]:
+            self.shown += os.read(self.keyboard, 1 << 16).decode(errors="replace").replace("\r\n", "\n")
+            return True
+        if self.status is None:
+            ended, status = os.waitpid(self.process, os.WNOHANG)
+            self.status = os.waitstatus_to_exitcode(status) if ended else None
+            return True  # what was shown last may still come
+        return False

@@ -52,7 +52,7 @@ class Gap:
 
     def hold(self, offline: Machine, root: tuple[str | Path, ...], sign: tuple[str | Path, ...]) -> str:
         """Root and response on the offline machine, whose checks find nothing; returns the response's words."""
-        rest = ("--vault", self.vault, "--words", self.words, *air_gap.despite_swap())
+        rest = ("--vault", self.vault, "--words", self.words, *air_gap.despite_swap(), *air_gap.folder_as_vault())
         request = self.stick / "request-0001.yaml"
         said = offline.invoke("ceremony.root", request, *rest, *root)
         assert "fit     network: no network interface is up" in said
@@ -90,20 +90,20 @@ def gap(tmp_path: Path) -> Gap:
 
 
 @pytest.fixture(scope="module")
-def packed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Gap, str]:
-    """A house with its request, and a kit on the stick: the one command that needs a network. And the kit's digest."""
+def packed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Gap, str, int]:
+    """A house with its request, and a kit on the stick: the one command that needs a network. And what the paper says."""
     gap = Gap(tmp_path_factory.mktemp("packed"))
     gap.found()
     environment = {**os.environ, "PKI_HOME": str(gap.house.path)}
     said = run(
         "sh", gap.online.program / "run", "invoke", "ceremony.kit", gap.stick, env=environment, timeout=air_gap.PATIENCE
     )
-    return gap, air_gap.digest_in(said)
+    return gap, air_gap.digest_in(said), air_gap.count_in(said)
 
 
-def test_ceremony_from_a_kit_leaves_the_key_offline(packed: tuple[Gap, str], tmp_path: Path) -> None:
-    gap, digest = packed
-    kit = air_gap.unpacked(gap.stick / "doit-pki-kit", tmp_path, digest)
+def test_ceremony_from_a_kit_leaves_the_key_offline(packed: tuple[Gap, str, int], tmp_path: Path) -> None:
+    gap, digest, count = packed
+    kit = air_gap.unpacked(gap.stick / "doit-pki-kit", tmp_path, digest, count)
     offline = Machine(gap.offline.folder, kit, more={"HOME": str(tmp_path)})
     secret = ("--passphrase-file", gap.passphrase_file)
     gap.settle(gap.hold(offline, secret, secret))
@@ -117,12 +117,20 @@ def test_two_cards_of_three_open_the_root(gap: Gap) -> None:
     gap.found()
     cards, files = gap.offline.folder / "cards", []
     request, rest = gap.stick / "request-0001.yaml", ("--vault", gap.vault, "--words", gap.words)
-    rest = (*rest, *air_gap.despite_swap())
-    gap.offline.invoke("ceremony.root", request, *rest, "--shares", "2of3", "--cards", cards)
-    for card in sorted(cards.iterdir()):
-        file = gap.offline.folder / card.with_suffix(".txt").name
-        file.write_text(" ".join(re.findall(r'<li class="word"><b>\d+</b>([a-z]+)', card.read_text())))
-        files.append(file)
+    rest = (*rest, *air_gap.despite_swap(), *air_gap.folder_as_vault())
+    people = gap.offline.at_terminal("ceremony.root", request, *rest, "--shares", "2of3", "--cards", cards)
+    for number in (1, 2, 3):
+        people.see("only its custodian looks now")
+        people.type("")
+        people.see("typed back from the card")
+        card = (cards / f"share-{number}-of-3.html").read_text()
+        files.append(gap.offline.folder / f"share-{number}.txt")
+        files[-1].write_text(" ".join(re.findall(r'<li class="word"><b>\d+</b>([a-z]+)', card)))
+        people.type(files[-1].read_text())
+        people.see(f"share {number} of 3 is right")
+    assert people.end() == 0, people.shown
+    assert not any(" ".join(file.read_text().split()[17:]) in people.shown for file in files)
+    people.close()
     sign = ("ceremony.sign", request, *rest, "--output", gap.stick)
     assert "1 missing" in gap.offline.invoke(*sign, "--share-file", files[1], ok=False)
     said = gap.offline.invoke(*sign, "--share-file", files[2], "--share-file", files[0])
@@ -172,7 +180,7 @@ def test_search_finds_a_key_however_it_lies(tmp_path: Path, place: int) -> None:
 
 
 @pytest.fixture
-def kit(packed: tuple[Gap, str], tmp_path: Path) -> Machine:
+def kit(packed: tuple[Gap, str, int], tmp_path: Path) -> Machine:
     """A copy of the kit on a machine of its own, in a folder whose name has a space in it."""
     folder = tmp_path / "my kit"
     shutil.copytree(packed[0].stick / "doit-pki-kit", folder)
@@ -207,7 +215,7 @@ def test_kit_needs_no_ensurepip_and_stays_quiet_once_it_is_installed(kit: Machin
     assert machine.run("sh", "-c", "echo here") == "here\n"
 
 
-def test_kit_cannot_be_made_without_a_network(packed: tuple[Gap, str], tmp_path: Path) -> None:
+def test_kit_cannot_be_made_without_a_network(packed: tuple[Gap, str, int], tmp_path: Path) -> None:
     nothing = {"PIP_CONFIG_FILE": "/dev/null", "PIP_NO_CACHE_DIR": "1", "HOME": str(tmp_path)}
     online = packed[0].online
     alone, medium = Machine(online.folder, online.program, "house", more=nothing), tmp_path / "medium"
@@ -217,7 +225,7 @@ def test_kit_cannot_be_made_without_a_network(packed: tuple[Gap, str], tmp_path:
     assert not list(medium.iterdir())
 
 
-def test_kit_on_a_medium_that_is_full_leaves_nothing_on_it(packed: tuple[Gap, str], tmp_path: Path) -> None:
+def test_kit_on_a_medium_that_is_full_leaves_nothing_on_it(packed: tuple[Gap, str, int], tmp_path: Path) -> None:
     online, medium = packed[0].online, tmp_path / "medium"
     medium.mkdir()
     wheels = packed[0].stick / "doit-pki-kit/wheels"
