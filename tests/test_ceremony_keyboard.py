@@ -18,6 +18,7 @@ from tests.ceremonies import real_home
 
 DIGEST = "ab" * 32
 RIGHT = words.first(DIGEST)
+MADE = "decrease-tofu-grumpy-evening-scholar-cover-away-belong-platform-scroll-frozen-learn-pleasure"
 Typing = Callable[..., list[str]]
 
 
@@ -123,7 +124,7 @@ def slipped(passphrase: str, place: int) -> str:
 def test_wrong_word_of_a_passphrase_is_told_by_its_place_and_the_right_one_is_not(
     tmp_path: Path, typing: Typing, capsys: Any, place: int
 ) -> None:
-    made = words.new_passphrase()
+    made = MADE
     vault = vault_with(tmp_path, made)
     typing(slipped(made, place), made)
     assert secret(vault) == made
@@ -155,7 +156,27 @@ def test_word_of_a_passphrase_that_is_not_in_the_list_is_told_with_its_neighbour
     assert secret(vault) == made
     said = capsys.readouterr().out
     assert "word 6, 'acidd', is not in the list (did you mean acid?)" in said
-    assert "12 words were typed, the passphrase has 13" in said
+    assert "12 of 13 words; go on with word 13, or begin again with Enter alone" not in said, "one of them is misspelt"
+    assert "word 6 is not in the list; look again, and type all of them" in said
+
+
+def test_words_of_a_passphrase_and_of_a_share_may_come_in_several_lines(
+    tmp_path: Path, typing: Typing, capsys: Any
+) -> None:
+    made = words.new_passphrase()
+    vault = vault_with(tmp_path / "one", made)
+    given = made.split("-")
+    asked = typing("acid", "", *[" ".join(given[start : start + 5]) for start in (0, 5, 10)])
+    assert secret(vault) == made
+    assert len(asked) == 5
+    said = capsys.readouterr().out
+    assert "1 of 13 words; go on with word 2, or begin again with Enter alone" in said
+    assert "10 of 13 words; go on with word 11" in said
+    passphrase, parts = shares.split(2, 3)
+    vault = vault_with(tmp_path / "two", passphrase, "2of3")
+    rows = [" ".join(parts[0].split()[start : start + 10]) for start in (0, 10)]
+    typing(*rows, parts[1])
+    assert secret(vault) == passphrase
 
 
 def test_wrong_passphrase_of_ones_own_is_never_shown(tmp_path: Path, typing: Typing, capsys: Any) -> None:

@@ -24,6 +24,11 @@ def rule_of(vault: Vault, root: str) -> tuple[int, int] | None:
     return shares.parse_rule(rule) if rule else None
 
 
+def is_generated(vault: Vault, root: str) -> bool:
+    """Whether the words of the passphrase were generated, and can be counted and checked."""
+    return bool(keyfile.line(store.read(vault.folder / root / "key.pem") or b"", keyfile.CHECK))
+
+
 def slip(vault: Vault, root: str, passphrase: str) -> str:
     """What is wrong with a typed passphrase, as far as its words tell; empty where the key must be tried.
 

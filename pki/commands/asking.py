@@ -56,18 +56,40 @@ def typed(question: str, *, hidden: bool = False) -> str:
         raise PkiError(STOPPED) from None
 
 
-def hidden(question: str, taken: Callable[[str], str]) -> str:
+def hidden(question: str, taken: Callable[[str], str], count: int = 0) -> str:
     """What was typed unseen, as `taken`; whatever slip it refuses is said, and it is asked again until it is right.
 
-    A command never ends over a slip: who types on would type into a terminal that shows it. Ctrl-C ends it.
+    With a `count` of words, they may come in several lines. A command never ends over a slip: who types on would type
+    into a terminal that shows it. Ctrl-C ends it.
     """
     with unseen():
         while True:
-            given = typed(question, hidden=True)
+            given = _gathered(question, count) if count else typed(question, hidden=True)
             try:
                 return taken(given)
             except SlipError as error:
                 Screen().line(f"{error.message}; look again (Ctrl-C stops)")
+
+
+def _gathered(question: str, count: int) -> str:
+    """So many words, in one line or several; a line that has all of them, or none, begins again.
+
+    What is not in the list is not shown: it may be another secret.
+    """
+    given: list[str] = []
+    while True:
+        line = words.split(typed(question, hidden=True))
+        given = line if len(line) >= count or not line else [*given, *line]
+        unlisted = next((place for place, word in enumerate(given, 1) if not words.whole(word)), 0)
+        if len(given) >= count:
+            return " ".join(given)
+        if unlisted:
+            Screen().line(f"word {unlisted} is not in the list; look again, and type all of them (Ctrl-C stops)")
+            given = []
+        elif given:
+            Screen().line(
+                f"{len(given)} of {count} words; go on with word {len(given) + 1}, or begin again with Enter alone"
+            )
 
 
 def typed_back(question: str, right: str, show: Callable[[], None] | None = None) -> None:

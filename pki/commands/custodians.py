@@ -179,7 +179,8 @@ def _asked(context: Context, vault: Vault, root: str, passphrase_file: str, shar
             return given if given is not None else typed(f"PIN of the token that holds {root}: ", hidden=True)
         if given is not None:
             return words.passphrase(given)
-        return hidden(f"passphrase of {root}: ", lambda text: _tried(vault, root, text))
+        count = words.PASSPHRASE_WORDS if custody.is_generated(vault, root) else 0
+        return hidden(f"passphrase of {root}: ", lambda text: _tried(vault, root, text), count)
     if share_files:
         return shares.combine([passphrase_in(context, file) or "" for file in share_files])
     return _combined(vault, root, rule[0])
@@ -191,7 +192,9 @@ def _combined(vault: Vault, root: str, k: int) -> str:
         while True:
             given: list[str] = []
             for place in range(1, k + 1):
-                given.append(hidden(f"share {place} of {k} for {root}: ", partial(_checked, given, place)))
+                given.append(
+                    hidden(f"share {place} of {k} for {root}: ", partial(_checked, given, place), shares.SHARE_WORDS)
+                )
             try:
                 return _tried(vault, root, shares.combine(given))
             except SlipError:

@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from cryptography import x509
@@ -115,7 +116,7 @@ def _insist_on_clocks(house: House, answer: Answer, request: Request) -> None:
     signed, here = answer.response.signed, house.now
     both = f"the clock of the offline machine said {signed:%Y-%m-%d %H:%M} UTC, the clock of this machine says {here:%Y-%m-%d %H:%M} UTC"
     if signed > here + bundle.SLACK:
-        after = signed - bundle.SLACK
+        after = signed - bundle.SLACK + timedelta(seconds=59)  # shown in whole minutes
         raise PkiError(
             f"{answer.name}: was signed in the future: {both}",
             "compare this machine's clock with a watch, in UTC: date -u; if it is wrong, set it, and type the same line again\n"
