@@ -25,7 +25,7 @@ class Shell(Terminal):
         """Type a line and answer each question, a regular expression; returns what was shown until the next prompt."""
         start = begin = len(self.shown)
         self.type(line)
-        while not (new := ESCAPES.sub("", self.shown[begin:])).endswith(f"\n{PROMPT}"):
+        while not (new := ESCAPES.sub("", self.shown[begin:])).endswith(PROMPT):
             for question, answer in answers.items():
                 if re.search(rf"(?:{question})\Z", new):
                     begin = len(self.shown)
