@@ -6,6 +6,7 @@ import base64
 import copy
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -250,7 +251,9 @@ def test_loose_mode_of_a_secret_is_mended(home: Home) -> None:
 
 def pbes2(path: Path) -> tuple[bytes, bytes, int, bytes, bytes, bytes]:
     """What RFC 8018 says of an encrypted key: scheme, KDF, rounds, PRF, cipher, salt."""
-    pem = path.read_bytes()
+    told, mark, body = path.read_bytes().partition(b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n")
+    assert re.fullmatch(rb"((shares|check|sha256): [0-9a-z ]+\n)*", told), "explanatory text of a root's key file"
+    pem = mark + body
     assert pem.startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n")
     der = base64.b64decode(b"".join(pem.splitlines()[1:-1]))
     ((_, ((_, algorithm), (_, encrypted))),) = judges.der_tree(der)
