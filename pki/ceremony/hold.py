@@ -116,7 +116,7 @@ def sign(ceremony: Ceremony, secret_of: Secrets, out: Path) -> Path:
             raise PkiError(
                 f"the request was answered in ceremony {ceremony.answered.number}, and ceremony "
                 f"{ceremony.known.history[-1].number} was held since",
-                "take the newest request of the online side",
+                "take the newest request of the online machine",
             )
         export.destroy_superseded(ceremony)
         export.destroy_keys(ceremony, secret_of)
