@@ -933,7 +933,7 @@ def test_rewrapping_from_the_command_line_changes_the_passphrase(
     assert (status, "its key cannot be opened" in said) == (1, True), said
     (typist.desk / "medium").mkdir()
     status, said = typist(*order, "new", "--new-passphrase-file", "secret", "--to", "medium")
-    assert (status, "try the new medium, then destroy the old one" in said) == (0, True), said
+    assert (status, "try the new drive, then destroy the old one" in said) == (0, True), said
     assert "another-very-long" not in said + real.vault.transcript.read_text()
     assert typist("ceremony.verify", "medium")[0] == 0
 

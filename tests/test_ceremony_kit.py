@@ -12,12 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from pki.ceremony import bundle, unpacking, words
-from pki.ceremony.policy import Known
-from pki.ceremony.script import script
+from pki.ceremony import bundle, unpacking
 from pki.errors import PkiError
 from pki.handover import kit
-from pki.handover.asking import Wish
 from pki.handover.kit import Machine
 from tests.ceremonies import RealHome, real_home
 from tests.conftest import PROJECT
@@ -262,55 +259,12 @@ def test_no_byte_is_read_from_the_drive_twice(drive: Drive) -> None:
     assert sorted(opened) == sorted(files_of(drive.kit))
 
 
-# -- the printed script -----------------------------------------------------------------------------------------------
+# -- the request ------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> RealHome:
     return real_home(tmp_path)
-
-
-def printed(home: RealHome, wish: Wish = Wish(), days: float = 0, *, hsm: bool = False) -> tuple[str, str]:  # noqa: B008
-    """The script for the next request, and the digest of that request."""
-    asked = home.ask(wish, days)
-    vault = home.vault
-    text = script(asked.request, asked.digest, Known(vault.roots(), vault.history()), "Python 3.11 on x86_64", hsm=hsm)
-    return text.decode(), asked.digest
-
-
-def test_script_names_the_request_by_digest_and_words_and_says_what_it_asks(home: RealHome) -> None:
-    text, digest = printed(home)
-    assert digest in re.sub(r"\s", "", text)
-    assert all(line in text for line in words.shown(digest))
-    assert "make root-1, “Example Lab Root CA 1”" in text
-    assert "ceremony.sign request-0001.yaml" in text
-
-
-def test_script_fits_a_page_and_leaves_no_hole(home: RealHome) -> None:
-    text, _ = printed(home, hsm=True)
-    assert "{" not in text
-    assert "\n\n\n" not in text
-    plan = re.compile(r"^ {2,4}(make|certify|valid|for names|CRLs|sign)")
-    assert not [line for line in text.splitlines() if len(line) > 88 and not plan.match(line)]
-
-
-def test_script_of_a_later_ceremony_makes_no_root_and_wants_the_old_vault(home: RealHome) -> None:
-    first, _ = printed(home)
-    home.ceremony()
-    later, _ = printed(home, Wish(generations=("server",)), days=1)
-    assert "ceremony.root" in first
-    assert "ceremony.root" not in later
-    assert "stick `vault`, of ceremony 1" in later
-    assert "Earlier CRLs of root-1 are replaced" in later
-    assert "replaced" not in first
-
-
-def test_script_says_where_else_a_key_that_is_destroyed_must_be_destroyed(home: RealHome) -> None:
-    home.ceremony()
-    home.ceremony(Wish(generations=("root",)), days=1)
-    text, _ = printed(home, Wish(destroy=("root-1",)), days=2)
-    assert "ceremony.copy --vault /mnt/vault --to /mnt/copy" in text
-    assert "DESTROY the key of root-1" in text
 
 
 def test_request_in_the_kit_is_the_file_that_was_asked_to_the_byte(home: RealHome) -> None:

@@ -30,6 +30,7 @@ OTHER = hashlib.sha256(b"another one").hexdigest()
 STEPS = [
     "opened",
     "environment",
+    "clocks",
     "deviation",
     "plan",
     "confirmed",
@@ -666,8 +667,8 @@ def test_the_page_tells_the_whole_run(eventful: Transcript) -> None:
         "Example Lab",
         "Root ceremony",
         "Ceremony 7",
-        "Date 2026-11-23",
-        "1, in step 3",
+        "Time 2026-11-23 06:00 to 06:02 UTC",
+        "Deviations from the script record 3: swap is on, because: the disk is *destroyed* afterwards",
         "1 2026-11-23 06:00:00 The ceremony was opened by Anna <b2>, before Ben.",
         "3 06:01:00 Deviation: swap is on, because the disk is *destroyed* afterwards.",
         "Certificate: Data: <b2>",
@@ -678,6 +679,8 @@ def test_the_page_tells_the_whole_run(eventful: Transcript) -> None:
         "Witness name date signature",
     ):
         assert said in page.text, said
+    assert f"Request {words.first(DIGEST)} {DIGEST}" in page.text
+    assert f"Head {eventful.head[:16]}" in page.text
     for digest in (DIGEST, OTHER, eventful.head):
         assert " ".join(f"{place} {word}" for place, word in enumerate(words.of_digest(digest), 1)) in page.text
 
@@ -695,7 +698,44 @@ def test_only_what_went_wrong_stands_out(eventful: Transcript) -> None:
     assert raw.count('<tr class="bad">') == 1
     calm = transcript.page(eventful.records[:1], "t", organisation="o").decode()
     assert 'class="grave"' not in calm
-    assert "Deviations none" in Page(calm.encode()).text
+    assert "Deviations from the script none" in Page(calm.encode()).text
+
+
+def test_signatures_are_on_the_page_that_says_what_was_made_before_the_technical_record(tmp_path: Path) -> None:
+    running = begin(tmp_path / "t")
+    running.record("opened", vault="1a2b3c4d")
+    running.record("key", name="root-1", kept="encrypted on the drive")
+    running.record("signed", name="root-1", issuer="its own key", valid="2026-11-23 to 2036-11-20", sha256=OTHER)
+    running.record("signed", name="server-1", issuer=r"CN=Lab\, Root 1,O=Lab", sha256=DIGEST)
+    for number in (1, 2):
+        running.record("crl", number=number, issuer="root-1", valid="2026-11-23 to 2027-12-18")
+    running.record("destroyed", name="root-0/key.pem", reason="its paper is lost")
+    signed, record = Page(transcript.page(running.records, "t", organisation="o")).text.split("Technical record 1")
+    for said in (
+        "Vault number 1a2b3c4d",
+        "The key of root-1 was made, encrypted on the drive.",
+        f"The certificate of root-1, valid 2026-11-23 to 2036-11-20, was signed by its own key. {OTHER}",
+        rf"The certificate of server-1 was signed by Lab\, Root 1. {DIGEST}",
+        "root-0/key.pem was destroyed, because: its paper is lost.",
+        "2 CRLs of root-1 were signed: number 1, valid 2026-11-23 to 2027-12-18; number 2, valid 2026-11-23",
+        "envelope seal number who takes it where it is kept drive vault drive copy",
+        "Operator name date signature Witness name date signature",
+    ):
+        assert said in signed, said
+    assert "signature" not in record
+
+
+def test_what_was_typed_wrong_and_refused_is_no_deviation(tmp_path: Path) -> None:
+    running = begin(tmp_path / "t")
+    running.record("opened")
+    running.record("refused", message="word 3, 'acid', is not word 3 of this digest", hint="")
+    raw = transcript.page(running.records, "t", organisation="o")
+    assert "Deviations from the script none" in Page(raw).text
+    assert "did nothing, at record 2." in Page(raw).text
+    assert b'class="grave"' not in raw
+    running.record("continued", after=2, lost_bytes=3, lost_sha256=OTHER)
+    said = Page(transcript.page(running.records, "t", organisation="o")).text
+    assert "record 3: a write was interrupted after record 2, and the ceremony went on" in said
 
 
 @pytest.mark.parametrize("step", STEPS)

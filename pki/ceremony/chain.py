@@ -19,7 +19,7 @@ START = "0" * 64
 KEYS = ("n", "at", "step", "facts", "previous", "hash")
 MOMENT = "%Y-%m-%dT%H:%M:%SZ"
 STEP = re.compile(r"[a-z]+(-[a-z]+)*")
-MEND = "a transcript is never edited: take the copy on the other medium"
+MEND = "a transcript is never edited: take the copy on the other drive"
 
 
 @dataclass(frozen=True, slots=True)

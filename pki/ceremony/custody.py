@@ -45,8 +45,8 @@ def slip(vault: Vault, root: str, passphrase: str) -> str:
 
 
 def in_file(key: PrivateKey, passphrase: str, rule: str = "") -> NewKey:
-    """A new key that is to lie encrypted on the medium."""
-    kept = f"encrypted on the medium, {f'{rule} shares open it' if rule else 'under one passphrase'}"
+    """A new key that is to lie encrypted on the drive."""
+    kept = f"encrypted on the drive, {f'{rule} shares open it' if rule else 'under one passphrase'}"
     return NewKey(key, passphrase, "key.pem", key_file(key, passphrase, rule), kept)
 
 

@@ -116,7 +116,7 @@ def sign(ceremony: Ceremony, secret_of: Secrets, out: Path) -> Path:
             raise PkiError(
                 f"the request was answered in ceremony {ceremony.answered.number}, and ceremony "
                 f"{ceremony.known.history[-1].number} was held since",
-                "take the newest request of the online side",
+                "take the newest request of the online machine",
             )
         export.destroy_superseded(ceremony)
         export.destroy_keys(ceremony, secret_of)
@@ -167,7 +167,12 @@ def _signed_rungs(
             file = f"{ladder.root}-crl-{draft.rung.number}.pem"
             rung = SignedRung(root=ladder.root, number=draft.rung.number, file=file, sha256=bundle.digest(pem))
             ceremony.transcript.record(
-                "crl", number=draft.rung.number, issuer=ladder.root, sha256=rung.sha256, text=texts.of_crl(crl)
+                "crl",
+                number=draft.rung.number,
+                issuer=ladder.root,
+                valid=f"{draft.rung.this_update:%Y-%m-%d} to {draft.rung.next_update:%Y-%m-%d}",
+                sha256=rung.sha256,
+                text=texts.of_crl(crl),
             )
             made.append((rung, crl))
     return made
@@ -204,7 +209,9 @@ def _certificate(ceremony: Ceremony, draft: CertificateDraft, key: PrivateKey) -
     assert isinstance(signed, x509.Certificate)
     text = texts.of_certificate(signed)
     issuer = draft.issuer.subject.rfc4514_string() if draft.issuer else "its own key"
-    ceremony.transcript.record("signed", name=draft.what, issuer=issuer, sha256=fingerprint(signed), text=text)
+    valid = f"{signed.not_valid_before_utc:%Y-%m-%d} to {signed.not_valid_after_utc:%Y-%m-%d}"
+    digest = fingerprint(signed)
+    ceremony.transcript.record("signed", name=draft.what, issuer=issuer, valid=valid, sha256=digest, text=text)
     return signed
 
 

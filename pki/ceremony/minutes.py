@@ -1,4 +1,4 @@
-"""A transcript as people read it: one page to sign."""
+"""A transcript as people read it: a page to sign, then each record as a technical record."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
-from pki.ceremony import words
+from pki.ceremony import summary, words
 from pki.ceremony.chain import START, Record, canonical
 from pki.templating import Pages
 
@@ -26,6 +26,10 @@ SENTENCES: dict[str, tuple[str, ...]] = {
         "Deviation: {what}, because {reason}.",
         "Deviation: {text}.",
         "A deviation from the procedure.",
+    ),
+    "clocks": (
+        "The clock of the machine said {machine}, the watch of the witness {watch}.",
+        "Two clocks were compared.",
     ),
     "plan": ("What this ceremony is to make was shown.",),
     "confirmed": (
@@ -47,7 +51,6 @@ SENTENCES: dict[str, tuple[str, ...]] = {
     "closed": ("The ceremony was closed.",),
     "refused": ("Refused: {text}.", "Refused: {message}.", "The ceremony refused to go on."),
 }
-GRAVE = frozenset({"deviation", "refused", "continued"})
 COLUMNS = ("name", "check", "lint", "linter", "ok", "severity", "finding", "text", "remedy")
 DIGEST = re.compile(r"[0-9a-f]{40,}")
 Row = tuple[str, ...]
@@ -86,7 +89,10 @@ def page(
     request: str = "",
     response: str = "",
 ) -> bytes:
-    """One HTML page without anything from outside; `request` and `response` are the SHA-256 of the bundles, if known."""
+    """Return one HTML file without anything from outside: the page that is signed, and the technical record after it.
+
+    `request` and `response` are the SHA-256 of the bundles, if known.
+    """
     pages = Pages(Path(__file__).parent / "pages")
     digests = {"Request": request, "Response": response}
     context = _heading(records, title, organisation, number) | {
@@ -94,6 +100,7 @@ def page(
         "digests": [
             (name, hex_digest, words.of_digest(hex_digest)) for name, hex_digest in digests.items() if hex_digest
         ],
+        "asked": words.ASKED,
         "head_words": words.of_digest(_head(records)),
         "signers": ("Operator", "Witness"),
     }
@@ -110,15 +117,18 @@ def _head(records: Sequence[Record]) -> str:
 
 
 def _heading(records: Sequence[Record], title: str, organisation: str, number: int | str) -> dict[str, Any]:
-    grave = [str(record.n) for record in records if record.step in GRAVE]
+    head = _head(records)
     return {
         "title": title,
         "organisation": organisation,
         "number": str(number),
-        "date": f"{records[0].at:%Y-%m-%d}" if records else "",
-        "deviations": f"{len(grave)}, in step {', '.join(grave)}" if grave else "none",
-        "has_deviations": bool(grave),
-        "head": _head(records),
+        "period": summary.period(records),
+        "vault": summary.vault(records),
+        "made": summary.made(records),
+        "deviations": summary.deviations(records),
+        "refusals": summary.refusals(records),
+        "head": head,
+        "short_head": head[: summary.HEAD_DIGITS],
     }
 
 
@@ -136,7 +146,7 @@ def _entry(record: Record) -> Entry:
         f"{record.at:%H:%M:%S}",
         sentence.format_map(said),
         tuple(_detail(name, value) for name, value in record.facts.items() if name not in named),
-        record.step in GRAVE,
+        record.step in summary.DEVIATIONS,
     )
 
 

@@ -33,7 +33,7 @@ def rewrap(
     check(vault, root)
     probe(target.folder)
     if target != vault and drives.contents(target.folder):
-        raise PkiError(f"{target.folder}: is not empty", "take a fresh medium")
+        raise PkiError(f"{target.folder}: is not empty", "take a fresh drive")
     passphrase = secret_of(root)
     key = vault.open_key(root, passphrase, "the operator")
     made = wrapped(key)
@@ -49,7 +49,7 @@ def rewrap(
         transcript.forbid(made.passphrase)
     store.write(target.folder / root / made.name, made.file, store.SECRET)
     target.open_key(root, made.passphrase, "this ceremony")
-    what = "a new passphrase" if target == vault else "a new passphrase and a new medium"
+    what = "a new passphrase" if target == vault else "a new passphrase and a new drive"
     transcript.record(
         "rewrapped",
         name=root,
@@ -80,6 +80,6 @@ def _copy(vault: Vault, target: Vault, root: str) -> None:
     try:
         shutil.copytree(vault.folder, target.folder, dirs_exist_ok=True, ignore=ignored)
     except (OSError, shutil.Error) as error:
-        raise PkiError(f"{target.folder}: cannot be written: {error}", "take another medium") from None
+        raise PkiError(f"{target.folder}: cannot be written: {error}", "take another drive") from None
     if target.transcript.exists() and (faults := verify(target.folder).faults):
-        raise PkiError(f"{target.folder}: was not copied well: {faults[0]}", "take another medium")
+        raise PkiError(f"{target.folder}: was not copied well: {faults[0]}", "take another drive")

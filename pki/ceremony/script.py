@@ -3,36 +3,51 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pki.ceremony import plan, unpacking, words
+from pki.ceremony import plan, printing, unpacking, words
 from pki.ceremony.bundle import Request
 from pki.ceremony.policy import Known
 from pki.templating import Pages
 
-EIGHT = 8
+PROGRAM = Path(__file__).resolve().parents[2]
+GROUP = 8  # digits of a digest that are read at once
 
 
 def script(request: Request, digest: str, known: Known, machine: str, *, hsm: bool, project: str = "") -> bytes:
-    """CEREMONY.txt for a request; `machine` says what the kit runs on: "Python 3.11 on x86_64".
+    """Return CEREMONY.txt for a request: numbered pages for paper, with a form feed between them.
 
-    `project` is the folder of the project on the online machine, which the last step names.
+    `machine` says what the kit runs on: "Python 3.11 on x86_64". `project` is the folder of the project on the online
+    machine, which the last step names.
     """
     pages = Pages(Path(__file__).parent / "pages")
     held = known.last
+    roots, signatures = list(plan.roots(request)), list(plan.signatures(request, known))
+    at_project = f"PKI_HOME={shlex.quote(project)} " if project else ""
     context: dict[str, Any] = {
         "request": request,
         "file": f"request-{request.number:04}.yaml",
         "machine": machine,
-        "hsm": hsm,
-        "digest": " ".join(digest[start : start + EIGHT] for start in range(0, len(digest), EIGHT)),
-        "words": words.shown(digest),
+        "program": shlex.quote(str(PROGRAM)),
+        "project": at_project,
+        "accept": f"{at_project}./run invoke ceremony.accept",
         "unpack": {"list": unpacking.LIST, "files": unpacking.FILES, "checks": unpacking.CHECKS},
-        "accept": f"{f'PKI_HOME={shlex.quote(project)} ' if project else ''}./run invoke ceremony.accept",
-        "plan": [*plan.roots(request), *plan.signatures(request, known)],
+        "hsm": hsm,
+        "digest": " ".join(digest[start : start + GROUP] for start in range(0, len(digest), GROUP)),
+        "words": words.shown(digest),
+        "plan": _indented([*roots, *signatures]),
+        "roots": _indented(roots),
+        "signatures": _indented(signatures),
+        "names": ", ".join(root.name for root in request.roots),
         "clock": f"{request.prepared:%Y-%m-%d %H:%M}",
         "last": held.number if held else 0,
         "replaced": [ladder.root for ladder in request.ladders if known.last_ladder(ladder.root)],
     }
-    return pages.render("ceremony.txt", context).encode()
+    text = pages.render("ceremony.txt", context)
+    return printing.paginate(text, f"ROOT CEREMONY {request.number} OF {request.organisation}").encode()
+
+
+def _indented(lines: Iterable[str]) -> list[str]:
+    return [broken for line in lines for broken in printing.wrapped(line, "    ")]

@@ -122,7 +122,7 @@ def words_differ(typed: str, digest: str, others: Mapping[str, str]) -> PkiError
         )
     return PkiError(
         f"this is not the request that was printed: {words.fault(typed, digest)}",
-        "type the first words from the paper of the online side, or copy the request again",
+        "type the first words from the paper of the online machine, or copy the request again",
     )
 
 

@@ -10,8 +10,10 @@ LIST = (
     "sha256sum SHA256SUMS",
 )
 FILES = (
-    'while read -r digest name; do mkdir -p "$(dirname "$name")"; \\',
-    '  cat "/mnt/exchange/doit-pki-kit/$name" > "$name"; done < SHA256SUMS',
+    "while read -r digest name; do \\",
+    '  mkdir -p "$(dirname "$name")"; \\',
+    '  cat "/mnt/exchange/doit-pki-kit/$name" > "$name"; \\',
+    "  done < SHA256SUMS",
 )
 CHECKS = (
     "sha256sum --strict --quiet -c SHA256SUMS && echo whole",

@@ -67,7 +67,7 @@ class Vault:
         """Put a new root here, whole or not at all; `key` is key.pem or key.uri with its content."""
         target, beside = self.folder / root, self.folder / f".{root}.new"
         if target.exists():
-            raise PkiError(f"{target}: is there already", "a root is never overwritten; take another medium")
+            raise PkiError(f"{target}: is there already", "a root is never overwritten; take another drive")
         shutil.rmtree(beside, ignore_errors=True)
         files = {"cert.pem": (issue.pem_of([cert]), store.PUBLIC)}
         files |= {name: (content, store.SECRET) for name, content in key.items()}
@@ -88,7 +88,7 @@ class Vault:
         elif data := store.read(path):
             key = _opened(data, passphrase, path, source)
         if key is None:
-            raise PkiError(f"{path}: the key of {root} is not there", "put the medium in that holds it")
+            raise PkiError(f"{path}: the key of {root} is not there", "mount the drive that has it")
         if issue.public_der(key.public_key()) != issue.public_der(self.roots()[root].public_key()):
             raise PkiError(f"{path}: is not the key of {root}'s certificate", "take the other copy of the vault")
         return key
@@ -164,12 +164,12 @@ def _opened(data: bytes, passphrase: str, path: Path, source: str) -> PrivateKey
 def probe(folder: Path) -> None:
     """Raise PkiError unless a medium is there, can be written to, and has room for a ceremony."""
     if not folder.is_dir():
-        raise PkiError(f"{folder}: is not a folder", "mount the medium, then name its folder")
+        raise PkiError(f"{folder}: is not a folder", "mount the drive, then name its folder")
     file = folder / ".room"
     try:
         store.write(file, os.urandom(ROOM))
     except PkiError as error:
-        raise PkiError(error.message, "is the medium read-only, or full? take another one, or make room") from None
+        raise PkiError(error.message, "is the drive read-only, or full? take another one, or make room") from None
     file.unlink()
 
 

@@ -62,7 +62,7 @@ def request(
     if output:
         target = path_of(context, output) / f"request-{asked.request.number:04}.yaml"
         if not target.parent.is_dir():
-            raise PkiError(f"{target.parent}: is not a folder", "mount the medium, then name its folder")
+            raise PkiError(f"{target.parent}: is not a folder", "mount the drive, then name its folder")
         kits.insist_no_vault(target.parent)
         store.write(target, store.read(asked.path) or b"")
         screen.line(f"copied to {target}")
@@ -94,7 +94,7 @@ def _shown(house: House, asked: Open) -> Iterator[str]:
     yield ""
     yield "write the first words down, or print this; then (docs/ceremony.md, step by step):"
     yield "  ./run invoke ceremony.rehearse                 see what the day will bring"
-    yield "  ./run invoke ceremony.kit DIR                  the program and this request, onto a medium"
+    yield "  ./run invoke ceremony.kit DIR                  the program and this request, onto a drive"
     if asked.request.roots:
         yield "  ./run invoke ceremony.root REQUEST --vault DIR     on the offline machine"
     yield "  ./run invoke ceremony.sign REQUEST --vault DIR --output DIR     on the offline machine"

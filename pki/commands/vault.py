@@ -132,7 +132,7 @@ def rewrap(
     )
     screen.made(f"authority:{root}", f"its key has a new passphrase, in {target.folder / root}")
     if to:
-        screen.line(f"try the new medium, then destroy the old one: {place.folder}")
+        screen.line(f"try the new drive, then destroy the old one: {place.folder}")
 
 
 @command
@@ -160,7 +160,7 @@ def _open(
     path = path_of(context, request)
     data = store.read(path)
     if data is None:
-        raise PkiError(f"{path}: is not there", "name the request-NNNN.yaml that the online side wrote")
+        raise PkiError(f"{path}: is not there", "name the request-NNNN.yaml that the online machine wrote")
     kept = vaults.on_drive(context, vault, reason, apart, may_begin=may_begin)
     held = sitting.opened(kept.vault, data, str(path), _clock(now_of(context)), kept.facts)
     kept.admit(held.transcript)
@@ -200,7 +200,7 @@ def _confirm(context: Context, held: Ceremony, lines: list[str], given: str) -> 
         screen.line(f"  {line}")
     screen.line("")
     others = _other_digests(held)
-    asked = given or first_words("request", "the online side", held.digest, others)
+    asked = given or first_words("request", "the online machine", held.digest, others)
     sitting.confirmed(held, lines, asked, others)
     if not given:
         clock = _clock(now_of(context))
@@ -238,7 +238,7 @@ def _say_response(screen: Screen, held: Ceremony, folder: Path) -> None:
     line = f"{f'PKI_HOME={shlex.quote(project)} ' if project else ''}./run invoke ceremony.accept {folder.name}"
     screen.line(f"then lock both away; at the online machine: {line}")
     for root in held.request.destroy:
-        screen.line(f"the key of {root} was destroyed on this medium; destroy every other copy of it now")
+        screen.line(f"the key of {root} was destroyed on this drive; destroy every other copy of it now")
 
 
 TASKS: dict[str, Any] = {"root": root, "sign": sign, "rewrap": rewrap, "copy": copy}

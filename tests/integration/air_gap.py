@@ -23,6 +23,7 @@ from shamir_mnemonic import combine_mnemonics
 from pki.ceremony import unpacking, words
 from tests.conftest import PROJECT
 from tests.integration.conftest import run
+from tests.scripts import Printed
 
 ALONE = ("unshare", "-n") if os.geteuid() == 0 else ("unshare", "-Urn")
 PATIENCE = 900  # seconds: the first run from a kit installs forty wheels
@@ -166,10 +167,11 @@ def _der(key: PublicKeyTypes) -> bytes:
 
 def unpacked(kit: Path, folder: Path, digest: str, count: int) -> Path:
     """The kit on the laptop's own disk, by the very lines of CEREMONY.txt; `digest` and `count` are on the paper."""
-    printed = [line.strip() for line in (kit / "CEREMONY.txt").read_text().splitlines()]
+    items = Printed((kit / "CEREMONY.txt").read_text()).items.values()
+    printed = {line.strip() for item in items for command in item.commands for line in command.splitlines()}
     said = ""
     for lines in (unpacking.LIST, ("cd ~/kit", *unpacking.FILES, *unpacking.CHECKS)):
-        assert {line.strip() for line in lines} - {"cd ~/kit"} <= set(printed)
+        assert {line.strip() for line in lines} - {"cd ~/kit"} <= printed
         text = "\n".join(["set -e", *lines]).replace("/mnt/exchange", str(kit.parent))
         said += subprocess.run(
             ["sh", "-c", text], env={**os.environ, "HOME": str(folder)}, capture_output=True, text=True, check=True

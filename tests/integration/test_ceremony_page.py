@@ -1,0 +1,219 @@
+"""A ceremony by the printed page alone: each line of it is typed, in order, with drives that are real file systems."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from pki.ceremony import drives as kernel
+from tests.integration import air_gap
+from tests.integration.air_gap import Machine
+from tests.integration.conftest import run
+from tests.integration.terminal import Answer, Shell
+from tests.scripts import Item, Printed
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts drives")
+OF_THE_MACHINE = {"sudo -i", "swapoff -a", "poweroff"}  # they would reach the machine that runs the tests
+ROOM = 192  # MB of a drive; the kit takes 60
+NOT_ALWAYS = {  # what a SCREEN names that need not be there, or must not; labels in lsblk come from udev
+    *("Proceed anyway?", "lo", "failed", "vault", "copy"),
+}
+FOLDER = "/mnt/online"
+
+
+@dataclass
+class Drive:
+    """A USB drive: a file, and the device that it is while it is plugged in."""
+
+    image: Path
+    name: str = ""
+
+    def plug_in(self) -> str:
+        """The name of the drive as lsblk shows it."""
+        if not self.name:
+            self.name = run("losetup", "--find", "--show", self.image).strip().removeprefix("/dev/")
+        return self.name
+
+    def unplug(self) -> None:
+        if self.name:
+            run("losetup", "--detach", f"/dev/{self.name}")
+            self.name = ""
+
+
+@dataclass
+class Paper:
+    """What people have written down: by hand, or printed."""
+
+    request: str = ""
+    response: str = ""
+    kit: tuple[str, str] = ("", "")
+    passphrase: str = ""
+    cards: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Ceremony:
+    """Both machines, the three drives, the printed page and all other paper."""
+
+    folder: Path
+    online: Machine
+    drives: dict[str, Drive]
+    page: Printed
+    paper: Paper
+
+    def disk(self, item: Item) -> str:
+        """What is written in place of DISK at a line: the drive that is plugged in there, or before it."""
+        plugged = {"3.2": "vault", "3.3": "vault", "3.4": "copy", "3.5": "copy", "4.1": "exchange", "4.2": "exchange"}
+        plugged |= {"10.1": "exchange"}
+        return self.drives[plugged[item.number]].plug_in() if item.number in plugged else "DISK"
+
+    def shell(self) -> Shell:
+        """The offline machine: no network, and nothing mounted below /mnt."""
+        command = "mount -t tmpfs tmpfs /mnt && exec sh -i"
+        environment = {name: os.environ[name] for name in air_gap.KEPT if name in os.environ}
+        home = self.folder / "offline"
+        for place in (home, self.folder / "elsewhere"):
+            place.mkdir(exist_ok=True)
+        return Shell(["unshare", "-n", "-m", "sh", "-c", command], home, {**environment, "HOME": str(home)})
+
+    def answers(self) -> dict[str, Answer]:
+        """What people type when the program asks, by what it asks."""
+        return {
+            r"first 8 words of the request[^\n]*: ": lambda _: self.paper.request,
+            r"first 8 words of the response[^\n]*: ": lambda _: self.paper.response,
+            r"in UTC, as HH:MM: ": lambda _: f"{datetime.now(UTC):%H:%M}",
+            r"nobody behind you\? \[yes\] ": lambda _: "yes",
+            r"only its custodian looks now; press Enter ": lambda _: "",
+            r"press Enter when it is written down; the screen is cleared then ": self._write_down,
+            r"type it back[^\n]*: ": lambda _: self.paper.passphrase,
+            r"typed back[^\n]*: ": lambda _: self.paper.cards[-1],
+            r"passphrase of root-1[^\n]*: ": lambda _: self.paper.passphrase,
+            r"share [12] of 2 for root-1[^\n]*: ": self._card,
+            r"(passphrase|once more)[^\n]*: ": lambda _: "paper-of-the-backup-kettle-orbit",
+            r"Proceed anyway\? \(y,N\) ": lambda _: "y",
+        }
+
+    def _write_down(self, shown: str) -> str:
+        written = " ".join(word for _, word in re.findall(r"(?<!\S)(\d{1,2}) ([a-z]+)", shown))
+        if len(written.split()) == 20:
+            self.paper.cards.append(written)
+        else:
+            self.paper.passphrase = written
+        return ""
+
+    def _card(self, shown: str) -> str:
+        """The second and the third custodian came."""
+        return self.paper.cards[int(re.findall(r"share (\d) of 2", shown)[-1])]
+
+    def _by_label(self, found: re.Match[str]) -> str:
+        """The device that has a label; of two ceremonies at once, mount would find either one's."""
+        device = f"/dev/{self.drives[found[1]].plug_in()}"
+        assert run("e2label", device).strip() == found[1]
+        return device
+
+    def follow(self, shell: Shell, item: Item) -> str:
+        """Type all lines of one item of the page; what it says of the screen must be there."""
+        disk, said = self.disk(item), ""
+        for command in item.commands:
+            if command in OF_THE_MACHINE:
+                continue
+            line = command.replace("DISK", disk).replace("FOLDER", FOLDER)
+            line = line.replace("ELSEWHERE", shlex.quote(str(self.folder / "elsewhere")))
+            line = re.sub(r"\bLABEL=(\w+)", self._by_label, line)
+            if "ceremony.root" in line or "ceremony.sign" in line:
+                line += "".join(f" {shlex.quote(part)}" for part in air_gap.despite_swap())
+            said += shell.line(line, self.answers())
+        for screen in item.of("SCREEN") if item.commands else []:
+            for quoted in set(re.findall(r"`([^`]+)`", screen)) - NOT_ALWAYS:
+                assert all(part in said for part in re.split("…", quoted)), (item.number, quoted, said)
+        return said
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project that waits for its first ceremony, its words on paper, and an exchange drive with the kit and the page."""
+    folder = tmp_path_factory.mktemp("page")
+    online = air_gap.machine(folder / "online", "house")
+    online.invoke("init", "house", *air_gap.HOUSE)
+    online.run("doit", ok=False)
+    (folder / "request.words").write_text(air_gap.words_in(online.invoke("ceremony.request")))
+    image = _image(folder / "exchange.img")
+    run("mkfs.ext4", "-q", image)
+    script = 'mount -o loop "$0" /mnt && "$@" && cp /mnt/doit-pki-kit/CEREMONY.txt "$OUT" && umount /mnt'
+    environment = {**os.environ, "PKI_HOME": str(folder / "online/house"), "OUT": str(folder / "CEREMONY.txt")}
+    kit = ("sh", online.program / "run", "invoke", "ceremony.kit", "/mnt")
+    said = run("unshare", "-m", "sh", "-c", script, image, *kit, env=environment, timeout=air_gap.PATIENCE)
+    (folder / "kit.paper").write_text(said)
+    return folder
+
+
+def _image(path: Path) -> Path:
+    with path.open("wb") as file:
+        file.truncate(ROOM << 20)
+    return path
+
+
+@pytest.fixture
+def ceremony(prepared: Path, tmp_path: Path) -> Iterator[Ceremony]:
+    if kernel.is_in_ram(kernel.mount_of(tmp_path)):
+        pytest.skip("images below this folder are in memory, or may be, and no vault is")
+    run("cp", "-a", "--sparse=always", prepared / "exchange.img", tmp_path)
+    run("cp", "-a", prepared / "online", tmp_path)
+    drives = {"exchange": Drive(tmp_path / "exchange.img")}
+    drives |= {name: Drive(_image(tmp_path / f"{name}.img")) for name in ("vault", "copy")}
+    run("mkfs.ext4", "-q", "-L", "OLD", drives["copy"].image)  # so that mkfs asks
+    said = (prepared / "kit.paper").read_text()
+    kit = air_gap.digest_in(said), re.findall(r"\b(\d+) files", said)[-1]
+    text = (prepared / "CEREMONY.txt").read_text().replace(str(prepared), str(tmp_path))
+    paper = Paper((prepared / "request.words").read_text(), kit=kit)
+    try:
+        yield Ceremony(
+            tmp_path, Machine(tmp_path / "online", tmp_path / "online/doit-pki", "house"), drives, Printed(text), paper
+        )
+    finally:
+        for drive in drives.values():
+            drive.unplug()
+
+
+@pytest.mark.parametrize("chosen", ["6.1", "6.2"], ids=["passphrase", "shares"])
+def test_ceremony_by_the_printed_page_alone_gives_a_project_that_works(ceremony: Ceremony, chosen: str) -> None:
+    said, shell = {}, ceremony.shell()
+    for item in ceremony.page.items.values():
+        if item.number.startswith("6.") and item.number not in {chosen, "6.4"}:
+            continue
+        if item.number == "10.1":
+            shell.line(f"mkdir {FOLDER} && mount /dev/{ceremony.disk(item)} {FOLDER}", {})
+        said[item.number] = ceremony.follow(shell, item)
+        if item.number == "7.1":
+            ceremony.paper.response = air_gap.words_in(said["7.1"])
+    shell.leave()
+    _assert_page_told_the_truth(ceremony, said)
+    assert "nothing to do" in ceremony.online.run("doit")
+    assert len(ceremony.paper.cards) == (3 if chosen == "6.2" else 0)
+    for card in ceremony.paper.cards:
+        assert len(card.split()) == 20
+
+
+def _assert_page_told_the_truth(ceremony: Ceremony, said: dict[str, str]) -> None:
+    """What people compare with each other: digits, numbers, drives, the vault number and the head."""
+    assert re.findall(r"^[0-9a-f]{64}", said["5.1"], flags=re.MULTILINE) == [ceremony.paper.kit[0]]
+    assert said["5.4"].split()[-1] == ceremony.paper.kit[1]
+    lines = [line.split() for line in said["4.3"].splitlines()]
+    mounted = {line[0]: line[1] for line in lines if line[0] in {"/mnt/vault", "/mnt/copy", "/mnt/exchange"}}
+    assert len(mounted) == len(set(mounted.values())) == 3
+    heads = {found for number in ("8.1", "8.2", "8.3", "10.4") for found in re.findall(r"head (\w{16})", said[number])}
+    assert len(heads) == 1
+    root = next(said[number] for number in ("6.1", "6.2") if number in said)
+    vaults = {
+        found for text in (root, said["7.1"], said["8.1"]) for found in re.findall(r"vault (\w{8}) on /mnt", text)
+    }
+    assert len(vaults) == 1
+    folder = ceremony.online.folder / "house/ca/ceremonies/0001"
+    assert vaults.pop() in (folder / "transcript.html").read_text()
