@@ -15,10 +15,12 @@ from pki.errors import FaultsError, PkiError
 from pki.visible import line_fault
 
 DEFAULTS = {"deploy-hosts": "ca", "deploy-owner": "root:root", "deploy-mode": ""}
-HEADERS = {"deploy-target", "deploy-set", "deploy-artifact", "deploy-validate", "deploy-reload", *DEFAULTS}
+CERTIFICATE = "deploy-certificate"  # whether an OpenSSL request configuration declares a certificate: yes, no
+HEADERS = {"deploy-target", "deploy-set", "deploy-artifact", "deploy-validate", "deploy-reload", CERTIFICATE, *DEFAULTS}
 HEADER = re.compile(r"(deploy-[a-z]+)\s*:\s*(.*)")
 CLOSERS = {"<!--": "-->", "{#": "#}"}
 OPENERS = ("#", ";", "//", "--", *CLOSERS)
+UTF_16 = {"UTF-16LE": (b"\xff\xfe", 1), "UTF-16BE": (b"\xfe\xff", 0)}  # its mark; which byte of "#" is 0
 LARGEST = 4 << 20  # bytes of a managed file
 LONGEST = 4096  # characters of a header's value
 
@@ -119,6 +121,33 @@ def link_fault(folder: Path, name: str) -> PkiError | None:
     )
 
 
+def taken_in(folder: Path, name: str, path: str) -> list[tuple[str, str]]:
+    """What the file `name` takes in by a path relative to its own folder: text and shown name of each file.
+
+    Of a folder these are its *.cnf and *.conf. Raises PkiError where a path, or a link on it, leads out of `folder`.
+    """
+    base = os.path.realpath(folder)
+    real = os.path.realpath(os.path.join(base, os.path.dirname(name), path))
+    hint = f"put it below templates/, beside templates/{name}, or its lines into that file"
+    if os.path.commonpath((real, base)) != base or os.path.isabs(path):
+        raise PkiError("lies outside templates/", hint)
+    if not os.path.exists(real):
+        raise PkiError("there is no such file beside this one", hint)
+    inner = [real]
+    if os.path.isdir(real):
+        inner = sorted(f"{real}/{one}" for one in os.listdir(real) if one.endswith((".cnf", ".conf")))
+    files = list[tuple[str, str]]()
+    for one in inner:
+        if os.path.commonpath((os.path.realpath(one), base)) != base:
+            raise PkiError("lies outside templates/", hint)
+        shown = f"templates/{os.path.relpath(one, base)}"
+        content = read(Path(one), shown)
+        if len(content) > LARGEST:
+            raise PkiError(f"{shown}: is larger than {LARGEST >> 20} MB", "take in less")
+        files.append((content.decode("utf-8", errors="surrogateescape"), shown))
+    return files
+
+
 def _walk(folder: Path) -> list[tuple[str, PkiError | None]]:
     """Names of files; of a folder that cannot be looked into, its name and why."""
     found: list[tuple[str, PkiError | None]] = []
@@ -153,8 +182,11 @@ def _source(folder: Path, name: str) -> Source:
         content = read(folder / name, shown)
     except PkiError as fault:
         return Source(name, fault=fault)
-    text = content[:LARGEST].decode("utf-8", errors="surrogateescape")
+    text, encoding = _decoded(content[:LARGEST])
     headers, problems = _headers(text, shown)
+    if encoding and (headers or problems):
+        copy = f"iconv -f {encoding} -t UTF-8 {shlex.quote(shown)} >new && mv new {shlex.quote(shown)}"
+        problems.append(PkiError(f"{shown}: is {encoding} text, as Windows writes it; hosts get UTF-8", copy))
     is_managed = "deploy-target" in headers or problems
     if is_managed and os.path.islink(f"{folder}/{name}") and (outside := link_fault(folder, name)):
         return Source(name, "", headers, outside)
@@ -163,6 +195,15 @@ def _source(folder: Path, name: str) -> Source:
     if len(content) > LARGEST and (headers or problems):
         problems.append(PkiError(f"{shown}: is larger than {LARGEST >> 20} MB", "deliver less, or in parts"))
     return Source(name, text, headers, FaultsError.of(problems) if problems else None)
+
+
+def _decoded(content: bytes) -> tuple[str, str]:
+    """The text of a file without a byte order mark, and its encoding where that is not UTF-8."""
+    for encoding, (mark, blank) in UTF_16.items():
+        is_marked = content.startswith(mark)
+        if is_marked or (content[blank : blank + 1] == b"\0" and "deploy-".encode(encoding) in content[:LONGEST]):
+            return content.decode(encoding, errors="replace").removeprefix("\ufeff"), encoding
+    return content.decode("utf-8", errors="surrogateescape").removeprefix("\ufeff"), ""
 
 
 def _headers(text: str, shown: str) -> tuple[dict[str, Header], list[PkiError]]:
@@ -183,6 +224,8 @@ def _headers(text: str, shown: str) -> tuple[dict[str, Header], list[PkiError]]:
             twice.add(name)
         elif not value:
             problems.append(PkiError(f"{place}: is empty"))
+        elif name == CERTIFICATE and value not in {"yes", "no"}:
+            problems.append(PkiError(f"{place}: {value!a}: expected yes or no"))
         elif len(value) > LONGEST:
             problems.append(PkiError(f"{place}: is longer than {LONGEST} characters"))
         elif fault := line_fault(value):

@@ -118,12 +118,17 @@ def request_key(data: bytes, name: str) -> CertificatePublicKeyTypes:
         raise PkiError(f"{name}: not a PEM certificate request: {error}") from None
     if not valid:
         raise PkiError(f"{name}: the request's signature does not verify", "make the request again on the device")
+    insist_on_usable(key, name)
+    return key
+
+
+def insist_on_usable(key: CertificatePublicKeyTypes, name: str) -> None:
+    """Raise PkiError for a requested key of a kind or size that is not certified; `name` is that of the request."""
     kind = key_kind(key)
     if kind.startswith("rsa-") and not 2048 <= int(kind[4:]) <= 4096:
         raise PkiError(f"{name}: an RSA key of {kind[4:]} bits", "use 2048 to 4096 bits")
     if not kind.startswith(("rsa-", "ec-p256", "ec-p384", "ed25519")):
         raise PkiError(f"{name}: a key of kind {kind}", "use RSA, P-256, P-384 or Ed25519")
-    return key
 
 
 # -- certificates -----------------------------------------------------------------------------------------------------

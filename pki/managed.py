@@ -10,13 +10,14 @@ import hashlib
 import re
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, get_args
 
-from pki import opensslconf
+from pki import opensslconf, opensslfile
 from pki.confined import Begin, Confined, ExceededError
 from pki.errors import FaultsError, PkiError, of_bug
-from pki.headers import DEFAULTS, Header, Source, names, read, sources
+from pki.headers import CERTIFICATE, DEFAULTS, Header, Source, names, read, sources, taken_in
 from pki.model import Host
 from pki.scalars import LABEL, Access, Proxy, TrustStore
 from pki.templating import Templates
@@ -24,6 +25,12 @@ from pki.visible import line_fault
 
 CA_HOST = DEFAULTS["deploy-hosts"]
 MEND_HEADER = "mend the header, then run doit again"
+OTHERS = (".conf", ".cfg", ".cnf")  # whatever the case of their letters; a *.cnf declares a certificate by itself
+COMMENT = re.compile(r"^\s*(#)(?!.*\{[%#]).*?(\\?\r?)$")
+UNDECLARED = opensslconf.Remark(
+    "has a section [ req ], and declares no certificate",
+    "write # deploy-certificate: yes into its header, or: no",
+)
 SERVICE = re.compile(rf"service:{LABEL}")  # of any host, or of none: most houses have no such service
 
 
@@ -59,6 +66,7 @@ class ManagedFile:
     reads: frozenset[str] = frozenset()
     artifacts: frozenset[str] = frozenset()
     request: opensslconf.Request | None = None
+    remarks: tuple[opensslconf.Remark, ...] = ()
     fault: PkiError | None = None
 
     def header(self, name: str) -> str:
@@ -86,8 +94,14 @@ class ManagedFile:
 
     @property
     def is_request(self) -> bool:
-        """Whether this file may declare a leaf."""
-        return self.name.endswith(".cnf")
+        """Whether this file declares a leaf if it is an OpenSSL request configuration."""
+        found = self.headers.get(CERTIFICATE)
+        return found.value == "yes" if found else self.name.endswith(".cnf")
+
+    @property
+    def may_declare(self) -> bool:
+        """Whether this file may declare a leaf, whatever is wrong with its headers."""
+        return self.is_request or self.name.lower().endswith(OTHERS)
 
     @property
     def leaf_name(self) -> str:
@@ -228,14 +242,45 @@ class Reader:
                     for name in names(self._folder) if other == "*" else [other]:
                         digest.update(self._content(name))
                 file = replace(file, digest=digest.hexdigest(), reads=reads, artifacts=artifacts)
-                if file.is_request and opensslconf.is_request(source.text):
-                    file = replace(file, request=opensslconf.read(source.text, f"templates/{source.name}"))
+                request, remarks = self._request(file, source.text)
+                file = replace(file, request=request, remarks=remarks)
         except PkiError as fault:
             faults.append(fault)
         except Exception as error:  # noqa: BLE001 - whatever is in one file stops that file alone
             bug = of_bug(error)
             faults.append(PkiError(f"templates/{source.name}: {bug.message}", bug.hint))
         return replace(file, fault=FaultsError.of(faults)) if faults else file
+
+    def _request(self, file: ManagedFile, text: str) -> opensslconf.Reading:
+        """The leaf that a file declares, and what there is to say of it. Raises PkiError with all that is wrong."""
+        said, shown = file.headers.get(CERTIFICATE), f"templates/{file.name}"
+        if not file.is_request:
+            is_other = not said and file.may_declare and opensslconf.is_request(text)
+            return opensslconf.Reading(None, (UNDECLARED,) if is_other else ())
+        found = opensslfile.Configuration()
+        if opensslconf.is_request(text) or opensslconf.takes_in(text):
+            body = self._rendered_body(file, text) if "{{" in text or "{%" in text or "{#" in text else text
+            found = opensslfile.parse(body, shown, partial(taken_in, self._folder, file.name))
+        if "req" not in found.sections:
+            if said:
+                raise PkiError(f"{file.place(CERTIFICATE)}: there is no section [ req ]", "take the header out")
+            return opensslconf.Reading(None)
+        reading = opensslconf.read(found, shown)
+        return reading._replace(remarks=()) if said and reading.request else reading
+
+    def _rendered_body(self, file: ManagedFile, text: str) -> str:
+        """The text from which names are read: rendered with `inventory`; as it is where it needs more than that.
+
+        Comments are left out, for headers may use variables of a host. Line numbers stay.
+        """
+        body = "\n".join(COMMENT.sub(r"#\2", line) for line in text.split("\n"))
+        try:
+            return self._inventory_alone(body, f"request:{file.name}", file.digest)
+        except PkiError as error:
+            if "{%" in body or "{#" in body:
+                what = f"templates/{file.name}: its names are read with `inventory` alone: {error.message}"
+                raise PkiError(what, "write the names without other variables, or # deploy-certificate: no") from None
+        return text
 
     def _selectors(self, file: ManagedFile) -> tuple[str, ...]:
         """The parts of `deploy-hosts`. Raises PkiError that names those that are none."""
@@ -252,17 +297,21 @@ class Reader:
     def _rendered(self, value: str, place: str) -> str:
         """The value of `deploy-hosts`, which follows from pki.yaml alone."""
         try:
-            if self.templates.is_harmless(value):
-                return self.templates.render_text(value, self._context)
-            name, files = f"deploy-hosts:{value}", [str(self._folder.parent / "pki.yaml")]
-            if (kept := self._memory.recall(name, "")) is None:
-                kept = self._limited.ask(value)
-                self._memory.remember(name, "", files, kept)
-            return str(kept)
+            return self._inventory_alone(value, f"deploy-hosts:{value}", "")
         except PkiError as error:
             raise PkiError(f"{place}: {error.message}", MEND_HEADER) from None
-        except ExceededError as error:
-            raise PkiError(f"{place}: {error.what}", MEND_HEADER) from None
+
+    def _inventory_alone(self, text: str, name: str, known: str) -> str:
+        """A text rendered with what follows from pki.yaml alone; `name` and `known` are those of the cache."""
+        if self.templates.is_harmless(text):
+            return self.templates.render_text(text, self._context)
+        if (kept := self._memory.recall(name, known)) is None:
+            try:
+                kept = self._limited.ask(text)
+            except ExceededError as error:
+                raise PkiError(error.what) from None
+            self._memory.remember(name, known, [str(self._folder.parent / "pki.yaml")], kept)
+        return str(kept)
 
     def _render(self, text: str, _begin: Begin) -> str:
         return self.templates.render_text(text, self._context)

@@ -402,7 +402,7 @@ class Leaf:
     @property
     def doc(self) -> str:
         """One line for `doit list`."""
-        return f"the {self.profile} certificate {self.name} with its key and chain: {', '.join(self.names)}"
+        return f"the {self.profile} certificate {self.name} with its key and chain: {', '.join(self.names) or self.common_name}"
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -60,12 +60,15 @@ def intermediate(authority: str, domains: Sequence[str], addresses: Sequence[IPv
 def leaf(wanted: Leaf, public_key: CertificatePublicKeyTypes) -> Extensions:
     """A server or client certificate; only RSA keys encipher keys (RFC 5480, RFC 8410)."""
     is_rsa = public_key.__class__.__name__.startswith("RSA")
-    return [
+    extensions: Extensions = [
         (x509.BasicConstraints(ca=False, path_length=None), True),
         (_key_usage(digital_signature=True, key_encipherment=is_rsa), True),
         (x509.ExtendedKeyUsage([PURPOSE[wanted.profile]]), False),
-        (subject_alternative_name(wanted), False),  # critical only beside an empty subject, and every subject has an O
     ]
+    names = subject_alternative_name(wanted)  # RFC 5280 §4.2.1.6: never empty; a client may have its CN alone
+    return (
+        [*extensions, (names, False)] if names else extensions
+    )  # critical only beside an empty subject: there is an O
 
 
 def addresses_of(issuer_url: str, issuer: str) -> Extensions:
@@ -115,10 +118,12 @@ class Permitted:
         return f".{name}".endswith(self.domains)
 
 
-def subject_alternative_name(wanted: Leaf) -> x509.SubjectAlternativeName:
+def subject_alternative_name(wanted: Leaf) -> x509.SubjectAlternativeName | None:
+    """The alternative names of a leaf, in their order; None when it has its CN alone."""
     names: list[x509.GeneralName] = [x509.DNSName(name) for name in wanted.dns]
     names += [x509.IPAddress(IPv4Address(address)) for address in wanted.addresses]
-    return x509.SubjectAlternativeName([*names, *(x509.RFC822Name(email) for email in wanted.emails)])
+    names += [x509.RFC822Name(email) for email in wanted.emails]
+    return x509.SubjectAlternativeName(names) if names else None
 
 
 def _key_usage(

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 from pki import freshness, issue, profiles, store
+from pki.device_requests import device_key
 from pki.durations import backdate
 from pki.errors import SET_CLOCK, PkiError
 from pki.house import Generation, House
@@ -127,7 +128,7 @@ def _requested_key(house: House, wanted: Leaf) -> CertificatePublicKeyTypes:
     data = store.read(house.store.home / (wanted.request or ""))
     if data is None:
         raise PkiError(f"{wanted.declared}.request: {wanted.request} is not there", "put the device's request there")
-    key = issue.request_key(data, wanted.request or "")
+    key = device_key(data, wanted.request or "")
     if fault := weakness(key):
         raise PkiError(f"{wanted.request}: its key is weak: {fault}", NEW_KEY)
     return key

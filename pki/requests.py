@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
@@ -154,12 +155,12 @@ def _declaration(said: Inventory, file: ManagedFile, request: opensslconf.Reques
         raise PkiError(f"{_shown(file.name)}: there is another leaf called {name}", "rename the file")
     rule = said.profiles.server if profile == "server" else said.profiles.client
     dns, addresses, called = list(request.dns), list(request.addresses), request.common_name
-    if profile == "server" and called and called not in (*dns, *addresses):
+    if profile == "server" and called and not _is_description(called, request):
         (addresses if is_address(called) else dns).insert(0, called)
     leaf = Leaf(
         name=name,
         profile=profile,
-        common_name=called if len(called) <= 64 or profile == "client" else "",
+        common_name=called,
         dns=tuple(dns),
         addresses=tuple(addresses),
         emails=tuple(request.emails),
@@ -170,13 +171,19 @@ def _declaration(said: Inventory, file: ManagedFile, request: opensslconf.Reques
         request=None,
         declared=f"templates/{file.name}",
     )
-    variables = [one for one in (called, *leaf.names) if "{{" in one or "{%" in one]
-    faults = [(one, f"{one!a}: names are read before the file is rendered, without variables") for one in variables]
-    faults = faults or list(dict.fromkeys(_name_faults(said, leaf)))
-    if faults:
-        places = ((f":{request.lines[at]}" if at in request.lines else "", what) for at, what in faults)
-        raise PkiError("; ".join(f"{_shown(file.name)}{place}: {what}" for place, what in places))
+    if faults := list(dict.fromkeys(_name_faults(said, leaf))):
+        places = ((request.places.get(at, _shown(file.name)), what) for at, what in faults)
+        raise PkiError("; ".join(f"{place}: {what}" for place, what in places))
     return _Declaration(file, leaf, tuple(_claims(said, file, request, leaf)))
+
+
+def _is_description(called: str, request: opensslconf.Request) -> bool:
+    """Whether the CN of a server is text for people, or one of its names: then it is no further name."""
+    names = {name.lower() for name in (*request.dns, *request.addresses)}
+    if called.lower() in names or not names:
+        return bool(names)
+    is_label = re.fullmatch(r"[A-Za-z0-9_-]+", called) is not None  # a short host name: some read it without DNS names
+    return bool(request.dns) if is_label else re.fullmatch(r"[A-Za-z0-9._*-]+", called) is None
 
 
 def _claims(said: Inventory, file: ManagedFile, request: opensslconf.Request, leaf: Leaf) -> Iterator[Claim]:
@@ -185,7 +192,7 @@ def _claims(said: Inventory, file: ManagedFile, request: opensslconf.Request, le
     host = said.hosts.get(file.selectors[0]) if len(file.selectors) == 1 else None
     owner = file.selectors[0] if host and leaf.profile == "server" else place
     for name in (leaf.common_name,) if leaf.profile == "client" else (*leaf.dns, *leaf.addresses):
-        at = f"{place}:{request.lines[name]}" if name in request.lines else place
+        at = request.places.get(name, place)
         yield Claim(leaf.profile, name, owner, (at,), is_shared=bool(host and host.shared))
 
 
@@ -205,10 +212,12 @@ def _name_faults(said: Inventory, leaf: Leaf) -> Iterator[tuple[str, str]]:
                 yield name, f"{name} is kept for the certificates that prove deliveries and revocations"
             elif leaf.profile == "client" and name.startswith("*"):
                 yield name, f"{name}: a wildcard is no name of a client"
-    if not leaf.names:
-        yield leaf.common_name, "names nothing: give it a subjectAltName, such as DNS:… or email:…"
     if leaf.profile == "client":
         yield from ((leaf.common_name, what) for what in _common_name_faults(said, leaf))
+    elif not leaf.names:
+        yield "", "names nothing: subjectAltName = DNS:NAME in the section that req_extensions names"
+    elif leaf.common_name not in leaf.names:
+        yield from ((leaf.common_name, what) for what in _text_faults(leaf.common_name))
 
 
 def _common_name_faults(said: Inventory, leaf: Leaf) -> Iterator[str]:
@@ -216,13 +225,9 @@ def _common_name_faults(said: Inventory, leaf: Leaf) -> Iterator[str]:
     if not called:
         yield "has no CN, by which services tell clients apart: CN = NAME"
         return
-    try:
-        common_name(called)
-    except ValueError as error:
-        yield str(error)
+    if faults := list(_text_faults(called)):
+        yield from faults
         return
-    if len(called) > 64:
-        yield "its CN is longer than 64 characters"
     if is_test_name(called):
         yield f"CN {called} is kept for the certificates that prove deliveries and revocations"
     elif is_like_dns_name(called) and not is_within_domains(said, called.lower()):
@@ -235,11 +240,22 @@ def _common_name_faults(said: Inventory, leaf: Leaf) -> Iterator[str]:
             yield f"CN {called} is the e-mail address of clients.{name}"
 
 
+def _text_faults(called: str) -> Iterator[str]:
+    """What is wrong with a CN as a text; OpenSSL makes none that is longer (RFC 5280, ub-common-name)."""
+    try:
+        common_name(called)
+    except ValueError as error:
+        yield str(error)
+    if len(called) > 64:
+        yield "its CN is longer than 64 characters"
+
+
 def _address(text: str) -> str:
     try:
         return str(IPv4Address(text))
     except ValueError:
-        raise ValueError("expected an IPv4 address") from None
+        note = ": IPv6 names cannot be certified here (docs/profiles.md)" if ":" in text else ""
+        raise ValueError(f"expected an IPv4 address, got {text!a}{note}") from None
 
 
 def _shown(name: str) -> str:

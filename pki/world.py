@@ -85,6 +85,7 @@ class World:
                 notes.append(_needs_ceremony(f"cert:{leaf.name}", list(dict.fromkeys(refused)), ca.name))
                 waiting.add(f"cert:{leaf.name}")
                 del leaves[leaf.name]
+        notes += [Note(f"templates/{one.name}", *remark) for one in declared.library.files for remark in one.remarks]
         return cls(house, hosts, leaves, declared.library, frozenset(waiting), notes)
 
     @cached_property
@@ -147,12 +148,12 @@ class World:
     @cached_property
     def undeclared(self) -> dict[str, PkiError]:
         """Leaves that files may declare which cannot be read now, with what is wrong: what there is of them stays."""
-        found = {file.leaf_name: file.fault for file in self.library.files if file.fault and file.is_request}
+        found = {file.leaf_name: file.fault for file in self.library.files if file.fault and file.may_declare}
         for lost in self.library.lost:
             if lost.is_folder:
                 there = self.house.store.build / "certs"
                 found |= {path.name: lost.fault for path in (there.iterdir() if there.is_dir() else ())}
-            elif lost.name.endswith(".cnf"):
+            else:  # whose headers nobody knows
                 found[Path(lost.name).stem] = lost.fault
         return {name: fault for name, fault in found.items() if name not in self.leaves}
 

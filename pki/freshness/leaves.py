@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes, PrivateKeyTypes
 from cryptography.x509.oid import NameOID
 
 from pki import canonical, profiles, store
+from pki.device_requests import requested_key
 from pki.durations import compared, in_words, least_gain
+from pki.errors import PkiError
 from pki.house import Generation, House
 from pki.issue import key_kind, public_der, subject, validity
 from pki.memo import token
@@ -304,8 +305,8 @@ def _gains(house: House, wanted: Leaf, held: Held, issuer: Generation) -> bool:
 def _request_difference(house: House, wanted: Leaf, public: bytes) -> str:
     data = store.read(house.store.home / (wanted.request or ""))
     try:
-        requested = public_der(x509.load_pem_x509_csr(data or b"").public_key())
-    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
+        requested = public_der(requested_key(data or b"", ""))
+    except PkiError:
         return f"{wanted.request} is not a certificate request that can be used"
     return "" if requested == public else f"{wanted.request} holds another key"
 

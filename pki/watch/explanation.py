@@ -26,7 +26,7 @@ Line = tuple[str, str]  # what a line is about, and what it says
 
 def leaf(house: House, plan: Plan, wanted: Leaf) -> Iterator[Line]:
     """A certificate that pki.yaml asks for."""
-    yield "what", f"a {wanted.profile} certificate for {', '.join(wanted.names)}"
+    yield "what", f"a {wanted.profile} certificate for {', '.join(wanted.names) or wanted.common_name}"
     yield (
         "declared",
         f"pki.yaml, {wanted.declared}" if not wanted.declared.startswith("templates/") else wanted.declared,

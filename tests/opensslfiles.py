@@ -1,0 +1,365 @@
+"""Request configurations to try: by hand, and at random."""
+
+from __future__ import annotations
+
+import random
+
+# -- files by hand ----------------------------------------------------------------------------------------------------
+
+BOX = """\
+[ req ]
+prompt = no
+distinguished_name = dn
+req_extensions = v3
+[ dn ]
+CN = box.lab.internal
+[ v3 ]
+subjectAltName = DNS:box.lab.internal
+"""
+NAMES = "DNS:box.lab.internal"
+INCLUDED = {
+    "names.inc": "[ v3 ]\nsubjectAltName = DNS:inc.lab.internal\n",
+    "open.inc": "[ dn ]\nCN = open.lab.internal\n",
+}
+
+
+def _with(old: str, *new: str) -> list[str]:
+    assert old in BOX
+    return [BOX.replace(old, one) for one in new]
+
+
+def _names(*values: str, before: str = "", after: str = "") -> list[str]:
+    return [f"{before}{text}{after}" for text in _with(NAMES, *values)]
+
+
+BY_HAND: dict[str, list[str]] = {
+    "the default section": [
+        *(
+            f"{line}\n{BOX}"
+            for line in ("HOME = .", "HOME = .\nRANDFILE = $ENV::HOME/.rnd", "openssl_conf_x =", "x = 1")
+        ),
+        *_names(
+            "$ENV::SAN", "${ENV::SAN}", "$(ENV::SAN)", "$SAN", "${SAN},IP:10.1.2.3", before="SAN = DNS:a.lab.internal\n"
+        ),
+        *_names("$ENV::SAN", before="[ ENV ]\nSAN = DNS:a.lab.internal\n"),
+        *_names("$default::SAN", before="SAN = DNS:a.lab.internal\n"),
+        "prompt = no\ndistinguished_name = dn\n" + BOX.replace("prompt = no\ndistinguished_name = dn\n", ""),
+        "req_extensions = gone\n" + BOX,
+    ],
+    "lines": [
+        BOX.replace("\n", "\r\n"),
+        "\ufeff" + BOX,
+        BOX.rstrip("\n"),
+        *_names("DNS:a.lab.internal, \\\n  DNS:b.lab.internal", "DNS:a.lab.internal,\\\r\nDNS:b.lab.internal"),
+        *_names("DNS:a.lab.internal \\\n", "DNS:a.lab.internal # \\\nx = 1", "DNS:a.lab.internal\t\t"),
+        f"# goes on \\\n[ req ]\n{BOX}",
+        f"\n\n \t\n# {BOX}{BOX}",
+        BOX.replace(" = ", "="),
+        BOX.replace(" = ", "\t=  "),
+        *_names("DNS:a.lab.internal\\\\", "DNS:a.lab.internal\r"),
+    ],
+    "sections": [
+        *_with("[ req ]", "[req]", "[\treq\t] # main", "[ req ] x", "[ req", "[req ]]"),
+        *(BOX.replace("dn", name) for name in ("the names", "a/b", "a.b", "x-y", "a;b", "my_dn@1")),
+        *(BOX.replace("v3", name) for name in ("my  ext", "[v3]", "v3_req", "a'b")),
+        BOX + "[ dn ]\nO = Lab\n[ v3 ]\nkeyUsage = digitalSignature\n",
+        BOX.replace("[ req ]", "[ x ]\ny = 1\n[ req ]").replace("prompt", "req::prompt"),
+    ],
+    "quotes and variables": [
+        *_names("'DNS:a.lab.internal, DNS:b.lab.internal'", '"DNS:a.lab.internal"', "`DNS:a.lab.internal`"),
+        *_names("'DNS:a.$domain'", "DNS:a\\.lab\\.internal", "DNS:'a'.lab\".\"internal", "'DNS:a.lab.internal"),
+        *_names(
+            "DNS:a.$domain", "DNS:a.${domain}", "DNS:a.$(domain)", "DNS:a.${domain", before="domain = lab.internal\n"
+        ),
+        *_names("DNS:a.$x::y", "DNS:a.${x::y},DNS:b.$z", before="z = q.lab.internal\n[ x ]\ny = lab.internal\n"),
+        *_names("$domain", "DNS:$", before=".pragma = dollarid:true\ndomain = DNS:a.lab.internal\n"),
+        *_names("DNS:a.lab.internal # 'x", "DNS:a.lab.internal\\# x", "DNS:a.lab.internal '#'"),
+    ],
+    "names": [
+        *_names(
+            "critical,DNS:a.lab.internal",
+            "critical,  @alt",
+            "critical ,DNS:a.lab.internal",
+            "critical",
+            "@alt",
+            "@ alt",
+            after="[ alt ]\nDNS.1 = a.lab.internal\nDNS.b.c = b.lab.internal\nIP.1 = 10.1.2.3\nDNS.1 = c.lab.internal\n",
+        ),
+        *_names("DNS : a.lab.internal", "DNS.1:a.lab.internal", "dns:a.lab.internal", "DNS:a,,DNS:b", "DNS:", "DNS:a,"),
+        *_names("IP:10.1.2.3, DNS:a.lab.internal", "email:a@lab.internal", "IP:fd00::1", "URI:http://a/"),
+    ],
+    "addresses of the subject": [
+        text.replace("[ dn ]", f"[ dn ]\n{line}")
+        for line in (
+            "emailAddress = a@lab.internal",
+            "0.emailAddress = a@lab.internal\n1.emailAddress = b@lab.internal",
+            "",
+        )
+        for text in _names(
+            "email:copy", "email:move", "email:copy,email:b@lab.internal", "email:copy, DNS:a.lab.internal"
+        )
+    ],
+    "subject": [
+        *(
+            BOX.replace("CN =", f"{key} =")
+            for key in ("commonName", "0.commonName", "1.CN", "a,CN", "a:CN", "0.2.5.4.3")
+        ),
+        *(
+            BOX.replace("CN =", f"{key} =")
+            for key in ("+CN", "0.+CN", "2.5.4.3", "cn", "CN_default", "CN.", "name", "foo")
+        ),
+        *_with(
+            "CN = box.lab.internal", "CN = Media Server", "CN = 'a # b'", "CN = a, b", "CN =", "C = DE", "O = Lab", ""
+        ),
+        *_with("prompt = no", "prompt = yes", "", "prompt = NO", "prompt = no # x", "prompt = 'no'"),
+        BOX.replace("prompt = no", "").replace("CN = box", "CN = Name\nCN_default = box"),
+        BOX.replace("prompt = no", "").replace("CN = box", "0.CN = Name\n0.CN_value = box"),
+    ],
+    "purposes": [
+        f"{BOX}extendedKeyUsage = {value}\n[ eku ]\n1 = clientAuth\n"
+        for value in (
+            *(
+                "serverAuth",
+                "clientAuth",
+                "critical,clientAuth",
+                "critical, clientAuth",
+                "1.3.6.1.5.5.7.3.2",
+                "@eku",
+                "",
+            ),
+            *(
+                "TLS Web Client Authentication",
+                "why:clientAuth",
+                "serverAuth,serverAuth",
+                "clientauth",
+                "critical,@eku",
+            ),
+        )
+    ],
+    "authorities": [
+        f"{BOX.replace('req_extensions = v3', f'req_extensions = v3{more}')}{line}\n[ bc ]\nCA = yes\n[ ca ]\nbasicConstraints = CA:TRUE\n"
+        for more in ("", "\nx509_extensions = ca")
+        for line in (
+            *(
+                "basicConstraints = CA:TRUE",
+                "basicConstraints = critical,CA:true,pathlen:0",
+                "basicConstraints = @bc",
+                "",
+            ),
+            *(
+                "basicConstraints = CA:FALSE",
+                "keyUsage = keyCertSign",
+                "keyUsage = critical, cRLSign",
+                "keyUsage = keyAgreement",
+            ),
+        )
+    ],
+    "included files": [
+        *(
+            f"{BOX.partition('[ v3 ]')[0]}{line}\n"
+            for line in (".include names.inc", ".include = names.inc", ".include ./names.inc")
+        ),
+        *(
+            f"{BOX.partition('[ v3 ]')[0]}{line}\n"
+            for line in ("[ v3 ]\n.include\tnames.inc # x", ".include 'names.inc'")
+        ),
+        *(
+            f"{BOX}{line}\n"
+            for line in (".include names.inc", "file = names\n.include $file.inc", ".include sub/../names.inc")
+        ),
+        BOX.replace("[ dn ]\nCN = box.lab.internal\n", ".include open.inc\n"),
+        BOX.replace("CN = box.lab.internal\n", ".include open.inc\nO = Lab\n"),
+        f".include names.inc\n{BOX.replace('[ v3 ]', '[ other ]')}",
+    ],
+}
+
+
+# -- files at random --------------------------------------------------------------------------------------------------
+
+
+def random_file(seed: int) -> str:
+    """A file with some of what config(5), req(1) and x509v3_config(5) permit, and some slips of people."""
+    return _Writer(random.Random(seed)).file()  # noqa: S311 - files to try, no secrets
+
+
+GOOD_NAMES = (
+    "CRITICALDNS:a.lab.internal",
+    "CRITICALDNS:a.lab.internal, DNS : b.lab.internal,IP:10.1.2.3",
+    "CRITICAL@alt",
+    "CRITICAL@my alt",
+    "DNS:a.lab.internal, \\\n  DNS:b.lab.internal",
+    'DNS:"a.lab.internal"',
+    "'DNS:a.lab.internal, DNS:b.lab.internal'",
+    "DNS:a.lab.internal\\nDNS:b.lab.internal",
+    "email:copy",
+    "email:move, DNS:a.lab.internal",
+    "email:copy,email:copy",
+    "email.x:copy,DNS.x:b.lab.internal",
+    "$SAN,DNS:c-1.$domain",
+    "$ENV::SAN",
+    "IP:fd00::1",
+)
+ODD_NAMES = (
+    "@ alt",
+    "@gone",
+    "DNS:a.lab.internal,",
+    "DNS:a.lab.internal,,DNS:b.lab.internal",
+    "dns:a.lab.internal",
+    "DNS1:a.lab.internal",
+    "DNS",
+    "${SAN}",
+    "URI:http://a.lab.internal/",
+    "RID:1.2.3",
+    "otherName:1.2.3;UTF8:x",
+    "dirName:dir",
+    "DER:30:00",
+    "ASN1:UTF8:x",
+    "CRITICALDER:30:00",
+    "DNS:\\,a.lab.internal",
+    "'DNS:a#b'",
+    "DNS:a.lab.internal;DNS:b.lab.internal",
+    "",
+)
+
+
+class _Writer:
+    def __init__(self, choice: random.Random) -> None:
+        self._random = choice
+        self._names = [f"{one}.lab.internal" for one in ("a", "b", "c-1", "mail")]
+
+    def _one(self, *of: str) -> str:
+        return self._random.choice(of)
+
+    def _mostly(self, good: tuple[str, ...], odd: tuple[str, ...]) -> str:
+        return self._random.choice(good if self._random.random() < 0.7 else odd)
+
+    def _often(self, text: str, share: float = 0.5) -> str:
+        return text if self._random.random() < share else ""
+
+    def file(self) -> str:
+        lines = [
+            self._often("HOME = .\nRANDFILE = $ENV::HOME/.rnd", 0.3),
+            self._often("RANDFILE = $ENV::HOME/.rnd", 0.03),
+            self._often("domain = lab.internal", 0.95),
+            self._often("prompt = no", 0.2),
+            self._often("SAN = DNS:env.lab.internal", 0.4),
+            self._often(f"name={self._one('x', 'x y', '$domain', '${domain}')}", 0.3),
+            self._often("oid_section = oids\n[ oids ]\nours = 1.2.3.4", 0.2),
+        ]
+        dn, ext = self._one("dn", "req_distinguished_name", "my dn"), self._one("v3_req", "ext", "my ext")
+        sections = [self._req(dn, ext), self._subject(dn), self._extensions(ext), self._others()]
+        if self._random.random() < 0.3:
+            self._random.shuffle(sections)
+        else:
+            sections.reverse()  # variables stand above where they are used
+        text = "\n".join([*lines, *sections])
+        if self._random.random() < 0.15:
+            text = text.replace("\n", "\r\n")
+        return self._often("\ufeff", 0.1) + text
+
+    def _req(self, dn: str, ext: str) -> str:
+        return "\n".join(
+            [
+                self._one("[req]", "[ req ]", "[\treq ] # main", "[req ]"),
+                self._mostly(
+                    ("prompt = no", "prompt=no # yes", 'prompt = "no"', "prompt = n\\o"), ("prompt = yes", "")
+                ),
+                self._often(f"distinguished_name = {dn}", 0.97),
+                self._mostly(
+                    (f"req_extensions = {ext}", f"req_extensions={ext} # one"), ("", f"x509_extensions = {ext}")
+                ),
+                self._often(f"x509_extensions = {self._one('v3_ca', 'v3_ca', 'v3_ca', ext, 'gone')}", 0.3),
+                self._often(f"default_bits = {self._one('2048', '3072')}", 0.4),
+                self._often("default_md = sha256\nstring_mask = utf8only\nattributes = req_attributes", 0.2),
+                self._often("req::encrypt_key = no", 0.1),
+            ]
+        )
+
+    def _subject(self, dn: str) -> str:
+        cn = self._mostly(
+            ("CN", "commonName", "0.commonName", "1.CN", "0.2.5.4.3", "+CN"),
+            ("2.5.4.3", "0.0.CN", "cn", "CN_default", "1.", "x:CN", "Common Name"),
+        )
+        value = self._one(
+            *self._names,
+            "a.$domain",
+            "a.${domain}",
+            "a.$(domain)",
+            "Media Server",
+            '"quoted.lab.internal"',
+            "'q u' # no",
+            "a\\.lab\\.internal",
+            "with\\#hash",
+            '"with # hash"',
+            "$ENV::name",
+            "${other::word}",
+            "a`b c`d",
+            "$name",
+            "",
+        )
+        return "\n".join(
+            [
+                f"[ {dn} ]",
+                self._one("C = DE", "countryName = DE", ""),
+                self._often(f"{cn} = {value}", 0.9),
+                self._often(f"commonName_default = {self._one(*self._names)}", 0.05),
+                self._often("CN_max = 64", 0.03),
+                self._often(f"{self._one('emailAddress', '1.emailAddress')} = bot@lab.internal", 0.3),
+                self._often("emailAddress_default = ops@lab.internal", 0.04),
+                self._often("O = Lab, Inc.\nOU = a, b", 0.3),
+                self._often(f"CN = {self._one(*self._names)}", 0.04),
+            ]
+        )
+
+    def _extensions(self, ext: str) -> str:
+        critical = self._often(self._mostly(("critical,", "critical, "), ("critical ,", "critical,critical,")), 0.3)
+        names = self._mostly(GOOD_NAMES, ODD_NAMES).replace("CRITICAL", critical)
+        return "\n".join(
+            [
+                f"[{self._often(' ')}{ext}{self._often(' ')}]",
+                self._often(f"subjectAltName = {names}", 0.85),
+                self._often(self._purpose(critical), 0.5),
+                self._often(
+                    "basicConstraints = "
+                    + self._mostly(
+                        ("CA:FALSE", "critical,CA:false", "@bc"), ("CA:TRUE", "CA:yes", "ca:true", "CA : TRUE")
+                    ),
+                    0.4,
+                ),
+                self._often(
+                    "keyUsage = " + self._one("digitalSignature, keyEncipherment", "critical, keyAgreement"), 0.4
+                ),
+                self._often("keyUsage = " + self._one("keyCertSign", "cRLSign", "Certificate Sign"), 0.05),
+                self._often('subjectKeyIdentifier = hash\nnsComment = "a, b"', 0.2),
+                self._often(
+                    self._one("subjectAltNames = DNS:x", "authorityKeyIdentifier = keyid,issuer", "1.2.3.4 = DER:0500"),
+                    0.1,
+                ),
+            ]
+        )
+
+    def _purpose(self, critical: str) -> str:
+        one = self._mostly(
+            ("serverAuth", "clientAuth", "TLS Web Server Authentication", "1.3.6.1.5.5.7.3.2"), ("ours", "codeSigning")
+        )
+        more = self._often(self._one(",serverAuth", ", clientAuth", ",emailProtection", ", critical"), 0.2)
+        return "extendedKeyUsage = " + self._one(f"{critical}{one}{more}", f"{critical}@eku", f"x:{one}")
+
+    def _others(self) -> str:
+        names = "\n".join(f"DNS.{number} = {self._one(*self._names)}" for number in range(self._random.randint(1, 3)))
+        return "\n".join(
+            [
+                f"[ alt ]\n{names}\n"
+                + self._often("IP.1 = 10.1.2.3\nemail.1 = copy", 0.3)
+                + self._often("\nDNS.1 = z.$domain", 0.2),
+                self._often("[ my alt ]\nDNS.a.b = my.lab.internal\nDNS = two.lab.internal", 0.9),
+                "[ eku ]\n1 = " + self._one("serverAuth", "clientAuth"),
+                "[ other ]\nword = w.lab.internal" + self._often("\nlost = $nowhere", 0.03),
+                "[ bc ]\nCA = FALSE",
+                "[ dir ]\nC = DE",
+                "[ v3_ca ]\nbasicConstraints = critical, CA:TRUE\nauthorityKeyIdentifier = keyid:always,issuer",
+                self._often("[ unclosed\n", 0.03) + self._often("no equals sign\n", 0.03) + self._often("; x\n", 0.03),
+                self._often("# a comment that goes on \\\nDNS.9 = swallowed\n", 0.2),
+                self._often("[ req_attributes ]\nunstructuredName = x", 0.9),
+            ]
+        )

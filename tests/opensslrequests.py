@@ -1,0 +1,94 @@
+"""What the real `openssl req -new` makes of a request configuration."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from pki.opensslconf import Request
+
+PURPOSES = {ExtendedKeyUsageOID.SERVER_AUTH: "server", ExtendedKeyUsageOID.CLIENT_AUTH: "client"}
+
+
+@dataclass(frozen=True)
+class Made:
+    """A request of OpenSSL, for what a certificate can have of it; `purposes` are empty where it names none."""
+
+    common_names: tuple[str, ...]
+    dns: tuple[str, ...]
+    addresses: tuple[str, ...]
+    emails: tuple[str, ...]
+    others: int
+    purposes: frozenset[str]
+    is_ca: bool
+    bits: int
+
+
+IN_UNUSED_LINES = (b"variable has no value", b"no close brace", b"checking x509 extension section")
+UNUSED = Made((), (), (), (), 0, frozenset(), is_ca=False, bits=-1)  # refused for a line that may be in no request
+UNREADABLE = Made((), (), (), (), 1, frozenset(), is_ca=False, bits=0)
+
+
+def made_by_openssl(file: Path, key: Path | None = None) -> Made | None:
+    """The request that `openssl req -new` makes in the file's folder, every question answered by Enter; None if none."""
+    with_key = ["-key", str(key)] if key else ["-keyout", "/dev/null", "-noenc"]
+    ran = subprocess.run(
+        ["/usr/bin/env", "-i", "/usr/bin/openssl", "req", "-new", "-config", file.name, *with_key, "-outform", "DER"],
+        cwd=file.parent,
+        input=b"\n" * 40,
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    if ran.returncode:
+        return UNUSED if any(line in ran.stderr for line in IN_UNUSED_LINES) else None
+    try:
+        return _read(x509.load_der_x509_csr(ran.stdout))
+    except ValueError:  # an alternative name in ASN.1 that is none
+        return UNREADABLE
+
+
+def _read(request: x509.CertificateSigningRequest) -> Made:
+    found = {type(one.value): one.value for one in request.extensions}
+    names = list(found.get(x509.SubjectAlternativeName, []))
+    usage, limits = found.get(x509.KeyUsage), found.get(x509.BasicConstraints)
+    signs = isinstance(usage, x509.KeyUsage) and (usage.key_cert_sign or usage.crl_sign)
+    purposes = found.get(x509.ExtendedKeyUsage, [])
+    return Made(
+        tuple(str(one.value) for one in request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)),
+        tuple(one.value for one in names if isinstance(one, x509.DNSName)),
+        tuple(str(one.value) for one in names if isinstance(one, x509.IPAddress)),
+        tuple(one.value for one in names if isinstance(one, x509.RFC822Name)),
+        sum(not isinstance(one, x509.DNSName | x509.IPAddress | x509.RFC822Name) for one in names),
+        frozenset(PURPOSES.get(one, one.dotted_string) for one in purposes),
+        signs or (isinstance(limits, x509.BasicConstraints) and limits.ca),
+        getattr(request.public_key(), "key_size", 0),
+    )
+
+
+def difference(asked: Request | None, made: Made | None) -> str:
+    """What differs between a request as it is read here (None: of a CA) and as OpenSSL makes it; empty when nothing."""
+    if made == UNUSED:
+        return ""
+    if asked is None:
+        return "" if made in {None, UNREADABLE} or (made and made.is_ca) else f"a CA, but {made}"
+    if made is None and asked.profile == "client" and not asked.common_name:
+        return ""  # the rules for the names of clients refuse it
+    if made is None:
+        return f"{asked}, but OpenSSL makes none"
+    theirs = (
+        made.common_names,
+        made.dns,
+        made.addresses,
+        made.emails,
+        made.purposes or {"server"},
+        made.others,
+        made.is_ca,
+    )
+    common_names = (asked.common_name,) if asked.common_name else ()
+    ours = (common_names, asked.dns, asked.addresses, asked.emails, {asked.profile}, 0, False)
+    return "" if ours == theirs else f"{ours}, but {theirs}"
