@@ -94,7 +94,6 @@ def _insist_on_line(what: str, text: str) -> None:
         raise PkiError(f"{what}: {fault}", "write it in one line, run doit, and prepare the host again")
 
 
-
 def _folders(parcel: Parcel, old: Sequence[Mapping[str, str]]) -> Iterator[str]:
     for file in parcel.release.files:
         folder = PurePosixPath(file.path).parent
