@@ -199,15 +199,16 @@ class Terminal:
             os.chdir(folder)
             line = [str(part) for part in command]
             os.execvpe(line[0], line, environment)  # noqa: S606 - that is what a terminal does
-        self.shown = ""
+        self.shown, self.seen = "", 0
         self.status: int | None = None
 
     def see(self, text: str) -> str:
-        """Read until something is shown that was not there before; returns all that came with it."""
-        start, end = len(self.shown), time.monotonic() + PATIENCE
+        """Read until a text is shown behind what was seen before; returns all that is shown since then."""
+        start, end = self.seen, time.monotonic() + PATIENCE
         while text not in self.shown[start:]:
             assert time.monotonic() < end, self.shown
             assert self._read(), f"{text!r} was not shown: {self.shown}"
+        self.seen = self.shown.index(text, start) + len(text)
         return self.shown[start:]
 
     def type(self, line: str) -> None:
