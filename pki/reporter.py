@@ -81,6 +81,13 @@ class Reporter:
             self._screen.line(BANNER)
         self._stack.enter_context(self._screen.progress(self._total))
 
+    def before_fork(self) -> None:
+        """Close the ledger: SQLite forbids that a process inherits an open database, and may delete its log there.
+
+        https://www.sqlite.org/howtocorrupt.html §2.6
+        """
+        self._house().close_ledger()
+
     def join_run(self) -> bool:
         """In a process of its own that works for this run: whether the run still goes on."""
         return self._house().store.join_run()

@@ -818,7 +818,8 @@ def test_a_release_that_cannot_be_placed_is_refused_and_the_crls_are_placed_all_
 
 def test_an_undo_that_is_stuck_is_told_and_the_crls_are_placed_all_the_same(delivered: Live) -> None:
     path = delivered.on("/etc/caddy/Caddyfile")
-    lying(delivered, 'then mv -fT "$was" "$path"', f'then [ "$path" != {path} ] && mv -fT "$was" "$path"')
+    back = 'mv -fT "$old" "../$name"; fi || lost='
+    lying(delivered, f"else {back}", f'else [ "$path" != {path} ] && {back}')
     change_something(delivered)
     (delivered.host.root / "broken").touch()
     assert f"{path} could not be put back" in delivered.because(delivered.doit())
@@ -826,7 +827,7 @@ def test_an_undo_that_is_stuck_is_told_and_the_crls_are_placed_all_the_same(deli
     told = f"an earlier change cannot be undone: {path} could not be put back; until then only CRLs are delivered"
     assert delivered.because(delivered.doit(days=7)) == f"{told} → on media: ls -ld {path}"
     assert delivered.on(CRL_THERE).read_bytes() == delivered.home.read("build/crl/client-1.pem")
-    lying(delivered, f'then [ "$path" != {path} ] && mv', "then mv")
+    lying(delivered, f'else [ "$path" != {path} ] && {back}', f"else {back}")
     assert delivered.doit(days=7).status == 0
     assert b"# changed" in path.read_bytes()
 

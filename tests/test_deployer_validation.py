@@ -147,7 +147,10 @@ def test_a_header_that_cannot_be_read_is_said_with_file_and_line(home: Home, lin
         ([MEDIA, "# deploy-target: /etc/x/", "x"], f"{FILE}:2: deploy-target: '/etc/x/' {PATH}"),
         ([MEDIA, "# deploy-target: /", "x"], f"{FILE}:2: deploy-target: '/' {PATH}"),
         ([MEDIA, "# deploy-target: /etc/{{ '..' }}/x", "x"], f"{FILE}:2: deploy-target: '/etc/../x' {PATH}"),
-        ([MEDIA, "# deploy-target: /a{{ '\\n' }}b", "x"], f"{FILE}:2: deploy-target: '/a\\nb' {PATH}"),
+        (
+            [MEDIA, "# deploy-target: /a{{ '\\n' }}b", "x"],
+            f"{FILE}:2: deploy-target: expected one line of printable characters, got U+000A → mend the header, then run doit again",
+        ),
         (
             [TARGET, MEDIA, "# deploy-owner: root", "x"],
             f"{FILE}:3: deploy-owner: expected user:group, got 'root'",

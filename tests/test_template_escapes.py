@@ -398,7 +398,7 @@ def released(home: Path, **said: str) -> Parcel:
 def test_no_permission_is_written_that_is_more_than_a_line(built_once: Path, field: str, odd: str) -> None:
     parcel = released(built_once, **{field: f"/{odd}"})
     with pytest.raises(PkiError, match=r"media: .* in pki-apply.conf: expected one line of printable characters"):
-        bootstrap.permissions("media", parcel, exact=True)
+        bootstrap.permissions("media", parcel, exact=field != "path")  # to be exact, it reads the file of each path
 
 
 @pytest.mark.parametrize("odd", ODD.values(), ids=ODD)

@@ -89,6 +89,7 @@ class ParallelRunner(Runner):  # type: ignore[misc]
         worker.pipe.send(node.task.name)
 
     def _start(self) -> Worker:
+        self.reporter.before_fork()
         ours, theirs = Pipe()
         others = [ours, *self._busy, *(one.pipe for one in self._idle)]
         arguments = (theirs, others, os.getpid(), self.reporter.join_run, self._execute_named)
