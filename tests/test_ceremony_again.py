@@ -286,6 +286,7 @@ def test_words_and_digits_of_something_else_are_called_by_its_name() -> None:
         (kit_digest[:16].upper(), "these are the digits of the kit"),
         (request[:8] + " " + request[8:16], "these are the digits of the request"),
         ("acid", "this is not the request that was printed: word 1, 'acid', is not word 1"),
+        (" ".join(words.of_digest(request)[:7]), "this is not the request that was printed: 1 more word is needed"),
     ):
         assert said in differing(typed, others)
 

@@ -12,8 +12,10 @@ import pytest
 from pki.ceremony import drives, identity, verifying
 from pki.ceremony.vault import Vault
 from pki.errors import PkiError
+from pki.handover import nearby
 from pki.handover.asking import Wish
 from tests.ceremonies import RealHome, Typist, drives_at, first_ceremony, fit_typist
+from tests.conftest import PROJECT
 
 REQUEST = ("out/request-0001.yaml", "--vault", "vault", "--passphrase-file", "secret")
 
@@ -430,6 +432,15 @@ def test_response_with_private_keys_beside_it_is_not_accepted(typist: Typist, na
     path.unlink()
     status, said = typist("ceremony.accept", "out/response-0001", "--words", spoken)
     assert status == 0, said
+
+
+def test_the_program_of_a_kit_is_not_taken_for_keys(tmp_path: Path) -> None:
+    """Its own files name the marks of private keys, and the kit lies on the drive that brings the response."""
+    shutil.copytree(PROJECT / "pki", tmp_path / "exchange/doit-pki-kit/pki")
+    nearby.insist_on_no_keys(tmp_path / "exchange", tmp_path / "offline")
+    (tmp_path / "exchange/key").write_text("x\n-----BEGIN EC PRIVATE KEY-----\r\nMIIB\r\n")
+    with pytest.raises(PkiError, match="private keys are next to the response"):
+        nearby.insist_on_no_keys(tmp_path / "exchange", tmp_path / "offline")
 
 
 def test_vault_is_refused_where_the_online_machine_would_write_to_it(typist: Typist) -> None:

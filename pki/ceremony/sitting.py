@@ -115,7 +115,7 @@ def confirmed(ceremony: Ceremony, lines: list[str], typed: str, others: Mapping[
 
 def words_differ(typed: str, digest: str, others: Mapping[str, str]) -> PkiError:
     """Why the words of a request that were typed are not taken."""
-    if name := words.named(typed, {"the request": digest} | dict(others)):
+    if name := words.named(typed, {"the request": digest} | dict(others), "the request"):
         return PkiError(
             f"these are {name}, and the words of the request are asked for",
             f"type the first {words.ASKED} words of the request, from the paper of ceremony.request",

@@ -59,14 +59,17 @@ def fault(typed: str, hex_digest: str) -> str:
     return ""
 
 
-def named(typed: str, digests: Mapping[str, str]) -> str:
-    """The name of the digest whose words, or whose digits, were typed; empty where it is none of `digests`."""
+def named(typed: str, digests: Mapping[str, str], own: str) -> str:
+    """The name of the digest whose words, or whose digits, were typed; empty where it is none of `digests`.
+
+    `own` is the name of the one whose words are asked for: some of them are too few, and not those of another one.
+    """
     digits, given = "".join(typed.lower().split()), split(typed)
     for name, hex_digest in digests.items():
         if len(digits) >= ASKED and hex_digest.startswith(digits):
             return f"the digits of {name}"
         agreeing = [whole(word) for word in given[:ASKED]] == list(of_digest(hex_digest))[: len(given[:ASKED])]
-        if len(given) >= 2 and agreeing:
+        if name != own and len(given) >= 2 and agreeing:
             return f"the words of {name}"
     return ""
 

@@ -29,7 +29,7 @@ def first_words(of: str, paper: str, hex_digest: str, others: Mapping[str, str] 
         given = typed(f"first {words.ASKED} words of the {of}, from the paper of {paper}: ")
         if not (wrong := words.fault(given, hex_digest)):
             return given
-        name = words.named(given, {f"the {of}": hex_digest} | dict(others or {}))
+        name = words.named(given, {f"the {of}": hex_digest} | dict(others or {}), f"the {of}")
         print(f"these are {name}; type the words of the {of}" if name else f"{wrong}; look again")
     return typed(f"first {words.ASKED} words of the {of}: ")
 

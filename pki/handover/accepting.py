@@ -155,7 +155,7 @@ def confirm(found: Brought, typed: str) -> None:
     """Go on only when the first words of the response's digest were typed as the offline side showed them."""
     digest = bundle.digest(found.answer.data)
     if not words.agree(typed, digest):
-        if name := words.named(typed, {"the response": digest} | other_digests(found)):
+        if name := words.named(typed, {"the response": digest} | other_digests(found), "the response"):
             raise PkiError(
                 f"these are {name}, and the words of the response are asked for",
                 f"type the first {words.ASKED} words that ceremony.sign showed; it shows them again at the same line",

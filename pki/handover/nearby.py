@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,7 +12,9 @@ from pki.ceremony import drives
 from pki.errors import PkiError
 
 OF_KEYS = ("root-*/key.*", ".root-*.new/key.*", "share-*-of-*.html")
-MARK = b"PRIVATE KEY-----"
+KEY = re.compile(
+    rb"^-----BEGIN ([A-Z0-9]+ )?PRIVATE KEY-----\r?\n[A-Za-z0-9]", re.MULTILINE
+)  # not where a program names it
 LARGEST = 1 << 20  # bytes: a key has a few thousand
 SHOWN = 6
 
@@ -37,7 +40,7 @@ def _private(folder: Path) -> Iterator[Path]:
     place = place.parent if place.is_file() else place
     for path in place.rglob("*"):
         with suppress(OSError):
-            if path.is_file() and path.stat().st_size <= LARGEST and MARK in path.read_bytes():
+            if path.is_file() and path.stat().st_size <= LARGEST and KEY.search(path.read_bytes()):
                 yield path
     around = {place, place.parent, drives.mount_of(place).point}
     for outer in around - {Path("/")}:
