@@ -452,8 +452,15 @@ def test_drives_with_records_of_their_own_are_made_equal_by_the_line_that_is_tol
     assert files_of(twins.desk / "medium") == files_of(twins.desk / "vault") != before
     deviation = twins.records()[-1]
     assert (deviation.step, lost in deviation.facts["text"]) == ("deviation", True)
-    assert twins("ceremony.verify", "medium")[0] == 0
+    words = twins.words_of("out/request-0001.yaml")
+    order = ("ceremony.sign", "out/request-0001.yaml", "--vault", "vault", "--output", "out", "--words", words)
+    assert twins(*order)[0] == 0
     assert copied(twins, "vault", "medium")[0] == 0
+    heads = {
+        (twins.desk / place / "transcript.jsonl").read_bytes() for place in ("vault", "medium", "out/response-0001")
+    }
+    assert len(heads) == 1
+    assert twins("ceremony.verify", "medium")[0] == 0
 
 
 def test_response_that_is_shown_again_at_both_drives_is_no_obstacle(twins: Typist) -> None:
