@@ -43,6 +43,10 @@ class SlipError(PkiError):
     """What a person typed is wrong, and may be typed again."""
 
 
+class StoppedError(PkiError):
+    """A person ended a command where it asked for something."""
+
+
 class FaultsError(PkiError):
     """Several things that are wrong: a line for each in `message`, and in `hint` what to do, each said once."""
 

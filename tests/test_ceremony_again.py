@@ -123,8 +123,30 @@ def test_root_that_has_signed_is_never_made_again(typist: Typist) -> None:
     before = (typist.desk / "vault/root-1/key.pem").read_bytes()
     status, said = root(typist, "--again", "the paper is lost")
     assert status == 1
-    assert "root-1 has signed, and is not made again" in said
+    assert "its roots have signed, and are not made again" in said
     assert (typist.desk / "vault/root-1/key.pem").read_bytes() == before
+
+
+@pytest.mark.parametrize("more", [(), ("--again", "the paper is lost")])
+def test_root_line_after_the_signatures_says_at_once_what_comes_next(
+    typist: Typist, at_terminal: Callable[..., list[str]], more: tuple[str, ...]
+) -> None:
+    """Also where the words of the response were not seen: the hint has both lines."""
+    root(typist)
+    asked = at_terminal()
+    status, said = typist("ceremony.root", *REQUEST, *more)
+    assert (status, asked) == (1, []) if not more else status == 1, said
+    if not more:
+        assert "root-1 was made here already, for this request" in said
+    sign(typist)
+    before = (typist.desk / "vault/transcript.jsonl").read_bytes()
+    status, said = typist("ceremony.root", *REQUEST, *more)
+    assert status == 1
+    assert "the request is signed already, in ceremony 1" in said
+    assert f"go on: sh run invoke ceremony.copy --vault {typist.desk}/vault --to {typist.desk}/copy" in said
+    assert "sh run invoke ceremony.sign out/request-0001.yaml --vault vault --output" in said
+    assert "about to be done" not in said
+    assert (typist.desk / "vault/transcript.jsonl").read_bytes() == before
 
 
 def test_paper_of_a_second_root_is_lost_and_the_first_root_stays(tmp_path: Path) -> None:

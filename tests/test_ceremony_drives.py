@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from pki.ceremony import drives, identity, verifying
+from pki.ceremony import chain, drives, identity, verifying
+from pki.ceremony.transcript import Transcript
 from pki.ceremony.vault import Vault
+from pki.commands import asking
 from pki.errors import PkiError
 from pki.handover import nearby
 from pki.handover.asking import Wish
@@ -242,6 +246,38 @@ def test_first_ceremony_writes_an_identity_and_every_later_step_says_it(typist: 
     assert "vault.yaml: is not as it was written" in refused(sign(typist))
 
 
+def test_command_that_is_stopped_or_refused_before_a_key_is_made_leaves_an_empty_drive_empty(
+    typist: Typist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = typist.words_of("out/request-0001.yaml")
+    for answers in ((), (words,), (words, "06:00"), (words, "06:00", "yes"), (words, "06:00", "yes", "")):
+        left = iter(answers)
+
+        def answer(_: str, left: Iterator[str] = left) -> str:
+            try:
+                return next(left)
+            except StopIteration:
+                raise KeyboardInterrupt from None
+
+        with monkeypatch.context() as terminal:
+            terminal.setattr("sys.stdin.isatty", lambda: True, raising=False)
+            terminal.setattr("builtins.input", answer)
+            terminal.setattr(asking, "getpass", answer)
+            said = typist("ceremony.root", "out/request-0001.yaml", "--vault", "vault")[1]
+        assert "stopped; nothing was written" in said, answers
+        assert list(left) == []
+        assert files_of(typist.desk / "vault") == {}
+    refused(typist("ceremony.root", *REQUEST, "--words", "acid"))
+    assert files_of(typist.desk / "vault") == {}
+    status, said = root(typist)
+    assert status == 0, said
+    assert [one.step for one in typist.records()][:3] == ["opened", "environment", "plan"]
+    before = files_of(typist.desk / "vault")
+    for answers in ((), (words,), (words, "06:00")):
+        assert "stopped; nothing was written" in stopped(typist, monkeypatch, "vault", *answers)
+        assert files_of(typist.desk / "vault") == before
+
+
 def test_folder_is_a_vault_only_with_a_reason_that_is_recorded(typist: Typist, tmp_path: Path) -> None:
     (tmp_path / "mounts").write_text(LIVE)
     status, said = root(typist, "--folder-as-vault", "a virtual machine")
@@ -353,6 +389,115 @@ def test_newer_drive_is_never_overwritten_with_the_older_one(held: Typist) -> No
     assert files_of(held.desk / "vault") == before
 
 
+def stopped(typist: Typist, monkeypatch: pytest.MonkeyPatch, drive: str, *answers: str) -> str:
+    """What `ceremony.sign` of an open request says at a drive when a person presses Ctrl-C after these answers."""
+    left = iter(answers)
+
+    def answer(_: str) -> str:
+        try:
+            return next(left)
+        except StopIteration:
+            raise KeyboardInterrupt from None
+
+    with monkeypatch.context() as terminal:
+        terminal.setattr("sys.stdin.isatty", lambda: True, raising=False)
+        terminal.setattr("builtins.input", answer)
+        terminal.setattr(asking, "getpass", answer)
+        status, said = typist("ceremony.sign", "out/request-0001.yaml", "--vault", drive, "--output", "out")
+    assert status == 1, said
+    return said
+
+
+@pytest.fixture
+def twins(held: Typist) -> Typist:
+    """After the copy, with the request still on the exchange drive."""
+    shutil.copy(held.desk / "vault/ceremonies/0001/request.yaml", held.desk / "out/request-0001.yaml")
+    assert copied(held, "vault", "medium")[0] == 0
+    return held
+
+
+def copied(typist: Typist, vault: str, to: str, *more: str) -> tuple[int, str]:
+    return typist("ceremony.copy", "--vault", vault, "--to", to, *more)
+
+
+def test_commands_that_are_stopped_at_both_drives_leave_them_equal(
+    twins: Typist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = files_of(twins.desk)
+    for drive in ("vault", "medium"):
+        assert "stopped; nothing was written" in stopped(twins, monkeypatch, drive)
+    assert files_of(twins.desk) == before
+    for pair in (("vault", "medium"), ("medium", "vault")):
+        status, said = copied(twins, *pair)
+        assert status == 0, said
+
+
+def told_line(said: str) -> list[str]:
+    """The arguments of the command that a hint ends with."""
+    return shlex.split(said.rstrip().rpartition("sh run invoke ")[2])
+
+
+def test_drives_with_records_of_their_own_are_made_equal_by_the_line_that_is_told(twins: Typist) -> None:
+    """A refusal is written at once, to whichever drive it was refused at."""
+    before = files_of(twins.desk / "medium")
+    for drive in ("vault", "medium"):
+        refused(twins("ceremony.sign", "out/request-0001.yaml", "--vault", drive, "--output", "out", "--words", "acid"))
+    for pair in (("vault", "medium"), ("medium", "vault")):
+        said = refused(copied(twins, *pair))
+        assert "both drives have records of their own" in said
+        assert f"believe {twins.desk}/{pair[0]}, on neither a key was used: " in said
+    said = refused(copied(twins, "vault", "medium"))
+    lost = chain.load((twins.desk / "medium/transcript.jsonl").read_bytes(), "medium")[-1].hash[:16]
+    status, said = twins(*told_line(said))
+    assert status == 0, said
+    assert lost in said
+    assert files_of(twins.desk / "medium") == files_of(twins.desk / "vault") != before
+    deviation = twins.records()[-1]
+    assert (deviation.step, lost in deviation.facts["text"]) == ("deviation", True)
+    words = twins.words_of("out/request-0001.yaml")
+    order = ("ceremony.sign", "out/request-0001.yaml", "--vault", "vault", "--output", "out", "--words", words)
+    assert twins(*order)[0] == 0
+    assert copied(twins, "vault", "medium")[0] == 0
+    heads = {
+        (twins.desk / place / "transcript.jsonl").read_bytes() for place in ("vault", "medium", "out/response-0001")
+    }
+    assert len(heads) == 1
+    assert twins("ceremony.verify", "medium")[0] == 0
+
+
+def test_response_that_is_shown_again_at_both_drives_is_no_obstacle(twins: Typist) -> None:
+    words = twins.words_of("out/request-0001.yaml")
+    for drive in ("vault", "medium"):
+        order = ("ceremony.sign", "out/request-0001.yaml", "--vault", drive, "--output", "out", "--words", words)
+        assert twins(*order)[0] == 0
+    status, said = twins(*told_line(refused(copied(twins, "vault", "medium"))))
+    assert status == 0, said
+
+
+def test_drive_on_which_a_key_was_used_is_believed_and_never_overwritten(twins: Typist) -> None:
+    refused(twins("ceremony.sign", "out/request-0001.yaml", "--vault", "medium", "--output", "out", "--words", "acid"))
+    twins.home.ceremony(Wish(ladder=True), days=1)
+    before = files_of(twins.desk / "vault")
+    said = refused(copied(twins, "medium", "vault", "--despite", "a test"))
+    assert f"believe {twins.desk}/vault, where a key was used" in said
+    assert files_of(twins.desk / "vault") == before
+    status, said = twins(*told_line(said))
+    assert status == 0, said
+    assert files_of(twins.desk / "medium") == files_of(twins.desk / "vault")
+
+
+def test_two_drives_on_both_of_which_a_key_was_used_are_left_as_they_are(twins: Typist) -> None:
+    for drive in ("vault", "medium"):
+        transcript = Transcript(twins.desk / drive / "transcript.jsonl", lambda: twins.home.moment(1))
+        transcript.record("opened-key", name="root-1", sha256=drive)
+    before = files_of(twins.desk)
+    for pair in (("vault", "medium"), ("medium", "vault")):
+        said = refused(copied(twins, *pair, "--despite", "a test"))
+        assert "on both a key was used" in said
+        assert f"ceremony.copy --vault {twins.desk}/vault --to {twins.desk}/medium" in said
+    assert files_of(twins.desk) == before
+
+
 def test_copy_is_not_made_where_no_second_drive_is_mounted(held: Typist, tmp_path: Path) -> None:
     """Where `all is as it was made` was said of a copy that the next power-off takes away."""
     drives_at({"sda": held.desk / "vault"}, tmp_path / "mounts")
@@ -370,6 +515,7 @@ def test_copy_goes_to_no_drive_but_an_empty_one_or_its_own(held: Typist, target:
     other = None
     if target == "another vault":
         other = identity.recognise(Vault(held.desk / "medium"), held.home.moment(0), may_begin=True)
+        identity.keep(Vault(held.desk / "medium"), other)
     before = files_of(held.desk)
     said = refused(held("ceremony.copy", "--vault", "vault", "--to", "medium" if "another" in target else target))
     expected = {
@@ -456,6 +602,8 @@ def test_identity_of_a_vault_is_the_only_file_that_the_vault_adds(held_once: Rea
     vault = held_once.copy(tmp_path / "copy").vault
     before = files_of(vault.folder)
     found = identity.recognise(vault, held_once.moment(0), may_begin=False)
+    assert files_of(vault.folder) == before
+    identity.keep(vault, found)
     assert files_of(vault.folder).keys() - before.keys() == {"vault.yaml"}
     assert identity.recognise(vault, held_once.moment(9), may_begin=True) == found
     assert verifying.verify(vault.folder).faults == []

@@ -3,31 +3,40 @@
 from __future__ import annotations
 
 import os
+import shlex
+from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 from pki import store
 from pki.ceremony import chain, drives, identity
+from pki.ceremony.chain import Record
+from pki.ceremony.transcript import BEFORE, Transcript
 from pki.ceremony.vault import Vault, overwrite, probe
 from pki.ceremony.verifying import verify
 from pki.errors import PkiError
 
+REASON = "its records are of commands that made nothing"
 KEYS = ("key.pem", "key.uri")
 
 
-def copy(vault: Vault, target: Vault) -> str:
-    """Make a second drive equal to a vault; returns the head of their transcript.
+def copy(vault: Vault, target: Vault, clock: Callable[[], datetime], despite: str = "") -> tuple[str, str]:
+    """Make a second drive equal to a vault; returns the head of their transcript, and what was given up for it.
 
     The target is empty, or an earlier copy of the same vault. What was destroyed in the vault is destroyed there too.
-    Raises PkiError with the target as it was when the vault is not sound, or the two are taken for each other.
+    Records that the target alone has, of commands that made nothing, are given up `despite` them, on record. Raises PkiError with the target as it was when the vault is not sound, or the two are taken for each other.
     """
     if faults := verify(vault.folder).faults:
         raise PkiError(
             f"{vault.folder}: is not sound: {faults[0]}", "nothing was copied; take the other drive as the vault"
         )
-    files = _files(vault.folder)
     _insist_on_target(vault, target)
+    given_up = _given_up(vault, target, despite)
     probe(target.folder)
+    if given_up:
+        Transcript(vault.transcript, clock).record("deviation", text=given_up, reason=despite)
+    files = _files(vault.folder)
     _write(target.folder, files)
     there = _files(target.folder, from_drive=True)
     if there != files:
@@ -35,7 +44,7 @@ def copy(vault: Vault, target: Vault) -> str:
         raise PkiError(f"{target.folder}: {names[0]} is not what was written to it", "take another drive")
     if faults := verify(target.folder).faults:
         raise PkiError(f"{target.folder}: was not copied well: {faults[0]}", "take another drive")
-    return chain.load(files["transcript.jsonl"], str(target.transcript))[-1].hash
+    return chain.load(files["transcript.jsonl"], str(target.transcript))[-1].hash, given_up
 
 
 def _insist_on_target(vault: Vault, target: Vault) -> None:
@@ -47,12 +56,59 @@ def _insist_on_target(vault: Vault, target: Vault) -> None:
         )
     if other is not None and (own is None or other.vault != own.vault):
         raise PkiError(f"{target.folder}: is vault {other.vault}, another one", drives.WHICH)
-    kept, carried = (store.read(one.transcript) or b"" for one in (vault, target))
-    if not kept.startswith(carried[: carried.rfind(b"\n") + 1]):
+
+
+def _given_up(vault: Vault, target: Vault, despite: str) -> str:
+    """What is lost with the records that the target alone has, empty where it has none.
+
+    Raises PkiError that names the drive to believe where they are not to be lost, or not without a reason.
+    """
+    kept, carried = _records(vault), _records(target)
+    common = sum(one.hash == other.hash for one, other in zip(kept, carried, strict=False))
+    here, there = kept[common:], carried[common:]
+    if not there:
+        return ""
+    forth, back = (_line(*pair) for pair in ((vault, target), (target, vault)))
+    if not here:
         raise PkiError(
             f"{target.folder}: knows more than {vault.folder}: the two drives are taken for each other",
-            f"the newer one is the vault: --vault {target.folder} --to {vault.folder}",
+            f"the newer one is the vault: {back}",
         )
+    has_made, has_made_there = (_has_made(own, kept[:common]) for own in (here, there))
+    both = f"both drives have records of their own: {vault.folder} {_told(here)}; {target.folder} {_told(there)}"
+    if has_made and has_made_there:
+        hint = f"believe the drive whose response went to the online machine; seal the other, and mount a new drive there\n{vault.folder} is right: {forth}\n{target.folder} is right: {back}"
+        raise PkiError(f"{both}; on both a key was used", hint)
+    if has_made_there:
+        raise PkiError(both, f'believe {target.folder}, where a key was used: {back} --despite "{REASON}"')
+    if not despite:
+        where = "where a key was used" if has_made else "on neither a key was used"
+        raise PkiError(both, f'believe {vault.folder}, {where}: {forth} --despite "{REASON}"')
+    return f"{_told(there)} of the second drive alone were given up, head {there[-1].hash[:16]}"
+
+
+def _records(vault: Vault) -> list[Record]:
+    data = store.read(vault.transcript) or b""
+    whole = data[: data.rfind(b"\n") + 1]
+    return chain.load(whole, str(vault.transcript)) if whole else []
+
+
+def _has_made(own: list[Record], before: list[Record]) -> bool:
+    """Whether records tell of a key that was touched, or of a response that was not handed out `before`."""
+    known = {one.facts.get("sha256") for one in before if one.step == "exported"}
+    return any(
+        one.step not in BEFORE and not (one.step == "exported" and one.facts.get("sha256") in known) for one in own
+    )
+
+
+def _told(records: list[Record]) -> str:
+    steps = ", ".join(dict.fromkeys(one.step for one in records))
+    return f"{len(records)} record{'s' if len(records) > 1 else ''} ({steps})"
+
+
+def _line(vault: Vault, target: Vault) -> str:
+    folders = (shlex.quote(str(one.folder)) for one in (vault, target))
+    return "sh run invoke ceremony.copy --vault {} --to {}".format(*folders)
 
 
 def _files(folder: Path, *, from_drive: bool = False) -> dict[str, bytes]:

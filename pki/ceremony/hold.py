@@ -10,7 +10,7 @@ from cryptography import x509
 
 from pki import issue
 from pki.ceremony import bundle, drafts, export, policy, second, signing, texts, trial
-from pki.ceremony.bundle import SignedCertificate, SignedRung
+from pki.ceremony.bundle import AskedRoot, SignedCertificate, SignedRung
 from pki.ceremony.drafts import CertificateDraft, Draft
 from pki.ceremony.lint import Signed
 from pki.ceremony.sitting import Ceremony
@@ -45,13 +45,7 @@ def make_roots(ceremony: Ceremony, new_key: Callable[[str, str], NewKey]) -> lis
     request, vault = ceremony.request, ceremony.vault
     with ceremony.refusing():
         _refuse(policy.faults(request, ceremony.known, roots_are_made=False))
-        missing = [asked for asked in request.roots if asked.name not in ceremony.known.roots]
-        if not missing:
-            names = ", ".join(asked.name for asked in request.roots)
-            raise PkiError(
-                f"{names} was made here already, for this request" if names else "the request asks for no root",
-                f"go on with the signatures: ceremony.sign\n{AGAIN}" if names else "go on: ceremony.sign",
-            )
+        missing = _missing(ceremony)
         for asked in missing:
             made = new_key(asked.name, asked.key)
             ceremony.forbid(made.passphrase)
@@ -62,6 +56,24 @@ def make_roots(ceremony: Ceremony, new_key: Callable[[str, str], NewKey]) -> lis
             ceremony.transcript.record("opened-key", name=asked.name, sha256=fingerprint(cert))
             ceremony.known.roots[asked.name] = cert
     return [asked.name for asked in missing]
+
+
+def insist_on_missing(ceremony: Ceremony) -> None:
+    """Raise PkiError, before anything is asked, where every root of a sound request is made already."""
+    if not policy.faults(ceremony.request, ceremony.known, roots_are_made=False):
+        _missing(ceremony)
+
+
+def _missing(ceremony: Ceremony) -> list[AskedRoot]:
+    """The roots that are to be made. Raises PkiError where there is none."""
+    missing = [asked for asked in ceremony.request.roots if asked.name not in ceremony.known.roots]
+    if not missing:
+        names = ", ".join(asked.name for asked in ceremony.request.roots)
+        raise PkiError(
+            f"{names} was made here already, for this request" if names else "the request asks for no root",
+            f"go on with the signatures: ceremony.sign\n{AGAIN}" if names else "go on: ceremony.sign",
+        )
+    return missing
 
 
 def unused_roots(ceremony: Ceremony) -> list[str]:
@@ -85,6 +97,7 @@ def discard_roots(ceremony: Ceremony, secret_of: Secrets, reason: str) -> list[s
                 f"{', '.join(used)} has signed, and is not made again",
                 "ceremony.sign writes its response once more; a new root is asked for at the online machine",
             )
+        ceremony.transcript.settle()
         for name in names:
             for destroyed in vault.discard_root(name, secret_of(name) if vault.token_of(name) else ""):
                 ceremony.transcript.record("destroyed", name=destroyed, reason=reason)
@@ -107,6 +120,7 @@ def sign(ceremony: Ceremony, secret_of: Secrets, out: Path) -> Path:
         if ceremony.answered is None:
             _refuse(policy.faults(ceremony.request, ceremony.known, roots_are_made=True))
             keys = _open_keys(ceremony, secret_of)
+            ceremony.transcript.settle()
             certificates, rungs = _signed_certificates(ceremony, keys), _signed_rungs(ceremony, keys)
             _verify_paths(ceremony, certificates, rungs)
             files = export.response(ceremony, certificates, rungs)
@@ -118,6 +132,7 @@ def sign(ceremony: Ceremony, secret_of: Secrets, out: Path) -> Path:
                 f"{ceremony.known.history[-1].number} was held since",
                 "take the newest request of the online machine",
             )
+        ceremony.transcript.settle()
         export.destroy_superseded(ceremony)
         export.destroy_keys(ceremony, secret_of)
         return export.hand_out(ceremony, target)
@@ -131,8 +146,7 @@ def _refuse(faults: list[str]) -> None:
 def _open_keys(ceremony: Ceremony, secret_of: Secrets) -> dict[str, PrivateKey]:
     """The key of every root that has something to sign."""
     keys = {}
-    for name in ceremony.request.root_names:
-        passphrase = secret_of(name)
+    for name, passphrase in [(name, secret_of(name)) for name in ceremony.request.root_names]:
         ceremony.forbid(passphrase)
         keys[name] = ceremony.vault.open_key(name, passphrase, "the operator")
         ceremony.transcript.record("opened-key", name=name, sha256=fingerprint(ceremony.known.roots[name]))

@@ -46,19 +46,25 @@ def read(folder: Path) -> Identity | None:
 
 
 def recognise(vault: Vault, at: datetime, *, may_begin: bool) -> Identity:
-    """The identity of a vault; an empty drive gets one when it `may_begin`. Raises PkiError for any other drive.
+    """The identity of a vault, or what an empty drive is given by `keep` when it `may_begin`. Writes nothing.
 
-    A vault of an earlier version, which has a transcript and no identity, gets one too.
+    A vault of an earlier version, which has a transcript and no identity, is given one too. Raises PkiError for any
+    other drive.
     """
     path = vault.folder / FILE
     found = read(vault.folder)
     if found is None:
         _refuse(vault, may_begin=may_begin)
-        found = Identity(format="doit-pki vault 1", vault=secrets.token_hex(4), made=at)
-        store.write(path, _content(found))
-    elif (said := _recorded(vault)) and said != found.vault:
+        return Identity(format="doit-pki vault 1", vault=secrets.token_hex(4), made=at)
+    if (said := _recorded(vault)) and said != found.vault:
         raise PkiError(f"{path}: says vault {found.vault}, the transcript says {said}", "take the other drive")
     return found
+
+
+def keep(vault: Vault, identity: Identity) -> None:
+    """Write the identity of a vault to its drive, unless it is there."""
+    if read(vault.folder) is None:
+        store.write(vault.folder / FILE, _content(identity))
 
 
 def is_vault(folder: Path) -> bool:

@@ -1,6 +1,7 @@
 """One sitting at the offline machine: what is read, looked at and confirmed before a key is touched.
 
-Whatever refuses to go on says so in the transcript too, and leaves nothing else behind.
+Whatever refuses to go on says so in the transcript too, and leaves nothing else behind. A drive that is no vault yet is
+left as it was until a key is made; so is any vault by a command that a person stops before a key is touched.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pki.ceremony.machine import Finding
 from pki.ceremony.policy import Known
 from pki.ceremony.transcript import Transcript, versions
 from pki.ceremony.vault import Past, Vault, probe
-from pki.errors import PkiError
+from pki.errors import PkiError, StoppedError
 
 SEARCHABLE = 12  # characters
 
@@ -54,8 +55,13 @@ class Ceremony:
         """Put into the transcript why a step was refused."""
         try:
             yield
+        except StoppedError as error:
+            if not self.transcript.is_settled:
+                raise
+            _refused(self.transcript, error, self.earlier)
+            raise StoppedError("stopped; what was done before stands in the transcript", error.hint) from None
         except PkiError as error:
-            self.transcript.record("refused", message=error.message, hint=error.hint)
+            _refused(self.transcript, error, self.earlier)
             raise
 
     def forbid(self, secret: str) -> None:
@@ -66,23 +72,35 @@ class Ceremony:
 
 
 def opened(
-    vault: Vault, data: bytes, name: str, clock: Callable[[], datetime], drive: Mapping[str, str] | None = None
+    vault: Vault,
+    data: bytes,
+    name: str,
+    clock: Callable[[], datetime],
+    drive: Mapping[str, str] | None = None,
+    begin: Callable[[], None] = lambda: None,
 ) -> Ceremony:
     """Read a request at the vault. Raises PkiError, after writing it into the transcript, for one that is damaged.
 
-    `drive` says which drive the vault is, for the transcript.
+    `drive` says which drive the vault is, for the transcript; `begin` makes it one, before anything is written to it.
     """
     probe(vault.folder)
-    transcript = Transcript(vault.transcript, clock)
+    transcript = Transcript(vault.transcript, clock, begin)
     earlier = len(transcript.records)
     transcript.record("opened", file=Path(name).name, sha256=bundle.digest(data), versions=versions(), **drive or {})
     try:
         request = bundle.load(data, name, Request)
         known = Known(vault.roots(), vault.history())
     except PkiError as error:
-        transcript.record("refused", message=error.message, hint=error.hint)
+        _refused(transcript, error, earlier)
         raise
     return Ceremony(vault, request, data, known, transcript, earlier)
+
+
+def _refused(transcript: Transcript, error: PkiError, earlier: int) -> None:
+    """Record a refusal, at once where the drive was a vault before."""
+    transcript.record("refused", message=error.message, hint=error.hint)
+    if earlier:
+        transcript.settle()
 
 
 def environment(ceremony: Ceremony, findings: list[Finding], despite: str) -> None:

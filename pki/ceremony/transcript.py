@@ -27,24 +27,30 @@ __all__ = ["Record", "Transcript", "load", "page", "versions"]
 MARKS = ("PRIVATE KEY", "AGE-SECRET-KEY")
 BETWEEN = re.compile(r"[\W_]+")
 LONG = 12
+BEFORE = frozenset(  # a key is touched
+    {"opened", "continued", "environment", "deviation", "plan", "confirmed", "clocks", "refused"}
+)
 OPENING = b'{"at":"'
 
 
 class Transcript:
     """A transcript that grows; one that is there already is checked and continued.
 
-    `interrupted` says in one sentence that a killed write was found, and is empty otherwise. Raises PkiError when the
-    file is not a sound transcript, or cannot be written.
+    With `begin`, nothing is written before a step that touches a key, or `settle`: a command that is stopped before
+    leaves the drive as it was. `begin` is called then, before the first write. `interrupted` says in one sentence that
+    a killed write was found, and is empty otherwise. Raises PkiError when the file is not a sound transcript, or cannot
+    be written.
     """
 
-    def __init__(self, path: Path, now: Callable[[], datetime]) -> None:
-        self._path, self._now = path, now
+    def __init__(self, path: Path, now: Callable[[], datetime], begin: Callable[[], None] | None = None) -> None:
+        self._path, self._now, self._begin = path, now, begin
+        self._waiting: list[bytes] = []
         self._forbidden: list[str] = []
         self.interrupted = ""
         data = store.read(path) or b""
         whole = data[: data.rfind(b"\n") + 1]
         self._records = load(whole, str(path)) if whole else []
-        self._size = len(data)
+        self._size, self._torn = len(whole), len(data) - len(whole)
         if lost := data[len(whole) :]:
             self._cut_off(lost)
 
@@ -52,6 +58,11 @@ class Transcript:
     def records(self) -> tuple[Record, ...]:
         """The records so far."""
         return tuple(self._records)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether each record is on disk."""
+        return self._begin is None
 
     @property
     def head(self) -> str:
@@ -65,11 +76,29 @@ class Transcript:
         self._forbidden.append(secret)
 
     def record(self, step: str, /, **facts: Any) -> None:
-        """Write down a step; returns when it is on disk. A secret or a value that is not JSON is a ValueError."""
+        """Write down a step; returns when it is on disk, or is one that may wait.
+
+        A secret or a value that is not JSON is a ValueError.
+        """
         record = following(self._records[-1] if self._records else None, self._now(), step, facts)
         self._refuse_secrets(record)
-        self._append(record.line)
+        if self._begin is None:
+            self._append(record.line)
+            self._records.append(record)
+            return
+        self._waiting.append(record.line)
         self._records.append(record)
+        if step not in BEFORE:
+            self.settle()
+
+    def settle(self) -> None:
+        """Write down what waits, and from now on each step at once."""
+        if self._begin is None:
+            return
+        self._begin()
+        if self._waiting:
+            self._append(b"".join(self._waiting))
+        self._begin, self._waiting = None, []
 
     def _refuse_secrets(self, record: Record) -> None:
         texts = [record.step, *_texts(record.facts)]
@@ -83,18 +112,13 @@ class Transcript:
         """Take a line that a killed write left unfinished away, and write down that it was there."""
         if not self._records and not (lost.startswith(OPENING) or OPENING.startswith(lost)):
             raise PkiError(f"{self._path}: is not a transcript", "name another file")
-        try:
-            os.truncate(self._path, self._size - len(lost))
-        except OSError as error:
-            raise _unwritable(self._path, error) from None
-        self._size -= len(lost)
         number = len(self._records)
         goes_on = f"goes on after record {number}" if number else "begins anew"
         self.interrupted = f"{self._path}: its last write was interrupted, so it {goes_on}"
         self.record("continued", after=number, lost_bytes=len(lost), lost_sha256=hashlib.sha256(lost).hexdigest())
 
-    def _append(self, line: bytes) -> None:
-        """Put a line at the end, on disk; when that fails the file is as long as before."""
+    def _append(self, lines: bytes) -> None:
+        """Put lines at the end, on disk, in place of what a killed write left; when that fails only whole lines stay."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         store.make_folder(self._path.parent)
         try:
@@ -102,23 +126,26 @@ class Transcript:
         except OSError as error:
             raise _unwritable(self._path, error) from None
         try:
-            if os.fstat(handle).st_size != self._size:
+            if os.fstat(handle).st_size != self._size + self._torn:
                 raise PkiError(f"{self._path}: was changed by somebody else meanwhile", "hold one ceremony at a time")
-            self._write_out(handle, line)
+            if self._torn:
+                os.ftruncate(handle, self._size)
+                self._torn = 0
+            self._write_out(handle, lines)
         except OSError as error:
             with suppress(OSError):
                 os.ftruncate(handle, self._size)
             raise _unwritable(self._path, error) from None
         finally:
             os.close(handle)
-        self._size += len(line)
+        self._size += len(lines)
 
-    def _write_out(self, handle: int, line: bytes) -> None:
+    def _write_out(self, handle: int, lines: bytes) -> None:
         if self._size == 0:
             leave_to_owner(handle, self._path.parent)
             with suppress(PermissionError):  # FAT, which most sticks are, has no modes
                 os.fchmod(handle, store.PUBLIC)
-        view = memoryview(line)
+        view = memoryview(lines)
         while view:
             view = view[os.write(handle, view) :]
         os.fsync(handle)

@@ -12,7 +12,7 @@ from getpass import getpass
 from typing import Any
 
 from pki.ceremony import machine, words
-from pki.errors import PkiError, SlipError
+from pki.errors import PkiError, SlipError, StoppedError
 from pki.screen import Screen
 
 TRIES = 3
@@ -53,7 +53,7 @@ def typed(question: str, *, hidden: bool = False) -> str:
     try:
         return getpass(question) if hidden else input(question)
     except (EOFError, KeyboardInterrupt):
-        raise PkiError(STOPPED) from None
+        raise StoppedError(STOPPED) from None
 
 
 def hidden(question: str, taken: Callable[[str], str], count: int = 0) -> str:
@@ -133,7 +133,7 @@ def unseen() -> Iterator[None]:
         termios.tcsetattr(terminal, termios.TCSADRAIN, quiet)
         yield
     except KeyboardInterrupt:
-        raise PkiError(STOPPED) from None
+        raise StoppedError(STOPPED) from None
     finally:
         with suppress(termios.error):  # the terminal is gone
             termios.tcsetattr(terminal, termios.TCSAFLUSH, before)

@@ -14,9 +14,9 @@ from pki.ceremony import custody, shares, words
 from pki.ceremony.hold import NewKey
 from pki.ceremony.sitting import Ceremony
 from pki.ceremony.vault import Vault
-from pki.commands.asking import hidden, typed, typed_back, unseen
+from pki.commands.asking import STOPPED, hidden, typed, typed_back, unseen
 from pki.commands.command import now_of, passphrase_in, path_of
-from pki.errors import PkiError, SlipError
+from pki.errors import PkiError, SlipError, StoppedError
 from pki.issue import PrivateKey
 from pki.screen import Screen
 
@@ -52,6 +52,7 @@ def new_key(wanted: Custody, held: Ceremony, name: str, kind: str) -> NewKey:
     if wanted.token:
         pin = passphrase_in(wanted.context, wanted.passphrase_file) or typed("PIN of the token: ", hidden=True)
         source = wanted.passphrase_file or "what you typed"
+        held.transcript.settle()  # a token keeps the key that it makes, whatever happens afterwards
         return custody.in_token(name, kind, tokens.parse(wanted.token), pin, source)
     passphrase, rule = _new_passphrase(wanted, name, held.request.organisation)
     return custody.in_file(issue.new_key(kind), passphrase, rule)
@@ -96,7 +97,7 @@ def _generated(name: str) -> str:
     passphrase = words.new_passphrase()
     question = f"the passphrase of {name} is going to be shown: paper and pen at hand, nobody behind you? [yes] "
     if typed(question).strip() not in {"", "yes", "y"}:
-        raise PkiError("stopped; nothing was written", "start again when you are ready")
+        raise StoppedError(STOPPED, "start again when you are ready")
     _show(passphrase.replace("-", " "))
     typed_back(
         "type it back from the paper (nothing is shown; Enter alone shows it again): ",

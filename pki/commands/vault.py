@@ -14,10 +14,10 @@ from pki import store
 from pki.ceremony import bundle, copying, drives, hold, machine, plan, rewrapping, sitting, words
 from pki.ceremony.sitting import Ceremony
 from pki.commands import custodians, vaults
-from pki.commands.asking import STOPPED, first_words, watch
+from pki.commands.asking import first_words, watch
 from pki.commands.command import command, command_with, now_of, path_of
 from pki.commands.custodians import Custody
-from pki.errors import PkiError, SlipError
+from pki.errors import PkiError, SlipError, StoppedError
 from pki.screen import Screen
 
 PROGRAM = Path(__file__).resolve().parents[2]
@@ -51,6 +51,9 @@ def root(
     custody = Custody(context, passphrase_file, own=own, shares=shares, cards=cards, token=token)
     apart = {"--cards": path_of(context, cards)} if cards else {}
     held = _open(context, request, vault, folder_as_vault, apart, may_begin=True)
+    _insist_on_unsigned(held, f"sh run invoke ceremony.sign {request} --vault {vault} --output DIR")
+    if not again:
+        hold.insist_on_missing(held)
     _look(held, now_of(context), despite)
     _confirm(context, held, [*_destroyed(held, again), *plan.roots(held.request)], words)
     if again:
@@ -128,7 +131,7 @@ def rewrap(
         secret_of,
         lambda key: custodians.wrapped(custody, root, key),
         _clock(now_of(context)),
-        kept.admit,
+        kept.begin_with,
     )
     screen.made(f"authority:{root}", f"its key has a new passphrase, in {target.folder / root}")
     if to:
@@ -136,16 +139,20 @@ def rewrap(
 
 
 @command
-def copy(context: Context, vault: str, to: str, folder_as_vault: str = "") -> None:
+def copy(context: Context, vault: str, to: str, despite: str = "", folder_as_vault: str = "") -> None:
     """Make the second drive --to DIR equal to the one at --vault DIR: written, read back, verified. Offline.
 
     The second drive is empty, or an earlier copy of the same vault. CRLs that were replaced and keys that were destroyed
-    are destroyed there too. --folder-as-vault as for ceremony.root.
+    are destroyed there too. --despite "reason" gives up records that the second drive alone has, of commands that made
+    nothing; the transcript says so. --folder-as-vault as for ceremony.root.
     """
     kept = vaults.on_drive(context, vault, folder_as_vault, {"--to": path_of(context, to)})
     target, _ = vaults.place(context, to, folder_as_vault)
-    head = copying.copy(kept.vault, target)
+    kept.begin()
     screen = Screen()
+    head, given_up = copying.copy(kept.vault, target, _clock(now_of(context)), despite)
+    if given_up:
+        screen.line(f"{given_up}; the line of ceremony.sign once more writes that into the response, then copy again")
     screen.line(f"vault {kept.number} on {target.folder}: {drives.mount_of(target.folder)}")
     screen.line(f"both drives are equal; head {head[:16]}")
 
@@ -162,11 +169,27 @@ def _open(
     if data is None:
         raise PkiError(f"{path}: is not there", "name the request-NNNN.yaml that the online machine wrote")
     kept = vaults.on_drive(context, vault, reason, apart, may_begin=may_begin)
-    held = sitting.opened(kept.vault, data, str(path), _clock(now_of(context)), kept.facts)
+    held = sitting.opened(kept.vault, data, str(path), _clock(now_of(context)), kept.facts, kept.begin)
     kept.admit(held.transcript)
     if held.transcript.interrupted:
         Screen().line(held.transcript.interrupted)
     return held
+
+
+def _insist_on_unsigned(held: Ceremony, line: str) -> None:
+    """Raise PkiError, before anything is asked, where the request is answered: its roots are made and have signed."""
+    if past := held.answered:
+        raise PkiError(
+            f"the request is signed already, in ceremony {past.number}: its roots have signed, and are not made again",
+            f"go on: {_copy_line(held)}\nthe response and its words once more: {line}",
+        )
+
+
+def _copy_line(held: Ceremony) -> str:
+    """What makes the second drive; the page mounts it as `copy` beside `vault`."""
+    folder = held.vault.folder
+    to = shlex.quote(str(folder.with_name("copy"))) if folder.name == "vault" else "DIR"
+    return f"sh run invoke ceremony.copy --vault {shlex.quote(str(folder))} --to {to}"
 
 
 def _destroyed(held: Ceremony, again: str) -> list[str]:
@@ -219,7 +242,7 @@ def _other_digests(held: Ceremony) -> dict[str, str]:
 def _with_way_out(error: PkiError, held: Ceremony, line: str) -> PkiError:
     """An error about a passphrase, with what helps where its paper is lost and the root signed nothing yet."""
     unused = hold.unused_roots(held)
-    if not unused or not (isinstance(error, SlipError) or error.message == STOPPED):
+    if not unused or not (isinstance(error, SlipError | StoppedError)):
         return error
     lost = f'is the paper lost? {", ".join(unused)} signed nothing yet, and is made anew: {line} --again "the paper is lost"'
     return PkiError(error.message, f"{error.hint}\n{lost}" if error.hint else lost)
@@ -233,7 +256,7 @@ def _say_response(screen: Screen, held: Ceremony, folder: Path) -> None:
     for line in words.shown(digest):
         screen.line(line)
     screen.line("")
-    screen.line(f"make the second drive equal: sh run invoke ceremony.copy --vault {held.vault.folder} --to DIR")
+    screen.line(f"make the second drive equal: {_copy_line(held)}")
     project = (store.read(PROGRAM / "project") or b"").decode(errors="replace").strip()  # in a kit
     line = f"{f'PKI_HOME={shlex.quote(project)} ' if project else ''}./run invoke ceremony.accept {folder.name}"
     screen.line(f"then lock both away; at the online machine: {line}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from invoke.context import Context
 
 from pki.ceremony import drives, identity
+from pki.ceremony.identity import Identity
 from pki.ceremony.transcript import Transcript
 from pki.ceremony.vault import Vault
 from pki.commands.command import home_of, now_of, path_of
@@ -23,15 +24,28 @@ class OnDrive:
     """A vault on its drive; `fault` says why that is none, `reason` why it is used all the same."""
 
     vault: Vault
-    number: str
+    identity: Identity
     mount: str
     fault: str
     reason: str
 
     @property
+    def number(self) -> str:
+        return self.identity.vault
+
+    def begin(self) -> None:
+        """Let the drive be this vault from now on."""
+        identity.keep(self.vault, self.identity)
+
+    @property
     def facts(self) -> dict[str, str]:
         """What the transcript says of the drive."""
         return {"vault": self.number, "drive": f"{self.mount}, on {self.vault.folder}"}
+
+    def begin_with(self, transcript: Transcript) -> None:
+        """Let the drive be this vault, and admit it, in a transcript that is written at once."""
+        self.begin()
+        self.admit(transcript)
 
     def admit(self, transcript: Transcript) -> None:
         """Put into the transcript that this is not a drive, and why it is used all the same."""
@@ -45,14 +59,14 @@ def on_drive(
     """The vault that an operator names. Raises PkiError, before anything is written, where it is not a drive of its own.
 
     `apart` are folders, by their options, that must not be on it. With a `reason` (--folder-as-vault) any folder will
-    do but one of the exchange drive. A drive that is empty becomes a vault when it `may_begin`.
+    do but one of the exchange drive. A drive that is empty becomes a vault when it `may_begin`, and by `begin` only.
     """
     vault, fault = place(context, folder, reason)
     _insist_apart(vault, apart or {}, is_drive=not fault)
     found = identity.recognise(vault, now_of(context), may_begin=may_begin)
     mount = str(drives.mount_of(vault.folder))
     Screen().line(f"vault {found.vault} on {vault.folder}: {mount}")
-    return OnDrive(vault, found.vault, mount, fault, reason)
+    return OnDrive(vault, found, mount, fault, reason)
 
 
 def place(context: Context, folder: str, reason: str) -> tuple[Vault, str]:
