@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from pki.commands.command import command, command_with, house_of, path_of, proje
 from pki.commands.daily import known
 from pki.commands.revoking import PLAIN_REASONS
 from pki.commands.vaults import NO_DRIVE
-from pki.errors import PkiError
+from pki.errors import PkiError, run_for
 from pki.handover import accepting, asking, kept, needs, rehearsal, sandbox
 from pki.handover import kit as kits
 from pki.handover.asking import Wish
@@ -54,7 +53,7 @@ def request(
     with house.store.lock():
         if house.inventory.sandbox:
             sandbox.ceremony(house, wish)
-            screen.line("the sandbox held the ceremony itself; now: ./run doit")
+            screen.line(f"the sandbox held the ceremony itself; now: {run_for(house.store.home)} doit")
             return
         asked = asking.prepare(house, wish, anew=anew)
     for line in _shown(house, asked):
@@ -93,14 +92,16 @@ def _shown(house: House, asked: Open) -> Iterator[str]:
     yield from words.shown(asked.digest)
     yield ""
     yield "write the first words down, or print this; then (docs/ceremony.md, step by step):"
-    yield "  ./run invoke ceremony.rehearse                 see what the day will bring"
-    yield "  ./run invoke ceremony.kit DIR                  the program and this request, onto a drive"
+    run = run_for(house.store.home)
+    yield f"  {run} invoke ceremony.rehearse     see what the day will bring"
+    yield f"  {run} invoke ceremony.kit DIR      the program and this request, onto a drive"
     if asked.request.roots:
         yield "  ./run invoke ceremony.root REQUEST --vault DIR     on the offline machine"
     yield "  ./run invoke ceremony.sign REQUEST --vault DIR --output DIR     on the offline machine"
     yield "  ./run invoke ceremony.copy --vault DIR --to DIR     there too: the second drive"
-    yield "here again, and then ./run doit:"
-    yield f"  PKI_HOME={shlex.quote(str(house.store.home))} ./run invoke ceremony.accept DIR/response-{asked.request.number:04}"
+    yield "here again:"
+    yield f"  {run} invoke ceremony.accept DIR/response-{asked.request.number:04}"
+    yield f"  {run} doit"
 
 
 def _known(house: House) -> Known:
@@ -124,7 +125,7 @@ def rehearse(context: Context, output: str = "") -> None:
     house, screen = house_of(context), Screen()
     waiting = kept.open_requests(house)
     if not waiting:
-        raise PkiError("there is no open request to rehearse", "./run invoke ceremony.request")
+        raise PkiError("there is no open request to rehearse", f"{run_for(house.store.home)} invoke ceremony.request")
     number = f"{waiting[-1].request.number:04}"
     folder = path_of(context, output) if output else house.store.home / "rehearsal" / number
     files = rehearsal.rehearse(house, waiting[-1])
@@ -193,7 +194,7 @@ def accept(context: Context, response: str, words: str = "") -> None:
         screen.note(
             "destroy", f"{line}, was replaced", "every copy of it: older backups of ca/, other copies of the vault"
         )
-    screen.line(f"ceremony {found.request.number} is accepted; now: ./run doit")
+    screen.line(f"ceremony {found.request.number} is accepted; now: {run_for(house.store.home)} doit")
 
 
 @command_with(may_lack="folder")
