@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from pki.errors import PROGRAM, run_for
+from pki.handover import kept
+from pki.handover import kit as kits
 from tests.ceremonies import Typist, drives_at, fit_typist
 
 
@@ -148,3 +150,57 @@ def test_transcript_that_was_cut_on_its_way_is_copied_again_and_no_other_vault_i
     assert status == 1
     assert "copy the response again from the offline machine" in said
     assert "other drive" not in said
+
+
+# -- a request that pki.yaml left behind ------------------------------------------------------------------------------
+
+
+CHANGES = {
+    "organisation": ("organisation: Example Lab", "organisation: Example Labs"),
+    "publish.url": ("http://pki.lab.internal", "http://crl.lab.internal"),
+    "domains or permit_addresses": ("domains: [", "domains: [new.internal, "),
+    "authorities.root.key": ("10y, key: ec-p384", "10y, key: ec-p256"),
+    "authorities.root.lifetime": ("lifetime: 10y", "lifetime: 9y"),
+    "authorities.server.lifetime": ("server: {lifetime: 2y", "server: {lifetime: 20mo"),
+    "authorities.root.crl.lifetime": ("lifetime: 13mo", "lifetime: 12mo"),
+    "authorities.root.crl.rungs": ("rungs: 2", "rungs: 3"),
+}
+
+
+@pytest.mark.parametrize("key", CHANGES)
+def test_request_is_made_anew_after_what_it_says_was_changed_in_pki_yaml(
+    typist: Typist, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no kit is made for the old one; a request that was made anew stays."""
+    assert typist("ceremony.request")[0] == 0
+    typist.home.edit(*CHANGES[key])
+    (typist.desk / "drive").mkdir()
+    monkeypatch.setattr(kits, "write", lambda *_, **__: pytest.fail("a kit was made"))
+    for command in (("ceremony.kit", "drive"), ("ceremony.rehearse",)):
+        status, said = typist(*command)
+        assert (status, f"request 1 is not what is asked for now: {key}" in said) == (1, True), said
+        assert typed(typist, said) == ["ceremony.request"]
+    status, said = typist("ceremony.request", days=0.5)
+    assert (status, f"in place of request 1, whose paper and kit are void: {key}" in said) == (0, True), said
+    status, said = typist("ceremony.request", days=1)
+    assert (status, "request 2, prepared" in said, "in place of" in said) == (0, True, False), said
+
+
+def test_run_makes_a_request_anew_that_names_another_organisation(typist: Typist) -> None:
+    typist.home.doit()
+    typist.home.edit(*CHANGES["organisation"])
+    for days in (1, 2):
+        typist.home.doit(days=days)
+        assert [one.request.organisation for one in kept.open_requests(typist.home.house(days))] == [
+            "Example Lab",
+            "Example Labs",
+        ]
+
+
+def test_request_that_was_only_wished_is_made_anew_too_and_keeps_the_wish(signed: Typist) -> None:
+    assert accept(signed, "mnt/exchange/response-0001")[0] == 0
+    assert signed("ceremony.request", "--new", "server")[0] == 0
+    signed.home.edit(*CHANGES["authorities.server.lifetime"])
+    status, said = signed("ceremony.request", days=1)
+    assert (status, "request 3, prepared" in said, "certify server-2" in said) == (0, True, True), said
+    assert "authorities.server.lifetime changed" in said

@@ -55,7 +55,13 @@ def request(
             sandbox.ceremony(house, wish)
             screen.line(f"the sandbox held the ceremony itself; now: {run_for(house.store.home)} doit")
             return
+        before = kept.open_requests(house)[-1:]
+        reasons = asking.uncovered(house, needs.needs(house)) if before else []
         asked = asking.prepare(house, wish, anew=anew)
+    if before and before[0].digest != asked.digest:
+        screen.line(
+            f"in place of request {before[0].request.number}, whose paper and kit are void: {'; '.join(reasons) or 'as you wish'}"
+        )
     for line in _shown(house, asked):
         screen.line(line)
     if output:
@@ -128,6 +134,7 @@ def rehearse(context: Context, output: str = "") -> None:
         raise PkiError("there is no open request to rehearse", f"{run_for(house.store.home)} invoke ceremony.request")
     number = f"{waiting[-1].request.number:04}"
     folder = path_of(context, output) if output else house.store.home / "rehearsal" / number
+    asking.insist_on_current(house, waiting[-1])
     files = rehearsal.rehearse(house, waiting[-1])
     store.write_all({folder / name: (content, store.PUBLIC) for name, content in files.items()})
     for name in files:
@@ -148,6 +155,7 @@ def kit(context: Context, folder: str, python: str = "", platform: str = "", hsm
     files = {kits.PROJECT: f"{home}\n".encode()}
     if waiting := kept.open_requests(house)[-1:]:
         [asked] = waiting
+        asking.insist_on_current(house, asked)
         files[f"request-{asked.request.number:04}.yaml"] = bundle.dump(asked.request)
         files["CEREMONY.txt"] = script(asked.request, asked.digest, _known(house), str(machine), hsm=hsm, project=home)
     digest, count = kits.write(target, PROGRAM, machine, files, hsm=hsm)
