@@ -12,6 +12,8 @@ import pytest
 from pki.errors import PROGRAM, run_for
 from pki.handover import kept
 from pki.handover import kit as kits
+from pki.handover.asking import Wish
+from pki.handover.changed import changed
 from tests.ceremonies import Typist, drives_at, fit_typist
 
 
@@ -204,3 +206,23 @@ def test_request_that_was_only_wished_is_made_anew_too_and_keeps_the_wish(signed
     status, said = signed("ceremony.request", days=1)
     assert (status, "request 3, prepared" in said, "certify server-2" in said) == (0, True, True), said
     assert "authorities.server.lifetime changed" in said
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        Wish(generations=("server",)),
+        Wish(generations=("root",)),
+        Wish(generations=("root",), destroy=("root-1",)),
+        Wish(ladder=True),
+        Wish(revoke=(("client-1", "keyCompromise"),)),
+    ],
+)
+def test_request_stays_as_long_as_pki_yaml_does(signed: Typist, wish: Wish) -> None:
+    """Also one with fractions of a second, which a request does not have, and when earlier CRLs are continued."""
+    home = signed.home
+    home.accept(signed.desk / "mnt/exchange/response-0001")
+    asked = home.ask(wish, days=40.123456789)
+    [read] = kept.open_requests(home.house(41))
+    assert read.digest == asked.digest
+    assert changed(home.house(41), read.request) == []
