@@ -7,6 +7,7 @@ import os
 import pwd
 import shlex
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Protocol
 
 from pki.visible import visible
@@ -22,6 +23,17 @@ SET_CLOCK = (
 )
 
 RESTORE = "./run invoke restore FILE"  # what helps where something is lost that cannot be made again
+
+PROGRAM = Path(__file__).resolve().parents[1]
+
+
+def run_for(home: Path | str) -> str:
+    """Return `./run` as it is typed in the program's folder for the project in `home`.
+
+    It names the project with PKI_HOME, unless that is the folder of the program.
+    """
+    project = Path(home).resolve()
+    return "./run" if project == PROGRAM else f"PKI_HOME={shlex.quote(str(project))} ./run"
 
 
 class PkiError(Exception):

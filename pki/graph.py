@@ -13,7 +13,7 @@ from pki import destinations, freshness, recipes, soundness, store, tidy, trust
 from pki.deploy import release
 from pki.deploy.delivery import Delivery
 from pki.destinations import Sight
-from pki.errors import RESTORE, PkiError, of_any
+from pki.errors import RESTORE, PkiError, of_any, run_for
 from pki.handover import needs
 from pki.house import House
 from pki.model import Leaf
@@ -170,7 +170,9 @@ def _make_authority(house: House, name: str) -> list[str] | None:
     if reasons:
         if found and found.certificate.not_valid_after_utc < house.now:
             house.clock.insist()  # a ceremony helps nobody whose clock is wrong
-        raise PkiError(f"{reasons[0]}; needs a ceremony", f"{RESTORE}, or: ./run invoke ceremony.request")
+        raise PkiError(
+            f"{reasons[0]}; needs a ceremony", f"{RESTORE}, or: {run_for(house.store.home)} invoke ceremony.request"
+        )
     return None
 
 

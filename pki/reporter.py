@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
 from pki import canonical, store
-from pki.errors import PkiError, of_any
+from pki.errors import PkiError, of_any, run_for
 from pki.house import House
 from pki.scalars import SANDBOX
 from pki.screen import Screen
@@ -201,7 +201,7 @@ class Reporter:
         summary = f"{', '.join(parts)}, {self._fresh} fresh" if parts else f"nothing to do: {self._fresh} fresh"
         summary = f"{f'{SANDBOX}  ' if house.inventory.sandbox else ''}{summary} ({seconds:.1f} s)"
         if notes:
-            summary += f"; {notes} {'things need' if notes > 1 else 'thing needs'} a person: ./run invoke plan"
+            summary += f"; {notes} {'things need' if notes > 1 else 'thing needs'} a person: {run_for(house.store.home)} invoke plan"
         if unsent := sum(1 for told in self._told if told["error"]):
             summary += (
                 f"; {unsent} {'messages' if unsent > 1 else 'message'} could not be sent, and will be tried again"

@@ -214,7 +214,7 @@ def test_notes_stand_in_the_report_and_in_the_summary(home: Home, capsys: pytest
             "remedy": "./run invoke ceremony.request, for a new generation of server with wider name constraints",
         }
     ]
-    assert capsys.readouterr().out.endswith("; 1 thing needs a person: ./run invoke plan\n")
+    assert capsys.readouterr().out.endswith(f"; 1 thing needs a person: PKI_HOME={home.path} ./run invoke plan\n")
 
 
 def test_a_leaf_that_left_stands_in_the_report_too(home: Home) -> None:
@@ -763,12 +763,13 @@ def medium(tmp_path: Path) -> Path:
 def test_without_authorities_a_real_house_names_the_command_to_type(real: Home, invoke: Invoke) -> None:
     report = real.doit()
     assert report.status in {1, 2}
-    assert report.failed["authority:root"].startswith(f"{LOST.format('root')} → hold a root ceremony: {CEREMONY}")
+    hold = f"hold a root ceremony: PKI_HOME={real.path} {CEREMONY}"
+    assert report.failed["authority:root"].startswith(f"{LOST.format('root')} → {hold}")
     assert report.made.keys() == {"ceremony:request"}
     assert not (real.path / "offline").exists()
     said = invoke(real, "renew", "media")
     assert said.status == 1
-    assert said.error.startswith(f"{LOST.format('server')}\n→ hold a root ceremony: {CEREMONY}")
+    assert said.error.startswith(f"{LOST.format('server')}\n→ {hold}")
 
 
 def test_a_sandbox_authority_is_refused_outside_the_sandbox(home: Home, invoke: Invoke) -> None:

@@ -741,7 +741,7 @@ def test_a_ceremony_is_held_from_the_command_line_and_each_step_names_the_next(t
     spoken = typist.words_of("out/response-0001/response.yaml")
     assert re.findall(r"\d+ ([a-z]+)", told[-1].rpartition("SHA-256")[2])[:8] == spoken.split()
     status, said = typist("ceremony.accept", "out/response-0001", "--words", spoken)
-    assert (status, "ceremony 1 is accepted; now: ./run doit" in said) == (0, True), said
+    assert (status, f"ceremony 1 is accepted; now: PKI_HOME={typist.home.path} ./run doit" in said) == (0, True), said
     assert "root-1 is new; this house is going to believe it: SHA-256" in said
     for folder in ((), ("vault",)):
         status, said = typist("ceremony.verify", *folder)

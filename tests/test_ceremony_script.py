@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
 
 import tasks
+from pki import strength
 from pki.ceremony import printing, words
 from pki.ceremony.policy import Known
 from pki.ceremony.script import script
@@ -22,6 +24,7 @@ KINDS = ("first", "new intermediate", "destroyed root")
 OF_TOOLS = {  # what other programs say, or what a person types
     *("lo", "Proceed anyway?", "done", "is mounted", "is mounted; will not make a filesystem here", "whole", "vault"),
     *("copy", "command not found", "No such file or directory", "cannot create directory", "FAILED", "ERROR"),
+    *("Input/output error", "Read-only file system", "sh run"),
     *("can't find LABEL=…", "target is busy", "No idea what … is", "ceremony.request", "ceremony.kit"),
 }
 NO_LONGER = r"\b(stick|medium|laptop|house|rewrap|mend|rung|ladder|handover)s?\b"
@@ -113,13 +116,7 @@ def test_every_step_says_what_is_about_to_be_done_and_its_lines_are_numbered(pag
     assert [step.number for step in page.steps] == list(range(1, 11))
     for step in page.steps:
         assert "About to be done:" in " ".join(step.lines), step.title
-        assert [item.number for item in step.items] == _numbers(step.number, [item.number for item in step.items])
-
-
-def _numbers(step: int, seen: list[str]) -> list[str]:
-    """1 to the last; a way to keep the key that was not asked for is left out."""
-    last = int(seen[-1].partition(".")[2]) if seen else 0
-    return [f"{step}.{n}" for n in range(1, last + 1) if f"{step}.{n}" in seen or f"{step}.{n}" != "6.3"]
+        assert [item.number for item in step.items] == [f"{step.number}.{n}" for n in range(1, len(step.items) + 1)]
 
 
 def test_every_reference_leads_to_a_line_or_a_page(page: Printed) -> None:
@@ -185,6 +182,52 @@ def test_script_says_where_else_a_key_that_is_destroyed_must_be_destroyed(
     assert "The key of root-1 was destroyed on vault and on copy. Destroy every" in page.text
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_trouble_of_making_a_root_is_on_the_page_only_where_one_is_made(
+    printed_by_kind: dict[str, tuple[Printed, str]], kind: str
+) -> None:
+    page, _ = printed_by_kind[kind]
+    making = (
+        "IN STEP 6, THE ROOT KEY",
+        "Step 3 formats it",
+        "--again",
+        "will not make a filesystem here",
+        "--cards /dev/shm",
+    )
+    assert [what in page.text for what in making] == [kind == "first"] * len(making)
+    for what in ("IN STEP 7, THE SIGNATURES", "`no drive is mounted there`", "THE WORDS OF THE REQUEST ARE NOT TAKEN"):
+        assert page.text.count(what) == 1, what
+
+
+def test_trouble_of_drives_folders_and_repeated_lines_leads_on(page: Printed) -> None:
+    at = page.lines.index("TROUBLE, SORTED BY STEP")
+    text = " ".join(line.strip() for line in page.lines[at:])
+    for what in (
+        *("SHOWS NOTHING AT ALL cd ~/kit", "`Input/output error`", "`knows more than`", ": is there already`"),
+        *("Step 8 again, all of it", "`holds no response.yaml`"),
+    ):
+        assert what in text, what
+
+
+def test_exchange_drive_has_the_label_that_the_lines_to_mount_it_name(page: Printed) -> None:
+    assert "mkfs.ext4 -L exchange" in " ".join(page.section("THE MATERIALS"))
+    assert "mount LABEL=exchange /mnt/exchange" in page.items["10.1"].of("FIX")[0]
+
+
+def test_network_card_without_a_cable_is_not_taken_for_one_that_is_off(page: Printed) -> None:
+    """The program refuses every card with the flag UP, which `ip` shows in <…>, whatever its state is called."""
+    assert "Look into <…>" in page.items["2.2"].of("SCREEN")[0]
+    assert "LOWERLAYERDOWN" in page.items["2.2"].of("SCREEN")[0]
+
+
+def test_passphrase_of_the_backup_comes_from_a_line_whose_output_is_strong_enough(page: Printed) -> None:
+    [answer] = page.items["10.6"].of("ANSWER")
+    line = answer.splitlines()[-1]
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True, timeout=30)
+    assert re.fullmatch(r"[A-Z2-7]{24}\n", done.stdout)
+    assert strength.fault(done.stdout.strip()) == ""
+
+
 def test_trouble_is_sorted_by_step_and_names_what_goes_wrong(first: Printed) -> None:
     at = first.lines.index("TROUBLE, SORTED BY STEP")
     titles = [line for line in first.lines[at:] if line.startswith("IN ")]
@@ -234,8 +277,12 @@ def test_the_last_step_names_the_project_as_the_shell_reads_it(first: Printed) -
 
 def test_alternatives_and_what_is_only_for_a_token_are_there_when_they_are_wanted(tmp_path: Path) -> None:
     without, _ = printed(real_home(tmp_path), Wish(), 0, hsm=False)
-    assert "--token" not in without.text
-    assert not {"5.5", "6.3"} & without.items.keys()
+    for what in ("--token", "PIN"):
+        assert what not in without.text
+    assert [number for number in without.items if number.startswith(("5.", "6."))] == [
+        *("5.1", "5.2", "5.3", "5.4", "6.1", "6.2", "6.3"),
+    ]
+    assert "its key is in" in without.items["6.3"].of("SCREEN")[0]
 
 
 def test_items_are_read_as_they_stand() -> None:

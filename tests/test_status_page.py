@@ -159,6 +159,14 @@ def facts_without_services(found: facts.Facts) -> facts.Facts:
     [
         ("./run doit", [("./run doit", True)]),
         ("./run doit cert:media", [("./run doit cert:media", True)]),
+        (
+            "hold a root ceremony: PKI_HOME='/srv/the project' ./run invoke ceremony.request; or wait",
+            [
+                ("hold a root ceremony:", False),
+                ("PKI_HOME='/srv/the project' ./run invoke ceremony.request", True),
+                ("or wait", False),
+            ],
+        ),
         ("./run doit puts it right", [("./run doit", True), ("puts it right", False)]),
         (
             "look at the host, then: ./run invoke deploy.run web --dry-run",

@@ -16,7 +16,7 @@ from pki.ceremony.chain import Record
 from pki.ceremony.lint import Signed
 from pki.errors import PkiError
 
-AGAIN = "copy the response again from where it was written"
+AGAIN = "copy the response again from the offline machine"
 
 
 @dataclass(frozen=True, slots=True)

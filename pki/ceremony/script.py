@@ -10,6 +10,7 @@ from typing import Any
 from pki.ceremony import plan, printing, unpacking, words
 from pki.ceremony.bundle import Request
 from pki.ceremony.policy import Known
+from pki.errors import run_for
 from pki.templating import Pages
 
 PROGRAM = Path(__file__).resolve().parents[2]
@@ -25,14 +26,13 @@ def script(request: Request, digest: str, known: Known, machine: str, *, hsm: bo
     pages = Pages(Path(__file__).parent / "pages")
     held = known.last
     roots, signatures = list(plan.roots(request)), list(plan.signatures(request, known))
-    at_project = f"PKI_HOME={shlex.quote(project)} " if project else ""
+    run = run_for(project) if project else "./run"
     context: dict[str, Any] = {
         "request": request,
         "file": f"request-{request.number:04}.yaml",
         "machine": machine,
         "program": shlex.quote(str(PROGRAM)),
-        "project": at_project,
-        "accept": f"{at_project}./run invoke ceremony.accept",
+        "run": run,
         "unpack": {"list": unpacking.LIST, "files": unpacking.FILES, "checks": unpacking.CHECKS},
         "hsm": hsm,
         "digest": " ".join(digest[start : start + GROUP] for start in range(0, len(digest), GROUP)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from pki.commands.command import command, command_with, house_of, path_of, proje
 from pki.commands.daily import known
 from pki.commands.revoking import PLAIN_REASONS
 from pki.commands.vaults import NO_DRIVE
-from pki.errors import PkiError
+from pki.errors import PkiError, run_for
 from pki.handover import accepting, asking, kept, needs, rehearsal, sandbox
 from pki.handover import kit as kits
 from pki.handover.asking import Wish
@@ -54,9 +53,15 @@ def request(
     with house.store.lock():
         if house.inventory.sandbox:
             sandbox.ceremony(house, wish)
-            screen.line("the sandbox held the ceremony itself; now: ./run doit")
+            screen.line(f"the sandbox held the ceremony itself; now: {run_for(house.store.home)} doit")
             return
+        before = kept.open_requests(house)[-1:]
+        reasons = asking.uncovered(house, needs.needs(house)) if before else []
         asked = asking.prepare(house, wish, anew=anew)
+    if before and before[0].digest != asked.digest:
+        screen.line(
+            f"in place of request {before[0].request.number}, whose paper and kit are void: {'; '.join(reasons) or 'as you wish'}"
+        )
     for line in _shown(house, asked):
         screen.line(line)
     if output:
@@ -93,14 +98,16 @@ def _shown(house: House, asked: Open) -> Iterator[str]:
     yield from words.shown(asked.digest)
     yield ""
     yield "write the first words down, or print this; then (docs/ceremony.md, step by step):"
-    yield "  ./run invoke ceremony.rehearse                 see what the day will bring"
-    yield "  ./run invoke ceremony.kit DIR                  the program and this request, onto a drive"
+    run = run_for(house.store.home)
+    yield f"  {run} invoke ceremony.rehearse     see what the day will bring"
+    yield f"  {run} invoke ceremony.kit DIR      the program and this request, onto a drive"
     if asked.request.roots:
         yield "  ./run invoke ceremony.root REQUEST --vault DIR     on the offline machine"
     yield "  ./run invoke ceremony.sign REQUEST --vault DIR --output DIR     on the offline machine"
     yield "  ./run invoke ceremony.copy --vault DIR --to DIR     there too: the second drive"
-    yield "here again, and then ./run doit:"
-    yield f"  PKI_HOME={shlex.quote(str(house.store.home))} ./run invoke ceremony.accept DIR/response-{asked.request.number:04}"
+    yield "here again:"
+    yield f"  {run} invoke ceremony.accept DIR/response-{asked.request.number:04}"
+    yield f"  {run} doit"
 
 
 def _known(house: House) -> Known:
@@ -124,9 +131,10 @@ def rehearse(context: Context, output: str = "") -> None:
     house, screen = house_of(context), Screen()
     waiting = kept.open_requests(house)
     if not waiting:
-        raise PkiError("there is no open request to rehearse", "./run invoke ceremony.request")
+        raise PkiError("there is no open request to rehearse", f"{run_for(house.store.home)} invoke ceremony.request")
     number = f"{waiting[-1].request.number:04}"
     folder = path_of(context, output) if output else house.store.home / "rehearsal" / number
+    asking.insist_on_current(house, waiting[-1])
     files = rehearsal.rehearse(house, waiting[-1])
     store.write_all({folder / name: (content, store.PUBLIC) for name, content in files.items()})
     for name in files:
@@ -147,6 +155,7 @@ def kit(context: Context, folder: str, python: str = "", platform: str = "", hsm
     files = {kits.PROJECT: f"{home}\n".encode()}
     if waiting := kept.open_requests(house)[-1:]:
         [asked] = waiting
+        asking.insist_on_current(house, asked)
         files[f"request-{asked.request.number:04}.yaml"] = bundle.dump(asked.request)
         files["CEREMONY.txt"] = script(asked.request, asked.digest, _known(house), str(machine), hsm=hsm, project=home)
     digest, count = kits.write(target, PROGRAM, machine, files, hsm=hsm)
@@ -193,7 +202,7 @@ def accept(context: Context, response: str, words: str = "") -> None:
         screen.note(
             "destroy", f"{line}, was replaced", "every copy of it: older backups of ca/, other copies of the vault"
         )
-    screen.line(f"ceremony {found.request.number} is accepted; now: ./run doit")
+    screen.line(f"ceremony {found.request.number} is accepted; now: {run_for(house.store.home)} doit")
 
 
 @command_with(may_lack="folder")

@@ -21,8 +21,8 @@ from pki.ceremony.answers import Answer
 from pki.ceremony.bundle import Request
 from pki.ceremony.export import printed
 from pki.ceremony.vault import fingerprint
-from pki.errors import PkiError
-from pki.handover import kept, keys, kit, nearby
+from pki.errors import PkiError, run_for
+from pki.handover import kept, keys, kit, nearby, responses
 from pki.house import House
 
 
@@ -45,6 +45,7 @@ def brought(house: House, folder: Path) -> Brought:
     """Read a response and verify all of it, without writing anything. Raises PkiError with what is wrong."""
     folder = folder.parent if folder.name == "response.yaml" else folder
     nearby.insist_on_no_keys(folder, house.store.offline)
+    responses.insist_on_response(house, folder)
     answer = answers.read(folder)
     request = _asked(house, answer)
     minutes = _minutes(house, answer)
@@ -62,9 +63,7 @@ def _asked(house: House, answer: Answer) -> Request:
     name, response = answer.name, answer.response
     for folder in house.store.ceremonies():
         if store.read(folder / "response.yaml") == answer.data:
-            raise PkiError(
-                f"{name}: was accepted already, as {house.store.shown(folder)}", "nothing is left to do: ./run doit"
-            )
+            raise _accepted_already(house, answer, house.store.shown(folder))
     waiting = {one.digest: one.request for one in kept.open_requests(house)}
     if response.request not in waiting:
         numbers = ", ".join(str(one.number) for one in waiting.values())
@@ -72,13 +71,34 @@ def _asked(house: House, answer: Answer) -> Request:
         raise PkiError(
             f"{name}: answers another request (SHA-256 {response.request[:16]}…, ceremony {response.number}) than one of "
             f"the project {house.store.home}, which {waits}",
-            _line_of_project(house.store.home, answer.folder),
+            _line_of_project(house, answer.folder),
         )
     return waiting[response.request]
 
 
-def _line_of_project(home: Path, folder: Path) -> str:
-    """What to type for a response of another project: the kit beside the response says where that is."""
+def _accepted_already(house: House, answer: Answer, place: str) -> PkiError:
+    """That a response is in `ca/` already, with the line for the one that is still waited for."""
+    waiting = [one.request.number for one in kept.open_requests(house)]
+    if not waiting:
+        hint = f"nothing is left to do: {run_for(house.store.home)} doit"
+        return PkiError(f"{answer.name}: was accepted already, as {place}", hint)
+    beside, name = answer.folder.parent, f"response-{waiting[-1]:04}"
+    found = responses.fitting(house, beside)
+    hint = responses.line(house, found or beside / name)
+    return PkiError(
+        f"{answer.name}: was accepted already, as {place}; request {waiting[-1]} waits for its answer, {name}",
+        hint if found else f"hold its ceremony; then: {hint}",
+    )
+
+
+def _line_of_project(house: House, folder: Path) -> str:
+    """What to type for a response of another project: the kit beside the response says where that is.
+
+    Where a response beside it answers an open request of this project, that one is meant.
+    """
+    if found := responses.fitting(house, folder.parent):
+        return responses.line(house, found)
+    home = house.store.home
     data = store.read_if_possible(folder.resolve().parent / kit.NAME / kit.PROJECT) or b""
     told = data.decode(errors="replace").strip()
     line = f"./run invoke ceremony.accept {shlex.quote(str(folder))}"
@@ -96,7 +116,10 @@ def _minutes(house: House, answer: Answer) -> bytes:
     minutes = store.read(path)
     if minutes is None:
         raise PkiError(f"{path}: is missing", answers.AGAIN)
-    records = chain.load(minutes, f"{answer.folder.name}/transcript.jsonl")
+    try:
+        records = chain.load(minutes, f"{answer.folder.name}/transcript.jsonl")
+    except PkiError as error:  # its own hint is for the vault
+        raise PkiError(error.message, answers.AGAIN) from None
     last = kept.last_head(house)
     if last and last not in {record.hash for record in records}:
         raise PkiError(

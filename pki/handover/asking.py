@@ -19,9 +19,10 @@ from pki.ceremony.bundle import (
 )
 from pki.ceremony.policy import common_name
 from pki.durations import BACKDATED
-from pki.errors import PkiError
+from pki.errors import PkiError, run_for
 from pki.handover import kept
 from pki.handover import needs as needed
+from pki.handover.changed import changed
 from pki.handover.kept import Open
 from pki.handover.keys import requested
 from pki.handover.ladders import ladders
@@ -51,22 +52,32 @@ def names_in(request: Request) -> set[str]:
 
 
 def uncovered(house: House, found: list[Need]) -> list[str]:
-    """Why the newest open request does not ask for all that is needed; empty when it does, or nothing is needed."""
-    if not found:
-        return []
+    """Why the newest open request does not ask for what is needed, as pki.yaml has it; empty when it does.
+
+    Where nothing is needed, there may be no request, or one of any age that asks for what is wished.
+    """
     waiting = kept.open_requests(house)
     if not waiting:
         return [f"{need.what} is needed: {need.why}" for need in found]
     newest = waiting[-1].request
+    if not found:
+        return changed(house, newest)
     lacking = [f"{need.what} is needed: {need.why}" for need in found if need.what not in names_in(newest)]
-    said = tuple(house.inventory.domains), tuple(permitted_addresses(house.inventory))
-    if any((one.domains, one.addresses) != said for one in newest.intermediates):
-        lacking.append("domains or permit_addresses changed")
+    lacking += changed(house, newest)
     if newest.prepared > house.now + bundle.SLACK:
         lacking.append(f"request {newest.number} is dated in the future")
     if house.now - newest.prepared > REFRESH:
         lacking.append(f"request {newest.number} is {(house.now - newest.prepared).days} days old")
     return lacking
+
+
+def insist_on_current(house: House, asked: Open) -> None:
+    """Raise PkiError for an open request that is to be made anew: nothing is to be printed or signed for it."""
+    if reasons := uncovered(house, needed.needs(house)):
+        raise PkiError(
+            f"request {asked.request.number} is not what is asked for now: {'; '.join(reasons)}",
+            f"make it anew: {run_for(house.store.home)} invoke ceremony.request",
+        )
 
 
 # -- collecting -------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki import issue, store, tokens
 from pki.ceremony.bundle import Request
-from pki.errors import RESTORE, PkiError
+from pki.errors import RESTORE, PkiError, run_for
 from pki.handover import kept
 from pki.house import House
 
@@ -39,7 +39,7 @@ def requested(house: House, name: str, common_name: str) -> bytes:
 def again(house: House, name: str, hint: str) -> str:
     """What helps where the key of a generation that is not certified yet is lost."""
     folder = house.store.shown(house.store.authority_file(name, "key.pem").parent)
-    return f"{hint}; without a backup: mv {folder} {folder}.lost, then: ./run invoke ceremony.request --anew"
+    return f"{hint}; without a backup: mv {folder} {folder}.lost, then: {run_for(house.store.home)} invoke ceremony.request --anew"
 
 
 def faults(house: House, request: Request) -> Iterator[str]:

@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from pki import canonical, inventory, store
-from pki.errors import RESTORE, LedgerError, PkiError
+from pki.errors import RESTORE, LedgerError, PkiError, run_for
 from pki.house.clock import ClockGuard, Evidence
 from pki.house.cross_certificates import vouching
 from pki.house.generations import Generation, Rung, damaged, is_copy, read_certificate, read_rung
@@ -134,7 +134,7 @@ class House(LedgerView):
         if found.is_sandbox and not self.inventory.sandbox:
             raise PkiError(
                 f"{self.store.shown(path)}: is a sandbox authority, and pki.yaml does not say sandbox: true",
-                "move ca/ and offline/ away, then hold a root ceremony: ./run invoke ceremony.request",
+                f"move ca/ and offline/ away, then hold a root ceremony: {run_for(self.store.home)} invoke ceremony.request",
             )
         self._generations[name] = (state, found)
         return found
@@ -314,7 +314,7 @@ class House(LedgerView):
 
     def missing_authority(self, name: str) -> PkiError:
         """That there is no certificate of an authority; where there is a root, it may be lost."""
-        ceremony = "hold a root ceremony: ./run invoke ceremony.request"
+        ceremony = f"hold a root ceremony: {run_for(self.store.home)} invoke ceremony.request"
         if self.store.generations("root"):
             hint = f"{RESTORE}, where it was there before; else {ceremony}"
         else:

@@ -80,7 +80,7 @@ def test_house_outside_the_sandbox_asks_for_its_next_ceremony(real: LiveRealHome
     ahead = {**real.environment, **moved_clock(500)}
     said = run(*DOIT, cwd=PROJECT, env=ahead)
     assert "ceremony:request" in said
-    assert said.endswith("; 1 thing needs a person: ./run invoke plan\n"), said
+    assert said.endswith(f"; 1 thing needs a person: PKI_HOME={real.path} ./run invoke plan\n"), said
     request = real.read("ca/ceremonies/0002/request.yaml").decode()
     assert "client-2: client-1 can issue certificates of full length until " in request
     assert re.search(r"nothing to do: \d+ fresh .*; 1 thing needs a person", run(*DOIT, cwd=PROJECT, env=ahead))

@@ -27,7 +27,9 @@ NOT_WELL = "not well"
 SOON = 6  # of what is foreseen
 MOST = 500  # problems that are on the page at all
 FEW = 40  # rows that need no groups
-TYPED = re.compile(r"(?:sudo )?\./run (?:(?:invoke|pip)(?: [^\s,;()]+)+|doit(?: \w+:[^\s,;()]+)?)|chmod \d+ [^\s,;()]+")
+TYPED = re.compile(
+    r"(?:sudo |PKI_HOME=(?:'[^']*'|[^\s']+) )?\./run (?:(?:invoke|pip)(?: [^\s,;()]+)+|doit(?: \w+:[^\s,;()]+)?)|chmod \d+ [^\s,;()]+"
+)
 ENDED = {"ok": "ended well", "failed": "failed in part", "interrupted": "was interrupted"}
 ICONS = {Level.OK: "#2e7d32", Level.NOTICE: "#1d6fb8", Level.WARNING: "#b45309", Level.CRITICAL: "#c62828"}
 Row = TypeVar("Row", Certificate, Host)
