@@ -90,6 +90,28 @@ def test_same_line_shows_the_words_of_the_response_again_and_signs_nothing(typis
     assert heads[0] == heads[1] != []
 
 
+def test_same_line_records_nothing_for_the_page_with_the_head_is_signed(typist: Typist) -> None:
+    root(typist)
+    sign(typist)
+    out, vault = typist.desk / "out/response-0001", typist.desk / "vault"
+
+    def all_of_it() -> dict[str, bytes]:
+        return {str(path): path.read_bytes() for place in (out, vault) for path in place.rglob("*") if path.is_file()}
+
+    before = all_of_it()
+    status, said = sign(typist)
+    assert status == 0, said
+    assert all_of_it() == before
+    (out / "transcript.html").unlink()
+    (out / "response.yaml").write_text("of somebody else\n")
+    status, said = sign(typist)
+    assert (status, f"{out}: is there already" in said) == (1, True)
+    shutil.rmtree(out)
+    (vault / "ceremonies/0001/transcript.html").unlink()
+    assert sign(typist, "--despite", "nobody asks")[0] == 0
+    assert all_of_it() == before
+
+
 # -- the paper is lost ------------------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ from typing import Any
 from invoke.context import Context
 
 from pki import store
-from pki.ceremony import bundle, copying, drives, hold, machine, plan, rewrapping, sitting, words
+from pki.ceremony import bundle, copying, drives, export, hold, machine, plan, rewrapping, sitting, words
 from pki.ceremony.sitting import Ceremony
+from pki.ceremony.vault import Vault
 from pki.commands import custodians, vaults
 from pki.commands.asking import STOPPED, first_words, watch
 from pki.commands.command import command, command_with, now_of, path_of
@@ -83,7 +85,12 @@ def sign(
     """
     screen, out = Screen(), path_of(context, output)
     vaults.insist_on_output(out, folder_as_vault)
-    held = _open(context, request, vault, folder_as_vault, {"--output": out})
+    path, data = _request(context, request)
+    kept = vaults.on_drive(context, vault, folder_as_vault, {"--output": out})
+    if folder := export.hand_out_again(kept.vault, data, out):
+        screen.line("this request was answered here: its response once more; nothing is signed again")
+        return _say_response(screen, kept.vault, bundle.load(data, str(path), bundle.Request).destroy, folder)
+    held = _begin(context, kept, path, data)
     _look(held, now_of(context), despite)
     again = ["show the response to this request once more; nothing is signed again"] if held.answered else []
     _confirm(context, held, again or [*plan.signatures(held.request, held.known)], words)
@@ -92,7 +99,7 @@ def sign(
         folder = hold.sign(held, secret_of, out)
     except PkiError as error:
         raise _with_way_out(error, held, f"sh run invoke ceremony.root {request} --vault {vault}") from None
-    _say_response(screen, held, folder)
+    return _say_response(screen, held.vault, held.request.destroy, folder)
 
 
 @command_with(many=("share_file",))
@@ -157,11 +164,19 @@ def _open(
     context: Context, request: str, vault: str, reason: str, apart: dict[str, Path], *, may_begin: bool = False
 ) -> Ceremony:
     """A request at its vault. Nothing is written before the drive is known to be the vault, or to be fit to become it."""
+    path, data = _request(context, request)
+    return _begin(context, vaults.on_drive(context, vault, reason, apart, may_begin=may_begin), path, data)
+
+
+def _request(context: Context, request: str) -> tuple[Path, bytes]:
     path = path_of(context, request)
     data = store.read(path)
     if data is None:
         raise PkiError(f"{path}: is not there", "name the request-NNNN.yaml that the online machine wrote")
-    kept = vaults.on_drive(context, vault, reason, apart, may_begin=may_begin)
+    return path, data
+
+
+def _begin(context: Context, kept: vaults.OnDrive, path: Path, data: bytes) -> Ceremony:
     held = sitting.opened(kept.vault, data, str(path), _clock(now_of(context)), kept.facts)
     kept.admit(held.transcript)
     if held.transcript.interrupted:
@@ -225,7 +240,7 @@ def _with_way_out(error: PkiError, held: Ceremony, line: str) -> PkiError:
     return PkiError(error.message, f"{error.hint}\n{lost}" if error.hint else lost)
 
 
-def _say_response(screen: Screen, held: Ceremony, folder: Path) -> None:
+def _say_response(screen: Screen, vault: Vault, destroyed: Sequence[str], folder: Path) -> None:
     digest = bundle.digest(store.read(folder / "response.yaml") or b"")
     screen.line("")
     screen.line(f"the response is in {folder}; write its first words down, and sign the printed transcript.html")
@@ -233,11 +248,11 @@ def _say_response(screen: Screen, held: Ceremony, folder: Path) -> None:
     for line in words.shown(digest):
         screen.line(line)
     screen.line("")
-    screen.line(f"make the second drive equal: sh run invoke ceremony.copy --vault {held.vault.folder} --to DIR")
+    screen.line(f"make the second drive equal: sh run invoke ceremony.copy --vault {vault.folder} --to DIR")
     project = (store.read(PROGRAM / "project") or b"").decode(errors="replace").strip()  # in a kit
     line = f"{f'PKI_HOME={shlex.quote(project)} ' if project else ''}./run invoke ceremony.accept {folder.name}"
     screen.line(f"then lock both away; at the online machine: {line}")
-    for root in held.request.destroy:
+    for root in destroyed:
         screen.line(f"the key of {root} was destroyed on this drive; destroy every other copy of it now")
 
 
