@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from invoke.context import Context
 
 from pki import store
-from pki.ceremony import bundle, copying, drives, export, hold, machine, plan, rewrapping, sitting, words
+from pki.ceremony import bundle, copying, custody, drives, export, hold, machine, plan, rewrapping, sitting, words
 from pki.ceremony.sitting import Ceremony
 from pki.ceremony.vault import Vault
 from pki.commands import custodians, vaults
@@ -50,17 +50,13 @@ def root(
     mounted at DIR and empty; --folder-as-vault "reason" takes any folder, on record: for virtual machines.
     """
     screen = Screen()
-    custody = Custody(context, passphrase_file, own=own, shares=shares, cards=cards, token=token)
+    wanted = Custody(context, passphrase_file, own=own, shares=shares, cards=cards, token=token)
     apart = {"--cards": path_of(context, cards)} if cards else {}
     held = _open(context, request, vault, folder_as_vault, apart, may_begin=True)
+    lost = hold.lost_roots(held) if again else []
     _look(held, now_of(context), despite)
-    _confirm(context, held, [*_destroyed(held, again), *plan.roots(held.request)], words)
-    if again:
-        secret_of = custodians.opening(context, held.vault, [passphrase_file] if token else [], [])
-        for name in hold.discard_roots(held, secret_of, again):
-            screen.line(f"the key of {name} that signed nothing is destroyed")
-    made = hold.make_roots(held, lambda name, kind: custodians.new_key(custody, held, name, kind))
-    for name in made:
+    _confirm(context, held, [*_destroyed(lost, again), *plan.roots(held.request)], words)
+    for name in hold.make_roots(held, _anew(wanted, held, lost, again), lost):
         screen.made(f"authority:{name}", f"its key is in {held.vault.folder / name}")
     screen.line(f"go on: sh run invoke ceremony.sign {request} --vault {vault} --output DIR")
 
@@ -98,7 +94,9 @@ def sign(
     try:
         folder = hold.sign(held, secret_of, out)
     except PkiError as error:
-        raise _with_way_out(error, held, f"sh run invoke ceremony.root {request} --vault {vault}") from None
+        line = f"sh run invoke ceremony.root {shlex.quote(request)} --vault {shlex.quote(vault)}"
+        reason = f" --folder-as-vault {shlex.quote(folder_as_vault)}" if folder_as_vault else ""
+        raise _with_way_out(error, held, f"{line}{reason}") from None
     return _say_response(screen, held.vault, held.request.destroy, folder)
 
 
@@ -126,14 +124,14 @@ def rewrap(
     kept = vaults.on_drive(context, vault, folder_as_vault, apart)
     screen, place = Screen(), kept.vault
     target = vaults.place(context, to, folder_as_vault)[0] if to else place
-    custody = Custody(context, new_passphrase_file, own=own, shares=shares, cards=cards, token="")
+    wanted = Custody(context, new_passphrase_file, own=own, shares=shares, cards=cards, token="")
     secret_of = custodians.opening(context, place, [passphrase_file] if passphrase_file else [], share_file)
     rewrapping.rewrap(
         place,
         target,
         root,
         secret_of,
-        lambda key: custodians.wrapped(custody, root, key),
+        lambda key: custodians.wrapped(wanted, root, key),
         _clock(now_of(context)),
         kept.admit,
     )
@@ -184,12 +182,35 @@ def _begin(context: Context, kept: vaults.OnDrive, path: Path, data: bytes) -> C
     return held
 
 
-def _destroyed(held: Ceremony, again: str) -> list[str]:
+def _destroyed(lost: list[str], again: str) -> list[str]:
     """What --again is going to do, for the plan."""
-    names = [root.name for root in held.request.roots if root.name in held.known.roots]
-    return (
-        [f"DESTROY the key of {name} on this drive, which signed nothing: {again}" for name in names] if again else []
-    )
+    return [f"DESTROY the key of {name} on this drive, which signed nothing: {again}" for name in lost]
+
+
+def _anew(wanted: Custody, held: Ceremony, lost: list[str], again: str) -> Callable[[str, str], hold.NewKey]:
+    """What makes new keys, and destroys those that are lost as soon as nothing more is asked: who stops loses nothing.
+
+    A token has no room for two keys of one name, so there the old one goes first.
+    """
+    left = bool(lost)
+
+    def discard() -> None:
+        nonlocal left
+        if left:
+            left = False
+            files = [wanted.passphrase_file] if wanted.token else []
+            secret_of = custodians.opening(wanted.context, held.vault, files, [])
+            for name in hold.discard_roots(held, secret_of, again):
+                Screen().line(f"the key of {name} that signed nothing is destroyed")
+
+    def new_key(name: str, kind: str) -> hold.NewKey:
+        if wanted.token:
+            discard()
+        made = custodians.new_key(wanted, held, name, kind)
+        discard()
+        return made
+
+    return new_key
 
 
 def _clock(start: datetime) -> machine.Clock:
@@ -236,7 +257,10 @@ def _with_way_out(error: PkiError, held: Ceremony, line: str) -> PkiError:
     unused = hold.unused_roots(held)
     if not unused or not (isinstance(error, SlipError) or error.message == STOPPED):
         return error
-    lost = f'is the paper lost? {", ".join(unused)} signed nothing yet, and is made anew: {line} --again "the paper is lost"'
+    rule = custody.rule_of(held.vault, unused[0])
+    kept = f" --shares {rule[0]}of{rule[1]}" if rule else ""
+    line = f'{line}{kept} --again "the paper is lost"'
+    lost = f"is the paper lost? {', '.join(unused)} signed nothing yet, and is made anew: {line}"
     return PkiError(error.message, f"{error.hint}\n{lost}" if error.hint else lost)
 
 
