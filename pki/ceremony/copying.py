@@ -9,7 +9,7 @@ from pathlib import Path
 from pki import store
 from pki.ceremony import chain, drives, identity
 from pki.ceremony.vault import Vault, overwrite, probe
-from pki.ceremony.verifying import verify
+from pki.ceremony.verifying import unsigned, verify
 from pki.errors import PkiError
 
 KEYS = ("key.pem", "key.uri")
@@ -21,10 +21,14 @@ def copy(vault: Vault, target: Vault) -> str:
     The target is empty, or an earlier copy of the same vault. What was destroyed in the vault is destroyed there too.
     Raises PkiError with the target as it was when the vault is not sound, or the two are taken for each other.
     """
-    if faults := verify(vault.folder).faults:
+    verdict = verify(vault.folder)
+    if verdict.faults:
         raise PkiError(
-            f"{vault.folder}: is not sound: {faults[0]}", "nothing was copied; take the other drive as the vault"
+            f"{vault.folder}: is not sound: {verdict.faults[0]}",
+            "nothing was copied; take the other drive as the vault",
         )
+    if verdict.waiting:
+        raise unsigned(vault.folder, verdict.waiting)
     files = _files(vault.folder)
     _insist_on_target(vault, target)
     probe(target.folder)

@@ -80,9 +80,9 @@ def sign(
     ceremony.root. The same line once more shows the response and its words again; nothing is signed twice.
     """
     screen, out = Screen(), path_of(context, output)
-    vaults.insist_on_output(out, folder_as_vault)
     path, data = _request(context, request)
     kept = vaults.on_drive(context, vault, folder_as_vault, {"--output": out})
+    vaults.insist_on_output(out, folder_as_vault)
     if folder := export.hand_out_again(kept.vault, data, out):
         screen.line("this request was answered here: its response once more; nothing is signed again")
         return _say_response(screen, kept.vault, bundle.load(data, str(path), bundle.Request).destroy, folder)
