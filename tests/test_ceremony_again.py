@@ -14,7 +14,7 @@ import pytest
 
 from pki import issue
 from pki.ceremony import bundle, custody, hold, machine, shares, sitting, words
-from pki.commands import asking
+from pki.commands import asking, parsing
 from pki.commands import vault as commands
 from pki.errors import PkiError
 from pki.handover import kit
@@ -114,6 +114,16 @@ def test_same_line_records_nothing_for_the_page_with_the_head_is_signed(typist: 
     (vault / "ceremonies/0001/transcript.html").unlink()
     assert sign(typist, "--despite", "nobody asks")[0] == 0
     assert all_of_it() == before
+
+
+def test_hint_of_the_parser_is_typed_as_in_a_kit(
+    typist: Typist, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert "→ ./run invoke ceremony.sign --help" in typist("ceremony.sign", "--nonsense")[1]
+    (tmp_path / "wheels").mkdir()
+    (tmp_path / "wheels/made-for").write_text("3.11 x86_64\n")
+    monkeypatch.setattr(parsing, "PROGRAM", tmp_path)
+    assert "→ sh run invoke ceremony.sign --help" in typist("ceremony.sign", "--nonsense")[1]
 
 
 # -- the paper is lost ------------------------------------------------------------------------------------------------
