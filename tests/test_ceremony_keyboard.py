@@ -217,7 +217,7 @@ def test_slip_in_a_share_costs_that_share_and_no_other(tmp_path: Path, typing: T
     asked = typing(swapped, parts[0], parts[2])
     assert secret(vault) == passphrase
     assert [question[:7] for question in asked] == ["share 1", "share 1", "share 2"]
-    assert "wrong checksum" in capsys.readouterr().out
+    assert "first card: has a wrong checksum" in capsys.readouterr().out
 
 
 def test_share_that_does_not_go_with_the_others_costs_that_share_and_no_other(

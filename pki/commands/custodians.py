@@ -219,5 +219,11 @@ def _checked(given: list[str], place: int, share: str) -> str:
     try:
         shares.check(place, share, given)
     except PkiError as error:
-        raise SlipError(error.message, error.hint) from None
+        said = error.message.removeprefix(f"share {place}: ")  # a card has a number of its own, which is another one
+        raise SlipError(error.message if said == error.message else f"{_card(place)}: {said}", error.hint) from None
     return share
+
+
+def _card(place: int) -> str:
+    """A card by when it was typed."""
+    return f"{('first', 'second', 'third')[place - 1]} card" if place <= 3 else f"card that was typed as number {place}"
