@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -12,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from pki import issue
-from pki.ceremony import bundle, custody, hold, machine, sitting, words
-from pki.commands import asking
+from pki.ceremony import bundle, custody, hold, machine, shares, sitting, words
+from pki.commands import asking, parsing
 from pki.commands import vault as commands
 from pki.errors import PkiError
 from pki.handover import kit
@@ -43,7 +44,10 @@ def at_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
 
         def answer(question: str) -> str:
             asked.append(question)
-            return next(left)
+            try:
+                return next(left)
+            except StopIteration:
+                raise EOFError from None  # Ctrl-D
 
         monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
         monkeypatch.setattr("builtins.input", answer)
@@ -90,6 +94,38 @@ def test_same_line_shows_the_words_of_the_response_again_and_signs_nothing(typis
     assert heads[0] == heads[1] != []
 
 
+def test_same_line_records_nothing_for_the_page_with_the_head_is_signed(typist: Typist) -> None:
+    root(typist)
+    sign(typist)
+    out, vault = typist.desk / "out/response-0001", typist.desk / "vault"
+
+    def all_of_it() -> dict[str, bytes]:
+        return {str(path): path.read_bytes() for place in (out, vault) for path in place.rglob("*") if path.is_file()}
+
+    before = all_of_it()
+    status, said = sign(typist)
+    assert status == 0, said
+    assert all_of_it() == before
+    (out / "transcript.html").unlink()
+    (out / "response.yaml").write_text("of somebody else\n")
+    status, said = sign(typist)
+    assert (status, f"{out}: is there already" in said) == (1, True)
+    shutil.rmtree(out)
+    (vault / "ceremonies/0001/transcript.html").unlink()
+    assert sign(typist, "--despite", "nobody asks")[0] == 0
+    assert all_of_it() == before
+
+
+def test_hint_of_the_parser_is_typed_as_in_a_kit(
+    typist: Typist, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert "→ ./run invoke ceremony.sign --help" in typist("ceremony.sign", "--nonsense")[1]
+    (tmp_path / "wheels").mkdir()
+    (tmp_path / "wheels/made-for").write_text("3.11 x86_64\n")
+    monkeypatch.setattr(parsing, "PROGRAM", tmp_path)
+    assert "→ sh run invoke ceremony.sign --help" in typist("ceremony.sign", "--nonsense")[1]
+
+
 # -- the paper is lost ------------------------------------------------------------------------------------------------
 
 
@@ -115,6 +151,56 @@ def test_paper_that_is_lost_before_anything_is_signed_costs_a_new_root_and_no_ne
     assert status == 0, said
     assert typist("ceremony.accept", "out/response-0001", "--words", words_in(said))[0] == 0
     assert typist("ceremony.verify", "vault")[0] == 0
+
+
+def test_shared_root_is_made_anew_by_the_line_that_is_told_and_kept_by_who_stops_there(
+    typist: Typist, at_terminal: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the line lacked the rule, and destroyed the shared key before it asked for a passphrase instead."""
+    passphrase, parts = shares.split(2, 3)
+    monkeypatch.setattr(shares, "split", lambda *_: (passphrase, parts))
+    order = ("out/request-0001.yaml", "--vault", "vault", "--words", spoken(typist))
+    typed_back = [line for part in parts for line in ("", "", part)]
+    at_terminal(*typed_back)
+    assert typist("ceremony.root", *order, "--shares", "2of3")[0] == 0
+    key = (typist.desk / "vault/root-1/key.pem").read_bytes()
+    at_terminal()
+    status, said = typist("ceremony.sign", *order, "--output", "out")
+    assert status == 1
+    told = re.findall(r"is made anew: sh run invoke (ceremony.root .+)", said)
+    assert told == ['ceremony.root out/request-0001.yaml --vault vault --shares 2of3 --again "the paper is lost"'], said
+    for answers in ((), typed_back[:1], typed_back[:-1]):
+        at_terminal(spoken(typist), "", *answers)
+        status, said = typist(*shlex.split(told[0]))
+        assert (status, "stopped; nothing was written" in said, "is destroyed" in said) == (1, True, False), said
+        assert (typist.desk / "vault/root-1/key.pem").read_bytes() == key
+    at_terminal(spoken(typist), "", *typed_back)
+    status, said = typist(*shlex.split(told[0]))
+    assert (status, "the key of root-1 that signed nothing is destroyed" in said) == (0, True), said
+    assert (typist.desk / "vault/root-1/key.pem").read_bytes() != key
+
+
+def test_question_of_a_passphrase_is_answered_before_the_lost_root_is_destroyed(
+    typist: Typist, at_terminal: Callable[..., list[str]]
+) -> None:
+    root(typist)
+    before = (typist.desk / "vault/root-1/key.pem").read_bytes()
+    order = ("out/request-0001.yaml", "--vault", "vault", "--words", spoken(typist), "--again", "a test")
+    asked = at_terminal("no")
+    status, said = typist("ceremony.root", *order)
+    assert (status, "stopped; nothing was written" in said) == (1, True)
+    assert len(asked) == 1
+    assert (typist.desk / "vault/root-1/key.pem").read_bytes() == before
+
+
+def test_again_where_there_is_nothing_to_destroy_is_told_before_anything_is_asked(
+    typist: Typist, at_terminal: Callable[..., list[str]]
+) -> None:
+    asked = at_terminal()
+    status, said = typist("ceremony.root", "out/request-0001.yaml", "--vault", "vault", "--again", "a test")
+    assert (status, asked) == (1, [])
+    assert "leave --again out" in said
+    assert "about to be done" not in said
 
 
 def test_root_that_has_signed_is_never_made_again(typist: Typist) -> None:

@@ -291,6 +291,37 @@ def test_folder_is_a_vault_only_with_a_reason_that_is_recorded(typist: Typist, t
     assert (status, "all is as it was made" in said) == (0, True), said
 
 
+@pytest.mark.parametrize("mounted", [True, False])
+def test_root_that_has_signed_nothing_yet_is_no_damage_and_what_comes_next_is_told(
+    typist: Typist, tmp_path: Path, mounted: bool
+) -> None:
+    """The second drive is made after the signatures; who is early is told the line."""
+    root(typist)
+    desk = typist.desk
+    (desk / "medium").mkdir()
+    if not mounted:
+        drives_at({"sda": desk / "vault", "sdc": desk / "medium"}, tmp_path / "mounts")
+    before = files_of(desk / "vault")
+    line = f"ceremony.sign {desk}/out/request-0001.yaml --vault {desk}/vault --output {desk}/out"
+    form = f"ceremony.sign REQUEST --vault {desk}/vault --output DIR, where REQUEST is request-0001.yaml"
+    said = refused(typist("ceremony.copy", "--vault", "vault", "--to", "medium"))
+    status, verified = typist("ceremony.verify", "vault")
+    for told in (said, verified):
+        assert f"{desk}/vault: root-1 was made and nothing is signed with it yet" in told
+        assert f"→ go on: sh run invoke {line if mounted else form}" in told
+        assert "sound" not in told
+    assert (status, "failed" in verified) == (0, False)
+    assert "other drive" not in said
+    assert (files_of(desk / "vault"), files_of(desk / "medium")) == (before, {})
+    other = (desk / "vault/root-1/cert.pem").read_bytes()
+    (desk / "vault/root-1/cert.pem").write_bytes(other.replace(b"A", b"B", 1))
+    assert typist("ceremony.verify", "vault")[0] == 1
+    (desk / "vault/root-1").rename(desk / "vault/root-2")
+    (desk / "vault/root-2/cert.pem").write_bytes(other)
+    status, verified = typist("ceremony.verify", "vault")
+    assert (status, "root-2/cert.pem: was made in no ceremony" in verified) == (1, True), verified
+
+
 # -- signing ----------------------------------------------------------------------------------------------------------
 
 
@@ -328,6 +359,35 @@ def test_response_is_never_written_to_the_vault(typist: Typist, place: str) -> N
     assert files_of(typist.desk / "vault") == before
     said = refused(typist(*order, "--folder-as-vault", "a test"))
     assert "is on the drive of the vault" in said
+
+
+@pytest.mark.parametrize("place", ["medium", "medium/inner"])
+def test_response_is_never_written_to_the_second_drive_of_a_vault(held: Typist, place: str) -> None:
+    assert held("ceremony.copy", "--vault", "vault", "--to", "medium")[0] == 0
+    (held.desk / place).mkdir(exist_ok=True)
+    before = files_of(held.desk / "medium"), files_of(held.desk / "vault")
+    words = held.words_of("out/response-0001/request.yaml")
+    order = ("out/response-0001/request.yaml", "--vault", "vault", "--words", words, "--output", place)
+    for more in ((), ("--folder-as-vault", "a test")):
+        said = refused(held("ceremony.sign", *order, *more))
+        assert f"--output {held.desk}/{place}: is on the drive of a vault, which holds the root key" in said
+        assert "--output /mnt/exchange" in said
+    assert (files_of(held.desk / "medium"), files_of(held.desk / "vault")) == before
+
+
+@pytest.mark.parametrize("is_copy", [True, False])
+def test_response_that_lies_on_the_second_drive_is_named_with_what_removes_it(held: Typist, is_copy: bool) -> None:
+    if is_copy:
+        assert held("ceremony.copy", "--vault", "vault", "--to", "medium")[0] == 0
+    shutil.copytree(held.desk / "out/response-0001", held.desk / "medium/response-0001")
+    said = refused(held("ceremony.copy", "--vault", "vault", "--to", "medium"))
+    assert "medium: is the exchange drive: response-0001" in said
+    removing = re.findall(r"is it the second drive of the vault all the same\? (rm -r .+)", said)
+    assert removing == [f"rm -r {held.desk}/medium/response-0001"], said
+    assert "ceremony.sign writes the response to the exchange drive again" in said
+    shutil.rmtree(shlex.split(removing[0])[-1])
+    status, said = held("ceremony.copy", "--vault", "vault", "--to", "medium")
+    assert status == 0, said
 
 
 def test_response_is_not_left_in_the_memory_of_the_machine(typist: Typist, tmp_path: Path) -> None:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import select
+import signal
+import sys
+import termios
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +20,7 @@ from pki.ceremony.vault import Vault
 from pki.commands import asking, custodians
 from pki.errors import PkiError
 from tests.ceremonies import real_home
+from tests.conftest import START
 
 DIGEST = "ab" * 32
 RIGHT = words.first(DIGEST)
@@ -211,7 +217,7 @@ def test_slip_in_a_share_costs_that_share_and_no_other(tmp_path: Path, typing: T
     asked = typing(swapped, parts[0], parts[2])
     assert secret(vault) == passphrase
     assert [question[:7] for question in asked] == ["share 1", "share 1", "share 2"]
-    assert "wrong checksum" in capsys.readouterr().out
+    assert "first card: has a wrong checksum" in capsys.readouterr().out
 
 
 def test_share_that_does_not_go_with_the_others_costs_that_share_and_no_other(
@@ -264,6 +270,19 @@ def test_every_custodian_types_the_card_back_and_the_third_too(
     assert said.count(f"20 {third[19]}") == 2, "shown once more after Enter alone"
 
 
+def test_enter_alone_points_to_the_card_where_there_is_one(
+    typing: Typing, monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path
+) -> None:
+    passphrase, parts = shares.split(2, 3)
+    monkeypatch.setattr(shares, "split", lambda *_: (passphrase, parts))
+    typing(*("", "", parts[0]), *("", parts[1]), *("", parts[2]))
+    context = Context()
+    context.config.update(pki_called_from=str(tmp_path), pki_now=START)
+    custody_of = custodians.Custody(context, "", own=False, shares="2of3", cards="cards", token="")
+    assert custodians.wrapped(custody_of, "root-1", issue.new_key("ec-p256")).passphrase == passphrase
+    assert capsys.readouterr().out.count("share 1 of 3 stands on its card: type it from there") == 1
+
+
 def test_generated_passphrase_is_asked_for_until_it_is_typed_back(
     typing: Typing, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
@@ -287,3 +306,87 @@ def test_nobody_is_asked_to_open_a_key_that_is_not_there(tmp_path: Path, typing:
     with pytest.raises(PkiError, match="root-2 is not in this vault"):
         rewrapping.check(vault, "root-2")
     assert not asked
+
+
+# -- stopped with Ctrl-Z ----------------------------------------------------------------------------------------------
+
+
+def shell(terminal: int, ask: Callable[[], str]) -> None:
+    """What a shell does with one job: it takes the terminal when the job is stopped, and gives it back at `fg`."""
+    os.login_tty(terminal)
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    own, (ready, go) = termios.tcgetattr(0), os.pipe()
+    job = os.fork()
+    if not job:
+        os.setpgid(0, 0)
+        signal.signal(signal.SIGTTOU, signal.SIG_DFL)
+        os.read(ready, 1)
+        sys.stdin, sys.stdout = os.fdopen(0), os.fdopen(1, "w")
+        print(f"taken: {ask().upper()}", flush=True)
+        os._exit(0)
+    os.setpgid(job, job)
+    os.tcsetpgrp(0, job)
+    os.write(go, b"!")
+    while os.WIFSTOPPED(os.waitpid(job, os.WUNTRACED)[1]):
+        echoes = bool(termios.tcgetattr(0)[3] & termios.ECHO)
+        os.tcsetpgrp(0, os.getpgrp())
+        os.write(1, f"[1]+ Stopped, echo {'on' if echoes else 'off'} $ ".encode())
+        os.read(0, 100)
+        termios.tcsetattr(0, termios.TCSADRAIN, own)
+        os.tcsetpgrp(0, job)
+        os.kill(job, signal.SIGCONT)
+    os._exit(0)
+
+
+def seen_until(keyboard: int, text: str) -> str:
+    shown = ""
+    while text not in shown:
+        assert select.select([keyboard], [], [], 6)[0], shown
+        shown += os.read(keyboard, 1000).decode()
+    return shown
+
+
+@pytest.mark.parametrize("stop", ["Ctrl-Z", "SIGSTOP"])
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: asking.typed("PIN: ", hidden=True),
+        lambda: asking.hidden("PIN: ", str),
+        lambda: nested(lambda: asking.hidden("PIN: ", str)),
+    ],
+)
+def test_question_is_shown_again_and_its_answer_unseen_after_the_command_was_stopped(
+    ask: Callable[[], str], stop: str
+) -> None:
+    keyboard, terminal = os.openpty()
+    process = os.fork()
+    if not process:
+        try:
+            shell(terminal, ask)
+        finally:
+            os._exit(70)
+    try:
+        for _ in range(2):
+            seen_until(keyboard, "PIN: ")
+            if stop == "Ctrl-Z":
+                os.write(keyboard, b"half\x1a")
+            else:
+                os.kill(os.tcgetpgrp(keyboard), signal.SIGSTOP)
+            shown = seen_until(keyboard, " $ ")
+            assert "half" not in shown
+            assert f"echo {'on' if stop == 'Ctrl-Z' else 'off'}" in shown, "the shell gets its terminal as it was"
+            os.write(keyboard, b"fg\n")
+        seen_until(keyboard, "PIN: ")
+        assert not termios.tcgetattr(terminal)[3] & termios.ECHO
+        os.write(keyboard, b"secret\n")
+        assert "secret" not in seen_until(keyboard, "taken: SECRET")
+        assert os.waitpid(process, 0)[1] == 0
+        assert termios.tcgetattr(terminal)[3] & termios.ECHO
+    finally:
+        for handle in (keyboard, terminal):
+            os.close(handle)  # which hangs up on whoever is left
+
+
+def nested(ask: Callable[[], str]) -> str:
+    with asking.unseen():
+        return ask()

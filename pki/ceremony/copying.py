@@ -14,7 +14,7 @@ from pki.ceremony import chain, drives, identity
 from pki.ceremony.chain import Record
 from pki.ceremony.transcript import BEFORE, Transcript
 from pki.ceremony.vault import Vault, overwrite, probe
-from pki.ceremony.verifying import verify
+from pki.ceremony.verifying import unsigned, verify
 from pki.errors import PkiError
 
 REASON = "its records are of commands that made nothing"
@@ -27,10 +27,14 @@ def copy(vault: Vault, target: Vault, clock: Callable[[], datetime], despite: st
     The target is empty, or an earlier copy of the same vault. What was destroyed in the vault is destroyed there too.
     Records that the target alone has, of commands that made nothing, are given up `despite` them, on record. Raises PkiError with the target as it was when the vault is not sound, or the two are taken for each other.
     """
-    if faults := verify(vault.folder).faults:
+    verdict = verify(vault.folder)
+    if verdict.faults:
         raise PkiError(
-            f"{vault.folder}: is not sound: {faults[0]}", "nothing was copied; take the other drive as the vault"
+            f"{vault.folder}: is not sound: {verdict.faults[0]}",
+            "nothing was copied; take the other drive as the vault",
         )
+    if verdict.waiting:
+        raise unsigned(vault.folder, verdict.waiting)
     _insist_on_target(vault, target)
     given_up = _given_up(vault, target, despite)
     probe(target.folder)

@@ -12,10 +12,10 @@ from cryptography.hazmat.primitives import serialization
 from pki import issue, store
 from pki.ceremony import bundle, words
 from pki.ceremony.bundle import Request, Response, SignedCertificate, SignedRung
-from pki.ceremony.chain import Record
+from pki.ceremony.chain import Record, load
 from pki.ceremony.minutes import page
 from pki.ceremony.sitting import Ceremony
-from pki.ceremony.vault import write_folder
+from pki.ceremony.vault import Vault, probe, write_folder
 from pki.errors import PkiError
 from pki.issue import PrivateKey
 
@@ -63,24 +63,47 @@ def search(files: Mapping[str, bytes], forbidden: Iterable[bytes]) -> None:
 
 def insist_on_place(ceremony: Ceremony, target: Path) -> None:
     """Raise PkiError when another response than that of this request is where it is to be written."""
-    if not target.exists():
-        return
-    if ceremony.answered is None or store.read(target / "response.yaml") != _kept(ceremony)["response.yaml"]:
+    answered = _kept(ceremony.vault, ceremony.request.number)["response.yaml"] if ceremony.answered else None
+    _insist_on_place(target, answered)
+
+
+def _insist_on_place(target: Path, answered: bytes | None) -> None:
+    if target.exists() and (answered is None or store.read(target / "response.yaml") != answered):
         raise PkiError(f"{target}: is there already", "nothing is ever overwritten; name another folder")
 
 
 def hand_out(ceremony: Ceremony, target: Path) -> Path:
     """Write the response, as it lies in the vault, with the transcript up to here; the same one is completed in place."""
-    kept = ceremony.vault.ceremony(ceremony.request.number)
-    files = _kept(ceremony)
+    files = _kept(ceremony.vault, ceremony.request.number)
     digest = bundle.digest(files["response.yaml"])
     members = {name: bundle.digest(content) for name, content in files.items()}
     ceremony.transcript.record("exported", sha256=digest, words=words.first(digest), files=members)
-    records = ceremony.transcript.records
-    page_of_today = printed(records, ceremony.request, ceremony.digest, digest)
-    store.write(kept / "transcript.html", page_of_today)
-    files["transcript.html"] = page_of_today
-    files["transcript.jsonl"] = store.read(ceremony.vault.transcript) or b""
+    return _written(ceremony.vault, ceremony.request, files, ceremony.transcript.records, target)
+
+
+def hand_out_again(vault: Vault, data: bytes, out: Path) -> Path | None:
+    """The response of the last ceremony once more, below `out`; nothing is recorded, for the page with its head is signed.
+
+    `data` is the request. Returns None where this is another request, or where its ceremony was not finished.
+    """
+    told = store.read(vault.transcript) or b""
+    if not told.endswith(b"\n") or not (history := vault.history()) or history[-1].asked != bundle.digest(data):
+        return None
+    past, records = history[-1], load(told, str(vault.transcript))
+    if not any(one.step == "exported" and one.facts.get("sha256") == past.digest for one in records):
+        return None
+    probe(out)
+    files, target = _kept(vault, past.number), out / f"response-{past.number:04}"
+    _insist_on_place(target, files["response.yaml"])
+    return _written(vault, past.request, files, records, target)
+
+
+def _written(vault: Vault, request: Request, files: dict[str, bytes], records: Sequence[Record], target: Path) -> Path:
+    """Put what was kept of a ceremony, its page and the transcript where they are handed out."""
+    asked, answered = (bundle.digest(files[f"{name}.yaml"]) for name in ("request", "response"))
+    page_of_day = printed(records, request, asked, answered)
+    store.write(vault.ceremony(request.number) / "transcript.html", page_of_day)
+    files |= {"transcript.html": page_of_day, "transcript.jsonl": store.read(vault.transcript) or b""}
     if target.exists():
         store.write_all({target / name: (content, store.PUBLIC) for name, content in files.items()})
     else:
@@ -88,9 +111,9 @@ def hand_out(ceremony: Ceremony, target: Path) -> Path:
     return target
 
 
-def _kept(ceremony: Ceremony) -> dict[str, bytes]:
-    """Request, response and CRLs of this ceremony, as they lie in the vault."""
-    folder = ceremony.vault.ceremony(ceremony.request.number)
+def _kept(vault: Vault, number: int) -> dict[str, bytes]:
+    """Request, response and CRLs of a ceremony, as they lie in the vault."""
+    folder = vault.ceremony(number)
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix in {".yaml", ".pem"}}
 
 

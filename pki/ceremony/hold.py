@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,16 +36,17 @@ class NewKey:
     kept: str  # how, as the transcript says it
 
 
-def make_roots(ceremony: Ceremony, new_key: Callable[[str, str], NewKey]) -> list[str]:
+def make_roots(ceremony: Ceremony, new_key: Callable[[str, str], NewKey], lost: Sequence[str] = ()) -> list[str]:
     """Make every root that the request asks for and the vault does not hold yet; returns their names.
 
-    `new_key(name, kind)` makes a key, in memory or in a token. What was written is opened again from the medium before
+    `new_key(name, kind)` makes a key, in memory or in a token; it discards the root of that name where that is `lost`,
+    once nothing more is asked. What was written is opened again from the medium before
     anything is believed.
     """
     request, vault = ceremony.request, ceremony.vault
     with ceremony.refusing():
         _refuse(policy.faults(request, ceremony.known, roots_are_made=False))
-        missing = _missing(ceremony)
+        missing = _missing(ceremony, lost)
         for asked in missing:
             made = new_key(asked.name, asked.key)
             ceremony.forbid(made.passphrase)
@@ -64,9 +65,10 @@ def insist_on_missing(ceremony: Ceremony) -> None:
         _missing(ceremony)
 
 
-def _missing(ceremony: Ceremony) -> list[AskedRoot]:
-    """The roots that are to be made. Raises PkiError where there is none."""
-    missing = [asked for asked in ceremony.request.roots if asked.name not in ceremony.known.roots]
+def _missing(ceremony: Ceremony, lost: Sequence[str] = ()) -> list[AskedRoot]:
+    """The roots that are to be made, those that are `lost` among them. Raises PkiError where there is none."""
+    there = ceremony.known.roots.keys() - set(lost)
+    missing = [asked for asked in ceremony.request.roots if asked.name not in there]
     if not missing:
         names = ", ".join(asked.name for asked in ceremony.request.roots)
         raise PkiError(
@@ -82,13 +84,9 @@ def unused_roots(ceremony: Ceremony) -> list[str]:
     return [root.name for root in ceremony.request.roots if root.name in ceremony.known.roots.keys() - signed]
 
 
-def discard_roots(ceremony: Ceremony, secret_of: Secrets, reason: str) -> list[str]:
-    """Destroy the roots that the request asks for and that signed nothing: their paper is lost. Returns their names.
-
-    A root of an earlier request that was never signed is destroyed likewise. Raises PkiError for one that signed.
-    """
-    request, vault = ceremony.request, ceremony.vault
-    names = [root.name for root in request.roots if root.name in ceremony.known.roots]
+def lost_roots(ceremony: Ceremony) -> list[str]:
+    """The roots that the request asks for and whose paper may be lost. Raises PkiError for none, and for one that signed."""
+    names = [root.name for root in ceremony.request.roots if root.name in ceremony.known.roots]
     with ceremony.refusing():
         if not names:
             raise PkiError("there is no root on this drive that the request asks for", "leave --again out")
@@ -97,6 +95,16 @@ def discard_roots(ceremony: Ceremony, secret_of: Secrets, reason: str) -> list[s
                 f"{', '.join(used)} has signed, and is not made again",
                 "ceremony.sign writes its response once more; a new root is asked for at the online machine",
             )
+    return names
+
+
+def discard_roots(ceremony: Ceremony, secret_of: Secrets, reason: str) -> list[str]:
+    """Destroy the roots that the request asks for and that signed nothing: their paper is lost. Returns their names.
+
+    A root of an earlier request that was never signed is destroyed likewise.
+    """
+    names, vault = lost_roots(ceremony), ceremony.vault
+    with ceremony.refusing():
         ceremony.transcript.settle()
         for name in names:
             for destroyed in vault.discard_root(name, secret_of(name) if vault.token_of(name) else ""):

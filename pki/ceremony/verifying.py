@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography import x509
 
 from pki import store
-from pki.ceremony import answers, bundle, chain
+from pki.ceremony import answers, bundle, chain, drives
 from pki.ceremony.answers import Answer
 from pki.ceremony.bundle import GENERATION, NOTHING, Request
 from pki.ceremony.chain import Record
+from pki.ceremony.vault import fingerprint
 from pki.errors import PkiError
 
 RUNG = re.compile(r"(root-[0-9]+)(?:-crl-|/crl/)([0-9]+)\.pem")
@@ -23,16 +26,18 @@ Places = dict[tuple[str, int], list[Path]]  # where the CRLs of each root lie, b
 
 @dataclass
 class Verdict:
-    """What was found: a line for each ceremony, and everything that is wrong."""
+    """What was found: a line for each ceremony, everything that is wrong, and the roots that have signed nothing yet."""
 
     lines: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
 
 
 @dataclass
 class _Seen:
-    """What the ceremonies so far have made."""
+    """What the ceremonies so far have made, and the newest root of each name that the transcript tells of."""
 
+    opened: dict[str, str] = field(default_factory=dict)  # its SHA-256
     previous: str = NOTHING
     roots: dict[str, x509.Certificate] = field(default_factory=dict)
     certificates: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -46,7 +51,8 @@ def verify(folder: Path) -> Verdict:
         if found := RUNG.search("/".join(path.parts[-3:])):
             places.setdefault((found[1], int(found[2])), []).append(path)
     verdict, seen = _looked_at(folder, places)
-    verdict.faults += _strangers(folder, places, seen)
+    verdict.waiting = _waiting(folder, seen)
+    verdict.faults += _strangers(folder, places, seen, verdict.waiting)
     return verdict
 
 
@@ -61,6 +67,23 @@ def is_told(folder: Path, text: str) -> bool:
     return any(one.step == "deviation" and str(one.facts.get("text")).startswith(text) for one in records)
 
 
+def unsigned(folder: Path, waiting: list[str]) -> PkiError:
+    """What is to be done at a vault with roots that have signed nothing; the request is looked for on what is mounted."""
+    records = chain.load(store.read(folder / "transcript.jsonl") or b"", "transcript.jsonl")
+    opened = next((one.facts for one in reversed(records) if one.step == "opened" and "file" in one.facts), {})
+    name, line = str(opened.get("file", "REQUEST")), "sh run invoke ceremony.sign {} --vault {} --output {}"
+    there = ((mount.point, store.read_if_possible(mount.point / name)) for mount in drives.mounts())
+    for place, data in there:
+        if data is not None and bundle.digest(data) == opened.get("sha256"):
+            filled = line.format(*(shlex.quote(str(one)) for one in (place / name, folder, place)))
+            break
+    else:
+        filled = (
+            f"{line.format('REQUEST', shlex.quote(str(folder)), 'DIR')}, where REQUEST is {name} on the exchange drive"
+        )
+    return PkiError(f"{folder}: {', '.join(waiting)} was made and nothing is signed with it yet", f"go on: {filled}")
+
+
 def _looked_at(folder: Path, places: Places) -> tuple[Verdict, _Seen]:
     path = folder / "transcript.jsonl"
     data = store.read(path)
@@ -70,6 +93,7 @@ def _looked_at(folder: Path, places: Places) -> tuple[Verdict, _Seen]:
             "name a vault, or a house in which a ceremony was accepted; is its drive mounted? findmnt",
         )
     records, verdict, seen = chain.load(data, str(path)), Verdict(), _Seen()
+    seen.opened |= {str(one.facts["name"]): str(one.facts["sha256"]) for one in records if one.step == "opened-key"}
     verdict.lines.append(f"transcript: {len(records)} records, one chain, head {records[-1].hash[:16]}")
     for held in sorted((folder / "ceremonies").glob("[0-9][0-9][0-9][0-9]")):
         if (held / "response.yaml").exists():
@@ -114,13 +138,24 @@ def _remember(answer: Answer, seen: _Seen) -> None:
         seen.rungs[root] = {rung.number: rung.sha256 for rung in answer.response.rungs if rung.root == root}
 
 
-def _strangers(folder: Path, places: Places, seen: _Seen) -> Iterator[str]:
+def _waiting(folder: Path, seen: _Seen) -> list[str]:
+    """The roots of a vault that were made, as its transcript tells, and are in no response yet."""
+    found = []
+    for path in sorted(folder.glob("root-*/cert.pem")):
+        name, data = path.parent.name, store.read(path) or b""
+        with suppress(ValueError):
+            if name not in seen.roots and fingerprint(x509.load_pem_x509_certificate(data)) == seen.opened.get(name):
+                found.append(name)
+    return found
+
+
+def _strangers(folder: Path, places: Places, seen: _Seen, waiting: list[str]) -> Iterator[str]:
     """Certificates and CRLs that lie there and that no ceremony made, or a later one replaced; and what is gone."""
     made = {name: pem for (name, issuer), pem in seen.certificates.items() if name == issuer or "root" not in name}
     own = [path for path in sorted(folder.rglob("cert.pem")) if CLIENTS not in path.relative_to(folder).parts]
     for path in own:
         name = path.parent.name
-        if re.fullmatch(GENERATION, name) and store.read(path) != made.get(name, "").encode():
+        if re.fullmatch(GENERATION, name) and name not in waiting and store.read(path) != made.get(name, "").encode():
             yield f"{path}: was made in no ceremony that is recorded here"
     is_house = (folder / "root").is_dir()  # a vault holds roots alone
     for name in sorted(made.keys() - {path.parent.name for path in own}):

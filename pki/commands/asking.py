@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import termios
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
 from getpass import getpass
-from typing import Any
+from typing import Any, ClassVar
 
 from pki.ceremony import machine, words
 from pki.errors import PkiError, SlipError, StoppedError
@@ -50,10 +51,18 @@ def typed(question: str, *, hidden: bool = False) -> str:
     """What a person types. Raises PkiError where nobody can: a script names what it means as an option."""
     if not sys.stdin.isatty():
         raise PkiError(f"nobody is there to be asked: {question.strip(': ')}", "start it at a terminal, or see --help")
+    with unseen() if hidden else nullcontext():
+        return _answer(question, hidden=hidden)
+
+
+def _answer(question: str, *, hidden: bool) -> str:
+    before, _Quiet.question = _Quiet.question, question
     try:
         return getpass(question) if hidden else input(question)
     except (EOFError, KeyboardInterrupt):
         raise StoppedError(STOPPED) from None
+    finally:
+        _Quiet.question = before
 
 
 def hidden(question: str, taken: Callable[[str], str], count: int = 0) -> str:
@@ -115,6 +124,54 @@ def typed_back(question: str, right: str, show: Callable[[], None] | None = None
                     )
 
 
+class _Quiet:
+    """A terminal that shows nothing that is typed, and how it was before; `now` is the one in use.
+
+    A shell takes the terminal as it likes while a command is stopped (Ctrl-Z): it gets it back as it was, and when the
+    command goes on, what is typed is unseen again and the question is shown once more.
+    """
+
+    now: ClassVar[_Quiet | None] = None
+    question: ClassVar[str] = ""
+
+    def __init__(self, terminal: int) -> None:
+        self.terminal, self.before = terminal, termios.tcgetattr(terminal)
+        self.mode = [*self.before[:3], self.before[3] & ~termios.ECHO, *self.before[4:]]
+        self.is_pausing = False
+        handlers = dict.fromkeys(ENDING, _end) | {signal.SIGTSTP: self._pause, signal.SIGCONT: self._go_on}
+        if signal.getsignal(signal.SIGTSTP) == signal.SIG_IGN:
+            del handlers[signal.SIGTSTP]
+        self.handlers = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+
+    def begin(self) -> None:
+        _Quiet.now = self
+        termios.tcsetattr(self.terminal, termios.TCSADRAIN, self.mode)
+
+    def end(self) -> None:
+        _Quiet.now = None
+        with suppress(termios.error):  # the terminal is gone
+            termios.tcsetattr(self.terminal, termios.TCSAFLUSH, self.before)
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+
+    def _pause(self, number: int, _frame: Any) -> None:
+        self.is_pausing = True
+        termios.tcsetattr(self.terminal, termios.TCSADRAIN, self.before)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+        signal.signal(number, self._pause)  # it goes on; who reads the question may stop it again
+        self.is_pausing = False
+        self._go_on(number, None)
+
+    def _go_on(self, _number: int, _frame: Any) -> None:
+        if self.is_pausing:
+            return
+        with suppress(OSError, termios.error):  # the terminal is gone
+            termios.tcsetattr(self.terminal, termios.TCSADRAIN, self.mode)
+            with open("/dev/tty", "wb", buffering=0) as screen:  # where getpass asks
+                screen.write(f"\n{self.question.lstrip()}".encode())
+
+
 @contextmanager
 def unseen() -> Iterator[None]:
     """Let the terminal show nothing that is typed, also between two questions, and give it back as it was.
@@ -122,23 +179,19 @@ def unseen() -> Iterator[None]:
     What was typed ahead is dropped at the end: it would be shown, and be taken for a command.
     """
     try:
-        terminal = sys.stdin.fileno()
-        before = termios.tcgetattr(terminal)
+        quiet = None if _Quiet.now else _Quiet(sys.stdin.fileno())
     except (OSError, ValueError, termios.error):
+        quiet = None
+    if quiet is None:
         yield
         return
-    handlers = {number: signal.signal(number, _end) for number in ENDING}
     try:
-        quiet = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
-        termios.tcsetattr(terminal, termios.TCSADRAIN, quiet)
+        quiet.begin()
         yield
     except KeyboardInterrupt:
         raise StoppedError(STOPPED) from None
     finally:
-        with suppress(termios.error):  # the terminal is gone
-            termios.tcsetattr(terminal, termios.TCSAFLUSH, before)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        quiet.end()
 
 
 def _end(number: int, _frame: Any) -> None:

@@ -218,7 +218,10 @@ def verify(context: Context, folder: str | None = None) -> None:
         screen.failed("ceremony", fault, "")
     if verdict.faults:
         raise Exit(code=1)
-    screen.line("all is as it was made")
+    if verdict.waiting:
+        unsigned = verifying.unsigned(place, verdict.waiting)
+        screen.line(f"{unsigned.message}\n→ {unsigned.hint}")
+    screen.line("all is as it was made" + (", so far" if verdict.waiting else ""))
 
 
 def _add_drive(place: Path, verdict: verifying.Verdict) -> None:

@@ -118,13 +118,17 @@ def _split(wanted: Custody, name: str, organisation: str) -> str:
         store.write_all({folder / page: (content, store.SECRET) for page, content in pages.items()})
         screen.line(f"{n} cards are in {folder}: print them here, hand them out, and destroy the files")
     for number, part in enumerate(parts, 1):
-        show = None if wanted.cards else partial(_show, part)
+        show = partial(_point_to, number, n) if wanted.cards else partial(_show, part)
         typed(f"share {number} of {n}: only its custodian looks now; press Enter ")
-        if show:
+        if not wanted.cards:
             show()
         typed_back(f"share {number} of {n}, typed back from the card (nothing is shown): ", part, show)
         screen.line(f"share {number} of {n} is right")
     return passphrase
+
+
+def _point_to(number: int, n: int) -> None:
+    Screen().line(f"share {number} of {n} stands on its card: type it from there")
 
 
 def _show(text: str) -> None:
@@ -216,5 +220,11 @@ def _checked(given: list[str], place: int, share: str) -> str:
     try:
         shares.check(place, share, given)
     except PkiError as error:
-        raise SlipError(error.message, error.hint) from None
+        said = error.message.removeprefix(f"share {place}: ")  # a card has a number of its own, which is another one
+        raise SlipError(error.message if said == error.message else f"{_card(place)}: {said}", error.hint) from None
     return share
+
+
+def _card(place: int) -> str:
+    """A card by when it was typed."""
+    return f"{('first', 'second', 'third')[place - 1]} card" if place <= 3 else f"card that was typed as number {place}"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from invoke.exceptions import ParseError
 from invoke.parser.parser import ParseMachine
 
 HELP = {"-h", "--help"}
+PROGRAM = Path(__file__).resolve().parents[2]
 
 _handle, _complete_context = ParseMachine.handle, ParseMachine.complete_context
 _complete_flag, _check_ambiguity = ParseMachine.complete_flag, ParseMachine.check_ambiguity
@@ -56,8 +58,11 @@ def check_ambiguity(machine: ParseMachine, value: Any) -> bool:
 
 
 def error(machine: ParseMachine, said: str) -> None:
-    """What is wrong, and what to type next."""
-    raise ParseError(f"{said}\n→ {_next(machine)}", machine.context)
+    """What is wrong, and what to type next; a kit is on a drive that may run no program, so there it is `sh run`."""
+    line = _next(machine)
+    if (PROGRAM / "wheels/made-for").exists():
+        line = line.replace("./run invoke", "sh run invoke")
+    raise ParseError(f"{said}\n→ {line}", machine.context)
 
 
 def _next(machine: ParseMachine) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ from typing import Any
 from invoke.context import Context
 
 from pki import store
-from pki.ceremony import bundle, copying, drives, hold, machine, plan, rewrapping, sitting, words
+from pki.ceremony import bundle, copying, custody, drives, export, hold, machine, plan, rewrapping, sitting, words
 from pki.ceremony.sitting import Ceremony
+from pki.ceremony.vault import Vault
 from pki.commands import custodians, vaults
 from pki.commands.asking import first_words, watch
 from pki.commands.command import command, command_with, now_of, path_of
@@ -48,20 +50,16 @@ def root(
     mounted at DIR and empty; --folder-as-vault "reason" takes any folder, on record: for virtual machines.
     """
     screen = Screen()
-    custody = Custody(context, passphrase_file, own=own, shares=shares, cards=cards, token=token)
+    wanted = Custody(context, passphrase_file, own=own, shares=shares, cards=cards, token=token)
     apart = {"--cards": path_of(context, cards)} if cards else {}
     held = _open(context, request, vault, folder_as_vault, apart, may_begin=True)
     _insist_on_unsigned(held, f"sh run invoke ceremony.sign {request} --vault {vault} --output DIR")
+    lost = hold.lost_roots(held) if again else []
     if not again:
         hold.insist_on_missing(held)
     _look(held, now_of(context), despite)
-    _confirm(context, held, [*_destroyed(held, again), *plan.roots(held.request)], words)
-    if again:
-        secret_of = custodians.opening(context, held.vault, [passphrase_file] if token else [], [])
-        for name in hold.discard_roots(held, secret_of, again):
-            screen.line(f"the key of {name} that signed nothing is destroyed")
-    made = hold.make_roots(held, lambda name, kind: custodians.new_key(custody, held, name, kind))
-    for name in made:
+    _confirm(context, held, [*_destroyed(lost, again), *plan.roots(held.request)], words)
+    for name in hold.make_roots(held, _anew(wanted, held, lost, again), lost):
         screen.made(f"authority:{name}", f"its key is in {held.vault.folder / name}")
     screen.line(f"go on: sh run invoke ceremony.sign {request} --vault {vault} --output DIR")
 
@@ -85,8 +83,13 @@ def sign(
     ceremony.root. The same line once more shows the response and its words again; nothing is signed twice.
     """
     screen, out = Screen(), path_of(context, output)
+    path, data = _request(context, request)
+    kept = vaults.on_drive(context, vault, folder_as_vault, {"--output": out})
     vaults.insist_on_output(out, folder_as_vault)
-    held = _open(context, request, vault, folder_as_vault, {"--output": out})
+    if folder := export.hand_out_again(kept.vault, data, out):
+        screen.line("this request was answered here: its response once more; nothing is signed again")
+        return _say_response(screen, kept.vault, bundle.load(data, str(path), bundle.Request).destroy, folder)
+    held = _begin(context, kept, path, data)
     _look(held, now_of(context), despite)
     again = ["show the response to this request once more; nothing is signed again"] if held.answered else []
     _confirm(context, held, again or [*plan.signatures(held.request, held.known)], words)
@@ -94,8 +97,10 @@ def sign(
     try:
         folder = hold.sign(held, secret_of, out)
     except PkiError as error:
-        raise _with_way_out(error, held, f"sh run invoke ceremony.root {request} --vault {vault}") from None
-    _say_response(screen, held, folder)
+        line = f"sh run invoke ceremony.root {shlex.quote(request)} --vault {shlex.quote(vault)}"
+        reason = f" --folder-as-vault {shlex.quote(folder_as_vault)}" if folder_as_vault else ""
+        raise _with_way_out(error, held, f"{line}{reason}") from None
+    return _say_response(screen, held.vault, held.request.destroy, folder)
 
 
 @command_with(many=("share_file",))
@@ -122,14 +127,14 @@ def rewrap(
     kept = vaults.on_drive(context, vault, folder_as_vault, apart)
     screen, place = Screen(), kept.vault
     target = vaults.place(context, to, folder_as_vault)[0] if to else place
-    custody = Custody(context, new_passphrase_file, own=own, shares=shares, cards=cards, token="")
+    wanted = Custody(context, new_passphrase_file, own=own, shares=shares, cards=cards, token="")
     secret_of = custodians.opening(context, place, [passphrase_file] if passphrase_file else [], share_file)
     rewrapping.rewrap(
         place,
         target,
         root,
         secret_of,
-        lambda key: custodians.wrapped(custody, root, key),
+        lambda key: custodians.wrapped(wanted, root, key),
         _clock(now_of(context)),
         kept.begin_with,
     )
@@ -164,11 +169,19 @@ def _open(
     context: Context, request: str, vault: str, reason: str, apart: dict[str, Path], *, may_begin: bool = False
 ) -> Ceremony:
     """A request at its vault. Nothing is written before the drive is known to be the vault, or to be fit to become it."""
+    path, data = _request(context, request)
+    return _begin(context, vaults.on_drive(context, vault, reason, apart, may_begin=may_begin), path, data)
+
+
+def _request(context: Context, request: str) -> tuple[Path, bytes]:
     path = path_of(context, request)
     data = store.read(path)
     if data is None:
         raise PkiError(f"{path}: is not there", "name the request-NNNN.yaml that the online machine wrote")
-    kept = vaults.on_drive(context, vault, reason, apart, may_begin=may_begin)
+    return path, data
+
+
+def _begin(context: Context, kept: vaults.OnDrive, path: Path, data: bytes) -> Ceremony:
     held = sitting.opened(kept.vault, data, str(path), _clock(now_of(context)), kept.facts, kept.begin)
     kept.admit(held.transcript)
     if held.transcript.interrupted:
@@ -181,23 +194,45 @@ def _insist_on_unsigned(held: Ceremony, line: str) -> None:
     if past := held.answered:
         raise PkiError(
             f"the request is signed already, in ceremony {past.number}: its roots have signed, and are not made again",
-            f"go on: {_copy_line(held)}\nthe response and its words once more: {line}",
+            f"go on: {_copy_line(held.vault.folder)}\nthe response and its words once more: {line}",
         )
 
 
-def _copy_line(held: Ceremony) -> str:
+def _copy_line(folder: Path) -> str:
     """What makes the second drive; the page mounts it as `copy` beside `vault`."""
-    folder = held.vault.folder
     to = shlex.quote(str(folder.with_name("copy"))) if folder.name == "vault" else "DIR"
     return f"sh run invoke ceremony.copy --vault {shlex.quote(str(folder))} --to {to}"
 
 
-def _destroyed(held: Ceremony, again: str) -> list[str]:
+def _destroyed(lost: list[str], again: str) -> list[str]:
     """What --again is going to do, for the plan."""
-    names = [root.name for root in held.request.roots if root.name in held.known.roots]
-    return (
-        [f"DESTROY the key of {name} on this drive, which signed nothing: {again}" for name in names] if again else []
-    )
+    return [f"DESTROY the key of {name} on this drive, which signed nothing: {again}" for name in lost]
+
+
+def _anew(wanted: Custody, held: Ceremony, lost: list[str], again: str) -> Callable[[str, str], hold.NewKey]:
+    """What makes new keys, and destroys those that are lost as soon as nothing more is asked: who stops loses nothing.
+
+    A token has no room for two keys of one name, so there the old one goes first.
+    """
+    left = bool(lost)
+
+    def discard() -> None:
+        nonlocal left
+        if left:
+            left = False
+            files = [wanted.passphrase_file] if wanted.token else []
+            secret_of = custodians.opening(wanted.context, held.vault, files, [])
+            for name in hold.discard_roots(held, secret_of, again):
+                Screen().line(f"the key of {name} that signed nothing is destroyed")
+
+    def new_key(name: str, kind: str) -> hold.NewKey:
+        if wanted.token:
+            discard()
+        made = custodians.new_key(wanted, held, name, kind)
+        discard()
+        return made
+
+    return new_key
 
 
 def _clock(start: datetime) -> machine.Clock:
@@ -244,11 +279,14 @@ def _with_way_out(error: PkiError, held: Ceremony, line: str) -> PkiError:
     unused = hold.unused_roots(held)
     if not unused or not (isinstance(error, SlipError | StoppedError)):
         return error
-    lost = f'is the paper lost? {", ".join(unused)} signed nothing yet, and is made anew: {line} --again "the paper is lost"'
+    rule = custody.rule_of(held.vault, unused[0])
+    kept = f" --shares {rule[0]}of{rule[1]}" if rule else ""
+    line = f'{line}{kept} --again "the paper is lost"'
+    lost = f"is the paper lost? {', '.join(unused)} signed nothing yet, and is made anew: {line}"
     return PkiError(error.message, f"{error.hint}\n{lost}" if error.hint else lost)
 
 
-def _say_response(screen: Screen, held: Ceremony, folder: Path) -> None:
+def _say_response(screen: Screen, vault: Vault, destroyed: Sequence[str], folder: Path) -> None:
     digest = bundle.digest(store.read(folder / "response.yaml") or b"")
     screen.line("")
     screen.line(f"the response is in {folder}; write its first words down, and sign the printed transcript.html")
@@ -256,11 +294,11 @@ def _say_response(screen: Screen, held: Ceremony, folder: Path) -> None:
     for line in words.shown(digest):
         screen.line(line)
     screen.line("")
-    screen.line(f"make the second drive equal: {_copy_line(held)}")
+    screen.line(f"make the second drive equal: {_copy_line(vault.folder)}")
     project = (store.read(PROGRAM / "project") or b"").decode(errors="replace").strip()  # in a kit
     line = f"{f'PKI_HOME={shlex.quote(project)} ' if project else ''}./run invoke ceremony.accept {folder.name}"
     screen.line(f"then lock both away; at the online machine: {line}")
-    for root in held.request.destroy:
+    for root in destroyed:
         screen.line(f"the key of {root} was destroyed on this drive; destroy every other copy of it now")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,8 +79,20 @@ def place(context: Context, folder: str, reason: str) -> tuple[Vault, str]:
         raise PkiError(f"{vault.folder}: is not a folder", f"mkdir -p {vault.folder}, then mount the drive there")
     fault = drives.vault_fault(vault.folder)
     if fault and (not reason or drives.exchange_names(vault.folder)):
-        raise fault
+        raise _with_removal(vault.folder, fault)
     return vault, fault.message if fault else ""
+
+
+def _with_removal(folder: Path, fault: PkiError) -> PkiError:
+    """A fault with what takes a response away from a drive that is the vault's all the same: it is nowhere lost."""
+    names = drives.exchange_names(folder)
+    if not names or not (identity.is_vault(folder) or all("response-" in name for name in names)):
+        return fault
+    removal = shlex.join(["rm", "-r", *(str(folder / name) for name in names)])
+    again = "ceremony.sign writes the response to the exchange drive again"
+    return PkiError(
+        fault.message, f"{fault.hint}\n{again}; is it the second drive of the vault all the same? {removal}"
+    )
 
 
 def _insist_apart(vault: Vault, others: Mapping[str, Path], *, is_drive: bool) -> None:
@@ -99,8 +112,14 @@ def _insist_apart(vault: Vault, others: Mapping[str, Path], *, is_drive: bool) -
 
 
 def insist_on_output(folder: Path, reason: str) -> None:
-    """Raise PkiError where a response would stay in the memory of this machine."""
-    if folder.is_dir() and not reason and drives.is_in_ram(mount := drives.mount_of(folder)):
+    """Raise PkiError where a response would be on a drive of a vault, or stay in the memory of this machine."""
+    mount = drives.mount_of(folder)
+    places = {one.point for one in drives.mounts() if drives.together(one, mount)}
+    places |= {one for one in (folder, *folder.parents) if one.resolve().is_relative_to(mount.point)}
+    if any(identity.is_vault(place) for place in places):
+        text = f"--output {folder}: is on the drive of a vault, which holds the root key and nothing else"
+        raise PkiError(text, HINTS["--output"])
+    if folder.is_dir() and not reason and drives.is_in_ram(mount):
         raise PkiError(
             f"--output {folder}: is in the memory of this machine ({mount.kind}), not on a drive",
             drives.mounting(folder),
