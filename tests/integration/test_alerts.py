@@ -169,7 +169,7 @@ PROVOKED: dict[str, tuple[Callable[[LiveHome], None], int, str, str, str]] = {
     ),
     "a CRL near its end": (
         *(lambda home: wrong_passphrase(home, "client-1"), 19),
-        *("CRITICAL  crl:client-1   (new)", "ends in 1 day, on ", WRONG),
+        *("CRITICAL  crl:client-1   (new)", " hours, on ", WRONG),
     ),
     "a missing rung": (
         *(without_last_rung, 0),
