@@ -6,7 +6,6 @@ import os
 import re
 import shlex
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -246,26 +245,34 @@ def test_first_ceremony_writes_an_identity_and_every_later_step_says_it(typist: 
     assert "vault.yaml: is not as it was written" in refused(sign(typist))
 
 
+def interrupted(
+    typist: Typist, monkeypatch: pytest.MonkeyPatch, answers: tuple[str, ...], *command: str
+) -> tuple[int, str]:
+    """What a command says when a person gives these answers, all of them, and then presses Ctrl-C."""
+    left = iter(answers)
+
+    def answer(_: str) -> str:
+        try:
+            return next(left)
+        except StopIteration:
+            raise KeyboardInterrupt from None
+
+    with monkeypatch.context() as terminal:
+        terminal.setattr("sys.stdin.isatty", lambda: True, raising=False)
+        terminal.setattr("builtins.input", answer)
+        terminal.setattr(asking, "getpass", answer)
+        found = typist(*command)
+    assert list(left) == []
+    return found
+
+
 def test_command_that_is_stopped_or_refused_before_a_key_is_made_leaves_an_empty_drive_empty(
     typist: Typist, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = typist.words_of("out/request-0001.yaml")
     for answers in ((), (words,), (words, "06:00"), (words, "06:00", "yes"), (words, "06:00", "yes", "")):
-        left = iter(answers)
-
-        def answer(_: str, left: Iterator[str] = left) -> str:
-            try:
-                return next(left)
-            except StopIteration:
-                raise KeyboardInterrupt from None
-
-        with monkeypatch.context() as terminal:
-            terminal.setattr("sys.stdin.isatty", lambda: True, raising=False)
-            terminal.setattr("builtins.input", answer)
-            terminal.setattr(asking, "getpass", answer)
-            said = typist("ceremony.root", "out/request-0001.yaml", "--vault", "vault")[1]
+        said = interrupted(typist, monkeypatch, answers, "ceremony.root", *REQUEST[:3])[1]
         assert "stopped; nothing was written" in said, answers
-        assert list(left) == []
         assert files_of(typist.desk / "vault") == {}
     refused(typist("ceremony.root", *REQUEST, "--words", "acid"))
     assert files_of(typist.desk / "vault") == {}
@@ -274,7 +281,8 @@ def test_command_that_is_stopped_or_refused_before_a_key_is_made_leaves_an_empty
     assert [one.step for one in typist.records()][:3] == ["opened", "environment", "plan"]
     before = files_of(typist.desk / "vault")
     for answers in ((), (words,), (words, "06:00")):
-        assert "stopped; nothing was written" in stopped(typist, monkeypatch, "vault", *answers)
+        status, said = interrupted(typist, monkeypatch, answers, "ceremony.sign", *REQUEST[:3], "--output", "out")
+        assert (status, "stopped; nothing was written" in said) == (1, True), said
         assert files_of(typist.desk / "vault") == before
 
 
@@ -447,25 +455,6 @@ def test_newer_drive_is_never_overwritten_with_the_older_one(held: Typist) -> No
     assert "the two drives are taken for each other" in said
     assert f"--vault {held.desk}/vault --to {held.desk}/medium" in said
     assert files_of(held.desk / "vault") == before
-
-
-def stopped(typist: Typist, monkeypatch: pytest.MonkeyPatch, drive: str, *answers: str) -> str:
-    """What `ceremony.sign` of an open request says at a drive when a person presses Ctrl-C after these answers."""
-    left = iter(answers)
-
-    def answer(_: str) -> str:
-        try:
-            return next(left)
-        except StopIteration:
-            raise KeyboardInterrupt from None
-
-    with monkeypatch.context() as terminal:
-        terminal.setattr("sys.stdin.isatty", lambda: True, raising=False)
-        terminal.setattr("builtins.input", answer)
-        terminal.setattr(asking, "getpass", answer)
-        status, said = typist("ceremony.sign", "out/request-0001.yaml", "--vault", drive, "--output", "out")
-    assert status == 1, said
-    return said
 
 
 def refusal(typist: Typist, drive: str) -> None:

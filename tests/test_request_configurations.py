@@ -13,18 +13,9 @@ from pki import opensslconf, opensslfile
 from pki.errors import PkiError
 from pki.headers import taken_in
 from tests.conftest import Home, Report
+from tests.opensslfiles import BOX
 
 HEADER = "# deploy-target: /opt/cnf/{name}\n"
-BOX = """\
-[ req ]
-prompt = no
-distinguished_name = dn
-req_extensions = v3
-[ dn ]
-CN = box.lab.internal
-[ v3 ]
-subjectAltName = DNS:box.lab.internal
-"""
 
 
 def reading(text: str, folder: Path = Path("/nowhere")) -> opensslconf.Reading:

@@ -25,7 +25,8 @@ def copy(vault: Vault, target: Vault, clock: Callable[[], datetime], despite: st
     """Make a second drive equal to a vault; returns the head of their transcript, and what was given up for it.
 
     The target is empty, or an earlier copy of the same vault. What was destroyed in the vault is destroyed there too.
-    Records that the target alone has, of commands that made nothing, are given up `despite` them, on record. Raises PkiError with the target as it was when the vault is not sound, or the two are taken for each other.
+    Records that the target alone has, of commands that made nothing, are given up `despite` them, on record.
+    Raises PkiError with the target as it was when the vault is not sound, or the two are taken for each other.
     """
     verdict = verify(vault.folder)
     if verdict.faults:

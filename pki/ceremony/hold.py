@@ -40,8 +40,7 @@ def make_roots(ceremony: Ceremony, new_key: Callable[[str, str], NewKey], lost: 
     """Make every root that the request asks for and the vault does not hold yet; returns their names.
 
     `new_key(name, kind)` makes a key, in memory or in a token; it discards the root of that name where that is `lost`,
-    once nothing more is asked. What was written is opened again from the medium before
-    anything is believed.
+    once nothing more is asked. What was written is opened again from the drive before anything is believed.
     """
     request, vault = ceremony.request, ceremony.vault
     with ceremony.refusing():
