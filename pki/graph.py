@@ -16,7 +16,7 @@ from pki.destinations import Sight
 from pki.errors import PkiError, of_any
 from pki.handover import needs
 from pki.house import House
-from pki.identifiers import ArtifactId
+from pki.identifiers import ArtifactId, GenerationName
 from pki.model import Leaf
 from pki.reasons import Outcome, Reason, Verb, Why, stated
 from pki.remedies import RESTORE, here
@@ -61,7 +61,7 @@ class Plan:
     artifacts: tuple[Artifact, ...]
     notes: tuple[Note, ...]
     leaves: Mapping[str, Leaf]
-    waiting: frozenset[str]
+    waiting: frozenset[ArtifactId]
     refused: frozenset[str]
     deliveries: Mapping[str, Delivery]
     sights: Callable[[], Iterator[Sight]]
@@ -86,7 +86,7 @@ def plan(house: House) -> Plan:
         *_host_artifacts(world, deliveries.values()),
     )
     known = {artifact.name for artifact in artifacts}
-    kept = world.leaves.keys() | world.undeclared.keys() | {ArtifactId.parse(one).name for one in world.waiting}
+    kept = world.leaves.keys() | world.undeclared.keys() | {one.name for one in world.waiting}
     return Plan(
         (*artifacts, _tidy(house, known, kept)),
         (*world.notes, *_unused_faults(world, deliveries)),
@@ -102,16 +102,16 @@ def plan(house: House) -> Plan:
 # -- authorities, CRLs, bundles ---------------------------------------------------------------------------------------
 
 
-def _coming(house: House) -> tuple[str, ...]:
+def _coming(house: House) -> tuple[GenerationName, ...]:
     """The generations that the sandbox's own ceremony will bring in this run: all that follows from them is planned."""
     found = needs.needs(house)
     if all(need.is_growth for need in found):
         return ()
-    return tuple(need.what for need in found if not need.what.endswith(" CRLs"))
+    return tuple(needs.new_generations(found))
 
 
 def _authorities(house: House) -> Iterator[Artifact]:
-    newest = {name: found.name if (found := house.issuing(name)) else f"{name}-1" for name in AUTHORITIES}
+    newest = {one: found.name if (found := house.issuing(one)) else GenerationName(one, 1) for one in AUTHORITIES}
     holder = next((name for name in AUTHORITIES if house.coming and _sandbox_reasons(house, name)), "")
     for name in AUTHORITIES:
         key = "key.uri" if house.store.authority_file(newest[name], "key.uri").exists() else "key.pem"
@@ -216,7 +216,7 @@ def _asking() -> Any:
 
 def _certificate_path(house: House, authority: str) -> str:
     generation = house.issuing(authority)
-    return str(house.store.authority_file(generation.name if generation else f"{authority}-1", "cert.pem"))
+    return str(house.store.authority_file(generation.name if generation else GenerationName(authority, 1), "cert.pem"))
 
 
 def _crls(house: House, canary: Iterable[Leaf]) -> Iterator[Artifact]:

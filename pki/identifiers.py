@@ -36,6 +36,15 @@ class ArtifactId(str):
         bare.kind, bare.name = "", text
         return bare
 
+    @property
+    def parts(self) -> tuple[str, str]:
+        return self.kind, self.name
+
+    @property
+    def short(self) -> str:
+        """The name as people type it: the kind is said of everything but certificates."""
+        return self.name if self.kind == "cert" else self
+
     def __reduce__(self) -> tuple[object, ...]:
         return ArtifactId.parse, (str(self),)
 

@@ -20,7 +20,7 @@ from pki.device_requests import device_key
 from pki.durations import backdate
 from pki.errors import SET_CLOCK, PkiError
 from pki.house import Generation, House
-from pki.identifiers import ArtifactId
+from pki.identifiers import ArtifactId, GenerationName
 from pki.keeping import recovering
 from pki.model import Leaf
 from pki.reasons import Outcome, Reason, Verb, Why, joined
@@ -157,7 +157,7 @@ def crl(house: House, generation: str) -> Outcome:
     """
     found = house.generation(generation)
     if found is None:
-        raise house.missing_authority(generation.rpartition("-")[0])
+        raise house.missing_authority(GenerationName.parse(generation).authority)
     _insist_on_begun(house, found)
     issuer = house.crl_issuer(found)
     recovered = _recover(house, generation)
@@ -252,7 +252,7 @@ def trust_files(house: House) -> dict[str, bytes]:
     for generation in [g for generations in live.values() for g in generations]:
         found = house.generation(generation)
         if found is None:
-            raise house.missing_authority(generation.rpartition("-")[0])
+            raise house.missing_authority(GenerationName.parse(generation).authority)
         pems[generation] = found.pem
         files[f"{folder}/{generation}.crt"] = found.certificate.public_bytes(serialization.Encoding.DER)
     roots = b"".join(pems[name] for name in reversed(live["root"]))

@@ -10,6 +10,8 @@ from typing import NamedTuple, Protocol
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from pki.identifiers import ArtifactId, GenerationName
+
 REASONS = (
     "unspecified",
     "keyCompromise",
@@ -102,8 +104,8 @@ class Issued:
     """
 
     serial: int
-    issuer: str
-    artifact: str
+    issuer: GenerationName
+    artifact: ArtifactId
     profile: str
     subject: str
     names: tuple[str, ...]
@@ -138,7 +140,7 @@ class Decision:
     of each root that it accepts, `none`, or `any`.
     """
 
-    artifact: str
+    artifact: ArtifactId
     decision: str
     detail: str
     at: datetime
@@ -191,7 +193,7 @@ class Event:
 class Recovered:
     """What the ledger learnt from a CRL of our own: serial numbers, and whether the CRL `is_newer` than all it knew."""
 
-    generation: str
+    generation: GenerationName
     number: int
     serials: tuple[int, ...]
     is_newer: bool

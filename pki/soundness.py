@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki import freshness, recipes, store
 from pki.house import House
+from pki.identifiers import ArtifactId
 from pki.issue import pem
 from pki.reasons import Reason, Why
 from pki.world import LEAF_FILES, World
@@ -19,7 +20,7 @@ def faults(world: World, artifact: str) -> list[Reason]:
 
     Every file that is at fault is marked: the next run looks at it in full, and makes it again.
     """
-    kind, _, what = artifact.partition(":")
+    kind, what = ArtifactId.parse(artifact).parts
     house = world.house
     if kind in LEAF_FILES and what in world.leaves:
         leaf = world.leaves[what]
@@ -35,7 +36,7 @@ def faults(world: World, artifact: str) -> list[Reason]:
 
 def _damaged(world: World, artifact: str) -> Iterator[str]:
     """Files of an authority, a CRL or a bundle that are not what follows from their sources."""
-    house, (kind, _, what) = world.house, artifact.partition(":")
+    house, (kind, what) = world.house, ArtifactId.parse(artifact).parts
     is_one = kind not in {"trust", "page"} and what != "bundle-client"
     for generation, path in world.artifact_files(artifact):
         data = store.read(path)

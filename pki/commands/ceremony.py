@@ -25,6 +25,7 @@ from pki.handover import kit as kits
 from pki.handover.asking import Wish
 from pki.handover.kept import Open
 from pki.house import House
+from pki.identifiers import ArtifactId, GenerationName
 from pki.reasons import joined
 from pki.remedies import run_for
 from pki.screen import Screen
@@ -199,7 +200,7 @@ def accept(context: Context, response: str, words: str = "") -> None:
         old = accepting.file(house, found)
         house.ledger.close()
     for name, issuer in found.answer.certificates:
-        screen.made(f"authority:{name.rpartition('-')[0]}", f"{name} by {issuer}")
+        screen.made(ArtifactId("authority", GenerationName.parse(name).authority), f"{name} by {issuer}")
     for line in old:
         screen.note(
             "destroy", f"{line}, was replaced", "every copy of it: older backups of ca/, other copies of the vault"

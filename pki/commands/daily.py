@@ -13,6 +13,7 @@ from pki.commands.command import command, evidence_of, home_of, house_of, now_of
 from pki.errors import PkiError
 from pki.graph import Plan
 from pki.house import House
+from pki.identifiers import ArtifactId
 from pki.pipeline import Run
 from pki.reasons import joined
 from pki.screen import Screen
@@ -30,7 +31,7 @@ def plan(context: Context) -> None:
     coming = list(forecast.forecast(found))
     faults = house.key_faults()
     for name, error in faults.items():
-        screen.failed(f"key:{name}", error.message, error.hint)
+        screen.failed(ArtifactId("key", name), error.message, error.hint)
     for artifact, reasons in coming:
         screen.due(artifact.name, joined(reasons))
     for note in forecast.notes(house, found):
@@ -69,10 +70,10 @@ def renew(context: Context, name: str) -> None:
     leaf = leaves[known(leaf_name(name, leaves), leaves, "certificate")]
     house.clock.insist()
     with house.store.lock():
-        if f"cert:{leaf.name}" in house.withheld:
-            house.ledger.record_decision(f"cert:{leaf.name}", "released", "renewed by hand", house.now)
+        if leaf.artifact in house.withheld:
+            house.ledger.record_decision(leaf.artifact, "released", "renewed by hand", house.now)
         recipes.issue_leaf(house, leaf, "renewed by hand")
-    Screen().made(f"cert:{leaf.name}", "renewed by hand")
+    Screen().made(leaf.artifact, "renewed by hand")
     run_doit(context)
 
 
@@ -87,7 +88,7 @@ def schema(context: Context, output: str = "") -> None:
 
 def leaf_name(name: str, leaves: Container[str]) -> str:
     """`media`, `cert:media` and, for clients, both `client-admin` and `admin` mean a leaf."""
-    bare = name.removeprefix("cert:")
+    bare = ArtifactId.parse(name).short
     return f"client-{bare}" if bare not in leaves and f"client-{bare}" in leaves else bare
 
 

@@ -23,6 +23,7 @@ from pki.deploy.delivery import Delivery
 from pki.deploy.parcel import Parcel
 from pki.errors import PkiError
 from pki.house import House, decided
+from pki.identifiers import ArtifactId
 from pki.pipeline import Run
 from pki.reasons import Reason, Why, joined
 from pki.screen import Screen
@@ -58,7 +59,7 @@ def bootstrap(
             f"pki.yaml says scope: {scope} for {host}", f"set scope: {wanted} under hosts.{host}, then try again"
         )
     with redirect_stdout(sys.stderr) if show else nullcontext():  # what is shown is to be run
-        _make(context, f"release:{host}")
+        _make(context, ArtifactId("release", host))
     parcel = _wanted(delivery)
     is_local = destinations.way(house, host, said).is_local
     public = "" if is_local else _public_key(context, house, key)
@@ -79,7 +80,7 @@ def bootstrap(
     if (receipt := delivery.receipt) and receipt.held:
         receipts.save(house.store.receipt(host), replace(receipt, held={}))  # the next run deploys these files
     level = "these files and no others" if scope == "certificates" else "their folders: as much as root on that host"
-    Screen().made(f"deploy:{host}", f"{said_there}; it permits {level}")
+    Screen().made(ArtifactId("deploy", host), f"{said_there}; it permits {level}")
 
 
 def _permitted(house: House, host: str, parcel: Parcel, scope: str) -> None:
@@ -99,7 +100,7 @@ def drift(context: Context, host: str | None = None) -> None:
     worst = 0
     with ThreadPoolExecutor(WIDTH) as pool:
         for delivery, found in zip(chosen, pool.map(lambda one: _drift(one, house), chosen), strict=True):
-            name = f"deploy:{delivery.host}"
+            name = ArtifactId("deploy", delivery.host)
             if isinstance(found, PkiError):
                 screen.failed(name, found.message, found.hint)
                 worst = 1
@@ -166,7 +167,7 @@ def rollback(context: Context, host: str, to: str = "") -> None:
 def _decide(house: House, host: str, decision: str, detail: str) -> None:
     """Record what was decided about a host."""
     with house.store.lock():
-        house.ledger.record_decision(f"deploy:{host}", decision, detail, house.now)
+        house.ledger.record_decision(ArtifactId("deploy", host), decision, detail, house.now)
         house.ledger.close()
 
 
@@ -197,7 +198,7 @@ def run(context: Context, host: str, dry_run: bool = False) -> None:
     house = house_of(context)
     delivery = _delivery(context, house, host)
     if not dry_run:
-        _make(context, f"deploy:{host}")
+        _make(context, ArtifactId("deploy", host))
         return
     parcel, screen = _wanted(delivery), Screen()
     with _said_of(host):
@@ -209,7 +210,7 @@ def run(context: Context, host: str, dry_run: bool = False) -> None:
             session.end()
     phrases = differences(seen)
     for phrase in phrases:
-        screen.due(f"deploy:{host}", str(phrase))
+        screen.due(ArtifactId("deploy", host), str(phrase))
     count = len([one for one in seen if one.state not in {"same", "set", "held"}])
     screen.line(f"{count} files would change" if phrases else f"{host} is as it should be")
 
@@ -264,11 +265,11 @@ def _make(context: Context, name: str) -> None:
 
 def _deliver(context: Context, delivery: Delivery) -> None:
     """Build the release, then deliver it without asking whether it must be."""
-    _make(context, f"release:{delivery.host}")
+    _make(context, ArtifactId("release", delivery.host))
     house = house_of(context)
     with house.store.lock(), _said_of(delivery.host):
         outcome = _deliveries(house)[delivery.host].deliver(house.now)
-    Screen().made(f"deploy:{delivery.host}", joined(outcome.reasons) or "was as it should be")
+    Screen().made(ArtifactId("deploy", delivery.host), joined(outcome.reasons) or "was as it should be")
 
 
 def _drift(delivery: Delivery, house: House) -> list[Reason] | PkiError:

@@ -19,6 +19,7 @@ from pki.errors import PkiError
 from pki.graph import Plan
 from pki.holders import of_client
 from pki.house import House
+from pki.identifiers import ArtifactId
 from pki.pipeline import Run
 from pki.records import REASONS, Issued
 from pki.screen import Screen
@@ -115,7 +116,7 @@ def valid(house: House, name: str, *, by_cn: bool = True) -> list[Issued]:
     """
     house.insist_on_ledger()  # a lost one knows no certificate, which says nothing of the certificates
     issued = house.unexpired()
-    leaf = leaf_name(name, {one.artifact.removeprefix("cert:") for one in issued})
+    leaf = leaf_name(name, {one.artifact.short for one in issued})
     alike = of_client(issued, name) if by_cn else []
     found = _named(issued, leaf)
     found += [one for one in alike if one not in found]
@@ -133,7 +134,7 @@ def valid(house: House, name: str, *, by_cn: bool = True) -> list[Issued]:
     if found and not going:
         raise PkiError(f"{name}: is revoked already ({found[-1].revoked})", "./run invoke ledger.list")
     if not found:
-        ours = {one.artifact.removeprefix("cert:") for one in issued if not one.artifact.startswith("authority:")}
+        ours = {one.artifact.short for one in issued if one.artifact.kind != "authority"}
         if not ours:
             raise PkiError(f"{name}: the ledger knows no certificate that is valid", "./run doit")
         known(leaf, ours, "valid certificate in the ledger")
@@ -142,14 +143,15 @@ def valid(house: House, name: str, *, by_cn: bool = True) -> list[Issued]:
 
 def _is_authority(house: House, name: str) -> bool:
     """`server`, `server-1` and `authority:server-1`."""
-    bare = name.removeprefix("authority:")
+    artifact = ArtifactId.parse(name)
+    bare = artifact.name if artifact.kind == "authority" else name
     return bare in AUTHORITIES or any(bare in house.store.generations(one) for one in AUTHORITIES)
 
 
 def _named(issued: Sequence[Issued], name: str) -> list[Issued]:
     """Certificates of a leaf, or where none has that name, of an authority from elsewhere: `web` or `legacy:web`."""
-    ours = [one for one in issued if one.artifact in {name, f"cert:{name}"}]
-    return ours or [one for one in issued if one.artifact == f"{one.issuer}:{name}"]
+    ours = [one for one in issued if one.artifact in {name, ArtifactId("cert", name)}]
+    return ours or [one for one in issued if one.artifact == ArtifactId(one.issuer, name)]
 
 
 def consent(question: str, again: str) -> None:
@@ -200,7 +202,7 @@ def _record(house: House, plan: Plan, order: Order) -> bool:
     """Write the revocations into the ledger; returns whether a leaf in pki.yaml keeps them, for it is withheld."""
     withhold = []
     for going in _by_artifact(order.going) if order.follows == "nothing" else ():
-        leaf = plan.leaves.get(going[-1].artifact.removeprefix("cert:"))
+        leaf = plan.leaves.get(going[-1].artifact.short)
         if leaf is not None and uses.present(house, leaf, going):
             withhold.append(going[-1])
     with house.store.lock():

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from pki import canonical, store
 from pki.durations import compared
 from pki.house import Generation, House, Rung
+from pki.identifiers import ArtifactId
 from pki.issue import ca_public_key, pem
 from pki.memo import token
 from pki.reasons import Reason, Why
@@ -39,13 +40,13 @@ def crl(house: House, generation: str, *, missing: int | None = None) -> list[Re
         files = [str(house.store.crl(generation, form)) for form in ("crl", "pem")]
         number = found.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
         finding = [*(int(at.timestamp()) for at in dates), number]
-        house.memo.remember(f"crl:{generation}", token(issuer.fingerprint), files, finding)
+        house.memo.remember(ArtifactId("crl", generation), token(issuer.fingerprint), files, finding)
     return reasons
 
 
 def _remembered(house: House, generation: str, issuer: Generation | None) -> Any:
     """thisUpdate, nextUpdate and number of the CRL in place, if its files were found sound before; None otherwise."""
-    return house.memo.recall(f"crl:{generation}", token(issuer.fingerprint)) if issuer else None
+    return house.memo.recall(ArtifactId("crl", generation), token(issuer.fingerprint)) if issuer else None
 
 
 def adopted_crl(house: House, name: str) -> list[Reason]:

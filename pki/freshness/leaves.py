@@ -35,7 +35,7 @@ class Held:
 
 def leaf(house: House, wanted: Leaf) -> list[Reason]:
     """Why a leaf must be issued again, or its files cut again from its truth."""
-    name = f"cert:{wanted.name}"
+    name = wanted.artifact
     if name in house.withheld:
         return withheld_damage(house, wanted) or _cuts(house, wanted)
     issuer = house.issuing(wanted.authority)
@@ -55,7 +55,7 @@ def leaf(house: House, wanted: Leaf) -> list[Reason]:
 
 def damage(house: House, wanted: Leaf) -> list[Reason]:
     """Why the files of a leaf cannot be delivered, whatever was found of them before; none when they are sound."""
-    if f"cert:{wanted.name}" in house.withheld:
+    if wanted.artifact in house.withheld:
         return withheld_damage(house, wanted) or _cuts(house, wanted)
     found = examine(house, wanted)
     return found if isinstance(found, list) else _cuts(house, wanted)
@@ -73,7 +73,7 @@ def withheld_damage(house: House, wanted: Leaf) -> list[Reason]:
     """Why the truth of a revoked leaf, which nothing replaces, can be delivered no more: it is gone, or damaged."""
     data = store.read(house.store.truth(wanted))
     if data is None:
-        return withheld(house, f"cert:{wanted.name}")
+        return withheld(house, wanted.artifact)
     return _truth_damage(house, wanted, data)
 
 
@@ -115,13 +115,13 @@ def _recalled(house: House, name: str, known: str) -> Held | None:
 def is_known(house: House, wanted: Leaf) -> bool:
     """Whether an earlier look found that a leaf has what pki.yaml wants, dates and revocation aside."""
     known = _leaf_token(house, wanted, house.issuing(wanted.authority))
-    return _recalled(house, f"cert:{wanted.name}", known) is not None
+    return _recalled(house, wanted.artifact, known) is not None
 
 
 def held(house: House, wanted: Leaf) -> Held | None:
     """What a leaf has that is as pki.yaml wants it, dates aside; None when it must be issued at once."""
     known = _leaf_token(house, wanted, house.issuing(wanted.authority))
-    found = _recalled(house, f"cert:{wanted.name}", known) or examine(house, wanted)
+    found = _recalled(house, wanted.artifact, known) or examine(house, wanted)
     return None if isinstance(found, list) or _revocation(house, wanted, found.serial, seen_before=True) else found
 
 

@@ -13,6 +13,7 @@ from cryptography.x509.oid import NameOID
 
 from pki import canonical
 from pki.errors import PkiError
+from pki.identifiers import GenerationName
 from pki.issue import ca_public_key
 from pki.remedies import RESTORE
 from pki.scalars import SANDBOX
@@ -27,7 +28,7 @@ class Generation:
     `chain` is what is sent along below a leaf: its PEM, and the certificates that older roots gave to its own root.
     """
 
-    name: str
+    name: GenerationName
     certificate: x509.Certificate
     pem: bytes
     fingerprint: str
@@ -36,7 +37,7 @@ class Generation:
 
     @property
     def authority(self) -> str:
-        return self.name.rpartition("-")[0]
+        return self.name.authority
 
     @property
     def common_name(self) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from pki import adopted, canonical, store, tokens
 from pki.errors import PkiError
 from pki.house.generations import Generation, damaged
+from pki.identifiers import GenerationName
 from pki.issue import Issuer, PrivateKey, open_key, public_der
 from pki.model import AdoptedRule
 from pki.passphrases import Passphrase, Passphrases
@@ -76,7 +77,7 @@ class Keys:
 
     def pin(self, name: str) -> Passphrase:
         """The PIN of the token that holds a generation's key: by the generation's name, or by its authority's."""
-        authority = name.rpartition("-")[0]
+        authority = GenerationName.parse(name).authority
         for known in (name, authority):
             if found := self.passphrases.candidates(known):
                 return found[0]

@@ -11,7 +11,7 @@ import ctypes
 import gc
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
@@ -145,11 +145,11 @@ class Run:
         said += "".join(f"\nalerts:{one['channel']}: {one['error']}" for one in told if one["error"])
         return InvalidDodoFile(said)
 
-    def main(self, arguments: list[str]) -> int:
+    def main(self, arguments: Sequence[str]) -> int:
         """Run doit in this process with these command-line arguments; returns its exit status."""
         doors = {"DOIT_CONFIG": self.config, "task_pki": self.tasks}
         try:
-            status: int = DoitMain(ModuleTaskLoader(doors), extra_config=PLUGINS).run(arguments)
+            status: int = DoitMain(ModuleTaskLoader(doors), extra_config=PLUGINS).run(list(arguments))
         except SystemExit:  # by the reporter
             return 1
         return status

@@ -15,6 +15,7 @@ from pki import store
 from pki.adopted import has_signed
 from pki.errors import PkiError
 from pki.house import Generation, House
+from pki.identifiers import ArtifactId, GenerationName
 from pki.issue import public_der
 from pki.reasons import Reason, Why
 from pki.records import Books, Issued, LastCrl
@@ -24,6 +25,9 @@ from pki.taking.papers import Papers, find
 NEVER = datetime.fromtimestamp(0, UTC)
 PLACES = ("", "pki", "demoCA")  # below the folder that somebody names
 COUNTABLE = 1 << 62  # what the ledger's databases can count to, with room for years of CRLs
+
+
+UNNAMED = ArtifactId("", "")  # before all of them are known: see `naming`
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +152,8 @@ def _of_certificate(name: str, file: str, cert: x509.Certificate) -> tuple[str, 
     names = naming.alternative_names(cert)
     issued = Issued(
         serial=cert.serial_number,
-        issuer=name,
-        artifact="",
+        issuer=GenerationName.parse(name),
+        artifact=UNNAMED,
         profile=naming.profile(cert),
         subject=cert.subject.rfc4514_string(),
         names=names,
@@ -165,8 +169,8 @@ def _of_certificate(name: str, file: str, cert: x509.Certificate) -> tuple[str, 
 def _of_row(ca: Generation, row: index.Row) -> tuple[str, Issued]:
     issued = Issued(
         serial=row.serial,
-        issuer=ca.name,
-        artifact="",
+        issuer=GenerationName.parse(ca.name),
+        artifact=UNNAMED,
         profile="unknown",
         subject=row.subject,
         names=(),

@@ -16,6 +16,7 @@ from pki import freshness
 from pki.errors import PkiError
 from pki.handover import needs
 from pki.house import House
+from pki.identifiers import GenerationName
 from pki.leaves import leaf_name
 from pki.model import Leaf
 from pki.scalars import Access
@@ -72,7 +73,7 @@ def _authorities(scene: Scene) -> Samples:
                 ends[name, authority] = found.certificate.not_valid_after_utc.timestamp()
         if signs:
             usable[signs.name, authority] = needs.usable_until(house, signs).timestamp()
-    for name in house.inventory.authorities.adopted:
+    for name in map(GenerationName, house.inventory.authorities.adopted):
         if end := adopted.end_of(house, name):
             ends[name, "adopted"] = end.timestamp()
     due: dict[Labels, float] = {(one.what,): one.by.timestamp() for one in needs.needs(house) if not one.is_growth}
