@@ -29,6 +29,11 @@ class Screen:
 
             self._console = Console(highlight=False)
 
+    @property
+    def is_terminal(self) -> bool:
+        """Whether standard output is a terminal."""
+        return self._console is not None
+
     def line(self, text: str) -> None:
         text = visible(text)
         if self._console:
@@ -185,4 +190,6 @@ STATES = {
     "expired": "bold red",
     "revoked": "red",
     "missing": "red",
+    "failing": "bold red",
+    "unseen": "yellow",
 }

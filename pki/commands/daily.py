@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Iterator
 
 from invoke.context import Context
 from invoke.exceptions import Exit
 
 from pki import graph, inventory, recipes, store
 from pki.commands.command import command, evidence_of, home_of, house_of, now_of, path_of, project_of
-from pki.errors import PkiError
+from pki.errors import PkiError, run_for
 from pki.graph import Plan
 from pki.house import House
 from pki.pipeline import Run
 from pki.screen import Screen
-from pki.watch import forecast, status
+from pki.watch import forecast, probes, status
+from pki.watch.alerts.told import Record
+from pki.watch.checks import Check, counted
+from pki.watch.looks import services
+from pki.watch.view import LastRun, View
 
 
 @command
@@ -34,10 +38,25 @@ def plan(context: Context) -> None:
         screen.due(artifact.name, "; ".join(reasons))
     for note in forecast.notes(house, found):
         screen.note(note.subject, note.text, note.remedy)
+    findings = list(_show_services(house, found, screen))
     fresh = len(found.artifacts) - len(coming)
-    screen.line(f"{len(coming)} to do, {fresh} fresh" if coming else f"nothing to do: {fresh} fresh")
+    idle = f"{fresh} fresh" if findings else f"nothing to do: {fresh} fresh"
+    more = f"; {counted(findings)}: {run_for(house.store.home)} invoke health" if findings else ""
+    screen.line(f"{f'{len(coming)} to do, {fresh} fresh' if coming else idle}{more}")
     if coming or faults or house.ledger_fault:
         raise Exit(code=2)
+
+
+def _show_services(house: House, plan: Plan, screen: Screen) -> Iterator[Check]:
+    """Show what the last look saw of services, and when; yields what is not well."""
+    record = Record.load(house.store.ca, house.now)
+    view = View(house, plan, LastRun.load(house.store), (), record, probes.load(house), thorough=False)
+    for one in services.last_seen(view):
+        if one.level:
+            screen.check(one.level.word, one.subject, one.message, "", one.remedy)
+            yield one
+        else:
+            screen.line(one.message)
 
 
 def _say_missing(house: House, plan: Plan, screen: Screen) -> None:

@@ -2,7 +2,8 @@
 
 A service is proven when several handshakes in a row serve the deployed certificate, its chain and name verify from the
 root, a client without a certificate is refused, the probe is let in, the canary, which is revoked, is refused, in a
-session that it resumes too, and a request whose Host is another name than that of the handshake is refused. Where the
+session that it resumes too, and a request whose Host is another name than that of the handshake is refused. One for
+everybody (`access: tls`) gives a client without a certificate what it gives the probe. Where the
 certificate is the one that was served before a change, nothing tells the new workers of a proxy from the old ones,
 which go on answering for a moment after the reload: there it is looked at twice.
 This module imports nothing of ours but its neighbours `handshake` and `entry`: Ansible carries all three along.
@@ -20,6 +21,7 @@ from typing import TypeVar
 from pki.deploy.entry import entry
 from pki.deploy.handshake import (
     NO_ENTRY,
+    NO_UPSTREAM,
     Endpoint,
     Eyes,
     Unproven,
@@ -27,6 +29,7 @@ from pki.deploy.handshake import (
     ask,
     ask_or_broken,
     fingerprint,
+    is_refusal,
     reachable,
     served,
     words,
@@ -39,6 +42,10 @@ WIDTH = 8  # services of one host that are looked at at the same time
 CROSSED = "crossed.invalid"
 PROVEN = "proven"
 PASSED_ON = "proven, and the probe is passed on to what is behind the proxy"
+UPSTREAM = "proven, but what is behind the proxy does not answer"
+DEMANDS = "demands a client certificate, which access: tls in pki.yaml does not ask for"
+NO_HTTP = "does not answer as an HTTP server"
+GATEWAY_TIMEOUT = 504
 UNPROVEN = "unproven: could not be reached from here"
 ALIKE = "unproven: the probe and the canary, which is revoked, both get"
 ANSWERED = 204  # what a proxy says to the probe that answers it itself
@@ -68,6 +75,11 @@ class Before:
 
     status: int = 0
     served: str = ""
+
+    @property
+    def had_upstream(self) -> bool:
+        """Whether something behind the proxy answered before the change."""
+        return self is not UNCHANGED and self.status not in {0, *NO_UPSTREAM}
 
 
 UNCHANGED = Before(status=403)  # what may be the application's own word, where no change is to blame
@@ -149,7 +161,15 @@ def _prove(endpoint: Endpoint, promise: Promise, before: Before, eyes: Eyes) -> 
     found = PROVEN
     if endpoint.access == "mtls":
         without_certificate(endpoint, eyes)
-        found = identities(endpoint, promise, before, ask(endpoint, eyes.known).status, eyes)
+        status = ask(endpoint, eyes.known).status
+        found = identities(endpoint, promise, before, status, eyes)
+    else:
+        try:
+            status = to_everybody(endpoint, eyes)
+        except TimeoutError:  # after good handshakes: the proxy waits for what is behind it
+            status = GATEWAY_TIMEOUT
+    if status in {0, *NO_UPSTREAM}:
+        found = _no_upstream(status, before)
     status = ask_or_broken(endpoint, eyes.known, CROSSED)
     if status and status not in REFUSED:
         raise Unproven(f"answers {status} to a request for another name than that of the handshake")
@@ -183,6 +203,42 @@ def without_certificate(endpoint: Endpoint, eyes: Eyes) -> None:
     status = ask_or_broken(endpoint, eyes.bare)
     if status and status not in NO_ENTRY:
         raise LetIn(f"answers {status} to a client without a certificate")
+
+
+def to_everybody(endpoint: Endpoint, eyes: Eyes) -> int:
+    """The status that a service gives to everybody, 0 if it speaks no HTTP. Raises Unproven where it demands a certificate, and OSError.
+
+    In TLS 1.3 a demand is refused after the handshake: only a request shows it. It is an alert, or a status other than
+    that for the probe, so many times in a row: the content may differ for other reasons.
+    """
+    for _ in range(ROUNDS):
+        bare = _status_or_alert(endpoint, eyes.bare)
+        if bare is None:
+            raise Unproven(DEMANDS)
+        known = _status_or_alert(endpoint, eyes.known)
+        if bare == known:
+            return bare
+    raise Unproven(f"{DEMANDS}: answers {bare or 'nothing'} without one, and {known or 'nothing'} to the probe")
+
+
+def _status_or_alert(endpoint: Endpoint, context: ssl.SSLContext) -> int | None:
+    """The status of an answer, None for an alert about the client's certificate, 0 for anything else than an answer."""
+    try:
+        return ask(endpoint, context).status
+    except ssl.SSLError as error:
+        return None if is_refusal(error) else 0
+    except (TimeoutError, ConnectionRefusedError):
+        raise
+    except (ConnectionError, Unproven):
+        return 0
+
+
+def _no_upstream(status: int, before: Before) -> str:
+    """What is filed of a service whose upstream does not answer. Raises Unproven where it did before the change."""
+    what = f"answers {status}: what is behind the proxy does not answer" if status else NO_HTTP
+    if before.had_upstream:
+        raise Unproven(f"{what}, and did before the change")
+    return UPSTREAM if status else f"unproven: {NO_HTTP}"
 
 
 def identities(endpoint: Endpoint, promise: Promise, before: Before, status: int, eyes: Eyes) -> str:

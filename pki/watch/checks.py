@@ -47,6 +47,12 @@ class Check:
     def key(self) -> str:
         return f"{self.subject} {self.topic}"
 
+    @property
+    def artifact(self) -> str:
+        """The artifact that it concerns: a host's services are what its delivery has to bring about."""
+        kind, _, name = self.subject.partition(":")
+        return f"deploy:{name.partition('/')[0]}" if kind in {"service", "proof", "drift", "hold"} else self.subject
+
     def as_json(self) -> dict[str, Any]:
         return {
             "subject": self.subject,

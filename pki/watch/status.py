@@ -20,13 +20,13 @@ from pki.handover import needs
 from pki.house import House
 from pki.model import Leaf
 from pki.store import AUTHORITIES
-from pki.watch import adopted, exposure
+from pki.watch import adopted, exposure, probes
 from pki.watch.view import LastRun
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`state` is one of ok, due, waits, withheld, revoked, expired, missing; `left` days as text; `next` what comes, `by` through whom."""
+    """`state` is one of ok, due, waits, withheld, revoked, expired, missing, failing, unseen; `left` days as text; `next` what comes, `by` through whom."""
 
     name: str
     state: str
@@ -68,6 +68,7 @@ def _rows(house: House, plan: Plan) -> Iterator[Row]:
                 artifacts[name.replace("deploy:", "release:")],
             )
             yield from _held(name, partial(_host_row, house, delivery, artifact, made))
+    yield from _held("services", partial(_service_rows, house))
 
 
 def _held(name: str, rows: Callable[[], Row | Iterable[Row]]) -> list[Row]:
@@ -190,6 +191,21 @@ def _host_row(house: House, delivery: Delivery, deploy: Artifact, made: Artifact
         text = f"{state}; {text}"
     left = _left(house, receipt.moment(taken.ends)) if taken.ends else ""
     return Row(deploy.name, "due" if reasons else "ok", left, text, "doit")
+
+
+def _service_rows(house: House) -> Iterator[Row]:
+    """What the last look saw of each service that is looked at, and when; opens no connection."""
+    seen = {one.subject: one for one in probes.load(house)}
+    for name, host in house.inventory.hosts.items():
+        for service in host.services if host.is_probed else ():
+            subject = f"service:{name}/{service}"
+            one = seen.get(subject)
+            if one is None or one.at is None:
+                yield Row(subject, "unseen", "", "was not looked at yet", "doit")
+                continue
+            left = _left(house, one.not_after) if one.not_after else ""
+            text = f"{one.wrong or 'answers as deployed'}, seen {one.at:%Y-%m-%d %H:%M}"
+            yield Row(subject, "failing" if one.wrong else "ok", left, text, "a person" if one.wrong else "doit")
 
 
 def _state(house: House, end: datetime, reasons: list[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from pki.leaves import leaf_name
@@ -35,6 +36,16 @@ def services(view: View) -> Iterator[Check]:
     well = sum(1 for one in view.probes if not one.wrong)
     if well:
         yield Check("services", Level.OK, f"{well} {'services answer' if well > 1 else 'service answers'} as deployed")
+
+
+def last_seen(view: View) -> Iterator[Check]:
+    """What the last look said of each service, with its time; opens no connection."""
+    for check in services(view):
+        host = check.subject.removeprefix("service:").partition("/")[0]
+        about = [one for one in view.probes if check.subject in {one.subject, "services", f"jump:{one.via}"}]
+        times = [one.at for one in about or view.probes if one.at and (about or one.host == host)]
+        when = f" (seen {min(times):%Y-%m-%d %H:%M})" if times else ""
+        yield replace(check, message=f"{check.message}{when}")
 
 
 def subjects(probes: Sequence[Probed]) -> frozenset[str]:
@@ -126,5 +137,7 @@ def _remedy(view: View, one: Probed) -> str:
     if one.fault == Fault.SILENT:
         status = f"systemctl status {program.unit}, and " if program and program.unit else ""
         return f"on {one.host}: {status}whether port {one.port} is open to this machine; else probe: in pki.yaml"
+    if one.fault == Fault.UPSTREAM:
+        return f"look at what is behind {one.host}: {host.services[one.service].upstream}"
     reload = f"on {one.host}: {program.reload}; if that is not it: " if program and program.reload else ""
     return f"{reload}{push}"
