@@ -362,7 +362,13 @@ def test_the_status_command_prints_the_table_and_changes_nothing(home: Home, inv
 # -- what a run says --------------------------------------------------------------------------------------------------
 
 
-def test_a_run_with_nothing_to_do_says_one_line(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_with_nothing_to_do_says_one_line_to_a_terminal_and_nothing_to_cron(
+    home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    capsys.readouterr()
+    home.doit()
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(Screen, "is_terminal", True)
     home.doit()
     out = capsys.readouterr().out
     assert re.fullmatch(r"SANDBOX  nothing to do: 20 fresh \(\d\.\d s\)\n", out)

@@ -7,7 +7,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from invoke.context import Context
 from invoke.exceptions import Exit
@@ -17,9 +17,11 @@ from pki.commands.command import command, command_with, evidence_of, home_of, ho
 from pki.commands.daily import known
 from pki.deploy import bootstrap as bootstraps
 from pki.deploy import difference, roots
+from pki.deploy import drift as drifts
 from pki.deploy import receipt as receipts
 from pki.deploy.change import Change, differences
 from pki.deploy.delivery import Delivery
+from pki.deploy.drift import Drift
 from pki.deploy.parcel import Parcel
 from pki.errors import PkiError
 from pki.house import House, decided
@@ -91,11 +93,14 @@ def _permitted(house: House, host: str, parcel: Parcel, scope: str) -> None:
 
 @command_with(may_lack="host")
 def drift(context: Context, host: str | None = None) -> None:
-    """Compare hosts with what they should hold; changes nothing. Exit status 0: as they should be, 2: something is not."""
+    """Compare hosts with what was deployed there; changes nothing there. Exit status 0: as it was deployed, 2: something is not.
+
+    What it finds, the next run repairs.
+    """
     house, screen = project_of(context), Screen()
     deliveries = _deliveries(house)
     chosen = [deliveries[known(host, deliveries, "host")]] if host else list(deliveries.values())
-    worst = 0
+    worst = waiting = 0
     with ThreadPoolExecutor(WIDTH) as pool:
         for delivery, found in zip(chosen, pool.map(lambda one: _drift(one, house), chosen), strict=True):
             name = f"deploy:{delivery.host}"
@@ -103,12 +108,15 @@ def drift(context: Context, host: str | None = None) -> None:
                 screen.failed(name, found.message, found.hint)
                 worst = 1
             else:
-                for phrase in found:
+                delivery.found_drift(found.drift)
+                for phrase in found.phrases:
                     screen.due(name, phrase)
-                worst = worst or (2 if found else 0)
+                worst = worst or (2 if found.phrases else 0)
+                waiting += found.waiting
     if worst:
         raise Exit(code=worst)
-    screen.line(f"{len(chosen)} hosts are as they should be")
+    owed = f"; {waiting} changes wait for the next run" if waiting else ""
+    screen.line(f"{len(chosen)} hosts are as they should be{owed}")
 
 
 @command
@@ -122,8 +130,10 @@ def diff(context: Context, host: str) -> None:
     receipt = delivery.receipt
     delivered = delivery.history.parcel(receipt.release) if receipt else None
     with _said_of(host), _change(delivery, parcel, house).session() as session:
-        lines = [line for seen in session.look() for line in difference.lines(session, seen, parcel, delivered)]
+        looked = session.look()
+        lines = [line for seen in looked for line in difference.lines(session, seen, parcel, delivered)]
         session.end()
+    delivery.found_drift(drifts.of(looked, receipt))
     for line in lines or [f"{host} is as it should be"]:
         Screen().line(line)
 
@@ -206,6 +216,7 @@ def run(context: Context, host: str, dry_run: bool = False) -> None:
             seen = session.look()
             change.guard(session, seen, None)
             session.end()
+    delivery.found_drift(drifts.of(seen, delivery.receipt))
     phrases = differences(seen)
     for phrase in phrases:
         screen.due(f"deploy:{host}", phrase)
@@ -270,19 +281,35 @@ def _deliver(context: Context, delivery: Delivery) -> None:
     Screen().made(f"deploy:{delivery.host}", "; ".join(done) or "was as it should be")
 
 
-def _drift(delivery: Delivery, house: House) -> list[str] | PkiError:
+class _Looked(NamedTuple):
+    """What a look at a host found: a phrase for each thing that is not as deployed, and how much waits for its delivery."""
+
+    phrases: list[str]
+    drift: tuple[Drift, ...] = ()
+    waiting: int = 0
+
+
+def _drift(delivery: Delivery, house: House) -> _Looked | PkiError:
     try:
         receipt, parcel = delivery.receipt, delivery.wanted()
+        if receipt is None and not delivery.has_lost_receipt:
+            return _Looked(["was never delivered to"])
+        if receipt is None:
+            return _Looked(["its receipt is damaged: ./run doit"])
         if not delivery.is_remote:
-            return delivery.transport.drift(receipt) if receipt else ["was never delivered to"]
+            return _Looked([one.phrase for one in delivery.transport.drift(receipt)])
         if parcel is None:
-            return ["its release is not there: ./run doit"]
+            return _Looked(["its release is not there: ./run doit"])
         with delivery.change(parcel, receipt, house.now).session() as session:
-            found = differences(session.look())
+            seen = session.look()
             session.end()
     except PkiError as error:
+        delivery.found_unreached(error, house.now)
         return error
-    return found
+    found = drifts.of(seen, receipt)
+    paths = {one.path for one in found}
+    phrases = differences(one for one in seen if one.row.file.path in paths)
+    return _Looked(phrases, found, len(differences(seen)) - len(phrases))
 
 
 def _public_key(context: Context, house: House, key: str) -> str:

@@ -10,7 +10,8 @@ from datetime import datetime
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki.deploy import answers, clocks, inplace, preflight, proof
+from pki.deploy import answers, clocks, drift, inplace, preflight, proof
+from pki.deploy.drift import Drift
 from pki.deploy.handshake import Endpoint, Eyes, fingerprint
 from pki.deploy.inplace import InPlace
 from pki.deploy.parcel import Parcel
@@ -44,10 +45,14 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a host: its new receipt, and what was done there, one phrase each; none when nothing had to be."""
+    """What became of a host: its new receipt, and what was done there, one phrase each; none when nothing had to be.
+
+    `drift` is what was not there as it had been deployed before.
+    """
 
     receipt: Receipt
     done: tuple[str, ...]
+    drift: tuple[Drift, ...] = ()
 
     def with_others(self, others: Sequence[Mapping[str, str]]) -> Outcome:
         """The same with files on the receipt that the host had from us before: the next change takes them away."""
@@ -207,7 +212,8 @@ class Change:
         """What became of a host that had these files otherwise; where there were none, its receipt stays."""
         if self.is_known and not seen:
             return self._seen_again(proofs)
-        return Outcome(self._receipt(findings, proofs), (*_summary(seen), *self._told_of_held()))
+        done = (*_summary(seen), *self._told_of_held())
+        return Outcome(self._receipt(findings, proofs), done, drift.of(seen, self._previous))
 
     @property
     def asks_for_others(self) -> bool:
@@ -298,6 +304,6 @@ def _summary(seen: Sequence[Seen]) -> list[str]:
     return phrases if len(phrases) <= 4 else [*phrases[:2], f"{len(phrases) - 2} more files"]
 
 
-def differences(seen: Sequence[Seen]) -> list[str]:
+def differences(seen: Iterable[Seen]) -> list[str]:
     """What a host has otherwise than its release, one phrase for each file."""
     return [one.phrase for one in seen if one.state not in {"same", "set"}]

@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from pki import canonical, store
+from pki.deploy.drift import Drift
+from pki.deploy.drift import from_json as drifted
 from pki.deploy.receipt import instant, moment
 from pki.visible import shorten
 
@@ -16,29 +18,35 @@ LOOK = timedelta(hours=12)
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """`looked_at` is the last good contact; `failing_since` the first bad one after it, with what the last one said."""
+    """`looked_at` is the last good contact; `failing_since` the first bad one after it, with what the last one said.
+
+    `drift` is what a look found there that is not as it was deployed, and that nothing repaired since.
+    """
 
     looked_at: str = ""
     failing_since: str = ""
     message: str = ""
+    drift: tuple[Drift, ...] = ()
 
     @classmethod
     def load(cls, path: Path) -> Contact:
         """The record at `path`; a damaged one counts as missing."""
         try:
-            return cls(**canonical.unsealed(store.read_if_possible(path)) or {})
-        except TypeError:
+            data = canonical.unsealed(store.read_if_possible(path)) or {}
+            return cls(**{**data, "drift": drifted(data.get("drift"))})
+        except (TypeError, ValueError):
             return cls()
 
     def save(self, path: Path) -> None:
-        store.write(path, canonical.sealed(asdict(self)))
+        store.write(path, canonical.sealed({**asdict(self), "drift": [list(one) for one in self.drift]}))
 
     def well(self, now: datetime) -> Contact:
         return Contact(looked_at=instant(now))
 
     def failed(self, now: datetime, message: str) -> Contact:
         is_past = self.failing_since and moment(self.failing_since) <= now  # not so after a run with the clock ahead
-        return Contact(self.looked_at, self.failing_since if is_past else instant(now), shorten(message, WORDS))
+        since = self.failing_since if is_past else instant(now)
+        return Contact(self.looked_at, since, shorten(message, WORDS), self.drift)
 
     def is_old(self, now: datetime) -> bool:
         """Whether it is time to look again."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -14,13 +15,15 @@ from pki.deploy import inplace, preflight, proof
 from pki.deploy import receipt as receipts
 from pki.deploy.change import Change, Destination, Outcome
 from pki.deploy.contact import Contact
-from pki.deploy.folder import UNTOLD, FolderTransport
+from pki.deploy.drift import Drift
+from pki.deploy.drift import from_json as drifted
+from pki.deploy.folder import LOST, UNTOLD, FolderTransport
 from pki.deploy.history import History
 from pki.deploy.inplace import InPlace
 from pki.deploy.new_root import COMMAND, NO_ROOT, NewRoot
 from pki.deploy.parcel import Parcel
 from pki.deploy.preflight import Findings, Trust
-from pki.deploy.receipt import Receipt, moment, taken
+from pki.deploy.receipt import Receipt, instant, moment, taken
 from pki.deploy.ssh import UnreachableError
 from pki.errors import PkiError
 from pki.memo import Memo
@@ -121,7 +124,7 @@ class Delivery:
             return []
         reasons, watched = self._differences()
         if not reasons and not self.is_remote and (receipt := self.receipt):
-            reasons = self.transport.drift(receipt)
+            reasons = [one.phrase for one in self.transport.drift(receipt)]
             watched |= set(self.transport.watched(receipt))
         looked_at = self.contact.looked_at if self.is_remote else ""
         if not reasons and watched:
@@ -147,6 +150,8 @@ class Delivery:
         contact = self.contact
         if contact.failing_since:
             return [f"could not be brought up to date since {contact.failing_since[:10]}"]
+        if contact.drift:
+            return [one.phrase for one in contact.drift]
         return [f"was last looked at on {contact.looked_at[:10] or 'no day yet'}"] if contact.is_old(now) else []
 
     def _differences(self) -> tuple[list[str], set[str]]:
@@ -165,6 +170,31 @@ class Delivery:
         if not self._is_crls_alone(parcel):
             reasons += [f"{path} is no longer wanted" for path in has if path not in wanted]
         return reasons, {str(path), *parcel.watched}
+
+    @property
+    def drift(self) -> Sequence[Drift]:
+        """What is known to be otherwise on the host than it was deployed: looked at in a folder, else by the last look."""
+        if self.is_remote:
+            return self.contact.drift
+        receipt = self.receipt
+        return [one for one in self.transport.drift(receipt) if one.state != LOST.state] if receipt else ()
+
+    def repaired(self, at: datetime) -> Sequence[Drift]:
+        """What a run that began at some moment found drifted on the host, and repaired."""
+        notes = self.history.notes()
+        return [one for note in notes if note["at"] == instant(at) for one in drifted(note.get("drift"))]
+
+    def found_drift(self, found: Sequence[Drift]) -> None:
+        """Keep what a look found, for the next run and for health; nothing where that is known already."""
+        if self.is_remote and self.contact.drift != tuple(found):
+            with suppress(PkiError):  # where nothing can be written, it is told all the same
+                replace(self.contact, drift=tuple(found)).save(self.store.contact(self.host))
+
+    def found_unreached(self, error: PkiError, now: datetime) -> None:
+        """Keep that a look could not be held; the next run tries again."""
+        if self.is_remote:
+            with suppress(PkiError):
+                self.contact.failed(now, error.message).save(self.store.contact(self.host))
 
     def is_behind(self, memo: Memo) -> bool:
         """Whether the host is owed something, as far as is known here: it waits for its window, a person or the next run."""
@@ -241,7 +271,10 @@ class Delivery:
         if self.has_lost_receipt:
             told = ["its receipt is damaged", *foreign]
             told += [UNTOLD] if self.transport.delivered(None) is None else []
-        receipt = self.transport.deliver(parcel, self.receipt, now)
+        known = self.receipt
+        if known and (drift := [one for one in self.transport.drift(known) if one.state != LOST.state]):
+            self.history.note(now, known.release, "drift", drift=[list(one) for one in drift])
+        receipt = self.transport.deliver(parcel, known, now)
         receipts.save(self.store.receipt(self.host), replace(receipt, roots=preflight.roots(parcel, self.trust())))
         return told or None
 
@@ -271,6 +304,8 @@ class Delivery:
     def file(self, change: Change, outcome: Outcome, now: datetime) -> list[str]:
         """Keep what became of a change: receipt, history and contact."""
         taken, known = outcome.receipt, self.receipt
+        if outcome.drift:
+            self.history.note(now, taken.release, "drift", drift=[list(one) for one in outcome.drift])
         if known and self._is_crls_alone(change.parcel):
             files = {file["path"]: file for file in (*known.files, *taken.files)}
             taken = replace(taken, release=known.release, files=tuple(files[path] for path in sorted(files)))

@@ -144,6 +144,8 @@ def _deployments(scene: Scene) -> Samples:
     found = set(_troubles(scene))
     counts = Counter(state for _, state in found)
     troubled = {host for host, state in found if state not in {"drift", "unreachable"}}
+    lasting = [one.subject for one in scene.checks if one.topic == "hosts" and one.level and not one.passing]
+    troubled |= {name.removeprefix("drift:") for name in lasting}
     failing = [one for one in scene.checks if one.topic == "hosts" and one.level and one.subject.startswith("deploy:")]
     hosts = [(one.subject.removeprefix("deploy:"), one) for one in failing]
     return {

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.integration.fleet import FAILED, TOLD, UNITS, WELL, Fleet, fleet
+from tests.leavings import is_idle
 
 KINDS = list(UNITS)
 NGINX = "templates/nginx/pki-services.conf"
@@ -57,7 +58,7 @@ def test_a_first_delivery_is_proven_at_every_proxy(four: Fleet) -> None:
 
 
 def test_a_second_run_has_nothing_to_do_and_a_look_touches_nothing(four: Fleet) -> None:
-    assert "nothing to do" in four.program("doit")
+    assert is_idle(four.program("doit"))
     before = {kind: (four.reloads(kind), four.hosts[kind].run("ls", "-lic", "/etc/doit-pki").stdout) for kind in KINDS}
     for kind in KINDS:
         assert "was as it should be" in four.program("invoke", "deploy.push", kind)
@@ -238,7 +239,7 @@ def test_a_proxy_that_forgets_revocations_is_found_out_though_no_file_differs(fo
     assert four.receipt("nginx") == receipt
     nginx.write("/etc/nginx/nginx.conf", main)
     nginx.run("systemctl", "reload", "nginx")
-    assert "nothing to do" in four.program("doit")
+    assert is_idle(four.program("doit"))
 
 
 def test_a_reload_that_a_crl_is_owed_is_made_up_for(four: Fleet) -> None:
@@ -252,7 +253,7 @@ def test_a_reload_that_a_crl_is_owed_is_made_up_for(four: Fleet) -> None:
     nginx.run("rm", "/etc/nginx/conf.d/other.conf")
     assert "its services were not reloaded since" in four.program("doit")
     assert refuses(four.curl("https://nginx-admin.lab.internal/", "--cert", str(old)))
-    assert "nothing to do" in four.program("doit")
+    assert is_idle(four.program("doit"))
 
 
 def test_a_restored_old_backup_lets_no_revoked_client_in(four: Fleet) -> None:
@@ -280,7 +281,7 @@ def test_a_restored_old_backup_lets_no_revoked_client_in(four: Fleet) -> None:
     four.program("doit")
     assert nobody_gets_in()
     everything_serves(four)
-    assert "nothing to do" in four.program("doit")
+    assert is_idle(four.program("doit"))
 
 
 def test_a_host_that_is_down_fails_its_own_task_and_nobody_elses(four: Fleet) -> None:
@@ -326,7 +327,7 @@ def test_a_rollback_holds_the_host_keeps_the_newest_crl_and_ends_with_a_push(fou
     assert four.served("apache") == before != renewed
     assert refuses(four.curl("https://apache-admin.lab.internal/", "--cert", str(old))), "revocation never goes back"
     assert "held at" in four.program("invoke", "status")
-    assert "nothing to do" in four.program("doit")
+    assert is_idle(four.program("doit"))
     assert four.served("apache") == before
     four.program("invoke", "deploy.push", "apache")
     assert four.served("apache") == renewed

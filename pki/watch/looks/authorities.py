@@ -99,15 +99,23 @@ def keys(view: View) -> Iterator[Check]:
 
 def crls(view: View) -> Iterator[Check]:
     """Every live generation has a CRL that is valid for long enough; a server without one refuses every client."""
-    ends = list[datetime]()
+    ends, expected = list[datetime](), 0
     for artifact in view.plan.artifacts:
         if artifact.name.startswith("crl:"):
             name = artifact.name.removeprefix("crl:")
-            yield from _ladder(view, name) if name.startswith("root-") else _crl(view, artifact, name)
+            told = list(_ladder(view, name) if name.startswith("root-") else _crl(view, artifact, name))
+            yield from told
+            expected += 1
             if end := _end(view, name):
                 ends.append(end)
+            elif not told:
+                text = "; ".join(artifact.reasons()) or "cannot be read"
+                yield Check(
+                    artifact.name, Level.NOTICE, f"{text}: the next run makes it", f"./run doit {artifact.name}"
+                )
     if ends:
-        yield Check("crls", Level.OK, f"{len(ends)}; the first one ends on {min(ends):%Y-%m-%d}")
+        count = f"{len(ends)} of {expected}" if len(ends) < expected else str(len(ends))
+        yield Check("crls", Level.OK, f"{count}; the first one ends on {min(ends):%Y-%m-%d}")
 
 
 def sizes(view: View) -> Iterator[Check]:

@@ -52,7 +52,7 @@ def _lost(delivery: Delivery) -> str:
     if delivery.has_lost_receipt:
         return "its receipt is damaged"
     receipt = None if delivery.is_remote else delivery.receipt
-    return LOST if receipt and LOST in delivery.transport.drift(receipt) else ""
+    return LOST.phrase if receipt and LOST in delivery.transport.drift(receipt) else ""
 
 
 def _notice(artifact: str, text: str) -> Check:

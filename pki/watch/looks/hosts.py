@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from pki.deploy.delivery import Delivery
+from pki.deploy.drift import Drift
 from pki.deploy.proof import PROVEN, UNPROVEN
 from pki.deploy.receipt import instant, moment
 from pki.deploy.ssh import NEXT_RUN
@@ -17,12 +18,15 @@ from pki.watch.view import View
 
 DAY = timedelta(days=1)
 CRITICAL = 7 * DAY
-DRIFT = (" was edited", " was deleted")
+MOST = 4  # changed files that one finding names
 REPAIR = "./run doit puts it right; wishes go into pki.yaml or templates/ (docs/managed-files.md)"
 
 
 class State(NamedTuple):
-    """What receipt, contact and history say of a host that is not simply well; instants as text."""
+    """What receipt, contact and history say of a host that is not simply well; instants as text.
+
+    `drift` is what a look found changed there and nothing repaired since.
+    """
 
     host: str
     failing_since: str
@@ -30,6 +34,7 @@ class State(NamedTuple):
     ends: str
     unproven: Sequence[Sequence[str]]
     held_since: str
+    drift: Sequence[Sequence[str]] = ()
 
 
 def hosts(view: View) -> Iterator[Check]:
@@ -50,9 +55,18 @@ def hosts(view: View) -> Iterator[Check]:
     if new:
         text = f"never delivered to: {named(new)}; the next run does it"
         yield Check("hosts", Level.NOTICE, text, "./run doit")
-    there = len(view.plan.deliveries) - len(troubled) - len(new)
+    yield from _counted(view, len(view.plan.deliveries) - len(troubled) - len(new))
+
+
+def _counted(view: View, there: int) -> Iterator[Check]:
+    """How many hosts hold what pki.yaml says, of how many; and which get nothing."""
+    hosts, deliveries = view.house.inventory.hosts, view.plan.deliveries
+    apart = [name for name in hosts if name not in deliveries]
+    expected = len(hosts.keys() | deliveries.keys())
     if there:
-        yield Check("hosts", Level.OK, f"{there} as pki.yaml says")
+        of = f" of {expected}" if there < expected else ""
+        rest = f"; nothing is delivered to {named(apart)}" if apart else ""
+        yield Check("hosts", Level.OK, f"{there}{of} as pki.yaml says{rest}")
 
 
 def _remote(view: View, state: State) -> Iterator[Check]:
@@ -65,6 +79,8 @@ def _remote(view: View, state: State) -> Iterator[Check]:
         if remedy == NEXT_RUN:
             remedy = f"look at the host, then: ./run invoke deploy.run {state.host} --dry-run"
         yield Check(subject, level, text, remedy, since=moment(state.failing_since), until=until)
+    if drift := [Drift(*one) for one in state.drift]:
+        yield Check(f"drift:{state.host}", Level.WARNING, f"was changed: {_listed(drift)}", REPAIR)
     if state.held_since:
         text = "is held at an earlier release, and follows no change but CRLs"
         remedy = f"./run invoke deploy.push {state.host}"
@@ -98,7 +114,7 @@ def _states(view: View) -> Sequence[State]:
     known = token([one.host for one in remote], sorted((house.pins or {}).items()))
     found = house.memo.recall("unwell hosts", known)
     if found is None:
-        found = [state for one in remote if any((state := _state(one))[i] for i in (1, 4, 5))]
+        found = [state for one in remote if any((state := _state(one))[i] for i in (1, 4, 5, 6))]
         folders = [str(house.store.receipt("x").parent), str(house.store.contact("x").parent)]
         house.memo.remember("unwell hosts", known, folders, found)
     return [State(*one) for one in found]
@@ -114,6 +130,7 @@ def _state(delivery: Delivery) -> State:
         ends=receipt.ends if receipt else "",
         unproven=[(name, text) for name, text in proofs.items() if not text.startswith(PROVEN)],
         held_since=instant(pin.since) if (pin := delivery.pinned()) and pin.release else "",
+        drift=contact.drift,
     )
 
 
@@ -121,23 +138,14 @@ def _drifted(view: View) -> Iterator[Check]:
     """What somebody else changed on a host: of folders also what the next run will find."""
     for name, delivery in view.plan.deliveries.items():
         subject = f"deploy:{name}"
-        done = view.run.made.get(subject)
-        if done and (phrases := _drift(delivery, done)):
-            text = f"was changed by somebody else, and put right: {'; '.join(phrases)}"
+        if subject in view.run.made and view.run.at and (drift := delivery.repaired(view.run.at)):
+            text = f"was changed by somebody else, and put right: {_listed(drift)}"
             yield Check(f"drift:{name}", Level.NOTICE, text, REPAIR.partition("; ")[2], passing=True)
-        elif view.thorough and not delivery.is_remote:
-            phrases = _edits(delivery.stale(view.house.memo, view.now))
-            if phrases:
-                yield Check(f"drift:{name}", Level.NOTICE, f"was changed: {'; '.join(phrases)}", REPAIR)
+        elif view.thorough and not delivery.is_remote and (drift := delivery.drift):
+            yield Check(f"drift:{name}", Level.NOTICE, f"was changed: {_listed(drift)}", REPAIR)
 
 
-def _drift(delivery: Delivery, done: Sequence[str]) -> Sequence[str]:
-    """Which of the things done on a host put right what it had taken before."""
-    if not delivery.is_remote:
-        return _edits(done)
-    delivered = [note["release"] for note in delivery.history.notes() if note["what"] == "delivered"]
-    return done if len(delivered) > 1 and delivered[-1] == delivered[-2] else ()
-
-
-def _edits(reasons: Sequence[str]) -> Sequence[str]:
-    return [reason for reason in reasons if reason.endswith(DRIFT) or " has mode " in reason]
+def _listed(drift: Sequence[Drift]) -> str:
+    """What was changed, as much of it as can be taken in at a glance."""
+    phrases = [one.phrase for one in drift[:MOST]]
+    return "; ".join([*phrases, *([f"{len(drift) - MOST} more"] if len(drift) > MOST else [])])

@@ -29,14 +29,30 @@ def leaves(view: View) -> Iterator[Check]:
         artifact = f"cert:{name}"
         kept = house.memo.seen(artifact)
         if kept is None or artifact in troubled or kept[1] - leaf.renew_before.total_seconds() <= now:
-            yield from _leaf(view, artifact, leaf)
+            told = list(_leaf(view, artifact, leaf))
+            yield from told
             kept = house.memo.seen(artifact)
+            if not (kept or told) and (view.thorough or run.covers(artifact)):
+                yield _left_out(view, artifact, leaf)
         if kept:
             ends, first = ends + 1, min(first or kept[1], kept[1])
     if ends:
         yield Check(
-            "certificates", Level.OK, f"{ends}; the first one ends on {datetime.fromtimestamp(first, UTC):%Y-%m-%d}"
+            "certificates",
+            Level.OK,
+            f"{counted(ends, len(view.plan.leaves))}; the first one ends on {datetime.fromtimestamp(first, UTC):%Y-%m-%d}",
         )
+
+
+def counted(there: int, expected: int) -> str:
+    """How many are well; of how many, where some are not."""
+    return f"{there} of {expected}" if there < expected else str(there)
+
+
+def _left_out(view: View, artifact: str, leaf: Leaf) -> Check:
+    """What the count of certificates leaves out, and nothing else tells."""
+    reasons = freshness.leaf(view.house, leaf) or ["is not counted, and nothing says why"]
+    return Check(artifact, Level.NOTICE, f"{'; '.join(reasons)}: the next run makes it", f"./run doit {artifact}")
 
 
 def _leaf(view: View, artifact: str, leaf: Leaf) -> Iterator[Check]:
