@@ -81,6 +81,11 @@ class Screen:
         self._entry("person", "bold cyan", name, what)
         self._typed(remedy)
 
+    def remark(self, name: str, what: str, remedy: str) -> None:
+        """Something to know before it happens, which is no fault."""
+        self._entry("note", "cyan", name, what)
+        self._typed(remedy)
+
     def seen(self, verdict: str, place: str, text: str) -> None:
         """What was seen of a service or host: `verdict` is one of VERDICTS."""
         self._entry(verdict, VERDICTS[verdict], place, text)

@@ -38,6 +38,8 @@ def plan(context: Context) -> None:
         screen.due(artifact.name, "; ".join(reasons))
     for note in forecast.notes(house, found):
         screen.note(note.subject, note.text, note.remedy)
+    for note in found.remarks():
+        screen.remark(note.subject, note.text, note.remedy)
     findings = list(_show_services(house, found, screen))
     fresh = len(found.artifacts) - len(coming)
     idle = f"{fresh} fresh" if findings else f"nothing to do: {fresh} fresh"

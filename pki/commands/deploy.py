@@ -15,6 +15,7 @@ from invoke.exceptions import Exit
 from pki import destinations, graph
 from pki.commands.command import command, command_with, evidence_of, home_of, house_of, now_of, path_of, project_of
 from pki.commands.daily import known
+from pki.commands.revoking import consent
 from pki.deploy import bootstrap as bootstraps
 from pki.deploy import difference, roots
 from pki.deploy import drift as drifts
@@ -149,10 +150,10 @@ def push(context: Context, host: str) -> None:
 
 
 @command
-def rollback(context: Context, host: str, to: str = "") -> None:
+def rollback(context: Context, host: str, to: str = "", yes: bool = False) -> None:
     """Put a host back to the release before, or to --to RELEASE, with the newest CRLs, and hold it there until deploy.push.
 
-    A release whose certificates have run out or are revoked is refused.
+    A release whose certificates have run out or are revoked is refused. Asks before; --yes does not.
     """
     house = house_of(context)
     delivery = _delivery(context, house, host)
@@ -160,6 +161,9 @@ def rollback(context: Context, host: str, to: str = "") -> None:
     if receipt is None or present is None:
         raise PkiError(f"{host}: was never delivered to", f"./run invoke deploy.push {host}")
     earlier, before = delivery.history.find(host, to, receipt.release).release.digest, delivery.pinned()
+    if not yes:
+        again = f"./run invoke deploy.rollback {host}{f' --to {to}' if to else ''}"
+        consent(f"put {host} back to release {earlier[:12]}, and hold it there until deploy.push?", again)
     _decide(house, host, "pinned", earlier)
     try:
         _deliver(context, delivery)

@@ -20,8 +20,11 @@ from pki.handover import needs
 from pki.house import House
 from pki.model import Leaf
 from pki.store import AUTHORITIES
+from pki.visible import shorten
 from pki.watch import adopted, exposure, probes
 from pki.watch.view import LastRun
+
+WIDEST = 120  # characters of a cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,8 @@ class Row:
     by: str
 
     def cells(self) -> tuple[str, ...]:
-        return (self.name, self.state, self.left, self.next, self.by)
+        """What a table shows; all of a longer text is in `invoke health`."""
+        return (self.name, self.state, self.left, shorten(self.next, WIDEST), self.by)
 
 
 def rows(house: House, plan: Plan) -> Iterator[Row]:
@@ -49,7 +53,7 @@ def _told(row: Row, run: LastRun) -> Row:
     failure = run.failure(row.name)
     if failure is None or row.state == "ok" or row.by != "doit" or failure.hint == NEXT_RUN:
         return row
-    return replace(row, next=f"{row.next}; the last run failed: {failure.message}", by="a person")
+    return replace(row, state="failing", next=f"{row.next}; the last run failed: {failure.message}", by="a person")
 
 
 def _rows(house: House, plan: Plan) -> Iterator[Row]:
@@ -190,7 +194,8 @@ def _host_row(house: House, delivery: Delivery, deploy: Artifact, made: Artifact
     if state := delivery.state(house.now) if delivery.is_remote else "":
         text = f"{state}; {text}"
     left = _left(house, receipt.moment(taken.ends)) if taken.ends else ""
-    return Row(deploy.name, "due" if reasons else "ok", left, text, "doit")
+    is_failing = delivery.is_remote and delivery.contact.failing_since
+    return Row(deploy.name, "failing" if is_failing else "due" if reasons else "ok", left, text, "doit")
 
 
 def _service_rows(house: House) -> Iterator[Row]:

@@ -323,7 +323,7 @@ def test_a_rollback_holds_the_host_keeps_the_newest_crl_and_ends_with_a_push(fou
     old = four.home / "old-other.pem"
     old.write_bytes((four.home / "ca/clients/other/tls.pem").read_bytes())
     four.program("invoke", "revoke", "other", "--reason", "superseded", "--yes")
-    assert "is held at" in four.program("invoke", "deploy.rollback", "apache")
+    assert "is held at" in four.program("invoke", "deploy.rollback", "apache", "--yes")
     assert four.served("apache") == before != renewed
     assert refuses(four.curl("https://apache-admin.lab.internal/", "--cert", str(old))), "revocation never goes back"
     assert "held at" in four.program("invoke", "status")
@@ -337,7 +337,7 @@ def test_a_rollback_holds_the_host_keeps_the_newest_crl_and_ends_with_a_push(fou
 def test_a_rollback_to_a_revoked_certificate_is_refused(four: Fleet) -> None:
     four.program("invoke", "revoke", "haproxy", "--reason", "key-compromise", "--yes")
     served = four.served("haproxy")
-    said = four.program("invoke", "deploy.rollback", "haproxy", status=FAILED)
+    said = four.program("invoke", "deploy.rollback", "haproxy", "--yes", status=FAILED)
     assert "is revoked" in said
     assert four.served("haproxy") == served
     assert "held at" not in four.program("invoke", "status")

@@ -14,6 +14,7 @@ from pki.deploy.ssh import NEXT_RUN
 from pki.memo import token
 from pki.watch import bootstraps, waiting_roots
 from pki.watch.checks import Check, Level, by_time_left, named
+from pki.watch.forecast import HELD
 from pki.watch.view import View
 
 DAY = timedelta(days=1)
@@ -82,9 +83,8 @@ def _remote(view: View, state: State) -> Iterator[Check]:
     if drift := [Drift(*one) for one in state.drift]:
         yield Check(f"drift:{state.host}", Level.WARNING, f"was changed: {_listed(drift)}", REPAIR)
     if state.held_since:
-        text = "is held at an earlier release, and follows no change but CRLs"
         remedy = f"./run invoke deploy.push {state.host}"
-        yield Check(f"hold:{state.host}", Level.NOTICE, text, remedy, since=moment(state.held_since))
+        yield Check(f"hold:{state.host}", Level.NOTICE, HELD, remedy, since=moment(state.held_since))
     seen = {
         one.service for one in view.probes if one.host == state.host
     }  # as it is now, whatever a delivery could reach
