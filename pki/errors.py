@@ -7,9 +7,11 @@ import os
 import pwd
 import shlex
 from collections.abc import Callable, Iterable
-from pathlib import Path
+from enum import StrEnum
 from typing import Protocol
 
+from pki.reasons import Reason
+from pki.remedies import Remedy
 from pki.visible import visible
 
 NEXT = {  # of a file that may not be there yet, and of its folder
@@ -22,29 +24,30 @@ SET_CLOCK = (
     "timedatectl status, and set the clock right; if it is, it was ahead once: docs/watching.md#a-clock-that-was-wrong"
 )
 
-RESTORE = "./run invoke restore FILE"  # what helps where something is lost that cannot be made again
 
-PROGRAM = Path(__file__).resolve().parents[1]
+class ErrorCode(StrEnum):
+    """The kinds of errors on which other code acts."""
 
-
-def run_for(home: Path | str) -> str:
-    """Return `./run` as it is typed in the program's folder for the project in `home`.
-
-    It names the project with PKI_HOME, unless that is the folder of the program.
-    """
-    project = Path(home).resolve()
-    return "./run" if project == PROGRAM else f"PKI_HOME={shlex.quote(str(project))} ./run"
+    OTHER = "other"
+    UNREACHABLE = "unreachable"  # a host does not answer
+    PROGRAM_MISSING = "program missing"  # deploy.bootstrap is what helps
+    KEY_NOT_OPENED = "key not opened"  # a private key and its passphrase do not fit
+    KEY_ENCRYPTED = "key encrypted"
 
 
 class PkiError(Exception):
     """Something that a person can mend.
 
     `message` names the file, line or field; `hint` says what to do. Both are lower case without a full stop. Control
-    characters in them, which a host or a file may have supplied, are made visible.
+    characters in them, which a host or a file may have supplied, are made visible. `code` is for code that acts on the
+    kind of an error: it reads neither of the texts.
     """
 
-    def __init__(self, message: str, hint: str = "") -> None:
-        self.message, self.hint = visible(message), visible(hint)
+    code = ErrorCode.OTHER
+
+    def __init__(self, message: str | Reason, hint: str | Remedy = "", code: ErrorCode | None = None) -> None:
+        self.message, self.hint = visible(str(message)), visible(str(hint))
+        self.code = code or type(self).code
         super().__init__(self.message, self.hint)
 
     def __str__(self) -> str:

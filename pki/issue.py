@@ -20,10 +20,11 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.x509.oid import NameOID
 
 from pki.durations import backdate
-from pki.errors import RESTORE, PkiError
+from pki.errors import PkiError
 from pki.pkcs8 import encrypted_der
 from pki.profiles import Extensions
 from pki.records import Entry
+from pki.remedies import RESTORE
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 

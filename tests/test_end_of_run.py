@@ -10,9 +10,9 @@ import pytest
 
 from pki.watch import probes
 from pki.watch.probes import Fault, Probed
+from tests.commands import Invoke
 from tests.conftest import START, Home
 from tests.test_alerting import invoke
-from tests.test_keeping import Invoke
 
 __all__ = ["invoke"]
 

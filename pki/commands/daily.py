@@ -10,14 +10,16 @@ from invoke.exceptions import Exit
 
 from pki import graph, inventory, recipes, store
 from pki.commands.command import command, evidence_of, home_of, house_of, now_of, path_of, project_of
-from pki.errors import PkiError, run_for
+from pki.errors import PkiError
 from pki.graph import Plan
 from pki.house import House
 from pki.pipeline import Run
+from pki.reasons import joined
+from pki.remedies import run_for
 from pki.screen import Screen
 from pki.watch import forecast, probes, status
 from pki.watch.alerts.told import Record
-from pki.watch.checks import Check, counted
+from pki.watch.checks import Finding, counted
 from pki.watch.looks import services
 from pki.watch.view import LastRun, View
 
@@ -35,7 +37,7 @@ def plan(context: Context) -> None:
     for name, error in faults.items():
         screen.failed(f"key:{name}", error.message, error.hint)
     for artifact, reasons in coming:
-        screen.due(artifact.name, "; ".join(reasons))
+        screen.due(artifact.name, joined(reasons))
     for note in forecast.notes(house, found):
         screen.note(note.subject, note.text, note.remedy)
     for note in found.remarks():
@@ -49,13 +51,13 @@ def plan(context: Context) -> None:
         raise Exit(code=2)
 
 
-def _show_services(house: House, plan: Plan, screen: Screen) -> Iterator[Check]:
+def _show_services(house: House, plan: Plan, screen: Screen) -> Iterator[Finding]:
     """Show what the last look saw of services, and when; yields what is not well."""
     record = Record.load(house.store.ca, house.now)
     view = View(house, plan, LastRun.load(house.store), (), record, probes.load(house), thorough=False)
     for one in services.last_seen(view):
         if one.level:
-            screen.check(one.level.word, one.subject, one.message, "", one.remedy)
+            screen.check(one.level.word, one.subject, one.message, "", str(one.remedy))
             yield one
         else:
             screen.line(one.message)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import replace
@@ -22,11 +23,11 @@ from pki.deploy import drift as drifts
 from pki.deploy import receipt as receipts
 from pki.deploy.change import Change, differences
 from pki.deploy.delivery import Delivery
-from pki.deploy.drift import Drift
 from pki.deploy.parcel import Parcel
 from pki.errors import PkiError
 from pki.house import House, decided
 from pki.pipeline import Run
+from pki.reasons import Reason, Why, joined
 from pki.screen import Screen
 
 WIDTH = 10  # hosts that are looked at at once
@@ -111,7 +112,7 @@ def drift(context: Context, host: str | None = None) -> None:
             else:
                 delivery.found_drift(found.drift)
                 for phrase in found.phrases:
-                    screen.due(name, phrase)
+                    screen.due(name, str(phrase))
                 worst = worst or (2 if found.phrases else 0)
                 waiting += found.waiting
     if worst:
@@ -223,7 +224,7 @@ def run(context: Context, host: str, dry_run: bool = False) -> None:
     delivery.found_drift(drifts.of(seen, delivery.receipt))
     phrases = differences(seen)
     for phrase in phrases:
-        screen.due(f"deploy:{host}", phrase)
+        screen.due(f"deploy:{host}", str(phrase))
     count = len([one for one in seen if one.state not in {"same", "set", "held"}])
     screen.line(f"{count} files would change" if phrases else f"{host} is as it should be")
 
@@ -281,15 +282,15 @@ def _deliver(context: Context, delivery: Delivery) -> None:
     _make(context, f"release:{delivery.host}")
     house = house_of(context)
     with house.store.lock(), _said_of(delivery.host):
-        done = _deliveries(house)[delivery.host].deliver(house.now) or []
-    Screen().made(f"deploy:{delivery.host}", "; ".join(done) or "was as it should be")
+        outcome = _deliveries(house)[delivery.host].deliver(house.now)
+    Screen().made(f"deploy:{delivery.host}", joined(outcome.reasons) or "was as it should be")
 
 
 class _Looked(NamedTuple):
-    """What a look at a host found: a phrase for each thing that is not as deployed, and how much waits for its delivery."""
+    """What a look at a host found: what is not as deployed, and how much waits for its delivery."""
 
-    phrases: list[str]
-    drift: tuple[Drift, ...] = ()
+    phrases: Sequence[Reason]
+    drift: tuple[Reason, ...] = ()
     waiting: int = 0
 
 
@@ -297,13 +298,13 @@ def _drift(delivery: Delivery, house: House) -> _Looked | PkiError:
     try:
         receipt, parcel = delivery.receipt, delivery.wanted()
         if receipt is None and not delivery.has_lost_receipt:
-            return _Looked(["was never delivered to"])
+            return _Looked([Why.NEVER_DEPLOYED()])
         if receipt is None:
-            return _Looked(["its receipt is damaged: ./run doit"])
+            return _Looked([Why.RECEIPT_DAMAGED()])
         if not delivery.is_remote:
-            return _Looked([one.phrase for one in delivery.transport.drift(receipt)])
+            return _Looked(delivery.transport.drift(receipt))
         if parcel is None:
-            return _Looked(["its release is not there: ./run doit"])
+            return _Looked([Why.STATED(text="its release is not there: ./run doit")])
         with delivery.change(parcel, receipt, house.now).session() as session:
             seen = session.look()
             session.end()
@@ -311,8 +312,8 @@ def _drift(delivery: Delivery, house: House) -> _Looked | PkiError:
         delivery.found_unreached(error, house.now)
         return error
     found = drifts.of(seen, receipt)
-    paths = {one.path for one in found}
-    phrases = differences(one for one in seen if one.row.file.path in paths)
+    drifted = [one for one in seen if drifts.of([one], receipt)]
+    phrases = differences(drifted)
     return _Looked(phrases, found, len(differences(seen)) - len(phrases))
 
 

@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from pki import canonical, store
-from pki.deploy.drift import Drift
 from pki.deploy.drift import from_json as drifted
 from pki.deploy.receipt import instant, moment
+from pki.reasons import Reason
 from pki.visible import shorten
 
 WORDS = 2000  # characters that are kept of a message
@@ -26,7 +26,7 @@ class Contact:
     looked_at: str = ""
     failing_since: str = ""
     message: str = ""
-    drift: tuple[Drift, ...] = ()
+    drift: tuple[Reason, ...] = ()
 
     @classmethod
     def load(cls, path: Path) -> Contact:
@@ -34,11 +34,11 @@ class Contact:
         try:
             data = canonical.unsealed(store.read_if_possible(path)) or {}
             return cls(**{**data, "drift": drifted(data.get("drift"))})
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, KeyError):
             return cls()
 
     def save(self, path: Path) -> None:
-        store.write(path, canonical.sealed({**asdict(self), "drift": [list(one) for one in self.drift]}))
+        store.write(path, canonical.sealed({**asdict(self), "drift": [one.as_json() for one in self.drift]}))
 
     def well(self, now: datetime) -> Contact:
         return Contact(looked_at=instant(now))

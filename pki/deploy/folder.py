@@ -14,12 +14,9 @@ from datetime import datetime
 from pathlib import Path
 
 from pki import canonical, store
-from pki.deploy.drift import Drift
 from pki.deploy.parcel import Parcel
 from pki.deploy.receipt import Receipt, instant, taken
-
-LOST = Drift("", "list", "the list of its files is damaged, or not there")
-UNTOLD = "its receipt and the list of its files were both damaged: what it needs no more may be there still"
+from pki.reasons import Reason, Why
 
 
 class FolderTransport:
@@ -29,19 +26,19 @@ class FolderTransport:
         self._root = root
         self._list = root.with_name(f".{root.name}.files")
 
-    def drift(self, receipt: Receipt) -> list[Drift]:
+    def drift(self, receipt: Receipt) -> list[Reason]:
         """What is not as it was delivered: files, the folders that they lie in, and the list of them."""
-        found = [] if self._listed() == [file["path"] for file in receipt.files] else [LOST]
-        found += [Drift(name, "folder", f"{mode:04o}") for name, mode in self._open_folders(receipt)]
+        found = [] if self._listed() == [file["path"] for file in receipt.files] else [Why.LIST_DAMAGED()]
+        found += [Why.FOLDER_OPEN(folder=name, mode=f"{mode:04o}") for name, mode in self._open_folders(receipt)]
         for file in receipt.files:
             path = self._root / file["path"].lstrip("/")
             content, mode = store.read(path), store.mode_of(path)
             if content is None:
-                found.append(Drift(file["path"], "absent"))
+                found.append(Why.DELETED(file=file["path"]))
             elif hashlib.sha256(content).hexdigest() != file["sha256"]:
-                found.append(Drift(file["path"], "edited"))
+                found.append(Why.EDITED(file=file["path"]))
             elif mode != int(file["mode"], 8):
-                found.append(Drift(file["path"], "mode", f"mode {mode or 0:04o}, expected {file['mode']}"))
+                found.append(Why.FILE_MODE(file=file["path"], mode=f"{mode or 0:04o}", expected=file["mode"]))
         return found
 
     def _open_folders(self, receipt: Receipt) -> Iterator[tuple[str, int]]:

@@ -12,8 +12,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from pki import canonical
-from pki.errors import RESTORE, PkiError
+from pki.errors import PkiError
 from pki.issue import ca_public_key
+from pki.remedies import RESTORE
 from pki.scalars import SANDBOX
 
 PUT_BACK = f"put it back from a backup: {RESTORE}"

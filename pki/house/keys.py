@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pki import adopted, canonical, store, tokens
-from pki.errors import RESTORE, PkiError
+from pki.errors import PkiError
 from pki.house.generations import Generation, damaged
 from pki.issue import Issuer, PrivateKey, open_key, public_der
 from pki.model import AdoptedRule
 from pki.passphrases import Passphrase, Passphrases
 from pki.pkcs8 import is_whole
+from pki.remedies import RESTORE
 from pki.store import Store
 
 

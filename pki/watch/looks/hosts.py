@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pki.deploy.delivery import Delivery
-from pki.deploy.drift import Drift
+from pki.deploy.drift import from_json as drifted
 from pki.deploy.proof import PROVEN, UNPROVEN
 from pki.deploy.receipt import instant, moment
 from pki.deploy.ssh import NEXT_RUN
 from pki.memo import token
+from pki.reasons import Reason, joined
 from pki.watch import bootstraps, waiting_roots
-from pki.watch.checks import Check, Level, by_time_left, named
+from pki.watch.checks import Finding, Level, by_time_left, named
 from pki.watch.forecast import HELD
 from pki.watch.view import View
 
 DAY = timedelta(days=1)
 CRITICAL = 7 * DAY
 MOST = 4  # changed files that one finding names
-REPAIR = "./run doit puts it right; wishes go into pki.yaml or templates/ (docs/managed-files.md)"
+WISHES = "wishes go into pki.yaml or templates/ (docs/managed-files.md)"
+REPAIR = f"./run doit puts it right; {WISHES}"
 
 
 class State(NamedTuple):
@@ -35,10 +37,10 @@ class State(NamedTuple):
     ends: str
     unproven: Sequence[Sequence[str]]
     held_since: str
-    drift: Sequence[Sequence[str]] = ()
+    drift: Sequence[Mapping[str, Any]] = ()
 
 
-def hosts(view: View) -> Iterator[Check]:
+def hosts(view: View) -> Iterator[Finding]:
     """Every host answers, follows its releases and is proven; what somebody changed there is said once."""
     troubled = set[str]()
     for state in _states(view):
@@ -51,15 +53,15 @@ def hosts(view: View) -> Iterator[Check]:
             yield from _failed(view, host)
     yield from _drifted(view)
     for note in (*waiting_roots.notes(view.house, view.plan), *bootstraps.notes(view.house, view.plan)):
-        yield Check(note.subject, Level.WARNING, note.text, note.remedy)
+        yield Finding(note.subject, Level.WARNING, note.text, note.remedy)
     new = [name for name in view.plan.deliveries if name not in troubled and _is_new(view, name)]
     if new:
         text = f"never delivered to: {named(new)}; the next run does it"
-        yield Check("hosts", Level.NOTICE, text, "./run doit")
+        yield Finding("hosts", Level.NOTICE, text, "./run doit")
     yield from _counted(view, len(view.plan.deliveries) - len(troubled) - len(new))
 
 
-def _counted(view: View, there: int) -> Iterator[Check]:
+def _counted(view: View, there: int) -> Iterator[Finding]:
     """How many hosts hold what pki.yaml says, of how many; and which get nothing."""
     hosts, deliveries = view.house.inventory.hosts, view.plan.deliveries
     apart = [name for name in hosts if name not in deliveries]
@@ -67,10 +69,10 @@ def _counted(view: View, there: int) -> Iterator[Check]:
     if there:
         of = f" of {expected}" if there < expected else ""
         rest = f"; nothing is delivered to {named(apart)}" if apart else ""
-        yield Check("hosts", Level.OK, f"{there}{of} as pki.yaml says{rest}")
+        yield Finding("hosts", Level.OK, f"{there}{of} as pki.yaml says{rest}")
 
 
-def _remote(view: View, state: State) -> Iterator[Check]:
+def _remote(view: View, state: State) -> Iterator[Finding]:
     subject = f"deploy:{state.host}"
     if state.failing_since:
         failure, until = view.run.failure(subject), moment(state.ends) if state.ends else None
@@ -79,18 +81,18 @@ def _remote(view: View, state: State) -> Iterator[Check]:
         remedy = (failure.hint if failure else "") or f"./run invoke deploy.run {state.host}"
         if remedy == NEXT_RUN:
             remedy = f"look at the host, then: ./run invoke deploy.run {state.host} --dry-run"
-        yield Check(subject, level, text, remedy, since=moment(state.failing_since), until=until)
-    if drift := [Drift(*one) for one in state.drift]:
-        yield Check(f"drift:{state.host}", Level.WARNING, f"was changed: {_listed(drift)}", REPAIR)
+        yield Finding(subject, level, text, remedy, since=moment(state.failing_since), until=until)
+    if drift := drifted(state.drift):
+        yield Finding(f"drift:{state.host}", Level.WARNING, f"was changed: {_listed(drift)}", REPAIR)
     if state.held_since:
         remedy = f"./run invoke deploy.push {state.host}"
-        yield Check(f"hold:{state.host}", Level.NOTICE, HELD, remedy, since=moment(state.held_since))
+        yield Finding(f"hold:{state.host}", Level.NOTICE, HELD, remedy, since=moment(state.held_since))
     seen = {
         one.service for one in view.probes if one.host == state.host
     }  # as it is now, whatever a delivery could reach
     if unproven := [f"{name} {text}" for name, text in state.unproven if text != UNPROVEN or name not in seen]:
         remedy = f"./run invoke deploy.push {state.host}, with the way to it open"
-        yield Check(f"proof:{state.host}", Level.NOTICE, "; ".join(unproven), remedy)
+        yield Finding(f"proof:{state.host}", Level.NOTICE, "; ".join(unproven), remedy)
 
 
 def _is_new(view: View, host: str) -> bool:
@@ -98,11 +100,11 @@ def _is_new(view: View, host: str) -> bool:
     return view.thorough and not view.house.store.receipt(host).exists()
 
 
-def _failed(view: View, host: str) -> Iterator[Check]:
+def _failed(view: View, host: str) -> Iterator[Finding]:
     """A host that failed without a contact: a release that is not there, a folder that cannot be written."""
     failure = view.run.failure(f"deploy:{host}")
     if failure and f"deploy:{host}" in view.run.failed:
-        yield Check(f"deploy:{host}", Level.WARNING, failure.message, failure.hint or f"./run doit deploy:{host}")
+        yield Finding(f"deploy:{host}", Level.WARNING, failure.message, failure.hint or f"./run doit deploy:{host}")
 
 
 def _states(view: View) -> Sequence[State]:
@@ -130,22 +132,21 @@ def _state(delivery: Delivery) -> State:
         ends=receipt.ends if receipt else "",
         unproven=[(name, text) for name, text in proofs.items() if not text.startswith(PROVEN)],
         held_since=instant(pin.since) if (pin := delivery.pinned()) and pin.release else "",
-        drift=contact.drift,
+        drift=[one.as_json() for one in contact.drift],
     )
 
 
-def _drifted(view: View) -> Iterator[Check]:
+def _drifted(view: View) -> Iterator[Finding]:
     """What somebody else changed on a host: of folders also what the next run will find."""
     for name, delivery in view.plan.deliveries.items():
         subject = f"deploy:{name}"
         if subject in view.run.made and view.run.at and (drift := delivery.repaired(view.run.at)):
             text = f"was changed by somebody else, and put right: {_listed(drift)}"
-            yield Check(f"drift:{name}", Level.NOTICE, text, REPAIR.partition("; ")[2], passing=True)
+            yield Finding(f"drift:{name}", Level.NOTICE, text, WISHES, passing=True)
         elif view.thorough and not delivery.is_remote and (drift := delivery.drift):
-            yield Check(f"drift:{name}", Level.NOTICE, f"was changed: {_listed(drift)}", REPAIR)
+            yield Finding(f"drift:{name}", Level.NOTICE, f"was changed: {_listed(drift)}", REPAIR)
 
 
-def _listed(drift: Sequence[Drift]) -> str:
+def _listed(drift: Sequence[Reason]) -> str:
     """What was changed, as much of it as can be taken in at a glance."""
-    phrases = [one.phrase for one in drift[:MOST]]
-    return "; ".join([*phrases, *([f"{len(drift) - MOST} more"] if len(drift) > MOST else [])])
+    return joined([*drift[:MOST], *([f"{len(drift) - MOST} more"] if len(drift) > MOST else [])])
