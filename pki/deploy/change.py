@@ -15,9 +15,9 @@ from pki.deploy.handshake import Endpoint, Eyes, fingerprint
 from pki.deploy.inplace import InPlace
 from pki.deploy.parcel import Parcel
 from pki.deploy.preflight import Findings, Trust
-from pki.deploy.proof import Promise
+from pki.deploy.proof import Promise, Proof
 from pki.deploy.receipt import Receipt, instant, moment, taken
-from pki.deploy.session import HostRefusal, Row, Seen, Session, rows_of
+from pki.deploy.session import HostRefusal, Row, Seen, ServiceRefusal, Session, rows_of
 from pki.deploy.ssh import Way
 from pki.leaves import PROBE
 from pki.reasons import Reason, Why
@@ -178,17 +178,17 @@ class Change:
             return self._seen_again(None)
         proofs = proof.judge(to.endpoints, self.promises(findings or self.check(delivered)), None, to.eyes)
         if what := proof.wrong(proofs):
-            raise HostRefusal(what, self.remedy)
+            raise ServiceRefusal(what, self.remedy, proof.refuted(proofs))
         return self._seen_again(proofs)
 
-    def _seen_again(self, proofs: Mapping[str, str] | None) -> HostOutcome:
+    def _seen_again(self, proofs: Mapping[str, Proof] | None) -> HostOutcome:
         """The receipt stays as it was, but for what is seen of the services, where that changed."""
         assert self._previous is not None
         before = self._previous.proof or {}
         if proofs is None or proofs == before:
             return HostOutcome(self._previous, ())
         changed = [
-            Why.VERIFICATION(service=service, result=text)
+            Why.VERIFICATION(service=service, result=str(text))
             for service, text in proofs.items()
             if before.get(service) != text
         ]
@@ -212,7 +212,7 @@ class Change:
         before = self._previous
         return before is not None and (before.files, dict(before.held)) == (self.files, self._held_back)
 
-    def outcome(self, findings: Findings, seen: Sequence[Seen], proofs: Mapping[str, str] | None) -> HostOutcome:
+    def outcome(self, findings: Findings, seen: Sequence[Seen], proofs: Mapping[str, Proof] | None) -> HostOutcome:
         """What became of a host that had these files otherwise; where there were none, its receipt stays."""
         if self.is_known and not seen:
             return self._seen_again(proofs)
@@ -224,7 +224,7 @@ class Change:
         """Whether nobody knows which files the host had from here, besides the host itself."""
         return self._previous is None and self._others is None
 
-    def _change(self, session: Session, seen: Sequence[Seen], findings: Findings) -> Mapping[str, str]:
+    def _change(self, session: Session, seen: Sequence[Seen], findings: Findings) -> Mapping[str, Proof]:
         """Place what differs, CRLs first, and look at the services. Raises HostRefusal."""
         crls = [one.row for one in seen if one.row.file.crl and not one.row.gone]
         others = [one.row for one in seen if one.row not in crls]
@@ -250,7 +250,7 @@ class Change:
             return refusal
         return None
 
-    def _replace(self, session: Session, rows: Sequence[Row], findings: Findings) -> Mapping[str, str]:
+    def _replace(self, session: Session, rows: Sequence[Row], findings: Findings) -> Mapping[str, Proof]:
         to = self.to
         before = proof.look_before(to.endpoints, to.eyes)
         if rows:
@@ -259,7 +259,8 @@ class Change:
         if what := proof.wrong(proofs):
             if rows:
                 session.undo()
-            raise HostRefusal(what, "the previous files were put back" if rows else self.remedy)
+            after = "the previous files were put back" if rows else self.remedy
+            raise ServiceRefusal(what, after, proof.refuted(proofs))
         if rows:
             session.keep()
         return proofs
@@ -272,7 +273,7 @@ class Change:
         for path in self._held_back:
             yield Why.HELD_BACK(file=path, host=self.parcel.release.host)
 
-    def _receipt(self, findings: Findings, proofs: Mapping[str, str] | None) -> Receipt:
+    def _receipt(self, findings: Findings, proofs: Mapping[str, Proof] | None) -> Receipt:
         return Receipt(
             host=self.parcel.release.host,
             release=self.parcel.release.digest,

@@ -9,6 +9,8 @@ from pathlib import Path
 from pki import canonical, store
 from pki.deploy.drift import from_json as drifted
 from pki.deploy.receipt import instant, moment
+from pki.deploy.session import ServiceRefusal
+from pki.errors import ErrorCode, PkiError
 from pki.reasons import Reason
 from pki.visible import shorten
 
@@ -20,12 +22,14 @@ LOOK = timedelta(hours=12)
 class Contact:
     """`looked_at` is the last good contact; `failing_since` the first bad one after it, with what the last one said.
 
-    `drift` is what a look found there that is not as it was deployed, and that nothing repaired since.
+    `code` is that of the error, `services` those that refused what was delivered. `drift` is what a look found there that is not as it was deployed, and that nothing repaired since.
     """
 
     looked_at: str = ""
     failing_since: str = ""
     message: str = ""
+    code: str = ErrorCode.OTHER
+    services: tuple[str, ...] = ()
     drift: tuple[Reason, ...] = ()
 
     @classmethod
@@ -33,7 +37,8 @@ class Contact:
         """The record at `path`; a damaged one counts as missing."""
         try:
             data = canonical.unsealed(store.read_if_possible(path)) or {}
-            return cls(**{**data, "drift": drifted(data.get("drift"))})
+            services = tuple(data.get("services", ()))
+            return cls(**{**data, "services": services, "drift": drifted(data.get("drift"))})
         except (TypeError, ValueError, KeyError):
             return cls()
 
@@ -43,10 +48,18 @@ class Contact:
     def well(self, now: datetime) -> Contact:
         return Contact(looked_at=instant(now))
 
-    def failed(self, now: datetime, message: str) -> Contact:
+    @property
+    def is_unreached(self) -> bool:
+        """Whether the host did not answer the last time."""
+        return bool(self.failing_since) and self.code == ErrorCode.UNREACHABLE
+
+    def failed(self, now: datetime, error: PkiError) -> Contact:
         is_past = self.failing_since and moment(self.failing_since) <= now  # not so after a run with the clock ahead
         since = self.failing_since if is_past else instant(now)
-        return Contact(self.looked_at, since, shorten(message, WORDS), self.drift)
+        services = error.services if isinstance(error, ServiceRefusal) else ()
+        return Contact(
+            self.looked_at, since, shorten(error.message, WORDS), error.code.value, tuple(services), self.drift
+        )
 
     def is_old(self, now: datetime) -> bool:
         """Whether it is time to look again."""

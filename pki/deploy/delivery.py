@@ -197,7 +197,7 @@ class Delivery:
         """Keep that a look could not be held; the next run tries again."""
         if self.is_remote:
             with suppress(PkiError):
-                self.contact.failed(now, error.message).save(self.store.contact(self.host))
+                self.contact.failed(now, error).save(self.store.contact(self.host))
 
     def is_behind(self, memo: Memo) -> bool:
         """Whether the host is owed something, as far as is known here: it waits for its window, a person or the next run."""
@@ -313,7 +313,7 @@ class Delivery:
             files = {file["path"]: file for file in (*known.files, *taken.files)}
             taken = replace(taken, release=known.release, files=tuple(files[path] for path in sorted(files)))
         if taken != known:
-            proofs = dict(taken.proof or {})
+            proofs = {name: str(seen) for name, seen in (taken.proof or {}).items()}
             if known and taken == replace(known, proof=taken.proof):
                 self.history.note(now, taken.release, "looked at", proof=proofs)
             else:
@@ -326,10 +326,10 @@ class Delivery:
 
     def failed(self, parcel: Parcel, error: PkiError, now: datetime) -> PkiError:
         """Keep that a change failed; returns the error as it is to be told."""
-        self.contact.failed(now, error.message).save(self.store.contact(self.host))
+        self.contact.failed(now, error).save(self.store.contact(self.host))
         self.history.note(now, parcel.release.digest, "failed", why=error.message)
         if isinstance(error, UnreachableError):
-            return PkiError(self._time_left(now, error.message), error.hint)
+            return PkiError(self._time_left(now, error.last or error.message), error.hint, error.code)
         return error
 
     def change(self, parcel: Parcel, receipt: Receipt | None, now: datetime) -> Change:
@@ -350,7 +350,7 @@ class Delivery:
         if receipt and receipt.ends:
             left = math.floor((moment(receipt.ends) - now) / DAY)
             since += f"; what it has runs out in {left} days" if left >= 0 else "; what it has ran out"
-        return f"{since} ({message.removeprefix('cannot be reached: ')})"
+        return f"{since} ({message})"
 
     # -- for people --
 
@@ -362,9 +362,9 @@ class Delivery:
         if contact := self.contact.failing_since:
             told.append(f"failing since {contact[:10]}: {self.contact.message}")
         seen = ((receipt and receipt.proof) or {}).items()
-        if unproven := [service for service, text in seen if not text.startswith(proof.PROVEN)]:
+        if unproven := [service for service, one in seen if not one.is_proven]:
             told.append(f"unproven: {', '.join(unproven)}")
-        if passed := [service for service, text in seen if text == proof.PASSED_ON]:
+        if passed := [service for service, one in seen if one.verdict is proof.Verdict.PASSED_ON]:
             told.append(f"the probe is passed on: {', '.join(passed)}")
         if self.waits_for_root:
             told.append(f"waits for {COMMAND.removeprefix('./run invoke ')}")

@@ -31,7 +31,6 @@ WIDTH = 128  # services that are looked at at the same time
 FORMAT = 2
 MOMENTS = ("not_after", "at")
 FILE = "probes.json"
-BEHIND = "lies behind {}, and "
 
 
 class Fault(StrEnum):
@@ -77,6 +76,11 @@ class Probed:
     @property
     def subject(self) -> str:
         return f"service:{self.host}/{self.service}"
+
+    @property
+    def phrase(self) -> str:
+        """What is wrong with it, as it reads well after its name."""
+        return f"lies behind {self.via}, and {self.wrong}" if self.fault == Fault.JUMP else self.wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +132,7 @@ def _behind(way: Way | None, targets: Sequence[Target]) -> list[Probed]:
         through = [replace(one, endpoint=end) for one, end in zip(targets, tunnel.endpoints, strict=True)]
         found = [_blank(one) for one in targets] if tunnel.fault else proof.at_once(_look, through, WIDTH)
     if tunnel.fault:
-        wrong = f"{BEHIND.format(way.host)}{tunnel.fault}"
-        found = [one if one.fingerprint else _unheard(one, wrong) for one in found]
+        found = [one if one.fingerprint else _unheard(one, tunnel.fault) for one in found]
     return found
 
 

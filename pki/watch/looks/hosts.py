@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 from pki.deploy.delivery import Delivery
 from pki.deploy.drift import from_json as drifted
-from pki.deploy.proof import PROVEN, UNPROVEN
+from pki.deploy.proof import Proof, Verdict, as_json
 from pki.deploy.receipt import instant, moment
 from pki.deploy.ssh import NEXT_RUN
+from pki.identifiers import ArtifactId
 from pki.memo import token
 from pki.reasons import Reason, joined
 from pki.watch import bootstraps, waiting_roots
@@ -35,7 +36,7 @@ class State(NamedTuple):
     failing_since: str
     message: str
     ends: str
-    unproven: Sequence[Sequence[str]]
+    unproven: Mapping[str, Sequence[str]]
     held_since: str
     drift: Sequence[Mapping[str, Any]] = ()
 
@@ -47,8 +48,8 @@ def hosts(view: View) -> Iterator[Finding]:
         troubled.add(state.host)
         yield from _remote(view, state)
     for name in view.run.failed.keys() | view.run.unmet.keys():
-        host = name.removeprefix("deploy:")
-        if name.startswith("deploy:") and host not in troubled and host in view.plan.deliveries:
+        kind, host = ArtifactId.parse(name).kind, ArtifactId.parse(name).name
+        if kind == "deploy" and host not in troubled and host in view.plan.deliveries:
             troubled.add(host)
             yield from _failed(view, host)
     yield from _drifted(view)
@@ -90,9 +91,10 @@ def _remote(view: View, state: State) -> Iterator[Finding]:
     seen = {
         one.service for one in view.probes if one.host == state.host
     }  # as it is now, whatever a delivery could reach
-    if unproven := [f"{name} {text}" for name, text in state.unproven if text != UNPROVEN or name not in seen]:
+    unproven = [(name, Proof.from_json(one)) for name, one in state.unproven.items()]
+    if unproven := [one for one in unproven if one[1].verdict is not Verdict.UNREACHED or one[0] not in seen]:
         remedy = f"./run invoke deploy.push {state.host}, with the way to it open"
-        yield Finding(f"proof:{state.host}", Level.NOTICE, "; ".join(unproven), remedy)
+        yield Finding(f"proof:{state.host}", Level.NOTICE, "; ".join(f"{name} {one}" for name, one in unproven), remedy)
 
 
 def _is_new(view: View, host: str) -> bool:
@@ -124,13 +126,13 @@ def _states(view: View) -> Sequence[State]:
 
 def _state(delivery: Delivery) -> State:
     receipt, contact = delivery.receipt, delivery.contact
-    proofs = dict(receipt.proof or {}) if receipt else {}
+    proofs = {name: one for name, one in ((receipt and receipt.proof) or {}).items() if not one.is_proven}
     return State(
         host=delivery.host,
         failing_since=contact.failing_since,
         message=contact.message,
         ends=receipt.ends if receipt else "",
-        unproven=[(name, text) for name, text in proofs.items() if not text.startswith(PROVEN)],
+        unproven=as_json(proofs),
         held_since=instant(pin.since) if (pin := delivery.pinned()) and pin.release else "",
         drift=[one.as_json() for one in contact.drift],
     )

@@ -8,7 +8,6 @@ from datetime import date
 from typing import Any
 
 from pki.deploy.delivery import Delivery
-from pki.deploy.proof import PROVEN
 from pki.memo import token
 from pki.watch.checks import Finding, Level
 from pki.watch.view import Scene
@@ -88,7 +87,7 @@ def _taken(one: Delivery) -> list[Any]:
     receipt = one.receipt
     looked, since = (one.contact.looked_at, one.contact.failing_since) if one.is_remote else ("", "")
     proof = (receipt.proof or {}) if receipt else {}
-    proven = sum(text.startswith(PROVEN) for text in proof.values())
+    proven = sum(one.is_proven for one in proof.values())
     return [receipt.delivered_at[:10] if receipt else "", looked[:10], since[:10], proven, len(proof)]
 
 
@@ -96,7 +95,7 @@ def _told(checks: Sequence[Finding]) -> Mapping[str, dict[str, Level]]:
     """What health says of each host, by words for it."""
     found: dict[str, dict[str, Level]] = {}
     for check in checks:
-        kind, _, subject = check.subject.partition(":")
+        kind, subject = check.about.kind, check.about.name
         if check.level and kind in STATES:
             states, state = found.setdefault(subject.partition("/")[0], {}), STATES[kind]
             states[state] = max(check.level, states.get(state, Level.OK))
