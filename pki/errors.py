@@ -12,7 +12,7 @@ from typing import Protocol
 
 from pki.reasons import Reason
 from pki.remedies import Remedy
-from pki.visible import visible
+from pki.visible import in_one_line, visible
 
 NEXT = {  # of a file that may not be there yet, and of its folder
     errno.ENOSPC: "make room: df -h {1}",
@@ -31,24 +31,39 @@ class ErrorCode(StrEnum):
     OTHER = "other"
     UNREACHABLE = "unreachable"  # a host does not answer
     PROGRAM_MISSING = "program missing"  # deploy.bootstrap is what helps
-    KEY_NOT_OPENED = "key not opened"  # a private key and its passphrase do not fit
-    KEY_ENCRYPTED = "key encrypted"
+    KEY_NOT_OPENED = "key not opened"  # the passphrase of a private key is missing or wrong
 
 
 class PkiError(Exception):
     """Something that a person can mend.
 
     `message` names the file, line or field; `hint` says what to do. Both are lower case without a full stop. Control
-    characters in them, which a host or a file may have supplied, are made visible. `code` is for code that acts on the
-    kind of an error: it reads neither of the texts.
+    characters in them, which a host or a file may have supplied, are made visible.
+
+    Code that acts on an error reads neither of them: `code` is its kind, `about` names what it concerns, and `what` is
+    the message without `lead`, a place that other code may tell better.
     """
 
     code = ErrorCode.OTHER
 
-    def __init__(self, message: str | Reason, hint: str | Remedy = "", code: ErrorCode | None = None) -> None:
-        self.message, self.hint = visible(str(message)), visible(str(hint))
-        self.code = code or type(self).code
+    def __init__(
+        self,
+        message: str | Reason,
+        hint: str | Remedy = "",
+        code: ErrorCode | None = None,
+        *,
+        lead: str = "",
+        about: str = "",
+    ) -> None:
+        self.what, self.hint = visible(str(message)), visible(str(hint))
+        self.message = f"{visible(lead)}: {self.what}" if lead else self.what
+        self.code, self.about = code or type(self).code, about
         super().__init__(self.message, self.hint)
+
+    @property
+    def hints(self) -> list[str]:
+        """Each thing to do on its own, the first one first."""
+        return self.hint.splitlines()
 
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})" if self.hint else self.message
@@ -86,6 +101,11 @@ def _lines(fault: PkiError) -> Iterable[tuple[str, str]]:
     return fault.lines if isinstance(fault, FaultsError) else ((fault.message, fault.hint),)
 
 
+def joined_lines(message: str) -> str:
+    """Return a message that names several faults, a line for each, in one line."""
+    return "; ".join(message.splitlines())
+
+
 def of_any(error: BaseException) -> PkiError:
     """Any error as one that can be told: what the system refused, or a fault of this program."""
     if isinstance(error, PkiError):
@@ -101,7 +121,7 @@ def of_bug(error: BaseException) -> PkiError:
         if f"{os.sep}pki{os.sep}" in file:
             place = f" at pki/{file.rpartition(f'{os.sep}pki{os.sep}')[2]}:{trace.tb_lineno}"
         trace = trace.tb_next
-    words = " ".join(str(error).split())
+    words = in_one_line(str(error))
     return PkiError(
         f"unexpected {type(error).__name__}{f' ({words})' if words else ''}{place}",
         "this is a fault of doit-pki: report it with this line; everything else goes on",

@@ -79,6 +79,12 @@ class Why(Enum):
     REQUEST_FUTURE = "request {number} is dated in the future"
     REQUEST_AGE = "request {number} is {days} days old"
 
+    # certificates of a CA that is imported
+    CA_ITSELF = "is the CA itself"
+    SIGNED_ELSEWHERE = "{subject} was signed by {issuer}, not by {ca}"
+    NOT_SIGNED = "{subject} bears the name of {ca} as its issuer, and not the signature"
+    BAD_SERIAL = "{subject} has serial number {serial}, which no CRL can list"
+
     # releases
     NO_RELEASE = "has no release yet"
     MANIFEST_DAMAGED = "its manifest is damaged"

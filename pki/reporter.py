@@ -146,7 +146,7 @@ class Reporter:
             self._screen.unmet(task.name, fail.get_msg().strip())
             return
         if hasattr(fail, "hint"):
-            self._fail(task.name, PkiError(fail.message, fail.hint, fail.code))
+            self._fail(task.name, PkiError(fail.message, fail.hint, fail.code, about=fail.about))
         else:
             self._fail(task.name, PkiError(fail.get_msg().strip()))
 
@@ -154,8 +154,8 @@ class Reporter:
         self._fail("doit", PkiError(message))
 
     def _fail(self, name: str, error: PkiError) -> None:
-        record = {"name": name, "message": error.message, "hint": error.hint, "code": error.code.value}
-        self._failed.append(record)
+        texts = {"message": error.message, "hint": error.hint}
+        self._failed.append({"name": name, **texts, "code": error.code.value, "about": error.about})
         self._screen.failed(name, error.message, error.hint)
 
     def cleanup_error(self, exception: Any) -> None:
@@ -181,10 +181,10 @@ class Reporter:
         faults: dict[str, PkiError] = {}
         with self._last_word("keys"):
             faults = house.key_faults()
-        said = {one["message"] for one in self._failed}
+        concerned = {one["about"] for one in self._failed}  # by what could not be signed
         for name, fault in faults.items():
             with self._last_word(f"key:{name}"):
-                if fault.message not in said:  # by what could not be signed
+                if name not in concerned:
                     raise fault
         with self._last_word("ledger"):
             house.insist_on_ledger()

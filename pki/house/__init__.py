@@ -169,9 +169,7 @@ class House(LedgerView):
             cert = read_certificate(recorded, shown)
             self._insist_on_signature(name, cert, roots, shown)
             self.recovered[name] = recorded
-            self.damaged[shown] = (
-                f"{error.message.removeprefix(f'{shown}: ')}; the next run puts the ledger's copy there"
-            )
+            self.damaged[shown] = f"{error.what}; the next run puts the ledger's copy there"
             return cert, recorded
         self.recovered.pop(name, None)
         self.damaged.pop(shown, None)

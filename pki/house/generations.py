@@ -78,7 +78,7 @@ def read_certificate(data: bytes, shown: str, *, is_ours: bool = True) -> x509.C
         try:
             found = x509.load_pem_x509_certificate(data)
         except canonical.UNREADABLE:
-            raise PkiError(f"{shown}: is not a certificate", PUT_BACK) from None
+            raise PkiError("is not a certificate", PUT_BACK, lead=shown) from None
         if is_ours:
             raise damaged(shown, "programs read different things in it, or nothing")
     return found
@@ -90,7 +90,7 @@ def is_copy(data: bytes, original: bytes) -> bool:
 
 
 def damaged(shown: str, why: str) -> PkiError:
-    return PkiError(f"{shown}: is damaged: {why}", PUT_BACK)
+    return PkiError(f"is damaged: {why}", PUT_BACK, lead=shown)
 
 
 class Rung(NamedTuple):

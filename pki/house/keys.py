@@ -36,7 +36,7 @@ class Keys:
                 self._issuers[found.fingerprint] = error
         kept = self._issuers[found.fingerprint]
         if isinstance(kept, PkiError):
-            raise PkiError(kept.message, kept.hint)
+            raise PkiError(kept.message, kept.hint, kept.code, about=found.name)
         return kept
 
     def open(self, found: Generation) -> Issuer:
@@ -71,7 +71,8 @@ class Keys:
         try:
             return open_key(data, found[-1].value if found else None, shown, self.passphrases.source_of(name))
         except PkiError as error:
-            raise PkiError(error.message, f"{error.hint}; {RESTORE}" if error.hint else RESTORE) from None
+            hint = f"{error.hint}; {RESTORE}" if error.hint else RESTORE
+            raise PkiError(error.message, hint, error.code) from None
 
     def pin(self, name: str) -> Passphrase:
         """The PIN of the token that holds a generation's key: by the generation's name, or by its authority's."""

@@ -100,7 +100,7 @@ def missing(house: House, authority: str) -> Iterator[Line]:
     else:
         error = house.missing_authority(authority)
     yield "state", error.message
-    yield "next", error.hint.partition("\n")[0].removeprefix("→ ")
+    yield "next", error.hints[0]
 
 
 def crl(house: House, plan: Plan, generation: str) -> Iterator[Line]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pki import canonical, store
 from pki.deploy.receipt import moment
-from pki.errors import ErrorCode
+from pki.errors import ErrorCode, joined_lines
 from pki.graph import Plan
 from pki.house import House
 from pki.identifiers import ArtifactId
@@ -48,7 +48,7 @@ class LastRun:
             at=moment(report["at"]),
             result=report["result"],
             failed={
-                one["name"]: Failure("; ".join(one["message"].splitlines()), one["hint"], ErrorCode(one["code"]))
+                one["name"]: Failure(joined_lines(one["message"]), one["hint"], ErrorCode(one["code"]))
                 for one in report["failed"]
             },
             unmet={one["name"]: one["needs"] for one in report["not_reached"]},
