@@ -20,7 +20,7 @@ from cryptography import x509
 from pki import freshness
 from pki.ceremony import bundle, words
 from pki.deploy.contact import Contact
-from pki.errors import of_system
+from pki.errors import PkiError, of_system
 from pki.pipeline import Run
 from pki.records import PUT_BACK
 from pki.screen import Screen
@@ -295,7 +295,7 @@ def test_hosts_that_are_not_up_to_date_are_named_with_the_days_that_what_they_kn
     home.edit("proxy: caddy\n    services", "proxy: caddy\n    deliver: ssh\n    services")
     disk = home.house().store
     for host in ("forge", "media"):
-        Contact().failed(home.moment(2), "unreachable").save(disk.contact(host))
+        Contact().failed(home.moment(2), PkiError("unreachable")).save(disk.contact(host))
     said = f"not up to date since 2026-11-25: clients revoked since then get in until {until}"
     found = [note for note in forecast.notes(home.house(), home.plan()) if note.text == said]
     assert [note.subject for note in found] == ["deploy:forge"]

@@ -879,7 +879,7 @@ def test_the_log_of_a_host_and_its_contact_record_are_bounded(tmp_path: Path) ->
         log.note(now, f"{number:064x}", "failed", why="y" * 1_000_000)
     assert (tmp_path / "media/log.jsonl").stat().st_size < 1_100_000
     assert all(len(str(note["why"])) <= 2000 for note in log.notes())
-    assert len(Contact().failed(now, "z" * 1_000_000).message) == 2000
+    assert len(Contact().failed(now, PkiError("z" * 1_000_000)).message) == 2000
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("1s", 1), ("2m", 120), ("15m", 900)])

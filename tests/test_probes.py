@@ -23,10 +23,12 @@ from pki import issue, profiles
 from pki.deploy import handshake, proof, receipt
 from pki.deploy.contact import Contact
 from pki.deploy.handshake import Endpoint, Eyes
-from pki.deploy.proof import UNPROVEN, Promise
-from pki.deploy.ssh import Way
+from pki.deploy.proof import UNPROVEN, Promise, Proof, Verdict
+from pki.deploy.session import HostRefusal, ServiceRefusal
+from pki.deploy.ssh import UnreachableError, Way
 from pki.deploy.tunnel import Tunnel
 from pki.destinations import Sight
+from pki.errors import PkiError
 from pki.issue import Issuer
 from pki.model import Leaf
 from pki.watch import health, probes
@@ -524,9 +526,12 @@ def test_a_host_whose_services_are_all_silent_is_told_once(home: Home) -> None:
     )
 
 
-@pytest.mark.parametrize("said", ["cannot be reached: no route", "jellyfin does not answer: timed out"])
-def test_what_the_look_at_hosts_tells_is_not_told_again(remote: Home, said: str) -> None:
-    Contact().failed(START, said).save(remote.house().store.contact("media"))
+@pytest.mark.parametrize(
+    "error",
+    [UnreachableError("cannot be reached: no route"), ServiceRefusal("jellyfin does not answer", "", ("jellyfin",))],
+)
+def test_what_the_look_at_hosts_tells_is_not_told_again(remote: Home, error: PkiError) -> None:
+    Contact().failed(START, error).save(remote.house().store.contact("media"))
     silent = of("jellyfin", "media", fault=Fault.SILENT, wrong="does not answer: timed out")
     assert checked(remote, silent).keys() == {"deploy:media"}
     entry = of("jellyfin", "media", fault=Fault.ENTRY, wrong="lets the canary in")
@@ -534,7 +539,7 @@ def test_what_the_look_at_hosts_tells_is_not_told_again(remote: Home, said: str)
 
 
 def test_a_host_that_fails_for_another_reason_hides_no_silent_service(remote: Home) -> None:
-    Contact().failed(START, "nginx-t failed with 1").save(remote.house().store.contact("media"))
+    Contact().failed(START, HostRefusal("nginx-t failed with 1")).save(remote.house().store.contact("media"))
     silent = of("jellyfin", "media", fault=Fault.SILENT, wrong="does not answer: timed out")
     assert checked(remote, silent).keys() == {"deploy:media", "service:media/jellyfin"}
 
@@ -546,7 +551,7 @@ def test_what_a_sweep_saw_goes_before_what_a_delivery_could_not_reach(remote: Ho
     receipt.save(path, replace(taken, proof={"jellyfin": UNPROVEN}))
     assert checked(remote)["proof:media"].level is Level.NOTICE
     assert checked(remote, of("jellyfin", "media")).keys() == {"services"}
-    receipt.save(path, replace(taken, proof={"jellyfin": "unproven: both get 403"}))
+    receipt.save(path, replace(taken, proof={"jellyfin": Proof(Verdict.UNDECIDED, "unproven: both get 403")}))
     assert checked(remote, of("jellyfin", "media")).keys() == {"services", "proof:media"}
 
 
@@ -574,7 +579,7 @@ def test_the_end_of_the_newest_certificate_is_told_by_the_look_at_certificates(h
 
 
 def test_a_jump_host_is_told_once_for_all_that_lies_behind_it(home: Home) -> None:
-    wrong = "lies behind bastion, and it does not let this key in"
+    wrong = "it does not let this key in"
     behind = [of(one, fault=Fault.JUMP, wrong=wrong, reached=False, via="bastion") for one in ("grafana", "loki")]
     found = checked(home, *behind, of("jellyfin", "media"))
     assert found.keys() == {"jump:bastion", "services"}
