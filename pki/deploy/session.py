@@ -15,7 +15,7 @@ from pki.deploy.parcel import Parcel
 from pki.deploy.release import File
 from pki.deploy.ssh import NEXT_RUN, Way
 from pki.deploy.wire import LimitError, SilenceError, Wire
-from pki.errors import PkiError
+from pki.errors import ErrorCode, PkiError
 from pki.reasons import Reason, Why
 from pki.visible import line_fault, plain
 
@@ -216,7 +216,7 @@ class Session:
         while "state" not in (answer := self._answer()):
             pass
         if answer["state"] == "undone" != state:
-            raise HostRefusal("put the previous files back by itself", NEXT_RUN)
+            raise HostRefusal("put the previous files back by itself", NEXT_RUN, ErrorCode.UNDONE)
         if answer["state"] != state:
             raise nonsense(self._way.host, answer)
 
@@ -253,7 +253,8 @@ class Session:
         if self._answers > answers.most(len(self._rows)):
             raise self._way.too_much(f"sent more than {answers.most(len(self._rows))} answers")
         if "error" in answer:
-            raise PkiError(plain(answer["error"]), f"./run invoke deploy.bootstrap {self._way.host}")
+            hint = f"./run invoke deploy.bootstrap {self._way.host}"
+            raise PkiError(plain(answer["error"]), hint, ErrorCode.NEEDS_BOOTSTRAP)
         return answer
 
 
@@ -311,6 +312,7 @@ def _seen(host: str, row: Row, answer: Answer) -> Seen:
         raise PkiError(
             f"says that {row.file.path} is as it should be, and names another digest",
             f"look at /usr/local/sbin/pki-apply there; then: ./run invoke deploy.bootstrap {host}",
+            ErrorCode.NEEDS_BOOTSTRAP,
         )
     return one
 
@@ -320,6 +322,7 @@ def nonsense(host: str, answer: object) -> PkiError:
     return PkiError(
         f"answers what pki-apply would not: {shown}",
         f"is another program started there? ./run invoke deploy.bootstrap {host}",
+        ErrorCode.NEEDS_BOOTSTRAP,
     )
 
 
