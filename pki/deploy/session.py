@@ -51,7 +51,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a host says of one file: `state` is same, absent, edited, mode, owner, special, extra, owed, set or held."""
+    """What a host says of one file: `state` is same, absent, edited, mode, owner, special, extra, owed, set, held or denied."""
 
     row: Row
     state: str
@@ -70,6 +70,7 @@ class Seen:
             "extra": f"{path} is no longer wanted",
             "owed": f"{path} is there, and its services were not reloaded since",
             "held": f"{path} is held back: the host does not permit it before it is bootstrapped again",
+            "denied": f"{path} is not permitted by the pki-apply.conf of the host",
             "set": f"{path} changes with the rest of {self.row.file.set}",
         }.get(self.state, f"{path} is {self.state}")
 
