@@ -9,8 +9,10 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
 from pki import canonical, store
-from pki.errors import PkiError, of_any, run_for
+from pki.errors import PkiError, of_any
 from pki.house import House
+from pki.reasons import UNCHANGED, Outcome, joined
+from pki.remedies import run_for
 from pki.scalars import SANDBOX
 from pki.screen import Screen
 from pki.world import Note
@@ -108,10 +110,10 @@ class Reporter:
     def add_success(self, task: Any) -> None:
         if task.has_subtask:
             return
-        reasons = task.values.get("reasons", [])
-        if reasons:
-            self._made.append({"name": task.name, "reasons": reasons})
-            self._screen.made(task.name, "; ".join(reasons))
+        outcome: Outcome = task.values.get("outcome", UNCHANGED)
+        if outcome.is_change:
+            self._made.append({"name": task.name, **outcome.as_json()})
+            self._screen.made(task.name, joined(outcome.reasons))
         else:
             self._fresh += 1
 
@@ -122,13 +124,18 @@ class Reporter:
             self._unmet.append({"name": task.name, "needs": fail.get_msg().strip()})
             self._screen.unmet(task.name, fail.get_msg().strip())
             return
-        message, hint = (fail.message, fail.hint) if hasattr(fail, "hint") else (fail.get_msg().strip(), "")
-        self._failed.append({"name": task.name, "message": message, "hint": hint})
-        self._screen.failed(task.name, message, hint)
+        if hasattr(fail, "hint"):
+            self._fail(task.name, PkiError(fail.message, fail.hint, fail.code, about=fail.about))
+        else:
+            self._fail(task.name, PkiError(fail.get_msg().strip()))
 
     def runtime_error(self, message: str) -> None:
-        self._failed.append({"name": "doit", "message": message, "hint": ""})
-        self._screen.failed("doit", message, "")
+        self._fail("doit", PkiError(message))
+
+    def _fail(self, name: str, error: PkiError) -> None:
+        texts = {"message": error.message, "hint": error.hint}
+        self._failed.append({"name": name, **texts, "code": error.code.value, "about": error.about})
+        self._screen.failed(name, error.message, error.hint)
 
     def cleanup_error(self, exception: Any) -> None:
         self.runtime_error(exception.get_msg())
@@ -152,10 +159,10 @@ class Reporter:
         faults: dict[str, PkiError] = {}
         with self._last_word("keys"):
             faults = house.key_faults()
-        said = {one["message"] for one in self._failed}
+        concerned = {one["about"] for one in self._failed}  # by what could not be signed
         for name, fault in faults.items():
             with self._last_word(f"key:{name}"):
-                if fault.message not in said:  # by what could not be signed
+                if name not in concerned:
                     raise fault
         with self._last_word("ledger"):
             house.insist_on_ledger()
@@ -185,8 +192,7 @@ class Reporter:
         except Exception as error:  # noqa: BLE001 - a bug in one of them must not keep the others from being said
             said = of_any(error)
             self._unsaid.append(error)
-            self._failed.append({"name": what, "message": said.message, "hint": said.hint})
-            self._screen.failed(what, said.message, said.hint)
+            self._fail(what, said)
 
     # -- the end --
 

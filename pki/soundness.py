@@ -10,10 +10,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pki import freshness, recipes, store
 from pki.house import House
 from pki.issue import pem
+from pki.reasons import Reason, Why
 from pki.world import LEAF_FILES, World
 
 
-def faults(world: World, artifact: str) -> list[str]:
+def faults(world: World, artifact: str) -> list[Reason]:
     """Why the files of an artifact (`tls:media`) cannot go into a release; none when they are as they were written.
 
     Every file that is at fault is marked: the next run looks at it in full, and makes it again.
@@ -26,7 +27,7 @@ def faults(world: World, artifact: str) -> list[str]:
         files = freshness.leaf_files(house, leaf) if found else []
     else:
         files = [str(path) for path in _damaged(world, artifact)]
-        found = [f"{path} is damaged" for path in files]
+        found = [Why.DAMAGED(file=path) for path in files]
     for path in files:
         store.distrust(path)
     return found

@@ -77,7 +77,7 @@ def digest(folder: Path) -> dict[str, tuple[int, int, str]]:
 
 
 def foretold(home: Home, days: float = 0) -> dict[str, str]:
-    return {artifact.name: "; ".join(why) for artifact, why in forecast.forecast(home.plan(days))}
+    return {artifact.name: "; ".join(map(str, why)) for artifact, why in forecast.forecast(home.plan(days))}
 
 
 def notes(home: Home, days: float = 0) -> dict[str, tuple[str, str]]:

@@ -21,7 +21,7 @@ from pki.deploy.receipt import save as keep_receipt
 from pki.house.clock import Evidence
 from pki.records import BEGIN_ANEW, GONE, IS_EMPTY, PUT_BACK
 from pki.watch import health
-from pki.watch.checks import Check, Level
+from pki.watch.checks import Finding, Level
 from pki.watch.looks import authorities, premises
 from pki.watch.view import LastRun
 from tests.commands import Invoke, Said
@@ -33,7 +33,7 @@ __all__ = ["invoke"]  # the fixture
 BACK = "put ca/root/root-1/crl/ back from a backup (./run invoke restore FILE --to DIR)"
 
 
-def checked(home: Home, days: float = 0, *, thorough: bool = False) -> dict[str, Check]:
+def checked(home: Home, days: float = 0, *, thorough: bool = False) -> dict[str, Finding]:
     """What is not well, by subject; keys are opened and the ledger read only when `thorough`."""
     house = home.house(days)
     found = health.checks(house, home.plan(days), LastRun.load(house.store), thorough=thorough)
@@ -422,7 +422,7 @@ def test_runs_that_stay_away_are_a_warning(home: Home) -> None:
 @pytest.mark.parametrize("topic", health.LOOKS)
 def test_a_look_that_breaks_is_told_and_hides_no_other(home: Home, monkeypatch: pytest.MonkeyPatch, topic: str) -> None:
     def bug(_view: object) -> Any:
-        yield Check("before", Level.NOTICE, "was seen before")
+        yield Finding("before", Level.NOTICE, "was seen before")
         raise RuntimeError("our own bug")
 
     monkeypatch.setitem(health.LOOKS, topic, bug)

@@ -26,7 +26,7 @@ from pki.deploy.receipt import save as keep_receipt
 from pki.errors import InventoryError
 from pki.pipeline import Run
 from pki.watch import health, metrics, probes
-from pki.watch.checks import Check, Level
+from pki.watch.checks import Finding, Level
 from pki.watch.looks import leaves, premises
 from pki.watch.probes import Probed
 from pki.watch.view import LastRun
@@ -159,7 +159,7 @@ def test_a_host_whose_release_could_not_be_made_waits(home: Home) -> None:
 
 def test_two_findings_alike_are_one_sample(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """node_exporter serves the first one of them, which may be the lesser."""
-    twice = [Check("disk", Level.NOTICE, "x", "df\n-h"), Check("disk", Level.CRITICAL, "y", "df\n-h")]
+    twice = [Finding("disk", Level.NOTICE, "x", "df\n-h"), Finding("disk", Level.CRITICAL, "y", "df\n-h")]
     monkeypatch.setitem(health.LOOKS, "disk", lambda _view: iter(twice))
     assert home.doit().status == 0
     assert left(home)["check_level"] == {("disk", "disk", "df -h"): 3}

@@ -31,7 +31,7 @@ from pki.issue import Issuer
 from pki.model import Leaf
 from pki.watch import health, probes
 from pki.watch.alerts import channels
-from pki.watch.checks import Check, Level
+from pki.watch.checks import Finding, Level
 from pki.watch.probes import Fault, Probed
 from pki.watch.view import LastRun
 from tests.conftest import START, Home
@@ -435,7 +435,7 @@ def of(service: str, host: str = "monitoring", **more: Any) -> Probed:
     return Probed(host, service, f"{service}.lab.internal", 443, access, not_after=END, **more)
 
 
-def checked(home: Home, *found: Probed, run: LastRun | None = None, days: float = 0) -> dict[str, Check]:
+def checked(home: Home, *found: Probed, run: LastRun | None = None, days: float = 0) -> dict[str, Finding]:
     said = health.checks(home.house(days), home.plan(days), run or LastRun(), probes=found, thorough=False)
     return {one.subject: one for one in said if one.topic in {"services", "hosts"} and one.subject != "hosts"}
 

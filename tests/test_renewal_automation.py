@@ -555,7 +555,7 @@ def test_a_damaged_bundle_is_written_again_and_goes_no_further_when_its_content_
 
 def test_a_new_service_rebuilds_its_certificate_release_and_delivery_as_forecast(home: Home) -> None:
     add_last_service(home, WIKI)
-    foretold = {artifact.name: "; ".join(why) for artifact, why in forecast.forecast(home.plan())}
+    foretold = {artifact.name: "; ".join(map(str, why)) for artifact, why in forecast.forecast(home.plan())}
     made = home.doit().made
     assert set(made) == {"cert:monitoring-mtls", "release:monitoring", "deploy:monitoring"}
     assert set(foretold) == set(made)

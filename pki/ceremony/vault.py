@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes
 from pki import issue, store, tokens
 from pki.ceremony import bundle, keyfile
 from pki.ceremony.bundle import Request, Response
-from pki.errors import PkiError, SlipError, of_system
+from pki.errors import ErrorCode, PkiError, SlipError, of_system
 from pki.issue import PrivateKey
 
 TRANSCRIPT = "transcript.jsonl"
@@ -153,7 +153,7 @@ def _opened(data: bytes, passphrase: str, path: Path, source: str) -> PrivateKey
     try:
         return issue.open_key(data, passphrase, str(path), source)
     except PkiError as error:
-        if not any(said in error.message for said in ("cannot be opened", "is encrypted")):
+        if error.code is not ErrorCode.KEY_NOT_OPENED:
             raise
         if whole is None:  # of an earlier version: the file does not tell
             raise SlipError(error.message, error.hint) from None

@@ -14,6 +14,7 @@ from pki.errors import PkiError
 from pki.graph import Plan
 from pki.house import House
 from pki.pipeline import Run
+from pki.reasons import joined
 from pki.screen import Screen
 from pki.watch import forecast, status
 
@@ -31,7 +32,7 @@ def plan(context: Context) -> None:
     for name, error in faults.items():
         screen.failed(f"key:{name}", error.message, error.hint)
     for artifact, reasons in coming:
-        screen.due(artifact.name, "; ".join(reasons))
+        screen.due(artifact.name, joined(reasons))
     for note in forecast.notes(house, found):
         screen.note(note.subject, note.text, note.remedy)
     fresh = len(found.artifacts) - len(coming)

@@ -24,6 +24,7 @@ from pki.deploy.parcel import Parcel
 from pki.errors import PkiError
 from pki.house import House, decided
 from pki.pipeline import Run
+from pki.reasons import Reason, Why, joined
 from pki.screen import Screen
 
 WIDTH = 10  # hosts that are looked at at once
@@ -104,7 +105,7 @@ def drift(context: Context, host: str | None = None) -> None:
                 worst = 1
             else:
                 for phrase in found:
-                    screen.due(name, phrase)
+                    screen.due(name, str(phrase))
                 worst = worst or (2 if found else 0)
     if worst:
         raise Exit(code=worst)
@@ -208,7 +209,7 @@ def run(context: Context, host: str, dry_run: bool = False) -> None:
             session.end()
     phrases = differences(seen)
     for phrase in phrases:
-        screen.due(f"deploy:{host}", phrase)
+        screen.due(f"deploy:{host}", str(phrase))
     count = len([one for one in seen if one.state not in {"same", "set", "held"}])
     screen.line(f"{count} files would change" if phrases else f"{host} is as it should be")
 
@@ -266,17 +267,17 @@ def _deliver(context: Context, delivery: Delivery) -> None:
     _make(context, f"release:{delivery.host}")
     house = house_of(context)
     with house.store.lock(), _said_of(delivery.host):
-        done = _deliveries(house)[delivery.host].deliver(house.now) or []
-    Screen().made(f"deploy:{delivery.host}", "; ".join(done) or "was as it should be")
+        outcome = _deliveries(house)[delivery.host].deliver(house.now)
+    Screen().made(f"deploy:{delivery.host}", joined(outcome.reasons) or "was as it should be")
 
 
-def _drift(delivery: Delivery, house: House) -> list[str] | PkiError:
+def _drift(delivery: Delivery, house: House) -> list[Reason] | PkiError:
     try:
         receipt, parcel = delivery.receipt, delivery.wanted()
         if not delivery.is_remote:
-            return delivery.transport.drift(receipt) if receipt else ["was never delivered to"]
+            return delivery.transport.drift(receipt) if receipt else [Why.NEVER_DEPLOYED()]
         if parcel is None:
-            return ["its release is not there: ./run doit"]
+            return [Why.STATED(text="its release is not there: ./run doit")]
         with delivery.change(parcel, receipt, house.now).session() as session:
             found = differences(session.look())
             session.end()

@@ -24,6 +24,7 @@ from pki.house import Generation, House
 from pki.issue import key_kind
 from pki.leaves import client_leaf, mtls_names, permitted_addresses
 from pki.model import Inventory, Leaf
+from pki.reasons import joined
 from pki.screen import Screen
 from pki.world import domain_of_clients
 
@@ -110,7 +111,7 @@ def _identity(house: House, client: str) -> Identity:
 
 def _check(house: House, leaf: Leaf) -> None:
     held = freshness.examine(house, leaf)
-    fault = "; ".join(held) if isinstance(held, list) else ""
+    fault = joined(held) if isinstance(held, list) else ""
     if not isinstance(held, list) and held.not_after < house.now:
         fault = f"expired on {held.not_after:%Y-%m-%d}"
     if fault:

@@ -16,6 +16,7 @@ from pki.deploy.ansible import fleet, project, runner
 from pki.deploy.delivery import Delivery
 from pki.errors import PkiError
 from pki.house import House
+from pki.reasons import joined
 from pki.screen import Screen
 
 
@@ -65,7 +66,7 @@ def collect(context: Context, events: str) -> None:
                 failed += 1
                 screen.failed(f"deploy:{host}", error.message, error.hint)
             else:
-                screen.made(f"deploy:{host}", "; ".join(done) or "was as it should be")
+                screen.made(f"deploy:{host}", joined(done) or "was as it should be")
     screen.line(f"{len(found) - failed} of {len(deliveries)} hosts have their release")
     if failed or not found:
         raise Exit(code=1)

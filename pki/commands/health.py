@@ -14,7 +14,7 @@ from pki.deploy.receipt import instant
 from pki.errors import InventoryError, PkiError
 from pki.screen import Screen
 from pki.watch import health
-from pki.watch.checks import Check, Level, worst
+from pki.watch.checks import Finding, Level, worst
 from pki.watch.view import LastRun
 
 STATUS = {Level.OK: 0, Level.NOTICE: 2, Level.WARNING: 3, Level.CRITICAL: 4}
@@ -37,7 +37,7 @@ def check(context: Context, json: bool = False) -> None:
             _print_json(now_of(context), [health.unusable(error)])
             raise Exit(code=1) from None
         if isinstance(error, InventoryError):
-            remedy = health.unusable(error).remedy
+            remedy = str(health.unusable(error).remedy)
             raise PkiError(str(error), remedy) from None  # 1, because 3 is a warning here
         raise
     if "ledger" in vars(house):
@@ -50,21 +50,21 @@ def check(context: Context, json: bool = False) -> None:
         raise Exit(code=status)
 
 
-def _status(found: list[Check]) -> int:
+def _status(found: list[Finding]) -> int:
     is_broken = any(one.topic == health.BROKEN for one in found)
     return 1 if is_broken and worst(found) < Level.CRITICAL else STATUS[worst(found)]
 
 
-def _print_json(now: datetime, found: list[Check]) -> None:
+def _print_json(now: datetime, found: list[Finding]) -> None:
     said = {"at": instant(now), "worst": worst(found).word, "checks": [one.as_json() for one in found]}
     print(dumps(said, indent=1))
 
 
-def _print(found: list[Check]) -> None:
+def _print(found: list[Finding]) -> None:
     screen = Screen()
     for one in found:
         when = [f"since {one.since:%Y-%m-%d}"] if one.since else []
         when += [f"until {one.until:%Y-%m-%d}"] if one.until else []
-        screen.check(one.level.word, one.subject, one.message, ", ".join(when), one.remedy)
+        screen.check(one.level.word, one.subject, one.message, ", ".join(when), str(one.remedy))
     count = sum(1 for one in found if one.level)
     screen.line(f"{count} {'things want' if count > 1 else 'thing wants'} attention" if count else "all is well")

@@ -149,7 +149,7 @@ def _new_passphrase(context: Context, house: House, file: str) -> str:
     if not source:
         source, text = "the passphrase", _typed_twice()
     if fault := strength.fault(text):
-        raise PkiError(f"{source}: {fault.partition(': ')[0]}", fault.partition(": ")[2])
+        raise PkiError(f"{source}: {fault}", strength.REMEDY)
     return text
 
 

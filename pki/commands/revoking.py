@@ -26,7 +26,7 @@ from pki.store import AUTHORITIES
 from pki.watch import publication, uses
 from pki.watch.consequences import consequences
 from pki.watch.publication import Published
-from pki.watch.refusals import Finding, Witness
+from pki.watch.refusals import Observation, Witness
 
 PLAIN_REASONS = {
     "key-compromise": "keyCompromise",
@@ -229,7 +229,7 @@ def _publish(context: Context, plan: Plan, going: Sequence[Issued]) -> Published
     return publication.check(House.open(home, now), going, failures)
 
 
-def verdict(findings: Sequence[Finding], failures: Mapping[str, str]) -> tuple[int, str]:
+def verdict(findings: Sequence[Observation], failures: Mapping[str, str]) -> tuple[int, str]:
     """The exit status of a revocation and its last words."""
     by = {kind: [one.place for one in findings if one.verdict == kind] for kind in ("proven", "open", "failed")}
     absent = [name for name, said in failures.items() if name.startswith("deploy:") and said.startswith("unreachable")]

@@ -14,9 +14,7 @@ from pathlib import Path
 from pki import canonical, store
 from pki.deploy.parcel import Parcel
 from pki.deploy.receipt import Receipt, instant, taken
-
-LOST = "the list of its files is damaged, or not there"
-UNTOLD = "its receipt and the list of its files were both damaged: what it needs no more may be there still"
+from pki.reasons import Reason, Why
 
 
 class FolderTransport:
@@ -26,17 +24,17 @@ class FolderTransport:
         self._root = root
         self._list = root.with_name(f".{root.name}.files")
 
-    def drift(self, receipt: Receipt) -> list[str]:
-        found = [] if self._listed() == [file["path"] for file in receipt.files] else [LOST]
+    def drift(self, receipt: Receipt) -> list[Reason]:
+        found = [] if self._listed() == [file["path"] for file in receipt.files] else [Why.LIST_DAMAGED()]
         for file in receipt.files:
             path = self._root / file["path"].lstrip("/")
             content, mode = store.read(path), store.mode_of(path)
             if content is None:
-                found.append(f"{file['path']} was deleted")
+                found.append(Why.DELETED(file=file["path"]))
             elif hashlib.sha256(content).hexdigest() != file["sha256"]:
-                found.append(f"{file['path']} was edited")
+                found.append(Why.EDITED(file=file["path"]))
             elif mode != int(file["mode"], 8):
-                found.append(f"{file['path']} has mode {mode or 0:04o}, expected {file['mode']}")
+                found.append(Why.FILE_MODE(file=file["path"], mode=f"{mode or 0:04o}", expected=file["mode"]))
         return found
 
     def watched(self, receipt: Receipt) -> list[str]:

@@ -16,6 +16,7 @@ from pki.deploy.release import File
 from pki.deploy.ssh import NEXT_RUN, Way
 from pki.deploy.wire import LimitError, SilenceError, Wire
 from pki.errors import PkiError
+from pki.reasons import Reason, Why
 from pki.visible import line_fault, plain
 
 PATH = re.compile(r"/[A-Za-z0-9._/@+:,=-]+")
@@ -58,21 +59,21 @@ class Seen:
     sha256: str
 
     @property
-    def phrase(self) -> str:
-        path = self.row.file.path
+    def reason(self) -> Reason:
+        file = self.row.file
         return {
-            "same": f"{path} is as it should be",
-            "absent": f"{path} is not there",
-            "edited": f"{path} differs",
-            "mode": f"{path} has another mode than {self.row.file.mode}",
-            "owner": f"{path} does not belong to {self.row.file.owner}",
-            "special": f"{path} is no regular file",
-            "extra": f"{path} is no longer wanted",
-            "owed": f"{path} is there, and its services were not reloaded since",
-            "held": f"{path} is held back: the host does not permit it before it is bootstrapped again",
-            "denied": f"{path} is not permitted by the pki-apply.conf of the host",
-            "set": f"{path} changes with the rest of {self.row.file.set}",
-        }.get(self.state, f"{path} is {self.state}")
+            "same": Why.FILE_SAME(file=file.path),
+            "absent": Why.FILE_ABSENT(file=file.path),
+            "edited": Why.FILE_DIFFERS(file=file.path),
+            "mode": Why.FILE_OTHER_MODE(file=file.path, expected=file.mode),
+            "owner": Why.FILE_OWNER(file=file.path, owner=file.owner),
+            "special": Why.FILE_SPECIAL(file=file.path),
+            "extra": Why.SURPLUS(file=file.path),
+            "owed": Why.FILE_OWED(file=file.path),
+            "held": Why.FILE_HELD(file=file.path),
+            "denied": Why.FILE_DENIED(file=file.path),
+            "set": Why.FILE_SET(file=file.path, set=file.set),
+        }[self.state]
 
 
 def slug(command: str) -> str:

@@ -21,9 +21,10 @@ from pki.ceremony.answers import Answer
 from pki.ceremony.bundle import Request
 from pki.ceremony.export import printed
 from pki.ceremony.vault import fingerprint
-from pki.errors import PkiError, run_for
+from pki.errors import PkiError
 from pki.handover import kept, keys, kit, nearby, responses
 from pki.house import House
+from pki.remedies import run_for
 
 
 @dataclass(frozen=True, slots=True)

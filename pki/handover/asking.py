@@ -19,7 +19,7 @@ from pki.ceremony.bundle import (
 )
 from pki.ceremony.policy import common_name
 from pki.durations import BACKDATED
-from pki.errors import PkiError, run_for
+from pki.errors import PkiError
 from pki.handover import kept
 from pki.handover import needs as needed
 from pki.handover.changed import changed
@@ -29,6 +29,8 @@ from pki.handover.ladders import ladders
 from pki.handover.needs import INTERMEDIATES, Need
 from pki.house import Generation, House
 from pki.leaves import permitted_addresses
+from pki.reasons import Reason, Why, joined
+from pki.remedies import here
 from pki.store import AUTHORITIES
 
 WISHED, WISHED_CRLS = "a new generation of {} is wished", "new CRLs are wished"
@@ -51,23 +53,23 @@ def names_in(request: Request) -> set[str]:
     return generations | {f"{ladder.root} CRLs" for ladder in request.ladders}
 
 
-def uncovered(house: House, found: list[Need]) -> list[str]:
+def uncovered(house: House, found: list[Need]) -> list[Reason]:
     """Why the newest open request does not ask for what is needed, as pki.yaml has it; empty when it does.
 
     Where nothing is needed, there may be no request, or one of any age that asks for what is wished.
     """
     waiting = kept.open_requests(house)
     if not waiting:
-        return [f"{need.what} is needed: {need.why}" for need in found]
+        return [Why.NEEDED(what=need.what, why=need.why) for need in found]
     newest = waiting[-1].request
     if not found:
         return changed(house, newest)
-    lacking = [f"{need.what} is needed: {need.why}" for need in found if need.what not in names_in(newest)]
+    lacking = [Why.NEEDED(what=need.what, why=need.why) for need in found if need.what not in names_in(newest)]
     lacking += changed(house, newest)
     if newest.prepared > house.now + bundle.SLACK:
-        lacking.append(f"request {newest.number} is dated in the future")
+        lacking.append(Why.REQUEST_FUTURE(number=newest.number))
     if house.now - newest.prepared > REFRESH:
-        lacking.append(f"request {newest.number} is {(house.now - newest.prepared).days} days old")
+        lacking.append(Why.REQUEST_AGE(number=newest.number, days=(house.now - newest.prepared).days))
     return lacking
 
 
@@ -75,8 +77,8 @@ def insist_on_current(house: House, asked: Open) -> None:
     """Raise PkiError for an open request that is to be made anew: nothing is to be printed or signed for it."""
     if reasons := uncovered(house, needed.needs(house)):
         raise PkiError(
-            f"request {asked.request.number} is not what is asked for now: {'; '.join(reasons)}",
-            f"make it anew: {run_for(house.store.home)} invoke ceremony.request",
+            f"request {asked.request.number} is not what is asked for now: {joined(reasons)}",
+            here("invoke", "ceremony.request", home=house.store.home, before="make it anew: "),
         )
 
 

@@ -9,9 +9,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki import issue, store, tokens
 from pki.ceremony.bundle import Request
-from pki.errors import RESTORE, PkiError, run_for
+from pki.errors import PkiError
 from pki.handover import kept
 from pki.house import House
+from pki.remedies import RESTORE, run_for
 
 
 def requested(house: House, name: str, common_name: str) -> bytes:

@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from pki import canonical, inventory, store
-from pki.errors import RESTORE, LedgerError, PkiError, run_for
+from pki.errors import LedgerError, PkiError
 from pki.house.clock import ClockGuard, Evidence
 from pki.house.cross_certificates import vouching
 from pki.house.generations import Generation, Rung, damaged, is_copy, read_certificate, read_rung
@@ -28,6 +28,7 @@ from pki.memo import Memo, signature
 from pki.model import CrlRule
 from pki.passphrases import Passphrases
 from pki.processes import LIBPQ_PASSWORD, withhold
+from pki.remedies import RESTORE, run_for
 from pki.safe_directories import insist_on_owner
 from pki.store import Store
 
@@ -168,9 +169,7 @@ class House(LedgerView):
             cert = read_certificate(recorded, shown)
             self._insist_on_signature(name, cert, roots, shown)
             self.recovered[name] = recorded
-            self.damaged[shown] = (
-                f"{error.message.removeprefix(f'{shown}: ')}; the next run puts the ledger's copy there"
-            )
+            self.damaged[shown] = f"{error.what}; the next run puts the ledger's copy there"
             return cert, recorded
         self.recovered.pop(name, None)
         self.damaged.pop(shown, None)

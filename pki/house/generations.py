@@ -12,8 +12,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from pki import canonical
-from pki.errors import RESTORE, PkiError
+from pki.errors import PkiError
 from pki.issue import ca_public_key
+from pki.remedies import RESTORE
 from pki.scalars import SANDBOX
 
 PUT_BACK = f"put it back from a backup: {RESTORE}"
@@ -77,7 +78,7 @@ def read_certificate(data: bytes, shown: str, *, is_ours: bool = True) -> x509.C
         try:
             found = x509.load_pem_x509_certificate(data)
         except canonical.UNREADABLE:
-            raise PkiError(f"{shown}: is not a certificate", PUT_BACK) from None
+            raise PkiError("is not a certificate", PUT_BACK, lead=shown) from None
         if is_ours:
             raise damaged(shown, "programs read different things in it, or nothing")
     return found
@@ -89,7 +90,7 @@ def is_copy(data: bytes, original: bytes) -> bool:
 
 
 def damaged(shown: str, why: str) -> PkiError:
-    return PkiError(f"{shown}: is damaged: {why}", PUT_BACK)
+    return PkiError(f"is damaged: {why}", PUT_BACK, lead=shown)
 
 
 class Rung(NamedTuple):

@@ -14,8 +14,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import NameOID
 
 from pki import pem, store
-from pki.errors import RESTORE, PkiError
+from pki.errors import PkiError
 from pki.model import Inventory
+from pki.remedies import RESTORE
 from pki.scalars import CA_NAME, SANDBOX
 from pki.store import BEFORE_RESTORE, RESTORING, Store
 

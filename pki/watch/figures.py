@@ -205,7 +205,7 @@ def _checks(scene: Scene) -> Samples:
     found = dict[Labels, float]()
     for one in scene.checks:
         if one.level:
-            labels = (plain(one.subject), one.topic, plain(one.remedy))
+            labels = (plain(one.subject), one.topic, plain(str(one.remedy)))
             found[labels] = max(one.level, found.get(labels, 0))
     return {"checks": {(level.word,): levels[level] for level in Level}, "check_level": found}
 

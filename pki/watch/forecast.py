@@ -11,18 +11,19 @@ from pki.handover import needs
 from pki.house import House
 from pki.house.missing_roots import refusal
 from pki.memo import token
+from pki.reasons import Reason, Why, joined
 from pki.watch import adopted, bootstraps, damage, exposure, identities, waiting_roots
 from pki.world import Note
 
 
-def forecast(plan: Plan) -> Iterator[tuple[Artifact, list[str]]]:
+def forecast(plan: Plan) -> Iterator[tuple[Artifact, list[Reason]]]:
     """Artifacts that the next run would make, with reasons: their own, or the artifact that they follow from."""
     coming: dict[str, str] = {}
     for artifact in plan.artifacts:
         reasons = artifact.reasons()
-        if not reasons and not artifact.name.startswith("authority:"):  # which are sources, and follow from nothing
+        if not reasons and artifact.id.kind != "authority":  # which are sources, and follow from nothing
             before = dict.fromkeys(coming[source] for source in artifact.sources if source in coming)
-            reasons = [f"follows {', '.join(before)}"] if before else []
+            reasons = [Why.FOLLOWS(artifacts=", ".join(before))] if before else []
         if reasons:
             coming |= dict.fromkeys(artifact.targets, artifact.name)
             yield artifact, reasons
@@ -53,11 +54,11 @@ def notes(house: House, plan: Plan) -> Iterator[Note]:
     for leaf in plan.leaves.values() if freshness.some_authority_ages(house) else ():
         if waits := freshness.leaf_waits(house, leaf):
             yield Note(
-                f"cert:{leaf.name}", waits, f"./run invoke ceremony.request, for a new {leaf.authority} authority"
+                f"cert:{leaf.name}", str(waits), f"./run invoke ceremony.request, for a new {leaf.authority} authority"
             )
     for name in plan.leaves if house.withheld else ():
-        if text := freshness.withheld(house, f"cert:{name}"):
-            yield Note(f"cert:{name}", text, f"./run invoke renew {name}")
+        if why := freshness.withheld(house, f"cert:{name}"):
+            yield Note(f"cert:{name}", joined(why), f"./run invoke renew {name}")
     yield from identities.reminders(house, plan)
     for artifact, end in _left(house, plan):
         if end >= house.now:

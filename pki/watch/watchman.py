@@ -21,7 +21,7 @@ from pki.watch import health, probes
 from pki.watch.alerts import channels
 from pki.watch.alerts.channels import News, Telling
 from pki.watch.alerts.told import Addresses, Record
-from pki.watch.checks import Check, Level
+from pki.watch.checks import Finding, Level
 from pki.watch.health import BROKEN
 from pki.watch.looks import premises, services
 from pki.watch.page import statuspage
@@ -39,7 +39,7 @@ class Watchman:
     def __init__(self, house: Callable[[], House], plan: Callable[[], Plan]) -> None:
         self._house = house
         self._plan = plan
-        self._checks: list[Check] = []
+        self._checks: list[Finding] = []
         self._probes: Sequence[Probed] = ()
         self._swept = False
         self._head = ""
@@ -50,7 +50,7 @@ class Watchman:
     def look(self, report: Mapping[str, Any], notes: Sequence[Note]) -> None:
         """Look at the house as this run leaves it."""
         house, run = self._house(), LastRun.of(report)
-        broken: Sequence[Check] = ()
+        broken: Sequence[Finding] = ()
         if run.asked or run.result == "interrupted":
             self._probes = probes.load(house)
         else:
@@ -84,13 +84,13 @@ class Watchman:
         late = [*self._late(LastRun.of(report)), *self._unsent(report)]
         self._page.write(self._house().store, report, late)
 
-    def _unsent(self, report: Mapping[str, Any]) -> Iterator[Check]:
+    def _unsent(self, report: Mapping[str, Any]) -> Iterator[Finding]:
         """The channels that do not work, with what this very run heard of them; since when, an earlier one may have seen."""
         since = {check.subject: check.since for check in self._checks if check.level}
         for one in report["alerts"]:
             if one["error"]:
                 subject, text = f"alerts:{one['channel']}", f"messages cannot be sent: {one['error']}"
-                yield Check(subject, Level.WARNING, text, one["hint"], since=since.get(subject))
+                yield Finding(subject, Level.WARNING, text, one["hint"], since=since.get(subject))
 
     def tell(self, report: Mapping[str, Any]) -> list[dict[str, str]]:
         """Tell people; what became of each message, for the report. An interrupted run has seen too little to tell."""
@@ -105,17 +105,17 @@ class Watchman:
         news = News([*self._checks, *self._late(run)], looked_at, _summary(report), self._head)
         return [_entry(one) for one in channels.tell(house.store, to, news, house.now)]
 
-    def _late(self, run: LastRun) -> list[Check]:
+    def _late(self, run: LastRun) -> list[Finding]:
         """What went wrong after the look."""
         said = {check.subject for check in self._checks if check.level}
         return [
-            Check(name, Level.WARNING, failure.message, failure.hint, topic="run")
+            Finding(name, Level.WARNING, failure.message, failure.hint, topic="run")
             for name, failure in run.failed.items()
             if name not in said and f"deploy:{name}" not in said
         ]
 
 
-def _looked_at(run: LastRun, checks: Sequence[Check], unwell: Collection[str]) -> Callable[[str], bool]:
+def _looked_at(run: LastRun, checks: Sequence[Finding], unwell: Collection[str]) -> Callable[[str], bool]:
     """Whether a run would have found a check of a key again: its look was held, and its artifact asked for.
 
     Services are looked at by whole runs; those that are `unwell` may be told of by another check.

@@ -18,15 +18,16 @@ from pki import canonical, store
 from pki.deploy import answers
 from pki.deploy.ansible import project, runner
 from pki.deploy.ansible.project import Consignment
-from pki.deploy.change import Outcome
+from pki.deploy.change import HostOutcome
 from pki.deploy.delivery import Delivery
 from pki.deploy.inplace import InPlace, went_back
 from pki.deploy.receipt import instant
 from pki.deploy.session import HostRefusal, nonsense, others, seen
 from pki.deploy.ssh import Way
-from pki.errors import PkiError
+from pki.errors import ErrorCode, PkiError
 from pki.files import leave_all_to_owner
 from pki.model import Ansible
+from pki.reasons import Reason
 from pki.store import Store
 from pki.visible import plain
 
@@ -46,25 +47,25 @@ class Fleet:
 
     # -- what a task asks --
 
-    def untold(self, host: str) -> list[str]:
+    def untold(self, host: str) -> list[Reason]:
         """What was done on a host in this run and is not said yet."""
-        return list((self._told(host) or {}).get("done") or [])
+        return _done(self._told(host) or {})
 
-    def deliver(self, delivery: Delivery, now: datetime) -> list[str]:
+    def deliver(self, delivery: Delivery, now: datetime) -> list[Reason]:
         """What was done. Raises PkiError, which is filed by then."""
         with self.store.turn("fleet"):  # other processes of this run wait, and find themselves taken along
             told = self._told(delivery.host)
             if told is None:
                 self._contact([delivery, *(one for one in self.waiting() if one.host != delivery.host)], now)
                 told = self._told(delivery.host) or {}
-            done = list(told.get("done", []))
+            done = _done(told)
             if told.get("has_more"):
                 self._place(delivery.host).unlink(missing_ok=True)
                 self._contact([delivery], now)
                 told = self._told(delivery.host) or {}
-                done += told.get("done", [])
+                done += _done(told)
         if "message" in told:
-            raise PkiError(told["message"], told["hint"])
+            raise PkiError(told["message"], told["hint"], ErrorCode(told["code"]))
         self._place(delivery.host).unlink(missing_ok=True)
         return done
 
@@ -119,14 +120,18 @@ class Fleet:
         return told if told.get("run") == self.token else None
 
     def _tell(
-        self, host: str, *, done: Iterable[str] = (), error: PkiError | None = None, has_more: bool = False
+        self, host: str, *, done: Iterable[Reason] = (), error: PkiError | None = None, has_more: bool = False
     ) -> None:
         """`has_more`: the host told of files that came from here and are not wanted, which another contact takes away."""
-        told: dict[str, Any] = {"done": list(done), "has_more": has_more}
+        told: dict[str, Any] = {"done": [one.as_json() for one in done], "has_more": has_more}
         if error:
-            told = {"message": error.message, "hint": error.hint}
+            told = {"message": error.message, "hint": error.hint, "code": error.code.value}
         store.make_folder(self._place(host).parent, 0o700)
         store.write(self._place(host), canonical.sealed({"run": self.token, **told}))
+
+
+def _done(told: Mapping[str, Any]) -> list[Reason]:
+    return [Reason.from_json(one) for one in told.get("done", [])]
 
 
 def consign(delivery: Delivery, now: datetime) -> Consignment:
@@ -141,7 +146,7 @@ def consign(delivery: Delivery, now: datetime) -> Consignment:
     return Consignment(change, findings, tuple(change.may_go(sent)))
 
 
-def collect(delivery: Delivery, result: Mapping[str, Any], now: datetime) -> list[str]:
+def collect(delivery: Delivery, result: Mapping[str, Any], now: datetime) -> list[Reason]:
     """File what became of a host elsewhere: what was done there. Raises PkiError, which is filed by then."""
     consignment = consign(delivery, now)
     if "release" in result and result["release"] != consignment.change.parcel.release.digest:
@@ -168,7 +173,7 @@ def _filed(delivery: Delivery, error: PkiError, now: datetime) -> PkiError:
     return delivery.failed(parcel, error, now) if parcel else error
 
 
-def _outcome(consignment: Consignment, result: Mapping[str, Any]) -> Outcome:
+def _outcome(consignment: Consignment, result: Mapping[str, Any]) -> HostOutcome:
     """What a host's answers mean, as they do in our own dialogue. Raises PkiError."""
     change, said = consignment.change, list(_answers(result))
     way, proofs = change.to.way, _proofs(result, (one.service for one in change.to.endpoints))

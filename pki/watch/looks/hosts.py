@@ -11,13 +11,14 @@ from pki.deploy.proof import PROVEN, UNPROVEN
 from pki.deploy.receipt import instant, moment
 from pki.deploy.ssh import NEXT_RUN
 from pki.memo import token
+from pki.reasons import Outcome, Reason, Why, joined
 from pki.watch import bootstraps, waiting_roots
-from pki.watch.checks import Check, Level, by_time_left, named
+from pki.watch.checks import Finding, Level, by_time_left, named
 from pki.watch.view import View
 
 DAY = timedelta(days=1)
 CRITICAL = 7 * DAY
-DRIFT = (" was edited", " was deleted")
+DRIFT = {Why.EDITED, Why.DELETED, Why.FILE_MODE}
 REPAIR = "./run doit puts it right; wishes go into pki.yaml or templates/ (docs/managed-files.md)"
 
 
@@ -32,7 +33,7 @@ class State(NamedTuple):
     held_since: str
 
 
-def hosts(view: View) -> Iterator[Check]:
+def hosts(view: View) -> Iterator[Finding]:
     """Every host answers, follows its releases and is proven; what somebody changed there is said once."""
     troubled = set[str]()
     for state in _states(view):
@@ -45,17 +46,17 @@ def hosts(view: View) -> Iterator[Check]:
             yield from _failed(view, host)
     yield from _drifted(view)
     for note in (*waiting_roots.notes(view.house, view.plan), *bootstraps.notes(view.house, view.plan)):
-        yield Check(note.subject, Level.WARNING, note.text, note.remedy)
+        yield Finding(note.subject, Level.WARNING, note.text, note.remedy)
     new = [name for name in view.plan.deliveries if name not in troubled and _is_new(view, name)]
     if new:
         text = f"never delivered to: {named(new)}; the next run does it"
-        yield Check("hosts", Level.NOTICE, text, "./run doit")
+        yield Finding("hosts", Level.NOTICE, text, "./run doit")
     there = len(view.plan.deliveries) - len(troubled) - len(new)
     if there:
-        yield Check("hosts", Level.OK, f"{there} as pki.yaml says")
+        yield Finding("hosts", Level.OK, f"{there} as pki.yaml says")
 
 
-def _remote(view: View, state: State) -> Iterator[Check]:
+def _remote(view: View, state: State) -> Iterator[Finding]:
     subject = f"deploy:{state.host}"
     if state.failing_since:
         failure, until = view.run.failure(subject), moment(state.ends) if state.ends else None
@@ -64,17 +65,17 @@ def _remote(view: View, state: State) -> Iterator[Check]:
         remedy = (failure.hint if failure else "") or f"./run invoke deploy.run {state.host}"
         if remedy == NEXT_RUN:
             remedy = f"look at the host, then: ./run invoke deploy.run {state.host} --dry-run"
-        yield Check(subject, level, text, remedy, since=moment(state.failing_since), until=until)
+        yield Finding(subject, level, text, remedy, since=moment(state.failing_since), until=until)
     if state.held_since:
         text = "is held at an earlier release, and follows no change but CRLs"
         remedy = f"./run invoke deploy.push {state.host}"
-        yield Check(f"hold:{state.host}", Level.NOTICE, text, remedy, since=moment(state.held_since))
+        yield Finding(f"hold:{state.host}", Level.NOTICE, text, remedy, since=moment(state.held_since))
     seen = {
         one.service for one in view.probes if one.host == state.host
     }  # as it is now, whatever a delivery could reach
     if unproven := [f"{name} {text}" for name, text in state.unproven if text != UNPROVEN or name not in seen]:
         remedy = f"./run invoke deploy.push {state.host}, with the way to it open"
-        yield Check(f"proof:{state.host}", Level.NOTICE, "; ".join(unproven), remedy)
+        yield Finding(f"proof:{state.host}", Level.NOTICE, "; ".join(unproven), remedy)
 
 
 def _is_new(view: View, host: str) -> bool:
@@ -82,11 +83,11 @@ def _is_new(view: View, host: str) -> bool:
     return view.thorough and not view.house.store.receipt(host).exists()
 
 
-def _failed(view: View, host: str) -> Iterator[Check]:
+def _failed(view: View, host: str) -> Iterator[Finding]:
     """A host that failed without a contact: a release that is not there, a folder that cannot be written."""
     failure = view.run.failure(f"deploy:{host}")
     if failure and f"deploy:{host}" in view.run.failed:
-        yield Check(f"deploy:{host}", Level.WARNING, failure.message, failure.hint or f"./run doit deploy:{host}")
+        yield Finding(f"deploy:{host}", Level.WARNING, failure.message, failure.hint or f"./run doit deploy:{host}")
 
 
 def _states(view: View) -> Sequence[State]:
@@ -117,27 +118,27 @@ def _state(delivery: Delivery) -> State:
     )
 
 
-def _drifted(view: View) -> Iterator[Check]:
+def _drifted(view: View) -> Iterator[Finding]:
     """What somebody else changed on a host: of folders also what the next run will find."""
     for name, delivery in view.plan.deliveries.items():
         subject = f"deploy:{name}"
         done = view.run.made.get(subject)
         if done and (phrases := _drift(delivery, done)):
-            text = f"was changed by somebody else, and put right: {'; '.join(phrases)}"
-            yield Check(f"drift:{name}", Level.NOTICE, text, REPAIR.partition("; ")[2], passing=True)
+            text = f"was changed by somebody else, and put right: {joined(phrases)}"
+            yield Finding(f"drift:{name}", Level.NOTICE, text, REPAIR.partition("; ")[2], passing=True)
         elif view.thorough and not delivery.is_remote:
             phrases = _edits(delivery.stale(view.house.memo, view.now))
             if phrases:
-                yield Check(f"drift:{name}", Level.NOTICE, f"was changed: {'; '.join(phrases)}", REPAIR)
+                yield Finding(f"drift:{name}", Level.NOTICE, f"was changed: {joined(phrases)}", REPAIR)
 
 
-def _drift(delivery: Delivery, done: Sequence[str]) -> Sequence[str]:
+def _drift(delivery: Delivery, done: Outcome) -> Sequence[Reason]:
     """Which of the things done on a host put right what it had taken before."""
     if not delivery.is_remote:
-        return _edits(done)
+        return _edits(done.reasons)
     delivered = [note["release"] for note in delivery.history.notes() if note["what"] == "delivered"]
-    return done if len(delivered) > 1 and delivered[-1] == delivered[-2] else ()
+    return done.reasons if len(delivered) > 1 and delivered[-1] == delivered[-2] else ()
 
 
-def _edits(reasons: Sequence[str]) -> Sequence[str]:
-    return [reason for reason in reasons if reason.endswith(DRIFT) or " has mode " in reason]
+def _edits(reasons: Sequence[Reason]) -> Sequence[Reason]:
+    return [reason for reason in reasons if reason.code in DRIFT]

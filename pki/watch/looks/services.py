@@ -8,7 +8,7 @@ from datetime import datetime
 from pki.leaves import leaf_name
 from pki.model import Leaf
 from pki.proxies import PROGRAMS
-from pki.watch.checks import Check, Level
+from pki.watch.checks import Finding, Level
 from pki.watch.looks import leaves
 from pki.watch.probes import BEHIND, Fault, Probed
 from pki.watch.view import View
@@ -19,7 +19,7 @@ NAMED = 5  # services that one check names
 NEWER = "docs/proxies.md (what they hold to): its configuration permits TLS 1.2 and 1.3 alone"
 
 
-def services(view: View) -> Iterator[Check]:
+def services(view: View) -> Iterator[Finding]:
     """Every service answers as it was deployed; of those that cannot be asked for one reason it is said once."""
     by_host: dict[str, list[Probed]] = {}
     for one in view.probes:
@@ -34,7 +34,9 @@ def services(view: View) -> Iterator[Check]:
                 yield check
     well = sum(1 for one in view.probes if not one.wrong)
     if well:
-        yield Check("services", Level.OK, f"{well} {'services answer' if well > 1 else 'service answers'} as deployed")
+        yield Finding(
+            "services", Level.OK, f"{well} {'services answer' if well > 1 else 'service answers'} as deployed"
+        )
 
 
 def subjects(probes: Sequence[Probed]) -> frozenset[str]:
@@ -45,15 +47,15 @@ def subjects(probes: Sequence[Probed]) -> frozenset[str]:
     return frozenset(names | ({"services"} if any(one.fault == Fault.UNSEEN for one in wrong) else set()))
 
 
-def _unasked(probes: Sequence[Probed]) -> Iterator[Check]:
+def _unasked(probes: Sequence[Probed]) -> Iterator[Finding]:
     """Jump hosts that forward nothing, and what keeps us here from looking."""
     for via in sorted({one.via for one in probes if one.fault == Fault.JUMP}):
         behind = [one for one in probes if one.via == via and one.fault == Fault.JUMP]
         text = f"nothing is seen of what lies behind it ({_listed(behind)}): {behind[0].wrong.removeprefix(BEHIND.format(via))}"
         remedy = f"ssh {via} true, as the account that runs doit; docs/watching.md#behind-a-jump-host"
-        yield Check(f"jump:{via}", Level.WARNING, text, remedy)
+        yield Finding(f"jump:{via}", Level.WARNING, text, remedy)
     if unseen := [one for one in probes if one.fault == Fault.UNSEEN]:
-        yield Check("services", Level.WARNING, f"{_listed(unseen)} {unseen[0].wrong}", "./run doit")
+        yield Finding("services", Level.WARNING, f"{_listed(unseen)} {unseen[0].wrong}", "./run doit")
 
 
 def _listed(some: Sequence[Probed]) -> str:
@@ -61,16 +63,16 @@ def _listed(some: Sequence[Probed]) -> str:
     return f"{named} and {len(some) - NAMED} more" if len(some) > NAMED else named
 
 
-def _silent(view: View, host: str, silent: Sequence[Probed], *, is_all: bool) -> Iterator[Check]:
+def _silent(view: View, host: str, silent: Sequence[Probed], *, is_all: bool) -> Iterator[Finding]:
     if is_all and len(silent) > 1:
         text = f"none of its {len(silent)} services can be reached: {silent[0].wrong}"
-        yield Check(f"service:{host}", Level.WARNING, text, _remedy(view, silent[0]))
+        yield Finding(f"service:{host}", Level.WARNING, text, _remedy(view, silent[0]))
         return
     for one in silent:
-        yield Check(one.subject, Level.WARNING, one.wrong, _remedy(view, one))
+        yield Finding(one.subject, Level.WARNING, one.wrong, _remedy(view, one))
 
 
-def _one(view: View, one: Probed) -> Check | None:
+def _one(view: View, one: Probed) -> Finding | None:
     """What is wrong with a service that answers; None where nothing is, or the delivery to its host has said it."""
     until = _end(view, one)
     level = Level.CRITICAL if one.fault in CRITICAL else Level.WARNING if one.wrong else Level.OK
@@ -83,7 +85,7 @@ def _one(view: View, one: Probed) -> Check | None:
     if one.outdated:
         said += [f"still speaks {one.outdated.replace('v', ' ')}"]
         level, remedy = max(level, Level.NOTICE), remedy if level else NEWER
-    return Check(one.subject, level, "; ".join(said), remedy, until=until) if said else None
+    return Finding(one.subject, level, "; ".join(said), remedy, until=until) if said else None
 
 
 def _end(view: View, one: Probed) -> datetime | None:

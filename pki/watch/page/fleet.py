@@ -10,7 +10,7 @@ from typing import Any
 from pki.deploy.delivery import Delivery
 from pki.deploy.proof import PROVEN
 from pki.memo import token
-from pki.watch.checks import Check, Level
+from pki.watch.checks import Finding, Level
 from pki.watch.view import Scene
 
 STATES = {"deploy": "failing", "hold": "held", "proof": "unproven", "drift": "drifted, put right"}
@@ -88,7 +88,7 @@ def _taken(one: Delivery) -> list[Any]:
     return [receipt.delivered_at[:10] if receipt else "", looked[:10], since[:10], proven, len(proof)]
 
 
-def _told(checks: Sequence[Check]) -> Mapping[str, dict[str, Level]]:
+def _told(checks: Sequence[Finding]) -> Mapping[str, dict[str, Level]]:
     """What health says of each host, by words for it."""
     found: dict[str, dict[str, Level]] = {}
     for check in checks:

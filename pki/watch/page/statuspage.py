@@ -20,7 +20,7 @@ from pki.errors import PkiError
 from pki.memo import signature, token
 from pki.store import Store
 from pki.visible import plain
-from pki.watch.checks import Check
+from pki.watch.checks import Finding
 from pki.watch.page import ahead, doings, fleet
 from pki.watch.page.doings import Doings, MadeOn, calm
 from pki.watch.view import LastRun, Scene
@@ -62,7 +62,7 @@ class StatusPage:
             memo.remember("page", known, [], digest)
         self._digest = str(digest)
 
-    def write(self, place: Store, report: Mapping[str, Any], late: Sequence[Check]) -> None:
+    def write(self, place: Store, report: Mapping[str, Any], late: Sequence[Finding]) -> None:
         """Write the page if it says something new; `late` is what went wrong after the look."""
         path = place.report(PAGE)
         if self._scene is None:
@@ -120,7 +120,7 @@ def _put_banner(path: Path, title: str, message: str, remedy: str, bare: bytes |
         store.write(path, marked)
 
 
-def _solved(checks: Sequence[Check], report: Mapping[str, Any]) -> frozenset[str]:
+def _solved(checks: Sequence[Finding], report: Mapping[str, Any]) -> frozenset[str]:
     """Channels that did not work and do again: this very run has told."""
     sent = {f"alerts:{one['channel']}" for one in report["alerts"] if not one["error"]}
     return frozenset(check.subject for check in checks if check.level and check.subject in sent)
