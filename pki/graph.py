@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 from urllib.parse import quote
 
-from pki import destinations, freshness, recipes, soundness, store, tidy, trust
+from pki import destinations, freshness, recipes, remarks, soundness, store, tidy, trust
 from pki.deploy import release
 from pki.deploy.delivery import Delivery
 from pki.destinations import Sight
@@ -66,6 +66,7 @@ class Plan:
     deliveries: Mapping[str, Delivery]
     sights: Callable[[], Iterator[Sight]]
     template_faults: Callable[[], tuple[PkiError, ...]]  # of all templates, whoever uses them
+    remarks: Callable[[], Iterator[Note]]  # what is to be known before the next run, and is no fault
 
 
 def plan(house: House) -> Plan:
@@ -96,6 +97,7 @@ def plan(house: House) -> Plan:
         deliveries,
         partial(destinations.sights, world, deliveries),
         partial(_template_faults, world, deliveries),
+        partial(remarks.remarks, world, deliveries),
     )
 
 

@@ -109,6 +109,7 @@ class Why(Enum):
     FILE_OTHER_MODE = "{file} has another mode than {expected}"
     FILE_OWNER = "{file} does not belong to {owner}"
     FILE_SPECIAL = "{file} is no regular file"
+    FOLDER_OPEN = "{folder} can be written by others: it has mode {mode}"
     FILE_OWED = "{file} is there, and its services were not reloaded since"
     FILE_HELD = "{file} is held back: the host does not permit it before it is bootstrapped again"
     FILE_DENIED = "{file} is not permitted by the pki-apply.conf of the host"

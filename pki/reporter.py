@@ -6,6 +6,7 @@ import gc
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pki import canonical, store
@@ -23,6 +24,23 @@ that runs doit: ./run invoke init, and docs/ceremony.md
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """How many findings a run ends with; `is_failure`: a critical one concerns what the run was asked for."""
+
+    critical: int = 0
+    warnings: int = 0
+    is_failure: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.critical or self.warnings)
+
+    def __str__(self) -> str:
+        counts = [f"{self.critical} critical"] if self.critical else []
+        counts += [f"{self.warnings} warning{'s' if self.warnings > 1 else ''}"] if self.warnings else []
+        return ", ".join(counts)
+
+
 class Watch(Protocol):
     """Who looks at the whole house at a run's end, tells people, and leaves what can be looked at later.
 
@@ -35,6 +53,8 @@ class Watch(Protocol):
     def tell(self, report: Mapping[str, Any]) -> list[dict[str, str]]: ...
 
     def leavings(self) -> Mapping[str, Callable[[Mapping[str, Any]], None]]: ...
+
+    def findings(self, report: Mapping[str, Any]) -> Findings: ...
 
 
 class Reporter:
@@ -60,6 +80,7 @@ class Reporter:
         self._told: list[dict[str, str]] = []
         self._unsaid: list[Exception] = []  # what kept one of the last words from being said
         self._found_notes: list[Note] = []
+        self._findings = Findings()
         self._stack = ExitStack()
         self._made: list[dict[str, Any]] = []
         self._failed: list[dict[str, str]] = []
@@ -146,7 +167,8 @@ class Reporter:
     def complete_run(self) -> None:
         """The run's last words: each is said even when another cannot be. Raises then, at the end.
 
-        A bug as itself; otherwise, as on a full disk, SystemExit with 1: doit counts its tasks alone.
+        A bug as itself; otherwise SystemExit with 1: as on a full disk, or because a finding is critical. doit counts
+        its tasks alone.
         """
         house = self._house()
         with self._last_word("what needs a person"):
@@ -176,14 +198,18 @@ class Reporter:
         for what, leave in self._watch.leavings().items():
             with self._last_word(what):
                 leave(self._report(house))
+        self._findings = self._watch.findings(self._report(house))
         with self._last_word("the run's report"):
             store.write(house.store.report("status.json"), canonical.sealed(self._report(house), indent=1))
         self.report = self._report(house)
         self._stack.close()
-        self._screen.line(self._summary(house))
+        if self._screen.is_terminal or self._has_news:
+            self._screen.line(self._summary(house))
         gc.freeze()  # nothing here is garbage: spare Python its last look through it
         if self._unsaid:
             raise next((one for one in self._unsaid if not isinstance(one, PkiError | OSError)), SystemExit(1))
+        if self._findings.is_failure and self._result() == "ok":
+            raise SystemExit(1)
 
     @contextmanager
     def _last_word(self, what: str) -> Iterator[None]:
@@ -196,23 +222,31 @@ class Reporter:
 
     # -- the end --
 
+    @property
+    def _has_news(self) -> bool:
+        """Whether the run changed or found anything: one that did neither writes no mail of cron's."""
+        is_unsent = any(told["error"] for told in self._told)
+        return bool(self._made or self._result() != "ok" or self._found_notes or self._findings or is_unsent)
+
     def _summary(self, house: House) -> str:
-        notes = len(self._found_notes)
-        seconds = time.monotonic() - self._started
+        seconds, typed = time.monotonic() - self._started, run_for(house.store.home)
         parts = [f"{len(self._made)} made"] if self._made else []
         parts += [f"{len(self._failed)} failed"] if self._failed else []
         parts += [f"{len(self._unmet)} not reached"] if self._unmet else []
         if self._result() == "interrupted":
             parts.append("interrupted")
-        summary = f"{', '.join(parts)}, {self._fresh} fresh" if parts else f"nothing to do: {self._fresh} fresh"
-        summary = f"{f'{SANDBOX}  ' if house.inventory.sandbox else ''}{summary} ({seconds:.1f} s)"
-        if notes:
-            summary += f"; {notes} {'things need' if notes > 1 else 'thing needs'} a person: {run_for(house.store.home)} invoke plan"
+        parts.append(f"{self._fresh} fresh")
+        idle = "" if len(parts) > 1 or self._findings else "nothing to do: "
+        mark = f"{SANDBOX}  " if house.inventory.sandbox else ""
+        more = [f"{mark}{idle}{', '.join(parts)} ({seconds:.1f} s)"]
+        if self._findings:
+            more.append(f"{self._findings}: {typed} invoke health")
+        if notes := len(self._found_notes):
+            more.append(f"{notes} {'things need' if notes > 1 else 'thing needs'} a person: {typed} invoke plan")
         if unsent := sum(1 for told in self._told if told["error"]):
-            summary += (
-                f"; {unsent} {'messages' if unsent > 1 else 'message'} could not be sent, and will be tried again"
-            )
-        return summary
+            messages = "messages" if unsent > 1 else "message"
+            more.append(f"{unsent} {messages} could not be sent, and will be tried again")
+        return "; ".join(more)
 
     def _result(self) -> str:
         if self._failed or self._unmet:
@@ -229,6 +263,8 @@ class Reporter:
             "failed": self._failed,
             "not_reached": self._unmet,
             "fresh": self._fresh,
+            "critical": self._findings.critical,
+            "warnings": self._findings.warnings,
             "notes": [
                 {"subject": note.subject, "text": note.text, "remedy": note.remedy} for note in self._found_notes
             ],

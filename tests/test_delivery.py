@@ -335,7 +335,7 @@ def test_a_host_goes_back_stays_held_and_follows_again(delivered: Live, invoke: 
     assert delivered.doit(days=1).status == 0
     second = config.read_bytes()
     assert first != second
-    said = invoke("deploy.rollback", "media", home=delivered.home.path, days=1)
+    said = invoke("deploy.rollback", "media", "--yes", home=delivered.home.path, days=1)
     assert said.status == 0, said
     assert config.read_bytes() == first
     newer = crl.read_bytes()
@@ -353,7 +353,7 @@ def test_a_host_stays_at_its_release_when_build_is_lost_and_takes_crls_alone(del
     first = config.read_bytes()
     delivered.home.edit("auto_https off", "auto_https off # bad", "templates/caddy/Caddyfile")
     assert delivered.doit(days=1).status == 0
-    assert invoke("deploy.rollback", "media", home=home, days=1).status == 0
+    assert invoke("deploy.rollback", "media", "--yes", home=home, days=1).status == 0
     shutil.rmtree(home / "build")
     report = delivered.doit(days=8)
     assert report.status == 0, report.failed
@@ -375,7 +375,7 @@ def test_a_ledger_that_is_lost_unpins_no_host(delivered: Live, invoke: Invoke, b
     first = config.read_bytes()
     delivered.home.edit("auto_https off", "auto_https off # bad", "templates/caddy/Caddyfile")
     assert delivered.doit(days=1).status == 0
-    assert invoke("deploy.rollback", "media", home=home, days=1).status == 0
+    assert invoke("deploy.rollback", "media", "--yes", home=home, days=1).status == 0
     assert delivered.doit(days=1.1).status == 0
     for path in (home / "ca").glob("ledger.db*"):
         path.unlink()
@@ -395,11 +395,11 @@ def test_a_rollback_that_fails_leaves_a_held_host_held(delivered: Live, invoke: 
     for days, word in enumerate(("second", "third"), 1):
         delivered.home.edit("auto_https off", f"auto_https off # {word}", "templates/caddy/Caddyfile")
         assert delivered.doit(days=days).status == 0
-    assert invoke("deploy.rollback", "media", home=home, days=3).status == 0
+    assert invoke("deploy.rollback", "media", "--yes", home=home, days=3).status == 0
     held, since = config.read_bytes(), delivered.delivery(3).pinned()
     first = delivered.history()[0]["release"]
     (delivered.host.root / "broken").touch()
-    assert invoke("deploy.rollback", "media", "--to", first, home=home, days=4).status == 1
+    assert invoke("deploy.rollback", "media", "--yes", "--to", first, home=home, days=4).status == 1
     (delivered.host.root / "broken").unlink()
     assert delivered.doit(days=5).status == 0
     assert since is not None
@@ -527,7 +527,7 @@ def test_a_host_does_not_go_back_to_a_release_that_is_damaged(delivered: Live, i
     delivered.home.edit("auto_https off", "auto_https off # later", "templates/caddy/Caddyfile")
     assert delivered.doit().status == 0
     damage(kept)
-    said = invoke("deploy.rollback", "media", home=delivered.home.path)
+    said = invoke("deploy.rollback", "media", "--yes", home=delivered.home.path)
     assert said.status == 1
     assert "is damaged" in said.error
     assert b"later" in delivered.on("/etc/caddy/Caddyfile").read_bytes()
@@ -915,7 +915,7 @@ def test_the_log_of_a_host_and_its_contact_record_are_bounded(tmp_path: Path) ->
         log.note(now, f"{number:064x}", "failed", why="y" * 1_000_000)
     assert (tmp_path / "media/log.jsonl").stat().st_size < 1_100_000
     assert all(len(str(note["why"])) <= 2000 for note in log.notes())
-    assert len(Contact().failed(now, "z" * 1_000_000).message) == 2000
+    assert len(Contact().failed(now, PkiError("z" * 1_000_000)).message) == 2000
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("1s", 1), ("2m", 120), ("15m", 900)])

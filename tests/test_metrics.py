@@ -23,6 +23,7 @@ from pki.deploy.contact import Contact
 from pki.deploy.receipt import instant
 from pki.deploy.receipt import load as receipt_of
 from pki.deploy.receipt import save as keep_receipt
+from pki.deploy.ssh import UnreachableError
 from pki.errors import InventoryError
 from pki.pipeline import Run
 from pki.watch import health, metrics, probes
@@ -190,7 +191,7 @@ def test_a_host_that_does_not_answer_is_named_with_its_dates(remote: Home) -> No
     ends = START + timedelta(days=40)
     taken = receipt_of(house.store.receipt("media"))
     keep_receipt(house.store.receipt("media"), _with(taken, ends=instant(ends)))
-    Contact().failed(START, "cannot be reached: no route").save(house.store.contact("media"))
+    Contact().failed(START, UnreachableError("cannot be reached: no route")).save(house.store.contact("media"))
     remote.doit("authority")  # which looks at the house and delivers nothing
     found = left(remote)
     assert {state for host, state in found["deployment_state"]} >= {"failing", "unreachable"}

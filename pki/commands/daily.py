@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Iterator
 
 from invoke.context import Context
 from invoke.exceptions import Exit
@@ -15,8 +15,13 @@ from pki.graph import Plan
 from pki.house import House
 from pki.pipeline import Run
 from pki.reasons import joined
+from pki.remedies import run_for
 from pki.screen import Screen
-from pki.watch import forecast, status
+from pki.watch import forecast, probes, status
+from pki.watch.alerts.told import Record
+from pki.watch.checks import Finding, counted
+from pki.watch.looks import services
+from pki.watch.view import LastRun, View
 
 
 @command
@@ -35,10 +40,27 @@ def plan(context: Context) -> None:
         screen.due(artifact.name, joined(reasons))
     for note in forecast.notes(house, found):
         screen.note(note.subject, note.text, note.remedy)
+    for note in found.remarks():
+        screen.remark(note.subject, note.text, note.remedy)
+    findings = list(_show_services(house, found, screen))
     fresh = len(found.artifacts) - len(coming)
-    screen.line(f"{len(coming)} to do, {fresh} fresh" if coming else f"nothing to do: {fresh} fresh")
+    idle = f"{fresh} fresh" if findings else f"nothing to do: {fresh} fresh"
+    more = f"; {counted(findings)}: {run_for(house.store.home)} invoke health" if findings else ""
+    screen.line(f"{f'{len(coming)} to do, {fresh} fresh' if coming else idle}{more}")
     if coming or faults or house.ledger_fault:
         raise Exit(code=2)
+
+
+def _show_services(house: House, plan: Plan, screen: Screen) -> Iterator[Finding]:
+    """Show what the last look saw of services, and when; yields what is not well."""
+    record = Record.load(house.store.ca, house.now)
+    view = View(house, plan, LastRun.load(house.store), (), record, probes.load(house), thorough=False)
+    for one in services.last_seen(view):
+        if one.level:
+            screen.check(one.level.word, one.subject, one.message, "", str(one.remedy))
+            yield one
+        else:
+            screen.line(one.message)
 
 
 def _say_missing(house: House, plan: Plan, screen: Screen) -> None:

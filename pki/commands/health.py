@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 from json import dumps
 
@@ -14,6 +15,7 @@ from pki.deploy.receipt import instant
 from pki.errors import InventoryError, PkiError
 from pki.screen import Screen
 from pki.watch import health
+from pki.watch import probes as probing
 from pki.watch.checks import Finding, Level, worst
 from pki.watch.view import LastRun
 
@@ -24,6 +26,8 @@ STATUS = {Level.OK: 0, Level.NOTICE: 2, Level.WARNING: 3, Level.CRITICAL: 4}
 def check(context: Context, json: bool = False) -> None:
     """Whether all is well, worst first, each with the command that mends it. Changes nothing; --json for programs.
 
+    What it sees of services is known to the commands that follow.
+
     Exit status 0: all is well, 1: something could not be checked, 2: notice, 3: warning, 4: critical.
     """
     try:
@@ -31,6 +35,9 @@ def check(context: Context, json: bool = False) -> None:
         house.memo.read_all()
         plan = graph.plan(house)
         probes, broken = health.sweep(house, plan)
+        if not broken:
+            with suppress(PkiError):  # what cannot be kept is said all the same
+                probing.keep(house.store, probes, house.now)
         found = health.checks(house, plan, LastRun.load(house.store), probes=probes, broken=broken)
     except PkiError as error:
         if json:

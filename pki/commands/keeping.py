@@ -45,6 +45,8 @@ def backup(context: Context, file: str | None = None, passphrase_file: str = "")
     screen.made("backup", f"{target}, read back and whole")
     for note in notes:
         screen.line(f"  {note}")
+    if risk := backing_up.shared_fate(house, target):
+        screen.note("backup", risk, "./run invoke backup FILE, on another disk")
     for name, fault in house.seen_key_faults.items():
         screen.failed(f"key:{name}", f"{fault.message}; it is so in this backup too", fault.hint)
     if house.seen_key_faults:

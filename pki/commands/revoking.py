@@ -70,7 +70,7 @@ def revoke(context: Context, name: str, reason: str = "", yes: bool = False, no_
 
     --reason is one of key-compromise, affiliation-changed, superseded, cessation-of-operation, privilege-withdrawn,
     unspecified. What it will break is shown, and asked about unless --yes is given. What stays in pki.yaml gets a new
-    certificate with a new key at once, or with --no-replace none before `invoke renew`. Exit status 0: refused
+    certificate with a new key at once, or with --no-replace none before `invoke renew`. Exit status 0: seen to be refused
     everywhere, 1: something failed or lets it in, 2: revoked and published, yet not proven everywhere.
     """
     house = house_of(context)
@@ -224,14 +224,16 @@ def _publish(context: Context, plan: Plan, going: Sequence[Issued]) -> Published
     failures |= {one["name"]: one["message"] for one in report.get("failed", [])}
     if not report:
         failures["doit"] = "nothing was run"
-    elif code and not failures:
+    elif report["result"] != "ok" and not failures:
         failures["doit"] = f"ended with exit status {code}"
     return publication.check(House.open(home, now), going, failures)
 
 
 def verdict(findings: Sequence[Observation], failures: Mapping[str, str]) -> tuple[int, str]:
     """The exit status of a revocation and its last words."""
-    by = {kind: [one.place for one in findings if one.verdict == kind] for kind in ("proven", "open", "failed")}
+    by = {
+        kind: [one.place for one in findings if one.verdict == kind] for kind in ("proven", "open", "failed", "folder")
+    }
     absent = [name for name, said in failures.items() if name.startswith("deploy:") and said.startswith("unreachable")]
     broken = [name for name in failures if name not in absent]
     if by["failed"]:
@@ -239,11 +241,14 @@ def verdict(findings: Sequence[Observation], failures: Mapping[str, str]) -> tup
     if broken:
         return 1, f"revoked; failed: {', '.join(broken)}; mend it, then ./run doit tries again"
     if by["open"] or absent:
-        left = ", ".join(by["open"] or absent)
+        left = ", ".join([*(by["open"] or absent), *by["folder"]])
         return (
             2,
             f"revoked and published; not proven: {left}; the next ./run doit delivers and proves what it can reach",
         )
+    if by["folder"]:
+        proven, left = f"; proven at {', '.join(by['proven'])}" if by["proven"] else "", ", ".join(by["folder"])
+        return 2, f"revoked and published{proven}; not proven: {left}; bring what doit made for them there"
     if by["proven"]:
         return 0, f"revoked, published, and proven at {', '.join(by['proven'])}"
     return 0, "revoked and published; there is nothing here to prove it at"

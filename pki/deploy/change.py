@@ -10,14 +10,14 @@ from datetime import datetime
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki.deploy import answers, clocks, inplace, preflight, proof
+from pki.deploy import answers, clocks, drift, inplace, preflight, proof
 from pki.deploy.handshake import Endpoint, Eyes, fingerprint
 from pki.deploy.inplace import InPlace
 from pki.deploy.parcel import Parcel
 from pki.deploy.preflight import Findings, Trust
-from pki.deploy.proof import Promise
+from pki.deploy.proof import Promise, Proof
 from pki.deploy.receipt import Receipt, instant, moment, taken
-from pki.deploy.session import HostRefusal, Row, Seen, Session, rows_of
+from pki.deploy.session import HostRefusal, Row, Seen, ServiceRefusal, Session, rows_of
 from pki.deploy.ssh import Way
 from pki.leaves import PROBE
 from pki.reasons import Reason, Why
@@ -45,10 +45,14 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class HostOutcome:
-    """What became of a host: its new receipt, and what was done there, one phrase each; none when nothing had to be."""
+    """What became of a host: its new receipt, and what was done there, one phrase each; none when nothing had to be.
+
+    `drift` is what was not there as it had been deployed before.
+    """
 
     receipt: Receipt
     done: tuple[Reason, ...]
+    drift: tuple[Reason, ...] = ()
 
     def with_others(self, others: Sequence[Mapping[str, str]]) -> HostOutcome:
         """The same with files on the receipt that the host had from us before: the next change takes them away."""
@@ -174,17 +178,17 @@ class Change:
             return self._seen_again(None)
         proofs = proof.judge(to.endpoints, self.promises(findings or self.check(delivered)), None, to.eyes)
         if what := proof.wrong(proofs):
-            raise HostRefusal(what, self.remedy)
+            raise ServiceRefusal(what, self.remedy, proof.refuted(proofs))
         return self._seen_again(proofs)
 
-    def _seen_again(self, proofs: Mapping[str, str] | None) -> HostOutcome:
+    def _seen_again(self, proofs: Mapping[str, Proof] | None) -> HostOutcome:
         """The receipt stays as it was, but for what is seen of the services, where that changed."""
         assert self._previous is not None
         before = self._previous.proof or {}
         if proofs is None or proofs == before:
             return HostOutcome(self._previous, ())
         changed = [
-            Why.VERIFICATION(service=service, result=text)
+            Why.VERIFICATION(service=service, result=str(text))
             for service, text in proofs.items()
             if before.get(service) != text
         ]
@@ -208,18 +212,19 @@ class Change:
         before = self._previous
         return before is not None and (before.files, dict(before.held)) == (self.files, self._held_back)
 
-    def outcome(self, findings: Findings, seen: Sequence[Seen], proofs: Mapping[str, str] | None) -> HostOutcome:
+    def outcome(self, findings: Findings, seen: Sequence[Seen], proofs: Mapping[str, Proof] | None) -> HostOutcome:
         """What became of a host that had these files otherwise; where there were none, its receipt stays."""
         if self.is_known and not seen:
             return self._seen_again(proofs)
-        return HostOutcome(self._receipt(findings, proofs), (*_summary(seen), *self._told_of_held()))
+        done = (*_summary(seen), *self._told_of_held())
+        return HostOutcome(self._receipt(findings, proofs), done, drift.of(seen, self._previous))
 
     @property
     def asks_for_others(self) -> bool:
         """Whether nobody knows which files the host had from here, besides the host itself."""
         return self._previous is None and self._others is None
 
-    def _change(self, session: Session, seen: Sequence[Seen], findings: Findings) -> Mapping[str, str]:
+    def _change(self, session: Session, seen: Sequence[Seen], findings: Findings) -> Mapping[str, Proof]:
         """Place what differs, CRLs first, and look at the services. Raises HostRefusal."""
         crls = [one.row for one in seen if one.row.file.crl and not one.row.gone]
         others = [one.row for one in seen if one.row not in crls]
@@ -245,7 +250,7 @@ class Change:
             return refusal
         return None
 
-    def _replace(self, session: Session, rows: Sequence[Row], findings: Findings) -> Mapping[str, str]:
+    def _replace(self, session: Session, rows: Sequence[Row], findings: Findings) -> Mapping[str, Proof]:
         to = self.to
         before = proof.look_before(to.endpoints, to.eyes)
         if rows:
@@ -254,7 +259,8 @@ class Change:
         if what := proof.wrong(proofs):
             if rows:
                 session.undo()
-            raise HostRefusal(what, "the previous files were put back" if rows else self.remedy)
+            after = "the previous files were put back" if rows else self.remedy
+            raise ServiceRefusal(what, after, proof.refuted(proofs))
         if rows:
             session.keep()
         return proofs
@@ -267,7 +273,7 @@ class Change:
         for path in self._held_back:
             yield Why.HELD_BACK(file=path, host=self.parcel.release.host)
 
-    def _receipt(self, findings: Findings, proofs: Mapping[str, str] | None) -> Receipt:
+    def _receipt(self, findings: Findings, proofs: Mapping[str, Proof] | None) -> Receipt:
         return Receipt(
             host=self.parcel.release.host,
             release=self.parcel.release.digest,
@@ -303,6 +309,6 @@ def _summary(seen: Sequence[Seen]) -> list[Reason]:
     return reasons if len(reasons) <= 4 else [*reasons[:2], Why.MORE_FILES(count=len(reasons) - 2)]
 
 
-def differences(seen: Sequence[Seen]) -> list[Reason]:
+def differences(seen: Iterable[Seen]) -> list[Reason]:
     """What a host has otherwise than its release, one phrase for each file."""
     return [one.reason for one in seen if one.state not in {"same", "set"}]

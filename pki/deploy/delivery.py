@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -14,13 +15,14 @@ from pki.deploy import inplace, preflight, proof
 from pki.deploy import receipt as receipts
 from pki.deploy.change import Change, Destination, HostOutcome
 from pki.deploy.contact import Contact
+from pki.deploy.drift import from_json as drifted
 from pki.deploy.folder import FolderTransport
 from pki.deploy.history import History
 from pki.deploy.inplace import InPlace
 from pki.deploy.new_root import COMMAND, NO_ROOT, NewRoot
 from pki.deploy.parcel import Parcel
 from pki.deploy.preflight import Findings, Trust
-from pki.deploy.receipt import Receipt, moment, taken
+from pki.deploy.receipt import Receipt, instant, moment, taken
 from pki.deploy.ssh import UnreachableError
 from pki.errors import PkiError
 from pki.memo import Memo
@@ -148,6 +150,8 @@ class Delivery:
         contact = self.contact
         if contact.failing_since:
             return [Why.FAILING(date=contact.failing_since[:10])]
+        if contact.drift:
+            return list(contact.drift)
         return [Why.CHECK_DUE(date=contact.looked_at[:10] or "no day yet")] if contact.is_old(now) else []
 
     def _differences(self) -> tuple[list[Reason], set[str]]:
@@ -166,6 +170,34 @@ class Delivery:
         if not self._is_crls_alone(parcel):
             reasons += [Why.SURPLUS(file=path) for path in has if path not in wanted]
         return reasons, {str(path), *parcel.watched}
+
+    @property
+    def drift(self) -> Sequence[Reason]:
+        """What is known to be otherwise on the host than it was deployed: looked at in a folder, else by the last look."""
+        if self.is_remote:
+            return self.contact.drift
+        receipt = self.receipt
+        return self._folder_drift(receipt) if receipt else ()
+
+    def _folder_drift(self, receipt: Receipt) -> list[Reason]:
+        return [one for one in self.transport.drift(receipt) if one.code is not Why.LIST_DAMAGED]
+
+    def repaired(self, at: datetime) -> Sequence[Reason]:
+        """What a run that began at some moment found drifted on the host, and repaired."""
+        notes = self.history.notes()
+        return [one for note in notes if note["at"] == instant(at) for one in drifted(note.get("drift"))]
+
+    def found_drift(self, found: Sequence[Reason]) -> None:
+        """Keep what a look found, for the next run and for health; nothing where that is known already."""
+        if self.is_remote and self.contact.drift != tuple(found):
+            with suppress(PkiError):  # where nothing can be written, it is told all the same
+                replace(self.contact, drift=tuple(found)).save(self.store.contact(self.host))
+
+    def found_unreached(self, error: PkiError, now: datetime) -> None:
+        """Keep that a look could not be held; the next run tries again."""
+        if self.is_remote:
+            with suppress(PkiError):
+                self.contact.failed(now, error).save(self.store.contact(self.host))
 
     def is_behind(self, memo: Memo) -> bool:
         """Whether the host is owed something, as far as is known here: it waits for its window, a person or the next run."""
@@ -242,7 +274,10 @@ class Delivery:
         if self.has_lost_receipt:
             told = [Why.RECEIPT_DAMAGED(), *foreign]
             told += [Why.BOTH_DAMAGED()] if self.transport.delivered(None) is None else []
-        receipt = self.transport.deliver(parcel, self.receipt, now)
+        known = self.receipt
+        if known and (drift := self._folder_drift(known)):
+            self.history.note(now, known.release, "drift", drift=[one.as_json() for one in drift])
+        receipt = self.transport.deliver(parcel, known, now)
         receipts.save(self.store.receipt(self.host), replace(receipt, roots=preflight.roots(parcel, self.trust())))
         return Outcome(Verb.DEPLOYED, tuple(told))
 
@@ -272,11 +307,13 @@ class Delivery:
     def file(self, change: Change, outcome: HostOutcome, now: datetime) -> list[Reason]:
         """Keep what became of a change: receipt, history and contact."""
         taken, known = outcome.receipt, self.receipt
+        if outcome.drift:
+            self.history.note(now, taken.release, "drift", drift=[one.as_json() for one in outcome.drift])
         if known and self._is_crls_alone(change.parcel):
             files = {file["path"]: file for file in (*known.files, *taken.files)}
             taken = replace(taken, release=known.release, files=tuple(files[path] for path in sorted(files)))
         if taken != known:
-            proofs = dict(taken.proof or {})
+            proofs = {name: str(seen) for name, seen in (taken.proof or {}).items()}
             if known and taken == replace(known, proof=taken.proof):
                 self.history.note(now, taken.release, "looked at", proof=proofs)
             else:
@@ -289,10 +326,10 @@ class Delivery:
 
     def failed(self, parcel: Parcel, error: PkiError, now: datetime) -> PkiError:
         """Keep that a change failed; returns the error as it is to be told."""
-        self.contact.failed(now, error.message).save(self.store.contact(self.host))
+        self.contact.failed(now, error).save(self.store.contact(self.host))
         self.history.note(now, parcel.release.digest, "failed", why=error.message)
         if isinstance(error, UnreachableError):
-            return PkiError(self._time_left(now, error.message), error.hint)
+            return PkiError(self._time_left(now, error.last or error.message), error.hint, error.code)
         return error
 
     def change(self, parcel: Parcel, receipt: Receipt | None, now: datetime) -> Change:
@@ -313,7 +350,7 @@ class Delivery:
         if receipt and receipt.ends:
             left = math.floor((moment(receipt.ends) - now) / DAY)
             since += f"; what it has runs out in {left} days" if left >= 0 else "; what it has ran out"
-        return f"{since} ({message.removeprefix('cannot be reached: ')})"
+        return f"{since} ({message})"
 
     # -- for people --
 
@@ -325,9 +362,9 @@ class Delivery:
         if contact := self.contact.failing_since:
             told.append(f"failing since {contact[:10]}: {self.contact.message}")
         seen = ((receipt and receipt.proof) or {}).items()
-        if unproven := [service for service, text in seen if not text.startswith(proof.PROVEN)]:
+        if unproven := [service for service, one in seen if not one.is_proven]:
             told.append(f"unproven: {', '.join(unproven)}")
-        if passed := [service for service, text in seen if text == proof.PASSED_ON]:
+        if passed := [service for service, one in seen if one.verdict is proof.Verdict.PASSED_ON]:
             told.append(f"the probe is passed on: {', '.join(passed)}")
         if self.waits_for_root:
             told.append(f"waits for {COMMAND.removeprefix('./run invoke ')}")

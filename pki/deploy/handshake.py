@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 TIMEOUT = 5.0  # seconds for one handshake or answer
 NO_ENTRY = {400, 403, 495, 496}  # nginx says it within TLS
+NO_UPSTREAM = {502, 503, 504}  # the proxy answers, what is behind it does not (RFC 9110 §15.6)
 ALERTS = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED", "HANDSHAKE_FAILURE")  # those that are about who asks
 
 

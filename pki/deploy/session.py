@@ -29,6 +29,14 @@ class HostRefusal(PkiError):  # noqa: N818 - what a host said, and an error only
     """The host did not take a change, or took it back, for a reason of its own; `said` are its own words."""
 
 
+class ServiceRefusal(HostRefusal):
+    """A change that its `services` disproved."""
+
+    def __init__(self, message: str, hint: str, services: tuple[str, ...] = ()) -> None:
+        super().__init__(message, hint)
+        self.services = services
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One line of the manifest that a host gets; `number` names the file in the stream."""

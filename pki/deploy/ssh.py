@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pki.deploy.answers import STOPPED
 from pki.deploy.wire import STANDARD, Limits
-from pki.errors import PkiError
+from pki.errors import ErrorCode, PkiError
 from pki.visible import plain
 
 PROGRAM = "/usr/local/sbin/pki-apply"
@@ -53,7 +53,13 @@ NEXT_RUN = "the next run tries again"  # as a hint: nobody has to do anything
 
 
 class UnreachableError(PkiError):
-    """A host that does not answer: nothing is wrong with what it should get."""
+    """A host that does not answer: nothing is wrong with what it should get. `last` is what ssh said last."""
+
+    code = ErrorCode.UNREACHABLE
+
+    def __init__(self, message: str, hint: str = "", last: str = "") -> None:
+        super().__init__(message, hint)
+        self.last = last
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +142,7 @@ class Way:
                 return PkiError(what.format(name=self.name), remedy.format(**self._names))
         last = plain(complaint.splitlines()[-1]).strip() if complaint else f"exit status {status}"
         if status == 255 or not complaint:
-            return UnreachableError(f"cannot be reached: {last}", NEXT_RUN)
+            return UnreachableError(f"cannot be reached: {last}", NEXT_RUN, last)
         return PkiError(f"pki-apply failed: {last}", f"./run invoke deploy.bootstrap {self.host}")
 
     @property

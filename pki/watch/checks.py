@@ -64,6 +64,12 @@ class Finding:
     def key(self) -> str:
         return f"{self.subject} {self.topic}"
 
+    @property
+    def artifact(self) -> ArtifactId:
+        """The artifact that it concerns: a host's services are what its delivery has to bring about."""
+        kind, host = self.about.kind, self.about.name.partition("/")[0]
+        return ArtifactId("deploy", host) if kind in {"service", "proof", "drift", "hold"} else self.about
+
     def as_json(self) -> dict[str, Any]:
         return {
             "subject": self.subject,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -87,10 +87,10 @@ def unusable(error: PkiError, until: datetime | None = None) -> Finding:
     return Finding("doit", Level.CRITICAL, text, error.hint or "./run invoke plan", until=until, topic="run")
 
 
-def sweep(house: House, plan: Plan) -> tuple[Sequence[Probed], Sequence[Finding]]:
-    """What is seen of every service; where the look itself breaks, nothing, and a check that says so."""
+def sweep(house: House, plan: Plan, hosts: Container[str] | None = None) -> tuple[Sequence[Probed], Sequence[Finding]]:
+    """What is seen of every service, or of those of some hosts; where the look itself breaks, nothing, and a check that says so."""
     try:
-        return probing.sweep(house, plan), ()
+        return probing.sweep(house, plan, hosts), ()
     except Exception as error:  # noqa: BLE001 - as with every other look
         return (), (_broken("services", error),)
 

@@ -156,10 +156,14 @@ class Witness:
         """Where the refusal alone says little: it was refused before, or it is the canary that is refused."""
         what = "refuses it, as it did before" if self._own else "refuses the canary, for the revoked key is not here"
         receipt = door.delivery.receipt
-        said = ((receipt and receipt.proof) or {}).get(door.endpoint.service, "was not looked at")
-        if is_delivered and said.startswith(proof.PROVEN):
+        seen = ((receipt and receipt.proof) or {}).get(door.endpoint.service)
+        if is_delivered and seen and seen.is_proven:
             return Observation(door.place, "proven", f"{what}; the list that names it was delivered")
-        why = said if is_delivered else f"it was not delivered to; {self._meanwhile(door, is_delivered=False)}"
+        why = (
+            f"{seen or 'was not looked at'}"
+            if is_delivered
+            else f"it was not delivered to; {self._meanwhile(door, is_delivered=False)}"
+        )
         return Observation(door.place, "open", f"not proven: {what}, and {why}")
 
     def _meanwhile(self, door: Door, *, is_delivered: bool) -> str:

@@ -23,13 +23,16 @@ from pki.model import Leaf
 from pki.reasons import Reason, Why, joined
 from pki.remedies import RESTORE
 from pki.store import AUTHORITIES
-from pki.watch import adopted, exposure
+from pki.visible import shorten
+from pki.watch import adopted, exposure, probes
 from pki.watch.view import LastRun
+
+WIDEST = 120  # characters of a cell
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`state` is one of ok, due, waits, withheld, revoked, expired, missing; `left` days as text; `next` what comes, `by` through whom."""
+    """`state` is one of ok, due, waits, withheld, revoked, expired, missing, failing, unseen; `left` days as text; `next` what comes, `by` through whom."""
 
     name: str
     state: str
@@ -38,7 +41,8 @@ class Row:
     by: str
 
     def cells(self) -> tuple[str, ...]:
-        return (self.name, self.state, self.left, self.next, self.by)
+        """What a table shows; all of a longer text is in `invoke health`."""
+        return (self.name, self.state, self.left, shorten(self.next, WIDEST), self.by)
 
 
 def rows(house: House, plan: Plan) -> Iterator[Row]:
@@ -52,7 +56,7 @@ def _told(row: Row, run: LastRun) -> Row:
     failure = run.failure(row.name)
     if failure is None or row.state == "ok" or row.by != "doit" or failure.hint == NEXT_RUN:
         return row
-    return replace(row, next=f"{row.next}; the last run failed: {failure.message}", by="a person")
+    return replace(row, state="failing", next=f"{row.next}; the last run failed: {failure.message}", by="a person")
 
 
 def _rows(house: House, plan: Plan) -> Iterator[Row]:
@@ -68,6 +72,7 @@ def _rows(house: House, plan: Plan) -> Iterator[Row]:
         if name.kind == "deploy":
             delivery, made = plan.deliveries[name.name], artifacts[ArtifactId("release", name.name)]
             yield from _held(name, partial(_host_row, house, delivery, artifact, made))
+    yield from _held("services", partial(_service_rows, house))
 
 
 def _held(name: str, rows: Callable[[], Row | Iterable[Row]]) -> list[Row]:
@@ -189,7 +194,23 @@ def _host_row(house: House, delivery: Delivery, deploy: Artifact, made: Artifact
     if state := delivery.state(house.now) if delivery.is_remote else "":
         text = f"{state}; {text}"
     left = _left(house, receipt.moment(taken.ends)) if taken.ends else ""
-    return Row(deploy.name, "due" if reasons else "ok", left, text, "doit")
+    is_failing = delivery.is_remote and delivery.contact.failing_since
+    return Row(deploy.name, "failing" if is_failing else "due" if reasons else "ok", left, text, "doit")
+
+
+def _service_rows(house: House) -> Iterator[Row]:
+    """What the last look saw of each service that is looked at, and when; opens no connection."""
+    seen = {one.subject: one for one in probes.load(house)}
+    for name, host in house.inventory.hosts.items():
+        for service in host.services if host.is_probed else ():
+            subject = f"service:{name}/{service}"
+            one = seen.get(subject)
+            if one is None or one.at is None:
+                yield Row(subject, "unseen", "", "was not looked at yet", "doit")
+                continue
+            left = _left(house, one.not_after) if one.not_after else ""
+            text = f"{one.phrase or 'answers as deployed'}, seen {one.at:%Y-%m-%d %H:%M}"
+            yield Row(subject, "failing" if one.wrong else "ok", left, text, "a person" if one.wrong else "doit")
 
 
 def _state(house: House, end: datetime, reasons: list[Reason]) -> str:

@@ -16,6 +16,7 @@ from pki.graph import Plan
 from pki.house import House
 from pki.memo import Memo
 from pki.model import Inventory
+from pki.reporter import Findings
 from pki.store import Store
 from pki.watch import health, probes
 from pki.watch.alerts import channels
@@ -51,10 +52,12 @@ class Watchman:
         """Look at the house as this run leaves it."""
         house, run = self._house(), LastRun.of(report)
         broken: Sequence[Finding] = ()
-        if run.asked or run.result == "interrupted":
+        hosts = _hosts(run, self._plan())
+        if run.result == "interrupted" or hosts == frozenset():
             self._probes = probes.load(house)
         else:
-            self._probes, broken = health.sweep(house, self._plan())
+            found, broken = health.sweep(house, self._plan(), hosts)
+            self._probes = found if hosts is None else probes.merged(probes.load(house), found)
             self._swept = not broken
         self._checks = health.checks(house, self._plan(), run, notes, self._probes, broken, thorough=False)
         with suppress(PkiError):  # said by the look at the ledger
@@ -105,6 +108,14 @@ class Watchman:
         news = News([*self._checks, *self._late(run)], looked_at, _summary(report), self._head)
         return [_entry(one) for one in channels.tell(house.store, to, news, house.now)]
 
+    def findings(self, report: Mapping[str, Any]) -> Findings:
+        """How many of what was found is critical or a warning, and whether it concerns what the run was asked for."""
+        run = LastRun.of(report)
+        found = [*self._checks, *self._late(run), *self._unsent(report)]
+        critical = [one for one in found if one.level is Level.CRITICAL]
+        warnings = {one.key for one in found if one.level is Level.WARNING}
+        return Findings(len(critical), len(warnings), any(run.covers(one.artifact) for one in critical))
+
     def _late(self, run: LastRun) -> list[Finding]:
         """What went wrong after the look."""
         said = {check.subject for check in self._checks if check.level}
@@ -113,6 +124,13 @@ class Watchman:
             for name, failure in run.failed.items()
             if name not in said and f"deploy:{name}" not in said
         ]
+
+
+def _hosts(run: LastRun, plan: Plan) -> frozenset[str] | None:
+    """The hosts whose services a run looks at: those that it was asked to deliver to; None for all."""
+    if not run.asked:
+        return None
+    return frozenset(name for name in plan.deliveries if {"deploy", f"deploy:{name}"} & run.asked)
 
 
 def _looked_at(run: LastRun, checks: Sequence[Finding], unwell: Collection[str]) -> Callable[[str], bool]:

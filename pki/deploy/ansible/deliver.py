@@ -55,8 +55,9 @@ class ActionModule(ActionBase):
         ends, promises, eyes = self._services()
         if not ends:
             return result
-        result["proofs"] = proof.judge(ends, promises, None, eyes)
-        if wrong := proof.wrong(result["proofs"]):
+        proofs = proof.judge(ends, promises, None, eyes)
+        result["proofs"] = proof.as_json(proofs)
+        if wrong := proof.wrong(proofs):
             result |= {"failed": True, "msg": wrong, "after": self._task.args["remedy"]}
         return result
 
@@ -74,8 +75,9 @@ class ActionModule(ActionBase):
         result["changed"] = "kept" in states
         if "failed" in result:
             return result
-        result["proofs"] = proof.judge(ends, promises, before, eyes)
-        if wrong := proof.wrong(result["proofs"]):
+        proofs = proof.judge(ends, promises, before, eyes)
+        result["proofs"] = proof.as_json(proofs)
+        if wrong := proof.wrong(proofs):
             after = self._task.args["remedy"]
             if "placed" in states:
                 after = self._put_back(manifest)

@@ -20,9 +20,11 @@ from pki.deploy.ansible import project, runner
 from pki.deploy.ansible.project import Consignment
 from pki.deploy.change import HostOutcome
 from pki.deploy.delivery import Delivery
+from pki.deploy.handshake import Endpoint
 from pki.deploy.inplace import InPlace, went_back
+from pki.deploy.proof import Proof, refuted
 from pki.deploy.receipt import instant
-from pki.deploy.session import HostRefusal, nonsense, others, seen
+from pki.deploy.session import HostRefusal, ServiceRefusal, nonsense, others, seen
 from pki.deploy.ssh import Way
 from pki.errors import ErrorCode, PkiError
 from pki.files import leave_all_to_owner
@@ -181,7 +183,7 @@ def _outcome(consignment: Consignment, result: Mapping[str, Any]) -> HostOutcome
         raise HostRefusal(*refusal)
     if error := next((answer["error"] for answer in said if "error" in answer), ""):
         raise PkiError(plain(error), f"./run invoke deploy.bootstrap {way.host}")
-    if fault := _fault(way, result):
+    if fault := _fault(way, change.to.endpoints, result):
         raise fault
     looked = seen(way.host, change.rows, [answer for answer in said if "is" in answer])
     differs = change.without_held(looked)
@@ -191,7 +193,7 @@ def _outcome(consignment: Consignment, result: Mapping[str, Any]) -> HostOutcome
     return outcome.with_others(others(way.host, said)) if change.asks_for_others else outcome
 
 
-def _fault(way: Way, result: Mapping[str, Any]) -> PkiError | None:
+def _fault(way: Way, endpoints: Iterable[Endpoint], result: Mapping[str, Any]) -> PkiError | None:
     """What went wrong with a host, by what our action, or Ansible itself, says of it."""
     message = str(result.get("msg", "failed"))[:MESSAGE]
     if "nonsense" in result:
@@ -203,7 +205,8 @@ def _fault(way: Way, result: Mapping[str, Any]) -> PkiError | None:
         return way.failure(255, BEFORE_SSH.sub("", message))
     if "after" in result:
         after = str(result["after"])
-        return HostRefusal(plain(message.removesuffix(f"; {after}")), plain(after))
+        proofs = _proofs(result, [one.service for one in endpoints]) or {}
+        return ServiceRefusal(plain(message.removesuffix(f"; {after}")), plain(after), refuted(proofs))
     if "rc" in result:
         return _ended(way, result)
     return PkiError(f"Ansible: {plain(message)}", "its log says more") if result.get("failed") else None
@@ -227,9 +230,13 @@ def _answers(result: Mapping[str, Any]) -> Iterator[answers.Answer]:
             yield answer
 
 
-def _proofs(result: Mapping[str, Any], services: Iterable[str]) -> dict[str, str] | None:
+def _proofs(result: Mapping[str, Any], services: Iterable[str]) -> dict[str, Proof] | None:
     """What was seen of each service, as far as it is known here."""
     found = result.get("proofs")
     if not isinstance(found, dict):
         return None
-    return {name: plain(str(found[name])) for name in services if name in found}
+    try:
+        seen = {name: Proof.from_json(found[name]) for name in services if name in found}
+    except (TypeError, ValueError):  # events may come from elsewhere
+        return None
+    return {name: Proof(one.verdict, plain(one.text)) for name, one in seen.items()}

@@ -16,6 +16,7 @@ from pki.graph import Artifact
 from pki.handover import needs
 from pki.house import Generation, House
 from pki.memo import token
+from pki.reasons import joined
 from pki.store import AUTHORITIES
 from pki.watch.checks import Finding, Level, by_time_left
 from pki.watch.view import View
@@ -99,15 +100,23 @@ def keys(view: View) -> Iterator[Finding]:
 
 def crls(view: View) -> Iterator[Finding]:
     """Every live generation has a CRL that is valid for long enough; a server without one refuses every client."""
-    ends = list[datetime]()
+    ends, expected = list[datetime](), 0
     for artifact in view.plan.artifacts:
         if artifact.name.startswith("crl:"):
             name = artifact.name.removeprefix("crl:")
-            yield from _ladder(view, name) if name.startswith("root-") else _crl(view, artifact, name)
+            told = list(_ladder(view, name) if name.startswith("root-") else _crl(view, artifact, name))
+            yield from told
+            expected += 1
             if end := _end(view, name):
                 ends.append(end)
+            elif not told:
+                text = joined(artifact.reasons()) or "cannot be read"
+                yield Finding(
+                    artifact.name, Level.NOTICE, f"{text}: the next run makes it", f"./run doit {artifact.name}"
+                )
     if ends:
-        yield Finding("crls", Level.OK, f"{len(ends)}; the first one ends on {min(ends):%Y-%m-%d}")
+        count = f"{len(ends)} of {expected}" if len(ends) < expected else str(len(ends))
+        yield Finding("crls", Level.OK, f"{count}; the first one ends on {min(ends):%Y-%m-%d}")
 
 
 def sizes(view: View) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from pki import canonical, freshness, store
 from pki.freshness import Held
 from pki.house import House
 from pki.model import Leaf
-from pki.reasons import joined
+from pki.reasons import Why, joined
 from pki.watch.checks import Finding, Level, by_time_left
 from pki.watch.looks.authorities import ASK
 from pki.watch.view import View
@@ -30,14 +30,30 @@ def leaves(view: View) -> Iterator[Finding]:
         artifact = f"cert:{name}"
         kept = house.memo.seen(artifact)
         if kept is None or artifact in troubled or kept[1] - leaf.renew_before.total_seconds() <= now:
-            yield from _leaf(view, artifact, leaf)
+            told = list(_leaf(view, artifact, leaf))
+            yield from told
             kept = house.memo.seen(artifact)
+            if not (kept or told) and (view.thorough or run.covers(artifact)):
+                yield _left_out(view, artifact, leaf)
         if kept:
             ends, first = ends + 1, min(first or kept[1], kept[1])
     if ends:
         yield Finding(
-            "certificates", Level.OK, f"{ends}; the first one ends on {datetime.fromtimestamp(first, UTC):%Y-%m-%d}"
+            "certificates",
+            Level.OK,
+            f"{counted(ends, len(view.plan.leaves))}; the first one ends on {datetime.fromtimestamp(first, UTC):%Y-%m-%d}",
         )
+
+
+def counted(there: int, expected: int) -> str:
+    """How many are well; of how many, where some are not."""
+    return f"{there} of {expected}" if there < expected else str(there)
+
+
+def _left_out(view: View, artifact: str, leaf: Leaf) -> Finding:
+    """What the count of certificates leaves out, and nothing else tells."""
+    reasons = freshness.leaf(view.house, leaf) or [Why.STATED(text="is not counted, and nothing says why")]
+    return Finding(artifact, Level.NOTICE, f"{joined(reasons)}: the next run makes it", f"./run doit {artifact}")
 
 
 def _leaf(view: View, artifact: str, leaf: Leaf) -> Iterator[Finding]:

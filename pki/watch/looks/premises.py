@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -97,6 +98,12 @@ def permissions(view: View) -> Iterator[Finding]:
             is_open, wanted = True, "700" if path.is_dir() else "600"
             text = f"others can read it: it has mode {mode:04o}"
             yield Finding(house.store.shown(path), Level.CRITICAL, text, f"chmod {wanted} {house.store.shown(path)}")
+    for folder in _folders(view):
+        mode = store.mode_of(folder)
+        if mode is not None and mode & stat.S_IWOTH:
+            is_open, shown = True, view.house.store.shown(folder)
+            text = f"others can replace what lies in it: it has mode {mode:04o}"
+            yield Finding(shown, Level.CRITICAL, text, f"chmod go-w {shown}")
     if not is_open:
         yield Finding("permissions", Level.OK, f"{looked} secrets are their owner's alone")
 
@@ -109,6 +116,19 @@ def _secrets(view: View) -> Iterator[Path]:
     yield from (place.home / name for name in sorted(said.files()))
     for authority in store.AUTHORITIES:
         yield from (place.authority_file(name, "key.pem") for name in place.generations(authority))
+
+
+def _folders(view: View) -> Iterator[Path]:
+    """The folders in which secrets lie, and certificates and releases that are to be delivered."""
+    place = view.house.store
+    yield from dict.fromkeys(path.parent for path in _secrets(view))
+    for name in ("certs", "release", "crl", "trust"):
+        yield place.build / name
+        if view.thorough and (place.build / name).is_dir():
+            yield from sorted(
+                path for path in (place.build / name).rglob("*") if path.is_dir() and not path.is_symlink()
+            )
+    yield place.build
 
 
 def project(view: View) -> Iterator[Finding]:

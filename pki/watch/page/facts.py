@@ -72,7 +72,7 @@ def gather(scene: Scene) -> Facts:
         authorities=tuple(signers.authorities(house, Counter(issuer for _, issuer in found))),
         crls=tuple(signers.crls(scene)),
         hosts=tuple(fleet.hosts(scene)),
-        services=tuple(replace(one, seconds=0.0) for one in scene.probes),
+        services=tuple(replace(one, seconds=0.0, at=None) for one in scene.probes),
         ahead=ahead.ahead(scene),
         head=scene.head,
     )
