@@ -60,7 +60,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a host says of one file: `state` is same, absent, edited, mode, owner, special, extra, owed, set or held."""
+    """What a host says of one file: `state` is same, absent, edited, mode, owner, special, extra, owed, set, held or denied."""
 
     row: Row
     state: str
@@ -79,6 +79,7 @@ class Seen:
             "extra": Why.SURPLUS(file=file.path),
             "owed": Why.FILE_OWED(file=file.path),
             "held": Why.FILE_HELD(file=file.path),
+            "denied": Why.FILE_DENIED(file=file.path),
             "set": Why.FILE_SET(file=file.path, set=file.set),
         }[self.state]
 
