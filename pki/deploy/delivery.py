@@ -25,6 +25,7 @@ from pki.deploy.preflight import Findings, Trust
 from pki.deploy.receipt import Receipt, instant, moment, taken
 from pki.deploy.ssh import UnreachableError
 from pki.errors import PkiError
+from pki.identifiers import ArtifactId
 from pki.memo import Memo
 from pki.reasons import UNCHANGED, Outcome, Reason, Verb, Why
 from pki.records import Pin
@@ -118,7 +119,7 @@ class Delivery:
         """Why the host must be delivered to: it never was, holds another release, drifted, or was not looked at lately."""
         if self.engine and (done := self.engine.untold(self.host)):
             return done
-        name = f"deploy:{self.host}"
+        name = ArtifactId("deploy", self.host)
         known = memo.recall(name, self._known)
         if known is not None and not self._is_due(known, now):
             return []
@@ -201,7 +202,7 @@ class Delivery:
 
     def is_behind(self, memo: Memo) -> bool:
         """Whether the host is owed something, as far as is known here: it waits for its window, a person or the next run."""
-        name = f"deploy:{self.host}"
+        name = ArtifactId("deploy", self.host)
         known = memo.seen(name) is not None or memo.recall(name, self._known) is not None
         return not known and bool(self._differences()[0])
 
