@@ -30,6 +30,7 @@ class ErrorCode(StrEnum):
 
     OTHER = "other"
     UNREACHABLE = "unreachable"  # a host does not answer
+    RETRIED = "retried"  # the next run tries again, and nobody has to do anything
     PROGRAM_MISSING = "program missing"  # deploy.bootstrap is what helps
     KEY_NOT_OPENED = "key not opened"  # the passphrase of a private key is missing or wrong
 

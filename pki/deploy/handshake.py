@@ -191,8 +191,8 @@ def words(error: OSError) -> str:
 
 def is_refusal(error: ssl.SSLError) -> bool:
     """Whether a TLS alert is about the certificate of who asks."""
-    reason = error.reason or ""
-    return "ALERT" in reason and any(word in reason for word in ALERTS)
+    alert = error.reason or ""  # OpenSSL's name of it, SSLV3_ALERT_BAD_CERTIFICATE
+    return "ALERT" in alert and any(word in alert for word in ALERTS)
 
 
 def _plain(endpoint: Endpoint) -> socket.socket:

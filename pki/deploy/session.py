@@ -15,7 +15,7 @@ from pki.deploy.parcel import Parcel
 from pki.deploy.release import File
 from pki.deploy.ssh import NEXT_RUN, Way
 from pki.deploy.wire import LimitError, SilenceError, Wire
-from pki.errors import PkiError
+from pki.errors import ErrorCode, PkiError
 from pki.reasons import Reason, Why
 from pki.visible import line_fault, plain
 
@@ -216,7 +216,7 @@ class Session:
         while "state" not in (answer := self._answer()):
             pass
         if answer["state"] == "undone" != state:
-            raise HostRefusal("put the previous files back by itself", NEXT_RUN)
+            raise HostRefusal("put the previous files back by itself", NEXT_RUN, ErrorCode.RETRIED)
         if answer["state"] != state:
             raise nonsense(self._way.host, answer)
 

@@ -19,6 +19,7 @@ SHOWN = 120  # characters of what another program than pki-apply says
 # no port. `-a -x` undo ForwardAgent and ForwardX11, which ClearAllForwardings does not.
 CLOSED = ("-a", "-x", "-o", "ClearAllForwardings=yes", "-o", "PermitLocalCommand=no")
 
+BOOTSTRAP = "./run invoke deploy.bootstrap {host}"
 LOGIN = {
     "REMOTE HOST IDENTIFICATION HAS CHANGED": (
         "its host key is not the one that is known here",
@@ -34,16 +35,16 @@ LOGIN = {
     ),
     "Permission denied": (
         "it does not let this key in",
-        "./run invoke deploy.bootstrap {host}",
+        BOOTSTRAP,
     ),
 }
 REMEDIES = {
     **LOGIN,
-    "not found": ("pki-apply is not there", "./run invoke deploy.bootstrap {host}"),
-    "No such file or directory": ("pki-apply is not there", "./run invoke deploy.bootstrap {host}"),
+    "not found": ("pki-apply is not there", BOOTSTRAP),
+    "No such file or directory": ("pki-apply is not there", BOOTSTRAP),
     "a password is required": (
         "its account may not start pki-apply by sudo",
-        "./run invoke deploy.bootstrap {host}",
+        BOOTSTRAP,
     ),
 }
 
@@ -139,11 +140,13 @@ class Way:
         """What a connection that brought nothing means."""
         for words, (what, remedy) in REMEDIES.items():
             if words in complaint:
-                return PkiError(what.format(name=self.name), remedy.format(**self._names))
+                code = ErrorCode.PROGRAM_MISSING if remedy is BOOTSTRAP else ErrorCode.OTHER
+                return PkiError(what.format(name=self.name), remedy.format(**self._names), code)
         last = plain(complaint.splitlines()[-1]).strip() if complaint else f"exit status {status}"
         if status == 255 or not complaint:
             return UnreachableError(f"cannot be reached: {last}", NEXT_RUN, last)
-        return PkiError(f"pki-apply failed: {last}", f"./run invoke deploy.bootstrap {self.host}")
+        what = f"pki-apply failed: {last}"
+        return PkiError(what, BOOTSTRAP.format(host=self.host), ErrorCode.PROGRAM_MISSING)
 
     @property
     def _names(self) -> dict[str, str]:

@@ -12,7 +12,6 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pki import canonical, freshness, outgrown, store
 from pki.deploy import receipt
 from pki.deploy.delivery import Delivery
-from pki.deploy.ssh import NEXT_RUN
 from pki.durations import in_brief
 from pki.errors import of_any
 from pki.graph import Artifact, Plan
@@ -25,6 +24,7 @@ from pki.remedies import RESTORE
 from pki.store import AUTHORITIES
 from pki.visible import shorten
 from pki.watch import adopted, exposure, probes
+from pki.watch.looks.hosts import PASSING
 from pki.watch.view import LastRun
 
 WIDEST = 120  # characters of a cell
@@ -54,7 +54,7 @@ def rows(house: House, plan: Plan) -> Iterator[Row]:
 def _told(row: Row, run: LastRun) -> Row:
     """A row that says also why the last run could not do what is due, where another one cannot either."""
     failure = run.failure(row.name)
-    if failure is None or row.state == "ok" or row.by != "doit" or failure.hint == NEXT_RUN:
+    if failure is None or row.state == "ok" or row.by != "doit" or failure.code in PASSING:
         return row
     return replace(row, state="failing", next=f"{row.next}; the last run failed: {failure.message}", by="a person")
 

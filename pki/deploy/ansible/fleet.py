@@ -206,7 +206,7 @@ def _fault(way: Way, endpoints: Iterable[Endpoint], result: Mapping[str, Any]) -
     if "after" in result:
         after = str(result["after"])
         proofs = _proofs(result, [one.service for one in endpoints]) or {}
-        return ServiceRefusal(plain(message.removesuffix(f"; {after}")), plain(after), refuted(proofs))
+        return ServiceRefusal(plain(str(result.get("refused"))[:MESSAGE]), plain(after), refuted(proofs))
     if "rc" in result:
         return _ended(way, result)
     return PkiError(f"Ansible: {plain(message)}", "its log says more") if result.get("failed") else None

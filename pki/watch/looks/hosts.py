@@ -10,7 +10,7 @@ from pki.deploy.delivery import Delivery
 from pki.deploy.drift import from_json as drifted
 from pki.deploy.proof import Proof, Verdict, as_json
 from pki.deploy.receipt import instant, moment
-from pki.deploy.ssh import NEXT_RUN
+from pki.errors import ErrorCode
 from pki.identifiers import ArtifactId
 from pki.memo import token
 from pki.reasons import Reason, joined
@@ -22,6 +22,7 @@ from pki.watch.view import View
 DAY = timedelta(days=1)
 CRITICAL = 7 * DAY
 MOST = 4  # changed files that one finding names
+PASSING = {ErrorCode.UNREACHABLE, ErrorCode.RETRIED}  # of errors for which there is nothing to do here
 WISHES = "wishes go into pki.yaml or templates/ (docs/managed-files.md)"
 REPAIR = f"./run doit puts it right; {WISHES}"
 
@@ -80,7 +81,7 @@ def _remote(view: View, state: State) -> Iterator[Finding]:
         level = max(Level.WARNING, by_time_left(until - view.now, CRITICAL, CRITICAL) if until else Level.WARNING)
         text = failure.message if failure else f"could not be brought up to date: {state.message}"
         remedy = (failure.hint if failure else "") or f"./run invoke deploy.run {state.host}"
-        if remedy == NEXT_RUN:
+        if failure and failure.code in PASSING:
             remedy = f"look at the host, then: ./run invoke deploy.run {state.host} --dry-run"
         yield Finding(subject, level, text, remedy, since=moment(state.failing_since), until=until)
     if drift := drifted(state.drift):
