@@ -30,9 +30,12 @@ class ErrorCode(StrEnum):
 
     OTHER = "other"
     UNREACHABLE = "unreachable"  # a host does not answer
-    RETRIED = "retried"  # the next run tries again, and nobody has to do anything
-    PROGRAM_MISSING = "program missing"  # deploy.bootstrap is what helps
+    UNDONE = "undone"  # a host put its files back for a reason of its own
+    NEEDS_BOOTSTRAP = "needs bootstrap"  # pki-apply is missing on a host, or does not start as it must
     KEY_NOT_OPENED = "key not opened"  # the passphrase of a private key is missing or wrong
+
+
+RETRIED = {ErrorCode.UNREACHABLE, ErrorCode.UNDONE}  # what the next run tries again, and nobody has to do anything
 
 
 class PkiError(Exception):
@@ -56,8 +59,8 @@ class PkiError(Exception):
         lead: str = "",
         about: str = "",
     ) -> None:
-        self.what, self.hint = visible(str(message)), visible(str(hint))
-        self.message = f"{visible(lead)}: {self.what}" if lead else self.what
+        self.lead, self.what, self.hint = visible(lead), visible(str(message)), visible(str(hint))
+        self.message = f"{self.lead}: {self.what}" if lead else self.what
         self.code, self.about = code or type(self).code, about
         super().__init__(self.message, self.hint)
 

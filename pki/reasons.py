@@ -112,6 +112,7 @@ class Why(Enum):
     FOLDER_OPEN = "{folder} can be written by others: it has mode {mode}"
     FILE_OWED = "{file} is there, and its services were not reloaded since"
     FILE_HELD = "{file} is held back: the host does not permit it before it is bootstrapped again"
+    FILE_DENIED = "{file} is not permitted by the pki-apply.conf of the host"
     FILE_SET = "{file} changes with the rest of {set}"
     MORE_FILES = "{count} more files"
     HELD_BACK = "{file} is held back: ./run invoke deploy.bootstrap {host}"

@@ -38,6 +38,7 @@ DECISIONS = (
 # Why nothing may be signed or recorded, as kinds of LedgerFault.
 MISSING, EMPTY, FOREIGN, OLDER = "missing", "empty", "foreign", "older"
 UNKNOWN_AUTHORITIES, NEWEST_MISSING, UNREADABLE = "unknown-authorities", "newest-missing", "unreadable"
+PASSING = "passing"  # what comes and goes, as on a full disk: it says nothing about the content of the ledger
 
 PUT_BACK = (  # what helps a ledger that cannot be trusted or read any more
     "put ca/ledger.db back from a backup (./run invoke restore FILE --to DIR), then: ./run invoke ledger.recover --all"

@@ -245,9 +245,45 @@ def test_what_the_host_does_not_permit_is_said_and_nothing_else_is_done(delivere
     before = delivered.host.holds()
     root = delivered.host.root
     delivered.home.write("templates/extra/x", f"# deploy-target: {root}/etc/x\n# deploy-hosts: media\nx\n")
-    said = delivered.because(delivered.doit())
-    assert said.startswith(f"'{root}/etc/x' may not be placed here: {root}/pki-apply.conf does not permit it → ")
+    assert delivered.because(delivered.doit()) == (
+        f"{root}/etc/x may not be placed here: {root}/pki-apply.conf does not permit it"
+        " → ./run invoke deploy.bootstrap media"
+    )
     assert delivered.host.holds() == before
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        lambda root: f"file {root}/etc/caddy/Caddyfile",
+        lambda root: f"run sh-{root.as_posix().strip('/').replace('/', '-').replace('_', '-')}-check ",
+    ],
+)
+def test_crls_are_placed_although_the_host_does_not_permit_the_rest(
+    delivered: Live, line: Callable[[Path], str]
+) -> None:
+    root = delivered.host.root
+    permitted = delivered.host.conf.read_text()
+    less = "".join(one for one in permitted.splitlines(keepends=True) if not one.startswith(line(root)))
+    assert less != permitted
+    delivered.host.conf.write_text(less)
+    assert "does not permit it" in delivered.because(delivered.doit(days=7))
+    assert delivered.on(CRL_THERE).read_bytes() == delivered.home.read("build/crl/client-1.pem")
+    assert "does not permit it" in delivered.because(delivered.doit(days=7))
+    delivered.host.conf.write_text(permitted)
+    assert delivered.doit(days=7).status == 0
+
+
+def test_one_crl_that_the_host_does_not_permit_holds_up_none_of_the_others(delivered: Live) -> None:
+    root = delivered.host.root
+    delivered.home.write(
+        "templates/extra/second.pem",
+        f"# deploy-target: {root}/etc/second.pem\n# deploy-hosts: media\n# deploy-owner: {ME}\n"
+        "# deploy-artifact: crl-pem:server\n",
+    )
+    assert f"{root}/etc/second.pem may not be placed here" in delivered.because(delivered.doit(days=7))
+    assert delivered.on(CRL_THERE).read_bytes() == delivered.home.read("build/crl/client-1.pem")
+    assert not delivered.on("/etc/second.pem").exists()
 
 
 # -- what is put back -------------------------------------------------------------------------------------------------

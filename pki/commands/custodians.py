@@ -220,8 +220,8 @@ def _checked(given: list[str], place: int, share: str) -> str:
     try:
         shares.check(place, share, given)
     except PkiError as error:
-        is_here = error.what != error.message  # a card has a number of its own, which is another one than its place
-        raise SlipError(error.what, error.hint, lead=_card(place) if is_here else "") from None
+        # A card has a number of its own, which is another one than its place.
+        raise SlipError(error.what, error.hint, lead=_card(place) if error.lead else "") from None
     return share
 
 

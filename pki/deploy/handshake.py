@@ -191,7 +191,7 @@ def words(error: OSError) -> str:
 
 def is_refusal(error: ssl.SSLError) -> bool:
     """Whether a TLS alert is about the certificate of who asks."""
-    alert = error.reason or ""  # OpenSSL's name of it, SSLV3_ALERT_BAD_CERTIFICATE
+    alert = error.reason or ""  # OpenSSL's own name for it: TLSV13_ALERT_CERTIFICATE_REQUIRED
     return "ALERT" in alert and any(word in alert for word in ALERTS)
 
 

@@ -60,7 +60,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a host says of one file: `state` is same, absent, edited, mode, owner, special, extra, owed, set or held."""
+    """What a host says of one file: `state` is same, absent, edited, mode, owner, special, extra, owed, set, held or denied."""
 
     row: Row
     state: str
@@ -79,6 +79,7 @@ class Seen:
             "extra": Why.SURPLUS(file=file.path),
             "owed": Why.FILE_OWED(file=file.path),
             "held": Why.FILE_HELD(file=file.path),
+            "denied": Why.FILE_DENIED(file=file.path),
             "set": Why.FILE_SET(file=file.path, set=file.set),
         }[self.state]
 
@@ -216,7 +217,7 @@ class Session:
         while "state" not in (answer := self._answer()):
             pass
         if answer["state"] == "undone" != state:
-            raise HostRefusal("put the previous files back by itself", NEXT_RUN, ErrorCode.RETRIED)
+            raise HostRefusal("put the previous files back by itself", NEXT_RUN, ErrorCode.UNDONE)
         if answer["state"] != state:
             raise nonsense(self._way.host, answer)
 
@@ -253,7 +254,8 @@ class Session:
         if self._answers > answers.most(len(self._rows)):
             raise self._way.too_much(f"sent more than {answers.most(len(self._rows))} answers")
         if "error" in answer:
-            raise PkiError(plain(answer["error"]), f"./run invoke deploy.bootstrap {self._way.host}")
+            hint = f"./run invoke deploy.bootstrap {self._way.host}"
+            raise PkiError(plain(answer["error"]), hint, ErrorCode.NEEDS_BOOTSTRAP)
         return answer
 
 
@@ -311,6 +313,7 @@ def _seen(host: str, row: Row, answer: Answer) -> Seen:
         raise PkiError(
             f"says that {row.file.path} is as it should be, and names another digest",
             f"look at /usr/local/sbin/pki-apply there; then: ./run invoke deploy.bootstrap {host}",
+            ErrorCode.NEEDS_BOOTSTRAP,
         )
     return one
 
@@ -320,6 +323,7 @@ def nonsense(host: str, answer: object) -> PkiError:
     return PkiError(
         f"answers what pki-apply would not: {shown}",
         f"is another program started there? ./run invoke deploy.bootstrap {host}",
+        ErrorCode.NEEDS_BOOTSTRAP,
     )
 
 

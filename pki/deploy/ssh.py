@@ -140,13 +140,12 @@ class Way:
         """What a connection that brought nothing means."""
         for words, (what, remedy) in REMEDIES.items():
             if words in complaint:
-                code = ErrorCode.PROGRAM_MISSING if remedy is BOOTSTRAP else ErrorCode.OTHER
+                code = ErrorCode.NEEDS_BOOTSTRAP if remedy is BOOTSTRAP else None
                 return PkiError(what.format(name=self.name), remedy.format(**self._names), code)
         last = plain(complaint.splitlines()[-1]).strip() if complaint else f"exit status {status}"
         if status == 255 or not complaint:
             return UnreachableError(f"cannot be reached: {last}", NEXT_RUN, last)
-        what = f"pki-apply failed: {last}"
-        return PkiError(what, BOOTSTRAP.format(host=self.host), ErrorCode.PROGRAM_MISSING)
+        return PkiError(f"pki-apply failed: {last}", BOOTSTRAP.format(host=self.host), ErrorCode.NEEDS_BOOTSTRAP)
 
     @property
     def _names(self) -> dict[str, str]:
@@ -168,6 +167,7 @@ class Way:
             f"'{plain(line, SHOWN)}'",
             f"on {self.host}, remove it from {SHELL_FILES} of that account, or print only where PS1 is set; "
             f"if nothing prints there: ./run invoke deploy.bootstrap {self.host}",
+            ErrorCode.NEEDS_BOOTSTRAP,
         )
 
     def not_started(self, status: int, complaint: str) -> PkiError:
@@ -178,6 +178,7 @@ class Way:
             f"the login shell of {self.account} on {self.host} ended with {status} before pki-apply started",
             f"on {self.host}, look for exit, exec or return in {SHELL_FILES} of that account, and at its shell in "
             f"/etc/passwd; then: ./run invoke deploy.bootstrap {self.host}",
+            ErrorCode.NEEDS_BOOTSTRAP,
         )
 
 

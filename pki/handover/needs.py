@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from pki.house import Generation, House
-from pki.identifiers import GenerationName
+from pki.identifiers import ArtifactId, GenerationName
 from pki.leaves import permitted_addresses
 from pki.profiles import Permitted
 
@@ -38,6 +38,11 @@ class Need:
     @property
     def what(self) -> str:
         return f"{self.generation} CRLs" if self.is_crls else self.generation
+
+    @property
+    def artifact(self) -> ArtifactId:
+        """What status calls it: `ceremony:root-1-crls`."""
+        return ArtifactId("ceremony", f"{self.generation}-crls" if self.is_crls else self.generation)
 
     @property
     def authority(self) -> str:

@@ -11,9 +11,8 @@ from typing import Any
 from pki.deploy.receipt import instant
 from pki.identifiers import ArtifactId
 from pki.reasons import Reason, Why
-from pki.remedies import Remedy
+from pki.remedies import Remedy, here
 
-AGAIN = "./run doit"
 NAMED = 6  # things of which the same is said
 
 
@@ -83,6 +82,11 @@ class Finding:
         }
 
 
+def rerun(artifact: str) -> Remedy:
+    """Return the remedy that is another run for one artifact."""
+    return here("doit", artifact)
+
+
 def by_time_left(left: timedelta, warning: timedelta, critical: timedelta) -> Level:
     """How bad it is that something ends: a notice, unless less is left than one of the two."""
     if left <= critical:
@@ -115,7 +119,7 @@ def alike(checks: Iterable[Finding]) -> list[list[Finding]]:
     """Checks that say the same of several things, and want the same, together."""
     found: dict[tuple[object, ...], list[Finding]] = {}
     for one in checks:
-        remedy = AGAIN if _is_again(one) else str(one.remedy)
+        remedy = str(here("doit") if _is_again(one) else one.remedy)
         found.setdefault((one.level, one.topic, one.message, one.until, remedy), []).append(one)
     return list(found.values())
 
@@ -128,8 +132,8 @@ def named(names: Sequence[str]) -> str:
 
 def remedy_of(group: Sequence[Finding]) -> str:
     """What to type for checks that are alike: for all of them, where each has a command of its own."""
-    return AGAIN if len(group) > 1 and _is_again(group[0]) else str(group[0].remedy)
+    return str(here("doit") if len(group) > 1 and _is_again(group[0]) else group[0].remedy)
 
 
 def _is_again(check: Finding) -> bool:
-    return str(check.remedy) == f"{AGAIN} {check.subject}"
+    return check.remedy == rerun(check.subject)

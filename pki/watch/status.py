@@ -13,7 +13,7 @@ from pki import canonical, freshness, outgrown, store
 from pki.deploy import receipt
 from pki.deploy.delivery import Delivery
 from pki.durations import in_brief
-from pki.errors import of_any
+from pki.errors import RETRIED, of_any
 from pki.graph import Artifact, Plan
 from pki.handover import needs
 from pki.house import House
@@ -24,7 +24,6 @@ from pki.remedies import RESTORE
 from pki.store import AUTHORITIES
 from pki.visible import shorten
 from pki.watch import adopted, exposure, probes
-from pki.watch.looks.hosts import PASSING
 from pki.watch.view import LastRun
 
 WIDEST = 120  # characters of a cell
@@ -54,7 +53,7 @@ def rows(house: House, plan: Plan) -> Iterator[Row]:
 def _told(row: Row, run: LastRun) -> Row:
     """A row that says also why the last run could not do what is due, where another one cannot either."""
     failure = run.failure(row.name)
-    if failure is None or row.state == "ok" or row.by != "doit" or failure.code in PASSING:
+    if failure is None or row.state == "ok" or row.by != "doit" or failure.code in RETRIED:
         return row
     return replace(row, state="failing", next=f"{row.next}; the last run failed: {failure.message}", by="a person")
 
@@ -130,7 +129,7 @@ def _needed_rows(house: House) -> Iterator[Row]:
     """What a ceremony must bring to authorities that are there, by when."""
     for need in (one for one in needs.needs(house) if house.store.generations(one.authority)):
         left = _left(house, need.by) if need.by > house.now else "0"
-        yield Row(f"ceremony:{need.what.replace(' ', '-').lower()}", "due", left, need.why, _ceremony(house))
+        yield Row(need.artifact, "due", left, need.why, _ceremony(house))
 
 
 def _crl_row(house: House, artifact: Artifact, size: str) -> Row:

@@ -58,7 +58,7 @@ class ActionModule(ActionBase):
         proofs = proof.judge(ends, promises, None, eyes)
         result["proofs"] = proof.as_json(proofs)
         if wrong := proof.wrong(proofs):
-            result |= {"failed": True, "msg": wrong, "refused": wrong, "after": self._task.args["remedy"]}
+            result |= {"failed": True, "msg": wrong, "wrong": wrong, "after": self._task.args["remedy"]}
         return result
 
     def _services(self) -> tuple[list[handshake.Endpoint], dict[str, proof.Promise], handshake.Eyes]:
@@ -81,7 +81,7 @@ class ActionModule(ActionBase):
             after = self._task.args["remedy"]
             if "placed" in states:
                 after = self._put_back(manifest)
-            result |= {"failed": True, "msg": f"{wrong}; {after}", "refused": wrong, "after": after}
+            result |= {"failed": True, "msg": f"{wrong}; {after}", "wrong": wrong, "after": after}
         return result
 
     def _put_back(self, manifest: bytes) -> str:

@@ -182,7 +182,7 @@ def _outcome(consignment: Consignment, result: Mapping[str, Any]) -> HostOutcome
     if refusal := answers.refusal(said):
         raise HostRefusal(*refusal)
     if error := next((answer["error"] for answer in said if "error" in answer), ""):
-        raise PkiError(plain(error), f"./run invoke deploy.bootstrap {way.host}")
+        raise PkiError(plain(error), f"./run invoke deploy.bootstrap {way.host}", ErrorCode.NEEDS_BOOTSTRAP)
     if fault := _fault(way, change.to.endpoints, result):
         raise fault
     looked = seen(way.host, change.rows, [answer for answer in said if "is" in answer])
@@ -195,21 +195,21 @@ def _outcome(consignment: Consignment, result: Mapping[str, Any]) -> HostOutcome
 
 def _fault(way: Way, endpoints: Iterable[Endpoint], result: Mapping[str, Any]) -> PkiError | None:
     """What went wrong with a host, by what our action, or Ansible itself, says of it."""
-    message = str(result.get("msg", "failed"))[:MESSAGE]
+    words = str(result.get("msg", "failed"))[:MESSAGE]
     if "nonsense" in result:
         line = str(result["nonsense"])
         return nonsense(way.host, line) if result.get("greeted") else way.not_greeted(line)
     if isinstance(unknown := result.get("unknown"), list) and unknown:
         return went_back(way.host, (f"{plain(str(path))} is unknown here" for path in unknown))
     if result.get("unreachable"):
-        return way.failure(255, BEFORE_SSH.sub("", message))
+        return way.failure(255, BEFORE_SSH.sub("", words))
     if "after" in result:
         after = str(result["after"])
         proofs = _proofs(result, [one.service for one in endpoints]) or {}
-        return ServiceRefusal(plain(str(result.get("refused"))[:MESSAGE]), plain(after), refuted(proofs))
+        return ServiceRefusal(plain(str(result.get("wrong", words))), plain(after), refuted(proofs))
     if "rc" in result:
         return _ended(way, result)
-    return PkiError(f"Ansible: {plain(message)}", "its log says more") if result.get("failed") else None
+    return PkiError(f"Ansible: {plain(words)}", "its log says more") if result.get("failed") else None
 
 
 def _ended(way: Way, result: Mapping[str, Any]) -> PkiError:

@@ -18,7 +18,7 @@ from pki.house import Generation, House
 from pki.memo import token
 from pki.reasons import joined
 from pki.store import AUTHORITIES
-from pki.watch.checks import Finding, Level, by_time_left
+from pki.watch.checks import Finding, Level, by_time_left, rerun
 from pki.watch.view import View
 
 DAY = timedelta(days=1)
@@ -111,9 +111,7 @@ def crls(view: View) -> Iterator[Finding]:
                 ends.append(end)
             elif not told:
                 text = joined(artifact.reasons()) or "cannot be read"
-                yield Finding(
-                    artifact.name, Level.NOTICE, f"{text}: the next run makes it", f"./run doit {artifact.name}"
-                )
+                yield Finding(artifact.name, Level.NOTICE, f"{text}: the next run makes it", rerun(artifact.name))
     if ends:
         count = f"{len(ends)} of {expected}" if len(ends) < expected else str(len(ends))
         yield Finding("crls", Level.OK, f"{count}; the first one ends on {min(ends):%Y-%m-%d}")
@@ -138,15 +136,13 @@ def _crl(view: View, artifact: Artifact, name: str) -> Iterator[Finding]:
     if failure is None and not late and not is_over:
         if end is None and view.thorough and view.house.generation(name):
             text = "is not there, or damaged: the next run makes it"
-            yield Finding(artifact.name, Level.NOTICE, text, f"./run doit {artifact.name}")
+            yield Finding(artifact.name, Level.NOTICE, text, rerun(artifact.name))
         return
     text = _ends(view, end) if end else "there is none"
     text += f", and cannot be renewed: {failure.message}" if failure else ", and was not renewed"
     left = end - view.now if end else timedelta()
     level = max(Level.WARNING, by_time_left(left, rule.lifetime, min(3 * DAY, rule.lifetime / 7)))
-    yield Finding(
-        artifact.name, level, text, (failure.hint if failure else "") or f"./run doit {artifact.name}", until=end
-    )
+    yield Finding(artifact.name, level, text, (failure.hint if failure else "") or rerun(artifact.name), until=end)
 
 
 def _end(view: View, name: str) -> datetime | None:

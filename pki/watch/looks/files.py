@@ -10,7 +10,7 @@ from pki.deploy.delivery import Delivery
 from pki.issue import pem
 from pki.reasons import Why, joined
 from pki.watch import damage
-from pki.watch.checks import Finding, Level
+from pki.watch.checks import Finding, Level, rerun
 from pki.watch.view import View
 
 AGAIN = "the next run makes it again"
@@ -57,4 +57,4 @@ def _lost(delivery: Delivery) -> str:
 
 
 def _notice(artifact: str, text: str) -> Finding:
-    return Finding(artifact, Level.NOTICE, f"{text}: {AGAIN}", f"./run doit {artifact}")
+    return Finding(artifact, Level.NOTICE, f"{text}: {AGAIN}", rerun(artifact))

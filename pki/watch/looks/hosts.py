@@ -10,19 +10,18 @@ from pki.deploy.delivery import Delivery
 from pki.deploy.drift import from_json as drifted
 from pki.deploy.proof import Proof, Verdict, as_json
 from pki.deploy.receipt import instant, moment
-from pki.errors import ErrorCode
+from pki.errors import RETRIED
 from pki.identifiers import ArtifactId
 from pki.memo import token
 from pki.reasons import Reason, joined
 from pki.watch import bootstraps, waiting_roots
-from pki.watch.checks import Finding, Level, by_time_left, named
+from pki.watch.checks import Finding, Level, by_time_left, named, rerun
 from pki.watch.forecast import HELD
 from pki.watch.view import View
 
 DAY = timedelta(days=1)
 CRITICAL = 7 * DAY
 MOST = 4  # changed files that one finding names
-PASSING = {ErrorCode.UNREACHABLE, ErrorCode.RETRIED}  # of errors for which there is nothing to do here
 WISHES = "wishes go into pki.yaml or templates/ (docs/managed-files.md)"
 REPAIR = f"./run doit puts it right; {WISHES}"
 
@@ -81,7 +80,7 @@ def _remote(view: View, state: State) -> Iterator[Finding]:
         level = max(Level.WARNING, by_time_left(until - view.now, CRITICAL, CRITICAL) if until else Level.WARNING)
         text = failure.message if failure else f"could not be brought up to date: {state.message}"
         remedy = (failure.hint if failure else "") or f"./run invoke deploy.run {state.host}"
-        if failure and failure.code in PASSING:
+        if failure and failure.code in RETRIED:
             remedy = f"look at the host, then: ./run invoke deploy.run {state.host} --dry-run"
         yield Finding(subject, level, text, remedy, since=moment(state.failing_since), until=until)
     if drift := drifted(state.drift):
@@ -107,7 +106,9 @@ def _failed(view: View, host: str) -> Iterator[Finding]:
     """A host that failed without a contact: a release that is not there, a folder that cannot be written."""
     failure = view.run.failure(f"deploy:{host}")
     if failure and f"deploy:{host}" in view.run.failed:
-        yield Finding(f"deploy:{host}", Level.WARNING, failure.message, failure.hint or f"./run doit deploy:{host}")
+        yield Finding(
+            f"deploy:{host}", Level.WARNING, failure.message, failure.hint or rerun(ArtifactId("deploy", host))
+        )
 
 
 def _states(view: View) -> Sequence[State]:

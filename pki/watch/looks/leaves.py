@@ -12,7 +12,7 @@ from pki.freshness import Held
 from pki.house import House
 from pki.model import Leaf
 from pki.reasons import Why, joined
-from pki.watch.checks import Finding, Level, by_time_left
+from pki.watch.checks import Finding, Level, by_time_left, rerun
 from pki.watch.looks.authorities import ASK
 from pki.watch.view import View
 
@@ -53,7 +53,7 @@ def counted(there: int, expected: int) -> str:
 def _left_out(view: View, artifact: str, leaf: Leaf) -> Finding:
     """What the count of certificates leaves out, and nothing else tells."""
     reasons = freshness.leaf(view.house, leaf) or [Why.STATED(text="is not counted, and nothing says why")]
-    return Finding(artifact, Level.NOTICE, f"{joined(reasons)}: the next run makes it", f"./run doit {artifact}")
+    return Finding(artifact, Level.NOTICE, f"{joined(reasons)}: the next run makes it", rerun(artifact))
 
 
 def _leaf(view: View, artifact: str, leaf: Leaf) -> Iterator[Finding]:
@@ -74,14 +74,12 @@ def _leaf(view: View, artifact: str, leaf: Leaf) -> Iterator[Finding]:
     is_late = until is not None and view.now >= until - leaf.renew_before + min(GRACE, leaf.renew_before / 2)
     if failure is None and not is_late:
         if until is None and view.thorough and house.issuing(leaf.authority):
-            yield Finding(artifact, Level.NOTICE, f"{joined(reasons)}: the next run makes it", f"./run doit {artifact}")
+            yield Finding(artifact, Level.NOTICE, f"{joined(reasons)}: the next run makes it", rerun(artifact))
         return  # the next run sees to it
     text = joined(reasons)
     text += f"; cannot be renewed: {failure.message}" if failure else "; was not renewed"
     left = until - view.now if until else timedelta()
-    yield Finding(
-        artifact, level(leaf, left), text, (failure.hint if failure else "") or f"./run doit {artifact}", until=until
-    )
+    yield Finding(artifact, level(leaf, left), text, (failure.hint if failure else "") or rerun(artifact), until=until)
 
 
 def level(leaf: Leaf, left: timedelta) -> Level:

@@ -15,7 +15,7 @@ from pki.deploy.receipt import moment
 from pki.deploy.ssh import identity_in
 from pki.errors import LedgerError
 from pki.house import House
-from pki.records import LOOK_AT_DISK, PUT_BACK
+from pki.records import PASSING, PUT_BACK
 from pki.store import LAST_BACKUP
 from pki.watch.checks import Finding, Level
 from pki.watch.view import View
@@ -32,7 +32,7 @@ def ledger(view: View) -> Iterator[Finding]:
     """It is there, is ours, lacks nothing that was seen, and knows the authorities; thoroughly, its whole chain holds."""
     house = view.house
     if fault := house.ledger_fault:
-        if fault.remedy == LOOK_AT_DISK:
+        if fault.kind == PASSING:
             raise LedgerError.of(fault)  # whatever comes and goes, as on a full disk, has a look of its own
         yield Finding("ledger", Level.CRITICAL, fault.consequence, fault.remedy)
         return

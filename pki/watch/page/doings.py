@@ -77,7 +77,7 @@ def calm(check: Finding, today: date) -> Finding:
         subject=check.subject,
         level=check.level,
         what=ROOM if check.topic == "disk" and not check.level else check.message,
-        remedy=str(check.remedy),
+        remedy=check.remedy,
         since=_noon(check.since) if is_known else None,
         until=_noon(check.until),
         topic=check.topic,

@@ -110,7 +110,7 @@ def _ceremonies(found: Iterable[Any], now: datetime) -> Iterator[Entry]:
         if one.by_doit:
             continue
         made = one.generations
-        key = made[0] if made else f"{one.brings[0].replace(' ', '-').lower()}-{one.by:%Y-%m}"
+        key = made[0] if made else f"{one.needs[0].artifact.name}-{one.by:%Y-%m}"
         yield Entry(
             f"ceremony-{key}",
             _settled(one, now),
