@@ -28,7 +28,9 @@ from pki.deploy.proof import Promise
 from pki.deploy.ssh import Way
 from pki.destinations import Outlook
 from pki.errors import PkiError
+from pki.identifiers import ArtifactId
 from pki.model import Deploy
+from pki.reasons import Verb
 from pki.records import Entry
 from pki.world import World
 from tests.conftest import Home, Report
@@ -346,6 +348,20 @@ def test_a_host_goes_back_stays_held_and_follows_again(delivered: Live, invoke: 
     assert invoke("deploy.push", "media", home=delivered.home.path, days=8).status == 0
     assert config.read_bytes() == second
     assert delivered.delivery(8).state(delivered.home.moment(8)).startswith("unproven") is False
+
+
+def test_the_outcome_of_a_delivery_names_what_became_of_the_host(delivered: Live) -> None:
+    """A host that goes back to an earlier release was rolled back; one that has its release is unchanged."""
+    receipt = delivered.delivery().receipt
+    assert receipt is not None
+    delivered.home.edit("auto_https off", "auto_https off # second", "templates/caddy/Caddyfile")
+    made = {one["name"]: one["verb"] for one in delivered.doit(days=1).data["made"]}
+    assert made["deploy:media"] == "deployed"
+    house = delivered.home.house(1)
+    house.ledger.record_decision(ArtifactId("deploy", "media"), "pinned", receipt.release, house.now)
+    house.close_ledger()
+    verbs = [delivered.delivery(1).deliver(delivered.home.moment(1)).verb for _ in range(2)]
+    assert verbs == [Verb.ROLLED_BACK, Verb.UNCHANGED]
 
 
 def test_a_host_stays_at_its_release_when_build_is_lost_and_takes_crls_alone(delivered: Live, invoke: Invoke) -> None:
