@@ -300,7 +300,7 @@ class World:
         for folder in (disk.build / "certs" / leaf, disk.ca / "clients" / leaf.removeprefix(CLIENT_PREFIX)):
             if (path := folder / f"{kind}.pem").exists():
                 return path
-        raise PkiError(f"{kind}:{leaf}: {self.undeclared[leaf].message}", self.undeclared[leaf].hint)
+        raise PkiError(f"{ArtifactId(kind, leaf)}: {self.undeclared[leaf].message}", self.undeclared[leaf].hint)
 
     def _authority_files(self, kind: str, what: str) -> list[tuple[str, Path]]:
         disk = self.house.store
@@ -323,7 +323,7 @@ class World:
             "trust:profile": partial(disk.trust, "roots.mobileconfig"),
             "page:trust": partial(disk.trust, "index.html"),
         }
-        return [("", single[f"{kind}:{what}"]())] if f"{kind}:{what}" in single else []
+        return [("", find())] if (find := single.get(ArtifactId(kind, what))) else []
 
     def _adopted_file(self, kind: str, name: str) -> list[tuple[str, Path]]:
         """What is delivered of an adopted authority: its CRL, and its certificate as it lies in its folder."""

@@ -282,7 +282,10 @@ def _file(managed: ManagedFile, blueprint: Blueprint, context: Mapping[str, Any]
             f"{managed.place('deploy-mode')}: {mode} would let others read a private key",
             "use 0600, or 0640 at most",
         )
-    together, is_crl = header("deploy-set"), managed.header("deploy-artifact").startswith("crl")
+    together, is_crl = (
+        header("deploy-set"),
+        ArtifactId.parse(managed.header("deploy-artifact")).kind in {"crl", "crl-pem"},
+    )
     if together and (is_crl or str(PurePosixPath(path).parent) != together):
         raise PkiError(
             f"{managed.place('deploy-set')}: {'a CRL travels alone' if is_crl else f'{path} does not lie in {together}'}",

@@ -204,7 +204,7 @@ def _bearing(house: House, plan: Plan, name: str, profile: str) -> Iterator[Line
         yield "if it ends", "they refuse it, and its person needs the newer one that doit made before"
         return
     serving = uses.serving(house, name)
-    holding = _holding(house, plan, {f"{kind}:{name}" for kind in LEAF_FILES})
+    holding = _holding(house, plan, {ArtifactId(kind, name) for kind in LEAF_FILES})
     yield "served by", uses.listed(serving)
     yield "delivered", ", ".join(holding) or "nowhere"
     yield "trusted by", "whoever trusts the root: build/trust/roots.pem"

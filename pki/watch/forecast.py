@@ -71,7 +71,7 @@ def notes(house: House, plan: Plan) -> Iterator[Note]:
     for artifact, end in _left(house, plan):
         if end >= house.now:
             text = f"left pki.yaml, and its certificate is valid until {end:%Y-%m-%d}"
-            yield Note(artifact, text, f"./run invoke retire {artifact.removeprefix('cert:')}")
+            yield Note(artifact, text, f"./run invoke retire {artifact.short}")
     yield from exposure.notes(house, plan)
     yield from exposure.forgeable(house)
     yield from _outgrown(house)
@@ -130,7 +130,7 @@ def _ceremony(house: House) -> Iterator[Note]:
         yield Note("ceremony", what, "./run invoke ceremony.request, and docs/ceremony.md")
 
 
-def _left(house: House, plan: Plan) -> list[tuple[str, datetime]]:
+def _left(house: House, plan: Plan) -> list[tuple[ArtifactId, datetime]]:
     """Certificates that no artifact stands for any more, with the end of the last valid one of each name."""
     known = token(sorted(plan.leaves), sorted(plan.waiting), sorted(plan.refused))
     kept = house.recall_from_ledger("left", known)
@@ -142,4 +142,4 @@ def _left(house: House, plan: Plan) -> list[tuple[str, datetime]]:
                 ends[issued.artifact] = max(ends.get(issued.artifact, 0), int(issued.not_after.timestamp()))
         kept = [[artifact, end] for artifact, end in ends.items()]
         house.remember_from_ledger("left", known, kept)
-    return [(artifact, datetime.fromtimestamp(end, UTC)) for artifact, end in kept]
+    return [(ArtifactId.parse(artifact), datetime.fromtimestamp(end, UTC)) for artifact, end in kept]
