@@ -21,6 +21,8 @@ from pki.deploy.session import HostRefusal, Row, Seen, Session, rows_of
 from pki.deploy.ssh import Way
 from pki.leaves import PROBE
 
+MOST_LINKS = 20  # that are named one by one
+
 
 @dataclass(frozen=True, slots=True)
 class Destination:
@@ -293,9 +295,11 @@ def promises(parcel: Parcel, findings: Findings, endpoints: Iterable[Endpoint], 
 
 
 def _summary(seen: Sequence[Seen]) -> list[str]:
-    """What was done, file by file as long as that can be taken in at a glance."""
-    phrases = [one.phrase for one in seen]
-    return phrases if len(phrases) <= 4 else [*phrases[:2], f"{len(phrases) - 2} more files"]
+    """What was done, file by file as long as that can be taken in at a glance; links that became files in any case."""
+    links = [one.phrase for one in seen if one.state == "link"]
+    phrases = [one.phrase for one in seen if one.state != "link"]
+    named = links if len(links) <= MOST_LINKS else [*links[:MOST_LINKS], f"{len(links) - MOST_LINKS} more links"]
+    return [*named, *(phrases if len(phrases) <= 4 else [*phrases[:2], f"{len(phrases) - 2} more files"])]
 
 
 def differences(seen: Sequence[Seen]) -> list[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from pki import canonical, store
 from pki.deploy.parcel import Parcel
 from pki.deploy.receipt import Receipt, instant, taken
+from pki.deploy.session import becomes_file
 
 LOST = "the list of its files is damaged, or not there"
 UNTOLD = "its receipt and the list of its files were both damaged: what it needs no more may be there still"
@@ -31,7 +32,9 @@ class FolderTransport:
         for file in receipt.files:
             path = self._root / file["path"].lstrip("/")
             content, mode = store.read(path), store.mode_of(path)
-            if content is None:
+            if path.is_symlink():
+                found.append(becomes_file(file["path"], os.readlink(path)))
+            elif content is None:
                 found.append(f"{file['path']} was deleted")
             elif hashlib.sha256(content).hexdigest() != file["sha256"]:
                 found.append(f"{file['path']} was edited")
@@ -58,7 +61,7 @@ class FolderTransport:
         """Make the folder hold the release, and nothing beyond it of what was delivered before."""
         release = parcel.release
         wanted = {file.below(self._root): (parcel.content(file), int(file.mode, 8)) for file in release.files}
-        store.write_all(store.differing(wanted))
+        store.write_all({**store.differing(wanted), **{path: one for path, one in wanted.items() if path.is_symlink()}})
         kept = [file.path for file in release.files]
         for gone in (self.delivered(previous) or set()).difference(kept):
             self._remove(gone)

@@ -17,14 +17,14 @@ from typing import Any
 
 from pki import canonical, store
 from pki.errors import FaultsError, PkiError, of_bug
-from pki.managed import ManagedFile, Selection, render_header
+from pki.managed import MEND_HEADER, ManagedFile, Selection, render_header
 from pki.memo import Memo, token
 from pki.templating import Templates
 
 FORMAT = 1
 PRIVATE = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----")
 LOOSEST_SECRET = 0o640
-OWNER = re.compile(r"[a-z_][a-z0-9_-]*:[a-z_][a-z0-9_-]*")
+OWNER = re.compile(r"{0}:{0}".format(r"[A-Za-z_][A-Za-z0-9_.-]*"))  # Debian-exim, first.last
 
 Sources = Callable[[str], list[tuple[str, Path]]]
 
@@ -268,7 +268,8 @@ def _file(managed: ManagedFile, blueprint: Blueprint, context: Mapping[str, Any]
     if not path.startswith("/") or ".." in parts or path.endswith("/") or not path.isprintable():
         raise PkiError(f"{managed.place('deploy-target')}: {path!r} is not an absolute path of a file, without ..")
     if not OWNER.fullmatch(owner):
-        raise PkiError(f"{managed.place('deploy-owner')}: expected user:group, got {owner!r}")
+        what = f"{managed.place('deploy-owner')}: expected user:group such as root:Debian-exim, got {owner!r}"
+        raise PkiError(what, MEND_HEADER)
     secret = PRIVATE.search(content) is not None
     mode = mode or ("0600" if secret else "0644")
     if not re.fullmatch(r"0?[0-7]{3}", mode):

@@ -51,11 +51,15 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a host says of one file: `state` is same, absent, edited, mode, owner, special, extra, owed, set or held."""
+    """What a host says of one file: `state` is same, absent, edited, mode, owner, special, link, extra, owed, set or held.
+
+    `to` is where a link leads.
+    """
 
     row: Row
     state: str
     sha256: str
+    to: str = ""
 
     @property
     def phrase(self) -> str:
@@ -67,11 +71,17 @@ class Seen:
             "mode": f"{path} has another mode than {self.row.file.mode}",
             "owner": f"{path} does not belong to {self.row.file.owner}",
             "special": f"{path} is no regular file",
+            "link": becomes_file(path, self.to),
             "extra": f"{path} is no longer wanted",
             "owed": f"{path} is there, and its services were not reloaded since",
             "held": f"{path} is held back: the host does not permit it before it is bootstrapped again",
             "set": f"{path} changes with the rest of {self.row.file.set}",
         }.get(self.state, f"{path} is {self.state}")
+
+
+def becomes_file(path: str, to: str) -> str:
+    """What is said of a target in whose place there is a link, which a delivery replaces: what it names stays as it is."""
+    return f"{path} is a link to {plain(to) or 'nothing'}, and becomes a file"
 
 
 def slug(command: str) -> str:
@@ -295,7 +305,7 @@ def others(host: str, said: Iterable[Answer]) -> list[dict[str, str]]:
 def _seen(host: str, row: Row, answer: Answer) -> Seen:
     if (answer.get("n"), answer.get("path")) != (row.number, row.file.path):
         raise nonsense(host, answer)
-    one = Seen(row, answer["is"], answer["sha256"])
+    one = Seen(row, answer["is"], answer["sha256"], answer.get("to", ""))
     if one.state == "held" and row.gone:
         raise nonsense(host, answer)
     if one.state in {"same", "set", "owed"} and not row.gone and one.sha256 != row.file.sha256:

@@ -17,7 +17,7 @@ from pki.watch.view import View
 
 DAY = timedelta(days=1)
 CRITICAL = 7 * DAY
-DRIFT = (" was edited", " was deleted")
+DRIFT = (" was edited", " was deleted", " becomes a file")
 REPAIR = "./run doit puts it right; wishes go into pki.yaml or templates/ (docs/managed-files.md)"
 
 
