@@ -8,9 +8,10 @@ from importlib import import_module
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki import freshness, recipes, store
+from pki.artifact_files import LEAF_FILES
 from pki.house import House
 from pki.issue import pem
-from pki.world import LEAF_FILES, World
+from pki.world import World
 
 
 def faults(world: World, artifact: str) -> list[str]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from pki import canonical, store
 from pki.errors import FaultsError, PkiError, of_bug
+from pki.issue import pkcs1_pem
 from pki.managed import MEND_HEADER, ManagedFile, Selection, render_header
 from pki.memo import Memo, token
 from pki.templating import Templates
@@ -319,6 +320,10 @@ def _content(path: Path, artifact: str) -> bytes:
     content = store.read(path)
     if content is None:
         raise PkiError(f"{artifact} is not there yet", "run doit")
+    if artifact.partition(":")[0] == "key-pkcs1":
+        content = pkcs1_pem(content)
+        if content is None:
+            raise PkiError(f"{artifact}: the key that is there is no RSA key", "run doit, which issues another one")
     return content
 
 

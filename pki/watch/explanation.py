@@ -9,6 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki import canonical, freshness, store
+from pki.artifact_files import LEAF_FILES
 from pki.deploy import release
 from pki.durations import in_words
 from pki.graph import Plan
@@ -19,7 +20,6 @@ from pki.model import Leaf
 from pki.records import Issued
 from pki.watch import uses
 from pki.watch.identities import identities
-from pki.world import LEAF_FILES
 
 Line = tuple[str, str]  # what a line is about, and what it says
 
