@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import get_args
 
+from pki import upstreams
 from pki.errors import PkiError
 from pki.house import House
 from pki.model import Host, Leaf
@@ -25,7 +26,7 @@ RSA = {kind for kind in get_args(KeyKind) if kind.partition("-")[0] == "rsa"}
 PRIVATE = {"tls", "key", "key-pkcs1"}
 NAMES = (
     "tls:LEAF, key:, key-pkcs1:, cert:, chain:, fullchain:; crl:AUTHORITY or crl:all, crl-pem:, ca:, ca-pem:; "
-    "crl:bundle-client; trust:roots, trust:client-ca, trust:client-chain, trust:profile; page:trust"
+    "crl:bundle-client; trust:roots, trust:client-ca, trust:client-chain, trust:profile; page:trust; upstream-ca:HOST"
 )
 
 
@@ -60,6 +61,9 @@ class ArtifactFiles:
             return [("", self._leaf_file(name, kind, self._leaves[what]))]
         if kind in LEAF_FILES and what in self._undeclared():
             return [("", self._kept_file(kind, what))]
+        if kind == upstreams.ARTIFACT and what in self._hosts:
+            home = self._house.store.home
+            return [(service, home / file) for service, file in upstreams.ca_files(self._hosts[what]).items()]
         found = self._authority_files(kind, what)
         if not found:
             raise PkiError(f"{name!r} is no artifact", NAMES)

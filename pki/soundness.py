@@ -11,6 +11,7 @@ from pki import freshness, recipes, store
 from pki.artifact_files import LEAF_FILES
 from pki.house import House
 from pki.issue import pem
+from pki.upstreams import ARTIFACT
 from pki.world import World
 
 
@@ -25,6 +26,8 @@ def faults(world: World, artifact: str) -> list[str]:
         leaf = world.leaves[what]
         found = freshness.damage(house, leaf)
         files = freshness.leaf_files(house, leaf) if found else []
+    elif kind == ARTIFACT:
+        return []  # files of others, which were read when the release was rendered
     else:
         files = [str(path) for path in _damaged(world, artifact)]
         found = [f"{path} is damaged" for path in files]

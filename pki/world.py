@@ -11,7 +11,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from pki import canonical, documents, managed, store
+from pki import canonical, documents, managed, store, upstreams
 from pki.artifact_files import LEAF_FILES, ArtifactFiles
 from pki.claims import Place
 from pki.confined import Begin, Confined, ExceededError
@@ -192,11 +192,13 @@ class World:
             shared = {**shared, "too_large": self._all_fit}
         if host is None:
             return {**shared, "host": {"name": name}, "services": [], "leaf": {}}
-        services = [
+        services: list[dict[str, Any]] = [
             {
                 "name": service_name,
                 "names": service_names(said, host, service_name),
-                "upstream": service.upstream,
+                "upstream": service.upstream.url,
+                "upstream_address": upstreams.address_of(service.upstream),
+                "upstream_tls": tls.view() if (tls := upstreams.tls_of(host, service_name)) else None,
                 "access": service.access,
                 "upgrades": service.upgrades,
                 "leaf": leaf_name(name, service.access),

@@ -14,9 +14,7 @@ from pki.watch import browsers
 from tests.conftest import Home
 
 PKCS1 = "# deploy-target: /etc/box/key.pem\n# deploy-hosts: media\n# deploy-artifact: key-pkcs1:media\n"
-INLINE = (
-    "# deploy-target: /etc/box/both.pem\n# deploy-hosts: media\n{{ artifact('key-pkcs1:media') }}{{ artifact('cert:media') }}"
-)
+INLINE = "# deploy-target: /etc/box/both.pem\n# deploy-hosts: media\n{{ artifact('key-pkcs1:media') }}{{ artifact('cert:media') }}"
 CNF = """\
 # deploy-target: /etc/box/box.cnf
 # deploy-hosts: media

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pki import canonical, store
+from pki import canonical, store, upstreams
 from pki.errors import FaultsError, PkiError, of_bug
 from pki.issue import pkcs1_pem
 from pki.managed import MEND_HEADER, ManagedFile, Selection, render_header
@@ -68,7 +68,8 @@ class Blueprint:
 class File:
     """One file of a release; `path` is absolute on the host, `mode` octal text.
 
-    Files of one `set` (a folder) change together; a `crl` travels first and never goes back.
+    Files of one `set` (a folder) change together; a `crl` travels first and never goes back. What is in one of an
+    `upstream` are certificates of others, which the proxy believes.
     """
 
     path: str
@@ -80,6 +81,7 @@ class File:
     reload: str
     set: str = ""
     crl: bool = False
+    upstream: bool = field(default=False, repr=False)  # which the digest of a release does not need
 
     def below(self, folder: Path) -> Path:
         """Where this file lies when `folder` stands for the root directory."""
@@ -296,6 +298,7 @@ def _file(managed: ManagedFile, blueprint: Blueprint, context: Mapping[str, Any]
         reload=header("deploy-reload"),
         set=together,
         crl=is_crl,
+        upstream=managed.header("deploy-artifact").partition(":")[0] == upstreams.ARTIFACT,
     )
 
 
@@ -317,13 +320,13 @@ def _sources(blueprint: Blueprint, managed: ManagedFile, artifact: str) -> list[
 
 
 def _content(path: Path, artifact: str) -> bytes:
-    content = store.read(path)
+    content, kind = store.read(path), artifact.partition(":")[0]
+    if kind == upstreams.ARTIFACT:
+        return upstreams.certificates(content, str(path))
     if content is None:
         raise PkiError(f"{artifact} is not there yet", "run doit")
-    if artifact.partition(":")[0] == "key-pkcs1":
-        content = pkcs1_pem(content)
-        if content is None:
-            raise PkiError(f"{artifact}: the key that is there is no RSA key", "run doit, which issues another one")
+    if kind == "key-pkcs1" and (content := pkcs1_pem(content)) is None:
+        raise PkiError(f"{artifact}: the key that is there is no RSA key", "run doit, which issues another one")
     return content
 
 

@@ -11,7 +11,7 @@ from pki.handover import needs
 from pki.house import House
 from pki.house.missing_roots import refusal
 from pki.memo import token
-from pki.watch import adopted, bootstraps, browsers, damage, exposure, identities, waiting_roots
+from pki.watch import adopted, bootstraps, browsers, damage, exposure, identities, upstreams, waiting_roots
 from pki.world import Note
 
 
@@ -31,7 +31,8 @@ def forecast(plan: Plan) -> Iterator[tuple[Artifact, list[str]]]:
 def notes(house: House, plan: Plan) -> Iterator[Note]:
     """What needs a person: a ledger that is lost, ceremonies and names that wait for one, leaves that left or are withheld.
 
-    And names that move to another leaf, hosts that do not act on a revocation or cannot remove every forged header, keys that browsers refuse,
+    And names that move to another leaf, hosts that do not act on a revocation or cannot remove every forged header, keys that browsers refuse, upstreams that
+    are not verified,
     identities that wait to be installed, CRLs that outgrow their publisher, and damaged files that must come back from a
     backup.
     """
@@ -66,6 +67,7 @@ def notes(house: House, plan: Plan) -> Iterator[Note]:
     yield from exposure.notes(house, plan)
     yield from exposure.forgeable(house)
     yield from browsers.notes(house, plan)
+    yield from upstreams.notes(house)
     yield from _outgrown(house)
     yield from adopted.notes(house, plan)
     yield from damage.notes(house)

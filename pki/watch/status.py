@@ -20,7 +20,7 @@ from pki.handover import needs
 from pki.house import House
 from pki.model import Leaf
 from pki.store import AUTHORITIES
-from pki.watch import adopted, exposure
+from pki.watch import adopted, exposure, upstreams
 from pki.watch.view import LastRun
 
 
@@ -185,7 +185,7 @@ def _host_row(house: House, delivery: Delivery, deploy: Artifact, made: Artifact
     if taken is None:
         return Row(deploy.name, "missing", "", "; ".join(reasons), "doit")
     text = "; ".join(reasons) or f"delivered {taken.delivered_at[:10]}, {len(taken.files)} files ({taken.transport})"
-    text = "; ".join([text, *exposure.phrases(house, delivery)])
+    text = "; ".join([text, *exposure.phrases(house, delivery), *upstreams.phrases(house, name)])
     if state := delivery.state(house.now) if delivery.is_remote else "":
         text = f"{state}; {text}"
     left = _left(house, receipt.moment(taken.ends)) if taken.ends else ""
