@@ -10,6 +10,7 @@ from typing import get_args
 from pki import upstreams
 from pki.errors import PkiError
 from pki.house import House
+from pki.identifiers import ArtifactId
 from pki.model import Host, Leaf
 from pki.scalars import CLIENT_PREFIX, KeyKind
 from pki.store import AUTHORITIES
@@ -56,7 +57,7 @@ class ArtifactFiles:
         """The files of an artifact, each with its generation, or an empty text. Raises PkiError for a name that is none."""
         if name in self._paths:
             return self._paths[name]
-        kind, _, what = name.partition(":")
+        kind, what = ArtifactId.parse(name).parts
         if kind in LEAF_FILES and what in self._leaves:
             return [("", self._leaf_file(name, kind, self._leaves[what]))]
         if kind in LEAF_FILES and what in self._undeclared():

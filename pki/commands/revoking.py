@@ -19,6 +19,7 @@ from pki.errors import PkiError
 from pki.graph import Plan
 from pki.holders import of_client
 from pki.house import House
+from pki.identifiers import ArtifactId
 from pki.pipeline import Run
 from pki.records import REASONS, Issued
 from pki.screen import Screen
@@ -26,7 +27,7 @@ from pki.store import AUTHORITIES
 from pki.watch import publication, uses
 from pki.watch.consequences import consequences
 from pki.watch.publication import Published
-from pki.watch.refusals import Finding, Witness
+from pki.watch.refusals import Observation, Witness
 
 PLAIN_REASONS = {
     "key-compromise": "keyCompromise",
@@ -70,7 +71,7 @@ def revoke(context: Context, name: str, reason: str = "", yes: bool = False, no_
 
     --reason is one of key-compromise, affiliation-changed, superseded, cessation-of-operation, privilege-withdrawn,
     unspecified. What it will break is shown, and asked about unless --yes is given. What stays in pki.yaml gets a new
-    certificate with a new key at once, or with --no-replace none before `invoke renew`. Exit status 0: refused
+    certificate with a new key at once, or with --no-replace none before `invoke renew`. Exit status 0: seen to be refused
     everywhere, 1: something failed or lets it in, 2: revoked and published, yet not proven everywhere.
     """
     house = house_of(context)
@@ -115,7 +116,7 @@ def valid(house: House, name: str, *, by_cn: bool = True) -> list[Issued]:
     """
     house.insist_on_ledger()  # a lost one knows no certificate, which says nothing of the certificates
     issued = house.unexpired()
-    leaf = leaf_name(name, {one.artifact.removeprefix("cert:") for one in issued})
+    leaf = leaf_name(name, {one.artifact.short for one in issued})
     alike = of_client(issued, name) if by_cn else []
     found = _named(issued, leaf)
     found += [one for one in alike if one not in found]
@@ -133,7 +134,7 @@ def valid(house: House, name: str, *, by_cn: bool = True) -> list[Issued]:
     if found and not going:
         raise PkiError(f"{name}: is revoked already ({found[-1].revoked})", "./run invoke ledger.list")
     if not found:
-        ours = {one.artifact.removeprefix("cert:") for one in issued if not one.artifact.startswith("authority:")}
+        ours = {one.artifact.short for one in issued if one.artifact.kind != "authority"}
         if not ours:
             raise PkiError(f"{name}: the ledger knows no certificate that is valid", "./run doit")
         known(leaf, ours, "valid certificate in the ledger")
@@ -142,14 +143,15 @@ def valid(house: House, name: str, *, by_cn: bool = True) -> list[Issued]:
 
 def _is_authority(house: House, name: str) -> bool:
     """`server`, `server-1` and `authority:server-1`."""
-    bare = name.removeprefix("authority:")
+    artifact = ArtifactId.parse(name)
+    bare = artifact.name if artifact.kind == "authority" else name
     return bare in AUTHORITIES or any(bare in house.store.generations(one) for one in AUTHORITIES)
 
 
 def _named(issued: Sequence[Issued], name: str) -> list[Issued]:
     """Certificates of a leaf, or where none has that name, of an authority from elsewhere: `web` or `legacy:web`."""
-    ours = [one for one in issued if one.artifact in {name, f"cert:{name}"}]
-    return ours or [one for one in issued if one.artifact == f"{one.issuer}:{name}"]
+    ours = [one for one in issued if one.artifact in {name, ArtifactId("cert", name)}]
+    return ours or [one for one in issued if one.artifact == ArtifactId(one.issuer, name)]
 
 
 def consent(question: str, again: str) -> None:
@@ -200,7 +202,7 @@ def _record(house: House, plan: Plan, order: Order) -> bool:
     """Write the revocations into the ledger; returns whether a leaf in pki.yaml keeps them, for it is withheld."""
     withhold = []
     for going in _by_artifact(order.going) if order.follows == "nothing" else ():
-        leaf = plan.leaves.get(going[-1].artifact.removeprefix("cert:"))
+        leaf = plan.leaves.get(going[-1].artifact.short)
         if leaf is not None and uses.present(house, leaf, going):
             withhold.append(going[-1])
     with house.store.lock():
@@ -224,14 +226,16 @@ def _publish(context: Context, plan: Plan, going: Sequence[Issued]) -> Published
     failures |= {one["name"]: one["message"] for one in report.get("failed", [])}
     if not report:
         failures["doit"] = "nothing was run"
-    elif code and not failures:
+    elif report["result"] != "ok" and not failures:
         failures["doit"] = f"ended with exit status {code}"
     return publication.check(House.open(home, now), going, failures)
 
 
-def verdict(findings: Sequence[Finding], failures: Mapping[str, str]) -> tuple[int, str]:
+def verdict(findings: Sequence[Observation], failures: Mapping[str, str]) -> tuple[int, str]:
     """The exit status of a revocation and its last words."""
-    by = {kind: [one.place for one in findings if one.verdict == kind] for kind in ("proven", "open", "failed")}
+    by = {
+        kind: [one.place for one in findings if one.verdict == kind] for kind in ("proven", "open", "failed", "folder")
+    }
     absent = [name for name, said in failures.items() if name.startswith("deploy:") and said.startswith("unreachable")]
     broken = [name for name in failures if name not in absent]
     if by["failed"]:
@@ -239,11 +243,14 @@ def verdict(findings: Sequence[Finding], failures: Mapping[str, str]) -> tuple[i
     if broken:
         return 1, f"revoked; failed: {', '.join(broken)}; mend it, then ./run doit tries again"
     if by["open"] or absent:
-        left = ", ".join(by["open"] or absent)
+        left = ", ".join([*(by["open"] or absent), *by["folder"]])
         return (
             2,
             f"revoked and published; not proven: {left}; the next ./run doit delivers and proves what it can reach",
         )
+    if by["folder"]:
+        proven, left = f"; proven at {', '.join(by['proven'])}" if by["proven"] else "", ", ".join(by["folder"])
+        return 2, f"revoked and published{proven}; not proven: {left}; bring what doit made for them there"
     if by["proven"]:
         return 0, f"revoked, published, and proven at {', '.join(by['proven'])}"
     return 0, "revoked and published; there is nothing here to prove it at"
