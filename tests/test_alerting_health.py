@@ -247,7 +247,7 @@ def test_a_host_that_has_taken_nothing_yet_is_not_counted_as_well(home: Home) ->
     said = [(one.level, one.message) for one in found if one.subject == "hosts"]
     assert said == [
         (Level.NOTICE, "never delivered to: media; the next run does it"),
-        (Level.OK, "2 as pki.yaml says"),
+        (Level.OK, "2 of 3 as pki.yaml says"),
     ]
 
 
