@@ -184,7 +184,7 @@ def test_a_leaf_that_left_is_noted_until_it_is_retired(home: Home, invoke: Invok
 
 def test_a_leaf_that_left_is_noted_until_it_is_revoked(home: Home, invoke: Invoke) -> None:
     remove_media(home)
-    assert invoke(home, "revoke", "media", "--reason", "key-compromise", "--yes").status == 0
+    assert invoke(home, "revoke", "media", "--reason", "key-compromise", "--yes").status == 2
     assert notes(home) == {}
 
 
@@ -644,7 +644,7 @@ def test_revoke_by_serial_number_takes_that_one_alone(home: Home, invoke: Invoke
     old = serial(home)
     invoke(home, "renew", "media")
     new = serial(home)
-    assert invoke(home, "revoke", f"{old:x}", "--reason", "superseded", "--yes").status == 0
+    assert invoke(home, "revoke", f"{old:x}", "--reason", "superseded", "--yes").status == 2
     assert serial(home) == new
     states = {one.serial: one.revoked for one in home.house().ledger.certificates(artifact="cert:media")}
     assert states == {old: "superseded", new: ""}

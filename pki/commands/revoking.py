@@ -226,7 +226,7 @@ def _publish(context: Context, plan: Plan, going: Sequence[Issued]) -> Published
     failures |= {one["name"]: one["message"] for one in report.get("failed", [])}
     if not report:
         failures["doit"] = "nothing was run"
-    elif report["result"] != "ok" and not failures:
+    elif code and not (failures or report["critical"]):  # a critical finding elsewhere is counted by the run itself
         failures["doit"] = f"ended with exit status {code}"
     return publication.check(House.open(home, now), going, failures)
 
