@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial, wraps
 from pathlib import Path
@@ -100,6 +101,22 @@ def house_of(context: Context) -> House:
     house = project_of(context)
     house.insist_on_roots()
     return house
+
+
+@contextmanager
+def held_house_of(context: Context) -> Iterator[House]:
+    """Hold the project alone, and read it only then: what an edit or another command changed while this one waited counts.
+
+    Whatever is written follows from what was read here. Raises PkiError as `house_of` does, before it waits and after.
+    """
+    before = house_of(context)
+    before.close_ledger()
+    with before.store.lock():
+        house = house_of(context)
+        try:
+            yield house
+        finally:
+            house.close_ledger()
 
 
 def project_of(context: Context) -> House:

@@ -9,7 +9,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from pki import graph, inventory, recipes, store
-from pki.commands.command import command, evidence_of, home_of, house_of, now_of, path_of, project_of
+from pki.commands.command import command, evidence_of, held_house_of, home_of, now_of, path_of, project_of
 from pki.errors import PkiError
 from pki.graph import Plan
 from pki.house import House
@@ -63,11 +63,10 @@ def show_status(context: Context) -> None:
 @command
 def renew(context: Context, name: str) -> None:
     """Renew a certificate now, with a new key unless pki.yaml says rekey: keep, and deliver it."""
-    house = house_of(context)
-    leaves = graph.plan(house).leaves
-    leaf = leaves[known(leaf_name(name, leaves), leaves, "certificate")]
-    house.clock.insist()
-    with house.store.lock():
+    with held_house_of(context) as house:
+        leaves = graph.plan(house).leaves
+        leaf = leaves[known(leaf_name(name, leaves), leaves, "certificate")]
+        house.clock.insist()
         if f"cert:{leaf.name}" in house.withheld:
             house.ledger.record_decision(f"cert:{leaf.name}", "released", "renewed by hand", house.now)
         recipes.issue_leaf(house, leaf, "renewed by hand")

@@ -13,7 +13,17 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from pki import destinations, graph
-from pki.commands.command import command, command_with, evidence_of, home_of, house_of, now_of, path_of, project_of
+from pki.commands.command import (
+    command,
+    command_with,
+    evidence_of,
+    held_house_of,
+    home_of,
+    house_of,
+    now_of,
+    path_of,
+    project_of,
+)
 from pki.commands.daily import known
 from pki.deploy import bootstrap as bootstraps
 from pki.deploy import difference, roots
@@ -264,8 +274,7 @@ def _make(context: Context, name: str) -> None:
 def _deliver(context: Context, delivery: Delivery) -> None:
     """Build the release, then deliver it without asking whether it must be."""
     _make(context, f"release:{delivery.host}")
-    house = house_of(context)
-    with house.store.lock(), _said_of(delivery.host):
+    with held_house_of(context) as house, _said_of(delivery.host):
         done = _deliveries(house)[delivery.host].deliver(house.now) or []
     Screen().made(f"deploy:{delivery.host}", "; ".join(done) or "was as it should be")
 

@@ -22,16 +22,18 @@ CLOCK_IS_RIGHT = {
 
 
 class RunCommand(Run):  # type: ignore[misc]
-    """The `run` command of doit; `confirm_clock` in its configuration asks whether the clock is right."""
+    """The `run` command of doit: `hold` in its configuration holds the project, `confirm_clock` asks about the clock."""
 
     name = "run"
     cmd_options = (*Run.cmd_options, CLOCK_IS_RIGHT)
 
     def execute(self, params: Any, args: Any) -> Any:
+        self.loader.setup(params)
+        config = self.loader.load_doit_config()
         if params["clock_is_right"]:
-            self.loader.setup(params)
-            self.loader.load_doit_config()["confirm_clock"]()
-        return super().execute(params, args)
+            config["confirm_clock"]()
+        with config["hold"]():
+            return super().execute(params, args)
 
     @wraps(Run._execute)  # noqa: SLF001 - which doit lets commands override; doit reads from the signature which options are wanted
     def _execute(self, **options: Any) -> int:
