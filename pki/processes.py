@@ -60,3 +60,9 @@ def last_words(exit_status: int | None) -> str:
         return f"ended with exit status {exit_status}"
     name = signal.Signals(-exit_status).name
     return f"was ended by {name}{', as the system does when memory runs out' if name == 'SIGKILL' else ''}"
+
+
+def hear_interrupts() -> None:
+    """Let Ctrl-C raise KeyboardInterrupt from here on, unless it is ignored, as after nohup."""
+    if callable(signal.getsignal(signal.SIGINT)):
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from pki import store
-from pki.commands import parsing
+from pki.commands import options, parsing
 from pki.errors import InventoryError, PkiError, of_bug, of_system
 from pki.house import House
 from pki.house.clock import Evidence
@@ -57,9 +58,12 @@ def command(function: Callable[..., None], *, may_lack: str = "", many: tuple[st
         except Exception as error:  # noqa: BLE001 - a traceback is of no use to whoever typed the command
             raise _exit(of_bug(error)) from None
 
+    names = list(inspect.signature(function).parameters)[1:]
+    called = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
+    setattr(spoken, options.MEANING, options.help_of(called, names))
     if not may_lack:
-        return task(spoken, iterable=many)
-    return task(spoken, iterable=many, positional=[may_lack], optional=[may_lack])
+        return task(spoken, iterable=many, auto_shortflags=False)
+    return task(spoken, iterable=many, positional=[may_lack], optional=[may_lack], auto_shortflags=False)
 
 
 def _exit(error: PkiError) -> Exit:

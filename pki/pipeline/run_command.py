@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import signal
 from functools import wraps
 from typing import Any
 
+from doit.cmd_base import Command
 from doit.cmd_run import Run
 from doit.control import TaskControl
+from doit.doit_cmd import DoitMain
+from doit.exceptions import InvalidDodoFile
 from doit.task import Stream
 
 from pki.pipeline.workers import ParallelRunner
+from pki.processes import hear_interrupts
 
 CLOCK_IS_RIGHT = {
     "name": "clock_is_right",
@@ -21,6 +26,44 @@ CLOCK_IS_RIGHT = {
 }
 
 
+PLUGINS = {  # in pyproject.toml too, for a doit that is started itself
+    "BACKEND": {"artifacts": "pki.pipeline:NoDatabase"},
+    "COMMAND": {
+        "run": "pki.pipeline.run_command:RunCommand",
+        **dict.fromkeys(("forget", "ignore", "dumpdb", "reset-dep", "strace"), "pki.pipeline.run_command:NoDatabaseCommand"),
+    },
+}
+PRINTING = {"help", "list", "info", "tabcompletion"}  # commands of doit that only print
+
+
+def main(arguments: list[str]) -> int:
+    """Run doit over the dodo.py of the present folder; returns its exit status."""
+    name = next(iter(arguments), "")
+    if name in PRINTING:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `doit list | head` has seen enough
+    if {"-h", "--help"} & set(arguments):
+        arguments = ["help", name if not name.startswith("-") else "run"]
+    status: int = _Doit(extra_config=PLUGINS).run(arguments)
+    return status
+
+
+class _Doit(DoitMain):  # type: ignore[misc]
+    BIN_NAME = "./run doit"
+
+
+class NoDatabaseCommand(Command):  # type: ignore[misc]
+    """Stands for the commands of doit about its database, which this program runs without."""
+
+    doc_purpose = "not here: there is no database"
+    doc_usage = ""
+    doc_description = None
+
+    def execute(self, _options: Any, _arguments: Any) -> int:
+        """Raises InvalidDodoFile, for which doit exits with 3."""
+        hint = "./run doit info NAME says what is out of date; ./run invoke renew NAME issues a certificate again"
+        raise InvalidDodoFile(f"there is no database: doit compares each file with pki.yaml whenever it runs\n→ {hint}")
+
+
 class RunCommand(Run):  # type: ignore[misc]
     """The `run` command of doit: `hold` in its configuration holds the project, `confirm_clock` asks about the clock."""
 
@@ -28,6 +71,7 @@ class RunCommand(Run):  # type: ignore[misc]
     cmd_options = (*Run.cmd_options, CLOCK_IS_RIGHT)
 
     def execute(self, params: Any, args: Any) -> Any:
+        hear_interrupts()
         self.loader.setup(params)
         config = self.loader.load_doit_config()
         if params["clock_is_right"]:
