@@ -67,8 +67,8 @@ def load(text: str, name: str, deepest: int = DEEPEST) -> Any:
 
 def _problem(error: yaml.MarkedYAMLError, text: str, name: str) -> str:
     """Return what is wrong at the place of a syntax error: often a tab, which looks like the spaces that it is not."""
-    lines = text.split("\n")
-    line = lines[error.problem_mark.line] if error.problem_mark and error.problem_mark.line < len(lines) else ""
+    lines, mark = text.split("\n"), error.problem_mark
+    line = lines[mark.line] if mark and mark.line < len(lines) else ""
     if "\t" in line[: len(line) - len(line.lstrip(" \t-?:"))]:
         return f"indented with a tab; YAML is indented with spaces: sed -i 's/\\t/  /g' {name}"
     return str(error.problem)
@@ -81,7 +81,7 @@ def _insist_on_size(text: str, name: str, deepest: int) -> None:
     """
     open_nodes, sizes = [("", 0)], dict[str, int]()  # anchor and size of each collection around the present event
     for event in yaml.parse(text, Loader=Loader):
-        line = event.start_mark.line + 1
+        line = event.start_mark.line + 1 if event.start_mark else 1
         if isinstance(event, yaml.CollectionStartEvent):
             open_nodes.append((event.anchor or "", 1))
             if len(open_nodes) > deepest + 1:
@@ -91,7 +91,7 @@ def _insist_on_size(text: str, name: str, deepest: int) -> None:
         if isinstance(event, yaml.CollectionEndEvent):
             anchor, size = open_nodes.pop()
         elif isinstance(event, yaml.AliasEvent):
-            size = sizes.get(event.anchor, 1)
+            size = sizes.get(event.anchor or "", 1)
         elif isinstance(event, yaml.ScalarEvent):
             anchor = event.anchor or ""
         else:

@@ -3,17 +3,20 @@
 `run` starts it with `python -S`, before any package is looked for, so that Ctrl-C is heard from the beginning.
 """
 
-from __future__ import annotations
+import _signal  # type: ignore[import-not-found] # built in: Ctrl-C is heard before any other module is read
 
-import os
-import signal
-import sys
-from types import FrameType
+HEARS = _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler  # it is ignored after nohup
+if HEARS and __name__ == "__main__":
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+
+import os  # noqa: E402
+import signal  # noqa: E402
+import sys  # noqa: E402
 
 STOPPED = 128 + signal.SIGINT
 
 
-def stop(_number: int, _frame: FrameType | None) -> None:
+def stop(_number: int, _frame: object) -> None:
     """End before anything was begun."""
     os.write(2, b"stopped; nothing was done\n")
     os._exit(STOPPED)
@@ -42,7 +45,7 @@ def main(program: str, arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored, as after nohup
+    if HEARS:
         signal.signal(signal.SIGINT, stop)
     if not open_channels() and sys.argv[1] == "invoke":
         sys.exit("standard output is closed; nothing was done\n→ send it somewhere: >/dev/null")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import shlex
 import signal
 import sys
 from difflib import get_close_matches
-from shutil import which
 
 from pki import __version__
 from pki.screen import say_nothing_more
@@ -37,13 +36,15 @@ _doit_pki() {
 if [ -n "${ZSH_VERSION:-}" ]; then autoload -U +X compinit bashcompinit; compinit; bashcompinit; fi
 complete -o default -F _doit_pki run ./run
 """
+TEXTS = {
+    **dict.fromkeys(("-h", "--help", "help"), USAGE),
+    **dict.fromkeys(("-V", "--version"), f"doit-pki {__version__}\n"),
+    "--completion": COMPLETION,
+}
 
 
 def run(program: str, arguments: list[str]) -> int:
-    """Run `doit` or `invoke`, print help, or say what may have been meant; returns the exit status.
-
-    `program` that is nothing of ours, and is found on PATH, takes the place of this process.
-    """
+    """Run `doit` or `invoke`, print help, or say what may have been meant; returns the exit status."""
     try:
         if program == "doit":
             return _doit(arguments)
@@ -54,8 +55,14 @@ def run(program: str, arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return STOPPED
-    except BrokenPipeError:
+    except BrokenPipeError:  # `… | head` has seen enough
         say_nothing_more()
+        return 1
+    except OSError as error:
+        if error.filename:
+            raise
+        say_nothing_more()
+        print(f"what this command says cannot be written: {error.strerror}\n→ send it elsewhere", file=sys.stderr)
         return 1
 
 
@@ -81,28 +88,15 @@ def _invoke(arguments: list[str]) -> None:
 
 
 def _other(program: str, arguments: list[str]) -> int:
-    if program in {"-h", "--help", "help"}:
-        print(USAGE, end="")
-        return 0
-    if program in {"-V", "--version"}:
-        print(f"doit-pki {__version__}")
-        return 0
-    if program == "--completion":
-        print(COMPLETION, end="")
+    if text := TEXTS.get(program):
+        print(text, end="", flush=True)
         return 0
     import tasks  # noqa: PLC0415 - all commands
 
     names = [*tasks.ns.task_names]
-    meant = "" if program in names else which(program) or ""
-    if meant:
-        sys.stdout.flush()
-        os.execv(meant, [program, *arguments])
     close = [program] if program in names else get_close_matches(program, names, n=1)
-    groups = {name.partition(".")[0] for name in names if "." in name}
-    line = f"./run invoke {' '.join([*close, *arguments])}" if close else "./run --help"
-    if program in groups:
+    line = f"did you mean ./run invoke {shlex.join([*close, *arguments])}" if close else "./run --help"
+    if program in {name.partition(".")[0] for name in names if "." in name}:
         line = f"./run invoke --list {program}"
-    print(f"run: there is no program {program!r}\n→ {'did you mean ' if close else ''}{line}", file=sys.stderr)
+    print(f"run: there is no program {program!r}\n→ {line}", file=sys.stderr)
     return 2
-
-

@@ -79,7 +79,10 @@ SPECIAL = {
     "client.export": {"name": "a client, or the kind of policy", "output": "file or folder that it goes to"},
     "client.installed": {"name": "a client", "serial": "the certificate that the device has, if not the newest"},
     "client.revoke": {"name": "a client"},
-    "deploy.export": {"folder": "folder that the Ansible project goes to", "vault": "file with a passphrase for ansible-vault"},
+    "deploy.export": {
+        "folder": "folder that the Ansible project goes to",
+        "vault": "file with a passphrase for ansible-vault",
+    },
     "deploy.rollback": {"to": "the release to go back to, as deploy.history shows it"},
     "keeping.backup": {"file": "where the backup goes"},
     "keeping.restore": {"file": "the backup", "to": "folder that the project goes to"},

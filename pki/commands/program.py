@@ -5,10 +5,11 @@ from __future__ import annotations
 import inspect
 from typing import ClassVar
 
-import invoke
+from invoke.collection import Collection
 from invoke.exceptions import Exit, ParseError
-from invoke.parser import Argument, ParserContext
-from invoke.parser.context import to_flag
+from invoke.parser.argument import Argument
+from invoke.parser.context import ParserContext, to_flag
+from invoke.program import Program as InvokeProgram
 
 from pki import __version__
 from pki.commands import options
@@ -22,7 +23,17 @@ SHOWN = {
     "list": "list the commands, or those of one group: --list ledger",
     "version": "print the version",
 }
-BARE = {"name", "host", "file", "folder", "generation", "serial", "response", "request", "events"}  # needed, and named first
+BARE = {
+    "name",
+    "host",
+    "file",
+    "folder",
+    "generation",
+    "serial",
+    "response",
+    "request",
+    "events",
+}  # needed, and named first
 PLACEHOLDERS = {
     "cards": "DIR",
     "client": "NAME=ADDRESS",
@@ -43,12 +54,12 @@ PLACEHOLDERS = {
 }
 
 
-class Program(invoke.Program):  # type: ignore[misc]
+class Program(InvokeProgram):
     """The commands of the program; `binary` is what is typed before one of them."""
 
     dead: ClassVar = {"dry", "config", "warn-only", "hide", "prompt-for-sudo-password", "pty", "echo"}
 
-    def __init__(self, namespace: invoke.Collection | None = None) -> None:
+    def __init__(self, namespace: Collection | None = None) -> None:
         super().__init__(
             version=__version__, namespace=namespace, name="doit-pki", binary=TYPED, binary_names=["invoke", "inv"]
         )
@@ -57,7 +68,7 @@ class Program(invoke.Program):  # type: ignore[misc]
         """Return invoke's own options, of which no single letter is left that means something else elsewhere."""
         args: list[Argument] = super().core_args()
         for one in args:
-            one.names = tuple(filter(None, (one.name, LETTERS.get(one.name, ""))))
+            one.names = tuple(filter(None, (one.name, LETTERS.get(_name(one), ""))))
         return args
 
     def parse_core_args(self) -> None:
@@ -88,7 +99,7 @@ class Program(invoke.Program):  # type: ignore[misc]
         for line in (inspect.getdoc(task) or "").splitlines():
             print(f"{self.leading_indent}{line}".rstrip())
         meanings = getattr(task.body, options.MEANING, options.MEANINGS)
-        lines = [(_shown(one), meanings[one.attr_name or one.name]) for one in context.args.values()]
+        lines = [(_shown(one), meanings[one.attr_name or _name(one)]) for one in context.args.values()]
         if lines:
             print("\nArguments and options:\n")
             self.print_columns(lines)
@@ -109,6 +120,11 @@ def _is_needed(one: Argument) -> bool:
 
 def _shown(one: Argument) -> str:
     """Return how an argument is typed: by itself, or behind the option that names it, which any of them may be."""
-    known = PLACEHOLDERS.get(one.name) or PLACEHOLDERS.get(one.name.rpartition("_")[2], one.name.upper())
-    is_bare = one.optional or (_is_needed(one) and one.name in BARE)
-    return known if is_bare else to_flag(one.name) + (f" {known}" if one.takes_value else "")
+    name = _name(one)
+    known = PLACEHOLDERS.get(name) or PLACEHOLDERS.get(name.rpartition("_")[2], name.upper())
+    is_bare = one.optional or (_is_needed(one) and name in BARE)
+    return known if is_bare else to_flag(name) + (f" {known}" if one.takes_value else "")
+
+
+def _name(one: Argument) -> str:
+    return one.name or ""

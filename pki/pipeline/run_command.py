@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import signal
+import io
+import sys
+from contextlib import redirect_stdout
 from functools import wraps
 from typing import Any
 
@@ -30,7 +32,9 @@ PLUGINS = {  # in pyproject.toml too, for a doit that is started itself
     "BACKEND": {"artifacts": "pki.pipeline:NoDatabase"},
     "COMMAND": {
         "run": "pki.pipeline.run_command:RunCommand",
-        **dict.fromkeys(("forget", "ignore", "dumpdb", "reset-dep", "strace"), "pki.pipeline.run_command:NoDatabaseCommand"),
+        **dict.fromkeys(
+            ("forget", "ignore", "dumpdb", "reset-dep", "strace"), "pki.pipeline.run_command:NoDatabaseCommand"
+        ),
     },
 }
 PRINTING = {"help", "list", "info", "tabcompletion"}  # commands of doit that only print
@@ -39,11 +43,13 @@ PRINTING = {"help", "list", "info", "tabcompletion"}  # commands of doit that on
 def main(arguments: list[str]) -> int:
     """Run doit over the dodo.py of the present folder; returns its exit status."""
     name = next(iter(arguments), "")
-    if name in PRINTING:
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `doit list | head` has seen enough
     if {"-h", "--help"} & set(arguments):
-        arguments = ["help", name if not name.startswith("-") else "run"]
-    status: int = _Doit(extra_config=PLUGINS).run(arguments)
+        arguments = ["help", name if name in {*PRINTING, *PLUGINS["COMMAND"]} else "run"]
+    output = io.StringIO() if arguments and arguments[0] in PRINTING else sys.stdout
+    with redirect_stdout(output):  # doit has a traceback where standard output is closed, or a disk full
+        status: int = _Doit(extra_config=PLUGINS).run(arguments)
+    if isinstance(output, io.StringIO):
+        print(output.getvalue(), end="", flush=True)
     return status
 
 
