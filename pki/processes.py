@@ -10,6 +10,7 @@ import signal
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 
+STOPPED = 128 + signal.SIGINT  # exit status after Ctrl-C
 PR_SET_PDEATHSIG = 1  # prctl(2)
 LIBPQ_PASSWORD = "PGPASSWORD"  # noqa: S105 - a name: https://www.postgresql.org/docs/current/libpq-envars.html
 _withheld: dict[str, bytes] = {}  # forked processes have it too

@@ -12,7 +12,7 @@ from pki import __version__
 from pki.commands import launch, options
 from pki.commands.command import command
 from pki.commands.program import Program
-from pki.pipeline import Run, run_command
+from pki.pipeline import Run, command_line
 from tests.commands import said_by
 from tests.conftest import PROJECT, START, Home
 
@@ -121,5 +121,5 @@ def test_help_of_a_command_of_doit_is_asked_for_behind_it(
 ) -> None:
     monkeypatch.chdir(PROJECT)
     for typed in (["info", "-h"], ["run", "--help"], ["cert:media", "-h"]):
-        assert run_command.main(typed) == 0
+        assert command_line.main(typed) == 0
         assert "./run doit" in capsys.readouterr().out

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shlex
-import signal
 import sys
 from difflib import get_close_matches
 
 from pki import __version__
+from pki.processes import STOPPED
 from pki.screen import say_nothing_more
 
-STOPPED = 128 + signal.SIGINT  # exit status after Ctrl-C
 USAGE = """\
 Usage: ./run doit [NAME]...            bring everything up to date, or what is named: cert:media, deploy:web
        ./run doit list                 the names; doit info NAME says what one waits for
@@ -71,9 +70,9 @@ def _doit(arguments: list[str]) -> int:
         return _other("--help", [])
     if arguments[:1] in (["-V"], ["--version"]):
         return _other("--version", [])
-    from pki.pipeline import run_command  # noqa: PLC0415 - the other one is not needed, and takes long
+    from pki.pipeline import command_line  # noqa: PLC0415 - the other one is not needed, and takes long
 
-    status = run_command.main(arguments)
+    status = command_line.main(arguments)
     sys.stdout.flush()
     return status
 
@@ -91,9 +90,9 @@ def _other(program: str, arguments: list[str]) -> int:
     if text := TEXTS.get(program):
         print(text, end="", flush=True)
         return 0
-    import tasks  # noqa: PLC0415 - all commands
+    from pki.commands.program import command_names  # noqa: PLC0415
 
-    names = [*tasks.ns.task_names]
+    names = command_names()
     close = [program] if program in names else get_close_matches(program, names, n=1)
     line = f"did you mean ./run invoke {shlex.join([*close, *arguments])}" if close else "./run --help"
     if program in {name.partition(".")[0] for name in names if "." in name}:

@@ -7,14 +7,15 @@ from typing import ClassVar
 
 from invoke.collection import Collection
 from invoke.exceptions import Exit, ParseError
+from invoke.loader import FilesystemLoader
 from invoke.parser.argument import Argument
 from invoke.parser.context import ParserContext, to_flag
 from invoke.program import Program as InvokeProgram
 
 from pki import __version__
 from pki.commands import options
-from pki.commands.launch import STOPPED
-from pki.processes import hear_interrupts
+from pki.errors import PROGRAM
+from pki.processes import STOPPED, hear_interrupts
 
 TYPED = "./run invoke"
 LETTERS = {"help": "h", "list": "l", "version": "V"}
@@ -103,6 +104,12 @@ class Program(InvokeProgram):
         if lines:
             print("\nArguments and options:\n")
             self.print_columns(lines)
+
+
+def command_names() -> list[str]:
+    """Return the names of all commands."""
+    module, _ = FilesystemLoader(start=str(PROGRAM)).load("tasks")
+    return [*Collection.from_module(module).task_names]
 
 
 def usage(name: str, context: ParserContext) -> str:

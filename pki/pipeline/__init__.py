@@ -29,7 +29,6 @@ from pki.errors import InventoryError, PkiError, of_any
 from pki.graph import Artifact, Plan
 from pki.house import House
 from pki.house.clock import Evidence
-from pki.pipeline.run_command import PLUGINS
 from pki.pipeline.workers import Failed
 from pki.reporter import Reporter
 from pki.safe_directories import insist_on_owner
@@ -37,6 +36,16 @@ from pki.store import Store
 from pki.watch import forecast, watchman
 from pki.watch.watchman import Watchman
 from pki.watch.years import calendar
+
+PLUGINS = {  # in pyproject.toml too, for a doit that is started itself
+    "BACKEND": {"artifacts": "pki.pipeline:NoDatabase"},
+    "COMMAND": {
+        "run": "pki.pipeline.run_command:RunCommand",
+        **dict.fromkeys(
+            ("forget", "ignore", "dumpdb", "reset-dep", "strace"), "pki.pipeline.run_command:NoDatabaseCommand"
+        ),
+    },
+}
 
 GROUPS = {
     "authority": "root, server and client authority",

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import io
-import sys
-from contextlib import redirect_stdout
 from functools import wraps
 from typing import Any
 
 from doit.cmd_base import Command
 from doit.cmd_run import Run
 from doit.control import TaskControl
-from doit.doit_cmd import DoitMain
 from doit.exceptions import InvalidDodoFile
 from doit.task import Stream
 
@@ -26,35 +22,6 @@ CLOCK_IS_RIGHT = {
     "default": False,
     "help": "confirm at a terminal that the clock is right, where the ledger, the hosts and the kernel leave it in doubt",
 }
-
-
-PLUGINS = {  # in pyproject.toml too, for a doit that is started itself
-    "BACKEND": {"artifacts": "pki.pipeline:NoDatabase"},
-    "COMMAND": {
-        "run": "pki.pipeline.run_command:RunCommand",
-        **dict.fromkeys(
-            ("forget", "ignore", "dumpdb", "reset-dep", "strace"), "pki.pipeline.run_command:NoDatabaseCommand"
-        ),
-    },
-}
-PRINTING = {"help", "list", "info", "tabcompletion"}  # commands of doit that only print
-
-
-def main(arguments: list[str]) -> int:
-    """Run doit over the dodo.py of the present folder; returns its exit status."""
-    name = next(iter(arguments), "")
-    if {"-h", "--help"} & set(arguments):
-        arguments = ["help", name if name in {*PRINTING, *PLUGINS["COMMAND"]} else "run"]
-    output = io.StringIO() if arguments and arguments[0] in PRINTING else sys.stdout
-    with redirect_stdout(output):  # doit has a traceback where standard output is closed, or a disk full
-        status: int = _Doit(extra_config=PLUGINS).run(arguments)
-    if isinstance(output, io.StringIO):
-        print(output.getvalue(), end="", flush=True)
-    return status
-
-
-class _Doit(DoitMain):  # type: ignore[misc]
-    BIN_NAME = "./run doit"
 
 
 class NoDatabaseCommand(Command):  # type: ignore[misc]
