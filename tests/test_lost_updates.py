@@ -137,7 +137,7 @@ def test_a_certificate_that_waited_to_be_renewed_is_not_renewed_once_it_left(
     meanwhile(lambda: invoke(*REVOKE_ADMIN))
     said = invoke("renew", "admin")
     assert said.status == 1
-    assert "admin: no such certificate" in said.error
+    assert "admin: not declared here: not seen" in said.error
     assert [one.artifact for one in home.house().unexpired() if one.common_name == "admin" and not one.revoked] == []
 
 

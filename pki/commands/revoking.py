@@ -15,7 +15,7 @@ from invoke.exceptions import Exit
 from pki import graph
 from pki.commands.asking import typed
 from pki.commands.command import command, evidence_of, held_house_of, home_of, house_of, now_of
-from pki.commands.daily import known, leaf_name
+from pki.commands.meaning import Names, not_seen
 from pki.errors import PkiError
 from pki.graph import Plan
 from pki.holders import of_client
@@ -77,6 +77,7 @@ def revoke(context: Context, name: str, reason: str = "", yes: bool = False, no_
     everywhere, 1: something failed or lets it in, 2: revoked and published, yet not proven everywhere.
     """
     house = house_of(context)
+    name = _meant(house, name, "revoke")
     valid(house, name)  # which says what is wrong with the name before it asks for a reason
     reason = chosen(reason)
     again = f"./run invoke revoke {name} --reason {reason}{' --no-replace' if no_replace else ''}"
@@ -89,7 +90,7 @@ def retire(context: Context, name: str, yes: bool = False) -> None:
     """Revoke the certificates of a name that left pki.yaml; --yes asks nothing."""
     house = house_of(context)
     leaves = graph.plan(house).leaves
-    name = leaf_name(name, leaves)
+    name = _meant(house, name, "retire")
     if name in leaves:
         raise PkiError(f"{name} is still in pki.yaml", f"take it out first, or: ./run invoke revoke {name} --reason …")
     find = partial(valid, name=name, by_cn=False)
@@ -111,6 +112,19 @@ def chosen(reason: str) -> str:
     raise PkiError(what, f"--reason is one of\n{explained}")
 
 
+def _meant(house: House, name: str, command: str) -> str:
+    """Return a name by which `valid` knows certificates: itself, or the leaf that it stands for, which is said."""
+    house.insist_on_ledger()
+    issued = [one for one in house.unexpired() if one.artifact.startswith("cert:")]
+    names = Names(house.inventory, graph.plan(house).leaves, issued)
+    is_known = of_client(issued, name) or any(
+        f"{one.serial:x}" == name.lower().lstrip("0") for one in house.unexpired()
+    )
+    if is_known or not names.find(name):
+        return name
+    return names.leaf(name, command)
+
+
 def valid(house: House, name: str, *, by_cn: bool = True) -> list[Issued]:
     """The valid, unrevoked certificates that a name, a client's CN or a serial number stands for; of no authority.
 
@@ -118,7 +132,8 @@ def valid(house: House, name: str, *, by_cn: bool = True) -> list[Issued]:
     """
     house.insist_on_ledger()  # a lost one knows no certificate, which says nothing of the certificates
     issued = house.unexpired()
-    leaf = leaf_name(name, {one.artifact.removeprefix("cert:") for one in issued})
+    leaf = name.removeprefix("cert:")
+    leaf = f"client-{leaf}" if any(one.artifact == f"cert:client-{leaf}" for one in issued) else leaf
     alike = of_client(issued, name) if by_cn else []
     found = _named(issued, leaf)
     found += [one for one in alike if one not in found]
@@ -139,7 +154,7 @@ def valid(house: House, name: str, *, by_cn: bool = True) -> list[Issued]:
         ours = {one.artifact.removeprefix("cert:") for one in issued if not one.artifact.startswith("authority:")}
         if not ours:
             raise PkiError(f"{name}: the ledger knows no certificate that is valid", "./run doit")
-        known(leaf, ours, "valid certificate in the ledger")
+        raise not_seen(name, ours)
     return going
 
 

@@ -122,11 +122,11 @@ def crl(house: House, plan: Plan, generation: str) -> Iterator[Line]:
         ", ".join(_holding(house, plan, {f"crl:{generation.rpartition('-')[0]}", "crl:all", "crl:bundle-client"}))
         or "nowhere",
     )
-    clients = generation.rpartition("-")[0] in {"client", "root"}
-    yield (
-        "if it ends",
-        f"{uses.listed(uses.asking(house))} refuse every client" if clients else "strict clients refuse servers",
+    clients, asking = generation.rpartition("-")[0] in {"client", "root"}, uses.asking(house)
+    refused = (
+        f"{uses.listed(asking)} refuse every client" if asking else f"services that ask for clients: {uses.NOT_SEEN}"
     )
+    yield "if it ends", refused if clients else "strict clients refuse servers"
     yield (
         "renew it",
         "doit does, in time; at once: ./run doit"
