@@ -20,10 +20,11 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.x509.oid import NameOID
 
 from pki.durations import backdate
-from pki.errors import RESTORE, PkiError
+from pki.errors import ErrorCode, PkiError
 from pki.pkcs8 import encrypted_der
 from pki.profiles import Extensions
 from pki.records import Entry
+from pki.remedies import RESTORE
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 
@@ -86,11 +87,13 @@ def open_key(data: bytes, passphrase: str | None, name: str, source: str) -> Pri
     except TypeError:
         if passphrase:
             raise PkiError(f"{name}: its key is not encrypted", RESTORE) from None
-        raise PkiError(f"{name}: its key is encrypted and {source} holds no passphrase for it") from None
+        what = f"{name}: its key is encrypted and {source} holds no passphrase for it"
+        raise PkiError(what, code=ErrorCode.KEY_NOT_OPENED) from None
     except (ValueError, UnsupportedAlgorithm):
         raise PkiError(
             f"{name}: its key cannot be opened",
             f"the passphrase from {source} is wrong, or the file is damaged",
+            ErrorCode.KEY_NOT_OPENED,
         ) from None
     if not isinstance(key, PrivateKey):
         raise PkiError(f"{name}: its key is of a kind that cannot sign")

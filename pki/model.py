@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from pki.identifiers import ArtifactId, GenerationName
 from pki.scalars import (
     EMPTY_OK,
     ONE_OK,
@@ -311,7 +312,7 @@ class Secrets(Noun):
     def source(self, name: str) -> Source | None:
         """The source named for a secret: under its own name (`server-2`), or that of its authority (`server`)."""
         named = self.named
-        return named.get(name) or named.get(name.rpartition("-")[0])
+        return named.get(name) or named.get(GenerationName.parse(name).authority)
 
     @property
     def names(self) -> list[str]:
@@ -388,6 +389,11 @@ class Leaf:
     request: str | None
     declared: str
     is_revoked: bool = False
+
+    @property
+    def artifact(self) -> ArtifactId:
+        """The certificate as doit, messages and the ledger name it."""
+        return ArtifactId("cert", self.name)
 
     @property
     def authority(self) -> ProfileName:

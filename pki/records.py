@@ -10,6 +10,8 @@ from typing import NamedTuple, Protocol
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from pki.identifiers import ArtifactId, GenerationName
+
 REASONS = (
     "unspecified",
     "keyCompromise",
@@ -36,6 +38,7 @@ DECISIONS = (
 # Why nothing may be signed or recorded, as kinds of LedgerFault.
 MISSING, EMPTY, FOREIGN, OLDER = "missing", "empty", "foreign", "older"
 UNKNOWN_AUTHORITIES, NEWEST_MISSING, UNREADABLE = "unknown-authorities", "newest-missing", "unreadable"
+PASSING = "passing"  # what comes and goes, as on a full disk: it says nothing about the content of the ledger
 
 PUT_BACK = (  # what helps a ledger that cannot be trusted or read any more
     "put ca/ledger.db back from a backup (./run invoke restore FILE --to DIR), then: ./run invoke ledger.recover --all"
@@ -102,8 +105,8 @@ class Issued:
     """
 
     serial: int
-    issuer: str
-    artifact: str
+    issuer: GenerationName
+    artifact: ArtifactId
     profile: str
     subject: str
     names: tuple[str, ...]
@@ -138,7 +141,7 @@ class Decision:
     of each root that it accepts, `none`, or `any`.
     """
 
-    artifact: str
+    artifact: ArtifactId
     decision: str
     detail: str
     at: datetime
@@ -191,7 +194,7 @@ class Event:
 class Recovered:
     """What the ledger learnt from a CRL of our own: serial numbers, and whether the CRL `is_newer` than all it knew."""
 
-    generation: str
+    generation: GenerationName
     number: int
     serials: tuple[int, ...]
     is_newer: bool

@@ -37,6 +37,7 @@ from jinja2.utils import Cycler, Joiner, Namespace
 from pki.confined import TOO_LARGE
 from pki.errors import FaultsError, PkiError
 from pki.headers import use_fault
+from pki.visible import in_one_line
 
 HARMLESS = (  # what cannot make much out of little: no loops, calls, arithmetic, and these filters alone
     nodes.Template,
@@ -270,13 +271,13 @@ def _phrase(error: BaseException) -> str:
     if isinstance(error, TemplateNotFound):
         return f"there is no templates/{error.name}" if error.name else "a file that it takes in is not there"
     if isinstance(error, TemplateError):
-        return " ".join((error.message or str(error)).split())
+        return in_one_line(error.message or str(error))
     if isinstance(error, OSError):
         return f"cannot be read: {error.strerror or error}"
     for kind, words in WORDS.items():
         if isinstance(error, kind):
             return words
-    return f"{' '.join(str(error).split())[:300]} ({type(error).__name__})"
+    return f"{in_one_line(str(error))[:300]} ({type(error).__name__})"
 
 
 class Pages:

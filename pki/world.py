@@ -18,6 +18,7 @@ from pki.deploy.release import Blueprint, Gathered, gather, load
 from pki.errors import PkiError
 from pki.holders import holders
 from pki.house import House
+from pki.identifiers import ArtifactId
 from pki.leaves import CANARY, PROBE, canary_leaf, client_leaf, host_leaves, leaf_name, probe_leaf, service_names
 from pki.managed import CA_HOST, Library, Lost, ManagedFile
 from pki.model import Host, Inventory, Leaf
@@ -49,7 +50,7 @@ class World:
     hosts: dict[str, Host]
     leaves: dict[str, Leaf]
     library: Library
-    waiting: frozenset[str]
+    waiting: frozenset[ArtifactId]
     notes: list[Note]
     _shared: dict[str, Any] = field(default_factory=dict)
     _subnets: dict[str, str] = field(default_factory=dict)
@@ -65,7 +66,7 @@ class World:
         said, notes = house.inventory, list[Note]()
         hosts, leaves = _permitted_hosts(house, notes)
         waiting = {
-            f"cert:{leaf.name}"
+            leaf.artifact
             for name, host in said.hosts.items()
             if hosts[name] is not host
             for leaf in host_leaves(said, name, host)
@@ -73,7 +74,7 @@ class World:
         }
         library = managed.find(house.store.templates, {"inventory": Said(said)}, said.hosts, said.networks, house.memo)
         library = _with_what_is_gone(house, library)
-        taken = {*leaves, *(name.removeprefix("cert:") for name in waiting)}
+        taken = {*leaves, *(one.name for one in waiting)}
         declared = request_leaves(said, library, taken, partial(_line, house), partial(holders, house))
         ours = {name: leaf for name, leaf in leaves.items() if leaf.is_named_like_dns}
         for leaf in (*ours.values(), *declared.leaves):
@@ -82,8 +83,8 @@ class World:
             refused = [n for n in constrained if ca and not Permitted.by(ca.certificate).admits(n.lower())]
             leaves[leaf.name] = leaf
             if ca and refused:
-                notes.append(_needs_ceremony(f"cert:{leaf.name}", list(dict.fromkeys(refused)), ca.name))
-                waiting.add(f"cert:{leaf.name}")
+                notes.append(_needs_ceremony(leaf.artifact, list(dict.fromkeys(refused)), ca.name))
+                waiting.add(leaf.artifact)
                 del leaves[leaf.name]
         notes += [Note(f"templates/{one.name}", *remark) for one in declared.library.files for remark in one.remarks]
         return cls(house, hosts, leaves, declared.library, frozenset(waiting), notes)
@@ -101,7 +102,7 @@ class World:
         """Serial numbers of leaves that were revoked, and that their hosts keep until a person renews them."""
         serials = set[int]()
         for name, leaf in self.leaves.items() if self.house.withheld else ():
-            if f"cert:{name}" in self.house.withheld:
+            if ArtifactId("cert", name) in self.house.withheld:
                 held = canonical.first_certificate(store.read(self.house.store.truth(leaf)) or b"")
                 if held is not None:  # one that is missing or damaged is on no host because of us
                     serials.add(held.serial_number)
@@ -110,9 +111,9 @@ class World:
     # -- releases --
 
     @cached_property
-    def _waiting_files(self) -> tuple[str, ...]:
+    def _waiting_files(self) -> tuple[ArtifactId, ...]:
         """Artifacts that managed files may name and that will not be there until a ceremony has been held."""
-        return tuple(sorted(f"{kind}:{leaf.removeprefix('cert:')}" for leaf in self.waiting for kind in LEAF_FILES))
+        return tuple(sorted(ArtifactId(kind, leaf.name) for leaf in self.waiting for kind in LEAF_FILES))
 
     def blueprint(self, name: str) -> Blueprint:
         """What a host's release is made of; `name` may be that of the machine that runs doit."""
@@ -261,7 +262,7 @@ class World:
         return (*templates, *fixed), tuple(artifact for artifact in named if "{" in artifact)
 
     def _paths_of(self, artifact: str) -> list[str]:
-        kind, _, what = artifact.partition(":")
+        kind, what = ArtifactId.parse(artifact).parts
         if kind in LEAF_FILES and what in self.leaves:
             return [self.house.store.leaf_file(self.leaves[what], f"{kind}.pem")]
         try:
@@ -275,7 +276,7 @@ class World:
         """The files of an artifact that a managed file names, each with its generation, or an empty text."""
         if name in self._paths:
             return self._paths[name]
-        kind, _, what = name.partition(":")
+        kind, what = ArtifactId.parse(name).parts
         if kind in LEAF_FILES and what in self.leaves:
             wanted = self.leaves[what]
             if wanted.request and kind in {"tls", "key"}:

@@ -20,7 +20,7 @@ from cryptography import x509
 from pki import freshness
 from pki.ceremony import bundle, words
 from pki.deploy.contact import Contact
-from pki.errors import of_system
+from pki.errors import PkiError, of_system
 from pki.pipeline import Run
 from pki.records import PUT_BACK
 from pki.screen import Screen
@@ -77,7 +77,7 @@ def digest(folder: Path) -> dict[str, tuple[int, int, str]]:
 
 
 def foretold(home: Home, days: float = 0) -> dict[str, str]:
-    return {artifact.name: "; ".join(why) for artifact, why in forecast.forecast(home.plan(days))}
+    return {artifact.name: "; ".join(map(str, why)) for artifact, why in forecast.forecast(home.plan(days))}
 
 
 def notes(home: Home, days: float = 0) -> dict[str, tuple[str, str]]:
@@ -295,7 +295,7 @@ def test_hosts_that_are_not_up_to_date_are_named_with_the_days_that_what_they_kn
     home.edit("proxy: caddy\n    services", "proxy: caddy\n    deliver: ssh\n    services")
     disk = home.house().store
     for host in ("forge", "media"):
-        Contact().failed(home.moment(2), "unreachable").save(disk.contact(host))
+        Contact().failed(home.moment(2), PkiError("unreachable")).save(disk.contact(host))
     said = f"not up to date since 2026-11-25: clients revoked since then get in until {until}"
     found = [note for note in forecast.notes(home.house(), home.plan()) if note.text == said]
     assert [note.subject for note in found] == ["deploy:forge"]
@@ -362,7 +362,13 @@ def test_the_status_command_prints_the_table_and_changes_nothing(home: Home, inv
 # -- what a run says --------------------------------------------------------------------------------------------------
 
 
-def test_a_run_with_nothing_to_do_says_one_line(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_with_nothing_to_do_says_one_line_to_a_terminal_and_nothing_to_cron(
+    home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    capsys.readouterr()
+    home.doit()
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(Screen, "is_terminal", True)
     home.doit()
     out = capsys.readouterr().out
     assert re.fullmatch(r"SANDBOX  nothing to do: 20 fresh \(\d\.\d s\)\n", out)
@@ -856,7 +862,7 @@ def test_the_ceremony_refuses_a_weak_passphrase(real: Home, invoke: Invoke, medi
     )
     assert said.status == 1
     assert said.error.startswith(f"{file}: ")
-    assert {path.name for path in medium.iterdir()} == {"transcript.jsonl", "vault.yaml"}
+    assert not list(medium.iterdir()), "a drive that is no vault yet stays as it was"
 
 
 def test_a_run_whose_last_words_could_not_be_said_does_not_end_well(

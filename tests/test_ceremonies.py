@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import serialization
 
 from pki import freshness
 from pki.ceremony import bundle, chain, custody, hold, machine, rewrapping, shares, sitting, verifying
+from pki.ceremony.transcript import Transcript
 from pki.ceremony.vault import Vault
 from pki.commands import asking as asking_people
 from pki.errors import PkiError
@@ -836,6 +837,7 @@ def test_a_passphrase_that_is_missing_weak_or_wrong_is_said_and_nothing_is_made(
     signing = ("ceremony.sign", *REQUEST, "--words", spoken, "--output", "out", "--passphrase-file")
     status, said = typist(*signing, "weak")
     assert (status, "its key cannot be opened" in said) == (1, True), said
+    assert typist.records()[-1].step == "refused"
     assert not (typist.home.out / "response-0001").exists()
 
 
@@ -844,11 +846,18 @@ def test_a_passphrase_that_is_missing_weak_or_wrong_is_said_and_nothing_is_made(
 )
 def test_a_file_of_passphrases_that_is_taken_for_a_request_is_not_quoted(typist: Typist, content: str) -> None:
     (typist.desk / "secret").write_text(content)
-    for command in (("ceremony.root", "secret"), ("ceremony.sign", "secret", "--output", "out")):
-        status, said = typist(*command, "--vault", "vault")
-        assert status == 1
-        assert SECRET not in said
-    assert SECRET not in typist.home.vault.transcript.read_text()
+    transcript = typist.home.vault.transcript
+    commands = [("ceremony.root", "secret"), ("ceremony.sign", "secret", "--output", "out")]
+    for is_vault in (False, True):
+        if is_vault:
+            Transcript(transcript, typist.home.moment).record("verified")
+        for command in commands:
+            status, said = typist(*command, "--vault", "vault")
+            assert status == 1
+            assert SECRET not in said
+        assert is_vault or not list(typist.home.vault.folder.iterdir())
+    assert [record.step for record in typist.records()[1:]] == ["opened", "refused"] * len(commands)
+    assert SECRET not in transcript.read_text()
 
 
 def words_on(card: Path) -> str:

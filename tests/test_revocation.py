@@ -23,7 +23,7 @@ from pki.pipeline import Run
 from pki.records import Entry
 from pki.watch import forecast, health, status
 from pki.watch.checks import Level
-from pki.watch.refusals import Finding
+from pki.watch.refusals import Observation
 from pki.watch.view import LastRun
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import Home
@@ -138,8 +138,8 @@ def test_a_proxy_that_cannot_refuse_is_named_before_and_after(home: Home, invoke
     )
 
 
-PLACES = [Finding("forge/forgejo", "proven", ""), Finding("media", "folder", "")]
-OPEN, FAILED = Finding("media/films", "open", ""), Finding("media/films", "failed", "")
+PLACES = [Observation("forge/forgejo", "proven", ""), Observation("media", "folder", "")]
+OPEN, FAILED = Observation("media/films", "open", ""), Observation("media/films", "failed", "")
 DOWN = {"deploy:media": "unreachable; what it has runs out in 9 days"}
 
 
@@ -158,7 +158,7 @@ DOWN = {"deploy:media": "unreachable; what it has runs out in 9 days"}
     ],
 )
 def test_the_exit_status_says_what_is_proven(
-    findings: list[Finding], failures: dict[str, str], expected: tuple[int, str]
+    findings: list[Observation], failures: dict[str, str], expected: tuple[int, str]
 ) -> None:
     code, text = verdict(findings, failures)
     assert (code, text[: len(expected[1])]) == expected

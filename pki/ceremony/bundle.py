@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, Va
 from pki import documents
 from pki.errors import PkiError
 from pki.faults import dotted, location, phrase
+from pki.identifiers import GenerationName
 from pki.model import Noun
 from pki.records import REASONS, Entry
 from pki.scalars import AuthorityKeyKind, Domain, Organisation, PublishUrl
@@ -130,7 +131,7 @@ class AskedIntermediate(Noun):
 
     @property
     def authority(self) -> str:
-        return self.name.rpartition("-")[0]
+        return GenerationName.parse(self.name).authority
 
 
 class AskedCross(Noun):

@@ -16,7 +16,7 @@ def findings(signed: Signed) -> list[str]:
 
     container, document = _prepared(signed)
     return [
-        f"{found.finding.code}: {found.message or ''}".rstrip(": ")
+        f"{found.finding.code}: {found.message}" if found.message else str(found.finding.code)
         for result in container.validate(document.root)
         for found in result.finding_descriptions
         if found.finding.severity <= ValidationFindingSeverity.WARNING  # FATAL is 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from invoke.context import Context
 
 from pki.commands.command import command, held_house_of, passphrase_in
+from pki.identifiers import ArtifactId, GenerationName
 from pki.rewrap import rewrap as move_key
 from pki.screen import Screen
 
@@ -24,6 +25,7 @@ def rewrap(context: Context, generation: str, passphrase_file: str = "", old_pas
             old=passphrase_in(context, old_passphrase_file),
         )
     Screen().made(
-        f"authority:{generation.rpartition('-')[0]}", f"the key of {generation} has a new passphrase, from {source}"
+        ArtifactId("authority", GenerationName.parse(generation).authority),
+        f"the key of {generation} has a new passphrase, from {source}",
     )
     Screen().line("the last backup holds the old one; make a new one: ./run invoke backup")

@@ -19,12 +19,15 @@ from pki.commands.command import command, command_with, held_house_of, house_of,
 from pki.commands.daily import known
 from pki.commands.revoking import PLAIN_REASONS
 from pki.commands.vaults import NO_DRIVE
-from pki.errors import PkiError, run_for
+from pki.errors import PkiError
 from pki.handover import accepting, asking, kept, needs, rehearsal, sandbox
 from pki.handover import kit as kits
 from pki.handover.asking import Wish
 from pki.handover.kept import Open
 from pki.house import House
+from pki.identifiers import ArtifactId, GenerationName
+from pki.reasons import joined
+from pki.remedies import run_for
 from pki.screen import Screen
 
 PROGRAM = Path(__file__).resolve().parents[2]
@@ -59,7 +62,7 @@ def request(
         asked = asking.prepare(house, wish, anew=anew)
     if before and before[0].digest != asked.digest:
         screen.line(
-            f"in place of request {before[0].request.number}, whose paper and kit are void: {'; '.join(reasons) or 'as you wish'}"
+            f"in place of request {before[0].request.number}, whose paper and kit are void: {joined(reasons) or 'as you wish'}"
         )
     for line in _shown(house, asked):
         screen.line(line)
@@ -196,7 +199,7 @@ def accept(context: Context, response: str, words: str = "") -> None:
         old = accepting.file(house, found)
         house.ledger.close()
     for name, issuer in found.answer.certificates:
-        screen.made(f"authority:{name.rpartition('-')[0]}", f"{name} by {issuer}")
+        screen.made(ArtifactId("authority", GenerationName.parse(name).authority), f"{name} by {issuer}")
     for line in old:
         screen.note(
             "destroy", f"{line}, was replaced", "every copy of it: older backups of ca/, other copies of the vault"

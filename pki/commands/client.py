@@ -15,6 +15,7 @@ from pki.commands.revoking import Order, carry_out, chosen, consent
 from pki.errors import PkiError
 from pki.holders import of_client
 from pki.house import House
+from pki.leaves import client_artifact
 from pki.records import Issued
 from pki.screen import Screen
 from pki.watch.identities import Identity, identities
@@ -28,8 +29,8 @@ def add(context: Context, name: str, email: str) -> None:
     """
     with held_house_of(context) as house:
         editing.write(editing.with_client(home_of(context) / "pki.yaml", name, email))
-        if f"cert:client-{name}" in house.withheld:
-            house.ledger.record_decision(f"cert:client-{name}", "released", "added again", house.now)
+        if client_artifact(name) in house.withheld:
+            house.ledger.record_decision(client_artifact(name), "released", "added again", house.now)
     Screen().made("pki.yaml", f"clients.{name}: {email}")
     run_doit(context)
 
@@ -83,7 +84,7 @@ def _valid(house: House, name: str) -> list[Issued]:
     house.insist_on_ledger()
     issued = house.unexpired()
     alike = of_client(issued, name)
-    return [one for one in issued if (one.artifact == f"cert:client-{name}" or one in alike) and not one.revoked]
+    return [one for one in issued if (one.artifact == client_artifact(name) or one in alike) and not one.revoked]
 
 
 def _take_out_alone(context: Context, name: str) -> None:
@@ -101,16 +102,19 @@ def installed(context: Context, name: str, serial: str = "") -> None:
     with held_house_of(context) as house:
         found = {one.name: one for one in identities(house)}
         one = found[known(name, found, "client in pki.yaml")]
-        issued = {f"{cert.serial:x}": cert for cert in house.ledger.certificates(artifact=f"cert:client-{name}")}
+        issued = {f"{cert.serial:x}": cert for cert in house.ledger.certificates(artifact=client_artifact(name))}
         if serial and serial.lower().lstrip("0") not in issued:
             raise PkiError(f"{serial}: {name} has no certificate with this serial number", "./run invoke ledger.list")
         if not serial and one.newest is None:
             raise PkiError(f"{name} has no valid certificate", "./run doit")
         cert = issued[serial.lower().lstrip("0")] if serial else one.newest
         assert cert is not None
-        house.ledger.record_decision(f"cert:client-{name}", "installed", f"{cert.serial:x}", house.now)
+        house.ledger.record_decision(client_artifact(name), "installed", f"{cert.serial:x}", house.now)
     screen = Screen()
-    screen.made(f"cert:client-{name}", f"serial {cert.serial:x} is installed, and ends on {cert.not_after:%Y-%m-%d}")
+    screen.made(
+        client_artifact(name),
+        f"serial {cert.serial:x} is installed, and ends on {cert.not_after:%Y-%m-%d}",
+    )
     for other in issued.values():
         if other.serial != cert.serial and not other.revoked and other.not_after >= house.now:
             screen.line(f"serial {other.serial:x} is valid too, until {other.not_after:%Y-%m-%d}; to end it:")
@@ -124,7 +128,7 @@ def _rows(house: House) -> Iterator[tuple[str, ...]]:
         until = f"{one.newest.not_after:%Y-%m-%d}" if one.newest else ""
         if leaf is None:
             state, coming = "waits", "for a root ceremony: ./run invoke plan"
-        elif freshness.withheld(house, f"cert:{leaf.name}"):
+        elif freshness.withheld(house, leaf.artifact):
             state, coming = "withheld", f"nothing before: ./run invoke renew {one.name}"
         elif one.newest is None:
             state, coming = "missing", "doit issues it"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from invoke.context import Context
 from invoke.exceptions import Exit
@@ -14,9 +14,16 @@ from pki.commands.meaning import Names
 from pki.errors import PkiError
 from pki.graph import Plan
 from pki.house import House
+from pki.identifiers import ArtifactId
 from pki.pipeline import Run
+from pki.reasons import joined
+from pki.remedies import run_for
 from pki.screen import Screen
-from pki.watch import forecast, status
+from pki.watch import forecast, probes, status
+from pki.watch.alerts.told import Record
+from pki.watch.checks import Finding, counted
+from pki.watch.looks import services
+from pki.watch.view import LastRun, View
 
 
 @command
@@ -30,15 +37,32 @@ def plan(context: Context) -> None:
     coming = list(forecast.forecast(found))
     faults = house.key_faults()
     for name, error in faults.items():
-        screen.failed(f"key:{name}", error.message, error.hint)
+        screen.failed(ArtifactId("key", name), error.message, error.hint)
     for artifact, reasons in coming:
-        screen.due(artifact.name, "; ".join(reasons))
+        screen.due(artifact.name, joined(reasons))
     for note in forecast.notes(house, found):
         screen.note(note.subject, note.text, note.remedy)
+    for note in found.remarks():
+        screen.remark(note.subject, note.text, note.remedy)
+    findings = list(_show_services(house, found, screen))
     fresh = len(found.artifacts) - len(coming)
-    screen.line(f"{len(coming)} to do, {fresh} fresh" if coming else f"nothing to do: {fresh} fresh")
+    idle = f"{fresh} fresh" if findings else f"nothing to do: {fresh} fresh"
+    more = f"; {counted(findings)}: {run_for(house.store.home)} invoke health" if findings else ""
+    screen.line(f"{f'{len(coming)} to do, {fresh} fresh' if coming else idle}{more}")
     if coming or faults or house.ledger_fault:
         raise Exit(code=2)
+
+
+def _show_services(house: House, plan: Plan, screen: Screen) -> Iterator[Finding]:
+    """Show what the last look saw of services, and when; yields what is not well."""
+    record = Record.load(house.store.ca, house.now)
+    view = View(house, plan, LastRun.load(house.store), (), record, probes.load(house), thorough=False)
+    for one in services.last_seen(view):
+        if one.level:
+            screen.check(one.level.word, one.subject, one.message, "", str(one.remedy))
+            yield one
+        else:
+            screen.line(one.message)
 
 
 def _say_missing(house: House, plan: Plan, screen: Screen) -> None:
@@ -71,10 +95,10 @@ def renew(context: Context, name: str) -> None:
         leaves = graph.plan(house).leaves
         leaf = leaves[Names(house.inventory, leaves).leaf(name, "renew")]
         house.clock.insist()
-        if f"cert:{leaf.name}" in house.withheld:
-            house.ledger.record_decision(f"cert:{leaf.name}", "released", "renewed by hand", house.now)
+        if leaf.artifact in house.withheld:
+            house.ledger.record_decision(leaf.artifact, "released", "renewed by hand", house.now)
         recipes.issue_leaf(house, leaf, "renewed by hand")
-    Screen().made(f"cert:{leaf.name}", "renewed by hand")
+    Screen().made(leaf.artifact, "renewed by hand")
     run_doit(context)
 
 

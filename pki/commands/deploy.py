@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from invoke.context import Context
 from invoke.exceptions import Exit
@@ -25,15 +26,19 @@ from pki.commands.command import (
     project_of,
 )
 from pki.commands.daily import known
+from pki.commands.revoking import consent
 from pki.deploy import bootstrap as bootstraps
 from pki.deploy import difference, roots
+from pki.deploy import drift as drifts
 from pki.deploy import receipt as receipts
 from pki.deploy.change import Change, differences
 from pki.deploy.delivery import Delivery
 from pki.deploy.parcel import Parcel
 from pki.errors import PkiError
 from pki.house import House, decided
+from pki.identifiers import ArtifactId
 from pki.pipeline import Run
+from pki.reasons import Reason, Why, joined
 from pki.screen import Screen
 
 WIDTH = 10  # hosts that are looked at at once
@@ -67,7 +72,7 @@ def bootstrap(
             f"pki.yaml says scope: {scope} for {host}", f"set scope: {wanted} under hosts.{host}, then try again"
         )
     with redirect_stdout(sys.stderr) if show else nullcontext():  # what is shown is to be run
-        _make(context, f"release:{host}")
+        _make(context, ArtifactId("release", host))
     parcel = _wanted(delivery)
     is_local = destinations.way(house, host, said).is_local
     public = "" if is_local else _public_key(context, house, key)
@@ -88,7 +93,7 @@ def bootstrap(
     if (receipt := delivery.receipt) and receipt.held:
         receipts.save(house.store.receipt(host), replace(receipt, held={}))  # the next run deploys these files
     level = "these files and no others" if scope == "certificates" else "their folders: as much as root on that host"
-    Screen().made(f"deploy:{host}", f"{said_there}; it permits {level}")
+    Screen().made(ArtifactId("deploy", host), f"{said_there}; it permits {level}")
 
 
 def _permitted(house: House, host: str, parcel: Parcel, scope: str) -> None:
@@ -101,24 +106,30 @@ def _permitted(house: House, host: str, parcel: Parcel, scope: str) -> None:
 
 @command_with(may_lack="host")
 def drift(context: Context, host: str | None = None) -> None:
-    """Compare hosts with what they should hold; changes nothing. Exit status 0: as they should be, 2: something is not."""
+    """Compare hosts with what was deployed there; changes nothing there. Exit status 0: as it was deployed, 2: something is not.
+
+    What it finds, the next run repairs.
+    """
     house, screen = project_of(context), Screen()
     deliveries = _deliveries(house)
     chosen = [deliveries[known(host, deliveries, "host")]] if host else list(deliveries.values())
-    worst = 0
+    worst = waiting = 0
     with ThreadPoolExecutor(WIDTH) as pool:
         for delivery, found in zip(chosen, pool.map(lambda one: _drift(one, house), chosen), strict=True):
-            name = f"deploy:{delivery.host}"
+            name = ArtifactId("deploy", delivery.host)
             if isinstance(found, PkiError):
                 screen.failed(name, found.message, found.hint)
                 worst = 1
             else:
-                for phrase in found:
-                    screen.due(name, phrase)
-                worst = worst or (2 if found else 0)
+                delivery.found_drift(found.drift)
+                for phrase in found.phrases:
+                    screen.due(name, str(phrase))
+                worst = worst or (2 if found.phrases else 0)
+                waiting += found.waiting
     if worst:
         raise Exit(code=worst)
-    screen.line(f"{len(chosen)} hosts are as they should be")
+    owed = f"; {waiting} changes wait for the next run" if waiting else ""
+    screen.line(f"{len(chosen)} hosts are as they should be{owed}")
 
 
 @command
@@ -132,8 +143,10 @@ def diff(context: Context, host: str) -> None:
     receipt = delivery.receipt
     delivered = delivery.history.parcel(receipt.release) if receipt else None
     with _said_of(host), _change(delivery, parcel, house).session() as session:
-        lines = [line for seen in session.look() for line in difference.lines(session, seen, parcel, delivered)]
+        looked = session.look()
+        lines = [line for seen in looked for line in difference.lines(session, seen, parcel, delivered)]
         session.end()
+    delivery.found_drift(drifts.of(looked, receipt))
     for line in lines or [f"{host} is as it should be"]:
         Screen().line(line)
 
@@ -149,10 +162,10 @@ def push(context: Context, host: str) -> None:
 
 
 @command
-def rollback(context: Context, host: str, to: str = "") -> None:
+def rollback(context: Context, host: str, to: str = "", yes: bool = False) -> None:
     """Put a host back to the release before, or to --to RELEASE, with the newest CRLs, and hold it there until deploy.push.
 
-    A release whose certificates have run out or are revoked is refused.
+    A release whose certificates have run out or are revoked is refused. Asks before; --yes does not.
     """
     house = house_of(context)
     delivery = _delivery(context, house, host)
@@ -160,6 +173,9 @@ def rollback(context: Context, host: str, to: str = "") -> None:
     if receipt is None or present is None:
         raise PkiError(f"{host}: was never delivered to", f"./run invoke deploy.push {host}")
     earlier, before = delivery.history.find(host, to, receipt.release).release.digest, delivery.pinned()
+    if not yes:
+        again = f"./run invoke deploy.rollback {host}{f' --to {to}' if to else ''}"
+        consent(f"put {host} back to release {earlier[:12]}, and hold it there until deploy.push?", again)
     _decide(house, host, "pinned", earlier)
     try:
         _deliver(context, delivery)
@@ -175,7 +191,7 @@ def rollback(context: Context, host: str, to: str = "") -> None:
 def _decide(house: House, host: str, decision: str, detail: str) -> None:
     """Record what was decided about a host."""
     with house.store.lock():
-        house.ledger.record_decision(f"deploy:{host}", decision, detail, house.now)
+        house.ledger.record_decision(ArtifactId("deploy", host), decision, detail, house.now)
         house.ledger.close()
 
 
@@ -206,7 +222,7 @@ def run(context: Context, host: str, dry_run: bool = False) -> None:
     house = house_of(context)
     delivery = _delivery(context, house, host)
     if not dry_run:
-        _make(context, f"deploy:{host}")
+        _make(context, ArtifactId("deploy", host))
         return
     parcel, screen = _wanted(delivery), Screen()
     with _said_of(host):
@@ -216,9 +232,10 @@ def run(context: Context, host: str, dry_run: bool = False) -> None:
             seen = session.look()
             change.guard(session, seen, None)
             session.end()
+    delivery.found_drift(drifts.of(seen, delivery.receipt))
     phrases = differences(seen)
     for phrase in phrases:
-        screen.due(f"deploy:{host}", phrase)
+        screen.due(ArtifactId("deploy", host), str(phrase))
     count = len([one for one in seen if one.state not in {"same", "set", "held"}])
     screen.line(f"{count} files would change" if phrases else f"{host} is as it should be")
 
@@ -273,25 +290,41 @@ def _make(context: Context, name: str) -> None:
 
 def _deliver(context: Context, delivery: Delivery) -> None:
     """Build the release, then deliver it without asking whether it must be."""
-    _make(context, f"release:{delivery.host}")
+    _make(context, ArtifactId("release", delivery.host))
     with held_house_of(context) as house, _said_of(delivery.host):
-        done = _deliveries(house)[delivery.host].deliver(house.now) or []
-    Screen().made(f"deploy:{delivery.host}", "; ".join(done) or "was as it should be")
+        outcome = _deliveries(house)[delivery.host].deliver(house.now)
+    Screen().made(ArtifactId("deploy", delivery.host), joined(outcome.reasons) or "was as it should be")
 
 
-def _drift(delivery: Delivery, house: House) -> list[str] | PkiError:
+class _Looked(NamedTuple):
+    """What a look at a host found: what is not as deployed, and how much waits for its delivery."""
+
+    phrases: Sequence[Reason]
+    drift: tuple[Reason, ...] = ()
+    waiting: int = 0
+
+
+def _drift(delivery: Delivery, house: House) -> _Looked | PkiError:
     try:
         receipt, parcel = delivery.receipt, delivery.wanted()
+        if receipt is None and not delivery.has_lost_receipt:
+            return _Looked([Why.NEVER_DEPLOYED()])
+        if receipt is None:
+            return _Looked([Why.RECEIPT_DAMAGED()])
         if not delivery.is_remote:
-            return delivery.transport.drift(receipt) if receipt else ["was never delivered to"]
+            return _Looked(delivery.transport.drift(receipt))
         if parcel is None:
-            return ["its release is not there: ./run doit"]
+            return _Looked([Why.STATED(text="its release is not there: ./run doit")])
         with delivery.change(parcel, receipt, house.now).session() as session:
-            found = differences(session.look())
+            seen = session.look()
             session.end()
     except PkiError as error:
+        delivery.found_unreached(error, house.now)
         return error
-    return found
+    found = drifts.of(seen, receipt)
+    drifted = [one for one in seen if drifts.of([one], receipt)]
+    phrases = differences(drifted)
+    return _Looked(phrases, found, len(differences(seen)) - len(phrases))
 
 
 def _public_key(context: Context, house: House, key: str) -> str:

@@ -16,6 +16,8 @@ from pki.deploy.ansible import fleet, project, runner
 from pki.deploy.delivery import Delivery
 from pki.errors import PkiError
 from pki.house import House
+from pki.identifiers import ArtifactId
+from pki.reasons import joined
 from pki.screen import Screen
 
 
@@ -34,7 +36,7 @@ def export(context: Context, folder: str, vault: str = "") -> None:
             goods.append(fleet.consign(delivery, house.now))
         except PkiError as error:
             failed += 1
-            screen.failed(f"deploy:{delivery.host}", error.message, error.hint)
+            screen.failed(ArtifactId("deploy", delivery.host), error.message, error.hint)
     if not goods:
         raise PkiError(
             "there is nothing to hand out", "in pki.yaml, under a host: `deliver: ssh`; then ./run doit release"
@@ -63,9 +65,9 @@ def collect(context: Context, events: str) -> None:
                 done = fleet.collect(deliveries[known(host, deliveries, "ssh host")], result, house.now)
             except PkiError as error:
                 failed += 1
-                screen.failed(f"deploy:{host}", error.message, error.hint)
+                screen.failed(ArtifactId("deploy", host), error.message, error.hint)
             else:
-                screen.made(f"deploy:{host}", "; ".join(done) or "was as it should be")
+                screen.made(ArtifactId("deploy", host), joined(done) or "was as it should be")
     screen.line(f"{len(found) - failed} of {len(deliveries)} hosts have their release")
     if failed or not found:
         raise Exit(code=1)

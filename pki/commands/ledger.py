@@ -27,6 +27,7 @@ from pki.deploy.delivery import Delivery
 from pki.deploy.inplace import InPlace
 from pki.errors import PkiError
 from pki.house import House
+from pki.identifiers import ArtifactId
 from pki.keeping import loss, recovering, restore
 from pki.pipeline import Run
 from pki.records import PUT_BACK, Issued, Recovered
@@ -42,7 +43,9 @@ def show_list(context: Context, name: str = "") -> None:
     if house.is_adopted(name):
         found = house.ledger.certificates(issuer=name)
     else:
-        found = house.ledger.certificates(artifact=(name if ":" in name else f"cert:{name}") if name else None)
+        found = house.ledger.certificates(
+            artifact=(name if ":" in name else ArtifactId("cert", name)) if name else None
+        )
     rows = [
         (
             f"{one.serial:x}",
@@ -129,7 +132,7 @@ def recover(context: Context, host: str | None = None, file: str = "", all_: boo
             found = dict(zip((one.host for one in chosen), pool.map(_in_place, chosen), strict=True))
     failed = {name: error for name, error in found.items() if isinstance(error, PkiError)}
     for name, error in failed.items():
-        screen.failed(f"deploy:{name}", error.message, error.hint)
+        screen.failed(ArtifactId("deploy", name), error.message, error.hint)
     with held_house_of(context) as house:
         told = [
             one
@@ -185,7 +188,7 @@ def _listed_on_hosts(house: House, screen: Screen, without: frozenset[str]) -> d
     silent = [name for name, files in found.items() if isinstance(files, PkiError)]
     for name, files in found.items():
         if isinstance(files, PkiError):
-            screen.failed(f"deploy:{name}", files.message, files.hint)
+            screen.failed(ArtifactId("deploy", name), files.message, files.hint)
     if silent:
         options = " ".join(f"--without {name}" for name in silent)
         raise PkiError(
@@ -202,7 +205,7 @@ def _chosen(context: Context, host: str) -> list[Delivery]:
         deliveries = dict(graph.plan(house_of(context)).deliveries)
         return [deliveries[known(host, deliveries, "host")]] if host else list(deliveries.values())
 
-    lacking = [f"release:{one.host}" for one in chosen() if one.wanted() is None]
+    lacking = [ArtifactId("release", one.host) for one in chosen() if one.wanted() is None]
     if lacking:
         Run(home_of(context), now_of(context), evidence_of(context)).main(lacking)
     return chosen()
@@ -224,9 +227,11 @@ def _take_in(house: House, screen: Screen, source: str, files: Iterable[InPlace]
             screen.note(one.within(path), "was signed by no authority of this house", "nothing of it was recorded")
             continue
         if told.serials:
-            screen.made(f"crl:{told.generation}", f"revoked, by number {told.number}: {crls.named(told.serials)}")
+            screen.made(
+                ArtifactId("crl", told.generation), f"revoked, by number {told.number}: {crls.named(told.serials)}"
+            )
         if told.is_newer:
-            screen.made(f"crl:{told.generation}", f"number {told.number} is taken: the next one is above it")
+            screen.made(ArtifactId("crl", told.generation), f"number {told.number} is taken: the next one is above it")
         yield told
     if not listed:
         screen.line(f"{source} holds no CRL")

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from pki.errors import PkiError
+from pki.identifiers import ArtifactId
 from pki.leaves import leaf_name
 from pki.model import Inventory, Leaf
 from pki.records import Issued
@@ -35,18 +36,20 @@ class Names:
         leaves = dict.fromkeys(leaf for leaf, _ in found)
         if len(leaves) > 1:
             which = " or ".join(f"./run invoke {command} {leaf}" for leaf in leaves)
-            raise PkiError(f"{name}: stands for {', '.join(f'cert:{leaf}' for leaf in leaves)}", f"say which: {which}")
+            raise PkiError(
+                f"{name}: stands for {', '.join(ArtifactId('cert', leaf) for leaf in leaves)}", f"say which: {which}"
+            )
         if not found:
             raise not_seen(name, {*self.leaves, *self.inventory.clients})
         leaf, how = found[0]
         if how:
-            Screen().line(f"{name} is {how}: cert:{leaf}")
+            Screen().line(f"{name} is {how}: {ArtifactId('cert', leaf)}")
         return leaf
 
     def find(self, name: str) -> list[Meaning]:
         """Return what a name may stand for; nearer meanings hide others: a leaf of that name, then a client."""
-        bare = name.removeprefix("cert:")
-        known = {*self.leaves, *(one.artifact.removeprefix("cert:") for one in self.issued)}
+        bare = ArtifactId.parse(name).short
+        known = {*self.leaves, *(one.artifact.short for one in self.issued)}
         if bare in known:
             return [(bare, "")]
         if (client := f"{CLIENT_PREFIX}{bare}") in known:
@@ -58,11 +61,7 @@ class Names:
         declared += [
             (one.name, "the common name of the certificate") for one in self.leaves.values() if one.common_name == bare
         ]
-        gone = (
-            (one.artifact.removeprefix("cert:"), "a name in the certificate")
-            for one in self.issued
-            if is_among(bare, one.names)
-        )
+        gone = ((one.artifact.short, "a name in the certificate") for one in self.issued if is_among(bare, one.names))
         return declared or list(gone)
 
     def _services(self, name: str) -> Iterator[Meaning]:

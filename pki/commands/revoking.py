@@ -20,6 +20,8 @@ from pki.errors import PkiError
 from pki.graph import Plan
 from pki.holders import of_client
 from pki.house import House
+from pki.identifiers import ArtifactId
+from pki.leaves import client_artifact
 from pki.pipeline import Run
 from pki.records import REASONS, Issued
 from pki.screen import Screen
@@ -27,7 +29,7 @@ from pki.store import AUTHORITIES
 from pki.watch import publication, uses
 from pki.watch.consequences import consequences
 from pki.watch.publication import Published
-from pki.watch.refusals import Finding, Witness
+from pki.watch.refusals import Observation, Witness
 
 PLAIN_REASONS = {
     "key-compromise": "keyCompromise",
@@ -73,7 +75,7 @@ def revoke(context: Context, name: str, reason: str = "", yes: bool = False, no_
 
     --reason is one of key-compromise, affiliation-changed, superseded, cessation-of-operation, privilege-withdrawn,
     unspecified. What it will break is shown, and asked about unless --yes is given. What stays in pki.yaml gets a new
-    certificate with a new key at once, or with --no-replace none before `invoke renew`. Exit status 0: refused
+    certificate with a new key at once, or with --no-replace none before `invoke renew`. Exit status 0: seen to be refused
     everywhere, 1: something failed or lets it in, 2: revoked and published, yet not proven everywhere.
     """
     house = house_of(context)
@@ -115,7 +117,7 @@ def chosen(reason: str) -> str:
 def _meant(house: House, name: str, command: str) -> str:
     """Return a name by which `valid` knows certificates: itself, or the leaf that it stands for, which is said."""
     house.insist_on_ledger()
-    issued = [one for one in house.unexpired() if one.artifact.startswith("cert:")]
+    issued = [one for one in house.unexpired() if one.artifact.kind == "cert"]
     names = Names(house.inventory, graph.plan(house).leaves, issued)
     is_known = of_client(issued, name) or any(
         f"{one.serial:x}" == name.lower().lstrip("0") for one in house.unexpired()
@@ -132,8 +134,8 @@ def valid(house: House, name: str, *, by_cn: bool = True) -> list[Issued]:
     """
     house.insist_on_ledger()  # a lost one knows no certificate, which says nothing of the certificates
     issued = house.unexpired()
-    leaf = name.removeprefix("cert:")
-    leaf = f"client-{leaf}" if any(one.artifact == f"cert:client-{leaf}" for one in issued) else leaf
+    leaf = ArtifactId.parse(name).short
+    leaf = f"client-{leaf}" if any(one.artifact == client_artifact(leaf) for one in issued) else leaf
     alike = of_client(issued, name) if by_cn else []
     found = _named(issued, leaf)
     found += [one for one in alike if one not in found]
@@ -151,7 +153,7 @@ def valid(house: House, name: str, *, by_cn: bool = True) -> list[Issued]:
     if found and not going:
         raise PkiError(f"{name}: is revoked already ({found[-1].revoked})", "./run invoke ledger.list")
     if not found:
-        ours = {one.artifact.removeprefix("cert:") for one in issued if not one.artifact.startswith("authority:")}
+        ours = {one.artifact.short for one in issued if one.artifact.kind != "authority"}
         if not ours:
             raise PkiError(f"{name}: the ledger knows no certificate that is valid", "./run doit")
         raise not_seen(name, ours)
@@ -160,14 +162,15 @@ def valid(house: House, name: str, *, by_cn: bool = True) -> list[Issued]:
 
 def _is_authority(house: House, name: str) -> bool:
     """`server`, `server-1` and `authority:server-1`."""
-    bare = name.removeprefix("authority:")
+    artifact = ArtifactId.parse(name)
+    bare = artifact.name if artifact.kind == "authority" else name
     return bare in AUTHORITIES or any(bare in house.store.generations(one) for one in AUTHORITIES)
 
 
 def _named(issued: Sequence[Issued], name: str) -> list[Issued]:
     """Certificates of a leaf, or where none has that name, of an authority from elsewhere: `web` or `legacy:web`."""
-    ours = [one for one in issued if one.artifact in {name, f"cert:{name}"}]
-    return ours or [one for one in issued if one.artifact == f"{one.issuer}:{name}"]
+    ours = [one for one in issued if one.artifact in {name, ArtifactId("cert", name)}]
+    return ours or [one for one in issued if one.artifact == ArtifactId(one.issuer, name)]
 
 
 def consent(question: str, again: str) -> None:
@@ -247,10 +250,10 @@ def _unreplaced(house: House, order: Order, going: Sequence[Issued]) -> dict[str
     A client that leaves pki.yaml is one of them: it gets no new certificate if the command is stopped before it left.
     """
     if order.follows == "removal":
-        return {f"cert:client-{order.name}": f"{going[-1].serial:x}"}
+        return {client_artifact(order.name): f"{going[-1].serial:x}"}
     leaves, found = graph.plan(house).leaves, dict[str, str]()
     for some in _by_artifact(going) if order.follows == "nothing" else ():
-        leaf = leaves.get(some[-1].artifact.removeprefix("cert:"))
+        leaf = leaves.get(some[-1].artifact.short)
         if leaf is not None and uses.present(house, leaf, some):  # it would keep a valid one from its renewal
             found[some[-1].artifact] = f"{some[-1].serial:x}"
     return found
@@ -267,14 +270,16 @@ def _publish(context: Context, plan: Plan, going: Sequence[Issued]) -> Published
     failures |= {one["name"]: one["message"] for one in report.get("failed", [])}
     if not report:
         failures["doit"] = "nothing was run"
-    elif code and not failures:
+    elif report["result"] != "ok" and not failures:
         failures["doit"] = f"ended with exit status {code}"
     return publication.check(House.open(home, now), going, failures)
 
 
-def verdict(findings: Sequence[Finding], failures: Mapping[str, str]) -> tuple[int, str]:
+def verdict(findings: Sequence[Observation], failures: Mapping[str, str]) -> tuple[int, str]:
     """The exit status of a revocation and its last words."""
-    by = {kind: [one.place for one in findings if one.verdict == kind] for kind in ("proven", "open", "failed")}
+    by = {
+        kind: [one.place for one in findings if one.verdict == kind] for kind in ("proven", "open", "failed", "folder")
+    }
     absent = [name for name, said in failures.items() if name.startswith("deploy:") and said.startswith("unreachable")]
     broken = [name for name in failures if name not in absent]
     if by["failed"]:
@@ -282,11 +287,14 @@ def verdict(findings: Sequence[Finding], failures: Mapping[str, str]) -> tuple[i
     if broken:
         return 1, f"revoked; failed: {', '.join(broken)}; mend it, then ./run doit tries again"
     if by["open"] or absent:
-        left = ", ".join(by["open"] or absent)
+        left = ", ".join([*(by["open"] or absent), *by["folder"]])
         return (
             2,
             f"revoked and published; not proven: {left}; the next ./run doit delivers and proves what it can reach",
         )
+    if by["folder"]:
+        proven, left = f"; proven at {', '.join(by['proven'])}" if by["proven"] else "", ", ".join(by["folder"])
+        return 2, f"revoked and published{proven}; not proven: {left}; bring what doit made for them there"
     if by["proven"]:
         return 0, f"revoked, published, and proven at {', '.join(by['proven'])}"
     return 0, "revoked and published; there is nothing here to prove it at"

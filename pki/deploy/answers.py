@@ -24,7 +24,7 @@ Check = Callable[[object], bool]
 # -- what an answer may be --------------------------------------------------------------------------------------------
 
 STATES = {"same", "placed", "kept", "undone", STUCK}  # of a change; one more is refused, which gives a reason
-LOOKS = {"same", "absent", "edited", "mode", "owner", "special", "extra", "set", "owed", "held"}  # of a file
+LOOKS = {"same", "absent", "edited", "mode", "owner", "special", "extra", "set", "owed", "held", "denied"}  # of a file
 DIGEST = re.compile(r"[0-9a-f]{64}|")
 PATH = re.compile(r"/[A-Za-z0-9._/@+:,=-]{1,4095}")
 NAME = re.compile(r"[A-Za-z0-9._@:+-]{1,255}")

@@ -19,6 +19,7 @@ from pki import canonical, store
 from pki.errors import FaultsError, PkiError, of_bug
 from pki.managed import ManagedFile, Selection, render_header
 from pki.memo import Memo, token
+from pki.reasons import Outcome, Reason, Verb, Why, joined, stated
 from pki.templating import Templates
 
 FORMAT = 1
@@ -119,20 +120,20 @@ def load(folder: Path) -> Release | None:
         return None
 
 
-def stale(blueprint: Blueprint, folder: str, memo: Memo) -> list[str]:
+def stale(blueprint: Blueprint, folder: str, memo: Memo) -> list[Reason]:
     """Why a host's release must be made anew."""
     if blueprint.faults:
-        return FaultsError.of(blueprint.faults).message.splitlines()
+        return stated(FaultsError.of(blueprint.faults).message)
     name, known = f"release:{blueprint.host}", _known(blueprint)
     if memo.recall(name, known):
         return []
     release = load(Path(folder))
     if release is None:
-        return ["its manifest is damaged" if os.path.lexists(f"{folder}/manifest.json") else "has no release yet"]
+        return [Why.MANIFEST_DAMAGED() if os.path.lexists(f"{folder}/manifest.json") else Why.NO_RELEASE()]
     inputs = _inputs(blueprint)
     every = sorted(inputs.keys() | release.inputs.keys())
     reasons = [
-        f"{what} {'is new' if what not in release.inputs else 'changed' if what in inputs else 'left'}"
+        (Why.ADDED if what not in release.inputs else Why.CHANGED if what in inputs else Why.LEFT)(what=what)
         for what in every
         if inputs.get(what) != release.inputs.get(what)
     ]
@@ -144,11 +145,11 @@ def stale(blueprint: Blueprint, folder: str, memo: Memo) -> list[str]:
             paths = []
         used += paths
         if _digest_of(paths) != digest:
-            reasons.append(f"{artifact} changed")
+            reasons.append(Why.CHANGED(what=artifact))
     copies = [file.below(Path(folder, "files")) for file in release.files]
     for file, path in zip(release.files, copies, strict=True):
         if _sha256(store.read(path) or b"") != file.sha256 or store.mode_of(path) != int(file.mode, 8):
-            reasons.append(f"its copy of {file.path} is damaged")
+            reasons.append(Why.COPY_DAMAGED(file=file.path))
     if not reasons:
         memo.remember(name, known, [f"{folder}/manifest.json", *map(str, (*copies, *used))], True)
     return reasons
@@ -198,19 +199,20 @@ def build(
     blueprint: Blueprint,
     folder: Path,
     render: Callable[[], Gathered],
-    faults_of: Callable[[str], list[str]] = lambda _: [],
-) -> None:
+    faults_of: Callable[[str], list[Reason]] = lambda _: [],
+) -> Outcome:
     """Render every file of a release, check it as a whole, and write it with its manifest last.
 
     `faults_of` tells, by a full check, why the files of an artifact cannot be delivered.
 
     Raises PkiError, with the old release as it was, that names all that is wrong with any file of it.
     """
+    verb = Verb.UPDATED if (folder / "manifest.json").exists() else Verb.CREATED
     gathered = render()
     faults = [*blueprint.faults, *gathered.faults.values()]
     for artifact in gathered.uses:
         if found := faults_of(artifact):
-            text = f"{artifact} cannot be delivered: {'; '.join(found)}"
+            text = f"{artifact} cannot be delivered: {joined(found)}"
             faults.append(PkiError(text, "run doit again: it makes it again"))
     contents: dict[str, tuple[File, bytes]] = {}
     by_name = {managed.name: managed for managed in blueprint.selection.files}
@@ -234,6 +236,7 @@ def build(
     )
     store.write(folder / "manifest.json", release.manifest())
     _sweep(folder / "files", {str(path) for path in copies})
+    return Outcome(verb)
 
 
 # -- one managed file -------------------------------------------------------------------------------------------------

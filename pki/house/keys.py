@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pki import adopted, canonical, store, tokens
-from pki.errors import RESTORE, PkiError
+from pki.errors import PkiError
 from pki.house.generations import Generation, damaged
+from pki.identifiers import GenerationName
 from pki.issue import Issuer, PrivateKey, open_key, public_der
 from pki.model import AdoptedRule
 from pki.passphrases import Passphrase, Passphrases
 from pki.pkcs8 import is_whole
+from pki.remedies import RESTORE
 from pki.store import Store
 
 
@@ -35,7 +37,7 @@ class Keys:
                 self._issuers[found.fingerprint] = error
         kept = self._issuers[found.fingerprint]
         if isinstance(kept, PkiError):
-            raise PkiError(kept.message, kept.hint)
+            raise PkiError(kept.message, kept.hint, kept.code, about=found.name)
         return kept
 
     def open(self, found: Generation) -> Issuer:
@@ -70,11 +72,12 @@ class Keys:
         try:
             return open_key(data, found[-1].value if found else None, shown, self.passphrases.source_of(name))
         except PkiError as error:
-            raise PkiError(error.message, f"{error.hint}; {RESTORE}" if error.hint else RESTORE) from None
+            hint = f"{error.hint}; {RESTORE}" if error.hint else RESTORE
+            raise PkiError(error.message, hint, error.code) from None
 
     def pin(self, name: str) -> Passphrase:
         """The PIN of the token that holds a generation's key: by the generation's name, or by its authority's."""
-        authority = name.rpartition("-")[0]
+        authority = GenerationName.parse(name).authority
         for known in (name, authority):
             if found := self.passphrases.candidates(known):
                 return found[0]

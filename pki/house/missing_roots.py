@@ -14,8 +14,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import NameOID
 
 from pki import pem, store
-from pki.errors import RESTORE, PkiError
+from pki.errors import PkiError
+from pki.identifiers import GenerationName
 from pki.model import Inventory
+from pki.remedies import RESTORE
 from pki.scalars import CA_NAME, SANDBOX
 from pki.store import BEFORE_RESTORE, RESTORING, Store
 
@@ -177,7 +179,7 @@ def _issuers(names: list[x509.Name], shown: str) -> Iterator[MissingRoot]:
         common_name = _common_name(name)
         if CA_NAME.search(common_name) and SANDBOX not in name.rfc4514_string():
             generation = _generation(common_name)
-            yield MissingRoot(generation if generation.startswith("root-") else "", "", shown)
+            yield MissingRoot(generation if GenerationName.parse(generation).is_root else "", "", shown)
 
 
 def _certificates(path: Path) -> list[x509.Certificate]:

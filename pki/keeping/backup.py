@@ -36,6 +36,16 @@ def check_target(house: House, target: Path) -> None:
             raise PkiError(f"{target}: lies in {folder.name}/, and would be lost with it", "name a file elsewhere")
 
 
+def shared_fate(house: House, target: Path) -> str:
+    """Why a backup is lost together with what it is of: it lies in the project's folder, or on its disk; else empty."""
+    home = house.store.home.resolve()
+    if target.resolve().is_relative_to(home):
+        return f"{target} lies in the project's own folder: what destroys that destroys its backup"
+    if target.stat().st_dev == house.store.ca.stat().st_dev:
+        return f"{target} is on the disk of the project: when it fails, both are lost"
+    return ""
+
+
 def backup(house: House, target: Path, passphrase: str) -> list[str]:
     """Write a backup to `target`; returns what is in it that a person should know.
 

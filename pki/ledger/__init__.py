@@ -19,6 +19,7 @@ from cryptography import x509
 from sqlalchemy.engine import Connection
 
 from pki.errors import LedgerError
+from pki.identifiers import ArtifactId, GenerationName
 from pki.ledger.chain import READ_HEAD, append, append_all, faults
 from pki.ledger.database import Database
 from pki.ledger.heads import holds, note
@@ -141,7 +142,7 @@ class Ledger:
             last = db.execute(sql.select(sql.func.max(crls.c.number)).where(crls.c.issuer == issuer)).scalar()
             if last is not None and row["number"] <= last:
                 raise LedgerError(f"crl:{issuer}: number {row['number']} is not above the last one, {last}")
-            append(db, "crl", f"crl:{issuer}", row, at)
+            append(db, "crl", ArtifactId("crl", issuer), row, at)
 
     def record_decision(self, artifact: str, decision: str, detail: str, at: datetime) -> None:
         """Record what a person decided or did about an artifact; `decision` is one of DECISIONS."""
@@ -183,15 +184,15 @@ class Ledger:
         if found:
             with self._recovering() as db:
                 append_all(db, found, at)
-        return Recovered(issuer, number, tuple(int(serial, 16) for serial in missing), is_newer)
+        return Recovered(GenerationName.parse(issuer), number, tuple(int(serial, 16) for serial in missing), is_newer)
 
     def record_known(self, found: Sequence[tuple[x509.Certificate, str, str]], *, reason: str, at: datetime) -> None:
         """Record certificates of authorities that the ledger lost: each with its generation and that of its issuer."""
         rows = list[tuple[str, str, Row]]()
         for cert, name, issuer in found:
-            authority = name.rpartition("-")[0]
+            authority = GenerationName.parse(name).authority
             profile = authority if authority == "root" else f"{authority}-ca"
-            artifact = f"authority:{authority}"
+            artifact = ArtifactId("authority", authority)
             rows.append(("certificate", artifact, certificate_row(cert, issuer, artifact, profile, reason)))
         if rows:
             with self._recovering() as db:
@@ -239,7 +240,7 @@ class Ledger:
             query = query.where(decisions.c.artifact == artifact)
         with self._database.reading() as db:
             return [
-                Decision(text_of(r.artifact), text_of(r.decision), text_of(r.detail), instant(r.at))
+                Decision(ArtifactId.parse(text_of(r.artifact)), text_of(r.decision), text_of(r.detail), instant(r.at))
                 for r in db.execute(query)
             ]
 

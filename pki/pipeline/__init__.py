@@ -11,7 +11,7 @@ import ctypes
 import gc
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from functools import cached_property
@@ -30,6 +30,7 @@ from pki.graph import Artifact, Plan
 from pki.house import House
 from pki.house.clock import Evidence
 from pki.pipeline.workers import Failed
+from pki.reasons import UNCHANGED, Outcome, Reason, joined
 from pki.reporter import Reporter
 from pki.safe_directories import insist_on_owner
 from pki.store import Store
@@ -123,7 +124,7 @@ class Run:
             raise self._nothing(found, _refusal(found)) from None
         tasks = {name: Task(name, None, doc=doc, has_subtask=True) for name, doc in GROUPS.items()}
         for artifact in artifacts:
-            task = tasks[artifact.name] = _task(artifact)
+            task = tasks[artifact.id] = _task(artifact)
             tasks[task.subtask_of].task_dep.append(task.name)
         # Held to the end: the operating system takes ten thousand hosts' tasks back at once, Python one by one.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(tasks))
@@ -168,11 +169,11 @@ class Run:
         said += "".join(f"\nalerts:{one['channel']}: {one['error']}" for one in told if one["error"])
         return InvalidDodoFile(said)
 
-    def main(self, arguments: list[str]) -> int:
+    def main(self, arguments: Sequence[str]) -> int:
         """Run doit in this process with these command-line arguments; returns its exit status."""
         doors = {"DOIT_CONFIG": self.config, "task_pki": self.tasks}
         try:
-            status: int = DoitMain(ModuleTaskLoader(doors), extra_config=PLUGINS).run(arguments)
+            status: int = DoitMain(ModuleTaskLoader(doors), extra_config=PLUGINS).run(list(arguments))
         except SystemExit:  # by the reporter
             return 1
         return status
@@ -185,14 +186,14 @@ def _refusal(error: PkiError) -> str:
 def _task(artifact: Artifact) -> Task:
     keeper = Keeper(artifact)
     task = ArtifactTask(
-        artifact.name,
+        artifact.id,
         [keeper.act],
         file_dep=artifact.sources,
         targets=artifact.targets,
         uptodate=[keeper],
         doc=artifact.doc,
     )
-    task.subtask_of = artifact.name.partition(":")[0]
+    task.subtask_of = artifact.id.kind
     return task
 
 
@@ -212,31 +213,31 @@ class Keeper:
 
     def __init__(self, artifact: Artifact) -> None:
         self._artifact = artifact
-        self._reasons: list[str] = []
+        self._reasons: list[Reason] = []
 
     def __call__(self) -> bool:
         self._reasons = self._artifact.reasons()
         return not self._reasons
 
     def __repr__(self) -> str:
-        return "; ".join(self._reasons) or "up to date"
+        return joined(self._reasons) or "up to date"
 
-    def act(self) -> dict[str, list[str]] | Failed:
+    def act(self) -> dict[str, Outcome] | Failed:
         """Make, and look whether it helped; asked first where this process has not yet asked (`doit -a`, `-n`)."""
         reasons = self._reasons or self._artifact.reasons()
         if not reasons:
-            return {"reasons": []}
+            return {"outcome": UNCHANGED}
         if not gc.isenabled():
             gc.freeze()
             gc.enable()
         try:
-            done = self._artifact.make()
+            outcome = self._artifact.make()
         except Exception as error:  # noqa: BLE001 - it fails this task, and what needs it
             return Failed.of(of_any(error))
         remaining = self._artifact.reasons()
         if remaining:
             return Failed(f"was made, and still: {remaining[0]}")
-        return {"reasons": reasons if done is None else done}
+        return {"outcome": outcome.because(reasons)}
 
 
 class NoDatabase:

@@ -16,6 +16,7 @@ from pki.handover import needs
 from pki.house import Generation, House
 from pki.house.missing_roots import refusal
 from pki.model import Leaf
+from pki.reasons import joined
 from pki.records import Issued
 from pki.watch import uses
 from pki.watch.identities import identities
@@ -99,7 +100,7 @@ def missing(house: House, authority: str) -> Iterator[Line]:
     else:
         error = house.missing_authority(authority)
     yield "state", error.message
-    yield "next", error.hint.partition("\n")[0].removeprefix("→ ")
+    yield "next", error.hints[0]
 
 
 def crl(house: House, plan: Plan, generation: str) -> Iterator[Line]:
@@ -171,9 +172,9 @@ def _valid(house: House, artifact: str) -> list[Issued]:
 
 
 def _state(house: House, wanted: Leaf) -> str:
-    if text := freshness.withheld(house, f"cert:{wanted.name}") or freshness.leaf_waits(house, wanted):
-        return text
-    return "; ".join(freshness.leaf(house, wanted)) or "as it should be"
+    if waits := freshness.withheld(house, f"cert:{wanted.name}") or freshness.leaf_waits(house, wanted):
+        return joined(waits) if isinstance(waits, list) else str(waits)
+    return joined(freshness.leaf(house, wanted)) or "as it should be"
 
 
 def _device(house: House, name: str) -> Iterator[Line]:

@@ -16,6 +16,7 @@ from pki import freshness
 from pki.errors import PkiError
 from pki.handover import needs
 from pki.house import House
+from pki.identifiers import GenerationName
 from pki.leaves import leaf_name
 from pki.model import Leaf
 from pki.scalars import Access
@@ -72,7 +73,7 @@ def _authorities(scene: Scene) -> Samples:
                 ends[name, authority] = found.certificate.not_valid_after_utc.timestamp()
         if signs:
             usable[signs.name, authority] = needs.usable_until(house, signs).timestamp()
-    for name in house.inventory.authorities.adopted:
+    for name in map(GenerationName, house.inventory.authorities.adopted):
         if end := adopted.end_of(house, name):
             ends[name, "adopted"] = end.timestamp()
     due: dict[Labels, float] = {(one.what,): one.by.timestamp() for one in needs.needs(house) if not one.is_growth}
@@ -144,6 +145,8 @@ def _deployments(scene: Scene) -> Samples:
     found = set(_troubles(scene))
     counts = Counter(state for _, state in found)
     troubled = {host for host, state in found if state not in {"drift", "unreachable"}}
+    lasting = [one.about for one in scene.checks if one.topic == "hosts" and one.level and not one.passing]
+    troubled |= {one.name for one in lasting if one.kind == "drift"}
     failing = [one for one in scene.checks if one.topic == "hosts" and one.level and one.subject.startswith("deploy:")]
     hosts = [(one.subject.removeprefix("deploy:"), one) for one in failing]
     return {
@@ -163,10 +166,10 @@ def _troubles(scene: Scene) -> Iterator[tuple[str, str]]:
     deliveries, run = scene.plan.deliveries, scene.run
     kinds = {"deploy": "failing", "hold": "held", "proof": "unproven", "drift": "drift"}
     for check in scene.checks:
-        kind, _, host = check.subject.partition(":")
+        kind, host = check.about.kind, check.about.name
         if check.topic == "hosts" and check.level and kind in kinds and host in deliveries:
             yield host, kinds[kind]
-            if kind == "deploy" and deliveries[host].contact.message.startswith("cannot be reached"):
+            if kind == "deploy" and deliveries[host].contact.is_unreached:
                 yield host, "unreachable"
     for host, delivery in deliveries.items():
         if f"deploy:{host}" in run.failed:
@@ -186,7 +189,7 @@ def _probes(scene: Scene) -> Samples:
             labels: one.not_after.timestamp() for labels, one in there if one.not_after
         },
         "probe_tls_info": {(*labels, one.version): 1 for labels, one in there if one.version},
-        "probe_wrong_info": {(*labels, one.fault, plain(one.wrong)): 1 for labels, one in probes if one.wrong},
+        "probe_wrong_info": {(*labels, one.fault, plain(one.phrase)): 1 for labels, one in probes if one.wrong},
     }
 
 
@@ -205,7 +208,7 @@ def _checks(scene: Scene) -> Samples:
     found = dict[Labels, float]()
     for one in scene.checks:
         if one.level:
-            labels = (plain(one.subject), one.topic, plain(one.remedy))
+            labels = (plain(one.subject), one.topic, plain(str(one.remedy)))
             found[labels] = max(one.level, found.get(labels, 0))
     return {"checks": {(level.word,): levels[level] for level in Level}, "check_level": found}
 

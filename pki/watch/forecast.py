@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from pki import freshness, holders, outgrown
+from pki.durations import in_words
 from pki.graph import Artifact, Plan
 from pki.handover import needs
 from pki.house import House
 from pki.house.missing_roots import refusal
 from pki.memo import token
+from pki.reasons import Reason, Why, joined
+from pki.store import AUTHORITIES
 from pki.watch import adopted, bootstraps, damage, exposure, identities, waiting_roots
 from pki.world import Note
 
+SECOND = timedelta(seconds=1)
+HELD = "is held at an earlier release, and follows no change but CRLs"
 
-def forecast(plan: Plan) -> Iterator[tuple[Artifact, list[str]]]:
+
+def forecast(plan: Plan) -> Iterator[tuple[Artifact, list[Reason]]]:
     """Artifacts that the next run would make, with reasons: their own, or the artifact that they follow from."""
     coming: dict[str, str] = {}
     for artifact in plan.artifacts:
         reasons = artifact.reasons()
-        if not reasons and not artifact.name.startswith("authority:"):  # which are sources, and follow from nothing
+        if not reasons and artifact.id.kind != "authority":  # which are sources, and follow from nothing
             before = dict.fromkeys(coming[source] for source in artifact.sources if source in coming)
-            reasons = [f"follows {', '.join(before)}"] if before else []
+            reasons = [Why.FOLLOWS(artifacts=", ".join(before))] if before else []
         if reasons:
             coming |= dict.fromkeys(artifact.targets, artifact.name)
             yield artifact, reasons
@@ -31,7 +37,7 @@ def forecast(plan: Plan) -> Iterator[tuple[Artifact, list[str]]]:
 def notes(house: House, plan: Plan) -> Iterator[Note]:
     """What needs a person: a ledger that is lost, ceremonies and names that wait for one, leaves that left or are withheld.
 
-    And names that move to another leaf, hosts that do not act on a revocation or cannot remove every forged header,
+    And hosts that are pinned, lifetimes that take effect later, names that move to another leaf, hosts that do not act on a revocation or cannot remove every forged header,
     identities that wait to be installed, CRLs that outgrow their publisher, and damaged files that must come back from a
     backup.
     """
@@ -53,11 +59,13 @@ def notes(house: House, plan: Plan) -> Iterator[Note]:
     for leaf in plan.leaves.values() if freshness.some_authority_ages(house) else ():
         if waits := freshness.leaf_waits(house, leaf):
             yield Note(
-                f"cert:{leaf.name}", waits, f"./run invoke ceremony.request, for a new {leaf.authority} authority"
+                f"cert:{leaf.name}", str(waits), f"./run invoke ceremony.request, for a new {leaf.authority} authority"
             )
     for name in plan.leaves if house.withheld else ():
-        if text := freshness.withheld(house, f"cert:{name}"):
-            yield Note(f"cert:{name}", text, f"./run invoke renew {name}")
+        if why := freshness.withheld(house, f"cert:{name}"):
+            yield Note(f"cert:{name}", joined(why), f"./run invoke renew {name}")
+    yield from _pinned(house)
+    yield from _profiles(house, plan)
     yield from identities.reminders(house, plan)
     for artifact, end in _left(house, plan):
         if end >= house.now:
@@ -68,6 +76,30 @@ def notes(house: House, plan: Plan) -> Iterator[Note]:
     yield from _outgrown(house)
     yield from adopted.notes(house, plan)
     yield from damage.notes(house)
+
+
+def _pinned(house: House) -> Iterator[Note]:
+    """Hosts that stay at an earlier release; what health says of them, too."""
+    for host, pin in sorted((house.pins or {}).items()):
+        if pin.release and host in house.inventory.hosts:
+            yield Note(f"hold:{host}", HELD, f"./run invoke deploy.push {host}")
+
+
+def _profiles(house: House, plan: Plan) -> Iterator[Note]:
+    """Lifetimes that pki.yaml changed: what was issued before keeps its own until it is renewed."""
+    others: dict[tuple[str, timedelta], list[datetime]] = {}
+    ends = {name: one.certificate.not_valid_after_utc for name in AUTHORITIES if (one := house.issuing(name))}
+    for name, leaf in plan.leaves.items():
+        if kept := house.memo.seen(f"cert:{name}"):
+            start, end = datetime.fromtimestamp(kept[0], UTC), datetime.fromtimestamp(kept[1], UTC)
+            is_cut = ends.get(leaf.authority) == end  # its authority ends before the lifetime of pki.yaml would
+            if end - start + SECOND != leaf.lifetime and not is_cut:
+                others.setdefault((leaf.profile, leaf.lifetime), []).append(end - leaf.renew_before)
+    for (profile, lifetime), renewals in others.items():
+        number = f"{len(renewals)} certificate{'s' if len(renewals) > 1 else ''}"
+        text = f"lifetime {in_words(lifetime)} takes effect at the next renewal: {number} issued before that"
+        text += f", the last is renewed on {max(renewals):%Y-%m-%d}"
+        yield Note(f"profile:{profile}", text, "./run invoke renew NAME, for each that is to change now")
 
 
 def _outgrown(house: House) -> Iterator[Note]:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from pki.templating import Pages
 from pki.visible import plain
-from pki.watch.checks import Check, Level, alike, counted, named, remedy_of
+from pki.watch.checks import Finding, Level, alike, counted, named, remedy_of
 from pki.watch.page import charts
 from pki.watch.page.doings import Doings
 from pki.watch.page.facts import Certificate, Facts
@@ -56,7 +56,7 @@ class Group:
     is_open: bool
 
 
-def page(facts: Facts, checks: Sequence[Check], doings: Doings, state: str) -> bytes:
+def page(facts: Facts, checks: Sequence[Finding], doings: Doings, state: str) -> bytes:
     """The whole page; `checks` are those of the facts that still hold, and what went wrong later."""
     problems = sorted((one for one in checks if one.level), key=lambda one: -one.level)
     worst = problems[0].level if problems else Level.OK
@@ -109,7 +109,7 @@ def _digest(text: str) -> str:
 # -- problems ---------------------------------------------------------------------------------------------------------
 
 
-def _item(group: Sequence[Check], today: date) -> Item:
+def _item(group: Sequence[Finding], today: date) -> Item:
     first = group[0]
     since = min((one.since for one in group if one.since), default=None)
     when = [f"since {since:%Y-%m-%d}"] if since else []

@@ -109,8 +109,8 @@ def _ceremonies(found: Iterable[Any], now: datetime) -> Iterator[Entry]:
     for one in found:
         if one.by_doit:
             continue
-        made = [what for what in one.brings if not what.endswith(" CRLs")]
-        key = made[0] if made else f"{one.brings[0].replace(' ', '-').lower()}-{one.by:%Y-%m}"
+        made = one.generations
+        key = made[0] if made else f"{one.needs[0].artifact.name}-{one.by:%Y-%m}"
         yield Entry(
             f"ceremony-{key}",
             _settled(one, now),

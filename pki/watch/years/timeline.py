@@ -138,7 +138,7 @@ def _crl_rhythms(house: House, found: Authorities) -> Iterator[Rhythm]:
 
 
 def _crls(house: House, found: Authorities, generation: Generation) -> list[tuple[datetime, datetime]]:
-    born = next((one.held for one in found.ceremonies if generation.name in one.brings), found.runs.first)
+    born = next((one.held for one in found.ceremonies if generation.name in one.generations), found.runs.first)
     end = min(generation.certificate.not_valid_after_utc, found.until)
     moments = crl_rhythm(house, generation.name, found.runs, born)
     return list(takewhile(lambda made: made[0] < end, moments))
