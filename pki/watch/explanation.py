@@ -130,11 +130,12 @@ def crl(house: House, plan: Plan, generation: str) -> Iterator[Line]:
         )
         or "nowhere",
     )
+    asking = uses.asking(house)
     clients = GenerationName.parse(generation).authority in {"client", "root"}
-    yield (
-        "if it ends",
-        f"{uses.listed(uses.asking(house))} refuse every client" if clients else "strict clients refuse servers",
+    refused = (
+        f"{uses.listed(asking)} refuse every client" if asking else f"services that ask for clients: {uses.NOT_SEEN}"
     )
+    yield "if it ends", refused if clients else "strict clients refuse servers"
     yield (
         "renew it",
         "doit does, in time; at once: ./run doit"
