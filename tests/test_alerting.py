@@ -184,7 +184,7 @@ def test_a_leaf_that_left_is_noted_until_it_is_retired(home: Home, invoke: Invok
 
 def test_a_leaf_that_left_is_noted_until_it_is_revoked(home: Home, invoke: Invoke) -> None:
     remove_media(home)
-    assert invoke(home, "revoke", "media", "--reason", "key-compromise", "--yes").status == 0
+    assert invoke(home, "revoke", "media", "--reason", "key-compromise", "--yes").status == 2
     assert notes(home) == {}
 
 
@@ -595,14 +595,14 @@ def test_renew_knows_clients_by_both_names(home: Home, invoke: Invoke, name: str
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        (["renew", "meida"], "meida: no such certificate\n→ did you mean media?\n"),
+        (["renew", "meida"], "meida: not declared here: not seen\n→ did you mean media?\n"),
         (
             ["renew", "zzz"],
-            "zzz: no such certificate\n→ there are: client-admin, forge-mtls, media, monitoring-mtls\n",
+            "zzz: not declared here: not seen\n→ declared here: admin, client-admin, forge-mtls, media, monitoring-mtls\n",
         ),
         (
             ["revoke", "meida", "--reason", "superseded", "--yes"],
-            "meida: no such valid certificate in the ledger\n→ did you mean media?\n",
+            "meida: not declared here: not seen\n→ did you mean media?\n",
         ),
         (
             ["revoke", "media", "--reason", "compromise", "--yes"],
@@ -612,7 +612,7 @@ def test_renew_knows_clients_by_both_names(home: Home, invoke: Invoke, name: str
             ["retire", "media"],
             "media is still in pki.yaml\n→ take it out first, or: ./run invoke revoke media --reason …\n",
         ),
-        (["retire", "meida"], "meida: no such valid certificate in the ledger\n→ did you mean media?\n"),
+        (["retire", "meida"], "meida: not declared here: not seen\n→ did you mean media?\n"),
         (["ledger.show", "xyz"], "xyz: expected a serial number in hexadecimal\n→ ./run invoke ledger.list\n"),
         (["ledger.show", "1f"], "1f: no certificate with this serial number\n→ ./run invoke ledger.list\n"),
     ],
@@ -644,7 +644,7 @@ def test_revoke_by_serial_number_takes_that_one_alone(home: Home, invoke: Invoke
     old = serial(home)
     invoke(home, "renew", "media")
     new = serial(home)
-    assert invoke(home, "revoke", f"{old:x}", "--reason", "superseded", "--yes").status == 0
+    assert invoke(home, "revoke", f"{old:x}", "--reason", "superseded", "--yes").status == 2
     assert serial(home) == new
     states = {one.serial: one.revoked for one in home.house().ledger.certificates(artifact="cert:media")}
     assert states == {old: "superseded", new: ""}

@@ -24,6 +24,8 @@ from pki.leaves import PROBE
 from pki.reasons import Reason, Why
 from pki.remedies import Place, Remedy, at, here
 
+MOST_LINKS = 20  # that are named one by one
+
 
 @dataclass(frozen=True, slots=True)
 class Destination:
@@ -307,9 +309,12 @@ def promises(parcel: Parcel, findings: Findings, endpoints: Iterable[Endpoint], 
 
 
 def _summary(seen: Sequence[Seen]) -> list[Reason]:
-    """What was done, file by file as long as that can be taken in at a glance."""
-    reasons = [one.reason for one in seen]
-    return reasons if len(reasons) <= 4 else [*reasons[:2], Why.MORE_FILES(count=len(reasons) - 2)]
+    """What was done, file by file as long as that can be taken in at a glance; links that became files in any case."""
+    links = [one.reason for one in seen if one.state == "link"]
+    reasons = [one.reason for one in seen if one.state != "link"]
+    if len(links) > MOST_LINKS:
+        links[MOST_LINKS:] = [Why.MORE_LINKS(count=len(links) - MOST_LINKS)]
+    return [*links, *(reasons if len(reasons) <= 4 else [*reasons[:2], Why.MORE_FILES(count=len(reasons) - 2)])]
 
 
 def differences(seen: Iterable[Seen]) -> list[Reason]:

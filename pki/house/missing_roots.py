@@ -77,7 +77,7 @@ def shown_roots(inventory: Inventory, project: Store) -> tuple[MissingRoot, ...]
 def receipts(project: Store, *, real_hosts: bool = False) -> Iterator[MissingRoot]:
     """Roots that receipts name: of all hosts, or of `real_hosts`, which were deployed by ssh or on this machine."""
     for path in sorted((project.build / "receipts").glob("*.json")):
-        with suppress(ValueError, AttributeError, TypeError):
+        with suppress(ValueError, AttributeError, TypeError, RecursionError):
             receipt = json.loads(_content(path))
             if not real_hosts or receipt.get("transport") in DEPLOYED:
                 for fingerprint, subject in (receipt.get("roots") or {}).items():

@@ -15,7 +15,7 @@ from pki.identifiers import ArtifactId
 from pki.memo import token
 from pki.reasons import Reason, Why, joined
 from pki.store import AUTHORITIES
-from pki.watch import adopted, bootstraps, damage, exposure, identities, waiting_roots
+from pki.watch import adopted, bootstraps, browsers, damage, exposure, identities, upstreams, waiting_roots
 from pki.world import Note
 
 SECOND = timedelta(seconds=1)
@@ -39,6 +39,7 @@ def notes(house: House, plan: Plan) -> Iterator[Note]:
     """What needs a person: a ledger that is lost, ceremonies and names that wait for one, leaves that left or are withheld.
 
     And hosts that are pinned, lifetimes that take effect later, names that move to another leaf, hosts that do not act on a revocation or cannot remove every forged header,
+    keys that browsers refuse, upstreams that are not verified,
     identities that wait to be installed, CRLs that outgrow their publisher, and damaged files that must come back from a
     backup.
     """
@@ -74,6 +75,8 @@ def notes(house: House, plan: Plan) -> Iterator[Note]:
             yield Note(artifact, text, f"./run invoke retire {artifact.short}")
     yield from exposure.notes(house, plan)
     yield from exposure.forgeable(house)
+    yield from browsers.notes(house, plan)
+    yield from upstreams.notes(house)
     yield from _outgrown(house)
     yield from adopted.notes(house, plan)
     yield from damage.notes(house)

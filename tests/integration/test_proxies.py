@@ -623,7 +623,7 @@ def test_revoked_client_is_refused_after_doit_and_reload(
             said = stage.session(version, stage.mtls, "-cert", old, "-key", old, "-sess_out", tmp_path / version)
             assert "HTTP/1.1 200" in said
 
-        home.invoke("revoke", "admin", "--reason", "key-compromise", "--yes")
+        home.revoke("admin", "--reason", "key-compromise", "--yes")
         proxy.configure()
         proxy.reload()
 
@@ -671,7 +671,7 @@ def test_open_connections_live_on_after_a_reload_where_status_says_so(
         old.write_bytes(home.read("ca/clients/admin/tls.pem"))
         with stage.stream(stage.mtls, *headers) as wire:
             stage.read_some(wire)
-            home.invoke("revoke", "admin", "--reason", "key-compromise", "--yes")
+            home.revoke("admin", "--reason", "key-compromise", "--yes")
             proxy.configure()
             proxy.reload(is_patient=False)
             wait_until(lambda: proxy.curl(address(stage.mtls), "--cert", old).refused, "the client is refused")
@@ -783,7 +783,7 @@ def test_haproxy_goes_on_without_a_crl_that_it_is_too_small_for(mixed: LiveHome,
         old = tmp_path / "old.pem"
         old.write_bytes(home.read("ca/clients/admin/tls.pem"))
         assert proxy.curl(address(MTLS["haproxy"]), "--cert", old).accepted
-        home.invoke("revoke", "admin", "--reason", "key-compromise", "--yes")
+        home.revoke("admin", "--reason", "key-compromise", "--yes")
         proxy.configure()
         proxy.reload()
         assert proxy.curl(address(MTLS["haproxy"]), "--cert", old).refused
