@@ -305,7 +305,7 @@ def _file(managed: ManagedFile, blueprint: Blueprint, context: Mapping[str, Any]
         reload=header("deploy-reload"),
         set=together,
         crl=is_crl,
-        upstream=managed.header("deploy-artifact").partition(":")[0] == upstreams.ARTIFACT,
+        upstream=ArtifactId.parse(managed.header("deploy-artifact")).kind == upstreams.ARTIFACT,
     )
 
 
@@ -327,7 +327,7 @@ def _sources(blueprint: Blueprint, managed: ManagedFile, artifact: str) -> list[
 
 
 def _content(path: Path, artifact: str) -> bytes:
-    content, kind = store.read(path), artifact.partition(":")[0]
+    content, kind = store.read(path), ArtifactId.parse(artifact).kind
     if kind == upstreams.ARTIFACT:
         return upstreams.certificates(content, str(path))
     if content is None:
