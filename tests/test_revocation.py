@@ -17,7 +17,7 @@ from cryptography.x509.oid import NameOID
 
 from pki import editing, issue, outgrown
 from pki.commands.revoking import MEANINGS, verdict
-from pki.errors import PkiError
+from pki.errors import ErrorCode, PkiError
 from pki.keeping import recovering
 from pki.pipeline import Run
 from pki.records import Entry
@@ -140,7 +140,7 @@ def test_a_proxy_that_cannot_refuse_is_named_before_and_after(home: Home, invoke
 
 PLACES = [Observation("forge/forgejo", "proven", ""), Observation("media", "folder", "")]
 OPEN, FAILED = Observation("media/films", "open", ""), Observation("media/films", "failed", "")
-DOWN = {"deploy:media": "unreachable; what it has runs out in 9 days"}
+DOWN = {"deploy:media": ErrorCode.UNREACHABLE}
 
 
 @pytest.mark.parametrize(
@@ -155,12 +155,12 @@ DOWN = {"deploy:media": "unreachable; what it has runs out in 9 days"}
         (PLACES, DOWN, (2, "revoked and published; not proven: deploy:media, media;")),
         ([*PLACES, FAILED], {}, (1, "revoked, and STILL LET IN: media/films;")),
         ([*PLACES, FAILED, OPEN], DOWN, (1, "revoked, and STILL LET IN: media/films;")),
-        (PLACES, {"crl:client-1": "no passphrase"}, (1, "revoked; failed: crl:client-1;")),
-        (PLACES, {"doit": "nothing was run"}, (1, "revoked; failed: doit;")),
+        (PLACES, {"crl:client-1": ErrorCode.OTHER}, (1, "revoked; failed: crl:client-1;")),
+        (PLACES, {"doit": ErrorCode.OTHER}, (1, "revoked; failed: doit;")),
     ],
 )
 def test_the_exit_status_says_what_is_proven(
-    findings: list[Observation], failures: dict[str, str], expected: tuple[int, str]
+    findings: list[Observation], failures: dict[str, ErrorCode], expected: tuple[int, str]
 ) -> None:
     code, text = verdict(findings, failures)
     assert (code, text[: len(expected[1])]) == expected

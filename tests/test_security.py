@@ -57,12 +57,23 @@ def passphrases(home: Home) -> dict[str, str]:
 
 
 def secrets(home: Home) -> set[bytes]:
-    """What nobody may ever read: passphrases, and every line of every private key, encrypted or not."""
+    """What nobody may ever read: passphrases, and every secret line of every private key."""
     found = {value.encode() for value in passphrases(home).values()}
     for path in files(home):
         for body in judges.PEM_KEY.findall(path.read_bytes()):
-            found |= {line for line in body.splitlines() if len(line) >= 32}
+            found |= secret_lines(body)
     return found
+
+
+def secret_lines(body: bytes) -> set[bytes]:
+    """The lines of a key, encrypted or not, except those with its public key alone: a certificate may have them too."""
+    lines = {line for line in body.splitlines() if len(line) >= 32}
+    try:
+        key = serialization.load_der_private_key(base64.b64decode(body), None)
+    except TypeError:  # encrypted
+        return lines
+    public = key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return {line for line in lines if base64.b64decode(line) not in public}
 
 
 def run(home: Home, arguments: list[str]) -> int:
@@ -689,6 +700,18 @@ def assert_unspoken(home: Home, kept: set[bytes], *texts: str) -> None:
         if mode(path) & 0o007 or path.name.startswith((".seen", "ledger.db", "status.json", "manifest.json")):
             data = path.read_bytes()
             assert not [secret for secret in kept if secret in data], path
+
+
+@pytest.mark.parametrize("kind", ["ec-p256", "ec-p384"])
+def test_only_lines_of_a_key_with_its_public_key_alone_are_no_secret(kind: str) -> None:
+    key = issue.new_key(kind)
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    lines = judges.PEM_KEY.findall(pem)[0].splitlines()
+    private = key.private_numbers().private_value.to_bytes(key.key_size // 8, "big")
+    begin = base64.b64decode(b"".join(lines)).index(private)
+    last = (begin + len(private) - 1) // 48
+    assert secret_lines(b"\n".join(lines)) == set(lines[: last + 1])
+    assert last + 1 < len(lines)
 
 
 def test_no_secret_is_said_or_written_where_others_read(fresh: Home, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from pki.graph import Plan
 from pki.house import House
 from pki.identifiers import ArtifactId
 from pki.pipeline import Run
-from pki.reasons import joined
+from pki.reasons import Why, joined
 from pki.remedies import run_for
 from pki.screen import Screen
 from pki.watch import forecast, probes, status
@@ -91,11 +91,12 @@ def renew(context: Context, name: str) -> None:
     leaves = graph.plan(house).leaves
     leaf = leaves[known(leaf_name(name, leaves), leaves, "certificate")]
     house.clock.insist()
+    reason = Why.BY_HAND()
     with house.store.lock():
         if leaf.artifact in house.withheld:
-            house.ledger.record_decision(leaf.artifact, "released", "renewed by hand", house.now)
-        recipes.issue_leaf(house, leaf, "renewed by hand")
-    Screen().made(leaf.artifact, "renewed by hand")
+            house.ledger.record_decision(leaf.artifact, "released", str(reason), house.now)
+        recipes.issue_leaf(house, leaf, [reason])
+    Screen().made(leaf.artifact, str(reason))
     run_doit(context)
 
 

@@ -28,7 +28,7 @@ from pki.errors import PkiError
 from pki.house import House, decided
 from pki.identifiers import ArtifactId
 from pki.pipeline import Run
-from pki.reasons import Reason, Why, joined
+from pki.reasons import Reason, Why
 from pki.screen import Screen
 
 WIDTH = 10  # hosts that are looked at at once
@@ -284,7 +284,7 @@ def _deliver(context: Context, delivery: Delivery) -> None:
     house = house_of(context)
     with house.store.lock(), _said_of(delivery.host):
         outcome = _deliveries(house)[delivery.host].deliver(house.now)
-    Screen().made(ArtifactId("deploy", delivery.host), joined(outcome.reasons) or "was as it should be")
+    Screen().made(ArtifactId("deploy", delivery.host), str(outcome))
 
 
 class _Looked(NamedTuple):

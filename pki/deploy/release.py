@@ -17,6 +17,7 @@ from typing import Any
 
 from pki import canonical, store
 from pki.errors import FaultsError, PkiError, of_bug
+from pki.identifiers import ArtifactId
 from pki.managed import ManagedFile, Selection, render_header
 from pki.memo import Memo, token
 from pki.reasons import Outcome, Reason, Verb, Why, joined, stated
@@ -124,7 +125,7 @@ def stale(blueprint: Blueprint, folder: str, memo: Memo) -> list[Reason]:
     """Why a host's release must be made anew."""
     if blueprint.faults:
         return stated(FaultsError.of(blueprint.faults).message)
-    name, known = f"release:{blueprint.host}", _known(blueprint)
+    name, known = ArtifactId("release", blueprint.host), _known(blueprint)
     if memo.recall(name, known):
         return []
     release = load(Path(folder))

@@ -25,6 +25,7 @@ from pki.keeping import recovering
 from pki.leaves import PROBE, canary_leaf, probe_leaf
 from pki.model import Leaf
 from pki.proxies import PROGRAMS
+from pki.reasons import Why
 from pki.records import Entry
 from tests.integration.conftest import TIMEOUT, LiveHome, built, live_home, run
 from tests.integration.proxies import CURRENT, KINDS, NAMES, PATIENCE, Answer, Proxy, Upstreams, started, wait_until
@@ -546,7 +547,7 @@ def probers(mixed: LiveHome, tmp_path_factory: pytest.TempPathFactory) -> Prober
     folder, house = tmp_path_factory.mktemp("probers"), mixed.house()
     files = []
     for leaf in (probe_leaf(house.inventory), canary_leaf(house.inventory)):
-        recipes.issue_leaf(house, replace(leaf, is_revoked=False), "for a test")
+        recipes.issue_leaf(house, replace(leaf, is_revoked=False), [Why.ASKED_FOR()])
         files.append(folder / f"{leaf.name}.pem")
         files[-1].write_bytes(house.store.truth(leaf).read_bytes())
     key, other = issue.new_key("ec-p256"), _authority(None, "Evil Root")
