@@ -61,7 +61,7 @@ class Watch(Protocol):
 class Reporter:
     """doit's reporter: one line for each thing made or failed, one summary line, one report file.
 
-    It also holds the house's lock from the run's first look to its last word: two runs never look or act at once.
+    The house's lock is held from the run's first look to its last word: two runs never look or act at once.
     """
 
     desc = "what was made and why, one line each"
@@ -72,11 +72,13 @@ class Reporter:
         notes: Callable[[], Iterable[Note]],
         calendar: Callable[[], object],
         watch: Watch,
+        is_held: Callable[[], bool],
     ) -> None:
         self._house = house
         self._notes = notes
         self._calendar = calendar
         self._watch = watch
+        self._is_held = is_held
         self.report: Mapping[str, Any] = {}  # of a run that came to its end
         self._told: list[dict[str, str]] = []
         self._unsaid: list[Exception] = []  # what kept one of the last words from being said
@@ -96,7 +98,8 @@ class Reporter:
 
     def initialize(self, tasks: dict[str, Any], selected: Sequence[str]) -> None:
         house = self._house()
-        self._stack.enter_context(house.store.lock())
+        if not self._is_held():  # it has no ca/ yet
+            self._stack.enter_context(house.store.lock())
         house.asked = frozenset(selected)
         self._started = time.monotonic()
         self._whole = len(selected) == len(tasks)

@@ -345,7 +345,7 @@ class Store:
             try:
                 release = str(json.loads(path.read_bytes())["release"])
                 since = datetime.fromisoformat(path.with_name("since").read_text().strip())
-            except (OSError, ValueError, KeyError, TypeError):
+            except (OSError, ValueError, KeyError, TypeError, RecursionError):
                 continue
             yield path.parent.parent.name, Pin(release, since)
 

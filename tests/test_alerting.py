@@ -395,7 +395,9 @@ def test_a_run_says_what_failed_what_to_do_and_what_was_not_reached(
     assert lines[0].split(maxsplit=2) == ["failed", "release:media", broken]
     assert lines[1].strip() == "→ mend the template, then run doit again"
     assert re.fullmatch(r"waits +deploy:media +needs release:media", lines[2])
-    assert re.fullmatch(r"SANDBOX  1 failed, 1 not reached, 18 fresh \(\d\.\d s\); 1 warning: .*/run invoke health", lines[-1])
+    assert re.fullmatch(
+        r"SANDBOX  1 failed, 1 not reached, 18 fresh \(\d\.\d s\); 1 warning: .*/run invoke health", lines[-1]
+    )
 
 
 def test_the_first_run_of_a_sandbox_says_that_it_is_one(fresh: Home, capsys: pytest.CaptureFixture[str]) -> None:
@@ -439,6 +441,8 @@ def test_the_report_names_what_was_made_what_failed_and_what_was_not_reached(
             "name": "release:media",
             "message": broken,
             "hint": "mend the template, then run doit again",
+            "code": "other",
+            "about": "",
         }
     ]
     assert report.data["not_reached"] == [{"name": "deploy:media", "needs": "release:media"}]
@@ -597,14 +601,14 @@ def test_renew_knows_clients_by_both_names(home: Home, invoke: Invoke, name: str
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        (["renew", "meida"], "meida: no such certificate\n→ did you mean media?\n"),
+        (["renew", "meida"], "meida: not declared here: not seen\n→ did you mean media?\n"),
         (
             ["renew", "zzz"],
-            "zzz: no such certificate\n→ there are: client-admin, forge-mtls, media, monitoring-mtls\n",
+            "zzz: not declared here: not seen\n→ declared here: admin, client-admin, forge-mtls, media, monitoring-mtls\n",
         ),
         (
             ["revoke", "meida", "--reason", "superseded", "--yes"],
-            "meida: no such valid certificate in the ledger\n→ did you mean media?\n",
+            "meida: not declared here: not seen\n→ did you mean media?\n",
         ),
         (
             ["revoke", "media", "--reason", "compromise", "--yes"],
@@ -614,7 +618,7 @@ def test_renew_knows_clients_by_both_names(home: Home, invoke: Invoke, name: str
             ["retire", "media"],
             "media is still in pki.yaml\n→ take it out first, or: ./run invoke revoke media --reason …\n",
         ),
-        (["retire", "meida"], "meida: no such valid certificate in the ledger\n→ did you mean media?\n"),
+        (["retire", "meida"], "meida: not declared here: not seen\n→ did you mean media?\n"),
         (["ledger.show", "xyz"], "xyz: expected a serial number in hexadecimal\n→ ./run invoke ledger.list\n"),
         (["ledger.show", "1f"], "1f: no certificate with this serial number\n→ ./run invoke ledger.list\n"),
     ],

@@ -135,7 +135,7 @@ def test_options_say_what_the_house_should_be(tmp_path: Path, invoke: Invoke) ->
         "none",
     )
     services = found.hosts["web"].services
-    assert {name: (one.upstream, one.access) for name, one in services.items()} == {
+    assert {name: (one.upstream.url, one.access) for name, one in services.items()} == {
         "wiki": ("http://127.0.0.1:3000", "mtls"),
         "blog": ("https://10.2.0.9:8443", "tls"),
     }

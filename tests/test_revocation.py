@@ -339,7 +339,7 @@ def test_a_client_is_added_as_a_person_would_write_it(home: Home, before: str, a
     rest = path.read_text().partition("clients:")[0]
     path.write_bytes((rest + before).encode())
     line = 'x@y: {email: "a{b@lab.internal"}'
-    assert editing.with_client(path, "x@y", "a{b@lab.internal") == rest + after.replace("NEW", line)
+    assert editing.with_client(path, "x@y", "a{b@lab.internal").text == rest + after.replace("NEW", line)
 
 
 @pytest.mark.parametrize(

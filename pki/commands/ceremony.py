@@ -15,7 +15,7 @@ from pki.ceremony.policy import Known
 from pki.ceremony.script import script
 from pki.ceremony.vault import Past
 from pki.commands.asking import first_words
-from pki.commands.command import command, command_with, house_of, path_of, project_of
+from pki.commands.command import command, command_with, held_house_of, house_of, path_of, project_of
 from pki.commands.daily import known
 from pki.commands.revoking import PLAIN_REASONS
 from pki.errors import PkiError
@@ -50,9 +50,8 @@ def request(
     open request wishes. --output DIR copies the request to a medium. doit prepares what is needed by itself; then this
     only shows it.
     """
-    house, screen = house_of(context), Screen()
-    wish = _wish(new, revoke, destroy, reason, crls=crls)
-    with house.store.lock():
+    screen, wish = Screen(), _wish(new, revoke, destroy, reason, crls=crls)
+    with held_house_of(context) as house:
         if house.inventory.sandbox:
             sandbox.ceremony(house, wish)
             screen.line(f"the sandbox held the ceremony itself; now: {run_for(house.store.home)} doit")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from invoke.context import Context
 from invoke.exceptions import Exit
 
 from pki import graph, inventory, recipes, store
-from pki.commands.command import command, evidence_of, home_of, house_of, now_of, path_of, project_of
+from pki.commands.command import command, evidence_of, held_house_of, home_of, now_of, path_of, project_of
+from pki.commands.meaning import Names
 from pki.errors import PkiError
 from pki.graph import Plan
 from pki.house import House
@@ -86,13 +87,15 @@ def show_status(context: Context) -> None:
 
 @command
 def renew(context: Context, name: str) -> None:
-    """Renew a certificate now, with a new key unless pki.yaml says rekey: keep, and deliver it."""
-    house = house_of(context)
-    leaves = graph.plan(house).leaves
-    leaf = leaves[known(leaf_name(name, leaves), leaves, "certificate")]
-    house.clock.insist()
-    reason = Why.BY_HAND()
-    with house.store.lock():
+    """Renew a certificate now, with a new key unless pki.yaml says rekey: keep, and deliver it.
+
+    NAME is a certificate, a client, a service, a host, or a DNS name.
+    """
+    with held_house_of(context) as house:
+        leaves = graph.plan(house).leaves
+        leaf = leaves[Names(house.inventory, leaves).leaf(name, "renew")]
+        house.clock.insist()
+        reason = Why.BY_HAND()
         if leaf.artifact in house.withheld:
             house.ledger.record_decision(leaf.artifact, "released", str(reason), house.now)
         recipes.issue_leaf(house, leaf, [reason])
@@ -107,12 +110,6 @@ def schema(context: Context, output: str = "") -> None:
         store.write(path_of(context, output), inventory.schema().encode())
     else:
         print(inventory.schema(), end="")
-
-
-def leaf_name(name: str, leaves: Container[str]) -> str:
-    """`media`, `cert:media` and, for clients, both `client-admin` and `admin` mean a leaf."""
-    bare = ArtifactId.parse(name).short
-    return f"client-{bare}" if bare not in leaves and f"client-{bare}" in leaves else bare
 
 
 def known(name: str, names: Iterable[str], what: str) -> str:

@@ -14,7 +14,17 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from pki import destinations, graph
-from pki.commands.command import command, command_with, evidence_of, home_of, house_of, now_of, path_of, project_of
+from pki.commands.command import (
+    command,
+    command_with,
+    evidence_of,
+    held_house_of,
+    home_of,
+    house_of,
+    now_of,
+    path_of,
+    project_of,
+)
 from pki.commands.daily import known
 from pki.commands.revoking import consent
 from pki.deploy import bootstrap as bootstraps
@@ -281,8 +291,7 @@ def _make(context: Context, name: str) -> None:
 def _deliver(context: Context, delivery: Delivery) -> None:
     """Build the release, then deliver it without asking whether it must be."""
     _make(context, ArtifactId("release", delivery.host))
-    house = house_of(context)
-    with house.store.lock(), _said_of(delivery.host):
+    with held_house_of(context) as house, _said_of(delivery.host):
         outcome = _deliveries(house)[delivery.host].deliver(house.now)
     Screen().made(ArtifactId("deploy", delivery.host), str(outcome))
 

@@ -8,7 +8,8 @@ from invoke.context import Context
 
 from pki import graph
 from pki.commands.command import command, project_of
-from pki.commands.daily import known, leaf_name
+from pki.commands.daily import known
+from pki.commands.meaning import Names, is_among, not_seen
 from pki.graph import Plan
 from pki.house import House
 from pki.identifiers import ArtifactId, GenerationName
@@ -23,7 +24,8 @@ from pki.watch.explanation import Line
 def explain(context: Context, name: str) -> None:
     """What a certificate is for, where its key lies, until when it holds, what stops without it, and what to type.
 
-    NAME is a leaf (media, admin@laptop), a serial number, an authority (server, server-1) or a CRL (crl:client-1).
+    NAME is a certificate, a client, a service, a host, a DNS name, a serial number, an authority (server, server-1) or a
+    CRL (crl:client-1).
     """
     house, screen = project_of(context), Screen()
     title, lines = _found(house, graph.plan(house), name)
@@ -51,11 +53,12 @@ def _found(house: House, plan: Plan, name: str) -> tuple[str, Iterable[Line]]:
 
 
 def _declared(house: House, plan: Plan, name: str) -> tuple[str, Iterable[Line]] | None:
-    """A leaf by its name, a client by its CN, or a leaf that waits for a ceremony."""
-    leaf = leaf_name(name, plan.leaves)
-    alike = (one for one in plan.leaves.values() if one.profile == "client" and one.common_name == name)
-    if wanted := plan.leaves.get(leaf) or next(alike, None):
+    """A leaf by its name or what it stands for, or a leaf that waits for a ceremony."""
+    names = Names(house.inventory, plan.leaves)
+    if names.find(name):
+        wanted = plan.leaves[names.leaf(name, "explain")]
         return wanted.artifact, explanation.leaf(house, plan, wanted)
+    leaf = ArtifactId.parse(name).short
     notes = (note for note in plan.notes if note.subject in {ArtifactId("cert", leaf), client_artifact(leaf)})
     if note := next(notes, None):
         return note.subject, [("state", note.text), ("next", note.remedy)]
@@ -72,5 +75,6 @@ def _recorded(house: House, plan: Plan, name: str, generations: list[GenerationN
     for one in reversed(everything):
         if name in {one.artifact, one.artifact.name} or f"{one.serial:x}" == serial:
             return f"{one.artifact}, serial {one.serial:x}", explanation.issued(house, plan, one)
-    known(name, {*plan.leaves, *house.inventory.clients, *AUTHORITIES}, "certificate, authority or serial number")
-    raise AssertionError(name)
+    for one in (one for one in reversed(everything) if is_among(name, one.names)):
+        return f"{name} is a name in {one.artifact}, serial {one.serial:x}", explanation.issued(house, plan, one)
+    raise not_seen(name, {*plan.leaves, *house.inventory.clients, *AUTHORITIES})

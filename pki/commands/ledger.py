@@ -10,7 +10,17 @@ from invoke.exceptions import Exit
 
 from pki import graph, store
 from pki.commands.asking import typed
-from pki.commands.command import command, command_with, evidence_of, home_of, house_of, now_of, path_of, project_of
+from pki.commands.command import (
+    command,
+    command_with,
+    evidence_of,
+    held_house_of,
+    home_of,
+    house_of,
+    now_of,
+    path_of,
+    project_of,
+)
 from pki.commands.daily import known
 from pki.deploy import crls
 from pki.deploy.delivery import Delivery
@@ -120,11 +130,10 @@ def recover(context: Context, host: str | None = None, file: str = "", all_: boo
         chosen = _chosen(context, host or "")
         with ThreadPoolExecutor(WIDTH) as pool:
             found = dict(zip((one.host for one in chosen), pool.map(_in_place, chosen), strict=True))
-    house = house_of(context)
     failed = {name: error for name, error in found.items() if isinstance(error, PkiError)}
     for name, error in failed.items():
         screen.failed(ArtifactId("deploy", name), error.message, error.hint)
-    with house.store.lock():
+    with held_house_of(context) as house:
         told = [
             one
             for name, files in found.items()

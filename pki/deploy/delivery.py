@@ -269,7 +269,7 @@ class Delivery:
     def _outcome(self, done: Sequence[Reason], before: Receipt | None) -> Outcome:
         """Return what became of a remote host; nothing was done on one that was as it should be."""
         pin, after = self.pinned(), self.receipt
-        is_back = pin and before and after and after.release == pin.release != before.release
+        is_back = pin and before and after != before and pin.since >= moment(before.delivered_at)  # pinned since then
         return Outcome(Verb.ROLLED_BACK if is_back else Verb.DEPLOYED, tuple(done)) if done else UNCHANGED
 
     def _place(self, parcel: Parcel, now: datetime) -> Outcome:

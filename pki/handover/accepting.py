@@ -218,9 +218,8 @@ def _naming_roots(house: House, found: Brought) -> Iterator[Callable[[], None]]:
     if house.inventory.sandbox or set(roots.values()) <= set(house.inventory.roots):
         yield lambda: None
         return
-    with editing.waiting(path, editing.with_roots(path, roots)) as waiting:
-        waiting.flush()
-        yield waiting.place
+    with editing.waiting(editing.with_roots(path, roots)) as put:
+        yield put
 
 
 def _file(house: House, found: Brought) -> list[str]:

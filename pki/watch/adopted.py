@@ -48,7 +48,7 @@ def summary(house: House, name: str) -> str:
         taken_in = house.has_ledger and house.ledger.has_books(name)
         left = "none of its certificates is valid any more" if taken_in else "what it issued is not in the ledger yet"
         return f"adopted: signs CRLs only; {left}"
-    first = f"next ends on {found[0].not_after:%Y-%m-%d} ({found[0].artifact.partition(':')[2]})"
+    first = f"next ends on {found[0].not_after:%Y-%m-%d} ({found[0].artifact.name})"
     return f"adopted: signs CRLs only; {len(found)} certificates valid, {first}"
 
 

@@ -9,6 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki import canonical, freshness, store
+from pki.artifact_files import LEAF_FILES
 from pki.deploy import release
 from pki.durations import in_words
 from pki.graph import Plan
@@ -21,7 +22,6 @@ from pki.reasons import joined
 from pki.records import Issued
 from pki.watch import uses
 from pki.watch.identities import identities
-from pki.world import LEAF_FILES
 
 Line = tuple[str, str]  # what a line is about, and what it says
 
@@ -130,11 +130,12 @@ def crl(house: House, plan: Plan, generation: str) -> Iterator[Line]:
         )
         or "nowhere",
     )
+    asking = uses.asking(house)
     clients = GenerationName.parse(generation).authority in {"client", "root"}
-    yield (
-        "if it ends",
-        f"{uses.listed(uses.asking(house))} refuse every client" if clients else "strict clients refuse servers",
+    refused = (
+        f"{uses.listed(asking)} refuse every client" if asking else f"services that ask for clients: {uses.NOT_SEEN}"
     )
+    yield "if it ends", refused if clients else "strict clients refuse servers"
     yield (
         "renew it",
         "doit does, in time; at once: ./run doit"
@@ -204,7 +205,7 @@ def _bearing(house: House, plan: Plan, name: str, profile: str) -> Iterator[Line
         yield "if it ends", "they refuse it, and its person needs the newer one that doit made before"
         return
     serving = uses.serving(house, name)
-    holding = _holding(house, plan, {f"{kind}:{name}" for kind in LEAF_FILES})
+    holding = _holding(house, plan, {ArtifactId(kind, name) for kind in LEAF_FILES})
     yield "served by", uses.listed(serving)
     yield "delivered", ", ".join(holding) or "nowhere"
     yield "trusted by", "whoever trusts the root: build/trust/roots.pem"

@@ -48,7 +48,7 @@ def forgeable(house: House) -> Iterator[Note]:
         is_ours = bool(host.services) and host.scope == "config" and host.deliver != "none"
         if is_ours and host.proxy and not PROGRAMS[host.proxy].has_patterns:
             yield Note(
-                f"host:{name}",
+                ArtifactId("host", name),
                 f"{host.proxy} removes forged headers by exact names only: the upstreams of {', '.join(host.services)} "
                 "may read X.Forwarded.Tls.Client.Cert.Info or X.Real.Ip, as a client sent it, for ours",
                 "upstreams that read no other bytes as - or _; or aliasHeadersStrategy: docs/proxies.md",

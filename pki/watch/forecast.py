@@ -15,7 +15,7 @@ from pki.identifiers import ArtifactId
 from pki.memo import token
 from pki.reasons import Reason, Why, joined
 from pki.store import AUTHORITIES
-from pki.watch import adopted, bootstraps, damage, exposure, identities, waiting_roots
+from pki.watch import adopted, bootstraps, browsers, damage, exposure, identities, upstreams, waiting_roots
 from pki.world import Note
 
 SECOND = timedelta(seconds=1)
@@ -39,6 +39,7 @@ def notes(house: House, plan: Plan) -> Iterator[Note]:
     """What needs a person: a ledger that is lost, ceremonies and names that wait for one, leaves that left or are withheld.
 
     And hosts that are pinned, lifetimes that take effect later, names that move to another leaf, hosts that do not act on a revocation or cannot remove every forged header,
+    keys that browsers refuse, upstreams that are not verified,
     identities that wait to be installed, CRLs that outgrow their publisher, and damaged files that must come back from a
     backup.
     """
@@ -71,9 +72,11 @@ def notes(house: House, plan: Plan) -> Iterator[Note]:
     for artifact, end in _left(house, plan):
         if end >= house.now:
             text = f"left pki.yaml, and its certificate is valid until {end:%Y-%m-%d}"
-            yield Note(artifact, text, f"./run invoke retire {artifact.removeprefix('cert:')}")
+            yield Note(artifact, text, f"./run invoke retire {artifact.short}")
     yield from exposure.notes(house, plan)
     yield from exposure.forgeable(house)
+    yield from browsers.notes(house, plan)
+    yield from upstreams.notes(house)
     yield from _outgrown(house)
     yield from adopted.notes(house, plan)
     yield from damage.notes(house)
@@ -130,7 +133,7 @@ def _ceremony(house: House) -> Iterator[Note]:
         yield Note("ceremony", what, "./run invoke ceremony.request, and docs/ceremony.md")
 
 
-def _left(house: House, plan: Plan) -> list[tuple[str, datetime]]:
+def _left(house: House, plan: Plan) -> list[tuple[ArtifactId, datetime]]:
     """Certificates that no artifact stands for any more, with the end of the last valid one of each name."""
     known = token(sorted(plan.leaves), sorted(plan.waiting), sorted(plan.refused))
     kept = house.recall_from_ledger("left", known)
@@ -142,4 +145,4 @@ def _left(house: House, plan: Plan) -> list[tuple[str, datetime]]:
                 ends[issued.artifact] = max(ends.get(issued.artifact, 0), int(issued.not_after.timestamp()))
         kept = [[artifact, end] for artifact, end in ends.items()]
         house.remember_from_ledger("left", known, kept)
-    return [(artifact, datetime.fromtimestamp(end, UTC)) for artifact, end in kept]
+    return [(ArtifactId.parse(artifact), datetime.fromtimestamp(end, UTC)) for artifact, end in kept]

@@ -23,7 +23,7 @@ from pki.reasons import Reason, Why, joined
 from pki.remedies import RESTORE
 from pki.store import AUTHORITIES
 from pki.visible import shorten
-from pki.watch import adopted, exposure, probes
+from pki.watch import adopted, exposure, probes, upstreams
 from pki.watch.view import LastRun
 
 WIDEST = 120  # characters of a cell
@@ -191,7 +191,7 @@ def _host_row(house: House, delivery: Delivery, deploy: Artifact, made: Artifact
     if taken is None:
         return Row(deploy.name, "missing", "", joined(reasons), "doit")
     text = joined(reasons) or f"delivered {taken.delivered_at[:10]}, {len(taken.files)} files ({taken.transport})"
-    text = "; ".join([text, *exposure.phrases(house, delivery)])
+    text = "; ".join([text, *exposure.phrases(house, delivery), *upstreams.phrases(house, name)])
     if state := delivery.state(house.now) if delivery.is_remote else "":
         text = f"{state}; {text}"
     left = _left(house, receipt.moment(taken.ends)) if taken.ends else ""

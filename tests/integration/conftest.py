@@ -33,6 +33,11 @@ def _signals_as_in_a_terminal() -> None:
             signal.signal(name, usual)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def haste() -> None:
+    """All is as it is for users here: as slow to guess, and as durable."""
+
+
 def now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 

@@ -12,6 +12,7 @@ from pki.identifiers import ArtifactId
 from pki.leaves import leaf_name
 from pki.model import Leaf
 from pki.proxies import PROGRAMS
+from pki.remedies import Place, Remedy, at, here
 from pki.watch.checks import Finding, Level
 from pki.watch.looks import leaves
 from pki.watch.probes import Fault, Probed
@@ -137,16 +138,19 @@ def _contact(view: View, host: str) -> Contact | None:
     return delivery.contact if delivery and delivery.is_remote else None
 
 
-def _remedy(view: View, one: Probed) -> str:
+def _remedy(view: View, one: Probed) -> Remedy | str:
     """What to type: on the host, and where that is not it, here."""
     host = view.house.inventory.hosts[one.host]
     program = PROGRAMS[host.proxy] if host.proxy else None
     is_ours = host.deliver in {"ssh", "local"}
-    push = f"./run invoke deploy.push {one.host}" if is_ours else f"bring what doit made for {one.host} there"
+    push = here("invoke", "deploy.push", one.host) if is_ours else f"bring what doit made for {one.host} there"
     if one.fault == Fault.SILENT:
-        status = f"systemctl status {program.unit}, and " if program and program.unit else ""
-        return f"on {one.host}: {status}whether port {one.port} is open to this machine; else probe: in pki.yaml"
+        port = f"whether port {one.port} is open to this machine; else probe: in pki.yaml"
+        if not program or not program.unit:
+            return f"on {one.host}: {port}"
+        return at(Place.HOST, f"systemctl status {program.unit}", one.host, after=f", and {port}")
     if one.fault == Fault.UPSTREAM:
         return f"look at what is behind {one.host}: {host.services[one.service].upstream}"
-    reload = f"on {one.host}: {program.reload}; if that is not it: " if program and program.reload else ""
-    return f"{reload}{push}"
+    if not program or not program.reload:
+        return push
+    return at(Place.HOST, program.reload, one.host, after=f"; if that is not it: {push}")
