@@ -244,7 +244,8 @@ def run(context: Context, host: str, dry_run: bool = False) -> None:
     house = house_of(context)
     delivery = _delivery(context, house, host)
     if not dry_run:
-        _make(context, ArtifactId("deploy", host))
+        if not _make(context, ArtifactId("deploy", host)):
+            Screen().line(f"{host} is as it should be")
         return
     parcel, screen = _wanted(delivery), Screen()
     with _said_of(host):
@@ -312,9 +313,12 @@ def _change(delivery: Delivery, parcel: Parcel, house: House) -> Change:
     return delivery.change(parcel, delivery.receipt, house.now)
 
 
-def _make(context: Context, name: str) -> None:
-    if code := Run(home_of(context), now_of(context), evidence_of(context)).main([name]):
+def _make(context: Context, name: str) -> bool:
+    """Let doit bring one artifact up to date; returns whether it changed anything. Raises Exit where it could not."""
+    run = Run(home_of(context), now_of(context), evidence_of(context), is_part=True)
+    if code := run.main([name]):
         raise Exit(code=code)
+    return bool(run.report.get("made"))
 
 
 def _deliver(context: Context, delivery: Delivery) -> None:
