@@ -73,12 +73,15 @@ class Reporter:
         calendar: Callable[[], object],
         watch: Watch,
         is_held: Callable[[], bool],
+        *,
+        is_part: bool = False,
     ) -> None:
         self._house = house
         self._notes = notes
         self._calendar = calendar
         self._watch = watch
         self._is_held = is_held
+        self._is_part = is_part
         self.report: Mapping[str, Any] = {}  # of a run that came to its end
         self._told: list[dict[str, str]] = []
         self._unsaid: list[Exception] = []  # what kept one of the last words from being said
@@ -207,7 +210,8 @@ class Reporter:
             store.write(house.store.report("status.json"), canonical.sealed(self._report(house), indent=1))
         self.report = self._report(house)
         self._stack.close()
-        if self._screen.is_terminal or self._has_news:
+        is_idle = not self._made and self._result() == "ok"
+        if not (self._is_part and is_idle) and (self._screen.is_terminal or self._has_news):
             self._screen.line(self._summary(house))
         gc.freeze()  # nothing here is garbage: spare Python its last look through it
         if self._unsaid:

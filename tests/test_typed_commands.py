@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from invoke.parser.argument import Argument
@@ -13,7 +14,8 @@ from pki.commands import launch, options
 from pki.commands.command import command
 from pki.commands.program import Program
 from pki.pipeline import Run, command_line
-from tests.commands import said_by
+from pki.screen import Screen
+from tests.commands import Said, said_by
 from tests.conftest import PROJECT, START, Home
 
 NAMES = sorted(tasks.ns.task_names)
@@ -104,6 +106,39 @@ def test_run_knows_each_command_that_may_be_a_program_of_the_system() -> None:
     listed = re.search(r"^commands='(.*)'$", (PROJECT / "run").read_text(), re.MULTILINE)
     assert listed
     assert listed[1].split() == [name for name in NAMES if "." not in name]
+
+
+def test_an_old_key_never_stays_beside_the_new_one(
+    home: Home, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def export(folder: Path) -> Said:
+        typed = ("client.export", "admin", "--format", "pem", "--output", str(folder), "--yes")
+        return said_by(capsys, *typed, pki_home=str(home.path), pki_now=START)
+
+    folder = tmp_path / "out"
+    assert export(folder).status == 0
+    key = (folder / "key.pem").read_bytes()
+    said_by(capsys, "renew", "admin", pki_home=str(home.path), pki_now=START)
+    said = export(folder)
+    assert said.status == 1
+    assert said.error.startswith(f"{folder}: holds an older export; the new key would lie beside key.pem")
+    assert [path.name for path in folder.iterdir() if path.is_dir()] == []
+    assert (folder / "key.pem").read_bytes() == key
+    assert export(tmp_path / "new").status == 0
+    assert (tmp_path / "new/key.pem").read_bytes() != key
+
+
+def test_a_run_that_is_part_of_a_command_says_nothing_where_there_was_nothing_to_do(
+    home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Screen, "is_terminal", property(lambda _screen: True))
+    for is_part in (False, True):
+        capsys.readouterr()
+        assert Run(home.path, START, is_part=is_part).main(["release:media"]) == 0
+        assert ("nothing to do" in capsys.readouterr().out) is not is_part
+    home.edit("jellyfin:", "films:")
+    assert Run(home.path, START, is_part=True).main(["release:media"]) == 0
+    assert "made" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["forget", "ignore", "dumpdb", "reset-dep", "strace"])

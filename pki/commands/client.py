@@ -11,6 +11,7 @@ from invoke.context import Context
 from pki import editing, freshness, graph
 from pki.commands.command import command, held_house_of, home_of, house_of, project_of
 from pki.commands.daily import known, run_doit
+from pki.commands.output import ClientListOutput, ClientRow
 from pki.commands.revoking import Order, carry_out, chosen, consent
 from pki.errors import PkiError
 from pki.holders import of_client
@@ -36,11 +37,18 @@ def add(context: Context, name: str, email: str) -> None:
 
 
 @command
-def show_list(context: Context) -> None:
-    """Every client identity: its state and end, when it was handed out and installed, and whether a newer one waits."""
+def show_list(context: Context, json: bool = False) -> None:
+    """Every client identity: its state and end, when it was handed out and installed, and whether a newer one waits.
+
+    --json is for programs.
+    """
     house = project_of(context)
     columns = ("identity", "e-mail", "state", "until", "exported", "installed", "next")
     rows = list(_rows(house))
+    if json:
+        clients = [ClientRow(**dict(zip(ClientRow.model_fields, row, strict=True))) for row in rows]
+        ClientListOutput(at=house.now, clients=clients).show()
+        return
     Screen().table(f"{len(rows)} client identities, {house.now:%Y-%m-%d %H:%M} UTC", columns, rows)
 
 

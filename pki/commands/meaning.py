@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from pki.errors import PkiError
 from pki.identifiers import ArtifactId
@@ -26,6 +26,7 @@ class Names:
     inventory: Inventory
     leaves: Mapping[str, Leaf]
     issued: Collection[Issued] = ()
+    say: Callable[[str], None] = field(default=lambda text: Screen().line(text))
 
     def leaf(self, name: str, command: str) -> str:
         """Return the leaf that a name stands for, and say so unless it is its own name. Raises PkiError.
@@ -43,7 +44,7 @@ class Names:
             raise not_seen(name, {*self.leaves, *self.inventory.clients})
         leaf, how = found[0]
         if how:
-            Screen().line(f"{name} is {how}: {ArtifactId('cert', leaf)}")
+            self.say(f"{name} is {how}: {ArtifactId('cert', leaf)}")
         return leaf
 
     def find(self, name: str) -> list[Meaning]:

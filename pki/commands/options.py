@@ -43,6 +43,7 @@ MEANINGS = {
     "no_ceremonies": "suppose that nobody holds the next ceremony",
     "no_replace": "issue no replacement before it is renewed by hand",
     "old_passphrase_file": "file with the old passphrase in its first line",
+    "of": "a command that has --json, such as plan; pki.yaml where it is left out",
     "organisation": "name of the organisation",
     "output": "where to write it",
     "own": "choose the passphrase yourself",

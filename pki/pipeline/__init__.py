@@ -63,10 +63,18 @@ GROUPS = {
 
 
 class Run:
-    """One run of doit over one house: `config` and `tasks` are what a dodo.py gives to doit."""
+    """One run of doit over one house: `config` and `tasks` are what a dodo.py gives to doit.
+
+    One that `is_part` of what a command does has nothing to say where there was nothing to do.
+    """
 
     def __init__(
-        self, home: Path, now: datetime, evidence: Callable[[House], Evidence] = destinations.clock_evidence
+        self,
+        home: Path,
+        now: datetime,
+        evidence: Callable[[House], Evidence] = destinations.clock_evidence,
+        *,
+        is_part: bool = False,
     ) -> None:
         gc.disable()  # tasks by the ten thousand are no garbage, and looking through them again and again costs a fifth
         self._home = home
@@ -79,6 +87,7 @@ class Run:
             lambda: calendar.write(self.house, self.plan),
             Watchman(lambda: self.house, lambda: self.plan),
             lambda: self._is_held,
+            is_part=is_part,
         )
         self.config: dict[str, Any] = {
             "backend": "artifacts",  # NoDatabase, by the plugin entry in pyproject.toml
