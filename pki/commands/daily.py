@@ -12,7 +12,7 @@ from pki import graph, inventory, recipes, store
 from pki.commands import output as models
 from pki.commands.command import command, command_with, evidence_of, held_house_of, home_of, now_of, path_of, project_of
 from pki.commands.meaning import Names
-from pki.commands.output import Cause, Due, Observed, PlanOutput, Remark, StatusOutput, StatusRow
+from pki.commands.output import Due, Observed, PlanOutput, ReasonOutput, Remark, StatusOutput, StatusRow
 from pki.errors import PkiError
 from pki.graph import Plan
 from pki.house import House
@@ -91,7 +91,7 @@ def _plan_output(house: House, found: Plan) -> PlanOutput:
     faults += [] if is_missing else [(ArtifactId("key", name), one) for name, one in house.key_faults().items()]
     return PlanOutput(
         at=house.now,
-        to_do=[Due(name=one.name, reasons=[Cause.of(reason) for reason in reasons]) for one, reasons in coming],
+        to_do=[Due(name=one.name, reasons=[ReasonOutput.of(reason) for reason in reasons]) for one, reasons in coming],
         up_to_date=0 if is_missing else len(found.artifacts) - len(coming),
         failed=[Remark(subject=name, text=one.message, remedy=one.hint) for name, one in faults],
         actions_required=_remarks(forecast.notes(house, found)),

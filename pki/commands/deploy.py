@@ -26,7 +26,7 @@ from pki.commands.command import (
     project_of,
 )
 from pki.commands.daily import known
-from pki.commands.output import Cause, DeliveryRow, DriftOutput, DriftRow, HistoryOutput
+from pki.commands.output import DeliveryRow, DriftOutput, DriftRow, HistoryOutput, ReasonOutput
 from pki.commands.revoking import consent
 from pki.deploy import bootstrap as bootstraps
 from pki.deploy import difference, roots
@@ -265,7 +265,7 @@ def run(context: Context, host: str, dry_run: bool = False) -> None:
 def _drift_row(host: str, found: _Looked | PkiError) -> DriftRow:
     if isinstance(found, PkiError):
         return DriftRow(host=host, reached=False, error=found.message, remedy=found.hint, differences=[], waiting=0)
-    differences = [Cause.of(one) for one in found.phrases]
+    differences = [ReasonOutput.of(one) for one in found.phrases]
     return DriftRow(host=host, reached=True, error="", remedy="", differences=differences, waiting=found.waiting)
 
 
