@@ -90,7 +90,7 @@ class ArtifactFiles:
         for folder in (disk.build / "certs" / leaf, disk.ca / "clients" / leaf.removeprefix(CLIENT_PREFIX)):
             if (path := folder / LEAF_FILES[kind]).exists():
                 return path
-        raise PkiError(f"{kind}:{leaf}: {fault.message}", fault.hint)
+        raise PkiError(f"{ArtifactId(kind, leaf)}: {fault.message}", fault.hint)
 
     def _authority_files(self, kind: str, what: str) -> list[tuple[str, Path]]:
         disk = self._house.store
@@ -113,7 +113,7 @@ class ArtifactFiles:
             "trust:profile": partial(disk.trust, "roots.mobileconfig"),
             "page:trust": partial(disk.trust, "index.html"),
         }
-        return [("", single[f"{kind}:{what}"]())] if f"{kind}:{what}" in single else []
+        return [("", find())] if (find := single.get(ArtifactId(kind, what))) else []
 
     def _adopted_file(self, kind: str, name: str) -> list[tuple[str, Path]]:
         """What is delivered of an adopted authority: its CRL, and its certificate as it lies in its folder."""

@@ -18,6 +18,7 @@ from pki import delimiters, opensslconf, opensslfile
 from pki.confined import Begin, Confined, ExceededError
 from pki.errors import FaultsError, PkiError, of_bug
 from pki.headers import CERTIFICATE, DEFAULTS, Header, Source, names, read, sources, taken_in
+from pki.identifiers import ArtifactId
 from pki.model import Host
 from pki.scalars import LABEL, Access, Proxy, TrustStore
 from pki.templating import Templates
@@ -172,7 +173,7 @@ class Library:
                 host.scope,
                 frozenset(host.trust),
                 frozenset(service.access for service in host.services.values()),
-                frozenset(name for name in host.services if f"service:{name}" in self._named),
+                frozenset(name for name in host.services if ArtifactId("service", name) in self._named),
             )
         if alike not in self._alike:
             self._alike[alike] = Selection.of(tuple(file for file in self.files if file.is_for(name, host)))
@@ -331,7 +332,7 @@ class Reader:
 
     def _remembered(self, file: ManagedFile, text: str) -> Uses:
         """What a file uses, taken apart once for each text that it had."""
-        name = f"template:{file.name}"
+        name = ArtifactId("template", file.name)
         if known := self._memory.recall(name, file.digest):
             return Uses(*map(frozenset, known))
         found = _uses(file, text, self.templates)

@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from pki.identifiers import ArtifactId, GenerationName
 from pki.scalars import (
+    CLIENT_PREFIX,
     EMPTY_OK,
     ONE_OK,
     ONE_OK_NONE_NOT,
@@ -413,6 +414,12 @@ class Leaf:
     request: str | None
     declared: str
     is_revoked: bool = False
+
+    @property
+    def client(self) -> str:
+        """The name of the client whose identity it is, empty for everything else: a host may be called client-x."""
+        is_client = self.profile == "client" and self.name.startswith(CLIENT_PREFIX)
+        return self.name.removeprefix(CLIENT_PREFIX) if is_client else ""
 
     @property
     def artifact(self) -> ArtifactId:

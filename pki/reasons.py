@@ -71,6 +71,7 @@ class Why(Enum):
     RUNG_LACKS = "its rung {number} lacks the revoked {serials}, and is never published"
     NO_RUNG = "no rung of its ladder is valid now; needs a ceremony"
     ASKED_FOR = "asked for"
+    BY_HAND = "renewed by hand"
 
     # requests for ceremonies
     REQUEST_CHANGED = "{field}: was {before}, is {after}"
@@ -183,6 +184,9 @@ class Outcome:
     @property
     def is_change(self) -> bool:
         return self.verb is not Verb.UNCHANGED
+
+    def __str__(self) -> str:
+        return joined(self.reasons) if self.is_change else "was as it should be"
 
     def because(self, reasons: Iterable[Reason]) -> Outcome:
         """Return the same with reasons, where it has none of its own."""

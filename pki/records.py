@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
@@ -208,6 +208,10 @@ class Ledger(Protocol):
     ) -> None: ...
 
     def record_revocation(self, issued: Issued, *, reason: str, at: datetime) -> None: ...
+
+    def record_revocations(
+        self, going: Sequence[Issued], *, reason: str, at: datetime, withhold: Mapping[str, str]
+    ) -> None: ...
 
     def record_crl(
         self, crl: x509.CertificateRevocationList, *, issuer: str, reason: str, at: datetime, der: bytes = b""

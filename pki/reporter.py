@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from pki import canonical, store
 from pki.errors import PkiError, of_any
 from pki.house import House
+from pki.identifiers import ArtifactId
 from pki.reasons import UNCHANGED, Outcome, joined
 from pki.remedies import run_for
 from pki.scalars import SANDBOX
@@ -60,7 +61,7 @@ class Watch(Protocol):
 class Reporter:
     """doit's reporter: one line for each thing made or failed, one summary line, one report file.
 
-    It also holds the house's lock from the run's first look to its last word: two runs never look or act at once.
+    The house's lock is held from the run's first look to its last word: two runs never look or act at once.
     """
 
     desc = "what was made and why, one line each"
@@ -71,11 +72,16 @@ class Reporter:
         notes: Callable[[], Iterable[Note]],
         calendar: Callable[[], object],
         watch: Watch,
+        is_held: Callable[[], bool],
+        *,
+        is_part: bool = False,
     ) -> None:
         self._house = house
         self._notes = notes
         self._calendar = calendar
         self._watch = watch
+        self._is_held = is_held
+        self._is_part = is_part
         self.report: Mapping[str, Any] = {}  # of a run that came to its end
         self._told: list[dict[str, str]] = []
         self._unsaid: list[Exception] = []  # what kept one of the last words from being said
@@ -95,7 +101,8 @@ class Reporter:
 
     def initialize(self, tasks: dict[str, Any], selected: Sequence[str]) -> None:
         house = self._house()
-        self._stack.enter_context(house.store.lock())
+        if not self._is_held():  # it has no ca/ yet
+            self._stack.enter_context(house.store.lock())
         house.asked = frozenset(selected)
         self._started = time.monotonic()
         self._whole = len(selected) == len(tasks)
@@ -183,7 +190,7 @@ class Reporter:
             faults = house.key_faults()
         concerned = {one["about"] for one in self._failed}  # by what could not be signed
         for name, fault in faults.items():
-            with self._last_word(f"key:{name}"):
+            with self._last_word(ArtifactId("key", name)):
                 if name not in concerned:
                     raise fault
         with self._last_word("ledger"):
@@ -194,7 +201,7 @@ class Reporter:
         with self._last_word("alerts"):
             self._told = self._watch.tell(self._report(house))
         for told in (one for one in self._told if one["error"]):
-            self._screen.failed(f"alerts:{told['channel']}", told["error"], told["hint"])
+            self._screen.failed(ArtifactId("alerts", told["channel"]), told["error"], told["hint"])
         for what, leave in self._watch.leavings().items():
             with self._last_word(what):
                 leave(self._report(house))
@@ -203,7 +210,8 @@ class Reporter:
             store.write(house.store.report("status.json"), canonical.sealed(self._report(house), indent=1))
         self.report = self._report(house)
         self._stack.close()
-        if self._screen.is_terminal or self._has_news:
+        is_idle = not self._made and self._result() == "ok"
+        if not (self._is_part and is_idle) and (self._screen.is_terminal or self._has_news):
             self._screen.line(self._summary(house))
         gc.freeze()  # nothing here is garbage: spare Python its last look through it
         if self._unsaid:

@@ -19,7 +19,7 @@ from pki.deploy.release import Blueprint, Gathered, gather, load
 from pki.errors import PkiError
 from pki.holders import holders
 from pki.house import House
-from pki.identifiers import ArtifactId
+from pki.identifiers import ArtifactId, GenerationName
 from pki.leaves import CANARY, PROBE, canary_leaf, client_leaf, host_leaves, leaf_name, probe_leaf, service_names
 from pki.managed import CA_HOST, Library, Lost, ManagedFile
 from pki.model import Host, Inventory, Leaf
@@ -344,7 +344,7 @@ def _permitted_host(said: Inventory, name: str, host: Host, permitted: Permitted
             services[service_name] = service
     if not refused:
         return host
-    notes.append(_needs_ceremony(f"host:{name}", refused, ca))
+    notes.append(_needs_ceremony(ArtifactId("host", name), refused, ca))
     names = tuple(n for n in host.names if permitted.admits(n))
     return host.model_copy(update={"services": services, "names": names})
 
@@ -354,5 +354,5 @@ def _needs_ceremony(subject: str, refused: list[str], ca: str) -> Note:
     return Note(
         subject,
         f"{', '.join(refused)} {verb}: {ca} does not permit {'them' if len(refused) > 1 else 'it'}; needs a ceremony",
-        f"./run invoke ceremony.request, for a new generation of {ca.rpartition('-')[0]} with wider name constraints",
+        f"./run invoke ceremony.request, for a new generation of {GenerationName.parse(ca).authority} with wider name constraints",
     )

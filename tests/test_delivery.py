@@ -28,7 +28,9 @@ from pki.deploy.proof import Promise
 from pki.deploy.ssh import Way
 from pki.destinations import Outlook
 from pki.errors import PkiError
+from pki.identifiers import ArtifactId
 from pki.model import Deploy
+from pki.reasons import Verb
 from pki.records import Entry
 from pki.world import World
 from tests.conftest import Home, Report
@@ -348,6 +350,20 @@ def test_a_host_goes_back_stays_held_and_follows_again(delivered: Live, invoke: 
     assert delivered.delivery(8).state(delivered.home.moment(8)).startswith("unproven") is False
 
 
+def test_the_outcome_of_a_delivery_names_what_became_of_the_host(delivered: Live) -> None:
+    """A host that goes back to an earlier release was rolled back; one that has its release is unchanged."""
+    receipt = delivered.delivery().receipt
+    assert receipt is not None
+    delivered.home.edit("auto_https off", "auto_https off # second", "templates/caddy/Caddyfile")
+    made = {one["name"]: one["verb"] for one in delivered.doit(days=1).data["made"]}
+    assert made["deploy:media"] == "deployed"
+    house = delivered.home.house(1)
+    house.ledger.record_decision(ArtifactId("deploy", "media"), "pinned", receipt.release, house.now)
+    house.close_ledger()
+    verbs = [delivered.delivery(1).deliver(delivered.home.moment(1)).verb for _ in range(2)]
+    assert verbs == [Verb.ROLLED_BACK, Verb.UNCHANGED]
+
+
 def test_a_host_stays_at_its_release_when_build_is_lost_and_takes_crls_alone(delivered: Live, invoke: Invoke) -> None:
     config, crl, home = delivered.on("/etc/caddy/Caddyfile"), delivered.on("/etc/client-crl.pem"), delivered.home.path
     first = config.read_bytes()
@@ -484,7 +500,7 @@ def test_a_revocation_waits_for_no_window(delivered: Live, invoke: Invoke) -> No
     delivered.home.edit("    deliver: ssh\n", '    deliver: ssh\n    window: "02:00-04:00"\n')
     delivered.home.edit("alerts:\n", 'schedule: ["03:00", "06:00"]\n\nalerts:\n')
     before = delivered.on("/etc/client-crl.pem").read_bytes()
-    assert invoke("revoke", "admin", "--reason", "key-compromise", "--yes", home=delivered.home.path).status == 0
+    assert invoke("revoke", "admin", "--reason", "key-compromise", "--yes", home=delivered.home.path).status == 2
     assert delivered.doit().status == 0
     crl = x509.load_pem_x509_crl(delivered.on("/etc/client-crl.pem").read_bytes())
     assert len(list(crl)) == len(list(x509.load_pem_x509_crl(before))) + 1
@@ -567,7 +583,7 @@ def test_a_revocation_waits_for_no_window_where_the_receipt_is_damaged(delivered
     delivered.home.edit("alerts:\n", 'schedule: ["03:00", "06:00"]\n\nalerts:\n')
     before = delivered.on("/etc/client-crl.pem").read_bytes()
     damage(delivered.home.path / "build/receipts/media.json")
-    assert invoke("revoke", "admin", "--reason", "key-compromise", "--yes", home=delivered.home.path).status == 0
+    assert invoke("revoke", "admin", "--reason", "key-compromise", "--yes", home=delivered.home.path).status == 2
     assert delivered.doit().status == 0
     assert delivered.on("/etc/client-crl.pem").read_bytes() != before
 

@@ -23,13 +23,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature
 
-from pki import graph, issue, profiles, rewrap, store, tokens
+from pki import graph, issue, pkcs8, profiles, rewrap, store, tokens
 from pki import passphrases as sources
 from pki.errors import PkiError
 from pki.pipeline import Run
 from pki.tokens import held, sessions
 from tests import judges
-from tests.conftest import PROJECT, START, Home
+from tests.conftest import PROJECT, ROUNDS, START, Home
 from tests.judges import DAY
 
 AUTHORITY_KEYS = {
@@ -274,10 +274,14 @@ def pbes2(path: Path) -> tuple[bytes, bytes, int, bytes, bytes, bytes]:
     return scheme, function, int.from_bytes(rounds), prf[0][1], cipher[0][1], salt
 
 
-def test_authority_keys_are_encrypted_with_pbes2_and_600_000_rounds(home: Home) -> None:
+def test_authority_keys_are_encrypted_with_pbes2_and_600_000_rounds(
+    fresh: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pkcs8, "ROUNDS", ROUNDS)
+    fresh.doit()
     salts = set()
     for name in AUTHORITY_KEYS.values():
-        scheme, function, rounds, prf, cipher, salt = pbes2(home.path / name)
+        scheme, function, rounds, prf, cipher, salt = pbes2(fresh.path / name)
         assert scheme.hex() == "2a864886f70d01050d", "PBES2"
         assert function.hex() == "2a864886f70d01050c", "PBKDF2"
         assert rounds == 600_000

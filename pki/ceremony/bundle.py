@@ -259,9 +259,7 @@ def load(data: bytes, name: str, kind: type[Document]) -> Document:
 
 def _tree(text: str, name: str, what: str) -> Any:
     """A document before its fields are looked at. What is none may be a file of passphrases: nothing of it is said."""
-    if documents.is_deep(text, DEEPEST):
-        raise PkiError(f"{name}: is nested too deep to be {what}")
-    tree = documents.load(text, name)
+    tree = documents.load(text, name, DEEPEST)
     if not isinstance(tree, dict) or "format" not in tree:
         raise PkiError(f"{name}: is not {what}")
     return tree

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import replace
@@ -14,8 +14,20 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from pki import destinations, graph
-from pki.commands.command import command, command_with, evidence_of, home_of, house_of, now_of, path_of, project_of
+from pki.commands.command import (
+    command,
+    command_with,
+    evidence_of,
+    held_house_of,
+    home_of,
+    house_of,
+    now_of,
+    path_of,
+    project_of,
+)
 from pki.commands.daily import known
+from pki.commands.output import DeliveryRow, DriftOutput, DriftRow, HistoryOutput
+from pki.commands.output import Why as Told
 from pki.commands.revoking import consent
 from pki.deploy import bootstrap as bootstraps
 from pki.deploy import difference, roots
@@ -28,7 +40,7 @@ from pki.errors import PkiError
 from pki.house import House, decided
 from pki.identifiers import ArtifactId
 from pki.pipeline import Run
-from pki.reasons import Reason, Why, joined
+from pki.reasons import Reason, Why
 from pki.screen import Screen
 
 WIDTH = 10  # hosts that are looked at at once
@@ -95,31 +107,44 @@ def _permitted(house: House, host: str, parcel: Parcel, scope: str) -> None:
 
 
 @command_with(may_lack="host")
-def drift(context: Context, host: str | None = None) -> None:
+def drift(context: Context, host: str | None = None, json: bool = False) -> None:
     """Compare hosts with what was deployed there; changes nothing there. Exit status 0: as it was deployed, 2: something is not.
 
-    What it finds, the next run repairs.
+    What it finds, the next run repairs. --json is for programs.
     """
     house, screen = project_of(context), Screen()
     deliveries = _deliveries(house)
     chosen = [deliveries[known(host, deliveries, "host")]] if host else list(deliveries.values())
-    worst = waiting = 0
     with ThreadPoolExecutor(WIDTH) as pool:
-        for delivery, found in zip(chosen, pool.map(lambda one: _drift(one, house), chosen), strict=True):
-            name = ArtifactId("deploy", delivery.host)
-            if isinstance(found, PkiError):
-                screen.failed(name, found.message, found.hint)
-                worst = 1
-            else:
-                delivery.found_drift(found.drift)
-                for phrase in found.phrases:
-                    screen.due(name, str(phrase))
-                worst = worst or (2 if found.phrases else 0)
-                waiting += found.waiting
-    if worst:
-        raise Exit(code=worst)
-    owed = f"; {waiting} changes wait for the next run" if waiting else ""
-    screen.line(f"{len(chosen)} hosts are as they should be{owed}")
+        looked = dict(zip((one.host for one in chosen), pool.map(lambda one: _drift(one, house), chosen), strict=True))
+    for name, found in looked.items():
+        if not isinstance(found, PkiError):
+            deliveries[name].found_drift(found.drift)
+    if json:
+        DriftOutput(at=house.now, hosts=[_drift_row(name, found) for name, found in looked.items()]).show()
+    else:
+        _say_drift(screen, looked)
+    if any(isinstance(found, PkiError) for found in looked.values()):
+        raise Exit(code=1)
+    if any(found.phrases for found in looked.values() if not isinstance(found, PkiError)):
+        raise Exit(code=2)
+
+
+def _say_drift(screen: Screen, looked: Mapping[str, _Looked | PkiError]) -> None:
+    waiting, is_well = 0, True
+    for host, found in looked.items():
+        name = ArtifactId("deploy", host)
+        if isinstance(found, PkiError):
+            screen.failed(name, found.message, found.hint)
+            is_well = False
+            continue
+        for phrase in found.phrases:
+            screen.due(name, str(phrase))
+        is_well = is_well and not found.phrases
+        waiting += found.waiting
+    if is_well:
+        owed = f"; {waiting} changes wait for the next run" if waiting else ""
+        screen.line(f"{len(looked)} hosts are as they should be{owed}")
 
 
 @command
@@ -186,8 +211,8 @@ def _decide(house: House, host: str, decision: str, detail: str) -> None:
 
 
 @command
-def show_history(context: Context, host: str) -> None:
-    """What was delivered to a host, when, and what was seen of it."""
+def show_history(context: Context, host: str, json: bool = False) -> None:
+    """What was delivered to a host, when, and what was seen of it; --json is for programs."""
     house = project_of(context)
     delivery = _delivery(context, house, host)
     kept = {path.name for path in delivery.history.releases()}
@@ -201,6 +226,13 @@ def show_history(context: Context, host: str) -> None:
         )
         for note in delivery.history.notes()
     ]
+    if json:
+        told = [
+            DeliveryRow(at=str(note["at"]), release=str(note["release"]), what=what, kept=bool(kept_), seen=seen)
+            for note, (_, _, what, kept_, seen) in zip(delivery.history.notes(), rows, strict=True)
+        ]
+        HistoryOutput(at=house.now, host=host, deliveries=told, state=delivery.state(house.now)).show()
+        return
     Screen().table(f"{host}: {len(rows)} deliveries", ("when", "release", "what", "for rollback", "seen"), rows)
     if state := delivery.state(house.now):
         Screen().line(state)
@@ -212,7 +244,8 @@ def run(context: Context, host: str, dry_run: bool = False) -> None:
     house = house_of(context)
     delivery = _delivery(context, house, host)
     if not dry_run:
-        _make(context, ArtifactId("deploy", host))
+        if not _make(context, ArtifactId("deploy", host)):
+            Screen().line(f"{host} is as it should be")
         return
     parcel, screen = _wanted(delivery), Screen()
     with _said_of(host):
@@ -228,6 +261,13 @@ def run(context: Context, host: str, dry_run: bool = False) -> None:
         screen.due(ArtifactId("deploy", host), str(phrase))
     count = len([one for one in seen if one.state not in {"same", "set", "held"}])
     screen.line(f"{count} files would change" if phrases else f"{host} is as it should be")
+
+
+def _drift_row(host: str, found: _Looked | PkiError) -> DriftRow:
+    if isinstance(found, PkiError):
+        return DriftRow(host=host, reached=False, error=found.message, remedy=found.hint, differences=[], waiting=0)
+    differences = [Told.of(one) for one in found.phrases]
+    return DriftRow(host=host, reached=True, error="", remedy="", differences=differences, waiting=found.waiting)
 
 
 # -- what the commands share ------------------------------------------------------------------------------------------
@@ -273,18 +313,20 @@ def _change(delivery: Delivery, parcel: Parcel, house: House) -> Change:
     return delivery.change(parcel, delivery.receipt, house.now)
 
 
-def _make(context: Context, name: str) -> None:
-    if code := Run(home_of(context), now_of(context), evidence_of(context)).main([name]):
+def _make(context: Context, name: str) -> bool:
+    """Let doit bring one artifact up to date; returns whether it changed anything. Raises Exit where it could not."""
+    run = Run(home_of(context), now_of(context), evidence_of(context), is_part=True)
+    if code := run.main([name]):
         raise Exit(code=code)
+    return bool(run.report.get("made"))
 
 
 def _deliver(context: Context, delivery: Delivery) -> None:
     """Build the release, then deliver it without asking whether it must be."""
     _make(context, ArtifactId("release", delivery.host))
-    house = house_of(context)
-    with house.store.lock(), _said_of(delivery.host):
+    with held_house_of(context) as house, _said_of(delivery.host):
         outcome = _deliveries(house)[delivery.host].deliver(house.now)
-    Screen().made(ArtifactId("deploy", delivery.host), joined(outcome.reasons) or "was as it should be")
+    Screen().made(ArtifactId("deploy", delivery.host), str(outcome))
 
 
 class _Looked(NamedTuple):

@@ -213,6 +213,9 @@ def _example(said: Inventory) -> str:
 def _new(path: Path, name: str, suffix: str = "") -> Path:
     """Where something goes: `path`, or below it under its own name where `path` is a folder."""
     own = f"{name}.{suffix}" if suffix else name
+    if older := next((one for one in ("key.pem", "tls.pem") if (path / one).exists()), ""):
+        text = f"{path}: holds an older export; the new key would lie beside {older}, which has the old one"
+        raise PkiError(text, "take it away, or name another folder: --output")
     return _new_file(path / own if path.is_dir() else path)
 
 

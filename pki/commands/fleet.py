@@ -10,7 +10,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from pki import graph
-from pki.commands.command import command, house_of, path_of
+from pki.commands.command import command, held_house_of, house_of, path_of
 from pki.commands.daily import known
 from pki.deploy.ansible import fleet, project, runner
 from pki.deploy.delivery import Delivery
@@ -56,10 +56,10 @@ def export(context: Context, folder: str, vault: str = "") -> None:
 @command
 def collect(context: Context, events: str) -> None:
     """File the receipts of a run elsewhere from its events: ansible-runner's folder job_events, or AWX's list as JSON."""
-    house, screen = house_of(context), Screen()
+    screen, failed = Screen(), 0
     found = runner.results(runner.read(path_of(context, events)))
-    deliveries, failed = _ssh(house), 0
-    with house.store.lock():
+    with held_house_of(context) as house:
+        deliveries = _ssh(house)
         for host, result in found.items():
             try:
                 done = fleet.collect(deliveries[known(host, deliveries, "ssh host")], result, house.now)

@@ -4,14 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from invoke.context import Context
 from invoke.exceptions import Exit
 
 from pki import graph, store
 from pki.commands.asking import typed
-from pki.commands.command import command, command_with, evidence_of, home_of, house_of, now_of, path_of, project_of
+from pki.commands.command import (
+    command,
+    command_with,
+    evidence_of,
+    held_house_of,
+    home_of,
+    house_of,
+    now_of,
+    path_of,
+    project_of,
+)
 from pki.commands.daily import known
+from pki.commands.output import (
+    CertificateEntry,
+    CertificateWithPem,
+    LedgerListOutput,
+    LedgerShowOutput,
+    LedgerVerifyOutput,
+)
 from pki.deploy import crls
 from pki.deploy.delivery import Delivery
 from pki.deploy.inplace import InPlace
@@ -27,8 +45,11 @@ WIDTH = 10  # hosts that are asked at once
 
 
 @command
-def show_list(context: Context, name: str = "") -> None:
-    """Every certificate ever issued, oldest first; --name for those of one leaf, or of one adopted authority."""
+def show_list(context: Context, name: str = "", json: bool = False) -> None:
+    """Every certificate ever issued, oldest first; --name for those of one leaf, or of one adopted authority.
+
+    --json is for programs.
+    """
     house = project_of(context)
     if house.is_adopted(name):
         found = house.ledger.certificates(issuer=name)
@@ -36,6 +57,10 @@ def show_list(context: Context, name: str = "") -> None:
         found = house.ledger.certificates(
             artifact=(name if ":" in name else ArtifactId("cert", name)) if name else None
         )
+    if json:
+        shown = [CertificateEntry(**_entry(house, one)) for one in found]
+        LedgerListOutput(at=house.now, certificates=shown).show()
+        return
     rows = [
         (
             f"{one.serial:x}",
@@ -54,8 +79,8 @@ def show_list(context: Context, name: str = "") -> None:
 
 
 @command
-def show(context: Context, serial: str) -> None:
-    """One certificate by serial number (hexadecimal, as ledger.list shows it), with its PEM."""
+def show(context: Context, serial: str, json: bool = False) -> None:
+    """One certificate by serial number (hexadecimal, as ledger.list shows it), with its PEM; --json is for programs."""
     house = project_of(context)
     try:
         found = house.ledger.certificates(serial=int(serial, 16))
@@ -63,6 +88,10 @@ def show(context: Context, serial: str) -> None:
         raise PkiError(f"{serial}: expected a serial number in hexadecimal", "./run invoke ledger.list") from None
     if not found:
         raise PkiError(f"{serial}: no certificate with this serial number", "./run invoke ledger.list")
+    if json:
+        shown = [CertificateWithPem(**_entry(house, one), pem=one.pem) for one in found]
+        LedgerShowOutput(at=house.now, certificates=shown).show()
+        return
     for one in found:  # adopted authorities may each have one
         _show(one)
 
@@ -85,11 +114,41 @@ def _show(one: Issued) -> None:
     screen.line(one.pem.rstrip() or "its certificate was not there when it was taken in")
 
 
+def _entry(house: House, one: Issued) -> dict[str, Any]:
+    """The fields of a CertificateEntry."""
+    return {
+        "serial": f"{one.serial:x}",
+        **{
+            name: getattr(one, name)
+            for name in ("artifact", "profile", "issuer", "subject", "revoked", "revoked_by", "by")
+        },
+        "names": list(one.names),
+        "not_before": one.not_before,
+        "not_after": one.not_after,
+        "state": "revoked" if one.revoked else "expired" if one.not_after < house.now else "valid",
+        "issued_because": one.reason,
+    }
+
+
 @command
-def verify(context: Context) -> None:
-    """Recompute the hash chain over every event and row; exit status 1 when anything was changed, or is lost."""
+def verify(context: Context, json: bool = False) -> None:
+    """Recompute the hash chain over every event and row; exit status 1 when anything was changed, or is lost.
+
+    --json is for programs.
+    """
     house, screen = project_of(context), Screen()
     faults = house.ledger.verify()
+    if json:
+        lost, said = house.ledger_fault, house.ledger.events() if not faults else []
+        told = [*faults, *([lost.evidence] if lost and not faults else [])]
+        remedy = str(PUT_BACK if faults else lost.remedy if lost else "")
+        head = said[-1].hash if said else ""
+        LedgerVerifyOutput(
+            at=house.now, intact=not told, events=len(said), head=head, faults=told, remedy=remedy
+        ).show()
+        if told:
+            raise Exit(code=1)
+        return
     for fault in faults:
         screen.failed("ledger", fault, PUT_BACK if fault == faults[-1] else "")
     if not faults and (lost := house.ledger_fault):
@@ -120,11 +179,10 @@ def recover(context: Context, host: str | None = None, file: str = "", all_: boo
         chosen = _chosen(context, host or "")
         with ThreadPoolExecutor(WIDTH) as pool:
             found = dict(zip((one.host for one in chosen), pool.map(_in_place, chosen), strict=True))
-    house = house_of(context)
     failed = {name: error for name, error in found.items() if isinstance(error, PkiError)}
     for name, error in failed.items():
         screen.failed(ArtifactId("deploy", name), error.message, error.hint)
-    with house.store.lock():
+    with held_house_of(context) as house:
         told = [
             one
             for name, files in found.items()

@@ -17,6 +17,7 @@ from typing import Any
 
 from pki import canonical, store, upstreams
 from pki.errors import FaultsError, PkiError, of_bug
+from pki.identifiers import ArtifactId
 from pki.issue import pkcs1_pem
 from pki.managed import MEND_HEADER, ManagedFile, Selection, render_header
 from pki.memo import Memo, token
@@ -127,7 +128,7 @@ def stale(blueprint: Blueprint, folder: str, memo: Memo) -> list[Reason]:
     """Why a host's release must be made anew."""
     if blueprint.faults:
         return stated(FaultsError.of(blueprint.faults).message)
-    name, known = f"release:{blueprint.host}", _known(blueprint)
+    name, known = ArtifactId("release", blueprint.host), _known(blueprint)
     if memo.recall(name, known):
         return []
     release = load(Path(folder))
@@ -285,7 +286,10 @@ def _file(managed: ManagedFile, blueprint: Blueprint, context: Mapping[str, Any]
             f"{managed.place('deploy-mode')}: {mode} would let others read a private key",
             "use 0600, or 0640 at most",
         )
-    together, is_crl = header("deploy-set"), managed.header("deploy-artifact").startswith("crl")
+    together, is_crl = (
+        header("deploy-set"),
+        ArtifactId.parse(managed.header("deploy-artifact")).kind in {"crl", "crl-pem"},
+    )
     if together and (is_crl or str(PurePosixPath(path).parent) != together):
         raise PkiError(
             f"{managed.place('deploy-set')}: {'a CRL travels alone' if is_crl else f'{path} does not lie in {together}'}",
@@ -301,7 +305,7 @@ def _file(managed: ManagedFile, blueprint: Blueprint, context: Mapping[str, Any]
         reload=header("deploy-reload"),
         set=together,
         crl=is_crl,
-        upstream=managed.header("deploy-artifact").partition(":")[0] == upstreams.ARTIFACT,
+        upstream=ArtifactId.parse(managed.header("deploy-artifact")).kind == upstreams.ARTIFACT,
     )
 
 
@@ -323,7 +327,7 @@ def _sources(blueprint: Blueprint, managed: ManagedFile, artifact: str) -> list[
 
 
 def _content(path: Path, artifact: str) -> bytes:
-    content, kind = store.read(path), artifact.partition(":")[0]
+    content, kind = store.read(path), ArtifactId.parse(artifact).kind
     if kind == upstreams.ARTIFACT:
         return upstreams.certificates(content, str(path))
     if content is None:

@@ -17,6 +17,7 @@ from pki.deploy.ssh import NEXT_RUN, Way
 from pki.deploy.wire import LimitError, SilenceError, Wire
 from pki.errors import ErrorCode, PkiError
 from pki.reasons import Reason, Why
+from pki.remedies import Remedy
 from pki.visible import line_fault, plain
 
 PATH = re.compile(r"/[A-Za-z0-9._/@+:,=-]+")
@@ -32,7 +33,7 @@ class HostRefusal(PkiError):  # noqa: N818 - what a host said, and an error only
 class ServiceRefusal(HostRefusal):
     """A change that its `services` disproved."""
 
-    def __init__(self, message: str, hint: str, services: tuple[str, ...] = ()) -> None:
+    def __init__(self, message: str, hint: str | Remedy, services: tuple[str, ...] = ()) -> None:
         super().__init__(message, hint)
         self.services = services
 

@@ -218,9 +218,8 @@ def _naming_roots(house: House, found: Brought) -> Iterator[Callable[[], None]]:
     if house.inventory.sandbox or set(roots.values()) <= set(house.inventory.roots):
         yield lambda: None
         return
-    with editing.waiting(path, editing.with_roots(path, roots)) as waiting:
-        waiting.flush()
-        yield waiting.place
+    with editing.waiting(editing.with_roots(path, roots)) as put:
+        yield put
 
 
 def _file(house: House, found: Brought) -> list[str]:
@@ -229,11 +228,12 @@ def _file(house: House, found: Brought) -> list[str]:
     because = f"ceremony {request.number}: {'; '.join(request.because)}"
     for (name, issuer), cert in found.answer.certificates.items():
         if not house.ledger.certificates(serial=cert.serial_number):
-            profile = "root" if GenerationName.parse(name).is_root else f"{name.rpartition('-')[0]}-ca"
+            named = GenerationName.parse(name)
+            profile = "root" if named.is_root else f"{named.authority}-ca"
             house.ledger.record_certificate(
                 cert,
                 issuer=issuer,
-                artifact=ArtifactId("authority", GenerationName.parse(name).authority),
+                artifact=ArtifactId("authority", named.authority),
                 profile=profile,
                 reason=because,
                 at=house.now,
@@ -247,7 +247,9 @@ def _file(house: House, found: Brought) -> list[str]:
             pem = issue.pem_of([found.answer.certificates[name, issuer]])
             store.write(house.store.authority_file(name, f"cross-{issuer}.pem"), pem)
     old = _place_rungs(house, found)
-    for name, issuer in sorted(found.answer.certificates, key=lambda pair: pair[0].startswith("root-"), reverse=True):
+    for name, issuer in sorted(
+        found.answer.certificates, key=lambda pair: GenerationName.parse(pair[0]).is_root, reverse=True
+    ):
         if name == issuer or not GenerationName.parse(name).is_root:
             store.write(
                 house.store.authority_file(name, "cert.pem"), issue.pem_of([found.answer.certificates[name, issuer]])

@@ -7,10 +7,11 @@ synchronous=FULL); any database that SQLAlchemy speaks otherwise. Instants are w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sql
@@ -105,20 +106,32 @@ class Ledger:
 
     def record_revocation(self, issued: Issued, *, reason: str, at: datetime) -> None:
         """Record that a certificate is revoked; `reason` is one of REASONS."""
-        row = {
-            "serial": as_hex(issued.serial),
-            "issuer": issued.issuer,
-            "reason": reason,
-            "revoked_at": int(at.timestamp()),
-            "not_after": int(issued.not_after.timestamp()),
-        }
+        self.record_revocations([issued], reason=reason, at=at)
+
+    def record_revocations(
+        self, going: Sequence[Issued], *, reason: str, at: datetime, withhold: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """Record that certificates are revoked, and which artifacts nothing is to replace, each with the detail of that.
+
+        All of it in one transaction: a process that is killed leaves no revoked certificate that a run would replace.
+        """
         if reason not in REASONS:
             raise LedgerError(f"{reason}: expected one of {', '.join(REASONS)}")
-        is_this = (revocations.c.issuer == row["issuer"], revocations.c.serial == row["serial"])
+        revoked_at = int(at.timestamp())
+        found = list[tuple[str, str, Row]]()
+        for issued in going:
+            dates = {"revoked_at": revoked_at, "not_after": int(issued.not_after.timestamp())}
+            row = {"serial": as_hex(issued.serial), "issuer": issued.issuer, "reason": reason, **dates}
+            found.append(("revocation", issued.artifact, row))
+        for artifact, detail in withhold.items():
+            row = {"artifact": artifact, "decision": "withheld", "detail": detail, "at": revoked_at}
+            found.append(("decision", artifact, row))
         with self._recording() as db:
-            if db.execute(sql.select(revocations.c.seq).where(*is_this)).first():
-                raise LedgerError(f"{issued.artifact}: serial {row['serial']} is revoked already")
-            append(db, "revocation", issued.artifact, row, at)
+            for kind, artifact, row in found:
+                is_this = revocations.c.issuer == row.get("issuer"), revocations.c.serial == row.get("serial")
+                if kind == "revocation" and db.execute(sql.select(revocations.c.seq).where(*is_this)).first():
+                    raise LedgerError(f"{artifact}: serial {row['serial']} is revoked already")
+            append_all(db, found, at)
 
     def record_crl(
         self, crl: x509.CertificateRevocationList, *, issuer: str, reason: str, at: datetime, der: bytes = b""

@@ -12,7 +12,7 @@ import gc
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -33,13 +33,19 @@ from pki.pipeline.workers import Failed
 from pki.reasons import UNCHANGED, Outcome, Reason, joined
 from pki.reporter import Reporter
 from pki.safe_directories import insist_on_owner
+from pki.store import Store
 from pki.watch import forecast, watchman
 from pki.watch.watchman import Watchman
 from pki.watch.years import calendar
 
 PLUGINS = {  # in pyproject.toml too, for a doit that is started itself
     "BACKEND": {"artifacts": "pki.pipeline:NoDatabase"},
-    "COMMAND": {"run": "pki.pipeline.run_command:RunCommand"},
+    "COMMAND": {
+        "run": "pki.pipeline.run_command:RunCommand",
+        **dict.fromkeys(
+            ("forget", "ignore", "dumpdb", "reset-dep", "strace"), "pki.pipeline.run_command:NoDatabaseCommand"
+        ),
+    },
 }
 
 GROUPS = {
@@ -57,20 +63,31 @@ GROUPS = {
 
 
 class Run:
-    """One run of doit over one house: `config` and `tasks` are what a dodo.py gives to doit."""
+    """One run of doit over one house: `config` and `tasks` are what a dodo.py gives to doit.
+
+    One that `is_part` of what a command does has nothing to say where there was nothing to do.
+    """
 
     def __init__(
-        self, home: Path, now: datetime, evidence: Callable[[House], Evidence] = destinations.clock_evidence
+        self,
+        home: Path,
+        now: datetime,
+        evidence: Callable[[House], Evidence] = destinations.clock_evidence,
+        *,
+        is_part: bool = False,
     ) -> None:
         gc.disable()  # tasks by the ten thousand are no garbage, and looking through them again and again costs a fifth
         self._home = home
         self._now = now
         self._evidence = evidence
+        self._is_held = False
         self._reporter = Reporter(
             lambda: self.house,
             lambda: forecast.notes(self.house, self.plan),
             lambda: calendar.write(self.house, self.plan),
             Watchman(lambda: self.house, lambda: self.plan),
+            lambda: self._is_held,
+            is_part=is_part,
         )
         self.config: dict[str, Any] = {
             "backend": "artifacts",  # NoDatabase, by the plugin entry in pyproject.toml
@@ -78,6 +95,7 @@ class Run:
             "dep_file": str(home / "build" / ".doit.db"),
             "continue": True,
             "confirm_clock": self.confirm_clock,
+            "hold": self.hold,
             "verbosity": 0,
             "reporter": self._reporter,
         }
@@ -121,6 +139,20 @@ class Run:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(tasks))
         yield from tasks.values()
 
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Hold the project alone from before pki.yaml is read: what an edit or another command changed until then counts.
+
+        Where it cannot be held, or was never run, `tasks` says what is wrong, or the reporter holds it.
+        """
+        with ExitStack() as stack:
+            with suppress(PkiError):
+                insist_on_owner(self._home)
+                if (store := Store(self._home)).ca.is_dir():
+                    stack.enter_context(store.lock())
+                    self._is_held = True
+            yield
+
     def confirm_clock(self) -> None:
         """Ask whether the clock is right. Raises InvalidDodoFile, for which doit exits with 3, if it is not confirmed.
 
@@ -133,6 +165,7 @@ class Run:
                 clock_confirmation.confirm(self.house)
             except PkiError as error:
                 raise InvalidDodoFile(str(error)) from None
+            del self.house  # it is read again once it is held
 
     def _nothing(self, error: PkiError, said: str) -> InvalidDodoFile:
         """That nothing can be run, which the status page says, and a mail where nobody reads it at a terminal."""

@@ -10,6 +10,7 @@ from pki.device_requests import requested_key
 from pki.errors import PkiError
 from pki.graph import Plan
 from pki.house import House
+from pki.identifiers import ArtifactId
 from pki.issue import key_kind
 from pki.model import Leaf
 from pki.watch.checks import named
@@ -29,7 +30,7 @@ def notes(house: House, plan: Plan) -> Iterator[Note]:
         remedy = f"key: ec-p256 {where}; where no browser visits them it may stay"
         if any(leaf.request for leaf in found):
             remedy += "; on a device: openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 …"
-        yield Note(f"cert:{names[0]}" if len(names) == 1 else "certificates", text, remedy)
+        yield Note(ArtifactId("cert", names[0]) if len(names) == 1 else "certificates", text, remedy)
 
 
 def _kind(house: House, leaf: Leaf) -> str:

@@ -25,7 +25,8 @@ def consequences(house: House, plan: Plan, going: Sequence[Issued], *, follows: 
         yield f"  refused by   whoever reads the CRL of {going[-1].issuer}"
     elif going[-1].profile == "client":
         asking = uses.asking(house)
-        yield f"  refused by   {uses.listed(use for use in asking if _can_refuse(use))}"
+        refusing = (use for use in asking if _can_refuse(use))
+        yield f"  refused by   {uses.listed(refusing, 'none of those declared here' if asking else uses.NOT_SEEN)}"
         for use in asking:
             if not _can_refuse(use):
                 why = use.program.caveat if use.program else "nothing is known of its proxy"
