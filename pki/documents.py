@@ -115,7 +115,7 @@ def _text(dumper: _Dumper, value: str) -> yaml.Node:
 
 
 _Dumper.add_representer(str, _text)
-_Dumper.add_multi_representer(str, _text)  # names of generations and artifacts
+_Dumper.add_multi_representer(str, lambda dumper, value: _text(dumper, str(value)))  # names that are values, too
 
 
 def dump(data: dict[str, Any]) -> str:

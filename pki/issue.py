@@ -69,6 +69,14 @@ def private_pem(key: PrivateKey) -> bytes:
     )
 
 
+def pkcs1_pem(data: bytes) -> bytes | None:
+    """An RSA key from PKCS#8 as `BEGIN RSA PRIVATE KEY` (RFC 8017, appendix A.1.2), which some devices need; None for another."""
+    key = serialization.load_pem_private_key(data, None, unsafe_skip_rsa_key_validation=True)
+    form = serialization.PrivateFormat.TraditionalOpenSSL
+    is_rsa = isinstance(key, rsa.RSAPrivateKey)
+    return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()) if is_rsa else None
+
+
 def encrypted_pem(key: PrivateKey, passphrase: str) -> bytes:
     return pem("ENCRYPTED PRIVATE KEY", encrypted_der(key, passphrase))
 

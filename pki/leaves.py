@@ -187,7 +187,9 @@ def host_claims(inventory: Inventory, only: Container[str] | None = None) -> Ite
             for name in service_names(inventory, host, service):
                 if only is None or name in only:
                     place = ("hosts", host_name, "services", service)
-                    yield Claim("server", name, host_name, place, host.shared, one.upstream)
+                    yield Claim(
+                        "server", name, host_name, place, host.shared, one.upstream.url, one.upstream.name or ""
+                    )
 
 
 def address_claims(inventory: Inventory) -> Iterator[Claim]:

@@ -71,6 +71,7 @@ class Why(Enum):
     RUNG_LACKS = "its rung {number} lacks the revoked {serials}, and is never published"
     NO_RUNG = "no rung of its ladder is valid now; needs a ceremony"
     ASKED_FOR = "asked for"
+    BY_HAND = "renewed by hand"
 
     # requests for ceremonies
     REQUEST_CHANGED = "{field}: was {before}, is {after}"
@@ -110,11 +111,13 @@ class Why(Enum):
     FILE_OWNER = "{file} does not belong to {owner}"
     FILE_SPECIAL = "{file} is no regular file"
     FOLDER_OPEN = "{folder} can be written by others: it has mode {mode}"
+    FILE_LINK = "{file} is a link to {to}, and becomes a file"
     FILE_OWED = "{file} is there, and its services were not reloaded since"
     FILE_HELD = "{file} is held back: the host does not permit it before it is bootstrapped again"
     FILE_DENIED = "{file} is not permitted by the pki-apply.conf of the host"
     FILE_SET = "{file} changes with the rest of {set}"
     MORE_FILES = "{count} more files"
+    MORE_LINKS = "{count} more links become files"
     HELD_BACK = "{file} is held back: ./run invoke deploy.bootstrap {host}"
     VERIFICATION = "{service} is {result}"
     FOREIGN_CRL = "{file} was no CRL of this house"
@@ -181,6 +184,9 @@ class Outcome:
     @property
     def is_change(self) -> bool:
         return self.verb is not Verb.UNCHANGED
+
+    def __str__(self) -> str:
+        return joined(self.reasons) if self.is_change else "was as it should be"
 
     def because(self, reasons: Iterable[Reason]) -> Outcome:
         """Return the same with reasons, where it has none of its own."""

@@ -41,7 +41,7 @@ def leaf(house: House, wanted: Leaf) -> Outcome:
     else:
         reasons = freshness.must_issue(house, wanted)
     if reasons:
-        issue_leaf(house, wanted, joined(reasons))
+        issue_leaf(house, wanted, reasons)
         return Outcome(_verb(reasons), tuple(reasons))
     truth = store.read(house.store.truth(wanted)) or b""
     store.write_all(store.differing(_cut(house, wanted, truth)))
@@ -60,7 +60,7 @@ def _verb(reasons: Iterable[Reason]) -> Verb:
     return Verb.RENEWED if codes <= {Why.DUE, Why.EXPIRED} else Verb.REISSUED
 
 
-def issue_leaf(house: House, wanted: Leaf, reason: str) -> None:
+def issue_leaf(house: House, wanted: Leaf, reasons: Iterable[Reason]) -> None:
     """Issue a leaf now: key and certificate change together, in one rename.
 
     Raises PkiError, with the old pair as it was, when the authority, its passphrase or the request is not there.
@@ -92,7 +92,7 @@ def issue_leaf(house: House, wanted: Leaf, reason: str) -> None:
             issuer=generation.name,
             artifact=_id(wanted),
             profile=wanted.profile,
-            reason=reason,
+            reason=joined(reasons),
             at=house.now,
         )
         if wanted.is_revoked:

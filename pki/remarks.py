@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from pki.deploy.delivery import Delivery
+from pki.identifiers import ArtifactId
 from pki.model import Host
 from pki.world import Note, World
 
@@ -33,4 +34,4 @@ def _brought(world: World, delivery: Delivery, host: Host) -> Iterator[Note]:
         text += f"; then runs there: {'; '.join(commands)}" if commands else ""
         names = " and ".join(f"templates/{file.name}" for file in brought)
         remedy = f"if that is not wanted: another deploy-hosts than service:{service} in {names}"
-        yield Note(f"deploy:{delivery.host}", text, remedy)
+        yield Note(ArtifactId("deploy", delivery.host), text, remedy)

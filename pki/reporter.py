@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from pki import canonical, store
 from pki.errors import PkiError, of_any
 from pki.house import House
+from pki.identifiers import ArtifactId
 from pki.reasons import UNCHANGED, Outcome, joined
 from pki.remedies import run_for
 from pki.scalars import SANDBOX
@@ -189,7 +190,7 @@ class Reporter:
             faults = house.key_faults()
         concerned = {one["about"] for one in self._failed}  # by what could not be signed
         for name, fault in faults.items():
-            with self._last_word(f"key:{name}"):
+            with self._last_word(ArtifactId("key", name)):
                 if name not in concerned:
                     raise fault
         with self._last_word("ledger"):
@@ -200,7 +201,7 @@ class Reporter:
         with self._last_word("alerts"):
             self._told = self._watch.tell(self._report(house))
         for told in (one for one in self._told if one["error"]):
-            self._screen.failed(f"alerts:{told['channel']}", told["error"], told["hint"])
+            self._screen.failed(ArtifactId("alerts", told["channel"]), told["error"], told["hint"])
         for what, leave in self._watch.leavings().items():
             with self._last_word(what):
                 leave(self._report(house))

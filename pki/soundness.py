@@ -8,11 +8,13 @@ from importlib import import_module
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki import freshness, recipes, store
+from pki.artifact_files import LEAF_FILES
 from pki.house import House
 from pki.identifiers import ArtifactId
 from pki.issue import pem
 from pki.reasons import Reason, Why
-from pki.world import LEAF_FILES, World
+from pki.upstreams import ARTIFACT
+from pki.world import World
 
 
 def faults(world: World, artifact: str) -> list[Reason]:
@@ -26,6 +28,8 @@ def faults(world: World, artifact: str) -> list[Reason]:
         leaf = world.leaves[what]
         found = freshness.damage(house, leaf)
         files = freshness.leaf_files(house, leaf) if found else []
+    elif kind == ARTIFACT:
+        return []  # files of others, which were read when the release was rendered
     else:
         files = [str(path) for path in _damaged(world, artifact)]
         found = [Why.DAMAGED(file=path) for path in files]

@@ -22,7 +22,6 @@ from pki.files import insist_on_file, insist_on_folder, leave_to_owner, locks
 from pki.identifiers import GenerationName
 from pki.model import Leaf
 from pki.records import Head, Pin
-from pki.scalars import CLIENT_PREFIX
 
 read, read_if_possible = files.read, files.read_if_possible
 SECRET, PUBLIC = 0o600, 0o644
@@ -309,8 +308,8 @@ class Store:
 
         Clients' keys are kept in `ca/`, because nobody can make the one on a device again; a host called client-x is none.
         """
-        if leaf.profile == "client" and leaf.name.startswith(CLIENT_PREFIX):
-            return f"{self.ca}/clients/{leaf.name.removeprefix(CLIENT_PREFIX)}/{name}"
+        if client := leaf.client:
+            return f"{self.ca}/clients/{client}/{name}"
         return f"{self.build}/certs/{leaf.name}/{name}"
 
     def truth(self, leaf: Leaf) -> Path:

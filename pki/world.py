@@ -5,32 +5,30 @@ What waits for a ceremony is noted, and left out of everything else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from pki import canonical, documents, managed, store
+from pki import canonical, documents, managed, store, upstreams
+from pki.artifact_files import LEAF_FILES, ArtifactFiles
 from pki.claims import Place
 from pki.confined import Begin, Confined, ExceededError
 from pki.deploy.release import Blueprint, Gathered, gather, load
 from pki.errors import PkiError
 from pki.holders import holders
 from pki.house import House
-from pki.identifiers import ArtifactId
+from pki.identifiers import ArtifactId, GenerationName
 from pki.leaves import CANARY, PROBE, canary_leaf, client_leaf, host_leaves, leaf_name, probe_leaf, service_names
 from pki.managed import CA_HOST, Library, Lost, ManagedFile
 from pki.model import Host, Inventory, Leaf
 from pki.profiles import Permitted
 from pki.proxies import PROGRAMS
 from pki.requests import request_leaves
-from pki.scalars import CLIENT_PREFIX, Access
-from pki.store import AUTHORITIES
+from pki.scalars import Access
 from pki.templating import MEND
 from pki.values import Generations, Revoked, Said, TooLarge
-
-LEAF_FILES = ("tls", "key", "cert", "chain", "fullchain")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +54,6 @@ class World:
     _subnets: dict[str, str] = field(default_factory=dict)
     _nobody: Revoked | None = None
     _all_fit: TooLarge | None = None
-    _paths: dict[str, list[tuple[str, Path]]] = field(default_factory=dict)
     _exceeded: dict[str, PkiError] = field(default_factory=dict)
     _common: dict[int, tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=dict)
 
@@ -196,11 +193,13 @@ class World:
             shared = {**shared, "too_large": self._all_fit}
         if host is None:
             return {**shared, "host": {"name": name}, "services": [], "leaf": {}}
-        services = [
+        services: list[dict[str, Any]] = [
             {
                 "name": service_name,
                 "names": service_names(said, host, service_name),
-                "upstream": service.upstream,
+                "upstream": service.upstream.url,
+                "upstream_address": upstreams.address_of(service.upstream),
+                "upstream_tls": tls.view() if (tls := upstreams.tls_of(host, service_name)) else None,
                 "access": service.access,
                 "upgrades": service.upgrades,
                 "leaf": leaf_name(name, service.access),
@@ -264,7 +263,7 @@ class World:
     def _paths_of(self, artifact: str) -> list[str]:
         kind, what = ArtifactId.parse(artifact).parts
         if kind in LEAF_FILES and what in self.leaves:
-            return [self.house.store.leaf_file(self.leaves[what], f"{kind}.pem")]
+            return [self.house.store.leaf_file(self.leaves[what], LEAF_FILES[kind])]
         try:
             return [str(path) for _, path in self.artifact_files(artifact)]
         except PkiError:
@@ -272,64 +271,14 @@ class World:
 
     # -- artifacts that templates name --
 
+    @cached_property
+    def _files(self) -> ArtifactFiles:
+        templates = {f"templates/{file.name}" for file in self.library.files}
+        return ArtifactFiles(self.house, self.hosts, self.leaves, lambda: self.undeclared, templates)
+
     def artifact_files(self, name: str) -> list[tuple[str, Path]]:
         """The files of an artifact that a managed file names, each with its generation, or an empty text."""
-        if name in self._paths:
-            return self._paths[name]
-        kind, what = ArtifactId.parse(name).parts
-        if kind in LEAF_FILES and what in self.leaves:
-            wanted = self.leaves[what]
-            if wanted.request and kind in {"tls", "key"}:
-                raise PkiError(f"{name}: the key of {what} never was here", f"deliver fullchain:{what}")
-            return [("", Path(self.house.store.leaf_file(wanted, f"{kind}.pem")))]
-        if kind in LEAF_FILES and what in self.undeclared:
-            return [("", self._kept_file(kind, what))]
-        found = self._authority_files(kind, what)
-        if not found:
-            raise PkiError(
-                f"{name!r} is no artifact",
-                "tls:LEAF, key:, cert:, chain:, fullchain:; crl:AUTHORITY or crl:all, crl-pem:, ca:, ca-pem:; "
-                "crl:bundle-client; trust:roots, trust:client-ca, trust:client-chain, trust:profile; page:trust",
-            )
-        self._paths[name] = found
-        return found
-
-    def _kept_file(self, kind: str, leaf: str) -> Path:
-        """A file that was issued before the declaration of its leaf went wrong: it goes on being delivered."""
-        disk = self.house.store
-        for folder in (disk.build / "certs" / leaf, disk.ca / "clients" / leaf.removeprefix(CLIENT_PREFIX)):
-            if (path := folder / f"{kind}.pem").exists():
-                return path
-        raise PkiError(f"{kind}:{leaf}: {self.undeclared[leaf].message}", self.undeclared[leaf].hint)
-
-    def _authority_files(self, kind: str, what: str) -> list[tuple[str, Path]]:
-        disk = self.house.store
-        if kind in {"crl", "crl-pem", "ca", "ca-pem"} and what in {*AUTHORITIES, "all"}:
-            authorities = AUTHORITIES if what == "all" else (what,)
-            place: dict[str, Callable[[str], Path]] = {
-                "crl": disk.crl,
-                "crl-pem": partial(disk.crl, form="pem"),
-                "ca": disk.ca_der,
-                "ca-pem": partial(disk.authority_file, name="cert.pem"),
-            }
-            return [(name, place[kind](name)) for authority in authorities for name in self.house.live(authority)]
-        if self.house.is_adopted(what):
-            return self._adopted_file(kind, what)
-        single: dict[str, Callable[[], Path]] = {
-            "crl:bundle-client": disk.client_crl_bundle,
-            "trust:roots": partial(disk.trust, "roots.pem"),
-            "trust:client-ca": partial(disk.trust, "client-ca.pem"),
-            "trust:client-chain": partial(disk.trust, "client-chain.pem"),
-            "trust:profile": partial(disk.trust, "roots.mobileconfig"),
-            "page:trust": partial(disk.trust, "index.html"),
-        }
-        return [("", single[f"{kind}:{what}"]())] if f"{kind}:{what}" in single else []
-
-    def _adopted_file(self, kind: str, name: str) -> list[tuple[str, Path]]:
-        """What is delivered of an adopted authority: its CRL, and its certificate as it lies in its folder."""
-        if kind in {"crl", "crl-pem"}:
-            return [(name, self.house.store.crl(name, "pem" if kind == "crl-pem" else "crl"))]
-        return [(name, self.house.keys.adopted_files(name)[0])] if kind == "ca-pem" else []
+        return self._files.of(name)
 
 
 def _with_what_is_gone(house: House, library: Library) -> Library:
@@ -395,7 +344,7 @@ def _permitted_host(said: Inventory, name: str, host: Host, permitted: Permitted
             services[service_name] = service
     if not refused:
         return host
-    notes.append(_needs_ceremony(f"host:{name}", refused, ca))
+    notes.append(_needs_ceremony(ArtifactId("host", name), refused, ca))
     names = tuple(n for n in host.names if permitted.admits(n))
     return host.model_copy(update={"services": services, "names": names})
 
@@ -405,5 +354,5 @@ def _needs_ceremony(subject: str, refused: list[str], ca: str) -> Note:
     return Note(
         subject,
         f"{', '.join(refused)} {verb}: {ca} does not permit {'them' if len(refused) > 1 else 'it'}; needs a ceremony",
-        f"./run invoke ceremony.request, for a new generation of {ca.rpartition('-')[0]} with wider name constraints",
+        f"./run invoke ceremony.request, for a new generation of {GenerationName.parse(ca).authority} with wider name constraints",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,15 +15,18 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from pki import canonical, graph, processes
+from pki import canonical, graph, pkcs8, processes
+from pki.bundles import pkcs12
 from pki.errors import PkiError
 from pki.graph import Plan
 from pki.house import House
 from pki.house.clock import Evidence, HostClock
+from pki.ledger import database
 from pki.pipeline import Run
 
 PROJECT = Path(__file__).parent.parent
 START = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
+ROUNDS, SYNCHRONOUS = pkcs8.ROUNDS, database.SYNCHRONOUS  # as they are for users
 
 Ask = Callable[[House], Evidence]
 
@@ -124,6 +128,17 @@ def _keys_opened_once() -> Iterator[None]:
     """A key under a passphrase costs 600 000 rounds whenever it is opened: here once in a process for each of both."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(serialization, "load_pem_private_key", cache(serialization.load_pem_private_key))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def haste() -> Iterator[None]:
+    """Passphrases need not be slow to guess here, and nothing need outlive the machine: no test here loses power."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pkcs8, "ROUNDS", 1000)
+        patch.setattr(pkcs12, "ROUNDS", 1000)
+        patch.setattr(os, "fsync", lambda _: None)
+        patch.setattr(database, "SYNCHRONOUS", "OFF")
         yield
 
 

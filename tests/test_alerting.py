@@ -395,7 +395,9 @@ def test_a_run_says_what_failed_what_to_do_and_what_was_not_reached(
     assert lines[0].split(maxsplit=2) == ["failed", "release:media", broken]
     assert lines[1].strip() == "→ mend the template, then run doit again"
     assert re.fullmatch(r"waits +deploy:media +needs release:media", lines[2])
-    assert re.fullmatch(r"SANDBOX  1 failed, 1 not reached, 18 fresh \(\d\.\d s\)", lines[-1])
+    assert re.fullmatch(
+        r"SANDBOX  1 failed, 1 not reached, 18 fresh \(\d\.\d s\); 1 warning: .*/run invoke health", lines[-1]
+    )
 
 
 def test_the_first_run_of_a_sandbox_says_that_it_is_one(fresh: Home, capsys: pytest.CaptureFixture[str]) -> None:
@@ -419,6 +421,8 @@ def test_the_report_of_a_quiet_run(home: Home) -> None:
         "failed": [],
         "not_reached": [],
         "fresh": 20,
+        "critical": 0,
+        "warnings": 0,
         "notes": [],
         "alerts": [],
     }
@@ -437,6 +441,8 @@ def test_the_report_names_what_was_made_what_failed_and_what_was_not_reached(
             "name": "release:media",
             "message": broken,
             "hint": "mend the template, then run doit again",
+            "code": "other",
+            "about": "",
         }
     ]
     assert report.data["not_reached"] == [{"name": "deploy:media", "needs": "release:media"}]
@@ -630,7 +636,7 @@ def test_a_mistake_is_answered_with_a_sentence_and_a_hint_and_changes_nothing(
 def test_revoke_puts_the_serial_on_the_crl_and_issues_a_new_certificate(home: Home, invoke: Invoke) -> None:
     before = serial(home)
     said = invoke(home, "revoke", "media", "--reason", "key-compromise", "--yes")
-    assert (said.status, said.error) == (0, "")
+    assert (said.status, said.error) == (2, ""), "nobody has seen it refused"
     assert f"serial {before:x} revoked: key-compromise" in said.out
     crl = x509.load_der_x509_crl(home.read("build/hosts/monitoring/var/www/pki/crl/server-1.crl"))
     entry = crl.get_revoked_certificate_by_serial_number(before)
@@ -644,7 +650,7 @@ def test_revoke_by_serial_number_takes_that_one_alone(home: Home, invoke: Invoke
     old = serial(home)
     invoke(home, "renew", "media")
     new = serial(home)
-    assert invoke(home, "revoke", f"{old:x}", "--reason", "superseded", "--yes").status == 0
+    assert invoke(home, "revoke", f"{old:x}", "--reason", "superseded", "--yes").status == 2
     assert serial(home) == new
     states = {one.serial: one.revoked for one in home.house().ledger.certificates(artifact="cert:media")}
     assert states == {old: "superseded", new: ""}

@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from pki import issue, pkcs8
+from pki import issue
 from pki.ceremony import bundle, chain, custody, hold, machine, shares, sitting, verifying, words
 from pki.ceremony.bundle import AskedCross, AskedRoot, Request, Response, Revocation
 from pki.errors import PkiError
@@ -31,41 +31,28 @@ TODAY = 30
 SEED = 20261123
 
 
-@pytest.fixture(autouse=True)
-def haste(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is tried here hundreds of times need not be slow to guess, nor outlive the machine."""
-    monkeypatch.setattr(pkcs8, "ROUNDS", 1000)
-    monkeypatch.setattr(os, "fsync", lambda _: None)
-
-
 @pytest.fixture(scope="module")
 def unaccepted_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[RealHome, Path]:
     """A house before it accepts the answer to its first request, and that answer."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pkcs8, "ROUNDS", 1000)
-        home = real_home(tmp_path_factory.mktemp("first"))
-        return home, home.answer(home.ask().path)
+    home = real_home(tmp_path_factory.mktemp("first"))
+    return home, home.answer(home.ask().path)
 
 
 @pytest.fixture(scope="module")
 def revoked_once(unaccepted_once: tuple[RealHome, Path], tmp_path_factory: pytest.TempPathFactory) -> RealHome:
     """A house that held two ceremonies: the first, and one that revoked its client authority."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pkcs8, "ROUNDS", 1000)
-        home = unaccepted_once[0].copy(tmp_path_factory.mktemp("revoked") / "copy")
-        home.accept(home.out / "response-0001")
-        home.ceremony(COMPROMISED, days=10)
-        return home
+    home = unaccepted_once[0].copy(tmp_path_factory.mktemp("revoked") / "copy")
+    home.accept(home.out / "response-0001")
+    home.ceremony(COMPROMISED, days=10)
+    return home
 
 
 @pytest.fixture(scope="module")
 def answered_once(revoked_once: RealHome, tmp_path_factory: pytest.TempPathFactory) -> RealHome:
     """The same with a third ceremony answered, which brings both intermediates and was not accepted yet."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pkcs8, "ROUNDS", 1000)
-        home = revoked_once.copy(tmp_path_factory.mktemp("answered") / "copy")
-        home.answer(home.ask(Wish(generations=("server", "client")), TODAY).path, TODAY)
-        return home
+    home = revoked_once.copy(tmp_path_factory.mktemp("answered") / "copy")
+    home.answer(home.ask(Wish(generations=("server", "client")), TODAY).path, TODAY)
+    return home
 
 
 @pytest.fixture

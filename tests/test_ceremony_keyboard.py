@@ -7,6 +7,7 @@ import select
 import signal
 import sys
 import termios
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -341,7 +342,7 @@ def shell(terminal: int, ask: Callable[[], str]) -> None:
 def seen_until(keyboard: int, text: str) -> str:
     shown = ""
     while text not in shown:
-        assert select.select([keyboard], [], [], 6)[0], shown
+        assert select.select([keyboard], [], [], 120)[0], shown
         shown += os.read(keyboard, 1000).decode()
     return shown
 
@@ -353,7 +354,9 @@ def seen_until(keyboard: int, text: str) -> str:
         lambda: asking.typed("PIN: ", hidden=True),
         lambda: asking.hidden("PIN: ", str),
         lambda: nested(lambda: asking.hidden("PIN: ", str)),
+        lambda: beside(lambda: asking.hidden("PIN: ", str)),
     ],
+    ids=["typed", "hidden", "nested", "beside"],
 )
 def test_question_is_shown_again_and_its_answer_unseen_after_the_command_was_stopped(
     ask: Callable[[], str], stop: str
@@ -362,6 +365,7 @@ def test_question_is_shown_again_and_its_answer_unseen_after_the_command_was_sto
     process = os.fork()
     if not process:
         try:
+            os.close(keyboard)
             shell(terminal, ask)
         finally:
             os._exit(70)
@@ -390,3 +394,13 @@ def test_question_is_shown_again_and_its_answer_unseen_after_the_command_was_sto
 def nested(ask: Callable[[], str]) -> str:
     with asking.unseen():
         return ask()
+
+
+def beside(ask: Callable[[], str]) -> str:
+    """Ask while another thread takes SIGCONT: a read that waits already is not interrupted then.
+
+    The same happens when the signal arrives right before the read.
+    """
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCONT})
+    return ask()

@@ -28,7 +28,9 @@ from pki.deploy.proof import Promise
 from pki.deploy.ssh import Way
 from pki.destinations import Outlook
 from pki.errors import PkiError
+from pki.identifiers import ArtifactId
 from pki.model import Deploy
+from pki.reasons import Verb
 from pki.records import Entry
 from pki.world import World
 from tests.conftest import Home, Report
@@ -348,6 +350,20 @@ def test_a_host_goes_back_stays_held_and_follows_again(delivered: Live, invoke: 
     assert delivered.delivery(8).state(delivered.home.moment(8)).startswith("unproven") is False
 
 
+def test_the_outcome_of_a_delivery_names_what_became_of_the_host(delivered: Live) -> None:
+    """A host that goes back to an earlier release was rolled back; one that has its release is unchanged."""
+    receipt = delivered.delivery().receipt
+    assert receipt is not None
+    delivered.home.edit("auto_https off", "auto_https off # second", "templates/caddy/Caddyfile")
+    made = {one["name"]: one["verb"] for one in delivered.doit(days=1).data["made"]}
+    assert made["deploy:media"] == "deployed"
+    house = delivered.home.house(1)
+    house.ledger.record_decision(ArtifactId("deploy", "media"), "pinned", receipt.release, house.now)
+    house.close_ledger()
+    verbs = [delivered.delivery(1).deliver(delivered.home.moment(1)).verb for _ in range(2)]
+    assert verbs == [Verb.ROLLED_BACK, Verb.UNCHANGED]
+
+
 def test_a_host_stays_at_its_release_when_build_is_lost_and_takes_crls_alone(delivered: Live, invoke: Invoke) -> None:
     config, crl, home = delivered.on("/etc/caddy/Caddyfile"), delivered.on("/etc/client-crl.pem"), delivered.home.path
     first = config.read_bytes()
@@ -421,6 +437,34 @@ def test_drift_and_diff_look_and_change_nothing(delivered: Live, invoke: Invoke)
     assert delivered.host.touched() == before
 
 
+def test_drift_diff_and_doit_name_a_target_that_is_a_link(delivered: Live, invoke: Invoke) -> None:
+    path, elsewhere = delivered.on("/etc/caddy/Caddyfile"), delivered.on("/srv/Caddyfile")
+    elsewhere.parent.mkdir()
+    content = path.read_bytes()
+    path.rename(elsewhere)
+    elsewhere.write_text("of somebody else\n")
+    path.symlink_to("../../srv/Caddyfile")
+    for name in ("roots.pem", "media.pem"):  # so many that they are not all named
+        delivered.on(f"/etc/doit-pki/{name}").write_text("x")
+    said = f"{path} is a link to ../../srv/Caddyfile, and becomes a file"
+    drift = invoke("deploy.drift", "media", home=delivered.home.path)
+    assert (drift.status, said in drift.out) == (2, True)
+    assert f"--- {path}: {said}\n" in invoke("deploy.diff", "media", home=delivered.home.path).out
+    assert path.is_symlink()
+    assert said in delivered.doit(days=0.6).made["deploy:media"]
+    assert (path.is_symlink(), path.read_bytes(), elsewhere.read_text()) == (False, content, "of somebody else\n")
+
+
+def test_a_link_in_the_folder_of_a_host_is_named_and_becomes_a_file(home: Home) -> None:
+    path = home.path / "build/hosts/media/etc/caddy/Caddyfile"
+    path.rename(other := home.path / "Caddyfile")
+    path.symlink_to(other)
+    content, said = other.read_bytes(), f"/etc/caddy/Caddyfile is a link to {other}, and becomes a file"
+    assert home.doit().made == {"deploy:media": said}
+    assert (path.is_symlink(), path.read_bytes(), other.read_bytes()) == (False, content, content)
+    assert home.doit().made == {}
+
+
 # -- when -------------------------------------------------------------------------------------------------------------
 
 
@@ -456,7 +500,7 @@ def test_a_revocation_waits_for_no_window(delivered: Live, invoke: Invoke) -> No
     delivered.home.edit("    deliver: ssh\n", '    deliver: ssh\n    window: "02:00-04:00"\n')
     delivered.home.edit("alerts:\n", 'schedule: ["03:00", "06:00"]\n\nalerts:\n')
     before = delivered.on("/etc/client-crl.pem").read_bytes()
-    assert invoke("revoke", "admin", "--reason", "key-compromise", "--yes", home=delivered.home.path).status == 0
+    assert invoke("revoke", "admin", "--reason", "key-compromise", "--yes", home=delivered.home.path).status == 2
     assert delivered.doit().status == 0
     crl = x509.load_pem_x509_crl(delivered.on("/etc/client-crl.pem").read_bytes())
     assert len(list(crl)) == len(list(x509.load_pem_x509_crl(before))) + 1
@@ -539,7 +583,7 @@ def test_a_revocation_waits_for_no_window_where_the_receipt_is_damaged(delivered
     delivered.home.edit("alerts:\n", 'schedule: ["03:00", "06:00"]\n\nalerts:\n')
     before = delivered.on("/etc/client-crl.pem").read_bytes()
     damage(delivered.home.path / "build/receipts/media.json")
-    assert invoke("revoke", "admin", "--reason", "key-compromise", "--yes", home=delivered.home.path).status == 0
+    assert invoke("revoke", "admin", "--reason", "key-compromise", "--yes", home=delivered.home.path).status == 2
     assert delivered.doit().status == 0
     assert delivered.on("/etc/client-crl.pem").read_bytes() != before
 

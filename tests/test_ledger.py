@@ -20,10 +20,11 @@ from sqlalchemy.engine import Engine
 
 from pki import canonical, issue
 from pki.errors import LedgerError
-from pki.ledger import Ledger
+from pki.ledger import Ledger, database
+from pki.ledger.database import Database
 from pki.records import Entry, Issued
 from tests import old_ledgers
-from tests.conftest import START, Home
+from tests.conftest import START, SYNCHRONOUS, Home
 from tests.ledger_behaviour import LedgerBehaviour, Site
 
 
@@ -40,7 +41,8 @@ class Sqlite:
 
     def put_back(self, snapshot: object) -> None:
         self.empty()
-        shutil.copy(str(snapshot), self.folder / "ledger.db")
+        (self.folder / "ledger.db").touch(0o600)  # one that others can read is critical
+        shutil.copyfile(str(snapshot), self.folder / "ledger.db")
 
     def empty(self) -> None:
         for path in self.folder.glob("ledger.db*"):
@@ -288,3 +290,11 @@ def test_many_revocations_one_by_one_leave_a_small_ledger(home: Home) -> None:
     rows = Sqlite(home.path / "ca").query("select length(added) + length(removed) + length(pem) from crls order by seq")
     assert {row[0] for row in rows[-40:]} <= {"1", "2", "3"}
     assert sizes[1] - sizes[0] < 60_000
+
+
+def test_event_is_on_disk_when_it_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests spare the disk. Level 2 is FULL, which flushes the log at each commit."""
+    monkeypatch.setattr(database, "SYNCHRONOUS", SYNCHRONOUS)
+    with Database("sqlite", tmp_path / "ca", lambda: None).reading() as db:
+        assert db.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+        assert db.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"

@@ -162,7 +162,7 @@ def test_two_findings_alike_are_one_sample(home: Home, monkeypatch: pytest.Monke
     """node_exporter serves the first one of them, which may be the lesser."""
     twice = [Finding("disk", Level.NOTICE, "x", "df\n-h"), Finding("disk", Level.CRITICAL, "y", "df\n-h")]
     monkeypatch.setitem(health.LOOKS, "disk", lambda _view: iter(twice))
-    assert home.doit().status == 0
+    assert home.doit().status == 1
     assert left(home)["check_level"] == {("disk", "disk", "df -h"): 3}
 
 

@@ -19,6 +19,7 @@ from pki import issue, profiles, recipes, store
 from pki.errors import SET_CLOCK, PkiError
 from pki.leaves import permitted_addresses, probe_leaf, renew_before
 from pki.model import ServerRule
+from pki.reasons import Why
 from pki.store import Store
 from pki.watch import forecast, health, status
 from pki.watch.view import LastRun
@@ -284,7 +285,7 @@ def test_rekey_keep_does_not_hold_a_revoked_key(home: Home) -> None:
 def test_a_renewal_by_hand_is_delivered_by_the_next_run(home: Home) -> None:
     before = pair(home, "media")
     house = home.house(5)
-    recipes.issue_leaf(house, home.plan(5).leaves["media"], "renewed by hand")
+    recipes.issue_leaf(house, home.plan(5).leaves["media"], [Why.BY_HAND()])
     house.ledger.close()
     after = pair(home, "media")
     assert {name for name in FILES if after[name] == before[name]} == {"chain"}

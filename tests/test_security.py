@@ -23,13 +23,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature
 
-from pki import graph, issue, profiles, rewrap, store, tokens
+from pki import graph, issue, pkcs8, profiles, rewrap, store, tokens
 from pki import passphrases as sources
 from pki.errors import PkiError
 from pki.pipeline import Run
 from pki.tokens import held, sessions
 from tests import judges
-from tests.conftest import PROJECT, START, Home
+from tests.conftest import PROJECT, ROUNDS, START, Home
 from tests.judges import DAY
 
 AUTHORITY_KEYS = {
@@ -57,12 +57,23 @@ def passphrases(home: Home) -> dict[str, str]:
 
 
 def secrets(home: Home) -> set[bytes]:
-    """What nobody may ever read: passphrases, and every line of every private key, encrypted or not."""
+    """What nobody may ever read: passphrases, and every secret line of every private key."""
     found = {value.encode() for value in passphrases(home).values()}
     for path in files(home):
         for body in judges.PEM_KEY.findall(path.read_bytes()):
-            found |= {line for line in body.splitlines() if len(line) >= 32}
+            found |= secret_lines(body)
     return found
+
+
+def secret_lines(body: bytes) -> set[bytes]:
+    """The lines of a key, encrypted or not, except those with its public key alone: a certificate may have them too."""
+    lines = {line for line in body.splitlines() if len(line) >= 32}
+    try:
+        key = serialization.load_der_private_key(base64.b64decode(body), None)
+    except TypeError:  # encrypted
+        return lines
+    public = key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return {line for line in lines if base64.b64decode(line) not in public}
 
 
 def run(home: Home, arguments: list[str]) -> int:
@@ -263,10 +274,14 @@ def pbes2(path: Path) -> tuple[bytes, bytes, int, bytes, bytes, bytes]:
     return scheme, function, int.from_bytes(rounds), prf[0][1], cipher[0][1], salt
 
 
-def test_authority_keys_are_encrypted_with_pbes2_and_600_000_rounds(home: Home) -> None:
+def test_authority_keys_are_encrypted_with_pbes2_and_600_000_rounds(
+    fresh: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pkcs8, "ROUNDS", ROUNDS)
+    fresh.doit()
     salts = set()
     for name in AUTHORITY_KEYS.values():
-        scheme, function, rounds, prf, cipher, salt = pbes2(home.path / name)
+        scheme, function, rounds, prf, cipher, salt = pbes2(fresh.path / name)
         assert scheme.hex() == "2a864886f70d01050d", "PBES2"
         assert function.hex() == "2a864886f70d01050c", "PBKDF2"
         assert rounds == 600_000
@@ -689,6 +704,18 @@ def assert_unspoken(home: Home, kept: set[bytes], *texts: str) -> None:
         if mode(path) & 0o007 or path.name.startswith((".seen", "ledger.db", "status.json", "manifest.json")):
             data = path.read_bytes()
             assert not [secret for secret in kept if secret in data], path
+
+
+@pytest.mark.parametrize("kind", ["ec-p256", "ec-p384"])
+def test_only_lines_of_a_key_with_its_public_key_alone_are_no_secret(kind: str) -> None:
+    key = issue.new_key(kind)
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    lines = judges.PEM_KEY.findall(pem)[0].splitlines()
+    private = key.private_numbers().private_value.to_bytes(key.key_size // 8, "big")
+    begin = base64.b64decode(b"".join(lines)).index(private)
+    last = (begin + len(private) - 1) // 48
+    assert secret_lines(b"\n".join(lines)) == set(lines[: last + 1])
+    assert last + 1 < len(lines)
 
 
 def test_no_secret_is_said_or_written_where_others_read(fresh: Home, capsys: pytest.CaptureFixture[str]) -> None:

@@ -62,10 +62,10 @@ def records(folder: Path) -> Verdict:
     return _looked_at(folder, {})[0]
 
 
-def is_told(folder: Path, text: str) -> bool:
-    """Whether a transcript tells of a deviation that begins with this text."""
+def may_lack_drive(folder: Path) -> bool:
+    """Whether a transcript tells that a vault was used that is not on a drive of its own, and why."""
     records = chain.load(store.read(folder / "transcript.jsonl") or b"", "transcript.jsonl")
-    return any(one.step == "deviation" and str(one.facts.get("text")).startswith(text) for one in records)
+    return any(one.step == "deviation" and one.facts.get("on_drive") is False for one in records)
 
 
 def unsigned(folder: Path, waiting: list[str]) -> PkiError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import termios
@@ -58,7 +59,9 @@ def typed(question: str, *, hidden: bool = False) -> str:
 def _answer(question: str, *, hidden: bool) -> str:
     before, _Quiet.question = _Quiet.question, question
     try:
-        return getpass(question) if hidden else input(question)
+        if not hidden:
+            return input(question)
+        return _Quiet.now.line(question) if _Quiet.now else getpass(question)
     except (EOFError, KeyboardInterrupt):
         raise StoppedError(STOPPED) from None
     finally:
@@ -142,6 +145,8 @@ class _Quiet:
         if signal.getsignal(signal.SIGTSTP) == signal.SIG_IGN:
             del handlers[signal.SIGTSTP]
         self.handlers = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        self.awake, self.waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self.waker_before = signal.set_wakeup_fd(self.waker, warn_on_full_buffer=False)
 
     def begin(self) -> None:
         _Quiet.now = self
@@ -153,6 +158,25 @@ class _Quiet:
             termios.tcsetattr(self.terminal, termios.TCSAFLUSH, self.before)
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(self.waker_before)
+        os.close(self.awake)
+        os.close(self.waker)
+
+    def line(self, question: str) -> str:
+        """Return the next line that is typed; what was typed before the question is dropped, as getpass does.
+
+        Waits in `select` with a wakeup descriptor: Python handles a signal that arrives right before a read only when
+        the read returns (PEP 475), and until then the question would not be shown again.
+        """
+        termios.tcflush(self.terminal, termios.TCIFLUSH)
+        _show(question)
+        while self.terminal not in select.select([self.terminal, self.awake], [], [])[0]:
+            os.read(self.awake, 100)
+        given = sys.stdin.readline()
+        _show("\n")
+        if not given:
+            raise EOFError
+        return given.rstrip("\n")
 
     def _pause(self, number: int, _frame: Any) -> None:
         self.is_pausing = True
@@ -168,8 +192,7 @@ class _Quiet:
             return
         with suppress(OSError, termios.error):  # the terminal is gone
             termios.tcsetattr(self.terminal, termios.TCSADRAIN, self.mode)
-            with open("/dev/tty", "wb", buffering=0) as screen:  # where getpass asks
-                screen.write(f"\n{self.question.lstrip()}".encode())
+            _show(f"\n{self.question.lstrip()}")
 
 
 @contextmanager
@@ -192,6 +215,15 @@ def unseen() -> Iterator[None]:
         raise StoppedError(STOPPED) from None
     finally:
         quiet.end()
+
+
+def _show(text: str) -> None:
+    """Write to the terminal wherever standard output goes, or to standard error without a terminal, as getpass does."""
+    try:
+        with open("/dev/tty", "wb", buffering=0) as screen:
+            screen.write(text.encode())
+    except OSError:
+        print(text, end="", file=sys.stderr, flush=True)
 
 
 def _end(number: int, _frame: Any) -> None:

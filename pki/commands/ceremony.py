@@ -18,7 +18,6 @@ from pki.commands.asking import first_words
 from pki.commands.command import command, command_with, held_house_of, house_of, path_of, project_of
 from pki.commands.daily import known
 from pki.commands.revoking import PLAIN_REASONS
-from pki.commands.vaults import NO_DRIVE
 from pki.errors import PkiError
 from pki.handover import accepting, asking, kept, needs, rehearsal, sandbox
 from pki.handover import kit as kits
@@ -231,7 +230,7 @@ def _add_drive(place: Path, verdict: verifying.Verdict) -> None:
     found, fault = identity.read(place), drives.vault_fault(place)
     number = f"vault {found.vault}" if found else "a vault without a number"
     verdict.lines.append(f"{number} on {place}: {drives.mount_of(place)}")
-    if fault and not verifying.is_told(place, NO_DRIVE):
+    if fault and not verifying.may_lack_drive(place):
         verdict.faults.append(fault.message)
 
 

@@ -12,13 +12,13 @@ from pki import graph, inventory, recipes, store
 from pki.commands import output as models
 from pki.commands.command import command, command_with, evidence_of, held_house_of, home_of, now_of, path_of, project_of
 from pki.commands.meaning import Names
-from pki.commands.output import Due, Observed, PlanOutput, Remark, StatusOutput, StatusRow, Why
+from pki.commands.output import Due, Observed, PlanOutput, ReasonOutput, Remark, StatusOutput, StatusRow
 from pki.errors import PkiError
 from pki.graph import Plan
 from pki.house import House
 from pki.identifiers import ArtifactId
 from pki.pipeline import Run
-from pki.reasons import joined
+from pki.reasons import Why, joined
 from pki.remedies import run_for
 from pki.screen import Screen
 from pki.watch import forecast, probes, status
@@ -91,7 +91,7 @@ def _plan_output(house: House, found: Plan) -> PlanOutput:
     faults += [] if is_missing else [(ArtifactId("key", name), one) for name, one in house.key_faults().items()]
     return PlanOutput(
         at=house.now,
-        to_do=[Due(name=one.name, reasons=[Why.of(reason) for reason in reasons]) for one, reasons in coming],
+        to_do=[Due(name=one.name, reasons=[ReasonOutput.of(reason) for reason in reasons]) for one, reasons in coming],
         up_to_date=0 if is_missing else len(found.artifacts) - len(coming),
         failed=[Remark(subject=name, text=one.message, remedy=one.hint) for name, one in faults],
         actions_required=_remarks(forecast.notes(house, found)),
@@ -150,10 +150,11 @@ def renew(context: Context, name: str) -> None:
         leaves = graph.plan(house).leaves
         leaf = leaves[Names(house.inventory, leaves).leaf(name, "renew")]
         house.clock.insist()
+        reason = Why.BY_HAND()
         if leaf.artifact in house.withheld:
-            house.ledger.record_decision(leaf.artifact, "released", "renewed by hand", house.now)
-        recipes.issue_leaf(house, leaf, "renewed by hand")
-    Screen().made(leaf.artifact, "renewed by hand")
+            house.ledger.record_decision(leaf.artifact, "released", str(reason), house.now)
+        recipes.issue_leaf(house, leaf, [reason])
+    Screen().made(leaf.artifact, str(reason))
     run_doit(context)
 
 

@@ -26,8 +26,7 @@ from pki.commands.command import (
     project_of,
 )
 from pki.commands.daily import known
-from pki.commands.output import DeliveryRow, DriftOutput, DriftRow, HistoryOutput
-from pki.commands.output import Why as Told
+from pki.commands.output import DeliveryRow, DriftOutput, DriftRow, HistoryOutput, ReasonOutput
 from pki.commands.revoking import consent
 from pki.deploy import bootstrap as bootstraps
 from pki.deploy import difference, roots
@@ -40,7 +39,7 @@ from pki.errors import PkiError
 from pki.house import House, decided
 from pki.identifiers import ArtifactId
 from pki.pipeline import Run
-from pki.reasons import Reason, Why, joined
+from pki.reasons import Reason, Why
 from pki.screen import Screen
 
 WIDTH = 10  # hosts that are looked at at once
@@ -266,7 +265,7 @@ def run(context: Context, host: str, dry_run: bool = False) -> None:
 def _drift_row(host: str, found: _Looked | PkiError) -> DriftRow:
     if isinstance(found, PkiError):
         return DriftRow(host=host, reached=False, error=found.message, remedy=found.hint, differences=[], waiting=0)
-    differences = [Told.of(one) for one in found.phrases]
+    differences = [ReasonOutput.of(one) for one in found.phrases]
     return DriftRow(host=host, reached=True, error="", remedy="", differences=differences, waiting=found.waiting)
 
 
@@ -326,7 +325,7 @@ def _deliver(context: Context, delivery: Delivery) -> None:
     _make(context, ArtifactId("release", delivery.host))
     with held_house_of(context) as house, _said_of(delivery.host):
         outcome = _deliveries(house)[delivery.host].deliver(house.now)
-    Screen().made(ArtifactId("deploy", delivery.host), joined(outcome.reasons) or "was as it should be")
+    Screen().made(ArtifactId("deploy", delivery.host), str(outcome))
 
 
 class _Looked(NamedTuple):

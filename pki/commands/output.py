@@ -31,12 +31,12 @@ class Output(Part):
         print(self.model_dump_json(indent=1))
 
 
-class Why(Part):
+class ReasonOutput(Part):
     code: str = Field(description="the kind of reason, in capitals")
     text: str
 
     @classmethod
-    def of(cls, reason: object) -> Why:
+    def of(cls, reason: object) -> ReasonOutput:
         return cls(code=reason.code.name if isinstance(reason, Reason) else "STATED", text=str(reason))
 
 
@@ -48,7 +48,7 @@ class Remark(Part):
 
 class Due(Part):
     name: str = Field(description="an artifact, such as cert:media")
-    reasons: list[Why]
+    reasons: list[ReasonOutput]
 
 
 class Observed(Part):
@@ -171,7 +171,7 @@ class DriftRow(Part):
     reached: bool
     error: str
     remedy: str
-    differences: list[Why] = Field(description="what is not as it was deployed")
+    differences: list[ReasonOutput] = Field(description="what is not as it was deployed")
     waiting: int = Field(description="changes that wait for the next run")
 
 

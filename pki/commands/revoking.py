@@ -16,7 +16,7 @@ from pki import graph
 from pki.commands.asking import typed
 from pki.commands.command import command, evidence_of, held_house_of, home_of, house_of, now_of
 from pki.commands.meaning import Names, not_seen
-from pki.errors import PkiError
+from pki.errors import ErrorCode, PkiError
 from pki.graph import Plan
 from pki.holders import of_client
 from pki.house import House
@@ -266,21 +266,21 @@ def _publish(context: Context, plan: Plan, going: Sequence[Issued]) -> Published
     run = Run(home, now, evidence_of(context), is_part=True)
     code = run.main(["-n", str(min(hosts, WIDTH))] if hosts > 1 else [])
     report = run.report
-    failures = {one["name"]: f"needs {one['needs']}" for one in report.get("not_reached", [])}
-    failures |= {one["name"]: one["message"] for one in report.get("failed", [])}
-    if not report:
-        failures["doit"] = "nothing was run"
-    elif report["result"] != "ok" and not failures:
-        failures["doit"] = f"ended with exit status {code}"
+    failures = {one["name"]: ErrorCode.OTHER for one in report.get("not_reached", [])}
+    failures |= {one["name"]: ErrorCode(one["code"]) for one in report.get("failed", [])}
+    if not report or (
+        code and not (failures or report["critical"])
+    ):  # the run itself counts critical findings elsewhere
+        failures["doit"] = ErrorCode.OTHER
     return publication.check(House.open(home, now), going, failures)
 
 
-def verdict(findings: Sequence[Observation], failures: Mapping[str, str]) -> tuple[int, str]:
+def verdict(findings: Sequence[Observation], failures: Mapping[str, ErrorCode]) -> tuple[int, str]:
     """The exit status of a revocation and its last words."""
     by = {
         kind: [one.place for one in findings if one.verdict == kind] for kind in ("proven", "open", "failed", "folder")
     }
-    absent = [name for name, said in failures.items() if name.startswith("deploy:") and said.startswith("unreachable")]
+    absent = [name for name, code in failures.items() if code is ErrorCode.UNREACHABLE]
     broken = [name for name in failures if name not in absent]
     if by["failed"]:
         return 1, f"revoked, and STILL LET IN: {', '.join(by['failed'])}; docs/revocation.md says what to do"

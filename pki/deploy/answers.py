@@ -53,6 +53,7 @@ SHAPES: Mapping[frozenset[str], Mapping[str, Check]] = {
         {"pki-apply": _among(1)},
         {"pki-apply": _among(1), "date": _is_number},  # the clock of the host, in seconds since 1970
         {"n": _is_number, "is": _among(*LOOKS), "sha256": _like(DIGEST), "path": _like(PATH)},
+        {"n": _is_number, "is": _among("link"), "sha256": _like(DIGEST), "path": _like(PATH), "to": _is_text},
         {
             MORE: _like(FILES)
         },  # files from us that the manifest does not name: mode, owner, set, reload and path of each

@@ -25,6 +25,7 @@ SSH_FAILED = 255  # the exit status of ssh where it could not start the command
 COMPLAINT = 2000  # characters
 HOST_SIDE = Path(__file__).parent / "host"
 TRUST = "/usr/local/sbin/pki-trust"  # what fills trust stores, so that no delivery can exchange it
+SSH_FAILED = 255  # ssh itself, and not what it started there
 NEEDED = ("awk", "cp", "dd", "flock", "mv", "sha256sum", "stat", "sync", "tar", "timeout")
 
 

@@ -19,8 +19,12 @@ from pki.deploy.proof import Promise, Proof
 from pki.deploy.receipt import Receipt, instant, moment, taken
 from pki.deploy.session import HostRefusal, Row, Seen, ServiceRefusal, Session, rows_of
 from pki.deploy.ssh import Way
+from pki.identifiers import ArtifactId
 from pki.leaves import PROBE
 from pki.reasons import Reason, Why
+from pki.remedies import Place, Remedy, at, here
+
+MOST_LINKS = 20  # that are named one by one
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,11 +199,12 @@ class Change:
         return HostOutcome(replace(self._previous, proof=proofs), tuple(changed))
 
     @property
-    def remedy(self) -> str:
+    def remedy(self) -> Remedy:
         """What to type where the files are right and a service is not: the reloads, then a look."""
         host = self.parcel.release.host
         reloads = dict.fromkeys(file.reload for file in self.parcel.release.files if file.reload)
-        return f"on {host}: {'; '.join(reloads) or 'look at its proxy'}; then: ./run doit deploy:{host}"
+        again = here("doit", ArtifactId("deploy", host))
+        return at(Place.HOST, "; ".join(reloads) or "look at its proxy", host, after=f"; then: {again}")
 
     def may_go(self, sent: Iterable[InPlace]) -> list[str]:
         """SHA-256 of all CRL files in whose place this release may go: its own, and those of some that were `sent`."""
@@ -304,9 +309,12 @@ def promises(parcel: Parcel, findings: Findings, endpoints: Iterable[Endpoint], 
 
 
 def _summary(seen: Sequence[Seen]) -> list[Reason]:
-    """What was done, file by file as long as that can be taken in at a glance."""
-    reasons = [one.reason for one in seen]
-    return reasons if len(reasons) <= 4 else [*reasons[:2], Why.MORE_FILES(count=len(reasons) - 2)]
+    """What was done, file by file as long as that can be taken in at a glance; links that became files in any case."""
+    links = [one.reason for one in seen if one.state == "link"]
+    reasons = [one.reason for one in seen if one.state != "link"]
+    if len(links) > MOST_LINKS:
+        links[MOST_LINKS:] = [Why.MORE_LINKS(count=len(links) - MOST_LINKS)]
+    return [*links, *(reasons if len(reasons) <= 4 else [*reasons[:2], Why.MORE_FILES(count=len(reasons) - 2)])]
 
 
 def differences(seen: Iterable[Seen]) -> list[Reason]:

@@ -19,12 +19,13 @@ from pki.deploy.drift import from_json as drifted
 from pki.deploy.folder import FolderTransport
 from pki.deploy.history import History
 from pki.deploy.inplace import InPlace
-from pki.deploy.new_root import COMMAND, NO_ROOT, NewRoot
+from pki.deploy.new_root import COMMAND, NO_ROOT, TASK, NewRoot
 from pki.deploy.parcel import Parcel
 from pki.deploy.preflight import Findings, Trust
 from pki.deploy.receipt import Receipt, instant, moment, taken
 from pki.deploy.ssh import UnreachableError
 from pki.errors import PkiError
+from pki.identifiers import ArtifactId
 from pki.memo import Memo
 from pki.reasons import UNCHANGED, Outcome, Reason, Verb, Why
 from pki.records import Pin
@@ -118,7 +119,7 @@ class Delivery:
         """Why the host must be delivered to: it never was, holds another release, drifted, or was not looked at lately."""
         if self.engine and (done := self.engine.untold(self.host)):
             return done
-        name = f"deploy:{self.host}"
+        name = ArtifactId("deploy", self.host)
         known = memo.recall(name, self._known)
         if known is not None and not self._is_due(known, now):
             return []
@@ -201,7 +202,7 @@ class Delivery:
 
     def is_behind(self, memo: Memo) -> bool:
         """Whether the host is owed something, as far as is known here: it waits for its window, a person or the next run."""
-        name = f"deploy:{self.host}"
+        name = ArtifactId("deploy", self.host)
         known = memo.seen(name) is not None or memo.recall(name, self._known) is not None
         return not known and bool(self._differences()[0])
 
@@ -256,13 +257,20 @@ class Delivery:
         if not self.is_remote:
             return self._place(parcel, now)
         self.insist_on_root()
+        before = self.receipt
         if self.engine:
-            return _outcome(self.engine.deliver(self, now))
+            return self._outcome(self.engine.deliver(self, now), before)
         try:
-            change = self.change(parcel, self.receipt, now)
-            return _outcome(self.file(change, change.bring(self.delivered), now))
+            change = self.change(parcel, before, now)
+            return self._outcome(self.file(change, change.bring(self.delivered), now), before)
         except PkiError as error:
             raise self.failed(parcel, error, now) from None
+
+    def _outcome(self, done: Sequence[Reason], before: Receipt | None) -> Outcome:
+        """Return what became of a remote host; nothing was done on one that was as it should be."""
+        pin, after = self.pinned(), self.receipt
+        is_back = pin and before and after != before and pin.since >= moment(before.delivered_at)  # pinned since then
+        return Outcome(Verb.ROLLED_BACK if is_back else Verb.DEPLOYED, tuple(done)) if done else UNCHANGED
 
     def _place(self, parcel: Parcel, now: datetime) -> Outcome:
         """The same for a host in a folder, which tells only of what was there and should not have been."""
@@ -367,12 +375,7 @@ class Delivery:
         if passed := [service for service, one in seen if one.verdict is proof.Verdict.PASSED_ON]:
             told.append(f"the probe is passed on: {', '.join(passed)}")
         if self.waits_for_root:
-            told.append(f"waits for {COMMAND.removeprefix('./run invoke ')}")
+            told.append(f"waits for {TASK}")
         if not self.may_change(now) and self._differences()[0]:
             told.append(f"waits for its window {self.window}")
         return "; ".join(told)
-
-
-def _outcome(done: Sequence[Reason]) -> Outcome:
-    """Return what became of a remote host; nothing was done on one that was as it should be."""
-    return Outcome(Verb.DEPLOYED, tuple(done)) if done else UNCHANGED

@@ -35,7 +35,8 @@ def lines(session: Session, seen: Seen, parcel: Parcel, delivered: Parcel | None
         return _digests(f"{path}: binary", seen)
     if len(was) + len(becomes) > MOST_LINES:
         return _digests(f"{path}: {len(was)} lines there, {len(becomes)} to come", seen)
-    found = difflib.unified_diff(was, becomes, f"{path} there", f"{path} to come", lineterm="")
+    found = [*difflib.unified_diff(was, becomes, f"{path} there", f"{path} to come", lineterm="")]
+    found = [f"--- {path}: {seen.reason}", *found] if seen.state == "link" else found
     return [shorten(line.expandtabs(4), LONGEST_LINE) for line in found]
 
 

@@ -25,8 +25,8 @@ def _of_file(one: Seen, before: Mapping[str, str] | None) -> Iterator[Reason]:
             yield Why.EDITED(file=path)
         case "absent":
             yield Why.DELETED(file=path)
-        case "special":
-            yield Why.FILE_SPECIAL(file=path)
+        case "special" | "link":
+            yield one.reason
         case "mode" if is_as_wanted:
             yield Why.FILE_OTHER_MODE(file=path, expected=before["mode"])
         case "owner" if is_as_wanted:

@@ -16,6 +16,7 @@ from pathlib import Path
 from pki import canonical, store
 from pki.deploy.parcel import Parcel
 from pki.deploy.receipt import Receipt, instant, taken
+from pki.deploy.session import where_to
 from pki.reasons import Reason, Why
 
 
@@ -33,7 +34,9 @@ class FolderTransport:
         for file in receipt.files:
             path = self._root / file["path"].lstrip("/")
             content, mode = store.read(path), store.mode_of(path)
-            if content is None:
+            if path.is_symlink():
+                found.append(Why.FILE_LINK(file=file["path"], to=where_to(os.readlink(path))))
+            elif content is None:
                 found.append(Why.DELETED(file=file["path"]))
             elif hashlib.sha256(content).hexdigest() != file["sha256"]:
                 found.append(Why.EDITED(file=file["path"]))
@@ -72,7 +75,7 @@ class FolderTransport:
         """Make the folder hold the release, and nothing beyond it of what was delivered before."""
         release = parcel.release
         wanted = {file.below(self._root): (parcel.content(file), int(file.mode, 8)) for file in release.files}
-        store.write_all(store.differing(wanted))
+        store.write_all({**store.differing(wanted), **{path: one for path, one in wanted.items() if path.is_symlink()}})
         for name, mode in self._open_folders(previous) if previous else ():
             (self._root / name.lstrip("/")).chmod(mode & ~0o022)
         kept = [file.path for file in release.files]

@@ -17,6 +17,7 @@ from pki.deploy.ssh import NEXT_RUN, Way
 from pki.deploy.wire import LimitError, SilenceError, Wire
 from pki.errors import ErrorCode, PkiError
 from pki.reasons import Reason, Why
+from pki.remedies import Remedy
 from pki.visible import line_fault, plain
 
 PATH = re.compile(r"/[A-Za-z0-9._/@+:,=-]+")
@@ -32,7 +33,7 @@ class HostRefusal(PkiError):  # noqa: N818 - what a host said, and an error only
 class ServiceRefusal(HostRefusal):
     """A change that its `services` disproved."""
 
-    def __init__(self, message: str, hint: str, services: tuple[str, ...] = ()) -> None:
+    def __init__(self, message: str, hint: str | Remedy, services: tuple[str, ...] = ()) -> None:
         super().__init__(message, hint)
         self.services = services
 
@@ -60,11 +61,15 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a host says of one file: `state` is same, absent, edited, mode, owner, special, extra, owed, set, held or denied."""
+    """What a host says of one file: `state` is same, absent, edited, mode, owner, special, link, extra, owed, set, held or denied.
+
+    `to` is where a link leads.
+    """
 
     row: Row
     state: str
     sha256: str
+    to: str = ""
 
     @property
     def reason(self) -> Reason:
@@ -76,12 +81,18 @@ class Seen:
             "mode": Why.FILE_OTHER_MODE(file=file.path, expected=file.mode),
             "owner": Why.FILE_OWNER(file=file.path, owner=file.owner),
             "special": Why.FILE_SPECIAL(file=file.path),
+            "link": Why.FILE_LINK(file=file.path, to=where_to(self.to)),
             "extra": Why.SURPLUS(file=file.path),
             "owed": Why.FILE_OWED(file=file.path),
             "held": Why.FILE_HELD(file=file.path),
             "denied": Why.FILE_DENIED(file=file.path),
             "set": Why.FILE_SET(file=file.path, set=file.set),
         }[self.state]
+
+
+def where_to(link: str) -> str:
+    """Return where a link leads, as it is shown; a delivery replaces it, and what it names stays as it is."""
+    return plain(link) or "nothing"
 
 
 def slug(command: str) -> str:
@@ -306,7 +317,7 @@ def others(host: str, said: Iterable[Answer]) -> list[dict[str, str]]:
 def _seen(host: str, row: Row, answer: Answer) -> Seen:
     if (answer.get("n"), answer.get("path")) != (row.number, row.file.path):
         raise nonsense(host, answer)
-    one = Seen(row, answer["is"], answer["sha256"])
+    one = Seen(row, answer["is"], answer["sha256"], answer.get("to", ""))
     if one.state == "held" and row.gone:
         raise nonsense(host, answer)
     if one.state in {"same", "set", "owed"} and not row.gone and one.sha256 != row.file.sha256:

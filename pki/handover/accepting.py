@@ -228,11 +228,12 @@ def _file(house: House, found: Brought) -> list[str]:
     because = f"ceremony {request.number}: {'; '.join(request.because)}"
     for (name, issuer), cert in found.answer.certificates.items():
         if not house.ledger.certificates(serial=cert.serial_number):
-            profile = "root" if GenerationName.parse(name).is_root else f"{name.rpartition('-')[0]}-ca"
+            named = GenerationName.parse(name)
+            profile = "root" if named.is_root else f"{named.authority}-ca"
             house.ledger.record_certificate(
                 cert,
                 issuer=issuer,
-                artifact=ArtifactId("authority", GenerationName.parse(name).authority),
+                artifact=ArtifactId("authority", named.authority),
                 profile=profile,
                 reason=because,
                 at=house.now,
@@ -246,7 +247,9 @@ def _file(house: House, found: Brought) -> list[str]:
             pem = issue.pem_of([found.answer.certificates[name, issuer]])
             store.write(house.store.authority_file(name, f"cross-{issuer}.pem"), pem)
     old = _place_rungs(house, found)
-    for name, issuer in sorted(found.answer.certificates, key=lambda pair: pair[0].startswith("root-"), reverse=True):
+    for name, issuer in sorted(
+        found.answer.certificates, key=lambda pair: GenerationName.parse(pair[0]).is_root, reverse=True
+    ):
         if name == issuer or not GenerationName.parse(name).is_root:
             store.write(
                 house.store.authority_file(name, "cert.pem"), issue.pem_of([found.answer.certificates[name, issuer]])

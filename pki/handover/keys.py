@@ -92,7 +92,9 @@ def _insist_on_uncertified(house: House, name: str) -> None:
     if house.store.authority_file(name, "cert.pem").exists():
         raise PkiError(f"{name}: has a certificate already", "./run invoke status")
     if name in kept.certified(house):
-        raise PkiError(f"ca/{name.rpartition('-')[0]}/{name}/: is missing, and {name} was certified", RESTORE)
+        raise PkiError(
+            f"ca/{GenerationName.parse(name).authority}/{name}/: is missing, and {name} was certified", RESTORE
+        )
 
 
 def _new_key(house: House, name: str) -> issue.PrivateKey:

@@ -17,7 +17,9 @@ from pki.identifiers import GenerationName
 from pki.issue import ca_public_key
 from pki.remedies import RESTORE
 from pki.scalars import SANDBOX
+from pki.visible import plain
 
+CALLED_BY = (NameOID.COMMON_NAME, NameOID.ORGANIZATIONAL_UNIT_NAME, NameOID.ORGANIZATION_NAME)  # in this order
 PUT_BACK = f"put it back from a backup: {RESTORE}"
 
 
@@ -41,7 +43,12 @@ class Generation:
 
     @property
     def common_name(self) -> str:
-        return str(self.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
+        """What people know the CA by: its CN; of an adopted CA without one its unit, its organisation, or what it has."""
+        subject = self.certificate.subject
+        for kind in CALLED_BY:
+            if found := [one.value for one in subject.get_attributes_for_oid(kind) if one.value]:
+                return plain(str(found[0]))
+        return next((plain(str(one.value)) for one in subject if one.value), self.name)
 
     @property
     def subject(self) -> str:

@@ -105,6 +105,21 @@ class Keys:
             raise damaged(self.store.shown(path), f"its key is not that of {found.name}")
         return Issuer(found.certificate, key)
 
+    def _opened_adopted(self, name: str, data: bytes, shown: str) -> PrivateKey:
+        """Open an encrypted key that was made elsewhere: only its owner knows the passphrase, and no backup has it."""
+        passphrases, source = self.passphrases.candidates(name), self.passphrases.source_of(name)
+        try:
+            return open_key(data, passphrases[0].value if passphrases else None, shown, source)
+        except PkiError as error:
+            line = f"{source}: {name}: PASSPHRASE"
+            if not passphrases:
+                hint = f"write into {line}; or name where it comes from in pki.yaml: secrets: {{{name}: prompt}}"
+            elif self.passphrases.is_elsewhere(name):
+                hint = f"correct what {source} holds for {name}"
+            else:
+                hint = f"correct it in {line}"
+            raise PkiError(error.message, f"{error.hint}; {hint}" if error.hint else hint) from None
+
     def _open_adopted(self, found: Generation) -> Issuer:
         certificate, path = self.adopted_files(found.name)
         shown = self.store.shown(path)
@@ -115,7 +130,7 @@ class Keys:
         if (store.mode_of(path) or 0) & 0o077:
             raise PkiError(f"{shown}: others can read it", f"chmod 600 {shown}")
         if b"ENCRYPTED" in data:  # PKCS#8 says so in its label, OpenSSL's older form in a header
-            return Issuer(found.certificate, self.from_pem(found.name, data, shown))
+            return Issuer(found.certificate, self._opened_adopted(found.name, data, shown))
         return Issuer(found.certificate, open_key(data, None, shown, ""))
 
 

@@ -202,7 +202,7 @@ def _sha256(certificate: x509.Certificate) -> str:
 def _generation(common_name: str) -> str:
     """`root-1` for `Example Lab Root CA 1`; empty for any other name."""
     found = CA_NAME.search(common_name)
-    return f"{found[1].lower()}-{found[2]}" if found else ""
+    return GenerationName(found[1].lower(), int(found[2])) if found else ""
 
 
 def _common_name(name: x509.Name) -> str:

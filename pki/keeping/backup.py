@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
-from pki import canonical, sealing, store
+from pki import canonical, sealing, store, upstreams
 from pki.errors import PkiError
 from pki.house import House
 from pki.keeping.archive import Kept, ledger_head, pack, unpack
@@ -126,7 +126,8 @@ def _paths(house: House) -> Iterator[Path]:
     requests = [one.request for section in (said.hosts, said.clients) for one in section.values() if one.request]
     ssh = [said.deploy.ssh_config] if said.deploy.ssh_config else []
     adopted = [folder for folder in _adopted(house) if (home / folder).is_relative_to(home)]
-    single = {"pki.yaml", *OTHERS, *ssh, *requests, *_secret_files(house), *adopted}
+    authorities = [file for host in said.hosts.values() for file in upstreams.ca_files(host).values()]
+    single = {"pki.yaml", *OTHERS, *ssh, *requests, *authorities, *_secret_files(house), *adopted}
     yield from {path for name in single for path in _below(home / name) if not path.is_relative_to(house.store.ca)}
     yield from (path for path in _below(house.store.ca) if not any(fnmatch.fnmatch(path.name, one) for one in LEFT_OUT))
 

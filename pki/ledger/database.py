@@ -42,6 +42,7 @@ PASSES = {  # result codes of SQLite that say nothing about the content of the f
     *(sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_READONLY),
     *(sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN),
 }
+SYNCHRONOUS = "FULL"  # an event is durable before anything that follows from it is
 MUTEX = 0x646F6974  # of PostgreSQL's advisory locks: one process at a time creates or upgrades the tables
 
 
@@ -240,7 +241,7 @@ def _durable(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # the driver would put statements that change tables outside of any transaction
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute(f"PRAGMA synchronous={SYNCHRONOUS}")
     cursor.close()
 
 

@@ -16,7 +16,7 @@ from pki import freshness
 from pki.errors import PkiError
 from pki.handover import needs
 from pki.house import House
-from pki.identifiers import GenerationName
+from pki.identifiers import ArtifactId, GenerationName
 from pki.leaves import leaf_name
 from pki.model import Leaf
 from pki.scalars import Access
@@ -44,7 +44,7 @@ def certificates(scene: Scene) -> Samples:
 
 
 def _dates(house: House, leaf: Leaf) -> tuple[float, float] | None:
-    if kept := house.memo.seen(f"cert:{leaf.name}"):
+    if kept := house.memo.seen(leaf.artifact):
         return kept[0], kept[1]
     found = leaves.certificate(house, leaf)
     return (found.not_valid_before_utc.timestamp(), found.not_valid_after_utc.timestamp()) if found else None
@@ -96,10 +96,10 @@ def _crls(scene: Scene) -> Samples:
     begins, ends, numbers = dict[Labels, float](), dict[Labels, float](), dict[Labels, float]()
     refresh, ladders = dict[Labels, float](), dict[Labels, float]()
     for artifact in scene.plan.artifacts:
-        kind, _, name = artifact.name.partition(":")
+        kind, name = artifact.id.kind, artifact.id.name
         if kind != "crl":
             continue
-        authority = "adopted" if house.is_adopted(name) else name.rpartition("-")[0]
+        authority = "adopted" if house.is_adopted(name) else GenerationName.parse(name).authority
         labels = (name, authority)
         if found := _root_crl(house, name) if authority == "root" else _crl(house, name):
             begins[labels], ends[labels], numbers[labels] = found
@@ -117,7 +117,7 @@ def _crls(scene: Scene) -> Samples:
 
 
 def _crl(house: House, name: str) -> tuple[float, float, float] | None:
-    if kept := house.memo.seen(f"crl:{name}"):
+    if kept := house.memo.seen(ArtifactId("crl", name)):
         return kept[0], kept[1], kept[2]
     found = authorities.published(house, name)
     if found is None:
@@ -147,8 +147,8 @@ def _deployments(scene: Scene) -> Samples:
     troubled = {host for host, state in found if state not in {"drift", "unreachable"}}
     lasting = [one.about for one in scene.checks if one.topic == "hosts" and one.level and not one.passing]
     troubled |= {one.name for one in lasting if one.kind == "drift"}
-    failing = [one for one in scene.checks if one.topic == "hosts" and one.level and one.subject.startswith("deploy:")]
-    hosts = [(one.subject.removeprefix("deploy:"), one) for one in failing]
+    failing = [one for one in scene.checks if one.topic == "hosts" and one.level and one.about.kind == "deploy"]
+    hosts = [(one.about.name, one) for one in failing]
     return {
         "deployment_state": dict.fromkeys(sorted(found), 1),
         "deployments": {
@@ -172,9 +172,9 @@ def _troubles(scene: Scene) -> Iterator[tuple[str, str]]:
             if kind == "deploy" and deliveries[host].contact.is_unreached:
                 yield host, "unreachable"
     for host, delivery in deliveries.items():
-        if f"deploy:{host}" in run.failed:
+        if ArtifactId("deploy", host) in run.failed:
             yield host, "failing"
-        elif f"deploy:{host}" in run.unmet or delivery.is_behind(scene.house.memo):
+        elif ArtifactId("deploy", host) in run.unmet or delivery.is_behind(scene.house.memo):
             yield host, "pending"
 
 

@@ -25,6 +25,7 @@ from pki.deploy.ssh import Way
 from pki.destinations import Sight
 from pki.graph import Plan
 from pki.house import House
+from pki.identifiers import ArtifactId
 from pki.store import Store
 
 WIDTH = 128  # services that are looked at at the same time
@@ -45,6 +46,11 @@ class Fault(StrEnum):
     UPSTREAM = "upstream"  # the proxy answers, and what is behind it does not
     JUMP = "jump"  # its jump host forwards nothing
     UNSEEN = "unseen"  # it could not be looked at, through no fault of its own
+
+
+def service_id(host: str, service: str) -> ArtifactId:
+    """One service of one host, as status, health and metrics name it."""
+    return ArtifactId("service", f"{host}/{service}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +80,8 @@ class Probed:
     at: datetime | None = None
 
     @property
-    def subject(self) -> str:
-        return f"service:{self.host}/{self.service}"
+    def subject(self) -> ArtifactId:
+        return service_id(self.host, self.service)
 
     @property
     def phrase(self) -> str:

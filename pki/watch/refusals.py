@@ -83,18 +83,18 @@ class Witness:
         """A copy of the identity that is going to be revoked, where its key is here."""
         names = {one.artifact for one in self._going}
         for leaf in plan.leaves.values():
-            held = uses.present(self._house, leaf, self._going) if f"cert:{leaf.name}" in names else b""
+            held = uses.present(self._house, leaf, self._going) if leaf.artifact in names else b""
             if held and not leaf.request:
                 store.write(folder / "identity.pem", held, store.SECRET)
                 return folder / "identity.pem"
         return None
 
     def _concerned(self) -> list[uses.Use]:
-        if not self._going[-1].artifact.startswith("cert:"):  # which an authority from elsewhere signed
+        if self._going[-1].artifact.kind != "cert":  # which an authority from elsewhere signed
             return []
         if self._is_client:
             return uses.asking(self._house)
-        return [use for one in self._going for use in uses.serving(self._house, one.artifact.removeprefix("cert:"))][:1]
+        return [use for one in self._going for use in uses.serving(self._house, one.artifact.short)][:1]
 
     def _doors_of(self, use: uses.Use) -> Iterator[Door]:
         delivery, program = self._deliveries.get(use.name), use.program

@@ -17,13 +17,13 @@ from pki.errors import RETRIED, of_any
 from pki.graph import Artifact, Plan
 from pki.handover import needs
 from pki.house import House
-from pki.identifiers import ArtifactId
+from pki.identifiers import ArtifactId, GenerationName
 from pki.model import Leaf
 from pki.reasons import Reason, Why, joined
 from pki.remedies import RESTORE
 from pki.store import AUTHORITIES
 from pki.visible import shorten
-from pki.watch import adopted, exposure, probes
+from pki.watch import adopted, exposure, probes, upstreams
 from pki.watch.view import LastRun
 
 WIDEST = 120  # characters of a cell
@@ -61,12 +61,12 @@ def _told(row: Row, run: LastRun) -> Row:
 def _rows(house: House, plan: Plan) -> Iterator[Row]:
     artifacts = {artifact.id: artifact for artifact in plan.artifacts}
     for authority in AUTHORITIES:
-        yield from _held(f"authority:{authority}", partial(_authority_rows, house, authority))
+        yield from _held(ArtifactId("authority", authority), partial(_authority_rows, house, authority))
     yield from _held("authority:adopted", partial(_adopted_rows, house))
     yield from _held("ceremony", partial(_needed_rows, house))
     yield from _held("crls", partial(_crl_rows, house, artifacts.values()))
     for leaf in plan.leaves.values():
-        yield from _held(f"cert:{leaf.name}", partial(_leaf_row, house, leaf))
+        yield from _held(leaf.artifact, partial(_leaf_row, house, leaf))
     for name, artifact in artifacts.items():
         if name.kind == "deploy":
             delivery, made = plan.deliveries[name.name], artifacts[ArtifactId("release", name.name)]
@@ -95,9 +95,9 @@ def _crl_rows(house: House, artifacts: Iterable[Artifact]) -> Iterator[Row]:
 def _authority_rows(house: House, authority: str) -> Iterator[Row]:
     names = house.store.generations(authority)
     if not names and house.missing_roots:
-        yield Row(f"authority:{authority}", "missing", "", f"comes back with {RESTORE}", "you")
+        yield Row(ArtifactId("authority", authority), "missing", "", f"comes back with {RESTORE}", "you")
     elif not names:
-        yield Row(f"authority:{authority}", "missing", "", "a root ceremony", _ceremony(house))
+        yield Row(ArtifactId("authority", authority), "missing", "", "a root ceremony", _ceremony(house))
     for name in names:
         found = house.generation(name)
         if found is None:
@@ -113,16 +113,18 @@ def _authority_rows(house: House, authority: str) -> Iterator[Row]:
             text = f"usable until {usable:%Y-%m-%d}, then a ceremony by {needs.full_until(house, found):%Y-%m-%d}"
         else:
             state, text = "ok", f"trusted until its end, issues nothing: {names[-1]} does"
-        yield Row(f"authority:{name}", state, _left(house, end), text, _ceremony(house))
+        yield Row(ArtifactId("authority", name), state, _left(house, end), text, _ceremony(house))
 
 
 def _adopted_rows(house: House) -> Iterator[Row]:
     for name in house.inventory.authorities.adopted:
         end, text = adopted.end_of(house, name), adopted.summary(house, name)
         if end is None:
-            yield Row(f"authority:{name}", "missing", "", f"{text}; its folder is not as it should be", "you")
+            yield Row(ArtifactId("authority", name), "missing", "", f"{text}; its folder is not as it should be", "you")
         else:
-            yield Row(f"authority:{name}", "expired" if end < house.now else "ok", _left(house, end), text, "you")
+            yield Row(
+                ArtifactId("authority", name), "expired" if end < house.now else "ok", _left(house, end), text, "you"
+            )
 
 
 def _needed_rows(house: House) -> Iterator[Row]:
@@ -140,7 +142,7 @@ def _crl_row(house: House, artifact: Artifact, size: str) -> Row:
     end = crl.next_update_utc if crl is not None else None
     if end is None:
         return Row(artifact.name, "missing", "", joined(reasons), "doit")
-    if generation.startswith("root-"):
+    if GenerationName.parse(generation).is_root:
         return _ladder_row(house, artifact.name, generation, end, reasons)
     rule = house.crl_rule(generation)
     refresh = end - rule.lifetime + rule.refresh
@@ -162,7 +164,7 @@ def _ladder_row(house: House, name: str, root: str, end: datetime, reasons: list
 
 
 def _leaf_row(house: House, leaf: Leaf) -> Row:
-    name, held = f"cert:{leaf.name}", freshness.examine(house, leaf)
+    name, held = leaf.artifact, freshness.examine(house, leaf)
     if stopped := freshness.withheld(house, name):
         return Row(name, "withheld", "", joined(stopped), "a person")
     if isinstance(held, list):
@@ -174,7 +176,7 @@ def _leaf_row(house: House, leaf: Leaf) -> Row:
     reasons = freshness.leaf(house, leaf)
     if not reasons and (due := freshness.unsigned(house, leaf, held)):
         faults = house.key_faults().items()
-        why = [error.message for name, error in faults if name.rpartition("-")[0] == leaf.authority]
+        why = [error.message for name, error in faults if GenerationName.parse(name).authority == leaf.authority]
         text = joined([*due, *(f"cannot be renewed: {message}" for message in why)])
         return Row(name, "due", left, text, "a person")
     text = joined(reasons) or f"renewal from {held.not_after - leaf.renew_before:%Y-%m-%d}"
@@ -189,7 +191,7 @@ def _host_row(house: House, delivery: Delivery, deploy: Artifact, made: Artifact
     if taken is None:
         return Row(deploy.name, "missing", "", joined(reasons), "doit")
     text = joined(reasons) or f"delivered {taken.delivered_at[:10]}, {len(taken.files)} files ({taken.transport})"
-    text = "; ".join([text, *exposure.phrases(house, delivery)])
+    text = "; ".join([text, *exposure.phrases(house, delivery), *upstreams.phrases(house, name)])
     if state := delivery.state(house.now) if delivery.is_remote else "":
         text = f"{state}; {text}"
     left = _left(house, receipt.moment(taken.ends)) if taken.ends else ""
@@ -202,7 +204,7 @@ def _service_rows(house: House) -> Iterator[Row]:
     seen = {one.subject: one for one in probes.load(house)}
     for name, host in house.inventory.hosts.items():
         for service in host.services if host.is_probed else ():
-            subject = f"service:{name}/{service}"
+            subject = probes.service_id(name, service)
             one = seen.get(subject)
             if one is None or one.at is None:
                 yield Row(subject, "unseen", "", "was not looked at yet", "doit")

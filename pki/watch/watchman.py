@@ -14,6 +14,7 @@ from pki.deploy.receipt import moment
 from pki.errors import InventoryError, PkiError
 from pki.graph import Plan
 from pki.house import House
+from pki.identifiers import ArtifactId
 from pki.memo import Memo
 from pki.model import Inventory
 from pki.reporter import Findings
@@ -92,7 +93,7 @@ class Watchman:
         since = {check.subject: check.since for check in self._checks if check.level}
         for one in report["alerts"]:
             if one["error"]:
-                subject, text = f"alerts:{one['channel']}", f"messages cannot be sent: {one['error']}"
+                subject, text = ArtifactId("alerts", one["channel"]), f"messages cannot be sent: {one['error']}"
                 yield Finding(subject, Level.WARNING, text, one["hint"], since=since.get(subject))
 
     def tell(self, report: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -122,7 +123,7 @@ class Watchman:
         return [
             Finding(name, Level.WARNING, failure.message, failure.hint, topic="run")
             for name, failure in run.failed.items()
-            if name not in said and f"deploy:{name}" not in said
+            if name not in said and ArtifactId("deploy", name) not in said
         ]
 
 
@@ -130,7 +131,7 @@ def _hosts(run: LastRun, plan: Plan) -> frozenset[str] | None:
     """The hosts whose services a run looks at: those that it was asked to deliver to; None for all."""
     if not run.asked:
         return None
-    return frozenset(name for name in plan.deliveries if {"deploy", f"deploy:{name}"} & run.asked)
+    return frozenset(name for name in plan.deliveries if {"deploy", ArtifactId("deploy", name)} & run.asked)
 
 
 def _looked_at(run: LastRun, checks: Sequence[Finding], unwell: Collection[str]) -> Callable[[str], bool]:

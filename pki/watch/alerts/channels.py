@@ -12,6 +12,7 @@ from typing import Any
 from pki import store
 from pki.deploy.receipt import instant
 from pki.errors import PkiError
+from pki.identifiers import ArtifactId
 from pki.passphrases import Passphrases
 from pki.store import Store
 from pki.watch.alerts.decisions import Decision, decide
@@ -68,9 +69,9 @@ def checks(record: Record) -> Iterator[Finding]:
             text = f"messages cannot be sent: {channel.message}"
             since = datetime.fromisoformat(channel.failing_since)
             remedy = f"{channel.hint or 'docs/watching.md'}; every run tries again"
-            yield Finding(f"alerts:{name}", Level.WARNING, text, remedy, since=since)
+            yield Finding(ArtifactId("alerts", name), Level.WARNING, text, remedy, since=since)
         elif weekly := channel.past.digest:
-            yield Finding(f"alerts:{name}", Level.OK, f"the last weekly message is of {weekly:%Y-%m-%d}")
+            yield Finding(ArtifactId("alerts", name), Level.OK, f"the last weekly message is of {weekly:%Y-%m-%d}")
 
 
 def _names(to: Addresses) -> list[str]:
@@ -88,7 +89,7 @@ class Sender:
 
     def tell(self, name: str, channel: Channel) -> tuple[Channel, Telling | None]:
         """The channel as it is afterwards, and what was sent, if anything was worth it."""
-        found = [one for one in self._news.checks if one.subject != f"alerts:{name}"] + list(channel.owed)
+        found = [one for one in self._news.checks if one.subject != ArtifactId("alerts", name)] + list(channel.owed)
         decision = decide(channel.past, found, self._news.looked_at, self._now)
         if not decision.is_worth_it:
             return replace(channel, past=decision.after), None

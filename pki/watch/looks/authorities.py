@@ -15,6 +15,7 @@ from pki.errors import SET_CLOCK, PkiError
 from pki.graph import Artifact
 from pki.handover import needs
 from pki.house import Generation, House
+from pki.identifiers import ArtifactId, GenerationName
 from pki.memo import token
 from pki.reasons import joined
 from pki.store import AUTHORITIES
@@ -41,14 +42,16 @@ def authorities(view: View) -> Iterator[Finding]:
     house = view.house
     for name in AUTHORITIES:
         if reasons := freshness.authority(house, name):
-            failure = view.run.failure(f"authority:{name}")
+            failure = view.run.failure(ArtifactId("authority", name))
             remedy = failure.hint if failure else "./run doit" if house.inventory.sandbox else ASK
-            yield Finding(f"authority:{name}", Level.CRITICAL, reasons[0], remedy)
+            yield Finding(ArtifactId("authority", name), Level.CRITICAL, reasons[0], remedy)
     root = house.issuing("root")
     if root and (level := root_level(view, root)):
         end = root.certificate.not_valid_after_utc
         remedy = "./run doit" if house.inventory.sandbox else ASK
-        yield Finding(f"authority:{root.name}", level, f"the root itself {_ends(view, end)}", remedy, until=end)
+        yield Finding(
+            ArtifactId("authority", root.name), level, f"the root itself {_ends(view, end)}", remedy, until=end
+        )
     there = [found for name in AUTHORITIES if (found := house.issuing(name))]
     if there:
         first = min(there, key=lambda found: needs.usable_until(house, found))
@@ -90,7 +93,7 @@ def keys(view: View) -> Iterator[Finding]:
                 opened.append(found.name)
     for name, error in {**house.keys.closed, **house.key_faults()}.items():
         text = f"nothing can be renewed or revoked with it: {error.message}"
-        yield Finding(f"key:{name}", Level.CRITICAL, text, error.hint or f"./run invoke ca.rewrap {name}")
+        yield Finding(ArtifactId("key", name), Level.CRITICAL, text, error.hint or f"./run invoke ca.rewrap {name}")
     if opened:
         yield Finding("keys", Level.OK, f"{' and '.join(opened)} {'open' if len(opened) > 1 else 'opens'}")
 
@@ -102,9 +105,9 @@ def crls(view: View) -> Iterator[Finding]:
     """Every live generation has a CRL that is valid for long enough; a server without one refuses every client."""
     ends, expected = list[datetime](), 0
     for artifact in view.plan.artifacts:
-        if artifact.name.startswith("crl:"):
-            name = artifact.name.removeprefix("crl:")
-            told = list(_ladder(view, name) if name.startswith("root-") else _crl(view, artifact, name))
+        if artifact.id.kind == "crl":
+            name = artifact.id.name
+            told = list(_ladder(view, name) if GenerationName.parse(name).is_root else _crl(view, artifact, name))
             yield from told
             expected += 1
             if end := _end(view, name):
@@ -122,7 +125,7 @@ def sizes(view: View) -> Iterator[Finding]:
     for one in outgrown.sizes(view.house):
         if one.complaint:
             level = Level.NOTICE if one.fits else Level.WARNING
-            yield Finding(f"crl:{one.generation}", level, one.complaint, outgrown.REMEDY)
+            yield Finding(ArtifactId("crl", one.generation), level, one.complaint, outgrown.REMEDY)
 
 
 def _crl(view: View, artifact: Artifact, name: str) -> Iterator[Finding]:
@@ -147,10 +150,10 @@ def _crl(view: View, artifact: Artifact, name: str) -> Iterator[Finding]:
 
 def _end(view: View, name: str) -> datetime | None:
     """When a CRL in `build/` ends; what the run itself has seen is not read again."""
-    if name.startswith("root-"):
+    if GenerationName.parse(name).is_root:
         present = freshness.due_rung(view.house, name)
         return None if present is None else present.next_update_utc  # an empty CRL is false
-    if seen := view.house.memo.seen(f"crl:{name}"):
+    if seen := view.house.memo.seen(ArtifactId("crl", name)):
         return datetime.fromtimestamp(seen[1], UTC)
     there = published(view.house, name)
     return None if there is None else there.next_update_utc
@@ -169,7 +172,7 @@ def published(house: House, name: str) -> x509.CertificateRevocationList | None:
 
 def _ladder(view: View, root: str) -> Iterator[Finding]:
     """A root's pre-signed CRLs: one is valid now, the next begins before it ends, and none is missing."""
-    house, subject = view.house, f"crl:{root}"
+    house, subject = view.house, ArtifactId("crl", root)
     found = house.generation(root)
     if found is None:
         return

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pki import freshness, store
 from pki.deploy import release
 from pki.deploy.delivery import Delivery
+from pki.identifiers import ArtifactId
 from pki.issue import pem
 from pki.reasons import Why, joined
 from pki.watch import damage
@@ -32,7 +33,7 @@ def _made(view: View) -> Iterator[Finding]:
         yield Finding(path, Level.NOTICE, house.damaged[path], "./run doit authority")
     for name, leaf in view.plan.leaves.items():
         if damaged := freshness.damaged_files(house, leaf):
-            yield _notice(f"cert:{name}", joined(damaged))
+            yield _notice(ArtifactId("cert", name), joined(damaged))
     for artifact in view.plan.artifacts:
         kind, name = artifact.id.kind, artifact.id.name
         if kind in {"bundle", "page"} and (reasons := artifact.reasons()):

@@ -74,7 +74,7 @@ def _counted(view: View, there: int) -> Iterator[Finding]:
 
 
 def _remote(view: View, state: State) -> Iterator[Finding]:
-    subject = f"deploy:{state.host}"
+    subject = ArtifactId("deploy", state.host)
     if state.failing_since:
         failure, until = view.run.failure(subject), moment(state.ends) if state.ends else None
         level = max(Level.WARNING, by_time_left(until - view.now, CRITICAL, CRITICAL) if until else Level.WARNING)
@@ -84,17 +84,19 @@ def _remote(view: View, state: State) -> Iterator[Finding]:
             remedy = f"look at the host, then: ./run invoke deploy.run {state.host} --dry-run"
         yield Finding(subject, level, text, remedy, since=moment(state.failing_since), until=until)
     if drift := drifted(state.drift):
-        yield Finding(f"drift:{state.host}", Level.WARNING, f"was changed: {_listed(drift)}", REPAIR)
+        yield Finding(ArtifactId("drift", state.host), Level.WARNING, f"was changed: {_listed(drift)}", REPAIR)
     if state.held_since:
         remedy = f"./run invoke deploy.push {state.host}"
-        yield Finding(f"hold:{state.host}", Level.NOTICE, HELD, remedy, since=moment(state.held_since))
+        yield Finding(ArtifactId("hold", state.host), Level.NOTICE, HELD, remedy, since=moment(state.held_since))
     seen = {
         one.service for one in view.probes if one.host == state.host
     }  # as it is now, whatever a delivery could reach
     unproven = [(name, Proof.from_json(one)) for name, one in state.unproven.items()]
     if unproven := [one for one in unproven if one[1].verdict is not Verdict.UNREACHED or one[0] not in seen]:
         remedy = f"./run invoke deploy.push {state.host}, with the way to it open"
-        yield Finding(f"proof:{state.host}", Level.NOTICE, "; ".join(f"{name} {one}" for name, one in unproven), remedy)
+        yield Finding(
+            ArtifactId("proof", state.host), Level.NOTICE, "; ".join(f"{name} {one}" for name, one in unproven), remedy
+        )
 
 
 def _is_new(view: View, host: str) -> bool:
@@ -104,10 +106,13 @@ def _is_new(view: View, host: str) -> bool:
 
 def _failed(view: View, host: str) -> Iterator[Finding]:
     """A host that failed without a contact: a release that is not there, a folder that cannot be written."""
-    failure = view.run.failure(f"deploy:{host}")
-    if failure and f"deploy:{host}" in view.run.failed:
+    failure = view.run.failure(ArtifactId("deploy", host))
+    if failure and ArtifactId("deploy", host) in view.run.failed:
         yield Finding(
-            f"deploy:{host}", Level.WARNING, failure.message, failure.hint or rerun(ArtifactId("deploy", host))
+            ArtifactId("deploy", host),
+            Level.WARNING,
+            failure.message,
+            failure.hint or rerun(ArtifactId("deploy", host)),
         )
 
 
@@ -143,12 +148,12 @@ def _state(delivery: Delivery) -> State:
 def _drifted(view: View) -> Iterator[Finding]:
     """What somebody else changed on a host: of folders also what the next run will find."""
     for name, delivery in view.plan.deliveries.items():
-        subject = f"deploy:{name}"
+        subject = ArtifactId("deploy", name)
         if subject in view.run.made and view.run.at and (drift := delivery.repaired(view.run.at)):
             text = f"was changed by somebody else, and put right: {_listed(drift)}"
-            yield Finding(f"drift:{name}", Level.NOTICE, text, WISHES, passing=True)
+            yield Finding(ArtifactId("drift", name), Level.NOTICE, text, WISHES, passing=True)
         elif view.thorough and not delivery.is_remote and (drift := delivery.drift):
-            yield Finding(f"drift:{name}", Level.NOTICE, f"was changed: {_listed(drift)}", REPAIR)
+            yield Finding(ArtifactId("drift", name), Level.NOTICE, f"was changed: {_listed(drift)}", REPAIR)
 
 
 def _listed(drift: Sequence[Reason]) -> str:

@@ -10,6 +10,7 @@ from cryptography import x509
 from pki import canonical, freshness, store
 from pki.freshness import Held
 from pki.house import House
+from pki.identifiers import ArtifactId
 from pki.model import Leaf
 from pki.reasons import Why, joined
 from pki.watch.checks import Finding, Level, by_time_left, rerun
@@ -27,7 +28,7 @@ def leaves(view: View) -> Iterator[Finding]:
     troubled, now = run.failed.keys() | run.unmet.keys(), view.now.timestamp()
     first = ends = 0
     for name, leaf in view.plan.leaves.items():
-        artifact = f"cert:{name}"
+        artifact = ArtifactId("cert", name)
         kept = house.memo.seen(artifact)
         if kept is None or artifact in troubled or kept[1] - leaf.renew_before.total_seconds() <= now:
             told = list(_leaf(view, artifact, leaf))

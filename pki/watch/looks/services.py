@@ -8,9 +8,11 @@ from datetime import datetime
 
 from pki.deploy.contact import Contact
 from pki.errors import ErrorCode
+from pki.identifiers import ArtifactId
 from pki.leaves import leaf_name
 from pki.model import Leaf
 from pki.proxies import PROGRAMS
+from pki.remedies import Place, Remedy, at, here
 from pki.watch.checks import Finding, Level
 from pki.watch.looks import leaves
 from pki.watch.probes import Fault, Probed
@@ -45,7 +47,7 @@ def last_seen(view: View) -> Iterator[Finding]:
     """What the last look said of each service, with its time; opens no connection."""
     for check in services(view):
         host = check.about.name.partition("/")[0]
-        about = [one for one in view.probes if check.subject in {one.subject, "services", f"jump:{one.via}"}]
+        about = [one for one in view.probes if check.subject in {one.subject, "services", ArtifactId("jump", one.via)}]
         times = [one.at for one in about or view.probes if one.at and (about or one.host == host)]
         when = f" (seen {min(times):%Y-%m-%d %H:%M})" if times else ""
         yield replace(check, what=f"{check.message}{when}")
@@ -54,8 +56,8 @@ def last_seen(view: View) -> Iterator[Finding]:
 def subjects(probes: Sequence[Probed]) -> frozenset[str]:
     """Subjects of checks that cannot be over, for something of what they are about is wrong still."""
     wrong = [one for one in probes if one.wrong]
-    names = {name for one in wrong for name in (one.subject, f"service:{one.host}")}
-    names |= {f"jump:{one.via}" for one in wrong if one.fault == Fault.JUMP}
+    names = {name for one in wrong for name in (one.subject, ArtifactId("service", one.host))}
+    names |= {ArtifactId("jump", one.via) for one in wrong if one.fault == Fault.JUMP}
     return frozenset(names | ({"services"} if any(one.fault == Fault.UNSEEN for one in wrong) else set()))
 
 
@@ -65,7 +67,7 @@ def _unasked(probes: Sequence[Probed]) -> Iterator[Finding]:
         behind = [one for one in probes if one.via == via and one.fault == Fault.JUMP]
         text = f"nothing is seen of what lies behind it ({_listed(behind)}): {behind[0].wrong}"
         remedy = f"ssh {via} true, as the account that runs doit; docs/watching.md#behind-a-jump-host"
-        yield Finding(f"jump:{via}", Level.WARNING, text, remedy)
+        yield Finding(ArtifactId("jump", via), Level.WARNING, text, remedy)
     if unseen := [one for one in probes if one.fault == Fault.UNSEEN]:
         yield Finding("services", Level.WARNING, f"{_listed(unseen)} {unseen[0].wrong}", "./run doit")
 
@@ -78,7 +80,7 @@ def _listed(some: Sequence[Probed]) -> str:
 def _silent(view: View, host: str, silent: Sequence[Probed], *, is_all: bool) -> Iterator[Finding]:
     if is_all and len(silent) > 1:
         text = f"none of its {len(silent)} services can be reached: {silent[0].wrong}"
-        yield Finding(f"service:{host}", Level.WARNING, text, _remedy(view, silent[0]))
+        yield Finding(ArtifactId("service", host), Level.WARNING, text, _remedy(view, silent[0]))
         return
     for one in silent:
         yield Finding(one.subject, Level.WARNING, one.wrong, _remedy(view, one))
@@ -125,7 +127,7 @@ def _is_said(view: View, one: Probed) -> bool:
 
 def _is_unreached(view: View, host: str) -> bool:
     """Whether ssh does not get to a host, which the look at hosts tells."""
-    failure, contact = view.run.failure(f"deploy:{host}"), _contact(view, host)
+    failure, contact = view.run.failure(ArtifactId("deploy", host)), _contact(view, host)
     return (failure is not None and failure.code is ErrorCode.UNREACHABLE) or (
         contact is not None and contact.is_unreached
     )
@@ -136,16 +138,19 @@ def _contact(view: View, host: str) -> Contact | None:
     return delivery.contact if delivery and delivery.is_remote else None
 
 
-def _remedy(view: View, one: Probed) -> str:
+def _remedy(view: View, one: Probed) -> Remedy | str:
     """What to type: on the host, and where that is not it, here."""
     host = view.house.inventory.hosts[one.host]
     program = PROGRAMS[host.proxy] if host.proxy else None
     is_ours = host.deliver in {"ssh", "local"}
-    push = f"./run invoke deploy.push {one.host}" if is_ours else f"bring what doit made for {one.host} there"
+    push = here("invoke", "deploy.push", one.host) if is_ours else f"bring what doit made for {one.host} there"
     if one.fault == Fault.SILENT:
-        status = f"systemctl status {program.unit}, and " if program and program.unit else ""
-        return f"on {one.host}: {status}whether port {one.port} is open to this machine; else probe: in pki.yaml"
+        port = f"whether port {one.port} is open to this machine; else probe: in pki.yaml"
+        if not program or not program.unit:
+            return f"on {one.host}: {port}"
+        return at(Place.HOST, f"systemctl status {program.unit}", one.host, after=f", and {port}")
     if one.fault == Fault.UPSTREAM:
         return f"look at what is behind {one.host}: {host.services[one.service].upstream}"
-    reload = f"on {one.host}: {program.reload}; if that is not it: " if program and program.reload else ""
-    return f"{reload}{push}"
+    if not program or not program.reload:
+        return push
+    return at(Place.HOST, program.reload, one.host, after=f"; if that is not it: {push}")

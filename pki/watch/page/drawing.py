@@ -11,6 +11,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pki.identifiers import GenerationName
 from pki.templating import Pages
 from pki.visible import plain
 from pki.watch.checks import Finding, Level, alike, counted, named, remedy_of
@@ -177,7 +178,9 @@ def _trees(found: Sequence[Authority]) -> list[tuple[Authority, list[list[Author
     trees = []
     for top in (one for one in found if one.root in {one.name, ""}):
         below = [one for one in found if one.root == top.name and one is not top]
-        branches = [[one for one in below if one.name.startswith(f"{name}-")] for name in ("server", "client")]
+        branches = [
+            [one for one in below if GenerationName.parse(one.name).authority == name] for name in ("server", "client")
+        ]
         trees.append((top, [branch for branch in branches if branch]))
     return trees
 

@@ -15,6 +15,7 @@ from cryptography import x509
 
 from pki.errors import PkiError
 from pki.house import House
+from pki.identifiers import ArtifactId
 from pki.model import Leaf
 from pki.watch.checks import Finding, Level, levels
 from pki.watch.looks import leaves
@@ -87,7 +88,7 @@ def _certificates(scene: Scene) -> Iterator[tuple[Certificate, str]]:
     withheld = dict.fromkeys(_withheld(house), "revoked, replacement withheld")
     issuers = {name: found.name if (found := house.issuing(name)) else "" for name in ("server", "client")}
     for name, leaf in scene.plan.leaves.items():
-        artifact = f"cert:{name}"
+        artifact = ArtifactId("cert", name)
         seen = house.memo.seen(artifact)
         issuer, start, end = issuers[leaf.authority], None, None
         if seen:

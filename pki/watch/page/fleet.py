@@ -8,6 +8,7 @@ from datetime import date
 from typing import Any
 
 from pki.deploy.delivery import Delivery
+from pki.identifiers import ArtifactId
 from pki.memo import token
 from pki.watch.checks import Finding, Level
 from pki.watch.view import Scene
@@ -65,7 +66,7 @@ def hosts(scene: Scene) -> list[Host]:
                 since=_day(since),
                 proven=proven,
                 services=services,
-                state=", ".join(checks) or (NOT_REACHED if f"deploy:{name}" in scene.run.unmet else ""),
+                state=", ".join(checks) or (NOT_REACHED if ArtifactId("deploy", name) in scene.run.unmet else ""),
                 level=max(checks.values(), default=Level.OK),
             )
         )

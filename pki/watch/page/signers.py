@@ -90,13 +90,13 @@ def _standing(house: House, found: Generation) -> str:
 def crls(scene: Scene) -> Iterator[Crl]:
     house, level = scene.house, levels(scene.checks)
     for artifact in scene.plan.artifacts:
-        if not artifact.name.startswith("crl:"):
+        if artifact.id.kind != "crl":
             continue
-        name = artifact.name.removeprefix("crl:")
+        name = artifact.id.name
         published = looks.published(house, name)
         if published is None or published.next_update_utc is None:
             continue
-        rungs = house.rungs(name) if name.startswith("root-") else []
+        rungs = house.rungs(name) if GenerationName.parse(name).is_root else []
         after = [one.crl for one in rungs if one.crl.last_update_utc > published.last_update_utc]
         yield Crl(
             name=name,

@@ -17,6 +17,7 @@ from typing import Any
 
 from pki import files, store
 from pki.errors import PkiError
+from pki.identifiers import ArtifactId
 from pki.memo import code_digest, signature, token
 from pki.store import Store
 from pki.visible import plain
@@ -120,7 +121,7 @@ def _put_banner(path: Path, title: str, message: str, remedy: str, bare: bytes |
 
 def _solved(checks: Sequence[Finding], report: Mapping[str, Any]) -> frozenset[str]:
     """Channels that did not work and do again: this very run has told."""
-    sent = {f"alerts:{one['channel']}" for one in report["alerts"] if not one["error"]}
+    sent = {ArtifactId("alerts", one["channel"]) for one in report["alerts"] if not one["error"]}
     return frozenset(check.subject for check in checks if check.level and check.subject in sent)
 
 
