@@ -18,7 +18,7 @@ from tests.ceremonies import RealHome
 from tests.commands import said_by
 from tests.conftest import START, Home
 
-SAMPLES = int(os.environ.get("PKI_SAMPLES", "150"))
+SAMPLES = int(os.environ.get("PKI_SAMPLES", "40"))
 Read = Callable[[Ledger], object]
 READERS: dict[str, Read] = {
     "certificates": lambda ledger: ledger.certificates(),
