@@ -1,7 +1,7 @@
 """Who owns which name: the names that leaves ask for, wherever they are declared, and which of them exclude one another.
 
 A CN belongs to one client. A DNS name or an address belongs to the server certificates of one host, unless another host
-has `shared: true` in pki.yaml or is the upstream of the service. Clients and servers never exclude one another, and a
+has `shared: true` in pki.yaml or is the upstream of the service, or the service says that its upstream has the name. Clients and servers never exclude one another, and a
 wildcard is a name like any other: it takes nothing from the names that it covers.
 """
 
@@ -26,7 +26,8 @@ class Claim:
 
     `kind` is `client` for the CN of a client certificate, `server` for a DNS name or an address of a server certificate.
     `owner` is the host or client, or the file where it is for no single host. `place` is the path in pki.yaml, or one
-    text: `templates/switch.cnf:12`. `upstream` is the address to which the service that has the name passes requests on.
+    text: `templates/switch.cnf:12`. `upstream` is the address to which the service that has the name passes requests on,
+    `proves` the name that must be in the certificate of what is there.
     """
 
     kind: Literal["client", "server"]
@@ -35,6 +36,7 @@ class Claim:
     place: Place
     is_shared: bool = False
     upstream: str = ""
+    proves: str = ""
 
     @property
     def key(self) -> Key:
@@ -73,6 +75,6 @@ class Names:
         return self._held.get(claim.key, [])
 
     def _may_join(self, claim: Claim, held: Claim) -> bool:
-        if claim.owner == held.owner or claim.is_shared:
+        if claim.owner == held.owner or claim.is_shared or claim.name in {claim.proves, held.proves}:
             return True
         return self.is_upstream(claim.owner, held) or self.is_upstream(held.owner, claim)

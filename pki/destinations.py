@@ -25,6 +25,7 @@ from pki.deploy.wire import Limits
 from pki.errors import PkiError
 from pki.house import House
 from pki.house.clock import Evidence, HostClock
+from pki.identifiers import ArtifactId
 from pki.leaves import CANARY, PROBE, is_address, leaf_name, service_names
 from pki.managed import CA_HOST
 from pki.memo import token
@@ -125,7 +126,7 @@ def _waiting(world: World, members: list[Delivery]) -> Iterator[Delivery]:
     """Those that this run was asked for, that are due, and for which all is there."""
     house = world.house
     for one in members:
-        is_asked = not house.asked.isdisjoint({"deploy", f"deploy:{one.host}"})
+        is_asked = not house.asked.isdisjoint({"deploy", ArtifactId("deploy", one.host)})
         if is_asked and one.stale(house.memo, house.now) and _is_ready(world, one):
             yield one
 

@@ -21,6 +21,9 @@ from pki.errors import InventoryError
 
 Path = tuple[str | int, ...]
 
+DEEPEST = 64  # levels; pki.yaml has seven
+LARGEST = 4_000_000  # values: a hundred thousand hosts have fewer
+
 
 class _StrictLoader(Loader):
     """Base loader that gathers keys which stand twice."""
@@ -40,35 +43,65 @@ class _StrictLoader(Loader):
         return mapping
 
 
-def load(text: str, name: str) -> Any:
-    """Read one YAML document; `name` is what faults call it.
+def load(text: str, name: str, deepest: int = DEEPEST) -> Any:
+    """Read one YAML document of so many levels; `name` is what faults call it.
 
-    Returns dicts, lists and strings only. Raises InventoryError for a syntax error or a key that stands twice.
+    Returns dicts, lists and strings only. Raises InventoryError for a syntax error, a key that stands twice, and for
+    what this program would not survive: lists in lists beyond measure, and aliases that grow without end.
     """
     try:
+        _insist_on_size(text, name, deepest)
         loader = _StrictLoader(text)
         tree = loader.get_single_data()
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise InventoryError([f"{name}:{line}: not valid YAML: {error.problem}"]) from None
-    except yaml.YAMLError as error:
-        raise InventoryError([f"{name}: not valid YAML: {error}".replace("\n", " ")]) from None
+        raise InventoryError([f"{name}:{line}: not valid YAML: {_problem(error, text, name)}"]) from None
+    except yaml.reader.ReaderError as error:
+        line = text.encode(errors="surrogatepass")[: error.position].count(b"\n") + 1
+        said = f"unacceptable character #x{error.character:04x}: {error.reason}"
+        raise InventoryError([f"{name}:{line}: not valid YAML: {said}"]) from None
     if loader.repeated:
         raise InventoryError([f"{name}:{line}: {key}: stands twice in one mapping" for line, key in loader.repeated])
     return tree
 
 
-def is_deep(text: str, levels: int) -> bool:
-    """Whether a document is nested deeper than this: libyaml's composer, which recurses, ends the process at some depth."""
-    depth = 0
-    try:
-        for event in yaml.parse(text, Loader=Loader):
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > levels:
-                return True
-    except yaml.YAMLError:
-        pass  # loading it says what is wrong
-    return False
+def _problem(error: yaml.MarkedYAMLError, text: str, name: str) -> str:
+    """Return what is wrong at the place of a syntax error: often a tab, which looks like the spaces that it is not."""
+    lines, mark = text.split("\n"), error.problem_mark
+    line = lines[mark.line] if mark and mark.line < len(lines) else ""
+    if "\t" in line[: len(line) - len(line.lstrip(" \t-?:"))]:
+        return f"indented with a tab; YAML is indented with spaces: sed -i 's/\\t/  /g' {name}"
+    return str(error.problem)
+
+
+def _insist_on_size(text: str, name: str, deepest: int) -> None:
+    """Raise InventoryError where a document is too deep, or too large once its aliases stand for what they name.
+
+    libyaml's composer recurses for each level, and ends the process at some depth; whoever reads the tree recurses too.
+    """
+    open_nodes, sizes = [("", 0)], dict[str, int]()  # anchor and size of each collection around the present event
+    for event in yaml.parse(text, Loader=Loader):
+        line = event.start_mark.line + 1 if event.start_mark else 1
+        if isinstance(event, yaml.CollectionStartEvent):
+            open_nodes.append((event.anchor or "", 1))
+            if len(open_nodes) > deepest + 1:
+                raise InventoryError([f"{name}:{line}: is nested deeper than {deepest} levels"])
+            continue
+        anchor, size = "", 1
+        if isinstance(event, yaml.CollectionEndEvent):
+            anchor, size = open_nodes.pop()
+        elif isinstance(event, yaml.AliasEvent):
+            size = sizes.get(event.anchor or "", 1)
+        elif isinstance(event, yaml.ScalarEvent):
+            anchor = event.anchor or ""
+        else:
+            continue
+        if anchor:
+            sizes[anchor] = size
+        around, before = open_nodes[-1]
+        open_nodes[-1] = around, before + size
+        if before + size > LARGEST:
+            raise InventoryError([f"{name}:{line}: its aliases stand for more than {LARGEST} values"])
 
 
 class _Dumper(Dumper):
@@ -78,10 +111,11 @@ class _Dumper(Dumper):
 
 
 def _text(dumper: _Dumper, value: str) -> yaml.Node:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+    return dumper.represent_scalar("tag:yaml.org,2002:str", str(value), style="|" if "\n" in value else None)
 
 
 _Dumper.add_representer(str, _text)
+_Dumper.add_multi_representer(str, lambda dumper, value: _text(dumper, str(value)))  # names that are values, too
 
 
 def dump(data: dict[str, Any]) -> str:

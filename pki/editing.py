@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pki import documents, inventory, store
 from pki.errors import InventoryError, PkiError
@@ -17,35 +20,48 @@ from pki.model import Client, Inventory
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]*")
 
 
-def with_client(path: Path, name: str, email: str) -> str:
-    """The text of pki.yaml with a client more. Raises PkiError: with the line to type where it cannot be placed."""
-    text, said = _read(path)
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """The new text of a file, and the bytes that it was made of: it is never written over anything else."""
+
+    path: Path
+    before: bytes
+    text: str
+
+    def insist_unchanged(self, consequence: str, command: str = "type the same command again") -> None:
+        """Raise PkiError where the file is not as it was read."""
+        if store.read(self.path) != self.before:
+            raise PkiError(f"{self.path.name}: changed since it was read; {consequence}", command)
+
+
+def with_client(path: Path, name: str, email: str) -> Edit:
+    """Return pki.yaml with a client more. Raises PkiError: with the line to type where it cannot be placed."""
+    before, said, tree = _read(path)
     if name in said.clients:
         raise PkiError(f"clients.{name} is in pki.yaml already", f"./run invoke explain {name}")
-    tree = documents.load(text, path.name)
     for _, what in inventory.faults_of({**tree, "clients": {**(tree.get("clients") or {}), name: {"email": email}}}):
         raise PkiError(f"{name}: {what}", "./run invoke client.add admin@laptop --email admin@lab.internal")
     line = f"{name}: {{email: {email if PLAIN.fullmatch(email) else json.dumps(email)}}}"
     wanted = {**said.clients, name: Client(email=email)}
     hint = f"write it there yourself, below clients: `{line}`; then: ./run doit"
-    return _sound(path, _added(text, line), said, wanted, hint)
+    return Edit(path, before, _sound(path, _added(before.decode(), line), said, wanted, hint))
 
 
-def without_client(path: Path, name: str) -> str:
-    """The text of pki.yaml without a client. Raises PkiError where its lines cannot be told from others."""
-    text, said = _read(path)
+def without_client(path: Path, name: str) -> Edit:
+    """Return pki.yaml without a client. Raises PkiError where its lines cannot be told from others."""
+    before, said, _ = _read(path)
     wanted = {known: client for known, client in said.clients.items() if known != name}
     hint = f"./run invoke revoke {name} --reason … --no-replace; then take clients.{name} out of pki.yaml yourself"
-    return _sound(path, _removed(text, name), said, wanted, hint)
+    return Edit(path, before, _sound(path, _removed(before.decode(), name), said, wanted, hint))
 
 
-def with_roots(path: Path, roots: Mapping[str, str]) -> str:
-    """The text of pki.yaml that names these roots too: the SHA-256 of each by the name of its generation.
+def with_roots(path: Path, roots: Mapping[str, str]) -> Edit:
+    """Return pki.yaml that names these roots too: the SHA-256 of each by the name of its generation.
 
     Unchanged where it names them already. Raises PkiError, with the lines to type, where they cannot be placed.
     """
-    text, before = _read(path)
-    said, names = before, {digest: name for name, digest in roots.items() if digest not in before.roots}
+    data, before, _ = _read(path)
+    text, said, names = data.decode(), before, {sha: name for name, sha in roots.items() if sha not in before.roots}
     for digest, name in names.items():
         wanted = said.model_copy(update={"roots": (*said.roots, digest)})
         fitting = (one for one in _with_root(text, said.roots, name, digest) if _means(one, path.name) == wanted)
@@ -57,24 +73,36 @@ def with_roots(path: Path, roots: Mapping[str, str]) -> str:
                 f"{path.name} is laid out in a way that this program does not edit; nothing was changed", hint
             )
         text = found
-    return text
+    return Edit(path, data, text)
 
 
-def waiting(path: Path, text: str) -> store.Beside:
-    """The new text beside the old one, to be flushed and then placed. Raises PkiError when entered, where it cannot be."""
-    place = path.resolve()
-    return store.Beside({place: (text.encode(), store.mode_of(place) or store.PUBLIC)})
+@contextmanager
+def waiting(edit: Edit) -> Iterator[Callable[[], None]]:
+    """Write the new text to disk beside the old one; what is yielded puts it in place, with the mode that the file has.
+
+    Raises PkiError where it cannot be written, and when it is to be placed where the file has changed since it was read.
+    """
+    place = edit.path.resolve()
+    with store.Beside({place: (edit.text.encode(), store.mode_of(place) or store.PUBLIC)}) as beside:
+        beside.flush()
+
+        def put() -> None:
+            edit.insist_unchanged("it was not written")
+            beside.place()
+
+        yield put
 
 
-def write(path: Path, text: str) -> None:
-    """Put the new text in place of the old one, with the mode that the file has."""
-    place = path.resolve()
-    store.write(place, text.encode(), store.mode_of(place) or store.PUBLIC)
+def write(edit: Edit) -> None:
+    """Put the new text in place of the old one. Raises PkiError as `waiting` does."""
+    with waiting(edit) as put:
+        put()
 
 
-def _read(path: Path) -> tuple[str, Inventory]:
-    said = inventory.load(path)
-    return path.read_bytes().decode(), said
+def _read(path: Path) -> tuple[bytes, Inventory, Any]:
+    """Return the bytes of pki.yaml, what they say, and their tree."""
+    data = inventory.read(path)
+    return data, *inventory.load_with_tree(path, data)
 
 
 def _sound(path: Path, text: str, said: Inventory, clients: dict[str, Client], hint: str) -> str:

@@ -7,10 +7,12 @@ import os
 import pwd
 import shlex
 from collections.abc import Callable, Iterable
-from pathlib import Path
+from enum import StrEnum
 from typing import Protocol
 
-from pki.visible import visible
+from pki.reasons import Reason
+from pki.remedies import Remedy
+from pki.visible import in_one_line, visible
 
 NEXT = {  # of a file that may not be there yet, and of its folder
     errno.ENOSPC: "make room: df -h {1}",
@@ -22,18 +24,18 @@ SET_CLOCK = (
     "timedatectl status, and set the clock right; if it is, it was ahead once: docs/watching.md#a-clock-that-was-wrong"
 )
 
-RESTORE = "./run invoke restore FILE"  # what helps where something is lost that cannot be made again
 
-PROGRAM = Path(__file__).resolve().parents[1]
+class ErrorCode(StrEnum):
+    """The kinds of errors on which other code acts."""
+
+    OTHER = "other"
+    UNREACHABLE = "unreachable"  # a host does not answer
+    UNDONE = "undone"  # a host put its files back for a reason of its own
+    NEEDS_BOOTSTRAP = "needs bootstrap"  # pki-apply is missing on a host, or does not start as it must
+    KEY_NOT_OPENED = "key not opened"  # the passphrase of a private key is missing or wrong
 
 
-def run_for(home: Path | str) -> str:
-    """Return `./run` as it is typed in the program's folder for the project in `home`.
-
-    It names the project with PKI_HOME, unless that is the folder of the program.
-    """
-    project = Path(home).resolve()
-    return "./run" if project == PROGRAM else f"PKI_HOME={shlex.quote(str(project))} ./run"
+RETRIED = {ErrorCode.UNREACHABLE, ErrorCode.UNDONE}  # what the next run tries again, and nobody has to do anything
 
 
 class PkiError(Exception):
@@ -41,11 +43,31 @@ class PkiError(Exception):
 
     `message` names the file, line or field; `hint` says what to do. Both are lower case without a full stop. Control
     characters in them, which a host or a file may have supplied, are made visible.
+
+    Code that acts on an error reads neither of them: `code` is its kind, `about` names what it concerns, and `what` is
+    the message without `lead`, a place that other code may tell better.
     """
 
-    def __init__(self, message: str, hint: str = "") -> None:
-        self.message, self.hint = visible(message), visible(hint)
+    code = ErrorCode.OTHER
+
+    def __init__(
+        self,
+        message: str | Reason,
+        hint: str | Remedy = "",
+        code: ErrorCode | None = None,
+        *,
+        lead: str = "",
+        about: str = "",
+    ) -> None:
+        self.lead, self.what, self.hint = visible(lead), visible(str(message)), visible(str(hint))
+        self.message = f"{self.lead}: {self.what}" if lead else self.what
+        self.code, self.about = code or type(self).code, about
         super().__init__(self.message, self.hint)
+
+    @property
+    def hints(self) -> list[str]:
+        """Each thing to do on its own, the first one first."""
+        return self.hint.splitlines()
 
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})" if self.hint else self.message
@@ -83,6 +105,11 @@ def _lines(fault: PkiError) -> Iterable[tuple[str, str]]:
     return fault.lines if isinstance(fault, FaultsError) else ((fault.message, fault.hint),)
 
 
+def joined_lines(message: str) -> str:
+    """Return a message that names several faults, a line for each, in one line."""
+    return "; ".join(message.splitlines())
+
+
 def of_any(error: BaseException) -> PkiError:
     """Any error as one that can be told: what the system refused, or a fault of this program."""
     if isinstance(error, PkiError):
@@ -98,7 +125,7 @@ def of_bug(error: BaseException) -> PkiError:
         if f"{os.sep}pki{os.sep}" in file:
             place = f" at pki/{file.rpartition(f'{os.sep}pki{os.sep}')[2]}:{trace.tb_lineno}"
         trace = trace.tb_next
-    words = " ".join(str(error).split())
+    words = in_one_line(str(error))
     return PkiError(
         f"unexpected {type(error).__name__}{f' ({words})' if words else ''}{place}",
         "this is a fault of doit-pki: report it with this line; everything else goes on",

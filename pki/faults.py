@@ -22,26 +22,28 @@ def phrase(detail: ErrorDetails, document: Any = Inventory) -> str:
 
     What stands below `secrets` is never quoted, because somebody may have put a passphrase there.
     """
-    said = _phrase(detail, document)
+    expected, got = _phrase(detail, document)
     is_secret = detail["loc"][:1] == ("secrets",) and detail["loc"][1:] not in {(), ("file",)}
-    return said.partition(", got ")[0] if is_secret else said
+    return expected if is_secret or not got else f"{expected}, got {got}"
 
 
-def _phrase(detail: ErrorDetails, document: Any) -> str:
+def _phrase(detail: ErrorDetails, document: Any) -> tuple[str, str]:
+    """What was expected, and what is there instead; empty where that says nothing more."""
     kind, context, got = detail["type"], detail.get("ctx", {}), detail["input"]
     if kind == "missing":
-        return "is missing"
+        return "is missing", ""
     if kind in {"extra_forbidden", "unknown_authority"}:
         other = "; a CA that was made elsewhere is adopted: {adopt: DIR}" if kind == "unknown_authority" else ""
-        return "unknown key" + (did_you_mean(str(detail["loc"][-1]), _known_keys(detail["loc"], document)) or other)
+        close = did_you_mean(str(detail["loc"][-1]), _known_keys(detail["loc"], document))
+        return f"unknown key{close or other}", ""
     if kind == "literal_error":
         words = [word for word in str(context["expected"]).replace(" or ", ", ").replace("'", "").split(", ") if word]
         listed = ", ".join(words[:-1]) + f" or {words[-1]}" if len(words) > 1 else words[0]
-        return f"expected {listed}, got {got!r}" + did_you_mean(str(got), words)
+        return f"expected {listed}", f"{got!r}{did_you_mean(str(got), words)}"
     if kind == "value_error":
-        return f"{context['error']}, got {got!r}"
+        return str(context["error"]), repr(got)
     if kind == "string_pattern_mismatch" and "a-z0-9-" in str(context["pattern"]):
-        return f"expected lower-case letters, digits and hyphens, got {got!r}"
+        return "expected lower-case letters, digits and hyphens", repr(got)
     expected = {
         "string_pattern_mismatch": "expected text of another form",
         "string_type": "expected text",
@@ -59,7 +61,7 @@ def _phrase(detail: ErrorDetails, document: Any) -> str:
         "ip_v4_address": "expected an IPv4 address such as 10.10.0.10",
         "ip_v4_network": "expected an IPv4 network such as 10.10.0.0/24",
     }.get(kind, detail["msg"].lower())
-    return f"{expected}, got {_shown(got)}"
+    return expected, _shown(got)
 
 
 def _shown(value: Any) -> str:

@@ -9,14 +9,17 @@ from importlib import import_module
 from typing import Any
 from urllib.parse import quote
 
-from pki import destinations, freshness, recipes, soundness, store, tidy, trust
+from pki import destinations, freshness, recipes, remarks, soundness, store, tidy, trust
 from pki.deploy import release
 from pki.deploy.delivery import Delivery
 from pki.destinations import Sight
-from pki.errors import RESTORE, PkiError, of_any, run_for
+from pki.errors import PkiError, of_any
 from pki.handover import needs
 from pki.house import House
+from pki.identifiers import ArtifactId, GenerationName
 from pki.model import Leaf
+from pki.reasons import Outcome, Reason, Verb, Why, stated
+from pki.remedies import RESTORE, here
 from pki.store import AUTHORITIES
 from pki.world import Note, World
 
@@ -25,23 +28,27 @@ from pki.world import Note, World
 class Artifact:
     """One thing that doit keeps: `make` is idempotent and raises PkiError, `stale` says why it must run.
 
-    `targets` and `sources` are paths as text, because doit wants them so. `make` may return what it did, where only
-    acting tells: nothing, when all was as it should be.
+    `targets` and `sources` are paths as text, because doit wants them so. `make` returns what it did; the outcome has
+    reasons of its own where only acting tells them.
     """
 
-    name: str
+    id: ArtifactId
     targets: tuple[str, ...]
     sources: tuple[str, ...]
-    make: Callable[[], list[str] | None]
-    stale: Callable[[], list[str]]
+    make: Callable[[], Outcome]
+    stale: Callable[[], list[Reason]]
     doc: str
 
-    def reasons(self) -> list[str]:
+    @property
+    def name(self) -> ArtifactId:
+        return self.id
+
+    def reasons(self) -> list[Reason]:
         """Why it must be made; a look that fails is a reason too."""
         try:
             return self.stale()
         except Exception as error:  # noqa: BLE001 - a bug in one look must not end the run: its task fails with it
-            return of_any(error).message.splitlines()
+            return stated(of_any(error).message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +61,12 @@ class Plan:
     artifacts: tuple[Artifact, ...]
     notes: tuple[Note, ...]
     leaves: Mapping[str, Leaf]
-    waiting: frozenset[str]
+    waiting: frozenset[ArtifactId]
     refused: frozenset[str]
     deliveries: Mapping[str, Delivery]
     sights: Callable[[], Iterator[Sight]]
     template_faults: Callable[[], tuple[PkiError, ...]]  # of all templates, whoever uses them
+    remarks: Callable[[], Iterator[Note]]  # what is to be known before the next run, and is no fault
 
 
 def plan(house: House) -> Plan:
@@ -79,7 +87,7 @@ def plan(house: House) -> Plan:
         *_host_artifacts(world, deliveries.values()),
     )
     known = {artifact.name for artifact in artifacts}
-    kept = world.leaves.keys() | world.undeclared.keys() | {name.removeprefix("cert:") for name in world.waiting}
+    kept = world.leaves.keys() | world.undeclared.keys() | {one.name for one in world.waiting}
     return Plan(
         (*artifacts, _tidy(house, known, kept)),
         (*world.notes, *_unused_faults(world, deliveries)),
@@ -89,29 +97,30 @@ def plan(house: House) -> Plan:
         deliveries,
         partial(destinations.sights, world, deliveries),
         partial(_template_faults, world, deliveries),
+        partial(remarks.remarks, world, deliveries),
     )
 
 
 # -- authorities, CRLs, bundles ---------------------------------------------------------------------------------------
 
 
-def _coming(house: House) -> tuple[str, ...]:
+def _coming(house: House) -> tuple[GenerationName, ...]:
     """The generations that the sandbox's own ceremony will bring in this run: all that follows from them is planned."""
     found = needs.needs(house)
     if all(need.is_growth for need in found):
         return ()
-    return tuple(need.what for need in found if not need.what.endswith(" CRLs"))
+    return tuple(needs.new_generations(found))
 
 
 def _authorities(house: House) -> Iterator[Artifact]:
-    newest = {name: found.name if (found := house.issuing(name)) else f"{name}-1" for name in AUTHORITIES}
+    newest = {one: found.name if (found := house.issuing(one)) else GenerationName(one, 1) for one in AUTHORITIES}
     holder = next((name for name in AUTHORITIES if house.coming and _sandbox_reasons(house, name)), "")
     for name in AUTHORITIES:
         key = "key.uri" if house.store.authority_file(newest[name], "key.uri").exists() else "key.pem"
         files = ("cert.pem",) if name == "root" else ("cert.pem", key)
         coming = [one for one in house.coming if name == holder and one not in newest.values()]
         yield Artifact(
-            name=f"authority:{name}",
+            id=ArtifactId("authority", name),
             targets=(
                 *(str(house.store.authority_file(newest[name], file)) for file in files),
                 *(str(house.store.authority_file(one, "cert.pem")) for one in coming),
@@ -123,24 +132,26 @@ def _authorities(house: House) -> Iterator[Artifact]:
         )
 
 
-def _authority_stale(house: House, name: str) -> list[str]:
+def _authority_stale(house: House, name: str) -> list[Reason]:
     """What is wrong with an authority.
 
     In the sandbox also that it needs a ceremony. The run holds one for all of them, with the first that needs it.
     """
     damaged = [path for one in house.store.generations(name) if (path := _damaged(house, one))]
     if damaged:
-        return [f"{path} is damaged: the ledger's copy takes its place" for path in damaged]
+        return [Why.RESTORED(file=path) for path in damaged]
     if not house.inventory.sandbox:
         return freshness.authority(house, name)
     before = AUTHORITIES[: AUTHORITIES.index(name)]
     return [] if any(_sandbox_reasons(house, one) for one in before) else _sandbox_reasons(house, name)
 
 
-def _sandbox_reasons(house: House, name: str) -> list[str]:
+def _sandbox_reasons(house: House, name: str) -> list[Reason]:
     if name == "root" and needs.is_cut_short(house):
-        return ["its last ceremony was cut short"]
-    due = [f"{n.why}; {n.what} follows" for n in needs.needs(house) if n.authority == name and not n.is_growth]
+        return [Why.CEREMONY_INTERRUPTED()]
+    due = [
+        Why.CEREMONY_DUE(why=n.why, what=n.what) for n in needs.needs(house) if n.authority == name and not n.is_growth
+    ]
     return freshness.authority(house, name) or due
 
 
@@ -154,14 +165,14 @@ def _damaged(house: House, generation: str) -> str:
     )
 
 
-def _make_authority(house: House, name: str) -> list[str] | None:
+def _make_authority(house: House, name: str) -> Outcome:
     reasons = done = _authority_stale(house, name)
     for generation in house.store.generations(name):
         if _damaged(house, generation):
             store.write(house.store.authority_file(generation, "cert.pem"), house.recovered[generation])
             reasons = _authority_stale(house, name)
     if not reasons:
-        return done
+        return Outcome(Verb.UPDATED, tuple(done))
     if house.inventory.sandbox:
         import_module("pki.handover.sandbox").ceremony(house)
         reasons = freshness.authority(house, name)
@@ -170,17 +181,16 @@ def _make_authority(house: House, name: str) -> list[str] | None:
     if reasons:
         if found and found.certificate.not_valid_after_utc < house.now:
             house.clock.insist()  # a ceremony helps nobody whose clock is wrong
-        raise PkiError(
-            f"{reasons[0]}; needs a ceremony", f"{RESTORE}, or: {run_for(house.store.home)} invoke ceremony.request"
-        )
-    return None
+        request = here("invoke", "ceremony.request", home=house.store.home, before=f"{RESTORE}, or: ")
+        raise PkiError(f"{reasons[0]}; needs a ceremony", request)
+    return Outcome(Verb.CREATED)
 
 
 def _requests(house: House) -> Iterator[Artifact]:
     """The request for the ceremony that is needed; the sandbox holds its own."""
     if not house.inventory.sandbox:
         yield Artifact(
-            name="ceremony:request",
+            id=ArtifactId("ceremony", "request"),
             targets=(),
             sources=(),
             make=partial(_make_request, house),
@@ -189,14 +199,16 @@ def _requests(house: House) -> Iterator[Artifact]:
         )
 
 
-def _make_request(house: House) -> None:
+def _make_request(house: House) -> Outcome:
     if needs.needs(house):
         _asking().prepare(house)
+    return Outcome(Verb.CREATED)
 
 
-def _request_stale(house: House) -> list[str]:
+def _request_stale(house: House) -> list[Reason]:
     found = needs.needs(house)
-    return _asking().uncovered(house, found) if found else []
+    reasons: list[Reason] = _asking().uncovered(house, found) if found else []
+    return reasons
 
 
 def _asking() -> Any:
@@ -206,7 +218,7 @@ def _asking() -> Any:
 
 def _certificate_path(house: House, authority: str) -> str:
     generation = house.issuing(authority)
-    return str(house.store.authority_file(generation.name if generation else f"{authority}-1", "cert.pem"))
+    return str(house.store.authority_file(generation.name if generation else GenerationName(authority, 1), "cert.pem"))
 
 
 def _crls(house: House, canary: Iterable[Leaf]) -> Iterator[Artifact]:
@@ -217,7 +229,7 @@ def _crls(house: House, canary: Iterable[Leaf]) -> Iterator[Artifact]:
         for generation in house.live(authority):
             is_root = authority == "root"
             yield Artifact(
-                name=f"crl:{generation}",
+                id=ArtifactId("crl", generation),
                 targets=tuple(str(house.store.crl(generation, form)) for form in ("crl", "pem")),
                 sources=(str(house.store.authority_file(generation, "cert.pem")), *first),
                 make=partial(recipes.root_crl if is_root else recipes.crl, house, generation),
@@ -226,7 +238,7 @@ def _crls(house: House, canary: Iterable[Leaf]) -> Iterator[Artifact]:
             )
     for name in house.inventory.authorities.adopted:
         yield Artifact(
-            name=f"crl:{name}",
+            id=ArtifactId("crl", name),
             targets=tuple(str(house.store.crl(name, form)) for form in ("crl", "pem")),
             sources=(),
             make=partial(recipes.adopted_crl, house, name),
@@ -247,7 +259,7 @@ def _bundles(house: House) -> Iterator[Artifact]:
         "client-chain.pem",
     ]
     yield Artifact(
-        name="bundle:trust",
+        id=ArtifactId("bundle", "trust"),
         targets=tuple(str(house.store.trust(file)) for file in files),
         sources=tuple(str(house.store.authority_file(generation, "cert.pem")) for generation in missing),
         make=partial(_write_derived, house, recipes.trust_files),
@@ -255,7 +267,7 @@ def _bundles(house: House) -> Iterator[Artifact]:
         doc="what others trust: roots, client authorities, every live certificate authority in DER",
     )
     yield Artifact(
-        name="bundle:client",
+        id=ArtifactId("bundle", "client"),
         targets=(str(house.store.client_crl_bundle()),),
         sources=tuple(str(house.store.crl(name, "pem")) for name in (*live["client"], *live["root"])),
         make=partial(_write_derived, house, recipes.client_crl_bundle),
@@ -270,7 +282,7 @@ def _trust_page(house: House) -> Artifact:
     generations = [name for authority in AUTHORITIES for name in house.live(authority)]
     sources = [str(house.store.trust("roots.pem")), *(str(house.store.crl(name)) for name in generations)]
     return Artifact(
-        name="page:trust",
+        id=ArtifactId("page", "trust"),
         targets=tuple(targets),
         sources=tuple(sources),
         make=partial(_write_derived, house, _trust_files),
@@ -279,7 +291,7 @@ def _trust_page(house: House) -> Artifact:
     )
 
 
-def _trust_page_stale(house: House, files: list[str]) -> list[str]:
+def _trust_page_stale(house: House, files: list[str]) -> list[Reason]:
     return freshness.remembered(house, "page:trust", trust.known(house), files, partial(_trust_files, house))
 
 
@@ -289,11 +301,11 @@ def _trust_files(house: House) -> dict[str, bytes]:
     return made
 
 
-def _write_derived(house: House, contents: Callable[[House], dict[str, bytes]]) -> None:
-    recipes.write_derived(house, contents(house))
+def _write_derived(house: House, contents: Callable[[House], dict[str, bytes]]) -> Outcome:
+    return recipes.write_derived(house, contents(house))
 
 
-def _derived_stale(house: House, contents: Callable[[House], dict[str, bytes]]) -> list[str]:
+def _derived_stale(house: House, contents: Callable[[House], dict[str, bytes]]) -> list[Reason]:
     return freshness.derived(house, contents(house))
 
 
@@ -306,7 +318,7 @@ def _leaf_artifacts(house: House, leaves: Iterable[Leaf]) -> Iterator[Artifact]:
     for leaf in leaves:
         request = (str(house.store.home / leaf.request),) if leaf.request else ()
         yield Artifact(
-            name=f"cert:{leaf.name}",
+            id=ArtifactId("cert", leaf.name),
             targets=tuple(freshness.leaf_files(house, leaf)),
             sources=(issuers[leaf.authority], *request),
             make=partial(recipes.leaf, house, leaf),
@@ -322,16 +334,16 @@ def _lost_templates(world: World) -> Iterator[Artifact]:
     """A file below templates/ of which nobody can tell for which hosts it is: no release fails for it, but the run."""
     for lost in world.library.lost:
         yield Artifact(
-            name=f"template:{quote(lost.name, safe='/', errors='surrogateescape')}",
+            id=ArtifactId("template", quote(lost.name, safe="/", errors="surrogateescape")),
             targets=(),
             sources=(),
             make=partial(_raise, lost.fault),
-            stale=partial(str.splitlines, lost.fault.message),
+            stale=partial(stated, lost.fault.message),
             doc="cannot be read, so nobody can tell for which hosts it is",
         )
 
 
-def _raise(fault: PkiError) -> None:
+def _raise(fault: PkiError) -> Outcome:
     raise fault
 
 
@@ -361,7 +373,7 @@ def _host_artifacts(world: World, deliveries: Iterable[Delivery]) -> Iterator[Ar
         name = delivery.host
         manifest = f"{build}/release/{name}/manifest.json"
         yield Artifact(
-            name=f"release:{name}",
+            id=ArtifactId("release", name),
             targets=(manifest,),
             sources=world.release_sources(name),
             make=partial(_build_release, world, name),
@@ -369,7 +381,7 @@ def _host_artifacts(world: World, deliveries: Iterable[Delivery]) -> Iterator[Ar
             doc=f"every file of {name}, with a manifest",
         )
         deploy = Artifact(
-            name=f"deploy:{name}",
+            id=ArtifactId("deploy", name),
             targets=(f"{build}/receipts/{name}.json",),
             sources=(manifest, *destinations.sources(world, delivery)),
             make=partial(delivery.deliver, house.now),
@@ -383,21 +395,21 @@ def _host_artifacts(world: World, deliveries: Iterable[Delivery]) -> Iterator[Ar
     yield from late
 
 
-def _build_release(world: World, name: str) -> None:
+def _build_release(world: World, name: str) -> Outcome:
     faults_of = partial(soundness.faults, world)
-    release.build(world.blueprint(name), world.house.store.release(name), partial(world.gather, name), faults_of)
+    return release.build(world.blueprint(name), world.house.store.release(name), partial(world.gather, name), faults_of)
 
 
-def _release_stale(world: World, name: str) -> list[str]:
+def _release_stale(world: World, name: str) -> list[Reason]:
     return release.stale(world.blueprint(name), f"{world.house.store.build}/release/{name}", world.house.memo)
 
 
 # -- what left --------------------------------------------------------------------------------------------------------
 
 
-def _tidy(house: House, known: set[str], leaves: set[str]) -> Artifact:
+def _tidy(house: House, known: set[ArtifactId], leaves: set[str]) -> Artifact:
     return Artifact(
-        name="tidy:build",
+        id=ArtifactId("tidy", "build"),
         targets=(),
         sources=(),
         make=partial(tidy.sweep, house, known, leaves),

@@ -26,15 +26,13 @@ class Move(NamedTuple):
 def valid(house: House) -> Iterator[Issued]:
     """The certificates of leaves of this project that neither ended nor were revoked."""
     for one in house.unexpired():
-        if one.artifact.startswith("cert:") and not one.revoked:
+        if one.artifact.kind == "cert" and not one.revoked:
             yield one
 
 
 def holders(house: House) -> frozenset[tuple[str, Key]]:
     """Every leaf that has a valid certificate, with each name in it that can belong to one alone."""
-    return frozenset(
-        (one.artifact.removeprefix("cert:"), key_of(one.profile, name)) for one in valid(house) for name in _owned(one)
-    )
+    return frozenset((one.artifact.name, key_of(one.profile, name)) for one in valid(house) for name in _owned(one))
 
 
 def of_client(issued: Collection[Issued], common_name: str) -> list[Issued]:
@@ -43,13 +41,13 @@ def of_client(issued: Collection[Issued], common_name: str) -> list[Issued]:
     return [
         one
         for one in issued
-        if one.profile == "client" and one.artifact.startswith("cert:") and key_of("client", one.common_name) == wanted
+        if one.profile == "client" and one.artifact.kind == "cert" and key_of("client", one.common_name) == wanted
     ]
 
 
 def moves(house: House, leaves: Mapping[str, Leaf]) -> list[Move]:
     """The names that go from one leaf to another with the next run, with where they come from."""
-    unseen = (leaf for leaf in leaves.values() if house.memo.seen(f"cert:{leaf.name}") is None)
+    unseen = (leaf for leaf in leaves.values() if house.memo.seen(leaf.artifact) is None)
     coming = [leaf for leaf in unseen if not freshness.is_known(house, leaf)]
     if not coming or not house.has_ledger:
         return []
@@ -66,7 +64,7 @@ def _moves(house: House, leaves: Mapping[str, Leaf], coming: Collection[Leaf]) -
     for one in valid(house):
         for name in _owned(one):
             ends = having.setdefault(key_of(one.profile, name), {})
-            ends[one.artifact.removeprefix("cert:")] = one.not_after
+            ends[one.artifact.name] = one.not_after
     for leaf in coming:
         for name in _wanted(leaf):
             key = key_of(leaf.profile, name)

@@ -20,10 +20,11 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.x509.oid import NameOID
 
 from pki.durations import backdate
-from pki.errors import RESTORE, PkiError
+from pki.errors import ErrorCode, PkiError
 from pki.pkcs8 import encrypted_der
 from pki.profiles import Extensions
 from pki.records import Entry
+from pki.remedies import RESTORE
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 
@@ -68,6 +69,14 @@ def private_pem(key: PrivateKey) -> bytes:
     )
 
 
+def pkcs1_pem(data: bytes) -> bytes | None:
+    """An RSA key from PKCS#8 as `BEGIN RSA PRIVATE KEY` (RFC 8017, appendix A.1.2), which some devices need; None for another."""
+    key = serialization.load_pem_private_key(data, None, unsafe_skip_rsa_key_validation=True)
+    form = serialization.PrivateFormat.TraditionalOpenSSL
+    is_rsa = isinstance(key, rsa.RSAPrivateKey)
+    return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()) if is_rsa else None
+
+
 def encrypted_pem(key: PrivateKey, passphrase: str) -> bytes:
     return pem("ENCRYPTED PRIVATE KEY", encrypted_der(key, passphrase))
 
@@ -86,11 +95,13 @@ def open_key(data: bytes, passphrase: str | None, name: str, source: str) -> Pri
     except TypeError:
         if passphrase:
             raise PkiError(f"{name}: its key is not encrypted", RESTORE) from None
-        raise PkiError(f"{name}: its key is encrypted and {source} holds no passphrase for it") from None
+        what = f"{name}: its key is encrypted and {source} holds no passphrase for it"
+        raise PkiError(what, code=ErrorCode.KEY_NOT_OPENED) from None
     except (ValueError, UnsupportedAlgorithm):
         raise PkiError(
             f"{name}: its key cannot be opened",
             f"the passphrase from {source} is wrong, or the file is damaged",
+            ErrorCode.KEY_NOT_OPENED,
         ) from None
     if not isinstance(key, PrivateKey):
         raise PkiError(f"{name}: its key is of a kind that cannot sign")

@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv4Network
 from urllib.parse import urlsplit
 
 from pki.claims import Claim, IsUpstream, Names
+from pki.identifiers import ArtifactId
 from pki.model import Client, Host, Inventory, Leaf, ServerRule
 from pki.scalars import ADDRESS, CLIENT_PREFIX, LABEL, Access
 
@@ -89,6 +90,11 @@ def host_leaves(inventory: Inventory, name: str, host: Host) -> Iterator[Leaf]:
             request=host.request,
             declared=f"hosts.{name}",
         )
+
+
+def client_artifact(name: str) -> ArtifactId:
+    """The certificate of a client in pki.yaml, as doit, messages and the ledger name it."""
+    return ArtifactId("cert", f"{CLIENT_PREFIX}{name}")
 
 
 def client_leaf(inventory: Inventory, name: str, client: Client, domain: str = "") -> Leaf:
@@ -181,7 +187,9 @@ def host_claims(inventory: Inventory, only: Container[str] | None = None) -> Ite
             for name in service_names(inventory, host, service):
                 if only is None or name in only:
                     place = ("hosts", host_name, "services", service)
-                    yield Claim("server", name, host_name, place, host.shared, one.upstream)
+                    yield Claim(
+                        "server", name, host_name, place, host.shared, one.upstream.url, one.upstream.name or ""
+                    )
 
 
 def address_claims(inventory: Inventory) -> Iterator[Claim]:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, get_args
 
-from pki import opensslconf, opensslfile
+from pki import delimiters, opensslconf, opensslfile
 from pki.confined import Begin, Confined, ExceededError
 from pki.errors import FaultsError, PkiError, of_bug
 from pki.headers import CERTIFICATE, DEFAULTS, Header, Source, names, read, sources, taken_in
+from pki.identifiers import ArtifactId
 from pki.model import Host
 from pki.scalars import LABEL, Access, Proxy, TrustStore
 from pki.templating import Templates
@@ -172,7 +173,7 @@ class Library:
                 host.scope,
                 frozenset(host.trust),
                 frozenset(service.access for service in host.services.values()),
-                frozenset(name for name in host.services if f"service:{name}" in self._named),
+                frozenset(name for name in host.services if ArtifactId("service", name) in self._named),
             )
         if alike not in self._alike:
             self._alike[alike] = Selection.of(tuple(file for file in self.files if file.is_for(name, host)))
@@ -243,7 +244,7 @@ class Reader:
                         digest.update(self._content(name))
                 file = replace(file, digest=digest.hexdigest(), reads=reads, artifacts=artifacts)
                 request, remarks = self._request(file, source.text)
-                file = replace(file, request=request, remarks=remarks)
+                file = replace(file, request=request, remarks=(*remarks, *self._cut_out(file, source.text)))
         except PkiError as fault:
             faults.append(fault)
         except Exception as error:  # noqa: BLE001 - whatever is in one file stops that file alone
@@ -267,6 +268,12 @@ class Reader:
             return opensslconf.Reading(None)
         reading = opensslconf.read(found, shown)
         return reading._replace(remarks=()) if said and reading.request else reading
+
+    def _cut_out(self, file: ManagedFile, text: str) -> Iterator[opensslconf.Remark]:
+        """What comments of the template may take out of a file by mistake."""
+        for lines in delimiters.cut_out(text, self.templates.lex) if "deploy-artifact" not in file.headers else ():
+            what = f"line {lines}: {{# begins a comment of the template: all up to #}} is left out"
+            yield opensslconf.Remark(what, delimiters.MEANT)
 
     def _rendered_body(self, file: ManagedFile, text: str) -> str:
         """The text from which names are read: rendered with `inventory`; as it is where it needs more than that.
@@ -325,7 +332,7 @@ class Reader:
 
     def _remembered(self, file: ManagedFile, text: str) -> Uses:
         """What a file uses, taken apart once for each text that it had."""
-        name = f"template:{file.name}"
+        name = ArtifactId("template", file.name)
         if known := self._memory.recall(name, file.digest):
             return Uses(*map(frozenset, known))
         found = _uses(file, text, self.templates)

@@ -24,6 +24,7 @@ from typing import Any
 from pki import store
 
 FORMAT = 3
+CODE = (".py", ".html", ".css", ".js")
 OBSERVED = "seen "  # what these names begin with: observations, which hold whatever code is asked
 SHORTEST, LONGEST = 10 * 3600, 20 * 3600  # seconds until the files of a finding are read again: in a daily run all are
 
@@ -122,9 +123,9 @@ def _content(files: Iterable[str]) -> str:
 
 @cache
 def code_digest() -> str:
-    """One text for the code of this package, which took every decision that is kept."""
+    """One text for the code and the pages of this package, which took every decision that is kept, and made every page."""
     digest, package = hashlib.blake2b(digest_size=16), os.path.dirname(__file__)
-    paths = [f"{folder}/{name}" for folder, _, names in os.walk(package) for name in names if name.endswith(".py")]
+    paths = [f"{folder}/{name}" for folder, _, names in os.walk(package) for name in names if name.endswith(CODE)]
     for path in sorted(paths):
         with open(path, "rb", buffering=0) as file:
             digest.update(f"\n{path.removeprefix(package)}\n".encode() + file.read())

@@ -15,7 +15,9 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from pki.identifiers import ArtifactId, GenerationName
 from pki.scalars import (
+    CLIENT_PREFIX,
     EMPTY_OK,
     ONE_OK,
     ONE_OK_NONE_NOT,
@@ -30,6 +32,7 @@ from pki.scalars import (
     DatabaseAddress,
     Deliver,
     Destination,
+    DnsName,
     Domain,
     Duration,
     Email,
@@ -56,11 +59,13 @@ from pki.scalars import (
     TimeOfDay,
     TokenAddress,
     TrustStore,
-    Upstream,
+    UpstreamAddress,
+    UpstreamCa,
     Window,
     empty_is_mapping,
     is_like_dns_name,
     relative_file,
+    upstream_address,
     word,
 )
 
@@ -160,10 +165,31 @@ class Publish(Noun):
         return urlsplit(self.url).port or 80
 
 
+class Upstream(Noun):
+    """What a service passes requests on to, and how one with https: proves who it is.
+
+    `name` must be in its certificate. `ca` is a file with the CA that signed it, or with the certificate itself, or
+    `system`: the CAs that the host's system trusts. Our own roots are meant without it.
+    """
+
+    url: UpstreamAddress
+    name: DnsName | None = None
+    ca: UpstreamCa | None = None
+    verify: Literal["none"] | None = None
+
+    def __str__(self) -> str:
+        return self.url
+
+
+def _address_alone(value: Any) -> Any:
+    """`upstream: URL` is short for {url: URL}."""
+    return {"url": upstream_address(value)} if isinstance(value, str) else value
+
+
 class Service(Noun):
     """`upgrade` are protocols that a client may ask for by the header Upgrade, besides WebSocket."""
 
-    upstream: Upstream
+    upstream: Annotated[Upstream, BeforeValidator(_address_alone, json_schema_input_type=UpstreamAddress | Upstream)]
     access: Access
     names: Annotated[tuple[SubjectName, ...], ONE_OK] = ()
     upgrade: Annotated[tuple[Protocol, ...], ONE_OK] = ()
@@ -311,7 +337,7 @@ class Secrets(Noun):
     def source(self, name: str) -> Source | None:
         """The source named for a secret: under its own name (`server-2`), or that of its authority (`server`)."""
         named = self.named
-        return named.get(name) or named.get(name.rpartition("-")[0])
+        return named.get(name) or named.get(GenerationName.parse(name).authority)
 
     @property
     def names(self) -> list[str]:
@@ -388,6 +414,17 @@ class Leaf:
     request: str | None
     declared: str
     is_revoked: bool = False
+
+    @property
+    def client(self) -> str:
+        """The name of the client whose identity it is, empty for everything else: a host may be called client-x."""
+        is_client = self.profile == "client" and self.name.startswith(CLIENT_PREFIX)
+        return self.name.removeprefix(CLIENT_PREFIX) if is_client else ""
+
+    @property
+    def artifact(self) -> ArtifactId:
+        """The certificate as doit, messages and the ledger name it."""
+        return ArtifactId("cert", self.name)
 
     @property
     def authority(self) -> ProfileName:

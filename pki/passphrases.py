@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pki import documents, store
-from pki.errors import RESTORE, PkiError
+from pki.errors import PkiError
 from pki.model import Secrets, Source
 from pki.processes import withheld, withhold
+from pki.remedies import RESTORE
 from pki.screen import ask_secretly
 from pki.store import Store
 

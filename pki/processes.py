@@ -10,6 +10,7 @@ import signal
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 
+STOPPED = 128 + signal.SIGINT  # exit status after Ctrl-C
 PR_SET_PDEATHSIG = 1  # prctl(2)
 LIBPQ_PASSWORD = "PGPASSWORD"  # noqa: S105 - a name: https://www.postgresql.org/docs/current/libpq-envars.html
 _withheld: dict[str, bytes] = {}  # forked processes have it too
@@ -60,3 +61,9 @@ def last_words(exit_status: int | None) -> str:
         return f"ended with exit status {exit_status}"
     name = signal.Signals(-exit_status).name
     return f"was ended by {name}{', as the system does when memory runs out' if name == 'SIGKILL' else ''}"
+
+
+def hear_interrupts() -> None:
+    """Let Ctrl-C raise KeyboardInterrupt from here on, unless it is ignored, as after nohup."""
+    if callable(signal.getsignal(signal.SIGINT)):
+        signal.signal(signal.SIGINT, signal.default_int_handler)

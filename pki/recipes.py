@@ -7,6 +7,7 @@ it, so a run that is killed anywhere leaves nothing that the next one would beli
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,32 +20,47 @@ from pki.device_requests import device_key
 from pki.durations import backdate
 from pki.errors import SET_CLOCK, PkiError
 from pki.house import Generation, House
+from pki.identifiers import ArtifactId, GenerationName
 from pki.keeping import recovering
 from pki.model import Leaf
+from pki.reasons import Outcome, Reason, Verb, Why, joined
 from pki.records import Entry
+from pki.remedies import here
 from pki.weakkeys import weakness
 
 NEW_KEY = "make a new key and request on the device: openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 …"
 NEVER = datetime.fromtimestamp(0, UTC)
 
 
-def leaf(house: House, wanted: Leaf) -> None:
+def leaf(house: House, wanted: Leaf) -> Outcome:
     """Issue a leaf if it must be, and cut its files from its truth. Raises PkiError for one that is withheld."""
-    if withheld := freshness.withheld(house, f"cert:{wanted.name}"):
+    if withheld := freshness.withheld(house, _id(wanted)):
         if damage := freshness.withheld_damage(house, wanted):
-            said = dict.fromkeys([*damage, withheld])
-            raise PkiError("; ".join(said), f"./run invoke renew {wanted.name}")
+            raise PkiError(joined(dict.fromkeys([*damage, *withheld])), here("invoke", "renew", wanted.name))
         reasons = []
     else:
         reasons = freshness.must_issue(house, wanted)
     if reasons:
-        issue_leaf(house, wanted, "; ".join(reasons))
-    else:
-        truth = store.read(house.store.truth(wanted)) or b""
-        store.write_all(store.differing(_cut(house, wanted, truth)))
+        issue_leaf(house, wanted, reasons)
+        return Outcome(_verb(reasons), tuple(reasons))
+    truth = store.read(house.store.truth(wanted)) or b""
+    store.write_all(store.differing(_cut(house, wanted, truth)))
+    return Outcome(Verb.UPDATED)
 
 
-def issue_leaf(house: House, wanted: Leaf, reason: str) -> None:
+def _id(wanted: Leaf) -> ArtifactId:
+    return ArtifactId("cert", wanted.name)
+
+
+def _verb(reasons: Iterable[Reason]) -> Verb:
+    """Return what the issuance of a certificate is called: a renewal has other dates and nothing else."""
+    codes = {one.code for one in reasons}
+    if Why.NO_CERTIFICATE in codes:
+        return Verb.ISSUED
+    return Verb.RENEWED if codes <= {Why.DUE, Why.EXPIRED} else Verb.REISSUED
+
+
+def issue_leaf(house: House, wanted: Leaf, reasons: Iterable[Reason]) -> None:
     """Issue a leaf now: key and certificate change together, in one rename.
 
     Raises PkiError, with the old pair as it was, when the authority, its passphrase or the request is not there.
@@ -74,13 +90,13 @@ def issue_leaf(house: House, wanted: Leaf, reason: str) -> None:
         house.ledger.record_certificate(
             cert,
             issuer=generation.name,
-            artifact=f"cert:{wanted.name}",
+            artifact=_id(wanted),
             profile=wanted.profile,
-            reason=reason,
+            reason=joined(reasons),
             at=house.now,
         )
         if wanted.is_revoked:
-            _revoke_all(house, f"cert:{wanted.name}")
+            _revoke_all(house, _id(wanted))
         waiting.place()
     house.verified.add(hashlib.sha256(truth).digest())
 
@@ -93,7 +109,7 @@ def _insist_on_begun(house: House, found: Generation) -> None:
         raise PkiError(early, SET_CLOCK)
 
 
-def _revoke_all(house: House, artifact: str) -> None:
+def _revoke_all(house: House, artifact: ArtifactId) -> None:
     """Revoke what bears the name of a leaf that is revoked on purpose, before anybody can see it."""
     for issued in house.ledger.certificates(artifact=artifact, since=house.now):
         if not issued.revoked:
@@ -112,7 +128,7 @@ def _leaf_key(house: House, wanted: Leaf) -> issue.PrivateKey:
     """A new key, or with `rekey: keep` the one in place if it is sound, of the right kind and not revoked."""
     if not wanted.rekey:
         held = freshness.examine(house, wanted)
-        revoked = isinstance(held, list) and "is revoked" in held
+        revoked = isinstance(held, list) and any(one.code is Why.REVOKED for one in held)
         key_pem = (store.read(house.store.truth(wanted)) or b"").partition(store.CERTIFICATE_MARK)[0]
         if key_pem and not revoked:
             try:
@@ -134,21 +150,21 @@ def _requested_key(house: House, wanted: Leaf) -> CertificatePublicKeyTypes:
     return key
 
 
-def crl(house: House, generation: str) -> None:
+def crl(house: House, generation: str) -> Outcome:
     """Make an intermediate's CRL: its number is above the last one's whatever the clock says, its thisUpdate too.
 
     Only after a clock that was ahead thisUpdate goes back: servers refuse everybody over a CRL from the future.
     """
     found = house.generation(generation)
     if found is None:
-        raise house.missing_authority(generation.rpartition("-")[0])
+        raise house.missing_authority(GenerationName.parse(generation).authority)
     _insist_on_begun(house, found)
     issuer = house.crl_issuer(found)
     recovered = _recover(house, generation)
     last = house.ledger.last_crl(generation)
     number = max(int(house.now.timestamp()), last[0] + 1 if last else 0)
     new, kept = _entries(house, generation)
-    reason = "; ".join([*recovered, *freshness.crl(house, generation, missing=len(new))]) or "asked for"
+    reasons = (*recovered, *freshness.crl(house, generation, missing=len(new))) or (Why.ASKED_FOR(),)
     this_update = max(
         house.now - backdate(house.crl_rule(generation).refresh),
         min(last[1] + timedelta(seconds=1), house.now) if last else NEVER,
@@ -157,8 +173,9 @@ def crl(house: House, generation: str) -> None:
     made = issue.crl(issuer, number, this_update, end, new, kept)
     der = made.public_bytes(serialization.Encoding.DER)
     text = issue.pem("X509 CRL", der)
-    house.ledger.record_crl(made, issuer=generation, reason=reason, at=house.now, der=der)
+    house.ledger.record_crl(made, issuer=generation, reason=joined(reasons), at=house.now, der=der)
     _publish_crl(house, generation, der, text)
+    return Outcome(Verb.ISSUED, reasons)
 
 
 def _entries(house: House, generation: str) -> tuple[list[Entry], list[x509.RevokedCertificate]]:
@@ -178,7 +195,7 @@ def _entries(house: House, generation: str) -> tuple[list[Entry], list[x509.Revo
     return dated, [one for serial, one in there.items() if serial in wanted]
 
 
-def _recover(house: House, generation: str) -> list[str]:
+def _recover(house: House, generation: str) -> list[Reason]:
     """Record what our own CRL in `build/` lists and the ledger lacks: a revocation never goes back. Returns why."""
     reasons = freshness.unrecorded_reason(house, generation, freshness.unrecorded(house, generation))
     if reasons:
@@ -188,17 +205,17 @@ def _recover(house: House, generation: str) -> list[str]:
     return reasons
 
 
-def adopted_crl(house: House, name: str) -> None:
+def adopted_crl(house: House, name: str) -> Outcome:
     """Make the CRL of an adopted CA. One without the old revocations would take them back: the books come first."""
     if not house.has_ledger or not house.ledger.has_books(name):
         raise PkiError(
             f"what {name} issued and revoked is not in the ledger",
             f"./run invoke ledger.import DIR --authority {name}, where DIR holds its index.txt or its certificates",
         )
-    crl(house, name)
+    return crl(house, name)
 
 
-def root_crl(house: House, root: str) -> None:
+def root_crl(house: House, root: str) -> Outcome:
     """Publish the rung of the root's ladder that is due: which one it is follows from the clock, as with a signature."""
     if house.has_ledger and not house.ledger_fault:
         _recover(house, root)
@@ -215,6 +232,7 @@ def root_crl(house: House, root: str) -> None:
     if der != store.read(house.store.crl(root)):
         house.clock.insist()
     _publish_crl(house, root, der, issue.pem("X509 CRL", der))
+    return Outcome(Verb.PUBLISHED)
 
 
 def _publish_crl(house: House, generation: str, der: bytes, text: bytes) -> None:
@@ -234,7 +252,7 @@ def trust_files(house: House) -> dict[str, bytes]:
     for generation in [g for generations in live.values() for g in generations]:
         found = house.generation(generation)
         if found is None:
-            raise house.missing_authority(generation.rpartition("-")[0])
+            raise house.missing_authority(GenerationName.parse(generation).authority)
         pems[generation] = found.pem
         files[f"{folder}/{generation}.crt"] = found.certificate.public_bytes(serialization.Encoding.DER)
     roots = b"".join(pems[name] for name in reversed(live["root"]))
@@ -258,7 +276,9 @@ def client_crl_bundle(house: House) -> dict[str, bytes]:
     return {house.store.shown(house.store.client_crl_bundle()): b"".join(parts)}
 
 
-def write_derived(house: House, expected: dict[str, bytes]) -> None:
+def write_derived(house: House, expected: dict[str, bytes]) -> Outcome:
+    verb = Verb.UPDATED if any((house.store.home / path).exists() for path in expected) else Verb.CREATED
     for path, content in expected.items():
         if store.read(house.store.home / path) != content:
             store.write(house.store.home / path, content)
+    return Outcome(verb)

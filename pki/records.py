@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
+
+from pki.identifiers import ArtifactId, GenerationName
 
 REASONS = (
     "unspecified",
@@ -36,6 +38,7 @@ DECISIONS = (
 # Why nothing may be signed or recorded, as kinds of LedgerFault.
 MISSING, EMPTY, FOREIGN, OLDER = "missing", "empty", "foreign", "older"
 UNKNOWN_AUTHORITIES, NEWEST_MISSING, UNREADABLE = "unknown-authorities", "newest-missing", "unreadable"
+PASSING = "passing"  # what comes and goes, as on a full disk: it says nothing about the content of the ledger
 
 PUT_BACK = (  # what helps a ledger that cannot be trusted or read any more
     "put ca/ledger.db back from a backup (./run invoke restore FILE --to DIR), then: ./run invoke ledger.recover --all"
@@ -102,8 +105,8 @@ class Issued:
     """
 
     serial: int
-    issuer: str
-    artifact: str
+    issuer: GenerationName
+    artifact: ArtifactId
     profile: str
     subject: str
     names: tuple[str, ...]
@@ -138,7 +141,7 @@ class Decision:
     of each root that it accepts, `none`, or `any`.
     """
 
-    artifact: str
+    artifact: ArtifactId
     decision: str
     detail: str
     at: datetime
@@ -191,7 +194,7 @@ class Event:
 class Recovered:
     """What the ledger learnt from a CRL of our own: serial numbers, and whether the CRL `is_newer` than all it knew."""
 
-    generation: str
+    generation: GenerationName
     number: int
     serials: tuple[int, ...]
     is_newer: bool
@@ -205,6 +208,10 @@ class Ledger(Protocol):
     ) -> None: ...
 
     def record_revocation(self, issued: Issued, *, reason: str, at: datetime) -> None: ...
+
+    def record_revocations(
+        self, going: Sequence[Issued], *, reason: str, at: datetime, withhold: Mapping[str, str]
+    ) -> None: ...
 
     def record_crl(
         self, crl: x509.CertificateRevocationList, *, issuer: str, reason: str, at: datetime, der: bytes = b""

@@ -6,11 +6,15 @@ import gc
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pki import canonical, store
-from pki.errors import PkiError, of_any, run_for
+from pki.errors import PkiError, of_any
 from pki.house import House
+from pki.identifiers import ArtifactId
+from pki.reasons import UNCHANGED, Outcome, joined
+from pki.remedies import run_for
 from pki.scalars import SANDBOX
 from pki.screen import Screen
 from pki.world import Note
@@ -19,6 +23,23 @@ BANNER = """\
 SANDBOX: a try-out. The root key is made here and stays on this machine, in offline/; a real one never sees the machine
 that runs doit: ./run invoke init, and docs/ceremony.md
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """How many findings a run ends with; `is_failure`: a critical one concerns what the run was asked for."""
+
+    critical: int = 0
+    warnings: int = 0
+    is_failure: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.critical or self.warnings)
+
+    def __str__(self) -> str:
+        counts = [f"{self.critical} critical"] if self.critical else []
+        counts += [f"{self.warnings} warning{'s' if self.warnings > 1 else ''}"] if self.warnings else []
+        return ", ".join(counts)
 
 
 class Watch(Protocol):
@@ -34,11 +55,13 @@ class Watch(Protocol):
 
     def leavings(self) -> Mapping[str, Callable[[Mapping[str, Any]], None]]: ...
 
+    def findings(self, report: Mapping[str, Any]) -> Findings: ...
+
 
 class Reporter:
     """doit's reporter: one line for each thing made or failed, one summary line, one report file.
 
-    It also holds the house's lock from the run's first look to its last word: two runs never look or act at once.
+    The house's lock is held from the run's first look to its last word: two runs never look or act at once.
     """
 
     desc = "what was made and why, one line each"
@@ -49,15 +72,21 @@ class Reporter:
         notes: Callable[[], Iterable[Note]],
         calendar: Callable[[], object],
         watch: Watch,
+        is_held: Callable[[], bool],
+        *,
+        is_part: bool = False,
     ) -> None:
         self._house = house
         self._notes = notes
         self._calendar = calendar
         self._watch = watch
+        self._is_held = is_held
+        self._is_part = is_part
         self.report: Mapping[str, Any] = {}  # of a run that came to its end
         self._told: list[dict[str, str]] = []
         self._unsaid: list[Exception] = []  # what kept one of the last words from being said
         self._found_notes: list[Note] = []
+        self._findings = Findings()
         self._stack = ExitStack()
         self._made: list[dict[str, Any]] = []
         self._failed: list[dict[str, str]] = []
@@ -72,7 +101,8 @@ class Reporter:
 
     def initialize(self, tasks: dict[str, Any], selected: Sequence[str]) -> None:
         house = self._house()
-        self._stack.enter_context(house.store.lock())
+        if not self._is_held():  # it has no ca/ yet
+            self._stack.enter_context(house.store.lock())
         house.asked = frozenset(selected)
         self._started = time.monotonic()
         self._whole = len(selected) == len(tasks)
@@ -108,10 +138,10 @@ class Reporter:
     def add_success(self, task: Any) -> None:
         if task.has_subtask:
             return
-        reasons = task.values.get("reasons", [])
-        if reasons:
-            self._made.append({"name": task.name, "reasons": reasons})
-            self._screen.made(task.name, "; ".join(reasons))
+        outcome: Outcome = task.values.get("outcome", UNCHANGED)
+        if outcome.is_change:
+            self._made.append({"name": task.name, **outcome.as_json()})
+            self._screen.made(task.name, joined(outcome.reasons))
         else:
             self._fresh += 1
 
@@ -122,13 +152,18 @@ class Reporter:
             self._unmet.append({"name": task.name, "needs": fail.get_msg().strip()})
             self._screen.unmet(task.name, fail.get_msg().strip())
             return
-        message, hint = (fail.message, fail.hint) if hasattr(fail, "hint") else (fail.get_msg().strip(), "")
-        self._failed.append({"name": task.name, "message": message, "hint": hint})
-        self._screen.failed(task.name, message, hint)
+        if hasattr(fail, "hint"):
+            self._fail(task.name, PkiError(fail.message, fail.hint, fail.code, about=fail.about))
+        else:
+            self._fail(task.name, PkiError(fail.get_msg().strip()))
 
     def runtime_error(self, message: str) -> None:
-        self._failed.append({"name": "doit", "message": message, "hint": ""})
-        self._screen.failed("doit", message, "")
+        self._fail("doit", PkiError(message))
+
+    def _fail(self, name: str, error: PkiError) -> None:
+        texts = {"message": error.message, "hint": error.hint}
+        self._failed.append({"name": name, **texts, "code": error.code.value, "about": error.about})
+        self._screen.failed(name, error.message, error.hint)
 
     def cleanup_error(self, exception: Any) -> None:
         self.runtime_error(exception.get_msg())
@@ -139,7 +174,8 @@ class Reporter:
     def complete_run(self) -> None:
         """The run's last words: each is said even when another cannot be. Raises then, at the end.
 
-        A bug as itself; otherwise, as on a full disk, SystemExit with 1: doit counts its tasks alone.
+        A bug as itself; otherwise SystemExit with 1: as on a full disk, or because a finding is critical. doit counts
+        its tasks alone.
         """
         house = self._house()
         with self._last_word("what needs a person"):
@@ -152,10 +188,10 @@ class Reporter:
         faults: dict[str, PkiError] = {}
         with self._last_word("keys"):
             faults = house.key_faults()
-        said = {one["message"] for one in self._failed}
+        concerned = {one["about"] for one in self._failed}  # by what could not be signed
         for name, fault in faults.items():
-            with self._last_word(f"key:{name}"):
-                if fault.message not in said:  # by what could not be signed
+            with self._last_word(ArtifactId("key", name)):
+                if name not in concerned:
                     raise fault
         with self._last_word("ledger"):
             house.insist_on_ledger()
@@ -165,18 +201,23 @@ class Reporter:
         with self._last_word("alerts"):
             self._told = self._watch.tell(self._report(house))
         for told in (one for one in self._told if one["error"]):
-            self._screen.failed(f"alerts:{told['channel']}", told["error"], told["hint"])
+            self._screen.failed(ArtifactId("alerts", told["channel"]), told["error"], told["hint"])
         for what, leave in self._watch.leavings().items():
             with self._last_word(what):
                 leave(self._report(house))
+        self._findings = self._watch.findings(self._report(house))
         with self._last_word("the run's report"):
             store.write(house.store.report("status.json"), canonical.sealed(self._report(house), indent=1))
         self.report = self._report(house)
         self._stack.close()
-        self._screen.line(self._summary(house))
+        is_idle = not self._made and self._result() == "ok"
+        if not (self._is_part and is_idle) and (self._screen.is_terminal or self._has_news):
+            self._screen.line(self._summary(house))
         gc.freeze()  # nothing here is garbage: spare Python its last look through it
         if self._unsaid:
             raise next((one for one in self._unsaid if not isinstance(one, PkiError | OSError)), SystemExit(1))
+        if self._findings.is_failure and self._result() == "ok":
+            raise SystemExit(1)
 
     @contextmanager
     def _last_word(self, what: str) -> Iterator[None]:
@@ -185,28 +226,35 @@ class Reporter:
         except Exception as error:  # noqa: BLE001 - a bug in one of them must not keep the others from being said
             said = of_any(error)
             self._unsaid.append(error)
-            self._failed.append({"name": what, "message": said.message, "hint": said.hint})
-            self._screen.failed(what, said.message, said.hint)
+            self._fail(what, said)
 
     # -- the end --
 
+    @property
+    def _has_news(self) -> bool:
+        """Whether the run changed or found anything: one that did neither writes no mail of cron's."""
+        is_unsent = any(told["error"] for told in self._told)
+        return bool(self._made or self._result() != "ok" or self._found_notes or self._findings or is_unsent)
+
     def _summary(self, house: House) -> str:
-        notes = len(self._found_notes)
-        seconds = time.monotonic() - self._started
+        seconds, typed = time.monotonic() - self._started, run_for(house.store.home)
         parts = [f"{len(self._made)} made"] if self._made else []
         parts += [f"{len(self._failed)} failed"] if self._failed else []
         parts += [f"{len(self._unmet)} not reached"] if self._unmet else []
         if self._result() == "interrupted":
             parts.append("interrupted")
-        summary = f"{', '.join(parts)}, {self._fresh} fresh" if parts else f"nothing to do: {self._fresh} fresh"
-        summary = f"{f'{SANDBOX}  ' if house.inventory.sandbox else ''}{summary} ({seconds:.1f} s)"
-        if notes:
-            summary += f"; {notes} {'things need' if notes > 1 else 'thing needs'} a person: {run_for(house.store.home)} invoke plan"
+        parts.append(f"{self._fresh} fresh")
+        idle = "" if len(parts) > 1 or self._findings else "nothing to do: "
+        mark = f"{SANDBOX}  " if house.inventory.sandbox else ""
+        more = [f"{mark}{idle}{', '.join(parts)} ({seconds:.1f} s)"]
+        if self._findings:
+            more.append(f"{self._findings}: {typed} invoke health")
+        if notes := len(self._found_notes):
+            more.append(f"{notes} {'things need' if notes > 1 else 'thing needs'} a person: {typed} invoke plan")
         if unsent := sum(1 for told in self._told if told["error"]):
-            summary += (
-                f"; {unsent} {'messages' if unsent > 1 else 'message'} could not be sent, and will be tried again"
-            )
-        return summary
+            messages = "messages" if unsent > 1 else "message"
+            more.append(f"{unsent} {messages} could not be sent, and will be tried again")
+        return "; ".join(more)
 
     def _result(self) -> str:
         if self._failed or self._unmet:
@@ -223,6 +271,8 @@ class Reporter:
             "failed": self._failed,
             "not_reached": self._unmet,
             "fresh": self._fresh,
+            "critical": self._findings.critical,
+            "warnings": self._findings.warnings,
             "notes": [
                 {"subject": note.subject, "text": note.text, "remedy": note.remedy} for note in self._found_notes
             ],

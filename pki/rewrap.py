@@ -10,9 +10,10 @@ import secrets
 from contextlib import suppress
 
 from pki import issue, store
-from pki.errors import RESTORE, PkiError
+from pki.errors import PkiError
 from pki.house import Generation, House
 from pki.passphrases import NEW
+from pki.remedies import RESTORE
 
 
 def rewrap(house: House, name: str, *, new: str | None = None, old: str | None = None) -> str:

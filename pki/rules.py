@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from datetime import time, timedelta
 from ipaddress import IPv4Address
 
+from pki import upstreams
 from pki.durations import backdate, is_usable, longest_pause
-from pki.errors import RESTORE
 from pki.faults import Fault, Place, did_you_mean, dotted
 from pki.leaves import (
     CANARY,
@@ -20,10 +20,12 @@ from pki.leaves import (
     is_within_domains,
     name_fault,
     names_of,
+    service_names,
 )
 from pki.model import Authorities, CrlRule, Host, Inventory, ServerRule
 from pki.profiles import ROOT_LIMIT, RUNG_LIMIT
 from pki.proxies import PROGRAMS
+from pki.remedies import RESTORE
 from pki.scalars import SOURCED, SOURCED_NAMES, brief, is_like_dns_name, is_within, jump_of
 
 Line = Callable[[Place], str]
@@ -56,6 +58,7 @@ def cross_faults(inventory: Inventory, cut: set[Place], line: Line = lambda _: "
     if not {"domains", "permit_addresses"} & {place[0] for place in cut}:
         yield from _name_faults(inventory, line)
         yield from _client_faults(inventory, line)
+        yield from _upstream_faults(inventory)
     yield from _leaf_faults(inventory)
 
 
@@ -277,6 +280,13 @@ def _name_faults(inventory: Inventory, line: Line) -> Iterator[Fault]:
             yield claim.place, f"{fault}; where both hosts serve it: hosts.{claim.owner}.shared: true"
         at_host.setdefault((claim.owner, claim.name), here)
         names.take([claim])
+
+
+def _upstream_faults(inventory: Inventory) -> Iterator[Fault]:
+    for name, host in inventory.hosts.items():
+        for service, one in host.services.items():
+            for key, fault in upstreams.faults(one.upstream, host.proxy, service_names(inventory, host, service)):
+                yield ("hosts", name, "services", service, "upstream", key), fault
 
 
 def _client_faults(inventory: Inventory, line: Line) -> Iterator[Fault]:

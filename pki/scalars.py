@@ -32,7 +32,7 @@ CLIENT_PREFIX = "client-"
 PKCS11_ADDRESS = r"pkcs11:[^\s]+"
 DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 TIME = r"([01][0-9]|2[0-3]):[0-5][0-9]"
-ACCOUNT = r"[a-z_][a-z0-9_-]{0,31}"
+ACCOUNT = r"[A-Za-z_][A-Za-z0-9_.-]{0,31}"
 DESTINATION = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
 NOTIFY = r"notify(-[a-z0-9]+)*"
 SOURCED = rf"(root|server|client)(-[1-9][0-9]*)?|backup|smtp|{NOTIFY}"
@@ -223,8 +223,12 @@ def _publish_url(value: str) -> str:
     return _http_address(value, "http://pki.lab.internal")
 
 
-def _upstream(value: str) -> str:
+def upstream_address(value: str) -> str:
     return _http_address(value, "http://127.0.0.1:3000")
+
+
+def _upstream_ca(value: str) -> str:
+    return value if value == "system" else relative_file(value)
 
 
 def _protocol(value: str) -> str:
@@ -377,7 +381,8 @@ Slug = Annotated[str, Field(pattern=rf"^{LABEL}$", max_length=50)]
 ClientName = Annotated[str, AfterValidator(_client_name)]
 Email = Annotated[str, AfterValidator(email_address)]
 PublishUrl = Annotated[str, AfterValidator(_publish_url)]
-Upstream = Annotated[str, AfterValidator(_upstream)]
+UpstreamAddress = Annotated[str, AfterValidator(upstream_address)]
+UpstreamCa = Annotated[str, AfterValidator(_upstream_ca)]
 Protocol = Annotated[str, AfterValidator(_protocol), text_like(PROTOCOL)]
 Organisation = Annotated[str, AfterValidator(_organisation)]
 Fingerprint = Annotated[str, AfterValidator(_fingerprint), text_like("([0-9A-Fa-f]{2}:?){32}")]

@@ -29,6 +29,11 @@ class Screen:
 
             self._console = Console(highlight=False)
 
+    @property
+    def is_terminal(self) -> bool:
+        """Whether standard output is a terminal."""
+        return self._console is not None
+
     def line(self, text: str) -> None:
         text = visible(text)
         if self._console:
@@ -74,6 +79,11 @@ class Screen:
 
     def note(self, name: str, what: str, remedy: str) -> None:
         self._entry("person", "bold cyan", name, what)
+        self._typed(remedy)
+
+    def remark(self, name: str, what: str, remedy: str) -> None:
+        """Something to know before it happens, which is no fault."""
+        self._entry("note", "cyan", name, what)
         self._typed(remedy)
 
     def seen(self, verdict: str, place: str, text: str) -> None:
@@ -185,4 +195,6 @@ STATES = {
     "expired": "bold red",
     "revoked": "red",
     "missing": "red",
+    "failing": "bold red",
+    "unseen": "yellow",
 }

@@ -8,25 +8,31 @@ from importlib import import_module
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki import freshness, recipes, store
+from pki.artifact_files import LEAF_FILES
 from pki.house import House
+from pki.identifiers import ArtifactId
 from pki.issue import pem
-from pki.world import LEAF_FILES, World
+from pki.reasons import Reason, Why
+from pki.upstreams import ARTIFACT
+from pki.world import World
 
 
-def faults(world: World, artifact: str) -> list[str]:
+def faults(world: World, artifact: str) -> list[Reason]:
     """Why the files of an artifact (`tls:media`) cannot go into a release; none when they are as they were written.
 
     Every file that is at fault is marked: the next run looks at it in full, and makes it again.
     """
-    kind, _, what = artifact.partition(":")
+    kind, what = ArtifactId.parse(artifact).parts
     house = world.house
     if kind in LEAF_FILES and what in world.leaves:
         leaf = world.leaves[what]
         found = freshness.damage(house, leaf)
         files = freshness.leaf_files(house, leaf) if found else []
+    elif kind == ARTIFACT:
+        return []  # files of others, which were read when the release was rendered
     else:
         files = [str(path) for path in _damaged(world, artifact)]
-        found = [f"{path} is damaged" for path in files]
+        found = [Why.DAMAGED(file=path) for path in files]
     for path in files:
         store.distrust(path)
     return found
@@ -34,7 +40,7 @@ def faults(world: World, artifact: str) -> list[str]:
 
 def _damaged(world: World, artifact: str) -> Iterator[str]:
     """Files of an authority, a CRL or a bundle that are not what follows from their sources."""
-    house, (kind, _, what) = world.house, artifact.partition(":")
+    house, (kind, what) = world.house, ArtifactId.parse(artifact).parts
     is_one = kind not in {"trust", "page"} and what != "bundle-client"
     for generation, path in world.artifact_files(artifact):
         data = store.read(path)

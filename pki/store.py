@@ -19,9 +19,9 @@ from typing import Self
 from pki import canonical, files
 from pki.errors import PkiError, of_system
 from pki.files import insist_on_file, insist_on_folder, leave_to_owner, locks
+from pki.identifiers import GenerationName
 from pki.model import Leaf
 from pki.records import Head, Pin
-from pki.scalars import CLIENT_PREFIX
 
 read, read_if_possible = files.read, files.read_if_possible
 SECRET, PUBLIC = 0o600, 0o644
@@ -229,24 +229,22 @@ class Store:
 
     # -- authorities --
 
-    def generations(self, authority: str) -> list[str]:
+    def generations(self, authority: str) -> list[GenerationName]:
         """Names of an authority's generations that have a certificate, oldest first: `server-1`, `server-2`."""
         folder = self.ca / authority
-        found = (
-            (int(path.name.removeprefix(f"{authority}-")), path.name)
-            for path in (folder.iterdir() if folder.is_dir() else ())
-            if path.name.removeprefix(f"{authority}-").isdecimal() and os.path.lexists(path / "cert.pem")
-        )
-        return [name for _, name in sorted(found)]
+        names = (GenerationName.parse(path.name) for path in (folder.iterdir() if folder.is_dir() else ()))
+        found = (one for one in names if one.number and one.authority == authority)
+        return sorted((one for one in found if os.path.lexists(folder / one / "cert.pem")), key=lambda one: one.number)
 
-    def prepared(self) -> list[str]:
+    def prepared(self) -> list[GenerationName]:
         """Names of the intermediates whose request waits for a certificate."""
-        return [path.parent.name for path in self.files("request.pem") if not (path.parent / "cert.pem").exists()]
+        waiting = (path for path in self.files("request.pem") if not (path.parent / "cert.pem").exists())
+        return [GenerationName.parse(path.parent.name) for path in waiting]
 
     def files(self, name: str) -> list[Path]:
         """The files of a name of all intermediates, certified or not."""
         found = (path for one in AUTHORITIES[1:] for path in (self.ca / one).glob(f"{one}-[0-9]*/{name}"))
-        return sorted(path for path in found if path.parent.name.rpartition("-")[2].isdecimal())
+        return sorted(path for path in found if GenerationName.parse(path.parent.name).number)
 
     @property
     def is_founded(self) -> bool:
@@ -255,7 +253,8 @@ class Store:
 
     def authority_file(self, generation: str, name: str) -> Path:
         """`cert.pem`, `key.pem`, `request.pem` … of a generation, below `ca/`."""
-        return self.ca / generation.rpartition("-")[0] / generation / name
+        found = GenerationName.parse(generation)
+        return (self.ca / found.authority if found.number else self.ca) / generation / name
 
     def cross_certificates(self, root: str) -> list[Path]:
         """The certificates that older roots gave to the key of a root."""
@@ -309,8 +308,8 @@ class Store:
 
         Clients' keys are kept in `ca/`, because nobody can make the one on a device again; a host called client-x is none.
         """
-        if leaf.profile == "client" and leaf.name.startswith(CLIENT_PREFIX):
-            return f"{self.ca}/clients/{leaf.name.removeprefix(CLIENT_PREFIX)}/{name}"
+        if client := leaf.client:
+            return f"{self.ca}/clients/{client}/{name}"
         return f"{self.build}/certs/{leaf.name}/{name}"
 
     def truth(self, leaf: Leaf) -> Path:
@@ -346,7 +345,7 @@ class Store:
             try:
                 release = str(json.loads(path.read_bytes())["release"])
                 since = datetime.fromisoformat(path.with_name("since").read_text().strip())
-            except (OSError, ValueError, KeyError, TypeError):
+            except (OSError, ValueError, KeyError, TypeError, RecursionError):
                 continue
             yield path.parent.parent.name, Pin(release, since)
 

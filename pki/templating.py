@@ -22,6 +22,7 @@ from jinja2 import (
     TemplateNotFound,
     TemplateSyntaxError,
     Undefined,
+    UndefinedError,
     meta,
     nodes,
     pass_context,
@@ -35,8 +36,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment, modifies_known_mutable
 from jinja2.utils import Cycler, Joiner, Namespace
 
 from pki.confined import TOO_LARGE
+from pki.delimiters import RAW
 from pki.errors import FaultsError, PkiError
 from pki.headers import use_fault
+from pki.visible import in_one_line
 
 HARMLESS = (  # what cannot make much out of little: no loops, calls, arithmetic, and these filters alone
     nodes.Template,
@@ -63,6 +66,8 @@ WORDS = {
     UnicodeDecodeError: "is not UTF-8 text",
 }
 MEND = "mend the template, then run doit again"
+MEND_OR_RAW = f"{MEND}; {RAW}"
+UNENDED = {"Missing end of comment tag": "{# begins a comment of the template, and no #} ends it"}
 IN_NAMESPACE = "{% set ns = namespace(all=[]) %}, then {% set ns.all = ns.all + [one] %}"
 PLAIN = (str, bytes, int, float, tuple, list, dict, set, frozenset, date, time, timedelta, IPv4Address, IPv4Network)
 CALLABLE = (*PLAIN, BlockReference, LoopContext, Macro, TemplateModule, Cycler, Joiner, Namespace)
@@ -187,6 +192,10 @@ class Templates:
         except Exception as error:  # noqa: BLE001 - too deep for the parser, say
             raise PkiError(_phrase(error)) from None
 
+    def lex(self, text: str) -> Iterator[tuple[int, str, str]]:
+        """Line, kind and text of each part of a template. Raises TemplateSyntaxError where it is none."""
+        return self._environment.lex(text)
+
     def place_of(self, name: str, frames: Iterable[tuple[str, int]]) -> str:
         """`templates/a.conf:5`: where Python code, with frames innermost first, was within the template `name`."""
         for file, line in frames:
@@ -236,7 +245,8 @@ class Templates:
             name, line = error.name or name, error.lineno
         else:
             name, line = self._place_within(error) or (name, 0)
-        return PkiError(f"templates/{name}{f':{line}' if line else ''}: {_phrase(error)}", MEND)
+        hint = MEND_OR_RAW if isinstance(error, TemplateSyntaxError | UndefinedError) else MEND
+        return PkiError(f"templates/{name}{f':{line}' if line else ''}: {_phrase(error)}", hint)
 
     def _place_within(self, error: BaseException) -> tuple[str, int] | None:
         """File and line at which a template stopped: the parser's, or of the frames that Jinja2 rewrites to it."""
@@ -270,13 +280,14 @@ def _phrase(error: BaseException) -> str:
     if isinstance(error, TemplateNotFound):
         return f"there is no templates/{error.name}" if error.name else "a file that it takes in is not there"
     if isinstance(error, TemplateError):
-        return " ".join((error.message or str(error)).split())
+        said = in_one_line(error.message or str(error))
+        return UNENDED.get(said, said)
     if isinstance(error, OSError):
         return f"cannot be read: {error.strerror or error}"
     for kind, words in WORDS.items():
         if isinstance(error, kind):
             return words
-    return f"{' '.join(str(error).split())[:300]} ({type(error).__name__})"
+    return f"{in_one_line(str(error))[:300]} ({type(error).__name__})"
 
 
 class Pages:

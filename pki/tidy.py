@@ -10,14 +10,16 @@ from pathlib import Path
 from pki.deploy import receipt
 from pki.deploy.folder import FolderTransport
 from pki.house import House
+from pki.identifiers import ArtifactId
+from pki.reasons import Outcome, Reason, Verb, Why
 
 
-def stale(house: House, known: set[str], leaves: set[str]) -> list[str]:
+def stale(house: House, known: set[ArtifactId], leaves: set[str]) -> list[Reason]:
     """What there is without an artifact of that name; `leaves` are the names of leaves that stay."""
-    return [f"{house.store.shown(path)} is no longer wanted" for path in _leftovers(house, known, leaves)]
+    return [Why.SURPLUS(file=house.store.shown(path)) for path in _leftovers(house, known, leaves)]
 
 
-def sweep(house: House, known: set[str], leaves: set[str]) -> None:
+def sweep(house: House, known: set[ArtifactId], leaves: set[str]) -> Outcome:
     """Take leftovers away; from a folder host exactly what its receipt lists."""
     for path in list(_leftovers(house, known, leaves)):
         if path.parent == house.store.receipt("x").parent:
@@ -27,16 +29,19 @@ def sweep(house: House, known: set[str], leaves: set[str]) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
+    return Outcome(Verb.REMOVED)
 
 
-def _leftovers(house: House, known: set[str], leaves: set[str]) -> Iterator[Path]:
+def _leftovers(house: House, known: set[ArtifactId], leaves: set[str]) -> Iterator[Path]:
     store = house.store
     yield from _unknown(store.build / "certs", lambda name: name in leaves)
-    yield from _unknown(store.build / "release", lambda name: f"release:{name}" in known)
+    yield from _unknown(store.build / "release", lambda name: ArtifactId("release", name) in known)
     for folder in (store.history("x").parent, store.contact("x").parent):
-        yield from _unknown(folder, lambda name: f"deploy:{name.removesuffix('.json')}" in known)
-    yield from _unknown(store.receipt("x").parent, lambda name: f"deploy:{name.removesuffix('.json')}" in known)
-    generations = {name.removeprefix("crl:") for name in known if name.startswith("crl:")}
+        yield from _unknown(folder, lambda name: ArtifactId("deploy", name.removesuffix(".json")) in known)
+    yield from _unknown(
+        store.receipt("x").parent, lambda name: ArtifactId("deploy", name.removesuffix(".json")) in known
+    )
+    generations = {one.name for one in known if one.kind == "crl"}
     yield from _unknown(store.build / "crl", lambda name: name.rpartition(".")[0] in {*generations, "bundle-client"})
     trust = {"roots", "client-ca", "client-chain", "index", *generations}
     yield from _unknown(store.build / "trust", lambda name: name.rpartition(".")[0] in trust)

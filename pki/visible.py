@@ -39,6 +39,11 @@ def line_fault(text: str) -> str:
     return f"expected one line of printable characters, got U+{ord(odd):04X}" if odd else ""
 
 
+def in_one_line(text: str) -> str:
+    """Return a text of another program with one blank in place of each of its line feeds, tabs and rows of blanks."""
+    return " ".join(text.split())
+
+
 def shorten(text: str, longest: int) -> str:
     """Return at most `longest` characters of a text, an ellipsis at its end if it was cut."""
     return text if len(text) <= longest else f"{text[: longest - 1]}…"

@@ -5,31 +5,30 @@ What waits for a ceremony is noted, and left out of everything else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from pki import canonical, documents, managed, store
+from pki import canonical, documents, managed, store, upstreams
+from pki.artifact_files import LEAF_FILES, ArtifactFiles
 from pki.claims import Place
 from pki.confined import Begin, Confined, ExceededError
 from pki.deploy.release import Blueprint, Gathered, gather, load
 from pki.errors import PkiError
 from pki.holders import holders
 from pki.house import House
+from pki.identifiers import ArtifactId, GenerationName
 from pki.leaves import CANARY, PROBE, canary_leaf, client_leaf, host_leaves, leaf_name, probe_leaf, service_names
 from pki.managed import CA_HOST, Library, Lost, ManagedFile
 from pki.model import Host, Inventory, Leaf
 from pki.profiles import Permitted
 from pki.proxies import PROGRAMS
 from pki.requests import request_leaves
-from pki.scalars import CLIENT_PREFIX, Access
-from pki.store import AUTHORITIES
+from pki.scalars import Access
 from pki.templating import MEND
 from pki.values import Generations, Revoked, Said, TooLarge
-
-LEAF_FILES = ("tls", "key", "cert", "chain", "fullchain")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +48,12 @@ class World:
     hosts: dict[str, Host]
     leaves: dict[str, Leaf]
     library: Library
-    waiting: frozenset[str]
+    waiting: frozenset[ArtifactId]
     notes: list[Note]
     _shared: dict[str, Any] = field(default_factory=dict)
     _subnets: dict[str, str] = field(default_factory=dict)
     _nobody: Revoked | None = None
     _all_fit: TooLarge | None = None
-    _paths: dict[str, list[tuple[str, Path]]] = field(default_factory=dict)
     _exceeded: dict[str, PkiError] = field(default_factory=dict)
     _common: dict[int, tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=dict)
 
@@ -65,7 +63,7 @@ class World:
         said, notes = house.inventory, list[Note]()
         hosts, leaves = _permitted_hosts(house, notes)
         waiting = {
-            f"cert:{leaf.name}"
+            leaf.artifact
             for name, host in said.hosts.items()
             if hosts[name] is not host
             for leaf in host_leaves(said, name, host)
@@ -73,7 +71,7 @@ class World:
         }
         library = managed.find(house.store.templates, {"inventory": Said(said)}, said.hosts, said.networks, house.memo)
         library = _with_what_is_gone(house, library)
-        taken = {*leaves, *(name.removeprefix("cert:") for name in waiting)}
+        taken = {*leaves, *(one.name for one in waiting)}
         declared = request_leaves(said, library, taken, partial(_line, house), partial(holders, house))
         ours = {name: leaf for name, leaf in leaves.items() if leaf.is_named_like_dns}
         for leaf in (*ours.values(), *declared.leaves):
@@ -82,8 +80,8 @@ class World:
             refused = [n for n in constrained if ca and not Permitted.by(ca.certificate).admits(n.lower())]
             leaves[leaf.name] = leaf
             if ca and refused:
-                notes.append(_needs_ceremony(f"cert:{leaf.name}", list(dict.fromkeys(refused)), ca.name))
-                waiting.add(f"cert:{leaf.name}")
+                notes.append(_needs_ceremony(leaf.artifact, list(dict.fromkeys(refused)), ca.name))
+                waiting.add(leaf.artifact)
                 del leaves[leaf.name]
         notes += [Note(f"templates/{one.name}", *remark) for one in declared.library.files for remark in one.remarks]
         return cls(house, hosts, leaves, declared.library, frozenset(waiting), notes)
@@ -101,7 +99,7 @@ class World:
         """Serial numbers of leaves that were revoked, and that their hosts keep until a person renews them."""
         serials = set[int]()
         for name, leaf in self.leaves.items() if self.house.withheld else ():
-            if f"cert:{name}" in self.house.withheld:
+            if ArtifactId("cert", name) in self.house.withheld:
                 held = canonical.first_certificate(store.read(self.house.store.truth(leaf)) or b"")
                 if held is not None:  # one that is missing or damaged is on no host because of us
                     serials.add(held.serial_number)
@@ -110,9 +108,9 @@ class World:
     # -- releases --
 
     @cached_property
-    def _waiting_files(self) -> tuple[str, ...]:
+    def _waiting_files(self) -> tuple[ArtifactId, ...]:
         """Artifacts that managed files may name and that will not be there until a ceremony has been held."""
-        return tuple(sorted(f"{kind}:{leaf.removeprefix('cert:')}" for leaf in self.waiting for kind in LEAF_FILES))
+        return tuple(sorted(ArtifactId(kind, leaf.name) for leaf in self.waiting for kind in LEAF_FILES))
 
     def blueprint(self, name: str) -> Blueprint:
         """What a host's release is made of; `name` may be that of the machine that runs doit."""
@@ -195,11 +193,13 @@ class World:
             shared = {**shared, "too_large": self._all_fit}
         if host is None:
             return {**shared, "host": {"name": name}, "services": [], "leaf": {}}
-        services = [
+        services: list[dict[str, Any]] = [
             {
                 "name": service_name,
                 "names": service_names(said, host, service_name),
-                "upstream": service.upstream,
+                "upstream": service.upstream.url,
+                "upstream_address": upstreams.address_of(service.upstream),
+                "upstream_tls": tls.view() if (tls := upstreams.tls_of(host, service_name)) else None,
                 "access": service.access,
                 "upgrades": service.upgrades,
                 "leaf": leaf_name(name, service.access),
@@ -261,9 +261,9 @@ class World:
         return (*templates, *fixed), tuple(artifact for artifact in named if "{" in artifact)
 
     def _paths_of(self, artifact: str) -> list[str]:
-        kind, _, what = artifact.partition(":")
+        kind, what = ArtifactId.parse(artifact).parts
         if kind in LEAF_FILES and what in self.leaves:
-            return [self.house.store.leaf_file(self.leaves[what], f"{kind}.pem")]
+            return [self.house.store.leaf_file(self.leaves[what], LEAF_FILES[kind])]
         try:
             return [str(path) for _, path in self.artifact_files(artifact)]
         except PkiError:
@@ -271,64 +271,14 @@ class World:
 
     # -- artifacts that templates name --
 
+    @cached_property
+    def _files(self) -> ArtifactFiles:
+        templates = {f"templates/{file.name}" for file in self.library.files}
+        return ArtifactFiles(self.house, self.hosts, self.leaves, lambda: self.undeclared, templates)
+
     def artifact_files(self, name: str) -> list[tuple[str, Path]]:
         """The files of an artifact that a managed file names, each with its generation, or an empty text."""
-        if name in self._paths:
-            return self._paths[name]
-        kind, _, what = name.partition(":")
-        if kind in LEAF_FILES and what in self.leaves:
-            wanted = self.leaves[what]
-            if wanted.request and kind in {"tls", "key"}:
-                raise PkiError(f"{name}: the key of {what} never was here", f"deliver fullchain:{what}")
-            return [("", Path(self.house.store.leaf_file(wanted, f"{kind}.pem")))]
-        if kind in LEAF_FILES and what in self.undeclared:
-            return [("", self._kept_file(kind, what))]
-        found = self._authority_files(kind, what)
-        if not found:
-            raise PkiError(
-                f"{name!r} is no artifact",
-                "tls:LEAF, key:, cert:, chain:, fullchain:; crl:AUTHORITY or crl:all, crl-pem:, ca:, ca-pem:; "
-                "crl:bundle-client; trust:roots, trust:client-ca, trust:client-chain, trust:profile; page:trust",
-            )
-        self._paths[name] = found
-        return found
-
-    def _kept_file(self, kind: str, leaf: str) -> Path:
-        """A file that was issued before the declaration of its leaf went wrong: it goes on being delivered."""
-        disk = self.house.store
-        for folder in (disk.build / "certs" / leaf, disk.ca / "clients" / leaf.removeprefix(CLIENT_PREFIX)):
-            if (path := folder / f"{kind}.pem").exists():
-                return path
-        raise PkiError(f"{kind}:{leaf}: {self.undeclared[leaf].message}", self.undeclared[leaf].hint)
-
-    def _authority_files(self, kind: str, what: str) -> list[tuple[str, Path]]:
-        disk = self.house.store
-        if kind in {"crl", "crl-pem", "ca", "ca-pem"} and what in {*AUTHORITIES, "all"}:
-            authorities = AUTHORITIES if what == "all" else (what,)
-            place: dict[str, Callable[[str], Path]] = {
-                "crl": disk.crl,
-                "crl-pem": partial(disk.crl, form="pem"),
-                "ca": disk.ca_der,
-                "ca-pem": partial(disk.authority_file, name="cert.pem"),
-            }
-            return [(name, place[kind](name)) for authority in authorities for name in self.house.live(authority)]
-        if self.house.is_adopted(what):
-            return self._adopted_file(kind, what)
-        single: dict[str, Callable[[], Path]] = {
-            "crl:bundle-client": disk.client_crl_bundle,
-            "trust:roots": partial(disk.trust, "roots.pem"),
-            "trust:client-ca": partial(disk.trust, "client-ca.pem"),
-            "trust:client-chain": partial(disk.trust, "client-chain.pem"),
-            "trust:profile": partial(disk.trust, "roots.mobileconfig"),
-            "page:trust": partial(disk.trust, "index.html"),
-        }
-        return [("", single[f"{kind}:{what}"]())] if f"{kind}:{what}" in single else []
-
-    def _adopted_file(self, kind: str, name: str) -> list[tuple[str, Path]]:
-        """What is delivered of an adopted authority: its CRL, and its certificate as it lies in its folder."""
-        if kind in {"crl", "crl-pem"}:
-            return [(name, self.house.store.crl(name, "pem" if kind == "crl-pem" else "crl"))]
-        return [(name, self.house.keys.adopted_files(name)[0])] if kind == "ca-pem" else []
+        return self._files.of(name)
 
 
 def _with_what_is_gone(house: House, library: Library) -> Library:
@@ -394,7 +344,7 @@ def _permitted_host(said: Inventory, name: str, host: Host, permitted: Permitted
             services[service_name] = service
     if not refused:
         return host
-    notes.append(_needs_ceremony(f"host:{name}", refused, ca))
+    notes.append(_needs_ceremony(ArtifactId("host", name), refused, ca))
     names = tuple(n for n in host.names if permitted.admits(n))
     return host.model_copy(update={"services": services, "names": names})
 
@@ -404,5 +354,5 @@ def _needs_ceremony(subject: str, refused: list[str], ca: str) -> Note:
     return Note(
         subject,
         f"{', '.join(refused)} {verb}: {ca} does not permit {'them' if len(refused) > 1 else 'it'}; needs a ceremony",
-        f"./run invoke ceremony.request, for a new generation of {ca.rpartition('-')[0]} with wider name constraints",
+        f"./run invoke ceremony.request, for a new generation of {GenerationName.parse(ca).authority} with wider name constraints",
     )

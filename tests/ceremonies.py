@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from invoke import Program
 
 import tasks
 from pki import issue
 from pki.ceremony import bundle, chain, custody, drives, hold, machine, sitting, words
 from pki.ceremony.sitting import Ceremony
 from pki.ceremony.vault import Vault
+from pki.commands.program import Program
 from pki.handover import accepting, asking
 from pki.handover.asking import Open, Wish
 from tests.conftest import START, Home, bare_home
@@ -133,7 +133,7 @@ class Typist:
         self.capsys.readouterr()
         status = 0
         try:
-            Program(namespace=tasks.ns).run(["invoke", *arguments])
+            Program(tasks.ns).run(["invoke", *arguments])
         except SystemExit as left:
             status = int(left.code or 0)
         said = self.capsys.readouterr()

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
-from invoke import Program
 
 import tasks
+from pki.commands.program import Program
 from tests.conftest import two_hosts_agree
 
 
@@ -30,7 +30,7 @@ def said_by(capsys: pytest.CaptureFixture[str], *arguments: str, **settings: obj
     capsys.readouterr()
     code = 0
     try:
-        Program(namespace=tasks.ns).run(["invoke", *arguments])
+        Program(tasks.ns).run(["invoke", *arguments])
     except SystemExit as left:
         code = int(left.code or 0)
     said = capsys.readouterr()

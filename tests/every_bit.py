@@ -126,7 +126,7 @@ def host_file(home: RealHome) -> tuple[Path, Read]:
 
 def contact(home: RealHome) -> tuple[Path, Read]:
     path = home.path / "build" / "contacts" / "media.json"
-    Contact().failed(START, "cannot be reached").save(path)
+    Contact().failed(START, PkiError("cannot be reached")).save(path)
     return path, lambda: Contact.load(path) != Contact()
 
 

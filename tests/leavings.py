@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,3 +29,8 @@ def checks(metrics: Path) -> dict[str, tuple[Level, str]]:
     """What the metrics say is not well: subject → level, and what to type."""
     found = measured(metrics.read_text(), "check_level")
     return {labels["subject"]: (Level(int(value)), labels["remedy"]) for labels, value in found}
+
+
+def is_idle(said: str) -> bool:
+    """Whether a run changed nothing, by what it printed without a terminal: nothing, or what it found."""
+    return re.search(r"\b\d+ (made|failed|not reached)\b", said) is None

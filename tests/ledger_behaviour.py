@@ -25,7 +25,7 @@ from pki.records import (
     Issued,
 )
 from pki.watch import health
-from pki.watch.checks import Check, Level
+from pki.watch.checks import Finding, Level
 from pki.watch.view import LastRun
 from tests.commands import Said, said_by
 from tests.conftest import START, Home
@@ -78,7 +78,7 @@ class Site:
         house.ledger.close()
         return found
 
-    def check(self, days: float = 0) -> Check:
+    def check(self, days: float = 0) -> Finding:
         """What health says of the ledger."""
         house = self.home.house(days)
         found = health.checks(house, self.home.plan(days), LastRun(), thorough=False)

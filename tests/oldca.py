@@ -33,6 +33,7 @@ class OldCa:
     """`rows` are lines of its index, `issued` certificates by serial number."""
 
     name: str = "Old CA"
+    full_name: x509.Name | None = None  # in place of a subject with `name` as its CN
     key: Key = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
     usage: x509.KeyUsage | None = CA_USAGE
     has_identifier: bool = True
@@ -43,7 +44,7 @@ class OldCa:
 
     def __post_init__(self) -> None:
         public = self.key.public_key()
-        builder = self._builder(subject(self.name), START - 3650 * DAY, self.until, 1 << 90).public_key(public)
+        builder = self._builder(self.subject, START - 3650 * DAY, self.until, 1 << 90).public_key(public)
         if self.basic:
             builder = builder.add_extension(self.basic, critical=True)
         if self.usage:
@@ -52,8 +53,12 @@ class OldCa:
             builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         self.certificate = builder.sign(self.key, hashes.SHA256())
 
+    @property
+    def subject(self) -> x509.Name:
+        return subject(self.name) if self.full_name is None else self.full_name
+
     def _builder(self, name: x509.Name, start: datetime, end: datetime, serial: int) -> x509.CertificateBuilder:
-        builder = x509.CertificateBuilder().subject_name(name).issuer_name(subject(self.name)).serial_number(serial)
+        builder = x509.CertificateBuilder().subject_name(name).issuer_name(self.subject).serial_number(serial)
         return builder.not_valid_before(start).not_valid_after(end)
 
     def issue(
@@ -98,7 +103,7 @@ class OldCa:
         self, revoked: dict[int, str], *, number: int | None = None, at: datetime = START - 5 * DAY
     ) -> x509.CertificateRevocationList:
         """A CRL; `revoked` is the reason for each serial number, or nothing."""
-        builder = x509.CertificateRevocationListBuilder().issuer_name(subject(self.name))
+        builder = x509.CertificateRevocationListBuilder().issuer_name(self.subject)
         builder = builder.last_update(at).next_update(at + 180 * DAY)
         for serial, reason in revoked.items():
             entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(START - 50 * DAY)

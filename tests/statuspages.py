@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 
-from pki.watch.checks import Check, Level
+from pki.watch.checks import Finding, Level
 from pki.watch.page import drawing
 from pki.watch.page.ahead import Ahead, Event, Life
 from pki.watch.page.doings import Doings, Made
@@ -16,25 +16,25 @@ from pki.watch.probes import Probed
 DAY = timedelta(days=1)
 NETWORKS = ("av", "dev", "mgmt", "office")
 PROBLEMS = (
-    Check(
+    Finding(
         *("cert:web-003", Level.CRITICAL, "5 of 90 days left, renewal starts at 30; cannot be renewed: ca/server/"),
         *("the passphrase from secrets.yaml is wrong: ./run invoke ca.rewrap server-1 --old-passphrase-file FILE",),
     ),
-    Check(
+    Finding(
         *("deploy:web-001", Level.WARNING, "unreachable for 3 days; its certificate runs out in 12 days (timed out)"),
         *("look at the host, then: ./run invoke deploy.run web-001 --dry-run",),
     ),
-    Check(
+    Finding(
         *("ceremony", Level.WARNING, "a root ceremony is due by 2026-12-20, for the root's owner and a witness"),
         *("./run invoke ceremony.request, and docs/ceremony.md",),
     ),
-    Check("ca/secrets", Level.CRITICAL, "others can read it: it has mode 0644", "chmod 600 ca/secrets"),
-    Check("hold:web-002", Level.NOTICE, "is held at an earlier release", "./run invoke deploy.push web-002"),
+    Finding("ca/secrets", Level.CRITICAL, "others can read it: it has mode 0644", "chmod 600 ca/secrets"),
+    Finding("hold:web-002", Level.NOTICE, "is held at an earlier release", "./run invoke deploy.push web-002"),
 )
 WELL = (
-    Check("authorities", Level.OK, "root-1, server-1, client-1; client-1 is usable until 2028-03-30"),
-    Check("ledger", Level.OK, "4711 events, head 5f1d09be21ac7e44"),
-    Check("permissions", Level.OK, "11 secrets are their owner's alone"),
+    Finding("authorities", Level.OK, "root-1, server-1, client-1; client-1 is usable until 2028-03-30"),
+    Finding("ledger", Level.OK, "4711 events, head 5f1d09be21ac7e44"),
+    Finding("permissions", Level.OK, "11 secrets are their owner's alone"),
 )
 
 
@@ -42,7 +42,7 @@ def facts(count: int, today: date, *, troubled: bool = False) -> Facts:
     """A house with that many hosts, each with one certificate."""
     noon = datetime(today.year, today.month, today.day, 12, tzinfo=UTC)
     problems = [
-        Check(one.subject, one.level, one.message, one.remedy, noon - 3 * DAY, noon + 12 * DAY, "run")
+        Finding(one.subject, one.level, one.message, one.remedy, noon - 3 * DAY, noon + 12 * DAY, "run")
         for one in (PROBLEMS if troubled else ())
     ]
     levels = {one.subject: one.level for one in problems}
@@ -74,7 +74,7 @@ def facts(count: int, today: date, *, troubled: bool = False) -> Facts:
     )
 
 
-def page(found: Facts, *late: Check, state: str = "5eed") -> str:
+def page(found: Facts, *late: Finding, state: str = "5eed") -> str:
     """The page of a run that made two certificates the day before."""
     done = Doings(
         day=found.today,

@@ -20,7 +20,7 @@ from cryptography import x509
 from pki import freshness
 from pki.ceremony import bundle, words
 from pki.deploy.contact import Contact
-from pki.errors import of_system
+from pki.errors import PkiError, of_system
 from pki.pipeline import Run
 from pki.records import PUT_BACK
 from pki.screen import Screen
@@ -77,7 +77,7 @@ def digest(folder: Path) -> dict[str, tuple[int, int, str]]:
 
 
 def foretold(home: Home, days: float = 0) -> dict[str, str]:
-    return {artifact.name: "; ".join(why) for artifact, why in forecast.forecast(home.plan(days))}
+    return {artifact.name: "; ".join(map(str, why)) for artifact, why in forecast.forecast(home.plan(days))}
 
 
 def notes(home: Home, days: float = 0) -> dict[str, tuple[str, str]]:
@@ -295,7 +295,7 @@ def test_hosts_that_are_not_up_to_date_are_named_with_the_days_that_what_they_kn
     home.edit("proxy: caddy\n    services", "proxy: caddy\n    deliver: ssh\n    services")
     disk = home.house().store
     for host in ("forge", "media"):
-        Contact().failed(home.moment(2), "unreachable").save(disk.contact(host))
+        Contact().failed(home.moment(2), PkiError("unreachable")).save(disk.contact(host))
     said = f"not up to date since 2026-11-25: clients revoked since then get in until {until}"
     found = [note for note in forecast.notes(home.house(), home.plan()) if note.text == said]
     assert [note.subject for note in found] == ["deploy:forge"]
@@ -362,7 +362,13 @@ def test_the_status_command_prints_the_table_and_changes_nothing(home: Home, inv
 # -- what a run says --------------------------------------------------------------------------------------------------
 
 
-def test_a_run_with_nothing_to_do_says_one_line(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_with_nothing_to_do_says_one_line_to_a_terminal_and_nothing_to_cron(
+    home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    capsys.readouterr()
+    home.doit()
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(Screen, "is_terminal", True)
     home.doit()
     out = capsys.readouterr().out
     assert re.fullmatch(r"SANDBOX  nothing to do: 20 fresh \(\d\.\d s\)\n", out)
@@ -389,7 +395,9 @@ def test_a_run_says_what_failed_what_to_do_and_what_was_not_reached(
     assert lines[0].split(maxsplit=2) == ["failed", "release:media", broken]
     assert lines[1].strip() == "→ mend the template, then run doit again"
     assert re.fullmatch(r"waits +deploy:media +needs release:media", lines[2])
-    assert re.fullmatch(r"SANDBOX  1 failed, 1 not reached, 18 fresh \(\d\.\d s\)", lines[-1])
+    assert re.fullmatch(
+        r"SANDBOX  1 failed, 1 not reached, 18 fresh \(\d\.\d s\); 1 warning: .*/run invoke health", lines[-1]
+    )
 
 
 def test_the_first_run_of_a_sandbox_says_that_it_is_one(fresh: Home, capsys: pytest.CaptureFixture[str]) -> None:
@@ -413,6 +421,8 @@ def test_the_report_of_a_quiet_run(home: Home) -> None:
         "failed": [],
         "not_reached": [],
         "fresh": 20,
+        "critical": 0,
+        "warnings": 0,
         "notes": [],
         "alerts": [],
     }
@@ -431,6 +441,8 @@ def test_the_report_names_what_was_made_what_failed_and_what_was_not_reached(
             "name": "release:media",
             "message": broken,
             "hint": "mend the template, then run doit again",
+            "code": "other",
+            "about": "",
         }
     ]
     assert report.data["not_reached"] == [{"name": "deploy:media", "needs": "release:media"}]
@@ -589,14 +601,14 @@ def test_renew_knows_clients_by_both_names(home: Home, invoke: Invoke, name: str
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        (["renew", "meida"], "meida: no such certificate\n→ did you mean media?\n"),
+        (["renew", "meida"], "meida: not declared here: not seen\n→ did you mean media?\n"),
         (
             ["renew", "zzz"],
-            "zzz: no such certificate\n→ there are: client-admin, forge-mtls, media, monitoring-mtls\n",
+            "zzz: not declared here: not seen\n→ declared here: admin, client-admin, forge-mtls, media, monitoring-mtls\n",
         ),
         (
             ["revoke", "meida", "--reason", "superseded", "--yes"],
-            "meida: no such valid certificate in the ledger\n→ did you mean media?\n",
+            "meida: not declared here: not seen\n→ did you mean media?\n",
         ),
         (
             ["revoke", "media", "--reason", "compromise", "--yes"],
@@ -606,7 +618,7 @@ def test_renew_knows_clients_by_both_names(home: Home, invoke: Invoke, name: str
             ["retire", "media"],
             "media is still in pki.yaml\n→ take it out first, or: ./run invoke revoke media --reason …\n",
         ),
-        (["retire", "meida"], "meida: no such valid certificate in the ledger\n→ did you mean media?\n"),
+        (["retire", "meida"], "meida: not declared here: not seen\n→ did you mean media?\n"),
         (["ledger.show", "xyz"], "xyz: expected a serial number in hexadecimal\n→ ./run invoke ledger.list\n"),
         (["ledger.show", "1f"], "1f: no certificate with this serial number\n→ ./run invoke ledger.list\n"),
     ],
@@ -624,7 +636,7 @@ def test_a_mistake_is_answered_with_a_sentence_and_a_hint_and_changes_nothing(
 def test_revoke_puts_the_serial_on_the_crl_and_issues_a_new_certificate(home: Home, invoke: Invoke) -> None:
     before = serial(home)
     said = invoke(home, "revoke", "media", "--reason", "key-compromise", "--yes")
-    assert (said.status, said.error) == (0, "")
+    assert (said.status, said.error) == (2, ""), "nobody has seen it refused"
     assert f"serial {before:x} revoked: key-compromise" in said.out
     crl = x509.load_der_x509_crl(home.read("build/hosts/monitoring/var/www/pki/crl/server-1.crl"))
     entry = crl.get_revoked_certificate_by_serial_number(before)
@@ -638,7 +650,7 @@ def test_revoke_by_serial_number_takes_that_one_alone(home: Home, invoke: Invoke
     old = serial(home)
     invoke(home, "renew", "media")
     new = serial(home)
-    assert invoke(home, "revoke", f"{old:x}", "--reason", "superseded", "--yes").status == 0
+    assert invoke(home, "revoke", f"{old:x}", "--reason", "superseded", "--yes").status == 2
     assert serial(home) == new
     states = {one.serial: one.revoked for one in home.house().ledger.certificates(artifact="cert:media")}
     assert states == {old: "superseded", new: ""}

@@ -15,13 +15,16 @@ import pytest
 
 from pki import freshness, graph, store
 from pki.deploy.contact import Contact
+from pki.deploy.proof import PROVEN, Proof, Verdict
 from pki.deploy.receipt import instant
 from pki.deploy.receipt import load as receipt_of
 from pki.deploy.receipt import save as keep_receipt
+from pki.deploy.ssh import UnreachableError
+from pki.errors import PkiError
 from pki.house.clock import Evidence
 from pki.records import BEGIN_ANEW, GONE, IS_EMPTY, PUT_BACK
 from pki.watch import health
-from pki.watch.checks import Check, Level
+from pki.watch.checks import Finding, Level
 from pki.watch.looks import authorities, premises
 from pki.watch.view import LastRun
 from tests.commands import Invoke, Said
@@ -33,7 +36,7 @@ __all__ = ["invoke"]  # the fixture
 BACK = "put ca/root/root-1/crl/ back from a backup (./run invoke restore FILE --to DIR)"
 
 
-def checked(home: Home, days: float = 0, *, thorough: bool = False) -> dict[str, Check]:
+def checked(home: Home, days: float = 0, *, thorough: bool = False) -> dict[str, Finding]:
     """What is not well, by subject; keys are opened and the ledger read only when `thorough`."""
     house = home.house(days)
     found = health.checks(house, home.plan(days), LastRun.load(house.store), thorough=thorough)
@@ -71,14 +74,14 @@ def test_a_renewal_that_fails_is_a_warning_and_in_its_last_week_critical(home: H
 def test_a_renewal_that_is_due_is_left_to_the_next_run_for_two_days(home: Home) -> None:
     assert [level_of(home, "cert:media", days) for days in (59, 60, 61.5, 62)] == ["ok", "ok", "ok", "warning"]
     assert "was not renewed" in checked(home, 62)["cert:media"].message
-    assert checked(home, 62)["cert:media"].remedy == "./run doit cert:media"
+    assert str(checked(home, 62)["cert:media"].remedy) == "./run doit cert:media"
 
 
 def test_what_is_lost_or_damaged_in_build_is_a_notice_until_the_next_run(home: Home) -> None:
     home.write("build/certs/media/tls.pem", "x")
     home.house().store.crl("server-1").unlink()
     found = checked(home, thorough=True)
-    assert {name: (one.level, one.remedy) for name, one in found.items()} == {
+    assert {name: (one.level, str(one.remedy)) for name, one in found.items()} == {
         name: (Level.NOTICE, f"./run doit {name}") for name in ("cert:media", "crl:server-1", "page:trust")
     }
     assert found["cert:media"].message == "tls.pem is damaged: the next run makes it again"
@@ -216,7 +219,7 @@ def remote(home: Home) -> Home:
     house = home.house()
     taken = receipt_of(house.store.receipt("media"))
     assert taken is not None
-    keep_receipt(house.store.receipt("media"), _with(taken, transport="ssh", proof={"jellyfin": "proven"}))
+    keep_receipt(house.store.receipt("media"), _with(taken, transport="ssh", proof={"jellyfin": PROVEN}))
     Contact().well(START).save(house.store.contact("media"))
     return home
 
@@ -230,7 +233,7 @@ def test_a_host_that_does_not_answer_is_told_since_when_and_how_long_there_is_ti
     taken = receipt_of(house.store.receipt("media"))
     ends = START + timedelta(days=40)
     keep_receipt(house.store.receipt("media"), _with(taken, ends=instant(ends)))
-    Contact().failed(START, "cannot be reached: no route").save(house.store.contact("media"))
+    Contact().failed(START, UnreachableError("cannot be reached: no route")).save(house.store.contact("media"))
     found = checked(remote, 3)["deploy:media"]
     assert (found.level, found.since, found.until) == (Level.WARNING, START, ends)
     assert found.message == "could not be brought up to date: cannot be reached: no route"
@@ -244,7 +247,7 @@ def test_a_host_that_has_taken_nothing_yet_is_not_counted_as_well(home: Home) ->
     said = [(one.level, one.message) for one in found if one.subject == "hosts"]
     assert said == [
         (Level.NOTICE, "never delivered to: media; the next run does it"),
-        (Level.OK, "2 as pki.yaml says"),
+        (Level.OK, "2 of 3 as pki.yaml says"),
     ]
 
 
@@ -255,7 +258,10 @@ def test_a_host_that_is_held_or_unproven_is_a_notice(remote: Home) -> None:
     house.ledger.record_decision("deploy:media", "pinned", parcel.release.digest, START)
     house.ledger.close()
     taken = receipt_of(house.store.receipt("media"))
-    keep_receipt(house.store.receipt("media"), _with(taken, proof={"jellyfin": "unproven: could not be reached"}))
+    keep_receipt(
+        house.store.receipt("media"),
+        _with(taken, proof={"jellyfin": Proof(Verdict.UNDECIDED, "unproven: could not be reached")}),
+    )
     found = checked(remote)
     assert found["hold:media"].remedy == "./run invoke deploy.push media"
     assert found["hold:media"].since == START
@@ -268,7 +274,7 @@ def test_what_receipts_say_is_read_once_and_again_when_one_is_written(
 ) -> None:
     house, plan = remote.house(), remote.plan()
     assert not [one for one in health.checks(house, plan, LastRun(), thorough=False) if one.subject == "deploy:media"]
-    Contact().failed(START, "down").save(house.store.contact("media"))
+    Contact().failed(START, PkiError("down")).save(house.store.contact("media"))
     assert [one for one in health.checks(house, plan, LastRun(), thorough=False) if one.subject == "deploy:media"]
     monkeypatch.setattr("pki.watch.looks.hosts._state", None)
     assert [one for one in health.checks(house, plan, LastRun(), thorough=False) if one.subject == "deploy:media"]
@@ -422,7 +428,7 @@ def test_runs_that_stay_away_are_a_warning(home: Home) -> None:
 @pytest.mark.parametrize("topic", health.LOOKS)
 def test_a_look_that_breaks_is_told_and_hides_no_other(home: Home, monkeypatch: pytest.MonkeyPatch, topic: str) -> None:
     def bug(_view: object) -> Any:
-        yield Check("before", Level.NOTICE, "was seen before")
+        yield Finding("before", Level.NOTICE, "was seen before")
         raise RuntimeError("our own bug")
 
     monkeypatch.setitem(health.LOOKS, topic, bug)
@@ -481,6 +487,7 @@ def test_json_says_all_that_the_lines_say(home: Home, invoke: Invoke) -> None:
         "topic": "permissions",
         "level": "critical",
         "message": "others can read it: it has mode 0750",
+        "code": "STATED",
         "remedy": "chmod 700 ca",
         "since": None,
         "until": None,

@@ -21,12 +21,12 @@ from pki.watch import watchman
 from pki.watch.alerts import channels, letter
 from pki.watch.alerts.decisions import Past, decide
 from pki.watch.alerts.told import Record
-from pki.watch.checks import Check, Level
+from pki.watch.checks import Finding, Level
 from tests.conftest import PROJECT, START, Home
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
-DOWN = Check("deploy:media", Level.WARNING, "does not answer", "look at it", topic="hosts")
+DOWN = Finding("deploy:media", Level.WARNING, "does not answer", "look at it", topic="hosts")
 
 
 def everything(_key: str) -> bool:
@@ -34,7 +34,7 @@ def everything(_key: str) -> bool:
 
 
 def told(
-    found: Callable[[datetime], list[Check]], moments: list[datetime], looked_at: Callable[[str], bool] = everything
+    found: Callable[[datetime], list[Finding]], moments: list[datetime], looked_at: Callable[[str], bool] = everything
 ) -> list[tuple[int, list[str], bool]]:
     """What one channel hears in runs at some moments: the day of each message, its news, whether it is the weekly one."""
     past, heard = Past(), []
@@ -59,7 +59,7 @@ def hourly(hours: int) -> list[datetime]:
 
 
 def test_a_healthy_month_is_one_message_a_week() -> None:
-    well = [Check("disk", Level.OK, "is empty", topic="disk")]
+    well = [Finding("disk", Level.OK, "is empty", topic="disk")]
     assert told(lambda _: well, daily(28)) == [(0, [], True), (7, [], True), (14, [], True), (21, [], True)]
 
 
@@ -75,7 +75,7 @@ def test_what_lasts_a_week_is_told_once_and_stands_in_the_weekly_message() -> No
 
 def test_what_nears_its_end_is_told_again_at_thirty_fourteen_seven_three_one_and_no_days() -> None:
     end = START + 40 * DAY
-    found = [Check("cert:media", Level.WARNING, "ends", until=end, topic="certificates")]
+    found = [Finding("cert:media", Level.WARNING, "ends", until=end, topic="certificates")]
     heard = [(day, news) for day, news, _ in told(lambda _: found, daily(45)) if news]
     assert heard == [(day, [f"{'nearer' if day else 'new'} cert:media"]) for day in (0, 10, 26, 33, 37, 39, 40)]
 
@@ -83,15 +83,15 @@ def test_what_nears_its_end_is_told_again_at_thirty_fourteen_seven_three_one_and
 def test_what_gets_worse_is_told_and_what_gets_better_waits_until_it_is_solved() -> None:
     levels = {0: Level.NOTICE, 1: Level.WARNING, 2: Level.CRITICAL, 3: Level.NOTICE, 4: Level.OK, 5: Level.OK}
 
-    def found(now: datetime) -> list[Check]:
-        return [Check("clock", levels[(now - START) // DAY], "is odd", topic="clock")]
+    def found(now: datetime) -> list[Finding]:
+        return [Finding("clock", levels[(now - START) // DAY], "is odd", topic="clock")]
 
     heard = [(day, news) for day, news, _ in told(found, daily(6))]
     assert heard == [(0, ["new clock"]), (1, ["worse clock"]), (2, ["worse clock"]), (4, ["solved clock"])]
 
 
 def test_what_comes_and_goes_every_hour_is_told_at_most_once_a_day() -> None:
-    def found(now: datetime) -> list[Check]:
+    def found(now: datetime) -> list[Finding]:
         return [DOWN] if (now - START) // HOUR % 2 else []
 
     heard = [news for _, news, _ in told(found, hourly(24 * 5)) if news]
@@ -100,15 +100,15 @@ def test_what_comes_and_goes_every_hour_is_told_at_most_once_a_day() -> None:
 
 
 def test_a_level_that_comes_and_goes_every_hour_is_told_at_most_once_a_day() -> None:
-    def found(now: datetime) -> list[Check]:
+    def found(now: datetime) -> list[Finding]:
         level = Level.CRITICAL if (now - START) // HOUR % 2 else Level.WARNING
-        return [Check("disk", level, "is full", topic="disk")]
+        return [Finding("disk", level, "is full", topic="disk")]
 
     assert 3 <= len([news for _, news, _ in told(found, hourly(24 * 5)) if news]) <= 7
 
 
 def test_what_happened_once_is_told_once_and_never_solved() -> None:
-    drift = Check("drift:media", Level.NOTICE, "was edited", topic="hosts", passing=True)
+    drift = Finding("drift:media", Level.NOTICE, "was edited", topic="hosts", passing=True)
     heard = told(lambda now: [drift] if now == START + DAY else [], daily(5))
     assert [(day, news) for day, news, _ in heard if news] == [(1, ["new drift:media"])]
 
@@ -126,14 +126,14 @@ def test_a_clock_that_was_set_back_silences_nobody() -> None:
     assert before.is_digest
 
 
-def letter_of(found: list[Check], past: Past | None = None) -> letter.Letter:
+def letter_of(found: list[Finding], past: Past | None = None) -> letter.Letter:
     decision = decide(past or Past(), found, everything, START)
     return letter.write(decision, found, letter.Facts("Example Lab", "ca, in /srv/pki", "", "", START), "")
 
 
 def test_what_a_host_says_is_text_in_every_form_of_a_letter() -> None:
     hostile = "went\r\nBcc: x@evil.example\r\n\x1b[2J<script>alert(1)</script>"
-    said = letter_of([Check("deploy:media", Level.CRITICAL, hostile, "look", topic="hosts")])
+    said = letter_of([Finding("deploy:media", Level.CRITICAL, hostile, "look", topic="hosts")])
     assert "\n" not in said.subject
     assert "\r" not in said.subject
     assert "\x1b" not in said.subject + said.text + said.html + said.brief
@@ -143,8 +143,10 @@ def test_what_a_host_says_is_text_in_every_form_of_a_letter() -> None:
 
 
 def test_the_worst_stands_in_the_subject_and_first_and_a_thousand_problems_are_no_long_letter() -> None:
-    found = [Check(f"deploy:h{n}", Level.WARNING, f"is down for {n} days", "look", topic="hosts") for n in range(1000)]
-    found.insert(500, Check("clock", Level.CRITICAL, "is wrong", "set it", topic="clock"))
+    found = [
+        Finding(f"deploy:h{n}", Level.WARNING, f"is down for {n} days", "look", topic="hosts") for n in range(1000)
+    ]
+    found.insert(500, Finding("clock", Level.CRITICAL, "is wrong", "set it", topic="clock"))
     said = letter_of(found)
     assert said.subject == "[Example Lab] CRITICAL: clock is wrong (and 1000 more)"
     assert said.text.startswith("Example Lab: 1 critical, 1000 warnings\n\nCRITICAL  clock   (new)\n    is wrong\n")
@@ -159,11 +161,11 @@ def test_the_worst_stands_in_the_subject_and_first_and_a_thousand_problems_are_n
 
 def test_what_several_things_have_in_common_is_said_once() -> None:
     """One wrong passphrase is one thing to mend, however many certificates wait for it."""
-    old = Check("cert:old", Level.WARNING, "cannot be renewed", "./run doit cert:old", topic="certificates")
+    old = Finding("cert:old", Level.WARNING, "cannot be renewed", "./run doit cert:old", topic="certificates")
     past = decide(Past(), [old], everything, START - DAY).after
     names = [f"cert:c{n}" for n in range(8)]
     new = [
-        Check(name, Level.WARNING, "cannot be renewed", f"./run doit {name}", topic="certificates") for name in names
+        Finding(name, Level.WARNING, "cannot be renewed", f"./run doit {name}", topic="certificates") for name in names
     ]
     said = letter_of([old, *new], past)
     shown = said.text.split("\n\n")

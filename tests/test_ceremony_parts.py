@@ -649,7 +649,7 @@ def test_versions_name_what_a_ceremony_runs_on(file: Path) -> None:
 def eventful(tmp_path: Path) -> Transcript:
     running = begin(tmp_path / "eventful.jsonl")
     running.record("opened", operator="Anna <b2>", witness="Ben")
-    running.record("environment", findings=[asdict(machine.Finding("swap", "swap is on", False, "swapoff -a"))])
+    running.record("environment", findings=[asdict(machine.MachineCheck("swap", "swap is on", False, "swapoff -a"))])
     running.record("deviation", text="swap is on", reason="the disk is *destroyed* afterwards")
     running.record("signed", name="root-1", certificate="Certificate:\n    Data: <b2>\n```\n", sha256=OTHER)
     running.record("linted", name="root-1", lints=[])
@@ -765,14 +765,14 @@ HEADER = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"
 def look(tmp_path: Path):
     """The findings about a machine that is fit but for what is given."""
 
-    def looked(*, now=START, last=None, swaps=HEADER, up=()) -> list[machine.Finding]:
+    def looked(*, now=START, last=None, swaps=HEADER, up=()) -> list[machine.MachineCheck]:
         (tmp_path / "swaps").write_text(swaps)
         return machine.findings(now, PREPARED, last, swaps=tmp_path / "swaps", interfaces=lambda: list(up))
 
     return looked
 
 
-def wrong(found: list[machine.Finding]) -> list[tuple[str, str, str]]:
+def wrong(found: list[machine.MachineCheck]) -> list[tuple[str, str, str]]:
     return [(finding.check, finding.text, finding.remedy) for finding in found if not finding.ok]
 
 

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import pkcs12
-from invoke import Program
 
 import tasks
 from pki.bundles import chrome, mobileconfig, sheet
 from pki.bundles.identity import Identity
 from pki.bundles.passphrase import ALPHABET, new_passphrase
+from pki.commands.program import Program
 from pki.errors import LedgerError
 from pki.handover.asking import Wish
 from pki.ledger import Ledger
@@ -51,7 +51,7 @@ class Desk:
         self.capsys.readouterr()
         code = 0
         try:
-            Program(namespace=tasks.ns).run(["invoke", "client.export", *arguments])
+            Program(tasks.ns).run(["invoke", "client.export", *arguments])
         except SystemExit as left:
             code = int(left.code or 0)
         said = self.capsys.readouterr()

@@ -28,7 +28,9 @@ from pki.deploy.proof import Promise
 from pki.deploy.ssh import Way
 from pki.destinations import Outlook
 from pki.errors import PkiError
+from pki.identifiers import ArtifactId
 from pki.model import Deploy
+from pki.reasons import Verb
 from pki.records import Entry
 from pki.world import World
 from tests.conftest import Home, Report
@@ -245,9 +247,45 @@ def test_what_the_host_does_not_permit_is_said_and_nothing_else_is_done(delivere
     before = delivered.host.holds()
     root = delivered.host.root
     delivered.home.write("templates/extra/x", f"# deploy-target: {root}/etc/x\n# deploy-hosts: media\nx\n")
-    said = delivered.because(delivered.doit())
-    assert said.startswith(f"'{root}/etc/x' may not be placed here: {root}/pki-apply.conf does not permit it → ")
+    assert delivered.because(delivered.doit()) == (
+        f"{root}/etc/x may not be placed here: {root}/pki-apply.conf does not permit it"
+        " → ./run invoke deploy.bootstrap media"
+    )
     assert delivered.host.holds() == before
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        lambda root: f"file {root}/etc/caddy/Caddyfile",
+        lambda root: f"run sh-{root.as_posix().strip('/').replace('/', '-').replace('_', '-')}-check ",
+    ],
+)
+def test_crls_are_placed_although_the_host_does_not_permit_the_rest(
+    delivered: Live, line: Callable[[Path], str]
+) -> None:
+    root = delivered.host.root
+    permitted = delivered.host.conf.read_text()
+    less = "".join(one for one in permitted.splitlines(keepends=True) if not one.startswith(line(root)))
+    assert less != permitted
+    delivered.host.conf.write_text(less)
+    assert "does not permit it" in delivered.because(delivered.doit(days=7))
+    assert delivered.on(CRL_THERE).read_bytes() == delivered.home.read("build/crl/client-1.pem")
+    assert "does not permit it" in delivered.because(delivered.doit(days=7))
+    delivered.host.conf.write_text(permitted)
+    assert delivered.doit(days=7).status == 0
+
+
+def test_one_crl_that_the_host_does_not_permit_holds_up_none_of_the_others(delivered: Live) -> None:
+    root = delivered.host.root
+    delivered.home.write(
+        "templates/extra/second.pem",
+        f"# deploy-target: {root}/etc/second.pem\n# deploy-hosts: media\n# deploy-owner: {ME}\n"
+        "# deploy-artifact: crl-pem:server\n",
+    )
+    assert f"{root}/etc/second.pem may not be placed here" in delivered.because(delivered.doit(days=7))
+    assert delivered.on(CRL_THERE).read_bytes() == delivered.home.read("build/crl/client-1.pem")
+    assert not delivered.on("/etc/second.pem").exists()
 
 
 # -- what is put back -------------------------------------------------------------------------------------------------
@@ -299,7 +337,7 @@ def test_a_host_goes_back_stays_held_and_follows_again(delivered: Live, invoke: 
     assert delivered.doit(days=1).status == 0
     second = config.read_bytes()
     assert first != second
-    said = invoke("deploy.rollback", "media", home=delivered.home.path, days=1)
+    said = invoke("deploy.rollback", "media", "--yes", home=delivered.home.path, days=1)
     assert said.status == 0, said
     assert config.read_bytes() == first
     newer = crl.read_bytes()
@@ -312,12 +350,26 @@ def test_a_host_goes_back_stays_held_and_follows_again(delivered: Live, invoke: 
     assert delivered.delivery(8).state(delivered.home.moment(8)).startswith("unproven") is False
 
 
+def test_the_outcome_of_a_delivery_names_what_became_of_the_host(delivered: Live) -> None:
+    """A host that goes back to an earlier release was rolled back; one that has its release is unchanged."""
+    receipt = delivered.delivery().receipt
+    assert receipt is not None
+    delivered.home.edit("auto_https off", "auto_https off # second", "templates/caddy/Caddyfile")
+    made = {one["name"]: one["verb"] for one in delivered.doit(days=1).data["made"]}
+    assert made["deploy:media"] == "deployed"
+    house = delivered.home.house(1)
+    house.ledger.record_decision(ArtifactId("deploy", "media"), "pinned", receipt.release, house.now)
+    house.close_ledger()
+    verbs = [delivered.delivery(1).deliver(delivered.home.moment(1)).verb for _ in range(2)]
+    assert verbs == [Verb.ROLLED_BACK, Verb.UNCHANGED]
+
+
 def test_a_host_stays_at_its_release_when_build_is_lost_and_takes_crls_alone(delivered: Live, invoke: Invoke) -> None:
     config, crl, home = delivered.on("/etc/caddy/Caddyfile"), delivered.on("/etc/client-crl.pem"), delivered.home.path
     first = config.read_bytes()
     delivered.home.edit("auto_https off", "auto_https off # bad", "templates/caddy/Caddyfile")
     assert delivered.doit(days=1).status == 0
-    assert invoke("deploy.rollback", "media", home=home, days=1).status == 0
+    assert invoke("deploy.rollback", "media", "--yes", home=home, days=1).status == 0
     shutil.rmtree(home / "build")
     report = delivered.doit(days=8)
     assert report.status == 0, report.failed
@@ -339,7 +391,7 @@ def test_a_ledger_that_is_lost_unpins_no_host(delivered: Live, invoke: Invoke, b
     first = config.read_bytes()
     delivered.home.edit("auto_https off", "auto_https off # bad", "templates/caddy/Caddyfile")
     assert delivered.doit(days=1).status == 0
-    assert invoke("deploy.rollback", "media", home=home, days=1).status == 0
+    assert invoke("deploy.rollback", "media", "--yes", home=home, days=1).status == 0
     assert delivered.doit(days=1.1).status == 0
     for path in (home / "ca").glob("ledger.db*"):
         path.unlink()
@@ -359,11 +411,11 @@ def test_a_rollback_that_fails_leaves_a_held_host_held(delivered: Live, invoke: 
     for days, word in enumerate(("second", "third"), 1):
         delivered.home.edit("auto_https off", f"auto_https off # {word}", "templates/caddy/Caddyfile")
         assert delivered.doit(days=days).status == 0
-    assert invoke("deploy.rollback", "media", home=home, days=3).status == 0
+    assert invoke("deploy.rollback", "media", "--yes", home=home, days=3).status == 0
     held, since = config.read_bytes(), delivered.delivery(3).pinned()
     first = delivered.history()[0]["release"]
     (delivered.host.root / "broken").touch()
-    assert invoke("deploy.rollback", "media", "--to", first, home=home, days=4).status == 1
+    assert invoke("deploy.rollback", "media", "--yes", "--to", first, home=home, days=4).status == 1
     (delivered.host.root / "broken").unlink()
     assert delivered.doit(days=5).status == 0
     assert since is not None
@@ -383,6 +435,34 @@ def test_drift_and_diff_look_and_change_nothing(delivered: Live, invoke: Invoke)
     assert "PRIVATE" not in said.out
     assert "+private key SHA-256" in said.out
     assert delivered.host.touched() == before
+
+
+def test_drift_diff_and_doit_name_a_target_that_is_a_link(delivered: Live, invoke: Invoke) -> None:
+    path, elsewhere = delivered.on("/etc/caddy/Caddyfile"), delivered.on("/srv/Caddyfile")
+    elsewhere.parent.mkdir()
+    content = path.read_bytes()
+    path.rename(elsewhere)
+    elsewhere.write_text("of somebody else\n")
+    path.symlink_to("../../srv/Caddyfile")
+    for name in ("roots.pem", "media.pem"):  # so many that they are not all named
+        delivered.on(f"/etc/doit-pki/{name}").write_text("x")
+    said = f"{path} is a link to ../../srv/Caddyfile, and becomes a file"
+    drift = invoke("deploy.drift", "media", home=delivered.home.path)
+    assert (drift.status, said in drift.out) == (2, True)
+    assert f"--- {path}: {said}\n" in invoke("deploy.diff", "media", home=delivered.home.path).out
+    assert path.is_symlink()
+    assert said in delivered.doit(days=0.6).made["deploy:media"]
+    assert (path.is_symlink(), path.read_bytes(), elsewhere.read_text()) == (False, content, "of somebody else\n")
+
+
+def test_a_link_in_the_folder_of_a_host_is_named_and_becomes_a_file(home: Home) -> None:
+    path = home.path / "build/hosts/media/etc/caddy/Caddyfile"
+    path.rename(other := home.path / "Caddyfile")
+    path.symlink_to(other)
+    content, said = other.read_bytes(), f"/etc/caddy/Caddyfile is a link to {other}, and becomes a file"
+    assert home.doit().made == {"deploy:media": said}
+    assert (path.is_symlink(), path.read_bytes(), other.read_bytes()) == (False, content, content)
+    assert home.doit().made == {}
 
 
 # -- when -------------------------------------------------------------------------------------------------------------
@@ -420,7 +500,7 @@ def test_a_revocation_waits_for_no_window(delivered: Live, invoke: Invoke) -> No
     delivered.home.edit("    deliver: ssh\n", '    deliver: ssh\n    window: "02:00-04:00"\n')
     delivered.home.edit("alerts:\n", 'schedule: ["03:00", "06:00"]\n\nalerts:\n')
     before = delivered.on("/etc/client-crl.pem").read_bytes()
-    assert invoke("revoke", "admin", "--reason", "key-compromise", "--yes", home=delivered.home.path).status == 0
+    assert invoke("revoke", "admin", "--reason", "key-compromise", "--yes", home=delivered.home.path).status == 2
     assert delivered.doit().status == 0
     crl = x509.load_pem_x509_crl(delivered.on("/etc/client-crl.pem").read_bytes())
     assert len(list(crl)) == len(list(x509.load_pem_x509_crl(before))) + 1
@@ -491,7 +571,7 @@ def test_a_host_does_not_go_back_to_a_release_that_is_damaged(delivered: Live, i
     delivered.home.edit("auto_https off", "auto_https off # later", "templates/caddy/Caddyfile")
     assert delivered.doit().status == 0
     damage(kept)
-    said = invoke("deploy.rollback", "media", home=delivered.home.path)
+    said = invoke("deploy.rollback", "media", "--yes", home=delivered.home.path)
     assert said.status == 1
     assert "is damaged" in said.error
     assert b"later" in delivered.on("/etc/caddy/Caddyfile").read_bytes()
@@ -503,7 +583,7 @@ def test_a_revocation_waits_for_no_window_where_the_receipt_is_damaged(delivered
     delivered.home.edit("alerts:\n", 'schedule: ["03:00", "06:00"]\n\nalerts:\n')
     before = delivered.on("/etc/client-crl.pem").read_bytes()
     damage(delivered.home.path / "build/receipts/media.json")
-    assert invoke("revoke", "admin", "--reason", "key-compromise", "--yes", home=delivered.home.path).status == 0
+    assert invoke("revoke", "admin", "--reason", "key-compromise", "--yes", home=delivered.home.path).status == 2
     assert delivered.doit().status == 0
     assert delivered.on("/etc/client-crl.pem").read_bytes() != before
 
@@ -879,7 +959,7 @@ def test_the_log_of_a_host_and_its_contact_record_are_bounded(tmp_path: Path) ->
         log.note(now, f"{number:064x}", "failed", why="y" * 1_000_000)
     assert (tmp_path / "media/log.jsonl").stat().st_size < 1_100_000
     assert all(len(str(note["why"])) <= 2000 for note in log.notes())
-    assert len(Contact().failed(now, "z" * 1_000_000).message) == 2000
+    assert len(Contact().failed(now, PkiError("z" * 1_000_000)).message) == 2000
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("1s", 1), ("2m", 120), ("15m", 900)])

@@ -406,7 +406,7 @@ def test_a_stray_file_in_a_release_is_swept_when_it_is_next_built(home: Home) ->
 
 def test_a_new_managed_file_is_delivered_without_any_other_change(home: Home) -> None:
     home.write("templates/nginx/status.conf", STATUS_CONF)
-    foretold = {artifact.name: "; ".join(why) for artifact, why in forecast.forecast(home.plan())}
+    foretold = {artifact.name: "; ".join(map(str, why)) for artifact, why in forecast.forecast(home.plan())}
     made = home.doit().made
     assert set(made) == set(foretold) == only("monitoring")
     assert made["deploy:monitoring"] == "/etc/nginx/conf.d/status.conf is new"

@@ -13,6 +13,7 @@ import pytest
 from pki import destinations
 from pki.deploy import clocks, wire
 from pki.deploy.contact import Contact
+from pki.errors import PkiError
 from pki.house import clock
 from pki.house.clock import Evidence
 from tests.conftest import START, Home
@@ -122,7 +123,7 @@ def test_this_machine_is_no_witness_of_its_own_clock(fleet: Fleet) -> None:
 
 def test_hosts_that_answered_last_time_are_asked_first(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clocks, "AT_ONCE", 1)
-    Contact().failed(START, "cannot be reached").save(fleet.home.house().store.contact("monitoring"))
+    Contact().failed(START, PkiError("cannot be reached")).save(fleet.home.house().store.contact("monitoring"))
     fleet.host("forge", NONE)
     fleet.host("media", NONE)
     assert [one.host for one in fleet.evidence().hosts] == ["forge", "media"]

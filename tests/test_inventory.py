@@ -6,6 +6,7 @@ import json
 import re
 from datetime import timedelta
 from ipaddress import IPv4Network
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -630,13 +631,22 @@ def test_an_engine_needs_no_settings_and_one_batch_is_as_good_as_a_list(tmp_path
 
 # -- YAML itself ------------------------------------------------------------------------------------------------------
 
+TAB = "indented with a tab; YAML is indented with spaces: sed -i 's/\\t/  /g' pki.yaml"
+TABBED = (
+    "a: b\n\tc: d\n",
+    "a:\n\tb: c\n",
+    "a:\n  \tb: c\n",
+    "a:\n\t- b\n",
+    "a:\n-\tb: c\n- d: e\n",
+)
+
 
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
         ("organisation: [\n", "pki.yaml:2: not valid YAML: did not find expected node content"),
         ('organisation: "x\n', "pki.yaml:2: not valid YAML: found unexpected end of stream"),
-        ("a: b\n\tc: d\n", "pki.yaml:2: not valid YAML: found a tab character that violates indentation"),
+        *((text, f"pki.yaml:2: not valid YAML: {TAB}") for text in TABBED),
         ("a: b: c\n", "pki.yaml:1: not valid YAML: mapping values are not allowed in this context"),
         ("--- a\n--- b\n", "pki.yaml:2: not valid YAML: but found another document"),
         ("x: &a {b: *a}\n", "pki.yaml:1: not valid YAML: found unconstructable recursive node"),
@@ -648,6 +658,25 @@ def test_what_is_not_yaml_or_no_mapping_is_said_with_its_line(tmp_path: Path, te
     assert faults(tmp_path, text) == [fault]
 
 
+ALIASES = "".join(f"{two}: &{two} [{', '.join([f'*{one}'] * 9)}]\n" for one, two in pairwise("abcdefghijk"))
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("a: " + "[" * 500 + "]" * 500, "pki.yaml:1: is nested deeper than 64 levels"),
+        ("a: " + "[" * 25_000, "pki.yaml:1: is nested deeper than 64 levels"),
+        ("a: " + "{b: " * 25_000, "pki.yaml:1: is nested deeper than 64 levels"),
+        ("- " * 25_000 + "a", "pki.yaml:1: is nested deeper than 64 levels"),
+        ("".join(f"{' ' * level}a:\n" for level in range(500)), "pki.yaml:65: is nested deeper than 64 levels"),
+        (f"a: &a [x, y]\n{ALIASES}", "pki.yaml:8: its aliases stand for more than 4000000 values"),
+    ],
+    ids=("flow", "unclosed", "mappings", "compact", "block", "aliases"),
+)
+def test_what_would_end_the_process_is_said_with_its_line(tmp_path: Path, text: str, fault: str) -> None:
+    assert faults(tmp_path, text) == [fault]
+
+
 @pytest.mark.parametrize("text", ["", "# nothing yet\n", "---\n"])
 def test_an_empty_file_is_one_fault(tmp_path: Path, text: str) -> None:
     [fault] = faults(tmp_path, text)
@@ -655,9 +684,9 @@ def test_an_empty_file_is_one_fault(tmp_path: Path, text: str) -> None:
 
 
 def test_a_control_character_is_a_fault_and_no_traceback(tmp_path: Path) -> None:
-    [fault] = faults(tmp_path, EXAMPLE + "\0")
-    assert fault.startswith("pki.yaml: not valid YAML: unacceptable character #x0000")
-    assert "\n" not in fault
+    line = EXAMPLE.count("\n") + 1
+    said = f"pki.yaml:{line}: not valid YAML: unacceptable character #x0000: control characters are not allowed"
+    assert faults(tmp_path, EXAMPLE + "\0") == [said]
 
 
 def test_what_is_missing_is_said_field_by_field(tmp_path: Path) -> None:

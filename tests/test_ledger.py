@@ -41,7 +41,8 @@ class Sqlite:
 
     def put_back(self, snapshot: object) -> None:
         self.empty()
-        shutil.copy(str(snapshot), self.folder / "ledger.db")
+        (self.folder / "ledger.db").touch(0o600)  # one that others can read is critical
+        shutil.copyfile(str(snapshot), self.folder / "ledger.db")
 
     def empty(self) -> None:
         for path in self.folder.glob("ledger.db*"):

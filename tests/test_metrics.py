@@ -23,10 +23,11 @@ from pki.deploy.contact import Contact
 from pki.deploy.receipt import instant
 from pki.deploy.receipt import load as receipt_of
 from pki.deploy.receipt import save as keep_receipt
+from pki.deploy.ssh import UnreachableError
 from pki.errors import InventoryError
 from pki.pipeline import Run
 from pki.watch import health, metrics, probes
-from pki.watch.checks import Check, Level
+from pki.watch.checks import Finding, Level
 from pki.watch.looks import leaves, premises
 from pki.watch.probes import Probed
 from pki.watch.view import LastRun
@@ -159,9 +160,9 @@ def test_a_host_whose_release_could_not_be_made_waits(home: Home) -> None:
 
 def test_two_findings_alike_are_one_sample(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """node_exporter serves the first one of them, which may be the lesser."""
-    twice = [Check("disk", Level.NOTICE, "x", "df\n-h"), Check("disk", Level.CRITICAL, "y", "df\n-h")]
+    twice = [Finding("disk", Level.NOTICE, "x", "df\n-h"), Finding("disk", Level.CRITICAL, "y", "df\n-h")]
     monkeypatch.setitem(health.LOOKS, "disk", lambda _view: iter(twice))
-    assert home.doit().status == 0
+    assert home.doit().status == 1
     assert left(home)["check_level"] == {("disk", "disk", "df -h"): 3}
 
 
@@ -190,7 +191,7 @@ def test_a_host_that_does_not_answer_is_named_with_its_dates(remote: Home) -> No
     ends = START + timedelta(days=40)
     taken = receipt_of(house.store.receipt("media"))
     keep_receipt(house.store.receipt("media"), _with(taken, ends=instant(ends)))
-    Contact().failed(START, "cannot be reached: no route").save(house.store.contact("media"))
+    Contact().failed(START, UnreachableError("cannot be reached: no route")).save(house.store.contact("media"))
     remote.doit("authority")  # which looks at the house and delivers nothing
     found = left(remote)
     assert {state for host, state in found["deployment_state"]} >= {"failing", "unreachable"}

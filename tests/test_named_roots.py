@@ -87,18 +87,19 @@ def test_one_more_root_changes_no_other_line(tmp_path: Path, layout: str, last: 
     text = (EXAMPLE + section if last else section + EXAMPLE).replace("\n", ending)
     path = written(tmp_path, text)
     before = inventory.load(path)
-    changed = editing.with_roots(path, {"root-2": TWO})
-    editing.write(path, changed)
+    edit = editing.with_roots(path, {"root-2": TWO})
+    changed = edit.text
+    editing.write(edit)
     assert inventory.load(path) == before.model_copy(update={"roots": (*before.roots, TWO)})
     kept = EXAMPLE.replace("\n", ending).splitlines(keepends=True)
     assert [line for line in changed.splitlines(keepends=True) if line in kept] == kept
     assert (COMMENTED.replace("\n", ending) in changed) == (layout == "commented")
-    assert editing.with_roots(path, {"root-2": TWO}) == changed
+    assert editing.with_roots(path, {"root-2": TWO}).text == changed
 
 
 def test_a_file_without_a_last_newline_gets_one_more_root(tmp_path: Path) -> None:
     path = written(tmp_path, EXAMPLE + f"roots: [{ONE}]")
-    editing.write(path, editing.with_roots(path, {"root-2": TWO}))
+    editing.write(editing.with_roots(path, {"root-2": TWO}))
     assert inventory.load(path).roots == (ONE, TWO)
 
 

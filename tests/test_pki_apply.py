@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from pki.deploy import answers
 from tests.hosts import ME, FolderHost, Row, Shell, kill_session, manifest, placing, tarred, whole
 
 COMMANDS = {"ok": "true", "fails": "echo it is broken >&2; exit 3", "hangs": "trap '' TERM; echo waiting; sleep 30"}
@@ -175,6 +176,8 @@ HOSTILE: dict[str, Callable[[FolderHost], bytes]] = {
     "a reference as owner": lambda h: column(h, owner="--reference=/etc/shadow"),
     "an owner with a command": lambda h: column(h, owner="root:root;id"),
     "no group": lambda h: column(h, owner="root:"),
+    "an owner in other letters": lambda h: column(h, owner="r\u00f6\u00f6t:root"),
+    "a dash as group": lambda h: column(h, owner="root:ro*t"),
     "an owner that is nobody here": lambda h: column(h, owner="nosuch:nosuch"),
     "no digest": lambda h: column(h, sha256="0"),
     "a digest of another file": lambda h: column(h, sha256="0" * 64),
@@ -350,11 +353,56 @@ def test_drift_is_named_and_repaired(host: FolderHost) -> None:
     Path(host.path("conf.d/more.conf")).symlink_to("/etc/passwd")
     answers = host.speak(whole(rows))
     found = [answer["is"] for answer in answers if "is" in answer]
-    assert found == ["edited", "set", "absent", "mode", "special", "same"]
+    assert found == ["edited", "set", "absent", "mode", "link", "same"]
     assert contents(host) == wanted(host, rows)
     folder = os.readlink(host.path("crt"))
     assert host.holds().keys() - before.keys() == {folder, f"{folder}/key.pem", f"{folder}/cert.pem"}
     assert host.litter() == []
+
+
+def test_accounts_with_capitals_and_dots_are_looked_up_like_any_other(host: FolderHost) -> None:
+    for owner in ("Debian-exim:Debian-exim", "root:First.Last", "nosuch:Nobody_here"):
+        [*_, answer] = host.speak(whole([row(host, owner=owner)]))
+        assert answer["why"] == f"{host.path('good.pem')} could not be given to {owner}"
+
+
+LINKS = {
+    "a file": "../real/site.conf",
+    "nothing": "/nowhere/at all",
+    "a file beside it": "more.conf",
+    "quotes and controls": 'x"y\\z\t\n\x1b[31m',
+    "itself": "site.conf",
+}
+
+
+@pytest.mark.parametrize("to", LINKS.values(), ids=LINKS)
+def test_a_target_that_is_a_link_is_named_before_it_becomes_a_file(host: FolderHost, to: str) -> None:
+    rows = [row(host, "conf.d/site.conf", b"new\n"), row(host, "conf.d/more.conf", b"more\n")]
+    host.deliver(rows)
+    target, real = Path(host.path("conf.d/site.conf")), Path(host.path("real/site.conf"))
+    real.parent.mkdir()
+    real.write_text("old\n")
+    target.unlink()
+    target.symlink_to(to)
+    looked = [
+        answer for answer in map(answers.known, host.speak(manifest(rows) + b"end\n")) if answer and "is" in answer
+    ]
+    assert [answer["is"] for answer in looked] == ["link", "same"]
+    assert looked[0]["to"].replace("\\n", "\n") == to.replace("\t", " ").replace("\x1b", "").rstrip("\n")
+    host.deliver(rows)
+    assert (target.read_text(), target.is_symlink(), real.read_text()) == ("new\n", False, "old\n")
+    assert {one["is"] for one in host.speak(manifest(rows) + b"end\n") if "is" in one} == {"same"}
+
+
+def test_a_link_to_a_folder_is_refused_and_a_link_that_is_to_go_goes(host: FolderHost) -> None:
+    Path(host.path("folder")).mkdir()
+    Path(host.path("link")).symlink_to("folder")
+    [*_, answer] = host.speak(whole([row(host, "link")]))
+    assert answer["why"] == f"{host.path('link')} is a folder here"
+    Path(host.path("old")).symlink_to(host.etc / "folder" / "kept")
+    (host.etc / "folder" / "kept").write_text("kept\n")
+    host.deliver([row(host, "old", None)])
+    assert host.holds().keys() == {"folder", "folder/kept", "link"}
 
 
 @pytest.mark.parametrize("name", ["fails", "hangs"])

@@ -20,18 +20,20 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from pki import issue, profiles
-from pki.deploy import handshake, receipt
+from pki.deploy import handshake, proof, receipt
 from pki.deploy.contact import Contact
 from pki.deploy.handshake import Endpoint, Eyes
-from pki.deploy.proof import UNPROVEN, Promise
-from pki.deploy.ssh import Way
+from pki.deploy.proof import UNPROVEN, Promise, Proof, Verdict
+from pki.deploy.session import HostRefusal, ServiceRefusal
+from pki.deploy.ssh import UnreachableError, Way
 from pki.deploy.tunnel import Tunnel
 from pki.destinations import Sight
+from pki.errors import PkiError
 from pki.issue import Issuer
 from pki.model import Leaf
 from pki.watch import health, probes
 from pki.watch.alerts import channels
-from pki.watch.checks import Check, Level
+from pki.watch.checks import Finding, Level
 from pki.watch.probes import Fault, Probed
 from pki.watch.view import LastRun
 from tests.conftest import START, Home
@@ -95,9 +97,14 @@ def paper(tmp_path_factory: pytest.TempPathFactory) -> Paper:
     return Paper(pairs, eyes, folder / "old", folder / "ended", *digests)
 
 
-def lets_only_the_probe_in(paper: Paper) -> Behaviour:
+def is_silent_within_tls(context: ssl.SSLContext, connection: socket.socket) -> None:
+    with context.wrap_socket(connection, server_side=True) as inside:
+        is_silent(context, inside)
+
+
+def lets_only_the_probe_in(paper: Paper, status: str = "204 No Content") -> Behaviour:
     """As proxies do it: who is refused gets to read why, before the connection ends."""
-    answers = trusts(str(paper.pairs.root), "204 No Content")
+    answers = trusts(str(paper.pairs.root), status)
 
     def behave(context: ssl.SSLContext, connection: socket.socket) -> None:
         with connection.dup() as still:
@@ -125,7 +132,7 @@ def speaks_old_tls(status: str) -> Behaviour:
 def swept(paper: Paper, ends: Sequence[Endpoint], promise: Promise | None) -> Sequence[Probed]:
     promises = {NAME: promise} if promise else {}
     plan: Any = SimpleNamespace(sights=lambda: iter([Sight("monitoring", tuple(ends), promises, paper.eyes, None)]))
-    house: Any = SimpleNamespace(store=SimpleNamespace(shown=lambda path: path))
+    house: Any = SimpleNamespace(now=START, store=SimpleNamespace(shown=lambda path: path))
     return probes.sweep(house, plan)
 
 
@@ -209,15 +216,57 @@ def test_what_is_no_http_server_behind_tls_is_broken(paper: Paper, behaviour: Be
     assert found.wrong.startswith(said)
 
 
-def test_what_is_behind_an_open_service_is_not_asked(paper: Paper) -> None:
-    heard = list[bytes]()
+def test_an_open_service_that_demands_a_certificate_is_found_by_a_request(paper: Paper) -> None:
+    """In TLS 1.3 the handshake of a client without a certificate ends well."""
+    found = seen(paper, trusts(str(paper.pairs.root)))
+    assert (found.fault, found.wrong) == (Fault.REFUSAL, proof.DEMANDS)
+    assert (found.fingerprint, found.version) == (paper.new_digest, "TLSv1.3")
 
-    def listens(context: ssl.SSLContext, connection: socket.socket) -> None:
+
+def asks(paper: Paper, bare: str, known: str) -> Behaviour:
+    """A server that asks for a certificate, goes on without one, and answers by it."""
+
+    def behave(context: ssl.SSLContext, connection: socket.socket) -> None:
+        context.verify_mode = ssl.CERT_OPTIONAL
+        context.load_verify_locations(paper.pairs.root)
         with context.wrap_socket(connection, server_side=True) as inside:
-            heard.append(inside.recv(4096))
+            if inside.recv(4096):
+                status = known if inside.getpeercert() else bare
+                inside.sendall(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
 
-    assert seen(paper, listens).wrong == ""
-    assert set(heard) <= {b""}
+    return behave
+
+
+def test_an_open_service_that_refuses_within_tls_is_found_by_two_requests(paper: Paper) -> None:
+    found = seen(paper, asks(paper, "403 Forbidden", "200 OK"))
+    assert (found.fault, found.wrong) == (
+        Fault.REFUSAL,
+        f"{proof.DEMANDS}: answers 403 without one, and 200 to the probe",
+    )
+    assert seen(paper, asks(paper, "401 Log In", "401 Log In")).wrong == "", "its own login is its own business"
+
+
+def test_an_open_service_whose_answers_change_by_themselves_demands_nothing(paper: Paper) -> None:
+    """Two that differ, by chance, and then two that are alike."""
+    ok, busy = says("200 OK"), says("429 Too Many Requests")
+    assert seen(paper, ok, hangs_up, ok, busy, ok).wrong == ""
+
+
+@pytest.mark.parametrize("status", ["502 Bad Gateway", "503 Service Unavailable", "504 Gateway Timeout"])
+def test_a_proxy_whose_upstream_does_not_answer_is_told_as_that(paper: Paper, status: str) -> None:
+    text = f"answers {status[:3]}: the proxy answers, and what is behind it does not"
+    found = seen(paper, says(status))
+    assert (found.fault, found.wrong, found.reached) == (Fault.UPSTREAM, text, True)
+    assert seen(paper, lets_only_the_probe_in(paper, status), access="mtls").wrong == text
+
+
+def test_an_open_service_that_speaks_no_http_or_never_answers_is_told(
+    paper: Paper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = seen(paper, hangs_up)
+    assert (found.fault, found.wrong) == (Fault.BROKEN, "does not answer as an HTTP server")
+    monkeypatch.setattr(handshake, "TIMEOUT", 0.3)
+    assert seen(paper, is_silent_within_tls).fault == Fault.UPSTREAM
 
 
 def test_of_a_service_without_a_promise_only_what_it_serves_is_told(paper: Paper) -> None:
@@ -435,7 +484,7 @@ def of(service: str, host: str = "monitoring", **more: Any) -> Probed:
     return Probed(host, service, f"{service}.lab.internal", 443, access, not_after=END, **more)
 
 
-def checked(home: Home, *found: Probed, run: LastRun | None = None, days: float = 0) -> dict[str, Check]:
+def checked(home: Home, *found: Probed, run: LastRun | None = None, days: float = 0) -> dict[str, Finding]:
     said = health.checks(home.house(days), home.plan(days), run or LastRun(), probes=found, thorough=False)
     return {one.subject: one for one in said if one.topic in {"services", "hosts"} and one.subject != "hosts"}
 
@@ -456,6 +505,7 @@ def test_services_that_are_well_are_counted(home: Home) -> None:
         (Fault.BROKEN, Level.WARNING),
         (Fault.OTHER, Level.WARNING),
         (Fault.SILENT, Level.WARNING),
+        (Fault.UPSTREAM, Level.WARNING),
     ],
 )
 def test_who_gets_in_is_critical_and_who_does_not_answer_never_is(home: Home, fault: Fault, level: Level) -> None:
@@ -476,9 +526,12 @@ def test_a_host_whose_services_are_all_silent_is_told_once(home: Home) -> None:
     )
 
 
-@pytest.mark.parametrize("said", ["cannot be reached: no route", "jellyfin does not answer: timed out"])
-def test_what_the_look_at_hosts_tells_is_not_told_again(remote: Home, said: str) -> None:
-    Contact().failed(START, said).save(remote.house().store.contact("media"))
+@pytest.mark.parametrize(
+    "error",
+    [UnreachableError("cannot be reached: no route"), ServiceRefusal("jellyfin does not answer", "", ("jellyfin",))],
+)
+def test_what_the_look_at_hosts_tells_is_not_told_again(remote: Home, error: PkiError) -> None:
+    Contact().failed(START, error).save(remote.house().store.contact("media"))
     silent = of("jellyfin", "media", fault=Fault.SILENT, wrong="does not answer: timed out")
     assert checked(remote, silent).keys() == {"deploy:media"}
     entry = of("jellyfin", "media", fault=Fault.ENTRY, wrong="lets the canary in")
@@ -486,7 +539,7 @@ def test_what_the_look_at_hosts_tells_is_not_told_again(remote: Home, said: str)
 
 
 def test_a_host_that_fails_for_another_reason_hides_no_silent_service(remote: Home) -> None:
-    Contact().failed(START, "nginx-t failed with 1").save(remote.house().store.contact("media"))
+    Contact().failed(START, HostRefusal("nginx-t failed with 1")).save(remote.house().store.contact("media"))
     silent = of("jellyfin", "media", fault=Fault.SILENT, wrong="does not answer: timed out")
     assert checked(remote, silent).keys() == {"deploy:media", "service:media/jellyfin"}
 
@@ -498,7 +551,7 @@ def test_what_a_sweep_saw_goes_before_what_a_delivery_could_not_reach(remote: Ho
     receipt.save(path, replace(taken, proof={"jellyfin": UNPROVEN}))
     assert checked(remote)["proof:media"].level is Level.NOTICE
     assert checked(remote, of("jellyfin", "media")).keys() == {"services"}
-    receipt.save(path, replace(taken, proof={"jellyfin": "unproven: both get 403"}))
+    receipt.save(path, replace(taken, proof={"jellyfin": Proof(Verdict.UNDECIDED, "unproven: both get 403")}))
     assert checked(remote, of("jellyfin", "media")).keys() == {"services", "proof:media"}
 
 
@@ -526,7 +579,7 @@ def test_the_end_of_the_newest_certificate_is_told_by_the_look_at_certificates(h
 
 
 def test_a_jump_host_is_told_once_for_all_that_lies_behind_it(home: Home) -> None:
-    wrong = "lies behind bastion, and it does not let this key in"
+    wrong = "it does not let this key in"
     behind = [of(one, fault=Fault.JUMP, wrong=wrong, reached=False, via="bastion") for one in ("grafana", "loki")]
     found = checked(home, *behind, of("jellyfin", "media"))
     assert found.keys() == {"jump:bastion", "services"}
@@ -547,7 +600,7 @@ def watched(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Home,
     def sees(*found: Probed) -> None:
         seen_next[:] = found
 
-    monkeypatch.setattr(probes, "sweep", lambda _house, _plan: tuple(seen_next))
+    monkeypatch.setattr(probes, "sweep", lambda *_: tuple(seen_next))
     return home, sees
 
 
@@ -628,7 +681,7 @@ def test_a_sweep_that_breaks_hides_nothing_else_and_calls_nothing_solved(
     home, sees = watched
     sees(of("grafana", fault=Fault.OTHER, wrong="serves another one"))
     assert told(home, monkeypatch, days=0.1) == [("new", "service:monitoring/grafana")]
-    monkeypatch.setattr(probes, "sweep", lambda _house, _plan: 1 / 0)
+    monkeypatch.setattr(probes, "sweep", lambda *_: 1 / 0)
     assert told(home, monkeypatch, days=2) == [("new", "services")]
     assert probes.load(home.house())
     said = invoke(home, "health", days=2)

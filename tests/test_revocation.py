@@ -17,13 +17,13 @@ from cryptography.x509.oid import NameOID
 
 from pki import editing, issue, outgrown
 from pki.commands.revoking import MEANINGS, verdict
-from pki.errors import PkiError
+from pki.errors import ErrorCode, PkiError
 from pki.keeping import recovering
 from pki.pipeline import Run
 from pki.records import Entry
 from pki.watch import forecast, health, status
 from pki.watch.checks import Level
-from pki.watch.refusals import Finding
+from pki.watch.refusals import Observation
 from pki.watch.view import LastRun
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import Home
@@ -109,7 +109,7 @@ def test_without_a_terminal_nothing_is_revoked_and_the_command_that_does_is_name
     assert listed(home) == set()
     command = re.search(r"→ \./run invoke (.*)", said.error)
     assert command
-    assert invoke(*shlex.split(command[1])).status == 0
+    assert invoke(*shlex.split(command[1])).status == 2
     assert listed(home) == {serial}
 
 
@@ -122,7 +122,7 @@ def test_at_a_terminal_the_reason_and_a_yes_are_asked_for(
     assert (said.status, said.error) == (1, "nothing was changed: that was no yes\n")
     assert listed(home) == set()
     types(monkeypatch, "superseded", "yes")
-    assert invoke("revoke", "admin").status == 0
+    assert invoke("revoke", "admin").status == 2
     assert listed(home) == {serial}
 
 
@@ -138,27 +138,29 @@ def test_a_proxy_that_cannot_refuse_is_named_before_and_after(home: Home, invoke
     )
 
 
-PLACES = [Finding("forge/forgejo", "proven", ""), Finding("media", "folder", "")]
-OPEN, FAILED = Finding("media/films", "open", ""), Finding("media/films", "failed", "")
-DOWN = {"deploy:media": "unreachable; what it has runs out in 9 days"}
+PLACES = [Observation("forge/forgejo", "proven", ""), Observation("media", "folder", "")]
+OPEN, FAILED = Observation("media/films", "open", ""), Observation("media/films", "failed", "")
+DOWN = {"deploy:media": ErrorCode.UNREACHABLE}
 
 
 @pytest.mark.parametrize(
     ("findings", "failures", "expected"),
     [
         ([], {}, (0, "revoked and published; there is nothing here to prove it at")),
-        (PLACES, {}, (0, "revoked, published, and proven at forge/forgejo")),
-        ([*PLACES, OPEN], {}, (2, "revoked and published; not proven: media/films;")),
-        ([*PLACES, OPEN], DOWN, (2, "revoked and published; not proven: media/films;")),
-        (PLACES, DOWN, (2, "revoked and published; not proven: deploy:media;")),
+        (PLACES[:1], {}, (0, "revoked, published, and proven at forge/forgejo")),
+        (PLACES, {}, (2, "revoked and published; proven at forge/forgejo; not proven: media;")),
+        (PLACES[1:], {}, (2, "revoked and published; not proven: media;")),
+        ([*PLACES, OPEN], {}, (2, "revoked and published; not proven: media/films, media;")),
+        ([*PLACES, OPEN], DOWN, (2, "revoked and published; not proven: media/films, media;")),
+        (PLACES, DOWN, (2, "revoked and published; not proven: deploy:media, media;")),
         ([*PLACES, FAILED], {}, (1, "revoked, and STILL LET IN: media/films;")),
         ([*PLACES, FAILED, OPEN], DOWN, (1, "revoked, and STILL LET IN: media/films;")),
-        (PLACES, {"crl:client-1": "no passphrase"}, (1, "revoked; failed: crl:client-1;")),
-        (PLACES, {"doit": "nothing was run"}, (1, "revoked; failed: doit;")),
+        (PLACES, {"crl:client-1": ErrorCode.OTHER}, (1, "revoked; failed: crl:client-1;")),
+        (PLACES, {"doit": ErrorCode.OTHER}, (1, "revoked; failed: doit;")),
     ],
 )
 def test_the_exit_status_says_what_is_proven(
-    findings: list[Finding], failures: dict[str, str], expected: tuple[int, str]
+    findings: list[Observation], failures: dict[str, ErrorCode], expected: tuple[int, str]
 ) -> None:
     code, text = verdict(findings, failures)
     assert (code, text[: len(expected[1])]) == expected
@@ -230,7 +232,7 @@ def test_a_list_that_was_lost_again_is_not_said_to_be_published(
 @pytest.fixture
 def withheld(home: Home, invoke: Invoke) -> Home:
     said = invoke("revoke", "admin", "--reason", "key-compromise", "--no-replace", "--yes")
-    assert said.status == 0, said.error
+    assert said.status == 2, said.error
     assert "then         nothing replaces it before: ./run invoke renew client-admin" in said.out
     return home
 
@@ -259,7 +261,7 @@ def test_a_run_with_nothing_to_do_opens_no_ledger_for_what_is_withheld(withheld:
 
 
 def test_a_withheld_server_certificate_that_was_lost_stops_its_host_alone(home: Home, invoke: Invoke) -> None:
-    assert invoke("revoke", "media", "--reason", "superseded", "--no-replace", "--yes").status == 0
+    assert invoke("revoke", "media", "--reason", "superseded", "--no-replace", "--yes").status == 2
     shutil.rmtree(home.path / "build")
     report = home.doit()
     assert report.failed == {
@@ -310,7 +312,7 @@ def test_one_identity_for_each_device_has_a_key_of_its_own_and_is_revoked_alone(
     names = laptop.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.RFC822Name) == ["admin@lab.internal"]
     said = invoke("client.revoke", "admin@laptop", "--reason", "key-compromise", "--yes")
-    assert said.status == 0, said.error
+    assert said.status == 2, said.error
     assert "then         it leaves pki.yaml, and nothing replaces it" in said.out
     assert listed(home) == {laptop.serial_number}
     assert certificate(home) == admin
@@ -337,7 +339,7 @@ def test_a_client_is_added_as_a_person_would_write_it(home: Home, before: str, a
     rest = path.read_text().partition("clients:")[0]
     path.write_bytes((rest + before).encode())
     line = 'x@y: {email: "a{b@lab.internal"}'
-    assert editing.with_client(path, "x@y", "a{b@lab.internal") == rest + after.replace("NEW", line)
+    assert editing.with_client(path, "x@y", "a{b@lab.internal").text == rest + after.replace("NEW", line)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from pki.deploy.contact import Contact
 from pki.errors import PkiError
 from pki.pipeline import Run
 from pki.store import Store
-from pki.watch.checks import Check, Level
+from pki.watch.checks import Finding, Level
 from pki.watch.page import charts, drawing, facts, statuspage
 from pki.watch.probes import Probed
 from tests import statuspages
@@ -97,7 +97,7 @@ def test_problems_that_say_the_same_stand_together(home: Home) -> None:
     text = shown(home).text
     assert "cert:monitoring-mtls, cert:forge-mtls, cert:media 28 of 90 days left" in text
     today = START.date()
-    checks = [Check(f"cert:{n}", Level.WARNING, "x", f"./run doit cert:{n}") for n in range(9)]
+    checks = [Finding(f"cert:{n}", Level.WARNING, "x", f"./run doit cert:{n}") for n in range(9)]
     text = Page(statuspages.page(statuspages.facts(1, today), *checks)).text
     assert "cert:4, cert:5 and 3 more x ./run doit Commands" in text
     assert text.startswith("9 warnings")
@@ -330,7 +330,7 @@ def test_a_banner_escapes_what_it_says(home: Home) -> None:
 
 def test_whatever_a_name_or_a_message_holds_is_text() -> None:
     found = statuspages.facts(3, START.date(), troubled=True)
-    nasty = Check(NASTY, Level.CRITICAL, NASTY, NASTY, topic="run")
+    nasty = Finding(NASTY, Level.CRITICAL, NASTY, NASTY, topic="run")
     leaf = facts.Certificate(NASTY, NASTY, START.date(), START.date() + DAY, START.date(), NASTY, Level.OK)
     service = Probed(host=NASTY, service=NASTY, name=NASTY, port=443, access=NASTY, wrong=NASTY, version=NASTY)
     values = {name: getattr(found, name) for name in facts.Facts.__slots__}

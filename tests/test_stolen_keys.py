@@ -259,8 +259,9 @@ def test_it_can_undo_the_last_change_unless_that_brings_back_a_root_that_is_no_l
 
 def test_it_can_run_the_commands_that_are_named_and_no_other(either: Stolen) -> None:
     assert either.place(LEAF, b"one\n", reload="reload") == "done"
-    assert "no command is called 'sh'" in either.place(LEAF, b"two\n", reload="sh")
+    assert "has a command that is not called '-' or 'sh' here" in either.place(LEAF, b"two\n", reload="sh")
     assert "no command is called" in either.place(LEAF, b"two\n", check="true; id")
+    assert either.holds(LEAF) == b"one\n"
 
 
 @pytest.mark.parametrize("mode", ["4755", "2755", "04755", "1777"])
@@ -305,10 +306,21 @@ def test_it_can_read_what_everybody_can_read_and_of_other_files_the_digest(eithe
     assert "may not be placed here" in either.place("shadow", b"x")
 
 
+def test_nothing_is_told_of_a_file_that_is_not_permitted(either: Stolen) -> None:
+    """Its digest would confirm a guess of what it holds."""
+    secret = Path(either.host.path("other/open"))
+    secret.parent.mkdir()
+    secret.write_text("guess me\n")
+    row = Row(str(secret), b"x")
+    answers = either.host.speak(manifest([row]) + b"show 1\nend\n")
+    assert [(one["is"], one["sha256"]) for one in answers if "is" in one] == [("denied", "")]
+    assert answers[-1] == {"bytes": 0}
+
+
 def test_it_can_change_neither_what_is_permitted_nor_the_program(either: Stolen) -> None:
     for path in (either.host.conf, either.host.program, either.host.state / "rows", Path("/root/.ssh/authorized_keys")):
         before = path.read_bytes() if path.exists() else None
-        assert "may not be placed here" in either.host.speak(whole([Row(str(path), b"x")]))[-1]["error"]
+        assert "may not be placed here" in either.host.speak(whole([Row(str(path), b"x")]))[-1]["why"]
         assert (path.read_bytes() if path.exists() else None) == before or path.name == "rows"
 
 
@@ -357,7 +369,7 @@ def test_a_key_for_configuration_can_place_nothing_outside_of_them(config: Stole
     for name in ("passwd", "cron.d/x", "ssh/sshd_config"):
         assert "may not be placed here" in config.place(name, b"x"), name
     answers = config.host.speak(whole([Row(str(config.host.conf), b"under /\n")]))
-    assert "may not be placed here" in answers[-1]["error"]
+    assert "may not be placed here" in answers[-1]["why"]
 
 
 # -- what bootstrap permits --------------------------------------------------------------------------------------------

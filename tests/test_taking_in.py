@@ -12,12 +12,13 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pki.deploy import crls
 from pki.deploy.preflight import Trust
 from pki.errors import PkiError
 from pki.house import House
+from pki.house.generations import Generation
 from pki.records import Issued
 from pki.taking import index
 from pki.watch import forecast
@@ -171,7 +172,7 @@ def test_row_without_its_certificate_is_recorded_by_what_it_says(adopted: Home, 
     found = recorded(adopted)
     assert (found["legacy:web"].pem, found["legacy:web"].not_after) == ("", START + 400 * DAY)
     assert found["legacy:alice"].revoked == "keyCompromise"
-    assert invoke("revoke", "01", "--reason", "superseded", "--yes").status == 0
+    assert invoke("revoke", "01", "--reason", "superseded", "--yes").status == 2
     assert set(entries(adopted)) == {1, 2}
     assert "its certificate was not there" in invoke("ledger.show", "01").out
 
@@ -488,6 +489,38 @@ def test_ca_that_ended_makes_no_more_crls_and_a_person_is_told(home: Home, invok
     assert notes["authority:legacy"] == "ended on 2026-12-03, and its CRL is not made any more"
 
 
+NAMELESS = {
+    "Certification": [
+        (NameOID.COUNTRY_NAME, "CH"),
+        (NameOID.ORGANIZATION_NAME, "Old Lab"),
+        (NameOID.ORGANIZATIONAL_UNIT_NAME, "Certification"),
+    ],
+    "Old Lab": [(NameOID.ORGANIZATION_NAME, "Old Lab"), (NameOID.COUNTRY_NAME, "CH")],
+    "CH": [(NameOID.COUNTRY_NAME, "CH")],
+    "legacy": [],
+}
+
+
+@pytest.mark.parametrize("shown", NAMELESS)
+def test_ca_without_a_cn_is_known_by_another_attribute(shown: str) -> None:
+    ca = OldCa(full_name=x509.Name([x509.NameAttribute(*one) for one in NAMELESS[shown]])).certificate
+    assert Generation("legacy", ca, b"", "", b"", "").common_name == shown
+
+
+def test_ca_without_a_cn_stops_nothing(home: Home, invoke: Invoke) -> None:
+    old = OldCa(full_name=x509.Name([x509.NameAttribute(*one) for one in NAMELESS["Certification"]]))
+    old.issue("web", 1)
+    adopt(home)
+    old.openssl_ca(home.path / "ca/legacy")
+    assert invoke("ledger.import", str(home.path / "ca/legacy")).status == 0
+    report = home.doit()
+    assert (report.status, report.failed) == (0, {})
+    assert ">Certification<" in home.read("build/report/status.html").decode()
+    for command in ("status", "plan"):
+        said = invoke(command)
+        assert (said.status, said.error) == (0, ""), said
+
+
 # -- its key ----------------------------------------------------------------------------------------------------------
 
 WORDS = "correct horse battery staple"
@@ -511,9 +544,16 @@ def test_key_is_opened_with_the_passphrase_of_its_name(adopted: Home, old: OldCa
         write(adopted.path / "ca/legacy/key.pem", traditional(old.key), 0o600)
     assert invoke("ledger.import", str(folder)).status == 0
     if kind != "plain":
-        assert "its key is encrypted and secrets.yaml holds no passphrase for it" in adopted.doit().failed["crl:legacy"]
+        key = "its key is encrypted and secrets.yaml holds no passphrase for it"
+        assert adopted.doit().failed["crl:legacy"] == (
+            f"ca/legacy/key.pem: {key} → write into secrets.yaml: legacy: PASSPHRASE; or name where it comes from in "
+            "pki.yaml: secrets: {legacy: prompt}"
+        )
         write(adopted.path / "secrets.yaml", adopted.read("secrets.yaml") + b"legacy: wrong\n", 0o600)
-        assert "the passphrase from secrets.yaml is wrong" in adopted.doit().failed["crl:legacy"]
+        wrong = adopted.doit().failed["crl:legacy"]
+        assert wrong.endswith(
+            "the passphrase from secrets.yaml is wrong, or the file is damaged; correct it in secrets.yaml: legacy: PASSPHRASE"
+        )
         adopted.edit("legacy: wrong", f"legacy: {WORDS}", "secrets.yaml")
     report = adopted.doit()
     assert (report.failed, list(report.made)) == ({}, ["crl:legacy"])
@@ -582,7 +622,7 @@ def test_two_adopted_cas_may_both_count_from_one(adopted: Home, invoke: Invoke) 
     assert invoke("ledger.show", "02").out.count("serial ") == 2
     said = invoke("revoke", "2", "--reason", "superseded", "--yes")
     assert (said.status, "2: is legacy:alice and vpn:laptop" in said.error) == (1, True)
-    assert invoke("revoke", "vpn:laptop", "--reason", "superseded", "--yes").status == 0
+    assert invoke("revoke", "vpn:laptop", "--reason", "superseded", "--yes").status == 2
     assert (set(entries(adopted)), set(entries(adopted, "vpn"))) == ({2}, {1, 2})
 
 
@@ -678,7 +718,7 @@ def test_serial_number_of_an_old_ca_is_not_taken_for_a_name_of_ours(adopted: Hom
     invoke("ledger.import", "books")
     adopted.edit("clients:\n", "clients:\n  ad: {email: ad@lab.internal}\n")
     adopted.doit()
-    assert invoke("revoke", "ad", "--reason", "superseded", "--yes").status == 0
+    assert invoke("revoke", "ad", "--reason", "superseded", "--yes").status == 2
     assert 0xAD not in entries(adopted)
     assert recorded(adopted)["legacy:printer"].revoked == ""
 
@@ -696,7 +736,7 @@ def test_crl_travels_as_a_managed_file(adopted: Home, invoke: Invoke) -> None:
     assert adopted.doit().failed == {}
     assert adopted.read("build/hosts/monitoring/srv/www/old.crl") == adopted.read("build/crl/legacy.crl")
     assert adopted.read("build/hosts/monitoring/etc/old-ca.pem") == adopted.read("ca/legacy/cert.pem")
-    assert invoke("revoke", "web", "--reason", "superseded", "--yes").status == 0
+    assert invoke("revoke", "web", "--reason", "superseded", "--yes").status == 2
     delivered = x509.load_der_x509_crl(adopted.read("build/hosts/monitoring/srv/www/old.crl"))
     assert {entry.serial_number for entry in delivered} == {1, 2}
 
@@ -711,7 +751,7 @@ def test_service_in_between_may_trust_both_cas_by_two_files_of_its_own(adopted: 
     assert adopted.doit().failed == {}
     assert adopted_ca(adopted) in judges.certificates(adopted.read("build/hosts/forge/etc/both-cas.pem"))
     assert crl_of(adopted) in judges.crls(adopted.read("build/hosts/forge/etc/both-crls.pem"))
-    assert invoke("revoke", "web", "--reason", "superseded", "--yes").status == 0
+    assert invoke("revoke", "web", "--reason", "superseded", "--yes").status == 2
     assert crl_of(adopted) in judges.crls(adopted.read("build/hosts/forge/etc/both-crls.pem"))
 
 

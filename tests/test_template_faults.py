@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from pki import confined
+from pki import confined, delimiters
 from pki.confined import Begin, Confined, ExceededError
 from pki.errors import FaultsError, PkiError
 from pki.headers import LARGEST
 from pki.managed import Library
+from pki.templating import Templates
 from pki.watch import forecast, health, status
 from pki.watch.view import LastRun
 from tests.commands import said_by
@@ -121,6 +122,61 @@ def test_nothing_of_a_template_is_computed_while_it_is_read(home: Home) -> None:
     started = time.process_time()
     assert [file.fault for file in library(home).files if file.name == "one.conf"] == [None]
     assert time.process_time() - started < 5
+
+
+# -- text of other languages in which Jinja2 finds its own marks --------------------------------------------------------
+
+SCRIPT = "#!/bin/sh\n# deploy-target: /usr/local/bin/hook\n# deploy-hosts: media\n"
+RAW = "{% raw %} before it, {% endraw %} behind it"
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("echo ${#list}\n", "templates/hook:4: {# begins a comment of the template, and no #} ends it"),
+        ("awk '{# count\nn++ }'\n", "templates/hook:4: {# begins a comment of the template, and no #} ends it"),
+        ("\nprintf '{%s}' x\n", "templates/hook:5: Encountered unknown tag 's'."),
+        ("docker ps --format '{{.Names}}'\n", "templates/hook:4: unexpected '.'"),
+        ("x='{% raw %}'\n", "templates/hook:4: Missing end of raw directive"),
+        ("echo '{{instance}}'\n", "templates/hook:4: 'instance' is undefined"),
+    ],
+)
+def test_marks_of_another_language_are_named_with_what_to_write(home: Home, body: str, said: str) -> None:
+    home.write("templates/hook", SCRIPT + body)
+    message, _, hint = release_fault(home).partition(" → ")
+    assert message == said
+    assert hint.endswith(f"where {{{{, {{% or {{# is the file's own text: {RAW}")
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("echo ${#list}\necho lost\necho ${x#}\n", ["1 to 3"]),
+        ("echo ${#list} ${x#}\n", ["1"]),
+        ("#!/usr/bin/awk -f\n{# first\nn++ #}\n", ["2 to 3"]),
+        ("a\n{%- if true %}b{% endif %}\n{#IFNAME} and {#FSNAME#}\n{#1#}", ["3", "4"]),
+        ("{% raw %}${#list} ${x#}{% endraw %}", []),
+        ("{# one\ntwo #}\nx\n", []),
+        ("{#- tight -#}\n#!/bin/sh\n", []),
+        ("#!/bin/sh\n{# in one line #}\n", []),
+        ("{{ '${#x} #}' }}\n", []),
+        ("$ {# cost #}", []),
+    ],
+)
+def test_lines_that_a_comment_takes_out_by_mistake_are_found(text: str, lines: list[str]) -> None:
+    assert list(delimiters.cut_out(text, Templates(Path("/nowhere")).lex)) == lines
+
+
+def test_what_a_comment_cuts_out_of_a_script_is_noted(home: Home) -> None:
+    body = "echo ${#list}\necho lost\necho ${x#}\n"
+    home.write("templates/hook", SCRIPT + body)
+    assert [(note.subject, note.text) for note in home.plan().notes] == [
+        ("templates/hook", "line 4 to 6: {# begins a comment of the template: all up to #} is left out")
+    ]
+    home.write("templates/hook", f"{SCRIPT}{{% raw %}}{body}{{% endraw %}}\n")
+    assert list(home.plan().notes) == []
+    assert home.doit("release:media").failed == {}
+    assert home.read("build/release/media/files/usr/local/bin/hook").decode() == SCRIPT + body
 
 
 # -- what is found when it is rendered --------------------------------------------------------------------------------

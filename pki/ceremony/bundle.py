@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, Va
 from pki import documents
 from pki.errors import PkiError
 from pki.faults import dotted, location, phrase
+from pki.identifiers import GenerationName
 from pki.model import Noun
 from pki.records import REASONS, Entry
 from pki.scalars import AuthorityKeyKind, Domain, Organisation, PublishUrl
@@ -130,7 +131,7 @@ class AskedIntermediate(Noun):
 
     @property
     def authority(self) -> str:
-        return self.name.rpartition("-")[0]
+        return GenerationName.parse(self.name).authority
 
 
 class AskedCross(Noun):
@@ -258,9 +259,7 @@ def load(data: bytes, name: str, kind: type[Document]) -> Document:
 
 def _tree(text: str, name: str, what: str) -> Any:
     """A document before its fields are looked at. What is none may be a file of passphrases: nothing of it is said."""
-    if documents.is_deep(text, DEEPEST):
-        raise PkiError(f"{name}: is nested too deep to be {what}")
-    tree = documents.load(text, name)
+    tree = documents.load(text, name, DEEPEST)
     if not isinstance(tree, dict) or "format" not in tree:
         raise PkiError(f"{name}: is not {what}")
     return tree

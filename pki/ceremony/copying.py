@@ -16,6 +16,7 @@ from pki.ceremony.transcript import BEFORE, Transcript
 from pki.ceremony.vault import Vault, overwrite, probe
 from pki.ceremony.verifying import unsigned, verify
 from pki.errors import PkiError
+from pki.identifiers import GenerationName
 
 REASON = "its records are of commands that made nothing"
 KEYS = ("key.pem", "key.uri")
@@ -135,7 +136,7 @@ def _is_ours(name: str) -> bool:
 
 
 def _is_folder(name: str) -> bool:
-    return name == "ceremonies" or name.startswith("root-")
+    return name == "ceremonies" or GenerationName.parse(name).is_root
 
 
 def _write(folder: Path, files: dict[str, bytes]) -> None:

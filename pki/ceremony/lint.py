@@ -10,16 +10,16 @@ from cryptography.hazmat.primitives.serialization import Encoding
 Signed = x509.Certificate | x509.CertificateRevocationList
 
 
-def findings(signed: Signed) -> list[str]:
-    """Warnings and worse, as `code: text`; none means that pkilint finds nothing."""
+def findings(signed: Signed, permitted: str = "") -> list[str]:
+    """Warnings and worse, as `code: text`, but for the code that is `permitted`; none means that pkilint finds nothing."""
     from pkilint.validation import ValidationFindingSeverity  # noqa: PLC0415 - 0.2 s, which only a ceremony spends
 
     container, document = _prepared(signed)
     return [
-        f"{found.finding.code}: {found.message or ''}".rstrip(": ")
+        f"{found.finding.code}: {found.message}" if found.message else str(found.finding.code)
         for result in container.validate(document.root)
         for found in result.finding_descriptions
-        if found.finding.severity <= ValidationFindingSeverity.WARNING  # FATAL is 0
+        if found.finding.severity <= ValidationFindingSeverity.WARNING and found.finding.code != permitted  # FATAL is 0
     ]
 
 

@@ -27,7 +27,7 @@ Clock = Callable[[], datetime]
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class MachineCheck:
     """One thing that was looked at; `remedy` is what to type when it is not `ok`, empty otherwise."""
 
     check: str
@@ -53,7 +53,7 @@ def findings(
     *,
     swaps: Path = SWAPS,
     interfaces: Callable[[], Sequence[str]] = interfaces_up,
-) -> list[Finding]:
+) -> list[MachineCheck]:
     """Everything that was looked at, fit or not.
 
     `prepared` is when the request was, `last` the newest moment that the vault knows, None when it knows none.
@@ -69,22 +69,22 @@ def _flags(asker: socket.socket, name: str) -> int:
     return int(struct.unpack(REQUEST, answer)[1])
 
 
-def _network(names: Sequence[str]) -> Iterator[Finding]:
+def _network(names: Sequence[str]) -> Iterator[MachineCheck]:
     if not names:
-        yield Finding("network", "no network interface is up", ok=True)
+        yield MachineCheck("network", "no network interface is up", ok=True)
     for name in names:
-        yield Finding("network", f"the network interface {name} is up", False, f"ip link set {name} down")
+        yield MachineCheck("network", f"the network interface {name} is up", False, f"ip link set {name} down")
 
 
-def _swap(swaps: Path) -> Finding:
+def _swap(swaps: Path) -> MachineCheck:
     lines = (store.read(swaps) or b"").decode(errors="replace").splitlines()
     areas = [line.split()[0] for line in lines[1:] if line.strip()]
     if areas:
-        return Finding("swap", f"swap is on: {', '.join(areas)}; keys could be written there", False, "swapoff -a")
-    return Finding("swap", "swap is off", ok=True)
+        return MachineCheck("swap", f"swap is on: {', '.join(areas)}; keys could be written there", False, "swapoff -a")
+    return MachineCheck("swap", "swap is off", ok=True)
 
 
-def _clock(now: datetime, prepared: datetime, last: datetime | None) -> Iterator[Finding]:
+def _clock(now: datetime, prepared: datetime, last: datetime | None) -> Iterator[MachineCheck]:
     clock = f"the clock says {now:%Y-%m-%d %H:%M} UTC"
     fault = ""
     if now < prepared - EARLY:
@@ -92,11 +92,11 @@ def _clock(now: datetime, prepared: datetime, last: datetime | None) -> Iterator
     elif now > prepared + LATE:
         fault = f"more than {LATE.days} days after the request was prepared, {prepared:%Y-%m-%d %H:%M} UTC"
     if fault:
-        yield Finding("clock", f"{clock}, {fault}", False, SET_CLOCK)
+        yield MachineCheck("clock", f"{clock}, {fault}", False, SET_CLOCK)
     if last and now < last - EARLY:
-        yield Finding("clock", f"{clock}, before the newest record, {last:%Y-%m-%d %H:%M} UTC", False, SET_CLOCK)
+        yield MachineCheck("clock", f"{clock}, before the newest record, {last:%Y-%m-%d %H:%M} UTC", False, SET_CLOCK)
     elif not fault:
-        yield Finding("clock", clock, ok=True)
+        yield MachineCheck("clock", clock, ok=True)
 
 
 def watch_fault(at: datetime, watch: str) -> str:

@@ -16,6 +16,7 @@ from pki.ceremony import drafts
 from pki.ceremony.bundle import NOTHING, SLACK, AskedIntermediate, AskedLadder, AskedRoot, Request
 from pki.ceremony.vault import Past, fingerprint
 from pki.errors import PkiError
+from pki.identifiers import GenerationName
 from pki.profiles import ROOT_LIMIT, RUNG_LIMIT
 from pki.scalars import SANDBOX
 from pki.weakkeys import weakness
@@ -52,8 +53,8 @@ class Known:
 
 def common_name(organisation: str, generation: str, *, sandbox: bool) -> str:
     """The CN of a CA, a name of its own for each generation: `Example Lab Server CA 1`."""
-    authority, _, number = generation.rpartition("-")
-    return f"{organisation} {f'{SANDBOX} ' if sandbox else ''}{authority.capitalize()} CA {number}"
+    name = GenerationName.parse(generation)
+    return f"{organisation} {f'{SANDBOX} ' if sandbox else ''}{name.authority.capitalize()} CA {name.number}"
 
 
 def faults(request: Request, known: Known, *, roots_are_made: bool) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from pki.ceremony import plan, printing, unpacking, words
 from pki.ceremony.bundle import Request
 from pki.ceremony.policy import Known
-from pki.errors import run_for
+from pki.remedies import run_for
 from pki.templating import Pages
 
 PROGRAM = Path(__file__).resolve().parents[2]

@@ -109,9 +109,9 @@ def _spelt(place: int, share: str) -> str:
     """A share with its words whole."""
     typed = words.split(share)
     if wrong := words.misspelt(typed):
-        raise PkiError(f"share {place}: {wrong}", AGAIN)
+        raise PkiError(wrong, AGAIN, lead=f"share {place}")
     if len(typed) != SHARE_WORDS:
-        raise PkiError(f"share {place}: has {len(typed)} words, a share has {SHARE_WORDS}", AGAIN)
+        raise PkiError(f"has {len(typed)} words, a share has {SHARE_WORDS}", AGAIN, lead=f"share {place}")
     return " ".join(words.whole(word) for word in typed)
 
 
@@ -122,9 +122,10 @@ def _read(place: int, text: str) -> Any:
         read = Share.from_mnemonic(text)
     except MnemonicError:
         fault = slips.in_share(text.split()) or "it is no share of 20 words"
-        raise PkiError(f"share {place}: has a wrong checksum: {fault}", AGAIN) from None
+        raise PkiError(f"has a wrong checksum: {fault}", AGAIN, lead=f"share {place}") from None
     if read.group_count != 1 or read.member_threshold < 2:
-        raise PkiError(f"share {place}: was not made here: it belongs to a group of shares", "look for the right card")
+        what = "was not made here: it belongs to a group of shares"
+        raise PkiError(what, "look for the right card", lead=f"share {place}")
     return read
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pki.ceremony import bundle, machine, words
 from pki.ceremony.bundle import Request
-from pki.ceremony.machine import Finding
+from pki.ceremony.machine import MachineCheck
 from pki.ceremony.policy import Known
 from pki.ceremony.transcript import Transcript, versions
 from pki.ceremony.vault import Past, Vault, probe
@@ -103,7 +103,7 @@ def _refused(transcript: Transcript, error: PkiError, earlier: int) -> None:
         transcript.settle()
 
 
-def environment(ceremony: Ceremony, findings: list[Finding], despite: str) -> None:
+def environment(ceremony: Ceremony, findings: list[MachineCheck], despite: str) -> None:
     """Record what was found of the machine; go on only when it is fit, or `despite` gives a reason that is recorded."""
     ceremony.transcript.record(
         "environment", findings=[f"{one.check}: {one.text}{'' if one.ok else ' (NOT FIT)'}" for one in findings]

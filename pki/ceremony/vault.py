@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives import hashes
 from pki import issue, store, tokens
 from pki.ceremony import bundle, keyfile
 from pki.ceremony.bundle import Request, Response
-from pki.errors import PkiError, SlipError, of_system
+from pki.errors import ErrorCode, PkiError, SlipError, of_system
+from pki.identifiers import GenerationName
 from pki.issue import PrivateKey
 
 TRANSCRIPT = "transcript.jsonl"
@@ -53,7 +54,8 @@ class Vault:
     def roots(self) -> dict[str, x509.Certificate]:
         """The certificates of the roots whose keys are or were here, oldest first."""
         found: dict[str, x509.Certificate] = {}
-        for path in sorted(self.folder.glob("root-*/cert.pem"), key=lambda p: int(p.parent.name.partition("-")[2])):
+        named = ((GenerationName.parse(path.parent.name), path) for path in self.folder.glob("root-*/cert.pem"))
+        for _, path in sorted((one for one in named if one[0].number), key=lambda one: one[0].number):
             try:
                 found[path.parent.name] = x509.load_pem_x509_certificate(store.read(path) or b"")
             except ValueError:
@@ -153,7 +155,7 @@ def _opened(data: bytes, passphrase: str, path: Path, source: str) -> PrivateKey
     try:
         return issue.open_key(data, passphrase, str(path), source)
     except PkiError as error:
-        if not any(said in error.message for said in ("cannot be opened", "is encrypted")):
+        if error.code is not ErrorCode.KEY_NOT_OPENED:
             raise
         if whole is None:  # of an earlier version: the file does not tell
             raise SlipError(error.message, error.hint) from None

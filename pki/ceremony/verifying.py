@@ -18,6 +18,7 @@ from pki.ceremony.bundle import GENERATION, NOTHING, Request
 from pki.ceremony.chain import Record
 from pki.ceremony.vault import fingerprint
 from pki.errors import PkiError
+from pki.identifiers import GenerationName
 
 RUNG = re.compile(r"(root-[0-9]+)(?:-crl-|/crl/)([0-9]+)\.pem")
 CLIENTS = "clients"  # whose names may be those of generations
@@ -61,10 +62,10 @@ def records(folder: Path) -> Verdict:
     return _looked_at(folder, {})[0]
 
 
-def is_told(folder: Path, text: str) -> bool:
-    """Whether a transcript tells of a deviation that begins with this text."""
+def may_lack_drive(folder: Path) -> bool:
+    """Whether a transcript tells that a vault was used that is not on a drive of its own, and why."""
     records = chain.load(store.read(folder / "transcript.jsonl") or b"", "transcript.jsonl")
-    return any(one.step == "deviation" and str(one.facts.get("text")).startswith(text) for one in records)
+    return any(one.step == "deviation" and one.facts.get("on_drive") is False for one in records)
 
 
 def unsigned(folder: Path, waiting: list[str]) -> PkiError:
@@ -159,7 +160,7 @@ def _strangers(folder: Path, places: Places, seen: _Seen, waiting: list[str]) ->
             yield f"{path}: was made in no ceremony that is recorded here"
     is_house = (folder / "root").is_dir()  # a vault holds roots alone
     for name in sorted(made.keys() - {path.parent.name for path in own}):
-        if is_house or name.startswith("root-"):
+        if is_house or GenerationName.parse(name).is_root:
             yield f"{folder}: the certificate of {name} is missing"
     for path in sorted(folder.rglob("cross-root-*.pem")):
         key = path.parent.name, path.stem.removeprefix("cross-")

@@ -9,6 +9,7 @@ from pki.commands.command import command_with, house_of
 from pki.commands.daily import known
 from pki.commands.revoking import consent
 from pki.deploy.new_root import COMMAND
+from pki.identifiers import ArtifactId
 from pki.screen import Screen
 from pki.watch import waiting_roots
 
@@ -41,8 +42,8 @@ def accept_root(context: Context, hosts: list[str], yes: bool = False) -> None:
         consent(f"deploy it to {', '.join(names)}?", " ".join([COMMAND, *hosts]))
     with house.store.lock():
         for name in names:
-            house.ledger.record_decision(f"deploy:{name}", "root-accepted", root.fingerprint, house.now)
+            house.ledger.record_decision(ArtifactId("deploy", name), "root-accepted", root.fingerprint, house.now)
         house.ledger.close()
     for name in names:
-        screen.made(f"deploy:{name}", f"{root.name} is accepted")
+        screen.made(ArtifactId("deploy", name), f"{root.name} is accepted")
     screen.line("next: ./run doit")

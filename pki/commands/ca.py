@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from invoke.context import Context
 
-from pki.commands.command import command, house_of, passphrase_in
+from pki.commands.command import command, held_house_of, passphrase_in
+from pki.identifiers import ArtifactId, GenerationName
 from pki.rewrap import rewrap as move_key
 from pki.screen import Screen
 
@@ -16,8 +17,7 @@ def rewrap(context: Context, generation: str, passphrase_file: str = "", old_pas
     The new one is generated, or read from --passphrase-file, or comes from the source that pki.yaml names for it: then
     the old one is what the secrets file still holds, or in --old-passphrase-file. Older backups keep the old one.
     """
-    house = house_of(context)
-    with house.store.lock():
+    with held_house_of(context) as house:
         source = move_key(
             house,
             generation,
@@ -25,6 +25,7 @@ def rewrap(context: Context, generation: str, passphrase_file: str = "", old_pas
             old=passphrase_in(context, old_passphrase_file),
         )
     Screen().made(
-        f"authority:{generation.rpartition('-')[0]}", f"the key of {generation} has a new passphrase, from {source}"
+        ArtifactId("authority", GenerationName.parse(generation).authority),
+        f"the key of {generation} has a new passphrase, from {source}",
     )
     Screen().line("the last backup holds the old one; make a new one: ./run invoke backup")

@@ -15,16 +15,18 @@ from pki.ceremony.policy import Known
 from pki.ceremony.script import script
 from pki.ceremony.vault import Past
 from pki.commands.asking import first_words
-from pki.commands.command import command, command_with, house_of, path_of, project_of
+from pki.commands.command import command, command_with, held_house_of, house_of, path_of, project_of
 from pki.commands.daily import known
 from pki.commands.revoking import PLAIN_REASONS
-from pki.commands.vaults import NO_DRIVE
-from pki.errors import PkiError, run_for
+from pki.errors import PkiError
 from pki.handover import accepting, asking, kept, needs, rehearsal, sandbox
 from pki.handover import kit as kits
 from pki.handover.asking import Wish
 from pki.handover.kept import Open
 from pki.house import House
+from pki.identifiers import ArtifactId, GenerationName
+from pki.reasons import joined
+from pki.remedies import run_for
 from pki.screen import Screen
 
 PROGRAM = Path(__file__).resolve().parents[2]
@@ -48,9 +50,8 @@ def request(
     open request wishes. --output DIR copies the request to a medium. doit prepares what is needed by itself; then this
     only shows it.
     """
-    house, screen = house_of(context), Screen()
-    wish = _wish(new, revoke, destroy, reason, crls=crls)
-    with house.store.lock():
+    screen, wish = Screen(), _wish(new, revoke, destroy, reason, crls=crls)
+    with held_house_of(context) as house:
         if house.inventory.sandbox:
             sandbox.ceremony(house, wish)
             screen.line(f"the sandbox held the ceremony itself; now: {run_for(house.store.home)} doit")
@@ -60,7 +61,7 @@ def request(
         asked = asking.prepare(house, wish, anew=anew)
     if before and before[0].digest != asked.digest:
         screen.line(
-            f"in place of request {before[0].request.number}, whose paper and kit are void: {'; '.join(reasons) or 'as you wish'}"
+            f"in place of request {before[0].request.number}, whose paper and kit are void: {joined(reasons) or 'as you wish'}"
         )
     for line in _shown(house, asked):
         screen.line(line)
@@ -197,7 +198,7 @@ def accept(context: Context, response: str, words: str = "") -> None:
         old = accepting.file(house, found)
         house.ledger.close()
     for name, issuer in found.answer.certificates:
-        screen.made(f"authority:{name.rpartition('-')[0]}", f"{name} by {issuer}")
+        screen.made(ArtifactId("authority", GenerationName.parse(name).authority), f"{name} by {issuer}")
     for line in old:
         screen.note(
             "destroy", f"{line}, was replaced", "every copy of it: older backups of ca/, other copies of the vault"
@@ -229,7 +230,7 @@ def _add_drive(place: Path, verdict: verifying.Verdict) -> None:
     found, fault = identity.read(place), drives.vault_fault(place)
     number = f"vault {found.vault}" if found else "a vault without a number"
     verdict.lines.append(f"{number} on {place}: {drives.mount_of(place)}")
-    if fault and not verifying.is_told(place, NO_DRIVE):
+    if fault and not verifying.may_lack_drive(place):
         verdict.faults.append(fault.message)
 
 

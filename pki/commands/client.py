@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from invoke.context import Context
 
 from pki import editing, freshness, graph
-from pki.commands.command import command, home_of, house_of, project_of
+from pki.commands.command import command, held_house_of, home_of, house_of, project_of
 from pki.commands.daily import known, run_doit
+from pki.commands.output import ClientListOutput, ClientRow
 from pki.commands.revoking import Order, carry_out, chosen, consent
 from pki.errors import PkiError
 from pki.holders import of_client
 from pki.house import House
+from pki.leaves import client_artifact
+from pki.records import Issued
 from pki.screen import Screen
 from pki.watch.identities import Identity, identities
 
@@ -24,23 +28,27 @@ def add(context: Context, name: str, email: str) -> None:
 
     Comments and layout of pki.yaml stay; where the line cannot be placed surely, it is shown and nothing is written.
     """
-    house, path = house_of(context), home_of(context) / "pki.yaml"
-    text = editing.with_client(path, name, email)
-    with house.store.lock():
-        editing.write(path, text)
-        if f"cert:client-{name}" in house.withheld:
-            house.ledger.record_decision(f"cert:client-{name}", "released", "added again", house.now)
-            house.ledger.close()
+    with held_house_of(context) as house:
+        editing.write(editing.with_client(home_of(context) / "pki.yaml", name, email))
+        if client_artifact(name) in house.withheld:
+            house.ledger.record_decision(client_artifact(name), "released", "added again", house.now)
     Screen().made("pki.yaml", f"clients.{name}: {email}")
     run_doit(context)
 
 
 @command
-def show_list(context: Context) -> None:
-    """Every client identity: its state and end, when it was handed out and installed, and whether a newer one waits."""
+def show_list(context: Context, json: bool = False) -> None:
+    """Every client identity: its state and end, when it was handed out and installed, and whether a newer one waits.
+
+    --json is for programs.
+    """
     house = project_of(context)
     columns = ("identity", "e-mail", "state", "until", "exported", "installed", "next")
     rows = list(_rows(house))
+    if json:
+        clients = [ClientRow(**dict(zip(ClientRow.model_fields, row, strict=True))) for row in rows]
+        ClientListOutput(at=house.now, clients=clients).show()
+        return
     Screen().table(f"{len(rows)} client identities, {house.now:%Y-%m-%d %H:%M} UTC", columns, rows)
 
 
@@ -50,52 +58,71 @@ def revoke(context: Context, name: str, reason: str = "", yes: bool = False) -> 
 
     As `invoke revoke`, but nothing replaces it: for a person who left or a device that is gone.
     """
-    house, path = house_of(context), home_of(context) / "pki.yaml"
+    house = house_of(context)
     known(name, house.inventory.clients, "client in pki.yaml")
-    house.insist_on_ledger()
-    issued = house.unexpired()
-    alike = of_client(issued, name)
-    going = [one for one in issued if (one.artifact == f"cert:client-{name}" or one in alike) and not one.revoked]
-    editing.without_client(path, name)  # which says so before anything is revoked where it cannot
+    edit = editing.without_client(home_of(context) / "pki.yaml", name)  # it may refuse, before anything is revoked
+    if not _valid(house, name):
+        house.close_ledger()
+        Screen().line(f"{name} has no valid certificate; it only leaves pki.yaml")
+        if not yes:
+            consent("take it out?", f"./run invoke client.revoke {name}")
+        _take_out_alone(context, name)
+        run_doit(context)
+        return
+    reason = chosen(reason)
+    again = f"./run invoke client.revoke {name} --reason {reason}"
 
     def leave() -> None:
         try:
-            editing.write(path, editing.without_client(path, name))
+            editing.write(edit)
         except PkiError as error:
             Screen().failed("pki.yaml", error.message, f"take clients.{name} out of it yourself, then: ./run doit")
         else:
             Screen().made("pki.yaml", f"clients.{name} is out of it")
 
-    again = f"./run invoke client.revoke {name} --reason {reason or '…'}"
-    if going:
-        reason = chosen(reason)
-        carry_out(context, house, Order(going, reason, again.replace("…", reason), "removal", leave), yes=yes)
-        return
-    Screen().line(f"{name} has no valid certificate; it only leaves pki.yaml")
-    if not yes:
-        consent("take it out?", again)
-    leave()
-    run_doit(context)
+    def insist() -> None:
+        edit.insist_unchanged("nothing was revoked", again)
+
+    order = Order(name, partial(_valid, name=name), reason, again, "removal", insist=insist, also=leave)
+    carry_out(context, house, order, yes=yes)
+
+
+def _valid(house: House, name: str) -> list[Issued]:
+    """Return the valid certificates of a client in pki.yaml: those of its line, and others with its CN."""
+    house.insist_on_ledger()
+    issued = house.unexpired()
+    alike = of_client(issued, name)
+    return [one for one in issued if (one.artifact == client_artifact(name) or one in alike) and not one.revoked]
+
+
+def _take_out_alone(context: Context, name: str) -> None:
+    """Take a client out of pki.yaml. Raises PkiError where it has a valid certificate by now."""
+    with held_house_of(context) as house:
+        if _valid(house, name):
+            raise PkiError(f"{name}: got a certificate meanwhile; nothing was changed", "type the same command again")
+        editing.write(editing.without_client(home_of(context) / "pki.yaml", name))
+    Screen().made("pki.yaml", f"clients.{name} is out of it")
 
 
 @command
 def installed(context: Context, name: str, serial: str = "") -> None:
     """Record that a device has the newest certificate of an identity now (or the one with --serial); ends reminders."""
-    house = house_of(context)
-    found = {one.name: one for one in identities(house)}
-    one = found[known(name, found, "client in pki.yaml")]
-    issued = {f"{cert.serial:x}": cert for cert in house.ledger.certificates(artifact=f"cert:client-{name}")}
-    if serial and serial.lower().lstrip("0") not in issued:
-        raise PkiError(f"{serial}: {name} has no certificate with this serial number", "./run invoke ledger.list")
-    if not serial and one.newest is None:
-        raise PkiError(f"{name} has no valid certificate", "./run doit")
-    cert = issued[serial.lower().lstrip("0")] if serial else one.newest
-    assert cert is not None
-    with house.store.lock():
-        house.ledger.record_decision(f"cert:client-{name}", "installed", f"{cert.serial:x}", house.now)
-        house.ledger.close()
+    with held_house_of(context) as house:
+        found = {one.name: one for one in identities(house)}
+        one = found[known(name, found, "client in pki.yaml")]
+        issued = {f"{cert.serial:x}": cert for cert in house.ledger.certificates(artifact=client_artifact(name))}
+        if serial and serial.lower().lstrip("0") not in issued:
+            raise PkiError(f"{serial}: {name} has no certificate with this serial number", "./run invoke ledger.list")
+        if not serial and one.newest is None:
+            raise PkiError(f"{name} has no valid certificate", "./run doit")
+        cert = issued[serial.lower().lstrip("0")] if serial else one.newest
+        assert cert is not None
+        house.ledger.record_decision(client_artifact(name), "installed", f"{cert.serial:x}", house.now)
     screen = Screen()
-    screen.made(f"cert:client-{name}", f"serial {cert.serial:x} is installed, and ends on {cert.not_after:%Y-%m-%d}")
+    screen.made(
+        client_artifact(name),
+        f"serial {cert.serial:x} is installed, and ends on {cert.not_after:%Y-%m-%d}",
+    )
     for other in issued.values():
         if other.serial != cert.serial and not other.revoked and other.not_after >= house.now:
             screen.line(f"serial {other.serial:x} is valid too, until {other.not_after:%Y-%m-%d}; to end it:")
@@ -109,7 +136,7 @@ def _rows(house: House) -> Iterator[tuple[str, ...]]:
         until = f"{one.newest.not_after:%Y-%m-%d}" if one.newest else ""
         if leaf is None:
             state, coming = "waits", "for a root ceremony: ./run invoke plan"
-        elif freshness.withheld(house, f"cert:{leaf.name}"):
+        elif freshness.withheld(house, leaf.artifact):
             state, coming = "withheld", f"nothing before: ./run invoke renew {one.name}"
         elif one.newest is None:
             state, coming = "missing", "doit issues it"

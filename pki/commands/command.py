@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial, wraps
 from pathlib import Path
@@ -16,7 +18,7 @@ from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from pki import store
-from pki.commands import parsing
+from pki.commands import options, parsing
 from pki.errors import InventoryError, PkiError, of_bug, of_system
 from pki.house import House
 from pki.house.clock import Evidence
@@ -56,9 +58,12 @@ def command(function: Callable[..., None], *, may_lack: str = "", many: tuple[st
         except Exception as error:  # noqa: BLE001 - a traceback is of no use to whoever typed the command
             raise _exit(of_bug(error)) from None
 
+    names = list(inspect.signature(function).parameters)[1:]
+    called = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
+    setattr(spoken, options.MEANING, options.help_of(called, names))
     if not may_lack:
-        return task(spoken, iterable=many)
-    return task(spoken, iterable=many, positional=[may_lack], optional=[may_lack])
+        return task(spoken, iterable=many, auto_shortflags=False)
+    return task(spoken, iterable=many, positional=[may_lack], optional=[may_lack], auto_shortflags=False)
 
 
 def _exit(error: PkiError) -> Exit:
@@ -100,6 +105,22 @@ def house_of(context: Context) -> House:
     house = project_of(context)
     house.insist_on_roots()
     return house
+
+
+@contextmanager
+def held_house_of(context: Context) -> Iterator[House]:
+    """Hold the project alone, and read it only then: what an edit or another command changed while this one waited counts.
+
+    Whatever is written follows from what was read here. Raises PkiError as `house_of` does, before it waits and after.
+    """
+    before = house_of(context)
+    before.close_ledger()
+    with before.store.lock():
+        house = house_of(context)
+        try:
+            yield house
+        finally:
+            house.close_ledger()
 
 
 def project_of(context: Context) -> House:

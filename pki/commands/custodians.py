@@ -220,8 +220,8 @@ def _checked(given: list[str], place: int, share: str) -> str:
     try:
         shares.check(place, share, given)
     except PkiError as error:
-        said = error.message.removeprefix(f"share {place}: ")  # a card has a number of its own, which is another one
-        raise SlipError(error.message if said == error.message else f"{_card(place)}: {said}", error.hint) from None
+        # A card has a number of its own, which is another one than its place.
+        raise SlipError(error.what, error.hint, lead=_card(place) if error.lead else "") from None
     return share
 
 

@@ -3,41 +3,108 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 
 from invoke.context import Context
 from invoke.exceptions import Exit
 
 from pki import graph, inventory, recipes, store
-from pki.commands.command import command, evidence_of, home_of, house_of, now_of, path_of, project_of
+from pki.commands import output as models
+from pki.commands.command import command, command_with, evidence_of, held_house_of, home_of, now_of, path_of, project_of
+from pki.commands.meaning import Names
+from pki.commands.output import Due, Observed, PlanOutput, ReasonOutput, Remark, StatusOutput, StatusRow
 from pki.errors import PkiError
 from pki.graph import Plan
 from pki.house import House
+from pki.identifiers import ArtifactId
 from pki.pipeline import Run
+from pki.reasons import Why, joined
+from pki.remedies import run_for
 from pki.screen import Screen
-from pki.watch import forecast, status
+from pki.watch import forecast, probes, status
+from pki.watch.alerts.told import Record
+from pki.watch.checks import Finding, counted
+from pki.watch.looks import services
+from pki.watch.view import LastRun, View
+from pki.world import Note
 
 
 @command
-def plan(context: Context) -> None:
-    """What the next doit would do, and why. Changes nothing; exit status 0: nothing to do, 2: something, or the ledger is lost."""
+def plan(context: Context, json: bool = False) -> None:
+    """What the next doit would do, and why. Changes nothing; exit status 0: nothing to do, 2: something, or the ledger is lost.
+
+    --json is for programs.
+    """
     house, screen = project_of(context), Screen()
     found = graph.plan(house)
+    if json:
+        _print_plan(house, found)
+        return
     if house.missing_roots:
         _say_missing(house, found, screen)
         raise Exit(code=2)
     coming = list(forecast.forecast(found))
     faults = house.key_faults()
     for name, error in faults.items():
-        screen.failed(f"key:{name}", error.message, error.hint)
+        screen.failed(ArtifactId("key", name), error.message, error.hint)
     for artifact, reasons in coming:
-        screen.due(artifact.name, "; ".join(reasons))
+        screen.due(artifact.name, joined(reasons))
     for note in forecast.notes(house, found):
         screen.note(note.subject, note.text, note.remedy)
+    for note in found.remarks():
+        screen.remark(note.subject, note.text, note.remedy)
+    findings = []
+    for one in _services(house, found):
+        if one.level:
+            screen.check(one.level.word, one.subject, one.message, "", str(one.remedy))
+            findings.append(one)
+        else:
+            screen.line(one.message)
     fresh = len(found.artifacts) - len(coming)
-    screen.line(f"{len(coming)} to do, {fresh} fresh" if coming else f"nothing to do: {fresh} fresh")
+    idle = f"{fresh} fresh" if findings else f"nothing to do: {fresh} fresh"
+    more = f"; {counted(findings)}: {run_for(house.store.home)} invoke health" if findings else ""
+    screen.line(f"{f'{len(coming)} to do, {fresh} fresh' if coming else idle}{more}")
     if coming or faults or house.ledger_fault:
         raise Exit(code=2)
+
+
+def _services(house: House, plan: Plan) -> Iterable[Finding]:
+    """What the last look saw of services, and when."""
+    record = Record.load(house.store.ca, house.now)
+    return services.last_seen(
+        View(house, plan, LastRun.load(house.store), (), record, probes.load(house), thorough=False)
+    )
+
+
+def _print_plan(house: House, found: Plan) -> None:
+    shown = _plan_output(house, found)
+    shown.show()
+    if shown.to_do or shown.failed or house.missing_roots or house.ledger_fault:
+        raise Exit(code=2)
+
+
+def _plan_output(house: House, found: Plan) -> PlanOutput:
+    """The same for programs. Until a missing root is back, nothing but that can be planned."""
+    is_missing = bool(house.missing_roots)
+    coming = [] if is_missing else list(forecast.forecast(found))
+    faults = [("templates", fault) for fault in found.template_faults()] if is_missing else []
+    faults += [] if is_missing else [(ArtifactId("key", name), one) for name, one in house.key_faults().items()]
+    return PlanOutput(
+        at=house.now,
+        to_do=[Due(name=one.name, reasons=[ReasonOutput.of(reason) for reason in reasons]) for one, reasons in coming],
+        up_to_date=0 if is_missing else len(found.artifacts) - len(coming),
+        failed=[Remark(subject=name, text=one.message, remedy=one.hint) for name, one in faults],
+        actions_required=_remarks(forecast.notes(house, found)),
+        remarks=[] if is_missing else _remarks(found.remarks()),
+        services=[
+            Observed(subject=one.subject, level=one.level.word, text=one.message, remedy=str(one.remedy))
+            for one in ([] if is_missing else _services(house, found))
+        ],
+    )
+
+
+def _remarks(notes: Iterable[Note]) -> list[Remark]:
+    return [Remark(subject=note.subject, text=note.text, remedy=str(note.remedy)) for note in notes]
 
 
 def _say_missing(house: House, plan: Plan, screen: Screen) -> None:
@@ -49,10 +116,23 @@ def _say_missing(house: House, plan: Plan, screen: Screen) -> None:
 
 
 @command
-def show_status(context: Context) -> None:
-    """Every authority, certificate, CRL and host: its state, days left, what comes next and through whom."""
+def show_status(context: Context, json: bool = False) -> None:
+    """Every authority, certificate, CRL and host: its state, days left, what comes next and through whom.
+
+    --json is for programs.
+    """
     house, screen = project_of(context), Screen()
     found = graph.plan(house)
+    if json:
+        rows = [
+            StatusRow(name=row.name, state=row.state, days_left=row.left, next=row.next, by=row.by)
+            for row in status.rows(house, found)
+        ]
+        notes, said = _remarks(forecast.notes(house, found)), house.inventory
+        StatusOutput(
+            at=house.now, organisation=said.organisation, sandbox=said.sandbox, rows=rows, actions_required=notes
+        ).show()
+        return
     title = f"{house.inventory.organisation}{' (sandbox)' if house.inventory.sandbox else ''}, {house.now:%Y-%m-%d %H:%M} UTC"
     columns = ("name", "state", "days left", "next", "by")
     screen.table(title, columns, [row.cells() for row in status.rows(house, found)])
@@ -62,32 +142,33 @@ def show_status(context: Context) -> None:
 
 @command
 def renew(context: Context, name: str) -> None:
-    """Renew a certificate now, with a new key unless pki.yaml says rekey: keep, and deliver it."""
-    house = house_of(context)
-    leaves = graph.plan(house).leaves
-    leaf = leaves[known(leaf_name(name, leaves), leaves, "certificate")]
-    house.clock.insist()
-    with house.store.lock():
-        if f"cert:{leaf.name}" in house.withheld:
-            house.ledger.record_decision(f"cert:{leaf.name}", "released", "renewed by hand", house.now)
-        recipes.issue_leaf(house, leaf, "renewed by hand")
-    Screen().made(f"cert:{leaf.name}", "renewed by hand")
+    """Renew a certificate now, with a new key unless pki.yaml says rekey: keep, and deliver it.
+
+    NAME is a certificate, a client, a service, a host, or a DNS name.
+    """
+    with held_house_of(context) as house:
+        leaves = graph.plan(house).leaves
+        leaf = leaves[Names(house.inventory, leaves).leaf(name, "renew")]
+        house.clock.insist()
+        reason = Why.BY_HAND()
+        if leaf.artifact in house.withheld:
+            house.ledger.record_decision(leaf.artifact, "released", str(reason), house.now)
+        recipes.issue_leaf(house, leaf, [reason])
+    Screen().made(leaf.artifact, str(reason))
     run_doit(context)
 
 
-@command
-def schema(context: Context, output: str = "") -> None:
-    """Write the JSON Schema of pki.yaml, for editors: to standard output, or to --output FILE."""
+@command_with(may_lack="of")
+def schema(context: Context, of: str | None = None, output: str = "") -> None:
+    """Write the JSON Schema of pki.yaml, for editors, or of what the command OF prints with --json, such as plan.
+
+    It goes to standard output, or to --output FILE.
+    """
+    text = models.schema(known(of, models.MODELS, "output")) if of else inventory.schema()
     if output:
-        store.write(path_of(context, output), inventory.schema().encode())
+        store.write(path_of(context, output), text.encode())
     else:
-        print(inventory.schema(), end="")
-
-
-def leaf_name(name: str, leaves: Container[str]) -> str:
-    """`media`, `cert:media` and, for clients, both `client-admin` and `admin` mean a leaf."""
-    bare = name.removeprefix("cert:")
-    return f"client-{bare}" if bare not in leaves and f"client-{bare}" in leaves else bare
+        print(text, end="")
 
 
 def known(name: str, names: Iterable[str], what: str) -> str:

@@ -4,26 +4,42 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from invoke.context import Context
 from invoke.exceptions import Exit
 
 from pki import destinations, graph
-from pki.commands.command import command, command_with, evidence_of, home_of, house_of, now_of, path_of, project_of
+from pki.commands.command import (
+    command,
+    command_with,
+    evidence_of,
+    held_house_of,
+    home_of,
+    house_of,
+    now_of,
+    path_of,
+    project_of,
+)
 from pki.commands.daily import known
+from pki.commands.output import DeliveryRow, DriftOutput, DriftRow, HistoryOutput, ReasonOutput
+from pki.commands.revoking import consent
 from pki.deploy import bootstrap as bootstraps
 from pki.deploy import difference, roots
+from pki.deploy import drift as drifts
 from pki.deploy import receipt as receipts
 from pki.deploy.change import Change, differences
 from pki.deploy.delivery import Delivery
 from pki.deploy.parcel import Parcel
 from pki.errors import PkiError
 from pki.house import House, decided
+from pki.identifiers import ArtifactId
 from pki.pipeline import Run
+from pki.reasons import Reason, Why
 from pki.screen import Screen
 
 WIDTH = 10  # hosts that are looked at at once
@@ -57,7 +73,7 @@ def bootstrap(
             f"pki.yaml says scope: {scope} for {host}", f"set scope: {wanted} under hosts.{host}, then try again"
         )
     with redirect_stdout(sys.stderr) if show else nullcontext():  # what is shown is to be run
-        _make(context, f"release:{host}")
+        _make(context, ArtifactId("release", host))
     parcel = _wanted(delivery)
     is_local = destinations.way(house, host, said).is_local
     public = "" if is_local else _public_key(context, house, key)
@@ -78,7 +94,7 @@ def bootstrap(
     if (receipt := delivery.receipt) and receipt.held:
         receipts.save(house.store.receipt(host), replace(receipt, held={}))  # the next run deploys these files
     level = "these files and no others" if scope == "certificates" else "their folders: as much as root on that host"
-    Screen().made(f"deploy:{host}", f"{said_there}; it permits {level}")
+    Screen().made(ArtifactId("deploy", host), f"{said_there}; it permits {level}")
 
 
 def _permitted(house: House, host: str, parcel: Parcel, scope: str) -> None:
@@ -90,25 +106,44 @@ def _permitted(house: House, host: str, parcel: Parcel, scope: str) -> None:
 
 
 @command_with(may_lack="host")
-def drift(context: Context, host: str | None = None) -> None:
-    """Compare hosts with what they should hold; changes nothing. Exit status 0: as they should be, 2: something is not."""
+def drift(context: Context, host: str | None = None, json: bool = False) -> None:
+    """Compare hosts with what was deployed there; changes nothing there. Exit status 0: as it was deployed, 2: something is not.
+
+    What it finds, the next run repairs. --json is for programs.
+    """
     house, screen = project_of(context), Screen()
     deliveries = _deliveries(house)
     chosen = [deliveries[known(host, deliveries, "host")]] if host else list(deliveries.values())
-    worst = 0
     with ThreadPoolExecutor(WIDTH) as pool:
-        for delivery, found in zip(chosen, pool.map(lambda one: _drift(one, house), chosen), strict=True):
-            name = f"deploy:{delivery.host}"
-            if isinstance(found, PkiError):
-                screen.failed(name, found.message, found.hint)
-                worst = 1
-            else:
-                for phrase in found:
-                    screen.due(name, phrase)
-                worst = worst or (2 if found else 0)
-    if worst:
-        raise Exit(code=worst)
-    screen.line(f"{len(chosen)} hosts are as they should be")
+        looked = dict(zip((one.host for one in chosen), pool.map(lambda one: _drift(one, house), chosen), strict=True))
+    for name, found in looked.items():
+        if not isinstance(found, PkiError):
+            deliveries[name].found_drift(found.drift)
+    if json:
+        DriftOutput(at=house.now, hosts=[_drift_row(name, found) for name, found in looked.items()]).show()
+    else:
+        _say_drift(screen, looked)
+    if any(isinstance(found, PkiError) for found in looked.values()):
+        raise Exit(code=1)
+    if any(found.phrases for found in looked.values() if not isinstance(found, PkiError)):
+        raise Exit(code=2)
+
+
+def _say_drift(screen: Screen, looked: Mapping[str, _Looked | PkiError]) -> None:
+    waiting, is_well = 0, True
+    for host, found in looked.items():
+        name = ArtifactId("deploy", host)
+        if isinstance(found, PkiError):
+            screen.failed(name, found.message, found.hint)
+            is_well = False
+            continue
+        for phrase in found.phrases:
+            screen.due(name, str(phrase))
+        is_well = is_well and not found.phrases
+        waiting += found.waiting
+    if is_well:
+        owed = f"; {waiting} changes wait for the next run" if waiting else ""
+        screen.line(f"{len(looked)} hosts are as they should be{owed}")
 
 
 @command
@@ -122,8 +157,10 @@ def diff(context: Context, host: str) -> None:
     receipt = delivery.receipt
     delivered = delivery.history.parcel(receipt.release) if receipt else None
     with _said_of(host), _change(delivery, parcel, house).session() as session:
-        lines = [line for seen in session.look() for line in difference.lines(session, seen, parcel, delivered)]
+        looked = session.look()
+        lines = [line for seen in looked for line in difference.lines(session, seen, parcel, delivered)]
         session.end()
+    delivery.found_drift(drifts.of(looked, receipt))
     for line in lines or [f"{host} is as it should be"]:
         Screen().line(line)
 
@@ -139,10 +176,10 @@ def push(context: Context, host: str) -> None:
 
 
 @command
-def rollback(context: Context, host: str, to: str = "") -> None:
+def rollback(context: Context, host: str, to: str = "", yes: bool = False) -> None:
     """Put a host back to the release before, or to --to RELEASE, with the newest CRLs, and hold it there until deploy.push.
 
-    A release whose certificates have run out or are revoked is refused.
+    A release whose certificates have run out or are revoked is refused. Asks before; --yes does not.
     """
     house = house_of(context)
     delivery = _delivery(context, house, host)
@@ -150,6 +187,9 @@ def rollback(context: Context, host: str, to: str = "") -> None:
     if receipt is None or present is None:
         raise PkiError(f"{host}: was never delivered to", f"./run invoke deploy.push {host}")
     earlier, before = delivery.history.find(host, to, receipt.release).release.digest, delivery.pinned()
+    if not yes:
+        again = f"./run invoke deploy.rollback {host}{f' --to {to}' if to else ''}"
+        consent(f"put {host} back to release {earlier[:12]}, and hold it there until deploy.push?", again)
     _decide(house, host, "pinned", earlier)
     try:
         _deliver(context, delivery)
@@ -165,13 +205,13 @@ def rollback(context: Context, host: str, to: str = "") -> None:
 def _decide(house: House, host: str, decision: str, detail: str) -> None:
     """Record what was decided about a host."""
     with house.store.lock():
-        house.ledger.record_decision(f"deploy:{host}", decision, detail, house.now)
+        house.ledger.record_decision(ArtifactId("deploy", host), decision, detail, house.now)
         house.ledger.close()
 
 
 @command
-def show_history(context: Context, host: str) -> None:
-    """What was delivered to a host, when, and what was seen of it."""
+def show_history(context: Context, host: str, json: bool = False) -> None:
+    """What was delivered to a host, when, and what was seen of it; --json is for programs."""
     house = project_of(context)
     delivery = _delivery(context, house, host)
     kept = {path.name for path in delivery.history.releases()}
@@ -185,6 +225,13 @@ def show_history(context: Context, host: str) -> None:
         )
         for note in delivery.history.notes()
     ]
+    if json:
+        told = [
+            DeliveryRow(at=str(note["at"]), release=str(note["release"]), what=what, kept=bool(kept_), seen=seen)
+            for note, (_, _, what, kept_, seen) in zip(delivery.history.notes(), rows, strict=True)
+        ]
+        HistoryOutput(at=house.now, host=host, deliveries=told, state=delivery.state(house.now)).show()
+        return
     Screen().table(f"{host}: {len(rows)} deliveries", ("when", "release", "what", "for rollback", "seen"), rows)
     if state := delivery.state(house.now):
         Screen().line(state)
@@ -196,7 +243,8 @@ def run(context: Context, host: str, dry_run: bool = False) -> None:
     house = house_of(context)
     delivery = _delivery(context, house, host)
     if not dry_run:
-        _make(context, f"deploy:{host}")
+        if not _make(context, ArtifactId("deploy", host)):
+            Screen().line(f"{host} is as it should be")
         return
     parcel, screen = _wanted(delivery), Screen()
     with _said_of(host):
@@ -206,11 +254,19 @@ def run(context: Context, host: str, dry_run: bool = False) -> None:
             seen = session.look()
             change.guard(session, seen, None)
             session.end()
+    delivery.found_drift(drifts.of(seen, delivery.receipt))
     phrases = differences(seen)
     for phrase in phrases:
-        screen.due(f"deploy:{host}", phrase)
+        screen.due(ArtifactId("deploy", host), str(phrase))
     count = len([one for one in seen if one.state not in {"same", "set", "held"}])
     screen.line(f"{count} files would change" if phrases else f"{host} is as it should be")
+
+
+def _drift_row(host: str, found: _Looked | PkiError) -> DriftRow:
+    if isinstance(found, PkiError):
+        return DriftRow(host=host, reached=False, error=found.message, remedy=found.hint, differences=[], waiting=0)
+    differences = [ReasonOutput.of(one) for one in found.phrases]
+    return DriftRow(host=host, reached=True, error="", remedy="", differences=differences, waiting=found.waiting)
 
 
 # -- what the commands share ------------------------------------------------------------------------------------------
@@ -256,33 +312,51 @@ def _change(delivery: Delivery, parcel: Parcel, house: House) -> Change:
     return delivery.change(parcel, delivery.receipt, house.now)
 
 
-def _make(context: Context, name: str) -> None:
-    if code := Run(home_of(context), now_of(context), evidence_of(context)).main([name]):
+def _make(context: Context, name: str) -> bool:
+    """Let doit bring one artifact up to date; returns whether it changed anything. Raises Exit where it could not."""
+    run = Run(home_of(context), now_of(context), evidence_of(context), is_part=True)
+    if code := run.main([name]):
         raise Exit(code=code)
+    return bool(run.report.get("made"))
 
 
 def _deliver(context: Context, delivery: Delivery) -> None:
     """Build the release, then deliver it without asking whether it must be."""
-    _make(context, f"release:{delivery.host}")
-    house = house_of(context)
-    with house.store.lock(), _said_of(delivery.host):
-        done = _deliveries(house)[delivery.host].deliver(house.now) or []
-    Screen().made(f"deploy:{delivery.host}", "; ".join(done) or "was as it should be")
+    _make(context, ArtifactId("release", delivery.host))
+    with held_house_of(context) as house, _said_of(delivery.host):
+        outcome = _deliveries(house)[delivery.host].deliver(house.now)
+    Screen().made(ArtifactId("deploy", delivery.host), str(outcome))
 
 
-def _drift(delivery: Delivery, house: House) -> list[str] | PkiError:
+class _Looked(NamedTuple):
+    """What a look at a host found: what is not as deployed, and how much waits for its delivery."""
+
+    phrases: Sequence[Reason]
+    drift: tuple[Reason, ...] = ()
+    waiting: int = 0
+
+
+def _drift(delivery: Delivery, house: House) -> _Looked | PkiError:
     try:
         receipt, parcel = delivery.receipt, delivery.wanted()
+        if receipt is None and not delivery.has_lost_receipt:
+            return _Looked([Why.NEVER_DEPLOYED()])
+        if receipt is None:
+            return _Looked([Why.RECEIPT_DAMAGED()])
         if not delivery.is_remote:
-            return delivery.transport.drift(receipt) if receipt else ["was never delivered to"]
+            return _Looked(delivery.transport.drift(receipt))
         if parcel is None:
-            return ["its release is not there: ./run doit"]
+            return _Looked([Why.STATED(text="its release is not there: ./run doit")])
         with delivery.change(parcel, receipt, house.now).session() as session:
-            found = differences(session.look())
+            seen = session.look()
             session.end()
     except PkiError as error:
+        delivery.found_unreached(error, house.now)
         return error
-    return found
+    found = drifts.of(seen, receipt)
+    drifted = [one for one in seen if drifts.of([one], receipt)]
+    phrases = differences(drifted)
+    return _Looked(phrases, found, len(differences(seen)) - len(phrases))
 
 
 def _public_key(context: Context, house: House, key: str) -> str:

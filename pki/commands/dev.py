@@ -17,7 +17,7 @@ def _all_of(context: Context, *commands: str) -> None:
         raise Exit(code=code)
 
 
-@task
+@task(auto_shortflags=False)
 def run_tests(context: Context, args: str = "") -> None:
     """The seven test categories: no root, no network, no Debian package. --args goes to pytest.
 
@@ -27,7 +27,7 @@ def run_tests(context: Context, args: str = "") -> None:
     _all_of(context, f"python -m pytest -n auto --dist worksteal {args}".rstrip())
 
 
-@task
+@task(auto_shortflags=False)
 def integration(context: Context, args: str = "") -> None:
     """The tests with programs that we did not write: openssl, NSS, Java, nginx, Apache, testssl.sh and more.
 
@@ -38,7 +38,7 @@ def integration(context: Context, args: str = "") -> None:
     _all_of(context, f"python -m pytest tests/integration {at_once} -o addopts='-ra --strict-markers' {args}".rstrip())
 
 
-@task
+@task(auto_shortflags=False)
 def lint(context: Context) -> None:
     """Style, types and shell: ruff, mypy strict, shellcheck where it is installed."""
     _all_of(
@@ -50,7 +50,7 @@ def lint(context: Context) -> None:
     )
 
 
-@task
+@task(auto_shortflags=False)
 def bench(context: Context, args: str = "") -> None:
     """Benchmarks that print ratios against peers in the same run. --args chooses (see tests/bench/README.md)."""
     _all_of(context, f"python -m tests.bench {args}".rstrip())

@@ -21,9 +21,11 @@ from pki.commands.command import command, house_of, path_of
 from pki.commands.daily import known
 from pki.errors import PkiError
 from pki.house import Generation, House
+from pki.identifiers import ArtifactId
 from pki.issue import key_kind
-from pki.leaves import client_leaf, mtls_names, permitted_addresses
+from pki.leaves import client_artifact, client_leaf, mtls_names, permitted_addresses
 from pki.model import Inventory, Leaf
+from pki.reasons import joined
 from pki.screen import Screen
 from pki.world import domain_of_clients
 
@@ -110,7 +112,7 @@ def _identity(house: House, client: str) -> Identity:
 
 def _check(house: House, leaf: Leaf) -> None:
     held = freshness.examine(house, leaf)
-    fault = "; ".join(held) if isinstance(held, list) else ""
+    fault = joined(held) if isinstance(held, list) else ""
     if not isinstance(held, list) and held.not_after < house.now:
         fault = f"expired on {held.not_after:%Y-%m-%d}"
     if fault:
@@ -135,7 +137,7 @@ def _export_sealed(
         )
         files[beside] = (told.page() if as_page else f"{passphrase}\n".encode(), store.SECRET)
     _hand_out(house, identity, kind, files)
-    screen.made(f"cert:client-{identity.name}", f"{target}, good until {_end(identity)}")
+    screen.made(client_artifact(identity.name), f"{target}, good until {_end(identity)}")
     if beside:
         screen.line(f"its passphrase is in {beside} and nowhere else: bring it there another way, then destroy it")
     else:
@@ -157,7 +159,7 @@ def _export_pem(house: House, identity: Identity, folder: Path, *, yes: bool) ->
             folder.rmdir()
         raise
     screen = Screen()
-    screen.made(f"cert:client-{identity.name}", f"{folder}, good until {_end(identity)}")
+    screen.made(client_artifact(identity.name), f"{folder}, good until {_end(identity)}")
     example = next(iter(mtls_names(house.inventory)), house.inventory.domains[0])
     screen.line(
         f"the key lies open in it:  curl --cert {folder}/tls.pem --cacert {folder}/roots.pem https://{example}/"
@@ -191,7 +193,7 @@ def _export_policy(house: House, kind: str, path: Path) -> None:
 
 def _client_name(said: Inventory, name: str) -> str:
     """`admin`, `client-admin` and `cert:client-admin` mean a client."""
-    bare = name.removeprefix("cert:")
+    bare = ArtifactId.parse(name).short
     return bare if bare in said.clients else bare.removeprefix("client-")
 
 
@@ -211,6 +213,9 @@ def _example(said: Inventory) -> str:
 def _new(path: Path, name: str, suffix: str = "") -> Path:
     """Where something goes: `path`, or below it under its own name where `path` is a folder."""
     own = f"{name}.{suffix}" if suffix else name
+    if older := next((one for one in ("key.pem", "tls.pem") if (path / one).exists()), ""):
+        text = f"{path}: holds an older export; the new key would lie beside {older}, which has the old one"
+        raise PkiError(text, "take it away, or name another folder: --output")
     return _new_file(path / own if path.is_dir() else path)
 
 
@@ -231,7 +236,7 @@ def _confirm(client: str, target: Path, *, yes: bool) -> None:
 
 def _hand_out(house: House, identity: Identity, kind: str, files: Files) -> None:
     """Put files in place that hold an identity: the ledger knows of it before anybody can see them."""
-    artifact, serial = f"cert:client-{identity.name}", identity.certificate.serial_number
+    artifact, serial = client_artifact(identity.name), identity.certificate.serial_number
     with house.store.lock(), store.Beside(files) as waiting:
         waiting.flush()
         house.ledger.record_decision(artifact, "exported", f"{serial:x} {kind}", house.now)

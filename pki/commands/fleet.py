@@ -10,12 +10,14 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from pki import graph
-from pki.commands.command import command, house_of, path_of
+from pki.commands.command import command, held_house_of, house_of, path_of
 from pki.commands.daily import known
 from pki.deploy.ansible import fleet, project, runner
 from pki.deploy.delivery import Delivery
 from pki.errors import PkiError
 from pki.house import House
+from pki.identifiers import ArtifactId
+from pki.reasons import joined
 from pki.screen import Screen
 
 
@@ -34,7 +36,7 @@ def export(context: Context, folder: str, vault: str = "") -> None:
             goods.append(fleet.consign(delivery, house.now))
         except PkiError as error:
             failed += 1
-            screen.failed(f"deploy:{delivery.host}", error.message, error.hint)
+            screen.failed(ArtifactId("deploy", delivery.host), error.message, error.hint)
     if not goods:
         raise PkiError(
             "there is nothing to hand out", "in pki.yaml, under a host: `deliver: ssh`; then ./run doit release"
@@ -54,18 +56,18 @@ def export(context: Context, folder: str, vault: str = "") -> None:
 @command
 def collect(context: Context, events: str) -> None:
     """File the receipts of a run elsewhere from its events: ansible-runner's folder job_events, or AWX's list as JSON."""
-    house, screen = house_of(context), Screen()
+    screen, failed = Screen(), 0
     found = runner.results(runner.read(path_of(context, events)))
-    deliveries, failed = _ssh(house), 0
-    with house.store.lock():
+    with held_house_of(context) as house:
+        deliveries = _ssh(house)
         for host, result in found.items():
             try:
                 done = fleet.collect(deliveries[known(host, deliveries, "ssh host")], result, house.now)
             except PkiError as error:
                 failed += 1
-                screen.failed(f"deploy:{host}", error.message, error.hint)
+                screen.failed(ArtifactId("deploy", host), error.message, error.hint)
             else:
-                screen.made(f"deploy:{host}", "; ".join(done) or "was as it should be")
+                screen.made(ArtifactId("deploy", host), joined(done) or "was as it should be")
     screen.line(f"{len(found) - failed} of {len(deliveries)} hosts have their release")
     if failed or not found:
         raise Exit(code=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 from json import dumps
 
@@ -14,7 +15,8 @@ from pki.deploy.receipt import instant
 from pki.errors import InventoryError, PkiError
 from pki.screen import Screen
 from pki.watch import health
-from pki.watch.checks import Check, Level, worst
+from pki.watch import probes as probing
+from pki.watch.checks import Finding, Level, worst
 from pki.watch.view import LastRun
 
 STATUS = {Level.OK: 0, Level.NOTICE: 2, Level.WARNING: 3, Level.CRITICAL: 4}
@@ -24,6 +26,8 @@ STATUS = {Level.OK: 0, Level.NOTICE: 2, Level.WARNING: 3, Level.CRITICAL: 4}
 def check(context: Context, json: bool = False) -> None:
     """Whether all is well, worst first, each with the command that mends it. Changes nothing; --json for programs.
 
+    What it sees of services is known to the commands that follow.
+
     Exit status 0: all is well, 1: something could not be checked, 2: notice, 3: warning, 4: critical.
     """
     try:
@@ -31,13 +35,16 @@ def check(context: Context, json: bool = False) -> None:
         house.memo.read_all()
         plan = graph.plan(house)
         probes, broken = health.sweep(house, plan)
+        if not broken:
+            with suppress(PkiError):  # what cannot be kept is said all the same
+                probing.keep(house.store, probes, house.now)
         found = health.checks(house, plan, LastRun.load(house.store), probes=probes, broken=broken)
     except PkiError as error:
         if json:
             _print_json(now_of(context), [health.unusable(error)])
             raise Exit(code=1) from None
         if isinstance(error, InventoryError):
-            remedy = health.unusable(error).remedy
+            remedy = str(health.unusable(error).remedy)
             raise PkiError(str(error), remedy) from None  # 1, because 3 is a warning here
         raise
     if "ledger" in vars(house):
@@ -50,21 +57,21 @@ def check(context: Context, json: bool = False) -> None:
         raise Exit(code=status)
 
 
-def _status(found: list[Check]) -> int:
+def _status(found: list[Finding]) -> int:
     is_broken = any(one.topic == health.BROKEN for one in found)
     return 1 if is_broken and worst(found) < Level.CRITICAL else STATUS[worst(found)]
 
 
-def _print_json(now: datetime, found: list[Check]) -> None:
+def _print_json(now: datetime, found: list[Finding]) -> None:
     said = {"at": instant(now), "worst": worst(found).word, "checks": [one.as_json() for one in found]}
     print(dumps(said, indent=1))
 
 
-def _print(found: list[Check]) -> None:
+def _print(found: list[Finding]) -> None:
     screen = Screen()
     for one in found:
         when = [f"since {one.since:%Y-%m-%d}"] if one.since else []
         when += [f"until {one.until:%Y-%m-%d}"] if one.until else []
-        screen.check(one.level.word, one.subject, one.message, ", ".join(when), one.remedy)
+        screen.check(one.level.word, one.subject, one.message, ", ".join(when), str(one.remedy))
     count = sum(1 for one in found if one.level)
     screen.line(f"{count} {'things want' if count > 1 else 'thing wants'} attention" if count else "all is well")

@@ -15,6 +15,7 @@ from pki.commands.revoking import consent
 from pki.errors import LedgerError, PkiError
 from pki.house import House
 from pki.house.missing_roots import refusal
+from pki.identifiers import ArtifactId
 from pki.keeping import backup as backing_up
 from pki.keeping import loss
 from pki.keeping import restore as restoring
@@ -45,8 +46,10 @@ def backup(context: Context, file: str | None = None, passphrase_file: str = "")
     screen.made("backup", f"{target}, read back and whole")
     for note in notes:
         screen.line(f"  {note}")
+    if risk := backing_up.shared_fate(house, target):
+        screen.note("backup", risk, "./run invoke backup FILE, on another disk")
     for name, fault in house.seen_key_faults.items():
-        screen.failed(f"key:{name}", f"{fault.message}; it is so in this backup too", fault.hint)
+        screen.failed(ArtifactId("key", name), f"{fault.message}; it is so in this backup too", fault.hint)
     if house.seen_key_faults:
         raise Exit(code=1)
 
@@ -123,7 +126,9 @@ def _say_what_is_older(screen: Screen, house: House, work: Restore) -> None:
         screen.line(f"  revoked after the backup, and recorded again from those CRLs: {', '.join(carried)}")
     for name in restoring.unknown_leaves(house):
         screen.note(
-            f"cert:{name}", "was issued after the backup, and the ledger does not know it", f"./run invoke renew {name}"
+            ArtifactId("cert", name),
+            "was issued after the backup, and the ledger does not know it",
+            f"./run invoke renew {name}",
         )
     house.ledger.close()
 
@@ -149,7 +154,7 @@ def _new_passphrase(context: Context, house: House, file: str) -> str:
     if not source:
         source, text = "the passphrase", _typed_twice()
     if fault := strength.fault(text):
-        raise PkiError(f"{source}: {fault.partition(': ')[0]}", fault.partition(": ")[2])
+        raise PkiError(f"{source}: {fault}", strength.REMEDY)
     return text
 
 

@@ -4,19 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from invoke.context import Context
 from invoke.exceptions import Exit
 
 from pki import graph, store
 from pki.commands.asking import typed
-from pki.commands.command import command, command_with, evidence_of, home_of, house_of, now_of, path_of, project_of
+from pki.commands.command import (
+    command,
+    command_with,
+    evidence_of,
+    held_house_of,
+    home_of,
+    house_of,
+    now_of,
+    path_of,
+    project_of,
+)
 from pki.commands.daily import known
+from pki.commands.output import (
+    CertificateEntry,
+    CertificateWithPem,
+    LedgerListOutput,
+    LedgerShowOutput,
+    LedgerVerifyOutput,
+)
 from pki.deploy import crls
 from pki.deploy.delivery import Delivery
 from pki.deploy.inplace import InPlace
 from pki.errors import PkiError
 from pki.house import House
+from pki.identifiers import ArtifactId
 from pki.keeping import loss, recovering, restore
 from pki.pipeline import Run
 from pki.records import PUT_BACK, Issued, Recovered
@@ -26,13 +45,22 @@ WIDTH = 10  # hosts that are asked at once
 
 
 @command
-def show_list(context: Context, name: str = "") -> None:
-    """Every certificate ever issued, oldest first; --name for those of one leaf, or of one adopted authority."""
+def show_list(context: Context, name: str = "", json: bool = False) -> None:
+    """Every certificate ever issued, oldest first; --name for those of one leaf, or of one adopted authority.
+
+    --json is for programs.
+    """
     house = project_of(context)
     if house.is_adopted(name):
         found = house.ledger.certificates(issuer=name)
     else:
-        found = house.ledger.certificates(artifact=(name if ":" in name else f"cert:{name}") if name else None)
+        found = house.ledger.certificates(
+            artifact=(name if ":" in name else ArtifactId("cert", name)) if name else None
+        )
+    if json:
+        shown = [CertificateEntry(**_entry(house, one)) for one in found]
+        LedgerListOutput(at=house.now, certificates=shown).show()
+        return
     rows = [
         (
             f"{one.serial:x}",
@@ -51,8 +79,8 @@ def show_list(context: Context, name: str = "") -> None:
 
 
 @command
-def show(context: Context, serial: str) -> None:
-    """One certificate by serial number (hexadecimal, as ledger.list shows it), with its PEM."""
+def show(context: Context, serial: str, json: bool = False) -> None:
+    """One certificate by serial number (hexadecimal, as ledger.list shows it), with its PEM; --json is for programs."""
     house = project_of(context)
     try:
         found = house.ledger.certificates(serial=int(serial, 16))
@@ -60,6 +88,10 @@ def show(context: Context, serial: str) -> None:
         raise PkiError(f"{serial}: expected a serial number in hexadecimal", "./run invoke ledger.list") from None
     if not found:
         raise PkiError(f"{serial}: no certificate with this serial number", "./run invoke ledger.list")
+    if json:
+        shown = [CertificateWithPem(**_entry(house, one), pem=one.pem) for one in found]
+        LedgerShowOutput(at=house.now, certificates=shown).show()
+        return
     for one in found:  # adopted authorities may each have one
         _show(one)
 
@@ -82,11 +114,41 @@ def _show(one: Issued) -> None:
     screen.line(one.pem.rstrip() or "its certificate was not there when it was taken in")
 
 
+def _entry(house: House, one: Issued) -> dict[str, Any]:
+    """The fields of a CertificateEntry."""
+    return {
+        "serial": f"{one.serial:x}",
+        **{
+            name: getattr(one, name)
+            for name in ("artifact", "profile", "issuer", "subject", "revoked", "revoked_by", "by")
+        },
+        "names": list(one.names),
+        "not_before": one.not_before,
+        "not_after": one.not_after,
+        "state": "revoked" if one.revoked else "expired" if one.not_after < house.now else "valid",
+        "issued_because": one.reason,
+    }
+
+
 @command
-def verify(context: Context) -> None:
-    """Recompute the hash chain over every event and row; exit status 1 when anything was changed, or is lost."""
+def verify(context: Context, json: bool = False) -> None:
+    """Recompute the hash chain over every event and row; exit status 1 when anything was changed, or is lost.
+
+    --json is for programs.
+    """
     house, screen = project_of(context), Screen()
     faults = house.ledger.verify()
+    if json:
+        lost, said = house.ledger_fault, house.ledger.events() if not faults else []
+        told = [*faults, *([lost.evidence] if lost and not faults else [])]
+        remedy = str(PUT_BACK if faults else lost.remedy if lost else "")
+        head = said[-1].hash if said else ""
+        LedgerVerifyOutput(
+            at=house.now, intact=not told, events=len(said), head=head, faults=told, remedy=remedy
+        ).show()
+        if told:
+            raise Exit(code=1)
+        return
     for fault in faults:
         screen.failed("ledger", fault, PUT_BACK if fault == faults[-1] else "")
     if not faults and (lost := house.ledger_fault):
@@ -117,11 +179,10 @@ def recover(context: Context, host: str | None = None, file: str = "", all_: boo
         chosen = _chosen(context, host or "")
         with ThreadPoolExecutor(WIDTH) as pool:
             found = dict(zip((one.host for one in chosen), pool.map(_in_place, chosen), strict=True))
-    house = house_of(context)
     failed = {name: error for name, error in found.items() if isinstance(error, PkiError)}
     for name, error in failed.items():
-        screen.failed(f"deploy:{name}", error.message, error.hint)
-    with house.store.lock():
+        screen.failed(ArtifactId("deploy", name), error.message, error.hint)
+    with held_house_of(context) as house:
         told = [
             one
             for name, files in found.items()
@@ -176,7 +237,7 @@ def _listed_on_hosts(house: House, screen: Screen, without: frozenset[str]) -> d
     silent = [name for name, files in found.items() if isinstance(files, PkiError)]
     for name, files in found.items():
         if isinstance(files, PkiError):
-            screen.failed(f"deploy:{name}", files.message, files.hint)
+            screen.failed(ArtifactId("deploy", name), files.message, files.hint)
     if silent:
         options = " ".join(f"--without {name}" for name in silent)
         raise PkiError(
@@ -193,7 +254,7 @@ def _chosen(context: Context, host: str) -> list[Delivery]:
         deliveries = dict(graph.plan(house_of(context)).deliveries)
         return [deliveries[known(host, deliveries, "host")]] if host else list(deliveries.values())
 
-    lacking = [f"release:{one.host}" for one in chosen() if one.wanted() is None]
+    lacking = [ArtifactId("release", one.host) for one in chosen() if one.wanted() is None]
     if lacking:
         Run(home_of(context), now_of(context), evidence_of(context)).main(lacking)
     return chosen()
@@ -215,9 +276,11 @@ def _take_in(house: House, screen: Screen, source: str, files: Iterable[InPlace]
             screen.note(one.within(path), "was signed by no authority of this house", "nothing of it was recorded")
             continue
         if told.serials:
-            screen.made(f"crl:{told.generation}", f"revoked, by number {told.number}: {crls.named(told.serials)}")
+            screen.made(
+                ArtifactId("crl", told.generation), f"revoked, by number {told.number}: {crls.named(told.serials)}"
+            )
         if told.is_newer:
-            screen.made(f"crl:{told.generation}", f"number {told.number} is taken: the next one is above it")
+            screen.made(ArtifactId("crl", told.generation), f"number {told.number} is taken: the next one is above it")
         yield told
     if not listed:
         screen.line(f"{source} holds no CRL")

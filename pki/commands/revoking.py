@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,12 +14,14 @@ from invoke.exceptions import Exit
 
 from pki import graph
 from pki.commands.asking import typed
-from pki.commands.command import command, evidence_of, home_of, house_of, now_of
-from pki.commands.daily import known, leaf_name
-from pki.errors import PkiError
+from pki.commands.command import command, evidence_of, held_house_of, home_of, house_of, now_of
+from pki.commands.meaning import Names, not_seen
+from pki.errors import ErrorCode, PkiError
 from pki.graph import Plan
 from pki.holders import of_client
 from pki.house import House
+from pki.identifiers import ArtifactId
+from pki.leaves import client_artifact
 from pki.pipeline import Run
 from pki.records import REASONS, Issued
 from pki.screen import Screen
@@ -26,7 +29,7 @@ from pki.store import AUTHORITIES
 from pki.watch import publication, uses
 from pki.watch.consequences import consequences
 from pki.watch.publication import Published
-from pki.watch.refusals import Finding, Witness
+from pki.watch.refusals import Observation, Witness
 
 PLAIN_REASONS = {
     "key-compromise": "keyCompromise",
@@ -51,16 +54,18 @@ WIDTH = 8  # hosts that are delivered to at once
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is to be revoked: valid certificates of one name or CN, and why; `again` is the command that says so.
+    """What is to be revoked: the valid certificates that `find` finds for a name, and why; `again` is the command that says so.
 
-    `follows` is what becomes of the name: replacement, nothing, or removal from pki.yaml. `also` is done once the
-    revocation is recorded, before anything is published.
+    `follows` is what becomes of the name: replacement, nothing, or removal from pki.yaml. While the project is held,
+    `insist` raises PkiError where nothing may be revoked after all, and `also` is done once the revocation is recorded.
     """
 
-    going: Sequence[Issued]
+    name: str
+    find: Callable[[House], list[Issued]]
     reason: str
     again: str
     follows: str = "replacement"
+    insist: Callable[[], None] = lambda: None
     also: Callable[[], None] = lambda: None
 
 
@@ -70,14 +75,16 @@ def revoke(context: Context, name: str, reason: str = "", yes: bool = False, no_
 
     --reason is one of key-compromise, affiliation-changed, superseded, cessation-of-operation, privilege-withdrawn,
     unspecified. What it will break is shown, and asked about unless --yes is given. What stays in pki.yaml gets a new
-    certificate with a new key at once, or with --no-replace none before `invoke renew`. Exit status 0: refused
+    certificate with a new key at once, or with --no-replace none before `invoke renew`. Exit status 0: seen to be refused
     everywhere, 1: something failed or lets it in, 2: revoked and published, yet not proven everywhere.
     """
     house = house_of(context)
-    going = valid(house, name)
+    name = _meant(house, name, "revoke")
+    valid(house, name)  # which says what is wrong with the name before it asks for a reason
     reason = chosen(reason)
     again = f"./run invoke revoke {name} --reason {reason}{' --no-replace' if no_replace else ''}"
-    carry_out(context, house, Order(going, reason, again, "nothing" if no_replace else "replacement"), yes=yes)
+    follows = "nothing" if no_replace else "replacement"
+    carry_out(context, house, Order(name, partial(valid, name=name), reason, again, follows), yes=yes)
 
 
 @command
@@ -85,12 +92,11 @@ def retire(context: Context, name: str, yes: bool = False) -> None:
     """Revoke the certificates of a name that left pki.yaml; --yes asks nothing."""
     house = house_of(context)
     leaves = graph.plan(house).leaves
-    name = leaf_name(name, leaves)
+    name = _meant(house, name, "retire")
     if name in leaves:
         raise PkiError(f"{name} is still in pki.yaml", f"take it out first, or: ./run invoke revoke {name} --reason …")
-    again = f"./run invoke retire {name}"
-    going = valid(house, name, by_cn=False)
-    carry_out(context, house, Order(going, "cessation-of-operation", again), yes=yes)
+    find = partial(valid, name=name, by_cn=False)
+    carry_out(context, house, Order(name, find, "cessation-of-operation", f"./run invoke retire {name}"), yes=yes)
 
 
 # -- what is asked ----------------------------------------------------------------------------------------------------
@@ -108,6 +114,19 @@ def chosen(reason: str) -> str:
     raise PkiError(what, f"--reason is one of\n{explained}")
 
 
+def _meant(house: House, name: str, command: str) -> str:
+    """Return a name by which `valid` knows certificates: itself, or the leaf that it stands for, which is said."""
+    house.insist_on_ledger()
+    issued = [one for one in house.unexpired() if one.artifact.kind == "cert"]
+    names = Names(house.inventory, graph.plan(house).leaves, issued)
+    is_known = of_client(issued, name) or any(
+        f"{one.serial:x}" == name.lower().lstrip("0") for one in house.unexpired()
+    )
+    if is_known or not names.find(name):
+        return name
+    return names.leaf(name, command)
+
+
 def valid(house: House, name: str, *, by_cn: bool = True) -> list[Issued]:
     """The valid, unrevoked certificates that a name, a client's CN or a serial number stands for; of no authority.
 
@@ -115,7 +134,8 @@ def valid(house: House, name: str, *, by_cn: bool = True) -> list[Issued]:
     """
     house.insist_on_ledger()  # a lost one knows no certificate, which says nothing of the certificates
     issued = house.unexpired()
-    leaf = leaf_name(name, {one.artifact.removeprefix("cert:") for one in issued})
+    leaf = ArtifactId.parse(name).short
+    leaf = f"client-{leaf}" if any(one.artifact == client_artifact(leaf) for one in issued) else leaf
     alike = of_client(issued, name) if by_cn else []
     found = _named(issued, leaf)
     found += [one for one in alike if one not in found]
@@ -133,23 +153,24 @@ def valid(house: House, name: str, *, by_cn: bool = True) -> list[Issued]:
     if found and not going:
         raise PkiError(f"{name}: is revoked already ({found[-1].revoked})", "./run invoke ledger.list")
     if not found:
-        ours = {one.artifact.removeprefix("cert:") for one in issued if not one.artifact.startswith("authority:")}
+        ours = {one.artifact.short for one in issued if one.artifact.kind != "authority"}
         if not ours:
             raise PkiError(f"{name}: the ledger knows no certificate that is valid", "./run doit")
-        known(leaf, ours, "valid certificate in the ledger")
+        raise not_seen(name, ours)
     return going
 
 
 def _is_authority(house: House, name: str) -> bool:
     """`server`, `server-1` and `authority:server-1`."""
-    bare = name.removeprefix("authority:")
+    artifact = ArtifactId.parse(name)
+    bare = artifact.name if artifact.kind == "authority" else name
     return bare in AUTHORITIES or any(bare in house.store.generations(one) for one in AUTHORITIES)
 
 
 def _named(issued: Sequence[Issued], name: str) -> list[Issued]:
     """Certificates of a leaf, or where none has that name, of an authority from elsewhere: `web` or `legacy:web`."""
-    ours = [one for one in issued if one.artifact in {name, f"cert:{name}"}]
-    return ours or [one for one in issued if one.artifact == f"{one.issuer}:{name}"]
+    ours = [one for one in issued if one.artifact in {name, ArtifactId("cert", name)}]
+    return ours or [one for one in issued if one.artifact == ArtifactId(one.issuer, name)]
 
 
 def consent(question: str, again: str) -> None:
@@ -169,18 +190,18 @@ def carry_out(context: Context, house: House, order: Order, *, yes: bool) -> Non
     Raises Exit with 1 or 2, as `revoke` says.
     """
     house.clock.insist()
-    plan, screen = graph.plan(house), Screen()
-    for going in _by_artifact(order.going):
-        for line in consequences(house, plan, going, follows=order.follows):
+    plan, screen, going = graph.plan(house), Screen(), order.find(house)
+    for some in _by_artifact(going):
+        for line in consequences(house, plan, some, follows=order.follows):
             screen.line(line)
     if not yes:
         consent("revoke it?", order.again)
     with TemporaryDirectory(prefix="doit-pki-") as folder:
-        witness = Witness(house, plan, order.going, Path(folder))
+        witness = Witness(house, plan, going, Path(folder))
         witness.look_before()
-        kept = _record(house, plan, order)
-        order.also()
-        published = _publish(context, plan, order.going)
+        house.close_ledger()  # it is opened again where it is recorded in
+        kept = _record(context, order, going)
+        published = _publish(context, plan, going)
         findings = witness.look_after(published.delivered, kept=kept)
     for found in findings:
         screen.seen(found.verdict, found.place, found.text)
@@ -196,54 +217,84 @@ def _by_artifact(going: Sequence[Issued]) -> list[list[Issued]]:
     return [[one for one in going if one.artifact == name] for name in names]
 
 
-def _record(house: House, plan: Plan, order: Order) -> bool:
-    """Write the revocations into the ledger; returns whether a leaf in pki.yaml keeps them, for it is withheld."""
-    withhold = []
-    for going in _by_artifact(order.going) if order.follows == "nothing" else ():
-        leaf = plan.leaves.get(going[-1].artifact.removeprefix("cert:"))
-        if leaf is not None and uses.present(house, leaf, going):
-            withhold.append(going[-1])
-    with house.store.lock():
-        for one in order.going:
-            house.ledger.record_revocation(one, reason=PLAIN_REASONS[order.reason], at=house.now)
+def _record(context: Context, order: Order, going: Sequence[Issued]) -> bool:
+    """Write the revocations into the ledger; returns whether a leaf that stays in pki.yaml keeps a revoked certificate.
+
+    Raises PkiError where the project is no longer what was shown: another command had it meanwhile.
+    """
+    with held_house_of(context) as house:
+        order.insist()
+        if order.find(house) != going:
+            raise PkiError(
+                f"{order.name}: its valid certificates are no longer those that were shown; nothing was revoked",
+                order.again,
+            )
+        withhold = _unreplaced(house, order, going)
+        reason = PLAIN_REASONS[order.reason]
+        house.ledger.record_revocations(
+            going,
+            reason=reason,
+            at=house.now,
+            withhold={name: f"{one} {order.reason}" for name, one in withhold.items()},
+        )
+        for one in going:
             Screen().made(one.artifact, f"serial {one.serial:x} revoked: {order.reason}")
-        for one in withhold:  # which would keep a valid one from its renewal
-            house.ledger.record_decision(one.artifact, "withheld", f"{one.serial:x} {order.reason}", house.now)
         house.ledger.close()
-    return bool(withhold)
+        order.also()
+    return order.follows == "nothing" and bool(withhold)
+
+
+def _unreplaced(house: House, order: Order, going: Sequence[Issued]) -> dict[str, str]:
+    """Return the leaves that nothing is to replace, each with the serial number of its certificate.
+
+    A client that leaves pki.yaml is one of them: it gets no new certificate if the command is stopped before it left.
+    """
+    if order.follows == "removal":
+        return {client_artifact(order.name): f"{going[-1].serial:x}"}
+    leaves, found = graph.plan(house).leaves, dict[str, str]()
+    for some in _by_artifact(going) if order.follows == "nothing" else ():
+        leaf = leaves.get(some[-1].artifact.short)
+        if leaf is not None and uses.present(house, leaf, some):  # it would keep a valid one from its renewal
+            found[some[-1].artifact] = f"{some[-1].serial:x}"
+    return found
 
 
 def _publish(context: Context, plan: Plan, going: Sequence[Issued]) -> Published:
     """Let doit bring everything up to date that follows, and read back what came of it."""
     hosts = sum(1 for one in plan.deliveries.values() if one.way == "ssh" and not one.engine)
     home, now = home_of(context), now_of(context)
-    run = Run(home, now, evidence_of(context))
+    run = Run(home, now, evidence_of(context), is_part=True)
     code = run.main(["-n", str(min(hosts, WIDTH))] if hosts > 1 else [])
     report = run.report
-    failures = {one["name"]: f"needs {one['needs']}" for one in report.get("not_reached", [])}
-    failures |= {one["name"]: one["message"] for one in report.get("failed", [])}
-    if not report:
-        failures["doit"] = "nothing was run"
-    elif code and not failures:
-        failures["doit"] = f"ended with exit status {code}"
+    failures = {one["name"]: ErrorCode.OTHER for one in report.get("not_reached", [])}
+    failures |= {one["name"]: ErrorCode(one["code"]) for one in report.get("failed", [])}
+    if not report or (
+        code and not (failures or report["critical"])
+    ):  # the run itself counts critical findings elsewhere
+        failures["doit"] = ErrorCode.OTHER
     return publication.check(House.open(home, now), going, failures)
 
 
-def verdict(findings: Sequence[Finding], failures: Mapping[str, str]) -> tuple[int, str]:
+def verdict(findings: Sequence[Observation], failures: Mapping[str, ErrorCode]) -> tuple[int, str]:
     """The exit status of a revocation and its last words."""
-    by = {kind: [one.place for one in findings if one.verdict == kind] for kind in ("proven", "open", "failed")}
-    absent = [name for name, said in failures.items() if name.startswith("deploy:") and said.startswith("unreachable")]
+    by = {
+        kind: [one.place for one in findings if one.verdict == kind] for kind in ("proven", "open", "failed", "folder")
+    }
+    absent = [name for name, code in failures.items() if code is ErrorCode.UNREACHABLE]
     broken = [name for name in failures if name not in absent]
     if by["failed"]:
         return 1, f"revoked, and STILL LET IN: {', '.join(by['failed'])}; docs/revocation.md says what to do"
     if broken:
         return 1, f"revoked; failed: {', '.join(broken)}; mend it, then ./run doit tries again"
     if by["open"] or absent:
-        left = ", ".join(by["open"] or absent)
+        left = ", ".join([*(by["open"] or absent), *by["folder"]])
         return (
             2,
             f"revoked and published; not proven: {left}; the next ./run doit delivers and proves what it can reach",
         )
+    if by["folder"]:
+        proven, left = f"; proven at {', '.join(by['proven'])}" if by["proven"] else "", ", ".join(by["folder"])
+        return 2, f"revoked and published{proven}; not proven: {left}; bring what doit made for them there"
     if by["proven"]:
         return 0, f"revoked, published, and proven at {', '.join(by['proven'])}"
     return 0, "revoked and published; there is nothing here to prove it at"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from invoke.context import Context
 
-from pki.commands.command import command, house_of, path_of
+from pki.commands.command import command, held_house_of, path_of
 from pki.errors import PkiError
 from pki.house import House
 from pki.screen import Screen
@@ -21,15 +21,14 @@ def take_in(context: Context, folder: str, authority: str = "", dry_run: bool = 
     FOLDER is that of `openssl ca`, easy-rsa's pki/, or one with PEM or DER files. Once more takes in only what is new.
     --authority names the authority in pki.yaml when several are adopted; --dry-run only shows what would be recorded.
     """
-    house, path = house_of(context), path_of(context, folder)
-    name = _adopted(house, authority)
+    path = path_of(context, folder)
     if not path.is_dir():
         raise PkiError(f"{folder}: is not a folder", "name the folder with its index.txt, or with its certificates")
-    with house.store.lock():
+    with held_house_of(context) as house:
+        name = _adopted(house, authority)
         found = books.read(house, name, path, folder.rstrip("/"))
         if not dry_run:
             house.ledger.take_in(found.books, at=house.now)
-            house.ledger.close()
     _tell(house, name, found, is_dry=dry_run)
 
 

@@ -20,6 +20,7 @@ from pki.commands.asking import first_words, watch
 from pki.commands.command import command, command_with, now_of, path_of
 from pki.commands.custodians import Custody
 from pki.errors import PkiError, SlipError, StoppedError
+from pki.identifiers import ArtifactId
 from pki.screen import Screen
 
 PROGRAM = Path(__file__).resolve().parents[2]
@@ -60,7 +61,7 @@ def root(
     _look(held, now_of(context), despite)
     _confirm(context, held, [*_destroyed(lost, again), *plan.roots(held.request)], words)
     for name in hold.make_roots(held, _anew(wanted, held, lost, again), lost):
-        screen.made(f"authority:{name}", f"its key is in {held.vault.folder / name}")
+        screen.made(ArtifactId("authority", name), f"its key is in {held.vault.folder / name}")
     screen.line(f"go on: sh run invoke ceremony.sign {request} --vault {vault} --output DIR")
 
 
@@ -138,7 +139,7 @@ def rewrap(
         _clock(now_of(context)),
         kept.begin_with,
     )
-    screen.made(f"authority:{root}", f"its key has a new passphrase, in {target.folder / root}")
+    screen.made(ArtifactId("authority", root), f"its key has a new passphrase, in {target.folder / root}")
     if to:
         screen.line(f"try the new drive, then destroy the old one: {place.folder}")
 

@@ -17,8 +17,6 @@ from pki.commands.command import home_of, now_of, path_of
 from pki.errors import PkiError
 from pki.screen import Screen
 
-NO_DRIVE = "the vault is not on a drive of its own"  # how the override stands in a transcript
-
 
 @dataclass(frozen=True, slots=True)
 class OnDrive:
@@ -51,7 +49,8 @@ class OnDrive:
     def admit(self, transcript: Transcript) -> None:
         """Put into the transcript that this is not a drive, and why it is used all the same."""
         if self.fault:
-            transcript.record("deviation", text=f"{NO_DRIVE}: {self.fault}", reason=self.reason)
+            text = f"the vault is not on a drive of its own: {self.fault}"
+            transcript.record("deviation", text=text, reason=self.reason, on_drive=False)
 
 
 def on_drive(

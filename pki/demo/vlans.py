@@ -47,7 +47,7 @@ class Story:
         if name == self.wanted.publish.host:
             names.append(self.wanted.publish.hostname)
         host = self.lab.machine(name, said.network, str(said.address), names)
-        ports = (f"{service}={urlsplit(one.upstream).port}" for service, one in said.services.items())
+        ports = (f"{service}={urlsplit(one.upstream.url).port}" for service, one in said.services.items())
         host.start(sys.executable, HERE / "upstream.py", *ports, says="ready")
         host.serve("ssh", str(said.proxy))
         return host

@@ -15,16 +15,22 @@ from pki.deploy.answers import STOPPED
 from pki.deploy.parcel import Parcel
 from pki.deploy.receipt import Receipt
 from pki.deploy.session import Session, rows_of, slug
-from pki.deploy.ssh import PROGRAM, UnreachableError, Way, identity_in
+from pki.deploy.ssh import PROGRAM, Way, identity_in
 from pki.deploy.wire import STANDARD, LimitError, Limits, run
-from pki.errors import PkiError
+from pki.errors import ErrorCode, PkiError
 from pki.files import leave_all_to_owner
 from pki.visible import line_fault, plain
 
+SSH_FAILED = 255  # the exit status of ssh where it could not start the command
 COMPLAINT = 2000  # characters
 HOST_SIDE = Path(__file__).parent / "host"
 TRUST = "/usr/local/sbin/pki-trust"  # what fills trust stores, so that no delivery can exchange it
+SSH_FAILED = 255  # ssh itself, and not what it started there
 NEEDED = ("awk", "cp", "dd", "flock", "mv", "sha256sum", "stat", "sync", "tar", "timeout")
+
+
+class _SshError(PkiError):
+    """ssh itself failed, or a program of this machine that ends with the same status; `what` are its words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +148,11 @@ def install(bootstrap: Bootstrap, way: Way, *, as_root: bool) -> str:
     by_hand = f"by hand: ./run invoke deploy.bootstrap {bootstrap.host} --show > bootstrap.sh; there, as root: sh bootstrap.sh"
     try:
         return _run(command, bootstrap.script(), by_hand, way.limits)
-    except PkiError as error:
-        if way.is_local or not error.message.startswith("255"):
+    except _SshError as error:
+        if way.is_local:
             raise
-        told = way.failure(255, error.message.partition(": ")[2])
-        if isinstance(told, UnreachableError) or "deploy.bootstrap" in told.hint:  # which is what was typed
+        told = way.failure(255, error.what)
+        if told.code in {ErrorCode.UNREACHABLE, ErrorCode.NEEDS_BOOTSTRAP}:  # deploy.bootstrap is what was typed
             told = PkiError(
                 told.message, f"ssh must get in there, as root or, with --login USER, to sudo; or {by_hand}"
             )
@@ -161,7 +167,8 @@ def attempt(way: Way, parcel: Parcel, *, as_root: bool) -> None:
             session.end()
     except PkiError as error:
         # what was just typed is no advice
-        hint = f"try it: {way.login}" if "deploy.bootstrap" in error.hint and not way.is_local else error.hint
+        is_typed = error.code is ErrorCode.NEEDS_BOOTSTRAP and not way.is_local
+        hint = f"try it: {way.login}" if is_typed else error.hint
         what = f"{way.host}: pki-apply is in place, and deliveries cannot start it: {error.message}"
         raise PkiError(what, hint) from None
 
@@ -175,5 +182,5 @@ def _run(command: tuple[str, ...], text: str, remedy: str, limits: Limits = STAN
         raise PkiError(f"{command[0]}: {STOPPED}{limit}", remedy) from None
     if status:
         words = plain(complaint or said, COMPLAINT)
-        raise PkiError(f"{status}: {words}" if status == 255 else words, remedy)
+        raise _SshError(words, remedy, lead=str(status)) if status == SSH_FAILED else PkiError(words, remedy)
     return plain("\n".join(said.splitlines()[-1:]))

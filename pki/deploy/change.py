@@ -10,16 +10,21 @@ from datetime import datetime
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki.deploy import answers, clocks, inplace, preflight, proof
+from pki.deploy import answers, clocks, drift, inplace, preflight, proof
 from pki.deploy.handshake import Endpoint, Eyes, fingerprint
 from pki.deploy.inplace import InPlace
 from pki.deploy.parcel import Parcel
 from pki.deploy.preflight import Findings, Trust
-from pki.deploy.proof import Promise
+from pki.deploy.proof import Promise, Proof
 from pki.deploy.receipt import Receipt, instant, moment, taken
-from pki.deploy.session import HostRefusal, Row, Seen, Session, rows_of
+from pki.deploy.session import HostRefusal, Row, Seen, ServiceRefusal, Session, rows_of
 from pki.deploy.ssh import Way
+from pki.identifiers import ArtifactId
 from pki.leaves import PROBE
+from pki.reasons import Reason, Why
+from pki.remedies import Place, Remedy, at, here
+
+MOST_LINKS = 20  # that are named one by one
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +48,17 @@ class Destination:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a host: its new receipt, and what was done there, one phrase each; none when nothing had to be."""
+class HostOutcome:
+    """What became of a host: its new receipt, and what was done there, one phrase each; none when nothing had to be.
+
+    `drift` is what was not there as it had been deployed before.
+    """
 
     receipt: Receipt
-    done: tuple[str, ...]
+    done: tuple[Reason, ...]
+    drift: tuple[Reason, ...] = ()
 
-    def with_others(self, others: Sequence[Mapping[str, str]]) -> Outcome:
+    def with_others(self, others: Sequence[Mapping[str, str]]) -> HostOutcome:
         """The same with files on the receipt that the host had from us before: the next change takes them away."""
         known = {file["path"] for file in self.receipt.files}
         more = [{**one, "sha256": "0"} for one in others if one["path"] not in known]
@@ -121,7 +130,7 @@ class Change:
             inplace.guard(self.parcel, inplace.remembered(delivered, self.parcel), self.to.trust, self._now)
         return findings
 
-    def guard(self, session: Session, seen: Sequence[Seen], delivered: Parcel | None) -> list[str]:
+    def guard(self, session: Session, seen: Sequence[Seen], delivered: Parcel | None) -> list[Reason]:
         """Hold the release against the CRLs on the host that are not the ones delivered last, as `inplace.guard` does.
 
         A CRL is from the future only if the host's own clock says so, too: ours may be behind.
@@ -134,7 +143,7 @@ class Change:
         found = inplace.on_host(session, other, self.parcel, self._recall)
         return inplace.guard(self.parcel, found, self.to.trust, now)
 
-    def bring(self, delivered: Parcel | None) -> Outcome:
+    def bring(self, delivered: Parcel | None) -> HostOutcome:
         """Make the host hold the release, or leave it as it was; `delivered` as for `check`.
 
         Raises PkiError: UnreachableError when there was no contact, HostRefusal with the words of the host or the
@@ -166,31 +175,36 @@ class Change:
         to, parcel = self.to, self.parcel
         return Change(to, parcel, None, self._now, held=self._held, recall=self._recall, others=others)
 
-    def _look_at_services(self, findings: Findings | None, delivered: Parcel | None) -> Outcome:
+    def _look_at_services(self, findings: Findings | None, delivered: Parcel | None) -> HostOutcome:
         """Look whether a host that holds its release already serves what it holds."""
         to = self.to
         if not to.endpoints:
             return self._seen_again(None)
         proofs = proof.judge(to.endpoints, self.promises(findings or self.check(delivered)), None, to.eyes)
         if what := proof.wrong(proofs):
-            raise HostRefusal(what, self.remedy)
+            raise ServiceRefusal(what, self.remedy, proof.refuted(proofs))
         return self._seen_again(proofs)
 
-    def _seen_again(self, proofs: Mapping[str, str] | None) -> Outcome:
+    def _seen_again(self, proofs: Mapping[str, Proof] | None) -> HostOutcome:
         """The receipt stays as it was, but for what is seen of the services, where that changed."""
         assert self._previous is not None
         before = self._previous.proof or {}
         if proofs is None or proofs == before:
-            return Outcome(self._previous, ())
-        changed = [f"{service} is {text}" for service, text in proofs.items() if before.get(service) != text]
-        return Outcome(replace(self._previous, proof=proofs), tuple(changed))
+            return HostOutcome(self._previous, ())
+        changed = [
+            Why.VERIFICATION(service=service, result=str(text))
+            for service, text in proofs.items()
+            if before.get(service) != text
+        ]
+        return HostOutcome(replace(self._previous, proof=proofs), tuple(changed))
 
     @property
-    def remedy(self) -> str:
+    def remedy(self) -> Remedy:
         """What to type where the files are right and a service is not: the reloads, then a look."""
         host = self.parcel.release.host
         reloads = dict.fromkeys(file.reload for file in self.parcel.release.files if file.reload)
-        return f"on {host}: {'; '.join(reloads) or 'look at its proxy'}; then: ./run doit deploy:{host}"
+        again = here("doit", ArtifactId("deploy", host))
+        return at(Place.HOST, "; ".join(reloads) or "look at its proxy", host, after=f"; then: {again}")
 
     def may_go(self, sent: Iterable[InPlace]) -> list[str]:
         """SHA-256 of all CRL files in whose place this release may go: its own, and those of some that were `sent`."""
@@ -203,18 +217,19 @@ class Change:
         before = self._previous
         return before is not None and (before.files, dict(before.held)) == (self.files, self._held_back)
 
-    def outcome(self, findings: Findings, seen: Sequence[Seen], proofs: Mapping[str, str] | None) -> Outcome:
+    def outcome(self, findings: Findings, seen: Sequence[Seen], proofs: Mapping[str, Proof] | None) -> HostOutcome:
         """What became of a host that had these files otherwise; where there were none, its receipt stays."""
         if self.is_known and not seen:
             return self._seen_again(proofs)
-        return Outcome(self._receipt(findings, proofs), (*_summary(seen), *self._told_of_held()))
+        done = (*_summary(seen), *self._told_of_held())
+        return HostOutcome(self._receipt(findings, proofs), done, drift.of(seen, self._previous))
 
     @property
     def asks_for_others(self) -> bool:
         """Whether nobody knows which files the host had from here, besides the host itself."""
         return self._previous is None and self._others is None
 
-    def _change(self, session: Session, seen: Sequence[Seen], findings: Findings) -> Mapping[str, str]:
+    def _change(self, session: Session, seen: Sequence[Seen], findings: Findings) -> Mapping[str, Proof]:
         """Place what differs, CRLs first, and look at the services. Raises HostRefusal."""
         crls = [one.row for one in seen if one.row.file.crl and not one.row.gone]
         others = [one.row for one in seen if one.row not in crls]
@@ -240,7 +255,7 @@ class Change:
             return refusal
         return None
 
-    def _replace(self, session: Session, rows: Sequence[Row], findings: Findings) -> Mapping[str, str]:
+    def _replace(self, session: Session, rows: Sequence[Row], findings: Findings) -> Mapping[str, Proof]:
         to = self.to
         before = proof.look_before(to.endpoints, to.eyes)
         if rows:
@@ -249,7 +264,8 @@ class Change:
         if what := proof.wrong(proofs):
             if rows:
                 session.undo()
-            raise HostRefusal(what, "the previous files were put back" if rows else self.remedy)
+            after = "the previous files were put back" if rows else self.remedy
+            raise ServiceRefusal(what, after, proof.refuted(proofs))
         if rows:
             session.keep()
         return proofs
@@ -258,11 +274,11 @@ class Change:
         """What each service is to serve, and what its proxy makes of the test identities, by the service's name."""
         return promises(self.parcel, findings, self.to.endpoints, self.to.canary)
 
-    def _told_of_held(self) -> Iterator[str]:
+    def _told_of_held(self) -> Iterator[Reason]:
         for path in self._held_back:
-            yield f"{path} is held back: ./run invoke deploy.bootstrap {self.parcel.release.host}"
+            yield Why.HELD_BACK(file=path, host=self.parcel.release.host)
 
-    def _receipt(self, findings: Findings, proofs: Mapping[str, str] | None) -> Receipt:
+    def _receipt(self, findings: Findings, proofs: Mapping[str, Proof] | None) -> Receipt:
         return Receipt(
             host=self.parcel.release.host,
             release=self.parcel.release.digest,
@@ -292,12 +308,15 @@ def promises(parcel: Parcel, findings: Findings, endpoints: Iterable[Endpoint], 
     }
 
 
-def _summary(seen: Sequence[Seen]) -> list[str]:
-    """What was done, file by file as long as that can be taken in at a glance."""
-    phrases = [one.phrase for one in seen]
-    return phrases if len(phrases) <= 4 else [*phrases[:2], f"{len(phrases) - 2} more files"]
+def _summary(seen: Sequence[Seen]) -> list[Reason]:
+    """What was done, file by file as long as that can be taken in at a glance; links that became files in any case."""
+    links = [one.reason for one in seen if one.state == "link"]
+    reasons = [one.reason for one in seen if one.state != "link"]
+    if len(links) > MOST_LINKS:
+        links[MOST_LINKS:] = [Why.MORE_LINKS(count=len(links) - MOST_LINKS)]
+    return [*links, *(reasons if len(reasons) <= 4 else [*reasons[:2], Why.MORE_FILES(count=len(reasons) - 2)])]
 
 
-def differences(seen: Sequence[Seen]) -> list[str]:
+def differences(seen: Iterable[Seen]) -> list[Reason]:
     """What a host has otherwise than its release, one phrase for each file."""
-    return [one.phrase for one in seen if one.state not in {"same", "set"}]
+    return [one.reason for one in seen if one.state not in {"same", "set"}]

@@ -7,7 +7,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from pki import canonical, store
+from pki.deploy.drift import from_json as drifted
 from pki.deploy.receipt import instant, moment
+from pki.deploy.session import ServiceRefusal
+from pki.errors import ErrorCode, PkiError
+from pki.reasons import Reason
 from pki.visible import shorten
 
 WORDS = 2000  # characters that are kept of a message
@@ -16,29 +20,46 @@ LOOK = timedelta(hours=12)
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """`looked_at` is the last good contact; `failing_since` the first bad one after it, with what the last one said."""
+    """`looked_at` is the last good contact; `failing_since` the first bad one after it, with what the last one said.
+
+    `code` is that of the error, `services` those that refused what was delivered. `drift` is what a look found there that is not as it was deployed, and that nothing repaired since.
+    """
 
     looked_at: str = ""
     failing_since: str = ""
     message: str = ""
+    code: str = ErrorCode.OTHER
+    services: tuple[str, ...] = ()
+    drift: tuple[Reason, ...] = ()
 
     @classmethod
     def load(cls, path: Path) -> Contact:
         """The record at `path`; a damaged one counts as missing."""
         try:
-            return cls(**canonical.unsealed(store.read_if_possible(path)) or {})
-        except TypeError:
+            data = canonical.unsealed(store.read_if_possible(path)) or {}
+            services = tuple(data.get("services", ()))
+            return cls(**{**data, "services": services, "drift": drifted(data.get("drift"))})
+        except (TypeError, ValueError, KeyError):
             return cls()
 
     def save(self, path: Path) -> None:
-        store.write(path, canonical.sealed(asdict(self)))
+        store.write(path, canonical.sealed({**asdict(self), "drift": [one.as_json() for one in self.drift]}))
 
     def well(self, now: datetime) -> Contact:
         return Contact(looked_at=instant(now))
 
-    def failed(self, now: datetime, message: str) -> Contact:
+    @property
+    def is_unreached(self) -> bool:
+        """Whether the host did not answer the last time."""
+        return bool(self.failing_since) and self.code == ErrorCode.UNREACHABLE
+
+    def failed(self, now: datetime, error: PkiError) -> Contact:
         is_past = self.failing_since and moment(self.failing_since) <= now  # not so after a run with the clock ahead
-        return Contact(self.looked_at, self.failing_since if is_past else instant(now), shorten(message, WORDS))
+        since = self.failing_since if is_past else instant(now)
+        services = error.services if isinstance(error, ServiceRefusal) else ()
+        return Contact(
+            self.looked_at, since, shorten(error.message, WORDS), error.code.value, tuple(services), self.drift
+        )
 
     def is_old(self, now: datetime) -> bool:
         """Whether it is time to look again."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -12,18 +13,21 @@ from typing import Protocol
 
 from pki.deploy import inplace, preflight, proof
 from pki.deploy import receipt as receipts
-from pki.deploy.change import Change, Destination, Outcome
+from pki.deploy.change import Change, Destination, HostOutcome
 from pki.deploy.contact import Contact
-from pki.deploy.folder import UNTOLD, FolderTransport
+from pki.deploy.drift import from_json as drifted
+from pki.deploy.folder import FolderTransport
 from pki.deploy.history import History
 from pki.deploy.inplace import InPlace
-from pki.deploy.new_root import COMMAND, NO_ROOT, NewRoot
+from pki.deploy.new_root import COMMAND, NO_ROOT, TASK, NewRoot
 from pki.deploy.parcel import Parcel
 from pki.deploy.preflight import Findings, Trust
-from pki.deploy.receipt import Receipt, moment, taken
+from pki.deploy.receipt import Receipt, instant, moment, taken
 from pki.deploy.ssh import UnreachableError
 from pki.errors import PkiError
+from pki.identifiers import ArtifactId
 from pki.memo import Memo
+from pki.reasons import UNCHANGED, Outcome, Reason, Verb, Why
 from pki.records import Pin
 from pki.scalars import is_within
 from pki.store import Store
@@ -35,11 +39,11 @@ HURRY = 2 * DAY  # what is left to a certificate when its host's window no longe
 class Engine(Protocol):
     """Something that delivers to many hosts in one go; it has told each what became of it when asked for that one."""
 
-    def untold(self, host: str) -> list[str]:
+    def untold(self, host: str) -> list[Reason]:
         """What was done on a host in this run and is not said yet."""
         ...
 
-    def deliver(self, delivery: Delivery, now: datetime) -> list[str]:
+    def deliver(self, delivery: Delivery, now: datetime) -> list[Reason]:
         """What was done, one phrase each. Raises PkiError with the host as it was, which is filed then."""
         ...
 
@@ -111,11 +115,11 @@ class Delivery:
 
     # -- whether it must be delivered --
 
-    def stale(self, memo: Memo, now: datetime) -> list[str]:
+    def stale(self, memo: Memo, now: datetime) -> list[Reason]:
         """Why the host must be delivered to: it never was, holds another release, drifted, or was not looked at lately."""
         if self.engine and (done := self.engine.untold(self.host)):
             return done
-        name = f"deploy:{self.host}"
+        name = ArtifactId("deploy", self.host)
         known = memo.recall(name, self._known)
         if known is not None and not self._is_due(known, now):
             return []
@@ -143,32 +147,62 @@ class Delivery:
     def _is_due(self, known: list[str], now: datetime) -> bool:
         return self.is_remote and (bool(self._contact_reasons(now)) or not known[0])
 
-    def _contact_reasons(self, now: datetime) -> list[str]:
+    def _contact_reasons(self, now: datetime) -> list[Reason]:
         contact = self.contact
         if contact.failing_since:
-            return [f"could not be brought up to date since {contact.failing_since[:10]}"]
-        return [f"was last looked at on {contact.looked_at[:10] or 'no day yet'}"] if contact.is_old(now) else []
+            return [Why.FAILING(date=contact.failing_since[:10])]
+        if contact.drift:
+            return list(contact.drift)
+        return [Why.CHECK_DUE(date=contact.looked_at[:10] or "no day yet")] if contact.is_old(now) else []
 
-    def _differences(self) -> tuple[list[str], set[str]]:
+    def _differences(self) -> tuple[list[Reason], set[str]]:
         """Where release and receipt differ, and the files that tell."""
         path = self.store.receipt(self.host)
         receipt, parcel = receipts.load(path), self.wanted()
         if receipt is None:
-            return ["its receipt is damaged" if self.has_lost_receipt else "was never delivered to"], set()
+            return [Why.RECEIPT_DAMAGED() if self.has_lost_receipt else Why.NEVER_DEPLOYED()], set()
         if parcel is None:
-            return ["its release is not there"], set()
+            return [Why.RELEASE_MISSING()], set()
         wanted = {file.path: taken(file) for file in parcel.release.files}
         has = {file["path"]: dict(file) for file in receipt.files}
         wanted = {path: file for path, file in wanted.items() if receipt.held.get(path) != file["sha256"]}
-        reasons = [f"{path} is new" for path in wanted if path not in has]
-        reasons += [f"{path} changed" for path in wanted if path in has and has[path] != wanted[path]]
+        reasons = [Why.ADDED(what=path) for path in wanted if path not in has]
+        reasons += [Why.CHANGED(what=path) for path in wanted if path in has and has[path] != wanted[path]]
         if not self._is_crls_alone(parcel):
-            reasons += [f"{path} is no longer wanted" for path in has if path not in wanted]
+            reasons += [Why.SURPLUS(file=path) for path in has if path not in wanted]
         return reasons, {str(path), *parcel.watched}
+
+    @property
+    def drift(self) -> Sequence[Reason]:
+        """What is known to be otherwise on the host than it was deployed: looked at in a folder, else by the last look."""
+        if self.is_remote:
+            return self.contact.drift
+        receipt = self.receipt
+        return self._folder_drift(receipt) if receipt else ()
+
+    def _folder_drift(self, receipt: Receipt) -> list[Reason]:
+        return [one for one in self.transport.drift(receipt) if one.code is not Why.LIST_DAMAGED]
+
+    def repaired(self, at: datetime) -> Sequence[Reason]:
+        """What a run that began at some moment found drifted on the host, and repaired."""
+        notes = self.history.notes()
+        return [one for note in notes if note["at"] == instant(at) for one in drifted(note.get("drift"))]
+
+    def found_drift(self, found: Sequence[Reason]) -> None:
+        """Keep what a look found, for the next run and for health; nothing where that is known already."""
+        if self.is_remote and self.contact.drift != tuple(found):
+            with suppress(PkiError):  # where nothing can be written, it is told all the same
+                replace(self.contact, drift=tuple(found)).save(self.store.contact(self.host))
+
+    def found_unreached(self, error: PkiError, now: datetime) -> None:
+        """Keep that a look could not be held; the next run tries again."""
+        if self.is_remote:
+            with suppress(PkiError):
+                self.contact.failed(now, error).save(self.store.contact(self.host))
 
     def is_behind(self, memo: Memo) -> bool:
         """Whether the host is owed something, as far as is known here: it waits for its window, a person or the next run."""
-        name = f"deploy:{self.host}"
+        name = ArtifactId("deploy", self.host)
         known = memo.seen(name) is not None or memo.recall(name, self._known) is not None
         return not known and bool(self._differences()[0])
 
@@ -212,8 +246,8 @@ class Delivery:
 
     # -- doing it --
 
-    def deliver(self, now: datetime) -> list[str] | None:
-        """Deliver the release and keep the receipt; what was done on a remote host, one phrase each.
+    def deliver(self, now: datetime) -> Outcome:
+        """Deliver the release and keep the receipt; the outcome of a remote host tells what was done there.
 
         Raises PkiError with the host as it was; the next run tries again.
         """
@@ -223,15 +257,22 @@ class Delivery:
         if not self.is_remote:
             return self._place(parcel, now)
         self.insist_on_root()
+        before = self.receipt
         if self.engine:
-            return self.engine.deliver(self, now)
+            return self._outcome(self.engine.deliver(self, now), before)
         try:
-            change = self.change(parcel, self.receipt, now)
-            return self.file(change, change.bring(self.delivered), now)
+            change = self.change(parcel, before, now)
+            return self._outcome(self.file(change, change.bring(self.delivered), now), before)
         except PkiError as error:
             raise self.failed(parcel, error, now) from None
 
-    def _place(self, parcel: Parcel, now: datetime) -> list[str] | None:
+    def _outcome(self, done: Sequence[Reason], before: Receipt | None) -> Outcome:
+        """Return what became of a remote host; nothing was done on one that was as it should be."""
+        pin, after = self.pinned(), self.receipt
+        is_back = pin and before and after != before and pin.since >= moment(before.delivered_at)  # pinned since then
+        return Outcome(Verb.ROLLED_BACK if is_back else Verb.DEPLOYED, tuple(done)) if done else UNCHANGED
+
+    def _place(self, parcel: Parcel, now: datetime) -> Outcome:
         """The same for a host in a folder, which tells only of what was there and should not have been."""
         ours = {file.sha256 for file in parcel.release.files}
         found = [one for one in inplace.in_folder(self.store.host_root(self.host), parcel) if one.digest not in ours]
@@ -239,11 +280,14 @@ class Delivery:
         foreign = inplace.guard(parcel, found, self.trust(), now) if found else []
         told = foreign
         if self.has_lost_receipt:
-            told = ["its receipt is damaged", *foreign]
-            told += [UNTOLD] if self.transport.delivered(None) is None else []
-        receipt = self.transport.deliver(parcel, self.receipt, now)
+            told = [Why.RECEIPT_DAMAGED(), *foreign]
+            told += [Why.BOTH_DAMAGED()] if self.transport.delivered(None) is None else []
+        known = self.receipt
+        if known and (drift := self._folder_drift(known)):
+            self.history.note(now, known.release, "drift", drift=[one.as_json() for one in drift])
+        receipt = self.transport.deliver(parcel, known, now)
         receipts.save(self.store.receipt(self.host), replace(receipt, roots=preflight.roots(parcel, self.trust())))
-        return told or None
+        return Outcome(Verb.DEPLOYED, tuple(told))
 
     def crls_in_place(self) -> list[InPlace]:
         """Every CRL file of the release as the host has it: one contact, which changes nothing there."""
@@ -268,14 +312,16 @@ class Delivery:
             return None
         return self.history.parcel(receipt.release) if self.is_remote else self.wanted()
 
-    def file(self, change: Change, outcome: Outcome, now: datetime) -> list[str]:
+    def file(self, change: Change, outcome: HostOutcome, now: datetime) -> list[Reason]:
         """Keep what became of a change: receipt, history and contact."""
         taken, known = outcome.receipt, self.receipt
+        if outcome.drift:
+            self.history.note(now, taken.release, "drift", drift=[one.as_json() for one in outcome.drift])
         if known and self._is_crls_alone(change.parcel):
             files = {file["path"]: file for file in (*known.files, *taken.files)}
             taken = replace(taken, release=known.release, files=tuple(files[path] for path in sorted(files)))
         if taken != known:
-            proofs = dict(taken.proof or {})
+            proofs = {name: str(seen) for name, seen in (taken.proof or {}).items()}
             if known and taken == replace(known, proof=taken.proof):
                 self.history.note(now, taken.release, "looked at", proof=proofs)
             else:
@@ -288,10 +334,10 @@ class Delivery:
 
     def failed(self, parcel: Parcel, error: PkiError, now: datetime) -> PkiError:
         """Keep that a change failed; returns the error as it is to be told."""
-        self.contact.failed(now, error.message).save(self.store.contact(self.host))
+        self.contact.failed(now, error).save(self.store.contact(self.host))
         self.history.note(now, parcel.release.digest, "failed", why=error.message)
         if isinstance(error, UnreachableError):
-            return PkiError(self._time_left(now, error.message), error.hint)
+            return PkiError(self._time_left(now, error.last or error.message), error.hint, error.code)
         return error
 
     def change(self, parcel: Parcel, receipt: Receipt | None, now: datetime) -> Change:
@@ -312,7 +358,7 @@ class Delivery:
         if receipt and receipt.ends:
             left = math.floor((moment(receipt.ends) - now) / DAY)
             since += f"; what it has runs out in {left} days" if left >= 0 else "; what it has ran out"
-        return f"{since} ({message.removeprefix('cannot be reached: ')})"
+        return f"{since} ({message})"
 
     # -- for people --
 
@@ -324,12 +370,12 @@ class Delivery:
         if contact := self.contact.failing_since:
             told.append(f"failing since {contact[:10]}: {self.contact.message}")
         seen = ((receipt and receipt.proof) or {}).items()
-        if unproven := [service for service, text in seen if not text.startswith(proof.PROVEN)]:
+        if unproven := [service for service, one in seen if not one.is_proven]:
             told.append(f"unproven: {', '.join(unproven)}")
-        if passed := [service for service, text in seen if text == proof.PASSED_ON]:
+        if passed := [service for service, one in seen if one.verdict is proof.Verdict.PASSED_ON]:
             told.append(f"the probe is passed on: {', '.join(passed)}")
         if self.waits_for_root:
-            told.append(f"waits for {COMMAND.removeprefix('./run invoke ')}")
+            told.append(f"waits for {TASK}")
         if not self.may_change(now) and self._differences()[0]:
             told.append(f"waits for its window {self.window}")
         return "; ".join(told)

@@ -22,20 +22,21 @@ def lines(session: Session, seen: Seen, parcel: Parcel, delivered: Parcel | None
     """
     file, path = seen.row.file, seen.row.file.path
     if seen.state in {"same", "set", "held"}:
-        return [f"--- {seen.phrase}"] if seen.state == "held" else []
+        return [f"--- {seen.reason}"] if seen.state == "held" else []
     new = b"" if seen.row.gone else parcel.content(file)
     old = session.show(seen, max(LARGEST, 2 * len(new))) or _remembered(delivered, seen)
     if PRIVATE.search(new + old):
-        return [f"--- {path}: {seen.phrase}", f"-private key {_fingerprint(old)}", f"+private key {_fingerprint(new)}"]
+        return [f"--- {path}: {seen.reason}", f"-private key {_fingerprint(old)}", f"+private key {_fingerprint(new)}"]
     if old == new or seen.state in {"mode", "owner"}:
-        return [f"--- {path}: {seen.phrase}"]
+        return [f"--- {path}: {seen.reason}"]
     try:
         was, becomes = _lines(old), _lines(new)
     except UnicodeDecodeError:
         return _digests(f"{path}: binary", seen)
     if len(was) + len(becomes) > MOST_LINES:
         return _digests(f"{path}: {len(was)} lines there, {len(becomes)} to come", seen)
-    found = difflib.unified_diff(was, becomes, f"{path} there", f"{path} to come", lineterm="")
+    found = [*difflib.unified_diff(was, becomes, f"{path} there", f"{path} to come", lineterm="")]
+    found = [f"--- {path}: {seen.reason}", *found] if seen.state == "link" else found
     return [shorten(line.expandtabs(4), LONGEST_LINE) for line in found]
 
 

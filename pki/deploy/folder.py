@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -14,9 +16,8 @@ from pathlib import Path
 from pki import canonical, store
 from pki.deploy.parcel import Parcel
 from pki.deploy.receipt import Receipt, instant, taken
-
-LOST = "the list of its files is damaged, or not there"
-UNTOLD = "its receipt and the list of its files were both damaged: what it needs no more may be there still"
+from pki.deploy.session import where_to
+from pki.reasons import Reason, Why
 
 
 class FolderTransport:
@@ -26,21 +27,37 @@ class FolderTransport:
         self._root = root
         self._list = root.with_name(f".{root.name}.files")
 
-    def drift(self, receipt: Receipt) -> list[str]:
-        found = [] if self._listed() == [file["path"] for file in receipt.files] else [LOST]
+    def drift(self, receipt: Receipt) -> list[Reason]:
+        """What is not as it was delivered: files, the folders that they lie in, and the list of them."""
+        found = [] if self._listed() == [file["path"] for file in receipt.files] else [Why.LIST_DAMAGED()]
+        found += [Why.FOLDER_OPEN(folder=name, mode=f"{mode:04o}") for name, mode in self._open_folders(receipt)]
         for file in receipt.files:
             path = self._root / file["path"].lstrip("/")
             content, mode = store.read(path), store.mode_of(path)
-            if content is None:
-                found.append(f"{file['path']} was deleted")
+            if path.is_symlink():
+                found.append(Why.FILE_LINK(file=file["path"], to=where_to(os.readlink(path))))
+            elif content is None:
+                found.append(Why.DELETED(file=file["path"]))
             elif hashlib.sha256(content).hexdigest() != file["sha256"]:
-                found.append(f"{file['path']} was edited")
+                found.append(Why.EDITED(file=file["path"]))
             elif mode != int(file["mode"], 8):
-                found.append(f"{file['path']} has mode {mode or 0:04o}, expected {file['mode']}")
+                found.append(Why.FILE_MODE(file=file["path"], mode=f"{mode or 0:04o}", expected=file["mode"]))
         return found
 
+    def _open_folders(self, receipt: Receipt) -> Iterator[tuple[str, int]]:
+        """The folders on the way to the files that everybody can write, each with its mode."""
+        for folder in self._folders(receipt):
+            mode = store.mode_of(folder)
+            if mode is not None and mode & stat.S_IWOTH:
+                yield f"/{folder.relative_to(self._root)}", mode
+
+    def _folders(self, receipt: Receipt) -> list[Path]:
+        ways = (self._root.joinpath(file["path"].lstrip("/")).parents for file in receipt.files)
+        return sorted({one for way in ways for one in way if one != self._root and one.is_relative_to(self._root)})
+
     def watched(self, receipt: Receipt) -> list[str]:
-        return [str(self._list), *(str(self._root / file["path"].lstrip("/")) for file in receipt.files)]
+        folders = map(str, self._folders(receipt))
+        return [str(self._list), *folders, *(str(self._root / file["path"].lstrip("/")) for file in receipt.files)]
 
     def delivered(self, previous: Receipt | None) -> set[str] | None:
         """Paths of all that was delivered, by the receipt and by the list beside the folder; None where nobody knows."""
@@ -58,7 +75,9 @@ class FolderTransport:
         """Make the folder hold the release, and nothing beyond it of what was delivered before."""
         release = parcel.release
         wanted = {file.below(self._root): (parcel.content(file), int(file.mode, 8)) for file in release.files}
-        store.write_all(store.differing(wanted))
+        store.write_all({**store.differing(wanted), **{path: one for path, one in wanted.items() if path.is_symlink()}})
+        for name, mode in self._open_folders(previous) if previous else ():
+            (self._root / name.lstrip("/")).chmod(mode & ~0o022)
         kept = [file.path for file in release.files]
         for gone in (self.delivered(previous) or set()).difference(kept):
             self._remove(gone)

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 TIMEOUT = 5.0  # seconds for one handshake or answer
 NO_ENTRY = {400, 403, 495, 496}  # nginx says it within TLS
+NO_UPSTREAM = {502, 503, 504}  # the proxy answers, what is behind it does not (RFC 9110 §15.6)
 ALERTS = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED", "HANDSHAKE_FAILURE")  # those that are about who asks
 
 
@@ -190,8 +191,8 @@ def words(error: OSError) -> str:
 
 def is_refusal(error: ssl.SSLError) -> bool:
     """Whether a TLS alert is about the certificate of who asks."""
-    reason = error.reason or ""
-    return "ALERT" in reason and any(word in reason for word in ALERTS)
+    alert = error.reason or ""  # OpenSSL's own name for it: TLSV13_ALERT_CERTIFICATE_REQUIRED
+    return "ALERT" in alert and any(word in alert for word in ALERTS)
 
 
 def _plain(endpoint: Endpoint) -> socket.socket:

@@ -22,6 +22,7 @@ from pki.deploy.release import File
 from pki.deploy.session import Seen, Session, rows_of
 from pki.deploy.ssh import Way
 from pki.errors import PkiError
+from pki.reasons import Reason, Why
 
 Recall = Callable[[str], bytes | None]
 LARGEST = 1 << 20  # bytes of a CRL that are read from a host, and for each entry of ours as many more:
@@ -103,13 +104,13 @@ def remembered(delivered: Parcel, parcel: Parcel) -> Iterator[InPlace]:
 # -- what may take its place ------------------------------------------------------------------------------------------
 
 
-def guard(parcel: Parcel, found: Iterable[InPlace], trust: Trust, now: datetime) -> list[str]:
+def guard(parcel: Parcel, found: Iterable[InPlace], trust: Trust, now: datetime) -> list[Reason]:
     """Raise PkiError when a release would take back what CRLs in place revoke; returns what is none of our own."""
-    ours, faults, foreign = _ours(parcel), list[str](), list[str]()
+    ours, faults, foreign = _ours(parcel), list[str](), list[Reason]()
     for one in found:
         faults += _faults(ours, one, trust, now)
         if not all(map(trust.has_signed, crls.read(one.content))) or not crls.read(one.content):
-            foreign.append(f"{one.path} was no CRL of this house")
+            foreign.append(Why.FOREIGN_CRL(file=one.path))
     if faults:
         raise went_back(parcel.release.host, faults)
     return foreign

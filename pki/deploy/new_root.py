@@ -10,7 +10,8 @@ from pki.deploy.parcel import Parcel
 from pki.deploy.preflight import Trust
 from pki.deploy.receipt import Receipt
 
-COMMAND = "./run invoke deploy.accept-root"
+TASK = "deploy.accept-root"
+COMMAND = f"./run invoke {TASK}"
 
 
 @dataclass(frozen=True, slots=True)

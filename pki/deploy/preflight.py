@@ -119,7 +119,7 @@ class Content:
     @classmethod
     def of(cls, file: File, content: bytes) -> Content:
         keys = [] if file.crl else [_public(one.whole, file) for one in pem.sections(content, *KEYS)]
-        certificates = () if file.crl else tuple(_delivered(content, file))
+        certificates = () if file.crl or file.upstream else tuple(_delivered(content, file))
         return cls(file, tuple(keys), certificates, _crls(file, content))
 
     @property
@@ -130,7 +130,9 @@ class Content:
 def read(parcel: Parcel) -> Findings:
     """What a release holds, whatever is wrong with it: no signature is looked at, and no key."""
     contents = [(file, parcel.content(file)) for file in parcel.release.files]
-    everything = [one for file, content in contents if not file.crl for one in _delivered(content, file)]
+    everything = [
+        one for file, content in contents if not file.crl and not file.upstream for one in _delivered(content, file)
+    ]
     leaves = {name: one for one in everything if not _is_ca(one) for name in _names(one)}
     found = [one.crl for file, content in contents for one in _crls(file, content)]
     return Findings(leaves, None, tuple(found))
@@ -150,7 +152,7 @@ def roots(parcel: Parcel, trust: Trust) -> dict[str, str]:
 def has_unknown_ca(parcel: Parcel, trust: Trust) -> bool:
     """Whether a release holds a certificate of a CA that is named as those of a project, and is not known here."""
     for file in parcel.release.files:
-        for one in () if file.crl else pem.sections(parcel.content(file), "CERTIFICATE"):
+        for one in () if file.crl or file.upstream else pem.sections(parcel.content(file), "CERTIFICATE"):
             with suppress(ValueError):
                 certificate = x509.load_pem_x509_certificate(one.whole)
                 names = [str(one.value) for one in certificate.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)]

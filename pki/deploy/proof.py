@@ -2,7 +2,8 @@
 
 A service is proven when several handshakes in a row serve the deployed certificate, its chain and name verify from the
 root, a client without a certificate is refused, the probe is let in, the canary, which is revoked, is refused, in a
-session that it resumes too, and a request whose Host is another name than that of the handshake is refused. Where the
+session that it resumes too, and a request whose Host is another name than that of the handshake is refused. One for
+everybody (`access: tls`) gives a client without a certificate what it gives the probe. Where the
 certificate is the one that was served before a change, nothing tells the new workers of a proxy from the old ones,
 which go on answering for a moment after the reload: there it is looked at twice.
 This module imports nothing of ours but its neighbours `handshake` and `entry`: Ansible carries all three along.
@@ -14,12 +15,14 @@ import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from pki.deploy.entry import entry
 from pki.deploy.handshake import (
     NO_ENTRY,
+    NO_UPSTREAM,
     Endpoint,
     Eyes,
     Unproven,
@@ -27,6 +30,7 @@ from pki.deploy.handshake import (
     ask,
     ask_or_broken,
     fingerprint,
+    is_refusal,
     reachable,
     served,
     words,
@@ -37,12 +41,48 @@ PATIENCE = 20.0  # seconds for a service to come back
 SETTLING = 2.0  # seconds in which a reload takes effect after its command ended
 WIDTH = 8  # services of one host that are looked at at the same time
 CROSSED = "crossed.invalid"
-PROVEN = "proven"
-PASSED_ON = "proven, and the probe is passed on to what is behind the proxy"
-UNPROVEN = "unproven: could not be reached from here"
-ALIKE = "unproven: the probe and the canary, which is revoked, both get"
+DEMANDS = "demands a client certificate, which access: tls in pki.yaml does not ask for"
+NO_HTTP = "does not answer as an HTTP server"
+GATEWAY_TIMEOUT = 504
 ANSWERED = 204  # what a proxy says to the probe that answers it itself
 REFUSED = {*NO_ENTRY, 404, 421}
+
+
+class Verdict(StrEnum):
+    """What a look at a service after a change, or without one, comes to."""
+
+    PROVEN = "proven"
+    PASSED_ON = "passed on"  # proven, by what the upstream answers to the probe
+    NO_UPSTREAM = "no upstream"  # proven, as far as the proxy goes
+    UNREACHED = "unreached"
+    UNDECIDED = "undecided"  # what was seen proves nothing
+    WRONG = "wrong"
+
+
+class Proof(NamedTuple):
+    """What was seen of a service: a verdict, and a phrase that reads well after its name."""
+
+    verdict: Verdict
+    text: str
+
+    @property
+    def is_proven(self) -> bool:
+        return self.verdict in {Verdict.PROVEN, Verdict.PASSED_ON, Verdict.NO_UPSTREAM}
+
+    def __str__(self) -> str:
+        return self.text
+
+    @classmethod
+    def from_json(cls, said: Sequence[str]) -> Proof:
+        """Read back two texts. Raises ValueError and TypeError."""
+        verdict, text = said
+        return cls(Verdict(verdict), str(text))
+
+
+PROVEN = Proof(Verdict.PROVEN, "proven")
+PASSED_ON = Proof(Verdict.PASSED_ON, "proven, and the probe is passed on to what is behind the proxy")
+UPSTREAM = Proof(Verdict.NO_UPSTREAM, "proven, but what is behind the proxy does not answer")
+UNPROVEN = Proof(Verdict.UNREACHED, "unproven: could not be reached from here")
 One = TypeVar("One")
 Found = TypeVar("Found")
 
@@ -68,6 +108,11 @@ class Before:
 
     status: int = 0
     served: str = ""
+
+    @property
+    def had_upstream(self) -> bool:
+        """Whether something behind the proxy answered before the change."""
+        return self is not UNCHANGED and self.status not in {0, *NO_UPSTREAM}
 
 
 UNCHANGED = Before(status=403)  # what may be the application's own word, where no change is to blame
@@ -98,23 +143,33 @@ def _before(endpoint: Endpoint, eyes: Eyes) -> Before | None:
 
 def judge(
     endpoints: Sequence[Endpoint], promises: Mapping[str, Promise], before: Mapping[str, Before] | None, eyes: Eyes
-) -> dict[str, str]:
+) -> dict[str, Proof]:
     """Service → what was seen of it; `promises` by the endpoint's name, `before` is None where nothing was changed.
 
     One that is out of reach, and was before a change, stays unproven.
     """
     found = at_once(partial(_judge_one, promises=promises, before=before, eyes=eyes), endpoints)
-    return {one.service: text for one, text in zip(endpoints, found, strict=True)}
+    return {one.service: seen for one, seen in zip(endpoints, found, strict=True)}
 
 
-def wrong(proofs: Mapping[str, str]) -> str:
+def refuted(proofs: Mapping[str, Proof]) -> tuple[str, ...]:
+    """The services that disprove a change."""
+    return tuple(name for name, seen in proofs.items() if seen.verdict is Verdict.WRONG)
+
+
+def wrong(proofs: Mapping[str, Proof]) -> str:
     """What disproves a change, as one phrase; empty when nothing does."""
-    return "; ".join(f"{name} {text}" for name, text in proofs.items() if not text.startswith((PROVEN, "unproven")))
+    return "; ".join(f"{name} {proofs[name]}" for name in refuted(proofs))
+
+
+def as_json(proofs: Mapping[str, Proof]) -> dict[str, list[str]]:
+    """Texts alone, for files and for Ansible."""
+    return {name: [seen.verdict.value, seen.text] for name, seen in proofs.items()}
 
 
 def _judge_one(
     endpoint: Endpoint, promises: Mapping[str, Promise], before: Mapping[str, Before] | None, eyes: Eyes
-) -> str:
+) -> Proof:
     known, promise = before or {}, promises.get(endpoint.name)
     if endpoint.service not in known and not reachable(endpoint):
         return UNPROVEN
@@ -122,13 +177,13 @@ def _judge_one(
         return PROVEN
     was = UNCHANGED if before is None else known.get(endpoint.service, Before())
     found = _seen_until_proven(endpoint, promise, was, eyes)
-    if found.startswith(PROVEN) and was.served == promise.fingerprint:
+    if found.is_proven and was.served == promise.fingerprint:
         time.sleep(SETTLING)
         found = _seen_until_proven(endpoint, promise, was, eyes)
     return found
 
 
-def _seen_until_proven(endpoint: Endpoint, promise: Promise, before: Before, eyes: Eyes) -> str:
+def _seen_until_proven(endpoint: Endpoint, promise: Promise, before: Before, eyes: Eyes) -> Proof:
     """What is seen of a service as soon as nothing is wrong with it, or when time is up."""
     deadline = time.monotonic() + PATIENCE
     while True:
@@ -139,17 +194,25 @@ def _seen_until_proven(endpoint: Endpoint, promise: Promise, before: Before, eye
         except OSError as error:
             found = f"does not answer: {words(error)}"
         if time.monotonic() > deadline:
-            return found
+            return Proof(Verdict.WRONG, found)
         time.sleep(0.25)
 
 
-def _prove(endpoint: Endpoint, promise: Promise, before: Before, eyes: Eyes) -> str:
+def _prove(endpoint: Endpoint, promise: Promise, before: Before, eyes: Eyes) -> Proof:
     for _ in range(ROUNDS):
         _handshake(endpoint, promise, eyes)
     found = PROVEN
     if endpoint.access == "mtls":
         without_certificate(endpoint, eyes)
-        found = identities(endpoint, promise, before, ask(endpoint, eyes.known).status, eyes)
+        status = ask(endpoint, eyes.known).status
+        found = identities(endpoint, promise, before, status, eyes)
+    else:
+        try:
+            status = to_everybody(endpoint, eyes)
+        except TimeoutError:  # after good handshakes: the proxy waits for what is behind it
+            status = GATEWAY_TIMEOUT
+    if status in {0, *NO_UPSTREAM}:
+        found = _no_upstream(status, before)
     status = ask_or_broken(endpoint, eyes.known, CROSSED)
     if status and status not in REFUSED:
         raise Unproven(f"answers {status} to a request for another name than that of the handshake")
@@ -185,7 +248,43 @@ def without_certificate(endpoint: Endpoint, eyes: Eyes) -> None:
         raise LetIn(f"answers {status} to a client without a certificate")
 
 
-def identities(endpoint: Endpoint, promise: Promise, before: Before, status: int, eyes: Eyes) -> str:
+def to_everybody(endpoint: Endpoint, eyes: Eyes) -> int:
+    """The status that a service gives to everybody, 0 if it speaks no HTTP. Raises Unproven where it demands a certificate, and OSError.
+
+    In TLS 1.3 a demand is refused after the handshake: only a request shows it. It is an alert, or a status other than
+    that for the probe, so many times in a row: the content may differ for other reasons.
+    """
+    for _ in range(ROUNDS):
+        bare = _status_or_alert(endpoint, eyes.bare)
+        if bare is None:
+            raise Unproven(DEMANDS)
+        known = _status_or_alert(endpoint, eyes.known)
+        if bare == known:
+            return bare
+    raise Unproven(f"{DEMANDS}: answers {bare or 'nothing'} without one, and {known or 'nothing'} to the probe")
+
+
+def _status_or_alert(endpoint: Endpoint, context: ssl.SSLContext) -> int | None:
+    """The status of an answer, None for an alert about the client's certificate, 0 for anything else than an answer."""
+    try:
+        return ask(endpoint, context).status
+    except ssl.SSLError as error:
+        return None if is_refusal(error) else 0
+    except (TimeoutError, ConnectionRefusedError):
+        raise
+    except (ConnectionError, Unproven):
+        return 0
+
+
+def _no_upstream(status: int, before: Before) -> Proof:
+    """What is filed of a service whose upstream does not answer. Raises Unproven where it did before the change."""
+    what = f"answers {status}: what is behind the proxy does not answer" if status else NO_HTTP
+    if before.had_upstream:
+        raise Unproven(f"{what}, and did before the change")
+    return UPSTREAM if status else Proof(Verdict.UNDECIDED, f"unproven: {NO_HTTP}")
+
+
+def identities(endpoint: Endpoint, promise: Promise, before: Before, status: int, eyes: Eyes) -> Proof:
     """The probe, which got `status`, is let in, and the canary is not where its proxy knows of it.
 
     Raises Unproven, LetIn for the canary, and Unreached.
@@ -196,7 +295,8 @@ def identities(endpoint: Endpoint, promise: Promise, before: Before, status: int
         raise Unproven(f"refuses our own client certificate with {status}")
     if promise.revokes and endpoint.revokes and eyes.canary:
         if status in NO_ENTRY:
-            return f"{ALIKE} {status}"
+            text = f"unproven: the probe and the canary, which is revoked, both get {status}"
+            return Proof(Verdict.UNDECIDED, text)
         if found := entry(endpoint, eyes.revoked):
             raise LetIn(f"lets the canary {found}, which is revoked")
     return PROVEN if promise.answers else PASSED_ON

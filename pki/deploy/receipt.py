@@ -8,9 +8,11 @@ from datetime import datetime
 from pathlib import Path
 
 from pki import canonical, store
+from pki.deploy.proof import Proof, as_json
 from pki.deploy.release import File
 
-FORMAT = 2
+FORMAT = 3
+BEFORE = 2  # said in words what was seen of services: of such a receipt nobody knows it
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class Receipt:
     transport: str
     files: tuple[Mapping[str, str], ...]
     not_done: tuple[str, ...] = ()
-    proof: Mapping[str, str] | None = None
+    proof: Mapping[str, Proof] | None = None
     ends: str = ""
     seconds: float = 0.0
     roots: Mapping[str, str] = field(default_factory=dict)
@@ -39,15 +41,20 @@ def load(path: Path) -> Receipt | None:
     """The receipt at `path`, None when there is none, or when it is not byte for byte as it was written."""
     try:
         data = canonical.unsealed(store.read_if_possible(path)) or {}
-        if data.pop("format", None) != FORMAT:
+        version, proof = data.pop("format", None), data.get("proof")
+        if version not in {FORMAT, BEFORE}:
             return None
-        return Receipt(**{**data, "files": tuple(data["files"]), "not_done": tuple(data["not_done"])})
-    except (TypeError, KeyError):
+        seen = None
+        if proof is not None and version == FORMAT:
+            seen = {name: Proof.from_json(one) for name, one in proof.items()}
+        return Receipt(**{**data, "files": tuple(data["files"]), "not_done": tuple(data["not_done"]), "proof": seen})
+    except (TypeError, KeyError, ValueError):
         return None
 
 
 def save(path: Path, receipt: Receipt) -> None:
     said = {field.name: getattr(receipt, field.name) for field in fields(receipt)}
+    said["proof"] = None if receipt.proof is None else as_json(receipt.proof)
     store.write(path, canonical.sealed({"format": FORMAT, **said}))
 
 

@@ -15,16 +15,19 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pki import canonical, store
+from pki import canonical, store, upstreams
 from pki.errors import FaultsError, PkiError, of_bug
-from pki.managed import ManagedFile, Selection, render_header
+from pki.identifiers import ArtifactId
+from pki.issue import pkcs1_pem
+from pki.managed import MEND_HEADER, ManagedFile, Selection, render_header
 from pki.memo import Memo, token
+from pki.reasons import Outcome, Reason, Verb, Why, joined, stated
 from pki.templating import Templates
 
 FORMAT = 1
 PRIVATE = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----")
 LOOSEST_SECRET = 0o640
-OWNER = re.compile(r"[a-z_][a-z0-9_-]*:[a-z_][a-z0-9_-]*")
+OWNER = re.compile(r"{0}:{0}".format(r"[A-Za-z_][A-Za-z0-9_.-]*"))  # Debian-exim, first.last
 
 Sources = Callable[[str], list[tuple[str, Path]]]
 
@@ -67,7 +70,8 @@ class Blueprint:
 class File:
     """One file of a release; `path` is absolute on the host, `mode` octal text.
 
-    Files of one `set` (a folder) change together; a `crl` travels first and never goes back.
+    Files of one `set` (a folder) change together; a `crl` travels first and never goes back. What is in one of an
+    `upstream` are certificates of others, which the proxy believes.
     """
 
     path: str
@@ -79,6 +83,7 @@ class File:
     reload: str
     set: str = ""
     crl: bool = False
+    upstream: bool = field(default=False, repr=False)  # which the digest of a release does not need
 
     def below(self, folder: Path) -> Path:
         """Where this file lies when `folder` stands for the root directory."""
@@ -119,20 +124,20 @@ def load(folder: Path) -> Release | None:
         return None
 
 
-def stale(blueprint: Blueprint, folder: str, memo: Memo) -> list[str]:
+def stale(blueprint: Blueprint, folder: str, memo: Memo) -> list[Reason]:
     """Why a host's release must be made anew."""
     if blueprint.faults:
-        return FaultsError.of(blueprint.faults).message.splitlines()
-    name, known = f"release:{blueprint.host}", _known(blueprint)
+        return stated(FaultsError.of(blueprint.faults).message)
+    name, known = ArtifactId("release", blueprint.host), _known(blueprint)
     if memo.recall(name, known):
         return []
     release = load(Path(folder))
     if release is None:
-        return ["its manifest is damaged" if os.path.lexists(f"{folder}/manifest.json") else "has no release yet"]
+        return [Why.MANIFEST_DAMAGED() if os.path.lexists(f"{folder}/manifest.json") else Why.NO_RELEASE()]
     inputs = _inputs(blueprint)
     every = sorted(inputs.keys() | release.inputs.keys())
     reasons = [
-        f"{what} {'is new' if what not in release.inputs else 'changed' if what in inputs else 'left'}"
+        (Why.ADDED if what not in release.inputs else Why.CHANGED if what in inputs else Why.LEFT)(what=what)
         for what in every
         if inputs.get(what) != release.inputs.get(what)
     ]
@@ -144,11 +149,11 @@ def stale(blueprint: Blueprint, folder: str, memo: Memo) -> list[str]:
             paths = []
         used += paths
         if _digest_of(paths) != digest:
-            reasons.append(f"{artifact} changed")
+            reasons.append(Why.CHANGED(what=artifact))
     copies = [file.below(Path(folder, "files")) for file in release.files]
     for file, path in zip(release.files, copies, strict=True):
         if _sha256(store.read(path) or b"") != file.sha256 or store.mode_of(path) != int(file.mode, 8):
-            reasons.append(f"its copy of {file.path} is damaged")
+            reasons.append(Why.COPY_DAMAGED(file=file.path))
     if not reasons:
         memo.remember(name, known, [f"{folder}/manifest.json", *map(str, (*copies, *used))], True)
     return reasons
@@ -198,19 +203,20 @@ def build(
     blueprint: Blueprint,
     folder: Path,
     render: Callable[[], Gathered],
-    faults_of: Callable[[str], list[str]] = lambda _: [],
-) -> None:
+    faults_of: Callable[[str], list[Reason]] = lambda _: [],
+) -> Outcome:
     """Render every file of a release, check it as a whole, and write it with its manifest last.
 
     `faults_of` tells, by a full check, why the files of an artifact cannot be delivered.
 
     Raises PkiError, with the old release as it was, that names all that is wrong with any file of it.
     """
+    verb = Verb.UPDATED if (folder / "manifest.json").exists() else Verb.CREATED
     gathered = render()
     faults = [*blueprint.faults, *gathered.faults.values()]
     for artifact in gathered.uses:
         if found := faults_of(artifact):
-            text = f"{artifact} cannot be delivered: {'; '.join(found)}"
+            text = f"{artifact} cannot be delivered: {joined(found)}"
             faults.append(PkiError(text, "run doit again: it makes it again"))
     contents: dict[str, tuple[File, bytes]] = {}
     by_name = {managed.name: managed for managed in blueprint.selection.files}
@@ -234,6 +240,7 @@ def build(
     )
     store.write(folder / "manifest.json", release.manifest())
     _sweep(folder / "files", {str(path) for path in copies})
+    return Outcome(verb)
 
 
 # -- one managed file -------------------------------------------------------------------------------------------------
@@ -268,7 +275,8 @@ def _file(managed: ManagedFile, blueprint: Blueprint, context: Mapping[str, Any]
     if not path.startswith("/") or ".." in parts or path.endswith("/") or not path.isprintable():
         raise PkiError(f"{managed.place('deploy-target')}: {path!r} is not an absolute path of a file, without ..")
     if not OWNER.fullmatch(owner):
-        raise PkiError(f"{managed.place('deploy-owner')}: expected user:group, got {owner!r}")
+        what = f"{managed.place('deploy-owner')}: expected user:group such as root:Debian-exim, got {owner!r}"
+        raise PkiError(what, MEND_HEADER)
     secret = PRIVATE.search(content) is not None
     mode = mode or ("0600" if secret else "0644")
     if not re.fullmatch(r"0?[0-7]{3}", mode):
@@ -278,7 +286,10 @@ def _file(managed: ManagedFile, blueprint: Blueprint, context: Mapping[str, Any]
             f"{managed.place('deploy-mode')}: {mode} would let others read a private key",
             "use 0600, or 0640 at most",
         )
-    together, is_crl = header("deploy-set"), managed.header("deploy-artifact").startswith("crl")
+    together, is_crl = (
+        header("deploy-set"),
+        ArtifactId.parse(managed.header("deploy-artifact")).kind in {"crl", "crl-pem"},
+    )
     if together and (is_crl or str(PurePosixPath(path).parent) != together):
         raise PkiError(
             f"{managed.place('deploy-set')}: {'a CRL travels alone' if is_crl else f'{path} does not lie in {together}'}",
@@ -294,6 +305,7 @@ def _file(managed: ManagedFile, blueprint: Blueprint, context: Mapping[str, Any]
         reload=header("deploy-reload"),
         set=together,
         crl=is_crl,
+        upstream=ArtifactId.parse(managed.header("deploy-artifact")).kind == upstreams.ARTIFACT,
     )
 
 
@@ -315,9 +327,13 @@ def _sources(blueprint: Blueprint, managed: ManagedFile, artifact: str) -> list[
 
 
 def _content(path: Path, artifact: str) -> bytes:
-    content = store.read(path)
+    content, kind = store.read(path), ArtifactId.parse(artifact).kind
+    if kind == upstreams.ARTIFACT:
+        return upstreams.certificates(content, str(path))
     if content is None:
         raise PkiError(f"{artifact} is not there yet", "run doit")
+    if kind == "key-pkcs1" and (content := pkcs1_pem(content)) is None:
+        raise PkiError(f"{artifact}: the key that is there is no RSA key", "run doit, which issues another one")
     return content
 
 

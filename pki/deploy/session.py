@@ -15,7 +15,9 @@ from pki.deploy.parcel import Parcel
 from pki.deploy.release import File
 from pki.deploy.ssh import NEXT_RUN, Way
 from pki.deploy.wire import LimitError, SilenceError, Wire
-from pki.errors import PkiError
+from pki.errors import ErrorCode, PkiError
+from pki.reasons import Reason, Why
+from pki.remedies import Remedy
 from pki.visible import line_fault, plain
 
 PATH = re.compile(r"/[A-Za-z0-9._/@+:,=-]+")
@@ -26,6 +28,14 @@ SHOWN = 120  # characters of an answer that is none
 
 class HostRefusal(PkiError):  # noqa: N818 - what a host said, and an error only to us
     """The host did not take a change, or took it back, for a reason of its own; `said` are its own words."""
+
+
+class ServiceRefusal(HostRefusal):
+    """A change that its `services` disproved."""
+
+    def __init__(self, message: str, hint: str | Remedy, services: tuple[str, ...] = ()) -> None:
+        super().__init__(message, hint)
+        self.services = services
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,27 +61,38 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a host says of one file: `state` is same, absent, edited, mode, owner, special, extra, owed, set or held."""
+    """What a host says of one file: `state` is same, absent, edited, mode, owner, special, link, extra, owed, set, held or denied.
+
+    `to` is where a link leads.
+    """
 
     row: Row
     state: str
     sha256: str
+    to: str = ""
 
     @property
-    def phrase(self) -> str:
-        path = self.row.file.path
+    def reason(self) -> Reason:
+        file = self.row.file
         return {
-            "same": f"{path} is as it should be",
-            "absent": f"{path} is not there",
-            "edited": f"{path} differs",
-            "mode": f"{path} has another mode than {self.row.file.mode}",
-            "owner": f"{path} does not belong to {self.row.file.owner}",
-            "special": f"{path} is no regular file",
-            "extra": f"{path} is no longer wanted",
-            "owed": f"{path} is there, and its services were not reloaded since",
-            "held": f"{path} is held back: the host does not permit it before it is bootstrapped again",
-            "set": f"{path} changes with the rest of {self.row.file.set}",
-        }.get(self.state, f"{path} is {self.state}")
+            "same": Why.FILE_SAME(file=file.path),
+            "absent": Why.FILE_ABSENT(file=file.path),
+            "edited": Why.FILE_DIFFERS(file=file.path),
+            "mode": Why.FILE_OTHER_MODE(file=file.path, expected=file.mode),
+            "owner": Why.FILE_OWNER(file=file.path, owner=file.owner),
+            "special": Why.FILE_SPECIAL(file=file.path),
+            "link": Why.FILE_LINK(file=file.path, to=where_to(self.to)),
+            "extra": Why.SURPLUS(file=file.path),
+            "owed": Why.FILE_OWED(file=file.path),
+            "held": Why.FILE_HELD(file=file.path),
+            "denied": Why.FILE_DENIED(file=file.path),
+            "set": Why.FILE_SET(file=file.path, set=file.set),
+        }[self.state]
+
+
+def where_to(link: str) -> str:
+    """Return where a link leads, as it is shown; a delivery replaces it, and what it names stays as it is."""
+    return plain(link) or "nothing"
 
 
 def slug(command: str) -> str:
@@ -207,7 +228,7 @@ class Session:
         while "state" not in (answer := self._answer()):
             pass
         if answer["state"] == "undone" != state:
-            raise HostRefusal("put the previous files back by itself", NEXT_RUN)
+            raise HostRefusal("put the previous files back by itself", NEXT_RUN, ErrorCode.UNDONE)
         if answer["state"] != state:
             raise nonsense(self._way.host, answer)
 
@@ -244,7 +265,8 @@ class Session:
         if self._answers > answers.most(len(self._rows)):
             raise self._way.too_much(f"sent more than {answers.most(len(self._rows))} answers")
         if "error" in answer:
-            raise PkiError(plain(answer["error"]), f"./run invoke deploy.bootstrap {self._way.host}")
+            hint = f"./run invoke deploy.bootstrap {self._way.host}"
+            raise PkiError(plain(answer["error"]), hint, ErrorCode.NEEDS_BOOTSTRAP)
         return answer
 
 
@@ -295,13 +317,14 @@ def others(host: str, said: Iterable[Answer]) -> list[dict[str, str]]:
 def _seen(host: str, row: Row, answer: Answer) -> Seen:
     if (answer.get("n"), answer.get("path")) != (row.number, row.file.path):
         raise nonsense(host, answer)
-    one = Seen(row, answer["is"], answer["sha256"])
+    one = Seen(row, answer["is"], answer["sha256"], answer.get("to", ""))
     if one.state == "held" and row.gone:
         raise nonsense(host, answer)
     if one.state in {"same", "set", "owed"} and not row.gone and one.sha256 != row.file.sha256:
         raise PkiError(
             f"says that {row.file.path} is as it should be, and names another digest",
             f"look at /usr/local/sbin/pki-apply there; then: ./run invoke deploy.bootstrap {host}",
+            ErrorCode.NEEDS_BOOTSTRAP,
         )
     return one
 
@@ -311,6 +334,7 @@ def nonsense(host: str, answer: object) -> PkiError:
     return PkiError(
         f"answers what pki-apply would not: {shown}",
         f"is another program started there? ./run invoke deploy.bootstrap {host}",
+        ErrorCode.NEEDS_BOOTSTRAP,
     )
 
 

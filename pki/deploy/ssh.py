@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pki.deploy.answers import STOPPED
 from pki.deploy.wire import STANDARD, Limits
-from pki.errors import PkiError
+from pki.errors import ErrorCode, PkiError
 from pki.visible import plain
 
 PROGRAM = "/usr/local/sbin/pki-apply"
@@ -19,6 +19,7 @@ SHOWN = 120  # characters of what another program than pki-apply says
 # no port. `-a -x` undo ForwardAgent and ForwardX11, which ClearAllForwardings does not.
 CLOSED = ("-a", "-x", "-o", "ClearAllForwardings=yes", "-o", "PermitLocalCommand=no")
 
+BOOTSTRAP = "./run invoke deploy.bootstrap {host}"
 LOGIN = {
     "REMOTE HOST IDENTIFICATION HAS CHANGED": (
         "its host key is not the one that is known here",
@@ -34,16 +35,16 @@ LOGIN = {
     ),
     "Permission denied": (
         "it does not let this key in",
-        "./run invoke deploy.bootstrap {host}",
+        BOOTSTRAP,
     ),
 }
 REMEDIES = {
     **LOGIN,
-    "not found": ("pki-apply is not there", "./run invoke deploy.bootstrap {host}"),
-    "No such file or directory": ("pki-apply is not there", "./run invoke deploy.bootstrap {host}"),
+    "not found": ("pki-apply is not there", BOOTSTRAP),
+    "No such file or directory": ("pki-apply is not there", BOOTSTRAP),
     "a password is required": (
         "its account may not start pki-apply by sudo",
-        "./run invoke deploy.bootstrap {host}",
+        BOOTSTRAP,
     ),
 }
 
@@ -53,7 +54,13 @@ NEXT_RUN = "the next run tries again"  # as a hint: nobody has to do anything
 
 
 class UnreachableError(PkiError):
-    """A host that does not answer: nothing is wrong with what it should get."""
+    """A host that does not answer: nothing is wrong with what it should get. `last` is what ssh said last."""
+
+    code = ErrorCode.UNREACHABLE
+
+    def __init__(self, message: str, hint: str = "", last: str = "") -> None:
+        super().__init__(message, hint)
+        self.last = last
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +140,12 @@ class Way:
         """What a connection that brought nothing means."""
         for words, (what, remedy) in REMEDIES.items():
             if words in complaint:
-                return PkiError(what.format(name=self.name), remedy.format(**self._names))
+                code = ErrorCode.NEEDS_BOOTSTRAP if remedy is BOOTSTRAP else None
+                return PkiError(what.format(name=self.name), remedy.format(**self._names), code)
         last = plain(complaint.splitlines()[-1]).strip() if complaint else f"exit status {status}"
         if status == 255 or not complaint:
-            return UnreachableError(f"cannot be reached: {last}", NEXT_RUN)
-        return PkiError(f"pki-apply failed: {last}", f"./run invoke deploy.bootstrap {self.host}")
+            return UnreachableError(f"cannot be reached: {last}", NEXT_RUN, last)
+        return PkiError(f"pki-apply failed: {last}", BOOTSTRAP.format(host=self.host), ErrorCode.NEEDS_BOOTSTRAP)
 
     @property
     def _names(self) -> dict[str, str]:
@@ -159,6 +167,7 @@ class Way:
             f"'{plain(line, SHOWN)}'",
             f"on {self.host}, remove it from {SHELL_FILES} of that account, or print only where PS1 is set; "
             f"if nothing prints there: ./run invoke deploy.bootstrap {self.host}",
+            ErrorCode.NEEDS_BOOTSTRAP,
         )
 
     def not_started(self, status: int, complaint: str) -> PkiError:
@@ -169,6 +178,7 @@ class Way:
             f"the login shell of {self.account} on {self.host} ended with {status} before pki-apply started",
             f"on {self.host}, look for exit, exec or return in {SHELL_FILES} of that account, and at its shell in "
             f"/etc/passwd; then: ./run invoke deploy.bootstrap {self.host}",
+            ErrorCode.NEEDS_BOOTSTRAP,
         )
 
 

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from pki import canonical
 from pki.house import House
+from pki.reasons import Reason, Why
 
 
-def authority(house: House, name: str) -> list[str]:
+def authority(house: House, name: str) -> list[Reason]:
     """Why an authority cannot be used, its key aside: what needs no signature goes on without it.
 
     Only the sandbox can make one.
     """
     found = house.issuing(name)
     if found is None:
-        return ["does not exist yet"]
+        return [Why.NO_AUTHORITY()]
     if found.certificate.not_valid_after_utc < house.now:
-        return [f"{found.name} ended on {found.certificate.not_valid_after_utc:%Y-%m-%d}"]
+        return [Why.AUTHORITY_EXPIRED(generation=found.name, date=f"{found.certificate.not_valid_after_utc:%Y-%m-%d}")]
     root = house.root_of(found.certificate)
     if name != "root" and (root is None or not canonical.is_issued_by(found.certificate, root.certificate)):
-        return [f"{found.name} is not signed by {root.name if root else 'a root in ca/root/'}"]
+        return [Why.AUTHORITY_UNSIGNED(generation=found.name, root=root.name if root else "a root in ca/root/")]
     return []
 
 

@@ -12,13 +12,15 @@ from cryptography.hazmat.primitives import hashes, serialization
 from pki import canonical, store
 from pki.durations import compared
 from pki.house import Generation, House, Rung
+from pki.identifiers import ArtifactId
 from pki.issue import ca_public_key, pem
 from pki.memo import token
+from pki.reasons import Reason, Why
 
 NEVER = datetime.fromtimestamp(0, UTC)
 
 
-def crl(house: House, generation: str, *, missing: int | None = None) -> list[str]:
+def crl(house: House, generation: str, *, missing: int | None = None) -> list[Reason]:
     """Why an intermediate's CRL must be made anew; `missing` is how many entries it lacks, where that is known."""
     issuer = house.generation(generation)
     kept = _remembered(house, generation, issuer)
@@ -26,28 +28,28 @@ def crl(house: House, generation: str, *, missing: int | None = None) -> list[st
         return _crl_dated(house, generation, *(datetime.fromtimestamp(at, UTC) for at in kept[:2]))
     der, text = (store.read(house.store.crl(generation, form)) for form in ("crl", "pem"))
     if der is None or text is None:
-        return ["has no CRL yet"]
+        return [Why.NO_CRL()]
     found = signed_crl(house, generation, der)
     if issuer is None or found is None or found.next_update_utc is None:
-        return [f"is damaged, or not signed by {generation}"]
+        return [Why.CRL_DAMAGED(generation=generation)]
     if kept is None and text != pem("X509 CRL", der):
-        return ["its PEM form does not follow from the DER form"]
+        return [Why.CRL_FORMS()]
     dates = found.last_update_utc, found.next_update_utc
     reasons = _crl_dated(house, generation, *dates) or _behind_ledger(house, generation, found, missing)
     if not reasons:
         files = [str(house.store.crl(generation, form)) for form in ("crl", "pem")]
         number = found.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
         finding = [*(int(at.timestamp()) for at in dates), number]
-        house.memo.remember(f"crl:{generation}", token(issuer.fingerprint), files, finding)
+        house.memo.remember(ArtifactId("crl", generation), token(issuer.fingerprint), files, finding)
     return reasons
 
 
 def _remembered(house: House, generation: str, issuer: Generation | None) -> Any:
     """thisUpdate, nextUpdate and number of the CRL in place, if its files were found sound before; None otherwise."""
-    return house.memo.recall(f"crl:{generation}", token(issuer.fingerprint)) if issuer else None
+    return house.memo.recall(ArtifactId("crl", generation), token(issuer.fingerprint)) if issuer else None
 
 
-def adopted_crl(house: House, name: str) -> list[str]:
+def adopted_crl(house: House, name: str) -> list[Reason]:
     """Why the CRL of an adopted CA must be made anew: never, once the CA itself has ended."""
     found = house.generation(name)
     return [] if found and found.certificate.not_valid_after_utc < house.now else crl(house, name)
@@ -73,33 +75,33 @@ def signed_crl(
     return found
 
 
-def _crl_dated(house: House, generation: str, start: datetime, end: datetime) -> list[str]:
+def _crl_dated(house: House, generation: str, start: datetime, end: datetime) -> list[Reason]:
     age, refresh = house.now - start, house.crl_rule(generation).refresh
     if end <= house.now:
-        return [f"ended on {end:%Y-%m-%d}"]
+        return [Why.EXPIRED(date=f"{end:%Y-%m-%d}")]
     if age < timedelta(0):
-        return [f"is not valid before {start:%Y-%m-%d %H:%M}"]
+        return [Why.NOT_YET_VALID(time=f"{start:%Y-%m-%d %H:%M}")]
     if age < refresh or not house.can_sign(generation):
         return []  # one that cannot be made anew is good until it ends
     (old, every), unit = compared(age, refresh)
-    return [f"is {old} {unit}".rstrip() + f" old, a new one comes every {every}"]
+    return [Why.CRL_AGE(age=f"{old} {unit}".rstrip(), every=every)]
 
 
 def _behind_ledger(
     house: House, generation: str, found: x509.CertificateRevocationList, missing: int | None
-) -> list[str]:
+) -> list[Reason]:
     if not house.has_ledger:
         return []
     last = house.ledger.last_crl(generation)
     number = found.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
     if last is not None and number < last[0]:
-        return [f"has number {number}, and the last one had {last[0]}"]
+        return [Why.CRL_NUMBER(number=number, last=last[0])]
     if missing is not None:
-        return [f"lacks {_counted(missing)}"] if missing else []
+        return [Why.CRL_LACKS(count=_counted(missing))] if missing else []
     listed = {entry.serial_number for entry in found}
     revoked = house.ledger.revoked_serials(house.now, issuer=generation)
     if missing := len(revoked - listed):
-        return [f"lacks {_counted(missing)}"]
+        return [Why.CRL_LACKS(count=_counted(missing))]
     return unrecorded_reason(house, generation, listed - revoked)
 
 
@@ -107,10 +109,10 @@ def _counted(number: int) -> str:
     return f"{number} revoked certificate{'s' if number > 1 else ''}"
 
 
-def unrecorded_reason(house: House, generation: str, serials: frozenset[int] | set[int]) -> list[str]:
+def unrecorded_reason(house: House, generation: str, serials: frozenset[int] | set[int]) -> list[Reason]:
     """That some of these entries of a CRL of ours are in no revocation of the ledger."""
     unrecorded = len(serials - house.ledger.revoked_serials(NEVER, issuer=generation)) if serials else 0
-    return [f"lists {_counted(unrecorded)} that the ledger lacks"] if unrecorded else []
+    return [Why.CRL_UNRECORDED(count=_counted(unrecorded))] if unrecorded else []
 
 
 def unrecorded(house: House, generation: str) -> frozenset[int]:
@@ -166,25 +168,25 @@ def _end(crl: x509.CertificateRevocationList) -> datetime:
     return crl.next_update_utc
 
 
-def root_crl(house: House, root: str) -> list[str]:
+def root_crl(house: House, root: str) -> list[Reason]:
     """Why the published root CRL is not the rung that is due."""
     if house.generation(root) is None:
-        return ["has no CRL yet"]
+        return [Why.NO_CRL()]
     rung = due_rung(house, root)
     if rung is None:
         return [no_rung(house, root)]
     published = store.read(house.store.crl(root))
     if published != rung.public_bytes(serialization.Encoding.DER):
-        return ["has no CRL yet" if published is None else "another rung of its ladder is due"]
+        return [Why.NO_CRL() if published is None else Why.OTHER_RUNG()]
     if house.has_ledger and not house.ledger_is_settled and (serials := unrecorded(house, root)):
         return unrecorded_reason(house, root, serials)
-    return [] if store.read(house.store.crl(root, "pem")) == pem("X509 CRL", published) else ["its PEM form is missing"]
+    return [] if store.read(house.store.crl(root, "pem")) == pem("X509 CRL", published) else [Why.CRL_NO_PEM()]
 
 
-def no_rung(house: House, root: str) -> str:
+def no_rung(house: House, root: str) -> Reason:
     """Why no rung can be published."""
     begun = _begun(house, root)
     missing = lacking(house, root, begun[-1]) if begun else []
     if missing:
-        return f"its rung {begun[-1].number} lacks the revoked {', '.join(missing)}, and is never published"
-    return "no rung of its ladder is valid now; needs a ceremony"
+        return Why.RUNG_LACKS(number=begun[-1].number, serials=", ".join(missing))
+    return Why.NO_RUNG()

@@ -6,15 +6,16 @@ from collections.abc import Callable
 
 from pki import store
 from pki.house import House
+from pki.reasons import Reason, Why
 
 
-def derived(house: House, expected: dict[str, bytes]) -> list[str]:
+def derived(house: House, expected: dict[str, bytes]) -> list[Reason]:
     """Why files that are a pure function of others must be written; `expected` maps paths below the home to contents."""
     found = {path: store.read(house.store.home / path) for path in expected}
     if all(content is None for content in found.values()):
-        return ["is not there yet"]
+        return [Why.NOT_CREATED()]
     return [
-        f"{path} {'is missing' if found[path] is None else 'does not follow from its sources'}"
+        (Why.MISSING_FILE if found[path] is None else Why.NOT_FROM_SOURCES)(file=path)
         for path, content in expected.items()
         if found[path] != content
     ]
@@ -22,7 +23,7 @@ def derived(house: House, expected: dict[str, bytes]) -> list[str]:
 
 def remembered(
     house: House, name: str, known: str, files: list[str], expected: Callable[[], dict[str, bytes]]
-) -> list[str]:
+) -> list[Reason]:
     """The same for what is costly to make: it is spared while `known` and `files`, what is made among them, are as they were."""
     if house.memo.recall(name, known):
         return []

@@ -19,6 +19,7 @@ from pki.house import Generation, House
 from pki.issue import key_kind, public_der, subject, validity
 from pki.memo import token
 from pki.model import Leaf
+from pki.reasons import Reason, Why
 
 DAY = timedelta(days=1)
 
@@ -32,9 +33,9 @@ class Held:
     serial: int
 
 
-def leaf(house: House, wanted: Leaf) -> list[str]:
+def leaf(house: House, wanted: Leaf) -> list[Reason]:
     """Why a leaf must be issued again, or its files cut again from its truth."""
-    name = f"cert:{wanted.name}"
+    name = wanted.artifact
     if name in house.withheld:
         return withheld_damage(house, wanted) or _cuts(house, wanted)
     issuer = house.issuing(wanted.authority)
@@ -52,15 +53,15 @@ def leaf(house: House, wanted: Leaf) -> list[str]:
     return _dated(house, wanted, found, issuer) or damaged
 
 
-def damage(house: House, wanted: Leaf) -> list[str]:
+def damage(house: House, wanted: Leaf) -> list[Reason]:
     """Why the files of a leaf cannot be delivered, whatever was found of them before; none when they are sound."""
-    if f"cert:{wanted.name}" in house.withheld:
+    if wanted.artifact in house.withheld:
         return withheld_damage(house, wanted) or _cuts(house, wanted)
     found = examine(house, wanted)
     return found if isinstance(found, list) else _cuts(house, wanted)
 
 
-def damaged_files(house: House, wanted: Leaf) -> list[str]:
+def damaged_files(house: House, wanted: Leaf) -> list[Reason]:
     """The files of a leaf that are not as they were written, whatever pki.yaml wants now; none where there is no leaf."""
     data = store.read(house.store.truth(wanted))
     if data is None:
@@ -68,15 +69,15 @@ def damaged_files(house: House, wanted: Leaf) -> list[str]:
     return _truth_damage(house, wanted, data) or _cuts(house, wanted)
 
 
-def withheld_damage(house: House, wanted: Leaf) -> list[str]:
+def withheld_damage(house: House, wanted: Leaf) -> list[Reason]:
     """Why the truth of a revoked leaf, which nothing replaces, can be delivered no more: it is gone, or damaged."""
     data = store.read(house.store.truth(wanted))
     if data is None:
-        return [withheld(house, f"cert:{wanted.name}")]
+        return withheld(house, wanted.artifact)
     return _truth_damage(house, wanted, data)
 
 
-def _truth_damage(house: House, wanted: Leaf, data: bytes) -> list[str]:
+def _truth_damage(house: House, wanted: Leaf, data: bytes) -> list[Reason]:
     """Why a leaf's truth is not as it was written: its key, its signature and its chain, whatever pki.yaml wants now."""
     truth = _parsed(data, set())
     if truth is not None and (truth.key is None or _is_pair(truth)):
@@ -95,13 +96,13 @@ def _truth_damage(house: House, wanted: Leaf, data: bytes) -> list[str]:
                 others = truth.chain.removeprefix(issuer.pem).split(store.CERTIFICATE_MARK)[1:]
                 if all(store.CERTIFICATE_MARK + one in crosses for one in others):
                     return []
-    return [f"{house.store.truth(wanted).name} is damaged"]
+    return [Why.DAMAGED(file=house.store.truth(wanted).name)]
 
 
-def withheld(house: House, name: str) -> str:
-    """Since when nothing replaces a revoked leaf, as a phrase after its name; empty when that is not so."""
+def withheld(house: House, name: str) -> list[Reason]:
+    """Since when nothing replaces a revoked leaf; empty when that is not so."""
     since = house.withheld.get(name)
-    return f"was revoked, and its replacement is withheld since {since:%Y-%m-%d}" if since else ""
+    return [Why.REPLACEMENT_STOPPED(date=f"{since:%Y-%m-%d}")] if since else []
 
 
 def _recalled(house: House, name: str, known: str) -> Held | None:
@@ -114,54 +115,56 @@ def _recalled(house: House, name: str, known: str) -> Held | None:
 def is_known(house: House, wanted: Leaf) -> bool:
     """Whether an earlier look found that a leaf has what pki.yaml wants, dates and revocation aside."""
     known = _leaf_token(house, wanted, house.issuing(wanted.authority))
-    return _recalled(house, f"cert:{wanted.name}", known) is not None
+    return _recalled(house, wanted.artifact, known) is not None
 
 
 def held(house: House, wanted: Leaf) -> Held | None:
     """What a leaf has that is as pki.yaml wants it, dates aside; None when it must be issued at once."""
     known = _leaf_token(house, wanted, house.issuing(wanted.authority))
-    found = _recalled(house, f"cert:{wanted.name}", known) or examine(house, wanted)
+    found = _recalled(house, wanted.artifact, known) or examine(house, wanted)
     return None if isinstance(found, list) or _revocation(house, wanted, found.serial, seen_before=True) else found
 
 
-def must_issue(house: House, wanted: Leaf) -> list[str]:
+def must_issue(house: House, wanted: Leaf) -> list[Reason]:
     """Why a leaf must be issued again, whatever the files that are cut from it look like."""
     held = examine(house, wanted)
     return held if isinstance(held, list) else _dated(house, wanted, held, house.issuing(wanted.authority))
 
 
-def leaf_waits(house: House, wanted: Leaf) -> str:
-    """Why a leaf that is due is left as it is, and which ceremony is missing; empty when nothing keeps it."""
+def leaf_waits(house: House, wanted: Leaf) -> Reason | None:
+    """Why a leaf that is due is left as it is, and which ceremony is missing; None when nothing keeps it."""
     issuer = house.issuing(wanted.authority)
     if issuer is None:
-        return ""
+        return None
     held = examine(house, wanted)
     if isinstance(held, list) or house.now < held.not_after - wanted.renew_before:
-        return ""
+        return None
     if _gains(house, wanted, held, issuer):
-        return ""
+        return None
     end = issuer.certificate.not_valid_after_utc
-    return (
-        f"{in_words(held.not_after - house.now)} left, and a renewal would gain nothing: {issuer.name} itself ends "
-        f"on {end:%Y-%m-%d}; needs a ceremony: a new generation of {wanted.authority}"
+    return Why.NO_GAIN(
+        left=in_words(held.not_after - house.now),
+        issuer=issuer.name,
+        date=f"{end:%Y-%m-%d}",
+        authority=wanted.authority,
     )
 
 
-def examine(house: House, wanted: Leaf) -> Held | list[str]:
+def examine(house: House, wanted: Leaf) -> Held | list[Reason]:
     """What a leaf's truth says, or why it is not what the inventory wants, dates aside."""
     path = house.store.truth(wanted)
     data = store.read(path)
     if data is None:
-        return ["has no certificate yet"]
+        return [Why.NO_CERTIFICATE()]
     truth = _parsed(data, house.verified)
     if truth is None:
-        return [f"{path.name} is damaged"]
+        return [Why.DAMAGED(file=path.name)]
     reasons = [*_key_faults(house, wanted, truth)]
     if wanted.request is None and store.mode_of(path) != store.SECRET:
-        reasons.append(f"{path.name} has mode {store.mode_of(path) or 0:04o}, expected 0600")
+        reasons.append(_mode(path.name, store.mode_of(path)))
     names = truth.extensions.get(x509.SubjectAlternativeName, (None, False))[0]
     if names != profiles.subject_alternative_name(wanted):
-        reasons.append(_name_difference(names, wanted))
+        reasons.append(Why.OTHER_NAMES(difference=_name_difference(names, wanted)))
     reasons += _changed_common_name(wanted, truth.certificate)
     if issuer := house.issuing(wanted.authority):
         reasons += _profile_faults(house, wanted, truth, issuer, compare=not reasons)
@@ -170,14 +173,14 @@ def examine(house: House, wanted: Leaf) -> Held | list[str]:
     return reasons or Held(cert.not_valid_before_utc, cert.not_valid_after_utc, cert.serial_number)
 
 
-def _revocation(house: House, wanted: Leaf, serial: int, *, seen_before: bool) -> list[str]:
+def _revocation(house: House, wanted: Leaf, serial: int, *, seen_before: bool) -> list[Reason]:
     """A leaf is revoked that should not be; or is not, and should be: the canary is."""
     if not wanted.is_revoked:
-        return ["is revoked"] if house.is_revoked(serial, seen_before=seen_before) else []
+        return [Why.REVOKED()] if house.is_revoked(serial, seen_before=seen_before) else []
     is_known = seen_before and house.ledger_is_settled
     if is_known or house.is_revoked(serial, seen_before=False) or house.ledger_fault:
         return []  # a ledger of which something is lost does not say that it was not
-    return ["is not revoked"]
+    return [Why.NOT_REVOKED()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,43 +216,44 @@ def _parsed(data: bytes, verified: set[bytes]) -> _Truth | None:
     )
 
 
-def _key_faults(house: House, wanted: Leaf, truth: _Truth) -> Iterator[str]:
+def _key_faults(house: House, wanted: Leaf, truth: _Truth) -> Iterator[Reason]:
     if wanted.request is not None:
-        if difference := _request_difference(house, wanted, public_der(truth.public)):
-            yield difference
+        yield from _request_difference(house, wanted, public_der(truth.public))
         return
     if not (truth.verified or _is_pair(truth)):
-        yield "its key does not belong to its certificate"
+        yield Why.OTHER_PAIR()
     if key_kind(truth.public) != wanted.key:
-        yield f"has a key of kind {key_kind(truth.public)}, pki.yaml says {wanted.key}"
+        yield Why.OTHER_KIND(kind=key_kind(truth.public), wanted=wanted.key)
 
 
 def _is_pair(truth: _Truth) -> bool:
     return truth.key is not None and public_der(truth.public) == public_der(truth.key.public_key())  # type: ignore[arg-type]
 
 
-def _profile_faults(house: House, wanted: Leaf, truth: _Truth, issuer: Generation, *, compare: bool) -> Iterator[str]:
+def _profile_faults(
+    house: House, wanted: Leaf, truth: _Truth, issuer: Generation, *, compare: bool
+) -> Iterator[Reason]:
     """Faults in issuer and subject; where these are sound and nothing else was found (`compare`), in the extensions."""
     cert, said = truth.certificate, house.inventory
     if cert.issuer != issuer.certificate.subject or not truth.chain.startswith(issuer.pem):
-        yield f"is not issued by {issuer.name}, which issues now"
+        yield Why.OTHER_ISSUER(issuer=issuer.name)
     elif truth.chain != issuer.chain:
-        yield f"its chain is not that of {issuer.name} as it is now"
+        yield Why.OTHER_CHAIN(issuer=issuer.name)
     elif not truth.verified and not canonical.is_issued_by(cert, issuer.certificate):
-        yield f"its signature is not that of {issuer.name}"
+        yield Why.OTHER_SIGNATURE(issuer=issuer.name)
     elif cert.subject != subject(said.organisation, wanted.common_name) and not any(_changed_common_name(wanted, cert)):
-        yield "its subject is not what pki.yaml says"
+        yield Why.OTHER_SUBJECT()
     elif compare:
         expected = profiles.leaf(wanted, truth.public) + profiles.addresses_of(said.publish.url, issuer.name)
         if any(truth.extensions.get(type(value)) != (value, critical) for value, critical in expected):
-            yield "its extensions are not what the profile and the publishing address say"
+            yield Why.OTHER_EXTENSIONS()
 
 
-def _changed_common_name(wanted: Leaf, cert: x509.Certificate) -> Iterator[str]:
+def _changed_common_name(wanted: Leaf, cert: x509.Certificate) -> Iterator[Reason]:
     """A client by another CN: whoever lists the CNs that may come in must list the new one before it is installed."""
     found = "".join(str(one.value) for one in cert.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[:1])
     if wanted.profile == "client" and found != wanted.common_name:
-        yield f"its CN changes from {found or 'none'} to {wanted.common_name}: allow lists of upstreams contain it"
+        yield Why.OTHER_COMMON_NAME(before=found or "none", after=wanted.common_name)
 
 
 def leaf_files(house: House, wanted: Leaf) -> list[str]:
@@ -267,33 +271,33 @@ def _leaf_token(house: House, wanted: Leaf, issuer: Generation | None) -> str:
     )
 
 
-def unsigned(house: House, wanted: Leaf, held: Held) -> str:
+def unsigned(house: House, wanted: Leaf, held: Held) -> list[Reason]:
     """Why a leaf is due for renewal whose authority cannot sign; empty where that is not so."""
     issuer = house.issuing(wanted.authority)
     if issuer is None or house.can_sign(issuer.name):
-        return ""
-    return "; ".join(_due(house, wanted, held, issuer))
+        return []
+    return _due(house, wanted, held, issuer)
 
 
-def _dated(house: House, wanted: Leaf, held: Held, issuer: Generation | None) -> list[str]:
+def _dated(house: House, wanted: Leaf, held: Held, issuer: Generation | None) -> list[Reason]:
     """Why a leaf must be issued again for its dates; one that is good still, and cannot be renewed, is kept until it ends."""
     reasons = _due(house, wanted, held, issuer)
     is_good = held.not_before <= house.now <= held.not_after
     return reasons if not (reasons and is_good and issuer) or house.can_sign(issuer.name) else []
 
 
-def _due(house: House, wanted: Leaf, held: Held, issuer: Generation | None) -> list[str]:
+def _due(house: House, wanted: Leaf, held: Held, issuer: Generation | None) -> list[Reason]:
     if held.not_before > house.now:
-        return [f"is not valid before {held.not_before:%Y-%m-%d %H:%M}"]
+        return [Why.NOT_YET_VALID(time=f"{held.not_before:%Y-%m-%d %H:%M}")]
     if house.now < held.not_after - wanted.renew_before:
         return []
     if issuer is not None and not _gains(house, wanted, held, issuer):
         return []
     if held.not_after < house.now:
-        return [f"ended on {held.not_after:%Y-%m-%d}"]
+        return [Why.EXPIRED(date=f"{held.not_after:%Y-%m-%d}")]
     spans = (held.not_after - house.now, held.not_after - held.not_before + timedelta(seconds=1), wanted.renew_before)
     (left, life, starts), unit = compared(*spans)
-    return [f"{left} of {life} {unit}".rstrip() + f" left, renewal starts at {starts}"]
+    return [Why.DUE(left=left, life=f"{life} {unit}".rstrip(), starts=starts)]
 
 
 def _gains(house: House, wanted: Leaf, held: Held, issuer: Generation) -> bool:
@@ -302,13 +306,13 @@ def _gains(house: House, wanted: Leaf, held: Held, issuer: Generation) -> bool:
     return end >= held.not_after + least_gain(wanted.lifetime, wanted.renew_before)
 
 
-def _request_difference(house: House, wanted: Leaf, public: bytes) -> str:
+def _request_difference(house: House, wanted: Leaf, public: bytes) -> list[Reason]:
     data = store.read(house.store.home / (wanted.request or ""))
     try:
         requested = public_der(requested_key(data or b"", ""))
     except PkiError:
-        return f"{wanted.request} is not a certificate request that can be used"
-    return "" if requested == public else f"{wanted.request} holds another key"
+        return [Why.REQUEST_UNUSABLE(file=wanted.request or "")]
+    return [] if requested == public else [Why.REQUEST_KEY(file=wanted.request or "")]
 
 
 def _name_difference(found: x509.ExtensionType | None, wanted: Leaf) -> str:
@@ -320,13 +324,17 @@ def _name_difference(found: x509.ExtensionType | None, wanted: Leaf) -> str:
     return " and ".join(parts) or "names are in another order"
 
 
-def _cuts(house: House, wanted: Leaf) -> list[str]:
+def _mode(file: str, mode: int | None) -> Reason:
+    return Why.FILE_MODE(file=file, mode=f"{mode or 0:04o}", expected=f"{store.SECRET:04o}")
+
+
+def _cuts(house: House, wanted: Leaf) -> list[Reason]:
     reasons = []
     parts = store.cut(store.read(house.store.truth(wanted)) or b"")
     for name, content in parts.items():
         path = house.store.leaf_file(wanted, name)
         if store.read(path) != content:
-            reasons.append(f"{name} does not follow from its truth")
+            reasons.append(Why.NOT_FROM_PEM(file=name))
         elif name == "key.pem" and store.mode_of(path) != store.SECRET:
-            reasons.append(f"key.pem has mode {store.mode_of(path) or 0:04o}, expected 0600")
+            reasons.append(_mode(name, store.mode_of(path)))
     return reasons

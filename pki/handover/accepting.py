@@ -21,9 +21,11 @@ from pki.ceremony.answers import Answer
 from pki.ceremony.bundle import Request
 from pki.ceremony.export import printed
 from pki.ceremony.vault import fingerprint
-from pki.errors import PkiError, run_for
+from pki.errors import PkiError
 from pki.handover import kept, keys, kit, nearby, responses
 from pki.house import House
+from pki.identifiers import ArtifactId, GenerationName
+from pki.remedies import run_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,8 @@ def brought(house: House, folder: Path) -> Brought:
     answer = answers.read(folder)
     request = _asked(house, answer)
     minutes = _minutes(house, answer)
-    roots = {name: found.certificate for name in house.store.generations("root") if (found := house.generation(name))}
+    there = filter(None, map(house.generation, house.store.generations("root")))
+    roots: dict[str, x509.Certificate] = {one.name: one.certificate for one in there}
     _insist_on_clocks(house, answer, request)
     faults = answers.faults(answer, request, roots)
     faults = faults or list(keys.faults(house, request))
@@ -210,14 +213,13 @@ def _naming_roots(house: House, found: Brought) -> Iterator[Callable[[], None]]:
     """
     path = house.store.home / "pki.yaml"
     there = [one for name in house.store.generations("root") if (one := house.generation(name))]
-    roots = {one.name: one.fingerprint for one in there}
+    roots: dict[str, str] = {one.name: one.fingerprint for one in there}
     roots |= {root.name: found.fingerprint(root.name) for root in found.request.roots}
     if house.inventory.sandbox or set(roots.values()) <= set(house.inventory.roots):
         yield lambda: None
         return
-    with editing.waiting(path, editing.with_roots(path, roots)) as waiting:
-        waiting.flush()
-        yield waiting.place
+    with editing.waiting(editing.with_roots(path, roots)) as put:
+        yield put
 
 
 def _file(house: House, found: Brought) -> list[str]:
@@ -226,11 +228,12 @@ def _file(house: House, found: Brought) -> list[str]:
     because = f"ceremony {request.number}: {'; '.join(request.because)}"
     for (name, issuer), cert in found.answer.certificates.items():
         if not house.ledger.certificates(serial=cert.serial_number):
-            profile = "root" if name.startswith("root-") else f"{name.rpartition('-')[0]}-ca"
+            named = GenerationName.parse(name)
+            profile = "root" if named.is_root else f"{named.authority}-ca"
             house.ledger.record_certificate(
                 cert,
                 issuer=issuer,
-                artifact=f"authority:{name.rpartition('-')[0]}",
+                artifact=ArtifactId("authority", named.authority),
                 profile=profile,
                 reason=because,
                 at=house.now,
@@ -240,12 +243,14 @@ def _file(house: House, found: Brought) -> list[str]:
         if not house.ledger.has_crl(root, number):
             house.ledger.record_crl(rung, issuer=root, reason=because, at=house.now)
     for name, issuer in found.answer.certificates:
-        if name != issuer and name.startswith("root-"):
+        if name != issuer and GenerationName.parse(name).is_root:
             pem = issue.pem_of([found.answer.certificates[name, issuer]])
             store.write(house.store.authority_file(name, f"cross-{issuer}.pem"), pem)
     old = _place_rungs(house, found)
-    for name, issuer in sorted(found.answer.certificates, key=lambda pair: pair[0].startswith("root-"), reverse=True):
-        if name == issuer or not name.startswith("root-"):
+    for name, issuer in sorted(
+        found.answer.certificates, key=lambda pair: GenerationName.parse(pair[0]).is_root, reverse=True
+    ):
+        if name == issuer or not GenerationName.parse(name).is_root:
             store.write(
                 house.store.authority_file(name, "cert.pem"), issue.pem_of([found.answer.certificates[name, issuer]])
             )

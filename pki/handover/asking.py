@@ -19,7 +19,7 @@ from pki.ceremony.bundle import (
 )
 from pki.ceremony.policy import common_name
 from pki.durations import BACKDATED
-from pki.errors import PkiError, run_for
+from pki.errors import PkiError
 from pki.handover import kept
 from pki.handover import needs as needed
 from pki.handover.changed import changed
@@ -28,7 +28,10 @@ from pki.handover.keys import requested
 from pki.handover.ladders import ladders
 from pki.handover.needs import INTERMEDIATES, Need
 from pki.house import Generation, House
+from pki.identifiers import GenerationName
 from pki.leaves import permitted_addresses
+from pki.reasons import Reason, Why, joined
+from pki.remedies import here
 from pki.store import AUTHORITIES
 
 WISHED, WISHED_CRLS = "a new generation of {} is wished", "new CRLs are wished"
@@ -45,29 +48,30 @@ class Wish:
     ladder: bool = False  # new CRLs, although nothing else is needed
 
 
-def names_in(request: Request) -> set[str]:
-    """What a request asks for, as needs name it."""
-    generations = {root.name for root in request.roots} | {one.name for one in request.intermediates}
-    return generations | {f"{ladder.root} CRLs" for ladder in request.ladders}
+def _covers(request: Request, need: Need) -> bool:
+    """Return whether a request asks for what is needed."""
+    if need.is_crls:
+        return need.generation in {ladder.root for ladder in request.ladders}
+    return need.generation in {root.name for root in request.roots} | {one.name for one in request.intermediates}
 
 
-def uncovered(house: House, found: list[Need]) -> list[str]:
+def uncovered(house: House, found: list[Need]) -> list[Reason]:
     """Why the newest open request does not ask for what is needed, as pki.yaml has it; empty when it does.
 
     Where nothing is needed, there may be no request, or one of any age that asks for what is wished.
     """
     waiting = kept.open_requests(house)
     if not waiting:
-        return [f"{need.what} is needed: {need.why}" for need in found]
+        return [Why.NEEDED(what=need.what, why=need.why) for need in found]
     newest = waiting[-1].request
     if not found:
         return changed(house, newest)
-    lacking = [f"{need.what} is needed: {need.why}" for need in found if need.what not in names_in(newest)]
+    lacking = [Why.NEEDED(what=need.what, why=need.why) for need in found if not _covers(newest, need)]
     lacking += changed(house, newest)
     if newest.prepared > house.now + bundle.SLACK:
-        lacking.append(f"request {newest.number} is dated in the future")
+        lacking.append(Why.REQUEST_FUTURE(number=newest.number))
     if house.now - newest.prepared > REFRESH:
-        lacking.append(f"request {newest.number} is {(house.now - newest.prepared).days} days old")
+        lacking.append(Why.REQUEST_AGE(number=newest.number, days=(house.now - newest.prepared).days))
     return lacking
 
 
@@ -75,8 +79,8 @@ def insist_on_current(house: House, asked: Open) -> None:
     """Raise PkiError for an open request that is to be made anew: nothing is to be printed or signed for it."""
     if reasons := uncovered(house, needed.needs(house)):
         raise PkiError(
-            f"request {asked.request.number} is not what is asked for now: {'; '.join(reasons)}",
-            f"make it anew: {run_for(house.store.home)} invoke ceremony.request",
+            f"request {asked.request.number} is not what is asked for now: {joined(reasons)}",
+            here("invoke", "ceremony.request", home=house.store.home, before="make it anew: "),
         )
 
 
@@ -126,7 +130,7 @@ def _with(wish: Wish, other: Wish) -> Wish:
     )
 
 
-def _check(house: House, wish: Wish, found: list[Need], wanted: list[str]) -> None:
+def _check(house: House, wish: Wish, found: list[Need], wanted: list[GenerationName]) -> None:
     if not found and wish == Wish():
         raise PkiError(
             "no ceremony is needed now",
@@ -147,7 +151,7 @@ def _check(house: House, wish: Wish, found: list[Need], wanted: list[str]) -> No
     for name in wish.generations:
         if name not in AUTHORITIES:
             raise PkiError(f"{name}: no such authority", "expected root, server or client")
-    makes_root = any(name.startswith("root-") for name in wanted)
+    makes_root = any(name.is_root for name in wanted)
     if "root" in wish.generations:
         _check_rollover(house)
     for name in wish.destroy:
@@ -180,13 +184,13 @@ def _check_destruction(house: House, name: str, *, makes_root: bool) -> None:
         )
 
 
-def _intermediates(house: House) -> list[str]:
+def _intermediates(house: House) -> list[GenerationName]:
     return [name for authority in INTERMEDIATES for name in house.store.generations(authority)]
 
 
-def _wanted(house: House, wish: Wish, found: list[Need]) -> list[str]:
+def _wanted(house: House, wish: Wish, found: list[Need]) -> list[GenerationName]:
     """Names of the generations to be made: needed, wished, or in place of one that is to be revoked."""
-    names = [need.what for need in found if not need.what.endswith("CRLs")]
+    names = needed.new_generations(found)
     authorities = [*wish.generations]
     if "root" in authorities:
         authorities += INTERMEDIATES
@@ -201,13 +205,11 @@ def _wanted(house: House, wish: Wish, found: list[Need]) -> list[str]:
 
 def _collected(house: House, wish: Wish, found: list[Need]) -> Request:
     said, wanted = house.inventory, _wanted(house, wish, found)
-    roots = tuple(_asked_root(house, name) for name in wanted if name.startswith("root-"))
+    roots = tuple(_asked_root(house, name) for name in wanted if name.is_root)
     present = house.issuing("root")
     can_sign = present is not None and present.certificate.not_valid_after_utc > house.now
     signing = roots[0].name if roots else present.name if present else ""
-    intermediates = tuple(
-        _asked_intermediate(house, name, signing, roots) for name in wanted if not name.startswith("root-")
-    )
+    intermediates = tuple(_asked_intermediate(house, name, signing, roots) for name in wanted if not name.is_root)
     events = house.ledger.events(last=1)
     return Request(
         format="doit-pki ceremony request 1",
@@ -249,7 +251,7 @@ def _asked_root(house: House, name: str) -> AskedRoot:
 
 
 def _asked_intermediate(house: House, name: str, root: str, made: tuple[AskedRoot, ...]) -> AskedIntermediate:
-    said, authority = house.inventory, name.rpartition("-")[0]
+    said, authority = house.inventory, GenerationName.parse(name).authority
     start, end = issue.validity(house.now, said.authorities.intermediate(authority).lifetime, None)
     known = {asked.name: (asked.not_before, asked.not_after) for asked in made}
     first, last = known.get(root) or _life(house.existing(root).certificate)

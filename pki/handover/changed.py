@@ -11,15 +11,16 @@ from pki.handover.ladders import rungs
 from pki.handover.needs import OVERLAP
 from pki.house import House
 from pki.leaves import permitted_addresses
+from pki.reasons import Reason, Why
 
 ROUNDING = timedelta(seconds=2)  # a request has whole seconds
 
 
-def changed(house: House, request: Request) -> list[str]:
+def changed(house: House, request: Request) -> list[Reason]:
     """Return each change of pki.yaml since a request was prepared that its content depends on, by key."""
     said = house.inventory
     found = [
-        f"{key}: was {was}, is {now}"
+        Why.REQUEST_CHANGED(field=key, before=was, after=now)
         for key, was, now in (
             ("organisation", request.organisation, said.organisation),
             ("publish.url", request.publish, said.publish.url),
@@ -29,9 +30,9 @@ def changed(house: House, request: Request) -> list[str]:
     ]
     permitted = tuple(said.domains), tuple(permitted_addresses(said))
     if any((one.domains, one.addresses) != permitted for one in request.intermediates):
-        found.append("domains or permit_addresses changed")
+        found.append(Why.REQUEST_PERMITTED())
     keys = [*_roots(house, request), *_intermediates(house, request), *_ladders(house, request)]
-    return found + [f"authorities.{key} changed" for key in dict.fromkeys(keys)]
+    return found + [Why.REQUEST_SETTING(field=f"authorities.{key}") for key in dict.fromkeys(keys)]
 
 
 def _roots(house: House, request: Request) -> Iterator[str]:

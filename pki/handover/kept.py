@@ -10,6 +10,7 @@ from pki import store
 from pki.ceremony import bundle
 from pki.ceremony.bundle import NOTHING, Request, Response
 from pki.house import House
+from pki.identifiers import ArtifactId, GenerationName
 from pki.store import AUTHORITIES
 
 NUMBER = re.compile(r" CA ([0-9]+)")  # the last part of every CA's name
@@ -58,8 +59,8 @@ def certified(house: House) -> set[str]:
     said = (bundle.load(data, "response.yaml", Response) for data in _responses(house))
     names = {one.name for response in said for one in response.certificates}
     for authority in AUTHORITIES if house.has_ledger else ():
-        known = house.ledger.certificates(artifact=f"authority:{authority}")
-        names |= {f"{authority}-{found[-1]}" for one in known if (found := NUMBER.findall(one.subject))}
+        known = house.ledger.certificates(artifact=ArtifactId("authority", authority))
+        names |= {GenerationName(authority, int(found[-1])) for one in known if (found := NUMBER.findall(one.subject))}
     return names
 
 

@@ -9,9 +9,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki import issue, store, tokens
 from pki.ceremony.bundle import Request
-from pki.errors import RESTORE, PkiError, run_for
+from pki.errors import PkiError
 from pki.handover import kept
 from pki.house import House
+from pki.identifiers import GenerationName
+from pki.remedies import RESTORE, run_for
 
 
 def requested(house: House, name: str, common_name: str) -> bytes:
@@ -73,7 +75,10 @@ def _kept_key(house: House, name: str) -> issue.PrivateKey:
     uri = store.read(house.store.authority_file(name, "key.uri"))
     if uri is not None:
         return _in_token(
-            house, name, uri.decode().strip(), house.inventory.authorities.intermediate(name.rpartition("-")[0]).key
+            house,
+            name,
+            uri.decode().strip(),
+            house.inventory.authorities.intermediate(GenerationName.parse(name).authority).key,
         )
     path = house.store.authority_file(name, "key.pem")
     try:
@@ -87,13 +92,15 @@ def _insist_on_uncertified(house: House, name: str) -> None:
     if house.store.authority_file(name, "cert.pem").exists():
         raise PkiError(f"{name}: has a certificate already", "./run invoke status")
     if name in kept.certified(house):
-        raise PkiError(f"ca/{name.rpartition('-')[0]}/{name}/: is missing, and {name} was certified", RESTORE)
+        raise PkiError(
+            f"ca/{GenerationName.parse(name).authority}/{name}/: is missing, and {name} was certified", RESTORE
+        )
 
 
 def _new_key(house: House, name: str) -> issue.PrivateKey:
     """A new key: in a token, or in a file under a passphrase of its own that is opened again before it is believed."""
     _insist_on_uncertified(house, name)
-    rule = house.inventory.authorities.intermediate(name.rpartition("-")[0])
+    rule = house.inventory.authorities.intermediate(GenerationName.parse(name).authority)
     if rule.token:
         return _in_token(house, name, rule.token, rule.key)
     path = house.store.authority_file(name, "key.pem")

@@ -11,6 +11,7 @@ from pki.errors import PkiError
 from pki.handover import kept
 from pki.handover.needs import OVERLAP, ladder_end
 from pki.house import Generation, House
+from pki.identifiers import GenerationName
 from pki.issue import SECOND
 
 
@@ -53,8 +54,8 @@ def _revoked(house: House, revoke: tuple[tuple[str, str], ...], root: str) -> It
                 f"the CRL of {root} must list the serial {entry.serial:x}, which the ledger does not know",
                 "it was signed after the backup that this house was restored from: restore a newer one",
             )
-        name = f"{issued.profile.removesuffix('-ca')}-{kept.NUMBER.findall(issued.subject)[-1]}"
-        yield Revocation(generation=name, serial=entry.serial, reason=entry.reason, at=entry.revoked_at)
+        revoked = GenerationName(issued.artifact.name, int(kept.NUMBER.findall(issued.subject)[-1]))
+        yield Revocation(generation=revoked, serial=entry.serial, reason=entry.reason, at=entry.revoked_at)
     for name, reason in revoke:
         found = house.existing(name)
         issuer = house.root_of(found.certificate)

@@ -6,11 +6,12 @@ its `handover`: the time in which a ceremony is to be held.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from pki.house import Generation, House
+from pki.identifiers import ArtifactId, GenerationName
 from pki.leaves import permitted_addresses
 from pki.profiles import Permitted
 
@@ -22,20 +23,30 @@ INTERMEDIATES = ("server", "client")
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """One thing that a ceremony must bring: a generation (`server-2`), or new CRLs (`root-1 CRLs`).
+    """One thing that a ceremony must bring: a generation (`server-2`), or with `is_crls` its new CRLs (`root-1 CRLs`).
 
     `by` is the last day on which it does no harm that it is missing. `is_growth` says that pki.yaml outgrew what there
     is, and nothing comes to its end.
     """
 
-    what: str
+    generation: GenerationName
     why: str
     by: datetime
     is_growth: bool = False
+    is_crls: bool = False
+
+    @property
+    def what(self) -> str:
+        return f"{self.generation} CRLs" if self.is_crls else self.generation
+
+    @property
+    def artifact(self) -> ArtifactId:
+        """What status calls it: `ceremony:root-1-crls`."""
+        return ArtifactId("ceremony", f"{self.generation}-crls" if self.is_crls else self.generation)
 
     @property
     def authority(self) -> str:
-        return self.what.partition("-")[0]
+        return self.generation.authority
 
 
 def longest_below(house: House, authority: str) -> timedelta:
@@ -58,17 +69,22 @@ def usable_until(house: House, found: Generation) -> datetime:
     return full_until(house, found) - rule.handover
 
 
-def next_name(house: House, authority: str) -> str:
+def new_generations(found: Iterable[Need]) -> list[GenerationName]:
+    """The generations among what a ceremony must bring."""
+    return [need.generation for need in found if not need.is_crls]
+
+
+def next_name(house: House, authority: str) -> GenerationName:
     """The name of the generation after the newest one that has a certificate."""
     names = house.store.generations(authority)
-    return f"{authority}-{int(names[-1].rpartition('-')[2]) + 1 if names else 1}"
+    return names[-1].following if names else GenerationName(authority, 1)
 
 
 def needs(house: House) -> list[Need]:
     """What a ceremony must bring now; empty for most of the time."""
     root = house.issuing("root")
     found = list(_root_needs(house, root))
-    moves = [need for need in found if need.what.startswith("root-") and not need.what.endswith("CRLs")]
+    moves = [need for need in found if need.generation.is_root and not need.is_crls]
     for authority in INTERMEDIATES:
         if moves and root is not None:
             found.append(Need(next_name(house, authority), f"{moves[0].what} takes over", moves[0].by))
@@ -90,7 +106,7 @@ def _companions(house: House, found: list[Need]) -> list[Need]:
 
 def _root_needs(house: House, root: Generation | None) -> Iterator[Need]:
     if root is None:
-        yield Need("root-1", "there is no root yet", house.now)
+        yield Need(GenerationName("root", 1), "there is no root yet", house.now)
         return
     end = usable_until(house, root)
     if end <= house.now:
@@ -104,9 +120,9 @@ def _root_needs(house: House, root: Generation | None) -> Iterator[Need]:
         rungs = house.rungs(name)
         is_whole = len(rungs) == len(house.store.rungs(name))  # one that is damaged is restored: no ceremony is needed
         if is_whole and min(rung.crl.last_update_utc for rung in rungs) > house.now and not house.before(found):
-            yield Need(f"{name} CRLs", f"every CRL of {name} begins in the future", house.now)
+            yield Need(name, f"every CRL of {name} begins in the future", house.now, is_crls=True)
         elif last - ladder_alarm(house) <= house.now and last < found.certificate.not_valid_after_utc:
-            yield Need(f"{name} CRLs", f"the last CRL of {name} ends on {last:%Y-%m-%d}", last)
+            yield Need(name, f"the last CRL of {name} ends on {last:%Y-%m-%d}", last, is_crls=True)
 
 
 def ladder_alarm(house: House) -> timedelta:

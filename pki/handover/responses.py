@@ -10,9 +10,10 @@ from pathlib import Path
 
 from pki import store
 from pki.ceremony import bundle, drives
-from pki.errors import PkiError, run_for
+from pki.errors import PkiError
 from pki.handover import kept
 from pki.house import House
+from pki.remedies import run_for
 
 NAME = re.compile(r"response-[0-9]{4}")
 

@@ -16,18 +16,20 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from pki import canonical, inventory, store
-from pki.errors import RESTORE, LedgerError, PkiError, run_for
+from pki.errors import LedgerError, PkiError
 from pki.house.clock import ClockGuard, Evidence
 from pki.house.cross_certificates import vouching
 from pki.house.generations import Generation, Rung, damaged, is_copy, read_certificate, read_rung
 from pki.house.keys import Keys
 from pki.house.ledger_view import LedgerView
 from pki.house.missing_roots import MissingRoot, find_missing, receipts, refusal
+from pki.identifiers import ArtifactId, GenerationName
 from pki.issue import Issuer
 from pki.memo import Memo, signature
 from pki.model import CrlRule
 from pki.passphrases import Passphrases
 from pki.processes import LIBPQ_PASSWORD, withhold
+from pki.remedies import RESTORE, run_for
 from pki.safe_directories import insist_on_owner
 from pki.store import Store
 
@@ -41,7 +43,7 @@ class House(LedgerView):
     passphrases: Passphrases
     evidence: Callable[[House], Evidence] | None = None  # what others say of the time; the kernel alone by default
     verified: set[bytes] = field(default_factory=set)  # SHA-256 of each truth and CRL that this run found well signed
-    coming: tuple[str, ...] = ()  # generations that this run itself is about to make: the sandbox does
+    coming: tuple[GenerationName, ...] = ()  # generations that this run itself is about to make: the sandbox does
     damaged: dict[str, str] = field(default_factory=dict)  # files that are not as they were written, and what follows
     recovered: dict[str, bytes] = field(default_factory=dict)  # PEM of generations whose file is damaged, by the ledger
     asked: frozenset[str] = frozenset()  # the tasks that this run was asked for; none when no run is on
@@ -127,10 +129,11 @@ class House(LedgerView):
             cert = read_certificate(data, self.store.shown(path), is_ours=False)
         else:
             cert, data = self._authority(name, path, data)
-        whole = name.startswith("root-") or self.is_adopted(name)
+        named = GenerationName.parse(name)
+        whole = named.is_root or self.is_adopted(name)
         sent = data if whole else data + self._cross_chain(cert)
         fingerprint, chain_digest = cert.fingerprint(hashes.SHA256()).hex(), hashlib.sha256(sent).hexdigest()
-        found = Generation(name, cert, data, fingerprint, sent, chain_digest)
+        found = Generation(named, cert, data, fingerprint, sent, chain_digest)
         if found.is_sandbox and not self.inventory.sandbox:
             raise PkiError(
                 f"{self.store.shown(path)}: is a sandbox authority, and pki.yaml does not say sandbox: true",
@@ -157,7 +160,7 @@ class House(LedgerView):
         Raises PkiError that names the file where neither is sound.
         """
         shown = self.store.shown(path)
-        names = () if name.startswith("root-") else self.store.generations("root")
+        names = () if GenerationName.parse(name).is_root else self.store.generations("root")
         roots = list(filter(None, map(self.generation, names)))  # whatever is wrong with one of them is not this file's
         try:
             cert = read_certificate(data, shown)
@@ -168,9 +171,7 @@ class House(LedgerView):
             cert = read_certificate(recorded, shown)
             self._insist_on_signature(name, cert, roots, shown)
             self.recovered[name] = recorded
-            self.damaged[shown] = (
-                f"{error.message.removeprefix(f'{shown}: ')}; the next run puts the ledger's copy there"
-            )
+            self.damaged[shown] = f"{error.what}; the next run puts the ledger's copy there"
             return cert, recorded
         self.recovered.pop(name, None)
         self.damaged.pop(shown, None)
@@ -182,7 +183,9 @@ class House(LedgerView):
             return None
         try:
             issued = (
-                self.ledger.certificates(artifact=f"authority:{name.rpartition('-')[0]}") if self.has_ledger else []
+                self.ledger.certificates(artifact=ArtifactId("authority", GenerationName.parse(name).authority))
+                if self.has_ledger
+                else []
             )
         except LedgerError:
             return None
@@ -192,7 +195,8 @@ class House(LedgerView):
     def _insist_on_signature(self, name: str, cert: x509.Certificate, roots: list[Generation], shown: str) -> None:
         """Raise PkiError unless the root that an authority's certificate names signed it, as far as that root is here."""
         signers = [(one.name, one.certificate) for one in roots if one.is_named_by(cert)]
-        signers = [(name, cert)] if name.startswith("root-") else signers
+        named = GenerationName.parse(name)
+        signers = [(named, cert)] if named.is_root else signers
         if signers and not any(canonical.is_issued_by(cert, signer) for _, signer in signers):
             raise damaged(shown, f"its signature is not that of {signers[0][0]}")
 
@@ -206,15 +210,15 @@ class House(LedgerView):
         roots = [one for name in self.store.generations("root") if (one := self.generation(name))]
         return vouching(self.store, roots, root, self.has_ended)
 
-    def live(self, authority: str) -> list[str]:
+    def live(self, authority: str) -> list[GenerationName]:
         """Names of the generations that neither ended nor were revoked, oldest first, then those that are coming.
 
         The newest one's when there is none of them, the first one's while there is none at all.
         """
         names = self.store.generations(authority)
         live = [n for n in names if (found := self.generation(n)) and self.is_live(found)]
-        live += [n for n in self.coming if n.rpartition("-")[0] == authority and n not in names]
-        return live or names[-1:] or [f"{authority}-1"]
+        live += [n for n in self.coming if n.authority == authority and n not in names]
+        return live or names[-1:] or [GenerationName(authority, 1)]
 
     def before(self, found: Generation) -> str:
         """That the clock stands before a generation begins, as a phrase; empty when it does not."""
@@ -244,8 +248,8 @@ class House(LedgerView):
             newest = next(sound, None)
             if newest is not None:
                 found = next((one for one in chain((newest,), sound) if not self.before(one)), newest)
-                next_name = f"{authority}-{int(names[-1].rpartition('-')[2]) + 1}"
-                self._newest[authority] = found, os.fspath(self.store.authority_file(next_name, "cert.pem"))
+                following = os.fspath(self.store.authority_file(names[-1].following, "cert.pem"))
+                self._newest[authority] = found, following
         return found
 
     def look_again(self) -> None:
@@ -309,7 +313,7 @@ class House(LedgerView):
         """What is wrong with the keys that sign or wait for a ceremony, by generation, as far as it can be seen without a passphrase."""
         there = [one.name for authority in ("server", "client") if (one := self.issuing(authority))]
         names = [*there, *self.store.prepared()]
-        seen = {name: fault for name in names if (fault := self.keys.fault(name))}
+        seen: dict[str, PkiError] = {name: fault for name in names if (fault := self.keys.fault(name))}
         return {**seen, **{name: fault for name, fault in self.keys.closed.items() if not self.is_adopted(name)}}
 
     def missing_authority(self, name: str) -> PkiError:
@@ -330,7 +334,9 @@ class House(LedgerView):
         authorities = self.inventory.authorities
         if rule := authorities.adopted.get(generation):
             return rule.crl
-        return authorities.server.crl if generation.startswith("server-") else authorities.client.crl
+        return (
+            authorities.server.crl if GenerationName.parse(generation).authority == "server" else authorities.client.crl
+        )
 
     # -- the clock --
 

@@ -28,7 +28,7 @@ def pins(decisions: Iterable[Decision]) -> dict[str, list[str | int]]:
     """Return the hosts that are pinned, each with its release and the time since when, in seconds since 1970."""
     found: dict[str, list[str | int]] = {}
     for one in decisions:
-        host = one.artifact.removeprefix("deploy:")
+        host = one.artifact.name
         if one.decision == "pinned":
             release, _, since = one.detail.partition(" since ")
             at = datetime.fromisoformat(since) if since else one.at
@@ -43,7 +43,7 @@ def accepted_roots(decisions: Iterable[Decision]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for one in decisions:
         if one.decision == "root-accepted":
-            found.setdefault(one.artifact.removeprefix("deploy:"), []).append(one.detail)
+            found.setdefault(one.artifact.name, []).append(one.detail)
     return found
 
 
@@ -51,7 +51,7 @@ def permitted_roots(decisions: Iterable[Decision]) -> dict[str, list[str]]:
     """Return the SHA-256 of the roots that each host accepts since it was bootstrapped, for hosts that accept only some."""
     found: dict[str, list[str]] = {}
     for one in decisions:
-        host = one.artifact.removeprefix("deploy:")
+        host = one.artifact.name
         if one.decision == "roots-permitted" and one.detail == ANY:
             found.pop(host, None)
         elif one.decision == "roots-permitted":

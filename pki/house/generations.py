@@ -12,10 +12,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from pki import canonical
-from pki.errors import RESTORE, PkiError
+from pki.errors import PkiError
+from pki.identifiers import GenerationName
 from pki.issue import ca_public_key
+from pki.remedies import RESTORE
 from pki.scalars import SANDBOX
+from pki.visible import plain
 
+CALLED_BY = (NameOID.COMMON_NAME, NameOID.ORGANIZATIONAL_UNIT_NAME, NameOID.ORGANIZATION_NAME)  # in this order
 PUT_BACK = f"put it back from a backup: {RESTORE}"
 
 
@@ -26,7 +30,7 @@ class Generation:
     `chain` is what is sent along below a leaf: its PEM, and the certificates that older roots gave to its own root.
     """
 
-    name: str
+    name: GenerationName
     certificate: x509.Certificate
     pem: bytes
     fingerprint: str
@@ -35,11 +39,16 @@ class Generation:
 
     @property
     def authority(self) -> str:
-        return self.name.rpartition("-")[0]
+        return self.name.authority
 
     @property
     def common_name(self) -> str:
-        return str(self.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
+        """What people know the CA by: its CN; of an adopted CA without one its unit, its organisation, or what it has."""
+        subject = self.certificate.subject
+        for kind in CALLED_BY:
+            if found := [one.value for one in subject.get_attributes_for_oid(kind) if one.value]:
+                return plain(str(found[0]))
+        return next((plain(str(one.value)) for one in subject if one.value), self.name)
 
     @property
     def subject(self) -> str:
@@ -77,7 +86,7 @@ def read_certificate(data: bytes, shown: str, *, is_ours: bool = True) -> x509.C
         try:
             found = x509.load_pem_x509_certificate(data)
         except canonical.UNREADABLE:
-            raise PkiError(f"{shown}: is not a certificate", PUT_BACK) from None
+            raise PkiError("is not a certificate", PUT_BACK, lead=shown) from None
         if is_ours:
             raise damaged(shown, "programs read different things in it, or nothing")
     return found
@@ -89,7 +98,7 @@ def is_copy(data: bytes, original: bytes) -> bool:
 
 
 def damaged(shown: str, why: str) -> PkiError:
-    return PkiError(f"{shown}: is damaged: {why}", PUT_BACK)
+    return PkiError(f"is damaged: {why}", PUT_BACK, lead=shown)
 
 
 class Rung(NamedTuple):

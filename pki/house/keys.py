@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pki import adopted, canonical, store, tokens
-from pki.errors import RESTORE, PkiError
+from pki.errors import PkiError
 from pki.house.generations import Generation, damaged
+from pki.identifiers import GenerationName
 from pki.issue import Issuer, PrivateKey, open_key, public_der
 from pki.model import AdoptedRule
 from pki.passphrases import Passphrase, Passphrases
 from pki.pkcs8 import is_whole
+from pki.remedies import RESTORE
 from pki.store import Store
 
 
@@ -35,7 +37,7 @@ class Keys:
                 self._issuers[found.fingerprint] = error
         kept = self._issuers[found.fingerprint]
         if isinstance(kept, PkiError):
-            raise PkiError(kept.message, kept.hint)
+            raise PkiError(kept.message, kept.hint, kept.code, about=found.name)
         return kept
 
     def open(self, found: Generation) -> Issuer:
@@ -70,11 +72,12 @@ class Keys:
         try:
             return open_key(data, found[-1].value if found else None, shown, self.passphrases.source_of(name))
         except PkiError as error:
-            raise PkiError(error.message, f"{error.hint}; {RESTORE}" if error.hint else RESTORE) from None
+            hint = f"{error.hint}; {RESTORE}" if error.hint else RESTORE
+            raise PkiError(error.message, hint, error.code) from None
 
     def pin(self, name: str) -> Passphrase:
         """The PIN of the token that holds a generation's key: by the generation's name, or by its authority's."""
-        authority = name.rpartition("-")[0]
+        authority = GenerationName.parse(name).authority
         for known in (name, authority):
             if found := self.passphrases.candidates(known):
                 return found[0]
@@ -102,6 +105,21 @@ class Keys:
             raise damaged(self.store.shown(path), f"its key is not that of {found.name}")
         return Issuer(found.certificate, key)
 
+    def _opened_adopted(self, name: str, data: bytes, shown: str) -> PrivateKey:
+        """Open an encrypted key that was made elsewhere: only its owner knows the passphrase, and no backup has it."""
+        passphrases, source = self.passphrases.candidates(name), self.passphrases.source_of(name)
+        try:
+            return open_key(data, passphrases[0].value if passphrases else None, shown, source)
+        except PkiError as error:
+            line = f"{source}: {name}: PASSPHRASE"
+            if not passphrases:
+                hint = f"write into {line}; or name where it comes from in pki.yaml: secrets: {{{name}: prompt}}"
+            elif self.passphrases.is_elsewhere(name):
+                hint = f"correct what {source} holds for {name}"
+            else:
+                hint = f"correct it in {line}"
+            raise PkiError(error.message, f"{error.hint}; {hint}" if error.hint else hint) from None
+
     def _open_adopted(self, found: Generation) -> Issuer:
         certificate, path = self.adopted_files(found.name)
         shown = self.store.shown(path)
@@ -112,7 +130,7 @@ class Keys:
         if (store.mode_of(path) or 0) & 0o077:
             raise PkiError(f"{shown}: others can read it", f"chmod 600 {shown}")
         if b"ENCRYPTED" in data:  # PKCS#8 says so in its label, OpenSSL's older form in a header
-            return Issuer(found.certificate, self.from_pem(found.name, data, shown))
+            return Issuer(found.certificate, self._opened_adopted(found.name, data, shown))
         return Issuer(found.certificate, open_key(data, None, shown, ""))
 
 

@@ -14,8 +14,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import NameOID
 
 from pki import pem, store
-from pki.errors import RESTORE, PkiError
+from pki.errors import PkiError
+from pki.identifiers import GenerationName
 from pki.model import Inventory
+from pki.remedies import RESTORE
 from pki.scalars import CA_NAME, SANDBOX
 from pki.store import BEFORE_RESTORE, RESTORING, Store
 
@@ -75,7 +77,7 @@ def shown_roots(inventory: Inventory, project: Store) -> tuple[MissingRoot, ...]
 def receipts(project: Store, *, real_hosts: bool = False) -> Iterator[MissingRoot]:
     """Roots that receipts name: of all hosts, or of `real_hosts`, which were deployed by ssh or on this machine."""
     for path in sorted((project.build / "receipts").glob("*.json")):
-        with suppress(ValueError, AttributeError, TypeError):
+        with suppress(ValueError, AttributeError, TypeError, RecursionError):
             receipt = json.loads(_content(path))
             if not real_hosts or receipt.get("transport") in DEPLOYED:
                 for fingerprint, subject in (receipt.get("roots") or {}).items():
@@ -177,7 +179,7 @@ def _issuers(names: list[x509.Name], shown: str) -> Iterator[MissingRoot]:
         common_name = _common_name(name)
         if CA_NAME.search(common_name) and SANDBOX not in name.rfc4514_string():
             generation = _generation(common_name)
-            yield MissingRoot(generation if generation.startswith("root-") else "", "", shown)
+            yield MissingRoot(generation if GenerationName.parse(generation).is_root else "", "", shown)
 
 
 def _certificates(path: Path) -> list[x509.Certificate]:
@@ -200,7 +202,7 @@ def _sha256(certificate: x509.Certificate) -> str:
 def _generation(common_name: str) -> str:
     """`root-1` for `Example Lab Root CA 1`; empty for any other name."""
     found = CA_NAME.search(common_name)
-    return f"{found[1].lower()}-{found[2]}" if found else ""
+    return GenerationName(found[1].lower(), int(found[2])) if found else ""
 
 
 def _common_name(name: x509.Name) -> str:

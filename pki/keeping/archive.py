@@ -72,7 +72,7 @@ def unpack(data: bytes, name: str) -> Archive:
         manifest = json.loads(found.pop(MANIFEST).data)
         wanted = {path: entry["sha256"] for path, entry in manifest["files"].items()}
         known = manifest["format"] == FORMAT
-    except (tarfile.TarError, KeyError, TypeError, ValueError, AttributeError):
+    except (tarfile.TarError, KeyError, TypeError, ValueError, AttributeError, RecursionError):
         raise PkiError(f"{name}: is no backup of a house", "name a file that ./run invoke backup wrote") from None
     if not known:
         raise PkiError(f"{name}: is of another format than this program reads", "use the program that wrote it")

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
-from pki import canonical, sealing, store
+from pki import canonical, sealing, store, upstreams
 from pki.errors import PkiError
 from pki.house import House
 from pki.keeping.archive import Kept, ledger_head, pack, unpack
@@ -34,6 +34,16 @@ def check_target(house: House, target: Path) -> None:
     for folder in (house.store.ca, house.store.build):
         if target.resolve().is_relative_to(folder.resolve()):
             raise PkiError(f"{target}: lies in {folder.name}/, and would be lost with it", "name a file elsewhere")
+
+
+def shared_fate(house: House, target: Path) -> str:
+    """Why a backup is lost together with what it is of: it lies in the project's folder, or on its disk; else empty."""
+    home = house.store.home.resolve()
+    if target.resolve().is_relative_to(home):
+        return f"{target} lies in the project's own folder: what destroys that destroys its backup"
+    if target.stat().st_dev == house.store.ca.stat().st_dev:
+        return f"{target} is on the disk of the project: when it fails, both are lost"
+    return ""
 
 
 def backup(house: House, target: Path, passphrase: str) -> list[str]:
@@ -116,7 +126,8 @@ def _paths(house: House) -> Iterator[Path]:
     requests = [one.request for section in (said.hosts, said.clients) for one in section.values() if one.request]
     ssh = [said.deploy.ssh_config] if said.deploy.ssh_config else []
     adopted = [folder for folder in _adopted(house) if (home / folder).is_relative_to(home)]
-    single = {"pki.yaml", *OTHERS, *ssh, *requests, *_secret_files(house), *adopted}
+    authorities = [file for host in said.hosts.values() for file in upstreams.ca_files(host).values()]
+    single = {"pki.yaml", *OTHERS, *ssh, *requests, *authorities, *_secret_files(house), *adopted}
     yield from {path for name in single for path in _below(home / name) if not path.is_relative_to(house.store.ca)}
     yield from (path for path in _below(house.store.ca) if not any(fnmatch.fnmatch(path.name, one) for one in LEFT_OUT))
 

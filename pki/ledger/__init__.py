@@ -7,10 +7,11 @@ synchronous=FULL); any database that SQLAlchemy speaks otherwise. Instants are w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sql
@@ -18,6 +19,7 @@ from cryptography import x509
 from sqlalchemy.engine import Connection
 
 from pki.errors import LedgerError
+from pki.identifiers import ArtifactId, GenerationName
 from pki.ledger.chain import READ_HEAD, append, append_all, faults
 from pki.ledger.database import Database
 from pki.ledger.heads import holds, note
@@ -104,20 +106,32 @@ class Ledger:
 
     def record_revocation(self, issued: Issued, *, reason: str, at: datetime) -> None:
         """Record that a certificate is revoked; `reason` is one of REASONS."""
-        row = {
-            "serial": as_hex(issued.serial),
-            "issuer": issued.issuer,
-            "reason": reason,
-            "revoked_at": int(at.timestamp()),
-            "not_after": int(issued.not_after.timestamp()),
-        }
+        self.record_revocations([issued], reason=reason, at=at)
+
+    def record_revocations(
+        self, going: Sequence[Issued], *, reason: str, at: datetime, withhold: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """Record that certificates are revoked, and which artifacts nothing is to replace, each with the detail of that.
+
+        All of it in one transaction: a process that is killed leaves no revoked certificate that a run would replace.
+        """
         if reason not in REASONS:
             raise LedgerError(f"{reason}: expected one of {', '.join(REASONS)}")
-        is_this = (revocations.c.issuer == row["issuer"], revocations.c.serial == row["serial"])
+        revoked_at = int(at.timestamp())
+        found = list[tuple[str, str, Row]]()
+        for issued in going:
+            dates = {"revoked_at": revoked_at, "not_after": int(issued.not_after.timestamp())}
+            row = {"serial": as_hex(issued.serial), "issuer": issued.issuer, "reason": reason, **dates}
+            found.append(("revocation", issued.artifact, row))
+        for artifact, detail in withhold.items():
+            row = {"artifact": artifact, "decision": "withheld", "detail": detail, "at": revoked_at}
+            found.append(("decision", artifact, row))
         with self._recording() as db:
-            if db.execute(sql.select(revocations.c.seq).where(*is_this)).first():
-                raise LedgerError(f"{issued.artifact}: serial {row['serial']} is revoked already")
-            append(db, "revocation", issued.artifact, row, at)
+            for kind, artifact, row in found:
+                is_this = revocations.c.issuer == row.get("issuer"), revocations.c.serial == row.get("serial")
+                if kind == "revocation" and db.execute(sql.select(revocations.c.seq).where(*is_this)).first():
+                    raise LedgerError(f"{artifact}: serial {row['serial']} is revoked already")
+            append_all(db, found, at)
 
     def record_crl(
         self, crl: x509.CertificateRevocationList, *, issuer: str, reason: str, at: datetime, der: bytes = b""
@@ -128,7 +142,7 @@ class Ledger:
             last = db.execute(sql.select(sql.func.max(crls.c.number)).where(crls.c.issuer == issuer)).scalar()
             if last is not None and row["number"] <= last:
                 raise LedgerError(f"crl:{issuer}: number {row['number']} is not above the last one, {last}")
-            append(db, "crl", f"crl:{issuer}", row, at)
+            append(db, "crl", ArtifactId("crl", issuer), row, at)
 
     def record_decision(self, artifact: str, decision: str, detail: str, at: datetime) -> None:
         """Record what a person decided or did about an artifact; `decision` is one of DECISIONS."""
@@ -170,15 +184,15 @@ class Ledger:
         if found:
             with self._recovering() as db:
                 append_all(db, found, at)
-        return Recovered(issuer, number, tuple(int(serial, 16) for serial in missing), is_newer)
+        return Recovered(GenerationName.parse(issuer), number, tuple(int(serial, 16) for serial in missing), is_newer)
 
     def record_known(self, found: Sequence[tuple[x509.Certificate, str, str]], *, reason: str, at: datetime) -> None:
         """Record certificates of authorities that the ledger lost: each with its generation and that of its issuer."""
         rows = list[tuple[str, str, Row]]()
         for cert, name, issuer in found:
-            authority = name.rpartition("-")[0]
+            authority = GenerationName.parse(name).authority
             profile = authority if authority == "root" else f"{authority}-ca"
-            artifact = f"authority:{authority}"
+            artifact = ArtifactId("authority", authority)
             rows.append(("certificate", artifact, certificate_row(cert, issuer, artifact, profile, reason)))
         if rows:
             with self._recovering() as db:
@@ -226,7 +240,7 @@ class Ledger:
             query = query.where(decisions.c.artifact == artifact)
         with self._database.reading() as db:
             return [
-                Decision(text_of(r.artifact), text_of(r.decision), text_of(r.detail), instant(r.at))
+                Decision(ArtifactId.parse(text_of(r.artifact)), text_of(r.decision), text_of(r.detail), instant(r.at))
                 for r in db.execute(query)
             ]
 

@@ -27,13 +27,16 @@ from pki.records import (
     IS_EMPTY,
     LOOK_AT_DISK,
     MISSING,
+    PASSING,
     PUT_BACK,
     PUT_BACK_DATABASE,
     UNREADABLE,
     LedgerFault,
 )
 from pki.store import Store, make_folder
+from pki.visible import in_one_line
 
+LOOK_AT_DATABASE = "look at the database that pki.yaml names as ledger, then: ./run invoke ledger.verify"
 PATIENCE = 60  # seconds for which a transaction waits for another one
 PASSES = {  # result codes of SQLite that say nothing about the content of the file
     *(sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_READONLY),
@@ -120,12 +123,10 @@ class Database:
             raise LedgerError(f"{self.place}: is damaged: {error}", PUT_BACK) from None
         except SQLAlchemyError as error:
             cause = getattr(error, "orig", None) or error
-            raise LedgerError(f"{self.place}: {' '.join(str(cause).split())}", self._hint(cause)) from None
-
-    def _hint(self, cause: BaseException) -> str:
-        if not self.is_sqlite:
-            return "look at the database that pki.yaml names as ledger, then: ./run invoke ledger.verify"
-        return LOOK_AT_DISK if getattr(cause, "sqlite_errorcode", 0) & 0xFF in PASSES else PUT_BACK
+            is_passing = self.is_sqlite and getattr(cause, "sqlite_errorcode", 0) & 0xFF in PASSES
+            hint = LOOK_AT_DISK if is_passing else PUT_BACK if self.is_sqlite else LOOK_AT_DATABASE
+            text = f"{self.place}: {in_one_line(str(cause))}"
+            raise LedgerError(text, hint, PASSING if is_passing else "") from None
 
     def _open(self) -> Engine:
         if self._engine is None or self._process != os.getpid():

@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from pki.identifiers import ArtifactId, GenerationName
 from pki.issue import key_fingerprint, pem_of
 from pki.records import OLD_REASONS, Books, Issued
 
@@ -111,7 +112,7 @@ def rows_of(books: Books, listed: Collection[int]) -> Iterator[tuple[str, str, R
             "reason": last.reason,
             **content_of(x509.load_pem_x509_crl(last.pem.encode()) if last.pem else None, listed),
         }
-        yield "crl", f"crl:{books.issuer}", row
+        yield "crl", ArtifactId("crl", books.issuer), row
 
 
 def _key_of(pem: str) -> str:
@@ -142,8 +143,8 @@ def number_of(crl: x509.CertificateRevocationList) -> int:
 def issued_of(row: Mapping[str, Any]) -> Issued:
     return Issued(
         serial=int(row["serial"], 16),
-        issuer=text_of(row["issuer"]),
-        artifact=text_of(row["artifact"]),
+        issuer=GenerationName.parse(text_of(row["issuer"])),
+        artifact=ArtifactId.parse(text_of(row["artifact"])),
         profile=text_of(row["profile"]),
         subject=text_of(row["subject"]),
         names=tuple(map(text_of, json.loads(row["names"]))),

@@ -7,6 +7,7 @@ from pathlib import Path
 import sqlalchemy as sql
 from sqlalchemy.engine import Connection
 
+from pki.identifiers import ArtifactId
 from pki.ledger.chain import TAKE_TURN, append
 from pki.ledger.tables import SCHEMA, certificates, crls, events, head, lease, revocations
 from pki.store import Store
@@ -48,6 +49,6 @@ def _to_schema_3(db: Connection, project: str, folder: Path) -> None:
     db.execute(sql.update(head).values(schema=SCHEMA, project=project))
     for host, pin in Store(folder.parent).pins_of_before():
         db.execute(TAKE_TURN)
-        subject, at = f"deploy:{host}", int(pin.since.timestamp())
+        subject, at = ArtifactId("deploy", host), int(pin.since.timestamp())
         row = {"artifact": subject, "decision": "pinned", "detail": pin.release, "at": at}
         append(db, "decision", subject, row, pin.since)

@@ -11,8 +11,8 @@ import ctypes
 import gc
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -30,15 +30,22 @@ from pki.graph import Artifact, Plan
 from pki.house import House
 from pki.house.clock import Evidence
 from pki.pipeline.workers import Failed
+from pki.reasons import UNCHANGED, Outcome, Reason, joined
 from pki.reporter import Reporter
 from pki.safe_directories import insist_on_owner
+from pki.store import Store
 from pki.watch import forecast, watchman
 from pki.watch.watchman import Watchman
 from pki.watch.years import calendar
 
 PLUGINS = {  # in pyproject.toml too, for a doit that is started itself
     "BACKEND": {"artifacts": "pki.pipeline:NoDatabase"},
-    "COMMAND": {"run": "pki.pipeline.run_command:RunCommand"},
+    "COMMAND": {
+        "run": "pki.pipeline.run_command:RunCommand",
+        **dict.fromkeys(
+            ("forget", "ignore", "dumpdb", "reset-dep", "strace"), "pki.pipeline.run_command:NoDatabaseCommand"
+        ),
+    },
 }
 
 GROUPS = {
@@ -56,20 +63,31 @@ GROUPS = {
 
 
 class Run:
-    """One run of doit over one house: `config` and `tasks` are what a dodo.py gives to doit."""
+    """One run of doit over one house: `config` and `tasks` are what a dodo.py gives to doit.
+
+    One that `is_part` of what a command does has nothing to say where there was nothing to do.
+    """
 
     def __init__(
-        self, home: Path, now: datetime, evidence: Callable[[House], Evidence] = destinations.clock_evidence
+        self,
+        home: Path,
+        now: datetime,
+        evidence: Callable[[House], Evidence] = destinations.clock_evidence,
+        *,
+        is_part: bool = False,
     ) -> None:
         gc.disable()  # tasks by the ten thousand are no garbage, and looking through them again and again costs a fifth
         self._home = home
         self._now = now
         self._evidence = evidence
+        self._is_held = False
         self._reporter = Reporter(
             lambda: self.house,
             lambda: forecast.notes(self.house, self.plan),
             lambda: calendar.write(self.house, self.plan),
             Watchman(lambda: self.house, lambda: self.plan),
+            lambda: self._is_held,
+            is_part=is_part,
         )
         self.config: dict[str, Any] = {
             "backend": "artifacts",  # NoDatabase, by the plugin entry in pyproject.toml
@@ -77,6 +95,7 @@ class Run:
             "dep_file": str(home / "build" / ".doit.db"),
             "continue": True,
             "confirm_clock": self.confirm_clock,
+            "hold": self.hold,
             "verbosity": 0,
             "reporter": self._reporter,
         }
@@ -114,11 +133,25 @@ class Run:
             raise self._nothing(found, _refusal(found)) from None
         tasks = {name: Task(name, None, doc=doc, has_subtask=True) for name, doc in GROUPS.items()}
         for artifact in artifacts:
-            task = tasks[artifact.name] = _task(artifact)
+            task = tasks[artifact.id] = _task(artifact)
             tasks[task.subtask_of].task_dep.append(task.name)
         # Held to the end: the operating system takes ten thousand hosts' tasks back at once, Python one by one.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(tasks))
         yield from tasks.values()
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Hold the project alone from before pki.yaml is read: what an edit or another command changed until then counts.
+
+        Where it cannot be held, or was never run, `tasks` says what is wrong, or the reporter holds it.
+        """
+        with ExitStack() as stack:
+            with suppress(PkiError):
+                insist_on_owner(self._home)
+                if (store := Store(self._home)).ca.is_dir():
+                    stack.enter_context(store.lock())
+                    self._is_held = True
+            yield
 
     def confirm_clock(self) -> None:
         """Ask whether the clock is right. Raises InvalidDodoFile, for which doit exits with 3, if it is not confirmed.
@@ -132,6 +165,7 @@ class Run:
                 clock_confirmation.confirm(self.house)
             except PkiError as error:
                 raise InvalidDodoFile(str(error)) from None
+            del self.house  # it is read again once it is held
 
     def _nothing(self, error: PkiError, said: str) -> InvalidDodoFile:
         """That nothing can be run, which the status page says, and a mail where nobody reads it at a terminal."""
@@ -144,11 +178,11 @@ class Run:
         said += "".join(f"\nalerts:{one['channel']}: {one['error']}" for one in told if one["error"])
         return InvalidDodoFile(said)
 
-    def main(self, arguments: list[str]) -> int:
+    def main(self, arguments: Sequence[str]) -> int:
         """Run doit in this process with these command-line arguments; returns its exit status."""
         doors = {"DOIT_CONFIG": self.config, "task_pki": self.tasks}
         try:
-            status: int = DoitMain(ModuleTaskLoader(doors), extra_config=PLUGINS).run(arguments)
+            status: int = DoitMain(ModuleTaskLoader(doors), extra_config=PLUGINS).run(list(arguments))
         except SystemExit:  # by the reporter
             return 1
         return status
@@ -161,14 +195,14 @@ def _refusal(error: PkiError) -> str:
 def _task(artifact: Artifact) -> Task:
     keeper = Keeper(artifact)
     task = ArtifactTask(
-        artifact.name,
+        artifact.id,
         [keeper.act],
         file_dep=artifact.sources,
         targets=artifact.targets,
         uptodate=[keeper],
         doc=artifact.doc,
     )
-    task.subtask_of = artifact.name.partition(":")[0]
+    task.subtask_of = artifact.id.kind
     return task
 
 
@@ -188,31 +222,31 @@ class Keeper:
 
     def __init__(self, artifact: Artifact) -> None:
         self._artifact = artifact
-        self._reasons: list[str] = []
+        self._reasons: list[Reason] = []
 
     def __call__(self) -> bool:
         self._reasons = self._artifact.reasons()
         return not self._reasons
 
     def __repr__(self) -> str:
-        return "; ".join(self._reasons) or "up to date"
+        return joined(self._reasons) or "up to date"
 
-    def act(self) -> dict[str, list[str]] | Failed:
+    def act(self) -> dict[str, Outcome] | Failed:
         """Make, and look whether it helped; asked first where this process has not yet asked (`doit -a`, `-n`)."""
         reasons = self._reasons or self._artifact.reasons()
         if not reasons:
-            return {"reasons": []}
+            return {"outcome": UNCHANGED}
         if not gc.isenabled():
             gc.freeze()
             gc.enable()
         try:
-            done = self._artifact.make()
+            outcome = self._artifact.make()
         except Exception as error:  # noqa: BLE001 - it fails this task, and what needs it
             return Failed.of(of_any(error))
         remaining = self._artifact.reasons()
         if remaining:
             return Failed(f"was made, and still: {remaining[0]}")
-        return {"reasons": reasons if done is None else done}
+        return {"outcome": outcome.because(reasons)}
 
 
 class NoDatabase:

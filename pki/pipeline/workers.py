@@ -17,7 +17,7 @@ from typing import Any
 from doit.exceptions import TaskFailed
 from doit.runner import Runner
 
-from pki.errors import PkiError
+from pki.errors import ErrorCode, PkiError
 from pki.processes import end_with, last_words
 
 FORK = get_context("fork")
@@ -27,13 +27,13 @@ PARTING = 10.0  # seconds that a process gets to clean up when the run is interr
 class Failed(TaskFailed):  # type: ignore[misc]
     """How a task failed: what is wrong, a line for each thing, and what to do, a line for each thing too."""
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", code: ErrorCode = ErrorCode.OTHER, about: str = "") -> None:
         super().__init__(message)
-        self.hint = hint
+        self.hint, self.code, self.about = hint, code, about
 
     @classmethod
     def of(cls, error: PkiError) -> Failed:
-        return cls(error.message, error.hint)
+        return cls(error.message, error.hint, error.code, error.about)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,9 @@ from pki import store
 from pki.adopted import has_signed
 from pki.errors import PkiError
 from pki.house import Generation, House
+from pki.identifiers import ArtifactId, GenerationName
 from pki.issue import public_der
+from pki.reasons import Reason, Why
 from pki.records import Books, Issued, LastCrl
 from pki.taking import index, naming, revoked
 from pki.taking.papers import Papers, find
@@ -23,6 +25,9 @@ from pki.taking.papers import Papers, find
 NEVER = datetime.fromtimestamp(0, UTC)
 PLACES = ("", "pki", "demoCA")  # below the folder that somebody names
 COUNTABLE = 1 << 62  # what the ledger's databases can count to, with room for years of CRLs
+
+
+UNNAMED = ArtifactId("", "")  # before all of them are known: see `naming`
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +82,8 @@ def _sorted(ca: Generation, folder: Path, shown: str) -> _Shelf:
     for file, cert in papers.certificates:
         if why := _strange(ca, cert):
             strange.add((cert.serial_number, cert.not_valid_after_utc))
-            left_out.setdefault(cert.fingerprint(hashes.SHA256()), f"{file}: {why}")
+            if why.code is not Why.CA_ITSELF:
+                left_out.setdefault(cert.fingerprint(hashes.SHA256()), f"{file}: {why}")
         elif certificates.setdefault(cert.serial_number, (file, cert))[1] != cert:
             first = certificates[cert.serial_number][0]
             faults.append(f"{file}: serial {cert.serial_number:02X} is that of another certificate too, in {first}")
@@ -88,25 +94,21 @@ def _sorted(ca: Generation, folder: Path, shown: str) -> _Shelf:
     zero = [
         f"{shown}: line {row.line} of index.txt has serial 00, which no CRL can list" for row in rows if not row.serial
     ]
-    told = [why for why in left_out.values() if not why.endswith(ITSELF)]
-    return _Shelf(certificates, crls, [row for row in rows if row.serial], number, [*told, *others, *zero])
+    return _Shelf(certificates, crls, [row for row in rows if row.serial], number, [*left_out.values(), *others, *zero])
 
 
-ITSELF = "is the CA itself"
-
-
-def _strange(ca: Generation, cert: x509.Certificate) -> str:
-    """Why a certificate is none of those that the CA issued to others; empty when it is one."""
+def _strange(ca: Generation, cert: x509.Certificate) -> Reason | None:
+    """Why a certificate is none of those that the CA issued to others; None when it is one."""
     subject, issuer = cert.subject.rfc4514_string(), cert.issuer.rfc4514_string()
     if cert.subject == ca.certificate.subject and public_der(cert.public_key()) == public_der(
         ca.certificate.public_key()
     ):
-        return ITSELF
+        return Why.CA_ITSELF()
     if cert.issuer != ca.certificate.subject:
-        return f"{subject} was signed by {issuer}, not by {ca.name}"
+        return Why.SIGNED_ELSEWHERE(subject=subject, issuer=issuer, ca=ca.name)
     if not has_signed(ca.certificate, cert):
-        return f"{subject} bears the name of {ca.name} as its issuer, and not the signature"
-    return f"{subject} has serial number {cert.serial_number}, which no CRL can list" if cert.serial_number <= 0 else ""
+        return Why.NOT_SIGNED(subject=subject, ca=ca.name)
+    return Why.BAD_SERIAL(subject=subject, serial=cert.serial_number) if cert.serial_number <= 0 else None
 
 
 def _check_found(ca: Generation, papers: Papers, shown: str, *, faults: list[str], is_its_own: bool) -> None:
@@ -150,8 +152,8 @@ def _of_certificate(name: str, file: str, cert: x509.Certificate) -> tuple[str, 
     names = naming.alternative_names(cert)
     issued = Issued(
         serial=cert.serial_number,
-        issuer=name,
-        artifact="",
+        issuer=GenerationName.parse(name),
+        artifact=UNNAMED,
         profile=naming.profile(cert),
         subject=cert.subject.rfc4514_string(),
         names=names,
@@ -167,8 +169,8 @@ def _of_certificate(name: str, file: str, cert: x509.Certificate) -> tuple[str, 
 def _of_row(ca: Generation, row: index.Row) -> tuple[str, Issued]:
     issued = Issued(
         serial=row.serial,
-        issuer=ca.name,
-        artifact="",
+        issuer=GenerationName.parse(ca.name),
+        artifact=UNNAMED,
         profile="unknown",
         subject=row.subject,
         names=(),

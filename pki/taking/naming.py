@@ -9,20 +9,21 @@ from dataclasses import replace
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from pki.identifiers import ArtifactId
 from pki.records import Issued
 
 PURPOSES = {ExtendedKeyUsageOID.SERVER_AUTH: "server", ExtendedKeyUsageOID.CLIENT_AUTH: "client"}
 
 
-def artifact(authority: str, plain: str, serial: int, taken: Container[str]) -> str:
+def artifact(authority: str, plain: str, serial: int, taken: Container[str]) -> ArtifactId:
     """`legacy:web`; where that name is taken already, with as much of the serial number as tells them apart."""
     digits = f"{serial:x}"
     word = re.sub(r"[^\w.@+-]+", "-", plain).strip("-.") or digits
     tries = [word, *(f"{word}-{digits[:size]}" for size in range(min(8, len(digits)), len(digits) + 1))]
-    return next(name for one in tries if (name := f"{authority}:{one}") not in taken)
+    return next(name for one in tries if (name := ArtifactId(authority, one)) not in taken)
 
 
-def renamed(issued: Issued, name: str) -> Issued:
+def renamed(issued: Issued, name: ArtifactId) -> Issued:
     return replace(issued, artifact=name)
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from cryptography import x509
 
 from pki.house import Generation
+from pki.identifiers import ArtifactId
 from pki.records import OLD_REASONS, Issued, Revocation
 from pki.taking.index import Row
 
@@ -26,7 +27,7 @@ def compare(
     new = []
     for serial, (at, reason) in sorted(found.items(), key=lambda pair: (pair[1][0], pair[0])):
         if serial not in recorded:
-            name = known[serial].artifact if serial in known else f"{ca.name}:{serial:x}"
+            name = known[serial].artifact if serial in known else ArtifactId(ca.name, f"{serial:x}")
             end = known[serial].not_after if serial in known else ends.get(serial, ca.certificate.not_valid_after_utc)
             new.append(Revocation(serial, name, reason, at, end))
     lifted = [row for row in rows if row.serial not in found and row.serial in recorded]

@@ -5,21 +5,9 @@ Making them takes longer than the rest of a run that has nothing to do, so only 
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pki import store
 from pki.house import House
-from pki.memo import signature, token
-
-HERE = Path(__file__).parent
-MADE_BY = tuple(
-    str(path)
-    for path in (
-        *(HERE / name for name in ("code.py", "page.py", "page.html")),
-        HERE.parent / "ceremony" / "words.py",
-        HERE.parent / "bundles" / "mobileconfig.py",
-    )
-)
+from pki.memo import code_digest, token
 
 
 def known(house: House) -> str:
@@ -30,5 +18,5 @@ def known(house: House) -> str:
     found = {name: there.fingerprint if (there := house.generation(name)) else "" for name in live}
     return token(
         *(said.organisation, said.domains, said.publish.url, said.sandbox, publisher and publisher.proxy),
-        *(found, signature(MADE_BY)),
+        *(found, code_digest()),
     )

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from pki.errors import PkiError
 from pki.graph import Plan
 from pki.house import House
+from pki.identifiers import ArtifactId
 from pki.records import Issued
 from pki.world import Note
 
@@ -30,12 +31,14 @@ def notes(house: House, plan: Plan) -> Iterator[Note]:
         end = end_of(house, name)
         if end and end < house.now:
             remedy = "take it, and what delivers its CRL, out of pki.yaml and templates/"
-            yield Note(f"authority:{name}", f"ended on {end:%Y-%m-%d}, and its CRL is not made any more", remedy)
+            yield Note(
+                ArtifactId("authority", name), f"ended on {end:%Y-%m-%d}, and its CRL is not made any more", remedy
+            )
         elif soon := _ending(house, name, plan):
             shown = ", ".join(f"{one.artifact} on {one.end:%Y-%m-%d}" for one in soon[:NAMED])
             more = f" and {len(soon) - NAMED} more" if len(soon) > NAMED else ""
             text = f"of its certificates end soon: {shown}{more}"
-            yield Note(f"authority:{name}", text, REMEDY.format(soon[0].artifact))
+            yield Note(ArtifactId("authority", name), text, REMEDY.format(soon[0].artifact))
 
 
 def summary(house: House, name: str) -> str:
@@ -45,7 +48,7 @@ def summary(house: House, name: str) -> str:
         taken_in = house.has_ledger and house.ledger.has_books(name)
         left = "none of its certificates is valid any more" if taken_in else "what it issued is not in the ledger yet"
         return f"adopted: signs CRLs only; {left}"
-    first = f"next ends on {found[0].not_after:%Y-%m-%d} ({found[0].artifact.partition(':')[2]})"
+    first = f"next ends on {found[0].not_after:%Y-%m-%d} ({found[0].artifact.name})"
     return f"adopted: signs CRLs only; {len(found)} certificates valid, {first}"
 
 

@@ -9,6 +9,7 @@ from pki.deploy.delivery import Delivery
 from pki.deploy.roots import is_store
 from pki.graph import Plan
 from pki.house import Generation, House
+from pki.identifiers import GenerationName
 from pki.memo import token
 from pki.watch.checks import named
 from pki.world import Note
@@ -33,7 +34,7 @@ def notes(house: House, plan: Plan) -> Iterator[Note]:
         text = f"{named(older)} {verb} not bootstrapped for certificates only by this version: who has {their} key can put any root there"
         yield Note("hosts", text, _remedy(older))
     live = [root for name in house.live("root") if (root := house.generation(name))] if asked else []
-    lacking: dict[tuple[str, ...], list[Asked]] = {}
+    lacking: dict[tuple[GenerationName, ...], list[Asked]] = {}
     for one in asked:
         accepted = permitted.get(one.host)  # empty for a host that gets no roots
         missing = tuple(root.name for root in live if accepted and root.fingerprint not in accepted)

@@ -9,8 +9,10 @@ from enum import IntEnum
 from typing import Any
 
 from pki.deploy.receipt import instant
+from pki.identifiers import ArtifactId
+from pki.reasons import Reason, Why
+from pki.remedies import Remedy, here
 
-AGAIN = "./run doit"
 NAMED = 6  # things of which the same is said
 
 
@@ -28,24 +30,44 @@ class Level(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """One finding. `topic` names the look that found it; with the subject it says whether it is the same as before.
+class Finding:
+    """What a check found. `topic` names the check; with the subject it tells whether it is the same as before.
 
-    `remedy` is what to type. A `passing` one happened and is over: it is told once and never solved.
+    `what` is a reason, or the words of something else; `remedy` is what to type. A `passing` one happened and is over:
+    it is told once and never solved.
     """
 
     subject: str
     level: Level
-    message: str
-    remedy: str = ""
+    what: Reason | str
+    remedy: Remedy | str = ""
     since: datetime | None = None
     until: datetime | None = None
     topic: str = ""
     passing: bool = False
 
     @property
+    def about(self) -> ArtifactId:
+        """The subject by its parts: `deploy`, `media`."""
+        return ArtifactId.parse(self.subject)
+
+    @property
+    def message(self) -> str:
+        return str(self.what)
+
+    @property
+    def code(self) -> Why:
+        return self.what.code if isinstance(self.what, Reason) else Why.STATED
+
+    @property
     def key(self) -> str:
         return f"{self.subject} {self.topic}"
+
+    @property
+    def artifact(self) -> ArtifactId:
+        """The artifact that it concerns: a host's services are what its delivery has to bring about."""
+        kind, host = self.about.kind, self.about.name.partition("/")[0]
+        return ArtifactId("deploy", host) if kind in {"service", "proof", "drift", "hold"} else self.about
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -53,10 +75,16 @@ class Check:
             "topic": self.topic,
             "level": self.level.word,
             "message": self.message,
-            "remedy": self.remedy,
+            "code": self.code.name,
+            "remedy": str(self.remedy),
             "since": instant(self.since) if self.since else None,
             "until": instant(self.until) if self.until else None,
         }
+
+
+def rerun(artifact: str) -> Remedy:
+    """Return the remedy that is another run for one artifact."""
+    return here("doit", artifact)
 
 
 def by_time_left(left: timedelta, warning: timedelta, critical: timedelta) -> Level:
@@ -66,11 +94,11 @@ def by_time_left(left: timedelta, warning: timedelta, critical: timedelta) -> Le
     return Level.WARNING if left <= warning else Level.NOTICE
 
 
-def worst(checks: list[Check]) -> Level:
+def worst(checks: list[Finding]) -> Level:
     return max((check.level for check in checks), default=Level.OK)
 
 
-def counted(checks: Iterable[Check]) -> str:
+def counted(checks: Iterable[Finding]) -> str:
     """`1 critical, 2 warnings`; empty when all is well."""
     levels = [check.level for check in checks]
     counts = {level.word: levels.count(level) for level in sorted(Level, reverse=True) if level}
@@ -79,7 +107,7 @@ def counted(checks: Iterable[Check]) -> str:
     )
 
 
-def levels(checks: Iterable[Check]) -> dict[str, Level]:
+def levels(checks: Iterable[Finding]) -> dict[str, Level]:
     """The worst that is said of each subject."""
     found: dict[str, Level] = {}
     for check in checks:
@@ -87,11 +115,11 @@ def levels(checks: Iterable[Check]) -> dict[str, Level]:
     return found
 
 
-def alike(checks: Iterable[Check]) -> list[list[Check]]:
+def alike(checks: Iterable[Finding]) -> list[list[Finding]]:
     """Checks that say the same of several things, and want the same, together."""
-    found: dict[tuple[object, ...], list[Check]] = {}
+    found: dict[tuple[object, ...], list[Finding]] = {}
     for one in checks:
-        remedy = AGAIN if _is_again(one) else one.remedy
+        remedy = str(here("doit") if _is_again(one) else one.remedy)
         found.setdefault((one.level, one.topic, one.message, one.until, remedy), []).append(one)
     return list(found.values())
 
@@ -102,10 +130,10 @@ def named(names: Sequence[str]) -> str:
     return f"{some} and {len(names) - NAMED} more" if len(names) > NAMED else some
 
 
-def remedy_of(group: Sequence[Check]) -> str:
+def remedy_of(group: Sequence[Finding]) -> str:
     """What to type for checks that are alike: for all of them, where each has a command of its own."""
-    return AGAIN if len(group) > 1 and _is_again(group[0]) else group[0].remedy
+    return str(here("doit") if len(group) > 1 and _is_again(group[0]) else group[0].remedy)
 
 
-def _is_again(check: Check) -> bool:
-    return check.remedy == f"{AGAIN} {check.subject}"
+def _is_again(check: Finding) -> bool:
+    return check.remedy == rerun(check.subject)

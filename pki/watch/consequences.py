@@ -16,16 +16,17 @@ def consequences(house: House, plan: Plan, going: Sequence[Issued], *, follows: 
 
     `follows` is replacement, nothing, or removal from pki.yaml.
     """
-    name = going[-1].artifact.removeprefix("cert:")
+    name = going[-1].artifact.short
     leaf = plan.leaves.get(name)
     for one in going:
         yield f"{name}, serial {one.serial:x}, valid until {one.not_after:%Y-%m-%d}"
     yield f"  used by      {', '.join(going[-1].names) or going[-1].subject}"
-    if ":" in name:  # which an authority from elsewhere signed
+    if going[-1].artifact.kind != "cert":  # which an authority from elsewhere signed
         yield f"  refused by   whoever reads the CRL of {going[-1].issuer}"
     elif going[-1].profile == "client":
         asking = uses.asking(house)
-        yield f"  refused by   {uses.listed(use for use in asking if _can_refuse(use))}"
+        refusing = (use for use in asking if _can_refuse(use))
+        yield f"  refused by   {uses.listed(refusing, 'none of those declared here' if asking else uses.NOT_SEEN)}"
         for use in asking:
             if not _can_refuse(use):
                 why = use.program.caveat if use.program else "nothing is known of its proxy"

@@ -10,6 +10,7 @@ from pki import store
 from pki.errors import PkiError
 from pki.house import House
 from pki.house.generations import PUT_BACK
+from pki.identifiers import GenerationName
 from pki.world import Note
 
 
@@ -17,7 +18,7 @@ def notes(house: House) -> Iterator[Note]:
     """Each damaged file of an authority or a ceremony; those that the ledger has a copy of are not among them."""
     for generation in (one for name in store.AUTHORITIES for one in house.store.generations(name)):
         house.generation(generation)
-        if generation.startswith("root-"):
+        if GenerationName.parse(generation).is_root:
             house.rungs(generation)
     recovered = {house.store.shown(house.store.authority_file(one, "cert.pem")) for one in house.recovered}
     for shown, text in house.damaged.items():

@@ -9,17 +9,19 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki import canonical, freshness, store
+from pki.artifact_files import LEAF_FILES
 from pki.deploy import release
 from pki.durations import in_words
 from pki.graph import Plan
 from pki.handover import needs
 from pki.house import Generation, House
 from pki.house.missing_roots import refusal
+from pki.identifiers import ArtifactId, GenerationName
 from pki.model import Leaf
+from pki.reasons import joined
 from pki.records import Issued
 from pki.watch import uses
 from pki.watch.identities import identities
-from pki.world import LEAF_FILES
 
 Line = tuple[str, str]  # what a line is about, and what it says
 
@@ -32,7 +34,7 @@ def leaf(house: House, plan: Plan, wanted: Leaf) -> Iterator[Line]:
         f"pki.yaml, {wanted.declared}" if not wanted.declared.startswith("templates/") else wanted.declared,
     )
     yield "key", _key(house, wanted)
-    valid = _valid(house, f"cert:{wanted.name}")
+    valid = _valid(house, wanted.artifact)
     held = [one for one in valid if uses.present(house, wanted, [one])]
     if held:
         yield from _issued(house, held[-1])
@@ -42,10 +44,10 @@ def leaf(house: House, plan: Plan, wanted: Leaf) -> Iterator[Line]:
     for one in valid:
         if one not in held:
             yield "valid too", f"serial {one.serial:x}, until {one.not_after:%Y-%m-%d}"
-    if wanted.name.startswith("client-"):
-        yield from _device(house, wanted.name.removeprefix("client-"))
+    if wanted.client:
+        yield from _device(house, wanted.client)
     yield from _bearing(house, plan, wanted.name, wanted.profile)
-    command = wanted.name.removeprefix("client-")
+    command = wanted.client or wanted.name
     yield "replace it", f"./run invoke renew {command}"
     yield "revoke it", f"./run invoke revoke {command} --reason …"
 
@@ -60,7 +62,7 @@ def issued(house: House, plan: Plan, one: Issued) -> Iterator[Line]:
     elif one.not_after < house.now:
         yield "state", f"ended on {one.not_after:%Y-%m-%d}"
     else:
-        name = one.artifact.removeprefix("cert:")
+        name = one.artifact.short
         wanted = plan.leaves.get(name)
         is_present = wanted is not None and bool(uses.present(house, wanted, [one]))
         told = "is not in pki.yaml" if wanted is None else "is in use" if is_present else "was replaced by a newer one"
@@ -99,7 +101,7 @@ def missing(house: House, authority: str) -> Iterator[Line]:
     else:
         error = house.missing_authority(authority)
     yield "state", error.message
-    yield "next", error.hint.partition("\n")[0].removeprefix("→ ")
+    yield "next", error.hints[0]
 
 
 def crl(house: House, plan: Plan, generation: str) -> Iterator[Line]:
@@ -119,18 +121,25 @@ def crl(house: House, plan: Plan, generation: str) -> Iterator[Line]:
         yield "until", _until(house, found.next_update_utc)
     yield (
         "delivered",
-        ", ".join(_holding(house, plan, {f"crl:{generation.rpartition('-')[0]}", "crl:all", "crl:bundle-client"}))
+        ", ".join(
+            _holding(
+                house,
+                plan,
+                {ArtifactId("crl", GenerationName.parse(generation).authority), "crl:all", "crl:bundle-client"},
+            )
+        )
         or "nowhere",
     )
-    clients = generation.rpartition("-")[0] in {"client", "root"}
-    yield (
-        "if it ends",
-        f"{uses.listed(uses.asking(house))} refuse every client" if clients else "strict clients refuse servers",
+    asking = uses.asking(house)
+    clients = GenerationName.parse(generation).authority in {"client", "root"}
+    refused = (
+        f"{uses.listed(asking)} refuse every client" if asking else f"services that ask for clients: {uses.NOT_SEEN}"
     )
+    yield "if it ends", refused if clients else "strict clients refuse servers"
     yield (
         "renew it",
         "doit does, in time; at once: ./run doit"
-        if not generation.startswith("root-")
+        if not GenerationName.parse(generation).is_root
         else "a root ceremony: ./run invoke ceremony.request --crls",
     )
 
@@ -142,7 +151,7 @@ def _key(house: House, wanted: Leaf) -> str:
     if wanted.request:
         return f"is not here: its device keeps it, and {wanted.request} asks for its certificate"
     place = f"{house.store.shown(house.store.truth(wanted))}, with the certificate; mode 0600"
-    return f"{place}; in every backup" if wanted.name.startswith("client-") else f"{place}; lost, it is made anew"
+    return f"{place}; in every backup" if wanted.client else f"{place}; lost, it is made anew"
 
 
 def _authority_key(house: House, found: Generation) -> str:
@@ -171,9 +180,9 @@ def _valid(house: House, artifact: str) -> list[Issued]:
 
 
 def _state(house: House, wanted: Leaf) -> str:
-    if text := freshness.withheld(house, f"cert:{wanted.name}") or freshness.leaf_waits(house, wanted):
-        return text
-    return "; ".join(freshness.leaf(house, wanted)) or "as it should be"
+    if waits := freshness.withheld(house, wanted.artifact) or freshness.leaf_waits(house, wanted):
+        return joined(waits) if isinstance(waits, list) else str(waits)
+    return joined(freshness.leaf(house, wanted)) or "as it should be"
 
 
 def _device(house: House, name: str) -> Iterator[Line]:
@@ -196,7 +205,7 @@ def _bearing(house: House, plan: Plan, name: str, profile: str) -> Iterator[Line
         yield "if it ends", "they refuse it, and its person needs the newer one that doit made before"
         return
     serving = uses.serving(house, name)
-    holding = _holding(house, plan, {f"{kind}:{name}" for kind in LEAF_FILES})
+    holding = _holding(house, plan, {ArtifactId(kind, name) for kind in LEAF_FILES})
     yield "served by", uses.listed(serving)
     yield "delivered", ", ".join(holding) or "nowhere"
     yield "trusted by", "whoever trusts the root: build/trust/roots.pem"

@@ -9,6 +9,7 @@ from pki.deploy.delivery import Delivery
 from pki.durations import at_least
 from pki.graph import Plan
 from pki.house import House
+from pki.identifiers import ArtifactId
 from pki.proxies import PROGRAMS, Program
 from pki.world import Note
 
@@ -32,7 +33,7 @@ def notes(house: House, plan: Plan) -> Iterator[Note]:
         program = _program(house, delivery)
         if program is None:
             continue
-        name = f"deploy:{delivery.host}"
+        name = ArtifactId("deploy", delivery.host)
         if not program.revokes and rules.profiles.client.lifetime > rules.authorities.client.crl.lifetime:
             remedy = "another proxy, or short ones: profiles.client: {lifetime: 7d, renew_before: 3d}; docs/proxies.md"
             yield Note(name, program.exposure(certificates(house)), remedy)
@@ -47,7 +48,7 @@ def forgeable(house: House) -> Iterator[Note]:
         is_ours = bool(host.services) and host.scope == "config" and host.deliver != "none"
         if is_ours and host.proxy and not PROGRAMS[host.proxy].has_patterns:
             yield Note(
-                f"host:{name}",
+                ArtifactId("host", name),
                 f"{host.proxy} removes forged headers by exact names only: the upstreams of {', '.join(host.services)} "
                 "may read X.Forwarded.Tls.Client.Cert.Info or X.Real.Ip, as a client sent it, for ours",
                 "upstreams that read no other bytes as - or _; or aliasHeadersStrategy: docs/proxies.md",

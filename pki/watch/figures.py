@@ -16,6 +16,7 @@ from pki import freshness
 from pki.errors import PkiError
 from pki.handover import needs
 from pki.house import House
+from pki.identifiers import ArtifactId, GenerationName
 from pki.leaves import leaf_name
 from pki.model import Leaf
 from pki.scalars import Access
@@ -43,7 +44,7 @@ def certificates(scene: Scene) -> Samples:
 
 
 def _dates(house: House, leaf: Leaf) -> tuple[float, float] | None:
-    if kept := house.memo.seen(f"cert:{leaf.name}"):
+    if kept := house.memo.seen(leaf.artifact):
         return kept[0], kept[1]
     found = leaves.certificate(house, leaf)
     return (found.not_valid_before_utc.timestamp(), found.not_valid_after_utc.timestamp()) if found else None
@@ -72,7 +73,7 @@ def _authorities(scene: Scene) -> Samples:
                 ends[name, authority] = found.certificate.not_valid_after_utc.timestamp()
         if signs:
             usable[signs.name, authority] = needs.usable_until(house, signs).timestamp()
-    for name in house.inventory.authorities.adopted:
+    for name in map(GenerationName, house.inventory.authorities.adopted):
         if end := adopted.end_of(house, name):
             ends[name, "adopted"] = end.timestamp()
     due: dict[Labels, float] = {(one.what,): one.by.timestamp() for one in needs.needs(house) if not one.is_growth}
@@ -95,10 +96,10 @@ def _crls(scene: Scene) -> Samples:
     begins, ends, numbers = dict[Labels, float](), dict[Labels, float](), dict[Labels, float]()
     refresh, ladders = dict[Labels, float](), dict[Labels, float]()
     for artifact in scene.plan.artifacts:
-        kind, _, name = artifact.name.partition(":")
+        kind, name = artifact.id.kind, artifact.id.name
         if kind != "crl":
             continue
-        authority = "adopted" if house.is_adopted(name) else name.rpartition("-")[0]
+        authority = "adopted" if house.is_adopted(name) else GenerationName.parse(name).authority
         labels = (name, authority)
         if found := _root_crl(house, name) if authority == "root" else _crl(house, name):
             begins[labels], ends[labels], numbers[labels] = found
@@ -116,7 +117,7 @@ def _crls(scene: Scene) -> Samples:
 
 
 def _crl(house: House, name: str) -> tuple[float, float, float] | None:
-    if kept := house.memo.seen(f"crl:{name}"):
+    if kept := house.memo.seen(ArtifactId("crl", name)):
         return kept[0], kept[1], kept[2]
     found = authorities.published(house, name)
     if found is None:
@@ -144,8 +145,10 @@ def _deployments(scene: Scene) -> Samples:
     found = set(_troubles(scene))
     counts = Counter(state for _, state in found)
     troubled = {host for host, state in found if state not in {"drift", "unreachable"}}
-    failing = [one for one in scene.checks if one.topic == "hosts" and one.level and one.subject.startswith("deploy:")]
-    hosts = [(one.subject.removeprefix("deploy:"), one) for one in failing]
+    lasting = [one.about for one in scene.checks if one.topic == "hosts" and one.level and not one.passing]
+    troubled |= {one.name for one in lasting if one.kind == "drift"}
+    failing = [one for one in scene.checks if one.topic == "hosts" and one.level and one.about.kind == "deploy"]
+    hosts = [(one.about.name, one) for one in failing]
     return {
         "deployment_state": dict.fromkeys(sorted(found), 1),
         "deployments": {
@@ -163,15 +166,15 @@ def _troubles(scene: Scene) -> Iterator[tuple[str, str]]:
     deliveries, run = scene.plan.deliveries, scene.run
     kinds = {"deploy": "failing", "hold": "held", "proof": "unproven", "drift": "drift"}
     for check in scene.checks:
-        kind, _, host = check.subject.partition(":")
+        kind, host = check.about.kind, check.about.name
         if check.topic == "hosts" and check.level and kind in kinds and host in deliveries:
             yield host, kinds[kind]
-            if kind == "deploy" and deliveries[host].contact.message.startswith("cannot be reached"):
+            if kind == "deploy" and deliveries[host].contact.is_unreached:
                 yield host, "unreachable"
     for host, delivery in deliveries.items():
-        if f"deploy:{host}" in run.failed:
+        if ArtifactId("deploy", host) in run.failed:
             yield host, "failing"
-        elif f"deploy:{host}" in run.unmet or delivery.is_behind(scene.house.memo):
+        elif ArtifactId("deploy", host) in run.unmet or delivery.is_behind(scene.house.memo):
             yield host, "pending"
 
 
@@ -186,7 +189,7 @@ def _probes(scene: Scene) -> Samples:
             labels: one.not_after.timestamp() for labels, one in there if one.not_after
         },
         "probe_tls_info": {(*labels, one.version): 1 for labels, one in there if one.version},
-        "probe_wrong_info": {(*labels, one.fault, plain(one.wrong)): 1 for labels, one in probes if one.wrong},
+        "probe_wrong_info": {(*labels, one.fault, plain(one.phrase)): 1 for labels, one in probes if one.wrong},
     }
 
 
@@ -205,7 +208,7 @@ def _checks(scene: Scene) -> Samples:
     found = dict[Labels, float]()
     for one in scene.checks:
         if one.level:
-            labels = (plain(one.subject), one.topic, plain(one.remedy))
+            labels = (plain(one.subject), one.topic, plain(str(one.remedy)))
             found[labels] = max(one.level, found.get(labels, 0))
     return {"checks": {(level.word,): levels[level] for level in Level}, "check_level": found}
 

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from pki import freshness, holders, outgrown
+from pki.durations import in_words
 from pki.graph import Artifact, Plan
 from pki.handover import needs
 from pki.house import House
 from pki.house.missing_roots import refusal
+from pki.identifiers import ArtifactId
 from pki.memo import token
-from pki.watch import adopted, bootstraps, damage, exposure, identities, waiting_roots
+from pki.reasons import Reason, Why, joined
+from pki.store import AUTHORITIES
+from pki.watch import adopted, bootstraps, browsers, damage, exposure, identities, upstreams, waiting_roots
 from pki.world import Note
 
+SECOND = timedelta(seconds=1)
+HELD = "is held at an earlier release, and follows no change but CRLs"
 
-def forecast(plan: Plan) -> Iterator[tuple[Artifact, list[str]]]:
+
+def forecast(plan: Plan) -> Iterator[tuple[Artifact, list[Reason]]]:
     """Artifacts that the next run would make, with reasons: their own, or the artifact that they follow from."""
     coming: dict[str, str] = {}
     for artifact in plan.artifacts:
         reasons = artifact.reasons()
-        if not reasons and not artifact.name.startswith("authority:"):  # which are sources, and follow from nothing
+        if not reasons and artifact.id.kind != "authority":  # which are sources, and follow from nothing
             before = dict.fromkeys(coming[source] for source in artifact.sources if source in coming)
-            reasons = [f"follows {', '.join(before)}"] if before else []
+            reasons = [Why.FOLLOWS(artifacts=", ".join(before))] if before else []
         if reasons:
             coming |= dict.fromkeys(artifact.targets, artifact.name)
             yield artifact, reasons
@@ -31,7 +38,8 @@ def forecast(plan: Plan) -> Iterator[tuple[Artifact, list[str]]]:
 def notes(house: House, plan: Plan) -> Iterator[Note]:
     """What needs a person: a ledger that is lost, ceremonies and names that wait for one, leaves that left or are withheld.
 
-    And names that move to another leaf, hosts that do not act on a revocation or cannot remove every forged header,
+    And hosts that are pinned, lifetimes that take effect later, names that move to another leaf, hosts that do not act on a revocation or cannot remove every forged header,
+    keys that browsers refuse, upstreams that are not verified,
     identities that wait to be installed, CRLs that outgrow their publisher, and damaged files that must come back from a
     backup.
     """
@@ -49,31 +57,59 @@ def notes(house: House, plan: Plan) -> Iterator[Note]:
     for move in holders.moves(house, plan.leaves):
         text = f"takes {move.name} over from cert:{move.before}, whose certificate with it is valid until {move.end:%Y-%m-%d}"
         stays = move.before in plan.leaves or move.before in plan.refused
-        yield Note(f"cert:{move.leaf}", text, "./run doit" if stays else f"./run invoke retire {move.before}")
+        yield Note(ArtifactId("cert", move.leaf), text, "./run doit" if stays else f"./run invoke retire {move.before}")
     for leaf in plan.leaves.values() if freshness.some_authority_ages(house) else ():
         if waits := freshness.leaf_waits(house, leaf):
             yield Note(
-                f"cert:{leaf.name}", waits, f"./run invoke ceremony.request, for a new {leaf.authority} authority"
+                leaf.artifact, str(waits), f"./run invoke ceremony.request, for a new {leaf.authority} authority"
             )
     for name in plan.leaves if house.withheld else ():
-        if text := freshness.withheld(house, f"cert:{name}"):
-            yield Note(f"cert:{name}", text, f"./run invoke renew {name}")
+        if why := freshness.withheld(house, ArtifactId("cert", name)):
+            yield Note(ArtifactId("cert", name), joined(why), f"./run invoke renew {name}")
+    yield from _pinned(house)
+    yield from _profiles(house, plan)
     yield from identities.reminders(house, plan)
     for artifact, end in _left(house, plan):
         if end >= house.now:
             text = f"left pki.yaml, and its certificate is valid until {end:%Y-%m-%d}"
-            yield Note(artifact, text, f"./run invoke retire {artifact.removeprefix('cert:')}")
+            yield Note(artifact, text, f"./run invoke retire {artifact.short}")
     yield from exposure.notes(house, plan)
     yield from exposure.forgeable(house)
+    yield from browsers.notes(house, plan)
+    yield from upstreams.notes(house)
     yield from _outgrown(house)
     yield from adopted.notes(house, plan)
     yield from damage.notes(house)
 
 
+def _pinned(house: House) -> Iterator[Note]:
+    """Hosts that stay at an earlier release; what health says of them, too."""
+    for host, pin in sorted((house.pins or {}).items()):
+        if pin.release and host in house.inventory.hosts:
+            yield Note(ArtifactId("hold", host), HELD, f"./run invoke deploy.push {host}")
+
+
+def _profiles(house: House, plan: Plan) -> Iterator[Note]:
+    """Lifetimes that pki.yaml changed: what was issued before keeps its own until it is renewed."""
+    others: dict[tuple[str, timedelta], list[datetime]] = {}
+    ends = {name: one.certificate.not_valid_after_utc for name in AUTHORITIES if (one := house.issuing(name))}
+    for name, leaf in plan.leaves.items():
+        if kept := house.memo.seen(ArtifactId("cert", name)):
+            start, end = datetime.fromtimestamp(kept[0], UTC), datetime.fromtimestamp(kept[1], UTC)
+            is_cut = ends.get(leaf.authority) == end  # its authority ends before the lifetime of pki.yaml would
+            if end - start + SECOND != leaf.lifetime and not is_cut:
+                others.setdefault((leaf.profile, leaf.lifetime), []).append(end - leaf.renew_before)
+    for (profile, lifetime), renewals in others.items():
+        number = f"{len(renewals)} certificate{'s' if len(renewals) > 1 else ''}"
+        text = f"lifetime {in_words(lifetime)} takes effect at the next renewal: {number} issued before that"
+        text += f", the last is renewed on {max(renewals):%Y-%m-%d}"
+        yield Note(f"profile:{profile}", text, "./run invoke renew NAME, for each that is to change now")
+
+
 def _outgrown(house: House) -> Iterator[Note]:
     for one in outgrown.sizes(house):
         if one.complaint:
-            yield Note(f"crl:{one.generation}", one.complaint, outgrown.REMEDY)
+            yield Note(ArtifactId("crl", one.generation), one.complaint, outgrown.REMEDY)
 
 
 def _unnamed(house: House) -> Iterator[Note]:
@@ -97,16 +133,16 @@ def _ceremony(house: House) -> Iterator[Note]:
         yield Note("ceremony", what, "./run invoke ceremony.request, and docs/ceremony.md")
 
 
-def _left(house: House, plan: Plan) -> list[tuple[str, datetime]]:
+def _left(house: House, plan: Plan) -> list[tuple[ArtifactId, datetime]]:
     """Certificates that no artifact stands for any more, with the end of the last valid one of each name."""
     known = token(sorted(plan.leaves), sorted(plan.waiting), sorted(plan.refused))
     kept = house.recall_from_ledger("left", known)
     if kept is None:
-        wanted = {f"cert:{name}" for name in (*plan.leaves, *plan.refused)} | plan.waiting
+        wanted = {ArtifactId("cert", name) for name in (*plan.leaves, *plan.refused)} | plan.waiting
         ends: dict[str, int] = {}
         for issued in house.unexpired():
-            if issued.artifact.startswith("cert:") and issued.artifact not in wanted and not issued.revoked:
+            if issued.artifact.kind == "cert" and issued.artifact not in wanted and not issued.revoked:
                 ends[issued.artifact] = max(ends.get(issued.artifact, 0), int(issued.not_after.timestamp()))
         kept = [[artifact, end] for artifact, end in ends.items()]
         house.remember_from_ledger("left", known, kept)
-    return [(artifact, datetime.fromtimestamp(end, UTC)) for artifact, end in kept]
+    return [(ArtifactId.parse(artifact), datetime.fromtimestamp(end, UTC)) for artifact, end in kept]

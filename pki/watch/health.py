@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -13,13 +13,13 @@ from pki.watch import forecast
 from pki.watch import probes as probing
 from pki.watch.alerts import channels
 from pki.watch.alerts.told import Record
-from pki.watch.checks import Check, Level
+from pki.watch.checks import Finding, Level
 from pki.watch.looks import authorities, files, hosts, leaves, premises, services
 from pki.watch.probes import Probed
 from pki.watch.view import LastRun, View
 from pki.world import Note
 
-Look = Callable[[View], Iterator[Check]]
+Look = Callable[[View], Iterator[Finding]]
 LOOKS: dict[str, Look] = {
     "roots": authorities.roots,
     "authorities": authorities.authorities,
@@ -51,10 +51,10 @@ def checks(
     run: LastRun,
     notes: Sequence[Note] | None = None,
     probes: Sequence[Probed] = (),
-    broken: Sequence[Check] = (),
+    broken: Sequence[Finding] = (),
     *,
     thorough: bool = True,
-) -> list[Check]:
+) -> list[Finding]:
     """Everything that there is to say of a house, worst first; changes nothing.
 
     `run` is what the last run said of itself (`LastRun.load`), `notes` what needs a person, where that was asked for
@@ -75,35 +75,35 @@ def checks(
     return sorted((_dated(check, view.record) for check in found), key=lambda check: -check.level)
 
 
-def unusable(error: PkiError, until: datetime | None = None) -> Check:
+def unusable(error: PkiError, until: datetime | None = None) -> Finding:
     """What there is to say of a house that no run can open: pki.yaml is wrong, or something that each of them reads."""
     if isinstance(error, InventoryError):
         more = f", and {len(error.faults) - 1} more" if len(error.faults) > 1 else ""
         text = f"is wrong, and nothing is run or renewed: {error.faults[0]}{more}"
-        return Check(
+        return Finding(
             "pki.yaml", Level.CRITICAL, text, "mend pki.yaml, then: ./run invoke plan", until=until, topic="run"
         )
     text = f"cannot run, and nothing is renewed: {error.message}"
-    return Check("doit", Level.CRITICAL, text, error.hint or "./run invoke plan", until=until, topic="run")
+    return Finding("doit", Level.CRITICAL, text, error.hint or "./run invoke plan", until=until, topic="run")
 
 
-def sweep(house: House, plan: Plan) -> tuple[Sequence[Probed], Sequence[Check]]:
-    """What is seen of every service; where the look itself breaks, nothing, and a check that says so."""
+def sweep(house: House, plan: Plan, hosts: Container[str] | None = None) -> tuple[Sequence[Probed], Sequence[Finding]]:
+    """What is seen of every service, or of those of some hosts; where the look itself breaks, nothing, and a check that says so."""
     try:
-        return probing.sweep(house, plan), ()
+        return probing.sweep(house, plan, hosts), ()
     except Exception as error:  # noqa: BLE001 - as with every other look
         return (), (_broken("services", error),)
 
 
-def _dated(check: Check, record: Record) -> Check:
+def _dated(check: Finding, record: Record) -> Finding:
     """A check with the day since which it is so, where only those who were told of it know."""
     since = record.since(check.key) if check.level and check.since is None and not check.passing else None
     return replace(check, since=since) if since else check
 
 
-def _held(topic: str, look: Look, view: View) -> list[Check]:
+def _held(topic: str, look: Look, view: View) -> list[Finding]:
     """What a look found, up to where it broke."""
-    found = list[Check]()
+    found = list[Finding]()
     try:
         for check in look(view):
             found.append(replace(check, topic=topic))
@@ -112,33 +112,33 @@ def _held(topic: str, look: Look, view: View) -> list[Check]:
     return found
 
 
-def _broken(topic: str, error: Exception) -> Check:
+def _broken(topic: str, error: Exception) -> Finding:
     what, remedy = (error.message, error.hint) if isinstance(error, PkiError) else (repr(error), "")
     text = f"could not check {topic}: {what}"
-    return Check(topic, Level.WARNING, text, remedy or "./run invoke health", topic=BROKEN)
+    return Finding(topic, Level.WARNING, text, remedy or "./run invoke health", topic=BROKEN)
 
 
-def _notes(view: View, found: Sequence[Check]) -> Iterator[Check]:
+def _notes(view: View, found: Sequence[Finding]) -> Iterator[Finding]:
     """What needs a person and is not said yet."""
     said = {(check.subject, check.message) for check in found}
     for note in view.notes:
         if note.subject != "ceremony" and (note.subject, note.text) not in said:
-            yield Check(note.subject, Level.NOTICE, note.text, note.remedy)
+            yield Finding(note.subject, Level.NOTICE, note.text, note.remedy)
 
 
-def _rest_of_run(view: View, found: Sequence[Check]) -> Iterator[Check]:
+def _rest_of_run(view: View, found: Sequence[Finding]) -> Iterator[Finding]:
     """What the last run failed at and nobody has spoken of, and whether runs still come."""
     said = {check.subject for check in found if check.level}
     run = view.run
     for name, failure in run.failed.items():
         if name not in said:
-            yield Check(name, Level.WARNING, failure.message, failure.hint or "./run doit")
+            yield Finding(name, Level.WARNING, failure.message, failure.hint or "./run doit")
     if not view.thorough:
         return
     if run.at is None:
-        yield Check("doit", Level.NOTICE, "has not run yet", "./run doit")
+        yield Finding("doit", Level.NOTICE, "has not run yet", "./run doit")
     elif abs(view.now - run.at) > SILENCE:
         text = f"last ran on {run.at:%Y-%m-%d}: is its cron job or timer still there?"
-        yield Check("doit", Level.WARNING, text, "./run doit, and look at crontab -l", since=run.at)
+        yield Finding("doit", Level.WARNING, text, "./run doit, and look at crontab -l", since=run.at)
     else:
-        yield Check("doit", Level.OK, f"ran on {run.at:%Y-%m-%d %H:%M}, {run.result}")
+        yield Finding("doit", Level.OK, f"ran on {run.at:%Y-%m-%d %H:%M}, {run.result}")

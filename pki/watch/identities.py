@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pki.durations import backdate
 from pki.graph import Plan
 from pki.house import House
+from pki.leaves import client_artifact
 from pki.memo import token
 from pki.records import Decision, Issued
 from pki.world import Note
@@ -50,7 +51,7 @@ def identities(house: House, *, in_use: bool = False) -> Iterator[Identity]:
     decided = house.ledger.decisions() if house.has_ledger else []
     used = {one.artifact for one in decided if one.decision in {"exported", "installed"}}
     for name in house.inventory.clients:
-        artifact = f"cert:client-{name}"
+        artifact = client_artifact(name)
         if in_use and artifact not in used:
             continue
         issued = house.ledger.certificates(artifact=artifact) if house.has_ledger else []
@@ -73,7 +74,7 @@ def identities(house: House, *, in_use: bool = False) -> Iterator[Identity]:
 
 def reminders(house: House, plan: Plan) -> Iterator[Note]:
     """What people have to install: known without a look into a ledger that is as it was."""
-    clients = [name for name in plan.leaves if name.startswith("client-")]
+    clients = [name for name, leaf in plan.leaves.items() if leaf.client]
     known = token(sorted(clients))
     kept = house.recall_from_ledger("installed", known)
     if kept is None:
@@ -85,7 +86,7 @@ def reminders(house: House, plan: Plan) -> Iterator[Note]:
         house.remember_from_ledger("installed", known, kept)
     for name, renewed, end, is_revoked in kept:
         yield Note(
-            f"cert:client-{name}",
+            client_artifact(name),
             f"was renewed on {_day(renewed)} and is not installed yet; the old one {_end(house, end, is_revoked)}",
             f"install it on its device, then: ./run invoke client.installed {name}",
         )

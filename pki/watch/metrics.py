@@ -22,6 +22,7 @@ from pki.deploy.receipt import moment
 from pki.errors import PkiError
 from pki.graph import Plan
 from pki.house import House
+from pki.identifiers import ArtifactId
 from pki.memo import token
 from pki.store import Store
 from pki.visible import plain
@@ -163,10 +164,10 @@ def _of_run(plan: Plan, report: Mapping[str, Any]) -> Samples:
 
 def _tasks(plan: Plan, report: Mapping[str, Any]) -> dict[Labels, float]:
     """How many tasks of each group came to which end; what failed besides the tasks counts as the group `run`."""
-    groups = Counter(artifact.name.partition(":")[0] for artifact in plan.artifacts)
+    groups = Counter(artifact.id.kind for artifact in plan.artifacts)
     found = dict[Labels, float]()
     for result in ("made", "failed", "not_reached"):
-        ended = Counter(one["name"].partition(":")[0] for one in report[result])
+        ended = Counter(ArtifactId.parse(one["name"]).kind or one["name"] for one in report[result])
         found |= {(group, result): ended[group] for group in groups}
         if result == "failed":
             found["run", "failed"] = sum(ended.values()) - sum(ended[group] for group in groups)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -18,19 +18,20 @@ from cryptography import x509
 
 from pki import canonical, store
 from pki.deploy import handshake, proof
-from pki.deploy.handshake import Endpoint, Unproven, Unreached
+from pki.deploy.handshake import NO_UPSTREAM, Endpoint, Unproven, Unreached
 from pki.deploy.proof import LetIn
 from pki.deploy.receipt import instant, moment
 from pki.deploy.ssh import Way
 from pki.destinations import Sight
 from pki.graph import Plan
 from pki.house import House
+from pki.identifiers import ArtifactId
 from pki.store import Store
 
 WIDTH = 128  # services that are looked at at the same time
-FORMAT = 1
+FORMAT = 2
+MOMENTS = ("not_after", "at")
 FILE = "probes.json"
-BEHIND = "lies behind {}, and "
 
 
 class Fault(StrEnum):
@@ -42,8 +43,14 @@ class Fault(StrEnum):
     BROKEN = "broken"  # it answers otherwise than an HTTP server behind TLS does
     OTHER = "other"  # a good certificate, and not the deployed one
     SILENT = "silent"  # nobody answers
+    UPSTREAM = "upstream"  # the proxy answers, and what is behind it does not
     JUMP = "jump"  # its jump host forwards nothing
     UNSEEN = "unseen"  # it could not be looked at, through no fault of its own
+
+
+def service_id(host: str, service: str) -> ArtifactId:
+    """One service of one host, as status, health and metrics name it."""
+    return ArtifactId("service", f"{host}/{service}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +60,7 @@ class Probed:
     `fault` is the worst of what `wrong` says, empty without. `reached` is whether anything answered; `not_after`,
     `fingerprint` (SHA-256, hexadecimal) and `version` (`TLSv1.3`) are those of the handshake, empty without one;
     `outdated` is the version below TLS 1.2 that it still speaks, empty when it speaks none; `via` is the jump host that
-    it lies behind; `seconds` is what the look took.
+    it lies behind; `seconds` is what the look took, which was `at` that moment.
     """
 
     host: str
@@ -70,10 +77,16 @@ class Probed:
     fault: str = ""
     outdated: str = ""
     via: str = ""
+    at: datetime | None = None
 
     @property
-    def subject(self) -> str:
-        return f"service:{self.host}/{self.service}"
+    def subject(self) -> ArtifactId:
+        return service_id(self.host, self.service)
+
+    @property
+    def phrase(self) -> str:
+        """What is wrong with it, as it reads well after its name."""
+        return f"lies behind {self.via}, and {self.wrong}" if self.fault == Fault.JUMP else self.wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +97,15 @@ class Target:
     endpoint: Endpoint
 
 
-def sweep(house: House, plan: Plan) -> Sequence[Probed]:
-    """Look at every service that can be seen from here; one that does not answer holds up none of the others."""
+def sweep(house: House, plan: Plan, hosts: Container[str] | None = None) -> Sequence[Probed]:
+    """Look at every service that can be seen from here, or at those of some hosts.
+
+    One that does not answer holds up none of the others.
+    """
     behind: dict[Way | None, list[Target]] = {}
     for sight in plan.sights():
+        if hosts is not None and sight.host not in hosts:
+            continue
         behind.setdefault(sight.jump, []).extend(Target(sight, one) for one in sight.endpoints)
     targets = [one for some in behind.values() for one in some]
     if not targets:
@@ -96,9 +114,18 @@ def sweep(house: House, plan: Plan) -> Sequence[Probed]:
         targets[0].sight.eyes.open()
     except OSError as error:
         what = f"{house.store.shown(Path(error.filename))}: {error.strerror}" if error.filename else str(error)
-        return [_unseen(one, what) for one in targets]
+        return [replace(_unseen(one, what), at=house.now) for one in targets]
     found = proof.at_once(lambda way: _behind(way, behind[way]), list(behind), len(behind))
-    return sorted((one for some in found for one in some), key=lambda one: (one.host, one.service))
+    return sorted((replace(one, at=house.now) for some in found for one in some), key=_place)
+
+
+def merged(before: Iterable[Probed], now: Iterable[Probed]) -> Sequence[Probed]:
+    """What is known of all services after a look at some of them."""
+    return sorted({_place(one): one for one in (*before, *now)}.values(), key=_place)
+
+
+def _place(one: Probed) -> tuple[str, str]:
+    return one.host, one.service
 
 
 def _behind(way: Way | None, targets: Sequence[Target]) -> list[Probed]:
@@ -111,8 +138,7 @@ def _behind(way: Way | None, targets: Sequence[Target]) -> list[Probed]:
         through = [replace(one, endpoint=end) for one, end in zip(targets, tunnel.endpoints, strict=True)]
         found = [_blank(one) for one in targets] if tunnel.fault else proof.at_once(_look, through, WIDTH)
     if tunnel.fault:
-        wrong = f"{BEHIND.format(way.host)}{tunnel.fault}"
-        found = [one if one.fingerprint else _unheard(one, wrong) for one in found]
+        found = [one if one.fingerprint else _unheard(one, tunnel.fault) for one in found]
     return found
 
 
@@ -135,7 +161,7 @@ def _seen(target: Target) -> Probed:
     try:
         if promise is None:
             return _served(blank, *handshake.served(endpoint, eyes.blind))
-        if endpoint.access == "tls":  # whatever is behind it has no reason to be asked
+        if endpoint.access == "tls":
             certificate, version = handshake.served(endpoint, eyes.known)
             status = 0
         else:
@@ -145,7 +171,7 @@ def _seen(target: Target) -> Probed:
     seen = replace(_served(blank, certificate, version), outdated=handshake.outdated(endpoint, eyes))
     if other := proof.other(certificate, promise):
         seen = _with(seen, Fault.OTHER, other)
-    return _visited(seen, target, promise, status) if endpoint.access == "mtls" else seen
+    return _visited(seen, target, promise, status) if endpoint.access == "mtls" else _asked(seen, target)
 
 
 def _unanswered(target: Target, error: Exception) -> Probed:
@@ -183,7 +209,29 @@ def _visited(seen: Probed, target: Target, promise: proof.Promise, status: int) 
             seen = _with(seen, Fault.BROKEN, str(why))
         except OSError as error:
             seen = _with(seen, Fault.BROKEN, f"stops answering: {handshake.words(error)}")
-    return seen
+    return _upstream(seen, status)
+
+
+def _asked(seen: Probed, target: Target) -> Probed:
+    """The same of a service for everybody, and what it answers to those who have no certificate."""
+    try:
+        status = proof.to_everybody(target.endpoint, target.sight.eyes)
+    except Unproven as demand:
+        return _with(seen, Fault.REFUSAL, str(demand))
+    except TimeoutError:
+        return _with(
+            seen, Fault.UPSTREAM, "answers a handshake, and no request: what is behind the proxy does not answer"
+        )
+    except OSError as error:
+        return _with(seen, Fault.BROKEN, f"stops answering: {handshake.words(error)}")
+    return _upstream(seen, status) if status else _with(seen, Fault.BROKEN, proof.NO_HTTP)
+
+
+def _upstream(seen: Probed, status: int) -> Probed:
+    """The same, and whether the answer says that what is behind the proxy does not answer."""
+    if status not in NO_UPSTREAM or seen.wrong:
+        return seen
+    return _with(seen, Fault.UPSTREAM, f"answers {status}: the proxy answers, and what is behind it does not")
 
 
 def _blank(target: Target) -> Probed:
@@ -248,8 +296,8 @@ def load(house: House) -> Sequence[Probed]:
 
 
 def _as_json(one: Probed) -> dict[str, Any]:
-    return asdict(one) | {"not_after": instant(one.not_after) if one.not_after else None}
+    return asdict(one) | {name: instant(at) if (at := getattr(one, name)) else None for name in MOMENTS}
 
 
 def _of(data: dict[str, Any]) -> Probed:
-    return Probed(**data | {"not_after": moment(data["not_after"]) if data["not_after"] else None})
+    return Probed(**data | {name: moment(data[name]) if data[name] else None for name in MOMENTS})

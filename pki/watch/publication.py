@@ -6,60 +6,50 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pki import freshness, graph, store
-from pki.errors import PkiError
+from pki.errors import ErrorCode, PkiError
 from pki.graph import Plan
 from pki.house import House
+from pki.identifiers import ArtifactId
 from pki.records import Issued
 from pki.watch import forecast
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """`failures` are what went wrong, by artifact; `delivered` are the hosts that took their newest release."""
+    """`failures` are what went wrong: artifacts, each with a code. `delivered` are the hosts that took their newest release."""
 
-    failures: Mapping[str, str]
+    failures: Mapping[str, ErrorCode]
     delivered: frozenset[str]
 
 
-def check(house: House, going: Sequence[Issued], failures: Mapping[str, str]) -> Published:
+def check(house: House, going: Sequence[Issued], failures: Mapping[str, ErrorCode]) -> Published:
     """Read back what a run left; `failures` are those that it reported, `house` was opened after it.
 
     A run that broke off reports nothing, so silence is no evidence: CRLs, releases and receipts are.
     """
-    unlisted = dict(_unlisted(house, going))
+    unlisted: dict[str, ErrorCode] = dict.fromkeys(_unlisted(house, going), ErrorCode.OTHER)
     try:
         plan = graph.plan(house)
     except PkiError as error:
-        return Published({**unlisted, **failures, "doit": error.message}, frozenset())
+        return Published({**unlisted, **failures, "doit": error.code}, frozenset())
     return Published({**unlisted, **failures}, frozenset() if unlisted else frozenset(_delivered(house, plan)))
 
 
-def _unlisted(house: House, going: Sequence[Issued]) -> Iterator[tuple[str, str]]:
-    """The CRLs that do not list what they must, each with what it lacks."""
+def _unlisted(house: House, going: Sequence[Issued]) -> Iterator[ArtifactId]:
+    """The CRLs that do not list what they must, or cannot be read."""
     for issuer in sorted({one.issuer for one in going}):
         try:
             entries = freshness.signed_crl(house, issuer, store.read(house.store.crl(issuer)) or b"", anew=True)
-            if entries is None:
-                yield (
-                    f"crl:{issuer}",
-                    f"{house.store.shown(house.store.crl(issuer))} is missing, or not signed by {issuer}",
-                )
-                continue
-            missing = [
-                one
-                for one in going
-                if one.issuer == issuer and entries.get_revoked_certificate_by_serial_number(one.serial) is None
-            ]
+            serials = [one.serial for one in going if one.issuer == issuer]
+            if entries is None or not all(map(entries.get_revoked_certificate_by_serial_number, serials)):
+                yield ArtifactId("crl", issuer)
         except (PkiError, ValueError):
-            yield f"crl:{issuer}", f"{house.store.shown(house.store.crl(issuer))} is missing or damaged"
-        else:
-            if missing:
-                yield f"crl:{issuer}", f"does not list {', '.join(f'{one.serial:x}' for one in missing)}"
+            yield ArtifactId("crl", issuer)
 
 
 def _delivered(house: House, plan: Plan) -> Iterator[str]:
     """Hosts for whose release nothing is to be made any more, and whose receipt is of that release."""
     due = {artifact.name for artifact, _ in forecast.forecast(plan)}
     for host, delivery in plan.deliveries.items():
-        if f"release:{host}" not in due and not delivery.is_behind(house.memo):
+        if ArtifactId("release", host) not in due and not delivery.is_behind(house.memo):
             yield host

@@ -35,7 +35,7 @@ PAUSE = 0.5  # seconds between two looks at one service
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Observation:
     """What was seen of a service, or of a host: proven, open (not proven), failed, or folder (nothing to look at)."""
 
     place: str
@@ -83,18 +83,18 @@ class Witness:
         """A copy of the identity that is going to be revoked, where its key is here."""
         names = {one.artifact for one in self._going}
         for leaf in plan.leaves.values():
-            held = uses.present(self._house, leaf, self._going) if f"cert:{leaf.name}" in names else b""
+            held = uses.present(self._house, leaf, self._going) if leaf.artifact in names else b""
             if held and not leaf.request:
                 store.write(folder / "identity.pem", held, store.SECRET)
                 return folder / "identity.pem"
         return None
 
     def _concerned(self) -> list[uses.Use]:
-        if not self._going[-1].artifact.startswith("cert:"):  # which an authority from elsewhere signed
+        if self._going[-1].artifact.kind != "cert":  # which an authority from elsewhere signed
             return []
         if self._is_client:
             return uses.asking(self._house)
-        return [use for one in self._going for use in uses.serving(self._house, one.artifact.removeprefix("cert:"))][:1]
+        return [use for one in self._going for use in uses.serving(self._house, one.artifact.short)][:1]
 
     def _doors_of(self, use: uses.Use) -> Iterator[Door]:
         delivery, program = self._deliveries.get(use.name), use.program
@@ -117,11 +117,11 @@ class Witness:
 
             proof.at_once(knock, self._doors, WIDTH)
 
-    def look_after(self, delivered: Collection[str], *, kept: bool) -> list[Finding]:
+    def look_after(self, delivered: Collection[str], *, kept: bool) -> list[Observation]:
         """What is seen everywhere; `delivered` are the hosts that took what followed, `kept` says that nothing is replaced."""
         look = self._client_at if self._is_client else partial(self._server_at, kept=kept)
 
-        def settle(door: Door) -> Finding:
+        def settle(door: Door) -> Observation:
             deadline = time.monotonic() + proof.PATIENCE
             is_final = kept or door.delivery.host not in delivered or not door.program.revokes
             while True:
@@ -132,31 +132,39 @@ class Witness:
 
         return [*proof.at_once(settle, self._doors, WIDTH), *self._out_of_sight(delivered)]
 
-    def _client_at(self, door: Door, *, is_delivered: bool) -> Finding:
+    def _client_at(self, door: Door, *, is_delivered: bool) -> Observation:
         identity = self._own or door.eyes.canary
         if identity is None:
-            return Finding(door.place, "open", "not proven: neither the revoked key nor a canary is here to knock with")
+            return Observation(
+                door.place, "open", "not proven: neither the revoked key nor a canary is here to knock with"
+            )
         try:
             found = entry.refused(door.endpoint, self._roots, identity, door.session)
         except Unreached as why:
-            return Finding(door.place, "open", f"not proven: {why}; {self._meanwhile(door, is_delivered=is_delivered)}")
+            return Observation(
+                door.place, "open", f"not proven: {why}; {self._meanwhile(door, is_delivered=is_delivered)}"
+            )
         if found:
             weak = self._weakness(door.program)
-            return Finding(door.place, "failed", f"{found}; {weak}" if weak else found)
+            return Observation(door.place, "failed", f"{found}; {weak}" if weak else found)
         if self._own and door.was_open:
             again = " and in the session that it had before" if door.session else "; sessions it gives to nobody"
-            return Finding(door.place, "proven", f"refuses it, in a new connection{again}")
+            return Observation(door.place, "proven", f"refuses it, in a new connection{again}")
         return self._by_its_list(door, is_delivered=is_delivered)
 
-    def _by_its_list(self, door: Door, *, is_delivered: bool) -> Finding:
+    def _by_its_list(self, door: Door, *, is_delivered: bool) -> Observation:
         """Where the refusal alone says little: it was refused before, or it is the canary that is refused."""
         what = "refuses it, as it did before" if self._own else "refuses the canary, for the revoked key is not here"
         receipt = door.delivery.receipt
-        said = ((receipt and receipt.proof) or {}).get(door.endpoint.service, "was not looked at")
-        if is_delivered and said.startswith(proof.PROVEN):
-            return Finding(door.place, "proven", f"{what}; the list that names it was delivered")
-        why = said if is_delivered else f"it was not delivered to; {self._meanwhile(door, is_delivered=False)}"
-        return Finding(door.place, "open", f"not proven: {what}, and {why}")
+        seen = ((receipt and receipt.proof) or {}).get(door.endpoint.service)
+        if is_delivered and seen and seen.is_proven:
+            return Observation(door.place, "proven", f"{what}; the list that names it was delivered")
+        why = (
+            f"{seen or 'was not looked at'}"
+            if is_delivered
+            else f"it was not delivered to; {self._meanwhile(door, is_delivered=False)}"
+        )
+        return Observation(door.place, "open", f"not proven: {what}, and {why}")
 
     def _meanwhile(self, door: Door, *, is_delivered: bool) -> str:
         """What holds at a service of which nothing was seen."""
@@ -169,30 +177,30 @@ class Witness:
     def _weakness(self, program: Program) -> str:
         return "" if program.revokes else f"lets it in until it ends on {self._end:%Y-%m-%d}: {program.caveat}"
 
-    def _server_at(self, door: Door, *, is_delivered: bool, kept: bool) -> Finding:
+    def _server_at(self, door: Door, *, is_delivered: bool, kept: bool) -> Observation:
         seen = proof.look_before([door.endpoint], door.eyes).get(door.endpoint.service)
         if seen is None or not seen.served:
-            return Finding(door.place, "open", "not proven: could not be reached")
+            return Observation(door.place, "open", "not proven: could not be reached")
         if seen.served not in {_digest(one) for one in self._going}:
-            return Finding(door.place, "proven", f"serves another certificate (SHA-256 {seen.served[:16]}…)")
+            return Observation(door.place, "proven", f"serves another certificate (SHA-256 {seen.served[:16]}…)")
         if kept:
-            return Finding(door.place, "open", "goes on serving it: nothing replaces it")
-        return Finding(door.place, "failed" if is_delivered else "open", "still serves it")
+            return Observation(door.place, "open", "goes on serving it: nothing replaces it")
+        return Observation(door.place, "failed" if is_delivered else "open", "still serves it")
 
-    def _out_of_sight(self, delivered: Collection[str]) -> Iterator[Finding]:
+    def _out_of_sight(self, delivered: Collection[str]) -> Iterator[Observation]:
         """Hosts of which nothing can be seen from here."""
         for use in self._uses:
             delivery = self._deliveries.get(use.name)
             caveat = self._weakness(use.program) if self._is_client and use.program else ""
             if delivery is None:
                 text = "nothing is delivered there, and nothing proven"
-                yield Finding(use.name, "folder", f"{text}; {caveat}" if caveat else text)
+                yield Observation(use.name, "folder", f"{text}; {caveat}" if caveat else text)
             elif not delivery.is_remote:
                 is_there = delivery.host in delivered
                 text = (
                     "delivered into a folder, not proven" if is_there else "not delivered: its folder has the old files"
                 )
-                yield Finding(use.name, "folder" if is_there else "open", f"{text}; {caveat}" if caveat else text)
+                yield Observation(use.name, "folder" if is_there else "open", f"{text}; {caveat}" if caveat else text)
 
 
 def _next_update(der: bytes | None) -> datetime | None:

@@ -12,21 +12,26 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pki import canonical, freshness, outgrown, store
 from pki.deploy import receipt
 from pki.deploy.delivery import Delivery
-from pki.deploy.ssh import NEXT_RUN
 from pki.durations import in_brief
-from pki.errors import RESTORE, of_any
+from pki.errors import RETRIED, of_any
 from pki.graph import Artifact, Plan
 from pki.handover import needs
 from pki.house import House
+from pki.identifiers import ArtifactId, GenerationName
 from pki.model import Leaf
+from pki.reasons import Reason, Why, joined
+from pki.remedies import RESTORE
 from pki.store import AUTHORITIES
-from pki.watch import adopted, exposure
+from pki.visible import shorten
+from pki.watch import adopted, exposure, probes, upstreams
 from pki.watch.view import LastRun
+
+WIDEST = 120  # characters of a cell
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`state` is one of ok, due, waits, withheld, revoked, expired, missing; `left` days as text; `next` what comes, `by` through whom."""
+    """`state` is one of ok, due, waits, withheld, revoked, expired, missing, failing, unseen; `left` days as text; `next` what comes, `by` through whom."""
 
     name: str
     state: str
@@ -35,7 +40,8 @@ class Row:
     by: str
 
     def cells(self) -> tuple[str, ...]:
-        return (self.name, self.state, self.left, self.next, self.by)
+        """What a table shows; all of a longer text is in `invoke health`."""
+        return (self.name, self.state, self.left, shorten(self.next, WIDEST), self.by)
 
 
 def rows(house: House, plan: Plan) -> Iterator[Row]:
@@ -47,27 +53,25 @@ def rows(house: House, plan: Plan) -> Iterator[Row]:
 def _told(row: Row, run: LastRun) -> Row:
     """A row that says also why the last run could not do what is due, where another one cannot either."""
     failure = run.failure(row.name)
-    if failure is None or row.state == "ok" or row.by != "doit" or failure.hint == NEXT_RUN:
+    if failure is None or row.state == "ok" or row.by != "doit" or failure.code in RETRIED:
         return row
-    return replace(row, next=f"{row.next}; the last run failed: {failure.message}", by="a person")
+    return replace(row, state="failing", next=f"{row.next}; the last run failed: {failure.message}", by="a person")
 
 
 def _rows(house: House, plan: Plan) -> Iterator[Row]:
-    artifacts = {artifact.name: artifact for artifact in plan.artifacts}
+    artifacts = {artifact.id: artifact for artifact in plan.artifacts}
     for authority in AUTHORITIES:
-        yield from _held(f"authority:{authority}", partial(_authority_rows, house, authority))
+        yield from _held(ArtifactId("authority", authority), partial(_authority_rows, house, authority))
     yield from _held("authority:adopted", partial(_adopted_rows, house))
     yield from _held("ceremony", partial(_needed_rows, house))
     yield from _held("crls", partial(_crl_rows, house, artifacts.values()))
     for leaf in plan.leaves.values():
-        yield from _held(f"cert:{leaf.name}", partial(_leaf_row, house, leaf))
+        yield from _held(leaf.artifact, partial(_leaf_row, house, leaf))
     for name, artifact in artifacts.items():
-        if name.startswith("deploy:"):
-            delivery, made = (
-                plan.deliveries[name.removeprefix("deploy:")],
-                artifacts[name.replace("deploy:", "release:")],
-            )
+        if name.kind == "deploy":
+            delivery, made = plan.deliveries[name.name], artifacts[ArtifactId("release", name.name)]
             yield from _held(name, partial(_host_row, house, delivery, artifact, made))
+    yield from _held("services", partial(_service_rows, house))
 
 
 def _held(name: str, rows: Callable[[], Row | Iterable[Row]]) -> list[Row]:
@@ -83,17 +87,17 @@ def _held(name: str, rows: Callable[[], Row | Iterable[Row]]) -> list[Row]:
 def _crl_rows(house: House, artifacts: Iterable[Artifact]) -> Iterator[Row]:
     sizes = {one.generation: one.complaint for one in outgrown.sizes(house)}
     for artifact in artifacts:
-        if artifact.name.startswith("crl:"):
-            size = sizes.get(artifact.name.removeprefix("crl:"), "")
+        if artifact.id.kind == "crl":
+            size = sizes.get(artifact.id.name, "")
             yield from _held(artifact.name, partial(_crl_row, house, artifact, size))
 
 
 def _authority_rows(house: House, authority: str) -> Iterator[Row]:
     names = house.store.generations(authority)
     if not names and house.missing_roots:
-        yield Row(f"authority:{authority}", "missing", "", f"comes back with {RESTORE}", "you")
+        yield Row(ArtifactId("authority", authority), "missing", "", f"comes back with {RESTORE}", "you")
     elif not names:
-        yield Row(f"authority:{authority}", "missing", "", "a root ceremony", _ceremony(house))
+        yield Row(ArtifactId("authority", authority), "missing", "", "a root ceremony", _ceremony(house))
     for name in names:
         found = house.generation(name)
         if found is None:
@@ -109,47 +113,49 @@ def _authority_rows(house: House, authority: str) -> Iterator[Row]:
             text = f"usable until {usable:%Y-%m-%d}, then a ceremony by {needs.full_until(house, found):%Y-%m-%d}"
         else:
             state, text = "ok", f"trusted until its end, issues nothing: {names[-1]} does"
-        yield Row(f"authority:{name}", state, _left(house, end), text, _ceremony(house))
+        yield Row(ArtifactId("authority", name), state, _left(house, end), text, _ceremony(house))
 
 
 def _adopted_rows(house: House) -> Iterator[Row]:
     for name in house.inventory.authorities.adopted:
         end, text = adopted.end_of(house, name), adopted.summary(house, name)
         if end is None:
-            yield Row(f"authority:{name}", "missing", "", f"{text}; its folder is not as it should be", "you")
+            yield Row(ArtifactId("authority", name), "missing", "", f"{text}; its folder is not as it should be", "you")
         else:
-            yield Row(f"authority:{name}", "expired" if end < house.now else "ok", _left(house, end), text, "you")
+            yield Row(
+                ArtifactId("authority", name), "expired" if end < house.now else "ok", _left(house, end), text, "you"
+            )
 
 
 def _needed_rows(house: House) -> Iterator[Row]:
     """What a ceremony must bring to authorities that are there, by when."""
     for need in (one for one in needs.needs(house) if house.store.generations(one.authority)):
         left = _left(house, need.by) if need.by > house.now else "0"
-        yield Row(f"ceremony:{need.what.replace(' ', '-').lower()}", "due", left, need.why, _ceremony(house))
+        yield Row(need.artifact, "due", left, need.why, _ceremony(house))
 
 
 def _crl_row(house: House, artifact: Artifact, size: str) -> Row:
-    generation = artifact.name.removeprefix("crl:")
+    generation = artifact.id.name
     reasons = artifact.reasons()
     data = store.read(house.store.crl(generation))
     crl = canonical.crl(data, Encoding.DER) if data else None
     end = crl.next_update_utc if crl is not None else None
     if end is None:
-        return Row(artifact.name, "missing", "", "; ".join(reasons), "doit")
-    if generation.startswith("root-"):
+        return Row(artifact.name, "missing", "", joined(reasons), "doit")
+    if GenerationName.parse(generation).is_root:
         return _ladder_row(house, artifact.name, generation, end, reasons)
     rule = house.crl_rule(generation)
     refresh = end - rule.lifetime + rule.refresh
-    text = "; ".join(reasons) or f"a new one on {refresh:%Y-%m-%d}"
+    text = joined(reasons) or f"a new one on {refresh:%Y-%m-%d}"
     text = f"{text}; {size}" if size else text
     return Row(artifact.name, _state(house, end, reasons), _left(house, end), text, "doit")
 
 
-def _ladder_row(house: House, name: str, root: str, end: datetime, reasons: list[str]) -> Row:
+def _ladder_row(house: House, name: str, root: str, end: datetime, reasons: list[Reason]) -> Row:
     rungs = [rung.crl for rung in house.rungs(root)]
     later = [rung.last_update_utc for rung in rungs if rung.last_update_utc > house.now]
     last = max((rung.next_update_utc or end for rung in rungs), default=end)
-    text = "; ".join(reasons) or (
+    text = joined(reasons) or (
         f"next rung on {min(later):%Y-%m-%d}, ladder ends on {last:%Y-%m-%d}"
         if later
         else f"the last rung; new ones by {end:%Y-%m-%d}"
@@ -158,41 +164,57 @@ def _ladder_row(house: House, name: str, root: str, end: datetime, reasons: list
 
 
 def _leaf_row(house: House, leaf: Leaf) -> Row:
-    name, held = f"cert:{leaf.name}", freshness.examine(house, leaf)
-    if text := freshness.withheld(house, name):
-        return Row(name, "withheld", "", text, "a person")
+    name, held = leaf.artifact, freshness.examine(house, leaf)
+    if stopped := freshness.withheld(house, name):
+        return Row(name, "withheld", "", joined(stopped), "a person")
     if isinstance(held, list):
-        missing = held == ["has no certificate yet"]
-        return Row(name, "missing" if missing else "due", "", "; ".join(held), "doit")
+        missing = held == [Why.NO_CERTIFICATE()]
+        return Row(name, "missing" if missing else "due", "", joined(held), "doit")
     left = _left(house, held.not_after)
     if waits := freshness.leaf_waits(house, leaf):
-        return Row(name, "waits", left, waits, "ceremony")
+        return Row(name, "waits", left, str(waits), "ceremony")
     reasons = freshness.leaf(house, leaf)
     if not reasons and (due := freshness.unsigned(house, leaf, held)):
         faults = house.key_faults().items()
-        why = [error.message for name, error in faults if name.rpartition("-")[0] == leaf.authority]
-        text = "; ".join([due, *(f"cannot be renewed: {message}" for message in why)])
+        why = [error.message for name, error in faults if GenerationName.parse(name).authority == leaf.authority]
+        text = joined([*due, *(f"cannot be renewed: {message}" for message in why)])
         return Row(name, "due", left, text, "a person")
-    text = "; ".join(reasons) or f"renewal from {held.not_after - leaf.renew_before:%Y-%m-%d}"
+    text = joined(reasons) or f"renewal from {held.not_after - leaf.renew_before:%Y-%m-%d}"
     text += "; revoked, as it should be" if leaf.is_revoked else ""
     return Row(name, _state(house, held.not_after, reasons), left, text, "doit")
 
 
 def _host_row(house: House, delivery: Delivery, deploy: Artifact, made: Artifact) -> Row:
-    name = deploy.name.removeprefix("deploy:")
+    name = deploy.id.name
     reasons = [*made.reasons(), *deploy.reasons()]
     taken = receipt.load(house.store.receipt(name))
     if taken is None:
-        return Row(deploy.name, "missing", "", "; ".join(reasons), "doit")
-    text = "; ".join(reasons) or f"delivered {taken.delivered_at[:10]}, {len(taken.files)} files ({taken.transport})"
-    text = "; ".join([text, *exposure.phrases(house, delivery)])
+        return Row(deploy.name, "missing", "", joined(reasons), "doit")
+    text = joined(reasons) or f"delivered {taken.delivered_at[:10]}, {len(taken.files)} files ({taken.transport})"
+    text = "; ".join([text, *exposure.phrases(house, delivery), *upstreams.phrases(house, name)])
     if state := delivery.state(house.now) if delivery.is_remote else "":
         text = f"{state}; {text}"
     left = _left(house, receipt.moment(taken.ends)) if taken.ends else ""
-    return Row(deploy.name, "due" if reasons else "ok", left, text, "doit")
+    is_failing = delivery.is_remote and delivery.contact.failing_since
+    return Row(deploy.name, "failing" if is_failing else "due" if reasons else "ok", left, text, "doit")
 
 
-def _state(house: House, end: datetime, reasons: list[str]) -> str:
+def _service_rows(house: House) -> Iterator[Row]:
+    """What the last look saw of each service that is looked at, and when; opens no connection."""
+    seen = {one.subject: one for one in probes.load(house)}
+    for name, host in house.inventory.hosts.items():
+        for service in host.services if host.is_probed else ():
+            subject = probes.service_id(name, service)
+            one = seen.get(subject)
+            if one is None or one.at is None:
+                yield Row(subject, "unseen", "", "was not looked at yet", "doit")
+                continue
+            left = _left(house, one.not_after) if one.not_after else ""
+            text = f"{one.phrase or 'answers as deployed'}, seen {one.at:%Y-%m-%d %H:%M}"
+            yield Row(subject, "failing" if one.wrong else "ok", left, text, "a person" if one.wrong else "doit")
+
+
+def _state(house: House, end: datetime, reasons: list[Reason]) -> str:
     return "expired" if end <= house.now else "due" if reasons else "ok"
 
 

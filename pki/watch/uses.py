@@ -12,6 +12,8 @@ from pki.model import Host, Leaf
 from pki.proxies import PROGRAMS, Program
 from pki.records import Issued
 
+NOT_SEEN = "not declared here: not seen"  # of what this project cannot know
+
 
 @dataclass(frozen=True, slots=True)
 class Use:
@@ -53,5 +55,6 @@ def present(house: House, leaf: Leaf, issued: Sequence[Issued]) -> bytes:
     return held if any(one.pem.encode() in held for one in issued) else b""
 
 
-def listed(uses: Iterable[Use]) -> str:
-    return "; ".join(map(str, uses)) or "none"
+def listed(uses: Iterable[Use], nothing: str = NOT_SEEN) -> str:
+    """Return the uses in one line; without any, that none is declared, which is not that there is none."""
+    return "; ".join(map(str, uses)) or nothing

@@ -9,11 +9,14 @@ from typing import Any
 
 from pki import canonical, store
 from pki.deploy.receipt import moment
+from pki.errors import ErrorCode, joined_lines
 from pki.graph import Plan
 from pki.house import House
+from pki.identifiers import ArtifactId
+from pki.reasons import Outcome
 from pki.store import Store
 from pki.watch.alerts.told import Record
-from pki.watch.checks import Check
+from pki.watch.checks import Finding
 from pki.watch.probes import Probed
 from pki.world import Note
 
@@ -22,6 +25,7 @@ from pki.world import Note
 class Failure:
     message: str
     hint: str
+    code: ErrorCode = ErrorCode.OTHER
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,7 @@ class LastRun:
     result: str = ""
     failed: Mapping[str, Failure] = field(default_factory=dict)
     unmet: Mapping[str, str] = field(default_factory=dict)
-    made: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    made: Mapping[str, Outcome] = field(default_factory=dict)
     asked: frozenset[str] = frozenset()
 
     @classmethod
@@ -44,10 +48,11 @@ class LastRun:
             at=moment(report["at"]),
             result=report["result"],
             failed={
-                one["name"]: Failure("; ".join(one["message"].splitlines()), one["hint"]) for one in report["failed"]
+                one["name"]: Failure(joined_lines(one["message"]), one["hint"], ErrorCode(one["code"]))
+                for one in report["failed"]
             },
             unmet={one["name"]: one["needs"] for one in report["not_reached"]},
-            made={one["name"]: one["reasons"] for one in report["made"]},
+            made={one["name"]: Outcome.from_json(one) for one in report["made"]},
             asked=frozenset(report["asked"]),
         )
 
@@ -61,7 +66,7 @@ class LastRun:
 
     def covers(self, artifact: str) -> bool:
         """Whether the run was to look at an artifact."""
-        kind = artifact.partition(":")[0]
+        kind = ArtifactId.parse(artifact).kind
         return not self.asked or bool({artifact, kind} & self.asked) or artifact in self.failed or artifact in self.made
 
     def failure(self, artifact: str) -> Failure | None:
@@ -70,7 +75,7 @@ class LastRun:
             return self.failed[artifact]
         for name in self.unmet.get(artifact, "").split():
             if found := self.failure(name):
-                return Failure(f"{name}: {found.message}", found.hint)
+                return Failure(f"{name}: {found.message}", found.hint, found.code)
         return None
 
 
@@ -93,7 +98,7 @@ class View:
     def failure_of_key(self, generation: str) -> Failure | None:
         """Why a generation cannot sign; None where it can, as far as that was seen."""
         error = self.house.seen_key_faults.get(generation)
-        return Failure(error.message, error.hint) if error else None
+        return Failure(error.message, error.hint, error.code) if error else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +108,6 @@ class Scene:
     house: House
     plan: Plan
     run: LastRun
-    checks: Sequence[Check]
+    checks: Sequence[Finding]
     probes: Sequence[Probed]
     head: str

@@ -14,14 +14,16 @@ from pki.deploy.receipt import moment
 from pki.errors import InventoryError, PkiError
 from pki.graph import Plan
 from pki.house import House
+from pki.identifiers import ArtifactId
 from pki.memo import Memo
 from pki.model import Inventory
+from pki.reporter import Findings
 from pki.store import Store
 from pki.watch import health, probes
 from pki.watch.alerts import channels
 from pki.watch.alerts.channels import News, Telling
 from pki.watch.alerts.told import Addresses, Record
-from pki.watch.checks import Check, Level
+from pki.watch.checks import Finding, Level
 from pki.watch.health import BROKEN
 from pki.watch.looks import premises, services
 from pki.watch.page import statuspage
@@ -39,7 +41,7 @@ class Watchman:
     def __init__(self, house: Callable[[], House], plan: Callable[[], Plan]) -> None:
         self._house = house
         self._plan = plan
-        self._checks: list[Check] = []
+        self._checks: list[Finding] = []
         self._probes: Sequence[Probed] = ()
         self._swept = False
         self._head = ""
@@ -50,11 +52,13 @@ class Watchman:
     def look(self, report: Mapping[str, Any], notes: Sequence[Note]) -> None:
         """Look at the house as this run leaves it."""
         house, run = self._house(), LastRun.of(report)
-        broken: Sequence[Check] = ()
-        if run.asked or run.result == "interrupted":
+        broken: Sequence[Finding] = ()
+        hosts = _hosts(run, self._plan())
+        if run.result == "interrupted" or hosts == frozenset():
             self._probes = probes.load(house)
         else:
-            self._probes, broken = health.sweep(house, self._plan())
+            found, broken = health.sweep(house, self._plan(), hosts)
+            self._probes = found if hosts is None else probes.merged(probes.load(house), found)
             self._swept = not broken
         self._checks = health.checks(house, self._plan(), run, notes, self._probes, broken, thorough=False)
         with suppress(PkiError):  # said by the look at the ledger
@@ -84,13 +88,13 @@ class Watchman:
         late = [*self._late(LastRun.of(report)), *self._unsent(report)]
         self._page.write(self._house().store, report, late)
 
-    def _unsent(self, report: Mapping[str, Any]) -> Iterator[Check]:
+    def _unsent(self, report: Mapping[str, Any]) -> Iterator[Finding]:
         """The channels that do not work, with what this very run heard of them; since when, an earlier one may have seen."""
         since = {check.subject: check.since for check in self._checks if check.level}
         for one in report["alerts"]:
             if one["error"]:
-                subject, text = f"alerts:{one['channel']}", f"messages cannot be sent: {one['error']}"
-                yield Check(subject, Level.WARNING, text, one["hint"], since=since.get(subject))
+                subject, text = ArtifactId("alerts", one["channel"]), f"messages cannot be sent: {one['error']}"
+                yield Finding(subject, Level.WARNING, text, one["hint"], since=since.get(subject))
 
     def tell(self, report: Mapping[str, Any]) -> list[dict[str, str]]:
         """Tell people; what became of each message, for the report. An interrupted run has seen too little to tell."""
@@ -105,17 +109,32 @@ class Watchman:
         news = News([*self._checks, *self._late(run)], looked_at, _summary(report), self._head)
         return [_entry(one) for one in channels.tell(house.store, to, news, house.now)]
 
-    def _late(self, run: LastRun) -> list[Check]:
+    def findings(self, report: Mapping[str, Any]) -> Findings:
+        """How many of what was found is critical or a warning, and whether it concerns what the run was asked for."""
+        run = LastRun.of(report)
+        found = [*self._checks, *self._late(run), *self._unsent(report)]
+        critical = [one for one in found if one.level is Level.CRITICAL]
+        warnings = {one.key for one in found if one.level is Level.WARNING}
+        return Findings(len(critical), len(warnings), any(run.covers(one.artifact) for one in critical))
+
+    def _late(self, run: LastRun) -> list[Finding]:
         """What went wrong after the look."""
         said = {check.subject for check in self._checks if check.level}
         return [
-            Check(name, Level.WARNING, failure.message, failure.hint, topic="run")
+            Finding(name, Level.WARNING, failure.message, failure.hint, topic="run")
             for name, failure in run.failed.items()
-            if name not in said and f"deploy:{name}" not in said
+            if name not in said and ArtifactId("deploy", name) not in said
         ]
 
 
-def _looked_at(run: LastRun, checks: Sequence[Check], unwell: Collection[str]) -> Callable[[str], bool]:
+def _hosts(run: LastRun, plan: Plan) -> frozenset[str] | None:
+    """The hosts whose services a run looks at: those that it was asked to deliver to; None for all."""
+    if not run.asked:
+        return None
+    return frozenset(name for name in plan.deliveries if {"deploy", ArtifactId("deploy", name)} & run.asked)
+
+
+def _looked_at(run: LastRun, checks: Sequence[Finding], unwell: Collection[str]) -> Callable[[str], bool]:
     """Whether a run would have found a check of a key again: its look was held, and its artifact asked for.
 
     Services are looked at by whole runs; those that are `unwell` may be told of by another check.

@@ -185,7 +185,7 @@ def test_a_browser_that_stays_open_is_refused_after_the_revocation_and_let_in_wi
         assert chromium.open(URL).status == 200
         assert chromium.open(URL).status == 200
 
-        own.home.invoke("revoke", "admin", "--reason", "key-compromise", "--yes")
+        own.home.revoke("admin", "--reason", "key-compromise", "--yes")
         proxy.reload(is_patient=False)
         # What the browser had connected ahead of need, nginx answers once: docs/proxies.md.
         wait_until(lambda: chromium.open(URL).status == 400, "the browser is refused")

@@ -86,7 +86,7 @@ def test_a_release_that_is_served_is_proven_and_one_that_is_not_is_put_back(serv
     live, server = served
     live.home.edit("auto_https off", "auto_https off # proven", "templates/caddy/Caddyfile")
     assert live.doit().status == 0
-    assert live.receipt()["proof"] == {"jellyfin": "proven"}
+    assert live.receipt()["proof"] == {"jellyfin": ["proven", "proven"]}
     before = live.host.holds()
     server.stubborn = True
     shutil.rmtree(live.home.path / "build/certs/media")
@@ -98,13 +98,13 @@ def test_a_release_that_is_served_is_proven_and_one_that_is_not_is_put_back(serv
     assert live.host.litter() == []
     server.stubborn = False
     assert live.doit().status == 0
-    assert live.receipt()["proof"] == {"jellyfin": "proven"}
+    assert live.receipt()["proof"] == {"jellyfin": ["proven", "proven"]}
 
 
 def test_services_are_looked_at_daily_though_nothing_differs_on_their_host(served: tuple[Live, Server]) -> None:
     live, server = served
     assert live.doit(days=0.6).made == {"deploy:media": "jellyfin is proven"}
-    assert live.receipt()["proof"] == {"jellyfin": "proven"}
+    assert live.receipt()["proof"] == {"jellyfin": ["proven", "proven"]}
     assert live.doit(days=0.6).made == live.doit(days=1.2).made == {}
     assert [note["what"] for note in live.history()] == ["delivered", "looked at"]
     before, receipt = live.host.touched(), live.receipt()

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.integration.fleet import FAILED, TOLD, UNITS, WELL, Fleet, fleet
+from tests.leavings import is_idle
 
 KINDS = list(UNITS)
 NGINX = "templates/nginx/pki-services.conf"
@@ -51,13 +52,13 @@ def everything_serves(four: Fleet, *kinds: str) -> None:
 def test_a_first_delivery_is_proven_at_every_proxy(four: Fleet) -> None:
     everything_serves(four)
     for kind in KINDS:
-        assert four.receipt(kind)["proof"] == {f"{kind}-admin": "proven", f"{kind}-open": "proven"}
+        assert four.receipt(kind)["proof"] == {key: ["proven", "proven"] for key in (f"{kind}-admin", f"{kind}-open")}
         assert refuses(four.curl(f"https://{kind}-admin.lab.internal/"))
     assert four.curl("http://192.0.2.11/crl/client-1.crl", "-H", "Host: pki.lab.internal") == "200"
 
 
 def test_a_second_run_has_nothing_to_do_and_a_look_touches_nothing(four: Fleet) -> None:
-    assert "nothing to do" in four.program("doit")
+    assert is_idle(four.program("doit"))
     before = {kind: (four.reloads(kind), four.hosts[kind].run("ls", "-lic", "/etc/doit-pki").stdout) for kind in KINDS}
     for kind in KINDS:
         assert "was as it should be" in four.program("invoke", "deploy.push", kind)
@@ -140,7 +141,7 @@ def test_an_added_service_is_certified_delivered_and_proven(four: Fleet) -> None
     four.edit("pki.yaml", "      nginx-open:", f"{service}      nginx-open:")
     four.program("doit")
     assert four.curl("https://nginx-new.lab.internal/") == "200"
-    assert four.receipt("nginx")["proof"]["nginx-new"] == "proven"
+    assert four.receipt("nginx")["proof"]["nginx-new"] == ["proven", "proven"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -238,7 +239,7 @@ def test_a_proxy_that_forgets_revocations_is_found_out_though_no_file_differs(fo
     assert four.receipt("nginx") == receipt
     nginx.write("/etc/nginx/nginx.conf", main)
     nginx.run("systemctl", "reload", "nginx")
-    assert "nothing to do" in four.program("doit")
+    assert is_idle(four.program("doit"))
 
 
 def test_a_reload_that_a_crl_is_owed_is_made_up_for(four: Fleet) -> None:
@@ -252,7 +253,7 @@ def test_a_reload_that_a_crl_is_owed_is_made_up_for(four: Fleet) -> None:
     nginx.run("rm", "/etc/nginx/conf.d/other.conf")
     assert "its services were not reloaded since" in four.program("doit")
     assert refuses(four.curl("https://nginx-admin.lab.internal/", "--cert", str(old)))
-    assert "nothing to do" in four.program("doit")
+    assert is_idle(four.program("doit"))
 
 
 def test_a_restored_old_backup_lets_no_revoked_client_in(four: Fleet) -> None:
@@ -280,7 +281,7 @@ def test_a_restored_old_backup_lets_no_revoked_client_in(four: Fleet) -> None:
     four.program("doit")
     assert nobody_gets_in()
     everything_serves(four)
-    assert "nothing to do" in four.program("doit")
+    assert is_idle(four.program("doit"))
 
 
 def test_a_host_that_is_down_fails_its_own_task_and_nobody_elses(four: Fleet) -> None:
@@ -322,11 +323,11 @@ def test_a_rollback_holds_the_host_keeps_the_newest_crl_and_ends_with_a_push(fou
     old = four.home / "old-other.pem"
     old.write_bytes((four.home / "ca/clients/other/tls.pem").read_bytes())
     four.program("invoke", "revoke", "other", "--reason", "superseded", "--yes")
-    assert "is held at" in four.program("invoke", "deploy.rollback", "apache")
+    assert "is held at" in four.program("invoke", "deploy.rollback", "apache", "--yes")
     assert four.served("apache") == before != renewed
     assert refuses(four.curl("https://apache-admin.lab.internal/", "--cert", str(old))), "revocation never goes back"
     assert "held at" in four.program("invoke", "status")
-    assert "nothing to do" in four.program("doit")
+    assert is_idle(four.program("doit"))
     assert four.served("apache") == before
     four.program("invoke", "deploy.push", "apache")
     assert four.served("apache") == renewed
@@ -336,7 +337,7 @@ def test_a_rollback_holds_the_host_keeps_the_newest_crl_and_ends_with_a_push(fou
 def test_a_rollback_to_a_revoked_certificate_is_refused(four: Fleet) -> None:
     four.program("invoke", "revoke", "haproxy", "--reason", "key-compromise", "--yes")
     served = four.served("haproxy")
-    said = four.program("invoke", "deploy.rollback", "haproxy", status=FAILED)
+    said = four.program("invoke", "deploy.rollback", "haproxy", "--yes", status=FAILED)
     assert "is revoked" in said
     assert four.served("haproxy") == served
     assert "held at" not in four.program("invoke", "status")

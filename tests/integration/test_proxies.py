@@ -25,6 +25,7 @@ from pki.keeping import recovering
 from pki.leaves import PROBE, canary_leaf, probe_leaf
 from pki.model import Leaf
 from pki.proxies import PROGRAMS
+from pki.reasons import Why
 from pki.records import Entry
 from tests.integration.conftest import TIMEOUT, LiveHome, built, live_home, run
 from tests.integration.proxies import CURRENT, KINDS, NAMES, PATIENCE, Answer, Proxy, Upstreams, started, wait_until
@@ -546,7 +547,7 @@ def probers(mixed: LiveHome, tmp_path_factory: pytest.TempPathFactory) -> Prober
     folder, house = tmp_path_factory.mktemp("probers"), mixed.house()
     files = []
     for leaf in (probe_leaf(house.inventory), canary_leaf(house.inventory)):
-        recipes.issue_leaf(house, replace(leaf, is_revoked=False), "for a test")
+        recipes.issue_leaf(house, replace(leaf, is_revoked=False), [Why.ASKED_FOR()])
         files.append(folder / f"{leaf.name}.pem")
         files[-1].write_bytes(house.store.truth(leaf).read_bytes())
     key, other = issue.new_key("ec-p256"), _authority(None, "Evil Root")
@@ -622,7 +623,7 @@ def test_revoked_client_is_refused_after_doit_and_reload(
             said = stage.session(version, stage.mtls, "-cert", old, "-key", old, "-sess_out", tmp_path / version)
             assert "HTTP/1.1 200" in said
 
-        home.invoke("revoke", "admin", "--reason", "key-compromise", "--yes")
+        home.revoke("admin", "--reason", "key-compromise", "--yes")
         proxy.configure()
         proxy.reload()
 
@@ -670,7 +671,7 @@ def test_open_connections_live_on_after_a_reload_where_status_says_so(
         old.write_bytes(home.read("ca/clients/admin/tls.pem"))
         with stage.stream(stage.mtls, *headers) as wire:
             stage.read_some(wire)
-            home.invoke("revoke", "admin", "--reason", "key-compromise", "--yes")
+            home.revoke("admin", "--reason", "key-compromise", "--yes")
             proxy.configure()
             proxy.reload(is_patient=False)
             wait_until(lambda: proxy.curl(address(stage.mtls), "--cert", old).refused, "the client is refused")
@@ -782,7 +783,7 @@ def test_haproxy_goes_on_without_a_crl_that_it_is_too_small_for(mixed: LiveHome,
         old = tmp_path / "old.pem"
         old.write_bytes(home.read("ca/clients/admin/tls.pem"))
         assert proxy.curl(address(MTLS["haproxy"]), "--cert", old).accepted
-        home.invoke("revoke", "admin", "--reason", "key-compromise", "--yes")
+        home.revoke("admin", "--reason", "key-compromise", "--yes")
         proxy.configure()
         proxy.reload()
         assert proxy.curl(address(MTLS["haproxy"]), "--cert", old).refused

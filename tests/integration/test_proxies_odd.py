@@ -263,7 +263,7 @@ def test_traefik_lets_a_revoked_client_in_as_plan_says(fronted: LiveHome, tmp_pa
     old = tmp_path / "old.pem"
     old.write_bytes(home.read("ca/clients/admin/tls.pem"))
     with started("traefik", home, "traefik-host", tmp_path / "work") as running:
-        home.invoke("revoke", "admin", "--reason", "key-compromise", "--yes")
+        home.revoke("admin", "--reason", "key-compromise", "--yes")
         running.configure()
         assert running.curl("https://raw-mtls-traefik.lab.internal/", "--cert", old).accepted
     assert "revoked clients get in until their certificates end" in home.invoke("plan")

@@ -13,7 +13,7 @@ from tests.integration.conftest import run
 def test_first_sheet_says_what_was_made_and_has_the_signatures_and_every_sheet_has_its_number(tmp_path: Path) -> None:
     home = real_home(tmp_path)
     asked = home.ask()
-    swap = machine.Finding("swap", "swap is on", ok=False, remedy="swapoff -a")
+    swap = machine.MachineCheck("swap", "swap is on", ok=False, remedy="swapoff -a")
     sitting.environment(home.open(asked.path), [swap], "the disk is destroyed afterwards")
     page = home.answer(asked.path) / "transcript.html"
     printed = tmp_path / "transcript.pdf"

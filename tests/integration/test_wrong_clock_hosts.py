@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.integration.fleet import FAILED, Fleet, fleet
+from tests.leavings import is_idle
 
 KINDS = ("nginx", "haproxy")
 
@@ -27,7 +28,7 @@ def test_hosts_that_contradict_the_clock_are_quoted_and_nothing_changes_on_them(
         assert f"{kind} says {today}" in said
         assert two.as_client(kind) == "200"
     assert "if it is right, confirm it at a terminal: ./run doit --clock-is-right" in said
-    assert "nothing to do" in two.program("doit")
+    assert is_idle(two.program("doit"))
 
 
 def test_hosts_that_confirm_the_right_clock_get_valid_crls_back_after_a_run_with_the_clock_ahead(two: Fleet) -> None:
@@ -39,5 +40,5 @@ def test_hosts_that_confirm_the_right_clock_get_valid_crls_back_after_a_run_with
     for kind in KINDS:
         assert two.as_client(kind) == "200"
         assert two.served(kind) == two.issued(kind)
-    assert "nothing to do" in two.program("doit")
+    assert is_idle(two.program("doit"))
     assert "it is right: " not in two.program("invoke", "health", status=frozenset({0, 1, 2}))

@@ -55,9 +55,10 @@ class ActionModule(ActionBase):
         ends, promises, eyes = self._services()
         if not ends:
             return result
-        result["proofs"] = proof.judge(ends, promises, None, eyes)
-        if wrong := proof.wrong(result["proofs"]):
-            result |= {"failed": True, "msg": wrong, "after": self._task.args["remedy"]}
+        proofs = proof.judge(ends, promises, None, eyes)
+        result["proofs"] = proof.as_json(proofs)
+        if wrong := proof.wrong(proofs):
+            result |= {"failed": True, "msg": wrong, "wrong": wrong, "after": self._task.args["remedy"]}
         return result
 
     def _services(self) -> tuple[list[handshake.Endpoint], dict[str, proof.Promise], handshake.Eyes]:
@@ -74,12 +75,13 @@ class ActionModule(ActionBase):
         result["changed"] = "kept" in states
         if "failed" in result:
             return result
-        result["proofs"] = proof.judge(ends, promises, before, eyes)
-        if wrong := proof.wrong(result["proofs"]):
+        proofs = proof.judge(ends, promises, before, eyes)
+        result["proofs"] = proof.as_json(proofs)
+        if wrong := proof.wrong(proofs):
             after = self._task.args["remedy"]
             if "placed" in states:
                 after = self._put_back(manifest)
-            result |= {"failed": True, "msg": f"{wrong}; {after}", "after": after}
+            result |= {"failed": True, "msg": f"{wrong}; {after}", "wrong": wrong, "after": after}
         return result
 
     def _put_back(self, manifest: bytes) -> str:

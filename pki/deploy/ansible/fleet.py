@@ -18,15 +18,18 @@ from pki import canonical, store
 from pki.deploy import answers
 from pki.deploy.ansible import project, runner
 from pki.deploy.ansible.project import Consignment
-from pki.deploy.change import Outcome
+from pki.deploy.change import HostOutcome
 from pki.deploy.delivery import Delivery
+from pki.deploy.handshake import Endpoint
 from pki.deploy.inplace import InPlace, went_back
+from pki.deploy.proof import Proof, refuted
 from pki.deploy.receipt import instant
-from pki.deploy.session import HostRefusal, nonsense, others, seen
+from pki.deploy.session import HostRefusal, ServiceRefusal, nonsense, others, seen
 from pki.deploy.ssh import Way
-from pki.errors import PkiError
+from pki.errors import ErrorCode, PkiError
 from pki.files import leave_all_to_owner
 from pki.model import Ansible
+from pki.reasons import Reason
 from pki.store import Store
 from pki.visible import plain
 
@@ -46,25 +49,25 @@ class Fleet:
 
     # -- what a task asks --
 
-    def untold(self, host: str) -> list[str]:
+    def untold(self, host: str) -> list[Reason]:
         """What was done on a host in this run and is not said yet."""
-        return list((self._told(host) or {}).get("done") or [])
+        return _done(self._told(host) or {})
 
-    def deliver(self, delivery: Delivery, now: datetime) -> list[str]:
+    def deliver(self, delivery: Delivery, now: datetime) -> list[Reason]:
         """What was done. Raises PkiError, which is filed by then."""
         with self.store.turn("fleet"):  # other processes of this run wait, and find themselves taken along
             told = self._told(delivery.host)
             if told is None:
                 self._contact([delivery, *(one for one in self.waiting() if one.host != delivery.host)], now)
                 told = self._told(delivery.host) or {}
-            done = list(told.get("done", []))
+            done = _done(told)
             if told.get("has_more"):
                 self._place(delivery.host).unlink(missing_ok=True)
                 self._contact([delivery], now)
                 told = self._told(delivery.host) or {}
-                done += told.get("done", [])
+                done += _done(told)
         if "message" in told:
-            raise PkiError(told["message"], told["hint"])
+            raise PkiError(told["message"], told["hint"], ErrorCode(told["code"]))
         self._place(delivery.host).unlink(missing_ok=True)
         return done
 
@@ -119,14 +122,18 @@ class Fleet:
         return told if told.get("run") == self.token else None
 
     def _tell(
-        self, host: str, *, done: Iterable[str] = (), error: PkiError | None = None, has_more: bool = False
+        self, host: str, *, done: Iterable[Reason] = (), error: PkiError | None = None, has_more: bool = False
     ) -> None:
         """`has_more`: the host told of files that came from here and are not wanted, which another contact takes away."""
-        told: dict[str, Any] = {"done": list(done), "has_more": has_more}
+        told: dict[str, Any] = {"done": [one.as_json() for one in done], "has_more": has_more}
         if error:
-            told = {"message": error.message, "hint": error.hint}
+            told = {"message": error.message, "hint": error.hint, "code": error.code.value}
         store.make_folder(self._place(host).parent, 0o700)
         store.write(self._place(host), canonical.sealed({"run": self.token, **told}))
+
+
+def _done(told: Mapping[str, Any]) -> list[Reason]:
+    return [Reason.from_json(one) for one in told.get("done", [])]
 
 
 def consign(delivery: Delivery, now: datetime) -> Consignment:
@@ -141,7 +148,7 @@ def consign(delivery: Delivery, now: datetime) -> Consignment:
     return Consignment(change, findings, tuple(change.may_go(sent)))
 
 
-def collect(delivery: Delivery, result: Mapping[str, Any], now: datetime) -> list[str]:
+def collect(delivery: Delivery, result: Mapping[str, Any], now: datetime) -> list[Reason]:
     """File what became of a host elsewhere: what was done there. Raises PkiError, which is filed by then."""
     consignment = consign(delivery, now)
     if "release" in result and result["release"] != consignment.change.parcel.release.digest:
@@ -168,15 +175,15 @@ def _filed(delivery: Delivery, error: PkiError, now: datetime) -> PkiError:
     return delivery.failed(parcel, error, now) if parcel else error
 
 
-def _outcome(consignment: Consignment, result: Mapping[str, Any]) -> Outcome:
+def _outcome(consignment: Consignment, result: Mapping[str, Any]) -> HostOutcome:
     """What a host's answers mean, as they do in our own dialogue. Raises PkiError."""
     change, said = consignment.change, list(_answers(result))
     way, proofs = change.to.way, _proofs(result, (one.service for one in change.to.endpoints))
     if refusal := answers.refusal(said):
         raise HostRefusal(*refusal)
     if error := next((answer["error"] for answer in said if "error" in answer), ""):
-        raise PkiError(plain(error), f"./run invoke deploy.bootstrap {way.host}")
-    if fault := _fault(way, result):
+        raise PkiError(plain(error), f"./run invoke deploy.bootstrap {way.host}", ErrorCode.NEEDS_BOOTSTRAP)
+    if fault := _fault(way, change.to.endpoints, result):
         raise fault
     looked = seen(way.host, change.rows, [answer for answer in said if "is" in answer])
     differs = change.without_held(looked)
@@ -186,22 +193,23 @@ def _outcome(consignment: Consignment, result: Mapping[str, Any]) -> Outcome:
     return outcome.with_others(others(way.host, said)) if change.asks_for_others else outcome
 
 
-def _fault(way: Way, result: Mapping[str, Any]) -> PkiError | None:
+def _fault(way: Way, endpoints: Iterable[Endpoint], result: Mapping[str, Any]) -> PkiError | None:
     """What went wrong with a host, by what our action, or Ansible itself, says of it."""
-    message = str(result.get("msg", "failed"))[:MESSAGE]
+    words = str(result.get("msg", "failed"))[:MESSAGE]
     if "nonsense" in result:
         line = str(result["nonsense"])
         return nonsense(way.host, line) if result.get("greeted") else way.not_greeted(line)
     if isinstance(unknown := result.get("unknown"), list) and unknown:
         return went_back(way.host, (f"{plain(str(path))} is unknown here" for path in unknown))
     if result.get("unreachable"):
-        return way.failure(255, BEFORE_SSH.sub("", message))
+        return way.failure(255, BEFORE_SSH.sub("", words))
     if "after" in result:
         after = str(result["after"])
-        return HostRefusal(plain(message.removesuffix(f"; {after}")), plain(after))
+        proofs = _proofs(result, [one.service for one in endpoints]) or {}
+        return ServiceRefusal(plain(str(result.get("wrong", words))), plain(after), refuted(proofs))
     if "rc" in result:
         return _ended(way, result)
-    return PkiError(f"Ansible: {plain(message)}", "its log says more") if result.get("failed") else None
+    return PkiError(f"Ansible: {plain(words)}", "its log says more") if result.get("failed") else None
 
 
 def _ended(way: Way, result: Mapping[str, Any]) -> PkiError:
@@ -222,9 +230,13 @@ def _answers(result: Mapping[str, Any]) -> Iterator[answers.Answer]:
             yield answer
 
 
-def _proofs(result: Mapping[str, Any], services: Iterable[str]) -> dict[str, str] | None:
+def _proofs(result: Mapping[str, Any], services: Iterable[str]) -> dict[str, Proof] | None:
     """What was seen of each service, as far as it is known here."""
     found = result.get("proofs")
     if not isinstance(found, dict):
         return None
-    return {name: plain(str(found[name])) for name in services if name in found}
+    try:
+        seen = {name: Proof.from_json(found[name]) for name in services if name in found}
+    except (TypeError, ValueError):  # events may come from elsewhere
+        return None
+    return {name: Proof(one.verdict, plain(one.text)) for name, one in seen.items()}

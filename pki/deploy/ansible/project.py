@@ -99,7 +99,7 @@ class Consignment:
             "pki_release": self.change.parcel.release.digest,
             "pki_known": self.change.is_known,
             "pki_crls": {row.file.path: list(self.may_go) for row in self.change.rows if row.file.crl},
-            "pki_remedy": self.change.remedy,
+            "pki_remedy": str(self.change.remedy),
             "pki_limits": asdict(to.way.limits),
             "pki_services": [
                 {"endpoint": asdict(end), "promise": asdict(promises[end.name]) if end.name in promises else {}}

@@ -12,11 +12,12 @@ from typing import Any
 from pki import store
 from pki.deploy.receipt import instant
 from pki.errors import PkiError
+from pki.identifiers import ArtifactId
 from pki.passphrases import Passphrases
 from pki.store import Store
 from pki.watch.alerts.decisions import Decision, decide
 from pki.watch.alerts.told import Addresses, Channel, Record
-from pki.watch.checks import Check, Level
+from pki.watch.checks import Finding, Level
 
 EMAIL = "email"
 LETTER, MAIL, NOTIFY = "pki.watch.alerts.letter", "pki.watch.alerts.mail", "pki.watch.alerts.notify"
@@ -35,7 +36,7 @@ class Telling:
 class News:
     """All that there is to tell: checks, which of their keys this run would have found again, the letter's facts."""
 
-    checks: Sequence[Check]
+    checks: Sequence[Finding]
     looked_at: Callable[[str], bool]
     run: str
     head: str
@@ -61,16 +62,16 @@ def tell(place: Store, to: Addresses, news: News, now: datetime) -> list[Telling
     return said
 
 
-def checks(record: Record) -> Iterator[Check]:
+def checks(record: Record) -> Iterator[Finding]:
     """Health of the channels themselves, as the last run left them."""
     for name, channel in record.channels.items():
         if channel.failing_since:
             text = f"messages cannot be sent: {channel.message}"
             since = datetime.fromisoformat(channel.failing_since)
             remedy = f"{channel.hint or 'docs/watching.md'}; every run tries again"
-            yield Check(f"alerts:{name}", Level.WARNING, text, remedy, since=since)
+            yield Finding(ArtifactId("alerts", name), Level.WARNING, text, remedy, since=since)
         elif weekly := channel.past.digest:
-            yield Check(f"alerts:{name}", Level.OK, f"the last weekly message is of {weekly:%Y-%m-%d}")
+            yield Finding(ArtifactId("alerts", name), Level.OK, f"the last weekly message is of {weekly:%Y-%m-%d}")
 
 
 def _names(to: Addresses) -> list[str]:
@@ -88,7 +89,7 @@ class Sender:
 
     def tell(self, name: str, channel: Channel) -> tuple[Channel, Telling | None]:
         """The channel as it is afterwards, and what was sent, if anything was worth it."""
-        found = [one for one in self._news.checks if one.subject != f"alerts:{name}"] + list(channel.owed)
+        found = [one for one in self._news.checks if one.subject != ArtifactId("alerts", name)] + list(channel.owed)
         decision = decide(channel.past, found, self._news.looked_at, self._now)
         if not decision.is_worth_it:
             return replace(channel, past=decision.after), None
@@ -106,7 +107,7 @@ class Sender:
             return failing, Telling(name, letter.subject, complaint)
         return Channel(decision.after), Telling(name, letter.subject)
 
-    def _letter(self, decision: Decision, found: Sequence[Check], channel: Channel) -> Any:
+    def _letter(self, decision: Decision, found: Sequence[Finding], channel: Channel) -> Any:
         letters = import_module(LETTER)  # with what it stands on, so rarely needed that no other run loads it
         late = ""
         if channel.failing_since:

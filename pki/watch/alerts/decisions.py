@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from pki.watch.checks import Check, Level
+from pki.watch.checks import Finding, Level
 
 DAY = timedelta(days=1)
 MARKS = (30, 14, 7, 3, 1, 0)  # days before an end at which it is told again
@@ -35,7 +35,7 @@ class News:
     """One thing that is worth a message; `kind` is new, worse, nearer or solved."""
 
     kind: str
-    check: Check
+    check: Finding
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Decision:
         return bool(self.news) or self.is_digest
 
 
-def decide(past: Past, checks: Iterable[Check], looked_at: Callable[[str], bool], now: datetime) -> Decision:
+def decide(past: Past, checks: Iterable[Finding], looked_at: Callable[[str], bool], now: datetime) -> Decision:
     """What a channel is told now. `looked_at` says of a check's key whether this run would have found it again."""
     present, news, after = _worst_of_each(checks), list[News](), dict[str, Told]()
     for key, check in present.items():
@@ -73,7 +73,7 @@ def decide(past: Past, checks: Iterable[Check], looked_at: Callable[[str], bool]
         if key in present:
             continue
         if before.level and looked_at(key):
-            news.append(News("solved", Check(before.subject, Level.OK, before.message, since=before.since)))
+            news.append(News("solved", Finding(before.subject, Level.OK, before.message, since=before.since)))
             after[key] = replace(before, level=Level.OK, at=now)
         elif before.level or _within(before.at, now, AGAIN):
             after[key] = before
@@ -82,15 +82,15 @@ def decide(past: Past, checks: Iterable[Check], looked_at: Callable[[str], bool]
     return Decision(ordered, is_digest, Past(after, now if is_digest else past.digest))
 
 
-def _worst_of_each(checks: Iterable[Check]) -> dict[str, Check]:
-    found: dict[str, Check] = {}
+def _worst_of_each(checks: Iterable[Finding]) -> dict[str, Finding]:
+    found: dict[str, Finding] = {}
     for check in checks:
         if check.level and (check.key not in found or check.level > found[check.key].level):
             found[check.key] = check
     return found
 
 
-def _mark(check: Check, now: datetime) -> int | None:
+def _mark(check: Finding, now: datetime) -> int | None:
     """The nearest of the marks that the time left has fallen to."""
     if check.until is None:
         return None
@@ -98,7 +98,7 @@ def _mark(check: Check, now: datetime) -> int | None:
     return min((mark for mark in MARKS if left <= mark), default=None)
 
 
-def _kind(before: Told | None, check: Check, mark: int | None, now: datetime) -> str:
+def _kind(before: Told | None, check: Finding, mark: int | None, now: datetime) -> str:
     """What is new about something; empty when it was told, or told not long ago."""
     if before is None:
         return "new"
@@ -110,13 +110,13 @@ def _kind(before: Told | None, check: Check, mark: int | None, now: datetime) ->
     return "nearer" if is_nearer else ""
 
 
-def _told(check: Check, mark: int | None, before: Told | None, now: datetime) -> Told:
+def _told(check: Finding, mark: int | None, before: Told | None, now: datetime) -> Told:
     since = before.since if before and before.level else check.since or now
     level = Level.OK if check.passing else check.level
     return Told(level, now, mark, since, check.subject, check.message)
 
 
-def _still(before: Told, check: Check, mark: int | None, now: datetime) -> Told:
+def _still(before: Told, check: Finding, mark: int | None, now: datetime) -> Told:
     """What is as it was told, or better: a level that was just told is kept for a while, so that none is told twice."""
     if before.level is Level.OK:
         return before

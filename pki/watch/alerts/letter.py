@@ -14,7 +14,7 @@ from pki.scalars import SANDBOX
 from pki.templating import Pages
 from pki.visible import plain
 from pki.watch.alerts.decisions import Decision
-from pki.watch.checks import Check, alike, counted, named, remedy_of
+from pki.watch.checks import Finding, alike, counted, named, remedy_of
 
 WIDTH = 76
 SUBJECT = 110  # more of a subject no phone shows
@@ -68,7 +68,7 @@ class Item:
     count: int
 
 
-def write(decision: Decision, checks: Sequence[Check], facts: Facts, late: str) -> Letter:
+def write(decision: Decision, checks: Sequence[Finding], facts: Facts, late: str) -> Letter:
     """The letter for a decision; `late` says since when earlier ones could not be sent, and why."""
     kinds = {one.check.key: KINDS[one.kind] for one in decision.news if one.kind in KINDS}
     problems = sorted((one for one in checks if one.level), key=lambda one: (-one.level, one.key not in kinds))
@@ -97,7 +97,7 @@ def write(decision: Decision, checks: Sequence[Check], facts: Facts, late: str) 
     )
 
 
-def _subject(decision: Decision, problems: Sequence[Check], solved: Sequence[Check], facts: Facts) -> str:
+def _subject(decision: Decision, problems: Sequence[Finding], solved: Sequence[Finding], facts: Facts) -> str:
     """The worst of what is new, or of what is still there; else what was solved, or that all is well."""
     new = [one.check for one in decision.news if one.kind in KINDS]
     first = max([*new, *problems], key=lambda one: one.level, default=None)
@@ -118,19 +118,19 @@ def _cut(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[: length - 1].rstrip()}…"
 
 
-def _since(check: Check, decision: Decision) -> datetime | None:
+def _since(check: Finding, decision: Decision) -> datetime | None:
     told = decision.after.told.get(check.key)
     return check.since or (told.since if told and told.level else None)
 
 
-def _items(problems: Sequence[Check], kinds: Mapping[str, str], decision: Decision, now: datetime) -> Iterator[Item]:
+def _items(problems: Sequence[Finding], kinds: Mapping[str, str], decision: Decision, now: datetime) -> Iterator[Item]:
     """Each problem, and in one what is said of several things, as long as that is news of all of them or of none."""
     for (_, kind), some in groupby(problems, key=lambda one: (one.level, kinds.get(one.key, ""))):
         for group in alike(some):
             yield _item(group, kind, min(filter(None, (_since(one, decision) for one in group)), default=None), now)
 
 
-def _item(group: Sequence[Check], kind: str, since: datetime | None, now: datetime) -> Item:
+def _item(group: Sequence[Finding], kind: str, since: datetime | None, now: datetime) -> Item:
     first = group[0]
     when = [f"since {since:%Y-%m-%d}"] if since and since.date() < now.date() else []
     if first.until:
@@ -151,7 +151,7 @@ def _item(group: Sequence[Check], kind: str, since: datetime | None, now: dateti
 
 
 def _text(
-    title: str, items: Sequence[Item], solved: Sequence[Check], well: Sequence[Check], facts: Facts, late: str
+    title: str, items: Sequence[Item], solved: Sequence[Finding], well: Sequence[Finding], facts: Facts, late: str
 ) -> Iterator[str]:
     yield from (f"{facts.name}: {title}", "")
     for item in items[:MANY]:
@@ -200,7 +200,7 @@ def _remedy(text: str) -> Iterator[str]:
         yield f"    {'→' if number == 0 else ' '} {plain(line)}"
 
 
-def _brief(solved: Sequence[Check], items: Sequence[Item], decision: Decision) -> Iterator[str]:
+def _brief(solved: Sequence[Finding], items: Sequence[Item], decision: Decision) -> Iterator[str]:
     for item in items[:MANY]:
         if item.kind or decision.is_digest:
             yield f"{item.level.upper()} {item.subject}: {item.message}"

@@ -20,7 +20,7 @@ from pki.errors import PkiError
 from pki.files import leave_to_owner
 from pki.model import Alerts, Inventory, Secrets
 from pki.watch.alerts.decisions import AGAIN, Past, Told
-from pki.watch.checks import Check, Level
+from pki.watch.checks import Finding, Level
 
 FORMAT = 1
 SENT_UNKEPT = 0o400  # the mode of the file while something was sent that no disk had room to keep
@@ -62,7 +62,7 @@ class Channel:
     """One way to a person: what went that way, what is owed since it failed, and why."""
 
     past: Past = field(default_factory=Past)
-    owed: tuple[Check, ...] = ()
+    owed: tuple[Finding, ...] = ()
     failing_since: str = ""
     message: str = ""
     hint: str = ""
@@ -127,7 +127,7 @@ def _channel(data: Mapping[str, Any]) -> Channel:
     }
     digest = moment(data["digest"]) if data["digest"] else None
     owed = tuple(
-        Check(subject, Level(level), message, remedy, topic=topic, passing=True)
+        Finding(subject, Level(level), message, remedy, topic=topic, passing=True)
         for subject, level, message, remedy, topic in data["owed"]
     )
     return Channel(Past(told, digest), owed, data["failing_since"], data["message"], data.get("hint", ""))
@@ -141,7 +141,7 @@ def _as_json(channel: Channel) -> dict[str, Any]:
     return {
         "told": told,
         "digest": instant(channel.past.digest) if channel.past.digest else "",
-        "owed": [[one.subject, int(one.level), one.message, one.remedy, one.topic] for one in channel.owed],
+        "owed": [[one.subject, int(one.level), one.message, str(one.remedy), one.topic] for one in channel.owed],
         "failing_since": channel.failing_since,
         "message": channel.message,
         "hint": channel.hint,

@@ -15,9 +15,11 @@ from pki.errors import SET_CLOCK, PkiError
 from pki.graph import Artifact
 from pki.handover import needs
 from pki.house import Generation, House
+from pki.identifiers import ArtifactId, GenerationName
 from pki.memo import token
+from pki.reasons import joined
 from pki.store import AUTHORITIES
-from pki.watch.checks import Check, Level, by_time_left
+from pki.watch.checks import Finding, Level, by_time_left, rerun
 from pki.watch.view import View
 
 DAY = timedelta(days=1)
@@ -27,32 +29,34 @@ CEREMONY_SOON, CEREMONY_NOW = timedelta(days=30), timedelta(days=7)
 ASK = "./run invoke ceremony.request, and docs/ceremony.md"
 
 
-def roots(view: View) -> Iterator[Check]:
+def roots(view: View) -> Iterator[Finding]:
     """Every root that pki.yaml names, or that `build/` shows, is in `ca/`."""
     try:
         view.house.insist_on_roots()
     except PkiError as error:
-        yield Check("authority:root", Level.CRITICAL, error.message, error.hint)
+        yield Finding("authority:root", Level.CRITICAL, error.message, error.hint)
 
 
-def authorities(view: View) -> Iterator[Check]:
+def authorities(view: View) -> Iterator[Finding]:
     """Each authority can sign, and its root does not near its end."""
     house = view.house
     for name in AUTHORITIES:
         if reasons := freshness.authority(house, name):
-            failure = view.run.failure(f"authority:{name}")
+            failure = view.run.failure(ArtifactId("authority", name))
             remedy = failure.hint if failure else "./run doit" if house.inventory.sandbox else ASK
-            yield Check(f"authority:{name}", Level.CRITICAL, reasons[0], remedy)
+            yield Finding(ArtifactId("authority", name), Level.CRITICAL, reasons[0], remedy)
     root = house.issuing("root")
     if root and (level := root_level(view, root)):
         end = root.certificate.not_valid_after_utc
         remedy = "./run doit" if house.inventory.sandbox else ASK
-        yield Check(f"authority:{root.name}", level, f"the root itself {_ends(view, end)}", remedy, until=end)
+        yield Finding(
+            ArtifactId("authority", root.name), level, f"the root itself {_ends(view, end)}", remedy, until=end
+        )
     there = [found for name in AUTHORITIES if (found := house.issuing(name))]
     if there:
         first = min(there, key=lambda found: needs.usable_until(house, found))
         text = f"{', '.join(found.name for found in there)}; {first.name} is usable until {needs.usable_until(house, first):%Y-%m-%d}"
-        yield Check("authorities", Level.OK, text)
+        yield Finding("authorities", Level.OK, text)
 
 
 def root_level(view: View, root: Generation) -> Level:
@@ -63,22 +67,22 @@ def root_level(view: View, root: Generation) -> Level:
     return max((level for level, days in ROOT_MARKS if left <= days * DAY * share), default=Level.OK)
 
 
-def ceremonies(view: View) -> Iterator[Check]:
+def ceremonies(view: View) -> Iterator[Finding]:
     """A ceremony that is due, by when; what pki.yaml outgrew may wait for as long as its admin likes."""
     found = [note for note in view.notes if note.subject == "ceremony"]
     if not found:
-        yield Check("ceremony", Level.OK, "none is due")
+        yield Finding("ceremony", Level.OK, "none is due")
         return
     ends = [need.by for need in needs.needs(view.house) if not need.is_growth]
     until = min(ends, default=None)
     level = by_time_left(until - view.now, CEREMONY_SOON, CEREMONY_NOW) if until else Level.NOTICE
-    yield Check("ceremony", level, found[0].text, found[0].remedy, until=until)
+    yield Finding("ceremony", level, found[0].text, found[0].remedy, until=until)
 
 
 # -- keys -------------------------------------------------------------------------------------------------------------
 
 
-def keys(view: View) -> Iterator[Check]:
+def keys(view: View) -> Iterator[Finding]:
     """The keys of the intermediates open with their passphrases: all in a thorough look, else those that the run used."""
     house, opened = view.house, list[str]()
     for authority in ("server", "client") if view.thorough else ():
@@ -89,36 +93,42 @@ def keys(view: View) -> Iterator[Check]:
                 opened.append(found.name)
     for name, error in {**house.keys.closed, **house.key_faults()}.items():
         text = f"nothing can be renewed or revoked with it: {error.message}"
-        yield Check(f"key:{name}", Level.CRITICAL, text, error.hint or f"./run invoke ca.rewrap {name}")
+        yield Finding(ArtifactId("key", name), Level.CRITICAL, text, error.hint or f"./run invoke ca.rewrap {name}")
     if opened:
-        yield Check("keys", Level.OK, f"{' and '.join(opened)} {'open' if len(opened) > 1 else 'opens'}")
+        yield Finding("keys", Level.OK, f"{' and '.join(opened)} {'open' if len(opened) > 1 else 'opens'}")
 
 
 # -- CRLs -------------------------------------------------------------------------------------------------------------
 
 
-def crls(view: View) -> Iterator[Check]:
+def crls(view: View) -> Iterator[Finding]:
     """Every live generation has a CRL that is valid for long enough; a server without one refuses every client."""
-    ends = list[datetime]()
+    ends, expected = list[datetime](), 0
     for artifact in view.plan.artifacts:
-        if artifact.name.startswith("crl:"):
-            name = artifact.name.removeprefix("crl:")
-            yield from _ladder(view, name) if name.startswith("root-") else _crl(view, artifact, name)
+        if artifact.id.kind == "crl":
+            name = artifact.id.name
+            told = list(_ladder(view, name) if GenerationName.parse(name).is_root else _crl(view, artifact, name))
+            yield from told
+            expected += 1
             if end := _end(view, name):
                 ends.append(end)
+            elif not told:
+                text = joined(artifact.reasons()) or "cannot be read"
+                yield Finding(artifact.name, Level.NOTICE, f"{text}: the next run makes it", rerun(artifact.name))
     if ends:
-        yield Check("crls", Level.OK, f"{len(ends)}; the first one ends on {min(ends):%Y-%m-%d}")
+        count = f"{len(ends)} of {expected}" if len(ends) < expected else str(len(ends))
+        yield Finding("crls", Level.OK, f"{count}; the first one ends on {min(ends):%Y-%m-%d}")
 
 
-def sizes(view: View) -> Iterator[Check]:
+def sizes(view: View) -> Iterator[Finding]:
     """The publishing host's proxy serves every CRL, and will for a while."""
     for one in outgrown.sizes(view.house):
         if one.complaint:
             level = Level.NOTICE if one.fits else Level.WARNING
-            yield Check(f"crl:{one.generation}", level, one.complaint, outgrown.REMEDY)
+            yield Finding(ArtifactId("crl", one.generation), level, one.complaint, outgrown.REMEDY)
 
 
-def _crl(view: View, artifact: Artifact, name: str) -> Iterator[Check]:
+def _crl(view: View, artifact: Artifact, name: str) -> Iterator[Finding]:
     rule, end = view.house.crl_rule(name), _end(view, name)
     is_due = end is not None and view.now >= end - rule.lifetime + rule.refresh
     failure = view.run.failure(artifact.name) or (view.failure_of_key(name) if is_due else None)
@@ -129,23 +139,21 @@ def _crl(view: View, artifact: Artifact, name: str) -> Iterator[Check]:
     if failure is None and not late and not is_over:
         if end is None and view.thorough and view.house.generation(name):
             text = "is not there, or damaged: the next run makes it"
-            yield Check(artifact.name, Level.NOTICE, text, f"./run doit {artifact.name}")
+            yield Finding(artifact.name, Level.NOTICE, text, rerun(artifact.name))
         return
     text = _ends(view, end) if end else "there is none"
     text += f", and cannot be renewed: {failure.message}" if failure else ", and was not renewed"
     left = end - view.now if end else timedelta()
     level = max(Level.WARNING, by_time_left(left, rule.lifetime, min(3 * DAY, rule.lifetime / 7)))
-    yield Check(
-        artifact.name, level, text, (failure.hint if failure else "") or f"./run doit {artifact.name}", until=end
-    )
+    yield Finding(artifact.name, level, text, (failure.hint if failure else "") or rerun(artifact.name), until=end)
 
 
 def _end(view: View, name: str) -> datetime | None:
     """When a CRL in `build/` ends; what the run itself has seen is not read again."""
-    if name.startswith("root-"):
+    if GenerationName.parse(name).is_root:
         present = freshness.due_rung(view.house, name)
         return None if present is None else present.next_update_utc  # an empty CRL is false
-    if seen := view.house.memo.seen(f"crl:{name}"):
+    if seen := view.house.memo.seen(ArtifactId("crl", name)):
         return datetime.fromtimestamp(seen[1], UTC)
     there = published(view.house, name)
     return None if there is None else there.next_update_utc
@@ -162,14 +170,14 @@ def published(house: House, name: str) -> x509.CertificateRevocationList | None:
     return found
 
 
-def _ladder(view: View, root: str) -> Iterator[Check]:
+def _ladder(view: View, root: str) -> Iterator[Finding]:
     """A root's pre-signed CRLs: one is valid now, the next begins before it ends, and none is missing."""
-    house, subject = view.house, f"crl:{root}"
+    house, subject = view.house, ArtifactId("crl", root)
     found = house.generation(root)
     if found is None:
         return
     if early := house.before(found):
-        yield Check(subject, Level.CRITICAL, f"no rung of its ladder is valid now: {early}", SET_CLOCK)
+        yield Finding(subject, Level.CRITICAL, f"no rung of its ladder is valid now: {early}", SET_CLOCK)
         return
     present = freshness.due_rung(house, root)
     if present is None:
@@ -179,7 +187,7 @@ def _ladder(view: View, root: str) -> Iterator[Check]:
         when = f" from {until:%Y-%m-%d} on, when the one that they have ends" if until else ""
         text = f"{freshness.no_rung(house, root)}; every server refuses every client{when}"
         remedy = f"{_back(root)}; or: ./run invoke ceremony.request --crls"
-        yield Check(subject, Level.CRITICAL, text, remedy, until=until)
+        yield Finding(subject, Level.CRITICAL, text, remedy, until=until)
         return
     end, spans = (
         present.next_update_utc,
@@ -189,10 +197,12 @@ def _ladder(view: View, root: str) -> Iterator[Check]:
     for start, following_end in sorted((s, e) for s, e in spans if e and s > view.now):
         if start > end:
             text = f"no rung of its ladder covers {end:%Y-%m-%d} to {start:%Y-%m-%d}"
-            yield Check(subject, _rung_level(view, end), text, f"{_back(root)}; or: {ASK}", until=end)
+            yield Finding(subject, _rung_level(view, end), text, f"{_back(root)}; or: {ASK}", until=end)
         end = max(end, following_end)
     if missing := _unheld(view, root):
-        yield Check(subject, _rung_level(view, end), f"its last rung, {missing}, is not in ca/", _back(root), until=end)
+        yield Finding(
+            subject, _rung_level(view, end), f"its last rung, {missing}, is not in ca/", _back(root), until=end
+        )
 
 
 def _rung_level(view: View, end: datetime) -> Level:

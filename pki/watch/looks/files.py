@@ -7,36 +7,37 @@ from collections.abc import Iterator
 from pki import freshness, store
 from pki.deploy import release
 from pki.deploy.delivery import Delivery
-from pki.deploy.folder import LOST
+from pki.identifiers import ArtifactId
 from pki.issue import pem
+from pki.reasons import Why, joined
 from pki.watch import damage
-from pki.watch.checks import Check, Level
+from pki.watch.checks import Finding, Level, rerun
 from pki.watch.view import View
 
 AGAIN = "the next run makes it again"
 
 
-def files(view: View) -> Iterator[Check]:
+def files(view: View) -> Iterator[Finding]:
     """Damaged files of authorities and ceremonies; thoroughly, also those that a run makes again by itself."""
     for note in damage.notes(view.house):
-        yield Check(note.subject, Level.WARNING, note.text, note.remedy)
+        yield Finding(note.subject, Level.WARNING, note.text, note.remedy)
     if view.thorough:
         yield from _made(view)
 
 
-def _made(view: View) -> Iterator[Check]:
+def _made(view: View) -> Iterator[Finding]:
     """What a run makes again: certificates, CRLs, bundles, releases and receipts."""
     house, place = view.house, view.house.store
     for name in house.recovered:
         path = place.shown(place.authority_file(name, "cert.pem"))
-        yield Check(path, Level.NOTICE, house.damaged[path], "./run doit authority")
+        yield Finding(path, Level.NOTICE, house.damaged[path], "./run doit authority")
     for name, leaf in view.plan.leaves.items():
         if damaged := freshness.damaged_files(house, leaf):
-            yield _notice(f"cert:{name}", "; ".join(damaged))
+            yield _notice(ArtifactId("cert", name), joined(damaged))
     for artifact in view.plan.artifacts:
-        kind, _, name = artifact.name.partition(":")
+        kind, name = artifact.id.kind, artifact.id.name
         if kind in {"bundle", "page"} and (reasons := artifact.reasons()):
-            yield _notice(artifact.name, "; ".join(reasons))
+            yield _notice(artifact.name, joined(reasons))
         elif kind == "crl" and (der := store.read(place.crl(name))) is not None:
             is_sound = freshness.signed_crl(house, name, der, anew=True) is not None
             if not is_sound or store.read(place.crl(name, "pem")) != pem("X509 CRL", der):
@@ -50,10 +51,11 @@ def _made(view: View) -> Iterator[Check]:
 def _lost(delivery: Delivery) -> str:
     """What of the records of a delivery is damaged, as a phrase after its name; empty when nothing is."""
     if delivery.has_lost_receipt:
-        return "its receipt is damaged"
+        return str(Why.RECEIPT_DAMAGED())
     receipt = None if delivery.is_remote else delivery.receipt
-    return LOST if receipt and LOST in delivery.transport.drift(receipt) else ""
+    lost = Why.LIST_DAMAGED()
+    return str(lost) if receipt and lost in delivery.transport.drift(receipt) else ""
 
 
-def _notice(artifact: str, text: str) -> Check:
-    return Check(artifact, Level.NOTICE, f"{text}: {AGAIN}", f"./run doit {artifact}")
+def _notice(artifact: str, text: str) -> Finding:
+    return Finding(artifact, Level.NOTICE, f"{text}: {AGAIN}", rerun(artifact))

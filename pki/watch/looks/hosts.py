@@ -2,79 +2,101 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pki.deploy.delivery import Delivery
-from pki.deploy.proof import PROVEN, UNPROVEN
+from pki.deploy.drift import from_json as drifted
+from pki.deploy.proof import Proof, Verdict, as_json
 from pki.deploy.receipt import instant, moment
-from pki.deploy.ssh import NEXT_RUN
+from pki.errors import RETRIED
+from pki.identifiers import ArtifactId
 from pki.memo import token
+from pki.reasons import Reason, joined
 from pki.watch import bootstraps, waiting_roots
-from pki.watch.checks import Check, Level, by_time_left, named
+from pki.watch.checks import Finding, Level, by_time_left, named, rerun
+from pki.watch.forecast import HELD
 from pki.watch.view import View
 
 DAY = timedelta(days=1)
 CRITICAL = 7 * DAY
-DRIFT = (" was edited", " was deleted")
-REPAIR = "./run doit puts it right; wishes go into pki.yaml or templates/ (docs/managed-files.md)"
+MOST = 4  # changed files that one finding names
+WISHES = "wishes go into pki.yaml or templates/ (docs/managed-files.md)"
+REPAIR = f"./run doit puts it right; {WISHES}"
 
 
 class State(NamedTuple):
-    """What receipt, contact and history say of a host that is not simply well; instants as text."""
+    """What receipt, contact and history say of a host that is not simply well; instants as text.
+
+    `drift` is what a look found changed there and nothing repaired since.
+    """
 
     host: str
     failing_since: str
     message: str
     ends: str
-    unproven: Sequence[Sequence[str]]
+    unproven: Mapping[str, Sequence[str]]
     held_since: str
+    drift: Sequence[Mapping[str, Any]] = ()
 
 
-def hosts(view: View) -> Iterator[Check]:
+def hosts(view: View) -> Iterator[Finding]:
     """Every host answers, follows its releases and is proven; what somebody changed there is said once."""
     troubled = set[str]()
     for state in _states(view):
         troubled.add(state.host)
         yield from _remote(view, state)
     for name in view.run.failed.keys() | view.run.unmet.keys():
-        host = name.removeprefix("deploy:")
-        if name.startswith("deploy:") and host not in troubled and host in view.plan.deliveries:
+        kind, host = ArtifactId.parse(name).kind, ArtifactId.parse(name).name
+        if kind == "deploy" and host not in troubled and host in view.plan.deliveries:
             troubled.add(host)
             yield from _failed(view, host)
     yield from _drifted(view)
     for note in (*waiting_roots.notes(view.house, view.plan), *bootstraps.notes(view.house, view.plan)):
-        yield Check(note.subject, Level.WARNING, note.text, note.remedy)
+        yield Finding(note.subject, Level.WARNING, note.text, note.remedy)
     new = [name for name in view.plan.deliveries if name not in troubled and _is_new(view, name)]
     if new:
         text = f"never delivered to: {named(new)}; the next run does it"
-        yield Check("hosts", Level.NOTICE, text, "./run doit")
-    there = len(view.plan.deliveries) - len(troubled) - len(new)
+        yield Finding("hosts", Level.NOTICE, text, "./run doit")
+    yield from _counted(view, len(view.plan.deliveries) - len(troubled) - len(new))
+
+
+def _counted(view: View, there: int) -> Iterator[Finding]:
+    """How many hosts hold what pki.yaml says, of how many; and which get nothing."""
+    hosts, deliveries = view.house.inventory.hosts, view.plan.deliveries
+    apart = [name for name in hosts if name not in deliveries]
+    expected = len(hosts.keys() | deliveries.keys())
     if there:
-        yield Check("hosts", Level.OK, f"{there} as pki.yaml says")
+        of = f" of {expected}" if there < expected else ""
+        rest = f"; nothing is delivered to {named(apart)}" if apart else ""
+        yield Finding("hosts", Level.OK, f"{there}{of} as pki.yaml says{rest}")
 
 
-def _remote(view: View, state: State) -> Iterator[Check]:
-    subject = f"deploy:{state.host}"
+def _remote(view: View, state: State) -> Iterator[Finding]:
+    subject = ArtifactId("deploy", state.host)
     if state.failing_since:
         failure, until = view.run.failure(subject), moment(state.ends) if state.ends else None
         level = max(Level.WARNING, by_time_left(until - view.now, CRITICAL, CRITICAL) if until else Level.WARNING)
         text = failure.message if failure else f"could not be brought up to date: {state.message}"
         remedy = (failure.hint if failure else "") or f"./run invoke deploy.run {state.host}"
-        if remedy == NEXT_RUN:
+        if failure and failure.code in RETRIED:
             remedy = f"look at the host, then: ./run invoke deploy.run {state.host} --dry-run"
-        yield Check(subject, level, text, remedy, since=moment(state.failing_since), until=until)
+        yield Finding(subject, level, text, remedy, since=moment(state.failing_since), until=until)
+    if drift := drifted(state.drift):
+        yield Finding(ArtifactId("drift", state.host), Level.WARNING, f"was changed: {_listed(drift)}", REPAIR)
     if state.held_since:
-        text = "is held at an earlier release, and follows no change but CRLs"
         remedy = f"./run invoke deploy.push {state.host}"
-        yield Check(f"hold:{state.host}", Level.NOTICE, text, remedy, since=moment(state.held_since))
+        yield Finding(ArtifactId("hold", state.host), Level.NOTICE, HELD, remedy, since=moment(state.held_since))
     seen = {
         one.service for one in view.probes if one.host == state.host
     }  # as it is now, whatever a delivery could reach
-    if unproven := [f"{name} {text}" for name, text in state.unproven if text != UNPROVEN or name not in seen]:
+    unproven = [(name, Proof.from_json(one)) for name, one in state.unproven.items()]
+    if unproven := [one for one in unproven if one[1].verdict is not Verdict.UNREACHED or one[0] not in seen]:
         remedy = f"./run invoke deploy.push {state.host}, with the way to it open"
-        yield Check(f"proof:{state.host}", Level.NOTICE, "; ".join(unproven), remedy)
+        yield Finding(
+            ArtifactId("proof", state.host), Level.NOTICE, "; ".join(f"{name} {one}" for name, one in unproven), remedy
+        )
 
 
 def _is_new(view: View, host: str) -> bool:
@@ -82,11 +104,16 @@ def _is_new(view: View, host: str) -> bool:
     return view.thorough and not view.house.store.receipt(host).exists()
 
 
-def _failed(view: View, host: str) -> Iterator[Check]:
+def _failed(view: View, host: str) -> Iterator[Finding]:
     """A host that failed without a contact: a release that is not there, a folder that cannot be written."""
-    failure = view.run.failure(f"deploy:{host}")
-    if failure and f"deploy:{host}" in view.run.failed:
-        yield Check(f"deploy:{host}", Level.WARNING, failure.message, failure.hint or f"./run doit deploy:{host}")
+    failure = view.run.failure(ArtifactId("deploy", host))
+    if failure and ArtifactId("deploy", host) in view.run.failed:
+        yield Finding(
+            ArtifactId("deploy", host),
+            Level.WARNING,
+            failure.message,
+            failure.hint or rerun(ArtifactId("deploy", host)),
+        )
 
 
 def _states(view: View) -> Sequence[State]:
@@ -98,7 +125,7 @@ def _states(view: View) -> Sequence[State]:
     known = token([one.host for one in remote], sorted((house.pins or {}).items()))
     found = house.memo.recall("unwell hosts", known)
     if found is None:
-        found = [state for one in remote if any((state := _state(one))[i] for i in (1, 4, 5))]
+        found = [state for one in remote if any((state := _state(one))[i] for i in (1, 4, 5, 6))]
         folders = [str(house.store.receipt("x").parent), str(house.store.contact("x").parent)]
         house.memo.remember("unwell hosts", known, folders, found)
     return [State(*one) for one in found]
@@ -106,38 +133,29 @@ def _states(view: View) -> Sequence[State]:
 
 def _state(delivery: Delivery) -> State:
     receipt, contact = delivery.receipt, delivery.contact
-    proofs = dict(receipt.proof or {}) if receipt else {}
+    proofs = {name: one for name, one in ((receipt and receipt.proof) or {}).items() if not one.is_proven}
     return State(
         host=delivery.host,
         failing_since=contact.failing_since,
         message=contact.message,
         ends=receipt.ends if receipt else "",
-        unproven=[(name, text) for name, text in proofs.items() if not text.startswith(PROVEN)],
+        unproven=as_json(proofs),
         held_since=instant(pin.since) if (pin := delivery.pinned()) and pin.release else "",
+        drift=[one.as_json() for one in contact.drift],
     )
 
 
-def _drifted(view: View) -> Iterator[Check]:
+def _drifted(view: View) -> Iterator[Finding]:
     """What somebody else changed on a host: of folders also what the next run will find."""
     for name, delivery in view.plan.deliveries.items():
-        subject = f"deploy:{name}"
-        done = view.run.made.get(subject)
-        if done and (phrases := _drift(delivery, done)):
-            text = f"was changed by somebody else, and put right: {'; '.join(phrases)}"
-            yield Check(f"drift:{name}", Level.NOTICE, text, REPAIR.partition("; ")[2], passing=True)
-        elif view.thorough and not delivery.is_remote:
-            phrases = _edits(delivery.stale(view.house.memo, view.now))
-            if phrases:
-                yield Check(f"drift:{name}", Level.NOTICE, f"was changed: {'; '.join(phrases)}", REPAIR)
+        subject = ArtifactId("deploy", name)
+        if subject in view.run.made and view.run.at and (drift := delivery.repaired(view.run.at)):
+            text = f"was changed by somebody else, and put right: {_listed(drift)}"
+            yield Finding(ArtifactId("drift", name), Level.NOTICE, text, WISHES, passing=True)
+        elif view.thorough and not delivery.is_remote and (drift := delivery.drift):
+            yield Finding(ArtifactId("drift", name), Level.NOTICE, f"was changed: {_listed(drift)}", REPAIR)
 
 
-def _drift(delivery: Delivery, done: Sequence[str]) -> Sequence[str]:
-    """Which of the things done on a host put right what it had taken before."""
-    if not delivery.is_remote:
-        return _edits(done)
-    delivered = [note["release"] for note in delivery.history.notes() if note["what"] == "delivered"]
-    return done if len(delivered) > 1 and delivered[-1] == delivered[-2] else ()
-
-
-def _edits(reasons: Sequence[str]) -> Sequence[str]:
-    return [reason for reason in reasons if reason.endswith(DRIFT) or " has mode " in reason]
+def _listed(drift: Sequence[Reason]) -> str:
+    """What was changed, as much of it as can be taken in at a glance."""
+    return joined([*drift[:MOST], *([f"{len(drift) - MOST} more"] if len(drift) > MOST else [])])

@@ -10,8 +10,10 @@ from cryptography import x509
 from pki import canonical, freshness, store
 from pki.freshness import Held
 from pki.house import House
+from pki.identifiers import ArtifactId
 from pki.model import Leaf
-from pki.watch.checks import Check, Level, by_time_left
+from pki.reasons import Why, joined
+from pki.watch.checks import Finding, Level, by_time_left, rerun
 from pki.watch.looks.authorities import ASK
 from pki.watch.view import View
 
@@ -20,53 +22,65 @@ GRACE = 2 * DAY  # for a renewal that is due: the next daily run does it
 WARNING, CRITICAL = 14 * DAY, 7 * DAY
 
 
-def leaves(view: View) -> Iterator[Check]:
+def leaves(view: View) -> Iterator[Finding]:
     """Every certificate is as pki.yaml wants it and renewed in time; one that the run found sound is not read again."""
     house, run = view.house, view.run
     troubled, now = run.failed.keys() | run.unmet.keys(), view.now.timestamp()
     first = ends = 0
     for name, leaf in view.plan.leaves.items():
-        artifact = f"cert:{name}"
+        artifact = ArtifactId("cert", name)
         kept = house.memo.seen(artifact)
         if kept is None or artifact in troubled or kept[1] - leaf.renew_before.total_seconds() <= now:
-            yield from _leaf(view, artifact, leaf)
+            told = list(_leaf(view, artifact, leaf))
+            yield from told
             kept = house.memo.seen(artifact)
+            if not (kept or told) and (view.thorough or run.covers(artifact)):
+                yield _left_out(view, artifact, leaf)
         if kept:
             ends, first = ends + 1, min(first or kept[1], kept[1])
     if ends:
-        yield Check(
-            "certificates", Level.OK, f"{ends}; the first one ends on {datetime.fromtimestamp(first, UTC):%Y-%m-%d}"
+        yield Finding(
+            "certificates",
+            Level.OK,
+            f"{counted(ends, len(view.plan.leaves))}; the first one ends on {datetime.fromtimestamp(first, UTC):%Y-%m-%d}",
         )
 
 
-def _leaf(view: View, artifact: str, leaf: Leaf) -> Iterator[Check]:
+def counted(there: int, expected: int) -> str:
+    """How many are well; of how many, where some are not."""
+    return f"{there} of {expected}" if there < expected else str(there)
+
+
+def _left_out(view: View, artifact: str, leaf: Leaf) -> Finding:
+    """What the count of certificates leaves out, and nothing else tells."""
+    reasons = freshness.leaf(view.house, leaf) or [Why.STATED(text="is not counted, and nothing says why")]
+    return Finding(artifact, Level.NOTICE, f"{joined(reasons)}: the next run makes it", rerun(artifact))
+
+
+def _leaf(view: View, artifact: str, leaf: Leaf) -> Iterator[Finding]:
     house, failure = view.house, view.run.failure(artifact)
     if waits := freshness.leaf_waits(house, leaf):
         until = end(view, leaf)
         assert until is not None
-        yield Check(artifact, by_time_left(until - view.now, WARNING, CRITICAL), waits, ASK, until=until)
+        yield Finding(artifact, by_time_left(until - view.now, WARNING, CRITICAL), waits, ASK, until=until)
         return
     reasons = freshness.leaf(house, leaf)
     if not reasons and (issuer := house.issuing(leaf.authority)) and (blocked := view.failure_of_key(issuer.name)):
         found = freshness.examine(house, leaf)
-        due = freshness.unsigned(house, leaf, found) if isinstance(found, Held) else ""
-        reasons, failure = [due] if due else [], blocked
+        due = freshness.unsigned(house, leaf, found) if isinstance(found, Held) else []
+        reasons, failure = due, blocked
     if not reasons:
         return
     until = end(view, leaf)
     is_late = until is not None and view.now >= until - leaf.renew_before + min(GRACE, leaf.renew_before / 2)
     if failure is None and not is_late:
         if until is None and view.thorough and house.issuing(leaf.authority):
-            yield Check(
-                artifact, Level.NOTICE, f"{'; '.join(reasons)}: the next run makes it", f"./run doit {artifact}"
-            )
+            yield Finding(artifact, Level.NOTICE, f"{joined(reasons)}: the next run makes it", rerun(artifact))
         return  # the next run sees to it
-    text = "; ".join(reasons)
+    text = joined(reasons)
     text += f"; cannot be renewed: {failure.message}" if failure else "; was not renewed"
     left = until - view.now if until else timedelta()
-    yield Check(
-        artifact, level(leaf, left), text, (failure.hint if failure else "") or f"./run doit {artifact}", until=until
-    )
+    yield Finding(artifact, level(leaf, left), text, (failure.hint if failure else "") or rerun(artifact), until=until)
 
 
 def level(leaf: Leaf, left: timedelta) -> Level:

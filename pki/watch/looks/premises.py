@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -14,9 +15,9 @@ from pki.deploy.receipt import moment
 from pki.deploy.ssh import identity_in
 from pki.errors import LedgerError
 from pki.house import House
-from pki.records import LOOK_AT_DISK, PUT_BACK
+from pki.records import PASSING, PUT_BACK
 from pki.store import LAST_BACKUP
-from pki.watch.checks import Check, Level
+from pki.watch.checks import Finding, Level
 from pki.watch.view import View
 
 DAY = timedelta(days=1)
@@ -27,13 +28,13 @@ BACKUP_NOTICE, BACKUP_WARNING = 8 * DAY, 31 * DAY
 # -- the ledger and the clock -----------------------------------------------------------------------------------------
 
 
-def ledger(view: View) -> Iterator[Check]:
+def ledger(view: View) -> Iterator[Finding]:
     """It is there, is ours, lacks nothing that was seen, and knows the authorities; thoroughly, its whole chain holds."""
     house = view.house
     if fault := house.ledger_fault:
-        if fault.remedy == LOOK_AT_DISK:
+        if fault.kind == PASSING:
             raise LedgerError.of(fault)  # whatever comes and goes, as on a full disk, has a look of its own
-        yield Check("ledger", Level.CRITICAL, fault.consequence, fault.remedy)
+        yield Finding("ledger", Level.CRITICAL, fault.consequence, fault.remedy)
         return
     if not house.has_ledger:
         return
@@ -41,20 +42,20 @@ def ledger(view: View) -> Iterator[Check]:
     if faults := house.ledger.verify() if view.thorough else []:
         more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
         remedy = f"./run invoke ledger.verify says all; {PUT_BACK}"
-        yield Check("ledger", Level.CRITICAL, f"somebody or something changed it: {faults[0]}{more}", remedy)
+        yield Finding("ledger", Level.CRITICAL, f"somebody or something changed it: {faults[0]}{more}", remedy)
     elif newest:
-        yield Check("ledger", Level.OK, f"{newest[0]} events, head {newest[1][:16]}")
+        yield Finding("ledger", Level.OK, f"{newest[0]} events, head {newest[1][:16]}")
 
 
-def clock(view: View) -> Iterator[Check]:
+def clock(view: View) -> Iterator[Finding]:
     """The clock can be believed: it is near the last event of the ledger, or others confirm it."""
     verdict = view.house.clock.verdict
     if not verdict.may_sign:
-        yield Check("clock", Level.CRITICAL, verdict.refusal.message, verdict.refusal.hint)
+        yield Finding("clock", Level.CRITICAL, verdict.refusal.message, verdict.refusal.hint)
     elif verdict.confirmation:
-        yield Check("clock", Level.OK, f"{verdict.reading}; it is right: {verdict.confirmation}")
+        yield Finding("clock", Level.OK, f"{verdict.reading}; it is right: {verdict.confirmation}")
     elif verdict.last:
-        yield Check("clock", Level.OK, "agrees with the last event in the ledger")
+        yield Finding("clock", Level.OK, "agrees with the last event in the ledger")
 
 
 def _newest(house: House) -> tuple[int, str] | None:
@@ -85,7 +86,7 @@ def counts(house: House) -> tuple[int, int]:
 # -- files ------------------------------------------------------------------------------------------------------------
 
 
-def permissions(view: View) -> Iterator[Check]:
+def permissions(view: View) -> Iterator[Finding]:
     """Nobody but their owner reads the secrets; leaves' keys are looked at with their certificates."""
     house, looked, is_open = view.house, 0, False
     for path in _secrets(view):
@@ -96,9 +97,15 @@ def permissions(view: View) -> Iterator[Check]:
         if mode & 0o077:
             is_open, wanted = True, "700" if path.is_dir() else "600"
             text = f"others can read it: it has mode {mode:04o}"
-            yield Check(house.store.shown(path), Level.CRITICAL, text, f"chmod {wanted} {house.store.shown(path)}")
+            yield Finding(house.store.shown(path), Level.CRITICAL, text, f"chmod {wanted} {house.store.shown(path)}")
+    for folder in _folders(view):
+        mode = store.mode_of(folder)
+        if mode is not None and mode & stat.S_IWOTH:
+            is_open, shown = True, view.house.store.shown(folder)
+            text = f"others can replace what lies in it: it has mode {mode:04o}"
+            yield Finding(shown, Level.CRITICAL, text, f"chmod go-w {shown}")
     if not is_open:
-        yield Check("permissions", Level.OK, f"{looked} secrets are their owner's alone")
+        yield Finding("permissions", Level.OK, f"{looked} secrets are their owner's alone")
 
 
 def _secrets(view: View) -> Iterator[Path]:
@@ -111,13 +118,26 @@ def _secrets(view: View) -> Iterator[Path]:
         yield from (place.authority_file(name, "key.pem") for name in place.generations(authority))
 
 
-def project(view: View) -> Iterator[Check]:
+def _folders(view: View) -> Iterator[Path]:
+    """The folders in which secrets lie, and certificates and releases that are to be delivered."""
+    place = view.house.store
+    yield from dict.fromkeys(path.parent for path in _secrets(view))
+    for name in ("certs", "release", "crl", "trust"):
+        yield place.build / name
+        if view.thorough and (place.build / name).is_dir():
+            yield from sorted(
+                path for path in (place.build / name).rglob("*") if path.is_dir() and not path.is_symlink()
+            )
+    yield place.build
+
+
+def project(view: View) -> Iterator[Finding]:
     """Nobody but its owner decides what the project says; one that every user can write is not read at all."""
     for path, text, remedy in safe_directories.loose(view.house.store.home):
-        yield Check(f"project:{path}", Level.WARNING, text, remedy)
+        yield Finding(f"project:{path}", Level.WARNING, text, remedy)
 
 
-def disk(view: View) -> Iterator[Check]:
+def disk(view: View) -> Iterator[Finding]:
     """There is room for the next runs, and it can be written: else every renewal fails."""
     home, seen, free, is_unfit = view.house.store.home, set[int](), list[int](), False
     for path in (home, view.house.store.ca, view.house.store.build):
@@ -129,7 +149,7 @@ def disk(view: View) -> Iterator[Check]:
             is_unfit = True
             remedy = f"sudo mount -o remount,rw $(findmnt -nro TARGET -T {path}); why it was: sudo dmesg"
             text = "is mounted read-only: nothing can be renewed or recorded"
-            yield Check(f"disk:{path}", Level.CRITICAL, text, remedy)
+            yield Finding(f"disk:{path}", Level.CRITICAL, text, remedy)
             continue
         room, size = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
         free.append(room // MEGABYTE)
@@ -140,18 +160,18 @@ def disk(view: View) -> Iterator[Check]:
         if level:
             is_unfit = True
             text = f"{room // MEGABYTE} of {size // MEGABYTE} MB and {found.f_favail} inodes are free"
-            yield Check(f"disk:{path}", level, text, f"make room: df -h {path}; du -xh {path} | sort -h | tail")
+            yield Finding(f"disk:{path}", level, text, f"make room: df -h {path}; du -xh {path} | sort -h | tail")
     if not is_unfit:
-        yield Check("disk", Level.OK, f"{min(free)} MB are free")
+        yield Finding("disk", Level.OK, f"{min(free)} MB are free")
 
 
-def textfile(view: View) -> Iterator[Check]:
+def textfile(view: View) -> Iterator[Finding]:
     """The metrics can be put where node_exporter reads them."""
     said = view.house.inventory.metrics.textfile
     if said and (complaint := complaint_of(said)):
-        yield Check("metrics", Level.WARNING, *complaint)
+        yield Finding("metrics", Level.WARNING, *complaint)
     elif said:
-        yield Check("metrics", Level.OK, f"go to {said}")
+        yield Finding("metrics", Level.OK, f"go to {said}")
 
 
 def complaint_of(textfile: str) -> tuple[str, str] | None:
@@ -178,7 +198,7 @@ def last_backup(path: Path) -> dict[str, Any] | None:
     return canonical.record(store.read_if_possible(path), store.HEAD_KEYS[LAST_BACKUP])
 
 
-def backup(view: View) -> Iterator[Check]:
+def backup(view: View) -> Iterator[Finding]:
     """What cannot be made again is in a backup that is not too old; a sandbox has nothing that may not be lost."""
     house = view.house
     if house.inventory.sandbox or not house.has_ledger:
@@ -186,22 +206,22 @@ def backup(view: View) -> Iterator[Check]:
     record, remedy = last_backup(house.store.ca / LAST_BACKUP), "./run invoke backup FILE, on another disk"
     if record is None:
         text = "nobody knows when there was one: ca/.last-backup.json is damaged"
-        yield Check("backup", Level.WARNING, text, remedy)
+        yield Finding("backup", Level.WARNING, text, remedy)
         return
     try:
         at = moment(record["at"])
     except (ValueError, KeyError, TypeError):
-        yield Check("backup", Level.WARNING, "there never was one: if ca/ is lost, so is this PKI", remedy)
+        yield Finding("backup", Level.WARNING, "there never was one: if ca/ is lost, so is this PKI", remedy)
         return
     newest, age = _newest(view.house), view.now - at
     is_behind = newest is not None and newest[1] != (record.get("ledger") or {}).get("head")
     if is_behind and age < -TOLERANCE:
         text = f"the last one is dated {at:%Y-%m-%d}, which is in the future, and the ledger went on since"
-        yield Check("backup", Level.WARNING, text, remedy)
+        yield Finding("backup", Level.WARNING, text, remedy)
         return
     level = Level.WARNING if age > BACKUP_WARNING else Level.NOTICE if age > BACKUP_NOTICE else Level.OK
     if is_behind and level:
         text = f"the last one is of {at:%Y-%m-%d}, and the ledger went on since"
-        yield Check("backup", level, text, remedy, since=at)
+        yield Finding("backup", level, text, remedy, since=at)
     else:
-        yield Check("backup", Level.OK, f"of {at:%Y-%m-%d}")
+        yield Finding("backup", Level.OK, f"of {at:%Y-%m-%d}")

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 
+from pki.deploy.contact import Contact
+from pki.errors import ErrorCode
+from pki.identifiers import ArtifactId
 from pki.leaves import leaf_name
 from pki.model import Leaf
 from pki.proxies import PROGRAMS
-from pki.watch.checks import Check, Level
+from pki.remedies import Place, Remedy, at, here
+from pki.watch.checks import Finding, Level
 from pki.watch.looks import leaves
-from pki.watch.probes import BEHIND, Fault, Probed
+from pki.watch.probes import Fault, Probed
 from pki.watch.view import View
 
 CRITICAL = {Fault.ENTRY, Fault.UNVERIFIED}
-UNREACHABLE = ("unreachable", "cannot be reached")  # what is said of a host that ssh does not get to
 NAMED = 5  # services that one check names
 NEWER = "docs/proxies.md (what they hold to): its configuration permits TLS 1.2 and 1.3 alone"
 
 
-def services(view: View) -> Iterator[Check]:
+def services(view: View) -> Iterator[Finding]:
     """Every service answers as it was deployed; of those that cannot be asked for one reason it is said once."""
     by_host: dict[str, list[Probed]] = {}
     for one in view.probes:
@@ -27,33 +31,45 @@ def services(view: View) -> Iterator[Check]:
     yield from _unasked(view.probes)
     for host, found in by_host.items():
         silent = [one for one in found if one.fault == Fault.SILENT and not _is_said(view, one)]
-        if silent and not _failure(view, host).startswith(UNREACHABLE):
+        if silent and not _is_unreached(view, host):
             yield from _silent(view, host, silent, is_all=len(silent) == len(found))
         for one in found:
             if one.fault not in {Fault.SILENT, Fault.JUMP, Fault.UNSEEN} and (check := _one(view, one)):
                 yield check
     well = sum(1 for one in view.probes if not one.wrong)
     if well:
-        yield Check("services", Level.OK, f"{well} {'services answer' if well > 1 else 'service answers'} as deployed")
+        yield Finding(
+            "services", Level.OK, f"{well} {'services answer' if well > 1 else 'service answers'} as deployed"
+        )
+
+
+def last_seen(view: View) -> Iterator[Finding]:
+    """What the last look said of each service, with its time; opens no connection."""
+    for check in services(view):
+        host = check.about.name.partition("/")[0]
+        about = [one for one in view.probes if check.subject in {one.subject, "services", ArtifactId("jump", one.via)}]
+        times = [one.at for one in about or view.probes if one.at and (about or one.host == host)]
+        when = f" (seen {min(times):%Y-%m-%d %H:%M})" if times else ""
+        yield replace(check, what=f"{check.message}{when}")
 
 
 def subjects(probes: Sequence[Probed]) -> frozenset[str]:
     """Subjects of checks that cannot be over, for something of what they are about is wrong still."""
     wrong = [one for one in probes if one.wrong]
-    names = {name for one in wrong for name in (one.subject, f"service:{one.host}")}
-    names |= {f"jump:{one.via}" for one in wrong if one.fault == Fault.JUMP}
+    names = {name for one in wrong for name in (one.subject, ArtifactId("service", one.host))}
+    names |= {ArtifactId("jump", one.via) for one in wrong if one.fault == Fault.JUMP}
     return frozenset(names | ({"services"} if any(one.fault == Fault.UNSEEN for one in wrong) else set()))
 
 
-def _unasked(probes: Sequence[Probed]) -> Iterator[Check]:
+def _unasked(probes: Sequence[Probed]) -> Iterator[Finding]:
     """Jump hosts that forward nothing, and what keeps us here from looking."""
     for via in sorted({one.via for one in probes if one.fault == Fault.JUMP}):
         behind = [one for one in probes if one.via == via and one.fault == Fault.JUMP]
-        text = f"nothing is seen of what lies behind it ({_listed(behind)}): {behind[0].wrong.removeprefix(BEHIND.format(via))}"
+        text = f"nothing is seen of what lies behind it ({_listed(behind)}): {behind[0].wrong}"
         remedy = f"ssh {via} true, as the account that runs doit; docs/watching.md#behind-a-jump-host"
-        yield Check(f"jump:{via}", Level.WARNING, text, remedy)
+        yield Finding(ArtifactId("jump", via), Level.WARNING, text, remedy)
     if unseen := [one for one in probes if one.fault == Fault.UNSEEN]:
-        yield Check("services", Level.WARNING, f"{_listed(unseen)} {unseen[0].wrong}", "./run doit")
+        yield Finding("services", Level.WARNING, f"{_listed(unseen)} {unseen[0].wrong}", "./run doit")
 
 
 def _listed(some: Sequence[Probed]) -> str:
@@ -61,16 +77,16 @@ def _listed(some: Sequence[Probed]) -> str:
     return f"{named} and {len(some) - NAMED} more" if len(some) > NAMED else named
 
 
-def _silent(view: View, host: str, silent: Sequence[Probed], *, is_all: bool) -> Iterator[Check]:
+def _silent(view: View, host: str, silent: Sequence[Probed], *, is_all: bool) -> Iterator[Finding]:
     if is_all and len(silent) > 1:
         text = f"none of its {len(silent)} services can be reached: {silent[0].wrong}"
-        yield Check(f"service:{host}", Level.WARNING, text, _remedy(view, silent[0]))
+        yield Finding(ArtifactId("service", host), Level.WARNING, text, _remedy(view, silent[0]))
         return
     for one in silent:
-        yield Check(one.subject, Level.WARNING, one.wrong, _remedy(view, one))
+        yield Finding(one.subject, Level.WARNING, one.wrong, _remedy(view, one))
 
 
-def _one(view: View, one: Probed) -> Check | None:
+def _one(view: View, one: Probed) -> Finding | None:
     """What is wrong with a service that answers; None where nothing is, or the delivery to its host has said it."""
     until = _end(view, one)
     level = Level.CRITICAL if one.fault in CRITICAL else Level.WARNING if one.wrong else Level.OK
@@ -83,7 +99,7 @@ def _one(view: View, one: Probed) -> Check | None:
     if one.outdated:
         said += [f"still speaks {one.outdated.replace('v', ' ')}"]
         level, remedy = max(level, Level.NOTICE), remedy if level else NEWER
-    return Check(one.subject, level, "; ".join(said), remedy, until=until) if said else None
+    return Finding(one.subject, level, "; ".join(said), remedy, until=until) if said else None
 
 
 def _end(view: View, one: Probed) -> datetime | None:
@@ -104,27 +120,37 @@ def _leaf_name(one: Probed) -> str:
 
 
 def _is_said(view: View, one: Probed) -> bool:
-    """Whether the delivery to its host failed with this very finding, which the look at hosts tells."""
-    return f"{one.service} {one.wrong}" in _failure(view, one.host)
+    """Whether the delivery to its host failed for this very service, which the look at hosts tells."""
+    contact = _contact(view, one.host)
+    return contact is not None and bool(contact.failing_since) and one.service in contact.services
 
 
-def _failure(view: View, host: str) -> str:
-    """Why nothing could be delivered to a host, empty where it could."""
-    failure, delivery = view.run.failure(f"deploy:{host}"), view.plan.deliveries.get(host)
-    if failure:
-        return failure.message
-    contact = delivery.contact if delivery and delivery.is_remote else None
-    return contact.message if contact and contact.failing_since else ""
+def _is_unreached(view: View, host: str) -> bool:
+    """Whether ssh does not get to a host, which the look at hosts tells."""
+    failure, contact = view.run.failure(ArtifactId("deploy", host)), _contact(view, host)
+    return (failure is not None and failure.code is ErrorCode.UNREACHABLE) or (
+        contact is not None and contact.is_unreached
+    )
 
 
-def _remedy(view: View, one: Probed) -> str:
+def _contact(view: View, host: str) -> Contact | None:
+    delivery = view.plan.deliveries.get(host)
+    return delivery.contact if delivery and delivery.is_remote else None
+
+
+def _remedy(view: View, one: Probed) -> Remedy | str:
     """What to type: on the host, and where that is not it, here."""
     host = view.house.inventory.hosts[one.host]
     program = PROGRAMS[host.proxy] if host.proxy else None
     is_ours = host.deliver in {"ssh", "local"}
-    push = f"./run invoke deploy.push {one.host}" if is_ours else f"bring what doit made for {one.host} there"
+    push = here("invoke", "deploy.push", one.host) if is_ours else f"bring what doit made for {one.host} there"
     if one.fault == Fault.SILENT:
-        status = f"systemctl status {program.unit}, and " if program and program.unit else ""
-        return f"on {one.host}: {status}whether port {one.port} is open to this machine; else probe: in pki.yaml"
-    reload = f"on {one.host}: {program.reload}; if that is not it: " if program and program.reload else ""
-    return f"{reload}{push}"
+        port = f"whether port {one.port} is open to this machine; else probe: in pki.yaml"
+        if not program or not program.unit:
+            return f"on {one.host}: {port}"
+        return at(Place.HOST, f"systemctl status {program.unit}", one.host, after=f", and {port}")
+    if one.fault == Fault.UPSTREAM:
+        return f"look at what is behind {one.host}: {host.services[one.service].upstream}"
+    if not program or not program.reload:
+        return push
+    return at(Place.HOST, program.reload, one.host, after=f"; if that is not it: {push}")

@@ -83,7 +83,7 @@ def _foreseen(scene: Scene) -> list[Any]:
     """As the memo keeps it: until when, events, generations to come."""
     timeline: Any = import_module("pki.watch.years.timeline")  # what asks for ceremonies takes long to import
     found = timeline.timeline(scene.house, scene.plan, YEARS)
-    held = {name: one.held for one in found.ceremonies for name in one.brings if not name.endswith(" CRLs")}
+    held = {name: one.held for one in found.ceremonies for name in one.generations}
     ends = {event.subject: event.at for event in found.events if event.what == "end"}
     lives = [[name, _text(at), _text(ends[name]) if name in ends else ""] for name, at in held.items()]
     return [_text(found.end), list(_condensed(found.events)), lives]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import NamedTuple
 
+from pki.identifiers import GenerationName
 from pki.store import AUTHORITIES
 from pki.watch.page.facts import Certificate, Facts
 
@@ -171,12 +172,18 @@ def years(facts: Facts) -> Years:
     until = facts.ahead.until
     axis = Axis(facts.today - (until - facts.today) / 12, until, facts.today)
     there = [
-        (one.name, one.start, one.end, "") for one in facts.authorities if one.name.rpartition("-")[0] in AUTHORITIES
+        (one.name, one.start, one.end, "")
+        for one in facts.authorities
+        if GenerationName.parse(one.name).authority in AUTHORITIES
     ]
     coming = [(one.name, one.start, one.end or date.max, "foreseen") for one in facts.ahead.lives]
     lives = []
     for authority in AUTHORITIES:
-        shown = [one for one in (*there, *coming) if one[0].rpartition("-")[0] == authority and one[2] > axis.start]
+        shown = [
+            one
+            for one in (*there, *coming)
+            if GenerationName.parse(one[0]).authority == authority and one[2] > axis.start
+        ]
         bars = [
             axis.bar(start, min(end, until), 2 + LANE * (number % 2), name, kind)
             for number, (name, start, end, kind) in enumerate(shown)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from pki.watch.checks import Check
+from pki.identifiers import ArtifactId
+from pki.reasons import joined
+from pki.watch.checks import Finding
 from pki.watch.view import LastRun, Scene
 
 NAMED = 12  # of the things that a run made for one reason
@@ -55,8 +57,8 @@ def made(scene: Scene) -> MadeOn:
     """What the last run that made something made, and its day: this one, or one before it."""
     if scene.run.made:
         groups: dict[tuple[str, str], list[str]] = {}
-        for name, reasons in scene.run.made.items():
-            groups.setdefault((name.partition(":")[0], "; ".join(reasons)), []).append(name)
+        for name, outcome in scene.run.made.items():
+            groups.setdefault((ArtifactId.parse(name).kind, joined(outcome.reasons)), []).append(name)
         kept = [[why, len(names), names[:NAMED]] for (_, why), names in list(groups.items())[:KINDS]]
         rest = list(groups.values())[KINDS:]
         kept += [["for other reasons", sum(map(len, rest)), []]] if rest else []
@@ -68,13 +70,13 @@ def made(scene: Scene) -> MadeOn:
     return date.fromisoformat(day), tuple(Made(why, count, tuple(names)) for why, count, names in rows)
 
 
-def calm(check: Check, today: date) -> Check:
+def calm(check: Finding, today: date) -> Finding:
     """A check in days, and without what moves while nothing happens. That it is so since today needs no saying."""
     is_known = check.since and check.since.date() < today
-    return Check(
+    return Finding(
         subject=check.subject,
         level=check.level,
-        message=ROOM if check.topic == "disk" and not check.level else check.message,
+        what=ROOM if check.topic == "disk" and not check.level else check.message,
         remedy=check.remedy,
         since=_noon(check.since) if is_known else None,
         until=_noon(check.until),

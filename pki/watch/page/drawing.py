@@ -11,9 +11,10 @@ from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pki.identifiers import GenerationName
 from pki.templating import Pages
 from pki.visible import plain
-from pki.watch.checks import Check, Level, alike, counted, named, remedy_of
+from pki.watch.checks import Finding, Level, alike, counted, named, remedy_of
 from pki.watch.page import charts
 from pki.watch.page.doings import Doings
 from pki.watch.page.facts import Certificate, Facts
@@ -56,7 +57,7 @@ class Group:
     is_open: bool
 
 
-def page(facts: Facts, checks: Sequence[Check], doings: Doings, state: str) -> bytes:
+def page(facts: Facts, checks: Sequence[Finding], doings: Doings, state: str) -> bytes:
     """The whole page; `checks` are those of the facts that still hold, and what went wrong later."""
     problems = sorted((one for one in checks if one.level), key=lambda one: -one.level)
     worst = problems[0].level if problems else Level.OK
@@ -109,7 +110,7 @@ def _digest(text: str) -> str:
 # -- problems ---------------------------------------------------------------------------------------------------------
 
 
-def _item(group: Sequence[Check], today: date) -> Item:
+def _item(group: Sequence[Finding], today: date) -> Item:
     first = group[0]
     since = min((one.since for one in group if one.since), default=None)
     when = [f"since {since:%Y-%m-%d}"] if since else []
@@ -177,7 +178,9 @@ def _trees(found: Sequence[Authority]) -> list[tuple[Authority, list[list[Author
     trees = []
     for top in (one for one in found if one.root in {one.name, ""}):
         below = [one for one in found if one.root == top.name and one is not top]
-        branches = [[one for one in below if one.name.startswith(f"{name}-")] for name in ("server", "client")]
+        branches = [
+            [one for one in below if GenerationName.parse(one.name).authority == name] for name in ("server", "client")
+        ]
         trees.append((top, [branch for branch in branches if branch]))
     return trees
 

@@ -15,8 +15,9 @@ from cryptography import x509
 
 from pki.errors import PkiError
 from pki.house import House
+from pki.identifiers import ArtifactId
 from pki.model import Leaf
-from pki.watch.checks import Check, Level, levels
+from pki.watch.checks import Finding, Level, levels
 from pki.watch.looks import leaves
 from pki.watch.page import ahead, fleet, signers
 from pki.watch.page.ahead import Ahead
@@ -48,7 +49,7 @@ class Facts:
     place: str
     is_sandbox: bool
     today: date
-    checks: tuple[Check, ...]
+    checks: tuple[Finding, ...]
     certificates: tuple[Certificate, ...]
     authorities: tuple[Authority, ...]
     crls: tuple[Crl, ...]
@@ -72,7 +73,7 @@ def gather(scene: Scene) -> Facts:
         authorities=tuple(signers.authorities(house, Counter(issuer for _, issuer in found))),
         crls=tuple(signers.crls(scene)),
         hosts=tuple(fleet.hosts(scene)),
-        services=tuple(replace(one, seconds=0.0) for one in scene.probes),
+        services=tuple(replace(one, seconds=0.0, at=None) for one in scene.probes),
         ahead=ahead.ahead(scene),
         head=scene.head,
     )
@@ -87,7 +88,7 @@ def _certificates(scene: Scene) -> Iterator[tuple[Certificate, str]]:
     withheld = dict.fromkeys(_withheld(house), "revoked, replacement withheld")
     issuers = {name: found.name if (found := house.issuing(name)) else "" for name in ("server", "client")}
     for name, leaf in scene.plan.leaves.items():
-        artifact = f"cert:{name}"
+        artifact = ArtifactId("cert", name)
         seen = house.memo.seen(artifact)
         issuer, start, end = issuers[leaf.authority], None, None
         if seen:

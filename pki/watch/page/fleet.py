@@ -8,12 +8,12 @@ from datetime import date
 from typing import Any
 
 from pki.deploy.delivery import Delivery
-from pki.deploy.proof import PROVEN
+from pki.identifiers import ArtifactId
 from pki.memo import token
-from pki.watch.checks import Check, Level
+from pki.watch.checks import Finding, Level
 from pki.watch.view import Scene
 
-STATES = {"deploy": "failing", "hold": "held", "proof": "unproven", "drift": "drifted, put right"}
+STATES = {"deploy": "failing", "hold": "held", "proof": "unproven", "drift": "drifted", "service": "services not well"}
 NOT_REACHED = "not reached: what it needs failed"
 
 
@@ -21,7 +21,7 @@ NOT_REACHED = "not reached: what it needs failed"
 class Host:
     """One host. `looked` is the last contact with a remote one, `since` the first of those that failed since then.
 
-    `proven` of its `services` were proven by the last delivery. `state` says in words what health found.
+    `proven` of its `services` are as they should be by the last look, or were proven by the last delivery. `state` says in words what health found.
     """
 
     name: str
@@ -47,11 +47,15 @@ def hosts(scene: Scene) -> list[Host]:
     if found is None:
         found = {name: _taken(one) for name, one in scene.plan.deliveries.items()}
         scene.house.memo.remember("page hosts", _known(scene), folders(scene), found)
-    told = _told(scene.checks)
+    told, probed = _told(scene.checks), dict[str, list[bool]]()
+    for probe in scene.probes:
+        probed.setdefault(probe.host, []).append(not probe.wrong)
     rows = []
     for name, one in scene.plan.deliveries.items():
         delivered, looked, since, proven, services = found[name]
         host, checks = said.hosts.get(name), told.get(name, {})
+        if name in probed:
+            proven, services = sum(probed[name]), len(probed[name])
         rows.append(
             Host(
                 name=name,
@@ -62,7 +66,7 @@ def hosts(scene: Scene) -> list[Host]:
                 since=_day(since),
                 proven=proven,
                 services=services,
-                state=", ".join(checks) or (NOT_REACHED if f"deploy:{name}" in scene.run.unmet else ""),
+                state=", ".join(checks) or (NOT_REACHED if ArtifactId("deploy", name) in scene.run.unmet else ""),
                 level=max(checks.values(), default=Level.OK),
             )
         )
@@ -84,17 +88,18 @@ def _taken(one: Delivery) -> list[Any]:
     receipt = one.receipt
     looked, since = (one.contact.looked_at, one.contact.failing_since) if one.is_remote else ("", "")
     proof = (receipt.proof or {}) if receipt else {}
-    proven = sum(text.startswith(PROVEN) for text in proof.values())
+    proven = sum(one.is_proven for one in proof.values())
     return [receipt.delivered_at[:10] if receipt else "", looked[:10], since[:10], proven, len(proof)]
 
 
-def _told(checks: Sequence[Check]) -> Mapping[str, dict[str, Level]]:
+def _told(checks: Sequence[Finding]) -> Mapping[str, dict[str, Level]]:
     """What health says of each host, by words for it."""
     found: dict[str, dict[str, Level]] = {}
     for check in checks:
-        kind, _, host = check.subject.partition(":")
+        kind, subject = check.about.kind, check.about.name
         if check.level and kind in STATES:
-            found.setdefault(host, {})[STATES[kind]] = check.level
+            states, state = found.setdefault(subject.partition("/")[0], {}), STATES[kind]
+            states[state] = max(check.level, states.get(state, Level.OK))
     return found
 
 

@@ -14,6 +14,7 @@ from cryptography import x509
 from pki.errors import PkiError
 from pki.handover import needs
 from pki.house import Generation, House
+from pki.identifiers import GenerationName
 from pki.store import AUTHORITIES
 from pki.watch.checks import Level, levels
 from pki.watch.looks import authorities as looks
@@ -52,7 +53,7 @@ def authorities(house: House, leaves: Counter[str]) -> Iterator[Authority]:
             if found := house.generation(name):
                 root = found if authority == "root" else house.root_of(found.certificate)
                 yield _authority(house, found, root.name if root else "", leaves[name])
-    for name in house.inventory.authorities.adopted:
+    for name in map(GenerationName, house.inventory.authorities.adopted):
         with suppress(PkiError):  # its folder is not as it should be, as its CRL tells
             if found := house.generation(name):
                 yield _authority(house, found, "", leaves[name])
@@ -89,13 +90,13 @@ def _standing(house: House, found: Generation) -> str:
 def crls(scene: Scene) -> Iterator[Crl]:
     house, level = scene.house, levels(scene.checks)
     for artifact in scene.plan.artifacts:
-        if not artifact.name.startswith("crl:"):
+        if artifact.id.kind != "crl":
             continue
-        name = artifact.name.removeprefix("crl:")
+        name = artifact.id.name
         published = looks.published(house, name)
         if published is None or published.next_update_utc is None:
             continue
-        rungs = house.rungs(name) if name.startswith("root-") else []
+        rungs = house.rungs(name) if GenerationName.parse(name).is_root else []
         after = [one.crl for one in rungs if one.crl.last_update_utc > published.last_update_utc]
         yield Crl(
             name=name,

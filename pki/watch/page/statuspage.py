@@ -17,16 +17,15 @@ from typing import Any
 
 from pki import files, store
 from pki.errors import PkiError
-from pki.memo import signature, token
+from pki.identifiers import ArtifactId
+from pki.memo import code_digest, signature, token
 from pki.store import Store
 from pki.visible import plain
-from pki.watch.checks import Check
+from pki.watch.checks import Finding
 from pki.watch.page import ahead, doings, fleet
 from pki.watch.page.doings import Doings, MadeOn, calm
 from pki.watch.view import LastRun, Scene
 
-HERE = Path(__file__).parent
-MADE_BY = (*sorted(HERE.glob("*.*")), HERE.parent / "years" / "timeline.py")
 PAGE = "status.html"
 STATE = re.compile(rb'(<meta name="pki-state" content=")(\w*)(">)')
 BANNER = (b"<!--banner-->", b"<!--/banner-->")
@@ -62,14 +61,14 @@ class StatusPage:
             memo.remember("page", known, [], digest)
         self._digest = str(digest)
 
-    def write(self, place: Store, report: Mapping[str, Any], late: Sequence[Check]) -> None:
+    def write(self, place: Store, report: Mapping[str, Any], late: Sequence[Finding]) -> None:
         """Write the page if it says something new; `late` is what went wrong after the look."""
         path = place.report(PAGE)
         if self._scene is None:
             _put_banner(path, "The last run could not look at the house:", _first(report), "./run invoke health")
             return
         done, solved = Doings.of(LastRun.of(report), self._made), _solved(self._scene.checks, report)
-        state = token(self._digest, done, late, sorted(solved))
+        state = token(code_digest(), self._digest, done, late, sorted(solved))
         if state_of(path) == state:
             return
         try:
@@ -120,9 +119,9 @@ def _put_banner(path: Path, title: str, message: str, remedy: str, bare: bytes |
         store.write(path, marked)
 
 
-def _solved(checks: Sequence[Check], report: Mapping[str, Any]) -> frozenset[str]:
+def _solved(checks: Sequence[Finding], report: Mapping[str, Any]) -> frozenset[str]:
     """Channels that did not work and do again: this very run has told."""
-    sent = {f"alerts:{one['channel']}" for one in report["alerts"] if not one["error"]}
+    sent = {ArtifactId("alerts", one["channel"]) for one in report["alerts"] if not one["error"]}
     return frozenset(check.subject for check in checks if check.level and check.subject in sent)
 
 
@@ -142,11 +141,13 @@ def _known(scene: Scene) -> str:
     """All that the facts follow from, the run's own report aside."""
     for remembered in (fleet.remembered, ahead.remembered):
         remembered(scene)  # asked for in every run, and so kept
-    files = [*map(str, MADE_BY), *ahead.files(scene), *fleet.folders(scene)]
+    files = [*ahead.files(scene), *fleet.folders(scene)]
     for name in scene.house.inventory.authorities.adopted:
         with suppress(PkiError):  # its folder is not as it should be, as its CRL tells
             files.append(str(scene.house.keys.adopted_files(name)[0]))
     seen = [(one.host, one.service, one.wrong, one.not_after, one.version) for one in scene.probes]
     today = scene.house.now.date()
     said = [calm(one, today) for one in scene.checks if one.level]
-    return token(today, [signature([file]) for file in files], seen, said, sorted(scene.run.unmet), scene.head)
+    return token(
+        today, code_digest(), [signature([file]) for file in files], seen, said, sorted(scene.run.unmet), scene.head
+    )

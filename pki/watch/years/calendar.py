@@ -17,6 +17,7 @@ from typing import Any
 from pki import freshness, store
 from pki.graph import Plan
 from pki.house import House
+from pki.identifiers import ArtifactId
 from pki.memo import token
 from pki.model import Leaf
 from pki.store import AUTHORITIES, Store
@@ -42,7 +43,9 @@ def write(house: House, plan: Plan) -> list[str]:
     """Bring the calendar up to date; returns the files that were written."""
     path = house.store.build / "report" / "pki.ics"
     names = (f"client-{name}" for name in house.inventory.clients)
-    clients = [plan.leaves[name] for name in names if name in plan.leaves and f"cert:{name}" not in house.withheld]
+    clients = [
+        plan.leaves[name] for name in names if name in plan.leaves and ArtifactId("cert", name) not in house.withheld
+    ]
     known, files = _known(house, clients), [*_sources(house, clients), str(path)]
     if house.memo.recall("calendar", known):
         return []
@@ -109,8 +112,8 @@ def _ceremonies(found: Iterable[Any], now: datetime) -> Iterator[Entry]:
     for one in found:
         if one.by_doit:
             continue
-        made = [what for what in one.brings if not what.endswith(" CRLs")]
-        key = made[0] if made else f"{one.brings[0].replace(' ', '-').lower()}-{one.by:%Y-%m}"
+        made = one.generations
+        key = made[0] if made else f"{one.needs[0].artifact.name}-{one.by:%Y-%m}"
         yield Entry(
             f"ceremony-{key}",
             _settled(one, now),
@@ -154,7 +157,7 @@ def _installs(house: House, clients: Iterable[Leaf], found: Any) -> Iterator[Ent
 
 
 def _install(leaf: Leaf, at: datetime, end: datetime, before: datetime | None) -> Entry:
-    client = leaf.name.removeprefix("client-")
+    client = leaf.client
     text = f"the new one lies in ca/clients/{client}/ and is good until {end:%Y-%m-%d}"
     text += f"; the one before it ends on {before:%Y-%m-%d}" if before else ""
     return Entry(f"{leaf.name}-{at:%Y%m%d}", at.date(), f"{client}: install the new identity", text)

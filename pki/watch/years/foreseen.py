@@ -9,6 +9,7 @@ from datetime import date, datetime, timedelta
 from pki.handover import asking, kept, needs
 from pki.handover.needs import TOGETHER, Need
 from pki.house import House
+from pki.identifiers import GenerationName
 from pki.issue import SECOND
 from pki.scalars import days_of
 from pki.store import AUTHORITIES
@@ -31,6 +32,11 @@ class Ceremony:
     by_doit: bool
 
     @property
+    def generations(self) -> tuple[GenerationName, ...]:
+        """The new generations, without those that only get new CRLs."""
+        return tuple(needs.new_generations(self.needs))
+
+    @property
     def brings(self) -> tuple[str, ...]:
         return tuple(need.what for need in self.needs)
 
@@ -51,7 +57,7 @@ def ceremonies(real: House, house: Supposed, runs: Runs, until: datetime) -> Ite
             prepared = _prepared(house, runs, asked, held)
         wanted = needs.needs(house.at(max(prepared, runs.now)))
         yield Ceremony(asked, _by(wanted), held, tuple(wanted), remark, house.inventory.sandbox)
-        house.hold((need.what for need in wanted if not need.what.endswith(" CRLs")), prepared, held)
+        house.hold(needs.new_generations(wanted), prepared, held)
 
 
 def _by(found: list[Need]) -> datetime:

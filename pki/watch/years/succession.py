@@ -71,7 +71,7 @@ class Authorities:
         """Turns of the generations that ceremonies brought, and of chains that lose an older root's certificate."""
         for authority in INTERMEDIATES:
             made = {
-                name: one.held for one in self.ceremonies for name in one.brings if name.startswith(f"{authority}-")
+                name: one.held for one in self.ceremonies for name in one.generations if name.authority == authority
             }
             names = self.house.store.generations(authority)
             coming = [_turn(made[name], self.house.existing(name)) for name in names if name in made]
@@ -97,7 +97,7 @@ class Authorities:
     def _close(self) -> None:
         """Times in which a root that is trusted has no CRL that is good: no client gets in anywhere then."""
         for root in self.house.store.generations("root"):
-            born = next((one.held for one in self.ceremonies if root in one.brings), self.runs.first)
+            born = next((one.held for one in self.ceremonies if root in one.generations), self.runs.first)
             end = min(self.house.existing(root).certificate.not_valid_after_utc, self.until)
             good = born
             for rung in (one for one in self.rungs if one.root == root):

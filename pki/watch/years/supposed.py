@@ -22,6 +22,7 @@ from pki.handover import kept
 from pki.handover.ladders import rungs
 from pki.house import Generation, House, Rung
 from pki.house.generations import read_certificate
+from pki.identifiers import GenerationName
 from pki.issue import Issuer
 from pki.leaves import permitted_addresses
 from pki.records import Entry
@@ -33,9 +34,9 @@ class Shelf(Store):
 
     def __init__(self, real: Store) -> None:
         super().__init__(real.home)
-        self.coming: dict[str, list[str]] = {name: real.generations(name) for name in AUTHORITIES}
+        self.coming: dict[str, list[GenerationName]] = {one: real.generations(one) for one in AUTHORITIES}
 
-    def generations(self, authority: str) -> list[str]:
+    def generations(self, authority: str) -> list[GenerationName]:
         return self.coming[authority]
 
 
@@ -73,19 +74,19 @@ class Supposed(House):
     def has_ended(self, end: datetime) -> bool:
         return end < self.now
 
-    def live(self, authority: str) -> list[str]:
+    def live(self, authority: str) -> list[GenerationName]:
         """Generations that exist at this moment and have not ended."""
         found = [self.existing(name) for name in self.store.generations(authority)]
         return [one.name for one in found if self.is_live(one)]
 
     # -- a ceremony --
 
-    def hold(self, names: Iterable[str], prepared: datetime, held: datetime) -> None:
+    def hold(self, names: Iterable[GenerationName], prepared: datetime, held: datetime) -> None:
         """Bring these generations and new CRLs, dated as a request of `prepared` says, and be at `held` then."""
         self.now = prepared
-        wanted = sorted(names, key=lambda name: AUTHORITIES.index(name.rpartition("-")[0]))
+        wanted = sorted(names, key=lambda name: AUTHORITIES.index(name.authority))
         before = self.issuing("root")
-        new_root = next((name for name in wanted if name.startswith("root-")), "")
+        new_root = next((name for name in wanted if name.is_root), None)
         ladders = {name: self._ladder(name, before, new_root) for name in self._signing_roots()}
         for name in wanted:
             self._make(name, before)
@@ -96,10 +97,10 @@ class Supposed(House):
         self.look_again()
         self.now = held
 
-    def _signing_roots(self) -> list[str]:
+    def _signing_roots(self) -> list[GenerationName]:
         return [name for name in self.live("root") if name not in self.destroyed]
 
-    def _ladder(self, root: str, present: Generation | None, new_root: str) -> list[AskedRung]:
+    def _ladder(self, root: str, present: Generation | None, new_root: str | None) -> list[AskedRung]:
         """As `handover/ladders.py` asks for it: up to its end for a root that hands over or has handed over."""
         found = self.existing(root)
         for_good = bool(new_root) or found != present
@@ -117,8 +118,8 @@ class Supposed(House):
         made = [(a.number, issue.crl(signer, a.number, a.this_update, a.next_update, entries)) for a in asked]
         return [Rung(number, crl, listed) for number, crl in made]
 
-    def _make(self, name: str, before: Generation | None) -> None:
-        said, authority = self.inventory, name.rpartition("-")[0]
+    def _make(self, name: GenerationName, before: Generation | None) -> None:
+        said, authority = self.inventory, name.authority
         key = issue.new_key("ec-p256")
         subject = issue.subject(said.organisation, common_name(said.organisation, name, sandbox=said.sandbox))
         if authority == "root":

@@ -17,6 +17,7 @@ from pki.durations import compared, whole
 from pki.graph import Plan
 from pki.handover.needs import INTERMEDIATES
 from pki.house import Generation, House
+from pki.identifiers import ArtifactId
 from pki.model import Leaf
 from pki.watch.years.foreseen import Ceremony
 from pki.watch.years.renewals import Renewals, renewals
@@ -100,7 +101,7 @@ def _renewals(house: House, plan: Plan, found: Authorities) -> dict[str, Renewal
     known: dict[tuple[object, ...], Renewals] = {}
     leaves: dict[str, Renewals] = {}
     for leaf in plan.leaves.values():
-        if f"cert:{leaf.name}" in house.withheld:
+        if leaf.artifact in house.withheld:
             continue  # whoever withholds its replacement is reminded by `plan`, and nothing is foreseen for it
         now = freshness.held(house, leaf)
         dates = (now.not_before, now.not_after) if now else None
@@ -116,7 +117,7 @@ def _leaf_rhythms(plan: Plan, leaves: dict[str, Renewals]) -> Iterator[Rhythm]:
         moments = [at for at, _ in found.issued]
         if moments:
             kind, every = f"{plan.leaves[name].authority} certificates", _usual(moments)
-            yield Rhythm(f"cert:{name}", kind, every, moments[0], len(moments), found.issued[0][1])
+            yield Rhythm(ArtifactId("cert", name), kind, every, moments[0], len(moments), found.issued[0][1])
 
 
 def _usual(moments: list[datetime]) -> timedelta:
@@ -134,11 +135,11 @@ def _crl_rhythms(house: House, found: Authorities) -> Iterator[Rhythm]:
             made = _crls(house, found, generation)
             if made:
                 every = _usual([at for at, _ in made])
-                yield Rhythm(f"crl:{generation.name}", "CRLs", every, made[0][0], len(made), made[0][1])
+                yield Rhythm(ArtifactId("crl", generation.name), "CRLs", every, made[0][0], len(made), made[0][1])
 
 
 def _crls(house: House, found: Authorities, generation: Generation) -> list[tuple[datetime, datetime]]:
-    born = next((one.held for one in found.ceremonies if generation.name in one.brings), found.runs.first)
+    born = next((one.held for one in found.ceremonies if generation.name in one.generations), found.runs.first)
     end = min(generation.certificate.not_valid_after_utc, found.until)
     moments = crl_rhythm(house, generation.name, found.runs, born)
     return list(takewhile(lambda made: made[0] < end, moments))
@@ -150,10 +151,17 @@ def _rung_events(house: House, found: Authorities) -> Iterator[Event]:
         path = store.read(house.store.crl(rung.root))
         if rung.at in brought or (rung.at == found.runs.first and path is not None):
             continue  # it comes with all the rest of a ceremony, or is what is published already
-        yield Event(rung.at, "rung", f"crl:{rung.root}", f"the next rung of its ladder, good until {rung.end:%Y-%m-%d}")
+        yield Event(
+            rung.at,
+            "rung",
+            ArtifactId("crl", rung.root),
+            f"the next rung of its ladder, good until {rung.end:%Y-%m-%d}",
+        )
     for root, since, until in found.closed:
         again = f"until {until:%Y-%m-%d}" if until else "and nothing is foreseen that ends this"
-        yield Event(since, "gap", f"crl:{root}", f"no valid CRL, {again}: every client is refused", is_wrong=True)
+        yield Event(
+            since, "gap", ArtifactId("crl", root), f"no valid CRL, {again}: every client is refused", is_wrong=True
+        )
 
 
 # -- ceremonies and ends ----------------------------------------------------------------------------------------------
@@ -218,10 +226,10 @@ def _wrong_events(plan: Plan, leaves: dict[str, Renewals]) -> Iterator[Event]:
         for at, end in found.short:
             (good, life), unit = compared(end - at, plan.leaves[name].lifetime)
             text = f"cut short by its authority: good for {f'{good} of {life} {unit}'.rstrip()}, until {end:%Y-%m-%d}"
-            yield Event(at, "short", f"cert:{name}", text, is_wrong=True)
+            yield Event(at, "short", ArtifactId("cert", name), text, is_wrong=True)
         for since, until in found.gaps:
             again = f"until {until:%Y-%m-%d}" if until else "and nothing is foreseen that ends this"
-            yield Event(since, "gap", f"cert:{name}", f"no valid certificate, {again}", is_wrong=True)
+            yield Event(since, "gap", ArtifactId("cert", name), f"no valid certificate, {again}", is_wrong=True)
 
 
 def _outlived(house: House, found: Authorities) -> Iterator[Event]:

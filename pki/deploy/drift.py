@@ -1,0 +1,38 @@
+"""Drift: what a host has otherwise than it was deployed there, by whatever hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from pki.deploy.receipt import Receipt
+from pki.deploy.session import Seen
+from pki.reasons import Reason, Why
+
+
+def of(seen: Iterable[Seen], receipt: Receipt | None) -> tuple[Reason, ...]:
+    """What differs from what was deployed; what only waits for its delivery does not."""
+    deployed = {file["path"]: file for file in receipt.files} if receipt else {}
+    return tuple(reason for one in seen for reason in _of_file(one, deployed.get(one.row.file.path)))
+
+
+def _of_file(one: Seen, before: Mapping[str, str] | None) -> Iterator[Reason]:
+    """How a file differs. Its mode and owner are known to differ from the present release only."""
+    if before is None:
+        return
+    path, is_as_wanted = one.row.file.path, (one.row.file.mode, one.row.file.owner) == (before["mode"], before["owner"])
+    match one.state:
+        case "edited" if one.sha256 != before["sha256"]:
+            yield Why.EDITED(file=path)
+        case "absent":
+            yield Why.DELETED(file=path)
+        case "special" | "link":
+            yield one.reason
+        case "mode" if is_as_wanted:
+            yield Why.FILE_OTHER_MODE(file=path, expected=before["mode"])
+        case "owner" if is_as_wanted:
+            yield Why.FILE_OWNER(file=path, owner=before["owner"])
+
+
+def from_json(rows: object) -> tuple[Reason, ...]:
+    """Read back what was kept. Raises KeyError, TypeError and ValueError."""
+    return tuple(map(Reason.from_json, rows)) if isinstance(rows, list) else ()
