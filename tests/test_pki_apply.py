@@ -371,7 +371,6 @@ LINKS = {
     "nothing": "/nowhere/at all",
     "a file beside it": "more.conf",
     "quotes and controls": 'x"y\\z\t\n\x1b[31m',
-    "itself": "site.conf",
 }
 
 
