@@ -205,7 +205,8 @@ class Reporter:
         for what, leave in self._watch.leavings().items():
             with self._last_word(what):
                 leave(self._report(house))
-        self._findings = self._watch.findings(self._report(house))
+        with self._last_word("what was found"):
+            self._findings = self._watch.findings(self._report(house))
         with self._last_word("the run's report"):
             store.write(house.store.report("status.json"), canonical.sealed(self._report(house), indent=1))
         self.report = self._report(house)
@@ -214,6 +215,9 @@ class Reporter:
         if not (self._is_part and is_idle) and (self._screen.is_terminal or self._has_news):
             self._screen.line(self._summary(house))
         gc.freeze()  # nothing here is garbage: spare Python its last look through it
+        self._raise_what_counts()
+
+    def _raise_what_counts(self) -> None:
         if self._unsaid:
             raise next((one for one in self._unsaid if not isinstance(one, PkiError | OSError)), SystemExit(1))
         if self._findings.is_failure and self._result() == "ok":

@@ -153,7 +153,7 @@ def _asked_once(question: Callable[..., Any]) -> Callable[..., Any]:
     answers: dict[tuple[object, ...], Any] = {}
 
     def ask(*signed: lint.Signed, **settings: str) -> Any:
-        asked = (*(one.public_bytes(serialization.Encoding.DER) for one in signed), *settings.items())
+        asked = (*(one.public_bytes(serialization.Encoding.DER) for one in signed), *sorted(settings.items()))
         if asked not in answers:
             answers[asked] = question(*signed, **settings)
         return answers[asked][:]

@@ -21,7 +21,7 @@ from pki.watch import watchman
 from pki.watch.alerts import channels, letter
 from pki.watch.alerts.decisions import Past, decide
 from pki.watch.alerts.told import Record
-from pki.watch.checks import Finding, Level
+from pki.watch.checks import Finding, Level, rerun
 from tests.conftest import PROJECT, START, Home
 
 DAY = timedelta(days=1)
@@ -161,12 +161,10 @@ def test_the_worst_stands_in_the_subject_and_first_and_a_thousand_problems_are_n
 
 def test_what_several_things_have_in_common_is_said_once() -> None:
     """One wrong passphrase is one thing to mend, however many certificates wait for it."""
-    old = Finding("cert:old", Level.WARNING, "cannot be renewed", "./run doit cert:old", topic="certificates")
+    old = Finding("cert:old", Level.WARNING, "cannot be renewed", rerun("cert:old"), topic="certificates")
     past = decide(Past(), [old], everything, START - DAY).after
     names = [f"cert:c{n}" for n in range(8)]
-    new = [
-        Finding(name, Level.WARNING, "cannot be renewed", f"./run doit {name}", topic="certificates") for name in names
-    ]
+    new = [Finding(name, Level.WARNING, "cannot be renewed", rerun(name), topic="certificates") for name in names]
     said = letter_of([old, *new], past)
     shown = said.text.split("\n\n")
     assert shown[0] == "Example Lab: 9 warnings"

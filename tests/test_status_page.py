@@ -15,7 +15,7 @@ from pki.deploy.contact import Contact
 from pki.errors import PkiError
 from pki.pipeline import Run
 from pki.store import Store
-from pki.watch.checks import Finding, Level
+from pki.watch.checks import Finding, Level, rerun
 from pki.watch.page import charts, drawing, facts, statuspage
 from pki.watch.probes import Probed
 from tests import statuspages
@@ -97,7 +97,7 @@ def test_problems_that_say_the_same_stand_together(home: Home) -> None:
     text = shown(home).text
     assert "cert:monitoring-mtls, cert:forge-mtls, cert:media 28 of 90 days left" in text
     today = START.date()
-    checks = [Finding(f"cert:{n}", Level.WARNING, "x", f"./run doit cert:{n}") for n in range(9)]
+    checks = [Finding(f"cert:{n}", Level.WARNING, "x", rerun(f"cert:{n}")) for n in range(9)]
     text = Page(statuspages.page(statuspages.facts(1, today), *checks)).text
     assert "cert:4, cert:5 and 3 more x ./run doit Commands" in text
     assert text.startswith("9 warnings")
