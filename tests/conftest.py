@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import serialization
 
 from pki import canonical, graph, pkcs8, processes
 from pki.bundles import pkcs12
+from pki.ceremony import lint, second
 from pki.errors import PkiError
 from pki.graph import Plan
 from pki.house import House
@@ -133,13 +134,31 @@ def _keys_opened_once() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def haste() -> Iterator[None]:
-    """Passphrases need not be slow to guess here, and nothing need outlive the machine: no test here loses power."""
+    """Passphrases need not be slow to guess here, and nothing need outlive the machine: no test here loses power.
+
+    What the linter and the second implementation say of one certificate is asked once in a process.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pkcs8, "ROUNDS", 1000)
         patch.setattr(pkcs12, "ROUNDS", 1000)
         patch.setattr(os, "fsync", lambda _: None)
         patch.setattr(database, "SYNCHRONOUS", "OFF")
+        for module, name in ((lint, "findings"), (second, "signature_fault")):
+            patch.setattr(module, name, _asked_once(getattr(module, name)))
         yield
+
+
+def _asked_once(question: Callable[..., Any]) -> Callable[..., Any]:
+    """A question about certificates and CRLs, whose answers are remembered by their DER."""
+    answers: dict[tuple[bytes, ...], Any] = {}
+
+    def ask(*signed: lint.Signed) -> Any:
+        asked = tuple(one.public_bytes(serialization.Encoding.DER) for one in signed)
+        if asked not in answers:
+            answers[asked] = question(*signed)
+        return answers[asked][:]
+
+    return ask
 
 
 @pytest.fixture(scope="session")

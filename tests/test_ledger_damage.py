@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -18,7 +19,7 @@ from tests.ceremonies import RealHome
 from tests.commands import said_by
 from tests.conftest import START, Home
 
-SAMPLES = int(os.environ.get("PKI_SAMPLES", "150"))
+SAMPLES = int(os.environ.get("PKI_SAMPLES", "40"))
 Read = Callable[[Ledger], object]
 READERS: dict[str, Read] = {
     "certificates": lambda ledger: ledger.certificates(),
@@ -36,19 +37,32 @@ READERS: dict[str, Read] = {
 }
 
 
-@pytest.fixture
-def ledger(home: Home) -> Path:
-    """The file of a ledger that has rows of each kind."""
+@pytest.fixture(scope="module")
+def rows_once(built_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A project whose ledger has rows of each kind."""
+    home = Home(tmp_path_factory.mktemp("rows") / "home")
+    shutil.copytree(built_once, home.path, symlinks=True)
     house = home.house()
     issued = house.ledger.certificates(artifact="cert:client-admin")[-1]
     house.ledger.record_revocation(issued, reason="superseded", at=house.now)
     house.ledger.record_decision("deploy:media", "pinned", "f" * 24, house.now)
     house.ledger.close()
     assert home.doit().status == 0
-    path = home.path / "ca/ledger.db"
-    with closing(sqlite3.connect(path)) as db:
+    with closing(sqlite3.connect(home.path / "ca/ledger.db")) as db:
         db.execute("PRAGMA journal_mode=DELETE")
-    return path
+    return home
+
+
+@pytest.fixture
+def home(rows_once: Home, tmp_path: Path) -> Home:
+    shutil.copytree(rows_once.path, tmp_path / "home", symlinks=True)
+    return Home(tmp_path / "home")
+
+
+@pytest.fixture
+def ledger(home: Home) -> Path:
+    """The file of a ledger that has rows of each kind."""
+    return home.path / "ca/ledger.db"
 
 
 def opened(path: Path) -> Ledger:

@@ -19,8 +19,12 @@ def _all_of(context: Context, *commands: str) -> None:
 
 @task(auto_shortflags=False)
 def run_tests(context: Context, args: str = "") -> None:
-    """The seven test categories: no root, no network, no Debian package. --args goes to pytest."""
-    _all_of(context, f"python -m pytest -n auto {args}".rstrip())
+    """The seven test categories: no root, no network, no Debian package. --args goes to pytest.
+
+    Each process takes a block of tests and what another one has left over, so that most shared fixtures are built once.
+    PKI_SAMPLES makes samples larger.
+    """
+    _all_of(context, f"python -m pytest -n auto --dist worksteal {args}".rstrip())
 
 
 @task(auto_shortflags=False)

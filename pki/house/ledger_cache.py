@@ -38,7 +38,8 @@ class LedgerCache:
             if state and state == self.asked_at.get(since or name):
                 self.memo.remember(f"ledger {name}", known, [], [state, finding])
         elif self.is_there():
-            self.ledger().close()  # SQLite moves its log into the database: the state to remember is the one after
+            if len(self._files()) > 1:
+                self.ledger().close()  # SQLite moves its log into the database: the state to remember is the one after
             files = self._files()
             self.memo.remember(f"ledger {name}", known, files, [files, finding], by_state=True)
 
