@@ -7,7 +7,7 @@ wildcard is a name like any other: it takes nothing from the names that it cover
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -62,9 +62,14 @@ class Names:
 
     def conflicts(self, claims: Iterable[Claim]) -> list[Conflict]:
         """Every claim that may not be taken, each with the one that is in its way."""
-        return [
-            Conflict(claim, held) for claim in claims for held in self.holding(claim) if not self._may_join(claim, held)
-        ]
+        return [conflict for claim in claims for conflict in self._conflicts(claim)]
+
+    def conflict(self, claim: Claim) -> Conflict | None:
+        """The first claim that is in the way of one that may not be taken."""
+        return next(self._conflicts(claim), None)
+
+    def _conflicts(self, claim: Claim) -> Iterator[Conflict]:
+        return (Conflict(claim, held) for held in self.holding(claim) if not self._may_join(claim, held))
 
     def take(self, claims: Iterable[Claim]) -> None:
         for claim in claims:

@@ -6,6 +6,7 @@ Reading scalars as text leaves their meaning to the model: `no` stays a name and
 from __future__ import annotations
 
 from collections.abc import Hashable
+from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
 import yaml
@@ -123,22 +124,39 @@ def dump(data: dict[str, Any]) -> str:
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1 << 16)
 
 
-def line_of(text: str, path: Path) -> int:
-    """The line on which `path` stands, or its nearest ancestor when it is not there."""
-    node = yaml.compose(text, Loader=Loader)
-    line = 1
-    for step in path:
-        if isinstance(node, yaml.MappingNode):
-            found = next(((k, v) for k, v in node.value if k.value == str(step)), None)
-            if found is None:
+class Lines:
+    """The lines of a document: composed once, when the first one is asked for, whatever the number of faults."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._entries: dict[int, dict[str, tuple[yaml.Node, yaml.Node]]] = {}  # of each mapping, by its identity
+
+    @cached_property
+    def _root(self) -> yaml.Node | None:
+        return yaml.compose(self._text, Loader=Loader)
+
+    def of(self, path: Path) -> int:
+        """Return the line on which `path` stands, or its nearest ancestor when it is not there."""
+        node, line = self._root, 1
+        for step in path:
+            if isinstance(node, yaml.MappingNode):
+                if id(node) not in self._entries:  # the first one counts where a key stands twice
+                    self._entries[id(node)] = {key.value: (key, value) for key, value in reversed(node.value)}
+                found = self._entries[id(node)].get(str(step))
+                if found is None:
+                    return line
+                line, node = found[0].start_mark.line + 1, found[1]
+            elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+                node = node.value[step]
+                line = node.start_mark.line + 1
+            else:
                 return line
-            line, node = found[0].start_mark.line + 1, found[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
-            node = node.value[step]
-            line = node.start_mark.line + 1
-        else:
-            return line
-    return line
+        return line
+
+
+def line_of(text: str, path: Path) -> int:
+    """Return the line on which `path` stands in one document, or its nearest ancestor when it is not there."""
+    return Lines(text).of(path)
 
 
 class Span(NamedTuple):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
+from functools import cache, lru_cache
 from typing import Any, get_args, get_type_hints
 
 from pydantic_core import ErrorDetails
@@ -72,7 +74,12 @@ def _shown(value: Any) -> str:
     return "a list" if isinstance(value, list | tuple) else repr(value)
 
 
-def did_you_mean(word: str, known: list[str]) -> str:
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    return _did_you_mean(word, tuple(known))
+
+
+@lru_cache(maxsize=256)  # one slip is often made for each of many hosts
+def _did_you_mean(word: str, known: tuple[str, ...]) -> str:
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f" (did you mean {close[0]}?)" if close else ""
 
@@ -83,10 +90,13 @@ def _known_keys(loc: tuple[str | int, ...], document: Any) -> list[str]:
     for step in loc[:-1]:
         fields = getattr(model, "model_fields", {})
         field = next((f for n, f in fields.items() if str(step) in (n, f.alias)), None)
-        inner = field.annotation if field else get_type_hints(model).get("__pydantic_extra__")
+        inner = field.annotation if field else _hints(model).get("__pydantic_extra__")
         model = _models_within(inner)[-1:] or model
         model = model[0] if isinstance(model, list) and model else model
     return [field.alias or name for name, field in getattr(model, "model_fields", {}).items()]
+
+
+_hints = cache(get_type_hints)
 
 
 def _models_within(annotation: Any) -> list[Any]:

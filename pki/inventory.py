@@ -62,9 +62,10 @@ def faults_of(tree: Any) -> list[Fault]:
 
 
 def _checked(tree: Any, text: str, name: str) -> Inventory:
-    inventory, faults = _looked_at(tree, lambda where: f" ({name}:{documents.line_of(text, where)})")
+    place = documents.Lines(text)
+    inventory, faults = _looked_at(tree, lambda where: f" ({name}:{place.of(where)})")
     if faults or inventory is None:
-        lines = sorted({(documents.line_of(text, where), dotted(where), what) for where, what in faults})
+        lines = sorted({(place.of(where), dotted(where), what) for where, what in faults})
         raise InventoryError([f"{name}:{line}: {where}{what}" for line, where, what in lines])
     return inventory
 

@@ -274,8 +274,8 @@ def _name_faults(inventory: Inventory, line: Line) -> Iterator[Fault]:
             yield claim.place, fault
         if before := at_host.get((claim.owner, claim.name)):
             yield claim.place, f"{claim.name} {'stands twice' if before == here else f'is taken already, by {before}'}"
-        elif conflicts := names.conflicts([claim]):
-            held = conflicts[0].held
+        elif conflict := names.conflict(claim):
+            held = conflict.held
             fault = f"{claim.name} is taken already, by {dotted(held.place)[:-2]}{line(held.place)}"
             yield claim.place, f"{fault}; where both hosts serve it: hosts.{claim.owner}.shared: true"
         at_host.setdefault((claim.owner, claim.name), here)

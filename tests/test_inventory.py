@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from pki import inventory
+from pki.claims import Claim, Names
 from pki.errors import InventoryError, PkiError
 from pki.leaves import host_leaves, permitted_addresses
 from pki.model import Inventory
@@ -966,3 +967,36 @@ def test_passphrase_of_an_adopted_authority_has_a_source_like_any_other(tmp_path
     source = load(tmp_path, text).secrets.source("legacy")
     assert source is not None
     assert source.said == "`env: OLD`"
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["adress: 10.0.0.1", "names: [x.lab.internal]", "network: lam", "names: [x.other.example]"],
+    ids=("unknown key", "taken name", "unknown network", "outside"),
+)
+def test_one_slip_in_each_of_many_hosts_is_looked_up_once(
+    tmp_path: Path, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    composed, compose = list[int](), yaml.compose
+    monkeypatch.setattr(yaml, "compose", lambda *given, **more: composed.append(1) or compose(*given, **more))
+    network = "" if host.startswith("network") else "network: lan, "
+    hosts = "".join(f"  h{number}: {{{network}{host}}}\n" for number in range(200))
+    head = 'organisation: x\ndomains: [lab.internal]\npublish: {url: "http://p.lab.internal", host: h0}\n'
+    found = faults(tmp_path, f"{head}networks: {{lan: 10.0.0.0/8}}\nhosts:\n{hosts}")
+    assert len(found) >= 199
+    assert len(composed) == 1
+
+
+def test_a_name_that_many_hosts_claim_is_compared_with_the_first_of_them() -> None:
+    asked = list[str]()
+
+    def is_upstream(host: str, _claim: Claim) -> bool:
+        asked.append(host)
+        return False
+
+    names = Names(is_upstream)
+    for number in range(200):
+        claim = Claim("server", "x.lan", f"h{number}", ("hosts", f"h{number}", "names"))
+        assert (names.conflict(claim) is None) is (number == 0)
+        names.take([claim])
+    assert len(asked) == 2 * 199

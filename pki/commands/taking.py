@@ -22,10 +22,10 @@ def take_in(context: Context, folder: str, authority: str = "", dry_run: bool = 
     --authority names the authority in pki.yaml when several are adopted; --dry-run only shows what would be recorded.
     """
     path = path_of(context, folder)
-    if not path.is_dir():
-        raise PkiError(f"{folder}: is not a folder", "name the folder with its index.txt, or with its certificates")
     with held_house_of(context) as house:
         name = _adopted(house, authority)
+        if not path.is_dir():
+            raise PkiError(f"{folder}: is not a folder", "name the folder with its index.txt, or with its certificates")
         found = books.read(house, name, path, folder.rstrip("/"))
         if not dry_run:
             house.ledger.take_in(found.books, at=house.now)
