@@ -24,6 +24,7 @@ from pki.errors import PkiError, of_system
 from pki.pipeline import Run
 from pki.records import PUT_BACK
 from pki.screen import Screen
+from pki.templating import MEND_OR_RAW
 from pki.watch import forecast, status
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import PROJECT, START, Home
@@ -393,7 +394,7 @@ def test_a_run_says_what_failed_what_to_do_and_what_was_not_reached(
     home.doit()
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split(maxsplit=2) == ["failed", "release:media", broken]
-    assert lines[1].strip() == "→ mend the template, then run doit again"
+    assert lines[1].strip() == f"→ {MEND_OR_RAW}"
     assert re.fullmatch(r"waits +deploy:media +needs release:media", lines[2])
     assert re.fullmatch(
         r"SANDBOX  1 failed, 1 not reached, 18 fresh \(\d\.\d s\); 1 warning: .*/run invoke health", lines[-1]
@@ -440,7 +441,7 @@ def test_the_report_names_what_was_made_what_failed_and_what_was_not_reached(
         {
             "name": "release:media",
             "message": broken,
-            "hint": "mend the template, then run doit again",
+            "hint": MEND_OR_RAW,
             "code": "other",
             "about": "",
         }

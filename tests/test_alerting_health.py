@@ -23,6 +23,7 @@ from pki.deploy.ssh import UnreachableError
 from pki.errors import PkiError
 from pki.house.clock import Evidence
 from pki.records import BEGIN_ANEW, GONE, IS_EMPTY, PUT_BACK
+from pki.templating import MEND_OR_RAW
 from pki.watch import health
 from pki.watch.checks import Finding, Level
 from pki.watch.looks import authorities, premises
@@ -416,7 +417,7 @@ def test_what_the_last_run_failed_at_is_a_warning(home: Home) -> None:
     assert (found.level, found.message, found.remedy) == (
         Level.WARNING,
         broken,
-        "mend the template, then run doit again",
+        MEND_OR_RAW,
     )
 
 

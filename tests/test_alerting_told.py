@@ -17,6 +17,7 @@ import pytest
 from pki.deploy.receipt import instant
 from pki.errors import PkiError
 from pki.pipeline import Run
+from pki.templating import MEND_OR_RAW
 from pki.watch import watchman
 from pki.watch.alerts import channels, letter
 from pki.watch.alerts.decisions import Past, decide
@@ -240,7 +241,7 @@ def test_a_failure_is_told_once_with_what_to_type_and_once_when_it_is_solved(hom
     report = home.doit(days=1)
     [message] = outbox()
     assert message["Subject"].startswith("SANDBOX [Example Lab] WARNING: release:media templates/caddy/Caddyfile:")
-    assert "    → mend the template, then run doit again\n" in text_of(message)
+    assert f"    → {MEND_OR_RAW}\n" in text_of(message)
     assert report.data["alerts"] == [{"channel": "email", "subject": message["Subject"], "error": "", "hint": ""}]
     home.doit(days=2)
     assert outbox() == []

@@ -532,7 +532,7 @@ def test_a_host_whose_services_are_all_silent_is_told_once(home: Home) -> None:
     assert found.keys() == {"service:monitoring"}
     text = "none of its 2 services can be reached: does not answer: timed out"
     assert found["service:monitoring"].message == text
-    assert found["service:monitoring"].remedy == (
+    assert str(found["service:monitoring"].remedy) == (
         "on monitoring: systemctl status nginx, and whether port 443 is open to this machine; else probe: in pki.yaml"
     )
 

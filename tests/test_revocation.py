@@ -491,5 +491,5 @@ def checks_of(home: Home) -> dict[str, list[tuple[Level, str, str]]]:
     found = defaultdict(list)
     for one in health.checks(house, home.plan(), LastRun.load(house.store), thorough=False):
         if one.level:
-            found[one.subject].append((one.level, one.message, one.remedy))
+            found[one.subject].append((one.level, one.message, str(one.remedy)))
     return found

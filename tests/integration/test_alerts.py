@@ -23,6 +23,7 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
 
+from pki.templating import MEND_OR_RAW
 from pki.watch.checks import Level
 from tests import leavings
 from tests.conftest import PROJECT
@@ -180,7 +181,7 @@ PROVOKED: dict[str, tuple[Callable[[LiveHome], None], int, str, str, str]] = {
         *(
             "WARNING   release:media   (new)",
             "templates/caddy/Caddyfile:",
-            "→ mend the template, then run doit again",
+            f"→ {MEND_OR_RAW}",
         ),
     ),
     "a host that is down": (
@@ -335,7 +336,7 @@ def test_a_web_hook_is_told_through_apprise_and_its_address_is_nowhere(mailing: 
     hook.server_close()
     [body] = bodies
     assert body["title"].startswith("SANDBOX [Example Lab] WARNING: release:media")
-    assert "→ mend the template, then run doit again" in body["message"]
+    assert f"→ {MEND_OR_RAW}" in body["message"]
     (mailing.path / "templates/mail.cnf").rename(mailing.path / "aside.cnf")
     mailing.write("templates/broken.conf", "# deploy-target: /x\n{{ nothing }}\n")
     assert said(mailing)[1] == "notify-hook: the service did not take the message"
