@@ -150,12 +150,12 @@ def haste() -> Iterator[None]:
 
 def _asked_once(question: Callable[..., Any]) -> Callable[..., Any]:
     """A question about certificates and CRLs, whose answers are remembered by their DER."""
-    answers: dict[tuple[bytes, ...], Any] = {}
+    answers: dict[tuple[object, ...], Any] = {}
 
-    def ask(*signed: lint.Signed) -> Any:
-        asked = tuple(one.public_bytes(serialization.Encoding.DER) for one in signed)
+    def ask(*signed: lint.Signed, **options: Any) -> Any:
+        asked = (*(one.public_bytes(serialization.Encoding.DER) for one in signed), repr(options))
         if asked not in answers:
-            answers[asked] = question(*signed)
+            answers[asked] = question(*signed, **options)
         return answers[asked][:]
 
     return ask
