@@ -20,8 +20,9 @@ class ArtifactId(str):
     name: str
 
     def __new__(cls, kind: str, name: str) -> Self:
-        made = super().__new__(cls, f"{kind}:{name}")
-        made.kind, made.name = kind, name
+        made = str.__new__(cls, f"{kind}:{name}")
+        made.kind = kind
+        made.name = name
         return made
 
     @classmethod

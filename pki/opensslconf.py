@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import NamedTuple, TypeVar
 
+from pki import opensslvalues
 from pki.errors import FaultsError, PkiError
 from pki.opensslfile import BLANKS, Configuration, Value
 from pki.opensslnames import (
@@ -100,6 +101,7 @@ def read(found: Configuration, name: str) -> Reading:
     )
     key = _or_fault(faults, lambda: _key(found), "")
     faults += _questions(subject, profile)
+    faults += opensslvalues.faults(found, extensions)
     remarks = _or_fault(faults, lambda: list(_remarks(found, named=bool(subject.common_name or names))), list[Remark]())
     if faults:
         raise FaultsError.of(faults)
@@ -154,6 +156,8 @@ def _subject(found: Configuration, name: str) -> _Subject:
         )
     for value in (*common_names, *subject.emails):
         value.text  # noqa: B018 - raises when it cannot be read
+    if odd := [fault for kind, value in given if (fault := opensslvalues.attribute_fault(kind, value))]:
+        raise FaultsError.of(odd)
     return subject
 
 
@@ -174,6 +178,7 @@ def _answers(found: Configuration, section: str) -> list[tuple[str, Value, Value
         if key.endswith(("_min", "_max", "_default", "_value")) or kind not in ATTRIBUTES:
             continue
         given = found.get(section, f"{key}_value") or found.get(section, f"{key}_default")
+        opensslvalues.insist_on_length(found, section, key, given)
         answers.append((kind, question, given if given and (given.fault or given.raw) else None))
     return answers
 

@@ -81,6 +81,7 @@ class _Parser:
         self.found = Configuration()
         self._include = include
         self._section = "default"
+        self._needs_absolute = False  # .pragma abspath:true
         self._needs_braces = False  # .pragma dollarid:true: a bare $ is a character like any other
         self._included = 0
 
@@ -120,12 +121,17 @@ class _Parser:
         what, _, setting = (part.strip(BLANKS) for part in value.partition(":"))
         if what == "dollarid":
             self._needs_braces = setting in {"on", "true"}
+        elif what == "abspath":
+            self._needs_absolute = setting in {"on", "true"}
         elif what == "includedir":
             raise PkiError(
                 f"{place}: .pragma includedir is not read", "write paths relative to the file: .include PATH"
             )
 
     def _take_in(self, path: str, place: str, above: tuple[str, ...]) -> None:
+        if self._needs_absolute and not path.startswith("/"):
+            what = f"{place}: .include {path}: no path may be relative after .pragma abspath:true"
+            raise PkiError(what, "take the .pragma out: paths are relative to the file")
         try:
             files = self._include(path)
         except PkiError as fault:

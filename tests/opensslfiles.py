@@ -174,6 +174,255 @@ BY_HAND: dict[str, list[str]] = {
 }
 
 
+def _edits(old: str, *new: str) -> list[str]:
+    """`old` with each of these lines behind it."""
+    return [BOX.replace(old, f"{old}\n{one}") for one in new]
+
+
+_TO_V3 = BOX.partition("[ v3 ]")[0]
+_ALT = "[ alt ]\nDNS.1 = a.lab.internal\nDNS.10 = c.lab.internal\nDNS.2 = b.lab.internal\nIP.1 = 10.1.2.3\n"
+FURTHER: dict[str, list[str]] = {
+    "further: environment and default section": [
+        *(
+            f"{line}\n{BOX}"
+            for line in ("HOME = $ENV::HOME", "ENV::X = 1", "RANDFILE\t= ${ENV::HOME}/.rnd", "config_diagnostics = 1")
+        ),
+        *(f"{line}\n{BOX}" for line in ("openssl_conf = gone", "ssl_conf = gone", "oid_file = ./none")),
+        f"openssl_conf = d\n{BOX}[d]\nssl_conf = s\n[s]\nsystem_default = t\n[t]\nMinProtocol = TLSv1.2\n",
+        *_names(
+            "DNS:${ENV::H}.lab.internal", "DNS:$(ENV::H).lab.internal", "DNS:$ENV::H.lab.internal", before="H = box\n"
+        ),
+        *_names("$SAN", before="SAN = DNS:a.lab.internal\nSAN = DNS:b.lab.internal\n"),
+        *_names("DNS:a.lab.internal,${ENV::E}DNS:b.lab.internal", before="E =\n"),
+        *_names("DNS:${default::h}", "DNS:$h", before="[ default ]\nh = a.lab.internal\n[ x ]\n"),
+    ],
+    "further: lines": [
+        *_names("DNS:a.lab.internal,\\\r\nDNS:b.lab.internal\\\r\n", "DNS:a.lab.internal,\\\n\\\nDNS:b.lab.internal"),
+        *_names(
+            "DNS:a.lab.internal\\ ", "DNS:a.lab.internal #,DNS:b", "DNS:a.lab.internal ; x", "DNS:a.lab.internal # \\"
+        ),
+        *_names("\\\n".join(f"DNS:h{number}.lab.internal," for number in range(40)) + "DNS:z.lab.internal"),
+        BOX.replace("\n", "\r"),
+        BOX.replace("\n", "\n\n"),
+        *(f"{line}{BOX}" for line in ("\t", "\ufeff# c\n", "\ufeff\n", "\ufeff\ufeff")),
+        *(
+            f"{BOX}{line}"
+            for line in (
+                "\x1a",
+                "# caf\u00e9\n",
+                "!x = 1\n",
+                "= 1\n",
+                "a b = 1\n",
+                "a\n",
+                "\ufeff",
+                "x = " + "y" * 70000,
+            )
+        ),
+    ],
+    "further: sections": [
+        *(BOX.replace("v3", name) for name in ("v3-req_1", "my v3 ext", "a  b", "v3=x", "\u00e4", "1")),
+        *_with("[ v3 ]", "[v3]", "[ v3  ]", "[ 'v3' ]", "[ $x ]", "#[ v3 ]\n[ v3 ]"),
+        *_with("[ req ]", "[ req ]]", "[[ req ]", "[ req ] # [ x ]", "[ REQ ]"),
+        *_with("= v3", '= "v3"', "= V3", "=\tv3\t"),
+        BOX.replace("= dn", "= $d").replace("prompt", "d = dn\nprompt"),
+        *(f"{BOX}{line}\n" for line in ("[]\nx = 1", "[ ]", "[ req ]\nprompt = no")),
+    ],
+    "further: subject": [
+        *(
+            BOX.replace("CN =", f"{key} =")
+            for key in ("99.commonName", "commonName.1", "cn.CN", "1.2.CN", "CN_value", "1.CN.")
+        ),
+        *_edits(
+            "[ dn ]", "C = DE\nST = X\nL = Y\nO = Z\nOU = 1\n2.OU = 2", "UID = u\nDC = lab\n1.DC = internal", "C = DEU"
+        ),
+        *_edits(
+            "[ dn ]",
+            "serialNumber = 12\ntitle = x\nGN = y\nSN = z\ninitials = q",
+            "O =",
+            f"O = {'x' * 65}",
+            f"L = {'x' * 129}",
+        ),
+        *_with("CN = box", "CN = \\\n box", "CN = a/b+c,", 'CN = "a;b"', "CN=box"),
+        *(
+            BOX.replace("prompt = no\n", "").replace(
+                "CN = box.lab.internal", f"CN = x\nCN_default = box.lab.internal\n{line}"
+            )
+            for line in (
+                "CN_min = 50",
+                "CN_max = 5",
+                "CN_max = 64\nemailAddress = Email",
+                "O = Organisation\nO_default = Lab",
+            )
+        ),
+        *_with("prompt = no", "prompt = no # not asked", "prompt = false", "prompt = 0"),
+    ],
+    "further: alternative names": [
+        *_names(
+            "DNS:a.lab.internal,DNS:a.lab.internal",
+            "DNS:*.lab.internal",
+            "DNS: a.lab.internal",
+            "DNS:xn--kche-0ra.lab.internal",
+        ),
+        *_names(
+            "IP:10.1.2.3, IP:10.1.2.4",
+            "IP Address:10.1.2.3",
+            "RID:1.2.3.4",
+            "dirName:dn",
+            "URI:https://a.lab.internal/",
+        ),
+        *_names(
+            "otherName:1.3.6.1.4.1.311.20.2.3;UTF8:a@lab.internal",
+            "critical, DNS:a.lab.internal, critical",
+            "critical,,DNS:a",
+        ),
+        *_names("CRITICAL,DNS:a.lab.internal", "DNS:a.lab.internal:443", '"DNS:a.lab.internal","DNS:b.lab.internal"'),
+        *_names("@alt", "@alt,DNS:b.lab.internal", "DNS:b.lab.internal,@alt", "critical,@alt", after=_ALT),
+        *_names("@alt", after="[ alt ]\n"),
+        *_names("@alt", after="[ alt ]\nDNS.1 = a.lab.internal,DNS:b.lab.internal\n"),
+        *_names("@alt", after="[ alt ]\n1.DNS = a.lab.internal\n"),
+        *_names("@alt", after="[ alt ]\nemail = copy\nDNS.0 = a.lab.internal\n"),
+        *_names("@default", before="DNS.1 = a.lab.internal\n"),
+        *(
+            BOX.replace("subjectAltName", key)
+            for key in ("subjectAltName.1", "1.subjectAltName", "X509v3 Subject Alternative Name")
+        ),
+    ],
+    "further: purposes": [
+        f"p = clientAuth\n{BOX}extendedKeyUsage = {value}\n[ e ]\n1 = clientAuth\n"
+        for value in (
+            *(
+                "serverAuth, 1.3.6.1.5.5.7.3.1",
+                "critical, critical, serverAuth",
+                "anyExtendedKeyUsage",
+                "serverAuth,msSGC,nsSGC",
+            ),
+            *(
+                "clientAuth,emailProtection",
+                "critical,@e",
+                "ServerAuth",
+                "serverAuth clientAuth",
+                "serverAuth;clientAuth",
+            ),
+            *("serverAuth,", "ipsecEndSystem", "'serverAuth'", '"clientAuth"', "$p", "id-kp", "1.3.6.1.5.5.7.3.17"),
+        )
+    ],
+    "further: extensions": [
+        f"{BOX}{line}\n"
+        for line in (
+            *(
+                "X509v3 Extended Key Usage = clientAuth",
+                "extendedkeyusage = clientAuth",
+                "1.2.3.4.5 = ASN1:UTF8String:x",
+            ),
+            *(
+                "nsCertType = server",
+                "nsCertType = bogus",
+                "keyUsage = bogus",
+                "keyUsage = Digital Signature",
+                "keyUsage = @k\n[ k ]\n1 = keyAgreement",
+            ),
+            *(
+                "basicConstraints = CA:0",
+                "subjectKeyIdentifier = none",
+                "certificatePolicies = 1.2.3.4",
+                "certificatePolicies = ia5org,1.2.3.4,@pol",
+            ),
+            *(
+                "tlsfeature = status_request",
+                "crlDistributionPoints = URI:http://x/",
+                "noCheck = ignored",
+                "issuerAltName = issuer:copy",
+            ),
+            *(
+                "authorityInfoAccess = OCSP;URI:http://x/",
+                "inhibitAnyPolicy = 2",
+                "challengePassword = x",
+                "nsComment = 'x, y'",
+            ),
+        )
+    ],
+    "further: authorities": [
+        f"{BOX}{line}\n"
+        for line in (
+            *(
+                "basicConstraints=critical,CA:TRUE,pathlen:1",
+                "basicConstraints = CA:true",
+                "basicConstraints = CA:1",
+                "basicConstraints = CA:t",
+            ),
+            *(
+                "basicConstraints = CA:Yes",
+                "basicConstraints = CA:YES",
+                "basicConstraints = ca:TRUE",
+                "basicConstraints = CA : TRUE",
+            ),
+            *("keyUsage = critical,keyCertSign", "keyUsage = @k\n[ k ]\n1 = keyCertSign", "basicConstraints = @gone"),
+        )
+    ],
+    "further: included files": [
+        *(
+            f"{_TO_V3}{line}\n"
+            for line in (
+                ".include=names.inc",
+                ".include sub",
+                ".include sub/",
+                ".include nested.inc",
+                ".include bom.inc",
+            )
+        ),
+        *(
+            f"{_TO_V3}{line}\n"
+            for line in (
+                ".include crlf.inc",
+                ".include 'with space.inc'",
+                ".include with space.inc",
+                ".include ./names.inc # c",
+            )
+        ),
+        *(f"{BOX}{line}\n" for line in (" .include names.inc", ".include", ".include sub/c.txt")),
+        f".pragma abspath:true\n{_TO_V3}.include names.inc\n",
+        f".pragma dollarid:on\n{BOX.replace('= no', '= no' + chr(10) + 'price = 5$')}",
+        f".include vars.inc\n{BOX.replace(NAMES, 'DNS:a.$dom')}",
+    ],
+    "further: settings": [
+        *_edits(
+            "prompt = no",
+            "default_md = nonsense",
+            "default_md = SHA256",
+            "default_md = sha3-256",
+            "string_mask = bogus",
+            "string_mask = nombstr",
+        ),
+        *_edits(
+            "prompt = no",
+            "utf8 = yes",
+            "encrypt_key = no",
+            "default_keyfile = k.pem",
+            "attributes = gone",
+            "attributes = at\n[ at ]\nchallengePassword = x",
+        ),
+        *_edits(
+            "prompt = no",
+            "x509_extensions = gone",
+            "req_extensions =",
+            "prompt = yes",
+            "default_days = 10",
+            "string_mask = MASK:0x2002",
+        ),
+    ],
+}
+INCLUDED |= {
+    "with space.inc": "[ v3 ]\nsubjectAltName = DNS:sp.lab.internal\n",
+    "vars.inc": "dom = lab.internal\n",
+    "nested.inc": ".include sub/../names.inc\n",
+    "bom.inc": "\ufeff[ v3 ]\nsubjectAltName = DNS:bom.lab.internal\n",
+    "crlf.inc": "[ v3 ]\r\nsubjectAltName = DNS:crlf.lab.internal\r\n",
+    "sub/a.cnf": "[ v3 ]\nsubjectAltName = DNS:sub.lab.internal\n",
+    "sub/b.conf": "[ v3 ]\nkeyUsage = digitalSignature\n",
+    "sub/c.txt": "garbage",
+}
+
+
 # -- files at random --------------------------------------------------------------------------------------------------
 
 

@@ -92,3 +92,10 @@ def difference(asked: Request | None, made: Made | None) -> str:
     common_names = (asked.common_name,) if asked.common_name else ()
     ours = (common_names, asked.dns, asked.addresses, asked.emails, {asked.profile}, 0, False)
     return "" if ours == theirs else f"{ours}, but {theirs}"
+
+
+def can_be_had(made: Made | None) -> bool:
+    """Whether a certificate here can have what a request of OpenSSL asks for: names of three kinds, one CN, one purpose."""
+    if made is None or made in {UNUSED, UNREADABLE} or made.is_ca or made.others or len(made.common_names) > 1:
+        return False
+    return len(made.purposes) < 2 and made.purposes <= {"server", "client"}

@@ -248,6 +248,7 @@ def test_a_manifest_names_what_its_files_follow_from(home: Home) -> None:
         "template caddy/Caddyfile",
         "template caddy/pki-reload.conf",
         "template tls/tls.pem",
+        "template tls/upstream-ca.pem",
         "template trust/roots.pem",
         "template trust/system-root.crt",
     }

@@ -346,7 +346,7 @@ PLACES = [
     ),
     (
         "proxy: caddy",
-        "proxy: caddy\n    ssh: {user: Root}",
+        "proxy: caddy\n    ssh: {user: 9root}",
         "41: hosts.media.ssh.user: expected the name of an account",
     ),
     (

@@ -273,6 +273,7 @@ def test_of_a_service_without_a_promise_only_what_it_serves_is_told(paper: Paper
     with serving(replace(paper.pairs, server=paper.ended), says("200 OK")) as end:
         [found] = swept(paper, [end], None)
     assert (found.wrong, found.version) == ("", "TLSv1.3")
+    assert not found.is_well
     assert found.fingerprint
 
 
@@ -494,6 +495,16 @@ def test_services_that_are_well_are_counted(home: Home) -> None:
     assert checked(home, of("grafana"))["services"].message == "1 service answers as deployed"
     found = checked(home, of("grafana"), of("loki"))
     assert [(one.level, one.message) for one in found.values()] == [(Level.OK, "2 services answer as deployed")]
+
+
+def test_services_that_were_compared_with_nothing_are_not_counted_as_well(home: Home) -> None:
+    found = health.checks(
+        home.house(), home.plan(), LastRun(), probes=[of("grafana"), of("loki", is_compared=False)], thorough=False
+    )
+    assert [(one.level, one.message) for one in found if one.subject == "services"] == [
+        (Level.NOTICE, "monitoring/loki answers, and was not compared: nobody knows here what was deployed there"),
+        (Level.OK, "1 service answers as deployed"),
+    ]
 
 
 @pytest.mark.parametrize(

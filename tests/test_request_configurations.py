@@ -192,11 +192,37 @@ def test_a_file_that_would_ask_has_the_answers_of_an_empty_line() -> None:
         (("prompt = no", "prompt = no\ndefault_bits = 1024"), "box.cnf:3: default_bits = 1024: expected 2048"),
         (("[ v3 ]", "[ v3 ]\nauthorityKeyIdentifier = keyid,issuer"), "a request has no issuer"),
         (("[ v3 ]", "[ v3 ]\nnsCertType = client"), "→ extendedKeyUsage = clientAuth"),
+        (("[ dn ]", "[ dn ]\nC = DEU"), "box.cnf:6: C = DEU: expected 2 letters"),
+        (("[ dn ]", "[ dn ]\nO ="), "box.cnf:6: O = : expected 1 to 64 characters"),
+        (
+            ("prompt = no", "prompt = no\ndefault_md = sha265"),
+            "box.cnf:3: default_md = sha265: there is no such digest",
+        ),
+        (("prompt = no", "prompt = no\nstring_mask = utf8"), "expected default, nombstr, pkix, utf8only"),
+        (("[ v3 ]", "[ v3 ]\nkeyUsage = digitalSignatur"), "'digitalSignatur' is none of cRLSign, dataEncipherment"),
+        (("[ v3 ]", "[ v3 ]\nkeyUsage = @ku\n[ ku ]\n1 = keyAgreement\n[ v3 ]"), "'1' in [ ku ] is no keyUsage"),
+        (("[ v3 ]", "[ v3 ]\ncertificatePolicies = 1.2.3, @pol"), "[ pol ] is not there"),
+        (("[ v3 ]", "[ v3 ]\nissuerAltName = issuer:copy"), "a request has no issuer"),
+        (("DNS:box.lab.internal", "@alt\n[ alt ]"), "[ alt ] is empty"),
+        (("[ req ]", "openssl_conf = gone\n[ req ]"), "box.cnf:1: openssl_conf names [ gone ], which is not there"),
+        (
+            ("[ req ]", ".pragma abspath:true\n.include x\n[ req ]"),
+            "no path may be relative after .pragma abspath:true",
+        ),
+        (
+            ("prompt = no\ndistinguished_name = dn", "distinguished_name = dn\nprompt = yes"),
+            "is the question that OpenSSL asks for the CN",
+        ),
         (("[ v3 ]", "[ v3 ]\nextendedKeyUsage = codeSigning"), "no certificate for codeSigning is issued here"),
     ],
 )
 def test_what_openssl_refuses_or_nobody_can_have_is_refused_with_the_reason(edit: tuple[str, str], said: str) -> None:
     assert said in refusal(edited(edit))
+
+
+def test_a_default_that_its_own_limits_refuse_is_refused() -> None:
+    asks = ("prompt = no\n", ""), ("CN = box", "CN = Name\nCN_max = 5\nCN_default = box")
+    assert "box.lab.internal has 16 characters, and CN_max is 5" in refusal(edited(*asks))
 
 
 def test_everything_wrong_is_said_at_once() -> None:

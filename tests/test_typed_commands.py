@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from invoke.parser.argument import Argument
@@ -13,6 +16,8 @@ from pki import __version__
 from pki.commands import launch, options
 from pki.commands.command import command
 from pki.commands.program import Program
+from pki.errors import of_system
+from pki.files import locks
 from pki.pipeline import Run, command_line
 from pki.screen import Screen
 from tests.commands import Said, said_by
@@ -139,6 +144,27 @@ def test_a_run_that_is_part_of_a_command_says_nothing_where_there_was_nothing_to
     home.edit("jellyfin:", "films:")
     assert Run(home.path, START, is_part=True).main(["release:media"]) == 0
     assert "made" in capsys.readouterr().out
+
+
+def test_a_project_that_is_read_only_is_named_in_a_sentence(
+    home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> int:
+        raise of_system(OSError(errno.EROFS, os.strerror(errno.EROFS)), path, "cannot be written")
+
+    monkeypatch.setattr(locks, "_opened", refuse)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY))
+    assert Run(home.path, START).main([]) == 3
+    said = capsys.readouterr().err
+    assert "nothing was run: " in said
+    assert f"Read-only file system\n→ mount it read-write: findmnt -T {home.path}/ca" in said
+    assert "Traceback" not in said
+    said = said_by(capsys, "ledger.list", pki_home=str(home.path), pki_now=START).error
+    assert (
+        said
+        == f"{home.path}/ca/ledger.db: cannot be opened: Read-only file system\n→ mount it read-write: findmnt -T {home.path}/ca\n"
+    )
 
 
 @pytest.mark.parametrize("name", ["forget", "ignore", "dumpdb", "reset-dep", "strace"])

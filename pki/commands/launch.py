@@ -16,23 +16,25 @@ Usage: ./run doit [NAME]...            bring everything up to date, or what is n
        ./run invoke COMMAND            plan, status, health, explain NAME, renew NAME, revoke NAME, ...
        ./run invoke --list             all commands; COMMAND -h explains one
        ./run --version
-       eval "$(./run --completion)"    let bash or zsh complete what is typed behind ./run
+       eval "$(./run --completion)"    let bash complete what is typed behind ./run
 The project is the folder with pki.yaml: PKI_HOME, or where the command is typed, or the program's own folder.
 """
 COMPLETION = """\
 _doit_pki() {
-    local word=${COMP_WORDS[COMP_CWORD]} candidates
-    case $COMP_CWORD/${COMP_WORDS[1]} in
-        1/*) candidates='doit invoke' ;;
-        */invoke) candidates=$("${COMP_WORDS[0]}" invoke --complete -- "${COMP_WORDS[@]:1}" 2>/dev/null) ;;
-        */doit) candidates="list info $("${COMP_WORDS[0]}" doit list --all --quiet 2>/dev/null)" ;;
+    local line=${COMP_LINE:0:COMP_POINT} typed candidates word before=''
+    word=${line##* }
+    read -ra typed <<<"${line%"$word"}"
+    case ${typed[*]:1:2}/$word in
+        /*) candidates='doit invoke' ;;
+        invoke*/-* | invoke/*) candidates=$("${typed[0]}" invoke --complete -- "${typed[@]:1}" "$word" 2>/dev/null) ;;
+        'invoke explain'/* | 'invoke renew'/* | 'invoke revoke'/* | 'invoke retire'/*)
+            candidates=$("${typed[0]}" doit list --all --quiet 2>/dev/null | sed -n 's/^cert:\\(client-\\)\\{0,1\\}//p') ;;
+        doit*) candidates="list info $("${typed[0]}" doit list --all --quiet 2>/dev/null)" ;;
     esac
-    local before=''
     case $COMP_WORDBREAKS in *:*) case $word in *:*) before=${word%"${word##*:}"} ;; esac ;; esac
     COMPREPLY=($(compgen -W "$candidates" -- "$word"))
     COMPREPLY=("${COMPREPLY[@]#"$before"}")
 }
-if [ -n "${ZSH_VERSION:-}" ]; then autoload -U +X compinit bashcompinit; compinit; bashcompinit; fi
 complete -o default -F _doit_pki run ./run
 """
 TEXTS = {

@@ -164,7 +164,8 @@ class Database:
         path = self._folder / "ledger.db"
         insist_on_file(path)
         if path.exists() and not os.access(path, os.R_OK | os.W_OK):
-            closed = of_system(PermissionError(errno.EACCES, os.strerror(errno.EACCES)), path, "cannot be opened")
+            number = errno.EROFS if os.statvfs(path).f_flag & os.ST_RDONLY else errno.EACCES
+            closed = of_system(OSError(number, os.strerror(number)), path, "cannot be opened")
             raise LedgerError(closed.message, closed.hint)
         if not path.exists():
             if not self._may_be_new:

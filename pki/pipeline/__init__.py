@@ -174,7 +174,10 @@ class Run:
             with suppress(PkiError):  # what cannot be read is the error itself
                 said_by = self.house.inventory if self.house.missing_roots else None
             self.house.close_ledger()
-        told = watchman.nothing_was_run(self._home, self._now, error, said_by, is_read=sys.stderr.isatty())
+        try:
+            told = watchman.nothing_was_run(self._home, self._now, error, said_by, is_read=sys.stderr.isatty())
+        except PkiError as unsaid:  # nobody can be told, as on a file system that is read-only
+            told = [{"channel": "all", "error": unsaid.message}]
         said += "".join(f"\nalerts:{one['channel']}: {one['error']}" for one in told if one["error"])
         return InvalidDodoFile(said)
 

@@ -182,7 +182,7 @@ def _probes(scene: Scene) -> Samples:
     probes = [((one.host, one.service, one.name), one) for one in scene.probes]
     there = [(labels, one) for labels, one in probes if one.reached]
     return {
-        "probe_success": {labels: float(one.reached and not one.wrong) for labels, one in probes},
+        "probe_success": {labels: float(one.is_well) for labels, one in probes},
         "probe_reached": {labels: float(one.reached) for labels, one in probes},
         "probe_duration_seconds": {labels: one.seconds for labels, one in probes},
         "probe_not_after_timestamp_seconds": {

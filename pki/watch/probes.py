@@ -60,7 +60,7 @@ class Probed:
     `fault` is the worst of what `wrong` says, empty without. `reached` is whether anything answered; `not_after`,
     `fingerprint` (SHA-256, hexadecimal) and `version` (`TLSv1.3`) are those of the handshake, empty without one;
     `outdated` is the version below TLS 1.2 that it still speaks, empty when it speaks none; `via` is the jump host that
-    it lies behind; `seconds` is what the look took, which was `at` that moment.
+    it lies behind; `is_compared`: somebody knows what it should serve; `seconds` is what the look took, which was `at` that moment.
     """
 
     host: str
@@ -77,6 +77,7 @@ class Probed:
     fault: str = ""
     outdated: str = ""
     via: str = ""
+    is_compared: bool = True
     at: datetime | None = None
 
     @property
@@ -87,6 +88,11 @@ class Probed:
     def phrase(self) -> str:
         """What is wrong with it, as it reads well after its name."""
         return f"lies behind {self.via}, and {self.wrong}" if self.fault == Fault.JUMP else self.wrong
+
+    @property
+    def is_well(self) -> bool:
+        """Whether it was seen to be as it was deployed."""
+        return self.reached and self.is_compared and not self.wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +166,7 @@ def _seen(target: Target) -> Probed:
     blank, promise = _blank(target), target.sight.promises.get(endpoint.name)
     try:
         if promise is None:
-            return _served(blank, *handshake.served(endpoint, eyes.blind))
+            return replace(_served(blank, *handshake.served(endpoint, eyes.blind)), is_compared=False)
         if endpoint.access == "tls":
             certificate, version = handshake.served(endpoint, eyes.known)
             status = 0

@@ -210,7 +210,8 @@ def _service_rows(house: House) -> Iterator[Row]:
                 yield Row(subject, "unseen", "", "was not looked at yet", "doit")
                 continue
             left = _left(house, one.not_after) if one.not_after else ""
-            text = f"{one.phrase or 'answers as deployed'}, seen {one.at:%Y-%m-%d %H:%M}"
+            well = "answers as deployed" if one.is_compared else "answers, and was not compared with what was deployed"
+            text = f"{one.phrase or well}, seen {one.at:%Y-%m-%d %H:%M}"
             yield Row(subject, "failing" if one.wrong else "ok", left, text, "a person" if one.wrong else "doit")
 
 

@@ -99,7 +99,8 @@ def test_a_proxy_that_serves_an_old_certificate_is_found_though_its_files_are_ri
     assert (subject, level) == ("service:nginx/nginx-open", "warning")
     assert said.startswith("serves another certificate (SHA-256 ")
     remedy = health(four)[subject]["remedy"]
-    assert remedy == "on nginx: systemctl reload nginx; if that is not it: ./run invoke deploy.push nginx"
+    typed = f"PKI_HOME={four.home} ./run invoke deploy.push nginx"
+    assert remedy == f"on nginx: systemctl reload nginx; if that is not it: {typed}"
     four.program("doit")
     assert kept(four)["nginx/nginx-open"]["wrong"] == said
     told(four, subject, said, remedy)

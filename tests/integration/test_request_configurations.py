@@ -12,8 +12,8 @@ import pytest
 from pki import opensslconf, opensslfile
 from pki.errors import PkiError
 from pki.headers import taken_in
-from tests.opensslfiles import BOX, BY_HAND, INCLUDED, random_file
-from tests.opensslrequests import difference, made_by_openssl
+from tests.opensslfiles import BOX, BY_HAND, FURTHER, INCLUDED, random_file
+from tests.opensslrequests import can_be_had, difference, made_by_openssl
 
 SAMPLES = int(os.environ.get("PKI_SAMPLES", "200"))
 
@@ -24,21 +24,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("requests")
     (path / "sub").mkdir()
     for name, text in INCLUDED.items():
-        (path / name).write_text(text)
+        (path / name).write_bytes(text.encode())
     command = ["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", str(path / "key.pem")]
     subprocess.run(command, check=True)
     return path
 
 
-def compared(folder: Path, text: str) -> str:
-    """What differs; empty where a file is read the same, or refused here."""
+def compared(folder: Path, text: str, *, is_strict: bool = False) -> str:
+    """What differs; empty where a file is read the same, or refused here; strictly, also where nobody can have it."""
     file = folder / "box.cnf"
     file.write_bytes(text.encode())
     made = made_by_openssl(file, folder / "key.pem")
     try:
         found = opensslconf.read(opensslfile.parse(text, file.name, partial(taken_in, folder, file.name)), file.name)
-    except PkiError:
-        return ""
+    except PkiError as fault:
+        return f"refused: {fault}" if is_strict and can_be_had(made) else ""
     return difference(found.request, made)
 
 
@@ -46,6 +46,13 @@ def compared(folder: Path, text: str) -> str:
 def test_what_manuals_permit_is_read_as_openssl_reads_it(folder: Path, kind: str) -> None:
     assert len(BY_HAND[kind]) >= 10
     differences = {text: what for text in BY_HAND[kind] if (what := compared(folder, text))}
+    assert differences == {}
+
+
+@pytest.mark.parametrize("kind", FURTHER)
+def test_what_openssl_makes_and_a_certificate_can_have_is_not_refused(folder: Path, kind: str) -> None:
+    assert len(FURTHER[kind]) >= 10
+    differences = {text: what for text in FURTHER[kind] if (what := compared(folder, text, is_strict=True))}
     assert differences == {}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -209,3 +210,87 @@ def test_lock_holds_versions_and_hashes_and_no_addresses(lock: str) -> None:
     pinned = re.findall(r"^[A-Za-z0-9._-]+==.+?(?=^[A-Za-z0-9]|\Z)", text, flags=re.MULTILINE | re.DOTALL)
     assert pinned
     assert all("--hash=sha256:" in one for one in pinned)
+
+
+# -- what is typed behind `./run` -------------------------------------------------------------------------------------
+
+
+def test_a_command_that_is_also_a_program_of_the_system_is_not_started(tmp_path: Path) -> None:
+    program(tmp_path / "init", "echo the init of the system")
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    for typed in ("init", "status", "statsu"):
+        done = subprocess.run([PROJECT / "run", typed], env={"PATH": path}, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.endswith(f"→ did you mean ./run invoke {typed.replace('statsu', 'status')}\n")
+
+
+@pytest.mark.parametrize("arguments", [("doit",), ("invoke", "plan")])
+def test_ctrl_c_in_the_first_second_is_answered_in_a_sentence(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    for moment in ("run", "pki/start.py", "_rust"):  # the shell, the beginning of Python, the middle of its imports
+        begun = subprocess.Popen(
+            [PROJECT / "run", *arguments],
+            env={"PATH": os.environ["PATH"], "PKI_HOME": str(tmp_path)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        process = Path(f"/proc/{begun.pid}")
+        while begun.poll() is None:
+            if moment in (process / "cmdline").read_text() or moment in (process / "maps").read_text():
+                begun.send_signal(signal.SIGINT)
+                break
+        said = begun.communicate(timeout=TIMEOUT)[0]
+        last = "".join(said.splitlines()[-1:]).removeprefix("run: ")
+        told = {(130, "stopped; nothing was done"), (130, "stopped"), (-signal.SIGINT, "")}
+        assert (begun.returncode, last) in told, (moment, said)
+        assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("arguments", [("invoke", "plan"), ("invoke", "--list"), ("doit", "list"), ("--help",)])
+def test_output_that_cannot_be_written_is_said_in_a_sentence(arguments: tuple[str, ...]) -> None:
+    closed = subprocess.run(
+        ["sh", "-c", '"$@" >&-', "sh", PROJECT / "run", *arguments], capture_output=True, text=True, check=False
+    )
+    assert "Traceback" not in closed.stderr
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [PROJECT / "run", *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode in {1, 3}
+    assert "Traceback" not in done.stderr
+
+
+def test_a_folder_is_named_as_seen_from_where_the_command_is_typed(tmp_path: Path) -> None:
+    (tmp_path / "lab").mkdir()
+    done = subprocess.run(
+        [PROJECT / "run", "doit"],
+        env={"PATH": os.environ["PATH"], "PKI_HOME": "lab"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 3
+    assert f"{tmp_path}/lab/pki.yaml: there is no inventory" in done.stderr
+
+
+COMPLETE = """\
+eval "$("$1" --completion)"
+COMP_LINE=$2 COMP_POINT=${#2}
+_doit_pki
+echo "${COMPREPLY[*]}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "completed"),
+    [
+        ("./run ", "doit invoke"),
+        ("./run invoke pl", "plan"),
+        ("./run invoke revoke --no", "--no-replace"),
+        ("./run doit li", "list"),
+    ],
+)
+def test_bash_completes_what_is_typed_behind_run(line: str, completed: str) -> None:
+    typed = ["bash", "-c", COMPLETE, "bash", str(PROJECT / "run"), line]
+    assert run(*typed, cwd=PROJECT, env={"PATH": os.environ["PATH"]}) == f"{completed}\n"

@@ -36,7 +36,11 @@ def services(view: View) -> Iterator[Finding]:
         for one in found:
             if one.fault not in {Fault.SILENT, Fault.JUMP, Fault.UNSEEN} and (check := _one(view, one)):
                 yield check
-    well = sum(1 for one in view.probes if not one.wrong)
+    if unknown := [one for one in view.probes if not (one.wrong or one.is_compared)]:
+        text = f"{_listed(unknown)} answers, and was not compared: nobody knows here what was deployed there"
+        remedy = here("invoke", "deploy.push", unknown[0].host)
+        yield Finding("services", Level.NOTICE, text, remedy)
+    well = sum(1 for one in view.probes if one.is_well)
     if well:
         yield Finding(
             "services", Level.OK, f"{well} {'services answer' if well > 1 else 'service answers'} as deployed"

@@ -49,7 +49,7 @@ def hosts(scene: Scene) -> list[Host]:
         scene.house.memo.remember("page hosts", _known(scene), folders(scene), found)
     told, probed = _told(scene.checks), dict[str, list[bool]]()
     for probe in scene.probes:
-        probed.setdefault(probe.host, []).append(not probe.wrong)
+        probed.setdefault(probe.host, []).append(probe.is_well)
     rows = []
     for name, one in scene.plan.deliveries.items():
         delivered, looked, since, proven, services = found[name]
