@@ -34,7 +34,7 @@ def integration(context: Context, args: str = "") -> None:
     They wait for servers most of the time: two at once for each processor, those of a file in one process, which
     builds its machines once.
     """
-    at_once = f"-n {2 * (os.cpu_count() or 1)} --dist loadfile"
+    at_once = f"-n {2 * (os.cpu_count() or 1)} --dist loadfile --no-loadscope-reorder"
     _all_of(context, f"python -m pytest tests/integration {at_once} -o addopts='-ra --strict-markers' {args}".rstrip())
 
 

@@ -22,7 +22,17 @@ from pki.tokens import sessions
 from tests.ceremonies import RealHome
 from tests.conftest import PROJECT, Home, Report, bare_home
 
+LONGEST = (
+    *("handover", "ceremony_page", "air_gap", "proxies_judged", "ansible", "deployment", "handover_sandbox"),
+    *("hostile_hosts", "apply_interrupted", "killed_runs", "ceremony_drives", "every_bit", "wrong_clock", "custody"),
+)
 TIMEOUT = 300  # seconds: what is awaited takes a twentieth of it on a machine that does nothing else
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest go first: at the end, one process would work at them while the others are idle."""
+    turn = {f"test_{name}": number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: turn.get(item.path.stem, len(turn)))
 
 
 @pytest.fixture(scope="session", autouse=True)

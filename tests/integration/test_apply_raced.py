@@ -21,7 +21,7 @@ import pytest
 from tests.hosts import FolderHost, Row, Shell, busybox, manifest, placing, whole
 from tests.integration import attacker
 
-SAMPLES = int(os.environ.get("PKI_SAMPLES", "50"))
+SAMPLES = int(os.environ.get("PKI_SAMPLES", "12"))
 SEED = 20261129
 NOBODY = 65534
 ACCOUNT = "nobody:nogroup"
