@@ -202,7 +202,7 @@ class Session:
         while "state" not in said[-1]:
             said.append(self._answer())
             del said[KEPT:-1]
-        if refusal := answers.refusal(said):
+        if refusal := answers.refusal(said, self._way.host):
             raise HostRefusal(*refusal)
         if said[-1]["state"] != ("kept" if settle else "placed"):
             raise nonsense(self._way.host, said[-1])
