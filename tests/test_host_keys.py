@@ -47,8 +47,7 @@ def told(way: Way, complaint: str) -> tuple[str, str]:
         ({}, "ssh -F cfg -o HostName=192.0.2.11 -p 2222 -l root web true"),
         (
             {"stricthostkeychecking": "true", "batchmode": "yes", "remotecommand": "uptime"},
-            "ssh -o StrictHostKeyChecking=ask -o BatchMode=no -o RemoteCommand=none"
-            " -F cfg -o HostName=192.0.2.11 -p 2222 -l root web true",
+            "ssh -o StrictHostKeyChecking=ask -o BatchMode=no -o RemoteCommand=none -F cfg -o HostName=192.0.2.11 -p 2222 -l root web true",
         ),
     ],
 )

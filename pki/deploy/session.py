@@ -54,7 +54,7 @@ class Row:
             filter(None, map(line_fault, parts)), ""
         ):  # what a receipt says was never checked as headers are
             raise PkiError(
-                f"{file.path} in the manifest: {fault}", "./run invoke deploy.bootstrap prepares the host again"
+                f"{file.path} in the manifest: {fault}", "prepare the host again: ./run invoke deploy.bootstrap HOST"
             )
         return "\t".join((str(self.number), kind, *parts))
 
