@@ -12,6 +12,7 @@ from pki.errors import ErrorCode, PkiError
 from pki.identifiers import ArtifactId, GenerationName
 from pki.reasons import UNCHANGED, Outcome, Reason, Verb, Why
 from pki.remedies import Place, at, here
+from pki.watch.checks import Finding, Level
 from tests.conftest import PROJECT, Home
 
 
@@ -61,7 +62,7 @@ def test_a_remedy_is_typed_as_the_program_was_started(monkeypatch: pytest.Monkey
     assert (str(restore), restore.placeholders) == ("./run invoke restore FILE", ("FILE",))
 
 
-def test_the_hint_of_an_error_is_typed_for_the_project_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_an_error_or_a_finding_says_is_typed_for_the_project_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PKI_HOME", "/srv/the project")
     run, other = "PKI_HOME='/srv/the project' ./run", "PKI_HOME=DIR ./run"
     hint = f"set it right, then: ./run doit (sudo ./run invoke plan), or {other} doit; not ../run x"
@@ -69,6 +70,7 @@ def test_the_hint_of_an_error_is_typed_for_the_project_of_the_process(monkeypatc
     assert PkiError("x", hint).hint == typed
     assert PkiError("x", typed).hint == typed, "once"
     assert PkiError("x", here("invoke", "plan")).hint == f"{run} invoke plan"
+    assert str(Finding("x", Level.NOTICE, "x", hint).remedy) == typed
     monkeypatch.setenv("PKI_HOME", str(PROJECT))
     assert PkiError("x", hint).hint == hint
 

@@ -11,7 +11,7 @@ from typing import Any
 from pki.deploy.receipt import instant
 from pki.identifiers import ArtifactId
 from pki.reasons import Reason, Why
-from pki.remedies import Remedy, here
+from pki.remedies import Remedy, for_this_project, here
 
 NAMED = 6  # things of which the same is said
 
@@ -45,6 +45,10 @@ class Finding:
     until: datetime | None = None
     topic: str = ""
     passing: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.remedy, str):
+            object.__setattr__(self, "remedy", for_this_project(self.remedy))
 
     @property
     def about(self) -> ArtifactId:
