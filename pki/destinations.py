@@ -243,7 +243,7 @@ def sights(world: World, deliveries: Mapping[str, Delivery]) -> Iterator[Sight]:
             ends, delivery = tuple(endpoints(world, host)), deliveries.get(name)
             promised = _delivered(outlook, delivery, ends) if delivery else _issued(outlook, name, ends)
             if promised is not None:
-                yield Sight(name, ends, promised, outlook.eyes, _jump(world.house, host))
+                yield Sight(name, ends, promised, outlook.eyes, jump_way(world.house, host))
 
 
 def _delivered(outlook: Outlook, delivery: Delivery, ends: Sequence[Endpoint]) -> dict[str, Promise] | None:
@@ -277,7 +277,7 @@ def _issued(outlook: Outlook, name: str, ends: Sequence[Endpoint]) -> dict[str, 
     return found
 
 
-def _jump(house: House, host: Host) -> Way | None:
+def jump_way(house: House, host: Host) -> Way | None:
     """How the jump host is reached that a host's services lie behind: by pki.yaml, else as ssh itself knows it."""
     if not host.jump:
         return None

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from pki.reasons import Reason
-from pki.remedies import Remedy
+from pki.remedies import Remedy, for_this_project
 from pki.visible import in_one_line, visible
 
 NEXT = {  # of a file that may not be there yet, and of its folder
@@ -59,7 +59,7 @@ class PkiError(Exception):
         lead: str = "",
         about: str = "",
     ) -> None:
-        self.lead, self.what, self.hint = visible(lead), visible(str(message)), visible(str(hint))
+        self.lead, self.what, self.hint = visible(lead), visible(str(message)), visible(for_this_project(str(hint)))
         self.message = f"{self.lead}: {self.what}" if lead else self.what
         self.code, self.about = code or type(self).code, about
         super().__init__(self.message, self.hint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from enum import Enum
 from pathlib import Path
 
 PROGRAM = Path(__file__).resolve().parents[1]
+RUN = re.compile(r"(PKI_HOME=(?:'[^']*'|\S+) )?(?<![\w./])\./run ")
 
 
 class Place(Enum):
@@ -47,6 +49,13 @@ def run_for(home: Path | str | None = None) -> str:
     """
     project = Path(home or os.environ.get("PKI_HOME") or PROGRAM).resolve()
     return "./run" if project == PROGRAM else f"PKI_HOME={shlex.quote(str(project))} ./run"
+
+
+def for_this_project(text: str) -> str:
+    """Return a text in which each `./run` is typed for the project of this process; one that names a project stays."""
+    if "./run " not in text or (run := run_for()) == "./run":
+        return text
+    return RUN.sub(lambda found: found[0] if found[1] else f"{run} ", text)
 
 
 def here(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -97,3 +99,23 @@ def test_only_what_is_stuck_counts_of_what_was_said_before_the_greeting() -> Non
     found = answers.in_contact([*before, {"pki-apply": 1}, {"looked": True}])
     assert found == [stuck, {"pki-apply": 1}, {"looked": True}]
     assert answers.refusal(found) == ("/etc/x is a mount point", "on web: umount /etc/x")
+
+
+def test_a_command_that_failed_without_a_word_is_named_with_a_line_that_shows_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line is typed on the host: it runs the command that is permitted there under that name."""
+    (tmp_path / "conf").write_text("host web\nrun nginx-t-q echo looked; exit 3\nrun nginx-t-q2 false\n")
+    monkeypatch.setattr(answers, "PERMISSIONS", str(tmp_path / "conf"))
+    failed = {"ran": "nginx-t-q", "status": 3, "said": " \n"}
+    why, hint = answers.refusal([failed, {"state": "undone"}], "web") or ("", "")
+    assert why == "nginx-t-q failed with 3; the previous files were put back"
+    asked, _, line = hint.partition("on web, as root: ")
+    assert asked == "it printed nothing; "
+    shown = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True)
+    assert (shown.stdout, shown.stderr) == ("looked\nexit status 3\n", "+ echo looked\n+ exit 3\n")
+
+
+@pytest.mark.parametrize("said", [[{"state": "undone"}], [{"state": "refused", "why": "it is full", "said": ""}]])
+def test_a_change_that_no_command_refused_is_told_with_what_to_look_at(said: list[dict[str, Any]]) -> None:
+    assert (answers.refusal(said, "web") or ("", ""))[1].startswith("on web: df -h; ")

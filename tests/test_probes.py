@@ -598,6 +598,7 @@ def test_a_jump_host_is_told_once_for_all_that_lies_behind_it(home: Home) -> Non
         "nothing is seen of what lies behind it (monitoring/grafana, monitoring/loki): it does not let this key in"
     )
     assert found["jump:bastion"].level is Level.WARNING
+    assert str(found["jump:bastion"].remedy).startswith("ssh ")
 
 
 # -- what a run does with it ------------------------------------------------------------------------------------------

@@ -61,6 +61,18 @@ def test_a_remedy_is_typed_as_the_program_was_started(monkeypatch: pytest.Monkey
     assert (str(restore), restore.placeholders) == ("./run invoke restore FILE", ("FILE",))
 
 
+def test_the_hint_of_an_error_is_typed_for_the_project_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PKI_HOME", "/srv/the project")
+    run, other = "PKI_HOME='/srv/the project' ./run", "PKI_HOME=DIR ./run"
+    hint = f"set it right, then: ./run doit (sudo ./run invoke plan), or {other} doit; not ../run x"
+    typed = f"set it right, then: {run} doit (sudo {run} invoke plan), or {other} doit; not ../run x"
+    assert PkiError("x", hint).hint == typed
+    assert PkiError("x", typed).hint == typed, "once"
+    assert PkiError("x", here("invoke", "plan")).hint == f"{run} invoke plan"
+    monkeypatch.setenv("PKI_HOME", str(PROJECT))
+    assert PkiError("x", hint).hint == hint
+
+
 def test_a_remedy_says_where_it_is_typed() -> None:
     assert str(at(Place.HOST, "nginx -t", "web")) == "on web: nginx -t"
     assert str(at(Place.CONSOLE, "ip link", "web")) == "in a console of web: ip link"

@@ -45,7 +45,7 @@ def export(context: Context, folder: str, vault: str = "") -> None:
     if vault:
         _encrypt(target, path_of(context, vault), house)
     screen.line(
-        f"{len(goods)} hosts in {folder}: ansible-playbook playbook.yaml, there; then ./run invoke deploy.collect"
+        f"{len(goods)} hosts in {folder}: ansible-playbook playbook.yaml, there; then ./run invoke deploy.collect EVENTS"
     )
     if not vault:
         screen.line("it holds private keys: keep it for yourself, take it away afterwards, or give --vault FILE")

@@ -239,10 +239,9 @@ def _listed_on_hosts(house: House, screen: Screen, without: frozenset[str]) -> d
         if isinstance(files, PkiError):
             screen.failed(ArtifactId("deploy", name), files.message, files.hint)
     if silent:
-        options = " ".join(f"--without {name}" for name in silent)
         raise PkiError(
             f"{', '.join(silent)}: may list revocations that nothing else does; nothing was recorded",
-            f"./run invoke ledger.accept-loss {options}; their CRLs are compared before anything is deployed to them",
+            f"./run invoke ledger.accept-loss {' '.join(f'--without {name}' for name in silent)}; their CRLs are compared before anything is deployed to them",
         )
     return {name: files for name, files in found.items() if not isinstance(files, PkiError)}
 

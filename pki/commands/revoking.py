@@ -141,7 +141,7 @@ def valid(house: House, name: str, *, by_cn: bool = True) -> list[Issued]:
     found += [one for one in alike if one not in found]
     found = found or [one for one in issued if f"{one.serial:x}" == name.lower().lstrip("0")]
     if len(meant := {one.artifact for one in found}) > 1 and not all(one in alike for one in found):
-        which = " or ".join(f"./run invoke revoke {one} …" for one in sorted(meant))
+        which = " or ".join(f"./run invoke revoke {one} --reason …" for one in sorted(meant))
         raise PkiError(f"{name}: is {' and '.join(sorted(meant))}", f"say which: {which}")
     if any(one.profile == "root" or one.profile.endswith("-ca") for one in found) or (
         not found and _is_authority(house, name)

@@ -17,6 +17,9 @@ ENDED = {124, 137, 143}  # what timeout says of a command that it ended: GNU's, 
 LINE = 1 << 16  # bytes of an answer, its end included
 STOPPED = "stopped: it "  # what is said of a host that took too long, or said too much
 WORDS = 4000  # characters that are kept of what a program said; pki-apply sends half of that
+PERMISSIONS = "/etc/pki-apply.conf"  # on a host: the commands by their names
+# A full disk, and what is mounted read-only; some words need the page.
+PLACES = "df -h; findmnt -ro TARGET,OPTIONS (docs/deploy.md#when-something-is-wrong)"
 MORE = "more"
 STUCK = "stuck"  # of a file that can be neither replaced nor put back
 Check = Callable[[object], bool]
@@ -104,28 +107,38 @@ def in_contact(answers: Iterable[Answer]) -> list[Answer]:
 # -- what it means ----------------------------------------------------------------------------------------------------
 
 
-def words(said: object) -> str:
-    """What a program said, as a hint shows it: its last lines."""
+def words(said: object, otherwise: str = "") -> str:
+    """What a program said, as a hint shows it: its last lines; `otherwise` where it said nothing."""
     lines = [plain(line).strip() for line in str(said or "").splitlines() if line.strip()]
-    return "\n".join(lines[-4:]) or "it said nothing"
+    return "\n".join(lines[-4:]) or otherwise
 
 
-def refusal(answers: Iterable[Answer]) -> tuple[str, str] | None:
-    """Why a change was not taken, and the words of the program that would not have it; None when it was."""
+def refusal(answers: Iterable[Answer], host: str = "the host") -> tuple[str, str] | None:
+    """Why a change was not taken, and the words of the program that would not have it; None when it was.
+
+    Of a program that printed nothing, the second is what to type on the `host` to see more.
+    """
     failed: Answer = {}
     stuck: list[Answer] = []
     for answer in answers:
         if STUCK in answer:
             stuck.append(answer)
         if answer.get("state") == "refused":
-            return plain(answer["why"]), words(answer["said"])
+            return plain(answer["why"]), words(answer["said"], f"on {host}: {PLACES}")
         if answer.get("status"):
             failed = failed or answer
         if answer.get("state") == "undone":
-            return _sentence(failed, "the previous files were put back"), words(failed.get("said"))
+            return _sentence(failed, "the previous files were put back"), _words_of(failed, host)
     if stuck:
         return stuck_on(stuck)
-    return (_sentence(failed, "CRLs stay"), words(failed.get("said"))) if failed else None
+    return (_sentence(failed, "CRLs stay"), _words_of(failed, host)) if failed else None
+
+
+def _words_of(failed: Answer, host: str) -> str:
+    if not failed:
+        return f"on {host}: {PLACES}"
+    line = f'sh -xc "$(sed -n \'s/^run {plain(failed["ran"])} //p\' {PERMISSIONS})"; echo "exit status $?"'
+    return words(failed["said"], f"it printed nothing; on {host}, as root: {line}")
 
 
 def stuck_on(stuck: Iterable[Answer]) -> tuple[str, str]:

@@ -168,7 +168,7 @@ def attempt(way: Way, parcel: Parcel, *, as_root: bool) -> None:
     except PkiError as error:
         # what was just typed is no advice
         is_typed = error.code is ErrorCode.NEEDS_BOOTSTRAP and not way.is_local
-        hint = f"try it: {way.login}" if is_typed else error.hint
+        hint = f"try it: {shlex.join(way.login)}" if is_typed else error.hint
         what = f"{way.host}: pki-apply is in place, and deliveries cannot start it: {error.message}"
         raise PkiError(what, hint) from None
 

@@ -54,7 +54,7 @@ class Row:
             filter(None, map(line_fault, parts)), ""
         ):  # what a receipt says was never checked as headers are
             raise PkiError(
-                f"{file.path} in the manifest: {fault}", "./run invoke deploy.bootstrap prepares the host again"
+                f"{file.path} in the manifest: {fault}", "prepare the host again: ./run invoke deploy.bootstrap HOST"
             )
         return "\t".join((str(self.number), kind, *parts))
 
@@ -202,7 +202,7 @@ class Session:
         while "state" not in said[-1]:
             said.append(self._answer())
             del said[KEPT:-1]
-        if refusal := answers.refusal(said):
+        if refusal := answers.refusal(said, self._way.host):
             raise HostRefusal(*refusal)
         if said[-1]["state"] != ("kept" if settle else "placed"):
             raise nonsense(self._way.host, said[-1])

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pki.deploy import host_keys
 from pki.deploy.answers import STOPPED
 from pki.deploy.wire import STANDARD, Limits
 from pki.errors import ErrorCode, PkiError
@@ -21,14 +22,6 @@ CLOSED = ("-a", "-x", "-o", "ClearAllForwardings=yes", "-o", "PermitLocalCommand
 
 BOOTSTRAP = "./run invoke deploy.bootstrap {host}"
 LOGIN = {
-    "REMOTE HOST IDENTIFICATION HAS CHANGED": (
-        "its host key is not the one that is known here",
-        "if the host was set up anew, compare the fingerprint at its console, then: ssh-keygen -R {known_as} (-f FILE, where UserKnownHostsFile names one) and {login} true",
-    ),
-    "Host key verification failed": (
-        "its host key is not known here",
-        "compare its fingerprint at its console (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), then: {login} true",
-    ),
     "Cannot execute command-line and remote command": (
         "the ssh configuration has a RemoteCommand for {name}, which would run in place of pki-apply",
         "take RemoteCommand out of the part for that host: {asked} | grep -i remotecommand",
@@ -42,8 +35,12 @@ REMEDIES = {
     **LOGIN,
     "not found": ("pki-apply is not there", BOOTSTRAP),
     "No such file or directory": ("pki-apply is not there", BOOTSTRAP),
-    "a password is required": (
-        "its account may not start pki-apply by sudo",
+    **dict.fromkeys(
+        ("a password is required", "is not allowed to execute", "is not in the sudoers file", "may not run sudo"),
+        ("its account may not start pki-apply by sudo", BOOTSTRAP),
+    ),
+    "you must have a tty to run sudo": (
+        "sudo wants a terminal there (requiretty), and deliveries have none",
         BOOTSTRAP,
     ),
 }
@@ -90,19 +87,19 @@ class Way:
         return self.user or ("this user" if self.is_local else "the deployment account")
 
     @property
-    def login(self) -> str:
+    def login(self) -> tuple[str, ...]:
         """The command with which a person gets to the same host by the same name, address and port."""
         options = ["-F", self.config] if self.config else []
         options += ["-o", f"HostName={self.address}"] if self.address else []
         options += ["-p", str(self.port)] if self.port else []
         options += ["-l", self.user] if self.user else []
-        return shlex.join(("ssh", *options, self.name))
+        return ("ssh", *options, self.name)
 
-    @property
-    def known_as(self) -> str:
-        """What known_hosts calls the host: ssh looks for the address under which it connects."""
+    def refused_key(self, complaint: str) -> tuple[str, str] | None:
+        """What is wrong with the key of the host, or of a jump host before it, and what to type; None where nothing is."""
         name = self.address or self.name
-        return shlex.quote(f"[{name}]:{self.port}") if self.port and self.port != 22 else name
+        known_as = f"[{name}]:{self.port}" if self.port and self.port != 22 else name
+        return host_keys.refused(self.login, known_as, complaint)
 
     def tunnel(self, forwards: Mapping[str, str], seconds: int) -> tuple[str, ...]:
         """The client that only forwards, from sockets here to `address:port` there, and prints a line once it does.
@@ -138,6 +135,8 @@ class Way:
 
     def failure(self, status: int, complaint: str) -> PkiError:
         """What a connection that brought nothing means."""
+        if not self.is_local and (refused := self.refused_key(complaint)):
+            return PkiError(*refused)
         for words, (what, remedy) in REMEDIES.items():
             if words in complaint:
                 code = ErrorCode.NEEDS_BOOTSTRAP if remedy is BOOTSTRAP else None
@@ -150,8 +149,8 @@ class Way:
     @property
     def _names(self) -> dict[str, str]:
         host = self.host
-        asked = self.login.replace("ssh", "ssh -G", 1)
-        return {"host": host, "name": self.name or host, "login": self.login, "asked": asked, "known_as": self.known_as}
+        asked = shlex.join(("ssh", "-G", *self.login[1:]))
+        return {"host": host, "name": self.name or host, "asked": asked}
 
     def too_much(self, what: str) -> PkiError:
         """What a host means that takes too long, or says too much; nothing waits for it any longer."""
@@ -182,12 +181,14 @@ class Way:
         )
 
 
-def no_tunnel(complaint: str) -> str:
+def no_tunnel(way: Way, complaint: str) -> str:
     """Why a jump host forwards nothing, as a phrase that reads well after its name."""
+    if refused := way.refused_key(complaint):
+        return refused[0]
     if "prohibited" in complaint:
         return "it does not let this key forward there"
     known = next((what for words, (what, _) in LOGIN.items() if words in complaint), "")
-    last = plain(complaint.splitlines()[-1]).strip() if complaint else "it said nothing"
+    last = plain(complaint.splitlines()[-1]).strip() if complaint else f"{way.login[0]} ended without a word"
     return known or f"it cannot be reached: {last.removeprefix('ssh: ')}"
 
 

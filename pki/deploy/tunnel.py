@@ -43,13 +43,13 @@ class Tunnel:
             self._wire = Wire(self._way.tunnel(forwards, int(TIMEOUT)), Limits(START, START))
             self._wire.line()
         except SilenceError as silence:
-            self.fault = no_tunnel(self._hung_up() or str(silence))
+            self.fault = no_tunnel(self._way, self._hung_up() or str(silence))
         return self
 
     def __exit__(self, *_: object) -> None:
         complaint = self._hung_up() if self._wire else ""
         if "prohibited" in complaint:
-            self.fault = no_tunnel(complaint)
+            self.fault = no_tunnel(self._way, complaint)
         self._folder.cleanup()
 
     def _hung_up(self) -> str:
@@ -71,11 +71,11 @@ def _configured(way: Way) -> str:
                 if keyword in FORWARDINGS:  # `remoteforward 9000 [localhost]:22`
                     found.append(f"{FORWARDINGS[keyword]} {plain(value)}")
     except LimitError as limit:
-        return no_tunnel(str(limit))
+        return no_tunnel(way, str(limit))
     except SilenceError:
         pass  # ssh said all
     except FileNotFoundError as error:
-        return no_tunnel(f"{error.filename}: not found")
+        return no_tunnel(way, f"{error.filename}: not found")
     if not found:
         return ""
     return f"remove from the ssh configuration for it: {'; '.join(found)} (nothing of this machine may be lent to it)"

@@ -233,6 +233,20 @@ def test_an_unknown_or_changed_host_key_is_refused_with_what_to_type(keyed: Keye
     assert keyed.program("invoke", "deploy.drift")[0] == 0
 
 
+def test_a_sudo_that_wants_a_terminal_is_named_and_a_bootstrap_changes_that(keyed: Keyed) -> None:
+    host = keyed.hosts["pki"]
+    host.write("/etc/sudoers.d/terminal", "Defaults requiretty\n", 0o440)
+    status, said = keyed.program("invoke", "deploy.drift", "pki")
+    assert status == 1
+    assert "sudo wants a terminal there (requiretty), and deliveries have none" in said
+    assert "./run invoke deploy.bootstrap pki" in said
+    script = keyed.program("invoke", "deploy.bootstrap", "pki", "--show")[1]
+    script = script[script.index("#!/bin/sh") : script.index("in place\\n'\n")] + "in place\\n'\n"
+    host.run("sh", "-s", stdin=script)
+    assert keyed.program("invoke", "deploy.drift", "pki")[0] == 0
+    host.run("rm", "/etc/sudoers.d/terminal")
+
+
 def test_a_host_that_accepts_and_says_nothing_fails_alone(keyed: Keyed) -> None:
     """Something listens at its port and never answers: ssh gives up by itself."""
     host = keyed.hosts["root"]

@@ -22,7 +22,7 @@ from tests.leavings import is_idle
 DOIT = (sys.executable, "-m", "doit")
 INVOKE = (sys.executable, "-m", "invoke")
 AHEAD = [40, 330, 400, 600]  # days
-REFUSED = "confirm it at a terminal: ./run doit --clock-is-right"
+REFUSED = "./run doit --clock-is-right"
 HOSTS = ("clock-a", "clock-b")
 
 

@@ -179,7 +179,7 @@ def _outcome(consignment: Consignment, result: Mapping[str, Any]) -> HostOutcome
     """What a host's answers mean, as they do in our own dialogue. Raises PkiError."""
     change, said = consignment.change, list(_answers(result))
     way, proofs = change.to.way, _proofs(result, (one.service for one in change.to.endpoints))
-    if refusal := answers.refusal(said):
+    if refusal := answers.refusal(said, way.host):
         raise HostRefusal(*refusal)
     if error := next((answer["error"] for answer in said if "error" in answer), ""):
         raise PkiError(plain(error), f"./run invoke deploy.bootstrap {way.host}", ErrorCode.NEEDS_BOOTSTRAP)

@@ -46,7 +46,9 @@ if [ -n "$account" ]; then
 END-OF-KEY
     if [ "$account" != root ]; then
         command -v sudo >/dev/null || fail 'sudo is not there: install it, or deliver as root (ssh: {user: root})'
-        printf '%s ALL=(root) NOPASSWD: %s ""\n' "$account" '@PROGRAM@' | put /etc/sudoers.d/pki-apply 0440
+        no_terminal='' # a delivery has none; other kinds of sudo do not know the word
+        ! grep -Eqs '^[^#]*requiretty' /etc/sudoers /etc/sudoers.d/* || no_terminal='Defaults!@PROGRAM@ !requiretty'
+        printf '%s\n%s ALL=(root) NOPASSWD: %s ""\n' "$no_terminal" "$account" '@PROGRAM@' | put /etc/sudoers.d/pki-apply 0440
         if command -v visudo >/dev/null; then visudo -cqf /etc/sudoers.d/pki-apply || fail 'the sudo rule is not valid'; fi
     fi
 fi

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from pki.deploy.contact import Contact
+from pki.destinations import jump_way
 from pki.errors import ErrorCode
 from pki.identifiers import ArtifactId
 from pki.leaves import leaf_name
@@ -28,7 +30,7 @@ def services(view: View) -> Iterator[Finding]:
     by_host: dict[str, list[Probed]] = {}
     for one in view.probes:
         by_host.setdefault(one.host, []).append(one)
-    yield from _unasked(view.probes)
+    yield from _unasked(view)
     for host, found in by_host.items():
         silent = [one for one in found if one.fault == Fault.SILENT and not _is_said(view, one)]
         if silent and not _is_unreached(view, host):
@@ -65,15 +67,23 @@ def subjects(probes: Sequence[Probed]) -> frozenset[str]:
     return frozenset(names | ({"services"} if any(one.fault == Fault.UNSEEN for one in wrong) else set()))
 
 
-def _unasked(probes: Sequence[Probed]) -> Iterator[Finding]:
+def _unasked(view: View) -> Iterator[Finding]:
     """Jump hosts that forward nothing, and what keeps us here from looking."""
+    probes = view.probes
     for via in sorted({one.via for one in probes if one.fault == Fault.JUMP}):
         behind = [one for one in probes if one.via == via and one.fault == Fault.JUMP]
         text = f"nothing is seen of what lies behind it ({_listed(behind)}): {behind[0].wrong}"
-        remedy = f"ssh {via} true, as the account that runs doit; docs/watching.md#behind-a-jump-host"
-        yield Finding(ArtifactId("jump", via), Level.WARNING, text, remedy)
+        login = _login(view, behind[0])
+        after = ", as the account that runs doit; docs/watching.md#behind-a-jump-host"
+        yield Finding(ArtifactId("jump", via), Level.WARNING, text, Remedy(f"{login} true", after=after))
     if unseen := [one for one in probes if one.fault == Fault.UNSEEN]:
         yield Finding("services", Level.WARNING, f"{_listed(unseen)} {unseen[0].wrong}", "./run doit")
+
+
+def _login(view: View, one: Probed) -> str:
+    """Return how a person logs in to the jump host before a service, as our tunnel does."""
+    jump = jump_way(view.house, view.house.inventory.hosts[one.host])
+    return shlex.join(jump.login) if jump else f"ssh {shlex.quote(one.via)}"
 
 
 def _listed(some: Sequence[Probed]) -> str:

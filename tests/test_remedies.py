@@ -1,0 +1,117 @@
+"""Each command that the program prints can be typed: the parser of the commands takes it as it stands."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+import pytest
+from invoke.exceptions import ParseError
+from invoke.parser import Parser, ParserContext
+
+import tasks
+from pki.commands.launch import TEXTS
+from pki.commands.program import Program
+from tests.conftest import PROJECT
+from tests.printed_commands import UNKNOWN, in_source, printed
+
+DOIT = {"list", "info"}
+OF_DOIT = {"--clock-is-right"}
+PROGRAMS = {"pip": ["install", "--require-hashes", "-r"], "badkeys": ["--update-bl"]}
+COMMANDS = set(tasks.ns.task_names)
+KINDS = set(re.findall(r'ArtifactId\("(\w+)"', (PROJECT / "pki/graph.py").read_text()))
+GROUPS = {name.partition(".")[0] for name in COMMANDS if "." in name}
+
+
+@cache
+def _contexts() -> dict[str, ParserContext]:
+    return {str(one.name): one for one in tasks.ns.to_contexts()}
+
+
+@cache
+def fault(words: tuple[str, ...]) -> str:
+    """Return why a command cannot be typed, "" where it can."""
+    program, *rest = words
+    if program == "invoke":
+        return _invoke(rest)
+    if program == "doit":
+        return _doit(rest)
+    if program in {*TEXTS, UNKNOWN}:
+        return ""
+    expected = PROGRAMS.get(program)
+    if expected is None or rest[: len(expected)] != expected:
+        return f"unknown program {program}"
+    return next((f"{one} is not there" for one in rest[len(expected) :] if not (PROJECT / one).is_file()), "")
+
+
+def _invoke(words: list[str]) -> str:
+    if not words or words[0] in {UNKNOWN, "COMMAND", "--help"}:
+        return ""
+    if words[0] == "--list" or words == ["COMMAND", "[ARGUMENTS]"]:
+        return "" if set(words[1:]) <= {*GROUPS, UNKNOWN} else f"unknown group {words[1]}"
+    if words[0] not in COMMANDS:
+        return f"unknown command {words[0]}"
+    parser = Parser(contexts=[_contexts()[words[0]]], initial=Program(tasks.ns).initial_context)
+    try:
+        found = parser.parse_argv(words)[1:]
+    except ParseError as error:
+        return str(error).splitlines()[0]
+    if len(found) != 1:
+        return f"{len(found)} commands: {' '.join(words)}"
+    return ""
+
+
+def _doit(words: list[str]) -> str:
+    for number, word in enumerate(words):
+        kind, _, name = word.partition(":")
+        is_task = kind in KINDS or word in {UNKNOWN, "[NAME]"}
+        is_said = word in OF_DOIT or (number == 0 and word in DOIT) or (number == 1 and words[0] in DOIT)
+        if not (is_task or is_said):
+            return f"doit knows no {word} {name}"
+    return ""
+
+
+def test_each_command_that_is_printed_can_be_typed() -> None:
+    found = printed()
+    assert len(found) > 200
+    assert [f"{one.place}: {' '.join(one.words)}: {why}" for one in found if (why := fault(one.words))] == []
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        'raise PkiError("x", "./run invoke renw NAME")',
+        'raise PkiError("x", f"repair it, then: ./run invoke renew {name} {other}")',
+        'raise PkiError("x", "./run invoke renew")',
+        'raise PkiError("x", f"./run invoke revoke {name} --reson superseded")',
+        'raise PkiError("x", f"./run invoke revoke {name} --reason")',
+        'raise PkiError("x", "repair it; ./run invoke deploy.bootstrap prepares the host")',
+        'raise PkiError("x", "./run doit certificates:media")',
+        'raise PkiError("x", "./run doit --clock-is-wrong")',
+        'raise PkiError("x", "./run renew NAME")',
+        'raise PkiError("x", "./run pip install --require-hashes -r requirements-lost.lock")',
+        'hint = here("invoke", "deploy.pull", host)',
+        'hint = here("doit", ArtifactId("certificate", name))',
+        'def f():\n    run = run_for(home)\n    return f"{run} invoke ceremony.begin"',
+        'RENEW = "./run invoke renew"\nraise PkiError("x", RENEW)',
+        'RENEW = "./run invoke renew"\nraise PkiError("x", f"{RENEW} {name} again")',
+        'raise PkiError("x", "./run invoke plan " + "--now")',
+        "raise PkiError('x', f\"./run invoke ledger.accept-loss {' '.join(f'--except {name}' for name in silent)}\")",
+    ],
+)
+def test_a_command_that_cannot_be_typed_is_found(planted: str) -> None:
+    assert [why for one in in_source(planted, "planted.py") if (why := fault(one.words))] != []
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        'raise PkiError("x", f"./run invoke renew {name}, and docs/ceremony.md; or ./run doit: it renews")',
+        'raise PkiError("x", "put it back (./run invoke restore FILE --to DIR), then: ./run invoke ledger.verify")',
+        'hint = here("invoke", "restore", "FILE", placeholders=["FILE"])',
+        'def f() -> None:\n    """Print ./run invoke nothing."""',
+        'RENEW = "./run invoke renew {}"\nraise PkiError("x", RENEW.format(name))',
+    ],
+)
+def test_a_command_that_can_be_typed_is_not_found(harmless: str) -> None:
+    assert [why for one in in_source(harmless, "planted.py") if (why := fault(one.words))] == []
