@@ -18,6 +18,7 @@ LINE = 1 << 16  # bytes of an answer, its end included
 STOPPED = "stopped: it "  # what is said of a host that took too long, or said too much
 WORDS = 4000  # characters that are kept of what a program said; pki-apply sends half of that
 MORE = "more"
+WRITABLE = "writable"  # of a folder on the way to a file, which others than root can write
 STUCK = "stuck"  # of a file that can be neither replaced nor put back
 Check = Callable[[object], bool]
 
@@ -25,6 +26,7 @@ Check = Callable[[object], bool]
 
 STATES = {"same", "placed", "kept", "undone", STUCK}  # of a change; one more is refused, which gives a reason
 LOOKS = {"same", "absent", "edited", "mode", "owner", "special", "extra", "set", "owed", "held", "denied"}  # of a file
+SORTS = {"owner", "group", "acl", "everybody", "link"}  # how others can write in a folder
 DIGEST = re.compile(r"[0-9a-f]{64}|")
 PATH = re.compile(r"/[A-Za-z0-9._/@+:,=-]{1,4095}")
 NAME = re.compile(r"[A-Za-z0-9._@:+-]{1,255}")
@@ -57,6 +59,7 @@ SHAPES: Mapping[frozenset[str], Mapping[str, Check]] = {
         {
             MORE: _like(FILES)
         },  # files from us that the manifest does not name: mode, owner, set, reload and path of each
+        {WRITABLE: _is_text, "sort": _among(*SORTS), "who": _is_text},
         {"looked": _among(True)},
         {"bytes": _is_number},
         {"ran": _like(NAME), "status": _is_number, "said": _is_text},

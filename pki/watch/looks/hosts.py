@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 from pki.deploy.delivery import Delivery
+from pki.deploy.drift import closing
 from pki.deploy.drift import from_json as drifted
 from pki.deploy.proof import Proof, Verdict, as_json
 from pki.deploy.receipt import instant, moment
@@ -29,7 +30,7 @@ REPAIR = f"./run doit puts it right; {WISHES}"
 class State(NamedTuple):
     """What receipt, contact and history say of a host that is not simply well; instants as text.
 
-    `drift` is what a look found changed there and nothing repaired since.
+    `drift` is what a look found changed there and nothing repaired since, `writable` the folders that others can write.
     """
 
     host: str
@@ -39,6 +40,7 @@ class State(NamedTuple):
     unproven: Mapping[str, Sequence[str]]
     held_since: str
     drift: Sequence[Mapping[str, Any]] = ()
+    writable: Sequence[Mapping[str, Any]] = ()
 
 
 def hosts(view: View) -> Iterator[Finding]:
@@ -83,8 +85,11 @@ def _remote(view: View, state: State) -> Iterator[Finding]:
         if failure and failure.code in RETRIED:
             remedy = f"look at the host, then: ./run invoke deploy.run {state.host} --dry-run"
         yield Finding(subject, level, text, remedy, since=moment(state.failing_since), until=until)
-    if drift := drifted(state.drift):
-        yield Finding(ArtifactId("drift", state.host), Level.WARNING, f"was changed: {_listed(drift)}", REPAIR)
+    drift, writable = drifted(state.drift), drifted(state.writable)
+    if drift or writable:
+        told = (f"was changed: {_listed(drift)}" if drift else "", _listed(writable))
+        mend = closing(writable, state.host) if writable else REPAIR
+        yield Finding(ArtifactId("drift", state.host), Level.WARNING, "; ".join(filter(None, told)), mend)
     if state.held_since:
         remedy = f"./run invoke deploy.push {state.host}"
         yield Finding(ArtifactId("hold", state.host), Level.NOTICE, HELD, remedy, since=moment(state.held_since))
@@ -125,7 +130,7 @@ def _states(view: View) -> Sequence[State]:
     known = token([one.host for one in remote], sorted((house.pins or {}).items()))
     found = house.memo.recall("unwell hosts", known)
     if found is None:
-        found = [state for one in remote if any((state := _state(one))[i] for i in (1, 4, 5, 6))]
+        found = [state for one in remote if any((state := _state(one))[i] for i in (1, 4, 5, 6, 7))]
         folders = [str(house.store.receipt("x").parent), str(house.store.contact("x").parent)]
         house.memo.remember("unwell hosts", known, folders, found)
     return [State(*one) for one in found]
@@ -142,6 +147,7 @@ def _state(delivery: Delivery) -> State:
         unproven=as_json(proofs),
         held_since=instant(pin.since) if (pin := delivery.pinned()) and pin.release else "",
         drift=[one.as_json() for one in contact.drift],
+        writable=[one.as_json() for one in contact.writable],
     )
 
 
