@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sqlite3
@@ -24,9 +25,10 @@ from pki.errors import PkiError
 from pki.house.clock import Evidence
 from pki.records import BEGIN_ANEW, GONE, IS_EMPTY, PUT_BACK
 from pki.templating import MEND_OR_RAW
-from pki.watch import health
+from pki.watch import health, probes
 from pki.watch.checks import Finding, Level
 from pki.watch.looks import authorities, premises
+from pki.watch.probes import Probed
 from pki.watch.view import LastRun
 from tests.commands import Invoke, Said
 from tests.conftest import START, Home
@@ -477,6 +479,43 @@ def test_a_look_that_breaks_is_exit_status_one(home: Home, invoke: Invoke, monke
     said = invoke(home, "health")
     assert said.status == 1
     assert "warning  disk                     could not check disk: ZeroDivisionError(" in said.out
+
+
+@pytest.mark.parametrize("services", [(), (Probed("media", "jellyfin", "jellyfin.lab.internal", 443, "tls"),)])
+def test_a_project_that_cannot_be_written_is_looked_at_all_the_same(
+    home: Home, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, services: tuple[Probed, ...]
+) -> None:
+    """The other looks say what they find, and one line says that what was seen of services is not kept."""
+    path = home.path / "build/report/probes.json"
+    path.write_text("of an earlier look")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(probes, "sweep", lambda *_: services)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    monkeypatch.setattr(os, "open", _closed_for_writing(os.open))
+    said = invoke(home, "health", "--json")
+    found = {one["subject"]: one for one in json.loads(said.out)["checks"]}
+    kept = found["build/report"]
+    assert (said.status, kept["level"], kept["remedy"]) == (
+        2,
+        "notice",
+        f"mount it read-write: findmnt -T {path.parent}",
+    )
+    assert kept["message"].startswith("what this look saw of services is not kept for the commands that follow: ")
+    assert kept["message"].endswith(": Read-only file system")
+    assert found.keys() >= {"authorities", "keys", "crls", "certificates", "hosts"}
+    assert path.read_text() == "of an earlier look"
+
+
+def _closed_for_writing(opened: Callable[..., int]) -> Callable[..., int]:
+    def refuse(path: Any, flags: int, *rest: Any, **options: Any) -> int:
+        if flags & os.O_CREAT and "build/report" in str(path):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        return opened(path, flags, *rest, **options)
+
+    return refuse
 
 
 def test_json_says_all_that_the_lines_say(home: Home, invoke: Invoke) -> None:
