@@ -20,6 +20,7 @@ from pki.deploy.proof import PROVEN, Proof, Verdict
 from pki.deploy.receipt import instant
 from pki.deploy.receipt import load as receipt_of
 from pki.deploy.receipt import save as keep_receipt
+from pki.deploy.session import HostRefusal
 from pki.deploy.ssh import UnreachableError
 from pki.errors import PkiError
 from pki.house.clock import Evidence
@@ -28,7 +29,7 @@ from pki.templating import MEND_OR_RAW
 from pki.watch import health, probes
 from pki.watch.checks import Finding, Level
 from pki.watch.looks import authorities, premises
-from pki.watch.probes import Probed
+from pki.watch.probes import Fault, Probed
 from pki.watch.view import LastRun
 from tests.commands import Invoke, Said
 from tests.conftest import START, Home
@@ -479,6 +480,38 @@ def test_a_look_that_breaks_is_exit_status_one(home: Home, invoke: Invoke, monke
     said = invoke(home, "health")
     assert said.status == 1
     assert "warning  disk                     could not check disk: ZeroDivisionError(" in said.out
+
+
+SILENT = "cannot be reached: Connection refused"
+FAILED = "could not be brought up to date: systemctl-reload-caddy failed with 1; the previous files were put back"
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (Fault.SILENT, {"deploy:media": f"{FAILED}; jellyfin {SILENT}"}),
+        (Fault.OTHER, {"deploy:media": FAILED, "service:media/jellyfin": SILENT}),
+        ("", {"deploy:media": FAILED, "proof:media": "jellyfin unproven: both get 403"}),
+    ],
+)
+def test_a_proxy_that_is_dead_is_told_once(remote: Home, fault: str, told: dict[str, str]) -> None:
+    """A reload that fails, services that are silent and what the last delivery saw of them: one cause, one remedy."""
+    store = remote.house().store
+    taken = receipt_of(store.receipt("media"))
+    seen = {"jellyfin": Proof(Verdict.UNDECIDED, "unproven: both get 403")}
+    keep_receipt(store.receipt("media"), _with(taken, proof=seen))
+    refusal = HostRefusal("systemctl-reload-caddy failed with 1; the previous files were put back", "job failed")
+    Contact().failed(START, refusal).save(store.contact("media"))
+    wrong = SILENT if fault else ""
+    probe = Probed("media", "jellyfin", "jellyfin.lab.internal", 443, "tls", wrong=wrong, fault=fault)
+    view = (remote.house(), remote.plan(), LastRun())
+    found = {one.subject: one for one in health.checks(*view, probes=[probe], thorough=False) if one.level}
+    assert {name: one.message for name, one in found.items()} == told
+    if fault == Fault.SILENT:
+        assert str(found["deploy:media"].remedy) == (
+            "on media: systemctl status caddy, and whether port 443 is open to this machine; else probe: in pki.yaml; "
+            "then: ./run invoke deploy.run media"
+        )
 
 
 @pytest.mark.parametrize("services", [(), (Probed("media", "jellyfin", "jellyfin.lab.internal", 443, "tls"),)])

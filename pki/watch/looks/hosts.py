@@ -18,6 +18,7 @@ from pki.reasons import Reason, joined
 from pki.watch import bootstraps, waiting_roots
 from pki.watch.checks import Finding, Level, by_time_left, named, rerun
 from pki.watch.forecast import HELD
+from pki.watch.looks import services
 from pki.watch.view import View
 
 DAY = timedelta(days=1)
@@ -84,6 +85,8 @@ def _remote(view: View, state: State) -> Iterator[Finding]:
         remedy = (failure.hint if failure else "") or f"./run invoke deploy.run {state.host}"
         if failure and failure.code in RETRIED:
             remedy = f"look at the host, then: ./run invoke deploy.run {state.host} --dry-run"
+        if silent := services.silence(view, state.host):
+            text, remedy = f"{text}; {silent.message}", f"{silent.remedy}; then: ./run invoke deploy.run {state.host}"
         yield Finding(subject, level, text, remedy, since=moment(state.failing_since), until=until)
     drift, writable = drifted(state.drift), drifted(state.writable)
     if drift or writable:
@@ -93,10 +96,10 @@ def _remote(view: View, state: State) -> Iterator[Finding]:
     if state.held_since:
         remedy = f"./run invoke deploy.push {state.host}"
         yield Finding(ArtifactId("hold", state.host), Level.NOTICE, HELD, remedy, since=moment(state.held_since))
-    seen = {
-        one.service for one in view.probes if one.host == state.host
-    }  # as it is now, whatever a delivery could reach
+    seen = {one.service: one for one in view.probes if one.host == state.host}  # as it is now, whatever a delivery saw
     unproven = [(name, Proof.from_json(one)) for name, one in state.unproven.items()]
+    wrong = {name for name, one in seen.items() if one.wrong}  # which is told as such
+    unproven = [one for one in unproven if one[0] not in wrong]
     if unproven := [one for one in unproven if one[1].verdict is not Verdict.UNREACHED or one[0] not in seen]:
         remedy = f"./run invoke deploy.push {state.host}, with the way to it open"
         yield Finding(
