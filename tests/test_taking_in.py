@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -14,6 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from pki.commands.output import LedgerImportOutput
 from pki.deploy import crls
 from pki.deploy.preflight import Trust
 from pki.errors import PkiError
@@ -104,6 +106,16 @@ def test_books_come_in_whole_whoever_kept_them(adopted: Home, old: OldCa, invoke
             der = cert.public_bytes(serialization.Encoding.DER)
             write(books / (f"{serial}.der" if serial % 2 else f"{serial}.pem"), der if serial % 2 else pem(cert))
         write(books / "crl.pem", pem(old.crl({2: "keyCompromise"})))
+    told = json.loads(invoke("ledger.import", str(books), "--dry-run", "--json").out)
+    assert LedgerImportOutput.model_validate(told).recorded is False
+    assert {name: told[name] for name in ("authority", "certificates", "valid", "ended", "revocations", "known")} == {
+        "authority": "legacy",
+        "certificates": 3,
+        "valid": 1,
+        "ended": 1,
+        "revocations": 1,
+        "known": 0,
+    }
     said = invoke("ledger.import", str(books))
     assert said.status == 0, said.error
     assert "3 certificates of legacy: 1 valid, 1 ended; 1 revocations" in said.out
