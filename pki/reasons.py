@@ -111,6 +111,8 @@ class Why(Enum):
     FILE_OWNER = "{file} does not belong to {owner}"
     FILE_SPECIAL = "{file} is no regular file"
     FOLDER_OPEN = "{folder} can be written by others: it has mode {mode}"
+    FOLDER_WRITABLE = "{folder} can be written by users other than root ({who})"
+    FOLDER_LINK = "{folder} is a link that users other than root can replace"
     FILE_LINK = "{file} is a link to {to}, and becomes a file"
     FILE_OWED = "{file} is there, and its services were not reloaded since"
     FILE_HELD = "{file} is held back: the host does not permit it before it is bootstrapped again"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sqlite3
@@ -19,14 +20,16 @@ from pki.deploy.proof import PROVEN, Proof, Verdict
 from pki.deploy.receipt import instant
 from pki.deploy.receipt import load as receipt_of
 from pki.deploy.receipt import save as keep_receipt
+from pki.deploy.session import HostRefusal
 from pki.deploy.ssh import UnreachableError
 from pki.errors import PkiError
 from pki.house.clock import Evidence
 from pki.records import BEGIN_ANEW, GONE, IS_EMPTY, PUT_BACK
 from pki.templating import MEND_OR_RAW
-from pki.watch import health
+from pki.watch import health, probes
 from pki.watch.checks import Finding, Level
 from pki.watch.looks import authorities, premises
+from pki.watch.probes import Fault, Probed
 from pki.watch.view import LastRun
 from tests.commands import Invoke, Said
 from tests.conftest import START, Home
@@ -477,6 +480,75 @@ def test_a_look_that_breaks_is_exit_status_one(home: Home, invoke: Invoke, monke
     said = invoke(home, "health")
     assert said.status == 1
     assert "warning  disk                     could not check disk: ZeroDivisionError(" in said.out
+
+
+SILENT = "cannot be reached: Connection refused"
+FAILED = "could not be brought up to date: systemctl-reload-caddy failed with 1; the previous files were put back"
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (Fault.SILENT, {"deploy:media": f"{FAILED}; jellyfin {SILENT}"}),
+        (Fault.OTHER, {"deploy:media": FAILED, "service:media/jellyfin": SILENT}),
+        ("", {"deploy:media": FAILED, "proof:media": "jellyfin unproven: both get 403"}),
+    ],
+)
+def test_a_proxy_that_is_dead_is_told_once(remote: Home, fault: str, told: dict[str, str]) -> None:
+    """A reload that fails, services that are silent and what the last delivery saw of them: one cause, one remedy."""
+    store = remote.house().store
+    taken = receipt_of(store.receipt("media"))
+    seen = {"jellyfin": Proof(Verdict.UNDECIDED, "unproven: both get 403")}
+    keep_receipt(store.receipt("media"), _with(taken, proof=seen))
+    refusal = HostRefusal("systemctl-reload-caddy failed with 1; the previous files were put back", "job failed")
+    Contact().failed(START, refusal).save(store.contact("media"))
+    wrong = SILENT if fault else ""
+    probe = Probed("media", "jellyfin", "jellyfin.lab.internal", 443, "tls", wrong=wrong, fault=fault)
+    view = (remote.house(), remote.plan(), LastRun())
+    found = {one.subject: one for one in health.checks(*view, probes=[probe], thorough=False) if one.level}
+    assert {name: one.message for name, one in found.items()} == told
+    if fault == Fault.SILENT:
+        assert str(found["deploy:media"].remedy) == (
+            "on media: systemctl status caddy, and whether port 443 is open to this machine; else probe: in pki.yaml; "
+            "then: ./run invoke deploy.run media"
+        )
+
+
+@pytest.mark.parametrize("services", [(), (Probed("media", "jellyfin", "jellyfin.lab.internal", 443, "tls"),)])
+def test_a_project_that_cannot_be_written_is_looked_at_all_the_same(
+    home: Home, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, services: tuple[Probed, ...]
+) -> None:
+    """The other looks say what they find, and one line says that what was seen of services is not kept."""
+    path = home.path / "build/report/probes.json"
+    path.write_text("of an earlier look")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(probes, "sweep", lambda *_: services)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    monkeypatch.setattr(os, "open", _closed_for_writing(os.open))
+    said = invoke(home, "health", "--json")
+    found = {one["subject"]: one for one in json.loads(said.out)["checks"]}
+    kept = found["build/report"]
+    assert (said.status, kept["level"], kept["remedy"]) == (
+        2,
+        "notice",
+        f"mount it read-write: findmnt -T {path.parent}",
+    )
+    assert kept["message"].startswith("what this look saw of services is not kept for the commands that follow: ")
+    assert kept["message"].endswith(": Read-only file system")
+    assert found.keys() >= {"authorities", "keys", "crls", "certificates", "hosts"}
+    assert path.read_text() == "of an earlier look"
+
+
+def _closed_for_writing(opened: Callable[..., int]) -> Callable[..., int]:
+    def refuse(path: Any, flags: int, *rest: Any, **options: Any) -> int:
+        if flags & os.O_CREAT and "build/report" in str(path):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        return opened(path, flags, *rest, **options)
+
+    return refuse
 
 
 def test_json_says_all_that_the_lines_say(home: Home, invoke: Invoke) -> None:

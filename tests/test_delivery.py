@@ -32,8 +32,11 @@ from pki.identifiers import ArtifactId
 from pki.model import Deploy
 from pki.reasons import Verb
 from pki.records import Entry
+from pki.watch import health, probes
+from pki.watch.checks import Finding, Level
+from pki.watch.view import LastRun
 from pki.world import World
-from tests.conftest import Home, Report
+from tests.conftest import START, Home, Report
 from tests.hosts import ME, FolderHost, LocalWay
 from tests.test_keeping import Invoke, invoke
 
@@ -435,6 +438,32 @@ def test_drift_and_diff_look_and_change_nothing(delivered: Live, invoke: Invoke)
     assert "PRIVATE" not in said.out
     assert "+private key SHA-256" in said.out
     assert delivered.host.touched() == before
+
+
+def test_a_folder_that_others_can_write_on_a_host_is_told_until_it_is_closed(
+    delivered: Live, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing that is placed changes it, so no run tries to: the next look finds it closed."""
+    folder, home = delivered.on("/etc/caddy"), delivered.home
+    folder.chmod(0o777)
+    monkeypatch.setattr(probes, "sweep", lambda *_: ())
+    said = f"{folder} can be written by users other than root (everybody)"
+    close = f"on media: chmod go-w {folder}; then: ./run invoke deploy.drift media"
+    drift = invoke("deploy.drift", "media", home=home.path)
+    assert (drift.status, said in drift.out, close in drift.out) == (2, True, True)
+    for days in (0, 0.6):  # after the command, then after a run's own look, which changes nothing
+        [found] = _drifts(home)
+        assert (found.level, found.message, str(found.remedy)) == (Level.WARNING, said, close)
+        assert delivered.delivery().stale(home.house().memo, START + timedelta(days=days)) == []
+        delivered.delivery().found_drift([])
+        assert delivered.doit(days=days + 0.6).made == {}
+    folder.chmod(0o755)
+    assert invoke("deploy.drift", "media", home=home.path).status == 0
+    assert _drifts(home) == []
+
+
+def _drifts(home: Home) -> list[Finding]:
+    return [one for one in health.checks(home.house(), home.plan(), LastRun()) if one.subject == "drift:media"]
 
 
 def test_drift_diff_and_doit_name_a_target_that_is_a_link(delivered: Live, invoke: Invoke) -> None:

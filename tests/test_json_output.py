@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import TypeAdapter
 
 from pki.commands.output import MODELS
+from pki.watch import probes
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import Home
 
@@ -22,23 +25,36 @@ def invoke(home: Home, capsys: pytest.CaptureFixture[str]) -> Invoke:
     return call
 
 
+@pytest.fixture(autouse=True)
+def _no_services(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "sweep", lambda *_: ())
+
+
+def assert_described(invoke: Invoke, name: str, said: Said) -> Any:
+    """What a command printed is one object of its model, and its schema says so."""
+    content = json.loads(said.out)
+    assert content["version"] == 1
+    assert content["at"] == "2026-11-23T06:00:00Z"
+    MODELS[name].model_validate(content)
+    schema = json.loads(invoke("schema", name).out)
+    assert schema["title"] == f"{name} --json"
+    assert set(content) == set(schema["properties"]) == set(schema["required"]) | {"version"}
+    assert schema["additionalProperties"] is False
+    return content
+
+
 def test_each_command_prints_what_its_schema_describes_and_the_same_exit_status(home: Home, invoke: Invoke) -> None:
     serial = home.house().ledger.certificates(artifact="cert:media")[0].serial
     home.edit("    proxy: haproxy\n", "    proxy: haproxy\n    deliver: ssh\n")
     home.plan().deliveries["forge"].history.note(home.moment(), "ab" * 32, "delivered")
+    elsewhere = {"ledger.accept-loss", "ledger.import"}  # what they need is not here: see below
     words = {"explain": "jellyfin", "ledger.show": f"{serial:x}", "deploy.history": "forge", "deploy.drift": "media"}
-    for name, model in MODELS.items():
+    words |= {"ledger.recover": "--all", "timeline": "--years=1"}
+    for name in MODELS.keys() - elsewhere:
         typed = (name, words[name]) if name in words else (name,)
         said = invoke(*typed, "--json")
         assert said.status == invoke(*typed).status, name
-        content = json.loads(said.out)
-        assert content["version"] == 1
-        assert content["at"] == "2026-11-23T06:00:00Z"
-        model.model_validate(content)
-        schema = json.loads(invoke("schema", name).out)
-        assert schema["title"] == f"{name} --json"
-        assert set(content) == set(schema["properties"]) == set(schema["required"]) | {"version"}
-        assert schema["additionalProperties"] is False
+        assert_described(invoke, name, said)
     assert TypeAdapter(dict).validate_json(invoke("schema").out)["title"] == "pki.yaml"
 
 
@@ -68,6 +84,22 @@ def test_drift_is_said_host_by_host(home: Home, invoke: Invoke) -> None:
     rows = {row["host"]: row for row in json.loads(said.out)["hosts"]}
     assert [one["text"] for one in rows["media"]["differences"]]
     assert rows["forge"]["differences"] == []
+
+
+def test_what_a_ledger_lost_and_learnt_again_is_said_for_programs(home: Home, invoke: Invoke, tmp_path: Path) -> None:
+    """Nothing else is printed, also where a question would be asked or a file is none of ours."""
+    lost = tmp_path / "ledger.db"
+    (home.path / "ca/ledger.db").rename(lost)
+    refused = invoke("ledger.accept-loss", "--json")
+    assert (refused.status, refused.out) == (1, "")
+    assert "--json asks nothing; nothing was written\n→ ./run invoke ledger.accept-loss --json --yes" in refused.error
+    content = assert_described(invoke, "ledger.accept-loss", invoke("ledger.accept-loss", "--json", "--yes"))
+    assert {"client-1", "root-1", "server-1"} <= set(content["authorities"])
+    assert {one["source"] for one in content["crls"]} == {"forge", "monitoring"}, "media has no CRL"
+    (tmp_path / "none.crl").write_text("no CRL")
+    said = invoke("ledger.recover", "--file", str(tmp_path / "none.crl"), "--json")
+    content = assert_described(invoke, "ledger.recover", said)
+    assert (said.status, content["crls"], len(content["without_crl"])) == (1, [], 1)
 
 
 def test_a_damaged_ledger_is_said_with_what_is_wrong(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -139,6 +140,34 @@ def test_a_certificate_that_waited_to_be_renewed_is_not_renewed_once_it_left(
     assert said.status == 1
     assert "admin: not declared here: not seen" in said.error
     assert [one.artifact for one in home.house().unexpired() if one.common_name == "admin" and not one.revoked] == []
+
+
+@pytest.mark.parametrize("form", ["pem", "p12"])
+def test_what_is_exported_is_what_the_client_has_when_it_is_recorded(
+    home: Home,
+    invoke: Invoke,
+    meanwhile: Callable[[Callable[[], object]], None],
+    tmp_path: Path,
+    form: str,
+) -> None:
+    """A certificate that was renewed while the command waited is handed out, one that was revoked is not."""
+    secret = ["--passphrase-to", str(tmp_path / "words")] if form == "p12" else []
+    given = ("client.export", "admin", "--format", form, *secret, "--yes", "--output")
+    old = serial(home)
+    meanwhile(lambda: invoke("renew", "admin"))
+    assert invoke(*given, str(tmp_path / "out")).status == 0
+    assert serial(home) != old
+    [exported] = [one.detail for one in home.house().ledger.decisions() if one.decision == "exported"]
+    assert exported == f"{serial(home):x} {form}"
+    if form == "pem":
+        [certificate, *_] = x509.load_pem_x509_certificates((tmp_path / "out/tls.pem").read_bytes())
+        assert certificate.serial_number == serial(home)
+    (tmp_path / "words").unlink(missing_ok=True)
+    meanwhile(lambda: invoke(*REVOKE_ADMIN))
+    said = invoke(*given, str(tmp_path / "again"))
+    assert (said.status, "admin: no such client" in said.error) == (1, True)
+    assert not (tmp_path / "again").exists()
+    assert not (tmp_path / "words").exists()
 
 
 def test_a_run_that_waits_for_a_revocation_issues_nothing_to_the_revoked(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from pki.deploy.ansible import fleet
 from pki.deploy.parcel import Parcel
 from pki.errors import PkiError
 from pki.handover.asking import Wish
+from pki.store import Store
 from tests.ceremonies import RealHome
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import START, Home
@@ -120,13 +122,28 @@ def test_no_command_takes_a_new_root_there_by_another_way(tried: Live, invoke: I
         fleet.consign(tried.delivery(), START)
 
 
-def test_hosts_are_named_one_by_one_and_others_are_told_apart(tried: Live, invoke: Invoke) -> None:
+def test_hosts_are_named_one_by_one_and_others_are_told_apart(
+    tried: Live, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
     home = out_of_the_sandbox(tried)
     home.doit()
     said = invoke("deploy.accept-root", "nobody", "--yes", home=home.path)
     assert (said.status, "nobody: no such host" in said.error) == (1, True)
     said = invoke("deploy.accept-root", "forge", "--yes", home=home.path)
     assert (said.status, "forge: no such host" in said.error) == (1, True)
+    with monkeypatch.context() as patch:
+        lock = Store.lock
+
+        def waited(store: Store) -> AbstractContextManager[None]:
+            home.edit("    deliver: ssh\n", "    deliver: folder\n")
+            return lock(store)
+
+        patch.setattr(Store, "lock", waited)
+        said = invoke("deploy.accept-root", "media", "--yes", home=home.path)
+    what = f"no longer those that were shown; nothing was accepted\n→ {ACCEPT} media"
+    assert (said.status, what in said.error) == (1, True), "somebody else changed pki.yaml while it waited"
+    assert home.house().ledger.decisions() == []
+    home.edit("    deliver: folder\n", "    deliver: ssh\n")
     said = invoke("deploy.accept-root", "media", "media", "--yes", home=home.path)
     assert said.status == 0, said
     assert set(home.doit().made) == {"deploy:media"}

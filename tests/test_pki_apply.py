@@ -315,8 +315,30 @@ def test_a_folder_that_others_may_write_to_is_refused_unless_it_is_trusted(
         host.conf.write_text(distrusted.replace(f"trust {host.etc.group()}\n", ""))
     answers = host.speak(whole([row(host, "open/x")]))
     assert (answers[-1] == {"state": "kept"}) == is_taken
+    folder, looked = str(host.etc / "open"), [one for one in answers if "writable" in one]
+    assert [(one["writable"], one["sort"]) for one in looked if one["writable"] == folder] == (
+        [] if is_taken else [(folder, "everybody" if mode == 0o777 else "group")]
+    ), "a look tells of it, before anything is placed"
     if not is_taken:
         assert "others than root may exchange what lies in" in answers[-1]["why"]
+
+
+def test_a_look_names_each_folder_and_link_that_others_can_change(host: FolderHost) -> None:
+    """Whatever differs, and however the name of the folder is to be written: what a look finds is one answer each."""
+    for name, mode in (("a", 0o777), ("b", 0o755), ("c", 0o777)):
+        (host.etc / name).mkdir()
+        (host.etc / name).chmod(mode)
+    (host.etc / "a" / "way").symlink_to(host.etc / "b")
+    rows = [row(host, name) for name in ("a/x", "b/x", "c/x")]
+    found = host.speak(manifest(rows) + b"end\n")
+    folders = [one["writable"] for one in found if "writable" in one]
+    assert folders == [str(host.etc / "a"), str(host.etc / "c")]
+    linked = [one for one in host.speak(manifest([row(host, "a/way/x")]) + b"end\n") if "writable" in one]
+    assert {(one["writable"], one["sort"]) for one in linked} == {
+        (str(host.etc / "a" / "way"), "link"),
+        (str(host.etc / "a"), "everybody"),
+    }
+    assert all(answers.known(one) for one in (*found, *linked)), "each answer has a shape that is permitted"
 
 
 # -- as a whole -------------------------------------------------------------------------------------------------------

@@ -7,17 +7,19 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
 from pki import issue, profiles
 from pki.deploy import entry, handshake, proof
 from pki.deploy.handshake import Endpoint, Eyes, Unreached
-from pki.deploy.proof import Promise
+from pki.deploy.proof import Before, Promise
 from pki.issue import Issuer
 from pki.model import Leaf
 from pki.proxies import PROGRAMS
@@ -248,6 +250,50 @@ def test_nothing_is_waited_for_where_nothing_changed(pairs: Pairs, monkeypatch: 
     assert {name: str(one) for name, one in found.items()} == {
         "grafana": "unproven: the probe and the canary, which is revoked, both get 403"
     }
+
+
+def passes_on(place: str, status: str) -> Behaviour:
+    """A proxy that answers so for what is behind it, and refuses requests for another name than that of the handshake."""
+
+    def behave(context: ssl.SSLContext, connection: socket.socket) -> None:
+        if place:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(Path(place))
+        with context.wrap_socket(connection, server_side=True) as inside:
+            said = "421 Misdirected" if proof.CROSSED.encode() in inside.recv(4096) else status
+            inside.sendall(f"HTTP/1.1 {said}\r\nContent-Length: 0\r\n\r\n".encode())
+
+    return behave
+
+
+def seen_after(pairs: Pairs, access: Literal["mtls", "tls"], behaviour: Behaviour) -> list[proof.Proof]:
+    """What is seen of a service after a change before which it answered 200, 502 or nothing, and after no change."""
+    with serving(pairs, behaviour) as one:
+        endpoint, eyes = replace(one, access=access), Eyes(pairs.root, pairs.client, None)
+        certificate = x509.load_pem_x509_certificates(pairs.server.read_bytes())[0]
+        promises = {NAME: Promise(handshake.fingerprint(certificate.public_bytes(serialization.Encoding.DER)))}
+        befores = [*({"grafana": Before(status)} for status in (200, 502, 0)), None]
+        return [proof.judge([endpoint], promises, before, eyes)["grafana"] for before in befores]
+
+
+@pytest.mark.parametrize("access", ["mtls", "tls"])
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_a_silent_upstream_disproves_a_change_only_where_it_answered_before(
+    pairs: Pairs, monkeypatch: pytest.MonkeyPatch, access: Literal["mtls", "tls"], status: int
+) -> None:
+    monkeypatch.setattr(proof, "PATIENCE", 0)
+    place = str(pairs.root) if access == "mtls" else ""
+    found = seen_after(pairs, access, passes_on(place, f"{status} Whatever"))
+    what = f"answers {status}: what is behind the proxy does not answer, and did before the change"
+    assert found == [proof.Proof(proof.Verdict.WRONG, what), *[proof.UPSTREAM] * 3]
+
+
+def test_a_service_that_speaks_no_http_disproves_a_change_only_where_it_did_before(
+    pairs: Pairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proof, "PATIENCE", 0)
+    found = seen_after(pairs, "tls", speaks_something_else)
+    assert [one.verdict.value for one in found] == ["wrong", "undecided", "undecided", "undecided"]
 
 
 def test_the_docs_say_of_each_proxy_how_it_learns_of_revocations() -> None:

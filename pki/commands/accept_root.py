@@ -5,10 +5,11 @@ from __future__ import annotations
 from invoke.context import Context
 
 from pki import graph
-from pki.commands.command import command_with, house_of
+from pki.commands.command import command_with, held_house_of, house_of
 from pki.commands.daily import known
 from pki.commands.revoking import consent
 from pki.deploy.new_root import COMMAND
+from pki.errors import PkiError
 from pki.identifiers import ArtifactId
 from pki.screen import Screen
 from pki.watch import waiting_roots
@@ -31,19 +32,21 @@ def accept_root(context: Context, hosts: list[str], yes: bool = False) -> None:
     if not found:
         screen.line("no host waits for a new root" if not wanted else "nothing to accept")
         return
-    root = found[0].root()
+    root, names = found[0].root(), [one.host for one in found]
     for one in found:
         receipt = one.receipt
         before = ", ".join(f"{name} (SHA-256 {digest})" for digest, name in (receipt.roots if receipt else {}).items())
         screen.line(f"{one.host} was deployed under {before or 'another root'}")
     screen.line(f"new root: {root.name}, SHA-256 {root.fingerprint}")
-    names = [one.host for one in found]
+    again = " ".join([COMMAND, *hosts])
     if not yes:
-        consent(f"deploy it to {', '.join(names)}?", " ".join([COMMAND, *hosts]))
-    with house.store.lock():
+        consent(f"deploy it to {', '.join(names)}?", again)
+    with held_house_of(context) as house:
+        asked = {one.host: one.root().fingerprint for one in waiting_roots.waiting(house, graph.plan(house))}
+        if any(asked.get(name) != root.fingerprint for name in names):
+            raise PkiError("the hosts or the new root are no longer those that were shown; nothing was accepted", again)
         for name in names:
             house.ledger.record_decision(ArtifactId("deploy", name), "root-accepted", root.fingerprint, house.now)
-        house.ledger.close()
     for name in names:
         screen.made(ArtifactId("deploy", name), f"{root.name} is accepted")
     screen.line("next: ./run doit")

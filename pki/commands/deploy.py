@@ -118,7 +118,7 @@ def drift(context: Context, host: str | None = None, json: bool = False) -> None
         looked = dict(zip((one.host for one in chosen), pool.map(lambda one: _drift(one, house), chosen), strict=True))
     for name, found in looked.items():
         if not isinstance(found, PkiError):
-            deliveries[name].found_drift(found.drift)
+            deliveries[name].found_drift(found.drift, found.writable)
     if json:
         DriftOutput(at=house.now, hosts=[_drift_row(name, found) for name, found in looked.items()]).show()
     else:
@@ -139,6 +139,8 @@ def _say_drift(screen: Screen, looked: Mapping[str, _Looked | PkiError]) -> None
             continue
         for phrase in found.phrases:
             screen.due(name, str(phrase))
+        if found.writable:
+            screen.line(f"→ {drifts.closing(found.writable, host)}")
         is_well = is_well and not found.phrases
         waiting += found.waiting
     if is_well:
@@ -160,7 +162,7 @@ def diff(context: Context, host: str) -> None:
         looked = session.look()
         lines = [line for seen in looked for line in difference.lines(session, seen, parcel, delivered)]
         session.end()
-    delivery.found_drift(drifts.of(looked, receipt))
+    delivery.found_drift(drifts.of(looked, receipt), session.writable)
     for line in lines or [f"{host} is as it should be"]:
         Screen().line(line)
 
@@ -254,8 +256,8 @@ def run(context: Context, host: str, dry_run: bool = False) -> None:
             seen = session.look()
             change.guard(session, seen, None)
             session.end()
-    delivery.found_drift(drifts.of(seen, delivery.receipt))
-    phrases = differences(seen)
+    delivery.found_drift(drifts.of(seen, delivery.receipt), session.writable)
+    phrases = [*differences(seen), *session.writable]
     for phrase in phrases:
         screen.due(ArtifactId("deploy", host), str(phrase))
     count = len([one for one in seen if one.state not in {"same", "set", "held"}])
@@ -266,7 +268,8 @@ def _drift_row(host: str, found: _Looked | PkiError) -> DriftRow:
     if isinstance(found, PkiError):
         return DriftRow(host=host, reached=False, error=found.message, remedy=found.hint, differences=[], waiting=0)
     differences = [ReasonOutput.of(one) for one in found.phrases]
-    return DriftRow(host=host, reached=True, error="", remedy="", differences=differences, waiting=found.waiting)
+    remedy = str(drifts.closing(found.writable, host)) if found.writable else ""
+    return DriftRow(host=host, reached=True, error="", remedy=remedy, differences=differences, waiting=found.waiting)
 
 
 # -- what the commands share ------------------------------------------------------------------------------------------
@@ -333,6 +336,7 @@ class _Looked(NamedTuple):
 
     phrases: Sequence[Reason]
     drift: tuple[Reason, ...] = ()
+    writable: tuple[Reason, ...] = ()
     waiting: int = 0
 
 
@@ -356,7 +360,8 @@ def _drift(delivery: Delivery, house: House) -> _Looked | PkiError:
     found = drifts.of(seen, receipt)
     drifted = [one for one in seen if drifts.of([one], receipt)]
     phrases = differences(drifted)
-    return _Looked(phrases, found, len(differences(seen)) - len(phrases))
+    waiting = len(differences(seen)) - len(phrases)
+    return _Looked([*phrases, *session.writable], found, session.writable, waiting)
 
 
 def _public_key(context: Context, house: House, key: str) -> str:

@@ -17,7 +17,7 @@ from pki.bundles.identity import Identity, file_name
 from pki.bundles.passphrase import new_passphrase
 from pki.bundles.sheet import Sheet
 from pki.commands.asking import typed
-from pki.commands.command import command, house_of, path_of
+from pki.commands.command import command, held_house_of, house_of, path_of
 from pki.commands.daily import known
 from pki.errors import PkiError
 from pki.house import Generation, House
@@ -78,18 +78,20 @@ def export(
         return
     identity = _identity(house, client)
     target = _new(path_of(context, output or "."), identity.file_name, SEALED[format][0] if secret else "")
-    if not secret:
-        _export_pem(house, identity, target, yes=yes)
-        return
     if sheet and passphrase_to:
         raise PkiError("--sheet and --passphrase-to: expected one of them", "the passphrase goes one way")
-    if not (sheet or passphrase_to or sys.stdout.isatty()):
+    if secret and not (sheet or passphrase_to or sys.stdout.isatty()):
         raise PkiError("there is no terminal to show the passphrase at", "--sheet FILE.html, or --passphrase-to FILE")
     beside = _new_file(path_of(context, sheet or passphrase_to)) if sheet or passphrase_to else None
     if beside == target:
         raise PkiError(f"{target}: the passphrase and what it opens go into different files", "name another file")
     _confirm(client, target, yes=yes)
-    _export_sealed(house, identity, format, target, beside, as_page=bool(sheet))
+    with held_house_of(context) as house:
+        identity = _identity(house, known(client, house.inventory.clients, "client"))
+        if secret:
+            _export_sealed(house, identity, format, target, beside, as_page=bool(sheet))
+        else:
+            _export_pem(house, identity, target)
 
 
 # -- what is exported -------------------------------------------------------------------------------------------------
@@ -148,8 +150,7 @@ def _export_sealed(
     _then(screen, identity)
 
 
-def _export_pem(house: House, identity: Identity, folder: Path, *, yes: bool) -> None:
-    _confirm(identity.name, folder, yes=yes)
+def _export_pem(house: House, identity: Identity, folder: Path) -> None:
     store.make_folder(folder, 0o700)
     try:
         files = {folder / name: (data, store.SECRET) for name, data in pem.files(identity).items()}
@@ -235,12 +236,11 @@ def _confirm(client: str, target: Path, *, yes: bool) -> None:
 
 
 def _hand_out(house: House, identity: Identity, kind: str, files: Files) -> None:
-    """Put files in place that hold an identity: the ledger knows of it before anybody can see them."""
+    """Put files in place that hold an identity, while the project is held: the ledger knows of it before anybody can see them."""
     artifact, serial = client_artifact(identity.name), identity.certificate.serial_number
-    with house.store.lock(), store.Beside(files) as waiting:
+    with store.Beside(files) as waiting:
         waiting.flush()
         house.ledger.record_decision(artifact, "exported", f"{serial:x} {kind}", house.now)
-        house.ledger.close()
         waiting.place()
 
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Sequence
 from datetime import datetime
-from json import dumps
 
 from invoke.context import Context
 from invoke.exceptions import Exit
 
 from pki import graph
 from pki.commands.command import command, now_of, project_of
-from pki.deploy.receipt import instant
+from pki.commands.output import Check, HealthOutput
 from pki.errors import InventoryError, PkiError
+from pki.house import House
 from pki.screen import Screen
 from pki.watch import health
 from pki.watch import probes as probing
 from pki.watch.checks import Finding, Level, worst
+from pki.watch.probes import Probed
 from pki.watch.view import LastRun
 
 STATUS = {Level.OK: 0, Level.NOTICE: 2, Level.WARNING: 3, Level.CRITICAL: 4}
@@ -36,8 +37,7 @@ def check(context: Context, json: bool = False) -> None:
         plan = graph.plan(house)
         probes, broken = health.sweep(house, plan)
         if not broken:
-            with suppress(PkiError):  # what cannot be kept is said all the same
-                probing.keep(house.store, probes, house.now)
+            broken = _kept(house, probes)
         found = health.checks(house, plan, LastRun.load(house.store), probes=probes, broken=broken)
     except PkiError as error:
         if json:
@@ -57,14 +57,23 @@ def check(context: Context, json: bool = False) -> None:
         raise Exit(code=status)
 
 
+def _kept(house: House, probes: Sequence[Probed]) -> Sequence[Finding]:
+    """Keep what was seen of services; where nothing can be written, it is told all the same, and that it is not kept."""
+    try:
+        probing.keep(house.store, probes, house.now)
+    except PkiError as error:
+        text = f"what this look saw of services is not kept for the commands that follow: {error.message}"
+        return (Finding("build/report", Level.NOTICE, text, error.hint, topic="services"),)
+    return ()
+
+
 def _status(found: list[Finding]) -> int:
     is_broken = any(one.topic == health.BROKEN for one in found)
     return 1 if is_broken and worst(found) < Level.CRITICAL else STATUS[worst(found)]
 
 
 def _print_json(now: datetime, found: list[Finding]) -> None:
-    said = {"at": instant(now), "worst": worst(found).word, "checks": [one.as_json() for one in found]}
-    print(dumps(said, indent=1))
+    HealthOutput(at=now, worst=worst(found).word, checks=[Check(**one.as_json()) for one in found]).show()
 
 
 def _print(found: list[Finding]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 from invoke.context import Context
@@ -26,9 +27,13 @@ from pki.commands.daily import known
 from pki.commands.output import (
     CertificateEntry,
     CertificateWithPem,
+    CrlRead,
+    LedgerAcceptLossOutput,
     LedgerListOutput,
+    LedgerRecoverOutput,
     LedgerShowOutput,
     LedgerVerifyOutput,
+    Remark,
 )
 from pki.deploy import crls
 from pki.deploy.delivery import Delivery
@@ -42,6 +47,7 @@ from pki.records import PUT_BACK, Issued, Recovered
 from pki.screen import Screen
 
 WIDTH = 10  # hosts that are asked at once
+FOREIGN = "was signed by no authority of this house"
 
 
 @command
@@ -161,15 +167,15 @@ def verify(context: Context, json: bool = False) -> None:
 
 
 @command_with(may_lack="host")
-def recover(context: Context, host: str | None = None, file: str = "", all_: bool = False) -> None:
+def recover(context: Context, host: str | None = None, file: str = "", all_: bool = False, json: bool = False) -> None:
     """Take back what a restored ledger lost: revocations and CRL numbers that the CRLs in place on HOST tell.
 
     Nothing is changed there. --all asks every host; --file FILE is a CRL from elsewhere, PEM or DER. Only what an
     authority of this house signed is believed. The next doit makes CRLs that list all of it.
+    --json is for programs.
     """
     if (bool(host), bool(file), all_).count(True) != 1:
         raise PkiError("expected one of HOST, --all, --file FILE", "./run invoke ledger.recover --all")
-    screen = Screen()
     if file:
         content = store.read(path_of(context, file))
         if content is None:
@@ -180,53 +186,83 @@ def recover(context: Context, host: str | None = None, file: str = "", all_: boo
         with ThreadPoolExecutor(WIDTH) as pool:
             found = dict(zip((one.host for one in chosen), pool.map(_in_place, chosen), strict=True))
     failed = {name: error for name, error in found.items() if isinstance(error, PkiError)}
-    for name, error in failed.items():
-        screen.failed(ArtifactId("deploy", name), error.message, error.hint)
     with held_house_of(context) as house:
-        told = [
-            one
-            for name, files in found.items()
-            if not isinstance(files, PkiError)
-            for one in _take_in(house, screen, name, files)
-        ]
+        told = [_take_in(house, name, files) for name, files in found.items() if not isinstance(files, PkiError)]
         if all_:
             restore.carry_revocations(house)
         is_covered = all_ and not failed and loss.accept_if_covered(house)
         house.ledger.close()
-    _say_what_came_back(screen, told, asked=len(found) - len(failed))
-    if is_covered:
-        screen.made("ledger", "holds as many revocations as were seen, and goes on without the events that are lost")
-    if failed or (file and not told):
+    if json:
+        _recovered(house, told, failed, goes_on=is_covered).show()
+    else:
+        _say_recovered(told, failed, goes_on=is_covered)
+    if failed or (file and not any(one.learnt for one in told)):
         raise Exit(code=1)
 
 
+def _recovered(
+    house: House, told: Sequence[_TakenIn], failed: Mapping[str, PkiError], *, goes_on: bool
+) -> LedgerRecoverOutput:
+    return LedgerRecoverOutput(
+        at=house.now,
+        crls=[one for some in told for one in some.rows()],
+        foreign=[one for some in told for one in some.remarks()],
+        without_crl=[one.source for one in told if one.is_empty],
+        failed=[Remark(subject=name, text=error.message, remedy=error.hint) for name, error in failed.items()],
+        goes_on=goes_on,
+    )
+
+
+def _say_recovered(told: Sequence[_TakenIn], failed: Mapping[str, PkiError], *, goes_on: bool) -> None:
+    screen = Screen()
+    for name, error in failed.items():
+        screen.failed(ArtifactId("deploy", name), error.message, error.hint)
+    _say_what_came_back(screen, told)
+    if goes_on:
+        screen.made("ledger", "holds as many revocations as were seen, and goes on without the events that are lost")
+
+
 @command_with(many=("without",))
-def accept_loss(context: Context, without: Iterable[str] = (), yes: bool = False) -> None:
+def accept_loss(context: Context, without: Iterable[str] = (), yes: bool = False, json: bool = False) -> None:
     """Let a ledger go on whose newest events are lost for good: missing, empty, or older than the state that was seen.
 
     First it takes back what the CRLs in build/ and on the hosts list; --without HOST for one that cannot be reached.
     What is lost is recorded in it. Look for a newer ledger first: restore, or the database's own dumps.
+    --json is for programs, and asks nothing: with --yes.
     """
     house, screen = house_of(context), Screen()
     fault = loss.acceptable(house)
-    screen.line(fault.evidence)
-    screen.line("certificates that it does not know any more cannot be revoked by name; decisions in it are lost")
+    if json and not yes:
+        raise PkiError("--json asks nothing; nothing was written", "./run invoke ledger.accept-loss --json --yes")
+    if not json:
+        screen.line(fault.evidence)
+        screen.line("certificates that it does not know any more cannot be revoked by name; decisions in it are lost")
     if not yes and typed("no newer ledger exists, and what is lost may be lost: type LOST to go on: ") != "LOST":
         raise PkiError("cancelled; nothing was written", fault.remedy)
-    found = _listed_on_hosts(house, screen, frozenset(without))
+    found = _listed_on_hosts(house, None if json else screen, frozenset(without))
     with house.store.lock():
         accepted = loss.accept(house, f"accepted by hand: {fault.kind}")
-        told = [one for name, files in found.items() for one in _take_in(house, screen, name, files)]
+        told = [_take_in(house, name, files) for name, files in found.items()]
         house.ledger.close()
+    if json:
+        LedgerAcceptLossOutput(
+            at=house.now,
+            lost=fault.evidence,
+            authorities=accepted.authorities,
+            revoked=accepted.revocations,
+            crls=[one for some in told for one in some.rows()],
+            foreign=[one for some in told for one in some.remarks()],
+        ).show()
+        return
     if accepted.authorities:
         screen.made("ledger", f"knows {', '.join(accepted.authorities)} again")
     if accepted.revocations:
         screen.made("ledger", f"revoked, by the CRLs in build/: {', '.join(accepted.revocations)}")
     screen.made("ledger", "goes on without the events that are lost")
-    _say_what_came_back(screen, told, asked=len(found))
+    _say_what_came_back(screen, told)
 
 
-def _listed_on_hosts(house: House, screen: Screen, without: frozenset[str]) -> dict[str, list[InPlace]]:
+def _listed_on_hosts(house: House, screen: Screen | None, without: frozenset[str]) -> dict[str, list[InPlace]]:
     """The CRLs on every host that is deployed to. Raises PkiError where one cannot be asked and is not left out."""
     deliveries = dict(graph.plan(house).deliveries)
     for name in without:
@@ -236,7 +272,7 @@ def _listed_on_hosts(house: House, screen: Screen, without: frozenset[str]) -> d
         found = dict(zip((one.host for one in chosen), pool.map(_in_place, chosen), strict=True))
     silent = [name for name, files in found.items() if isinstance(files, PkiError)]
     for name, files in found.items():
-        if isinstance(files, PkiError):
+        if screen and isinstance(files, PkiError):
             screen.failed(ArtifactId("deploy", name), files.message, files.hint)
     if silent:
         raise PkiError(
@@ -266,30 +302,59 @@ def _in_place(delivery: Delivery) -> list[InPlace] | PkiError:
         return error
 
 
-def _take_in(house: House, screen: Screen, source: str, files: Iterable[InPlace]) -> Iterable[Recovered]:
-    """What each CRL of some files told the ledger, said as it goes."""
-    listed = {one.digest: (file.path, one) for file in files for one in crls.read(file.content)}
-    for path, one in listed.values():
-        told = recovering.take_in(house, one.crl, source)
-        if told is None:
-            screen.note(one.within(path), "was signed by no authority of this house", "nothing of it was recorded")
-            continue
-        if told.serials:
-            screen.made(
-                ArtifactId("crl", told.generation), f"revoked, by number {told.number}: {crls.named(told.serials)}"
+@dataclass(frozen=True, slots=True)
+class _TakenIn:
+    """What the CRLs of one source told the ledger; `foreign` are those that no authority of this project signed."""
+
+    source: str
+    learnt: tuple[Recovered, ...]
+    foreign: tuple[str, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.learnt and not self.foreign
+
+    def rows(self) -> list[CrlRead]:
+        return [
+            CrlRead(
+                source=self.source,
+                authority=str(one.generation),
+                number=one.number,
+                revoked=[f"{serial:x}" for serial in one.serials],
+                number_is_new=one.is_newer,
             )
-        if told.is_newer:
-            screen.made(ArtifactId("crl", told.generation), f"number {told.number} is taken: the next one is above it")
-        yield told
-    if not listed:
-        screen.line(f"{source} holds no CRL")
+            for one in self.learnt
+        ]
+
+    def remarks(self) -> list[Remark]:
+        return [Remark(subject=name, text=FOREIGN, remedy="") for name in self.foreign]
 
 
-def _say_what_came_back(screen: Screen, told: list[Recovered], *, asked: int) -> None:
-    serials = {serial for one in told for serial in one.serials}
-    if serials or any(one.is_newer for one in told):
+def _take_in(house: House, source: str, files: Iterable[InPlace]) -> _TakenIn:
+    """Record what each CRL of some files lists."""
+    listed = {one.digest: (file.path, one) for file in files for one in crls.read(file.content)}
+    found = [(one.within(path), recovering.take_in(house, one.crl, source)) for path, one in listed.values()]
+    learnt = tuple(told for _, told in found if told)
+    return _TakenIn(source, learnt, tuple(name for name, told in found if not told))
+
+
+def _say_what_came_back(screen: Screen, told: Sequence[_TakenIn]) -> None:
+    for some in told:
+        for name in some.foreign:
+            screen.note(name, FOREIGN, "nothing of it was recorded")
+        for one in some.learnt:
+            artifact = ArtifactId("crl", one.generation)
+            if one.serials:
+                screen.made(artifact, f"revoked, by number {one.number}: {crls.named(one.serials)}")
+            if one.is_newer:
+                screen.made(artifact, f"number {one.number} is taken: the next one is above it")
+        if some.is_empty:
+            screen.line(f"{some.source} holds no CRL")
+    learnt = [one for some in told for one in some.learnt]
+    serials = {serial for one in learnt for serial in one.serials}
+    if serials or any(one.is_newer for one in learnt):
         screen.line(f"{len(serials)} revocations came back; CRLs that list them are made by ./run doit")
-    elif asked and told:
+    elif learnt:
         screen.line("the ledger knew all of it")
 
 

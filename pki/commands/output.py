@@ -6,7 +6,7 @@ from datetime import datetime
 from json import dumps
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PlainSerializer
 
 from pki.deploy.receipt import instant
 from pki.reasons import Reason
@@ -28,7 +28,7 @@ class Output(Part):
     at: Moment = Field(description="the moment to which all of it refers")
 
     def show(self) -> None:
-        print(self.model_dump_json(indent=1))
+        print(self.model_dump_json(indent=1, by_alias=True))
 
 
 class ReasonOutput(Part):
@@ -136,6 +136,89 @@ class LedgerVerifyOutput(Output):
     remedy: str
 
 
+class CrlRead(Part):
+    source: str = Field(description="the host, the file, or build/")
+    authority: str = Field(description="a generation, such as client-1")
+    number: int
+    revoked: list[str] = Field(description="serial numbers that the ledger learnt, hexadecimal")
+    number_is_new: bool
+
+
+class LedgerRecoverOutput(Output):
+    command = "ledger.recover"
+    crls: list[CrlRead]
+    foreign: list[Remark] = Field(description="CRLs that no authority of this project signed")
+    without_crl: list[str] = Field(description="hosts and files that hold no CRL")
+    failed: list[Remark] = Field(description="hosts that could not be asked")
+    goes_on: bool = Field(description="whether a ledger that was behind is used again")
+
+
+class LedgerAcceptLossOutput(Output):
+    command = "ledger.accept-loss"
+    lost: str = Field(description="what was seen of the ledger, and is not there")
+    authorities: list[str] = Field(description="generations that the ledger knows again")
+    revoked: list[str] = Field(description="serial numbers that the CRLs in build/ list, hexadecimal")
+    crls: list[CrlRead] = Field(description="what the CRLs on hosts list")
+    foreign: list[Remark]
+
+
+class LedgerImportOutput(Output):
+    command = "ledger.import"
+    authority: str
+    recorded: bool = Field(description="false with --dry-run")
+    certificates: int = Field(description="those that were new")
+    valid: int
+    ended: int
+    revocations: int
+    without_certificate: int = Field(description="known from index.txt alone")
+    known: int = Field(description="certificates that the ledger had already")
+    left_out: list[str]
+
+
+class Check(Part):
+    subject: str
+    topic: str
+    level: str = Field(description="ok, notice, warning or critical")
+    message: str
+    code: str
+    remedy: str
+    since: str | None
+    until: str | None
+
+
+class HealthOutput(Output):
+    command = "health"
+    worst: str
+    checks: list[Check] = Field(description="worst first")
+
+
+class RhythmRow(Part):
+    subject: str
+    kind: str
+    every: str = Field(description="as pki.yaml writes it: 7d, 1h")
+    next: Moment
+    times: int
+    until: Moment
+
+
+class EventRow(Part):
+    at: Moment
+    what: str
+    subject: str
+    text: str
+    is_wrong: bool
+
+
+class TimelineOutput(Output):
+    command = "timeline"
+    start: Moment = Field(serialization_alias="from", validation_alias=AliasChoices("from", "start"))
+    until: Moment
+    wrong: int = Field(description="events that should not happen")
+    rhythms: list[RhythmRow]
+    events: list[EventRow]
+    renewals: dict[str, list[Moment]]
+
+
 class ClientRow(Part):
     name: str
     email: str
@@ -189,6 +272,11 @@ MODELS: dict[str, type[Output]] = {
         LedgerListOutput,
         LedgerShowOutput,
         LedgerVerifyOutput,
+        LedgerRecoverOutput,
+        LedgerAcceptLossOutput,
+        LedgerImportOutput,
+        HealthOutput,
+        TimelineOutput,
         ClientListOutput,
         HistoryOutput,
         DriftOutput,

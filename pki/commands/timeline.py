@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json as text_form
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from itertools import groupby
-from typing import Any
 
 from invoke.context import Context
 from invoke.exceptions import Exit
 
 from pki import graph
 from pki.commands.command import command_with, project_of
+from pki.commands.output import EventRow, RhythmRow, TimelineOutput
 from pki.durations import DAY, compared, in_words
 from pki.errors import PkiError
 from pki.scalars import brief
@@ -39,7 +38,7 @@ def show_timeline(context: Context, years: str = "10", no_ceremonies: bool = Fal
     found = ahead.timeline(house, graph.plan(house), int(years), held=not no_ceremonies)
     screen = Screen()
     if json:
-        _print_json(found)
+        _print_json(found, house.now)
     else:
         title = f"{house.inventory.organisation}{' (sandbox)' if house.inventory.sandbox else ''}"
         _show(screen, found, title)
@@ -114,18 +113,13 @@ def _day(moment: datetime) -> str:
 # -- for programs -----------------------------------------------------------------------------------------------------
 
 
-def _print_json(found: Timeline) -> None:
-    content = {
-        "from": _plain(found.start),
-        "until": _plain(found.end),
-        "wrong": len(found.wrong),
-        "rhythms": [{**asdict(one), "every": brief(one.every)} for one in found.rhythms],
-        "events": [asdict(one) for one in found.events],
-        "renewals": {name: [at for at, _ in one.issued] for name, one in found.renewals.items()},
-    }
-    print(text_form.dumps(content, indent=1, default=_plain))
-
-
-def _plain(value: Any) -> str:
-    assert isinstance(value, datetime), value
-    return value.strftime("%Y-%m-%dT%H:%M:%SZ")
+def _print_json(found: Timeline, now: datetime) -> None:
+    TimelineOutput(
+        at=now,
+        start=found.start,
+        until=found.end,
+        wrong=len(found.wrong),
+        rhythms=[RhythmRow(**{**asdict(one), "every": brief(one.every)}) for one in found.rhythms],
+        events=[EventRow(**asdict(one)) for one in found.events],
+        renewals={name: [at for at, _ in one.issued] for name, one in found.renewals.items()},
+    ).show()

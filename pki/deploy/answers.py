@@ -21,6 +21,7 @@ PERMISSIONS = "/etc/pki-apply.conf"  # on a host: the commands by their names
 # A full disk, and what is mounted read-only; some words need the page.
 PLACES = "df -h; findmnt -ro TARGET,OPTIONS (docs/deploy.md#when-something-is-wrong)"
 MORE = "more"
+WRITABLE = "writable"  # of a folder on the way to a file, which others than root can write
 STUCK = "stuck"  # of a file that can be neither replaced nor put back
 Check = Callable[[object], bool]
 
@@ -28,6 +29,7 @@ Check = Callable[[object], bool]
 
 STATES = {"same", "placed", "kept", "undone", STUCK}  # of a change; one more is refused, which gives a reason
 LOOKS = {"same", "absent", "edited", "mode", "owner", "special", "extra", "set", "owed", "held", "denied"}  # of a file
+SORTS = {"owner", "group", "acl", "everybody", "link"}  # how others can write in a folder
 DIGEST = re.compile(r"[0-9a-f]{64}|")
 PATH = re.compile(r"/[A-Za-z0-9._/@+:,=-]{1,4095}")
 NAME = re.compile(r"[A-Za-z0-9._@:+-]{1,255}")
@@ -60,6 +62,7 @@ SHAPES: Mapping[frozenset[str], Mapping[str, Check]] = {
         {
             MORE: _like(FILES)
         },  # files from us that the manifest does not name: mode, owner, set, reload and path of each
+        {WRITABLE: _is_text, "sort": _among(*SORTS), "who": _is_text},
         {"looked": _among(True)},
         {"bytes": _is_number},
         {"ran": _like(NAME), "status": _is_number, "said": _is_text},

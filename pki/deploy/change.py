@@ -51,12 +51,13 @@ class Destination:
 class HostOutcome:
     """What became of a host: its new receipt, and what was done there, one phrase each; none when nothing had to be.
 
-    `drift` is what was not there as it had been deployed before.
+    `drift` is what was not there as it had been deployed before; `writable` are folders that others can write there.
     """
 
     receipt: Receipt
     done: tuple[Reason, ...]
     drift: tuple[Reason, ...] = ()
+    writable: tuple[Reason, ...] = ()
 
     def with_others(self, others: Sequence[Mapping[str, str]]) -> HostOutcome:
         """The same with files on the receipt that the host had from us before: the next change takes them away."""
@@ -166,9 +167,9 @@ class Change:
                 outcome = self.outcome(findings, seen, proofs)
                 if self._is_part and self.asks_for_others:
                     outcome = outcome.with_others(session.others)
-                return replace(outcome, done=(*outcome.done, *foreign))
+                return replace(outcome, done=(*outcome.done, *foreign), writable=session.writable)
             session.end()
-        return self._look_at_services(findings, delivered)
+        return replace(self._look_at_services(findings, delivered), writable=session.writable)
 
     def _with(self, others: Sequence[Mapping[str, str]]) -> Change:
         """The same where the host itself has told which files it had from us: no receipt here says so."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -23,6 +23,7 @@ class Contact:
     """`looked_at` is the last good contact; `failing_since` the first bad one after it, with what the last one said.
 
     `code` is that of the error, `services` those that refused what was delivered. `drift` is what a look found there that is not as it was deployed, and that nothing repaired since.
+    `writable` are the folders on the way to its files that others than root can write: only its administrator closes them.
     """
 
     looked_at: str = ""
@@ -31,6 +32,7 @@ class Contact:
     code: str = ErrorCode.OTHER
     services: tuple[str, ...] = ()
     drift: tuple[Reason, ...] = ()
+    writable: tuple[Reason, ...] = ()
 
     @classmethod
     def load(cls, path: Path) -> Contact:
@@ -38,15 +40,18 @@ class Contact:
         try:
             data = canonical.unsealed(store.read_if_possible(path)) or {}
             services = tuple(data.get("services", ()))
-            return cls(**{**data, "services": services, "drift": drifted(data.get("drift"))})
+            found = {name: drifted(data.get(name)) for name in ("drift", "writable")}
+            return cls(**{**data, "services": services, **found})
         except (TypeError, ValueError, KeyError):
             return cls()
 
     def save(self, path: Path) -> None:
-        store.write(path, canonical.sealed({**asdict(self), "drift": [one.as_json() for one in self.drift]}))
+        found = {"drift": self.drift, "writable": self.writable}
+        told = {name: [one.as_json() for one in reasons] for name, reasons in found.items()}
+        store.write(path, canonical.sealed({**asdict(self), **told}))
 
-    def well(self, now: datetime) -> Contact:
-        return Contact(looked_at=instant(now))
+    def well(self, now: datetime, writable: tuple[Reason, ...] = ()) -> Contact:
+        return Contact(looked_at=instant(now), writable=writable)
 
     @property
     def is_unreached(self) -> bool:
@@ -57,9 +62,8 @@ class Contact:
         is_past = self.failing_since and moment(self.failing_since) <= now  # not so after a run with the clock ahead
         since = self.failing_since if is_past else instant(now)
         services = error.services if isinstance(error, ServiceRefusal) else ()
-        return Contact(
-            self.looked_at, since, shorten(error.message, WORDS), error.code.value, tuple(services), self.drift
-        )
+        message = shorten(error.message, WORDS)
+        return replace(self, failing_since=since, message=message, code=error.code.value, services=tuple(services))
 
     def is_old(self, now: datetime) -> bool:
         """Whether it is time to look again."""

@@ -176,7 +176,7 @@ class Delivery:
     def drift(self) -> Sequence[Reason]:
         """What is known to be otherwise on the host than it was deployed: looked at in a folder, else by the last look."""
         if self.is_remote:
-            return self.contact.drift
+            return (*self.contact.drift, *self.contact.writable)
         receipt = self.receipt
         return self._folder_drift(receipt) if receipt else ()
 
@@ -188,11 +188,12 @@ class Delivery:
         notes = self.history.notes()
         return [one for note in notes if note["at"] == instant(at) for one in drifted(note.get("drift"))]
 
-    def found_drift(self, found: Sequence[Reason]) -> None:
+    def found_drift(self, found: Sequence[Reason], writable: Sequence[Reason] = ()) -> None:
         """Keep what a look found, for the next run and for health; nothing where that is known already."""
-        if self.is_remote and self.contact.drift != tuple(found):
+        contact = replace(self.contact, drift=tuple(found), writable=tuple(writable))
+        if self.is_remote and self.contact != contact:
             with suppress(PkiError):  # where nothing can be written, it is told all the same
-                replace(self.contact, drift=tuple(found)).save(self.store.contact(self.host))
+                contact.save(self.store.contact(self.host))
 
     def found_unreached(self, error: PkiError, now: datetime) -> None:
         """Keep that a look could not be held; the next run tries again."""
@@ -329,7 +330,7 @@ class Delivery:
                     self.history.keep(change.parcel, pin.release if (pin := self.pinned()) else "")
                 self.history.note(now, taken.release, "delivered", files=len(outcome.done), proof=proofs)
             receipts.save(self.store.receipt(self.host), taken)
-        self.contact.well(now).save(self.store.contact(self.host))
+        self.contact.well(now, outcome.writable).save(self.store.contact(self.host))
         return list(outcome.done)
 
     def failed(self, parcel: Parcel, error: PkiError, now: datetime) -> PkiError:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 
 from pki.deploy.receipt import Receipt
 from pki.deploy.session import Seen
 from pki.reasons import Reason, Why
+from pki.remedies import Place, Remedy, at, here
 
 
 def of(seen: Iterable[Seen], receipt: Receipt | None) -> tuple[Reason, ...]:
@@ -31,6 +33,17 @@ def _of_file(one: Seen, before: Mapping[str, str] | None) -> Iterator[Reason]:
             yield Why.FILE_OTHER_MODE(file=path, expected=before["mode"])
         case "owner" if is_as_wanted:
             yield Why.FILE_OWNER(file=path, owner=before["owner"])
+
+
+def closing(writable: Iterable[Reason], host: str) -> Remedy:
+    """Return what is typed on a host so that root alone can write in some folders there; then it is looked at again."""
+    commands = dict[str, list[str]]()
+    for one in writable:
+        data = dict(one.data)
+        command = "ls -ld" if one.code is Why.FOLDER_LINK else "chown root" if data["sort"] == "owner" else "chmod go-w"
+        commands.setdefault(command, []).append(shlex.quote(str(data["folder"])))
+    lines = "; ".join(" ".join([command, *folders]) for command, folders in commands.items())
+    return at(Place.HOST, lines, host, after=f"; then: {here('invoke', 'deploy.drift', host)}")
 
 
 def from_json(rows: object) -> tuple[Reason, ...]:

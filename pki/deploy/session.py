@@ -124,6 +124,7 @@ class Session:
         self._answers = 0
         self.hello: Answer = {}
         self.others: list[dict[str, str]] = []
+        self.writable: tuple[Reason, ...] = ()
         self.stuck: list[Answer] = []
 
     def __enter__(self) -> Self:
@@ -162,10 +163,13 @@ class Session:
                 return
 
     def look(self) -> list[Seen]:
-        """What the host has of every file in the manifest; `others` is then what it has from us besides."""
+        """What the host has of every file in the manifest.
+
+        `others` is then what it has from us besides, `writable` the folders on the way that others than root can write.
+        """
         rows, found, more = list(self._rows.values()), list[Seen](), list[Answer]()
         while "looked" not in (answer := self._answer()):
-            if len(found) == len(rows) and answers.MORE in answer:
+            if len(found) == len(rows) and answer.keys() & {answers.MORE, answers.WRITABLE}:
                 more.append(answer)
                 continue
             if len(found) == len(rows):
@@ -174,6 +178,7 @@ class Session:
         if len(found) != len(rows):
             raise nonsense(self._way.host, answer)
         self.others = others(self._way.host, more)
+        self.writable = writable_folders(more)
         return found
 
     def show(self, seen: Seen, largest: int = LARGEST) -> bytes:
@@ -312,6 +317,17 @@ def others(host: str, said: Iterable[Answer]) -> list[dict[str, str]]:
         mode, owner, together, reload, path = (part if part != "-" else "" for part in parts)
         found.append({"path": path, "mode": mode, "owner": owner, "set": together, "reload": reload})
     return found
+
+
+def writable_folders(said: Iterable[Answer]) -> tuple[Reason, ...]:
+    """The folders on the way to files of a host that others than root can write there, and whom it does not trust."""
+    return tuple(
+        Why.FOLDER_LINK(folder=plain(one[answers.WRITABLE]))
+        if one["sort"] == "link"
+        else Why.FOLDER_WRITABLE(folder=plain(one[answers.WRITABLE]), who=plain(one["who"]), sort=one["sort"])
+        for one in said
+        if answers.WRITABLE in one
+    )
 
 
 def _seen(host: str, row: Row, answer: Answer) -> Seen:

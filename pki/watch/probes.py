@@ -23,6 +23,7 @@ from pki.deploy.proof import LetIn
 from pki.deploy.receipt import instant, moment
 from pki.deploy.ssh import Way
 from pki.destinations import Sight
+from pki.errors import of_system
 from pki.graph import Plan
 from pki.house import House
 from pki.identifiers import ArtifactId
@@ -281,13 +282,16 @@ def _unseen(target: Target, why: str) -> Probed:
 
 
 def keep(place: Store, found: Iterable[Probed], now: datetime) -> None:
-    """Keep what a sweep saw for those who look later; nothing where there is no service to look at."""
+    """Keep what a sweep saw for those who look later; nothing where there is no service to look at. Raises PkiError."""
     path, entries = place.report(FILE), [_as_json(one) for one in found]
     if entries:
         data = {"format": FORMAT, "at": instant(now), "probes": entries}
         store.write(path, canonical.sealed(data, indent=1))
-    else:
-        path.unlink(missing_ok=True)
+    elif path.exists():
+        try:
+            path.unlink()
+        except OSError as error:
+            raise of_system(error, path, "cannot be removed") from None
 
 
 def load(house: House) -> Sequence[Probed]:

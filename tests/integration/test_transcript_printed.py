@@ -14,7 +14,9 @@ def test_first_sheet_says_what_was_made_and_has_the_signatures_and_every_sheet_h
     home = real_home(tmp_path)
     asked = home.ask()
     swap = machine.MachineCheck("swap", "swap is on", ok=False, remedy="swapoff -a")
-    sitting.environment(home.open(asked.path), [swap], "the disk is destroyed afterwards")
+    ceremony = home.open(asked.path)
+    sitting.environment(ceremony, [swap], "the disk is destroyed afterwards")
+    ceremony.transcript.settle()
     page = home.answer(asked.path) / "transcript.html"
     printed = tmp_path / "transcript.pdf"
     run(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from pki.deploy.handshake import Endpoint
 from pki.deploy.inplace import InPlace, went_back
 from pki.deploy.proof import Proof, refuted
 from pki.deploy.receipt import instant
-from pki.deploy.session import HostRefusal, ServiceRefusal, nonsense, others, seen
+from pki.deploy.session import HostRefusal, ServiceRefusal, nonsense, others, seen, writable_folders
 from pki.deploy.ssh import Way
 from pki.errors import ErrorCode, PkiError
 from pki.files import leave_all_to_owner
@@ -190,6 +190,7 @@ def _outcome(consignment: Consignment, result: Mapping[str, Any]) -> HostOutcome
     if differs and all(answer.get("state") != "kept" for answer in said):
         raise PkiError("was looked at, and nothing was delivered", "let Ansible run without --check")
     outcome = change.outcome(consignment.findings, differs, proofs)
+    outcome = replace(outcome, writable=writable_folders(said))
     return outcome.with_others(others(way.host, said)) if change.asks_for_others else outcome
 
 

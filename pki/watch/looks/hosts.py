@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 from pki.deploy.delivery import Delivery
+from pki.deploy.drift import closing
 from pki.deploy.drift import from_json as drifted
 from pki.deploy.proof import Proof, Verdict, as_json
 from pki.deploy.receipt import instant, moment
@@ -17,6 +18,7 @@ from pki.reasons import Reason, joined
 from pki.watch import bootstraps, waiting_roots
 from pki.watch.checks import Finding, Level, by_time_left, named, rerun
 from pki.watch.forecast import HELD
+from pki.watch.looks import services
 from pki.watch.view import View
 
 DAY = timedelta(days=1)
@@ -29,7 +31,7 @@ REPAIR = f"./run doit puts it right; {WISHES}"
 class State(NamedTuple):
     """What receipt, contact and history say of a host that is not simply well; instants as text.
 
-    `drift` is what a look found changed there and nothing repaired since.
+    `drift` is what a look found changed there and nothing repaired since, `writable` the folders that others can write.
     """
 
     host: str
@@ -39,6 +41,7 @@ class State(NamedTuple):
     unproven: Mapping[str, Sequence[str]]
     held_since: str
     drift: Sequence[Mapping[str, Any]] = ()
+    writable: Sequence[Mapping[str, Any]] = ()
 
 
 def hosts(view: View) -> Iterator[Finding]:
@@ -82,16 +85,21 @@ def _remote(view: View, state: State) -> Iterator[Finding]:
         remedy = (failure.hint if failure else "") or f"./run invoke deploy.run {state.host}"
         if failure and failure.code in RETRIED:
             remedy = f"look at the host, then: ./run invoke deploy.run {state.host} --dry-run"
+        if silent := services.silence(view, state.host):
+            text, remedy = f"{text}; {silent.message}", f"{silent.remedy}; then: ./run invoke deploy.run {state.host}"
         yield Finding(subject, level, text, remedy, since=moment(state.failing_since), until=until)
-    if drift := drifted(state.drift):
-        yield Finding(ArtifactId("drift", state.host), Level.WARNING, f"was changed: {_listed(drift)}", REPAIR)
+    drift, writable = drifted(state.drift), drifted(state.writable)
+    if drift or writable:
+        told = (f"was changed: {_listed(drift)}" if drift else "", _listed(writable))
+        mend = closing(writable, state.host) if writable else REPAIR
+        yield Finding(ArtifactId("drift", state.host), Level.WARNING, "; ".join(filter(None, told)), mend)
     if state.held_since:
         remedy = f"./run invoke deploy.push {state.host}"
         yield Finding(ArtifactId("hold", state.host), Level.NOTICE, HELD, remedy, since=moment(state.held_since))
-    seen = {
-        one.service for one in view.probes if one.host == state.host
-    }  # as it is now, whatever a delivery could reach
+    seen = {one.service: one for one in view.probes if one.host == state.host}  # as it is now, whatever a delivery saw
     unproven = [(name, Proof.from_json(one)) for name, one in state.unproven.items()]
+    wrong = {name for name, one in seen.items() if one.wrong}  # which is told as such
+    unproven = [one for one in unproven if one[0] not in wrong]
     if unproven := [one for one in unproven if one[1].verdict is not Verdict.UNREACHED or one[0] not in seen]:
         remedy = f"./run invoke deploy.push {state.host}, with the way to it open"
         yield Finding(
@@ -125,7 +133,7 @@ def _states(view: View) -> Sequence[State]:
     known = token([one.host for one in remote], sorted((house.pins or {}).items()))
     found = house.memo.recall("unwell hosts", known)
     if found is None:
-        found = [state for one in remote if any((state := _state(one))[i] for i in (1, 4, 5, 6))]
+        found = [state for one in remote if any((state := _state(one))[i] for i in (1, 4, 5, 6, 7))]
         folders = [str(house.store.receipt("x").parent), str(house.store.contact("x").parent)]
         house.memo.remember("unwell hosts", known, folders, found)
     return [State(*one) for one in found]
@@ -142,6 +150,7 @@ def _state(delivery: Delivery) -> State:
         unproven=as_json(proofs),
         held_since=instant(pin.since) if (pin := delivery.pinned()) and pin.release else "",
         drift=[one.as_json() for one in contact.drift],
+        writable=[one.as_json() for one in contact.writable],
     )
 
 
