@@ -62,7 +62,9 @@ def test_a_remedy_is_typed_as_the_program_was_started(monkeypatch: pytest.Monkey
     assert (str(restore), restore.placeholders) == ("./run invoke restore FILE", ("FILE",))
 
 
-def test_what_an_error_or_a_finding_says_is_typed_for_the_project_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_an_error_or_a_finding_says_is_typed_for_the_project_of_the_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("PKI_HOME", "/srv/the project")
     run, other = "PKI_HOME='/srv/the project' ./run", "PKI_HOME=DIR ./run"
     hint = f"set it right, then: ./run doit (sudo ./run invoke plan), or {other} doit; not ../run x"

@@ -98,8 +98,8 @@ def _remote(view: View, state: State) -> Iterator[Finding]:
         yield Finding(ArtifactId("hold", state.host), Level.NOTICE, HELD, remedy, since=moment(state.held_since))
     seen = {one.service: one for one in view.probes if one.host == state.host}  # as it is now, whatever a delivery saw
     unproven = [(name, Proof.from_json(one)) for name, one in state.unproven.items()]
-    wrong = {name for name, one in seen.items() if one.wrong}  # which is told as such
-    unproven = [one for one in unproven if one[0] not in wrong]
+    faulty = {name for name, one in seen.items() if one.wrong}  # which is told as such
+    unproven = [one for one in unproven if one[0] not in faulty]
     if unproven := [one for one in unproven if one[1].verdict is not Verdict.UNREACHED or one[0] not in seen]:
         remedy = f"./run invoke deploy.push {state.host}, with the way to it open"
         yield Finding(
