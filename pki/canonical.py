@@ -36,6 +36,16 @@ BLANK = b"0" * 64
 # -- certificates, keys, CRLs -----------------------------------------------------------------------------------------
 
 
+def files_of(bundle: bytes) -> dict[str, bytes]:
+    """Return the files that follow from a leaf's PEM bundle (key, leaf, intermediate; or without the key), by name."""
+    key, _, rest = bundle.partition(BEGIN)
+    leaf, _, chain = rest.partition(BEGIN)
+    parts = {"cert.pem": BEGIN + leaf, "chain.pem": BEGIN + chain}
+    if key:
+        parts |= {"key.pem": key, "fullchain.pem": BEGIN + rest}
+    return parts
+
+
 def certificate(data: bytes) -> x509.Certificate | None:
     """Return the one certificate of a PEM file, None when the file is not exactly that."""
     try:

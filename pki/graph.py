@@ -10,10 +10,11 @@ from typing import Any
 from urllib.parse import quote
 
 from pki import destinations, freshness, recipes, remarks, soundness, store, tidy, trust
+from pki.artifact import Artifact
 from pki.deploy import release
 from pki.deploy.delivery import Delivery
 from pki.destinations import Sight
-from pki.errors import PkiError, of_any
+from pki.errors import PkiError
 from pki.handover import needs
 from pki.house import House
 from pki.identifiers import ArtifactId, GenerationName
@@ -22,33 +23,6 @@ from pki.reasons import Outcome, Reason, Verb, Why, stated
 from pki.remedies import RESTORE, here
 from pki.store import AUTHORITIES
 from pki.world import Note, World
-
-
-@dataclass(frozen=True, slots=True)
-class Artifact:
-    """One thing that doit keeps: `make` is idempotent and raises PkiError, `stale` says why it must run.
-
-    `targets` and `sources` are paths as text, because doit wants them so. `make` returns what it did; the outcome has
-    reasons of its own where only acting tells them.
-    """
-
-    id: ArtifactId
-    targets: tuple[str, ...]
-    sources: tuple[str, ...]
-    make: Callable[[], Outcome]
-    stale: Callable[[], list[Reason]]
-    doc: str
-
-    @property
-    def name(self) -> ArtifactId:
-        return self.id
-
-    def reasons(self) -> list[Reason]:
-        """Why it must be made; a look that fails is a reason too."""
-        try:
-            return self.stale()
-        except Exception as error:  # noqa: BLE001 - a bug in one look must not end the run: its task fails with it
-            return stated(of_any(error).message)
 
 
 @dataclass(frozen=True, slots=True)

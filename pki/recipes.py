@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
-from pki import freshness, issue, profiles, store
+from pki import canonical, freshness, issue, profiles, store
 from pki.device_requests import device_key
 from pki.durations import backdate
 from pki.errors import SET_CLOCK, PkiError
@@ -120,7 +120,7 @@ def _revoke_all(house: House, artifact: ArtifactId) -> None:
 def _cut(house: House, wanted: Leaf, truth: bytes) -> dict[Path, tuple[bytes, int]]:
     return {
         Path(house.store.leaf_file(wanted, name)): (content, store.SECRET if name == "key.pem" else store.PUBLIC)
-        for name, content in store.cut(truth).items()
+        for name, content in canonical.files_of(truth).items()
     }
 
 
@@ -129,7 +129,7 @@ def _leaf_key(house: House, wanted: Leaf) -> issue.PrivateKey:
     if not wanted.rekey:
         held = freshness.examine(house, wanted)
         revoked = isinstance(held, list) and any(one.code is Why.REVOKED for one in held)
-        key_pem = (store.read(house.store.truth(wanted)) or b"").partition(store.CERTIFICATE_MARK)[0]
+        key_pem = (store.read(house.store.truth(wanted)) or b"").partition(canonical.BEGIN)[0]
         if key_pem and not revoked:
             try:
                 key = issue.open_key(key_pem, None, wanted.name, "")

@@ -25,7 +25,6 @@ from pki.records import Head, Pin
 
 read, read_if_possible = files.read, files.read_if_possible
 SECRET, PUBLIC = 0o600, 0o644
-CERTIFICATE_MARK = canonical.BEGIN
 AUTHORITIES = ("root", "server", "client")
 LAST_BACKUP = ".last-backup.json"  # in ca/: when there was one, and how far the ledger was
 BEFORE_RESTORE = "ca.before-restore-"  # and the time: a folder beside ca/ with what was in the way of a restore
@@ -201,16 +200,6 @@ def size_of(path: Path | str) -> int:
         return os.stat(path).st_size
     except OSError:
         return 0
-
-
-def cut(truth: bytes) -> dict[str, bytes]:
-    """The files that follow from a leaf's truth (key + leaf + intermediate, or without the key), by name."""
-    key, _, rest = truth.partition(CERTIFICATE_MARK)
-    leaf, _, chain = rest.partition(CERTIFICATE_MARK)
-    parts = {"cert.pem": CERTIFICATE_MARK + leaf, "chain.pem": CERTIFICATE_MARK + chain}
-    if key:
-        parts |= {"key.pem": key, "fullchain.pem": CERTIFICATE_MARK + rest}
-    return parts
 
 
 class Store:

@@ -193,20 +193,6 @@ class World:
             shared = {**shared, "too_large": self._all_fit}
         if host is None:
             return {**shared, "host": {"name": name}, "services": [], "leaf": {}}
-        services: list[dict[str, Any]] = [
-            {
-                "name": service_name,
-                "names": service_names(said, host, service_name),
-                "upstream": service.upstream.url,
-                "upstream_address": upstreams.address_of(service.upstream),
-                "upstream_tls": tls.view() if (tls := upstreams.tls_of(host, service_name)) else None,
-                "access": service.access,
-                "upgrades": service.upgrades,
-                "leaf": leaf_name(name, service.access),
-            }
-            for service_name, service in host.services.items()
-        ]
-        services.sort(key=lambda one: _breadth(one["names"]))
         view = {
             "name": name,
             "network": host.network,
@@ -218,7 +204,24 @@ class World:
         }
         levels: tuple[Access, ...] = ("tls", "mtls")
         leaf = {access: found for access in levels if (found := leaf_name(name, access)) in self.leaves}
-        return {**shared, "host": view, "services": services, "leaf": leaf}
+        return {**shared, "host": view, "services": self._services(name, host), "leaf": leaf}
+
+    def _services(self, name: str, host: Host) -> list[dict[str, Any]]:
+        """The services of a host as its templates see them, those with wildcards last."""
+        services: list[dict[str, Any]] = [
+            {
+                "name": service_name,
+                "names": service_names(self.house.inventory, host, service_name),
+                "upstream": service.upstream.url,
+                "upstream_address": upstreams.address_of(service.upstream),
+                "upstream_tls": tls.view() if (tls := upstreams.tls_of(host, service_name)) else None,
+                "access": service.access,
+                "upgrades": service.upgrades,
+                "leaf": leaf_name(name, service.access),
+            }
+            for service_name, service in host.services.items()
+        ]
+        return sorted(services, key=lambda one: _breadth(one["names"]))
 
     def release_sources(self, name: str) -> tuple[str, ...]:
         """The files that a host's release is made of: its managed files, and those of the artifacts they name."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,9 @@ def test_what_a_ledger_lost_and_learnt_again_is_said_for_programs(home: Home, in
     content = assert_described(invoke, "ledger.accept-loss", invoke("ledger.accept-loss", "--json", "--yes"))
     assert {"client-1", "root-1", "server-1"} <= set(content["authorities"])
     assert {one["source"] for one in content["crls"]} == {"forge", "monitoring"}, "media has no CRL"
+    shutil.rmtree(home.path / "build/release/forge")
+    content = assert_described(invoke, "ledger.recover", invoke("ledger.recover", "forge", "--json"))
+    assert {one["source"] for one in content["crls"]} == {"forge"}, "its release is made first, which is said elsewhere"
     (tmp_path / "none.crl").write_text("no CRL")
     said = invoke("ledger.recover", "--file", str(tmp_path / "none.crl"), "--json")
     content = assert_described(invoke, "ledger.recover", said)

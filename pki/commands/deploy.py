@@ -65,13 +65,7 @@ def bootstrap(
     said = house.inventory.hosts.get(host)
     delivery = _delivery(context, house, host)
     scope = said.scope if said else "config"
-    if certificates_only and with_config:
-        raise PkiError("--certificates-only and --with-config exclude each other", "give one of them")
-    if (certificates_only and scope != "certificates") or (with_config and scope != "config"):
-        wanted = "certificates" if certificates_only else "config"
-        raise PkiError(
-            f"pki.yaml says scope: {scope} for {host}", f"set scope: {wanted} under hosts.{host}, then try again"
-        )
+    _insist_on_scope(host, scope, certificates_only=certificates_only, with_config=with_config)
     with redirect_stdout(sys.stderr) if show else nullcontext():  # what is shown is to be run
         _make(context, ArtifactId("release", host))
     parcel = _wanted(delivery)
@@ -95,6 +89,17 @@ def bootstrap(
         receipts.save(house.store.receipt(host), replace(receipt, held={}))  # the next run deploys these files
     level = "these files and no others" if scope == "certificates" else "their folders: as much as root on that host"
     Screen().made(ArtifactId("deploy", host), f"{said_there}; it permits {level}")
+
+
+def _insist_on_scope(host: str, scope: str, *, certificates_only: bool, with_config: bool) -> None:
+    """Raise PkiError where an option of deploy.bootstrap contradicts pki.yaml, or the other one."""
+    if certificates_only and with_config:
+        raise PkiError("--certificates-only and --with-config exclude each other", "give one of them")
+    if (certificates_only and scope != "certificates") or (with_config and scope != "config"):
+        wanted = "certificates" if certificates_only else "config"
+        raise PkiError(
+            f"pki.yaml says scope: {scope} for {host}", f"set scope: {wanted} under hosts.{host}, then try again"
+        )
 
 
 def _permitted(house: House, host: str, parcel: Parcel, scope: str) -> None:

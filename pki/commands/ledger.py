@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +44,7 @@ from pki.errors import PkiError
 from pki.house import House
 from pki.identifiers import ArtifactId
 from pki.keeping import loss, recovering, restore
+from pki.keeping.loss import Accepted
 from pki.pipeline import Run
 from pki.records import PUT_BACK, Issued, Recovered
 from pki.screen import Screen
@@ -182,7 +185,8 @@ def recover(context: Context, host: str | None = None, file: str = "", all_: boo
             raise PkiError(f"{file}: is not there", "name a CRL, such as one fetched from its published address")
         found: dict[str, list[InPlace] | PkiError] = {file: [InPlace(file, content)]}
     else:
-        chosen = _chosen(context, host or "")
+        with redirect_stdout(sys.stderr) if json else nullcontext():  # what a release that is made says
+            chosen = _chosen(context, host or "")
         with ThreadPoolExecutor(WIDTH) as pool:
             found = dict(zip((one.host for one in chosen), pool.map(_in_place, chosen), strict=True))
     failed = {name: error for name, error in found.items() if isinstance(error, PkiError)}
@@ -253,7 +257,11 @@ def accept_loss(context: Context, without: Iterable[str] = (), yes: bool = False
             crls=[one for some in told for one in some.rows()],
             foreign=[one for some in told for one in some.remarks()],
         ).show()
-        return
+    else:
+        _say_accepted(screen, accepted, told)
+
+
+def _say_accepted(screen: Screen, accepted: Accepted, told: Sequence[_TakenIn]) -> None:
     if accepted.authorities:
         screen.made("ledger", f"knows {', '.join(accepted.authorities)} again")
     if accepted.revocations:

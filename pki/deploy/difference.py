@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 
+from pki.canonical import BEGIN
 from pki.deploy.parcel import Parcel
 from pki.deploy.release import PRIVATE
 from pki.deploy.session import LARGEST, Seen, Session
 from pki.issue import key_fingerprint, open_key
-from pki.store import CERTIFICATE_MARK
 from pki.visible import shorten
 
 LONGEST_LINE = 4000  # characters that are shown
@@ -61,6 +61,4 @@ def _fingerprint(content: bytes) -> str:
     """That of a private key's public half."""
     if not PRIVATE.search(content):
         return "none, or not known here"
-    return (
-        f"SHA-256 {key_fingerprint(open_key(content.partition(CERTIFICATE_MARK)[0], None, 'the key', '').public_key())}"
-    )
+    return f"SHA-256 {key_fingerprint(open_key(content.partition(BEGIN)[0], None, 'the key', '').public_key())}"

@@ -93,8 +93,8 @@ def _truth_damage(house: House, wanted: Leaf, data: bytes) -> list[Reason]:
                 and truth.chain.startswith(issuer.pem)
                 and canonical.is_issued_by(truth.certificate, issuer.certificate)
             ):
-                others = truth.chain.removeprefix(issuer.pem).split(store.CERTIFICATE_MARK)[1:]
-                if all(store.CERTIFICATE_MARK + one in crosses for one in others):
+                others = truth.chain.removeprefix(issuer.pem).split(canonical.BEGIN)[1:]
+                if all(canonical.BEGIN + one in crosses for one in others):
                     return []
     return [Why.DAMAGED(file=house.store.truth(wanted).name)]
 
@@ -200,8 +200,8 @@ class _Truth:
 
 def _parsed(data: bytes, verified: set[bytes]) -> _Truth | None:
     seen = hashlib.sha256(data).digest() in verified
-    key_pem, mark, rest = data.partition(store.CERTIFICATE_MARK)
-    leaf_pem, _, chain = rest.partition(store.CERTIFICATE_MARK)
+    key_pem, mark, rest = data.partition(canonical.BEGIN)
+    leaf_pem, _, chain = rest.partition(canonical.BEGIN)
     cert = canonical.certificate(mark + leaf_pem)
     key = canonical.key(key_pem) if key_pem and not seen else None
     if cert is None or (key_pem and key is None and not seen):
@@ -212,7 +212,7 @@ def _parsed(data: bytes, verified: set[bytes]) -> _Truth | None:
         extensions={type(extension.value): (extension.value, extension.critical) for extension in cert.extensions},
         public=cert.public_key(),
         key=key,
-        chain=store.CERTIFICATE_MARK + chain,
+        chain=canonical.BEGIN + chain,
     )
 
 
@@ -330,7 +330,7 @@ def _mode(file: str, mode: int | None) -> Reason:
 
 def _cuts(house: House, wanted: Leaf) -> list[Reason]:
     reasons = []
-    parts = store.cut(store.read(house.store.truth(wanted)) or b"")
+    parts = canonical.files_of(store.read(house.store.truth(wanted)) or b"")
     for name, content in parts.items():
         path = house.store.leaf_file(wanted, name)
         if store.read(path) != content:

@@ -25,8 +25,9 @@ from doit.exceptions import InvalidDodoFile
 from doit.task import Task
 
 from pki import clock_confirmation, destinations, graph
+from pki.artifact import Artifact
 from pki.errors import InventoryError, PkiError, of_any
-from pki.graph import Artifact, Plan
+from pki.graph import Plan
 from pki.house import House
 from pki.house.clock import Evidence
 from pki.pipeline.workers import Failed

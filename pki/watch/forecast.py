@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from pki import freshness, holders, outgrown
+from pki.artifact import Artifact
 from pki.durations import in_words
-from pki.graph import Artifact, Plan
+from pki.graph import Plan
 from pki.handover import needs
 from pki.house import House
 from pki.house.missing_roots import refusal

@@ -10,11 +10,12 @@ from functools import partial
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki import canonical, freshness, outgrown, store
+from pki.artifact import Artifact
 from pki.deploy import receipt
 from pki.deploy.delivery import Delivery
 from pki.durations import in_brief
 from pki.errors import RETRIED, of_any
-from pki.graph import Artifact, Plan
+from pki.graph import Plan
 from pki.handover import needs
 from pki.house import House
 from pki.identifiers import ArtifactId, GenerationName

@@ -10,9 +10,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki import canonical, freshness, outgrown, store
+from pki.artifact import Artifact
 from pki.durations import in_words
 from pki.errors import SET_CLOCK, PkiError
-from pki.graph import Artifact
 from pki.handover import needs
 from pki.house import Generation, House
 from pki.identifiers import ArtifactId, GenerationName

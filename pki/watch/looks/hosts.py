@@ -18,7 +18,6 @@ from pki.reasons import Reason, joined
 from pki.watch import bootstraps, waiting_roots
 from pki.watch.checks import Finding, Level, by_time_left, named, rerun
 from pki.watch.forecast import HELD
-from pki.watch.looks import services
 from pki.watch.view import View
 
 DAY = timedelta(days=1)
@@ -85,8 +84,6 @@ def _remote(view: View, state: State) -> Iterator[Finding]:
         remedy = (failure.hint if failure else "") or f"./run invoke deploy.run {state.host}"
         if failure and failure.code in RETRIED:
             remedy = f"look at the host, then: ./run invoke deploy.run {state.host} --dry-run"
-        if silent := services.silence(view, state.host):
-            text, remedy = f"{text}; {silent.message}", f"{silent.remedy}; then: ./run invoke deploy.run {state.host}"
         yield Finding(subject, level, text, remedy, since=moment(state.failing_since), until=until)
     drift, writable = drifted(state.drift), drifted(state.writable)
     if drift or writable:

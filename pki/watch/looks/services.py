@@ -25,18 +25,15 @@ NAMED = 5  # services that one check names
 NEWER = "docs/proxies.md (what they hold to): its configuration permits TLS 1.2 and 1.3 alone"
 
 
-def services(view: View, *, apart: bool = False) -> Iterator[Finding]:
-    """Every service answers as it was deployed; of those that cannot be asked for one reason it is said once.
-
-    Unless it is asked for `apart`, the silence of a host whose delivery failed is told by the look at hosts: `silence`.
-    """
+def services(view: View) -> Iterator[Finding]:
+    """Every service answers as it was deployed; of those that cannot be asked for one reason it is said once."""
     by_host: dict[str, list[Probed]] = {}
     for one in view.probes:
         by_host.setdefault(one.host, []).append(one)
     yield from _unasked(view)
     for host, found in by_host.items():
         silent = [one for one in found if one.fault == Fault.SILENT and not _is_said(view, one)]
-        if silent and not _is_unreached(view, host) and (apart or not silence(view, host)):
+        if silent and not _is_unreached(view, host):
             yield from _silent(view, host, silent, is_all=len(silent) == len(found))
         for one in found:
             if one.fault not in {Fault.SILENT, Fault.JUMP, Fault.UNSEEN} and (check := _one(view, one)):
@@ -52,23 +49,9 @@ def services(view: View, *, apart: bool = False) -> Iterator[Finding]:
         )
 
 
-def silence(view: View, host: str) -> Finding | None:
-    """What is seen of a host none of whose services answers, where the delivery to it failed: one cause, told once.
-
-    None where nothing is to be told beside the delivery.
-    """
-    contact, found = _contact(view, host), [one for one in view.probes if one.host == host]
-    if contact is None or not contact.failing_since or contact.is_unreached:
-        return None
-    if not found or any(one.fault != Fault.SILENT or _is_said(view, one) for one in found):
-        return None
-    [told, *_] = _silent(view, host, found, is_all=True)
-    return told if len(found) > 1 else replace(told, what=f"{found[0].service} {told.message}")
-
-
 def last_seen(view: View) -> Iterator[Finding]:
     """What the last look said of each service, with its time; opens no connection."""
-    for check in services(view, apart=True):
+    for check in services(view):
         host = check.about.name.partition("/")[0]
         about = [one for one in view.probes if check.subject in {one.subject, "services", ArtifactId("jump", one.via)}]
         times = [one.at for one in about or view.probes if one.at and (about or one.host == host)]
