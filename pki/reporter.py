@@ -188,11 +188,10 @@ class Reporter:
         faults: dict[str, PkiError] = {}
         with self._last_word("keys"):
             faults = house.key_faults()
-        concerned = {one["about"] for one in self._failed}  # by what could not be signed
         for name, fault in faults.items():
             with self._last_word(ArtifactId("key", name)):
-                if name not in concerned:
-                    raise fault
+                if not any(one["about"] == name or one["message"] == fault.message for one in self._failed):
+                    raise fault  # what could not be signed has not told of it
         with self._last_word("ledger"):
             house.insist_on_ledger()
             house.close(settled=self._whole and self._result() == "ok")

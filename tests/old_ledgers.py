@@ -78,6 +78,7 @@ def lay(home: Path, schema: int) -> None:
     with closing(sqlite3.connect(home / "ca/ledger.db")) as db, db:
         for statement, values in told:
             db.execute(statement, values)
+    (home / "ca/ledger.db").chmod(0o600)
 
 
 def _texts(home: Path) -> Iterator[tuple[str, str]]:

@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from pki import issue
+from pki import issue, templating
 from tests.conftest import Home, Report
 
 HOSTS = ("monitoring", "forge", "media")
@@ -119,6 +119,7 @@ PATH = "is not an absolute path of a file, without .."
 FILE = "templates/extra/file.conf"
 KNOWN = "deploy-artifact, deploy-certificate, deploy-hosts, deploy-mode, deploy-owner, deploy-reload, deploy-set, deploy-target, deploy-validate"
 MEND = " → mend the template, then run doit again"
+MEND_OR_RAW = f" → {templating.MEND_OR_RAW}"
 TLS_MEDIA = "# deploy-artifact: tls:media"
 
 
@@ -153,11 +154,11 @@ def test_a_header_that_cannot_be_read_is_said_with_file_and_line(home: Home, lin
         ),
         (
             [TARGET, MEDIA, "# deploy-owner: root", "x"],
-            f"{FILE}:3: deploy-owner: expected user:group, got 'root'",
+            f"{FILE}:3: deploy-owner: expected user:group such as root:Debian-exim, got 'root' → mend the header, then run doit again",
         ),
         (
             [TARGET, MEDIA, "# deploy-owner: root:root; id", "x"],
-            f"{FILE}:3: deploy-owner: expected user:group, got 'root:root; id'",
+            f"{FILE}:3: deploy-owner: expected user:group such as root:Debian-exim, got 'root:root; id' → mend the header, then run doit again",
         ),
         (
             [TARGET, MEDIA, "# deploy-mode: rw-r--r--", "x"],
@@ -185,9 +186,12 @@ def test_a_header_that_cannot_be_read_is_said_with_file_and_line(home: Home, lin
         ),
         (["# deploy-target: /etc/caddy//Caddyfile", MEDIA, "x"], "claimed by templates/caddy/Caddyfile too"),
         (["# deploy-target: /etc/caddy/Caddyfile/x", MEDIA, "x"], "lies below another file's path"),
-        ([TARGET, MEDIA, "{{ nothing }}"], f"{FILE}:3: 'nothing' is undefined{MEND}"),
-        ([TARGET, MEDIA, "", "{{ host.nothing }}"], f"{FILE}:4: 'dict object' has no attribute 'nothing'{MEND}"),
-        ([TARGET, MEDIA, "", "", "{% if %}"], f"{FILE}:5: Expected an expression, got 'end of statement block'{MEND}"),
+        ([TARGET, MEDIA, "{{ nothing }}"], f"{FILE}:3: 'nothing' is undefined{MEND_OR_RAW}"),
+        ([TARGET, MEDIA, "", "{{ host.nothing }}"], f"{FILE}:4: 'dict object' has no attribute 'nothing'{MEND_OR_RAW}"),
+        (
+            [TARGET, MEDIA, "", "", "{% if %}"],
+            f"{FILE}:5: Expected an expression, got 'end of statement block'{MEND_OR_RAW}",
+        ),
         ([TARGET, MEDIA, "", "{% include 'none.conf' %}"], "none.conf"),
         (["{# deploy-target: /etc/x #}", "{# deploy-hosts: media #}", " "], f"{FILE}: renders to nothing for media"),
     ],

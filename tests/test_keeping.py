@@ -854,4 +854,4 @@ def test_what_a_published_crl_revokes_comes_back_into_a_house_that_lost_all_else
 def test_help_is_shown_where_an_argument_is_expected(invoke: Invoke) -> None:
     for name in ("init", "renew", "ca.rewrap"):
         said = invoke(name, "--help")
-        assert (said.status, f"{name} [--options]" in said.out) == (0, True)
+        assert (said.status, said.out.startswith(f"Usage: ./run invoke {name} ")) == (0, True)

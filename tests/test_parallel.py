@@ -21,6 +21,7 @@ from pki.house import House
 from pki.model import Leaf
 from pki.pipeline import Run
 from pki.processes import last_words
+from pki.reasons import Outcome
 from pki.store import Store
 from tests.conftest import PROJECT, Home
 
@@ -89,10 +90,10 @@ def test_a_worker_that_is_killed_fails_its_own_task_and_what_needs_it(
 ) -> None:
     issue = recipes.leaf
 
-    def issue_or_die(house: House, leaf: Leaf) -> None:
+    def issue_or_die(house: House, leaf: Leaf) -> Outcome:
         if leaf.name == "media":
             os.kill(os.getpid(), signal.SIGKILL)
-        issue(house, leaf)
+        return issue(house, leaf)
 
     monkeypatch.setattr(recipes, "leaf", issue_or_die)
     report = home.doit("-n", "2", days=61)

@@ -45,6 +45,7 @@ class Keys:
         try:
             return self._opened(found)
         except PkiError as error:
+            error.about = found.name
             self.closed[found.name] = error
             raise
 
