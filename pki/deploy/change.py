@@ -22,7 +22,7 @@ from pki.deploy.ssh import Way
 from pki.identifiers import ArtifactId
 from pki.leaves import PROBE
 from pki.reasons import Reason, Why
-from pki.remedies import Place, Remedy, at, here
+from pki.remedies import Place, Remedy, at
 
 MOST_LINKS = 20  # that are named one by one
 
@@ -204,7 +204,7 @@ class Change:
         """What to type where the files are right and a service is not: the reloads, then a look."""
         host = self.parcel.release.host
         reloads = dict.fromkeys(file.reload for file in self.parcel.release.files if file.reload)
-        again = here("doit", ArtifactId("deploy", host))
+        again = f"./run doit {ArtifactId('deploy', host)}"  # without this project's folder: Ansible runs elsewhere
         return at(Place.HOST, "; ".join(reloads) or "look at its proxy", host, after=f"; then: {again}")
 
     def may_go(self, sent: Iterable[InPlace]) -> list[str]:

@@ -191,7 +191,7 @@ def test_old_and_new_crl_side_by_side_count_as_the_new_one(home: LiveHome, easy:
     """A server may have both for a while; OpenSSL believes the newest thisUpdate."""
     adopt(home, easy)
     home.invoke("ledger.import", str(easy.folder))
-    home.revoke("alice", "--reason", "key-compromise", "--yes")
+    home.invoke("revoke", "alice", "--reason", "key-compromise", "--yes")
     crl, both = home.path / "build/crl/legacy.pem", home.path / "both.pem"
     assert len(listed(crl)) == REVOKED + 1
     for order in ((crl, easy.folder / "crl.pem"), (easy.folder / "crl.pem", crl)):
