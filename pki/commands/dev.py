@@ -32,7 +32,7 @@ def integration(context: Context, args: str = "") -> None:
     """The tests with programs that we did not write: openssl, NSS, Java, nginx, Apache, testssl.sh and more.
 
     They wait for servers most of the time: two at once for each processor, those of a file in one process, which
-    builds its machines once.
+    builds its machines once. Of long lists of cases a sample is run; PKI_SAMPLES=100 runs all, with larger samples.
     """
     at_once = f"-n {2 * (os.cpu_count() or 1)} --dist loadfile --no-loadscope-reorder"
     _all_of(context, f"python -m pytest tests/integration {at_once} -o addopts='-ra --strict-markers' {args}".rstrip())
