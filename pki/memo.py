@@ -77,6 +77,12 @@ class Memo:
         entry = self._used.get(name)
         return entry[3] if entry else None
 
+    def forget(self, name: str) -> None:
+        """Drop what was found under a name, because another process has written its files since."""
+        if self._used.pop(name, None) is not None:
+            self._found.pop(name, None)
+            self._changed = True
+
     def findings(self, kind: str) -> list[Any]:
         """All that was ever found under names of one kind (`cert:`), looked at again or not."""
         return [entry[3] for name, entry in {**self._last, **self._found}.items() if name.startswith(kind)]

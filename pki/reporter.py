@@ -118,6 +118,10 @@ class Reporter:
         """
         self._house().close_ledger()
 
+    def forget(self, name: str) -> None:
+        """Drop what this process found about an artifact that another one has worked on."""
+        self._house().memo.forget(name)
+
     def join_run(self) -> bool:
         """In a process of its own that works for this run: whether the run still goes on."""
         return self._house().store.join_run()

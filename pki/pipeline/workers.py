@@ -118,6 +118,7 @@ class ParallelRunner(Runner):  # type: ignore[misc]
         else:
             node.task.update_from_pickle(changed)
             self._idle.append(worker)
+        self.reporter.forget(node.task.name)
         self.process_task_result(node, failure)
         return node
 
