@@ -31,8 +31,16 @@ TIMEOUT = 300  # seconds: what is awaited takes a twentieth of it on a machine t
 
 
 SAMPLED = {  # files of which one test in so many is run, unless PKI_SAMPLES asks for all
-    "hostile_hosts": 3, "killed_runs": 3, "wrong_clock": 2, "apply_elsewhere": 3, "apply_blocked": 3,
-    "proxies_judged": 2, "parallel_runs": 2, "damaged_runs": 2, "proxies_forged": 2, "proxies_odd": 2,
+    "hostile_hosts": 3,
+    "killed_runs": 3,
+    "wrong_clock": 2,
+    "apply_elsewhere": 3,
+    "apply_blocked": 3,
+    "proxies_judged": 2,
+    "parallel_runs": 2,
+    "damaged_runs": 2,
+    "proxies_forged": 2,
+    "proxies_odd": 2,
 }
 SEED = 20261129
 
