@@ -153,11 +153,11 @@ class Passphrases:
             text = data.decode()
             entries = documents.load(text, name) or {}
         except UnicodeDecodeError:
-            raise PkiError(f"{name}: is not UTF-8 text", RESTORE) from None
+            raise PkiError(f"{name}: is not UTF-8 text", RESTORE, about=name) from None
         except PkiError as error:
-            raise PkiError(error.message, EXPECTED) from None
+            raise PkiError(error.message, EXPECTED, about=name) from None
         if not isinstance(entries, dict):
-            raise PkiError(f"{name}: is no mapping", EXPECTED)
+            raise PkiError(f"{name}: is no mapping", EXPECTED, about=name)
         return text, entries
 
     # -- other sources --

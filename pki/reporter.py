@@ -192,10 +192,11 @@ class Reporter:
         faults: dict[str, PkiError] = {}
         with self._last_word("keys"):
             faults = house.key_faults()
+        concerned = {one["about"] for one in self._failed}  # by what could not be signed
         for name, fault in faults.items():
             with self._last_word(ArtifactId("key", name)):
-                if not any(one["about"] == name or one["message"] == fault.message for one in self._failed):
-                    raise fault  # what could not be signed has not told of it
+                if (fault.about or name) not in concerned:
+                    raise fault
         with self._last_word("ledger"):
             house.insist_on_ledger()
             house.close(settled=self._whole and self._result() == "ok")

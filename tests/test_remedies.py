@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from functools import cache
 
 import pytest
@@ -75,6 +76,17 @@ def test_each_command_that_is_printed_can_be_typed() -> None:
     found = printed()
     assert len(found) > 200
     assert [f"{one.place}: {' '.join(one.words)}: {why}" for one in found if (why := fault(one.words))] == []
+
+
+def test_each_command_in_a_console_of_the_documents_can_be_typed() -> None:
+    found = [
+        (path.name, tuple(shlex.split(line, comments=True)))
+        for path in (PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md")))
+        for block in re.findall(r"```console\n(.*?)```", path.read_text(), re.DOTALL)
+        for line in re.findall(r"(?m)^[$#] (?:sudo )?(?:\./run|sh run) (.*)$", block)
+    ]
+    assert len(found) > 40
+    assert [(name, words, why) for name, words in found if (why := fault(words))] == []
 
 
 @pytest.mark.parametrize(

@@ -393,8 +393,9 @@ def test_nothing_to_sign_needs_no_passphrase_and_its_loss_is_told(home: Home) ->
     assert not (home.path / "secrets.yaml").exists()
 
 
-def test_secrets_file_that_is_no_mapping_is_named(home: Home) -> None:
-    home.write("secrets.yaml", "server-1: [\n")
+@pytest.mark.parametrize("content", [b"server-1: [\n", b"- one\n", b"\xff\n"])
+def test_secrets_file_that_is_no_mapping_is_named_once(home: Home, content: bytes) -> None:
+    (home.path / "secrets.yaml").write_bytes(content)
     home.add_service("wiki", host="forge")
     report = home.doit()
     assert set(report.failed) == {"cert:forge-mtls"}

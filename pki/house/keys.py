@@ -37,7 +37,7 @@ class Keys:
                 self._issuers[found.fingerprint] = error
         kept = self._issuers[found.fingerprint]
         if isinstance(kept, PkiError):
-            raise PkiError(kept.message, kept.hint, kept.code, about=found.name)
+            raise PkiError(kept.message, kept.hint, kept.code, about=kept.about)
         return kept
 
     def open(self, found: Generation) -> Issuer:
@@ -45,7 +45,7 @@ class Keys:
         try:
             return self._opened(found)
         except PkiError as error:
-            error.about = found.name
+            error.about = error.about or found.name
             self.closed[found.name] = error
             raise
 

@@ -39,8 +39,6 @@ SAMPLED = {  # files of which one test in so many is run, unless PKI_SAMPLES ask
     "proxies_judged": 2,
     "parallel_runs": 2,
     "damaged_runs": 2,
-    "proxies_forged": 2,
-    "proxies_odd": 2,
 }
 SEED = 20261129
 
