@@ -207,6 +207,7 @@ PROVOKED: dict[str, tuple[Callable[[LiveHome], None], int, str, str, str]] = {
 def test_what_goes_wrong_is_told_everywhere_within_one_run_with_what_to_type(mailing: LiveHome, what: str) -> None:
     """By mail, on the status page, and in the metrics."""
     provoke, days, head, message, remedy = PROVOKED[what]
+    remedy = remedy.replace("./run ", f"PKI_HOME={mailing.path} ./run ")  # the project is not in the checkout
     with serving(certificate(mailing)) as server:
         address(mailing, f"smtp://127.0.0.1:{server.port}")
         provoke(mailing)
