@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from typing import Any
 
 from invoke.context import Context
@@ -56,4 +57,18 @@ def bench(context: Context, args: str = "") -> None:
     _all_of(context, f"python -m tests.bench {args}".rstrip())
 
 
-TASKS: dict[str, Any] = {"test": run_tests, "integration": integration, "lint": lint, "bench": bench}
+@task(auto_shortflags=False)
+def run_campaign(context: Context, campaign: str, seed: str = "", hours: str = "", case: str = "") -> None:
+    """Look for faults with seeded trials: years, kills, inputs, together, surroundings, growth (tests/campaigns/README.md)."""
+    asked = {"--seed": seed, "--hours": hours, "--case": case}
+    options = [part for option, value in asked.items() if value for part in (option, value)]
+    _all_of(context, shlex.join(["python", "-m", "tests.campaigns", campaign, *options]))
+
+
+TASKS: dict[str, Any] = {
+    "test": run_tests,
+    "integration": integration,
+    "lint": lint,
+    "bench": bench,
+    "campaign": run_campaign,
+}
