@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,6 +16,7 @@ import pytest
 from pki import store
 from pki.errors import PkiError
 from tests.conftest import Home
+from tests.copies import copy_project
 from tests.typed import typed
 
 
@@ -232,5 +232,5 @@ def opened(home: Home) -> Iterator[Home]:
     """The example in a folder that every account may look into: pytest closes its own ones."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
-        shutil.copytree(home.path, f"{folder}/home", symlinks=True)
+        copy_project(home.path, Path(folder, "home"))
         yield Home(Path(folder, "home"))
