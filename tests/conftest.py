@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
+from doit import plugin
 
 from pki import canonical, graph, pkcs8, processes
 from pki.bundles import pkcs12
@@ -24,6 +25,7 @@ from pki.house import House
 from pki.house.clock import Evidence, HostClock
 from pki.ledger import database
 from pki.pipeline import Run
+from tests.copies import copy_project
 
 PROJECT = Path(__file__).parent.parent
 START = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
@@ -136,13 +138,15 @@ def _keys_opened_once() -> Iterator[None]:
 def haste() -> Iterator[None]:
     """Passphrases need not be slow to guess here, and nothing need outlive the machine: no test here loses power.
 
-    What the linter and the second implementation say of one certificate is asked once in a process.
+    What the linter and the second implementation say of one certificate is asked once in a process, and which packages
+    bring plugins for doit.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pkcs8, "ROUNDS", 1000)
         patch.setattr(pkcs12, "ROUNDS", 1000)
         patch.setattr(os, "fsync", lambda _: None)
         patch.setattr(database, "SYNCHRONOUS", "OFF")
+        patch.setattr(plugin, "entry_points", cache(plugin.entry_points))
         for module, name in ((lint, "findings"), (second, "signature_fault")):
             patch.setattr(module, name, _asked_once(getattr(module, name)))
         yield
@@ -175,7 +179,7 @@ def built_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def home(built_once: Path, tmp_path: Path) -> Iterator[Home]:
     """The example after its first run, at the moment START."""
     target = tmp_path / "home"
-    shutil.copytree(built_once, target, symlinks=True)
+    copy_project(built_once, target)
     yield Home(target)
     shutil.rmtree(target)
 
@@ -204,6 +208,6 @@ def real(real_once: Path, tmp_path: Path) -> Iterator[Home]:
     """The example outside the sandbox, after its root ceremony and its first run, at the moment START."""
     from tests.ceremonies import RealHome  # noqa: PLC0415 - which stands on this module
 
-    shutil.copytree(real_once, tmp_path / "real", symlinks=True)
+    copy_project(real_once, tmp_path / "real")
     yield RealHome(tmp_path / "real" / "house")
     shutil.rmtree(tmp_path / "real")
