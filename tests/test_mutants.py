@@ -19,13 +19,13 @@ def test_an_operator_changes_what_its_examples_say(name: str) -> None:
     for example in OPERATORS[name].examples():
         changed = mutate_code(example.pre_mutation_code, OPERATORS[name], example.occurrence)
         assert changed is not None
-        assert ast.dump(ast.parse(changed.strip())) == ast.dump(ast.parse(example.post_mutation_code))
+        assert ast.dump(ast.parse(changed.strip())) == ast.dump(ast.parse(example.post_mutation_code.strip()))
 
 
 def test_the_same_seed_draws_the_same_changes_and_each_changes_one_statement() -> None:
-    drawn = changes.drawn(["pki/profiles.py"], 7, 12)
-    assert drawn == changes.drawn(["pki/profiles.py"], 7, 12) != changes.drawn(["pki/profiles.py"], 8, 12)
-    assert len(drawn) == 12
+    drawn = changes.drawn(["pki/profiles.py"], 7, 3)
+    assert drawn == changes.drawn(["pki/profiles.py"], 7, 3) != changes.drawn(["pki/profiles.py"], 8, 3)
+    assert len(drawn) == 3
     for change in drawn:
         assert changes.meaning(change.source) != changes.meaning((PROJECT / change.path).read_text())
         assert change.first <= change.line <= change.last
