@@ -181,6 +181,7 @@ def lab(place: Path) -> Path:
     house = home.house()
     with contextlib.redirect_stdout(io.StringIO()):
         backup.backup(house, place / "b.age", WORDS)
+    (place / "archive").write_bytes(sealing.unseal((place / "b.age").read_bytes(), WORDS, "b.age"))
     house.close(settled=False)
     return home.path
 
@@ -188,7 +189,8 @@ def lab(place: Path) -> Path:
 def offline(place: Path) -> Path:
     """A project with an offline root, whose second ceremony was held and is not yet accepted; `vault` is beside it."""
     home = real_home(place)
-    _templates_only(home, "nginx/pki-services.conf", "tls/tls-mtls.pem")
+    shutil.rmtree(home.path / "templates")
+    _templates(home.path, "nginx/pki-services.conf", "tls/tls-mtls.pem", "tls/tls.pem", "publish/crl.crl")
     home.ceremony()
     _run(home, 0)
     asked = home.ask(Wish(generations=("server",)), days=0)
@@ -225,11 +227,6 @@ def _events(digest: str, files: list[dict[str, str]]) -> Iterator[dict[str, obje
     yield {"event": "playbook_on_start", "event_data": {}}
     yield {"event": "runner_on_ok", "event_data": data}
     yield {"event": "playbook_on_stats", "event_data": {"ok": {"monitoring": 1}}}
-
-
-def _templates_only(home: RealHome, *names: str) -> None:
-    shutil.rmtree(home.path / "templates")
-    _templates(home.path, *names)
 
 
 def _run(home: Home, days: float, *what: str) -> None:

@@ -20,7 +20,7 @@ from pki.keeping import archive
 from pki.keeping.archive import Kept
 from tests import judges
 from tests.campaigns.campaign import CampaignError, Step
-from tests.campaigns.inputs import mutations, projects, verdicts
+from tests.campaigns.inputs import mutations, projects, reading, verdicts
 from tests.campaigns.inputs.targets import TARGETS, Target
 from tests.campaigns.inputs.typed import Said, really_typed, typed
 from tests.conftest import START
@@ -154,7 +154,7 @@ class Trial:
         verdicts.wrote_nothing_half(said, before, verdicts.tree(self.place))
         if said.status and self.changed and not undamaged(self.project, line, self.days):
             self.figures["refusals"] += 1
-            verdicts.names_it(said, self._names())
+            verdicts.names_it(said, [*self._names(), *(word for word in line[2:] if not word.startswith("-"))])
         if line == ("doit",) and not said.status and self.project != "fleet":
             self.figures["artifacts judged"] += 1
             self._judge(said)
@@ -212,6 +212,9 @@ class Trial:
 
 def run(steps: Sequence[Step], place: Path, figures: Counter[str]) -> None:
     """Carry out the steps of a trial. Raises CampaignError at the first failure."""
+    if steps and all(step[0] == "read" for step in steps):
+        reading.run(steps, place, figures)
+        return
     trial = Trial(place, figures)
     for step in steps:
         trial.carry_out(step)
