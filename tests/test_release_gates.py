@@ -490,6 +490,7 @@ def test_a_contact_keeps_since_when_a_host_fails_unless_that_is_in_the_future() 
     first = Contact(looked_at=instant(START)).failed(START + DAY, fault)
     later = first.failed(START + 3 * DAY, fault)
     assert (later.failing_since, later.days_failing(START + 3 * DAY)) == (instant(START + DAY), 2)
+    assert later.failed(START + DAY, fault).failing_since == instant(START + DAY)
     assert later.failed(START, fault).failing_since == instant(START), "a clock was ahead"
     assert first.failed(START + DAY, fault).failing_since == first.failing_since
     assert (Contact().days_failing(START), first.days_failing(START + 2 * DAY - SECOND)) == (0, 0)

@@ -9,7 +9,7 @@ import sys
 import time
 from collections import defaultdict
 
-from tests.mutants import changes, equivalent, executed, runner
+from tests.mutants import changes, equivalent, executed, runner, shell
 
 MODULES = (
     "profiles", "issue", "freshness", "recipes", "ledger", "store", "files", "ceremony", "handover", "deploy",
@@ -38,8 +38,10 @@ def main() -> int:
     seed = secrets.randbelow(1 << 31) if asked.seed is None else asked.seed
     names = asked.modules or list(MODULES)
     files = {name: changes.modules([name]) for name in names}
-    if not asked.stored:
+    if not asked.stored and shell.CONFINED not in os.environ:
         executed.measure(asked.jobs)
+    if any(changes.is_shell(path) for paths in files.values() for path in paths):
+        shell.confine(executed.STORE / "box", sys.argv[1:])
     measured = executed.read({path for paths in files.values() for path in paths})
     print(f"seed {seed}", flush=True)
     explained: dict[str, int] = defaultdict(int)

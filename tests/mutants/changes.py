@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 
+from tests.mutants import shell
 from tests.mutants.executed import PROJECT
 from tests.mutants.operators import OPERATORS
 
@@ -41,17 +42,23 @@ def modules(names: list[str]) -> list[str]:
     found: list[str] = []
     for name in names:
         plain = name.removeprefix("pki/").removesuffix(".py").rstrip("/")
-        folder, file = PROJECT / "pki" / plain, PROJECT / "pki" / f"{plain}.py"
-        files = sorted(folder.rglob("*.py")) if folder.is_dir() else [file] if file.is_file() else []
+        place, file = PROJECT / "pki" / plain, PROJECT / "pki" / f"{plain}.py"
+        files = sorted(place.rglob("*.py")) if place.is_dir() else [one for one in (place, file) if one.is_file()]
         if not files:
             raise SystemExit(f"unknown module {name!r}: name a file or folder below pki/, for example freshness/crls")
         found += [path.relative_to(PROJECT).as_posix() for path in files]
     return found
 
 
+def is_shell(path: str) -> bool:
+    return not path.endswith(".py")
+
+
 def drawn(paths: list[str], seed: int, at_most: int) -> list[Change]:
     """At most so many changes of these modules, each place of each operator with the same chance."""
     sources = {path: (PROJECT / path).read_text(encoding="utf-8") for path in paths}
+    if all(map(is_shell, paths)):
+        return _drawn_of_scripts(sources, seed, at_most)
     places = [place for path in paths for place in _places(path, sources[path])]
     random.Random(f"{seed}/{' '.join(paths)}").shuffle(places)  # noqa: S311 - a sample, and no secret
     changes: list[Change] = []
@@ -61,6 +68,18 @@ def drawn(paths: list[str], seed: int, at_most: int) -> list[Change]:
         if change := _change(path, sources[path], operator, occurrence, line):
             changes.append(change)
     return sorted(changes, key=lambda change: (change.path, change.line))
+
+
+def _drawn_of_scripts(sources: dict[str, str], seed: int, at_most: int) -> list[Change]:
+    every = [(path, line, after) for path, source in sources.items() for line, after in shell.changed(source)]
+    random.Random(f"{seed}/{' '.join(sources)}").shuffle(every)  # noqa: S311 - as above
+    changes: list[Change] = []
+    for path, line, after in every:
+        if len(changes) == at_most:
+            break
+        if shell.is_script(after):
+            changes.append(Change(path, line, line, line, *_difference(sources[path], after), after))
+    return sorted(changes, key=lambda change: change.line)
 
 
 def _places(path: str, source: str) -> Iterator[tuple[str, str, int, int]]:

@@ -23,16 +23,20 @@ from types import CodeType, FunctionType
 import pytest
 from _pytest.runner import runtestprotocol
 
-from tests.mutants.changes import Change
+from tests import hosts
+from tests.mutants.changes import Change, is_shell
 from tests.mutants.executed import PROJECT, Executed, Timed
 
 ENOUGH = 60.0
 """Seconds of tests, fastest first, after which a change counts as unnoticed."""
 
+SCRIPTED = ("tests/test_pki_apply.py",)
+"""The test files that run the script of a host."""
+
 PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
 QUIETLY = ("-o", "addopts=", "-p", "no:cacheprovider", "-p", "no:terminal", "-p", "no:xdist", "--capture=sys")
 
-PATIENCE, START = 10.0, 60.0
+PATIENCE, START = 10.0, 30.0
 """A fork may take so many times as long as its tests take unchanged, and seconds more."""
 
 
@@ -64,6 +68,8 @@ class Job:
 
 def job(change: Change, executed: Executed) -> Job:
     """Choose the tests that execute the changed lines, up to ENOUGH seconds, the fastest first."""
+    if is_shell(change.path):
+        return Job(change, executed.of_files(SCRIPTED), START + PATIENCE * ENOUGH)
     contexts = executed.contexts(change.path, change.first, change.last)
     if not contexts and is_import(change):
         contexts = executed.of_module(change.path)
@@ -108,6 +114,8 @@ def _compiled(change: Change) -> tuple[CodeType, CodeType]:
 
 def is_import(change: Change) -> bool:
     """Whether a change concerns what happens when the module is imported."""
+    if is_shell(change.path):
+        return False
     before, after = _compiled(change)
     return _shell(before) != _shell(after)
 
@@ -196,7 +204,11 @@ class Forks:
         for descriptor in (0, 1, 2):
             os.dup2(nothing, descriptor)
         session.config._tmp_path_factory._basetemp = Path(one.folder)  # noqa: SLF001 - each fork has its own
-        put_in(one.change, self.functions)
+        if is_shell(one.change.path):
+            hosts.SCRIPT = Path(one.folder) / "script"
+            hosts.SCRIPT.write_text(one.change.source, encoding="utf-8")
+        else:
+            put_in(one.change, self.functions)
         items = [self.items[test.name] for test in one.tests if test.name in self.items]
         for item, following in zip(items, [*items[1:], items[0]], strict=True):
             if any(report.failed for report in runtestprotocol(item, log=False, nextitem=following)):
