@@ -137,13 +137,21 @@ exec {name} "$@"
 """
 
 
-def fused(host: FolderHost, path: str) -> Path:
+def insist_on_programs(shell: Shell, path: str, count: Path) -> None:
+    """A shell that is asked for `cat` must start the program: the busybox of busybox-static does it itself."""
+    (count.parent / "fuse").write_text("9\n")
+    subprocess.run([shell.program, "-c", "cat /dev/null"], env={"PATH": path}, check=True)
+    assert count.exists(), f"{shell.name} starts no program for cat: apt install busybox, in place of busybox-static"
+
+
+def fused(host: FolderHost, shell: Shell) -> Path:
     """The script once more; every program that it starts is counted, and its process group killed before one of them."""
-    folder, program = host.root / "counting", host.root / "fused"
+    folder, program, path = host.root / "counting", host.root / "fused", shell.path or SYSTEM
     folder.mkdir()
     for name in PROGRAMS:
         (folder / name).write_text(COUNTING.format(root=host.root, path=path, name=name))
         (folder / name).chmod(0o755)
+    insist_on_programs(shell, f"{folder}:{path}", host.root / "count")
     text = host.program.read_text()
     assert text.count(f"PATH={path}\n") == 1
     program.write_text(text.replace(f"PATH={path}\n", f"PATH={folder}:{path}\n"))
@@ -165,7 +173,7 @@ def blow(program: Path, words: bytes, at: int, *arguments: str) -> bool:
 def test_killed_before_any_step_it_leaves_whole_files_and_the_next_contact_ends_well(
     host: FolderHost, ending: str, shell: Shell
 ) -> None:
-    program = fused(host, shell.path or SYSTEM)
+    program = fused(host, shell)
     old, new = release(host, "old"), release(host, "new")
     if ending == "settled":
         old, new = ([one for one in rows if one.set == "-"] for rows in (old, new))
