@@ -22,13 +22,21 @@ exec {name} "$@"
 """
 
 
-def fused(host: FolderHost, path: str = SYSTEM) -> Path:
+def insist_on_programs(shell: str | Path, path: str, count: Path) -> None:
+    """A shell that is asked for `cat` must start the program: the busybox of busybox-static does it itself."""
+    (count.parent / "fuse").write_text("9\n")
+    subprocess.run([shell, "-c", "cat /dev/null"], env={"PATH": path}, check=True)
+    assert count.exists(), f"{shell} starts no program for cat: apt install busybox, in place of busybox-static"
+
+
+def fused(host: FolderHost, path: str = SYSTEM, shell: str | Path = "/bin/sh") -> Path:
     """The script once more; every program that it starts is counted, and its process group killed before one of them."""
     folder, program = host.root / "counting", host.root / "fused"
     folder.mkdir()
     for name in PROGRAMS:
         (folder / name).write_text(COUNTING.format(root=host.root, path=path, name=name))
         (folder / name).chmod(0o755)
+    insist_on_programs(shell, f"{folder}:{path}", host.root / "count")
     text = host.program.read_text()
     assert text.count(f"PATH={path}\n") == 1
     program.write_text(text.replace(f"PATH={path}\n", f"PATH={folder}:{path}\n"))

@@ -128,7 +128,7 @@ def test_ended_at_random_it_leaves_whole_files_and_the_next_contact_ends_well(ho
 def test_killed_before_any_step_it_leaves_whole_files_and_the_next_contact_ends_well(
     host: FolderHost, ending: str, shell: Shell
 ) -> None:
-    program = fused(host, shell.path or SYSTEM)
+    program = fused(host, shell.path or SYSTEM, shell.program)
     old, new = release(host, "old"), release(host, "new")
     if ending == "settled":
         old, new = ([one for one in rows if one.set == "-"] for rows in (old, new))
