@@ -19,11 +19,12 @@ CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000
 @cache
 def _libc() -> ctypes.CDLL:
     """The C library, with this process in a mount namespace of its own; without root in one of users as well."""
-    libc, user = ctypes.CDLL(None, use_errno=True), os.geteuid()
+    libc, user, group = ctypes.CDLL(None, use_errno=True), os.geteuid(), os.getegid()
     _checked(libc.unshare(CLONE_NEWNS | (CLONE_NEWUSER if user else 0)), "unshare")
     if user:
         Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
         Path("/proc/self/uid_map").write_text(f"0 {user} 1", encoding="ascii")
+        Path("/proc/self/gid_map").write_text(f"0 {group} 1", encoding="ascii")
     _checked(libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None), "mount --make-rprivate /")
     return libc
 

@@ -30,6 +30,7 @@ RARE = {  # what happens how often in ten years, on the average
     "service": 20,
     "revoke": 25,
 }
+SPELLS = {"miss", "down", "clock"}  # which last: more of them leave no day on which a run could do its work
 JUMPS = (-4000, -400, -30, -1, 1, 20, 100, 400, 4000)
 REASONS = ("key-compromise", "superseded", "unspecified")
 FOLDERS = ("", "ca", "build", "build/certs", "build/crl", "build/report", "build/hosts", "ca/clients")
@@ -61,7 +62,7 @@ def draw(chance: random.Random, days: int = DAYS, often: float = 1.0) -> list[St
     events = [
         [what, chance.randrange(2, days), *(WITH[what](chance) if what in WITH else [])]
         for what, count in RARE.items()
-        for _ in range(round(count * often * days / DAYS * chance.uniform(0.5, 1.5)))
+        for _ in range(round(count * (1.0 if what in SPELLS else often) * days / DAYS * chance.uniform(0.5, 1.5)))
     ]
     return steps + sorted(events, key=lambda step: int(step[1]))
 
