@@ -114,6 +114,17 @@ def test_a_damaged_pre_signed_crl_is_told_and_no_older_one_is_published(real: Re
     assert f"ca/root/root-1/crl/{rungs[0].name}" in said.out
 
 
+def test_a_response_that_cannot_be_read_any_more_is_named_with_the_backup_that_has_it(real: RealHome) -> None:
+    path = real.path / "ca/ceremonies/0001/response.yaml"
+    path.write_bytes(path.read_bytes().replace(b":", b"\xff", 1))
+    report = real.doit(days=7)
+    assert report.failed == {
+        "the calendar": "ca/ceremonies/0001/response.yaml: is not a ceremony response: not text"
+        " → put it back from a backup: ./run invoke restore FILE"
+    }
+    assert {"crl:server-1", "crl:client-1"} <= report.made.keys()
+
+
 @pytest.mark.parametrize("name", ["ca/transcript.jsonl", "ca/ceremonies/0001/response.yaml"])
 def test_a_damaged_record_of_a_ceremony_is_told(real: RealHome, name: str, invoke: Invoke) -> None:
     damage(real.path / name)

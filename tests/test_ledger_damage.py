@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -18,6 +17,7 @@ from pki.records import LOOK_AT_DISK, PUT_BACK
 from tests.ceremonies import RealHome
 from tests.commands import said_by
 from tests.conftest import START, Home
+from tests.copies import copy_project
 
 SAMPLES = int(os.environ.get("PKI_SAMPLES", "40"))
 Read = Callable[[Ledger], object]
@@ -41,7 +41,7 @@ READERS: dict[str, Read] = {
 def rows_once(built_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Home:
     """A project whose ledger has rows of each kind."""
     home = Home(tmp_path_factory.mktemp("rows") / "home")
-    shutil.copytree(built_once, home.path, symlinks=True)
+    copy_project(built_once, home.path)
     house = home.house()
     issued = house.ledger.certificates(artifact="cert:client-admin")[-1]
     house.ledger.record_revocation(issued, reason="superseded", at=house.now)
@@ -55,7 +55,7 @@ def rows_once(built_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Hom
 
 @pytest.fixture
 def home(rows_once: Home, tmp_path: Path) -> Home:
-    shutil.copytree(rows_once.path, tmp_path / "home", symlinks=True)
+    copy_project(rows_once.path, tmp_path / "home")
     return Home(tmp_path / "home")
 
 

@@ -138,6 +138,16 @@ def read(parcel: Parcel) -> Findings:
     return Findings(leaves, None, tuple(found))
 
 
+def reloads(parcel: Parcel, name: str) -> set[str]:
+    """Return the commands after which a host serves a new certificate for a name."""
+    files = [file for file in parcel.release.files if file.reload and not file.crl and not file.upstream]
+    return {
+        file.reload
+        for file in files
+        if any(name in _names(one) for one in _delivered(parcel.content(file), file) if not _is_ca(one))
+    }
+
+
 def roots(parcel: Parcel, trust: Trust) -> dict[str, str]:
     """The roots that the certificates of a release lead to: SHA-256 and subject of each."""
     found = set[x509.Certificate]()

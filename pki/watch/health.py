@@ -6,7 +6,7 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from pki.errors import InventoryError, PkiError
+from pki.errors import ErrorCode, InventoryError, PkiError
 from pki.graph import Plan
 from pki.house import House
 from pki.watch import forecast
@@ -131,7 +131,7 @@ def _rest_of_run(view: View, found: Sequence[Finding]) -> Iterator[Finding]:
     said = {check.subject for check in found if check.level}
     run = view.run
     for name, failure in run.failed.items():
-        if name not in said:
+        if name not in said and not (failure.code is ErrorCode.EXPOSED and failure.about in said):
             yield Finding(name, Level.WARNING, failure.message, failure.hint or "./run doit")
     if not view.thorough:
         return

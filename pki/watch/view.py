@@ -27,6 +27,7 @@ class Failure:
     message: str
     hint: str
     code: ErrorCode = ErrorCode.OTHER
+    about: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class LastRun:
             at=moment(report["at"]),
             result=report["result"],
             failed={
-                one["name"]: Failure(joined_lines(one["message"]), one["hint"], ErrorCode(one["code"]))
+                one["name"]: Failure(joined_lines(one["message"]), one["hint"], ErrorCode(one["code"]), one["about"])
                 for one in report["failed"]
             },
             unmet={one["name"]: one["needs"] for one in report["not_reached"]},

@@ -24,7 +24,7 @@ from pki.deploy.handshake import Endpoint
 from pki.deploy.inplace import InPlace, went_back
 from pki.deploy.proof import Proof, refuted
 from pki.deploy.receipt import instant
-from pki.deploy.session import HostRefusal, ServiceRefusal, nonsense, others, seen, writable_folders
+from pki.deploy.session import ServiceRefusal, nonsense, others, refused, seen, writable_folders
 from pki.deploy.ssh import Way
 from pki.errors import ErrorCode, PkiError
 from pki.files import leave_all_to_owner
@@ -181,7 +181,7 @@ def _outcome(consignment: Consignment, result: Mapping[str, Any]) -> HostOutcome
     change, said = consignment.change, list(_answers(result))
     way, proofs = change.to.way, _proofs(result, (one.service for one in change.to.endpoints))
     if refusal := answers.refusal(said, way.host):
-        raise HostRefusal(*refusal)
+        raise refused(refusal, change.rows)
     if error := next((answer["error"] for answer in said if "error" in answer), ""):
         raise PkiError(plain(error), f"./run invoke deploy.bootstrap {way.host}", ErrorCode.NEEDS_BOOTSTRAP)
     if fault := _fault(way, change.to.endpoints, result):

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pki import canonical, freshness, outgrown, store
 from pki.artifact import Artifact
 from pki.durations import in_words
-from pki.errors import SET_CLOCK, PkiError
+from pki.errors import SET_CLOCK, ErrorCode, PkiError
 from pki.handover import needs
 from pki.house import Generation, House
 from pki.identifiers import ArtifactId, GenerationName
@@ -20,6 +20,7 @@ from pki.memo import token
 from pki.reasons import joined
 from pki.store import AUTHORITIES
 from pki.watch.checks import Finding, Level, by_time_left, rerun
+from pki.watch.looks import premises
 from pki.watch.view import View
 
 DAY = timedelta(days=1)
@@ -83,19 +84,42 @@ def ceremonies(view: View) -> Iterator[Finding]:
 
 
 def keys(view: View) -> Iterator[Finding]:
-    """The keys of the intermediates open with their passphrases: all in a thorough look, else those that the run used."""
+    """The keys of the intermediates open with their passphrases.
+
+    A thorough look opens all; another one those that the run used, and those whose files changed since they opened.
+    """
     house, opened = view.house, list[str]()
-    for authority in ("server", "client") if view.thorough else ():
+    for authority in ("server", "client"):
         found = house.issuing(authority)
-        if found and not house.passphrases.is_asked_for(found.name):
+        if found and not house.passphrases.is_asked_for(found.name) and (view.thorough or _has_changed(house, found)):
             with suppress(PkiError):  # kept by the house
                 house.keys.issuer(found)
+                house.memo.remember(_key_id(found), found.fingerprint, _key_files(house, found), "", by_state=True)
                 opened.append(found.name)
+    told = {house.store.shown(path) for path in premises.secrets(view)}
     for name, error in {**house.keys.closed, **house.key_faults()}.items():
+        if error.code is ErrorCode.EXPOSED and error.about in told:
+            continue
         text = f"nothing can be renewed or revoked with it: {error.message}"
         yield Finding(ArtifactId("key", name), Level.CRITICAL, text, error.hint or f"./run invoke ca.rewrap {name}")
-    if opened:
+    if opened and view.thorough:
         yield Finding("keys", Level.OK, f"{' and '.join(opened)} {'open' if len(opened) > 1 else 'opens'}")
+
+
+def _has_changed(house: House, found: Generation) -> bool:
+    """Whether a key, or the file of its passphrase, is not as it was when the key opened the last time."""
+    files = _key_files(house, found)
+    return bool(files) and house.memo.recall(_key_id(found), found.fingerprint) is None
+
+
+def _key_id(found: Generation) -> ArtifactId:
+    return ArtifactId("key", found.name)
+
+
+def _key_files(house: House, found: Generation) -> list[str]:
+    """The files by which a key opens; none where it lies in a token, or its passphrase comes from no file."""
+    key, passphrase = house.store.authority_file(found.name, "key.pem"), house.passphrases.file_of(found.name)
+    return [str(key), str(passphrase)] if passphrase and passphrase.exists() and key.exists() else []
 
 
 # -- CRLs -------------------------------------------------------------------------------------------------------------
