@@ -259,6 +259,24 @@ def test_revocations_of_the_ledger_that_was_there_are_recovered(
     assert "keyCompromise" in reasons
 
 
+@pytest.mark.parametrize("how", [lambda data: data.replace(b"M", b"-", 1), lambda _: b""])
+def test_a_backup_with_a_damaged_certificate_of_a_ca_is_restored_and_says_so(
+    real: RealHome, invoke: Invoke, how: Callable[[bytes], bytes]
+) -> None:
+    path = real.path / "ca/client/client-1/cert.pem"
+    before = path.read_bytes()
+    path.write_bytes(how(before))
+    invoke("backup", "damaged.age", "--passphrase-file", "words", home=real.path, days=0)
+    path.write_bytes(before)
+    assert invoke("revoke", "media", "--reason", "superseded", "--yes", home=real.path).status in {0, 2}
+    serials = revoked(real, 1)
+    said = invoke("restore", "damaged.age", "--passphrase-file", "words", "--yes", home=real.path)
+    assert "this is a fault of doit-pki" not in said.error
+    assert "ca/client/client-1/cert.pem: is damaged in this backup; no revocation is recovered from it" in said.out
+    path.write_bytes(before)
+    assert revoked(real, 1) == serials
+
+
 def test_revocations_of_another_ca_of_the_same_name_are_not(real: RealHome, home: Home, invoke: Invoke) -> None:
     assert invoke("revoke", "admin", "--reason", "superseded", "--yes", home=home.path).status in {0, 2}
     lose(real, "ca")
