@@ -19,7 +19,9 @@ HEADER = "# deploy-target: /opt/cnf/{name}\n"
 
 
 def reading(text: str, folder: Path = Path("/nowhere")) -> opensslconf.Reading:
-    return opensslconf.read(opensslfile.parse(text, "box.cnf", partial(taken_in, folder, "box.cnf")), "box.cnf", folder)
+    """What a file in a folder declares; without one, nothing is looked at beside it."""
+    parsed = opensslfile.parse(text, "box.cnf", partial(taken_in, folder, "box.cnf"))
+    return opensslconf.read(parsed, "box.cnf", folder if folder.is_dir() else None)
 
 
 def asked(text: str, folder: Path = Path("/nowhere")) -> opensslconf.Request:
@@ -467,3 +469,19 @@ def test_a_certificate_stays_while_the_conf_that_declares_it_cannot_be_read(home
     (home.path / "templates/mine.conf").symlink_to("nowhere")
     assert home.doit().status != 0
     assert home.read("build/certs/mine/tls.pem") == before
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("RANDFILE = gone/.rnd", "there is no folder "),
+        ("RANDFILE =", "is no file"),
+        ("oid_section = gone", "oid_section names [ gone ], which is not there"),
+        ("openssl_conf = dn", "there is no module "),
+    ],
+)
+def test_what_openssl_cannot_load_is_refused_as_openssl_does(tmp_path: Path, line: str, why: str) -> None:
+    said = refusal(f"{line}\n{BOX}", tmp_path)
+    assert said.startswith("box.cnf:")
+    assert why in said
+    assert said.endswith("OpenSSL refuses it too: correct it, or take the line out")
