@@ -10,6 +10,7 @@ from tests.campaigns import campaign
 
 SEED = 20261129
 TRIED = {  # campaign → figures that are not zero in its small size
+    "growth": {"5 hosts, 2 years: events in the ledger"},
     "years": {
         "simulated days",
         "runs",
