@@ -113,11 +113,21 @@ def bare_home(path: Path) -> Home:
     return Home(path)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _imported_is_no_garbage() -> Iterator[None]:
+    """What is imported is looked through once, and not each time that garbage is collected; runs freeze nothing more."""
+    gc.set_threshold(10_000)
+    gc.collect()
+    gc.freeze()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gc, "freeze", lambda: None)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def tidied() -> Iterator[None]:
     """A run leaves no garbage to collect, for it is the last thing in its process; here a thousand others follow."""
     yield
-    gc.unfreeze()
     gc.enable()
 
 

@@ -263,6 +263,17 @@ def test_a_damaged_record_of_the_last_backup_is_no_backup(real: RealHome, invoke
     assert "ca/.last-backup.json is damaged" in invoke("health", home=real.path).out
 
 
+def test_a_damaged_report_is_no_run_that_did_not_take_place(home: Home, invoke: Invoke) -> None:
+    assert home.doit().status == 0
+    path = home.path / "build/report/status.json"
+    damage(path)
+    said = invoke("health", home=home.path)
+    assert "build/report/status.json is damaged: what the last run did is unknown" in said.out
+    assert "has not run yet" not in said.out
+    path.unlink()
+    assert "has not run yet" in invoke("health", home=home.path).out
+
+
 def without(path: Path) -> None:
     path.unlink()
 

@@ -25,6 +25,7 @@ from tests import judges
 from tests.ceremonies import RealHome, real_home
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import START, Home
+from tests.locked import takes_the_lock
 
 WORDS = "trumpet velvet cactus orbit mango thistle"
 MARK = b"age-encryption.org/v1\nnot really: "
@@ -342,6 +343,25 @@ def test_a_restore_that_was_killed_is_repeated_and_nothing_is_lost(
     assert any(one.get("secrets.yaml") == b"mine: precious\n" for one in kept)
     assert not (real.path / ".restore.new").exists()
     assert real.doit(days=2).status == 0
+
+
+def test_ca_is_there_at_every_moment_of_a_restore_and_the_project_is_held_until_its_end(
+    real: RealHome, backup: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that begins or waits meanwhile would create another `ca/`, or work beside the next one."""
+    real.write("secrets.yaml", "mine: precious\n")
+    seen: list[tuple[bool, bool]] = []
+    rename = placing._rename  # noqa: SLF001 - the steps of a restore
+
+    def look(*given: object) -> None:
+        rename(*given)  # type: ignore[arg-type]
+        seen.append(((real.path / "ca/root").exists(), takes_the_lock(real.path)))
+
+    monkeypatch.setattr(placing, "_rename", look)
+    Restore.read(backup.read_bytes(), WORDS, "b.age", real.path, real.moment(1)).carry_out()
+    assert len(seen) == 2
+    assert set(seen) == {(True, False)}
+    assert takes_the_lock(real.path)
 
 
 def test_the_note_of_the_restored_backup_agrees_with_its_ledger(real: RealHome, invoke: Invoke) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -172,13 +172,16 @@ class Restore:
         while os.path.lexists(aside):
             aside = aside.with_name(f"{aside.name}-more")
         placement = Placement(self.target, aside, moved, placed)
-        with Store(self.target).lock() if (self.target / "ca").is_dir() else nullcontext():
+        with ExitStack() as held:
+            if (self.target / "ca").is_dir():
+                held.enter_context(Store(self.target).lock())
             placement.fill(self._files(placed))
             try:
                 recovered, unread = self._complete_ledger(placement.stage / "ca")
             except BaseException:
                 placement.clear()
                 raise
+            held.enter_context(Store(placement.stage).lock())  # who finds the new ca/ waits until all is in place
             placement.carry_out()
         kept = [path for path in self.archive.files if not _is_below(path, placed)]
         differ = [path for path in kept if _read(self.target / path) != self.archive.files[path].data]

@@ -135,7 +135,10 @@ def _rest_of_run(view: View, found: Sequence[Finding]) -> Iterator[Finding]:
             yield Finding(name, Level.WARNING, failure.message, failure.hint or "./run doit")
     if not view.thorough:
         return
-    if run.at is None:
+    if run.is_damaged:
+        text = "build/report/status.json is damaged: what the last run did is unknown"
+        yield Finding("doit", Level.NOTICE, text, "./run doit")
+    elif run.at is None:
         yield Finding("doit", Level.NOTICE, "has not run yet", "./run doit")
     elif abs(view.now - run.at) > SILENCE:
         text = f"last ran on {run.at:%Y-%m-%d}: is its cron job or timer still there?"

@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 
 from tests.hosts import FolderHost, Row, Shell, busybox, kill_session, manifest, placing, whole
-from tests.test_pki_apply import COMMANDS, assert_whole, contents, release, wanted
+from tests.interrupted import SYSTEM, blow, fused
+from tests.releases import assert_whole, contents, release, wanted
+from tests.test_pki_apply import COMMANDS
 
 SEED = 20261123
 SAMPLES = int(os.environ.get("PKI_SAMPLES", "12"))  # of each, with each shell
 EACH = max(1, 84 // SAMPLES)  # one step or byte of so many is tried
-SYSTEM = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @pytest.fixture(params=["dash", "busybox"])
@@ -123,49 +124,11 @@ def test_ended_at_random_it_leaves_whole_files_and_the_next_contact_ends_well(ho
     random_ends(host, kind)
 
 
-PROGRAMS = (
-    *("awk", "cat", "chmod", "chown", "cp", "date", "dd", "ln", "mkdir", "mv", "readlink", "rm", "sha256sum"),
-    *("stat", "sync", "tail", "tar", "touch", "tr", "wc"),
-)
-COUNTING = """\
-#!/bin/sh
-read -r last <{root}/fuse
-echo x >>{root}/count
-[ "$(/usr/bin/wc -l <{root}/count)" -lt "$last" ] || kill -9 0
-PATH={path}
-exec {name} "$@"
-"""
-
-
-def fused(host: FolderHost, path: str) -> Path:
-    """The script once more; every program that it starts is counted, and its process group killed before one of them."""
-    folder, program = host.root / "counting", host.root / "fused"
-    folder.mkdir()
-    for name in PROGRAMS:
-        (folder / name).write_text(COUNTING.format(root=host.root, path=path, name=name))
-        (folder / name).chmod(0o755)
-    text = host.program.read_text()
-    assert text.count(f"PATH={path}\n") == 1
-    program.write_text(text.replace(f"PATH={path}\n", f"PATH={folder}:{path}\n"))
-    program.chmod(0o755)
-    return program
-
-
-def blow(program: Path, words: bytes, at: int, *arguments: str) -> bool:
-    """Let it be killed before the program of a number; whether it came so far."""
-    (program.parent / "count").unlink(missing_ok=True)
-    (program.parent / "fuse").write_text(f"{at}\n")
-    done = subprocess.run(
-        [program, *arguments], input=words, capture_output=True, timeout=60, check=False, start_new_session=True
-    )
-    return done.returncode not in {0, 1}
-
-
 @pytest.mark.parametrize("ending", ["kept", "undone", "settled"])
 def test_killed_before_any_step_it_leaves_whole_files_and_the_next_contact_ends_well(
     host: FolderHost, ending: str, shell: Shell
 ) -> None:
-    program = fused(host, shell.path or SYSTEM)
+    program = fused(host, shell.path or SYSTEM, shell.program)
     old, new = release(host, "old"), release(host, "new")
     if ending == "settled":
         old, new = ([one for one in rows if one.set == "-"] for rows in (old, new))

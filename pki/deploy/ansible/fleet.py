@@ -151,7 +151,8 @@ def consign(delivery: Delivery, now: datetime) -> Consignment:
 def collect(delivery: Delivery, result: Mapping[str, Any], now: datetime) -> list[Reason]:
     """File what became of a host elsewhere: what was done there. Raises PkiError, which is filed by then."""
     consignment = consign(delivery, now)
-    if "release" in result and result["release"] != consignment.change.parcel.release.digest:
+    may_lack_it = result.get("failed") or result.get("unreachable")  # Ansible's own words, before our action began
+    if ("release" in result or not may_lack_it) and result.get("release") != consignment.change.parcel.release.digest:
         raise PkiError("took another release than the present one", "export again, and let Ansible run")
     filed = _filed_result(delivery, consignment, result, now)
     if error := filed.get("error"):
