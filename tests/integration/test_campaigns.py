@@ -12,6 +12,7 @@ SEED = 20261129
 SEEDS = {"kills": 20261136, "surroundings": 20261155}
 """Seeds whose few trials differ more than those of SEED."""
 TRIED = {  # campaign → figures that are not zero in its small size
+    "growth": {"5 hosts, 2 years: events in the ledger"},
     "years": {
         "simulated days",
         "runs",
