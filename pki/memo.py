@@ -99,9 +99,7 @@ class Memo:
         """Keep what was found. After a `whole` run, what it did not ask for is gone."""
         keep = self._used if whole else self._found
         if self._changed or len(keep) != len(self._found):
-            kept = {"format": FORMAT, "code": code_digest(), "found": keep}
-            text = json.dumps(kept, separators=(",", ":")).encode()
-            store.write(self._path, _digest(text) + b"\n" + text, store.SECRET)
+            write(self._path, code_digest(), keep)
             self._changed = False
 
 
@@ -112,6 +110,12 @@ def load(path: Path) -> tuple[str, dict[str, list[Any]]]:
         return "", {}
     kept = json.loads(text)
     return (kept["code"], kept["found"]) if kept["format"] == FORMAT else ("", {})
+
+
+def write(path: Path, code: str, found: dict[str, list[Any]]) -> None:
+    """Write a cache that this code, or that of another digest, has filled: `load` reads it."""
+    text = json.dumps({"format": FORMAT, "code": code, "found": found}, separators=(",", ":")).encode()
+    store.write(path, _digest(text) + b"\n" + text, store.SECRET)
 
 
 def _digest(text: bytes) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -20,6 +19,7 @@ from pki.commands.program import Program
 from pki.handover import accepting, asking
 from pki.handover.asking import Open, Wish
 from tests.conftest import START, Home, bare_home
+from tests.copies import copy_project
 
 SECRET = "tuna-river-cabin-moss-kettle-orbit"
 NOTHING_MORE = Wish()
@@ -39,7 +39,7 @@ class RealHome(Home):
 
     def copy(self, path: Path) -> RealHome:
         """House, vault and responses once more: a ceremony takes a second, a copy nothing."""
-        shutil.copytree(self.path.parent, path, symlinks=True)
+        copy_project(self.path.parent, path)
         return RealHome(path / self.path.name)
 
     def ask(self, wish: Wish = NOTHING_MORE, days: float = 0) -> Open:

@@ -6,6 +6,7 @@ import gc
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
+from doit import plugin
 
 from pki import canonical, graph, pkcs8, processes
 from pki.bundles import pkcs12
@@ -24,6 +26,7 @@ from pki.house import House
 from pki.house.clock import Evidence, HostClock
 from pki.ledger import database
 from pki.pipeline import Run
+from tests.copies import copy_project
 
 PROJECT = Path(__file__).parent.parent
 START = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
@@ -110,11 +113,21 @@ def bare_home(path: Path) -> Home:
     return Home(path)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _imported_is_no_garbage() -> Iterator[None]:
+    """What is imported is looked through once, and not each time that garbage is collected; runs freeze nothing more."""
+    gc.set_threshold(10_000)
+    gc.collect()
+    gc.freeze()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gc, "freeze", lambda: None)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def tidied() -> Iterator[None]:
     """A run leaves no garbage to collect, for it is the last thing in its process; here a thousand others follow."""
     yield
-    gc.unfreeze()
     gc.enable()
 
 
@@ -124,8 +137,8 @@ def _nothing_withheld(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "_withheld", {})
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _keys_opened_once() -> Iterator[None]:
+@contextmanager
+def keys_opened_once() -> Iterator[None]:
     """A key under a passphrase costs 600 000 rounds whenever it is opened: here once in a process for each of both."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(serialization, "load_pem_private_key", cache(serialization.load_pem_private_key))
@@ -133,18 +146,33 @@ def _keys_opened_once() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def haste() -> Iterator[None]:
+def _keys_opened_once() -> Iterator[None]:
+    with keys_opened_once():
+        yield
+
+
+@contextmanager
+def hasty() -> Iterator[None]:
     """Passphrases need not be slow to guess here, and nothing need outlive the machine: no test here loses power.
 
-    What the linter and the second implementation say of one certificate is asked once in a process.
+    What the linter and the second implementation say of one certificate is asked once in a process, and which packages
+    bring plugins for doit.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pkcs8, "ROUNDS", 1000)
         patch.setattr(pkcs12, "ROUNDS", 1000)
         patch.setattr(os, "fsync", lambda _: None)
         patch.setattr(database, "SYNCHRONOUS", "OFF")
+        patch.setattr(plugin, "entry_points", cache(plugin.entry_points))
         for module, name in ((lint, "findings"), (second, "signature_fault")):
             patch.setattr(module, name, _asked_once(getattr(module, name)))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def haste() -> Iterator[None]:
+    """Be hasty in every test."""
+    with hasty():
         yield
 
 
@@ -175,7 +203,7 @@ def built_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def home(built_once: Path, tmp_path: Path) -> Iterator[Home]:
     """The example after its first run, at the moment START."""
     target = tmp_path / "home"
-    shutil.copytree(built_once, target, symlinks=True)
+    copy_project(built_once, target)
     yield Home(target)
     shutil.rmtree(target)
 
@@ -204,6 +232,6 @@ def real(real_once: Path, tmp_path: Path) -> Iterator[Home]:
     """The example outside the sandbox, after its root ceremony and its first run, at the moment START."""
     from tests.ceremonies import RealHome  # noqa: PLC0415 - which stands on this module
 
-    shutil.copytree(real_once, tmp_path / "real", symlinks=True)
+    copy_project(real_once, tmp_path / "real")
     yield RealHome(tmp_path / "real" / "house")
     shutil.rmtree(tmp_path / "real")

@@ -5,11 +5,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 import re
 import shutil
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +25,8 @@ from pki.screen import Screen
 from pki.templating import MEND_OR_RAW
 from pki.watch import forecast, status
 from tests.commands import Invoke, Said, said_by
-from tests.conftest import PROJECT, START, Home
+from tests.conftest import START, Home
+from tests.typed import typed
 
 PASSPHRASE = "tuna-river-cabin-moss-kettle-orbit"
 REASONS = """\
@@ -50,19 +49,6 @@ def invoke(capsys: pytest.CaptureFixture[str]) -> Invoke:
         return said_by(capsys, *arguments, pki_home=str(home.path), pki_now=home.moment(days))
 
     return call
-
-
-def run(home: Home, *command: str) -> subprocess.CompletedProcess[str]:
-    """A command in a process of its own, as cron starts it: the real clock, no terminal."""
-    return subprocess.run(
-        [sys.executable, "-m", *command],
-        cwd=PROJECT,
-        env={**os.environ, "PKI_HOME": str(home.path)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 def digest(folder: Path) -> dict[str, tuple[int, int, str]]:
@@ -492,7 +478,7 @@ def test_a_look_that_fails_is_a_failure_of_its_own_task(home: Home) -> None:
 
 def test_the_plan_of_a_fresh_house_says_two_and_touches_nothing(fresh: Home) -> None:
     before = digest(fresh.path)
-    said = run(fresh, "invoke", "plan")
+    said = typed(fresh, "invoke", "plan")
     assert said.returncode == 2
     assert re.search(r"^to do +authority:root +does not exist yet$", said.stdout, re.MULTILINE)
     assert said.stdout.endswith("17 to do, 3 fresh\n")
@@ -501,9 +487,9 @@ def test_the_plan_of_a_fresh_house_says_two_and_touches_nothing(fresh: Home) -> 
 
 
 def test_the_plan_after_a_run_says_zero(fresh: Home) -> None:
-    assert run(fresh, "doit").returncode == 0
+    assert typed(fresh, "doit").returncode == 0
     before = digest(fresh.path)
-    said = run(fresh, "invoke", "plan")
+    said = typed(fresh, "invoke", "plan")
     assert (said.returncode, said.stdout) == (0, "nothing to do: 20 fresh\n")
     assert digest(fresh.path) == before
 
@@ -540,7 +526,7 @@ def test_a_wrong_inventory_is_three_with_every_fault_and_nothing_is_touched(fres
     fresh.edit("proxy: caddy", "proxy: cady")
     fresh.edit("admin: {email: admin@lab.internal}", "admin: {}")
     before = digest(fresh.path)
-    said = run(fresh, program, *(["plan"] if program == "invoke" else []))
+    said = typed(fresh, program, *(["plan"] if program == "invoke" else []))
     assert said.returncode == 3
     assert all(fault in said.stderr for fault in WRONG)
     assert "Traceback" not in said.stderr
@@ -915,15 +901,6 @@ def test_a_run_that_nobody_hears_does_all_and_leaves_its_report(home: Home, monk
 
 
 def test_a_command_whose_words_cannot_be_written_says_so_elsewhere(home: Home) -> None:
-    with Path("/dev/full").open("w") as log:
-        done = subprocess.run(
-            [sys.executable, "-m", "invoke", "status"],
-            cwd=PROJECT,
-            env={**os.environ, "PKI_HOME": str(home.path)},
-            stdout=log,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
+    done = typed(home, "invoke", "status", out="/dev/full")
     assert done.returncode == 1
     assert done.stderr == "what this command says cannot be written: No space left on device\n→ make room: df -h\n"

@@ -24,6 +24,7 @@ from tests import judges
 from tests.ceremonies import RealHome, real_home
 from tests.commands import said_by
 from tests.conftest import START, Home
+from tests.copies import copy_project
 from tests.judges import DAY, HOUR, SECOND, Identity
 
 MINUTE = 1 / 1440  # in days
@@ -84,7 +85,7 @@ def pem(crl: x509.CertificateRevocationList) -> bytes:
 def revoked_once(built_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The example after the revocation of its client and a run."""
     target = tmp_path_factory.mktemp("revoked") / "home"
-    shutil.copytree(built_once, target, symlinks=True)
+    copy_project(built_once, target)
     revoke(Home(target))
     assert Home(target).doit().status == 0
     return target
@@ -93,7 +94,7 @@ def revoked_once(built_once: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture
 def after_revocation(revoked_once: Path, tmp_path: Path) -> Home:
     """A copy of the example after a revocation, with that serial number on its client CRL."""
-    shutil.copytree(revoked_once, tmp_path / "home", symlinks=True)
+    copy_project(revoked_once, tmp_path / "home")
     return Home(tmp_path / "home")
 
 

@@ -37,6 +37,7 @@ from pki.watch.checks import Finding, Level
 from pki.watch.view import LastRun
 from pki.world import World
 from tests.conftest import START, Home, Report
+from tests.copies import copy_project
 from tests.hosts import ME, FolderHost, LocalWay
 from tests.test_keeping import Invoke, invoke
 
@@ -129,7 +130,7 @@ def kind() -> type[Home]:
 def delivered_once(built_once: Path, kind: type[Home], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A house and its host after the first delivery, to be copied to where they were: targets are absolute paths."""
     folder = tmp_path_factory.mktemp("delivered")
-    shutil.copytree(built_once, folder / "work/home", symlinks=True)
+    copy_project(built_once, folder / "work/home")
     home = kind(folder / "work/home")
     made = Live(home, FolderHost.new(folder / "work/host"), {}, [])
     made.host.clock.write_text(str(int(home.moment().timestamp())))
@@ -140,7 +141,7 @@ def delivered_once(built_once: Path, kind: type[Home], tmp_path_factory: pytest.
         permit(made)
         report = made.doit()
         assert report.status == 0, report.failed
-    shutil.copytree(folder / "work", folder / "pristine", symlinks=True)
+    copy_project(folder / "work", folder / "pristine")
     return folder
 
 
@@ -148,7 +149,7 @@ def delivered_once(built_once: Path, kind: type[Home], tmp_path_factory: pytest.
 def delivered(delivered_once: Path, kind: type[Home], monkeypatch: pytest.MonkeyPatch) -> Live:
     """The example, whose host `media` has taken its first release by a dialogue."""
     shutil.rmtree(delivered_once / "work")
-    shutil.copytree(delivered_once / "pristine", delivered_once / "work", symlinks=True)
+    copy_project(delivered_once / "pristine", delivered_once / "work")
     made = Live(kind(delivered_once / "work/home"), FolderHost(delivered_once / "work/host"), {}, [])
     made.ways["media"] = made.host.way()
     made.reached(monkeypatch)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -18,6 +17,7 @@ from pki.records import LOOK_AT_DISK, PUT_BACK
 from tests.ceremonies import RealHome
 from tests.commands import said_by
 from tests.conftest import START, Home
+from tests.copies import copy_project
 
 SAMPLES = int(os.environ.get("PKI_SAMPLES", "40"))
 Read = Callable[[Ledger], object]
@@ -41,7 +41,7 @@ READERS: dict[str, Read] = {
 def rows_once(built_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Home:
     """A project whose ledger has rows of each kind."""
     home = Home(tmp_path_factory.mktemp("rows") / "home")
-    shutil.copytree(built_once, home.path, symlinks=True)
+    copy_project(built_once, home.path)
     house = home.house()
     issued = house.ledger.certificates(artifact="cert:client-admin")[-1]
     house.ledger.record_revocation(issued, reason="superseded", at=house.now)
@@ -55,7 +55,7 @@ def rows_once(built_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Hom
 
 @pytest.fixture
 def home(rows_once: Home, tmp_path: Path) -> Home:
-    shutil.copytree(rows_once.path, tmp_path / "home", symlinks=True)
+    copy_project(rows_once.path, tmp_path / "home")
     return Home(tmp_path / "home")
 
 
@@ -216,3 +216,19 @@ def test_a_backup_of_what_lacks_a_key_or_passphrase_says_so(
     assert "key:server-1" in said.out
     assert "it is so in this backup too" in said.out
     assert "./run invoke restore FILE" in said.out
+
+
+def test_a_backup_with_a_damaged_certificate_of_an_authority_says_so(
+    real: RealHome, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "words").write_text("trumpet velvet cactus orbit mango thistle\n")
+    path = real.path / "ca/server/server-1/cert.pem"
+    path.write_bytes(path.read_bytes() * 2)
+    options = ("x.age", "--passphrase-file", "words")
+    said = said_by(
+        capsys, "backup", *options, pki_home=str(real.path), pki_now=real.moment(), pki_called_from=str(tmp_path)
+    )
+    assert said.status == 1, said
+    assert (tmp_path / "x.age").exists()
+    assert "ca/server/server-1/cert.pem: is damaged" in said.error
+    assert "it is so in this backup too" in said.error

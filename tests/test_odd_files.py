@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +15,9 @@ import pytest
 
 from pki import store
 from pki.errors import PkiError
-from tests.conftest import PROJECT, Home
+from tests.conftest import Home
+from tests.copies import copy_project
+from tests.typed import typed
 
 
 def fifo(path: Path) -> None:
@@ -114,7 +114,7 @@ def test_what_stands_in_place_of_a_file_is_named_and_not_waited_for(
 def test_health_names_what_stands_in_place_of_the_secrets(home: Home) -> None:
     (home.path / "secrets.yaml").unlink()
     fifo(home.path / "secrets.yaml")
-    done = by_hand(home, "invoke", "health")
+    done = typed(home, "invoke", "health")
     assert done.returncode == 4
     assert "secrets.yaml: is a named pipe, and no file" in done.stdout
 
@@ -134,7 +134,7 @@ def test_a_run_names_what_stands_in_place_of_a_file_or_does_without_it(home: Hom
     path.parent.mkdir(parents=True, exist_ok=True)
     make, said = ODD[kind]
     make(path)
-    done = by_hand(home, "doit")
+    done = typed(home, "doit")
     assert "Traceback" not in done.stdout + done.stderr
     if IN_PLACE_OF[name]:
         assert done.returncode == 0, done.stdout + done.stderr
@@ -142,18 +142,6 @@ def test_a_run_names_what_stands_in_place_of_a_file_or_does_without_it(home: Hom
         assert done.returncode != 0
         assert said in done.stdout + done.stderr, done.stdout + done.stderr
         assert name.rpartition("/")[2] in done.stdout + done.stderr
-
-
-def by_hand(home: Home, *words: str, account: int = 0) -> subprocess.CompletedProcess[str]:
-    """A command as it is typed, by another account where one is named."""
-    program = shutil.which(words[0])
-    assert program is not None
-    drop = ("setpriv", f"--reuid={account}", f"--regid={account}", "--clear-groups") if account else ()
-    environment = {**os.environ, "PKI_HOME": str(home.path), "HOME": "/nonexistent"}
-    command = (*drop, sys.executable, "-I", program, *words[1:])
-    return subprocess.run(
-        command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False, timeout=100
-    )
 
 
 # -- whose the files are ----------------------------------------------------------------------------------------------
@@ -212,7 +200,7 @@ def test_a_run_does_without_a_file_that_it_cannot_read_and_does_not_need(opened:
     give_away(opened.path)
     os.chown(path, 0, 0)
     path.chmod(0o600)
-    done = by_hand(opened, "doit", account=NOBODY)
+    done = typed(opened, "doit", account=NOBODY)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -227,7 +215,7 @@ def test_a_file_that_cannot_be_read_and_is_needed_is_named_with_the_command_that
     os.chown(path, 0, 0)
     path.chmod(0o700 if path.is_dir() else 0o600)
     (opened.path / "build/.seen.json").unlink()
-    done = by_hand(opened, "doit", account=NOBODY)
+    done = typed(opened, "doit", account=NOBODY)
     said = done.stdout + done.stderr
     assert done.returncode != 0
     assert "Traceback" not in said
@@ -235,7 +223,7 @@ def test_a_file_that_cannot_be_read_and_is_needed_is_named_with_the_command_that
     command = said.partition("sudo ")[2].partition("\n")[0].rstrip(")")
     assert command.startswith("chown -R nobody "), said
     subprocess.run(shlex.split(command), check=True)
-    done = by_hand(opened, "doit", account=NOBODY)
+    done = typed(opened, "doit", account=NOBODY)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -244,5 +232,5 @@ def opened(home: Home) -> Iterator[Home]:
     """The example in a folder that every account may look into: pytest closes its own ones."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
-        shutil.copytree(home.path, f"{folder}/home", symlinks=True)
+        copy_project(home.path, Path(folder, "home"))
         yield Home(Path(folder, "home"))

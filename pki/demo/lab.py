@@ -131,7 +131,10 @@ class Lab:
         self._ip(self.router, f"link set {machine.port} down")
 
     def plug(self, machine: Machine) -> None:
+        """Put the cable back. Whoever asked for the machine meanwhile has to ask again at once, and not in a second."""
         self._ip(self.router, f"link set {machine.port} up")
+        for one in (self.router, *self.machines.values()):
+            self._ip(one, "neighbour flush all")
 
     def _set_router_up(self) -> None:
         self._router = self._boot(Machine("router", self._scratch))

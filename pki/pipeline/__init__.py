@@ -186,7 +186,7 @@ class Run:
         """Run doit in this process with these command-line arguments; returns its exit status."""
         doors = {"DOIT_CONFIG": self.config, "task_pki": self.tasks}
         try:
-            status: int = DoitMain(ModuleTaskLoader(doors), extra_config=PLUGINS).run(list(arguments))
+            status: int = DoitMain(ModuleTaskLoader(doors), (), PLUGINS).run(list(arguments))
         except SystemExit:  # by the reporter
             return 1
         return status

@@ -22,6 +22,7 @@ from pki import tokens
 from pki.tokens import sessions
 from tests.ceremonies import RealHome
 from tests.conftest import PROJECT, Home, Report, bare_home
+from tests.copies import copy_project
 
 LONGEST = (
     *("handover", "ceremony_page", "air_gap", "proxies_judged", "ansible", "deployment", "handover_sandbox"),
@@ -120,7 +121,7 @@ class LiveHome(Home):
         return Report(status, json.loads(self.read("build/report/status.json")))
 
     def copy(self, path: Path) -> LiveHome:
-        shutil.copytree(self.path, path, symlinks=True)
+        copy_project(self.path, path)
         return LiveHome(path)
 
 

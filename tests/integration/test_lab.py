@@ -177,6 +177,19 @@ def test_the_router_forwards_what_is_permitted_and_nothing_else(lab: Lab) -> Non
     assert status(far, "http://server/") == "200"
 
 
+def test_a_machine_can_be_reached_as_soon_as_its_cable_is_back(lab: Lab, web: Machine) -> None:
+    """Also where somebody asked for it meanwhile: the kernel would say "no route" until it has waited in vain."""
+    other = lab.machine("other", "mgmt")
+    neighbours = "/proc/sys/net/ipv4/neigh/eth0"
+    other.run("sh", "-c", f"echo 1 >{neighbours}/mcast_solicit; echo 9000 >{neighbours}/retrans_time_ms")
+    connect = ("bash", "-c", f"exec 3<>/dev/tcp/{web.address}/9")
+    lab.unplug(web)
+    other.run("timeout", "0.2", *connect, check=False)
+    assert "INCOMPLETE" in other.run("ip", "neighbour", "show", web.address).stdout
+    lab.plug(web)
+    assert "Connection refused" in other.run(*connect, check=False).stderr
+
+
 def test_an_address_is_given_once_and_lies_in_its_network(lab: Lab, web: Machine) -> None:
     for address in (web.address, "192.0.2.1", "192.0.2.200", "198.51.100.1"):
         with pytest.raises(PkiError, match=r"is taken, or not in 192\.0\.2\.0/25"):
