@@ -16,7 +16,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from doit import plugin
 
-from pki import canonical, graph, pkcs8, processes
+from pki import canonical, graph, pkcs8, processes, sealing
 from pki.bundles import pkcs12
 from pki.ceremony import lint, second
 from pki.errors import PkiError
@@ -25,6 +25,7 @@ from pki.house import House
 from pki.house.clock import Evidence, HostClock
 from pki.ledger import database
 from pki.pipeline import Run
+from tests import age
 from tests.copies import copy_project
 
 PROJECT = Path(__file__).parent.parent
@@ -154,6 +155,7 @@ def haste() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pkcs8, "ROUNDS", 1000)
         patch.setattr(pkcs12, "ROUNDS", 1000)
+        patch.setattr(sealing, "seal", age.seal)
         patch.setattr(os, "fsync", lambda _: None)
         patch.setattr(database, "SYNCHRONOUS", "OFF")
         patch.setattr(plugin, "entry_points", cache(plugin.entry_points))
