@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from pki.reasons import Reason
-from pki.remedies import Remedy, for_this_project
+from pki.remedies import Remedy, for_this_project, in_project
 from pki.visible import in_one_line, visible
 
 NEXT = {  # of a file that may not be there yet, and of its folder
@@ -32,6 +32,7 @@ class ErrorCode(StrEnum):
     UNREACHABLE = "unreachable"  # a host does not answer
     UNDONE = "undone"  # a host put its files back for a reason of its own
     NEEDS_BOOTSTRAP = "needs bootstrap"  # pki-apply is missing on a host, or does not start as it must
+    EXPOSED = "exposed"  # others can read a file that must be secret, and it is not used before it is closed
     KEY_NOT_OPENED = "key not opened"  # the passphrase of a private key is missing or wrong
 
 
@@ -103,6 +104,11 @@ class FaultsError(PkiError):
 
 def _lines(fault: PkiError) -> Iterable[tuple[str, str]]:
     return fault.lines if isinstance(fault, FaultsError) else ((fault.message, fault.hint),)
+
+
+def exposed(shown: str) -> PkiError:
+    """Return the error for a secret file that others can read."""
+    return PkiError(f"{shown}: others can read it", f"chmod 600 {in_project(shown)}", ErrorCode.EXPOSED, about=shown)
 
 
 def joined_lines(message: str) -> str:

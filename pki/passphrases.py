@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pki import documents, store
-from pki.errors import PkiError
+from pki.errors import PkiError, exposed
 from pki.model import Secrets, Source
 from pki.processes import withheld, withhold
 from pki.remedies import RESTORE
@@ -55,6 +55,13 @@ class Passphrases:
         """What messages call the source of a passphrase."""
         source = self._said.source(name)
         return source.said if source else self._said.file
+
+    def file_of(self, name: str) -> Path | None:
+        """The file that holds a passphrase; None where its source is no file."""
+        source = self._said.source(name)
+        if source is None:
+            return self._file
+        return self._store.home / source.file if source.file else None
 
     def is_elsewhere(self, name: str) -> bool:
         """Whether a source besides the secrets file is named for a passphrase."""
@@ -171,7 +178,7 @@ class Passphrases:
                     self._fetched[source] = error
             found = self._fetched[source]
         if isinstance(found, PkiError):
-            raise PkiError(found.message, found.hint)
+            raise PkiError(found.message, found.hint, found.code, about=found.about)
         return found
 
     def _ask(self, name: str, source: Source) -> str:
@@ -241,7 +248,7 @@ def _private(path: Path, shown: str) -> bytes | None:
     """The content of a file that its owner alone can read, None when there is none."""
     data = store.read(path)
     if (store.mode_of(path) or 0) & 0o077:
-        raise PkiError(f"{shown}: others can read it", f"chmod 600 {shown}")
+        raise exposed(shown)
     return data
 
 

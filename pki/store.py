@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
 from pathlib import Path
@@ -31,6 +31,7 @@ BEFORE_RESTORE = "ca.before-restore-"  # and the time: a folder beside ca/ with 
 RESTORING = ".restore.new"  # what a restore is about to put in place
 LEDGER_HEAD = ".ledger-head.json"  # in ca/: how far this machine saw the ledger
 PROJECT_ID = "project-id"  # in ca/: the identity that the ledger has too
+FLUSHES = 8  # at once
 HEAD_KEYS = {LEDGER_HEAD: ("events", "head", "revocations"), LAST_BACKUP: ("at", "file", "ledger")}
 ALERTS = ".alerts.json"  # in ca/: who is told, and what was told last
 
@@ -110,9 +111,27 @@ class Beside:
                 waiting.unlink()
 
     def flush(self) -> None:
-        for path, handle in self._handles.items():
-            with _said_of(path):
-                os.fsync(handle)
+        """Several at once: a journaling file system writes them together, ten files in the time of one or two."""
+        faults: dict[Path, PkiError] = {}
+
+        def flush_some(files: Sequence[Path]) -> None:
+            for path in files:
+                try:
+                    with _said_of(path):
+                        os.fsync(self._handles[path])
+                except PkiError as fault:
+                    faults[path] = fault
+
+        first, *others = (list(self._handles)[start::FLUSHES] for start in range(min(FLUSHES, len(self._handles)) or 1))
+        threads = [threading.Thread(target=flush_some, args=(files,)) for files in others]
+        for thread in threads:
+            thread.start()
+        flush_some(first)
+        for thread in threads:
+            thread.join()
+        for path in self._handles:
+            if path in faults:
+                raise faults[path]
 
     def flush_meanwhile(self) -> None:
         def flush() -> None:

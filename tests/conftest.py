@@ -6,6 +6,7 @@ import gc
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -137,8 +138,8 @@ def _nothing_withheld(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "_withheld", {})
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _keys_opened_once() -> Iterator[None]:
+@contextmanager
+def keys_opened_once() -> Iterator[None]:
     """A key under a passphrase costs 600 000 rounds whenever it is opened: here once in a process for each of both."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(serialization, "load_pem_private_key", cache(serialization.load_pem_private_key))
@@ -146,7 +147,13 @@ def _keys_opened_once() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def haste() -> Iterator[None]:
+def _keys_opened_once() -> Iterator[None]:
+    with keys_opened_once():
+        yield
+
+
+@contextmanager
+def hasty() -> Iterator[None]:
     """Passphrases need not be slow to guess here, and nothing need outlive the machine: no test here loses power.
 
     What the linter and the second implementation say of one certificate is asked once in a process, and which packages
@@ -161,6 +168,13 @@ def haste() -> Iterator[None]:
         patch.setattr(plugin, "entry_points", cache(plugin.entry_points))
         for module, name in ((lint, "findings"), (second, "signature_fault")):
             patch.setattr(module, name, _asked_once(getattr(module, name)))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def haste() -> Iterator[None]:
+    """Be hasty in every test."""
+    with hasty():
         yield
 
 

@@ -111,8 +111,10 @@ class FolderHost:
     name: str = "media"
 
     @classmethod
-    def new(cls, root: Path, shell: Shell | None = None, commands: Mapping[str, str] | None = None) -> FolderHost:
-        host = cls(root)
+    def new(
+        cls, root: Path, shell: Shell | None = None, commands: Mapping[str, str] | None = None, name: str = "media"
+    ) -> FolderHost:
+        host = cls(root, name)
         host.etc.mkdir(parents=True)
         text = SCRIPT.read_text()
         for old, new in (
@@ -173,7 +175,7 @@ class FolderHost:
     def way(self) -> LocalWay:
         return LocalWay(self.name, program=str(self.program))
 
-    def speak(self, words: bytes, *arguments: str, timeout: float = 60) -> list[dict[str, Any]]:
+    def speak(self, words: bytes, *arguments: str, timeout: float = 300) -> list[dict[str, Any]]:
         """What it answers, a JSON object a line; it must end by itself."""
         done = subprocess.run(
             [self.program, *arguments], input=words, capture_output=True, timeout=timeout, check=False

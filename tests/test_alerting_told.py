@@ -19,7 +19,7 @@ from pki.errors import PkiError
 from pki.pipeline import Run
 from pki.templating import MEND_OR_RAW
 from pki.watch import watchman
-from pki.watch.alerts import channels, letter
+from pki.watch.alerts import channels, letter, mail
 from pki.watch.alerts.decisions import Past, decide
 from pki.watch.alerts.told import Record
 from pki.watch.checks import Finding, Level, rerun
@@ -221,6 +221,14 @@ def test_the_first_run_says_that_messages_arrive(built_once: Path) -> None:
     message = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
     assert message["Subject"] == "SANDBOX [Example Lab] all is well"
     assert (message["To"], message["From"]) == ("admin@lab.internal", "pki@lab.internal")
+
+
+def test_the_outbox_keeps_the_newest_messages_and_no_file_of_others(tmp_path: Path) -> None:
+    written, note = EmailMessage(), tmp_path / "note.txt"
+    note.write_text("mine")
+    days = [START + timedelta(days=number) for number in range(mail.KEPT + 2)]
+    paths = [mail.put(written, tmp_path, day) for day in [*days, days[5]]]  # the last one by a clock that was set back
+    assert sorted(tmp_path.iterdir()) == sorted([*paths[3:], note])
 
 
 def test_a_quiet_week_sends_nothing_and_then_one_message_with_the_ledgers_head(home: Home, outbox: Outbox) -> None:

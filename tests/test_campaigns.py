@@ -30,6 +30,12 @@ def test_a_seed_and_a_number_give_the_same_steps_each_time() -> None:
     assert drawn(NUMBERS, 7, 3) != drawn(NUMBERS, 7, 4) != drawn(NUMBERS, 8, 4)
 
 
+def test_the_size_of_continuous_integration_may_be_drawn_otherwise() -> None:
+    small = Campaign("numbers", draw, run, 1, lambda chance: draw(chance)[:3])
+    assert drawn(small, 7, 3, is_small=True) == drawn(small, 7, 3)[:3]
+    assert drawn(NUMBERS, 7, 3, is_small=True) == drawn(NUMBERS, 7, 3)
+
+
 def test_a_failing_trial_is_made_as_small_as_it_fails() -> None:
     steps: list[Step] = [["add", number] for number in range(30)]
     failed = tried(NUMBERS, steps, 5)

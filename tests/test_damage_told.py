@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pki import canonical, graph, memo, store
+from pki.deploy import receipt
 from pki.errors import PkiError
 from pki.memo import LONGEST, Memo
 from tests.ceremonies import RealHome
@@ -111,6 +112,17 @@ def test_a_damaged_pre_signed_crl_is_told_and_no_older_one_is_published(real: Re
     said = invoke("health", home=real.path)
     assert said.status == 3
     assert f"ca/root/root-1/crl/{rungs[0].name}" in said.out
+
+
+def test_a_response_that_cannot_be_read_any_more_is_named_with_the_backup_that_has_it(real: RealHome) -> None:
+    path = real.path / "ca/ceremonies/0001/response.yaml"
+    path.write_bytes(path.read_bytes().replace(b":", b"\xff", 1))
+    report = real.doit(days=7)
+    assert report.failed == {
+        "the calendar": "ca/ceremonies/0001/response.yaml: is not a ceremony response: not text"
+        " → put it back from a backup: ./run invoke restore FILE"
+    }
+    assert {"crl:server-1", "crl:client-1"} <= report.made.keys()
 
 
 @pytest.mark.parametrize("name", ["ca/transcript.jsonl", "ca/ceremonies/0001/response.yaml"])
@@ -252,6 +264,17 @@ def test_a_damaged_record_of_the_last_backup_is_no_backup(real: RealHome, invoke
     assert "ca/.last-backup.json is damaged" in invoke("health", home=real.path).out
 
 
+def test_a_damaged_report_is_no_run_that_did_not_take_place(home: Home, invoke: Invoke) -> None:
+    assert home.doit().status == 0
+    path = home.path / "build/report/status.json"
+    damage(path)
+    said = invoke("health", home=home.path)
+    assert "build/report/status.json is damaged: what the last run did is unknown" in said.out
+    assert "has not run yet" not in said.out
+    path.unlink()
+    assert "has not run yet" in invoke("health", home=home.path).out
+
+
 def without(path: Path) -> None:
     path.unlink()
 
@@ -272,6 +295,30 @@ def test_a_folder_host_gives_back_what_left_the_release_though_its_receipt_is_da
     assert not (home.path / "build/hosts/media/etc/caddy/Caddyfile").exists()
     assert mine.exists()
     assert home.doit().made == {}
+
+
+def test_a_receipt_of_another_shape_is_none(home: Home) -> None:
+    """Its digest is right: another version of this program may have written it."""
+    path = home.path / "build/receipts/media.json"
+    whole = canonical.unsealed(path.read_bytes())
+    assert whole is not None
+    assert receipt.load(path) is not None
+    files = whole["files"]
+    others: dict[str, list[object]] = {
+        "files": [[{}], [5], "x", [{**files[0], "path": 5}], [{key: files[0][key] for key in ("path", "mode")}], None],
+        "delivered_at": [5, "yesterday", None, []],
+        "not_done": [[5], None, 5],
+        "roots": [[], {"x": 5}, None],
+        "held": ["x", {"x": []}],
+        "ends": [5],
+        "seconds": ["x", None],
+        "proof": [5, {"x": 5}, {"x": ["nothing", "y"]}],
+    }
+    for name, contents in others.items():
+        for content in contents:
+            store.write(path, canonical.sealed({**whole, name: content}))
+            assert receipt.load(path) is None, (name, content)
+    assert home.doit().status == 0
 
 
 def test_a_folder_host_whose_receipt_and_list_are_damaged_says_what_nobody_knows(home: Home) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import io
 import json
+import resource
 import shutil
 import sqlite3
 import tarfile
@@ -14,6 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pyrage
 import pytest
 import yaml
 from cryptography import x509
@@ -368,6 +371,44 @@ def sealed() -> bytes:
 def altered(data: bytes, at: int) -> bytes:
     place = at % len(data)
     return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+
+
+def _asking(sealed: bytes, work: int) -> bytes:
+    """The same file, whose header asks for other work than it was sealed with: 2^`work` rounds of scrypt."""
+    first, stanza, rest = sealed.split(b"\n", 2)
+    return b"\n".join((first, stanza[: stanza.rindex(b" ")] + b" %d" % work, rest))
+
+
+def test_a_sealed_file_takes_the_same_memory_whatever_machine_sealed_it(sealed: bytes) -> None:
+    """Derivation by scrypt takes 1 kB for each round: 256 MB here and wherever it is opened; the age command asks for as much."""
+    assert sealed.split(b"\n")[1].endswith(b" 18")
+
+
+@pytest.mark.parametrize("work", [19, 22, 23, 30, 63, 64, 10**30])
+def test_a_file_that_asks_for_more_memory_than_ours_is_refused_before_any_work(sealed: bytes, work: int) -> None:
+    started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(
+        PkiError, match=r"^x\.age: opening it takes more than 256 MB of memory .*age -d x\.age \| age -p"
+    ):
+        sealing.unseal(_asking(sealed, work), WORDS, "x.age")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - started < 100_000
+
+
+@pytest.mark.parametrize("size", [0, 1, 65535, 65536, 65537, 131072])
+def test_what_is_sealed_here_opens_with_the_age_library(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(sealing, "WORK", 10)
+    assert pyrage.passphrase.decrypt(sealing.seal(b"y" * size, WORDS), WORDS) == b"y" * size
+
+
+def test_an_armored_file_opens_and_is_held_to_the_same_work(sealed: bytes) -> None:
+    def armored(data: bytes) -> bytes:
+        text = base64.b64encode(data)
+        lines = b"\n".join(text[at : at + 64] for at in range(0, len(text), 64))
+        return b"-----BEGIN AGE ENCRYPTED FILE-----\n" + lines + b"\n-----END AGE ENCRYPTED FILE-----\n"
+
+    assert sealing.unseal(armored(sealed), WORDS, "x.age") == b"x" * 100_000
+    with pytest.raises(PkiError, match="opening it takes more than 256 MB"):
+        sealing.unseal(armored(_asking(sealed, 21)), WORDS, "x.age")
 
 
 def test_sealed_file_opens_with_its_passphrase_alone(sealed: bytes) -> None:

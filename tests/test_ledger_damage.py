@@ -216,3 +216,19 @@ def test_a_backup_of_what_lacks_a_key_or_passphrase_says_so(
     assert "key:server-1" in said.out
     assert "it is so in this backup too" in said.out
     assert "./run invoke restore FILE" in said.out
+
+
+def test_a_backup_with_a_damaged_certificate_of_an_authority_says_so(
+    real: RealHome, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "words").write_text("trumpet velvet cactus orbit mango thistle\n")
+    path = real.path / "ca/server/server-1/cert.pem"
+    path.write_bytes(path.read_bytes() * 2)
+    options = ("x.age", "--passphrase-file", "words")
+    said = said_by(
+        capsys, "backup", *options, pki_home=str(real.path), pki_now=real.moment(), pki_called_from=str(tmp_path)
+    )
+    assert said.status == 1, said
+    assert (tmp_path / "x.age").exists()
+    assert "ca/server/server-1/cert.pem: is damaged" in said.error
+    assert "it is so in this backup too" in said.error

@@ -6,8 +6,7 @@ import fcntl
 import os
 import resource
 import signal
-import subprocess
-import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -23,7 +22,8 @@ from pki.pipeline import Run
 from pki.processes import last_words
 from pki.reasons import Outcome
 from pki.store import Store
-from tests.conftest import PROJECT, Home
+from tests.conftest import Home
+from tests.locked import takes_the_lock
 
 
 @contextmanager
@@ -46,18 +46,6 @@ def forked(work: Callable[[], object]) -> Iterator[int]:
         os.close(ours)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-
-
-def takes_the_lock(home: Path) -> bool:
-    """Whether another process gets the lock of a house at once."""
-    code = (
-        "import sys; from pki.store import Store; from pathlib import Path\nwith Store(Path(sys.argv[1])).lock(): pass"
-    )
-    try:
-        subprocess.run([sys.executable, "-c", code, home], cwd=PROJECT, check=True, capture_output=True, timeout=3)
-    except subprocess.TimeoutExpired:
-        return False
-    return True
 
 
 def test_a_parallel_run_does_what_a_sequential_one_does(fresh: Home) -> None:
@@ -99,9 +87,7 @@ def test_a_worker_that_is_killed_fails_its_own_task_and_what_needs_it(
     report = home.doit("-n", "2", days=61)
     assert report.status in {1, 2}
     assert set(report.failed) == {"cert:media"}
-    assert (
-        "was ended by SIGKILL, as the system does when memory runs out → run doit again" in report.failed["cert:media"]
-    )
+    assert "was ended by SIGKILL, as the system does when memory runs out → ./run doit" in report.failed["cert:media"]
     assert {one["name"] for one in report.data["not_reached"]} == {"release:media", "deploy:media"}
     assert {"cert:forge-mtls", "deploy:forge", "deploy:monitoring"} <= report.made.keys()
 
@@ -134,6 +120,32 @@ def test_a_run_waits_for_a_worker_of_a_run_that_was_killed(tmp_path: Path) -> No
     """The kernel ends it, but not at the very moment at which its parent ends."""
     with forked(Store(tmp_path).join_run):
         assert not takes_the_lock(tmp_path)
+    assert takes_the_lock(tmp_path)
+
+
+def test_whoever_waits_for_a_ca_that_is_moved_aside_meanwhile_holds_the_new_one(tmp_path: Path) -> None:
+    """As a restore does: otherwise two runs would work at once, each with a lock of its own."""
+    waits, holds, done = (threading.Event() for _ in range(3))
+
+    def tell(_holder: str) -> str:
+        waits.set()
+        return "waiting"
+
+    def wait() -> None:
+        with Store(tmp_path).turn("run.lock", tell):
+            holds.set()
+            done.wait(60)
+
+    waiter = threading.Thread(target=wait)
+    with Store(tmp_path).turn("run.lock"):
+        waiter.start()
+        assert waits.wait(60)
+        (tmp_path / "ca").rename(tmp_path / "aside")
+        (tmp_path / "ca").mkdir()
+    assert holds.wait(60)
+    assert not takes_the_lock(tmp_path)
+    done.set()
+    waiter.join()
     assert takes_the_lock(tmp_path)
 
 

@@ -5,22 +5,20 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
+import stat
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from pki.deploy import answers
 from tests.hosts import ME, FolderHost, Row, Shell, kill_session, manifest, placing, tarred, whole
+from tests.releases import contents, pair, release, wanted
 
 COMMANDS = {"ok": "true", "fails": "echo it is broken >&2; exit 3", "hangs": "trap '' TERM; echo waiting; sleep 30"}
 
@@ -44,61 +42,27 @@ def ran(host: FolderHost) -> int:
     return len(log.read_text().splitlines()) if log.exists() else 0
 
 
-def pair(name: str) -> tuple[bytes, bytes]:
-    """A fresh key and its certificate."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.now(UTC)
-    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
-    builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now)
-    certificate = builder.not_valid_after(now + timedelta(days=1)).sign(key, hashes.SHA256())
-    plain = serialization.NoEncryption()
-    return (
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain),
-        certificate.public_bytes(serialization.Encoding.PEM),
-    )
+# -- power failures ----------------------------------------------------------------------------------------------------
+
+FLUSHING = """\
+#!/bin/sh
+printf '%s\\n' "$@" >>{log}
+exec /usr/bin/sync "$@"
+"""
 
 
-def is_pair(key: bytes, certificate: bytes) -> bool:
-    public = serialization.load_pem_private_key(key, None).public_key()
-    return public == x509.load_pem_x509_certificate(certificate).public_key()
-
-
-def release(host: FolderHost, name: str) -> list[Row]:
-    """A pair in one file, a pair in a set, and a file that two releases of three have."""
-    key, certificate = pair(name)
-    other, its = pair(name)
-    folder = host.path("crt")
-    return [
-        Row(host.path("tls.pem"), key + certificate, mode="0600", check="ok", reload="note"),
-        Row(host.path("crt/key.pem"), other, mode="0600", set=folder),
-        Row(host.path("crt/cert.pem"), its, set=folder),
-        Row(host.path("conf.d/site.conf"), f"# {name}\n".encode() * 50),
-        Row(host.path("conf.d/more.conf"), None if name == "new" else b"more\n"),
-        Row(host.path("conf.d/added.conf"), b"added\n" if name == "new" else None),
-    ]
-
-
-def assert_whole(host: FolderHost, *releases: Sequence[Row]) -> None:
-    """Each file is that of one release, keys match certificates, and a set is that of one release."""
-    for rows in zip(*releases, strict=True):
-        path = Path(rows[0].path)
-        here = path.read_bytes() if path.exists() else None
-        assert here in {row.content for row in rows}, f"{path} is neither old nor new"
-    tls = Path(host.path("tls.pem")).read_bytes()
-    mark = tls.index(b"-----BEGIN CERTIFICATE")
-    assert is_pair(tls[:mark], tls[mark:])
-    assert is_pair(Path(host.path("crt/key.pem")).read_bytes(), Path(host.path("crt/cert.pem")).read_bytes())
-
-
-def contents(host: FolderHost) -> dict[str, bytes]:
-    """What services see: files by their names, those of sets through their links."""
-    names = ("tls.pem", "crt/key.pem", "crt/cert.pem", "conf.d/site.conf", "conf.d/more.conf", "conf.d/added.conf")
-    return {name: Path(host.path(name)).read_bytes() for name in names if Path(host.path(name)).exists()}
-
-
-def wanted(host: FolderHost, rows: Sequence[Row]) -> dict[str, bytes]:
-    return {str(Path(row.path).relative_to(host.etc)): row.content for row in rows if row.content is not None}
+def test_what_an_undo_puts_back_is_on_disk_before_anything_is_replaced(host: FolderHost) -> None:
+    """A copy that was never flushed is empty after a power failure, and would replace the good file."""
+    host.deliver(release(host, "old"))
+    (host.root / "bin").mkdir()
+    (host.root / "bin/sync").write_text(FLUSHING.format(log=host.root / "flushed"))
+    (host.root / "bin/sync").chmod(0o755)
+    host.adapt("PATH=/usr", f"PATH={host.root}/bin:/usr")
+    host.adapt("    swap 2>>", f'    ls "$txn/old" >{host.root}/copies; swap 2>>')
+    host.deliver(release(host, "new"))
+    copies = {f"{host.state}/txn.new/old/{name}" for name in (host.root / "copies").read_text().split()}
+    assert len(copies) == 4, "three files, and where the link of a set points"
+    assert copies <= set((host.root / "flushed").read_text().splitlines())
 
 
 # -- what is refused --------------------------------------------------------------------------------------------------
@@ -263,6 +227,104 @@ def test_each_good_stream_that_the_hostile_ones_are_made_of_is_taken(host: Folde
     assert host.speak(sent([row(host, content=b"new")], [("1", b"new")]))[-1] == {"state": "kept"}
     assert column(host) == whole([row(host)])
     assert host.holds().keys() == {"good.pem"}
+
+
+def test_its_own_files_are_never_replaced_or_removed_whatever_its_permissions_say(host: FolderHost) -> None:
+    own = [host.conf, host.program, host.state / "rows"]
+    host.permit(f"under {host.root}", *(f"{word} {path}" for word in ("file", "remove", "roots") for path in own))
+    others = host.root / "other.pem"
+    assert host.speak(whole([Row(str(others), b"x")]))[-1] == {"state": "kept"}, "the folder is permitted"
+    before = [path.read_bytes() for path in own[:2]]
+    for path in own:
+        for content in (b"", None):
+            answers = host.speak(whole([Row(str(path), content)]))
+            assert answers[-1]["state"] == "refused", answers
+            assert answers[-1]["why"] == f"{path} may not be placed here: {host.conf} does not permit it"
+    assert [path.read_bytes() for path in own[:2]] == before
+
+
+def test_a_manifest_that_names_a_file_twice_is_refused_before_anything_is_done(host: FolderHost) -> None:
+    said = {"error": "the manifest names a file twice, or one below another"}
+    for second in (row(host, content=b"other"), row(host, content=None), row(host, "good.pem/below")):
+        assert host.speak(manifest([row(host), second]) + b"end\n")[1:] == [said]
+    assert host.speak(manifest([row(host), row(host, "good.pem2")]) + b"end\n")[-1] == {"looked": True}
+
+
+def test_nobody_else_can_read_what_it_keeps_whatever_mask_it_was_started_with(host: FolderHost) -> None:
+    mask = os.umask(0)
+    try:
+        host.deliver([row(host, "made/tls.pem", pair("x")[0], mode="0600"), row(host, "made/more", b"x")])
+        host.deliver([row(host, "made/tls.pem", pair("y")[0], mode="0600"), row(host, "made/more", b"y")])
+    finally:
+        os.umask(mask)
+    kept = [host.state, *host.state.rglob("*")]
+    assert (host.state / "last/old/1").exists()
+    copies = {path for path in kept if path.parent.name == "old"}  # with the modes that the files had
+    assert [path for path in kept if path not in copies and path.lstat().st_mode & 0o077] == []
+    assert stat.S_IMODE(Path(host.path("made")).stat().st_mode) == 0o755, "services go through folders that it makes"
+
+
+# -- on disk before it is visible -------------------------------------------------------------------------------------
+
+
+def watched(host: FolderHost, *, failing: str = "") -> Callable[[], list[str]]:
+    """Record what is synced and renamed, in order, as paths below the host's folder; a sync whose words match fails."""
+    tools, log = host.root.parent / "tools", host.root.parent / "log"
+    tools.mkdir()
+    for name in ("sync", "mv"):
+        real = shutil.which(name)
+        lines = f'#!/bin/sh\nfor word in "$@"; do case $word in -*) ;; *) printf "%s " "$(realpath -sm "$word")" ;; esac; done >>{log}\n'
+        lines += f"echo {name} >>{log}\n" + (
+            f'case "$*" in {failing}) exit 1 ;; esac\n' if failing and name == "sync" else ""
+        )
+        (tools / name).write_text(f'{lines}exec {real} "$@"\n')
+        (tools / name).chmod(0o755)
+    host.adapt("PATH=/usr/local/sbin", f"PATH={tools}:/usr/local/sbin")
+
+    def events() -> list[str]:
+        text = re.sub(r"[0-9]+-[0-9]+-[0-9]+", "ID", log.read_text().replace(f"{host.root}/", ""))
+        return text.splitlines()
+
+    return events
+
+
+def test_a_file_is_on_disk_before_it_gets_its_name_and_its_folder_before_it_is_kept(host: FolderHost) -> None:
+    events = watched(host)
+    host.deliver([row(host, "a/tls.pem", b"new")])
+    seen = events()
+    staged = "etc/a/.ID.pki-new"
+    order = [
+        "var/txn.new/id var/txn.new/rows var/txn.new sync",
+        f"{staged}/new.1 {staged} etc/a sync",
+        "var/txn.new/old var/txn.new sync",
+        "var/txn.new var/txn mv",
+        "var sync",
+        f"{staged}/new.1 etc/a/tls.pem mv",
+        "etc/a sync",
+        "var/txn sync",
+    ]
+    assert [line for line in seen if line in order] == order, seen
+
+
+@pytest.mark.parametrize(
+    ("failing", "why"),
+    [
+        ("*/txn.new/id*", ""),
+        ("new.1*", "the files could not be flushed to disk"),
+        ("*/txn.new/old*", "the files could not be flushed to disk"),
+    ],
+)
+def test_a_disk_that_does_not_take_a_release_changes_nothing(host: FolderHost, failing: str, why: str) -> None:
+    host.deliver([row(host, content=b"old")])
+    watched(host, failing=failing)
+    last = host.speak(whole([row(host, content=b"new")]))[-1]
+    if why:
+        assert (last["state"], last["why"]) == ("refused", why)
+    else:
+        assert last == {"error": "the change could not be begun"}
+    assert Path(host.path("good.pem")).read_bytes() == b"old"
+    host.speak(b"", "recover")
+    assert host.litter() == []
 
 
 def test_a_word_that_undoes_or_keeps_nothing_does_nothing(host: FolderHost) -> None:
@@ -668,6 +730,32 @@ def test_a_change_is_undone_at_boot_with_services_down(placed: tuple[FolderHost,
     assert "conf.d/more.conf" in contents(host)
     assert host.litter() == []
     assert host.speak(b"", "recover") == []
+
+
+def test_crls_that_were_about_to_be_placed_when_it_was_killed_are_placed_at_boot_and_loaded(host: FolderHost) -> None:
+    """A revocation that arrived whole is never lost: from the moment at which it is recorded it is only ended."""
+    host.deliver([row(host, "x.crl", b"old")])
+    settled = 'if [ "$verb" = settle ]; then settle'
+    host.adapt(settled, 'if [ "$verb" = settle ]; then kill -9 $$; settle')
+    crl = row(host, "x.crl", b"new", reload="note")
+    host.speak(manifest([crl]) + placing([crl], "settle") + b"end\n")
+    host.adapt("kill -9 $$; settle", "settle")
+    assert (Path(host.path("x.crl")).read_bytes(), ran(host)) == (b"old", 0)
+    answers = host.speak(b"", "recover")
+    assert [answer["ran"] for answer in answers[:-1]] == ["note"]
+    assert answers[-1] == {"state": "kept"}
+    assert (Path(host.path("x.crl")).read_bytes(), ran(host), host.litter()) == (b"new", 1, [])
+
+
+def test_a_release_that_was_kept_when_it_was_killed_stays(host: FolderHost) -> None:
+    host.deliver([row(host, content=b"old")])
+    host.adapt('finish "$1"; say', 'kill -9 $$; finish "$1"; say')
+    host.speak(whole([row(host, content=b"new")]))
+    host.adapt("kill -9 $$; finish", "finish")
+    assert host.speak(b"", "recover") == []
+    assert (Path(host.path("good.pem")).read_bytes(), host.litter()) == (b"new", [])
+    assert host.speak(b"", "undo")[-1] == {"state": "undone"}
+    assert Path(host.path("good.pem")).read_bytes() == b"old"
 
 
 # -- what cannot be replaced ------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from tests import judges
 from tests.ceremonies import RealHome, real_home
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import START, Home
+from tests.locked import takes_the_lock
 
 WORDS = "trumpet velvet cactus orbit mango thistle"
 MARK = b"age-encryption.org/v1\nnot really: "
@@ -258,6 +259,24 @@ def test_revocations_of_the_ledger_that_was_there_are_recovered(
     assert "keyCompromise" in reasons
 
 
+@pytest.mark.parametrize("how", [lambda data: data.replace(b"M", b"-", 1), lambda _: b""])
+def test_a_backup_with_a_damaged_certificate_of_a_ca_is_restored_and_says_so(
+    real: RealHome, invoke: Invoke, how: Callable[[bytes], bytes]
+) -> None:
+    path = real.path / "ca/client/client-1/cert.pem"
+    before = path.read_bytes()
+    path.write_bytes(how(before))
+    invoke("backup", "damaged.age", "--passphrase-file", "words", home=real.path, days=0)
+    path.write_bytes(before)
+    assert invoke("revoke", "media", "--reason", "superseded", "--yes", home=real.path).status in {0, 2}
+    serials = revoked(real, 1)
+    said = invoke("restore", "damaged.age", "--passphrase-file", "words", "--yes", home=real.path)
+    assert "this is a fault of doit-pki" not in said.error
+    assert "ca/client/client-1/cert.pem: is damaged in this backup; no revocation is recovered from it" in said.out
+    path.write_bytes(before)
+    assert revoked(real, 1) == serials
+
+
 def test_revocations_of_another_ca_of_the_same_name_are_not(real: RealHome, home: Home, invoke: Invoke) -> None:
     assert invoke("revoke", "admin", "--reason", "superseded", "--yes", home=home.path).status in {0, 2}
     lose(real, "ca")
@@ -342,6 +361,25 @@ def test_a_restore_that_was_killed_is_repeated_and_nothing_is_lost(
     assert any(one.get("secrets.yaml") == b"mine: precious\n" for one in kept)
     assert not (real.path / ".restore.new").exists()
     assert real.doit(days=2).status == 0
+
+
+def test_ca_is_there_at_every_moment_of_a_restore_and_the_project_is_held_until_its_end(
+    real: RealHome, backup: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that begins or waits meanwhile would create another `ca/`, or work beside the next one."""
+    real.write("secrets.yaml", "mine: precious\n")
+    seen: list[tuple[bool, bool]] = []
+    rename = placing._rename  # noqa: SLF001 - the steps of a restore
+
+    def look(*given: object) -> None:
+        rename(*given)  # type: ignore[arg-type]
+        seen.append(((real.path / "ca/root").exists(), takes_the_lock(real.path)))
+
+    monkeypatch.setattr(placing, "_rename", look)
+    Restore.read(backup.read_bytes(), WORDS, "b.age", real.path, real.moment(1)).carry_out()
+    assert len(seen) == 2
+    assert set(seen) == {(True, False)}
+    assert takes_the_lock(real.path)
 
 
 def test_the_note_of_the_restored_backup_agrees_with_its_ledger(real: RealHome, invoke: Invoke) -> None:

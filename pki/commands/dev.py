@@ -78,10 +78,19 @@ def run_campaign(context: Context, campaign: str, seed: str = "", hours: str = "
     _all_of(context, shlex.join(["python", "-m", "tests.campaigns", campaign, *options]))
 
 
+@task(auto_shortflags=False, iterable=["modules"], positional=["modules"], optional=["modules"])
+def try_mutants(context: Context, modules: list[str], seed: str = "", at_most: str = "") -> None:
+    """Change the program in one place after another and name what no test notices (tests/mutants/README.md)."""
+    asked = {"--seed": seed, "--at-most": at_most}
+    options = [part for option, value in asked.items() if value for part in (option, value)]
+    _all_of(context, shlex.join(["python", "-m", "tests.mutants", *modules, *options]))
+
+
 TASKS: dict[str, Any] = {
     "test": run_tests,
     "integration": integration,
     "lint": lint,
     "bench": bench,
     "campaign": run_campaign,
+    "mutants": try_mutants,
 }

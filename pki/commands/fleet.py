@@ -57,8 +57,14 @@ def export(context: Context, folder: str, vault: str = "") -> None:
 def collect(context: Context, events: str) -> None:
     """File the receipts of a run elsewhere from its events: ansible-runner's folder job_events, or AWX's list as JSON."""
     screen, failed = Screen(), 0
-    found = runner.results(runner.read(path_of(context, events)))
+    left_out: list[str] = []
+    found = runner.results(runner.read(path_of(context, events), left_out))
+    for name in left_out:
+        screen.note("events", f"{name} is no event, and is left out", "take another copy of it")
     with held_house_of(context) as house:
+        if not found:
+            hint = "name the events of a run of playbook.yaml, which deploy.export wrote"
+            raise PkiError(f"{events}: tells of no delivery by {runner.ACTION}", hint)
         deliveries = _ssh(house)
         for host, result in found.items():
             try:
@@ -69,7 +75,7 @@ def collect(context: Context, events: str) -> None:
             else:
                 screen.made(ArtifactId("deploy", host), joined(done) or "was as it should be")
     screen.line(f"{len(found) - failed} of {len(deliveries)} hosts have their release")
-    if failed or not found:
+    if failed or left_out:
         raise Exit(code=1)
 
 

@@ -48,9 +48,13 @@ def backup(context: Context, file: str | None = None, passphrase_file: str = "")
         screen.line(f"  {note}")
     if risk := backing_up.shared_fate(house, target):
         screen.note("backup", risk, "./run invoke backup FILE, on another disk")
-    for name, fault in house.seen_key_faults.items():
+    try:
+        faults = house.seen_key_faults
+    except PkiError as error:  # an authority's own certificate, without which its key cannot be judged
+        raise PkiError(f"{error.message}; it is so in this backup too", error.hint) from None
+    for name, fault in faults.items():
         screen.failed(ArtifactId("key", name), f"{fault.message}; it is so in this backup too", fault.hint)
-    if house.seen_key_faults:
+    if faults:
         raise Exit(code=1)
 
 

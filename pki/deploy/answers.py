@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from pki.visible import plain, shorten
 
@@ -116,10 +116,21 @@ def words(said: object, otherwise: str = "") -> str:
     return "\n".join(lines[-4:]) or otherwise
 
 
-def refusal(answers: Iterable[Answer], host: str = "the host") -> tuple[str, str] | None:
-    """Why a change was not taken, and the words of the program that would not have it; None when it was.
+class Refusal(NamedTuple):
+    """Why a change was not taken, and the words of the program that would not have it.
 
-    Of a program that printed nothing, the second is what to type on the `host` to see more.
+    `ran` is the name of the command that failed, as pki-apply.conf has it; empty where a file could not be placed.
+    """
+
+    why: str
+    said: str
+    ran: str = ""
+
+
+def refusal(answers: Iterable[Answer], host: str = "the host") -> Refusal | None:
+    """Return why a change was not taken; None when it was.
+
+    Of a program that printed nothing, `said` is what to type on the `host` to see more.
     """
     failed: Answer = {}
     stuck: list[Answer] = []
@@ -127,14 +138,18 @@ def refusal(answers: Iterable[Answer], host: str = "the host") -> tuple[str, str
         if STUCK in answer:
             stuck.append(answer)
         if answer.get("state") == "refused":
-            return plain(answer["why"]), words(answer["said"], f"on {host}: {PLACES}")
+            return Refusal(plain(answer["why"]), words(answer["said"], f"on {host}: {PLACES}"))
         if answer.get("status"):
             failed = failed or answer
         if answer.get("state") == "undone":
-            return _sentence(failed, "the previous files were put back"), _words_of(failed, host)
+            return _told(failed, "the previous files were put back", host)
     if stuck:
-        return stuck_on(stuck)
-    return (_sentence(failed, "CRLs stay"), _words_of(failed, host)) if failed else None
+        return Refusal(*stuck_on(stuck))
+    return _told(failed, "CRLs stay", host) if failed else None
+
+
+def _told(failed: Answer, after: str, host: str) -> Refusal:
+    return Refusal(_sentence(failed, after), _words_of(failed, host), str(failed.get("ran", "")))
 
 
 def _words_of(failed: Answer, host: str) -> str:

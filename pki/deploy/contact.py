@@ -9,9 +9,9 @@ from pathlib import Path
 from pki import canonical, store
 from pki.deploy.drift import from_json as drifted
 from pki.deploy.receipt import instant, moment
-from pki.deploy.session import ServiceRefusal
+from pki.deploy.session import HostRefusal, ServiceRefusal, Step
 from pki.errors import ErrorCode, PkiError
-from pki.reasons import Reason
+from pki.reasons import Reason, Why
 from pki.visible import shorten
 
 WORDS = 2000  # characters that are kept of a message
@@ -22,7 +22,8 @@ LOOK = timedelta(hours=12)
 class Contact:
     """`looked_at` is the last good contact; `failing_since` the first bad one after it, with what the last one said.
 
-    `code` is that of the error, `services` those that refused what was delivered. `drift` is what a look found there that is not as it was deployed, and that nothing repaired since.
+    `code` is that of the error, `refusal` the reason of a host that refused what was delivered, `services` those that disproved it.
+    `drift` is what a look found there that is not as it was deployed, and that nothing repaired since.
     `writable` are the folders on the way to its files that others than root can write: only its administrator closes them.
     """
 
@@ -30,6 +31,7 @@ class Contact:
     failing_since: str = ""
     message: str = ""
     code: str = ErrorCode.OTHER
+    refusal: Reason | None = None
     services: tuple[str, ...] = ()
     drift: tuple[Reason, ...] = ()
     writable: tuple[Reason, ...] = ()
@@ -41,14 +43,16 @@ class Contact:
             data = canonical.unsealed(store.read_if_possible(path)) or {}
             services = tuple(data.get("services", ()))
             found = {name: drifted(data.get(name)) for name in ("drift", "writable")}
-            return cls(**{**data, "services": services, **found})
+            refusal = Reason.from_json(data["refusal"]) if data.get("refusal") else None
+            return cls(**{**data, "services": services, "refusal": refusal, **found})
         except (TypeError, ValueError, KeyError):
             return cls()
 
     def save(self, path: Path) -> None:
         found = {"drift": self.drift, "writable": self.writable}
         told = {name: [one.as_json() for one in reasons] for name, reasons in found.items()}
-        store.write(path, canonical.sealed({**asdict(self), **told}))
+        refusal = self.refusal.as_json() if self.refusal else None
+        store.write(path, canonical.sealed({**asdict(self), "refusal": refusal, **told}))
 
     def well(self, now: datetime, writable: tuple[Reason, ...] = ()) -> Contact:
         return Contact(looked_at=instant(now), writable=writable)
@@ -58,12 +62,20 @@ class Contact:
         """Whether the host did not answer the last time."""
         return bool(self.failing_since) and self.code == ErrorCode.UNREACHABLE
 
+    def failed_at(self, step: Step) -> str:
+        """The name of the command that failed on the host at a step the last time; empty where none did."""
+        data = dict(self.refusal.data) if self.refusal and self.failing_since else {}
+        return str(data["command"]) if data.get("step") == step else ""
+
     def failed(self, now: datetime, error: PkiError) -> Contact:
         is_past = self.failing_since and moment(self.failing_since) <= now  # not so after a run with the clock ahead
         since = self.failing_since if is_past else instant(now)
         services = error.services if isinstance(error, ServiceRefusal) else ()
-        message = shorten(error.message, WORDS)
-        return replace(self, failing_since=since, message=message, code=error.code.value, services=tuple(services))
+        message, refusal = shorten(error.message, WORDS), None
+        if isinstance(error, HostRefusal):
+            refusal = Why.REFUSED_BY_HOST(why=message, step=error.step.value, command=error.command)
+        known = replace(self, failing_since=since, message=message, code=error.code.value, refusal=refusal)
+        return replace(known, services=tuple(services))
 
     def is_old(self, now: datetime) -> bool:
         """Whether it is time to look again."""

@@ -7,10 +7,11 @@ import re
 import tarfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Self
 
 from pki.deploy import answers
-from pki.deploy.answers import Answer
+from pki.deploy.answers import Answer, Refusal
 from pki.deploy.parcel import Parcel
 from pki.deploy.release import File
 from pki.deploy.ssh import NEXT_RUN, Way
@@ -26,15 +27,39 @@ KEPT = 100  # answers about one change that are looked at, and the last one
 SHOWN = 120  # characters of an answer that is none
 
 
+class Step(StrEnum):
+    """What a host was at when it refused a change."""
+
+    PLACE = "place"
+    CHECK = "check"
+    RELOAD = "reload"
+    SERVICE = "service"  # it took the change, and what it serves disproves it
+
+
 class HostRefusal(PkiError):  # noqa: N818 - what a host said, and an error only to us
-    """The host did not take a change, or took it back, for a reason of its own; `said` are its own words."""
+    """The host did not take a change, or took it back, for a reason of its own.
+
+    `command` is the name of the one that failed at that step, empty where it was none.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        hint: str | Remedy = "",
+        code: ErrorCode | None = None,
+        *,
+        step: Step = Step.PLACE,
+        command: str = "",
+    ) -> None:
+        super().__init__(message, hint, code)
+        self.step, self.command = step, command
 
 
 class ServiceRefusal(HostRefusal):
     """A change that its `services` disproved."""
 
     def __init__(self, message: str, hint: str | Remedy, services: tuple[str, ...] = ()) -> None:
-        super().__init__(message, hint)
+        super().__init__(message, hint, step=Step.SERVICE)
         self.services = services
 
 
@@ -98,6 +123,13 @@ def where_to(link: str) -> str:
 def slug(command: str) -> str:
     """The name of a command on a host, as pki-apply.conf has it: `systemctl reload nginx` → `systemctl-reload-nginx`."""
     return re.sub(r"[^a-z0-9]+", "-", command.lower()).strip("-") or "-"
+
+
+def refused(refusal: Refusal, rows: Iterable[Row]) -> HostRefusal:
+    """Return what a host answered to a manifest of `rows` as an error, with the step at which it stopped."""
+    is_check = any(slug(row.file.validate) == refusal.ran for row in rows)
+    step = Step.PLACE if not refusal.ran else Step.CHECK if is_check else Step.RELOAD
+    return HostRefusal(refusal.why, refusal.said, step=step, command=refusal.ran)
 
 
 def rows_of(parcel: Parcel, gone: Sequence[Mapping[str, str]]) -> list[Row]:
@@ -208,7 +240,7 @@ class Session:
             said.append(self._answer())
             del said[KEPT:-1]
         if refusal := answers.refusal(said, self._way.host):
-            raise HostRefusal(*refusal)
+            raise refused(refusal, self._rows.values())
         if said[-1]["state"] != ("kept" if settle else "placed"):
             raise nonsense(self._way.host, said[-1])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shlex
 import stat
@@ -83,6 +84,20 @@ def _kind(path: Path | str) -> str:
             return ""
         target = os.readlink(path)
         return f"a link to {target}, which is not there" if isinstance(error, FileNotFoundError) else "a link to itself"
+
+
+# -- names ------------------------------------------------------------------------------------------------------------
+
+AT_FDCWD, RENAME_EXCHANGE = -100, 2  # renameat2(2)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Let two names change places in one step; False, and nothing is changed, where that cannot be done."""
+    try:
+        rename = ctypes.CDLL(None).renameat2
+    except AttributeError:
+        return False
+    return bool(rename(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0)
 
 
 # -- owners -----------------------------------------------------------------------------------------------------------

@@ -23,23 +23,41 @@ def insist(path: Path) -> None:
 @contextmanager
 def held(path: Path, waiting: Callable[[str], str] | None = None) -> Iterator[None]:
     """Hold a lock alone; who has to wait is told by `waiting`, given the process id of the holder."""
-    handle = _opened(path)
-    _handles.add(handle)
+    handle = _taken(path, waiting)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if waiting else 0))
-        except BlockingIOError:
-            holder = os.pread(handle, 32, 0).decode(errors="replace").strip()
-            print(waiting(holder) if waiting else "", file=sys.stderr)
-            fcntl.flock(handle, fcntl.LOCK_EX)
         with suppress(OSError):  # a full disk fails no run for a number that only tells who is waited for
             os.ftruncate(handle, 0)
             os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
-        if handle in _handles:
-            _handles.remove(handle)
-            os.close(handle)
+        _release(handle)
+
+
+def _taken(path: Path, waiting: Callable[[str], str] | None) -> int:
+    """Wait for a lock. One whose file was moved aside meanwhile, with the folder that a restore replaced, is none."""
+    while True:
+        handle = _opened(path)
+        _handles.add(handle)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if waiting else 0))
+            except BlockingIOError:
+                holder = os.pread(handle, 32, 0).decode(errors="replace").strip()
+                print(waiting(holder) if waiting else "", file=sys.stderr)
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(handle), path.stat()):
+                    return handle
+        except BaseException:
+            _release(handle)
+            raise
+        _release(handle)
+
+
+def _release(handle: int) -> None:
+    if handle in _handles:  # a forked process has closed its copies
+        _handles.remove(handle)
+        os.close(handle)
 
 
 def share(path: Path) -> bool:

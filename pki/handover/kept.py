@@ -9,8 +9,11 @@ from pathlib import Path
 from pki import store
 from pki.ceremony import bundle
 from pki.ceremony.bundle import NOTHING, Request, Response
+from pki.errors import PkiError
 from pki.house import House
+from pki.house.generations import PUT_BACK
 from pki.identifiers import ArtifactId, GenerationName
+from pki.remedies import Remedy, here
 from pki.store import AUTHORITIES
 
 NUMBER = re.compile(r" CA ([0-9]+)")  # the last part of every CA's name
@@ -38,25 +41,46 @@ def open_requests(house: House) -> list[Open]:
     return found
 
 
+def new_crls(house: House, root: str) -> Remedy:
+    """Return what to type for new pre-signed CRLs of a root: the answer to a request that asks for them, else the request."""
+    for one in open_requests(house):
+        if root in {ladder.root for ladder in one.request.ladders}:
+            number, answer = one.request.number, f"DIR/response-{one.request.number:04}"
+            before = f"hold the ceremony of request {number}, which asks for them, then: "
+            words = ("invoke", "ceremony.accept", answer)
+            return here(*words, home=house.store.home, placeholders=[answer], before=before)
+    return here("invoke", "ceremony.request", "--crls", home=house.store.home)
+
+
 def last_response(house: House) -> str:
     """The digest of the response that was accepted last."""
     found = _responses(house)
-    return bundle.digest(found[-1]) if found else NOTHING
+    return bundle.digest(found[-1][1]) if found else NOTHING
 
 
 def last_head(house: House) -> str:
     """The head of the transcript that the response names which was accepted last; empty before the first one."""
     found = _responses(house)
-    return bundle.load(found[-1], "response.yaml", Response).transcript if found else ""
+    return _read(*found[-1]).transcript if found else ""
 
 
-def _responses(house: House) -> list[bytes]:
-    return [data for folder in house.store.ceremonies() if (data := store.read(folder / "response.yaml")) is not None]
+def _responses(house: House) -> list[tuple[str, bytes]]:
+    """Path and content of every response that was accepted, the oldest first."""
+    paths = [folder / "response.yaml" for folder in house.store.ceremonies()]
+    return [(house.store.shown(path), data) for path in paths if (data := store.read(path)) is not None]
+
+
+def _read(shown: str, data: bytes) -> Response:
+    """Raises PkiError where it is damaged: the drive that it came on may be far away by now, a backup is not."""
+    try:
+        return bundle.load(data, shown, Response)
+    except PkiError as error:
+        raise PkiError(error.message, PUT_BACK) from None
 
 
 def certified(house: House) -> set[str]:
     """Generations that a ceremony certified, whatever `ca/` contains of them."""
-    said = (bundle.load(data, "response.yaml", Response) for data in _responses(house))
+    said = (_read(*one) for one in _responses(house))
     names = {one.name for response in said for one in response.certificates}
     for authority in AUTHORITIES if house.has_ledger else ():
         known = house.ledger.certificates(artifact=ArtifactId("authority", authority))
@@ -66,5 +90,5 @@ def certified(house: House) -> set[str]:
 
 def destroyed_roots(house: House) -> set[str]:
     """Roots whose keys are no more."""
-    said = (bundle.load(data, "response.yaml", Response) for data in _responses(house))
+    said = (_read(*one) for one in _responses(house))
     return {name for response in said for name in response.destroyed}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pki import adopted, canonical, store, tokens
-from pki.errors import PkiError
+from pki.errors import PkiError, exposed
 from pki.house.generations import Generation, damaged
 from pki.identifiers import GenerationName
 from pki.issue import Issuer, PrivateKey, open_key, public_der
@@ -61,7 +61,7 @@ class Keys:
         if wrong := _wrong_with(data):
             return PkiError(f"{shown}: the key of {name} is {wrong}", RESTORE)
         if (store.mode_of(path) or 0) & 0o077:
-            return PkiError(f"{shown}: others can read it", f"chmod 600 {shown}")
+            return exposed(shown)
         return self.passphrases.fault([name], shown)
 
     def from_pem(self, name: str, data: bytes, shown: str) -> PrivateKey:
@@ -129,7 +129,7 @@ class Keys:
         if data is None:
             raise PkiError(f"{shown}: the key of {found.name} is not there", "put it there, or back from a backup")
         if (store.mode_of(path) or 0) & 0o077:
-            raise PkiError(f"{shown}: others can read it", f"chmod 600 {shown}")
+            raise exposed(shown)
         if b"ENCRYPTED" in data:  # PKCS#8 says so in its label, OpenSSL's older form in a header
             return Issuer(found.certificate, self._opened_adopted(found.name, data, shown))
         return Issuer(found.certificate, open_key(data, None, shown, ""))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from pki import store
+from pki import files, store
 from pki.errors import PkiError
 from pki.store import RESTORING
 
@@ -53,16 +54,24 @@ class Placement:
             shutil.rmtree(path, ignore_errors=True)
 
     def carry_out(self) -> None:
-        """Move aside, then place. Raises PkiError with everything where it was."""
-        done: list[tuple[Path, Path]] = []
+        """Move aside, then place. Raises PkiError with everything where it was.
+
+        What is replaced changes places with its successor in one step, where the file system can do that: a run that
+        begins meanwhile finds one or the other.
+        """
+        done: list[Callable[[], object]] = []
         try:
             if self.moved:
                 store.make_folder(self.aside, 0o700)
                 store.write(self.aside / ".gitignore", IGNORE_ALL)
             for path in self.moved:
-                _rename(self.target / path, self.aside / path, done)
+                if path not in self.placed:
+                    _rename(self.target / path, self.aside / path, done)
             for path in self.placed:
-                _rename(self.stage / path, self.target / path, done)
+                if path in self.moved and not self._is_exchanged(path, done):
+                    _rename(self.target / path, self.aside / path, done)
+                if os.path.lexists(self.stage / path):
+                    _rename(self.stage / path, self.target / path, done)
         except BaseException as error:
             self._undo(done)
             if isinstance(error, OSError):
@@ -73,16 +82,25 @@ class Placement:
             raise
         shutil.rmtree(self.stage, ignore_errors=True)
 
-    def _undo(self, done: list[tuple[Path, Path]]) -> None:
-        for old, new in reversed(done):
+    def _is_exchanged(self, path: str, done: list[Callable[[], object]]) -> bool:
+        """Let what is in the way and its successor change places; False, and nothing is changed, where that cannot be done."""
+        _rename(self.stage / path, self.aside / path, done)
+        if not files.exchange(self.target / path, self.aside / path):
+            done.pop()()
+            return False
+        done.append(partial(files.exchange, self.target / path, self.aside / path))
+        return True
+
+    def _undo(self, done: list[Callable[[], object]]) -> None:
+        for undo in reversed(done):
             with suppress(OSError):
-                os.replace(new, old)
+                undo()
         self.clear()
         if self.moved and not any(os.path.lexists(self.aside / path) for path in self.moved):
             shutil.rmtree(self.aside, ignore_errors=True)
 
 
-def _rename(old: Path, new: Path, done: list[tuple[Path, Path]]) -> None:
+def _rename(old: Path, new: Path, done: list[Callable[[], object]]) -> None:
     store.make_folder(new.parent, 0o700 if not new.parent.exists() else 0o755)
     old.rename(new)
-    done.append((old, new))
+    done.append(partial(os.replace, new, old))

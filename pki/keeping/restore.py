@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -172,13 +172,16 @@ class Restore:
         while os.path.lexists(aside):
             aside = aside.with_name(f"{aside.name}-more")
         placement = Placement(self.target, aside, moved, placed)
-        with Store(self.target).lock() if (self.target / "ca").is_dir() else nullcontext():
+        with ExitStack() as held:
+            if (self.target / "ca").is_dir():
+                held.enter_context(Store(self.target).lock())
             placement.fill(self._files(placed))
             try:
                 recovered, unread = self._complete_ledger(placement.stage / "ca")
             except BaseException:
                 placement.clear()
                 raise
+            held.enter_context(Store(placement.stage).lock())  # who finds the new ca/ waits until all is in place
             placement.carry_out()
         kept = [path for path in self.archive.files if not _is_below(path, placed)]
         differ = [path for path in kept if _read(self.target / path) != self.archive.files[path].data]
@@ -197,16 +200,23 @@ class Restore:
             return [], []
         older = [self.target / LEDGER, *sorted(self.target.glob(f"{BEFORE_RESTORE}*/{LEDGER}"))]
         there = [path for path in older if os.path.lexists(path)]
-        return recovering.complete(folder, dict(self._cas()), there, f"backup of {self.at}", self.now)
+        unread: list[PkiError] = []
+        recovered, ledgers = recovering.complete(
+            folder, dict(self._cas(unread)), there, f"backup of {self.at}", self.now
+        )
+        return recovered, [*unread, *ledgers]
 
-    def _cas(self) -> Iterator[tuple[str, KnownCa]]:
-        """The CAs of the backup, by name, as far as their certificates are in it."""
+    def _cas(self, unread: list[PkiError]) -> Iterator[tuple[str, KnownCa]]:
+        """Yield the CAs of the backup, by name, as far as their certificates are in it; `unread` gets those that are damaged."""
         paths = {path.split("/")[2]: path for path in self.archive.files if _is_certificate_of_ours(path)}
         for name, rule in self.said.authorities.adopted.items():
             found = [path for layout, _ in adopted.LAYOUTS if (path := f"{rule.adopt}/{layout}") in self.archive.files]
             paths |= {name: found[0]} if found else {}
         for name, path in paths.items():
-            certificate = x509.load_pem_x509_certificate(self.archive.files[path].data)
+            certificate = canonical.readable_certificate(self.archive.files[path].data)
+            if certificate is None:
+                unread.append(PkiError(f"{path}: is damaged in this backup", "./run invoke ledger.recover --all"))
+                continue
             yield name, KnownCa(certificate, path if name in self.said.authorities.adopted else "")
 
 

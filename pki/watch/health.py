@@ -6,7 +6,7 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from pki.errors import InventoryError, PkiError
+from pki.errors import ErrorCode, InventoryError, PkiError
 from pki.graph import Plan
 from pki.house import House
 from pki.watch import forecast
@@ -131,11 +131,14 @@ def _rest_of_run(view: View, found: Sequence[Finding]) -> Iterator[Finding]:
     said = {check.subject for check in found if check.level}
     run = view.run
     for name, failure in run.failed.items():
-        if name not in said:
+        if name not in said and not (failure.code is ErrorCode.EXPOSED and failure.about in said):
             yield Finding(name, Level.WARNING, failure.message, failure.hint or "./run doit")
     if not view.thorough:
         return
-    if run.at is None:
+    if run.is_damaged:
+        text = "build/report/status.json is damaged: what the last run did is unknown"
+        yield Finding("doit", Level.NOTICE, text, "./run doit")
+    elif run.at is None:
         yield Finding("doit", Level.NOTICE, "has not run yet", "./run doit")
     elif abs(view.now - run.at) > SILENCE:
         text = f"last ran on {run.at:%Y-%m-%d}: is its cron job or timer still there?"

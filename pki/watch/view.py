@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -26,6 +27,7 @@ class Failure:
     message: str
     hint: str
     code: ErrorCode = ErrorCode.OTHER
+    about: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class LastRun:
     unmet: Mapping[str, str] = field(default_factory=dict)
     made: Mapping[str, Outcome] = field(default_factory=dict)
     asked: frozenset[str] = frozenset()
+    is_damaged: bool = False
 
     @classmethod
     def of(cls, report: Mapping[str, Any]) -> LastRun:
@@ -48,7 +51,7 @@ class LastRun:
             at=moment(report["at"]),
             result=report["result"],
             failed={
-                one["name"]: Failure(joined_lines(one["message"]), one["hint"], ErrorCode(one["code"]))
+                one["name"]: Failure(joined_lines(one["message"]), one["hint"], ErrorCode(one["code"]), one["about"])
                 for one in report["failed"]
             },
             unmet={one["name"]: one["needs"] for one in report["not_reached"]},
@@ -58,11 +61,12 @@ class LastRun:
 
     @classmethod
     def load(cls, place: Store) -> LastRun:
-        """The last run's report; a damaged one counts as missing."""
+        """Return what the last run's report tells; of a damaged one, that it is damaged."""
+        path = place.report("status.json")
         try:
-            return cls.of(canonical.unsealed(store.read_if_possible(place.report("status.json"))) or {})
-        except (ValueError, KeyError, TypeError):
-            return cls()
+            return cls.of(canonical.unsealed(store.read_if_possible(path)) or {})
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return cls(is_damaged=os.path.lexists(path))
 
     def covers(self, artifact: str) -> bool:
         """Whether the run was to look at an artifact."""

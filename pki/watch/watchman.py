@@ -11,7 +11,7 @@ from typing import Any
 
 from pki import inventory, store
 from pki.deploy.receipt import moment
-from pki.errors import InventoryError, PkiError
+from pki.errors import ErrorCode, InventoryError, PkiError
 from pki.graph import Plan
 from pki.house import House
 from pki.identifiers import ArtifactId
@@ -124,6 +124,7 @@ class Watchman:
             Finding(name, Level.WARNING, failure.message, failure.hint, topic="run")
             for name, failure in run.failed.items()
             if name not in said and ArtifactId("deploy", name) not in said
+            if not (failure.code is ErrorCode.EXPOSED and failure.about in said)
         ]
 
 

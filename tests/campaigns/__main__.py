@@ -48,7 +48,7 @@ def main() -> int:
     seconds = asked.hours * 3600 if asked.hours else float("inf")
     print(f"{asked.name}: seed {seed}", flush=True)
     started = time.monotonic()
-    stream = campaign.trials(asked.name, seed, asked.processes, seconds=seconds, at_most=small)
+    stream = campaign.trials(asked.name, seed, asked.processes, seconds=seconds, at_most=small, is_small=bool(small))
     result = campaign.summed(seed, stream, lambda outcome: tell(outcome, asked.failures))
     print(f"{asked.name}: {result.tried} trials, {len(result.failed)} failed, {time.monotonic() - started:.0f} s")
     for what, number in sorted(result.figures.items()):

@@ -28,6 +28,8 @@ Step = list[Any]
 
 SHRINKING = 40
 """The most trials that are spent to make one failing trial smaller."""
+SHRINKING_SECONDS = 900
+"""After so long no further one is started: where a trial takes minutes, those of the campaign are worth more."""
 
 NAMES = ("years", "kills", "inputs", "together", "surroundings", "growth")
 
@@ -49,6 +51,8 @@ class Campaign:
     run: Callable[[Sequence[Step], Path, Counter[str]], None]
     small: int
     """Trials of the size that continuous integration runs."""
+    draw_small: Callable[[random.Random], list[Step]] | None = None
+    """Draws the trials of that size, where those of `draw` take too long."""
 
 
 @dataclass
@@ -79,9 +83,10 @@ def load(name: str) -> Campaign:
     return campaign
 
 
-def drawn(campaign: Campaign, seed: int, number: int) -> list[Step]:
-    """The steps of one trial: the same for the same seed and number, on every machine."""
-    return campaign.draw(random.Random(f"{campaign.name}/{seed}/{number}"))  # noqa: S311 - no secret hangs on it
+def drawn(campaign: Campaign, seed: int, number: int, *, is_small: bool = False) -> list[Step]:
+    """The steps of one trial: the same for the same seed, number and size, on every machine."""
+    draw = (campaign.draw_small if is_small else None) or campaign.draw
+    return draw(random.Random(f"{campaign.name}/{seed}/{number}"))  # noqa: S311 - no secret hangs on it
 
 
 def tried(campaign: Campaign, steps: list[Step], number: int = 0) -> Outcome:
@@ -112,11 +117,11 @@ def shrunk(failed: Outcome, attempt: Callable[[list[Step]], Outcome], budget: in
     >>> shrunk(attempt([["a"], ["b"], ["c"], ["d"]]), attempt).steps
     [['b']]
     """
-    size = max(1, len(failed.steps) // 2)
+    size, end = max(1, len(failed.steps) // 2), time.monotonic() + SHRINKING_SECONDS
     while budget and failed.steps:
         for fewer in parts(failed.steps, size):
-            if not budget:
-                break
+            if not budget or time.monotonic() > end:
+                return failed
             budget -= 1
             if (outcome := attempt(fewer)).kind == failed.kind:
                 outcome.number, failed = failed.number, outcome
@@ -129,23 +134,25 @@ def shrunk(failed: Outcome, attempt: Callable[[list[Step]], Outcome], budget: in
     return failed
 
 
-def _trial(name: str, seed: int, number: int) -> Outcome:
+def _trial(name: str, seed: int, number: int, is_small: bool) -> Outcome:
     """One trial in a process of the pool; a failing one comes back as small as it got."""
     campaign = load(name)
-    outcome = tried(campaign, drawn(campaign, seed, number), number)
+    outcome = tried(campaign, drawn(campaign, seed, number, is_small=is_small), number)
     if outcome.kind:
         return shrunk(outcome, lambda steps: tried(campaign, steps, number))
     return outcome
 
 
-def trials(name: str, seed: int, processes: int, *, seconds: float, at_most: int = 0) -> Iterator[Outcome]:
+def trials(
+    name: str, seed: int, processes: int, *, seconds: float, at_most: int = 0, is_small: bool = False
+) -> Iterator[Outcome]:
     """Trials of a campaign, several at once, until the time is over or `at_most` are done (0: no such limit)."""
     end, numbers = time.monotonic() + seconds, iter(range(at_most) if at_most else count())
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         running: set[Future[Outcome]] = set()
         while True:
             while len(running) < processes and time.monotonic() < end and (number := next(numbers, None)) is not None:
-                running.add(pool.submit(_trial, name, seed, number))
+                running.add(pool.submit(_trial, name, seed, number, is_small))
             if not running:
                 return
             done, running = wait(running, return_when=FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""kill -9 of pki-apply at any step and at random moments, its connection cut at any byte: whole files, and a good end.
+"""kill -9 of pki-apply at any step, its connection cut at any byte: whole files, and a good end.
 
 PKI_SAMPLES says how many of each there are; with 100 every step and every byte, which takes a quarter of an hour.
 """
@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import os
 import random
-import subprocess
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tests.hosts import FolderHost, Row, Shell, busybox, kill_session, manifest, placing, whole
-from tests.test_pki_apply import COMMANDS, assert_whole, contents, release, wanted
+from tests.hosts import FolderHost, Row, Shell, busybox, manifest, placing, whole
+from tests.interrupted import SYSTEM, blow, fused
+from tests.releases import assert_whole, contents, release, wanted
+from tests.test_pki_apply import COMMANDS
 
 SEED = 20261123
 SAMPLES = int(os.environ.get("PKI_SAMPLES", "12"))  # of each, with each shell
 EACH = max(1, 84 // SAMPLES)  # one step or byte of so many is tried
-SYSTEM = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @pytest.fixture(params=["dash", "busybox"])
@@ -66,21 +65,16 @@ def test_a_connection_lost_at_any_byte_leaves_the_old_or_the_new_and_no_litter(t
         assert sum(pool.map(cut, range(workers))) > 1600 // EACH - workers
 
 
-def random_ends(host: FolderHost, kind: str) -> None:
-    chance = random.Random(f"{SEED}-{kind}")  # noqa: S311 - no secret hangs on it
-    print(f"seed {SEED}-{kind}")
+def test_cut_at_random_it_leaves_whole_files_and_the_next_contact_ends_well(host: FolderHost) -> None:
+    chance = random.Random(f"{SEED}-cut")  # noqa: S311 - no secret hangs on it
     sides = [release(host, "old"), release(host, "new")]
     host.deliver(sides[0])
-    takes = seconds_of(host, sides[1])
     ended: dict[str, int] = {}
     for number in range(SAMPLES):
         here, there = sides[(number + 1) % 2], sides[number % 2]
         words = whole(there)
         assert contents(host) == wanted(host, here)
-        if kind == "kill":
-            kill_after(host, words, chance.random() * takes * 1.2)
-        else:
-            host.speak(words[: chance.randrange(len(words))])
+        host.speak(words[: chance.randrange(len(words))])
         assert_whole(host, here, there)
         host.speak(b"", "recover")
         assert host.litter() == [], number
@@ -88,92 +82,17 @@ def random_ends(host: FolderHost, kind: str) -> None:
         assert after in (wanted(host, here), wanted(host, there)), number
         side = "new" if after == wanted(host, there) else "old"
         ended[side] = ended.get(side, 0) + 1
-        takes = min(takes, seconds_of(host, there))  # the first one may have been held up
+        host.deliver(there)
         assert contents(host) == wanted(host, there)
         assert host.litter() == [], number
-    print(f"{kind}: a delivery takes {takes:.3f} s; ended as {ended}")
     assert ended.get("old", 0) > SAMPLES // 10
-
-
-def seconds_of(host: FolderHost, rows: list[Row]) -> float:
-    """What a delivery takes."""
-    started = time.monotonic()
-    host.deliver(rows)
-    return time.monotonic() - started
-
-
-def kill_after(host: FolderHost, words: bytes, seconds: float) -> None:
-    process = subprocess.Popen(
-        [host.program],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    assert process.stdin
-    process.stdin.write(words)
-    process.stdin.flush()
-    time.sleep(seconds)
-    kill_session(process)
-    process.stdin.close()
-
-
-@pytest.mark.parametrize("kind", ["kill", "cut"])
-def test_ended_at_random_it_leaves_whole_files_and_the_next_contact_ends_well(host: FolderHost, kind: str) -> None:
-    random_ends(host, kind)
-
-
-PROGRAMS = (
-    *("awk", "cat", "chmod", "chown", "cp", "date", "dd", "ln", "mkdir", "mv", "readlink", "rm", "sha256sum"),
-    *("stat", "sync", "tail", "tar", "touch", "tr", "wc"),
-)
-COUNTING = """\
-#!/bin/sh
-read -r last <{root}/fuse
-echo x >>{root}/count
-[ "$(/usr/bin/wc -l <{root}/count)" -lt "$last" ] || kill -9 0
-PATH={path}
-exec {name} "$@"
-"""
-
-
-def insist_on_programs(shell: Shell, path: str, count: Path) -> None:
-    """A shell that is asked for `cat` must start the program: the busybox of busybox-static does it itself."""
-    (count.parent / "fuse").write_text("9\n")
-    subprocess.run([shell.program, "-c", "cat /dev/null"], env={"PATH": path}, check=True)
-    assert count.exists(), f"{shell.name} starts no program for cat: apt install busybox, in place of busybox-static"
-
-
-def fused(host: FolderHost, shell: Shell) -> Path:
-    """The script once more; every program that it starts is counted, and its process group killed before one of them."""
-    folder, program, path = host.root / "counting", host.root / "fused", shell.path or SYSTEM
-    folder.mkdir()
-    for name in PROGRAMS:
-        (folder / name).write_text(COUNTING.format(root=host.root, path=path, name=name))
-        (folder / name).chmod(0o755)
-    insist_on_programs(shell, f"{folder}:{path}", host.root / "count")
-    text = host.program.read_text()
-    assert text.count(f"PATH={path}\n") == 1
-    program.write_text(text.replace(f"PATH={path}\n", f"PATH={folder}:{path}\n"))
-    program.chmod(0o755)
-    return program
-
-
-def blow(program: Path, words: bytes, at: int, *arguments: str) -> bool:
-    """Let it be killed before the program of a number; whether it came so far."""
-    (program.parent / "count").unlink(missing_ok=True)
-    (program.parent / "fuse").write_text(f"{at}\n")
-    done = subprocess.run(
-        [program, *arguments], input=words, capture_output=True, timeout=60, check=False, start_new_session=True
-    )
-    return done.returncode not in {0, 1}
 
 
 @pytest.mark.parametrize("ending", ["kept", "undone", "settled"])
 def test_killed_before_any_step_it_leaves_whole_files_and_the_next_contact_ends_well(
     host: FolderHost, ending: str, shell: Shell
 ) -> None:
-    program = fused(host, shell)
+    program = fused(host, shell.path or SYSTEM, shell.program)
     old, new = release(host, "old"), release(host, "new")
     if ending == "settled":
         old, new = ([one for one in rows if one.set == "-"] for rows in (old, new))

@@ -110,7 +110,7 @@ class ActionModule(ActionBase):
             strange = lines[found.index(None)][: answers.WORDS]
             result |= {"failed": True, "nonsense": strange, "msg": f"answers what pki-apply would not: {strange}"}
         elif not only_looks and (refusal := answers.refusal(said)):
-            result |= {"failed": True, "msg": ": ".join(refusal)}
+            result |= {"failed": True, "msg": f"{refusal.why}: {refusal.said}"}
         elif done["rc"] or error or not result["greeted"]:
             result |= {"failed": True, "msg": error or complaint or f"pki-apply ended with {done['rc']}"}
             result |= {"rc": done["rc"], "complaint": complaint}

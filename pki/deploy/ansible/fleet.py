@@ -24,7 +24,7 @@ from pki.deploy.handshake import Endpoint
 from pki.deploy.inplace import InPlace, went_back
 from pki.deploy.proof import Proof, refuted
 from pki.deploy.receipt import instant
-from pki.deploy.session import HostRefusal, ServiceRefusal, nonsense, others, seen, writable_folders
+from pki.deploy.session import ServiceRefusal, nonsense, others, refused, seen, writable_folders
 from pki.deploy.ssh import Way
 from pki.errors import ErrorCode, PkiError
 from pki.files import leave_all_to_owner
@@ -110,7 +110,7 @@ class Fleet:
             return PkiError(
                 f"Ansible broke off: {plain(report.complaint)}", f"its log: {self.store.ansible() / 'runs'}"
             )
-        return PkiError(NOT_REACHED, "mend those, then run doit again")
+        return PkiError(NOT_REACHED, "mend those, then: ./run doit")
 
     # -- what became of each, for its own task --
 
@@ -140,7 +140,7 @@ def consign(delivery: Delivery, now: datetime) -> Consignment:
     """A host's release, ready to leave. Raises PkiError when it must not."""
     parcel = delivery.wanted()
     if parcel is None:
-        raise PkiError("its release is not there", "run doit")
+        raise PkiError("its release is not there", "./run doit")
     delivery.insist_on_root()
     change = delivery.change(parcel, delivery.receipt, now)
     findings = delivery.check(change)
@@ -151,7 +151,8 @@ def consign(delivery: Delivery, now: datetime) -> Consignment:
 def collect(delivery: Delivery, result: Mapping[str, Any], now: datetime) -> list[Reason]:
     """File what became of a host elsewhere: what was done there. Raises PkiError, which is filed by then."""
     consignment = consign(delivery, now)
-    if "release" in result and result["release"] != consignment.change.parcel.release.digest:
+    may_lack_it = result.get("failed") or result.get("unreachable")  # Ansible's own words, before our action began
+    if ("release" in result or not may_lack_it) and result.get("release") != consignment.change.parcel.release.digest:
         raise PkiError("took another release than the present one", "export again, and let Ansible run")
     filed = _filed_result(delivery, consignment, result, now)
     if error := filed.get("error"):
@@ -180,7 +181,7 @@ def _outcome(consignment: Consignment, result: Mapping[str, Any]) -> HostOutcome
     change, said = consignment.change, list(_answers(result))
     way, proofs = change.to.way, _proofs(result, (one.service for one in change.to.endpoints))
     if refusal := answers.refusal(said, way.host):
-        raise HostRefusal(*refusal)
+        raise refused(refusal, change.rows)
     if error := next((answer["error"] for answer in said if "error" in answer), ""):
         raise PkiError(plain(error), f"./run invoke deploy.bootstrap {way.host}", ErrorCode.NEEDS_BOOTSTRAP)
     if fault := _fault(way, change.to.endpoints, result):

@@ -63,7 +63,7 @@ def run(project: Path, command: str, ident: str) -> Report:
             preexec_fn=partial(end_with, os.getpid(), signal.SIGTERM),
         )
         said = _end_of(complaint)
-    events = list(_events_of(runs / ident / "job_events"))
+    events = list(_events_of(runs / ident / "job_events", []))
     report = Report(results(events))
     if not any(event.get("event") == "playbook_on_stats" for event in events):
         report.complaint = _last_words(runs / ident, said) or f"it ended with {done.returncode}"
@@ -81,13 +81,19 @@ def find(command: str) -> str:
     return str(Path(found).absolute())
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """Events from elsewhere: a folder as ansible-runner leaves it, or a list as AWX hands it out."""
+def read(path: Path, left_out: list[str]) -> list[dict[str, Any]]:
+    """Return events from elsewhere: of a folder as ansible-runner leaves it, or of a list as AWX hands it out.
+
+    `left_out` gets the names of what is no event. Raises PkiError where it is neither of both.
+    """
     try:
         if path.is_dir():
-            return list(_events_of(path))
+            return list(_events_of(path, left_out))
         data = json.loads(path.read_bytes())
         found = data.get("results", []) if isinstance(data, dict) else data
+        left_out += [
+            f"number {number} of {path.name}" for number, one in enumerate(found, 1) if not isinstance(one, dict)
+        ]
         return [event for event in found if isinstance(event, dict)]
     except (OSError, ValueError, TypeError, RecursionError):
         raise PkiError(
@@ -108,16 +114,18 @@ def results(events: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _events_of(folder: Path) -> Iterator[dict[str, Any]]:
-    """The events of a run, in their order; one that is too large, or was not written whole, is left out."""
+def _events_of(folder: Path, left_out: list[str]) -> Iterator[dict[str, Any]]:
+    """Yield the events of a run, in their order; one that is too large, or was not written whole, is left out."""
     names = [path for path in folder.glob("*.json") if path.name.partition("-")[0].isdecimal()]
     for path in sorted(names, key=lambda path: int(path.name.partition("-")[0])):
         try:
             event = json.loads(path.read_bytes()) if path.stat().st_size <= EVENT else None
-        except (ValueError, RecursionError):
-            continue
+        except (OSError, ValueError, RecursionError):
+            event = None
         if isinstance(event, dict):
             yield event
+        else:
+            left_out.append(path.name)
 
 
 def _end_of(file: IO[bytes]) -> bytes:

@@ -22,6 +22,7 @@ from pki.watch.alerts.letter import Letter
 PATIENCE = 30  # seconds for each answer of the server
 PORTS = {"smtp": 25, "smtps": 465}
 SUBMISSION = 587  # where a user logs in: https://www.rfc-editor.org/rfc/rfc6409
+KEPT = 200  # messages in the outbox: nobody may take them, and a weekly one comes for ever
 HERE = {"localhost", "127.0.0.1"}
 
 
@@ -40,12 +41,17 @@ def message(letter: Letter, said: EmailAlert, now: datetime) -> EmailMessage:
 
 
 def put(made: EmailMessage, outbox: Path, now: datetime) -> Path:
-    """Lay a message into the outbox, for a program of yours to take or for a look; what a killed run began there goes."""
+    """Write a message into the outbox, for a program of yours to take or for a look.
+
+    Removes what a killed run began there, and the oldest messages beyond KEPT.
+    """
     for begun in outbox.glob(store.beside(outbox / "*.eml").name):
         begun.unlink(missing_ok=True)
     names = (f"{now:%Y%m%dT%H%M%SZ}{more}.eml" for more in ("", *(f"-{number}" for number in range(2, 1000))))
     path = next(found for name in names if not (found := outbox / name).exists())
     store.write(path, made.as_bytes())
+    for old in sorted(one for one in outbox.glob("*.eml") if one != path)[: -KEPT + 1]:
+        old.unlink(missing_ok=True)
     return path
 
 

@@ -12,14 +12,16 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pki import canonical, freshness, outgrown, store
 from pki.artifact import Artifact
 from pki.durations import in_words
-from pki.errors import SET_CLOCK, PkiError
+from pki.errors import SET_CLOCK, ErrorCode, PkiError
 from pki.handover import needs
 from pki.house import Generation, House
 from pki.identifiers import ArtifactId, GenerationName
 from pki.memo import token
 from pki.reasons import joined
+from pki.remedies import Remedy
 from pki.store import AUTHORITIES
 from pki.watch.checks import Finding, Level, by_time_left, rerun
+from pki.watch.looks import premises
 from pki.watch.view import View
 
 DAY = timedelta(days=1)
@@ -83,19 +85,42 @@ def ceremonies(view: View) -> Iterator[Finding]:
 
 
 def keys(view: View) -> Iterator[Finding]:
-    """The keys of the intermediates open with their passphrases: all in a thorough look, else those that the run used."""
+    """The keys of the intermediates open with their passphrases.
+
+    A thorough look opens all; another one those that the run used, and those whose files changed since they opened.
+    """
     house, opened = view.house, list[str]()
-    for authority in ("server", "client") if view.thorough else ():
+    for authority in ("server", "client"):
         found = house.issuing(authority)
-        if found and not house.passphrases.is_asked_for(found.name):
+        if found and not house.passphrases.is_asked_for(found.name) and (view.thorough or _has_changed(house, found)):
             with suppress(PkiError):  # kept by the house
                 house.keys.issuer(found)
+                house.memo.remember(_key_id(found), found.fingerprint, _key_files(house, found), "", by_state=True)
                 opened.append(found.name)
+    told = {house.store.shown(path) for path in premises.secrets(view)}
     for name, error in {**house.keys.closed, **house.key_faults()}.items():
+        if error.code is ErrorCode.EXPOSED and error.about in told:
+            continue
         text = f"nothing can be renewed or revoked with it: {error.message}"
         yield Finding(ArtifactId("key", name), Level.CRITICAL, text, error.hint or f"./run invoke ca.rewrap {name}")
-    if opened:
+    if opened and view.thorough:
         yield Finding("keys", Level.OK, f"{' and '.join(opened)} {'open' if len(opened) > 1 else 'opens'}")
+
+
+def _has_changed(house: House, found: Generation) -> bool:
+    """Whether a key, or the file of its passphrase, is not as it was when the key opened the last time."""
+    files = _key_files(house, found)
+    return bool(files) and house.memo.recall(_key_id(found), found.fingerprint) is None
+
+
+def _key_id(found: Generation) -> ArtifactId:
+    return ArtifactId("key", found.name)
+
+
+def _key_files(house: House, found: Generation) -> list[str]:
+    """The files by which a key opens; none where it lies in a token, or its passphrase comes from no file."""
+    key, passphrase = house.store.authority_file(found.name, "key.pem"), house.passphrases.file_of(found.name)
+    return [str(key), str(passphrase)] if passphrase and passphrase.exists() and key.exists() else []
 
 
 # -- CRLs -------------------------------------------------------------------------------------------------------------
@@ -186,7 +211,7 @@ def _ladder(view: View, root: str) -> Iterator[Finding]:
         until = lasts if lasts and lasts > view.now else None
         when = f" from {until:%Y-%m-%d} on, when the one that they have ends" if until else ""
         text = f"{freshness.no_rung(house, root)}; every server refuses every client{when}"
-        remedy = f"{_back(root)}; or: ./run invoke ceremony.request --crls"
+        remedy = f"{_back(root)}; or: {_new_crls(house, root)}"
         yield Finding(subject, Level.CRITICAL, text, remedy, until=until)
         return
     end, spans = (
@@ -197,7 +222,9 @@ def _ladder(view: View, root: str) -> Iterator[Finding]:
     for start, following_end in sorted((s, e) for s, e in spans if e and s > view.now):
         if start > end:
             text = f"no rung of its ladder covers {end:%Y-%m-%d} to {start:%Y-%m-%d}"
-            yield Finding(subject, _rung_level(view, end), text, f"{_back(root)}; or: {ASK}", until=end)
+            yield Finding(
+                subject, _rung_level(view, end), text, f"{_back(root)}; or: {_new_crls(house, root)}", until=end
+            )
         end = max(end, following_end)
     if missing := _unheld(view, root):
         yield Finding(
@@ -211,6 +238,12 @@ def _rung_level(view: View, end: datetime) -> Level:
 
 def _back(root: str) -> str:
     return f"put ca/root/{root}/crl/ back from a backup (./run invoke restore FILE --to DIR)"
+
+
+def _new_crls(house: House, root: str) -> Remedy:
+    from pki.handover.kept import new_crls  # noqa: PLC0415 - which a run with nothing to tell needs not
+
+    return new_crls(house, root)
 
 
 def _unheld(view: View, root: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from pki.reasons import Reason, joined
 from pki.watch import bootstraps, waiting_roots
 from pki.watch.checks import Finding, Level, by_time_left, named, rerun
 from pki.watch.forecast import HELD
+from pki.watch.looks import causes
 from pki.watch.view import View
 
 DAY = timedelta(days=1)
@@ -30,7 +32,8 @@ REPAIR = f"./run doit puts it right; {WISHES}"
 class State(NamedTuple):
     """What receipt, contact and history say of a host that is not simply well; instants as text.
 
-    `drift` is what a look found changed there and nothing repaired since, `writable` the folders that others can write.
+    `drift` is what a look found changed there and nothing repaired since, `writable` the folders that others can write,
+    `refusal` the reason for which it refused what was delivered.
     """
 
     host: str
@@ -41,6 +44,7 @@ class State(NamedTuple):
     held_since: str
     drift: Sequence[Mapping[str, Any]] = ()
     writable: Sequence[Mapping[str, Any]] = ()
+    refusal: Mapping[str, Any] | None = None
 
 
 def hosts(view: View) -> Iterator[Finding]:
@@ -76,15 +80,8 @@ def _counted(view: View, there: int) -> Iterator[Finding]:
 
 
 def _remote(view: View, state: State) -> Iterator[Finding]:
-    subject = ArtifactId("deploy", state.host)
     if state.failing_since:
-        failure, until = view.run.failure(subject), moment(state.ends) if state.ends else None
-        level = max(Level.WARNING, by_time_left(until - view.now, CRITICAL, CRITICAL) if until else Level.WARNING)
-        text = failure.message if failure else f"could not be brought up to date: {state.message}"
-        remedy = (failure.hint if failure else "") or f"./run invoke deploy.run {state.host}"
-        if failure and failure.code in RETRIED:
-            remedy = f"look at the host, then: ./run invoke deploy.run {state.host} --dry-run"
-        yield Finding(subject, level, text, remedy, since=moment(state.failing_since), until=until)
+        yield _failing(view, state)
     drift, writable = drifted(state.drift), drifted(state.writable)
     if drift or writable:
         told = (f"was changed: {_listed(drift)}" if drift else "", _listed(writable))
@@ -102,6 +99,29 @@ def _remote(view: View, state: State) -> Iterator[Finding]:
         yield Finding(
             ArtifactId("proof", state.host), Level.NOTICE, "; ".join(f"{name} {one}" for name, one in unproven), remedy
         )
+
+
+def _failing(view: View, state: State) -> Finding:
+    """A host whose delivery fails, with the services that answer nobody for the same reason."""
+    subject = ArtifactId("deploy", state.host)
+    failure, until = view.run.failure(subject), moment(state.ends) if state.ends else None
+    level = max(Level.WARNING, by_time_left(until - view.now, CRITICAL, CRITICAL) if until else Level.WARNING)
+    text = failure.message if failure else f"could not be brought up to date: {state.message}"
+    if silent := causes.told(view, state.host):
+        text = f"{text}; {named([one.service for one in silent])} {silent[0].wrong}"
+    what: Reason | str = text
+    if state.refusal and (failure is None or subject in view.run.failed):
+        what = replace(refusal := Reason.from_json(state.refusal), data=(*refusal.data, ("why", text)))
+    remedy = (failure.hint if failure else "") or f"./run invoke deploy.run {state.host}"
+    if failure and failure.code in RETRIED:
+        remedy = f"look at the host, then: ./run invoke deploy.run {state.host} --dry-run"
+    return Finding(subject, level, what, remedy, since=moment(state.failing_since), until=until)
+
+
+def failing_services(view: View) -> Iterator[Finding]:
+    """The failed deliveries that tell of services."""
+    hosts = {one.host for one in view.probes if one.wrong and causes.is_told(view, one)}
+    yield from (_failing(view, state) for state in _states(view) if state.host in hosts)
 
 
 def _is_new(view: View, host: str) -> bool:
@@ -148,6 +168,7 @@ def _state(delivery: Delivery) -> State:
         held_since=instant(pin.since) if (pin := delivery.pinned()) and pin.release else "",
         drift=[one.as_json() for one in contact.drift],
         writable=[one.as_json() for one in contact.writable],
+        refusal=contact.refusal.as_json() if contact.refusal else None,
     )
 
 

@@ -16,6 +16,7 @@ from pki.deploy.ssh import identity_in
 from pki.errors import LedgerError
 from pki.house import House
 from pki.records import PASSING, PUT_BACK
+from pki.remedies import in_project
 from pki.store import LAST_BACKUP
 from pki.watch.checks import Finding, Level
 from pki.watch.view import View
@@ -89,26 +90,36 @@ def counts(house: House) -> tuple[int, int]:
 def permissions(view: View) -> Iterator[Finding]:
     """Nobody but their owner reads the secrets; leaves' keys are looked at with their certificates."""
     house, looked, is_open = view.house, 0, False
-    for path in _secrets(view):
+    for path in secrets(view):
         mode = store.mode_of(path)
         if mode is None:
             continue
         looked += 1
         if mode & 0o077:
             is_open, wanted = True, "700" if path.is_dir() else "600"
-            text = f"others can read it: it has mode {mode:04o}"
-            yield Finding(house.store.shown(path), Level.CRITICAL, text, f"chmod {wanted} {house.store.shown(path)}")
+            text = f"others can read it: it has mode {mode:04o}{_closed(view, path)}"
+            shown = house.store.shown(path)
+            yield Finding(shown, Level.CRITICAL, text, f"chmod {wanted} {in_project(shown)}")
     for folder in _folders(view):
         mode = store.mode_of(folder)
         if mode is not None and mode & stat.S_IWOTH:
             is_open, shown = True, view.house.store.shown(folder)
             text = f"others can replace what lies in it: it has mode {mode:04o}"
-            yield Finding(shown, Level.CRITICAL, text, f"chmod go-w {shown}")
+            yield Finding(shown, Level.CRITICAL, text, f"chmod go-w {in_project(shown)}")
     if not is_open:
         yield Finding("permissions", Level.OK, f"{looked} secrets are their owner's alone")
 
 
-def _secrets(view: View) -> Iterator[Path]:
+def _closed(view: View, path: Path) -> str:
+    """What follows where a key is not opened before a file is closed to others."""
+    place, passphrases = view.house.store, view.house.passphrases
+    issuing = [one.name for name in ("server", "client") if (one := view.house.issuing(name))]
+    names = [one for one in issuing if path in {place.authority_file(one, "key.pem"), passphrases.file_of(one)}]
+    return f"; until then nothing can be renewed or revoked with {' and '.join(names)}" if names else ""
+
+
+def secrets(view: View) -> Iterator[Path]:
+    """The files and folders that their owner alone may read, leaves' keys aside."""
     place, said = view.house.store, view.house.inventory.secrets
     yield place.ca
     yield place.ca / "ledger.db"
@@ -121,14 +132,23 @@ def _secrets(view: View) -> Iterator[Path]:
 def _folders(view: View) -> Iterator[Path]:
     """The folders in which secrets lie, and certificates and releases that are to be delivered."""
     place = view.house.store
-    yield from dict.fromkeys(path.parent for path in _secrets(view))
+    yield from dict.fromkeys(path.parent for path in secrets(view))
     for name in ("certs", "release", "crl", "trust"):
         yield place.build / name
-        if view.thorough and (place.build / name).is_dir():
-            yield from sorted(
-                path for path in (place.build / name).rglob("*") if path.is_dir() and not path.is_symlink()
-            )
+        yield from _below(place.build / name, thorough=view.thorough)
     yield place.build
+
+
+def _below(folder: Path, *, thorough: bool) -> Iterator[Path]:
+    """The folders in a folder; in a thorough look those within them too, of which each host has many."""
+    if not folder.is_dir():
+        return
+    with os.scandir(folder) as entries:
+        found = sorted(one.path for one in entries if one.is_dir(follow_symlinks=False))
+    for path in map(Path, found):
+        yield path
+        if thorough:
+            yield from _below(path, thorough=True)
 
 
 def project(view: View) -> Iterator[Finding]:

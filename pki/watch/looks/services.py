@@ -7,16 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from pki.deploy.contact import Contact
 from pki.destinations import jump_way
-from pki.errors import ErrorCode
 from pki.identifiers import ArtifactId
 from pki.leaves import leaf_name
 from pki.model import Leaf
 from pki.proxies import PROGRAMS
 from pki.remedies import Place, Remedy, at, here
 from pki.watch.checks import Finding, Level
-from pki.watch.looks import leaves
+from pki.watch.looks import causes, hosts, leaves
 from pki.watch.probes import Fault, Probed
 from pki.watch.view import View
 
@@ -32,8 +30,8 @@ def services(view: View) -> Iterator[Finding]:
         by_host.setdefault(one.host, []).append(one)
     yield from _unasked(view)
     for host, found in by_host.items():
-        silent = [one for one in found if one.fault == Fault.SILENT and not _is_said(view, one)]
-        if silent and not _is_unreached(view, host):
+        silent = [one for one in found if one.fault == Fault.SILENT and not causes.is_told(view, one)]
+        if silent and not causes.is_unreached(view, host):
             yield from _silent(view, host, silent, is_all=len(silent) == len(found))
         for one in found:
             if one.fault not in {Fault.SILENT, Fault.JUMP, Fault.UNSEEN} and (check := _one(view, one)):
@@ -50,7 +48,8 @@ def services(view: View) -> Iterator[Finding]:
 
 
 def last_seen(view: View) -> Iterator[Finding]:
-    """What the last look said of each service, with its time; opens no connection."""
+    """What the last look said of each service, with its time, and of the deliveries that tell it; opens no connection."""
+    yield from hosts.failing_services(view)
     for check in services(view):
         host = check.about.name.partition("/")[0]
         about = [one for one in view.probes if check.subject in {one.subject, "services", ArtifactId("jump", one.via)}]
@@ -108,7 +107,7 @@ def _one(view: View, one: Probed) -> Finding | None:
     if until:
         said += [f"the certificate that it serves ends on {until:%Y-%m-%d}"]
         level = max(level, leaves.level(_leaf(view, one), until - view.now))
-    elif level is Level.WARNING and _is_said(view, one):
+    elif level is Level.WARNING and causes.is_told(view, one):
         said, level = [], Level.OK
     if one.outdated:
         said += [f"still speaks {one.outdated.replace('v', ' ')}"]
@@ -131,25 +130,6 @@ def _leaf(view: View, one: Probed) -> Leaf:
 
 def _leaf_name(one: Probed) -> str:
     return leaf_name(one.host, "mtls" if one.access == "mtls" else "tls")
-
-
-def _is_said(view: View, one: Probed) -> bool:
-    """Whether the delivery to its host failed for this very service, which the look at hosts tells."""
-    contact = _contact(view, one.host)
-    return contact is not None and bool(contact.failing_since) and one.service in contact.services
-
-
-def _is_unreached(view: View, host: str) -> bool:
-    """Whether ssh does not get to a host, which the look at hosts tells."""
-    failure, contact = view.run.failure(ArtifactId("deploy", host)), _contact(view, host)
-    return (failure is not None and failure.code is ErrorCode.UNREACHABLE) or (
-        contact is not None and contact.is_unreached
-    )
-
-
-def _contact(view: View, host: str) -> Contact | None:
-    delivery = view.plan.deliveries.get(host)
-    return delivery.contact if delivery and delivery.is_remote else None
 
 
 def _remedy(view: View, one: Probed) -> Remedy | str:
