@@ -28,9 +28,9 @@ from pki.house import House
 from pki.keeping import archive
 from pki.keeping import backup as backing_up
 from pki.keeping import restore as restoring
-from tests import age, judges
+from tests import judges
 from tests.commands import Invoke, Said, said_by
-from tests.conftest import PROJECT, START, Home
+from tests.conftest import PROJECT, SEAL, START, Home
 
 
 @pytest.fixture
@@ -365,7 +365,7 @@ def settle(home: Home, backup: Path, invoke: Invoke, words: str) -> Said:
 
 @pytest.fixture(scope="module")
 def sealed() -> bytes:
-    return age.REAL_SEAL(b"x" * 100_000, WORDS)
+    return SEAL(b"x" * 100_000, WORDS)
 
 
 def altered(data: bytes, at: int) -> bytes:
@@ -659,7 +659,7 @@ def test_house_that_lost_its_authorities_has_nothing_to_do_after_a_restore(
     home: Home, tmp_path: Path, invoke: Invoke, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the real sealing: the whole way."""
-    monkeypatch.setattr(sealing, "seal", age.REAL_SEAL)
+    monkeypatch.setattr(sealing, "seal", SEAL)
     assert invoke("backup", "--passphrase-file", words, home=home.path).status == 0
     before = {path: path.read_bytes() for path in (home.path / "ca").rglob("*.pem")}
     shutil.rmtree(home.path / "ca")
