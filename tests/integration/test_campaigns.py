@@ -20,6 +20,16 @@ TRIED = {  # campaign → figures that are not zero in its small size
         "revoked",
         "events: old",
     },
+    "inputs": {
+        "files changed",
+        "commands",
+        "refusals",
+        "artifacts judged",
+        "projects mended",
+        "trials of arguments",
+        "read: refused",
+        "read: taken",
+    },
 }
 
 

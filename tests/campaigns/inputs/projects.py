@@ -27,6 +27,7 @@ from pki.ledger import database
 from pki.taking import books
 from tests.ceremonies import RealHome, drives_at, real_home
 from tests.conftest import PROJECT, START, Home, _asked_once
+from tests.copies import copy_project
 from tests.oldca import OldCa
 
 MOUNTS = drives.MOUNTS
@@ -258,8 +259,8 @@ def built(name: str) -> Path:
 
 
 def copied(name: str, place: Path) -> Home:
-    """A copy of a project and of what is beside it, for one trial."""
-    shutil.copytree(built(name), place, symlinks=True, dirs_exist_ok=True)
+    """A copy of a project and of what is beside it, for one trial; `place` is not there yet."""
+    copy_project(built(name), place)
     return (RealHome if name == "offline" else Home)(place / "house")
 
 

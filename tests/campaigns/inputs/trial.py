@@ -70,7 +70,7 @@ class Trial:
     """A copy of a project in a folder, and what was done to it."""
 
     def __init__(self, place: Path, figures: Counter[str]) -> None:
-        self.place, self.figures = place, figures
+        self.place, self.figures = place / "desk", figures
         self.target: Target | None = None
         self.project, self.days = "", 0.0
         self.changed: dict[Path, Kept] = {}
