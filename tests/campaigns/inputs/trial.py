@@ -165,7 +165,6 @@ class Trial:
         if not said.status:
             self._insist(said)
         if line == ("doit",) and not said.status and self.project != "fleet":
-            self.figures["artifacts judged"] += 1
             self._judge(said)
 
     def _mend(self) -> None:
@@ -226,6 +225,7 @@ class Trial:
         return [*files, *self.target.names]
 
     def _judge(self, said: Said) -> None:
+        self.figures["artifacts judged"] += 1
         try:
             verdicts.artifacts(self.home.path, START + timedelta(days=self.days), revoked_in(self.project))
         except CampaignError as error:
