@@ -26,6 +26,16 @@ TRIED = {  # campaign → figures that are not zero in its small size
     "kills": {"first build: killed", "renewal: killed", "revocation: killed", "power, by call", "pki-apply: killed"},
     "together": {"on postgresql"},
     "surroundings": {"ended well"},
+    "inputs": {
+        "files changed",
+        "commands",
+        "refusals",
+        "artifacts judged",
+        "projects mended",
+        "trials of arguments",
+        "read: refused",
+        "read: taken",
+    },
 }
 
 
