@@ -59,4 +59,4 @@ def _damage(chance: random.Random, target: Target) -> Step:
     return ["change", *_change(chance, target.kinds)]
 
 
-CAMPAIGN = Campaign("inputs", draw, trial.run, small=16, draw_small=partial(draw, reads=8))
+CAMPAIGN = Campaign("inputs", draw, trial.run, small=14, draw_small=partial(draw, reads=8))
