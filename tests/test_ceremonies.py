@@ -26,7 +26,7 @@ from pki.handover.asking import Wish
 from pki.proxies import PROGRAMS
 from pki.watch import forecast
 from tests import judges
-from tests.ceremonies import SECRET, RealHome, Typist, drives_at, first_ceremony, fit_typist
+from tests.ceremonies import SECRET, RealHome, Typist, drives_at, first_ceremony, fit_typist, real_home
 from tests.conftest import START, Home
 from tests.pages import Page
 
@@ -297,6 +297,24 @@ def test_a_ladder_is_extended_half_a_year_before_its_last_rung_ends(real: RealHo
     assert_no_gap(after, at(ask + 30), at(ask + 30) + timedelta(days=2 * 365 - 10))
     assert judges.number(after[0]) > judges.number(before[-1])
     assert_sound(real)
+
+
+def test_no_pre_signed_crl_is_asked_for_that_begins_after_its_root_has_ended(tmp_path: Path) -> None:
+    home = real_home(tmp_path / "real")
+    home.edit("root:   {lifetime: 10y", "root:   {lifetime: 400d, handover: 60d")
+    for authority in ("server", "client"):
+        home.edit(f"{authority}: {{lifetime: 2y", f"{authority}: {{lifetime: 220d")
+    home.edit("client: {lifetime: 180d", "client: {lifetime: 90d")
+    home.ceremony()
+    end = home.certificate("root-1").not_valid_after_utc
+    for days in (100, 130):  # new intermediates; then a new root too, whose CRLs begin before its end
+        assert asking.uncovered(home.house(days), needs.needs(home.house(days)))
+        asked = home.ask(Wish(ladder=True), days)
+        assert asking.uncovered(home.house(days), needs.needs(home.house(days))) == []
+        home.accept(home.answer(asked.path, days), days)
+        starts = [crl.last_update_utc for crl in home.ladder()]
+        assert starts[-1] < end <= max(crl.next_update_utc for crl in home.ladder() if crl.next_update_utc)
+    assert home.house(130).store.generations("root")[-1] == "root-2"
 
 
 def test_in_every_month_of_several_ladders_the_published_crl_is_newer_than_the_one_before(real: RealHome) -> None:

@@ -94,7 +94,9 @@ def seated(home: Home, folder: Path, patch: pytest.MonkeyPatch, capsys: pytest.C
     made.answers = {"type LOST": "LOST"}
 
     def answered(question: str = "") -> str:
-        return next((text for part, text in made.answers.items() if part in question), "yes")
+        answer = next((text for part, text in made.answers.items() if part in question), "yes")
+        print(f"{question}{answer}")
+        return answer
 
     patch.setattr(sealing, "seal", lambda data, _: MARK + data)  # scrypt takes seconds
     patch.setattr(sealing, "unseal", lambda data, *_: data.removeprefix(MARK))

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sql
 
-from pki import sealing
 from pki.keeping import placing
 from pki.keeping.restore import Restore
 from pki.ledger import Ledger
@@ -28,7 +27,6 @@ from tests.conftest import START, Home
 from tests.locked import takes_the_lock
 
 WORDS = "trumpet velvet cactus orbit mango thistle"
-MARK = b"age-encryption.org/v1\nnot really: "
 pytestmark = pytest.mark.usefixtures("backup")
 ASIDE = "ca.before-restore-20261124T060000Z"
 
@@ -42,13 +40,6 @@ def invoke(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Invoke:
         return said_by(capsys, *arguments, pki_home=str(home), **moment)
 
     return call
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sealing without scrypt, which takes seconds."""
-    monkeypatch.setattr(sealing, "seal", lambda data, _: MARK + data)
-    monkeypatch.setattr(sealing, "unseal", lambda data, *_: data.removeprefix(MARK))
 
 
 @pytest.fixture

@@ -64,12 +64,12 @@ def _life(house: House, request: Request, one: AskedIntermediate) -> tuple[datet
 
 
 def _ladders(house: House, request: Request) -> Iterator[str]:
-    rule, new_roots = house.inventory.authorities.root.crl, {root.name for root in request.roots}
+    rule, new_roots = house.inventory.authorities.root.crl, {root.name: root.not_after for root in request.roots}
     for ladder in request.ladders:
         if any(not _agree((rung.next_update,), (rung.this_update + rule.lifetime,)) for rung in ladder.rungs):
             yield "root.crl.lifetime"
         elif ladder.root in new_roots:
-            if len(ladder.rungs) != len(list(rungs(house, ladder.root, None, 0))):
+            if len(ladder.rungs) != len(list(rungs(house, ladder.root, None, 0, new_roots[ladder.root]))):
                 yield "root.crl.rungs"
         elif not new_roots and _is_short(house, request, ladder):
             yield "root.crl.rungs"
@@ -80,7 +80,8 @@ def _is_short(house: House, request: Request, ladder: AskedLadder) -> bool:
     rule, present = house.inventory.authorities.root.crl, house.issuing("root")
     if present is None or present.name != ladder.root or ladder.root in request.destroy:
         return False
-    return ladder.rungs[-1].next_update + ROUNDING < request.prepared + rule.rungs * (rule.lifetime - OVERLAP)
+    goal = min(request.prepared + rule.rungs * (rule.lifetime - OVERLAP), present.certificate.not_valid_after_utc)
+    return ladder.rungs[-1].next_update + ROUNDING < goal
 
 
 def _agree(dates: tuple[datetime, ...], others: tuple[datetime, ...]) -> bool:

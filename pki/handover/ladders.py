@@ -37,7 +37,7 @@ def ladders(
         )
     for root in roots:
         last = _last_number(house, root.name)
-        yield AskedLadder(root=root.name, revoked=(), rungs=tuple(rungs(house, root.name, None, last)))
+        yield AskedLadder(root=root.name, revoked=(), rungs=tuple(rungs(house, root.name, None, last, root.not_after)))
 
 
 def _last_number(house: House, root: str) -> int:
@@ -64,12 +64,17 @@ def _revoked(house: House, revoke: tuple[tuple[str, str], ...], root: str) -> It
             yield Revocation(generation=name, serial=serial, reason=reason, at=house.now)
 
 
-def rungs(house: House, root: str, until: datetime | None, number: int) -> Iterator[AskedRung]:
+def rungs(
+    house: House, root: str, until: datetime | None, number: int, end: datetime | None = None
+) -> Iterator[AskedRung]:
     """Rungs from now on that replace all earlier ones: one a second after each that has not begun, and more as needed.
 
     Numbers are above `number`, the last one; each rung begins a month before the one before it ends, or earlier. The last
-    one ends no earlier than any that it replaces.
+    one ends no earlier than any that it replaces. None begins after the root has ended: at `end`, where there is no
+    certificate of it yet.
     """
+    if known := house.generation(root):
+        end = known.certificate.not_valid_after_utc
     rule = house.inventory.authorities.root.crl
     step = rule.lifetime - OVERLAP
     earlier = {rung.crl.last_update_utc for rung in house.rungs(root)}
@@ -77,16 +82,16 @@ def rungs(house: House, root: str, until: datetime | None, number: int) -> Itera
     starts = [max([house.now - BACKDATED, *(at + SECOND for at in begun)])]
     for at in sorted(earlier):
         if at > house.now:
-            _fill(starts, at + SECOND, rule.lifetime, step)
+            _fill(starts, at + SECOND, rule.lifetime, step, end)
             starts.append(at + SECOND)
     goal = until or house.now + rule.rungs * step
-    _fill(starts, max(goal, ladder_end(house, root) or goal), rule.lifetime, step)
+    _fill(starts, max(goal, ladder_end(house, root) or goal), rule.lifetime, step, end)
     for at in starts:
         number = max(int(at.timestamp()), number + 1)
         yield AskedRung(number=number, this_update=at, next_update=at + rule.lifetime)
 
 
-def _fill(starts: list[datetime], goal: datetime, lifetime: timedelta, step: timedelta) -> None:
-    """Begin as many more rungs as it takes for the last one to end at `goal` or later."""
-    while starts[-1] + lifetime < goal:
+def _fill(starts: list[datetime], goal: datetime, lifetime: timedelta, step: timedelta, end: datetime | None) -> None:
+    """Begin as many more rungs as it takes for the last one to end at `goal` or later, and none from `end` on."""
+    while starts[-1] + lifetime < goal and (end is None or starts[-1] + step < end):
         starts.append(starts[-1] + step)

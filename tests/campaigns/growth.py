@@ -34,7 +34,8 @@ BOUNDED = {  # what has a bound: as large after all years as after half of them,
     "hosts": "build/hosts",
     "clients": "ca/clients",
 }
-GROWING = {"ledger": "ca/ledger.db", "transcripts": "ca/ceremonies", "ca": "ca"}
+OUTBOX, MESSAGES = "build/report/outbox", 200  # the most that are kept there
+GROWING = {"outbox": OUTBOX, "ledger": "ca/ledger.db", "transcripts": "ca/ceremonies", "ca": "ca"}
 HOST = (
     '  host-{0}:\n    network: dev\n    services:\n      app-{0}: {{upstream: "http://127.0.0.1:3000", access: {1}}}\n'
 )
@@ -69,6 +70,8 @@ def run(steps: Sequence[Step], place: Path, figures: Counter[str]) -> None:
                 raise CampaignError(
                     "grows without a bound", f"{name}: {size} bytes after half the time, {end[name]} now"
                 )
+        if (messages := len(list((old.path / OUTBOX).glob("*")))) > MESSAGES:
+            raise CampaignError("grows without a bound", f"{messages} messages in the outbox")
         if end["ledger"] > events * EVENT:
             raise CampaignError("the ledger is too large", f"{end['ledger']} bytes for {events} events")
         compare(old, days, new, what, figures)
@@ -102,8 +105,9 @@ def live(home: RealHome, day: int) -> None:
 
 
 def sizes(home: RealHome, of: dict[str, str]) -> dict[str, int]:
-    """Bytes by what they are for."""
-    return {name: size_of(home.path / path) for name, path in of.items()}
+    """Bytes by what they are for; the outbox is none of the reports."""
+    found = {name: size_of(home.path / path) for name, path in of.items()}
+    return found | {"reports": found["reports"] - size_of(home.path / OUTBOX)}
 
 
 def size_of(path: Path) -> int:

@@ -127,14 +127,7 @@ class Simulation:
         self.figures["simulated days"] += self.days
 
     def day(self, day: int, events: list[Step]) -> None:
-        busy = (
-            bool(events)
-            or day % self.every == 0
-            or self.fault
-            or self.acts_on == day
-            or self.asked
-            or day in self.down.values()
-        )
+        busy = bool(events) or day % self.every == 0 or self.fault or self.acts_on == day or day in self.down.values()
         if not busy:
             return
         self.judge(day)
@@ -155,6 +148,8 @@ class Simulation:
             self.judge(day)
         gc.unfreeze()
         gc.enable()
+        if day % 10 == 0:
+            gc.collect()  # what a run leaves open ends with its process elsewhere
 
     def note(self, day: int, said: str) -> None:
         self.log.append(f"day {day}: {said}")
@@ -325,8 +320,10 @@ class Simulation:
         if self.fault or day < self.clock_until:
             return
         waiting = [path for path in self.home.path.glob("ca/ceremonies/*") if not (path / "response.yaml").exists()]
+        if not waiting:
+            self.asked.clear()
         for path in sorted(waiting)[-1:]:
-            since = self.asked.setdefault(path.name, day)
+            since = self.asked.setdefault("since", day)  # a request that is made anew is no news for the person
             if day < since + self.late[self.figures["ceremonies"] % len(self.late)]:
                 continue
             try:

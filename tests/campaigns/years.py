@@ -11,10 +11,10 @@ from typing import Any
 
 from tests.campaigns import mounts
 from tests.campaigns.campaign import Campaign, Step
-from tests.campaigns.simulation import Simulation, quick
+from tests.campaigns.simulation import FRAME, Simulation, quick
 
 DAYS = 3650
-SMALL_DAYS = 200
+SMALL_DAYS, EVENTFUL = 190, 55
 RARE = {  # what happens how often in ten years, on the average
     "miss": 40,
     "kill": 40,
@@ -68,8 +68,9 @@ def draw(chance: random.Random, days: int = DAYS, often: float = 1.0) -> list[St
 
 
 def draw_small(chance: random.Random) -> list[Step]:
-    """Some months in which as much happens as else in years."""
-    return [["short", 1], *draw(chance, SMALL_DAYS, often=6.0)]
+    """Weeks in which six times as much happens, then months for the ceremonies; all authorities are replaced in them."""
+    steps = draw(chance, SMALL_DAYS, often=6.0)
+    return [["short", 1], *(step for step in steps if step[0] in FRAME or step[1] < EVENTFUL)]
 
 
 def run(steps: Sequence[Step], place: Path, figures: Counter[str]) -> None:

@@ -12,6 +12,7 @@ SEED = 20261129
 SEEDS = {"kills": 20261136, "surroundings": 20261155}
 """Seeds whose few trials differ more than those of SEED."""
 TRIED = {  # campaign → figures that are not zero in its small size
+    "growth": {"5 hosts, 2 years: events in the ledger"},
     "years": {
         "simulated days",
         "runs",
@@ -25,6 +26,16 @@ TRIED = {  # campaign → figures that are not zero in its small size
     "kills": {"first build: killed", "renewal: killed", "revocation: killed", "power, by call", "pki-apply: killed"},
     "together": {"on postgresql"},
     "surroundings": {"ended well"},
+    "inputs": {
+        "files changed",
+        "commands",
+        "refusals",
+        "artifacts judged",
+        "projects mended",
+        "trials of arguments",
+        "read: refused",
+        "read: taken",
+    },
 }
 
 

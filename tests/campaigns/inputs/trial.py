@@ -70,10 +70,11 @@ class Trial:
     """A copy of a project in a folder, and what was done to it."""
 
     def __init__(self, place: Path, figures: Counter[str]) -> None:
-        self.place, self.figures = place, figures
+        self.place, self.figures = place / "desk", figures
         self.target: Target | None = None
         self.project, self.days = "", 0.0
         self.changed: dict[Path, Kept] = {}
+        self.has_new_state = False  # whether a command may have changed what is due
         self.has_other_rows = False  # whether a ledger was changed in what it records
 
     # -- steps --
@@ -157,13 +158,13 @@ class Trial:
         verdicts.ended_well(said)
         verdicts.kept_secrets(said, self._secrets())
         verdicts.wrote_nothing_half(said, before, verdicts.tree(self.place))
-        if said.status and self.changed and not undamaged(self.project, line, self.days):
+        if said.status and self.changed and self._refuses(said) and not undamaged(self.project, line, self.days):
             self.figures["refusals"] += 1
-            verdicts.names_it(said, [*self._names(), *(word for word in line[2:] if not word.startswith("-"))])
+            verdicts.names_it(said, [*self._names(), *(Path(word).name for word in line[2:] if word[:1] not in "-{")])
+        self.has_new_state |= line[0] == "invoke" and line[1] not in verdicts.LOOKING
         if not said.status:
             self._insist(said)
         if line == ("doit",) and not said.status and self.project != "fleet":
-            self.figures["artifacts judged"] += 1
             self._judge(said)
 
     def _mend(self) -> None:
@@ -195,6 +196,10 @@ class Trial:
         projects.mounted(self.project, self.place)
         return way([words_of.get(word, word) for word in line], self.home.path, self.days)
 
+    def _refuses(self, said: Said) -> bool:
+        """Whether the exit status means more than that something is due, which an earlier command may have made so."""
+        return not self.has_new_state or said.words[0] == "doit" or said.status in {1, 3}
+
     def _insist(self, said: Said) -> None:
         """Raise CampaignError where a command takes for sound what was changed."""
         response = self.place / "out/response-0002"
@@ -220,6 +225,7 @@ class Trial:
         return [*files, *self.target.names]
 
     def _judge(self, said: Said) -> None:
+        self.figures["artifacts judged"] += 1
         try:
             verdicts.artifacts(self.home.path, START + timedelta(days=self.days), revoked_in(self.project))
         except CampaignError as error:
