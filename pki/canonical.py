@@ -55,6 +55,15 @@ def certificate(data: bytes) -> x509.Certificate | None:
         return None
 
 
+def readable_certificate(data: bytes) -> x509.Certificate | None:
+    """Return the first certificate of a PEM file that others wrote, None where one of its parts cannot be read."""
+    try:
+        found = x509.load_pem_x509_certificate(data)
+        return found if _is_readable(found) else None
+    except UNREADABLE:
+        return None
+
+
 def certificates(data: bytes) -> list[x509.Certificate] | None:
     """Return the certificates of a PEM file that holds nothing else, None when it is not exactly that."""
     try:

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from pki.reasons import Reason
-from pki.remedies import Remedy, for_this_project
+from pki.remedies import Remedy, for_this_project, in_project
 from pki.visible import in_one_line, visible
 
 NEXT = {  # of a file that may not be there yet, and of its folder
@@ -108,7 +108,7 @@ def _lines(fault: PkiError) -> Iterable[tuple[str, str]]:
 
 def exposed(shown: str) -> PkiError:
     """Return the error for a secret file that others can read."""
-    return PkiError(f"{shown}: others can read it", f"chmod 600 {shown}", ErrorCode.EXPOSED, about=shown)
+    return PkiError(f"{shown}: others can read it", f"chmod 600 {in_project(shown)}", ErrorCode.EXPOSED, about=shown)
 
 
 def joined_lines(message: str) -> str:

@@ -155,7 +155,10 @@ def _make_authority(house: House, name: str) -> Outcome:
     if reasons:
         if found and found.certificate.not_valid_after_utc < house.now:
             house.clock.insist()  # a ceremony helps nobody whose clock is wrong
-        request = here("invoke", "ceremony.request", home=house.store.home, before=f"{RESTORE}, or: ")
+        is_lost = reasons[0].code is not Why.AUTHORITY_EXPIRED  # of what ended, no backup holds a newer one
+        request = here(
+            "invoke", "ceremony.request", home=house.store.home, before=f"{RESTORE}, or: " if is_lost else ""
+        )
         raise PkiError(f"{reasons[0]}; needs a ceremony", request)
     return Outcome(Verb.CREATED)
 
@@ -333,7 +336,7 @@ def _unused_faults(world: World, deliveries: Mapping[str, Delivery]) -> Iterator
     """What is wrong with files that no release uses at present."""
     for file in world.library.files:
         if file.fault and not any(file.is_for(name, world.hosts.get(name)) for name in deliveries):
-            yield Note(f"templates/{file.name}", file.fault.message, file.fault.hint or "mend it, then run doit again")
+            yield Note(f"templates/{file.name}", file.fault.message, file.fault.hint or "mend it, then: ./run doit")
 
 
 # -- hosts ------------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pki.errors import FaultsError, PkiError
+from pki.remedies import in_project
 from pki.visible import line_fault
 
 DEFAULTS = {"deploy-hosts": "ca", "deploy-owner": "root:root", "deploy-mode": ""}
@@ -66,7 +67,7 @@ def read(path: Path, shown: str) -> bytes:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO nobody writes to blocks otherwise
         try:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise PkiError(f"{shown}: is not a regular file", f"rm {shown}, or move it away")
+                raise PkiError(f"{shown}: is not a regular file", f"rm {in_project(shown)}, or move it away")
             parts = [os.read(handle, 65536)]
             while parts[-1] and sum(map(len, parts)) <= LARGEST:
                 parts.append(os.read(handle, 1 << 20))
@@ -76,9 +77,10 @@ def read(path: Path, shown: str) -> bytes:
         if path.is_symlink():
             to = os.readlink(path)
             raise PkiError(
-                f"{shown}: is a link to {to}: {error.strerror}", f"put the file there, or: rm {shown}"
+                f"{shown}: is a link to {to}: {error.strerror}", f"put the file there, or: rm {in_project(shown)}"
             ) from None
-        hint = f"chown or chmod it: ls -l {shown}" if isinstance(error, PermissionError) else f"ls -l {shown}"
+        look = f"ls -l {in_project(shown)}"
+        hint = f"chown or chmod it: {look}" if isinstance(error, PermissionError) else look
         raise PkiError(f"{shown}: cannot be read: {error.strerror}", hint) from None
     return b"".join(parts)
 
@@ -93,7 +95,7 @@ def _open_fault(folder: Path, name: str) -> PkiError | None:
     while part:
         with suppress(OSError):  # what is not there, or cannot be seen, says so when it is read
             if os.stat(f"{folder}/{part}").st_mode & stat.S_IWOTH:
-                open_ = shlex.quote(f"templates/{part}")
+                open_ = in_project(f"templates/{part}")
                 what = "can" if part == name else f"lies in templates/{part}, which can"
                 return PkiError(f"templates/{name}: {what} be written by every user", f"chmod o-w {open_}")
         part = part.rpartition("/")[0]
@@ -108,12 +110,13 @@ def link_fault(folder: Path, name: str) -> PkiError | None:
     if os.path.commonpath((real, base := os.path.realpath(folder))) == base:
         return None
     shown = f"templates/{name}"
-    place, copy = shlex.quote(shown), f"cp --remove-destination {shlex.quote(real)} {shlex.quote(shown)}"
+    place = in_project(shown)
+    copy = f"cp --remove-destination {shlex.quote(real)} {place}"
     if not os.path.islink(path):
         link = next(one for one in reversed(Path(name).parents) if os.path.islink(f"{folder}/{one}"))
         return PkiError(
             f"{shown}: templates/{link} is a link, and leads to {real}, outside templates/",
-            f"rm {shlex.quote(f'templates/{link}')}, and put the folder itself there",
+            f"rm {in_project(f'templates/{link}')}, and put the folder itself there",
         )
     return PkiError(
         f"{shown}: is a link to {real}, outside templates/",
@@ -159,7 +162,7 @@ def _walk(folder: Path) -> list[tuple[str, PkiError | None]]:
         name = name_of(error.filename)
         if name != "." or not isinstance(error, FileNotFoundError):
             shown = f"templates/{name}".removesuffix("/.")
-            hint = f"chown or chmod it: ls -ld {shown}"
+            hint = f"chown or chmod it: ls -ld {in_project(shown)}"
             found.append((name, PkiError(f"{shown}: cannot be read: {error.strerror}", hint)))
 
     for root, folders, files in os.walk(folder, onerror=unreadable):
@@ -185,7 +188,8 @@ def _source(folder: Path, name: str) -> Source:
     text, encoding = _decoded(content[:LARGEST])
     headers, problems = _headers(text, shown)
     if encoding and (headers or problems):
-        copy = f"iconv -f {encoding} -t UTF-8 {shlex.quote(shown)} >new && mv new {shlex.quote(shown)}"
+        old, new = in_project(shown), in_project(f"{shown}.new")
+        copy = f"iconv -f {encoding} -t UTF-8 {old} >{new} && mv {new} {old}"
         problems.append(PkiError(f"{shown}: is {encoding} text, as Windows writes it; hosts get UTF-8", copy))
     is_managed = "deploy-target" in headers or problems
     if is_managed and os.path.islink(f"{folder}/{name}") and (outside := link_fault(folder, name)):

@@ -25,7 +25,7 @@ from pki.templating import Templates
 from pki.visible import line_fault
 
 CA_HOST = DEFAULTS["deploy-hosts"]
-MEND_HEADER = "mend the header, then run doit again"
+MEND_HEADER = "mend the header, then: ./run doit"
 OTHERS = (".conf", ".cfg", ".cnf")  # whatever the case of their letters; a *.cnf declares a certificate by itself
 COMMENT = re.compile(r"^\s*(#)(?!.*\{[%#]).*?(\\?\r?)$")
 UNDECLARED = opensslconf.Remark(
@@ -266,7 +266,7 @@ class Reader:
             if said:
                 raise PkiError(f"{file.place(CERTIFICATE)}: there is no section [ req ]", "take the header out")
             return opensslconf.Reading(None)
-        reading = opensslconf.read(found, shown)
+        reading = opensslconf.read(found, shown, (self._folder / file.name).parent)
         return reading._replace(remarks=()) if said and reading.request else reading
 
     def _cut_out(self, file: ManagedFile, text: str) -> Iterator[opensslconf.Remark]:

@@ -10,9 +10,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from pki import opensslvalues
+from pki import opensslmodules, opensslvalues
 from pki.errors import FaultsError, PkiError
 from pki.opensslfile import BLANKS, Configuration, Value
 from pki.opensslnames import (
@@ -85,8 +86,8 @@ def takes_in(text: str) -> bool:
     return re.search(r"^[ \t]*\.include\b", text, re.MULTILINE) is not None
 
 
-def read(found: Configuration, name: str) -> Reading:
-    """Raises PkiError that names file and line of everything that cannot be had."""
+def read(found: Configuration, name: str, folder: Path | None = None) -> Reading:
+    """Raises PkiError that names file and line of everything that cannot be had; `folder` is that of the file."""
     extensions = _extensions(found)
     if ca := _ca_mark(found, extensions):
         what = f"{ca.place}: {ca.raw} asks for a CA: this file declares no certificate"
@@ -101,7 +102,7 @@ def read(found: Configuration, name: str) -> Reading:
     )
     key = _or_fault(faults, lambda: _key(found), "")
     faults += _questions(subject, profile)
-    faults += opensslvalues.faults(found, extensions)
+    faults += [*opensslvalues.faults(found, extensions), *opensslmodules.faults(found, folder)]
     remarks = _or_fault(faults, lambda: list(_remarks(found, named=bool(subject.common_name or names))), list[Remark]())
     if faults:
         raise FaultsError.of(faults)

@@ -6,6 +6,8 @@ Short names, long names and OIDs, as OBJ_txt2obj takes them: the case of their l
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Protocol
 
 CURVES = {
     "p-256": "ec-p256",
@@ -45,3 +47,24 @@ CA_TYPES = {"sslCA", "emailCA", "objCA", "SSL CA", "S/MIME CA", "Object Signing 
 TRUE, FALSE = {"TRUE", "true", "Y", "y", "YES", "yes"}, {"FALSE", "false", "N", "n", "NO", "no"}
 OID = re.compile(r"[0-2](\.[0-9]+)+")
 LIKE_A_NAME = re.compile(r"[A-Za-z0-9*._@-]+")
+
+HINT = "OpenSSL refuses it too: correct it, or take the line out"
+
+
+class Value(Protocol):
+    """One value of a file, as `opensslfile.py` has it."""
+
+    @property
+    def raw(self) -> str: ...
+    @property
+    def place(self) -> str: ...
+    @property
+    def fault(self) -> Exception | None: ...
+
+
+class Configuration(Protocol):
+    """A file taken apart, as `opensslfile.py` has it."""
+
+    @property
+    def sections(self) -> Mapping[str, Mapping[str, Value]]: ...
+    def get(self, section: str, key: str) -> Value | None: ...

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Protocol
 
 from pki.errors import PkiError
+from pki.opensslnames import HINT, Configuration, Value
 
 DIGESTS = frozenset(
     [
@@ -71,28 +71,6 @@ TYPES = frozenset(
     }
 )
 BIT_NAMES: Mapping[str, frozenset[str]] = {"keyUsage": KEY_USES, "nsCertType": TYPES}
-
-
-HINT = "OpenSSL refuses it too: correct it, or take the line out"
-
-
-class Value(Protocol):
-    """One value of a file, as `opensslfile.py` has it."""
-
-    @property
-    def raw(self) -> str: ...
-    @property
-    def place(self) -> str: ...
-    @property
-    def fault(self) -> PkiError | None: ...
-
-
-class Configuration(Protocol):
-    """A file taken apart, as `opensslfile.py` has it."""
-
-    @property
-    def sections(self) -> Mapping[str, Mapping[str, Value]]: ...
-    def get(self, section: str, key: str) -> Value | None: ...
 
 
 def faults(found: Configuration, extensions: Mapping[str, Value]) -> Iterator[PkiError]:

@@ -71,7 +71,7 @@ def issue_leaf(house: House, wanted: Leaf, reasons: Iterable[Reason]) -> None:
     if generation.certificate.not_valid_after_utc <= house.now:
         raise PkiError(
             f"{generation.name} ended on {generation.certificate.not_valid_after_utc:%Y-%m-%d}",
-            f"needs a ceremony: a new generation of {wanted.authority}",
+            here("invoke", "ceremony.request", "--new", wanted.authority, before="needs a ceremony: "),
         )
     _insist_on_begun(house, generation)
     key = None if wanted.request else _leaf_key(house, wanted)
@@ -224,9 +224,11 @@ def root_crl(house: House, root: str) -> Outcome:
         house.clock.insist()
         if found := house.generation(root):
             _insist_on_begun(house, found)
+        from pki.handover.kept import new_crls  # noqa: PLC0415 - which a run with nothing to tell needs not
+
         raise PkiError(
             f"{freshness.no_rung(house, root)}; every client will be refused once the present one ends",
-            "./run invoke ceremony.request; if you restored ca/ from a backup, look into its crl/ folder",
+            f"{new_crls(house, root)}; if you restored ca/ from a backup, look into its crl/ folder",
         )
     der = rung.public_bytes(serialization.Encoding.DER)
     if der != store.read(house.store.crl(root)):
@@ -271,7 +273,7 @@ def client_crl_bundle(house: House) -> dict[str, bytes]:
     for generation in [*house.live("client"), *house.live("root")]:
         text = store.read(house.store.crl(generation, "pem"))
         if text is None:
-            raise PkiError(f"the CRL of {generation} is not there", "run doit")
+            raise PkiError(f"the CRL of {generation} is not there", "./run doit")
         parts.append(text)
     return {house.store.shown(house.store.client_crl_bundle()): b"".join(parts)}
 

@@ -11,6 +11,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from pki.identifiers import ArtifactId, GenerationName
+from pki.remedies import in_project
 
 REASONS = (
     "unspecified",
@@ -46,7 +47,7 @@ PUT_BACK = (  # what helps a ledger that cannot be trusted or read any more
 PUT_BACK_DATABASE = (
     "restore the ledger's database from its newest dump; where there is none: ./run invoke ledger.accept-loss"
 )
-LOOK_AT_DISK = "ls -l ca/ledger.db* and df -h ca, then: ./run invoke ledger.verify"  # of what comes and goes
+LOOK_AT_DISK = f"ls -l {in_project('ca/ledger.db')}* and df -h {in_project('ca')}, then: ./run invoke ledger.verify"  # of what comes and goes
 GONE = "ca/ledger.db: is gone, and with it what was issued and revoked"
 BEGIN_ANEW = f"{PUT_BACK}; where there is no backup: ./run invoke ledger.accept-loss"
 IS_EMPTY = "is empty, and ca/ holds what only a ledger with entries goes with"

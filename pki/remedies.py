@@ -51,6 +51,12 @@ def run_for(home: Path | str | None = None) -> str:
     return "./run" if project == PROGRAM else f"PKI_HOME={shlex.quote(str(project))} ./run"
 
 
+def in_project(name: str) -> str:
+    """Return a file of the project of this process as it is typed beside `./run`, quoted for a shell."""
+    project = Path(os.environ.get("PKI_HOME") or PROGRAM).resolve()
+    return shlex.quote(name if project == PROGRAM else str(project / name))
+
+
 def for_this_project(text: str) -> str:
     """Return a text in which each `./run` is typed for the project of this process; one that names a project stays."""
     if "./run " not in text or (run := run_for()) == "./run":

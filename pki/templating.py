@@ -65,7 +65,7 @@ WORDS = {
     MemoryError: TOO_LARGE,
     UnicodeDecodeError: "is not UTF-8 text",
 }
-MEND = "mend the template, then run doit again"
+MEND = "mend the template, then: ./run doit"
 MEND_OR_RAW = f"{MEND}; {RAW}"
 UNENDED = {"Missing end of comment tag": "{# begins a comment of the template, and no #} ends it"}
 IN_NAMESPACE = "{% set ns = namespace(all=[]) %}, then {% set ns.all = ns.all + [one] %}"

@@ -129,7 +129,7 @@ def _entries(file: str) -> Iterable[x509.RevokedCertificate]:
             return list(crl)
     except canonical.UNREADABLE:
         pass
-    raise PkiError(f"{file}: is damaged", "run doit again")
+    raise PkiError(f"{file}: is damaged", "./run doit")
 
 
 class TooLarge(Shared):

@@ -25,6 +25,7 @@ from pki.managed import CA_HOST, Library, Lost, ManagedFile
 from pki.model import Host, Inventory, Leaf
 from pki.profiles import Permitted
 from pki.proxies import PROGRAMS
+from pki.remedies import in_project
 from pki.requests import request_leaves
 from pki.scalars import Access
 from pki.templating import MEND
@@ -162,7 +163,7 @@ class World:
                 gathered = self._rendering.ask((name, tuple(self._exceeded)))
             except ExceededError as error:
                 if not error.piece:
-                    raise PkiError(f"release {error.what}", "run doit again") from None
+                    raise PkiError(f"release {error.what}", "./run doit") from None
                 place = self.library.templates.place_of(error.piece, error.frames)
                 self._exceeded[error.piece] = PkiError(f"{place}: {error.what}", MEND)
             else:
@@ -289,7 +290,8 @@ def _with_what_is_gone(house: House, library: Library) -> Library:
     if house.store.templates.is_dir() or not (house.store.build / "release").is_dir():
         return library
     fault = PkiError(
-        "templates/ is not there", "put it back, or make it empty to take away what was delivered: mkdir templates"
+        "templates/ is not there",
+        f"put it back, or make it empty to take away what was delivered: mkdir {in_project('templates')}",
     )
     return replace(library, lost=(Lost(".", fault, is_folder=True),))
 

@@ -17,7 +17,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from doit import plugin
 
-from pki import canonical, graph, pkcs8, processes
+from pki import canonical, graph, pkcs8, processes, sealing
 from pki.bundles import pkcs12
 from pki.ceremony import lint, second
 from pki.errors import PkiError
@@ -30,7 +30,7 @@ from tests.copies import copy_project
 
 PROJECT = Path(__file__).parent.parent
 START = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
-ROUNDS, SYNCHRONOUS = pkcs8.ROUNDS, database.SYNCHRONOUS  # as they are for users
+ROUNDS, SYNCHRONOUS, SEAL = pkcs8.ROUNDS, database.SYNCHRONOUS, sealing.seal  # as they are for users
 
 Ask = Callable[[House], Evidence]
 
@@ -161,6 +161,7 @@ def hasty() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pkcs8, "ROUNDS", 1000)
         patch.setattr(pkcs12, "ROUNDS", 1000)
+        patch.setattr(sealing, "seal", _sealed_quickly)
         patch.setattr(os, "fsync", lambda _: None)
         patch.setattr(database, "SYNCHRONOUS", "OFF")
         patch.setattr(plugin, "entry_points", cache(plugin.entry_points))
@@ -174,6 +175,13 @@ def haste() -> Iterator[None]:
     """Be hasty in every test."""
     with hasty():
         yield
+
+
+def _sealed_quickly(data: bytes, passphrase: str) -> bytes:
+    """An age file that is opened as any other, whose key took two rounds and not a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sealing, "WORK", 1)
+        return SEAL(data, passphrase)
 
 
 def _asked_once(question: Callable[..., Any]) -> Callable[..., Any]:

@@ -196,6 +196,42 @@ FURTHER: dict[str, list[str]] = {
         *_names("DNS:a.lab.internal,${ENV::E}DNS:b.lab.internal", before="E =\n"),
         *_names("DNS:${default::h}", "DNS:$h", before="[ default ]\nh = a.lab.internal\n[ x ]\n"),
     ],
+    "further: what OpenSSL loads": [
+        *(f"RANDFILE = {path}\n{BOX}" for path in (".rnd", "", ".", "/etc", "/nowhere/x/.rnd", "nowhere/.rnd")),
+        BOX.replace("prompt", "RANDFILE = /nowhere/x/.rnd\nprompt", 1),
+        f"RANDFILE = /nowhere/x\n{BOX.replace('prompt', 'RANDFILE = .rnd' + chr(10) + 'prompt', 1)}",
+        *(f"oid_section = {name}\n{BOX}[ ids ]\nmy = 1.2.3.4\n[ none ]\n" for name in ("ids", "gone", "", "none")),
+        *(
+            f"oid_section = ids\n{BOX}[ ids ]\n{line}\n"
+            for line in (
+                "my = 2.50.3.1",
+                "my = 1.50.3",
+                "my = 1",
+                "my =",
+                "my = 2.5.4.3",
+                "CN = 1.2.3.4.5",
+                "my = a, 1.2",
+            )
+        ),
+        *(
+            f"openssl_conf = oc\n{BOX}[ oc ]\n{line}\n"
+            for line in (
+                *(f"{name} = gone" for name in ("oid_section", "engines", "providers", "ssl_conf", "alg_section")),
+                *("random = gone", "stbl_section = gone", "nonsense = gone", "oid_section.1 = gone", "", "x = req"),
+                "engines = e\n[ e ]\nx = y\n[ y ]\nengine_id = x\ndynamic_path = /nowhere.so",
+                "engines = e\n[ e ]\nx = y\n[ y ]\nengine_id = dynamic\ninit = 0",
+                "providers = p\n[ p ]\ndefault = d\nlegacy = d\n[ d ]\nactivate = 1",
+                "providers = p\n[ p ]\nlegacy = d\n[ d ]\nactivate = 1",
+                "providers = p\n[ p ]\nbase = d\n[ d ]\nactivate = 0",
+                "providers = p\n[ p ]\nlegacy = d\n[ d ]\nx = 1",
+                "providers = p\n[ p ]\nlegacy = gone",
+                "alg_section = a\n[ a ]\nnonsense = 1",
+                "alg_section = a\n[ a ]\nfips_mode = no",
+                "alg_section = a\n[ a ]\nfips_mode = yes",
+                "ssl_conf = a\n[ a ]\nsystem_default = b\n[ b ]\nMinProtocol = TLSv1.2",
+            )
+        ),
+    ],
     "further: lines": [
         *_names("DNS:a.lab.internal,\\\r\nDNS:b.lab.internal\\\r\n", "DNS:a.lab.internal,\\\n\\\nDNS:b.lab.internal"),
         *_names(

@@ -11,6 +11,7 @@ import pytest
 
 from tests.campaigns.campaign import CampaignError, drawn
 from tests.campaigns.inputs import CAMPAIGN, der, mutations, values, verdicts
+from tests.campaigns.inputs.readers import READERS, STRICT
 from tests.campaigns.inputs.targets import TARGETS
 from tests.campaigns.inputs.typed import Said
 from tests.conftest import START, Home
@@ -29,9 +30,10 @@ CONTENTS = {
 def test_steps_are_plain_data_and_reach_every_target() -> None:
     trials = [drawn(CAMPAIGN, 5, number) for number in range(400)]
     assert trials == [json.loads(json.dumps(steps)) for steps in trials]
-    assert {steps[0][1] for steps in trials} == {*TARGETS, "arguments"}
+    assert {steps[0][1] for steps in trials if steps[0][0] == "in"} == {*TARGETS, "arguments"}
+    assert {step[1] for steps in trials for step in steps if step[0] == "read"} == {*READERS, *STRICT}
     kinds = {step[2] for steps in trials for step in steps if step[0] == "change"}
-    assert {kind.partition(" ")[0] for kind in kinds} == {"bytes", "line", "yaml", "json", "der", "pem", "sqlite"}
+    assert {kind.partition(" ")[0] for kind in kinds} == {name.partition(" ")[0] for name in mutations.ALL}
 
 
 @pytest.mark.parametrize("name", mutations.ALL)

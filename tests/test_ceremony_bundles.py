@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from pki import issue
-from pki.ceremony import bundle, chain, custody, hold, machine, shares, sitting, verifying, words
+from pki.ceremony import bundle, chain, custody, hold, machine, second, shares, sitting, verifying, words
 from pki.ceremony.bundle import AskedCross, AskedRoot, Request, Response, Revocation
 from pki.errors import PkiError
 from pki.handover import accepting
@@ -476,6 +476,21 @@ def test_a_request_is_refused_that_asks_for(real: RealHome, what: str) -> None:
 def test_the_request_that_those_were_made_from_is_signed(real: RealHome) -> None:
     real.ceremony(Wish(generations=("server",)), TODAY)
     assert verifying.verify(real.vault.folder).faults == []
+
+
+@pytest.mark.parametrize(
+    ("verdict", "said"),
+    [
+        ("it says no", "server-2 by root-1: OpenSSL refuses it: it says no"),
+        ("", "client-1 by root-1: OpenSSL accepts it, and it is revoked"),
+    ],
+)
+def test_nothing_is_handed_out_unless_openssl_accepts_it_and_refuses_what_is_revoked(
+    real: RealHome, monkeypatch: pytest.MonkeyPatch, verdict: str, said: str
+) -> None:
+    asked = real.ask(Wish(generations=("server",)), TODAY)
+    monkeypatch.setattr(second, "openssl_fault", lambda *_: verdict)
+    assert said in refused(real, lambda: real.answer(asked.path, TODAY))
 
 
 @pytest.mark.parametrize(

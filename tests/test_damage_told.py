@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pki import canonical, graph, memo, store
+from pki.deploy import receipt
 from pki.errors import PkiError
 from pki.memo import LONGEST, Memo
 from tests.ceremonies import RealHome
@@ -294,6 +295,30 @@ def test_a_folder_host_gives_back_what_left_the_release_though_its_receipt_is_da
     assert not (home.path / "build/hosts/media/etc/caddy/Caddyfile").exists()
     assert mine.exists()
     assert home.doit().made == {}
+
+
+def test_a_receipt_of_another_shape_is_none(home: Home) -> None:
+    """Its digest is right: another version of this program may have written it."""
+    path = home.path / "build/receipts/media.json"
+    whole = canonical.unsealed(path.read_bytes())
+    assert whole is not None
+    assert receipt.load(path) is not None
+    files = whole["files"]
+    others: dict[str, list[object]] = {
+        "files": [[{}], [5], "x", [{**files[0], "path": 5}], [{key: files[0][key] for key in ("path", "mode")}], None],
+        "delivered_at": [5, "yesterday", None, []],
+        "not_done": [[5], None, 5],
+        "roots": [[], {"x": 5}, None],
+        "held": ["x", {"x": []}],
+        "ends": [5],
+        "seconds": ["x", None],
+        "proof": [5, {"x": 5}, {"x": ["nothing", "y"]}],
+    }
+    for name, contents in others.items():
+        for content in contents:
+            store.write(path, canonical.sealed({**whole, name: content}))
+            assert receipt.load(path) is None, (name, content)
+    assert home.doit().status == 0
 
 
 def test_a_folder_host_whose_receipt_and_list_are_damaged_says_what_nobody_knows(home: Home) -> None:

@@ -118,7 +118,7 @@ TARGET, MEDIA = "# deploy-target: /etc/x.conf", "# deploy-hosts: media"
 PATH = "is not an absolute path of a file, without .."
 FILE = "templates/extra/file.conf"
 KNOWN = "deploy-artifact, deploy-certificate, deploy-hosts, deploy-mode, deploy-owner, deploy-reload, deploy-set, deploy-target, deploy-validate"
-MEND = " → mend the template, then run doit again"
+MEND = " → mend the template, then: ./run doit"
 MEND_OR_RAW = f" → {templating.MEND_OR_RAW}"
 TLS_MEDIA = "# deploy-artifact: tls:media"
 
@@ -150,15 +150,15 @@ def test_a_header_that_cannot_be_read_is_said_with_file_and_line(home: Home, lin
         ([MEDIA, "# deploy-target: /etc/{{ '..' }}/x", "x"], f"{FILE}:2: deploy-target: '/etc/../x' {PATH}"),
         (
             [MEDIA, "# deploy-target: /a{{ '\\n' }}b", "x"],
-            f"{FILE}:2: deploy-target: expected one line of printable characters, got U+000A → mend the header, then run doit again",
+            f"{FILE}:2: deploy-target: expected one line of printable characters, got U+000A → mend the header, then: ./run doit",
         ),
         (
             [TARGET, MEDIA, "# deploy-owner: root", "x"],
-            f"{FILE}:3: deploy-owner: expected user:group such as root:Debian-exim, got 'root' → mend the header, then run doit again",
+            f"{FILE}:3: deploy-owner: expected user:group such as root:Debian-exim, got 'root' → mend the header, then: ./run doit",
         ),
         (
             [TARGET, MEDIA, "# deploy-owner: root:root; id", "x"],
-            f"{FILE}:3: deploy-owner: expected user:group such as root:Debian-exim, got 'root:root; id' → mend the header, then run doit again",
+            f"{FILE}:3: deploy-owner: expected user:group such as root:Debian-exim, got 'root:root; id' → mend the header, then: ./run doit",
         ),
         (
             [TARGET, MEDIA, "# deploy-mode: rw-r--r--", "x"],
@@ -245,7 +245,7 @@ def test_an_artifact_that_is_none_is_said_in_a_body_too(home: Home) -> None:
 )
 def test_a_broken_variable_in_a_header_names_file_line_and_header(home: Home, header: str, said: str) -> None:
     failure = the_failure(managed(home, MEDIA, f"# {header}", "# deploy-artifact: trust:roots"))
-    assert failure == f"{FILE}:2: {said} → mend the header, then run doit again"
+    assert failure == f"{FILE}:2: {said} → mend the header, then: ./run doit"
 
 
 def test_a_broken_variable_in_a_header_of_a_rendered_file_names_at_least_file_and_line(home: Home) -> None:

@@ -117,3 +117,19 @@ def test_a_damaged_ledger_is_said_with_what_is_wrong(invoke: Invoke, monkeypatch
 def test_a_schema_that_there_is_not_is_refused_with_those_that_there_are(invoke: Invoke) -> None:
     said = invoke("schema", "statsu")
     assert (said.status, said.error) == (1, "statsu: no such output\n→ did you mean status?\n")
+
+
+def test_a_schema_replaces_no_file_that_is_none(home: Home, invoke: Invoke) -> None:
+    for content in ("sandbox: true\n", "", "{", "[]", "{}", "[" * 100_000):
+        path = home.write("mine", content)
+        said = invoke("schema", "--output", str(path))
+        assert (said.status, path.read_text()) == (1, content)
+        hint = "take it away, or name another file: --output"
+        assert said.error == f"{path}: is there already, and is no JSON Schema\n→ {hint}\n"
+
+
+def test_a_schema_replaces_an_older_one(home: Home, invoke: Invoke) -> None:
+    path = home.path / "pki.schema.json"
+    for _ in range(2):
+        assert invoke("schema", "--output", str(path)).status == 0
+    assert path.read_text() == invoke("schema").out

@@ -30,7 +30,7 @@ from pki.keeping import backup as backing_up
 from pki.keeping import restore as restoring
 from tests import judges
 from tests.commands import Invoke, Said, said_by
-from tests.conftest import PROJECT, START, Home
+from tests.conftest import PROJECT, SEAL, START, Home
 
 
 @pytest.fixture
@@ -344,23 +344,6 @@ def test_whatever_an_organisation_is_called_pki_yaml_says_it(tmp_path: Path, tex
 
 WORDS = "trumpet velvet cactus orbit mango thistle"
 NAME = f"pki-backup-{START:%Y%m%dT%H%M%SZ}.age"
-SEALED = b"age-encryption.org/v1\nnot really: "
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sealing without scrypt, which takes seconds; `test_sealed_file_opens_with_its_passphrase_alone` tries the real one."""
-
-    def seal(data: bytes, passphrase: str) -> bytes:
-        return SEALED + passphrase.encode() + b"\n" + data
-
-    def unseal(data: bytes, passphrase: str, _name: str) -> bytes:
-        head = SEALED + passphrase.encode() + b"\n"
-        assert data.startswith(head)
-        return data.removeprefix(head)
-
-    monkeypatch.setattr(sealing, "seal", seal)
-    monkeypatch.setattr(sealing, "unseal", unseal)
 
 
 @pytest.fixture
@@ -382,7 +365,7 @@ def settle(home: Home, backup: Path, invoke: Invoke, words: str) -> Said:
 
 @pytest.fixture(scope="module")
 def sealed() -> bytes:
-    return sealing.seal(b"x" * 100_000, WORDS)
+    return SEAL(b"x" * 100_000, WORDS)
 
 
 def altered(data: bytes, at: int) -> bytes:
@@ -452,7 +435,6 @@ def test_file_that_is_cut_short_altered_or_something_else_is_told_apart(
         sealing.unseal(spoil(sealed), WORDS, "x.age")
 
 
-@pytest.mark.usefixtures("quick")
 def test_backup_holds_what_cannot_be_made_again_and_nothing_else(
     home: Home, tmp_path: Path, invoke: Invoke, words: str
 ) -> None:
@@ -481,7 +463,6 @@ def test_backup_holds_what_cannot_be_made_again_and_nothing_else(
     assert record["ledger"]["head"] == home.house().ledger.events(last=1)[-1].hash
 
 
-@pytest.mark.usefixtures("quick")
 def test_ledger_is_whole_while_somebody_writes_to_it(home: Home, tmp_path: Path) -> None:
     with closing(sqlite3.connect(home.path / "ca/ledger.db")) as db:
         db.execute("UPDATE head SET seq = seq + 1")
@@ -531,7 +512,6 @@ def locked(home: Home) -> bool:
         return False
 
 
-@pytest.mark.usefixtures("quick")
 def test_backup_that_does_not_read_back_gets_no_name(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -543,7 +523,6 @@ def test_backup_that_does_not_read_back_gets_no_name(
     assert not (home.path / "ca/.last-backup.json").exists()
 
 
-@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("call", ["write", "replace"])
 def test_backup_on_a_full_disk_leaves_nothing(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, invoke: Invoke, words: str, call: str
@@ -552,7 +531,7 @@ def test_backup_on_a_full_disk_leaves_nothing(
     found = getattr(store.os, call)
 
     def full(first: Any, *others: Any) -> Any:
-        if call == "replace" or bytes(others[0][:10]) == SEALED[:10]:
+        if call == "replace" or bytes(others[0]).startswith(sealing.MARKS):
             raise OSError(28, "No space left on device")
         return found(first, *others)
 
@@ -564,7 +543,6 @@ def test_backup_on_a_full_disk_leaves_nothing(
     assert {path.name for path in tmp_path.iterdir()} == {"home", "words"}
 
 
-@pytest.mark.usefixtures("quick")
 def test_house_whose_ledger_was_changed_is_not_backed_up_as_if_it_were_whole(
     home: Home, tmp_path: Path, invoke: Invoke, words: str
 ) -> None:
@@ -577,7 +555,6 @@ def test_house_whose_ledger_was_changed_is_not_backed_up_as_if_it_were_whole(
     assert not list(tmp_path.glob("*.age"))
 
 
-@pytest.mark.usefixtures("quick")
 def test_database_of_its_own_is_said_not_to_be_in_the_backup(
     home: Home, tmp_path: Path, invoke: Invoke, words: str
 ) -> None:
@@ -628,7 +605,6 @@ def typed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return give
 
 
-@pytest.mark.usefixtures("quick")
 def test_passphrase_is_typed_twice_or_comes_from_its_source(
     home: Home, tmp_path: Path, invoke: Invoke, typed: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -680,9 +656,10 @@ def test_weak_passphrase_is_said_to_be_with_what_to_do_and_never_quoted(text: st
 
 
 def test_house_that_lost_its_authorities_has_nothing_to_do_after_a_restore(
-    home: Home, tmp_path: Path, invoke: Invoke, words: str
+    home: Home, tmp_path: Path, invoke: Invoke, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the real sealing: the whole way."""
+    monkeypatch.setattr(sealing, "seal", SEAL)
     assert invoke("backup", "--passphrase-file", words, home=home.path).status == 0
     before = {path: path.read_bytes() for path in (home.path / "ca").rglob("*.pem")}
     shutil.rmtree(home.path / "ca")
@@ -695,7 +672,7 @@ def test_house_that_lost_its_authorities_has_nothing_to_do_after_a_restore(
 
 
 @pytest.fixture
-def backup(home: Home, tmp_path: Path, invoke: Invoke, quick: None, words: str) -> Path:  # noqa: ARG001 - in this order
+def backup(home: Home, tmp_path: Path, invoke: Invoke, words: str) -> Path:
     assert invoke("backup", "--passphrase-file", words, home=home.path).status == 0
     return tmp_path / NAME
 

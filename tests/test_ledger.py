@@ -298,3 +298,28 @@ def test_event_is_on_disk_when_it_is_recorded(tmp_path: Path, monkeypatch: pytes
     with Database("sqlite", tmp_path / "ca", lambda: None).reading() as db:
         assert db.exec_driver_sql("PRAGMA synchronous").scalar() == 2
         assert db.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+
+
+@pytest.mark.parametrize("has_log", [False, True], ids=["settled", "with a log"])
+def test_a_ledger_that_cannot_be_written_is_read_and_nothing_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_log: bool
+) -> None:
+    """As on a read-only file system; what is only in SQLite's log is read too, and no file is made or changed."""
+    writer = Ledger("sqlite", tmp_path / "ca")
+    writer.record_decision("cert:media", "withheld", "why", START)
+    reader = sqlite3.connect(tmp_path / "ca/ledger.db")
+    reader.execute("select * from sqlite_schema").fetchone()  # whoever reads keeps the log from being folded in
+    if not has_log:
+        reader.close()
+        writer.close()
+    files = {path.name: path.read_bytes() for path in (tmp_path / "ca").iterdir() if path.suffix != ".db-shm"}
+    assert bool(files.get("ledger.db-wal")) == has_log
+    monkeypatch.setattr(os, "access", lambda _path, mode: not mode & os.W_OK)
+    closed = Ledger("sqlite", tmp_path / "ca")
+    assert [one.decision for one in closed.decisions()] == ["withheld"]
+    assert closed.verify() == []
+    with pytest.raises(LedgerError, match=r"ledger\.db: cannot be opened"):
+        closed.record_decision("cert:media", "released", "why", START)
+    closed.close()
+    assert {path.name: path.read_bytes() for path in (tmp_path / "ca").iterdir() if path.suffix != ".db-shm"} == files
+    reader.close()

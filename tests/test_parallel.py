@@ -87,9 +87,7 @@ def test_a_worker_that_is_killed_fails_its_own_task_and_what_needs_it(
     report = home.doit("-n", "2", days=61)
     assert report.status in {1, 2}
     assert set(report.failed) == {"cert:media"}
-    assert (
-        "was ended by SIGKILL, as the system does when memory runs out → run doit again" in report.failed["cert:media"]
-    )
+    assert "was ended by SIGKILL, as the system does when memory runs out → ./run doit" in report.failed["cert:media"]
     assert {one["name"] for one in report.data["not_reached"]} == {"release:media", "deploy:media"}
     assert {"cert:forge-mtls", "deploy:forge", "deploy:monitoring"} <= report.made.keys()
 

@@ -19,7 +19,7 @@ HEADER = "# deploy-target: /opt/cnf/{name}\n"
 
 
 def reading(text: str, folder: Path = Path("/nowhere")) -> opensslconf.Reading:
-    return opensslconf.read(opensslfile.parse(text, "box.cnf", partial(taken_in, folder, "box.cnf")), "box.cnf")
+    return opensslconf.read(opensslfile.parse(text, "box.cnf", partial(taken_in, folder, "box.cnf")), "box.cnf", folder)
 
 
 def asked(text: str, folder: Path = Path("/nowhere")) -> opensslconf.Request:

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sql
 
-from pki import sealing
 from pki.keeping import placing
 from pki.keeping.restore import Restore
 from pki.ledger import Ledger
@@ -28,7 +27,6 @@ from tests.conftest import START, Home
 from tests.locked import takes_the_lock
 
 WORDS = "trumpet velvet cactus orbit mango thistle"
-MARK = b"age-encryption.org/v1\nnot really: "
 pytestmark = pytest.mark.usefixtures("backup")
 ASIDE = "ca.before-restore-20261124T060000Z"
 
@@ -42,13 +40,6 @@ def invoke(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Invoke:
         return said_by(capsys, *arguments, pki_home=str(home), **moment)
 
     return call
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sealing without scrypt, which takes seconds."""
-    monkeypatch.setattr(sealing, "seal", lambda data, _: MARK + data)
-    monkeypatch.setattr(sealing, "unseal", lambda data, *_: data.removeprefix(MARK))
 
 
 @pytest.fixture
@@ -257,6 +248,24 @@ def test_revocations_of_the_ledger_that_was_there_are_recovered(
     assert serial in {entry.serial_number for crl in crls for entry in crl}
     reasons = {one.reason for one in real.house(2).ledger.revoked("client-1", START)}
     assert "keyCompromise" in reasons
+
+
+@pytest.mark.parametrize("how", [lambda data: data.replace(b"M", b"-", 1), lambda _: b""])
+def test_a_backup_with_a_damaged_certificate_of_a_ca_is_restored_and_says_so(
+    real: RealHome, invoke: Invoke, how: Callable[[bytes], bytes]
+) -> None:
+    path = real.path / "ca/client/client-1/cert.pem"
+    before = path.read_bytes()
+    path.write_bytes(how(before))
+    invoke("backup", "damaged.age", "--passphrase-file", "words", home=real.path, days=0)
+    path.write_bytes(before)
+    assert invoke("revoke", "media", "--reason", "superseded", "--yes", home=real.path).status in {0, 2}
+    serials = revoked(real, 1)
+    said = invoke("restore", "damaged.age", "--passphrase-file", "words", "--yes", home=real.path)
+    assert "this is a fault of doit-pki" not in said.error
+    assert "ca/client/client-1/cert.pem: is damaged in this backup; no revocation is recovered from it" in said.out
+    path.write_bytes(before)
+    assert revoked(real, 1) == serials
 
 
 def test_revocations_of_another_ca_of_the_same_name_are_not(real: RealHome, home: Home, invoke: Invoke) -> None:

@@ -18,6 +18,7 @@ from pki.ceremony.vault import fingerprint, probe, write_folder
 from pki.errors import PkiError
 from pki.issue import Issuer, PrivateKey
 
+SIGN = "sh run invoke ceremony.sign REQUEST --vault DIR --output DIR"
 AGAIN = 'if its paper is lost, and nothing is signed yet: the same line with --again "the paper is lost"'
 Secrets = Callable[[str], str]  # the passphrase or PIN of a root, by its name
 
@@ -72,7 +73,7 @@ def _missing(ceremony: Ceremony, lost: Sequence[str] = ()) -> list[AskedRoot]:
         names = ", ".join(asked.name for asked in ceremony.request.roots)
         raise PkiError(
             f"{names} was made here already, for this request" if names else "the request asks for no root",
-            f"go on with the signatures: ceremony.sign\n{AGAIN}" if names else "go on: ceremony.sign",
+            f"go on with the signatures: {SIGN}\n{AGAIN}" if names else f"go on: {SIGN}",
         )
     return missing
 

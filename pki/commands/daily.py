@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from json import loads
 
 from invoke.context import Context
 from invoke.exceptions import Exit
@@ -165,10 +166,24 @@ def schema(context: Context, of: str | None = None, output: str = "") -> None:
     It goes to standard output, or to --output FILE.
     """
     text = models.schema(known(of, models.MODELS, "output")) if of else inventory.schema()
-    if output:
-        store.write(path_of(context, output), text.encode())
-    else:
+    if not output:
         print(text, end="")
+        return
+    path = path_of(context, output)
+    if not _is_schema(store.read(path)):
+        raise PkiError(
+            f"{output}: is there already, and is no JSON Schema", "take it away, or name another file: --output"
+        )
+    store.write(path, text.encode())
+
+
+def _is_schema(data: bytes | None) -> bool:
+    """Return whether a file is a JSON Schema, which a newer one may replace, or is not there."""
+    try:
+        tree = loads(data) if data is not None else {"properties": {}}
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(tree, dict) and "properties" in tree
 
 
 def known(name: str, names: Iterable[str], what: str) -> str:

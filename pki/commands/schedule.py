@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -62,7 +63,8 @@ def _errand(house: House) -> Errand:
         user = pwd.getpwuid(owner).pw_name
     except KeyError:
         raise PkiError(
-            f"{house.store.home}: belongs to {owner}, and there is no such account", "chown -R ACCOUNT: it"
+            f"{house.store.home}: belongs to {owner}, and there is no such account",
+            f"chown -R ACCOUNT: {shlex.quote(str(house.store.home))}",
         ) from None
     errand = Errand(house.inventory, RUN, house.store.home.resolve(), user)
     errand.check()

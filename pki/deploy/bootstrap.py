@@ -97,7 +97,9 @@ def permissions(host: str, parcel: Parcel, receipt: Receipt | None = None, *, ex
 def _insist_on_line(what: str, text: str) -> None:
     """Raise PkiError unless a text is one line: each line of these files permits something of its own."""
     if fault := line_fault(text):
-        raise PkiError(f"{what}: {fault}", "write it in one line, run doit, and prepare the host again")
+        raise PkiError(
+            f"{what}: {fault}", "write it in one line, then: ./run doit; and ./run invoke deploy.bootstrap HOST"
+        )
 
 
 def _folders(parcel: Parcel, old: Sequence[Mapping[str, str]]) -> Iterator[str]:

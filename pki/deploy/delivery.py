@@ -254,7 +254,7 @@ class Delivery:
         """
         parcel = self.wanted()
         if parcel is None:
-            raise PkiError("its release is not there", "run doit")
+            raise PkiError("its release is not there", "./run doit")
         if not self.is_remote:
             return self._place(parcel, now)
         self.insist_on_root()

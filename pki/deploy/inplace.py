@@ -82,7 +82,7 @@ def _shown(session: Session, seen: Seen, parcel: Parcel) -> bytes:
             f"look at it there, and let everybody read it: chmod 0644 {path}",
         )
     if hashlib.sha256(content).hexdigest() != seen.sha256:
-        raise PkiError(f"{path} changed while it was read", "run doit again")
+        raise PkiError(f"{path} changed while it was read", "./run doit")
     return content
 
 

@@ -43,7 +43,7 @@ class Parcel:
         content = store.read(place)
         if content is None or hashlib.sha256(content).hexdigest() != file.sha256:
             store.distrust(place)
-            raise PkiError(f"the release's copy of {file.path} is damaged", "run doit again")
+            raise PkiError(f"the release's copy of {file.path} is damaged", "./run doit")
         return content
 
     @property

@@ -191,7 +191,9 @@ def look(parcel: Parcel, trust: Trust, names: Sequence[str], now: datetime) -> F
         *(f"no certificate is for {name}" for name in names if leaves and name not in leaves),
     ]
     if faults:
-        raise PkiError(f"nothing was sent: {'; '.join(dict.fromkeys(faults))}", "mend what it comes from, then: doit")
+        raise PkiError(
+            f"nothing was sent: {'; '.join(dict.fromkeys(faults))}", "mend what it comes from, then: ./run doit"
+        )
     ends = [leaf.not_valid_after_utc for content in contents for leaf in content.leaves]
     ends += [end for content in contents for one in content.crls if (end := one.crl.next_update_utc)]
     return Findings(leaves, min(ends, default=None), tuple(one.crl for content in contents for one in content.crls))
@@ -274,7 +276,7 @@ def _delivered(content: bytes, file: File) -> list[x509.Certificate]:
             _names(certificate)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         what = f"nothing was sent: a certificate in {file.path} cannot be read"
-        raise PkiError(what, "mend what it comes from, then: doit") from None
+        raise PkiError(what, "mend what it comes from, then: ./run doit") from None
     return found
 
 
@@ -288,7 +290,7 @@ def _certificates(content: bytes) -> list[x509.Certificate]:
 def _crls(file: File, content: bytes) -> tuple[Listed, ...]:
     found = crls.read(content) if file.crl else ()
     if file.crl and not found:
-        raise PkiError(f"nothing was sent: {file.path} holds no CRL", "run doit again")
+        raise PkiError(f"nothing was sent: {file.path} holds no CRL", "./run doit")
     return found
 
 

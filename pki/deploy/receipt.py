@@ -15,6 +15,9 @@ FORMAT = 3
 BEFORE = 2  # said in words what was seen of services: of such a receipt nobody knows it
 
 
+FILE = {"path", "sha256", "mode", "owner", "reload"}  # what is known of each file, at least
+
+
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """`not_done` are sentences about what the transport cannot do: owners that were not set, commands not run.
@@ -47,9 +50,22 @@ def load(path: Path) -> Receipt | None:
         seen = None
         if proof is not None and version == FORMAT:
             seen = {name: Proof.from_json(one) for name, one in proof.items()}
-        return Receipt(**{**data, "files": tuple(data["files"]), "not_done": tuple(data["not_done"]), "proof": seen})
-    except (TypeError, KeyError, ValueError):
+        found = Receipt(**{**data, "files": tuple(data["files"]), "not_done": tuple(data["not_done"]), "proof": seen})
+        return found if _is_sound(found) else None
+    except (TypeError, KeyError, ValueError, AttributeError):
         return None
+
+
+def _is_sound(found: Receipt) -> bool:
+    """Return whether every part is of its type: another version of this program may have written a receipt, too."""
+    texts = (found.host, found.release, found.delivered_at, found.transport, found.ends, *found.not_done)
+    maps = (*found.files, found.roots, found.held)
+    moment(found.delivered_at)
+    return (
+        all(isinstance(one, str) for one in (*texts, *(text for one in maps for text in (*one, *one.values()))))
+        and all(one.keys() >= FILE for one in found.files)
+        and isinstance(found.seconds, int | float)
+    )
 
 
 def save(path: Path, receipt: Receipt) -> None:

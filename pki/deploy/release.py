@@ -217,7 +217,7 @@ def build(
     for artifact in gathered.uses:
         if found := faults_of(artifact):
             text = f"{artifact} cannot be delivered: {joined(found)}"
-            faults.append(PkiError(text, "run doit again: it makes it again"))
+            faults.append(PkiError(text, "./run doit makes it again"))
     contents: dict[str, tuple[File, bytes]] = {}
     by_name = {managed.name: managed for managed in blueprint.selection.files}
     for file, content in gathered.files:
@@ -331,9 +331,9 @@ def _content(path: Path, artifact: str) -> bytes:
     if kind == upstreams.ARTIFACT:
         return upstreams.certificates(content, str(path))
     if content is None:
-        raise PkiError(f"{artifact} is not there yet", "run doit")
+        raise PkiError(f"{artifact} is not there yet", "./run doit")
     if kind == "key-pkcs1" and (content := pkcs1_pem(content)) is None:
-        raise PkiError(f"{artifact}: the key that is there is no RSA key", "run doit, which issues another one")
+        raise PkiError(f"{artifact}: the key that is there is no RSA key", "./run doit, which issues another one")
     return content
 
 

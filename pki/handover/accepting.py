@@ -46,7 +46,7 @@ class Brought:
 def brought(house: House, folder: Path) -> Brought:
     """Read a response and verify all of it, without writing anything. Raises PkiError with what is wrong."""
     folder = folder.parent if folder.name == "response.yaml" else folder
-    nearby.insist_on_no_keys(folder, house.store.offline)
+    nearby.insist_on_no_keys(folder, house.store.offline, house.store.ca, house.store.build)
     responses.insist_on_response(house, folder)
     answer = answers.read(folder)
     request = _asked(house, answer)

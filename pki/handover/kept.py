@@ -13,6 +13,7 @@ from pki.errors import PkiError
 from pki.house import House
 from pki.house.generations import PUT_BACK
 from pki.identifiers import ArtifactId, GenerationName
+from pki.remedies import Remedy, here
 from pki.store import AUTHORITIES
 
 NUMBER = re.compile(r" CA ([0-9]+)")  # the last part of every CA's name
@@ -38,6 +39,17 @@ def open_requests(house: House) -> list[Open]:
         if request.previous == last:
             found.append(Open(folder / "request.yaml", request, bundle.digest(data)))
     return found
+
+
+def new_crls(house: House, root: str) -> Remedy:
+    """Return what to type for new pre-signed CRLs of a root: the answer to a request that asks for them, else the request."""
+    for one in open_requests(house):
+        if root in {ladder.root for ladder in one.request.ladders}:
+            number, answer = one.request.number, f"DIR/response-{one.request.number:04}"
+            before = f"hold the ceremony of request {number}, which asks for them, then: "
+            words = ("invoke", "ceremony.accept", answer)
+            return here(*words, home=house.store.home, placeholders=[answer], before=before)
+    return here("invoke", "ceremony.request", "--crls", home=house.store.home)
 
 
 def last_response(house: House) -> str:

@@ -13,7 +13,7 @@ from pki.errors import PkiError
 from pki.handover import kept
 from pki.house import House
 from pki.identifiers import GenerationName
-from pki.remedies import RESTORE, run_for
+from pki.remedies import RESTORE, in_project, run_for
 
 
 def requested(house: House, name: str, common_name: str) -> bytes:
@@ -40,7 +40,7 @@ def requested(house: House, name: str, common_name: str) -> bytes:
 
 def again(house: House, name: str, hint: str) -> str:
     """What helps where the key of a generation that is not certified yet is lost."""
-    folder = house.store.shown(house.store.authority_file(name, "key.pem").parent)
+    folder = in_project(house.store.shown(house.store.authority_file(name, "key.pem").parent))
     return f"{hint}; without a backup: mv {folder} {folder}.lost, then: {run_for(house.store.home)} invoke ceremony.request --anew"
 
 

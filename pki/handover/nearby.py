@@ -19,12 +19,13 @@ LARGEST = 1 << 20  # bytes: a key has a few thousand
 SHOWN = 6
 
 
-def insist_on_no_keys(folder: Path, own: Path) -> None:
+def insist_on_no_keys(folder: Path, *own: Path) -> None:
     """Raise PkiError, naming what to destroy, where private keys or cards are next to a response.
 
-    `own` is a folder that has keys of its own: the offline folder of the sandbox.
+    `own` are the folders of this project that have keys of their own, as the offline folder of the sandbox.
     """
-    found = sorted({path for path in _private(folder) if not path.is_relative_to(own.resolve())})
+    ours = [one.resolve() for one in own]
+    found = sorted({path for path in _private(folder) if not any(map(path.is_relative_to, ours))})
     if found:
         shown = ", ".join(map(str, found[:SHOWN])) + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
         line = " ".join(shlex.quote(str(path)) for path in found[:SHOWN])

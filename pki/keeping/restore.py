@@ -200,16 +200,23 @@ class Restore:
             return [], []
         older = [self.target / LEDGER, *sorted(self.target.glob(f"{BEFORE_RESTORE}*/{LEDGER}"))]
         there = [path for path in older if os.path.lexists(path)]
-        return recovering.complete(folder, dict(self._cas()), there, f"backup of {self.at}", self.now)
+        unread: list[PkiError] = []
+        recovered, ledgers = recovering.complete(
+            folder, dict(self._cas(unread)), there, f"backup of {self.at}", self.now
+        )
+        return recovered, [*unread, *ledgers]
 
-    def _cas(self) -> Iterator[tuple[str, KnownCa]]:
-        """The CAs of the backup, by name, as far as their certificates are in it."""
+    def _cas(self, unread: list[PkiError]) -> Iterator[tuple[str, KnownCa]]:
+        """Yield the CAs of the backup, by name, as far as their certificates are in it; `unread` gets those that are damaged."""
         paths = {path.split("/")[2]: path for path in self.archive.files if _is_certificate_of_ours(path)}
         for name, rule in self.said.authorities.adopted.items():
             found = [path for layout, _ in adopted.LAYOUTS if (path := f"{rule.adopt}/{layout}") in self.archive.files]
             paths |= {name: found[0]} if found else {}
         for name, path in paths.items():
-            certificate = x509.load_pem_x509_certificate(self.archive.files[path].data)
+            certificate = canonical.readable_certificate(self.archive.files[path].data)
+            if certificate is None:
+                unread.append(PkiError(f"{path}: is damaged in this backup", "./run invoke ledger.recover --all"))
+                continue
             yield name, KnownCa(certificate, path if name in self.said.authorities.adopted else "")
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy as sql
 from sqlalchemy.engine import Connection, Engine
@@ -65,6 +68,7 @@ class Database:
         self._is_in_order = False
         self._engine: Engine | None = None
         self._process = 0
+        self._copy: TemporaryDirectory[str] | None = None
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -94,6 +98,8 @@ class Database:
         Raises what `before_writing` raises: it may forbid that anything is recorded. Nothing is recorded either in a
         file that is in disorder, and so nothing is published that follows from what a query lacked.
         """
+        if self._is_closed:
+            raise self._closed()
         self._before_writing()
         if not self._is_in_order:
             if found := self.disorder():
@@ -136,13 +142,13 @@ class Database:
 
     def _connect(self) -> Engine:
         try:
-            engine = sql.create_engine(self._url, connect_args=self._arguments())
+            engine = sql.create_engine(self._reading_url() if self._is_closed else self._url, **self._arguments())
         except (SQLAlchemyError, ImportError) as error:
             hint = "name a database whose driver is installed; for PostgreSQL: docs/backup.md#a-ledger-in-postgresql"
             raise LedgerError(f"pki.yaml: ledger: {error}", hint) from None
         if self.is_sqlite:
             self._make_file()
-            sql.event.listen(engine, "connect", _durable)
+            sql.event.listen(engine, "connect", _read_only if self._is_closed else _durable)
             sql.event.listen(engine, "begin", _begin)
         try:
             self._prepare(engine)
@@ -154,24 +160,47 @@ class Database:
     def _arguments(self) -> dict[str, Any]:
         """What the driver is given besides the URL: libpq itself no longer finds a password in the environment."""
         if self.is_sqlite:
-            return {"timeout": PATIENCE}
+            return {"connect_args": {"timeout": PATIENCE}}
         password = withheld(LIBPQ_PASSWORD).decode(errors="surrogateescape")
         is_needed = password and self._url.startswith("postgresql") and sql.make_url(self._url).password is None
-        return {"password": password} if is_needed else {}
+        return {"connect_args": {"password": password}} if is_needed else {}
 
     def _make_file(self) -> None:
         make_folder(self._folder, 0o700)
         path = self._folder / "ledger.db"
         insist_on_file(path)
-        if path.exists() and not os.access(path, os.R_OK | os.W_OK):
-            number = errno.EROFS if os.statvfs(path).f_flag & os.ST_RDONLY else errno.EACCES
-            closed = of_system(OSError(number, os.strerror(number)), path, "cannot be opened")
-            raise LedgerError(closed.message, closed.hint)
+        if path.exists() and not os.access(path, os.R_OK):
+            raise self._closed()
         if not path.exists():
             if not self._may_be_new:
                 raise LedgerError.of(LedgerFault(MISSING, GONE, BEGIN_ANEW))
             os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
             leave_to_owner(path, self._folder)  # SQLite makes its log the database owner's
+
+    @property
+    def _is_closed(self) -> bool:
+        """Whether the file cannot be written, or its folder, in which SQLite keeps its log: it is read all the same."""
+        path = self._folder / "ledger.db"
+        return self.is_sqlite and path.exists() and not (os.access(path, os.W_OK) and os.access(self._folder, os.W_OK))
+
+    def _closed(self) -> LedgerError:
+        path = self._folder / "ledger.db"
+        number = errno.EROFS if os.statvfs(path).f_flag & os.ST_RDONLY else errno.EACCES
+        error = of_system(OSError(number, os.strerror(number)), path, "cannot be opened")
+        return LedgerError(error.message, error.hint)
+
+    def _reading_url(self) -> str:
+        """The file as SQLite reads it where it can write nothing; one with a log that is not in it yet as a copy.
+
+        https://www.sqlite.org/wal.html#read_only_databases
+        """
+        path, log = self._folder / "ledger.db", self._folder / "ledger.db-wal"
+        if log.exists() and log.stat().st_size:
+            self._copy = TemporaryDirectory(prefix="doit-pki-")
+            for one in (path, log):
+                shutil.copyfile(one, Path(self._copy.name) / one.name)
+            return f"sqlite:///{self._copy.name}/ledger.db"
+        return f"sqlite:///file:{quote(str(path))}?mode=ro&immutable=1&uri=true"
 
     @property
     def _may_be_new(self) -> bool:
@@ -235,11 +264,18 @@ class Database:
         if self._engine is not None:
             self._engine.dispose()
             self._engine = None
+        if self._copy:
+            self._copy.cleanup()
+            self._copy = None
 
 
-def _durable(connection: Any, _record: Any) -> None:
+def _read_only(connection: Any, _record: Any) -> None:
     connection.text_factory = _decoded
     connection.isolation_level = None  # the driver would put statements that change tables outside of any transaction
+
+
+def _durable(connection: Any, record: Any) -> None:
+    _read_only(connection, record)
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute(f"PRAGMA synchronous={SYNCHRONOUS}")

@@ -114,7 +114,7 @@ class ParallelRunner(Runner):  # type: ignore[misc]
             worker.pipe.close()
             worker.process.join()
             how = last_words(worker.process.exitcode)
-            failure = Failed(f"the process that worked on it {how}", "run doit again, with fewer at once: doit -n 2")
+            failure = Failed(f"the process that worked on it {how}", "./run doit, with fewer at once (-n 2)")
         else:
             node.task.update_from_pickle(changed)
             self._idle.append(worker)

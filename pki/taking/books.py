@@ -114,7 +114,8 @@ def _strange(ca: Generation, cert: x509.Certificate) -> Reason | None:
 def _check_found(ca: Generation, papers: Papers, shown: str, *, faults: list[str], is_its_own: bool) -> None:
     if faults:
         raise PkiError(
-            "\n".join(["nothing was taken in, because of what is wrong there:", *faults]), "mend it, and again"
+            "\n".join(["nothing was taken in, because of what is wrong there:", *faults]),
+            "mend it, then type the same line again",
         )
     if not is_its_own:
         there = (

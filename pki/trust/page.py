@@ -100,7 +100,7 @@ def _due(house: House, found: Generation) -> str:
     crl = canonical.crl(data or b"", Encoding.DER)
     end = crl.next_update_utc if crl is not None else None
     if end is None:
-        raise PkiError(f"the CRL of {found.name} is {'damaged' if data else 'not there'}", "run doit")
+        raise PkiError(f"the CRL of {found.name} is {'damaged' if data else 'not there'}", "./run doit")
     return _day(end)
 
 

@@ -14,6 +14,7 @@ from pki.house import House
 from pki.house.missing_roots import refusal
 from pki.identifiers import ArtifactId
 from pki.memo import token
+from pki.model import Leaf
 from pki.reasons import Reason, Why, joined
 from pki.store import AUTHORITIES
 from pki.watch import adopted, bootstraps, browsers, damage, exposure, identities, upstreams, waiting_roots
@@ -94,9 +95,9 @@ def _profiles(house: House, plan: Plan) -> Iterator[Note]:
     """Lifetimes that pki.yaml changed: what was issued before keeps its own until it is renewed."""
     others: dict[tuple[str, timedelta], list[datetime]] = {}
     ends = {name: one.certificate.not_valid_after_utc for name in AUTHORITIES if (one := house.issuing(name))}
-    for name, leaf in plan.leaves.items():
-        if kept := house.memo.seen(ArtifactId("cert", name)):
-            start, end = datetime.fromtimestamp(kept[0], UTC), datetime.fromtimestamp(kept[1], UTC)
+    for leaf in plan.leaves.values():
+        if dates := _dates(house, leaf):
+            start, end = dates
             is_cut = ends.get(leaf.authority) == end  # its authority ends before the lifetime of pki.yaml would
             if end - start + SECOND != leaf.lifetime and not is_cut:
                 others.setdefault((leaf.profile, leaf.lifetime), []).append(end - leaf.renew_before)
@@ -105,6 +106,14 @@ def _profiles(house: House, plan: Plan) -> Iterator[Note]:
         text = f"lifetime {in_words(lifetime)} takes effect at the next renewal: {number} issued before that"
         text += f", the last is renewed on {max(renewals):%Y-%m-%d}"
         yield Note(f"profile:{profile}", text, "./run invoke renew NAME, for each that is to change now")
+
+
+def _dates(house: House, leaf: Leaf) -> tuple[datetime, datetime] | None:
+    """The dates of a certificate, which is looked at now where it was not yet; None where it is not as it should be."""
+    if house.memo.seen(leaf.artifact) is None:
+        freshness.leaf(house, leaf)
+    kept = house.memo.seen(leaf.artifact)
+    return (datetime.fromtimestamp(kept[0], UTC), datetime.fromtimestamp(kept[1], UTC)) if kept else None
 
 
 def _outgrown(house: House) -> Iterator[Note]:

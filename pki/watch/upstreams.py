@@ -13,6 +13,7 @@ from pki.errors import PkiError
 from pki.house import House
 from pki.memo import token
 from pki.model import Host, Upstream
+from pki.remedies import in_project
 from pki.watch.checks import named
 from pki.world import Note
 
@@ -35,7 +36,8 @@ def notes(house: House) -> Iterator[Note]:
         text = f"not verified (verify: none), so whoever is between proxy and upstream reads and changes everything: {shown}"
         _, service, one = found[0]
         file = f"upstreams/{service}.pem"
-        remedy = f"mkdir -p upstreams; {upstreams.fetch(one, file)}; compare it on the device; then ca: {file} in place of verify: none"
+        fetch = f"mkdir -p {in_project('upstreams')}; {upstreams.fetch(one, in_project(file))}"
+        remedy = f"{fetch}; compare it on the device; then ca: {file} in place of verify: none"
         yield Note("upstreams", text, remedy)
     yield from _ending(house)
 
@@ -59,7 +61,7 @@ def _ending(house: House) -> Iterator[Note]:
             whose = named([f"{service} on {name}" for name, service in users[file]])
             host_name, service = users[file][0]
             text = f"a certificate in it {verb} on {moment:%Y-%m-%d}, and then its upstream is refused: {whose}"
-            remedy = f"renew it on the device, then: {upstreams.fetch(house.inventory.hosts[host_name].services[service].upstream, file)}"
+            remedy = f"renew it on the device, then: {upstreams.fetch(house.inventory.hosts[host_name].services[service].upstream, in_project(file))}"
             yield Note(file, text, remedy)
 
 

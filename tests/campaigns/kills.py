@@ -45,6 +45,23 @@ def draw(chance: random.Random) -> list[Step]:
     return steps
 
 
+def draw_small(chance: random.Random) -> list[Step]:
+    """One kill of a work that changes much, at a change of the disk, and one of pki-apply."""
+    work = chance.choice(["first build", "renewal", "revocation"])
+    base = "new" if work == "first build" else "built"
+    step = [
+        "kill",
+        base,
+        work,
+        "call",
+        round(chance.uniform(0.1, 0.9), 4),
+        _aftermath(chance),
+        chance.randrange(99),
+        False,
+    ]
+    return [step, ["apply", round(chance.uniform(0.1, 0.7), 4), _aftermath(chance), chance.randrange(1 << 30)]]
+
+
 def _aftermath(chance: random.Random) -> str:
     found = chance.choice(AFTERMATHS)
     return f"{found} {chance.choice(list(OPTIONS))}" if found == "power" else found
@@ -132,4 +149,4 @@ def _issued_too_often(before: consistency.Rows, after: consistency.Rows, kills: 
             yield f"{artifact} was given {number} certificates"
 
 
-CAMPAIGN = Campaign("kills", draw, run, 4)
+CAMPAIGN = Campaign("kills", draw, run, 3, draw_small)

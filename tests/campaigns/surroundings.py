@@ -110,4 +110,4 @@ def _carried_out(start: Start, fraction: float) -> tuple[int, str]:
     return (128 - status if status < 0 and -status in {signal.SIGINT, signal.SIGTERM} else status), start.said()
 
 
-CAMPAIGN = Campaign("surroundings", draw, run, 3)
+CAMPAIGN = Campaign("surroundings", draw, run, 1)

@@ -213,16 +213,16 @@ def is_on_host(scene: Scene) -> None:
 
 
 WORKS = {
-    "first build": Work(first_build, 420, 2.5, base="new"),
-    "renewal": Work(renewal, 250, 1.8),
-    "deployment": Work(deployment, 60, 1.2),
-    "revocation": Work(revocation, 80, 1.8, repeats=(0, 1, 2)),
-    "withdrawal": Work(withdrawal, 60, 1.5, repeats=(0, 1, 2)),
-    "addition": Work(addition, 60, 1.5, repeats=(0, 1)),
-    "import": Work(importing, 10, 1.0, repeats=(0,), check=is_imported),
-    "backup": Work(backup, 10, 1.2, check=is_whole_backup),
-    "restore": Work(restore, 120, 1.5, repeats=(0,), forgets=True),
-    "upgrade": Work(upgrade, 40, 1.0),
-    "acceptance": Work(acceptance, 60, 1.3, base="answered", repeats=(0, 1)),
-    "ssh": Work(over_ssh, 200, 2.5, check=is_on_host),
+    "first build": Work(first_build, 700, 2.5, base="new"),
+    "renewal": Work(renewal, 164, 1.8),
+    "deployment": Work(deployment, 57, 1.2),
+    "revocation": Work(revocation, 99, 1.8, repeats=(0, 1, 2)),
+    "withdrawal": Work(withdrawal, 87, 1.5, repeats=(0, 1, 2)),
+    "addition": Work(addition, 52, 1.5, repeats=(0, 1)),
+    "import": Work(importing, 8, 1.0, repeats=(0,), check=is_imported),
+    "backup": Work(backup, 20, 1.2, check=is_whole_backup),
+    "restore": Work(restore, 129, 1.5, repeats=(0,), forgets=True),
+    "upgrade": Work(upgrade, 27, 1.0),
+    "acceptance": Work(acceptance, 38, 1.3, base="answered", repeats=(0, 1)),
+    "ssh": Work(over_ssh, 170, 2.5, check=is_on_host),
 }

@@ -19,7 +19,7 @@ from tests.conftest import PROJECT
 from tests.integration.conftest import TIMEOUT, LiveHome, run
 
 SIGNALS = [signal.SIGTERM, signal.SIGKILL, signal.SIGINT, signal.SIGHUP]
-MOMENTS = int(os.environ.get("PKI_SAMPLES", "2"))
+MOMENTS = int(os.environ.get("PKI_SAMPLES", "1"))
 AT_ONCE = "4"
 
 

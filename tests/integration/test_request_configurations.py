@@ -36,7 +36,9 @@ def compared(folder: Path, text: str, *, is_strict: bool = False) -> str:
     file.write_bytes(text.encode())
     made = made_by_openssl(file, folder / "key.pem")
     try:
-        found = opensslconf.read(opensslfile.parse(text, file.name, partial(taken_in, folder, file.name)), file.name)
+        found = opensslconf.read(
+            opensslfile.parse(text, file.name, partial(taken_in, folder, file.name)), file.name, folder
+        )
     except PkiError as fault:
         return f"refused: {fault}" if is_strict and can_be_had(made) else ""
     return difference(found.request, made)

@@ -110,7 +110,7 @@ class Fleet:
             return PkiError(
                 f"Ansible broke off: {plain(report.complaint)}", f"its log: {self.store.ansible() / 'runs'}"
             )
-        return PkiError(NOT_REACHED, "mend those, then run doit again")
+        return PkiError(NOT_REACHED, "mend those, then: ./run doit")
 
     # -- what became of each, for its own task --
 
@@ -140,7 +140,7 @@ def consign(delivery: Delivery, now: datetime) -> Consignment:
     """A host's release, ready to leave. Raises PkiError when it must not."""
     parcel = delivery.wanted()
     if parcel is None:
-        raise PkiError("its release is not there", "run doit")
+        raise PkiError("its release is not there", "./run doit")
     delivery.insist_on_root()
     change = delivery.change(parcel, delivery.receipt, now)
     findings = delivery.check(change)

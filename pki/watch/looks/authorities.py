@@ -18,6 +18,7 @@ from pki.house import Generation, House
 from pki.identifiers import ArtifactId, GenerationName
 from pki.memo import token
 from pki.reasons import joined
+from pki.remedies import Remedy
 from pki.store import AUTHORITIES
 from pki.watch.checks import Finding, Level, by_time_left, rerun
 from pki.watch.looks import premises
@@ -210,7 +211,7 @@ def _ladder(view: View, root: str) -> Iterator[Finding]:
         until = lasts if lasts and lasts > view.now else None
         when = f" from {until:%Y-%m-%d} on, when the one that they have ends" if until else ""
         text = f"{freshness.no_rung(house, root)}; every server refuses every client{when}"
-        remedy = f"{_back(root)}; or: ./run invoke ceremony.request --crls"
+        remedy = f"{_back(root)}; or: {_new_crls(house, root)}"
         yield Finding(subject, Level.CRITICAL, text, remedy, until=until)
         return
     end, spans = (
@@ -221,7 +222,9 @@ def _ladder(view: View, root: str) -> Iterator[Finding]:
     for start, following_end in sorted((s, e) for s, e in spans if e and s > view.now):
         if start > end:
             text = f"no rung of its ladder covers {end:%Y-%m-%d} to {start:%Y-%m-%d}"
-            yield Finding(subject, _rung_level(view, end), text, f"{_back(root)}; or: {ASK}", until=end)
+            yield Finding(
+                subject, _rung_level(view, end), text, f"{_back(root)}; or: {_new_crls(house, root)}", until=end
+            )
         end = max(end, following_end)
     if missing := _unheld(view, root):
         yield Finding(
@@ -235,6 +238,12 @@ def _rung_level(view: View, end: datetime) -> Level:
 
 def _back(root: str) -> str:
     return f"put ca/root/{root}/crl/ back from a backup (./run invoke restore FILE --to DIR)"
+
+
+def _new_crls(house: House, root: str) -> Remedy:
+    from pki.handover.kept import new_crls  # noqa: PLC0415 - which a run with nothing to tell needs not
+
+    return new_crls(house, root)
 
 
 def _unheld(view: View, root: str) -> int:

@@ -16,6 +16,7 @@ from pki.deploy.ssh import identity_in
 from pki.errors import LedgerError
 from pki.house import House
 from pki.records import PASSING, PUT_BACK
+from pki.remedies import in_project
 from pki.store import LAST_BACKUP
 from pki.watch.checks import Finding, Level
 from pki.watch.view import View
@@ -97,13 +98,14 @@ def permissions(view: View) -> Iterator[Finding]:
         if mode & 0o077:
             is_open, wanted = True, "700" if path.is_dir() else "600"
             text = f"others can read it: it has mode {mode:04o}{_closed(view, path)}"
-            yield Finding(house.store.shown(path), Level.CRITICAL, text, f"chmod {wanted} {house.store.shown(path)}")
+            shown = house.store.shown(path)
+            yield Finding(shown, Level.CRITICAL, text, f"chmod {wanted} {in_project(shown)}")
     for folder in _folders(view):
         mode = store.mode_of(folder)
         if mode is not None and mode & stat.S_IWOTH:
             is_open, shown = True, view.house.store.shown(folder)
             text = f"others can replace what lies in it: it has mode {mode:04o}"
-            yield Finding(shown, Level.CRITICAL, text, f"chmod go-w {shown}")
+            yield Finding(shown, Level.CRITICAL, text, f"chmod go-w {in_project(shown)}")
     if not is_open:
         yield Finding("permissions", Level.OK, f"{looked} secrets are their owner's alone")
 

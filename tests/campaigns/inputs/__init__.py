@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from tests.campaigns.campaign import Campaign, Step
@@ -19,12 +20,12 @@ READS = 40
 ALL_READERS = sorted({**READERS, **STRICT}.items(), key=lambda one: one[0])
 
 
-def draw(chance: random.Random) -> list[Step]:
-    """A damaged file with two or three commands, or three command lines."""
+def draw(chance: random.Random, reads: int = READS) -> list[Step]:
+    """A damaged file with two or three commands, three command lines, or damaged files for their readers alone."""
     if chance.random() < 0.12:
         return [["in", ARGUMENTS, 0], *([_way(chance, 0.2), *arguments.line(chance)] for _ in range(3))]
     if chance.random() < 0.3:
-        return [_reading(chance) for _ in range(READS)]
+        return [_reading(chance) for _ in range(reads)]
     name = chance.choice(sorted(TARGETS))
     target = TARGETS[name]
     days = chance.choice(DAYS) if target.project == "lab" and target.mends else 0
@@ -58,4 +59,4 @@ def _damage(chance: random.Random, target: Target) -> Step:
     return ["change", *_change(chance, target.kinds)]
 
 
-CAMPAIGN = Campaign("inputs", draw, trial.run, small=20)
+CAMPAIGN = Campaign("inputs", draw, trial.run, small=16, draw_small=partial(draw, reads=8))

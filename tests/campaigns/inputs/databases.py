@@ -87,6 +87,21 @@ def version(db: sqlite3.Connection, _table: str, place: int, _other: int, _new: 
     db.execute(f"PRAGMA user_version = {place % 100}")
 
 
+def rows(data: bytes) -> dict[str, list[str]] | None:
+    """What the tables of a ledger record; None where SQLite cannot read it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "ledger.db")
+        path.write_bytes(data)
+        try:
+            with closing(sqlite3.connect(path)) as db:
+                tables = [
+                    name for name in _tables(db) if name != "lease"
+                ]  # which tells who writes, and records nothing
+                return {name: sorted(map(repr, db.execute(f"SELECT * FROM '{name}'"))) for name in tables}  # noqa: S608
+        except sqlite3.DatabaseError:
+            return None
+
+
 def _mutation(change: Callable[[sqlite3.Connection, str, int, int, Any], None]) -> Callable[..., bytes]:
     def mutation(data: bytes, place: int, other: int, new: Any) -> bytes:
         with tempfile.TemporaryDirectory() as folder:

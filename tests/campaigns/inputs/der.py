@@ -130,7 +130,10 @@ def _of_values(change: Callable[[tuple[list[Value], int], int, object], None]) -
         if not sections:
             return _changed(data, change, place, other, new)
         one = sections[(place >> 12) % len(sections)]
-        changed = _changed(b64decode(one[2]), change, place, other, new)
+        try:
+            changed = _changed(b64decode(one[2]), change, place, other, new)
+        except ValueError:  # the Base64 is none any more
+            return data
         return data[: one.start()] + section(one[1], changed) + data[one.end() :]
 
     return mutation

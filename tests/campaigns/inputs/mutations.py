@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tests.campaigns.inputs import databases, der, records, trees, values
+from tests.campaigns.inputs import databases, der, records, templates, trees, values
 
 Mutation = Callable[[bytes, int, int, Any], bytes]
 
@@ -147,5 +147,7 @@ KINDS: Mapping[str, Mapping[str, Mutation]] = {
     "json": records.MUTATIONS,
     "pem": der.MUTATIONS,
     "sqlite": databases.MUTATIONS,
+    "template": templates.MUTATIONS,
+    "cnf": templates.CONFIGURATIONS,
 }
 ALL: Mapping[str, Mutation] = {name: one for kind in KINDS.values() for name, one in kind.items()}

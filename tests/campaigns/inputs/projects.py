@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
 import json
 import os
@@ -27,6 +28,7 @@ from pki.ledger import database
 from pki.taking import books
 from tests.ceremonies import RealHome, drives_at, real_home
 from tests.conftest import PROJECT, START, Home, _asked_once
+from tests.copies import copy_project
 from tests.oldca import OldCa
 
 MOUNTS = drives.MOUNTS
@@ -241,25 +243,40 @@ PROJECTS: dict[str, Callable[[Path], Path]] = {"lab": lab, "offline": offline, "
 
 @cache
 def _root() -> Path:
-    root = Path(tempfile.mkdtemp(prefix="campaign-inputs-projects-"))
-    Finalize(None, shutil.rmtree, (root,), {"ignore_errors": True}, exitpriority=1)
+    """The folder for projects that all processes of one pool share; the last of them removes it."""
     quickly()
+    root = Path(tempfile.gettempdir()) / f"campaign-inputs-{os.getppid()}"
+    root.mkdir(mode=0o700, exist_ok=True)
+    users = os.open(root / "users", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(users, fcntl.LOCK_SH)
+    Finalize(None, _leave, (root, users), exitpriority=1)
     return root
+
+
+def _leave(root: Path, users: int) -> None:
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(root, ignore_errors=True)
 
 
 @cache
 def built(name: str) -> Path:
-    """The folder around a project, built at the first call: never written to afterwards."""
-    place = Path(tempfile.mkdtemp(dir=_root())) / name
+    """The folder around a project, built by the first process that asks: never written to afterwards."""
+    place, whole = _root() / name, _root() / f"{name}.whole"
     drives.MOUNTS = MOUNTS
-    place.mkdir()
-    PROJECTS[name](place)
+    with (_root() / f"{name}.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        if not whole.exists():
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir()
+            PROJECTS[name](place)
+            whole.touch()
     return place
 
 
 def copied(name: str, place: Path) -> Home:
-    """A copy of a project and of what is beside it, for one trial."""
-    shutil.copytree(built(name), place, symlinks=True, dirs_exist_ok=True)
+    """A copy of a project and of what is beside it, for one trial; `place` is not there yet."""
+    copy_project(built(name), place)
     return (RealHome if name == "offline" else Home)(place / "house")
 
 

@@ -20,7 +20,7 @@ from pki.ledger import Ledger
 from pki.taking import books
 from pki.watch import health, probes
 from pki.watch.view import LastRun
-from tests import every_bit, opensslfiles
+from tests import every_bit
 from tests.campaigns.campaign import CampaignError, Step
 from tests.campaigns.inputs import mutations, projects
 from tests.ceremonies import RealHome
@@ -115,7 +115,10 @@ READERS: dict[str, Reader] = {
         "lab", ("house/pki.yaml",), ("yaml", "yaml", "text", "bytes"), lambda _, path: inventory.load(path)
     ),
     "a project by pki.yaml": Reader("lab", ("house/pki.yaml",), ("yaml", "yaml", "text"), _planned),
-    "templates": Reader("lab", ("house/templates/*", "house/templates/*/*"), ("text", "text", "bytes"), _planned),
+    "templates": Reader(
+        "lab", ("house/templates/*", "house/templates/*/*"), ("template", "template", "text", "bytes"), _planned
+    ),
+    "configurations": Reader("lab", ("house/templates/*.cnf",), ("cnf",), _planned),
     "CSR": Reader(
         "lab", ("house/requests/*",), ("pem", "pem", "bytes"), lambda _, path: device_key(path.read_bytes(), path.name)
     ),
@@ -246,8 +249,3 @@ def _told(name: str, error: BaseException) -> tuple[str, str]:
 def let_bugs_out() -> None:
     """Let what the program would tell as a fault of its own be raised."""
     errors.of_bug = _bug
-
-
-def a_configuration(seed: int) -> bytes:
-    """A request configuration by the grammar of `tests/opensslfiles.py`."""
-    return opensslfiles.random_file(seed).encode()

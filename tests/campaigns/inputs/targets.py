@@ -83,11 +83,13 @@ TARGETS: dict[str, Target] = {
     "headers and templates": Target(
         "lab",
         ("house/templates/*/*",),
-        ("text", "text", "bytes"),
+        ("template", "template", "template", "text", "bytes"),
         (RUN, RUN, *LOOKS, ("invoke", "deploy.diff", "media")),
         ("release:", "deploy:"),
     ),
-    ".cnf": Target("lab", ("house/templates/*.cnf",), ("text", "text", "bytes"), (RUN, *LOOKS), ("cert:printer",)),
+    ".cnf": Target(
+        "lab", ("house/templates/*.cnf",), ("cnf", "cnf", "template", "text", "bytes"), (RUN, *LOOKS), ("cert:printer",)
+    ),
     "CSR": Target("lab", ("house/requests/*.csr",), ("pem", "pem", "bytes"), (RUN, *LOOKS), ("cert:switch",)),
     "certificates and keys of leaves": Target(
         "lab",

@@ -16,11 +16,12 @@ import yaml
 
 from pki import sealing
 from pki.ceremony import bundle, words
+from pki.errors import PkiError
 from pki.keeping import archive
 from pki.keeping.archive import Kept
 from tests import judges
 from tests.campaigns.campaign import CampaignError, Step
-from tests.campaigns.inputs import mutations, projects, reading, verdicts
+from tests.campaigns.inputs import databases, mutations, projects, reading, verdicts
 from tests.campaigns.inputs.targets import TARGETS, Target
 from tests.campaigns.inputs.typed import Said, really_typed, typed
 from tests.conftest import START
@@ -69,10 +70,12 @@ class Trial:
     """A copy of a project in a folder, and what was done to it."""
 
     def __init__(self, place: Path, figures: Counter[str]) -> None:
-        self.place, self.figures = place, figures
+        self.place, self.figures = place / "desk", figures
         self.target: Target | None = None
         self.project, self.days = "", 0.0
-        self.changed: dict[Path, bytes] = {}
+        self.changed: dict[Path, Kept] = {}
+        self.has_new_state = False  # whether a command may have changed what is due
+        self.has_other_rows = False  # whether a ledger was changed in what it records
 
     # -- steps --
 
@@ -103,17 +106,20 @@ class Trial:
         else:
             new = mutations.ALL[mutation](data, place, other, value)
         if new != data:
-            self.changed.setdefault(path, data)
+            self.changed.setdefault(path, Kept(data, path.stat().st_mode & 0o7777))
             path.write_bytes(new)
             for side in ("-wal", "-shm"):
                 path.with_name(path.name + side).unlink(missing_ok=True)
             self.figures["files changed"] += 1
+            self.has_other_rows |= path.name == "ledger.db" and databases.rows(data) != databases.rows(new)
 
     @staticmethod
     def _within(data: bytes, number: int, mutation: str, place: int, other: int, value: Any) -> bytes:
         """Change a file within a backup, whose manifest says so, or does not."""
-        data = sealing.unseal(data, projects.WORDS, "b.age")
-        kept = archive.unpack(data, "b.age")
+        try:
+            kept = archive.unpack(sealing.unseal(data, projects.WORDS, "b.age"), "b.age")
+        except PkiError:  # it is none any more
+            return data
         files, about = dict(kept.files), {key: one for key, one in kept.about.items() if key not in {"files", "format"}}
         name = sorted(files)[number // 7 % len(files)]
         new = Kept(mutations.ALL[mutation](files[name].data, place, other, value), files[name].mode)
@@ -132,7 +138,7 @@ class Trial:
         files = self.target.files(self.place)
         if files:
             path = files[number % len(files)]
-            self.changed.setdefault(path, path.read_bytes())
+            self.changed.setdefault(path, Kept(path.read_bytes(), path.stat().st_mode & 0o7777))
             path.unlink()
             ODD[kind][0](path)
             self.figures["files replaced by what is none"] += 1
@@ -152,24 +158,27 @@ class Trial:
         verdicts.ended_well(said)
         verdicts.kept_secrets(said, self._secrets())
         verdicts.wrote_nothing_half(said, before, verdicts.tree(self.place))
-        if said.status and self.changed and not undamaged(self.project, line, self.days):
+        if said.status and self.changed and self._refuses(said) and not undamaged(self.project, line, self.days):
             self.figures["refusals"] += 1
-            verdicts.names_it(said, [*self._names(), *(word for word in line[2:] if not word.startswith("-"))])
+            verdicts.names_it(said, [*self._names(), *(Path(word).name for word in line[2:] if word[:1] not in "-{")])
+        self.has_new_state |= line[0] == "invoke" and line[1] not in verdicts.LOOKING
+        if not said.status:
+            self._insist(said)
         if line == ("doit",) and not said.status and self.project != "fleet":
-            self.figures["artifacts judged"] += 1
             self._judge(said)
 
     def _mend(self) -> None:
         """Put back what was changed: everything goes on as if nothing had happened."""
         if self.target is None or not self.target.mends or self.project == "fleet":
             return
-        for path, data in self.changed.items():
+        for path, kept in self.changed.items():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             elif os.path.lexists(path):
                 path.unlink()
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
+            path.write_bytes(kept.data)
+            path.chmod(kept.mode)
         self.changed.clear()
         said = self.said(("doit",))
         verdicts.ended_well(said)
@@ -187,6 +196,20 @@ class Trial:
         projects.mounted(self.project, self.place)
         return way([words_of.get(word, word) for word in line], self.home.path, self.days)
 
+    def _refuses(self, said: Said) -> bool:
+        """Whether the exit status means more than that something is due, which an earlier command may have made so."""
+        return not self.has_new_state or said.words[0] == "doit" or said.status in {1, 3}
+
+    def _insist(self, said: Said) -> None:
+        """Raise CampaignError where a command takes for sound what was changed."""
+        response = self.place / "out/response-0002"
+        if said.words[1:2] == ("ceremony.accept",) and any(
+            response in path.parents and path.suffix != ".html" for path in self.changed
+        ):
+            raise verdicts.failure("a changed response is accepted", said, list(self.changed))
+        if said.words[1:2] == ("ledger.verify",) and self.has_other_rows:
+            raise verdicts.failure("other rows are the ledger's", said)
+
     def _spoken(self, name: str) -> str:
         """The words that a person would read from paper for a file, as it is now."""
         path = self.place / name
@@ -202,6 +225,7 @@ class Trial:
         return [*files, *self.target.names]
 
     def _judge(self, said: Said) -> None:
+        self.figures["artifacts judged"] += 1
         try:
             verdicts.artifacts(self.home.path, START + timedelta(days=self.days), revoked_in(self.project))
         except CampaignError as error:
