@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 
+import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
@@ -61,7 +62,9 @@ class Deployed:
     # -- what is there --
 
     def names(self) -> list[str]:
-        return sorted(path.name for path in self.hosts.iterdir() if path.is_dir())
+        """The hosts that pki.yaml still declares, and that were delivered to."""
+        declared = yaml.safe_load((self.hosts.parents[1] / "pki.yaml").read_text(encoding="utf-8"))["hosts"]
+        return sorted(path.name for path in self.hosts.iterdir() if path.is_dir() and path.name in declared)
 
     def servers(self, host: str) -> dict[str, bytes]:
         """Every key with its chain."""

@@ -68,9 +68,13 @@ def draw(chance: random.Random, days: int = DAYS, often: float = 1.0) -> list[St
 
 
 def draw_small(chance: random.Random) -> list[Step]:
-    """Weeks in which six times as much happens, then months for the ceremonies; all authorities are replaced in them."""
+    """Weeks in which six times as much happens."""
     steps = draw(chance, SMALL_DAYS, often=6.0)
-    return [["short", 1], *(step for step in steps if step[0] in FRAME or step[1] < EVENTFUL)]
+    return [
+        ["short", 1],
+        ["days", EVENTFUL],
+        *(step for step in steps if step[0] in FRAME - {"days"} or step[1] < EVENTFUL),
+    ]
 
 
 def run(steps: Sequence[Step], place: Path, figures: Counter[str]) -> None:

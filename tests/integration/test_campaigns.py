@@ -19,7 +19,6 @@ TRIED = {  # campaign → figures that are not zero in its small size
         "killed runs",
         "refusals",
         "commands typed",
-        "ceremonies",
         "revoked",
         "events: old",
     },
