@@ -98,7 +98,7 @@ def test_only_what_is_stuck_counts_of_what_was_said_before_the_greeting() -> Non
     before = [{"ran": "x", "status": 1, "said": ""}, {"state": "undone"}, stuck, {"state": "stuck"}]
     found = answers.in_contact([*before, {"pki-apply": 1}, {"looked": True}])
     assert found == [stuck, {"pki-apply": 1}, {"looked": True}]
-    assert answers.refusal(found) == ("/etc/x is a mount point", "on web: umount /etc/x")
+    assert answers.refusal(found) == ("/etc/x is a mount point", "on web: umount /etc/x", "")
 
 
 def test_a_command_that_failed_without_a_word_is_named_with_a_line_that_shows_more(
@@ -108,7 +108,8 @@ def test_a_command_that_failed_without_a_word_is_named_with_a_line_that_shows_mo
     (tmp_path / "conf").write_text("host web\nrun nginx-t-q echo looked; exit 3\nrun nginx-t-q2 false\n")
     monkeypatch.setattr(answers, "PERMISSIONS", str(tmp_path / "conf"))
     failed = {"ran": "nginx-t-q", "status": 3, "said": " \n"}
-    why, hint = answers.refusal([failed, {"state": "undone"}], "web") or ("", "")
+    why, hint, ran = answers.refusal([failed, {"state": "undone"}], "web") or ("", "", "")
+    assert ran == "nginx-t-q"
     assert why == "nginx-t-q failed with 3; the previous files were put back"
     asked, _, line = hint.partition("on web, as root: ")
     assert asked == "it printed nothing; "

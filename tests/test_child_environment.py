@@ -138,8 +138,8 @@ def test_password_that_libpq_would_take_from_the_environment_is_handed_to_it(
     class StopError(Exception):
         pass
 
-    def engine(_url: str, *, connect_args: object) -> None:
-        found.append(connect_args)
+    def engine(_url: str, **arguments: object) -> None:
+        found.append(arguments.get("connect_args", {}))
         raise StopError
 
     monkeypatch.setattr("sqlalchemy.create_engine", engine)

@@ -48,6 +48,7 @@ BLOCKS: dict[tuple[str, str], str | Callable[[Bench], None]] = {
     ("deploy.md", "ssh -o HostName=10.30.0.10 -l root media true"): HOSTS,
     ("deploy.md", ""): HOSTS,
     ("deploy.md", "./run invoke deploy.accept-root"): HOSTS,
+    ("reliability.md", "./run invoke campaign years"): "minutes to hours: tests/integration/test_campaigns.py",
     ("revocation.md", "./run invoke revoke admin@laptop --reason key-compromise"): HOSTS,
     ("revocation.md", "./run invoke client.add admin@laptop --email admin@lab.internal"): nothing,
     ("schedule.md", "sudo ./run invoke schedule --install"): "systemd: tests/integration/test_schedule.py",

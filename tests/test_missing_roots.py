@@ -114,8 +114,8 @@ LOOKS: dict[str, tuple[list[str], set[int]]] = {  # with the statuses that each 
     "timeline": ([], {0, 1, 2}),
 }
 ELSEWHERE = {  # what needs no project, or makes one; `restore` is what helps
-    *("bench", "ceremony.copy", "ceremony.rewrap", "ceremony.root", "ceremony.sign", "demo.vlans", "init"),
-    *("integration", "lint", "restore", "test"),
+    *("bench", "campaign", "ceremony.copy", "ceremony.rewrap", "ceremony.root", "ceremony.sign", "demo.vlans", "init"),
+    *("integration", "lint", "mutants", "restore", "test"),
 }
 
 

@@ -88,7 +88,7 @@ def test_a_bug_in_the_metrics_leaves_the_status_page_and_the_alerts(
 def test_a_bug_in_reading_one_file_below_templates_stops_its_releases_alone(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fall(_text: str, _name: str) -> opensslconf.Request:
+    def fall(*_: object) -> opensslconf.Request:
         raise KeyError("an oversight")
 
     home.write("templates/x.cnf", "# deploy-target: /etc/x\n# deploy-hosts: media\n[ req ]\n")

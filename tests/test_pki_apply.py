@@ -296,7 +296,7 @@ def test_a_file_is_on_disk_before_it_gets_its_name_and_its_folder_before_it_is_k
     order = [
         "var/txn.new/id var/txn.new/rows var/txn.new sync",
         f"{staged}/new.1 {staged} etc/a sync",
-        "var/txn.new/old var/txn.new sync",
+        "var/txn.new/rows var/txn.new/old var/txn.new sync",
         "var/txn.new var/txn mv",
         "var sync",
         f"{staged}/new.1 etc/a/tls.pem mv",
