@@ -271,15 +271,17 @@ def watched(host: FolderHost, *, failing: str = "") -> Callable[[], list[str]]:
     """Record what is synced and renamed, in order, as paths below the host's folder; a sync whose words match fails."""
     tools, log = host.root.parent / "tools", host.root.parent / "log"
     tools.mkdir()
+    line = re.search(r"\bPATH=(\S+)", host.program.read_text())
+    assert line
     for name in ("sync", "mv"):
-        real = shutil.which(name)
-        lines = f'#!/bin/sh\nfor word in "$@"; do case $word in -*) ;; *) printf "%s " "$(realpath -sm "$word")" ;; esac; done >>{log}\n'
+        real, path = shutil.which(name, path=line[1]), f"{shutil.which('realpath')} -sm"
+        lines = f'#!/bin/sh\nfor word in "$@"; do case $word in -*) ;; *) printf "%s " "$({path} "$word")" ;; esac; done >>{log}\n'
         lines += f"echo {name} >>{log}\n" + (
             f'case "$*" in {failing}) exit 1 ;; esac\n' if failing and name == "sync" else ""
         )
         (tools / name).write_text(f'{lines}exec {real} "$@"\n')
         (tools / name).chmod(0o755)
-    host.adapt("PATH=/usr/local/sbin", f"PATH={tools}:/usr/local/sbin")
+    host.adapt(line[0], f"PATH={tools}:{line[1]}")
 
     def events() -> list[str]:
         text = re.sub(r"[0-9]+-[0-9]+-[0-9]+", "ID", log.read_text().replace(f"{host.root}/", ""))
