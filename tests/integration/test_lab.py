@@ -179,7 +179,7 @@ def test_the_router_forwards_what_is_permitted_and_nothing_else(lab: Lab) -> Non
 
 def test_a_machine_can_be_reached_as_soon_as_its_cable_is_back(lab: Lab, web: Machine) -> None:
     """Also where somebody asked for it meanwhile: the kernel would say "no route" until it has waited in vain."""
-    other = lab.machine("other", "mgmt")
+    other = lab.machine("asking", "mgmt")
     neighbours = "/proc/sys/net/ipv4/neigh/eth0"
     other.run("sh", "-c", f"echo 1 >{neighbours}/mcast_solicit; echo 9000 >{neighbours}/retrans_time_ms")
     connect = ("bash", "-c", f"exec 3<>/dev/tcp/{web.address}/9")

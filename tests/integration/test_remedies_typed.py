@@ -54,9 +54,8 @@ class Typed:
     def type(self, line: str) -> None:
         """Type a line as it is printed; the program is started as tests start it, and ssh is answered with yes."""
         line = line.replace("./run ", f"{sys.executable} -m ")
-        where = self.home if line.startswith("chmod") else PROJECT
         env = {"SSH_ASKPASS": str(self.home / "yes"), "SSH_ASKPASS_REQUIRE": "force"}
-        done = self.ca.run("setsid", "-w", "sh", "-c", line, cwd=where, env=env, check=False, timeout=300)
+        done = self.ca.run("setsid", "-w", "sh", "-c", line, cwd=PROJECT, env=env, check=False, timeout=300)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -109,8 +108,8 @@ FAULTS = {
     "wrong mode here": Fault(
         lambda typed: (typed.home / "secrets.yaml").chmod(0o644),
         ("invoke", "health"),
-        "secrets.yaml: others can read it",
-        "chmod 600 secrets.yaml",
+        "others can read it: it has mode 0644",
+        "chmod 600 {home}/secrets.yaml",
     ),
     "path not permitted": Fault(
         lambda typed: (typed.home / "templates/other.pem").write_text(MANAGED.format("other")),
