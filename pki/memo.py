@@ -83,9 +83,14 @@ class Memo:
             self._found.pop(name, None)
             self._changed = True
 
-    def findings(self, kind: str) -> list[Any]:
-        """All that was ever found under names of one kind (`cert:`), looked at again or not."""
-        return [entry[3] for name, entry in {**self._last, **self._found}.items() if name.startswith(kind)]
+    def findings(self, name: str) -> list[Any]:
+        """Return the last finding under a name, checked again or not: one, or none."""
+        return [entry[3] for entry in (self._found.get(name) or self._last.get(name),) if entry]
+
+    def findings_of(self, kind: str) -> list[Any]:
+        """Return the last findings of all artifacts of one kind (`cert`), checked again or not."""
+        entries = {**self._last, **self._found}.items()
+        return [entry[3] for name, entry in entries if name.partition(":")[0] == kind]
 
     def remember(self, name: str, known: str, files: list[str], finding: Any, *, by_state: bool = False) -> None:
         """Keep a finding about some files. With `by_state` their content is never compared: they guard it themselves."""

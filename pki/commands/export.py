@@ -118,7 +118,8 @@ def _check(house: House, leaf: Leaf) -> None:
     if not isinstance(held, list) and held.not_after < house.now:
         fault = f"expired on {held.not_after:%Y-%m-%d}"
     if fault:
-        raise PkiError(f"cert:{leaf.name}: {fault}", "./run doit, or ./run invoke plan for what keeps it; then again")
+        hint = "./run doit, or ./run invoke plan for what keeps it; then again"
+        raise PkiError(f"{ArtifactId('cert', leaf.name)}: {fault}", hint)
 
 
 def _export_sealed(

@@ -141,7 +141,9 @@ class Ledger:
             row = crl_row(crl, issuer, reason, listed(db, issuer), der)
             last = db.execute(sql.select(sql.func.max(crls.c.number)).where(crls.c.issuer == issuer)).scalar()
             if last is not None and row["number"] <= last:
-                raise LedgerError(f"crl:{issuer}: number {row['number']} is not above the last one, {last}")
+                raise LedgerError(
+                    f"{ArtifactId('crl', issuer)}: number {row['number']} is not above the last one, {last}"
+                )
             append(db, "crl", ArtifactId("crl", issuer), row, at)
 
     def record_decision(self, artifact: str, decision: str, detail: str, at: datetime) -> None:
@@ -180,7 +182,7 @@ class Ledger:
         if is_newer := number > (last or 0):
             with self._database.reading() as db:
                 newest = crl_row(crl, issuer, f"recovered from {source}", listed(db, issuer))
-            found.append(("crl", f"crl:{issuer}, recovered from {source}", newest))
+            found.append(("crl", f"{ArtifactId('crl', issuer)}, recovered from {source}", newest))
         if found:
             with self._recovering() as db:
                 append_all(db, found, at)

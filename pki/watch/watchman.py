@@ -173,7 +173,9 @@ def nothing_was_run(
     to = Addresses.of(said) if said else Record.load(place.told, now).addresses
     if to is None or not to.are_there:
         return unsaid
-    ends = [datetime.fromtimestamp(one[1], UTC) for kind in ("cert:", "crl:") for one in Memo(home, now).findings(kind)]
+    ends = [
+        datetime.fromtimestamp(one[1], UTC) for kind in ("cert", "crl") for one in Memo(home, now).findings_of(kind)
+    ]
     wrong = health.unusable(error, min(ends, default=None))
     run = f"The run of {now:%Y-%m-%d %H:%M} UTC did nothing."
     news = News([wrong], lambda key: key == wrong.key, run, "")
