@@ -313,8 +313,7 @@ class Killed(BaseException):
     """As SIGKILL: nothing is put right on the way out."""
 
 
-@pytest.mark.parametrize("with_yaml", [True, False])
-@pytest.mark.parametrize("moment", range(1, 6))
+@pytest.mark.parametrize(("moment", "with_yaml"), [(1, True), (2, True), (1, False), (2, False), (3, False)])
 def test_a_restore_that_was_killed_is_repeated_and_nothing_is_lost(
     real: RealHome, backup: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, moment: int, with_yaml: bool
 ) -> None:
@@ -342,7 +341,7 @@ def test_a_restore_that_was_killed_is_repeated_and_nothing_is_lost(
         except Killed:
             pass
         else:
-            pytest.skip("it had fewer steps")
+            pytest.fail("it had fewer steps")
     if (real.path / "pki.yaml").exists():
         assert status_of_run(real) == 3 or (real.path / "ca/root").exists()
     restore(invoke, real.path, days=2)
