@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Self
 
 from pki import canonical, files
 from pki.errors import PkiError, of_system
-from pki.files import insist_on_file, insist_on_folder, leave_to_owner, locks
+from pki.files import flushing, insist_on_file, insist_on_folder, leave_to_owner, locks
 from pki.identifiers import GenerationName
 from pki.model import Leaf
 from pki.records import Head, Pin
@@ -31,7 +31,6 @@ BEFORE_RESTORE = "ca.before-restore-"  # and the time: a folder beside ca/ with 
 RESTORING = ".restore.new"  # what a restore is about to put in place
 LEDGER_HEAD = ".ledger-head.json"  # in ca/: how far this machine saw the ledger
 PROJECT_ID = "project-id"  # in ca/: the identity that the ledger has too
-FLUSHES = 8  # at once
 HEAD_KEYS = {LEDGER_HEAD: ("events", "head", "revocations"), LAST_BACKUP: ("at", "file", "ledger")}
 ALERTS = ".alerts.json"  # in ca/: who is told, and what was told last
 
@@ -111,27 +110,9 @@ class Beside:
                 waiting.unlink()
 
     def flush(self) -> None:
-        """Several at once: a journaling file system writes them together, ten files in the time of one or two."""
-        faults: dict[Path, PkiError] = {}
-
-        def flush_some(files: Sequence[Path]) -> None:
-            for path in files:
-                try:
-                    with _said_of(path):
-                        os.fsync(self._handles[path])
-                except PkiError as fault:
-                    faults[path] = fault
-
-        first, *others = (list(self._handles)[start::FLUSHES] for start in range(min(FLUSHES, len(self._handles)) or 1))
-        threads = [threading.Thread(target=flush_some, args=(files,)) for files in others]
-        for thread in threads:
-            thread.start()
-        flush_some(first)
-        for thread in threads:
-            thread.join()
-        for path in self._handles:
-            if path in faults:
-                raise faults[path]
+        if errors := flushing.flush_all(self._handles):
+            path, error = next(iter(errors.items()))
+            raise of_system(error, path, "cannot be written")
 
     def flush_meanwhile(self) -> None:
         def flush() -> None:
@@ -140,8 +121,7 @@ class Beside:
             except PkiError as fault:
                 self._fault = fault
 
-        self._thread = threading.Thread(target=flush)
-        self._thread.start()
+        self._thread = flushing.begin(flush)
 
     def place(self) -> None:
         """Rename the files to their places, in the order in which they were given."""

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import stat
+import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -253,6 +254,46 @@ def test_everything_below_a_folder_is_left_to_its_owner_by_root_alone(
     files.leave_all_to_owner(tmp_path / "made")
     made = tmp_path / "made"
     assert given == [(made, tmp_path), (made / "below", made), (made / "below/x", made)]
+
+
+@pytest.mark.parametrize("count", [1, 2, 9, 30])
+def test_every_file_of_a_change_is_flushed_before_the_first_is_placed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    names = {tmp_path / f"{number}.pem" for number in range(count)}
+    flushed = list[str]()
+    monkeypatch.setattr(os, "fsync", lambda handle: flushed.append(os.readlink(f"/proc/self/fd/{handle}")))
+    with Beside(dict.fromkeys(names, (b"x", store.PUBLIC))) as waiting:
+        waiting.flush()
+        assert sorted(flushed) == sorted(str(store.beside(path)) for path in names)
+        waiting.place()
+
+
+@pytest.mark.parametrize("is_meanwhile", [True, False])
+def test_files_are_flushed_where_no_thread_can_be_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_meanwhile: bool
+) -> None:
+    """A limit of processes (`ulimit -u`, TasksMax) or of memory permits none."""
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    flushed = list[int]()
+    monkeypatch.setattr(threading.Thread, "start", start)
+    monkeypatch.setattr(os, "fsync", flushed.append)
+    files = {tmp_path / name: (name.encode(), store.PUBLIC) for name in "abc"}
+    with Beside(files) as waiting:
+        (waiting.flush_meanwhile if is_meanwhile else waiting.flush)()
+        waiting.place()
+    assert len(set(flushed)) == 3
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == {path: data for path, (data, _) in files.items()}
+
+
+def test_the_first_file_that_did_not_reach_the_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", full)
+    files = {tmp_path / name: (b"x", store.PUBLIC) for name in ("b", "a", "c")}
+    assert f"{tmp_path}/b: cannot be written" in refusal(lambda: store.write_all(files)).message
+    assert list(tmp_path.iterdir()) == []
 
 
 # -- locks ------------------------------------------------------------------------------------------------------------
@@ -518,3 +559,15 @@ def test_who_was_told_what_is_kept_in_ca_and_while_that_is_lost_among_the_report
     place.ca.mkdir()
     assert place.told == place.ca
     assert stat.S_ISDIR(place.ca.stat().st_mode)
+
+
+def test_a_lock_whose_file_is_another_one_each_time_is_refused_and_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a file system in a network that gives out inode numbers anew."""
+    monkeypatch.setattr(os.path, "samestat", lambda *_: False)
+    with pytest.raises(PkiError, match="is another file each time that it is opened"), locks.held(tmp_path / "lock"):
+        pass
+    monkeypatch.undo()
+    with locks.held(tmp_path / "lock"):
+        pass

@@ -481,7 +481,10 @@ def test_who_asked_for_new_crls_is_told_to_hold_the_ceremony_and_not_to_ask_agai
 
 
 def test_a_response_is_looked_for_in_the_project_and_its_own_keys_are_not_to_be_destroyed(outside: Bench) -> None:
-    for folder in (outside.home.path / "ca", outside.home.path / "build"):
+    adopted = outside.home.path / "others/legacy"
+    outside.home.edit("authorities:\n", "authorities:\n  legacy: {adopt: others/legacy}\n")
+    outside.home.write("others/legacy/ca.key", outside.home.read("build/certs/media/key.pem").decode())
+    for folder in (outside.home.path / "ca", outside.home.path / "build", adopted):
         said = outside.invoke("ceremony.accept", str(folder))
         assert f"{folder}: holds no response.yaml" in said.error
         assert "shred" not in said.error

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pki.errors import of_system
+from pki.errors import PkiError, of_system
 from pki.files import insist_on_file, leave_to_owner
 
+TRIES = 100
 _handles: set[int] = set()  # descriptors of the locks that this process holds or waits for
 
 
@@ -35,7 +36,7 @@ def held(path: Path, waiting: Callable[[str], str] | None = None) -> Iterator[No
 
 def _taken(path: Path, waiting: Callable[[str], str] | None) -> int:
     """Wait for a lock. One whose file was moved aside meanwhile, with the folder that a restore replaced, is none."""
-    while True:
+    for _ in range(TRIES):
         handle = _opened(path)
         _handles.add(handle)
         try:
@@ -52,6 +53,9 @@ def _taken(path: Path, waiting: Callable[[str], str] | None) -> int:
             _release(handle)
             raise
         _release(handle)
+    raise PkiError(
+        f"{path}: is another file each time that it is opened, so it locks nothing", "move the project to a local disk"
+    )
 
 
 def _release(handle: int) -> None:

@@ -46,7 +46,7 @@ class Brought:
 def brought(house: House, folder: Path) -> Brought:
     """Read a response and verify all of it, without writing anything. Raises PkiError with what is wrong."""
     folder = folder.parent if folder.name == "response.yaml" else folder
-    nearby.insist_on_no_keys(folder, house.store.offline, house.store.ca, house.store.build)
+    nearby.insist_on_no_keys(folder, *_own_folders(house))
     responses.insist_on_response(house, folder)
     answer = answers.read(folder)
     request = _asked(house, answer)
@@ -59,6 +59,12 @@ def brought(house: House, folder: Path) -> Brought:
     if faults:
         raise PkiError("\n".join(f"{answer.name}: {fault}" for fault in faults), f"nothing was filed; {answers.AGAIN}")
     return Brought(answer, request, minutes)
+
+
+def _own_folders(project: House) -> Iterator[Path]:
+    """Yield the folders whose private keys belong to this project."""
+    yield from (project.store.offline, project.store.ca, project.store.build)
+    yield from (project.store.home / one.adopt for one in project.inventory.authorities.adopted.values())
 
 
 def _asked(house: House, answer: Answer) -> Request:

@@ -1,0 +1,46 @@
+"""Flush files to the disk, several at the same time."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+AT_ONCE = 8
+
+
+def begin(work: Callable[[], None]) -> threading.Thread | None:
+    """Start work in a thread. Where a limit of processes or memory permits none, do the work now and return None."""
+    thread = threading.Thread(target=work)
+    try:
+        thread.start()
+    except RuntimeError:
+        work()
+        return None
+    return thread
+
+
+def flush_all(handles: Mapping[Path, int]) -> dict[Path, OSError]:
+    """Flush open files, and return the error of each that did not reach the disk, in the order of `handles`.
+
+    A journaling file system writes files that are flushed at the same time together: ten in the time of one or two.
+    """
+    errors: dict[Path, OSError] = {}
+
+    def flush(paths: Sequence[Path]) -> None:
+        for path in paths:
+            try:
+                os.fsync(handles[path])
+            except OSError as error:
+                errors[path] = error
+
+    paths = list(handles)
+    first, *others = (paths[start::AT_ONCE] for start in range(min(AT_ONCE, len(paths)) or 1))
+    threads = [begin(partial(flush, part)) for part in others]
+    flush(first)
+    for thread in threads:
+        if thread:
+            thread.join()
+    return {path: errors[path] for path in paths if path in errors}
