@@ -199,7 +199,7 @@ def test_the_cache_of_other_code_answers_nothing(home: Home, monkeypatch: pytest
     assert Memo(home.path, START).recall("cert:media", known) is not None
     monkeypatch.setattr(memo, "code_digest", lambda: "of another version")
     assert Memo(home.path, START).recall("cert:media", known) is None
-    assert Memo(home.path, START).findings("cert:"), "what is known of dates is of use even then"
+    assert Memo(home.path, START).findings_of("cert"), "what is known of dates is of use even then"
 
 
 def test_pki_yaml_with_the_times_of_before_is_read_again(home: Home) -> None:
