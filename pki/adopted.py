@@ -9,7 +9,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 
-from pki.errors import PkiError
+from pki.common.errors import PkiError
 
 # certificate and key as easy-rsa, `openssl ca` and people who do it by hand call them; the first that is there counts
 LAYOUTS = (

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pki.errors import of_any
+from pki.common.errors import of_any
+from pki.common.reasons import Outcome, Reason, stated
 from pki.identifiers import ArtifactId
-from pki.reasons import Outcome, Reason, stated
 
 
 @dataclass(frozen=True, slots=True)

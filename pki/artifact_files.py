@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 from pki import upstreams
-from pki.errors import PkiError
+from pki.common.errors import PkiError
 from pki.house import House
 from pki.identifiers import ArtifactId
 from pki.model import Host, Leaf

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from pki.errors import PkiError
+from pki.common.errors import PkiError
+from pki.common.terminal import Screen
 from pki.house import House
 from pki.house.clock import CONFIRM, MOMENT
-from pki.screen import Screen
 
 
 def confirm(house: House) -> None:

@@ -10,7 +10,10 @@ from functools import cached_property, partial
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki import canonical, issue, store
+from pki import canonical, issue
+from pki.common import filesystem
+from pki.common.cache import token
+from pki.common.errors import PkiError
 from pki.deploy import clocks, preflight, release
 from pki.deploy.ansible.fleet import Fleet
 from pki.deploy.change import Destination, promises
@@ -22,13 +25,11 @@ from pki.deploy.preflight import Trust
 from pki.deploy.proof import Promise
 from pki.deploy.ssh import Way, identity_in
 from pki.deploy.wire import Limits
-from pki.errors import PkiError
 from pki.house import House
 from pki.house.clock import Evidence, HostClock
 from pki.identifiers import ArtifactId
 from pki.leaves import CANARY, PROBE, is_address, leaf_name, service_names
 from pki.managed import CA_HOST
-from pki.memo import token
 from pki.model import Host
 from pki.proxies import PROGRAMS
 from pki.scalars import jump_of
@@ -90,7 +91,7 @@ class Outlook:
     def canary(self) -> int:
         """The serial number of the canary; 0 while there is none."""
         path = self.eyes.canary
-        held = canonical.first_certificate(store.read(path) or b"") if path else None
+        held = canonical.first_certificate(filesystem.read(path) or b"") if path else None
         return held.serial_number if held is not None else 0
 
 
@@ -271,7 +272,7 @@ def _issued(outlook: Outlook, name: str, ends: Sequence[Endpoint]) -> dict[str, 
     world, found = outlook.world, dict[str, Promise]()
     for one in ends:
         leaf = world.leaves.get(leaf_name(name, "mtls" if one.access == "mtls" else "tls"))
-        held = canonical.first_certificate(store.read(world.house.store.truth(leaf)) or b"") if leaf else None
+        held = canonical.first_certificate(filesystem.read(world.house.store.truth(leaf)) or b"") if leaf else None
         if held is not None:  # one that is damaged is told by the look at certificates
             found[one.name] = Promise(fingerprint(held.public_bytes(Encoding.DER)), revokes=bool(outlook.canary))
     return found

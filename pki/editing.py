@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pki import documents, inventory, store
-from pki.errors import InventoryError, PkiError
+from pki import inventory
+from pki.common import filesystem, yaml_text
+from pki.common.errors import InventoryError, PkiError
 from pki.model import Client, Inventory
 
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]*")
@@ -30,7 +31,7 @@ class Edit:
 
     def insist_unchanged(self, consequence: str, command: str = "type the same command again") -> None:
         """Raise PkiError where the file is not as it was read."""
-        if store.read(self.path) != self.before:
+        if filesystem.read(self.path) != self.before:
             raise PkiError(f"{self.path.name}: changed since it was read; {consequence}", command)
 
 
@@ -83,7 +84,7 @@ def waiting(edit: Edit) -> Iterator[Callable[[], None]]:
     Raises PkiError where it cannot be written, and when it is to be placed where the file has changed since it was read.
     """
     place = edit.path.resolve()
-    with store.Beside({place: (edit.text.encode(), store.mode_of(place) or store.PUBLIC)}) as beside:
+    with filesystem.Beside({place: (edit.text.encode(), filesystem.mode_of(place) or filesystem.PUBLIC)}) as beside:
         beside.flush()
 
         def put() -> None:
@@ -114,7 +115,7 @@ def _sound(path: Path, text: str, said: Inventory, clients: dict[str, Client], h
 
 def _means(text: str, name: str) -> Inventory | None:
     try:
-        return inventory.sound(documents.load(text, name)) if text else None
+        return inventory.sound(yaml_text.load(text, name)) if text else None
     except InventoryError:
         return None
 
@@ -125,9 +126,9 @@ def _with_root(text: str, known: tuple[str, ...], name: str, fingerprint: str) -
     if not text.endswith("\n"):
         lines[-1] += end
     item = f"- {fingerprint}   # {name}{end}"
-    section = documents.span_of(text, ("roots",))
+    section = yaml_text.span_of(text, ("roots",))
     if section is None:
-        after = documents.span_of(text, ("sandbox",)) or documents.span_of(text, ("publish",))
+        after = yaml_text.span_of(text, ("sandbox",)) or yaml_text.span_of(text, ("publish",))
         if after:
             comment = "   # SHA-256 of each root; ceremony.accept writes it"
             yield "".join([*lines[: after.last], f"roots:{comment}{end}", f"  {item}", *lines[after.last :]])
@@ -149,20 +150,20 @@ def _added(text: str, line: str) -> str:
     lines, end = text.splitlines(keepends=True), "\r\n" if "\r\n" in text else "\n"
     if not text.endswith("\n"):
         lines[-1] += end
-    section = documents.span_of(text, ("clients",))
-    entries = documents.keys_of(text, ("clients",))
+    section = yaml_text.span_of(text, ("clients",))
+    entries = yaml_text.keys_of(text, ("clients",))
     if section is None:
         return "".join([*lines, f"{end}clients:{end}  {line}{end}"])
     if not entries:
         indent, last = "  ", section.first
     else:
-        span = documents.span_of(text, ("clients", entries[-1]))
+        span = yaml_text.span_of(text, ("clients", entries[-1]))
         assert span is not None
         indent, last = " " * span.column, span.last
     return "".join([*lines[:last], f"{indent}{line}{end}", *lines[last:]])
 
 
 def _removed(text: str, name: str) -> str:
-    span = documents.span_of(text, ("clients", name))
+    span = yaml_text.span_of(text, ("clients", name))
     lines = text.splitlines(keepends=True)
     return "".join([*lines[: span.first - 1], *lines[span.last :]]) if span else ""

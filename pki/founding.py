@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pki import inventory, store
-from pki.errors import PkiError
+from pki import inventory
+from pki.common import filesystem
+from pki.common.errors import PkiError
 
 WELCOME = re.compile(r"\.git|(README|LICENSE|COPYING)(\.\w+)?", re.IGNORECASE)
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._/@-]*(?<! )")
@@ -76,8 +77,8 @@ def found(folder: Path, tree: dict[str, Any], program: Path) -> list[str]:
         inventory.load(trial)
     made = next((parent for parent in (*reversed(folder.parents), folder) if not parent.exists()), None)
     try:
-        store.make_folder(folder)
-        store.write_all({folder / name: kept for name, kept in files.items()})
+        filesystem.make_folder(folder)
+        filesystem.write_all({folder / name: kept for name, kept in files.items()})
     except BaseException as error:
         for name in {name.partition("/")[0] for name in files}:
             shutil.rmtree(folder / name, ignore_errors=True)
@@ -98,13 +99,13 @@ def contents(folder: Path, tree: dict[str, Any], program: Path) -> dict[str, tup
         texts["README.md"] = README.format(organisation=tree["organisation"], call=call)
     return {
         **{
-            f"templates/{path.relative_to(program / 'templates')}": (path.read_bytes(), store.PUBLIC)
+            f"templates/{path.relative_to(program / 'templates')}": (path.read_bytes(), filesystem.PUBLIC)
             for path in sorted((program / "templates").rglob("*"))
             if path.is_file() and not path.name.startswith(".")
         },
-        **{name: (text.encode(), store.PUBLIC) for name, text in texts.items()},
-        "secrets.yaml": (SECRETS.encode(), store.SECRET),
-        "pki.yaml": (pki_yaml(tree).encode(), store.PUBLIC),
+        **{name: (text.encode(), filesystem.PUBLIC) for name, text in texts.items()},
+        "secrets.yaml": (SECRETS.encode(), filesystem.SECRET),
+        "pki.yaml": (pki_yaml(tree).encode(), filesystem.PUBLIC),
     }
 
 

@@ -9,18 +9,19 @@ from importlib import import_module
 from typing import Any
 from urllib.parse import quote
 
-from pki import destinations, freshness, recipes, remarks, soundness, store, tidy, trust
+from pki import destinations, freshness, recipes, remarks, soundness, tidy, trust
 from pki.artifact import Artifact
+from pki.common import filesystem
+from pki.common.errors import PkiError
+from pki.common.reasons import Outcome, Reason, Verb, Why, stated
+from pki.common.remedies import RESTORE, here
 from pki.deploy import release
 from pki.deploy.delivery import Delivery
 from pki.destinations import Sight
-from pki.errors import PkiError
 from pki.handover import needs
 from pki.house import House
 from pki.identifiers import ArtifactId, GenerationName
 from pki.model import Leaf
-from pki.reasons import Outcome, Reason, Verb, Why, stated
-from pki.remedies import RESTORE, here
 from pki.store import AUTHORITIES
 from pki.world import Note, World
 
@@ -143,7 +144,7 @@ def _make_authority(house: House, name: str) -> Outcome:
     reasons = done = _authority_stale(house, name)
     for generation in house.store.generations(name):
         if _damaged(house, generation):
-            store.write(house.store.authority_file(generation, "cert.pem"), house.recovered[generation])
+            filesystem.write(house.store.authority_file(generation, "cert.pem"), house.recovered[generation])
             reasons = _authority_stale(house, name)
     if not reasons:
         return Outcome(Verb.UPDATED, tuple(done))

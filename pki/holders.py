@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from pki import freshness
 from pki.claims import Key, key_of
+from pki.common.cache import token
 from pki.house import House
-from pki.memo import token
 from pki.model import Leaf
 from pki.records import Issued
 

@@ -13,13 +13,13 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import GenerateJsonSchema
 
-from pki import documents, store
-from pki.errors import InventoryError, PkiError
+from pki.common import filesystem, yaml_text
+from pki.common.errors import InventoryError, PkiError
+from pki.common.visible import line_fault
 from pki.faults import Fault, Place, dotted, location, phrase
 from pki.model import Inventory
 from pki.rules import Line, cross_faults
 from pki.scalars import brief
-from pki.visible import line_fault
 
 
 def load(path: Path) -> Inventory:
@@ -32,7 +32,7 @@ def load(path: Path) -> Inventory:
 
 def read(path: Path) -> bytes:
     """The bytes of pki.yaml. Raises PkiError when there is no such file."""
-    data = store.read(path)
+    data = filesystem.read(path)
     if data is None:
         raise PkiError(f"{path}: there is no inventory", "name its folder: PKI_HOME=DIR")
     return data
@@ -44,7 +44,7 @@ def load_with_tree(path: Path, data: bytes) -> tuple[Inventory, Any]:
         text = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8").read()
     except UnicodeDecodeError as error:
         raise PkiError(f"{path.name}: cannot be read: {error}") from None
-    tree = documents.load(text, path.name)
+    tree = yaml_text.load(text, path.name)
     return _checked(copy.deepcopy(tree), text, path.name), tree
 
 
@@ -62,7 +62,7 @@ def faults_of(tree: Any) -> list[Fault]:
 
 
 def _checked(tree: Any, text: str, name: str) -> Inventory:
-    place = documents.Lines(text)
+    place = yaml_text.Lines(text)
     inventory, faults = _looked_at(tree, lambda where: f" ({name}:{place.of(where)})")
     if faults or inventory is None:
         lines = sorted({(place.of(where), dotted(where), what) for where, what in faults})

@@ -19,12 +19,12 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import NameOID
 
-from pki.durations import backdate
-from pki.errors import ErrorCode, PkiError
+from pki.common.durations import backdate
+from pki.common.errors import ErrorCode, PkiError
+from pki.common.remedies import RESTORE
 from pki.pkcs8 import encrypted_der
 from pki.profiles import Extensions
 from pki.records import Entry
-from pki.remedies import RESTORE
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 

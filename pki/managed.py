@@ -14,15 +14,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, get_args
 
-from pki import delimiters, opensslconf, opensslfile
-from pki.confined import Begin, Confined, ExceededError
-from pki.errors import FaultsError, PkiError, of_bug
-from pki.headers import CERTIFICATE, DEFAULTS, Header, Source, names, read, sources, taken_in
+from pki import opensslconf, opensslfile
+from pki.common import template_delimiters
+from pki.common.errors import FaultsError, PkiError, of_bug
+from pki.common.file_headers import CERTIFICATE, DEFAULTS, Header, Source, names, read, sources, taken_in
+from pki.common.limited_process import Begin, Confined, ExceededError
+from pki.common.templating import Templates
+from pki.common.visible import line_fault
 from pki.identifiers import ArtifactId
 from pki.model import Host
 from pki.scalars import LABEL, Access, Proxy, TrustStore
-from pki.templating import Templates
-from pki.visible import line_fault
 
 CA_HOST = DEFAULTS["deploy-hosts"]
 MEND_HEADER = "mend the header, then: ./run doit"
@@ -271,9 +272,11 @@ class Reader:
 
     def _cut_out(self, file: ManagedFile, text: str) -> Iterator[opensslconf.Remark]:
         """What comments of the template may take out of a file by mistake."""
-        for lines in delimiters.cut_out(text, self.templates.lex) if "deploy-artifact" not in file.headers else ():
+        for lines in (
+            template_delimiters.cut_out(text, self.templates.lex) if "deploy-artifact" not in file.headers else ()
+        ):
             what = f"line {lines}: {{# begins a comment of the template: all up to #}} is left out"
-            yield opensslconf.Remark(what, delimiters.MEANT)
+            yield opensslconf.Remark(what, template_delimiters.MEANT)
 
     def _rendered_body(self, file: ManagedFile, text: str) -> str:
         """The text from which names are read: rendered with `inventory`; as it is where it needs more than that.

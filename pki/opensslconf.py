@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from pki import opensslmodules, opensslvalues
-from pki.errors import FaultsError, PkiError
+from pki.common.errors import FaultsError, PkiError
 from pki.opensslfile import BLANKS, Configuration, Value
 from pki.opensslnames import (
     ATTRIBUTES,

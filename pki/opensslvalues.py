@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from pki.errors import PkiError
+from pki.common.errors import PkiError
 from pki.opensslnames import HINT, Configuration, Value
 
 DIGESTS = frozenset(

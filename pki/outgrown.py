@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pki import store
+from pki.common import filesystem
 from pki.house import House
 from pki.proxies import largest_published
 from pki.store import AUTHORITIES
@@ -44,4 +44,6 @@ def sizes(house: House) -> list[Published]:
         return []
     server = f"{said.hosts[said.publish.host].proxy} at {said.publish.host}"
     names = [name for authority in AUTHORITIES for name in house.live(authority)]
-    return [Published(name, size, largest, server) for name in names if (size := store.size_of(house.store.crl(name)))]
+    return [
+        Published(name, size, largest, server) for name in names if (size := filesystem.size_of(house.store.crl(name)))
+    ]

@@ -15,12 +15,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pki import documents, store
-from pki.errors import PkiError, exposed
+from pki.common import filesystem, yaml_text
+from pki.common.child_processes import withheld, withhold
+from pki.common.errors import PkiError, exposed
+from pki.common.remedies import RESTORE
+from pki.common.terminal import ask_secretly
 from pki.model import Secrets, Source
-from pki.processes import withheld, withhold
-from pki.remedies import RESTORE
-from pki.screen import ask_secretly
 from pki.store import Store
 
 EXPECTED = f"expected lines such as server-1: PASSPHRASE; if it is damaged: {RESTORE}"
@@ -102,7 +102,7 @@ class Passphrases:
         `key` is what messages call the key, where it is only one.
         """
         ours = [name for name in names if not self.is_elsewhere(name)]
-        if not ours or (self._file.is_file() and (store.mode_of(self._file) or 0) & 0o077):  # which `kept` refuses
+        if not ours or (self._file.is_file() and (filesystem.mode_of(self._file) or 0) & 0o077):  # which `kept` refuses
             return None
         try:
             kept = self._read()[1]
@@ -121,7 +121,7 @@ class Passphrases:
     def _keys(self) -> list[Path]:
         """The encrypted keys of the intermediates, certified or not."""
         found = (path for path in self._store.files("key.pem") if path.is_file())
-        return [path for path in found if b"ENCRYPTED" in (store.read(path) or b"")]
+        return [path for path in found if b"ENCRYPTED" in (filesystem.read(path) or b"")]
 
     # -- the secrets file --
 
@@ -145,12 +145,12 @@ class Passphrases:
         for name, value in changes.items():
             text = _replaced(text, name, value)
         try:
-            same = (documents.load(text, "") or {}) == wanted
+            same = (yaml_text.load(text, "") or {}) == wanted
         except PkiError:
             same = False
         if not same:  # written in a way that cannot be changed line by line: comments go, contents stay
-            text = documents.dump(wanted)
-        store.write(self._file, text.encode(), store.SECRET)
+            text = yaml_text.dump(wanted)
+        filesystem.write(self._file, text.encode(), filesystem.SECRET)
         return self.kept()
 
     def _read(self) -> tuple[str, dict[str, object]]:
@@ -158,7 +158,7 @@ class Passphrases:
         data = _private(self._file, name) or b""
         try:
             text = data.decode()
-            entries = documents.load(text, name) or {}
+            entries = yaml_text.load(text, name) or {}
         except UnicodeDecodeError:
             raise PkiError(f"{name}: is not UTF-8 text", RESTORE, about=name) from None
         except PkiError as error:
@@ -237,7 +237,7 @@ class Passphrases:
 
 def _replaced(text: str, name: str, value: str | None) -> str:
     """The text of a secrets file with one entry, which stands on one line, changed, added or taken out."""
-    line = documents.dump({name: value}) if value is not None else ""
+    line = yaml_text.dump({name: value}) if value is not None else ""
     found = re.compile(rf"^(['\"]?){re.escape(name)}\1[ \t]*:.*(\n|\Z)", re.MULTILINE)
     if found.search(text):
         return found.sub(lambda _: line, text, count=1)
@@ -246,8 +246,8 @@ def _replaced(text: str, name: str, value: str | None) -> str:
 
 def _private(path: Path, shown: str) -> bytes | None:
     """The content of a file that its owner alone can read, None when there is none."""
-    data = store.read(path)
-    if (store.mode_of(path) or 0) & 0o077:
+    data = filesystem.read(path)
+    if (filesystem.mode_of(path) or 0) & 0o077:
         raise exposed(shown)
     return data
 
@@ -257,7 +257,7 @@ def _credential(source: Source) -> bytes:
     remedy = f"start it from a systemd unit with LoadCredential={name}:FILE"
     if not folder:
         raise PkiError(f"{source.said}: CREDENTIALS_DIRECTORY is not set", remedy)
-    data = store.read(Path(folder) / str(name))
+    data = filesystem.read(Path(folder) / str(name))
     if data is None:
         raise PkiError(f"{source.said}: the systemd unit has no such credential", remedy)
     return data

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from pki.durations import in_words
+from pki.common.durations import in_words
 from pki.model import Inventory
 from pki.scalars import Proxy
 

@@ -16,16 +16,17 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 from pki import canonical, freshness, issue, profiles, store
+from pki.common import filesystem
+from pki.common.durations import backdate
+from pki.common.errors import SET_CLOCK, PkiError
+from pki.common.reasons import Outcome, Reason, Verb, Why, joined
+from pki.common.remedies import here
 from pki.device_requests import device_key
-from pki.durations import backdate
-from pki.errors import SET_CLOCK, PkiError
 from pki.house import Generation, House
 from pki.identifiers import ArtifactId, GenerationName
 from pki.keeping import recovering
 from pki.model import Leaf
-from pki.reasons import Outcome, Reason, Verb, Why, joined
 from pki.records import Entry
-from pki.remedies import here
 from pki.weakkeys import weakness
 
 NEW_KEY = "make a new key and request on the device: openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 …"
@@ -43,8 +44,8 @@ def leaf(house: House, wanted: Leaf) -> Outcome:
     if reasons:
         issue_leaf(house, wanted, reasons)
         return Outcome(_verb(reasons), tuple(reasons))
-    truth = store.read(house.store.truth(wanted)) or b""
-    store.write_all(store.differing(_cut(house, wanted, truth)))
+    truth = filesystem.read(house.store.truth(wanted)) or b""
+    filesystem.write_all(filesystem.differing(_cut(house, wanted, truth)))
     return Outcome(Verb.UPDATED)
 
 
@@ -84,8 +85,8 @@ def issue_leaf(house: House, wanted: Leaf, reasons: Iterable[Reason]) -> None:
         issuer,
     )
     truth = (issue.private_pem(key) if key else b"") + issue.pem_of([cert]) + generation.chain
-    mode = store.SECRET if key else store.PUBLIC
-    with store.Beside({house.store.truth(wanted): (truth, mode), **_cut(house, wanted, truth)}) as waiting:
+    mode = filesystem.SECRET if key else filesystem.PUBLIC
+    with filesystem.Beside({house.store.truth(wanted): (truth, mode), **_cut(house, wanted, truth)}) as waiting:
         waiting.flush_meanwhile()
         house.ledger.record_certificate(
             cert,
@@ -119,7 +120,10 @@ def _revoke_all(house: House, artifact: ArtifactId) -> None:
 
 def _cut(house: House, wanted: Leaf, truth: bytes) -> dict[Path, tuple[bytes, int]]:
     return {
-        Path(house.store.leaf_file(wanted, name)): (content, store.SECRET if name == "key.pem" else store.PUBLIC)
+        Path(house.store.leaf_file(wanted, name)): (
+            content,
+            filesystem.SECRET if name == "key.pem" else filesystem.PUBLIC,
+        )
         for name, content in canonical.files_of(truth).items()
     }
 
@@ -129,7 +133,7 @@ def _leaf_key(house: House, wanted: Leaf) -> issue.PrivateKey:
     if not wanted.rekey:
         held = freshness.examine(house, wanted)
         revoked = isinstance(held, list) and any(one.code is Why.REVOKED for one in held)
-        key_pem = (store.read(house.store.truth(wanted)) or b"").partition(canonical.BEGIN)[0]
+        key_pem = (filesystem.read(house.store.truth(wanted)) or b"").partition(canonical.BEGIN)[0]
         if key_pem and not revoked:
             try:
                 key = issue.open_key(key_pem, None, wanted.name, "")
@@ -141,7 +145,7 @@ def _leaf_key(house: House, wanted: Leaf) -> issue.PrivateKey:
 
 
 def _requested_key(house: House, wanted: Leaf) -> CertificatePublicKeyTypes:
-    data = store.read(house.store.home / (wanted.request or ""))
+    data = filesystem.read(house.store.home / (wanted.request or ""))
     if data is None:
         raise PkiError(f"{wanted.declared}.request: {wanted.request} is not there", "put the device's request there")
     key = device_key(data, wanted.request or "")
@@ -187,7 +191,7 @@ def _entries(house: House, generation: str) -> tuple[list[Entry], list[x509.Revo
     """
     last = None if house.is_adopted(generation) else house.ledger.last_crl(generation, begun=house.now)
     ended = last[1] if last else NEVER
-    earlier = freshness.signed_crl(house, generation, store.read(house.store.crl(generation)) or b"")
+    earlier = freshness.signed_crl(house, generation, filesystem.read(house.store.crl(generation)) or b"")
     there = {one.serial_number: one for one in earlier or () if one.revocation_date_utc <= house.now}
     wanted = house.ledger.revoked_serials(ended, issuer=generation)
     new = house.ledger.revoked(generation, ended, only=wanted - there.keys())
@@ -200,7 +204,7 @@ def _recover(house: House, generation: str) -> list[Reason]:
     reasons = freshness.unrecorded_reason(house, generation, freshness.unrecorded(house, generation))
     if reasons:
         shown = house.store.shown(house.store.crl(generation))
-        recovering.take_in(house, x509.load_der_x509_crl(store.read(house.store.crl(generation)) or b""), shown)
+        recovering.take_in(house, x509.load_der_x509_crl(filesystem.read(house.store.crl(generation)) or b""), shown)
         house.look_again_at_revocations()
     return reasons
 
@@ -231,15 +235,15 @@ def root_crl(house: House, root: str) -> Outcome:
             f"{new_crls(house, root)}; if you restored ca/ from a backup, look into its crl/ folder",
         )
     der = rung.public_bytes(serialization.Encoding.DER)
-    if der != store.read(house.store.crl(root)):
+    if der != filesystem.read(house.store.crl(root)):
         house.clock.insist()
     _publish_crl(house, root, der, issue.pem("X509 CRL", der))
     return Outcome(Verb.PUBLISHED)
 
 
 def _publish_crl(house: House, generation: str, der: bytes, text: bytes) -> None:
-    store.write(house.store.crl(generation), der)
-    store.write(house.store.crl(generation, "pem"), text)
+    filesystem.write(house.store.crl(generation), der)
+    filesystem.write(house.store.crl(generation, "pem"), text)
 
 
 # -- derived files ----------------------------------------------------------------------------------------------------
@@ -271,7 +275,7 @@ def client_crl_bundle(house: House) -> dict[str, bytes]:
     """The CRL of every CA in every live client chain, in one file: what nginx, HAProxy and Apache need."""
     parts = []
     for generation in [*house.live("client"), *house.live("root")]:
-        text = store.read(house.store.crl(generation, "pem"))
+        text = filesystem.read(house.store.crl(generation, "pem"))
         if text is None:
             raise PkiError(f"the CRL of {generation} is not there", "./run doit")
         parts.append(text)
@@ -281,6 +285,6 @@ def client_crl_bundle(house: House) -> dict[str, bytes]:
 def write_derived(house: House, expected: dict[str, bytes]) -> Outcome:
     verb = Verb.UPDATED if any((house.store.home / path).exists() for path in expected) else Verb.CREATED
     for path, content in expected.items():
-        if store.read(house.store.home / path) != content:
-            store.write(house.store.home / path, content)
+        if filesystem.read(house.store.home / path) != content:
+            filesystem.write(house.store.home / path, content)
     return Outcome(verb)

@@ -10,8 +10,8 @@ from typing import NamedTuple, Protocol
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from pki.common.remedies import in_project
 from pki.identifiers import ArtifactId, GenerationName
-from pki.remedies import in_project
 
 REASONS = (
     "unspecified",

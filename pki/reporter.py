@@ -9,14 +9,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pki import canonical, store
-from pki.errors import PkiError, of_any
+from pki.common import filesystem, sealed_records
+from pki.common.errors import PkiError, of_any
+from pki.common.reasons import UNCHANGED, Outcome, joined
+from pki.common.remedies import run_for
+from pki.common.terminal import Screen
 from pki.house import House
 from pki.identifiers import ArtifactId
-from pki.reasons import UNCHANGED, Outcome, joined
-from pki.remedies import run_for
 from pki.scalars import SANDBOX
-from pki.screen import Screen
 from pki.world import Note
 
 BANNER = """\
@@ -212,7 +212,7 @@ class Reporter:
         with self._last_word("what was found"):
             self._findings = self._watch.findings(self._report(house))
         with self._last_word("the run's report"):
-            store.write(house.store.report("status.json"), canonical.sealed(self._report(house), indent=1))
+            filesystem.write(house.store.report("status.json"), sealed_records.sealed(self._report(house), indent=1))
         self.report = self._report(house)
         self._stack.close()
         is_idle = not self._made and self._result() == "ok"

@@ -11,7 +11,7 @@ from typing import NamedTuple, cast
 
 from pki import opensslconf
 from pki.claims import Claim, Conflict, Key, Names, Place
-from pki.errors import PkiError, of_any
+from pki.common.errors import PkiError, of_any
 from pki.faults import dotted
 from pki.leaves import (
     address_claims,

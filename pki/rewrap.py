@@ -9,11 +9,12 @@ from __future__ import annotations
 import secrets
 from contextlib import suppress
 
-from pki import issue, store
-from pki.errors import PkiError
+from pki import issue
+from pki.common import filesystem
+from pki.common.errors import PkiError
+from pki.common.remedies import RESTORE
 from pki.house import Generation, House
 from pki.passphrases import NEW
-from pki.remedies import RESTORE
 
 
 def rewrap(house: House, name: str, *, new: str | None = None, old: str | None = None) -> str:
@@ -25,7 +26,7 @@ def rewrap(house: House, name: str, *, new: str | None = None, old: str | None =
     found = _intermediate(house, name)
     path = house.store.authority_file(name, "key.pem")
     shown = house.store.shown(path)
-    data = store.read(path)
+    data = filesystem.read(path)
     if data is None:
         raise PkiError(f"{shown}: the key of {name} is missing", RESTORE)
     wanted = _wanted(house, name, new)
@@ -38,8 +39,8 @@ def rewrap(house: House, name: str, *, new: str | None = None, old: str | None =
     _check(found, wrapped, wanted, shown)
     if not elsewhere:
         house.passphrases.keep({name: present, name + NEW: wanted})
-    store.write(path, wrapped, store.SECRET)
-    _check(found, store.read(path) or b"", wanted, shown)
+    filesystem.write(path, wrapped, filesystem.SECRET)
+    _check(found, filesystem.read(path) or b"", wanted, shown)
     house.passphrases.keep({name: None if elsewhere else wanted, name + NEW: None})
     return house.passphrases.source_of(name)
 

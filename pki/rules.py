@@ -8,7 +8,8 @@ from datetime import time, timedelta
 from ipaddress import IPv4Address
 
 from pki import upstreams
-from pki.durations import backdate, is_usable, longest_pause
+from pki.common.durations import backdate, is_usable, longest_pause
+from pki.common.remedies import RESTORE
 from pki.faults import Fault, Place, did_you_mean, dotted
 from pki.leaves import (
     CANARY,
@@ -25,7 +26,6 @@ from pki.leaves import (
 from pki.model import Authorities, CrlRule, Host, Inventory, ServerRule
 from pki.profiles import ROOT_LIMIT, RUNG_LIMIT
 from pki.proxies import PROGRAMS
-from pki.remedies import RESTORE
 from pki.scalars import SOURCED, SOURCED_NAMES, brief, is_like_dns_name, is_within, jump_of
 
 Line = Callable[[Place], str]

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from pki import files
-from pki.errors import FaultsError, PkiError
+from pki.common import filesystem
+from pki.common.errors import FaultsError, PkiError
 
 PARTS = ("", "pki.yaml", "templates", "ca")
 NAMED = ".config/doit-pki/safe-directories"  # in the home folder: one project on each line
@@ -90,7 +90,7 @@ def _is_named(real: str) -> bool:
     named = os.environ.get(VARIABLE, "").split(":")
     if "*" not in named and real not in map(os.path.realpath, filter(None, named)):
         path = _file()
-        lines = [line.strip() for line in os.fsdecode(files.read_if_possible(path) or b"").split("\n")]
+        lines = [line.strip() for line in os.fsdecode(filesystem.read_if_possible(path) or b"").split("\n")]
         named = [line for line in lines if line and not line.startswith("#") and "\0" not in line]
         if "*" not in named and real not in map(os.path.realpath, named):
             return False

@@ -7,12 +7,13 @@ from importlib import import_module
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki import freshness, recipes, store
+from pki import freshness, recipes
 from pki.artifact_files import LEAF_FILES
+from pki.common import filesystem
+from pki.common.reasons import Reason, Why
 from pki.house import House
 from pki.identifiers import ArtifactId
 from pki.issue import pem
-from pki.reasons import Reason, Why
 from pki.upstreams import ARTIFACT
 from pki.world import World
 
@@ -34,7 +35,7 @@ def faults(world: World, artifact: str) -> list[Reason]:
         files = [str(path) for path in _damaged(world, artifact)]
         found = [Why.DAMAGED(file=path) for path in files]
     for path in files:
-        store.distrust(path)
+        filesystem.distrust(path)
     return found
 
 
@@ -43,7 +44,7 @@ def _damaged(world: World, artifact: str) -> Iterator[str]:
     house, (kind, what) = world.house, ArtifactId.parse(artifact).parts
     is_one = kind not in {"trust", "page"} and what != "bundle-client"
     for generation, path in world.artifact_files(artifact):
-        data = store.read(path)
+        data = filesystem.read(path)
         if is_one and kind.startswith("crl"):
             is_sound = _is_crl(house, generation, data, is_pem=kind == "crl-pem")
         elif is_one and house.is_adopted(generation):
@@ -58,7 +59,7 @@ def _damaged(world: World, artifact: str) -> Iterator[str]:
 
 
 def _is_crl(house: House, generation: str, data: bytes | None, *, is_pem: bool) -> bool:
-    der = store.read(house.store.crl(generation))
+    der = filesystem.read(house.store.crl(generation))
     if der is None or freshness.signed_crl(house, generation, der, anew=True) is None:
         return False
     return data == (pem("X509 CRL", der) if is_pem else der)

@@ -6,25 +6,20 @@ The name of the file beside is fixed (`.NAME.new`): what a killed run left there
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Self
 
-from pki import canonical, files
-from pki.errors import PkiError, of_system
-from pki.files import flushing, insist_on_file, insist_on_folder, leave_to_owner, locks
+from pki.common import filesystem, locks, sealed_records
+from pki.common.filesystem import make_folder
+from pki.common.sealed_records import check_of
 from pki.identifiers import GenerationName
 from pki.model import Leaf
 from pki.records import Head, Pin
 
-read, read_if_possible = files.read, files.read_if_possible
-SECRET, PUBLIC = 0o600, 0o644
 AUTHORITIES = ("root", "server", "client")
 LAST_BACKUP = ".last-backup.json"  # in ca/: when there was one, and how far the ledger was
 BEFORE_RESTORE = "ca.before-restore-"  # and the time: a folder beside ca/ with what was in the way of a restore
@@ -33,172 +28,6 @@ LEDGER_HEAD = ".ledger-head.json"  # in ca/: how far this machine saw the ledger
 PROJECT_ID = "project-id"  # in ca/: the identity that the ledger has too
 HEAD_KEYS = {LEDGER_HEAD: ("events", "head", "revocations"), LAST_BACKUP: ("at", "file", "ledger")}
 ALERTS = ".alerts.json"  # in ca/: who is told, and what was told last
-
-
-def check_of(said: Mapping[str, object]) -> str:
-    """Return what tells a note that was damaged from one that is as it was written: a short digest."""
-    return hashlib.sha256(json.dumps(dict(said), sort_keys=True).encode()).hexdigest()[:16]
-
-
-def write(path: Path, data: bytes, mode: int = PUBLIC) -> None:
-    """Put `data` at `path` atomically and durably; the mode holds from the first byte."""
-    write_all({path: (data, mode)})
-
-
-def write_all(files: Mapping[Path, tuple[bytes, int]]) -> None:
-    """Put several files in place, each with its mode: all are on disk before the first one is renamed.
-
-    Raises PkiError that names the file; then none of those not yet renamed has changed.
-    """
-    with Beside(files) as waiting:
-        waiting.flush()
-        waiting.place()
-
-
-def append(path: Path, data: bytes) -> None:
-    """Add to the end of a file; a line that a killed run cut short is ended first. Raises PkiError that names it."""
-    insist_on_file(path)
-    with _said_of(path), path.open("a+b") as file:
-        leave_to_owner(file.fileno(), path.parent)
-        if end := file.tell():
-            file.seek(end - 1)
-            data = data if file.read(1) == b"\n" else b"\n" + data
-        file.write(data)
-
-
-def beside(path: Path) -> Path:
-    """Where the new content of a file waits for its name."""
-    return path.with_name(f".{path.name}.new")
-
-
-class Beside:
-    """Files written beside their places: on disk after `flush`, visible after `place`, gone again otherwise.
-
-    `flush_meanwhile` flushes them in a thread, so that a ledger can be written at the same time; `place` waits for it.
-    """
-
-    def __init__(self, files: Mapping[Path, tuple[bytes, int]]) -> None:
-        self._files = files
-        self._waiting: dict[Path, Path] = {}
-        self._handles: dict[Path, int] = {}
-        self._thread: threading.Thread | None = None
-        self._fault: PkiError | None = None
-
-    def __enter__(self) -> Self:
-        self._waiting = {path: beside(path) for path in self._files}
-        try:
-            for path, (data, mode) in self._files.items():
-                with _said_of(path):
-                    handle = self._handles[path] = _open_new(self._waiting[path], mode)
-                    leave_to_owner(handle, path.parent)
-                    # what is public may lie on a medium whose file system knows no modes (vfat refuses to set them)
-                    with suppress(PermissionError) if mode == PUBLIC else nullcontext():
-                        os.fchmod(handle, mode)
-                    _write_out(handle, data)
-        except PkiError:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._thread:
-            self._thread.join()
-        for handle in self._handles.values():
-            os.close(handle)
-        for waiting in self._waiting.values():
-            with suppress(OSError):
-                waiting.unlink()
-
-    def flush(self) -> None:
-        if errors := flushing.flush_all(self._handles):
-            path, error = next(iter(errors.items()))
-            raise of_system(error, path, "cannot be written")
-
-    def flush_meanwhile(self) -> None:
-        def flush() -> None:
-            try:
-                self.flush()
-            except PkiError as fault:
-                self._fault = fault
-
-        self._thread = flushing.begin(flush)
-
-    def place(self) -> None:
-        """Rename the files to their places, in the order in which they were given."""
-        if self._thread:
-            self._thread.join()
-        if self._fault:
-            raise self._fault
-        for path, waiting in list(self._waiting.items()):
-            with _said_of(path):
-                os.replace(waiting, path)
-            del self._waiting[path]
-
-
-@contextmanager
-def _said_of(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise of_system(error, path, "cannot be written") from None
-
-
-def _write_out(handle: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(handle, view) :]
-
-
-def _open_new(path: Path, mode: int) -> int:
-    """A new file, in folders that only their owner can write to; one that a killed run left in its place goes."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-    try:
-        return os.open(path, flags, mode)
-    except FileNotFoundError:
-        make_folder(path.parent)
-    except FileExistsError:
-        path.unlink()
-    return os.open(path, flags, mode)
-
-
-def make_folder(path: Path, mode: int = 0o755) -> None:
-    """A folder and those above it that are missing, whatever the umask. Raises PkiError that names it."""
-    if not path.parent.is_dir():
-        make_folder(path.parent)
-    try:
-        path.mkdir(mode)
-        path.chmod(mode)
-        leave_to_owner(path, path.parent)
-    except FileExistsError:
-        insist_on_folder(path)
-    except OSError as error:
-        raise of_system(error, path, "cannot be made") from None
-
-
-def distrust(path: Path | str) -> None:
-    """Change the time of a file, so that nothing that was found of it before is believed in any process."""
-    with suppress(OSError):
-        os.utime(path)
-
-
-def differing(files: Mapping[Path, tuple[bytes, int]]) -> dict[Path, tuple[bytes, int]]:
-    """Those of some files that are not on disk with this content and mode."""
-    return {path: (data, mode) for path, (data, mode) in files.items() if read(path) != data or mode_of(path) != mode}
-
-
-def mode_of(path: Path | str) -> int | None:
-    try:
-        return os.stat(path).st_mode & 0o7777
-    except OSError:
-        return None
-
-
-def size_of(path: Path | str) -> int:
-    """Bytes of a file, 0 where there is none."""
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0
 
 
 class Store:
@@ -272,7 +101,7 @@ class Store:
 
     def seen_head(self, name: str) -> Head | None:
         try:
-            said = canonical.record(files.read_if_possible(self.ca / name), HEAD_KEYS[name]) or {}
+            said = sealed_records.record(filesystem.read_if_possible(self.ca / name), HEAD_KEYS[name]) or {}
             found = {**said["ledger"], "revocations": said.get("revocations")} if name == LAST_BACKUP else said
             head = Head(found["events"], found["head"], f"ca/{name}", found.get("revocations"))
         except (KeyError, TypeError, AttributeError):

@@ -7,11 +7,11 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from pki.common.reasons import Outcome, Reason, Verb, Why
 from pki.deploy import receipt
 from pki.deploy.folder import FolderTransport
 from pki.house import House
 from pki.identifiers import ArtifactId
-from pki.reasons import Outcome, Reason, Verb, Why
 
 
 def stale(house: House, known: set[ArtifactId], leaves: set[str]) -> list[Reason]:

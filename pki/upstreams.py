@@ -11,9 +11,9 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki.errors import PkiError
+from pki.common.errors import PkiError
+from pki.common.pem import sections
 from pki.model import Host, Upstream
-from pki.pem import sections
 from pki.scalars import Proxy, dns_name
 
 ARTIFACT = "upstream-ca"

@@ -9,11 +9,12 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki import canonical, outgrown, store
+from pki import canonical, outgrown
+from pki.common import filesystem
+from pki.common.cache import signature, token
+from pki.common.errors import PkiError
 from pki.deploy.release import Shared
-from pki.errors import PkiError
 from pki.house import House
-from pki.memo import signature, token
 from pki.model import Inventory, Noun
 from pki.store import AUTHORITIES
 
@@ -122,7 +123,7 @@ class Revoked(Shared):
 
 def _entries(file: str) -> Iterable[x509.RevokedCertificate]:
     """What the CRL in a file lists; nothing where there is none. Raises PkiError where it is damaged."""
-    if (data := store.read(file)) is None:
+    if (data := filesystem.read(file)) is None:
         return ()
     try:
         if (crl := canonical.crl(data, Encoding.DER)) is not None:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
-from pki.errors import PkiError
+from pki.common.errors import PkiError
 
 LEAST_EXPONENT = 65537
 MOST_EXPONENT = 1 << 256  # CA/B BR 6.1.6

@@ -11,12 +11,15 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from pki import canonical, documents, managed, store, upstreams
+from pki import canonical, managed, upstreams
 from pki.artifact_files import LEAF_FILES, ArtifactFiles
 from pki.claims import Place
-from pki.confined import Begin, Confined, ExceededError
+from pki.common import filesystem, yaml_text
+from pki.common.errors import PkiError
+from pki.common.limited_process import Begin, Confined, ExceededError
+from pki.common.remedies import in_project
+from pki.common.templating import MEND
 from pki.deploy.release import Blueprint, Gathered, gather, load
-from pki.errors import PkiError
 from pki.holders import holders
 from pki.house import House
 from pki.identifiers import ArtifactId, GenerationName
@@ -25,10 +28,8 @@ from pki.managed import CA_HOST, Library, Lost, ManagedFile
 from pki.model import Host, Inventory, Leaf
 from pki.profiles import Permitted
 from pki.proxies import PROGRAMS
-from pki.remedies import in_project
 from pki.requests import request_leaves
 from pki.scalars import Access
-from pki.templating import MEND
 from pki.values import Generations, Revoked, Said, TooLarge
 
 
@@ -101,7 +102,7 @@ class World:
         serials = set[int]()
         for name, leaf in self.leaves.items() if self.house.withheld else ():
             if ArtifactId("cert", name) in self.house.withheld:
-                held = canonical.first_certificate(store.read(self.house.store.truth(leaf)) or b"")
+                held = canonical.first_certificate(filesystem.read(self.house.store.truth(leaf)) or b"")
                 if held is not None:  # one that is missing or damaged is on no host because of us
                     serials.add(held.serial_number)
         return frozenset(serials)
@@ -310,8 +311,8 @@ def domain_of_clients(house: House) -> str:
 
 def _line(house: House, place: Place) -> str:
     """Where a place in pki.yaml stands, as a text behind it."""
-    text = (store.read(house.store.home / "pki.yaml") or b"").decode(errors="replace")
-    return f" (pki.yaml:{documents.line_of(text, place)})"
+    text = (filesystem.read(house.store.home / "pki.yaml") or b"").decode(errors="replace")
+    return f" (pki.yaml:{yaml_text.line_of(text, place)})"
 
 
 def _has_clients(host: Host | None) -> bool:

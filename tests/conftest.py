@@ -17,10 +17,11 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from doit import plugin
 
-from pki import canonical, graph, pkcs8, processes, sealing
+from pki import graph, pkcs8
 from pki.bundles import pkcs12
 from pki.ceremony import lint, second
-from pki.errors import PkiError
+from pki.common import age, child_processes, sealed_records
+from pki.common.errors import PkiError
 from pki.graph import Plan
 from pki.house import House
 from pki.house.clock import Evidence, HostClock
@@ -30,7 +31,7 @@ from tests.copies import copy_project
 
 PROJECT = Path(__file__).parent.parent
 START = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
-ROUNDS, SYNCHRONOUS, SEAL = pkcs8.ROUNDS, database.SYNCHRONOUS, sealing.seal  # as they are for users
+ROUNDS, SYNCHRONOUS, SEAL = pkcs8.ROUNDS, database.SYNCHRONOUS, age.seal  # as they are for users
 
 Ask = Callable[[House], Evidence]
 
@@ -72,7 +73,7 @@ class Home:
         """Run doit in this process, as `dodo.py` does."""
         status = Run(self.path, self.moment(days), evidence).main(list(arguments))
         report = self.path / "build" / "report" / "status.json"
-        data = canonical.unsealed(report.read_bytes())
+        data = sealed_records.unsealed(report.read_bytes())
         assert data is not None, "the report is not as it was written"
         return Report(status, data)
 
@@ -134,7 +135,7 @@ def tidied() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _nothing_withheld(monkeypatch: pytest.MonkeyPatch) -> None:
     """What one test took out of the environment is unknown to the next one."""
-    monkeypatch.setattr(processes, "_withheld", {})
+    monkeypatch.setattr(child_processes, "_withheld", {})
 
 
 @contextmanager
@@ -161,7 +162,7 @@ def hasty() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pkcs8, "ROUNDS", 1000)
         patch.setattr(pkcs12, "ROUNDS", 1000)
-        patch.setattr(sealing, "seal", _sealed_quickly)
+        patch.setattr(age, "seal", _sealed_quickly)
         patch.setattr(os, "fsync", lambda _: None)
         patch.setattr(database, "SYNCHRONOUS", "OFF")
         patch.setattr(plugin, "entry_points", cache(plugin.entry_points))
@@ -180,7 +181,7 @@ def haste() -> Iterator[None]:
 def _sealed_quickly(data: bytes, passphrase: str) -> bytes:
     """An age file that is opened as any other, whose key took two rounds and not a second."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sealing, "WORK", 1)
+        patch.setattr(age, "WORK", 1)
         return SEAL(data, passphrase)
 
 

@@ -6,15 +6,17 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-from pki import canonical, freshness, memo, store
+from pki import freshness, store
+from pki.common import cache as common_cache
+from pki.common import filesystem, sealed_records
+from pki.common.cache import Memo
+from pki.common.errors import PkiError
 from pki.deploy import receipt, release
 from pki.deploy.contact import Contact
 from pki.deploy.folder import FolderTransport
 from pki.deploy.history import History
-from pki.errors import PkiError
 from pki.house import House
 from pki.house.generations import read_rung
-from pki.memo import Memo
 from pki.watch import probes
 from pki.watch.alerts.told import Addresses, Channel, Record
 from pki.watch.looks import premises
@@ -73,7 +75,7 @@ def rung(home: RealHome) -> tuple[Path, Read]:
     house = home.house()
     path = house.store.rungs("root-1")[0]
     issuer = house.existing("root-1")
-    return path, lambda: read_rung(store.read(path) or b"", path, issuer)
+    return path, lambda: read_rung(filesystem.read(path) or b"", path, issuer)
 
 
 def crl(home: RealHome, generation: str, form: str) -> tuple[Path, Read]:
@@ -98,7 +100,7 @@ def derived(home: RealHome, path: str) -> tuple[Path, Read]:
 
 def cache(home: RealHome) -> tuple[Path, Read]:
     path = home.path / "build" / ".seen.json"
-    return path, lambda: memo.load(path)[1] or None
+    return path, lambda: common_cache.load(path)[1] or None
 
 
 def manifest(home: RealHome) -> tuple[Path, Read]:
@@ -155,7 +157,7 @@ def alerts(home: RealHome) -> tuple[Path, Read]:
 def last_backup(home: RealHome) -> tuple[Path, Read]:
     path = home.path / "ca" / store.LAST_BACKUP
     head = {"events": 7, "head": hashlib.sha256(b"x").hexdigest()}
-    store.write(path, canonical.sealed({"at": "2026-11-20T06:00:00Z", "file": "b.age", "ledger": head}))
+    filesystem.write(path, sealed_records.sealed({"at": "2026-11-20T06:00:00Z", "file": "b.age", "ledger": head}))
     return path, lambda: premises.last_backup(path)
 
 

@@ -11,8 +11,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from pki import issue, profiles, store
-from pki.errors import LedgerError
+from pki import issue, profiles
+from pki.common import sealed_records
+from pki.common.errors import LedgerError
 from pki.handover import asking
 from pki.records import (
     EMPTY,
@@ -130,7 +131,7 @@ class LedgerBehaviour:
     def test_another_project_on_the_same_database_is_refused(self, site: Site) -> None:
         events = site.base.query("select count(*) from events")
         project = "0" * 32
-        site.home.write("ca/project-id", f"{project} {store.check_of({'project': project})}\n")
+        site.home.write("ca/project-id", f"{project} {sealed_records.check_of({'project': project})}\n")
         site.forget("build/.seen.json")
         for arguments in (("ledger.list",), ("ledger.verify",), ("renew", "media")):
             said = site.invoke(*arguments)

@@ -17,12 +17,12 @@ from cryptography import x509
 
 from pki import freshness
 from pki.ceremony import bundle, words
+from pki.common.errors import PkiError, of_system
+from pki.common.templating import MEND_OR_RAW
+from pki.common.terminal import Screen
 from pki.deploy.contact import Contact
-from pki.errors import PkiError, of_system
 from pki.pipeline import Run
 from pki.records import PUT_BACK
-from pki.screen import Screen
-from pki.templating import MEND_OR_RAW
 from pki.watch import forecast, status
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import START, Home

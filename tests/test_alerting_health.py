@@ -14,7 +14,10 @@ from typing import Any
 
 import pytest
 
-from pki import freshness, graph, store
+from pki import freshness, graph
+from pki.common import filesystem
+from pki.common.errors import PkiError
+from pki.common.templating import MEND_OR_RAW
 from pki.deploy.contact import Contact
 from pki.deploy.proof import PROVEN, Proof, Verdict
 from pki.deploy.receipt import instant
@@ -22,10 +25,8 @@ from pki.deploy.receipt import load as receipt_of
 from pki.deploy.receipt import save as keep_receipt
 from pki.deploy.session import HostRefusal
 from pki.deploy.ssh import UnreachableError
-from pki.errors import PkiError
 from pki.house.clock import Evidence
 from pki.records import BEGIN_ANEW, GONE, IS_EMPTY, PUT_BACK
-from pki.templating import MEND_OR_RAW
 from pki.watch import health, probes
 from pki.watch.checks import Finding, Level
 from pki.watch.looks import authorities, premises
@@ -96,14 +97,14 @@ def test_what_is_lost_or_damaged_in_build_is_a_notice_until_the_next_run(home: H
 def test_a_run_reads_no_certificate_again_that_it_found_sound(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     truths = {home.house().store.truth(leaf) for leaf in home.plan().leaves.values()}
     assert home.doit().status == 0
-    looked, read = [], store.read
+    looked, read = [], filesystem.read
 
     def reads(path: str | Path) -> bytes | None:
         if Path(path) in truths:
             looked.append(Path(path))
         return read(path)
 
-    monkeypatch.setattr(store, "read", reads)
+    monkeypatch.setattr(filesystem, "read", reads)
     assert home.doit().status == 0
     checked(home)
     assert looked == []

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from pki.common.errors import PkiError
+from pki.common.templating import MEND_OR_RAW
 from pki.deploy.receipt import instant
-from pki.errors import PkiError
 from pki.pipeline import Run
-from pki.templating import MEND_OR_RAW
 from pki.watch import watchman
 from pki.watch.alerts import channels, letter, mail
 from pki.watch.alerts.decisions import Past, decide
@@ -419,7 +419,7 @@ def test_a_record_that_no_disk_has_room_for_repeats_nothing_within_the_day(
             raise PkiError(f"{path}: cannot be written: No space left on device")
         write(path, data, mode)
 
-    monkeypatch.setattr("pki.store.write", full)
+    monkeypatch.setattr("pki.common.filesystem.write", full)
     break_template(home)
     report = home.doit(days=1)
     assert report.data["alerts"][-1]["error"].endswith("No space left on device")

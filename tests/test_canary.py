@@ -8,9 +8,9 @@ import shutil
 import pytest
 from cryptography import x509
 
+from pki.common.errors import LedgerError
 from pki.deploy import preflight
 from pki.deploy.parcel import Parcel
-from pki.errors import LedgerError
 from pki.keeping import loss
 from pki.leaves import CANARY, PROBE
 from pki.ledger import Ledger

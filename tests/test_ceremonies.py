@@ -20,7 +20,7 @@ from pki.ceremony import bundle, chain, custody, hold, machine, rewrapping, shar
 from pki.ceremony.transcript import Transcript
 from pki.ceremony.vault import Vault
 from pki.commands import asking as asking_people
-from pki.errors import PkiError
+from pki.common.errors import PkiError
 from pki.handover import asking, kept, needs, rehearsal
 from pki.handover.asking import Wish
 from pki.proxies import PROGRAMS

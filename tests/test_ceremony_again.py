@@ -16,7 +16,7 @@ from pki import issue
 from pki.ceremony import bundle, custody, hold, machine, shares, sitting, words
 from pki.commands import asking, parsing
 from pki.commands import vault as commands
-from pki.errors import PkiError
+from pki.common.errors import PkiError
 from pki.handover import kit
 from pki.handover.asking import Wish
 from tests.ceremonies import SECRET, RealHome, Typist, drives_at, fit_typist, real_home

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from pki import issue
 from pki.ceremony import bundle, chain, custody, hold, machine, second, shares, sitting, verifying, words
 from pki.ceremony.bundle import AskedCross, AskedRoot, Request, Response, Revocation
-from pki.errors import PkiError
+from pki.common.errors import PkiError
 from pki.handover import accepting
 from pki.handover.asking import Wish
 from tests.ceremonies import SECRET, RealHome, real_home

@@ -14,7 +14,7 @@ from pki.ceremony import chain, drives, identity, verifying
 from pki.ceremony.transcript import Transcript
 from pki.ceremony.vault import Vault
 from pki.commands import asking
-from pki.errors import PkiError
+from pki.common.errors import PkiError
 from pki.handover import nearby
 from pki.handover.asking import Wish
 from tests.ceremonies import RealHome, Typist, drives_at, first_ceremony, fit_typist

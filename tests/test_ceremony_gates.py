@@ -36,7 +36,7 @@ from pki.ceremony.bundle import (
 from pki.ceremony.drafts import CertificateDraft, CrlDraft
 from pki.ceremony.policy import LEAP, Known
 from pki.ceremony.vault import Past, fingerprint
-from pki.errors import PkiError
+from pki.common.errors import PkiError
 from pki.issue import Issuer, PrivateKey
 from pki.profiles import ROOT_LIMIT, RUNG_LIMIT
 from pki.records import Entry

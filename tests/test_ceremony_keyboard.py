@@ -19,7 +19,7 @@ from pki import issue
 from pki.ceremony import custody, hold, rewrapping, shares, words
 from pki.ceremony.vault import Vault
 from pki.commands import asking, custodians
-from pki.errors import PkiError
+from pki.common.errors import PkiError
 from tests.ceremonies import real_home
 from tests.conftest import START
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pki.ceremony import bundle, unpacking
-from pki.errors import PkiError
+from pki.common.errors import PkiError
 from pki.handover import kit
 from pki.handover.kit import Machine
 from tests.ceremonies import RealHome, real_home

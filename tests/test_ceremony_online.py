@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from pki.common.remedies import PROGRAM, run_for
 from pki.handover import kept
 from pki.handover import kit as kits
 from pki.handover.asking import Wish
 from pki.handover.changed import changed
-from pki.remedies import PROGRAM, run_for
 from tests.ceremonies import Typist, drives_at, fit_typist
 
 

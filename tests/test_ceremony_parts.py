@@ -22,7 +22,7 @@ from shamir_mnemonic.wordlist import WORDLIST
 from pki.ceremony import machine, shares, transcript, words
 from pki.ceremony.minutes import SENTENCES
 from pki.ceremony.transcript import Record, Transcript
-from pki.errors import PkiError
+from pki.common.errors import PkiError
 from tests.conftest import PROJECT, START
 
 DIGEST = hashlib.sha256(b"a request").hexdigest()

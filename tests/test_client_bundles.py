@@ -22,7 +22,7 @@ from pki.bundles import chrome, mobileconfig, sheet
 from pki.bundles.identity import Identity
 from pki.bundles.passphrase import ALPHABET, new_passphrase
 from pki.commands.program import Program
-from pki.errors import LedgerError
+from pki.common.errors import LedgerError
 from pki.handover.asking import Wish
 from pki.ledger import Ledger
 from tests import judges

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pki.errors import PkiError
+from pki.common.errors import PkiError
 from pki.house import House
 from pki.house.clock import CONFIRM, Evidence, HostClock, Verdict, doubt
 from pki.pipeline import Run

@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from pki import freshness, issue, ledger, profiles
-from pki.errors import LedgerError
+from pki.common.errors import LedgerError
 from pki.handover.asking import Wish
 from pki.keeping import recovering
 from pki.records import BEGIN_ANEW, GONE, REASONS, Entry, Issued, Recovered

@@ -10,7 +10,8 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from pki import issue, templating
+from pki import issue
+from pki.common import templating
 from tests.conftest import Home, Report
 
 HOSTS = ("monitoring", "forge", "media")

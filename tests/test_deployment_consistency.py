@@ -20,8 +20,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from pki import documents, graph, store
+from pki import graph, store
 from pki.ceremony import words
+from pki.common import filesystem, yaml_text
 from pki.deploy.ansible import project
 from pki.trust import page
 from pki.watch import forecast
@@ -151,9 +152,9 @@ def test_traefik_demands_client_certificates_unless_a_service_is_open(home: Home
     home.edit("proxy: haproxy\n", "proxy: traefik\n    port: 8443\n")
     home.add_service("pages", "forge", "tls")
     assert home.doit().status == 0
-    fixed = documents.load(on(home, "forge", "/etc/traefik/traefik.yml").read_text(), "traefik.yml")
+    fixed = yaml_text.load(on(home, "forge", "/etc/traefik/traefik.yml").read_text(), "traefik.yml")
     assert fixed["entryPoints"] == {"pki": {"address": ":8443"}}
-    found = documents.load(on(home, "forge", "/etc/traefik/dynamic/pki-services.yml").read_text(), "pki-services.yml")
+    found = yaml_text.load(on(home, "forge", "/etc/traefik/dynamic/pki-services.yml").read_text(), "pki-services.yml")
     options, routers = found["tls"]["options"], found["http"]["routers"]
     assert options["default"]["clientAuth"] == {
         "clientAuthType": "RequireAndVerifyClientCert",
@@ -277,7 +278,7 @@ def test_a_deleted_file_is_found_and_mended(home: Home) -> None:
 def test_a_changed_mode_is_found_and_mended(home: Home) -> None:
     on(home, "media", MEDIA_PEM).chmod(0o644)
     assert home.doit().made == {"deploy:media": f"{MEDIA_PEM} has mode 0644, expected 0640"}
-    assert store.mode_of(on(home, "media", MEDIA_PEM)) == 0o640
+    assert filesystem.mode_of(on(home, "media", MEDIA_PEM)) == 0o640
 
 
 def test_everything_that_drifted_is_named(home: Home) -> None:
@@ -362,7 +363,7 @@ def test_a_key_in_a_release_that_others_can_read_is_closed_again(home: Home) -> 
     path = home.path / f"build/release/media/files{MEDIA_PEM}"
     path.chmod(0o644)
     assert set(home.doit().made) == {"release:media"}
-    assert store.mode_of(path) == 0o640
+    assert filesystem.mode_of(path) == 0o640
 
 
 @pytest.mark.parametrize("damage", NOT_JSON.values(), ids=NOT_JSON)
@@ -639,7 +640,7 @@ def test_hosts_of_one_group_stand_in_different_plays_of_about_the_same_size_in_t
 def test_what_an_inventory_says_is_read_as_it_was_meant() -> None:
     """A host may be called `no` or `12`, which YAML would read otherwise."""
     hosts = [SimpleNamespace(host=name, group="", variables=lambda **_: {"pki_known": False}) for name in ("no", "12")]
-    said = documents.load(project.inventory(hosts, [hosts], abroad=False), "inventory.yaml")  # type: ignore[arg-type]
+    said = yaml_text.load(project.inventory(hosts, [hosts], abroad=False), "inventory.yaml")  # type: ignore[arg-type]
     assert said["all"]["hosts"] == {"no": {"pki_known": "false"}, "12": {"pki_known": "false"}}
     assert list(said["all"]["children"]["round_1"]["hosts"]) == ["no", "12"]
     assert '"no":' in project.inventory(hosts, [hosts], abroad=False)  # type: ignore[arg-type]

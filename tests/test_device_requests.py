@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from pki.common.errors import PkiError
 from pki.device_requests import device_key, requested_key
-from pki.errors import PkiError
 from pki.issue import pem, public_der
 from tests.conftest import Home
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from pki.common.reasons import Why
 from pki.deploy import drift
 from pki.deploy.release import File
 from pki.deploy.session import Row, Seen
-from pki.reasons import Why
 from pki.watch import health, probes
 from pki.watch.checks import Finding, Level
 from pki.watch.view import LastRun

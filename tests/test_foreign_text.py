@@ -16,13 +16,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki import canonical, issue, pem, profiles
+from pki import canonical, issue, profiles
+from pki.common import pem
+from pki.common.errors import PkiError
+from pki.common.terminal import Screen
+from pki.common.visible import plain, visible
 from pki.deploy import crls, preflight
 from pki.deploy.preflight import Trust
-from pki.errors import PkiError
-from pki.screen import Screen
 from pki.taking import papers
-from pki.visible import plain, visible
 from pki.watch.alerts import notify
 
 CONTROLS = [*map(chr, range(32)), *map(chr, range(0x7F, 0xA0)), *"\u061c\u200b\u200e\u200f\u2028\u2029\u202a\u202e"]

@@ -16,12 +16,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from pki import freshness, issue, profiles
-from pki.errors import PkiError
+from pki.common.errors import PkiError
+from pki.common.reasons import Reason, Why
 from pki.freshness import Held
 from pki.house import House
 from pki.issue import Issuer, PrivateKey
 from pki.model import Leaf
-from pki.reasons import Reason, Why
 from pki.records import Entry
 from tests.conftest import START, Home
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from pki import destinations
+from pki.common.errors import PkiError
 from pki.deploy import clocks, wire
 from pki.deploy.contact import Contact
-from pki.errors import PkiError
 from pki.house import clock
 from pki.house.clock import Evidence
 from tests.conftest import START, Home

@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID
 
 from pki import inventory, world
 from pki.claims import Claim, Names
-from pki.errors import InventoryError
+from pki.common.errors import InventoryError
 from pki.leaves import client_leaf
 from pki.model import Client, Inventory, Leaf
 from pki.profiles import Permitted

@@ -15,7 +15,7 @@ import yaml
 
 from pki import inventory
 from pki.claims import Claim, Names
-from pki.errors import InventoryError, PkiError
+from pki.common.errors import InventoryError, PkiError
 from pki.leaves import host_leaves, permitted_addresses
 from pki.model import Inventory
 from tests.conftest import PROJECT

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pki import issue, profiles
-from pki.errors import ErrorCode, PkiError
+from pki.common.errors import ErrorCode, PkiError
 from pki.issue import Issuer
 from pki.model import Leaf
 from pki.profiles import Permitted

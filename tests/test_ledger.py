@@ -18,8 +18,9 @@ import sqlalchemy as sql
 from cryptography import x509
 from sqlalchemy.engine import Engine
 
-from pki import canonical, issue
-from pki.errors import LedgerError
+from pki import issue
+from pki.common import sealed_records
+from pki.common.errors import LedgerError
 from pki.ledger import Ledger, database
 from pki.ledger.database import Database
 from pki.records import Entry, Issued
@@ -246,10 +247,10 @@ def test_a_backup_notes_the_head_and_a_damaged_note_counts_as_missing(home: Home
     head = home.house().store.seen_head(".ledger-head.json")
     assert head is not None
     record = {"at": "x", "file": "y", "ledger": {"events": head.seq, "head": head.hash}, "revocations": 0}
-    note = canonical.sealed(record)
+    note = sealed_records.sealed(record)
     for text, seq in (
         (note, head.seq),
-        (canonical.sealed({**record, "ledger": None}), 0),
+        (sealed_records.sealed({**record, "ledger": None}), 0),
         (note.replace(b'"revocations": 0', b'"revocations": 1'), 0),
         (note.replace(b"x", b"z", 1), 0),
         (note[:-2], 0),

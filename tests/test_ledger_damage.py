@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pki.errors import LedgerError
+from pki.common.errors import LedgerError
 from pki.ledger import Ledger
 from pki.records import LOOK_AT_DISK, PUT_BACK
 from tests.ceremonies import RealHome

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pki import issue, pkcs8
-from pki.errors import PkiError
+from pki.common.errors import PkiError
 from pki.handover.asking import Wish
 from tests.ceremonies import RealHome, real_home
 from tests.commands import Invoke, Said, said_by

@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 
 from pki import editing
-from pki.errors import PkiError
+from pki.common.errors import PkiError
 from pki.ledger import Ledger
 from pki.pipeline import Run
 from pki.store import Store

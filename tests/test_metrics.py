@@ -19,12 +19,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import tasks
 from pki import inventory
+from pki.common.errors import InventoryError
 from pki.deploy.contact import Contact
 from pki.deploy.receipt import instant
 from pki.deploy.receipt import load as receipt_of
 from pki.deploy.receipt import save as keep_receipt
 from pki.deploy.ssh import UnreachableError
-from pki.errors import InventoryError
 from pki.pipeline import Run
 from pki.watch import health, metrics, probes
 from pki.watch.checks import Finding, Level

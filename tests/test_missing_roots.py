@@ -14,7 +14,7 @@ import pytest
 from invoke import Collection
 
 import tasks
-from pki.errors import PkiError
+from pki.common.errors import PkiError
 from pki.house import missing_roots
 from pki.pipeline import Run
 from tests.ceremonies import RealHome

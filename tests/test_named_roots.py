@@ -10,7 +10,7 @@ import pytest
 
 from pki import editing, inventory
 from pki.ceremony import answers
-from pki.errors import InventoryError, PkiError
+from pki.common.errors import InventoryError, PkiError
 from pki.handover import accepting
 from pki.handover.asking import Wish
 from tests.ceremonies import RealHome, real_home

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from pki import canonical, destinations, graph
+from pki import destinations, graph
+from pki.common import sealed_records
+from pki.common.errors import PkiError
 from pki.deploy import bootstrap, proof
 from pki.deploy.ansible import fleet
 from pki.deploy.parcel import Parcel
-from pki.errors import PkiError
 from pki.handover.asking import Wish
 from pki.store import Store
 from tests.ceremonies import RealHome
@@ -151,11 +152,11 @@ def test_hosts_are_named_one_by_one_and_others_are_told_apart(
 
 def test_a_receipt_that_names_no_root_is_judged_by_what_was_delivered(tried: Live) -> None:
     path = tried.home.path / "build/receipts/media.json"
-    receipt = canonical.unsealed(path.read_bytes())
+    receipt = sealed_records.unsealed(path.read_bytes())
     assert receipt
     del receipt["roots"]
     path.unlink()
-    path.write_bytes(canonical.sealed(receipt))
+    path.write_bytes(sealed_records.sealed(receipt))
     home = out_of_the_sandbox(tried)
     assert "deploy:media" not in home.doit().made
     assert tried.delivery().waits_for_root

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from pki import graph, managed, opensslconf
-from pki.errors import PkiError, of_any
+from pki.common.errors import PkiError, of_any
 from pki.watch import metrics, status
 from tests.commands import said_by
 from tests.conftest import Home, Report

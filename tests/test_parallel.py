@@ -14,13 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from pki import processes, recipes
+from pki import recipes
+from pki.common import child_processes
+from pki.common.child_processes import last_words
+from pki.common.reasons import Outcome
 from pki.deploy import wire
 from pki.house import House
 from pki.model import Leaf
 from pki.pipeline import Run
-from pki.processes import last_words
-from pki.reasons import Outcome
 from pki.store import Store
 from tests.conftest import Home
 from tests.locked import takes_the_lock
@@ -157,7 +158,7 @@ def test_a_worker_does_nothing_once_the_next_run_has_begun(tmp_path: Path) -> No
 def test_a_process_whose_parent_is_gone_ends_at_once() -> None:
     child = os.fork()
     if not child:
-        processes.end_with(1 if os.getppid() != 1 else 2)
+        child_processes.end_with(1 if os.getppid() != 1 else 2)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
 

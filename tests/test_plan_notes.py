@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pki import memo
+from pki.common import cache
 from pki.records import Pin
 from pki.watch import forecast, status
 from pki.watch.health import checks
@@ -99,10 +99,10 @@ def test_a_backup_says_when_it_shares_the_fate_of_the_project(home: Home, invoke
 
 def test_the_cache_is_bound_to_code_and_pages_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def digest() -> str:
-        memo.code_digest.cache_clear()
-        return memo.code_digest()
+        cache.code_digest.cache_clear()
+        return cache.code_digest()
 
-    monkeypatch.setattr(memo, "__file__", str(tmp_path / "memo.py"))
+    monkeypatch.setattr(cache, "__file__", str(tmp_path / "memo.py"))
     (tmp_path / "pages").mkdir()
     found = {digest()}
     for name in ("profiles.py", "pages/status.html", "pages/status.css"):
@@ -113,4 +113,4 @@ def test_the_cache_is_bound_to_code_and_pages_alike(tmp_path: Path, monkeypatch:
     assert len(found) == 7
     assert digest() in found
     monkeypatch.undo()
-    memo.code_digest.cache_clear()
+    cache.code_digest.cache_clear()

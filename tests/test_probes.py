@@ -20,6 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from pki import issue, profiles
+from pki.common.errors import PkiError
 from pki.deploy import handshake, proof, receipt
 from pki.deploy.contact import Contact
 from pki.deploy.handshake import Endpoint, Eyes
@@ -28,7 +29,6 @@ from pki.deploy.session import HostRefusal, ServiceRefusal
 from pki.deploy.ssh import UnreachableError, Way
 from pki.deploy.tunnel import Tunnel
 from pki.destinations import Sight
-from pki.errors import PkiError
 from pki.issue import Issuer
 from pki.model import Leaf
 from pki.watch import health, probes

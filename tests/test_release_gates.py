@@ -15,7 +15,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki import canonical, issue, profiles
+from pki import issue, profiles
+from pki.common import sealed_records
+from pki.common.errors import PkiError
+from pki.common.reasons import Why
 from pki.deploy import crls, preflight
 from pki.deploy import receipt as receipts
 from pki.deploy.contact import Contact
@@ -26,10 +29,8 @@ from pki.deploy.receipt import Receipt, instant
 from pki.deploy.release import File, Release
 from pki.deploy.session import ServiceRefusal
 from pki.deploy.ssh import UnreachableError
-from pki.errors import PkiError
 from pki.issue import Issuer, PrivateKey
 from pki.model import Leaf
-from pki.reasons import Why
 from pki.records import Entry
 from pki.scalars import is_within
 from pki.store import Store
@@ -506,7 +507,7 @@ def test_a_contact_record_is_read_as_it_was_written_and_a_damaged_one_is_none(tm
     assert Contact.load(path) == kept
     path.write_bytes(path.read_bytes()[:-1])
     assert Contact.load(path) == Contact() == Contact.load(tmp_path / "none")
-    path.write_bytes(canonical.sealed({"looked_at": "", "surplus": 1}))
+    path.write_bytes(sealed_records.sealed({"looked_at": "", "surplus": 1}))
     assert Contact.load(path) == Contact()
 
 

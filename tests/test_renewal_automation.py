@@ -15,11 +15,12 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from pki import issue, profiles, recipes, store
-from pki.errors import SET_CLOCK, PkiError
+from pki import issue, profiles, recipes
+from pki.common import filesystem
+from pki.common.errors import SET_CLOCK, PkiError
+from pki.common.reasons import Why
 from pki.leaves import permitted_addresses, probe_leaf, renew_before
 from pki.model import ServerRule
-from pki.reasons import Why
 from pki.store import Store
 from pki.watch import forecast, health, status
 from pki.watch.view import LastRun
@@ -94,8 +95,8 @@ def new_generation(home: Home, authority: str, days: float = 0) -> None:
         cert, issuer=root.name, artifact=artifact, profile=profile, reason="ceremony", at=house.now
     )
     house.ledger.close()
-    store.write(house.store.authority_file(name, "key.pem"), issue.encrypted_pem(key, secret), store.SECRET)
-    store.write(house.store.authority_file(name, "cert.pem"), issue.pem_of([cert]))
+    filesystem.write(house.store.authority_file(name, "key.pem"), issue.encrypted_pem(key, secret), filesystem.SECRET)
+    filesystem.write(house.store.authority_file(name, "cert.pem"), issue.pem_of([cert]))
 
 
 # -- the calendar -----------------------------------------------------------------------------------------------------
@@ -478,7 +479,7 @@ def test_a_key_that_others_can_read_is_closed_again(home: Home) -> None:
     path = home.path / folder("media") / "key.pem"
     path.chmod(0o644)
     assert home.doit().made == {"cert:media": "key.pem has mode 0644, expected 0600"}
-    assert store.mode_of(path) == store.SECRET
+    assert filesystem.mode_of(path) == filesystem.SECRET
 
 
 def test_a_truth_that_others_could_read_is_replaced_with_a_new_key(home: Home) -> None:
@@ -488,7 +489,7 @@ def test_a_truth_that_others_could_read_is_replaced_with_a_new_key(home: Home) -
     assert made["cert:media"] == "tls.pem has mode 0644, expected 0600"
     assert set(made) == {"cert:media"} | AV
     assert public_key(home, "media") != before
-    assert store.mode_of(home.path / folder("media") / "tls.pem") == store.SECRET
+    assert filesystem.mode_of(home.path / folder("media") / "tls.pem") == filesystem.SECRET
 
 
 @pytest.mark.parametrize(

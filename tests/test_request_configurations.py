@@ -10,8 +10,8 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from pki import opensslconf, opensslfile
-from pki.errors import PkiError
-from pki.headers import taken_in
+from pki.common.errors import PkiError
+from pki.common.file_headers import taken_in
 from tests.conftest import Home, Report
 from tests.opensslfiles import BOX
 

@@ -17,7 +17,7 @@ from cryptography.x509.oid import NameOID
 
 from pki import editing, issue, outgrown
 from pki.commands.revoking import MEANINGS, verdict
-from pki.errors import ErrorCode, PkiError
+from pki.common.errors import ErrorCode, PkiError
 from pki.keeping import recovering
 from pki.pipeline import Run
 from pki.records import Entry

@@ -15,7 +15,7 @@ import pytest
 
 from pki import inventory
 from pki.commands import schedule as command
-from pki.errors import PkiError
+from pki.common.errors import PkiError
 from pki.schedule import cron, systemd
 from pki.schedule.errand import Errand
 from tests.commands import Invoke, Said, said_by

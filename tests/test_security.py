@@ -25,7 +25,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_ds
 
 from pki import graph, issue, pkcs8, profiles, rewrap, store, tokens
 from pki import passphrases as sources
-from pki.errors import PkiError
+from pki.common import filesystem
+from pki.common.errors import PkiError
 from pki.pipeline import Run
 from pki.tokens import held, sessions
 from tests import judges
@@ -212,14 +213,14 @@ def test_modes_do_not_depend_on_who_runs_doit(fresh: Home, built_once: Path, mas
 
 def test_folders_that_are_made_for_a_secret_let_nobody_else_in_to_replace_it(tmp_path: Path) -> None:
     with umask(0):
-        store.write(tmp_path / "offline/root-1/key.pem", b"secret", store.SECRET)
+        filesystem.write(tmp_path / "offline/root-1/key.pem", b"secret", filesystem.SECRET)
     for path in (tmp_path / "offline", tmp_path / "offline/root-1"):
         assert mode(path) & 0o022 == 0, path
 
 
 def test_folders_that_are_made_for_a_public_file_let_others_read_it(tmp_path: Path) -> None:
     with umask(0o077):
-        store.write(tmp_path / "var/www/pki/root-1.crt", b"public")
+        filesystem.write(tmp_path / "var/www/pki/root-1.crt", b"public")
     for path in (tmp_path / "var", tmp_path / "var/www", tmp_path / "var/www/pki"):
         assert mode(path) == 0o755, path
 
@@ -241,7 +242,7 @@ def test_secret_is_secret_before_its_first_byte(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(store.os, "open", looking_open)
     monkeypatch.setattr(store.os, "write", looking_write)
     with umask(mask):
-        store.write(tmp_path / "key.pem", b"secret", store.SECRET)
+        filesystem.write(tmp_path / "key.pem", b"secret", filesystem.SECRET)
     assert seen == [("open", 0o600), ("write", 0o600)]
     assert mode(tmp_path / "key.pem") == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["key.pem"]
@@ -808,16 +809,16 @@ def is_base64(body: bytes) -> bool:
 def test_write_that_fails_leaves_the_old_file_and_nothing_beside_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    store.write(tmp_path / "tls.pem", b"old", store.SECRET)
+    filesystem.write(tmp_path / "tls.pem", b"old", filesystem.SECRET)
 
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(store.os, call, full)
     with pytest.raises(PkiError, match=r"tls\.pem: cannot be written: No space left on device"):
-        store.write(tmp_path / "tls.pem", b"new", store.SECRET)
+        filesystem.write(tmp_path / "tls.pem", b"new", filesystem.SECRET)
     with pytest.raises(PkiError):
-        store.write(tmp_path / "other.pem", b"new", store.SECRET)
+        filesystem.write(tmp_path / "other.pem", b"new", filesystem.SECRET)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"tls.pem": b"old"}
 
 
@@ -826,7 +827,7 @@ def test_files_of_one_set_are_all_on_disk_before_the_first_one_is_in_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     targets = [tmp_path / name for name in ("tls.pem", "cert.pem", "chain.pem")]
-    store.write_all(dict.fromkeys(targets, (b"old", store.SECRET)))
+    filesystem.write_all(dict.fromkeys(targets, (b"old", filesystem.SECRET)))
     real, calls = getattr(os, call), []
 
     def full_at_last(*arguments: Any) -> Any:
@@ -837,7 +838,7 @@ def test_files_of_one_set_are_all_on_disk_before_the_first_one_is_in_place(
 
     monkeypatch.setattr(store.os, call, full_at_last)
     with pytest.raises(PkiError, match="No space left on device"):
-        store.write_all(dict.fromkeys(targets, (b"new", store.SECRET)))
+        filesystem.write_all(dict.fromkeys(targets, (b"new", filesystem.SECRET)))
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == dict.fromkeys(targets, b"old")
 
 
@@ -846,12 +847,12 @@ def test_what_lies_in_the_way_of_a_secret_is_not_written_into(tmp_path: Path) ->
     mine, trap = tmp_path / "mine", tmp_path / ".tls.pem.new"
     mine.write_text("mine")
     trap.symlink_to(mine)
-    store.write(tmp_path / "tls.pem", b"secret", store.SECRET)
+    filesystem.write(tmp_path / "tls.pem", b"secret", filesystem.SECRET)
     assert mine.read_text() == "mine"
     trap.write_text("readable")
     trap.chmod(0o666)
     with trap.open() as reader:
-        store.write(tmp_path / "tls.pem", b"secret", store.SECRET)
+        filesystem.write(tmp_path / "tls.pem", b"secret", filesystem.SECRET)
         assert reader.read() == "readable"
     assert mode(tmp_path / "tls.pem") == 0o600
 

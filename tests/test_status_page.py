@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from pki.common.errors import PkiError
 from pki.deploy.contact import Contact
-from pki.errors import PkiError
 from pki.pipeline import Run
 from pki.store import Store
 from pki.watch.checks import Finding, Level, rerun
@@ -262,7 +262,7 @@ def test_what_broke_after_the_look_is_on_it(home: Home, monkeypatch: pytest.Monk
     def full(*_: object, **__: object) -> None:
         raise PkiError("build/.seen.json: cannot be written: No space left on device", "")
 
-    monkeypatch.setattr("pki.memo.Memo.save", full)
+    monkeypatch.setattr("pki.common.cache.Memo.save", full)
     assert home.doit(days=1).status == 1
     assert "warning what was found sound build/.seen.json: cannot be written" in shown(home).text
 

@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pki.commands.output import LedgerImportOutput
+from pki.common.errors import PkiError
 from pki.deploy import crls
 from pki.deploy.preflight import Trust
-from pki.errors import PkiError
 from pki.house import House
 from pki.house.generations import Generation
 from pki.records import Issued

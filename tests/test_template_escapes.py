@@ -11,15 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from pki import inventory, templating
+from pki import inventory
+from pki.common import templating
+from pki.common.errors import InventoryError, PkiError
+from pki.common.file_headers import Header
+from pki.common.templating import Templates
 from pki.deploy import bootstrap
 from pki.deploy.bootstrap import Bootstrap
 from pki.deploy.parcel import Parcel
 from pki.deploy.session import rows_of
-from pki.errors import InventoryError, PkiError
-from pki.headers import Header
 from pki.managed import ManagedFile, render_header
-from pki.templating import Templates
 from pki.values import Said
 from pki.world import World
 from tests.commands import said_by

@@ -16,10 +16,10 @@ from pki import __version__
 from pki.commands import launch, options
 from pki.commands.command import command
 from pki.commands.program import Program
-from pki.errors import of_system
-from pki.files import locks
+from pki.common import locks
+from pki.common.errors import of_system
+from pki.common.terminal import Screen
 from pki.pipeline import Run, command_line
-from pki.screen import Screen
 from tests.commands import Said, said_by
 from tests.conftest import PROJECT, START, Home
 

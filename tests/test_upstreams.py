@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from pki.common.errors import InventoryError, PkiError
 from pki.deploy import preflight
 from pki.deploy.parcel import Parcel
-from pki.errors import InventoryError, PkiError
 from pki.keeping import backup
 from pki.upstreams import certificates
 from pki.watch import status, upstreams

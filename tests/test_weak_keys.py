@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from pki import weakkeys
-from pki.errors import PkiError
+from pki.common.errors import PkiError
 from pki.issue import pem, request_key
 from pki.weakkeys import weakness
 from tests.conftest import Home

@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import NameOID
 
-from pki.errors import PkiError
+from pki.common.errors import PkiError
 from pki.issue import PrivateKey, key_kind
 
 

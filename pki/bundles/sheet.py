@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pki.bundles import guides
 from pki.bundles.identity import Identity
-from pki.templating import Pages
+from pki.common.templating import Pages
 
 PAGES = Path(__file__).parent / "pages"
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
-from pki import issue, store
+from pki import issue
 from pki.ceremony import bundle, drafts, signing
 from pki.ceremony.bundle import Request, Response
 from pki.ceremony.chain import Record
 from pki.ceremony.lint import Signed
-from pki.errors import PkiError
+from pki.common import filesystem
+from pki.common.errors import PkiError
 
 AGAIN = "copy the response again from the offline machine"
 
@@ -37,7 +38,7 @@ def read(folder: Path, *, rungs: Mapping[str, Path] | None = None) -> Answer:
     Raises PkiError when something is missing, or not as it was written.
     """
     name = f"{folder.name}/response.yaml"
-    data = store.read(folder / "response.yaml")
+    data = filesystem.read(folder / "response.yaml")
     if data is None:
         raise PkiError(f"{folder}: holds no response.yaml", "name the folder that invoke ceremony.sign wrote")
     response = bundle.load(data, name, Response)
@@ -67,7 +68,7 @@ def _rungs(
         if rung.file not in places:
             continue
         path = places[rung.file]
-        data = store.read(path)
+        data = filesystem.read(path)
         if data is None:
             raise PkiError(f"{path}: is missing", AGAIN)
         if bundle.digest(data) != rung.sha256:

@@ -15,8 +15,8 @@ from typing import Annotated, Any, Literal, TypeVar
 from cryptography import x509
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationError
 
-from pki import documents
-from pki.errors import PkiError
+from pki.common import yaml_text
+from pki.common.errors import PkiError
 from pki.faults import dotted, location, phrase
 from pki.identifiers import GenerationName
 from pki.model import Noun
@@ -232,7 +232,7 @@ def digest(data: bytes) -> str:
 def dump(document: Request | Response) -> bytes:
     """The one form in which a document is written."""
     tree = document.model_dump(mode="json", by_alias=True)
-    return (HEADER[_kind(type(document))] + documents.dump(_as_text(tree))).encode()
+    return (HEADER[_kind(type(document))] + yaml_text.dump(_as_text(tree))).encode()
 
 
 def load(data: bytes, name: str, kind: type[Document]) -> Document:
@@ -259,7 +259,7 @@ def load(data: bytes, name: str, kind: type[Document]) -> Document:
 
 def _tree(text: str, name: str, what: str) -> Any:
     """A document before its fields are looked at. What is none may be a file of passphrases: nothing of it is said."""
-    tree = documents.load(text, name, DEEPEST)
+    tree = yaml_text.load(text, name, DEEPEST)
     if not isinstance(tree, dict) or "format" not in tree:
         raise PkiError(f"{name}: is not {what}")
     return tree
@@ -268,7 +268,7 @@ def _tree(text: str, name: str, what: str) -> Any:
 def _faults(error: ValidationError, text: str, name: str, kind: type[Noun]) -> Iterator[str]:
     for detail in error.errors(include_url=False):
         where = location(detail)
-        yield f"{name}:{documents.line_of(text, where)}: {dotted(where)}{phrase(detail, kind)}"
+        yield f"{name}:{yaml_text.line_of(text, where)}: {dotted(where)}{phrase(detail, kind)}"
 
 
 def _kind(kind: type[Noun]) -> Literal["request", "response"]:

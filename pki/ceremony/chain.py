@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from pki.errors import PkiError
+from pki.common.errors import PkiError
 
 START = "0" * 64
 KEYS = ("n", "at", "step", "facts", "previous", "hash")

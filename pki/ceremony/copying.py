@@ -9,13 +9,13 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from pki import store
 from pki.ceremony import chain, drives, identity
 from pki.ceremony.chain import Record
 from pki.ceremony.transcript import BEFORE, Transcript
 from pki.ceremony.vault import Vault, overwrite, probe
 from pki.ceremony.verifying import unsigned, verify
-from pki.errors import PkiError
+from pki.common import filesystem
+from pki.common.errors import PkiError
 from pki.identifiers import GenerationName
 
 REASON = "its records are of commands that made nothing"
@@ -94,7 +94,7 @@ def _given_up(vault: Vault, target: Vault, despite: str) -> str:
 
 
 def _records(vault: Vault) -> list[Record]:
-    data = store.read(vault.transcript) or b""
+    data = filesystem.read(vault.transcript) or b""
     whole = data[: data.rfind(b"\n") + 1]
     return chain.load(whole, str(vault.transcript)) if whole else []
 
@@ -149,8 +149,8 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
             if name.endswith(KEYS) and there[name] != files[name]:
                 overwrite(folder / name)
         for name in sorted(files, key=lambda name: (name == "transcript.jsonl", name != identity.FILE, name)):
-            mode = store.SECRET if name.endswith(KEYS) else store.PUBLIC
-            store.write(folder / name, files[name], mode)
+            mode = filesystem.SECRET if name.endswith(KEYS) else filesystem.PUBLIC
+            filesystem.write(folder / name, files[name], mode)
         for place in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
             if _is_folder(place.relative_to(folder).parts[0]):
                 with suppress(OSError):  # the folders that are needed are not empty

@@ -6,10 +6,11 @@ that key and custody are one file and change in one rename.
 
 from __future__ import annotations
 
-from pki import issue, store, tokens
+from pki import issue, tokens
 from pki.ceremony import keyfile, shares, slips, words
 from pki.ceremony.hold import NewKey
 from pki.ceremony.vault import Vault
+from pki.common import filesystem
 from pki.issue import PrivateKey
 
 
@@ -20,13 +21,13 @@ def key_file(key: PrivateKey, passphrase: str, rule: str = "") -> bytes:
 
 def rule_of(vault: Vault, root: str) -> tuple[int, int] | None:
     """How many shares of how many open a root's key; None when it is not split."""
-    rule = keyfile.line(store.read(vault.folder / root / "key.pem") or b"", keyfile.SHARES)
+    rule = keyfile.line(filesystem.read(vault.folder / root / "key.pem") or b"", keyfile.SHARES)
     return shares.parse_rule(rule) if rule else None
 
 
 def is_generated(vault: Vault, root: str) -> bool:
     """Whether the words of the passphrase were generated, and can be counted and checked."""
-    return bool(keyfile.line(store.read(vault.folder / root / "key.pem") or b"", keyfile.CHECK))
+    return bool(keyfile.line(filesystem.read(vault.folder / root / "key.pem") or b"", keyfile.CHECK))
 
 
 def slip(vault: Vault, root: str, passphrase: str) -> str:
@@ -34,7 +35,7 @@ def slip(vault: Vault, root: str, passphrase: str) -> str:
 
     A word is named only where a generated passphrase is expected: one that a person chose is never shown.
     """
-    check = keyfile.line(store.read(vault.folder / root / "key.pem") or b"", keyfile.CHECK)
+    check = keyfile.line(filesystem.read(vault.folder / root / "key.pem") or b"", keyfile.CHECK)
     given = words.split(passphrase)
     if not check:
         return ""

@@ -9,14 +9,15 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from pki import issue, store
+from pki import issue
 from pki.ceremony import bundle, words
 from pki.ceremony.bundle import Request, Response, SignedCertificate, SignedRung
 from pki.ceremony.chain import Record, load
 from pki.ceremony.minutes import page
 from pki.ceremony.sitting import Ceremony
 from pki.ceremony.vault import Vault, probe, write_folder
-from pki.errors import PkiError
+from pki.common import filesystem
+from pki.common.errors import PkiError
 from pki.issue import PrivateKey
 
 
@@ -68,7 +69,7 @@ def insist_on_place(ceremony: Ceremony, target: Path) -> None:
 
 
 def _insist_on_place(target: Path, answered: bytes | None) -> None:
-    if target.exists() and (answered is None or store.read(target / "response.yaml") != answered):
+    if target.exists() and (answered is None or filesystem.read(target / "response.yaml") != answered):
         raise PkiError(f"{target}: is there already", "nothing is ever overwritten; name another folder")
 
 
@@ -86,7 +87,7 @@ def hand_out_again(vault: Vault, data: bytes, out: Path) -> Path | None:
 
     `data` is the request. Returns None where this is another request, or where its ceremony was not finished.
     """
-    told = store.read(vault.transcript) or b""
+    told = filesystem.read(vault.transcript) or b""
     if not told.endswith(b"\n") or not (history := vault.history()) or history[-1].asked != bundle.digest(data):
         return None
     past, records = history[-1], load(told, str(vault.transcript))
@@ -102,10 +103,10 @@ def _written(vault: Vault, request: Request, files: dict[str, bytes], records: S
     """Put what was kept of a ceremony, its page and the transcript where they are handed out."""
     asked, answered = (bundle.digest(files[f"{name}.yaml"]) for name in ("request", "response"))
     page_of_day = printed(records, request, asked, answered)
-    store.write(vault.ceremony(request.number) / "transcript.html", page_of_day)
-    files |= {"transcript.html": page_of_day, "transcript.jsonl": store.read(vault.transcript) or b""}
+    filesystem.write(vault.ceremony(request.number) / "transcript.html", page_of_day)
+    files |= {"transcript.html": page_of_day, "transcript.jsonl": filesystem.read(vault.transcript) or b""}
     if target.exists():
-        store.write_all({target / name: (content, store.PUBLIC) for name, content in files.items()})
+        filesystem.write_all({target / name: (content, filesystem.PUBLIC) for name, content in files.items()})
     else:
         write_folder(target, files)
     return target

@@ -15,7 +15,7 @@ from pki.ceremony.drafts import CertificateDraft, Draft
 from pki.ceremony.lint import Signed
 from pki.ceremony.sitting import Ceremony
 from pki.ceremony.vault import fingerprint, probe, write_folder
-from pki.errors import PkiError
+from pki.common.errors import PkiError
 from pki.issue import Issuer, PrivateKey
 
 SIGN = "sh run invoke ceremony.sign REQUEST --vault DIR --output DIR"

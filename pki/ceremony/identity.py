@@ -9,11 +9,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
-from pki import documents, store
 from pki.ceremony import chain, drives
 from pki.ceremony.bundle import Instant
 from pki.ceremony.vault import Vault
-from pki.errors import PkiError
+from pki.common import filesystem, yaml_text
+from pki.common.errors import PkiError
 from pki.model import Noun
 
 FILE = "vault.yaml"
@@ -33,11 +33,11 @@ class Identity(Noun):
 def read(folder: Path) -> Identity | None:
     """The identity of a drive, None when it has none. Raises PkiError when it is not as it was written."""
     path = folder / FILE
-    data = store.read(path)
+    data = filesystem.read(path)
     if data is None:
         return None
     try:
-        found = Identity.model_validate(documents.load(data.decode(), FILE))
+        found = Identity.model_validate(yaml_text.load(data.decode(), FILE))
     except (UnicodeDecodeError, ValidationError, PkiError):
         raise _damaged(path) from None
     if _content(found) != data:
@@ -64,7 +64,7 @@ def recognise(vault: Vault, at: datetime, *, may_begin: bool) -> Identity:
 def keep(vault: Vault, identity: Identity) -> None:
     """Write the identity of a vault to its drive, unless it is there."""
     if read(vault.folder) is None:
-        store.write(vault.folder / FILE, _content(identity))
+        filesystem.write(vault.folder / FILE, _content(identity))
 
 
 def is_vault(folder: Path) -> bool:
@@ -89,14 +89,14 @@ def _refuse(vault: Vault, *, may_begin: bool) -> None:
 
 def _recorded(vault: Vault) -> str:
     """The number of the vault in its transcript, empty where none is recorded."""
-    data = store.read(vault.transcript) or b""
+    data = filesystem.read(vault.transcript) or b""
     whole = data[: data.rfind(b"\n") + 1]
     records = chain.load(whole, str(vault.transcript)) if whole else []
     return next((str(one.facts["vault"]) for one in reversed(records) if "vault" in one.facts), "")
 
 
 def _content(identity: Identity) -> bytes:
-    return (HEADER + documents.dump(identity.model_dump(mode="json"))).encode()
+    return (HEADER + yaml_text.dump(identity.model_dump(mode="json"))).encode()
 
 
 def _damaged(path: Path) -> PkiError:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from pki import store
+from pki.common import filesystem
 
 SWAPS = Path("/proc/swaps")
 EARLY = timedelta(hours=1)
@@ -77,7 +77,7 @@ def _network(names: Sequence[str]) -> Iterator[MachineCheck]:
 
 
 def _swap(swaps: Path) -> MachineCheck:
-    lines = (store.read(swaps) or b"").decode(errors="replace").splitlines()
+    lines = (filesystem.read(swaps) or b"").decode(errors="replace").splitlines()
     areas = [line.split()[0] for line in lines[1:] if line.strip()]
     if areas:
         return MachineCheck("swap", f"swap is on: {', '.join(areas)}; keys could be written there", False, "swapoff -a")

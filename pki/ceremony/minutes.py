@@ -11,7 +11,7 @@ from typing import Any
 
 from pki.ceremony import summary, words
 from pki.ceremony.chain import START, Record, canonical
-from pki.templating import Pages
+from pki.common.templating import Pages
 
 # Of each step the sentences that can be said of it: the first whose facts are all there. The facts that it does not
 # name stand below it. A step that is not in here is said by its name.

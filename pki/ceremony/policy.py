@@ -15,7 +15,7 @@ from pki import issue
 from pki.ceremony import drafts
 from pki.ceremony.bundle import NOTHING, SLACK, AskedIntermediate, AskedLadder, AskedRoot, Request
 from pki.ceremony.vault import Past, fingerprint
-from pki.errors import PkiError
+from pki.common.errors import PkiError
 from pki.identifiers import GenerationName
 from pki.profiles import ROOT_LIMIT, RUNG_LIMIT
 from pki.scalars import SANDBOX

@@ -6,13 +6,14 @@ import shutil
 from collections.abc import Callable
 from datetime import datetime
 
-from pki import issue, store
+from pki import issue
 from pki.ceremony import drives
 from pki.ceremony.hold import NewKey
 from pki.ceremony.transcript import Transcript, versions
 from pki.ceremony.vault import Vault, fingerprint, probe
 from pki.ceremony.verifying import verify
-from pki.errors import PkiError
+from pki.common import filesystem
+from pki.common.errors import PkiError
 from pki.issue import PrivateKey
 
 
@@ -47,7 +48,7 @@ def rewrap(
         _copy(vault, target, root)
         transcript = Transcript(target.transcript, clock)
         transcript.forbid(made.passphrase)
-    store.write(target.folder / root / made.name, made.file, store.SECRET)
+    filesystem.write(target.folder / root / made.name, made.file, filesystem.SECRET)
     target.open_key(root, made.passphrase, "this ceremony")
     what = "a new passphrase" if target == vault else "a new passphrase and a new drive"
     transcript.record(

@@ -10,10 +10,10 @@ from typing import Any
 from pki.ceremony import plan, printing, unpacking, words
 from pki.ceremony.bundle import Request
 from pki.ceremony.policy import Known
-from pki.remedies import run_for
-from pki.templating import Pages
+from pki.common.program_files import PROGRAM
+from pki.common.remedies import run_for
+from pki.common.templating import Pages
 
-PROGRAM = Path(__file__).resolve().parents[2]
 GROUP = 8  # digits of a digest that are read at once
 
 

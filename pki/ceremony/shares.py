@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from pki.ceremony import slips, words
-from pki.errors import PkiError
-from pki.templating import Pages
+from pki.common.errors import PkiError
+from pki.common.templating import Pages
 
 MOST = 16
 ENTROPY = 16

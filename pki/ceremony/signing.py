@@ -15,7 +15,7 @@ from pki import issue
 from pki.ceremony import lint, second
 from pki.ceremony.drafts import CertificateDraft, CrlDraft, Draft
 from pki.ceremony.lint import Signed
-from pki.errors import PkiError
+from pki.common.errors import PkiError
 from pki.issue import Issuer, PrivateKey
 
 Builder = x509.CertificateBuilder | x509.CertificateRevocationListBuilder

@@ -18,7 +18,7 @@ from pki.ceremony.machine import MachineCheck
 from pki.ceremony.policy import Known
 from pki.ceremony.transcript import Transcript, versions
 from pki.ceremony.vault import Past, Vault, probe
-from pki.errors import PkiError, StoppedError
+from pki.common.errors import PkiError, StoppedError
 
 SEARCHABLE = 12  # characters
 

@@ -16,7 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from pki import issue, profiles
 from pki.ceremony import second
 from pki.ceremony.drafts import CertificateDraft
-from pki.errors import PkiError
+from pki.common.errors import PkiError
 from pki.issue import Issuer, PrivateKey
 
 # What belongs to nobody (RFC 2606, RFC 5737), and to a house at most in a rehearsal: the first that it does not permit.

@@ -16,10 +16,11 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from pki import issue, store, tokens
+from pki import issue, tokens
 from pki.ceremony import bundle, keyfile
 from pki.ceremony.bundle import Request, Response
-from pki.errors import ErrorCode, PkiError, SlipError, of_system
+from pki.common import filesystem
+from pki.common.errors import ErrorCode, PkiError, SlipError, of_system
 from pki.identifiers import GenerationName
 from pki.issue import PrivateKey
 
@@ -57,7 +58,7 @@ class Vault:
         named = ((GenerationName.parse(path.parent.name), path) for path in self.folder.glob("root-*/cert.pem"))
         for _, path in sorted((one for one in named if one[0].number), key=lambda one: one[0].number):
             try:
-                found[path.parent.name] = x509.load_pem_x509_certificate(store.read(path) or b"")
+                found[path.parent.name] = x509.load_pem_x509_certificate(filesystem.read(path) or b"")
             except ValueError:
                 raise PkiError(f"{path}: is not a certificate", "take the other copy of the vault") from None
         return found
@@ -71,10 +72,10 @@ class Vault:
         if target.exists():
             raise PkiError(f"{target}: is there already", "a root is never overwritten; take another drive")
         shutil.rmtree(beside, ignore_errors=True)
-        files = {"cert.pem": (issue.pem_of([cert]), store.PUBLIC)}
-        files |= {name: (content, store.SECRET) for name, content in key.items()}
+        files = {"cert.pem": (issue.pem_of([cert]), filesystem.PUBLIC)}
+        files |= {name: (content, filesystem.SECRET) for name, content in key.items()}
         try:
-            store.write_all({beside / name: file for name, file in files.items()})
+            filesystem.write_all({beside / name: file for name, file in files.items()})
             beside.rename(target)
         except OSError as error:
             raise of_system(error, target, "cannot be written") from None
@@ -87,7 +88,7 @@ class Vault:
         key: PrivateKey | None = None
         if uri := self.token_of(root):
             key = tokens.open_key(uri, passphrase, source)
-        elif data := store.read(path):
+        elif data := filesystem.read(path):
             key = _opened(data, passphrase, path, source)
         if key is None:
             raise PkiError(f"{path}: the key of {root} is not there", "mount the drive that has it")
@@ -97,7 +98,7 @@ class Vault:
 
     def token_of(self, root: str) -> tokens.TokenUri | None:
         """Where a root's key lives when it lives in a token."""
-        data = store.read(self.folder / root / "key.uri")
+        data = filesystem.read(self.folder / root / "key.uri")
         return tokens.parse(data.decode().strip()) if data is not None else None
 
     def destroy_key(self, root: str, passphrase: str) -> list[str]:
@@ -128,7 +129,7 @@ class Vault:
         """Every ceremony that was held with this vault, oldest first. Raises PkiError when a record is damaged."""
         found = []
         for folder in sorted((self.folder / "ceremonies").glob("[0-9][0-9][0-9][0-9]")):
-            asked, answered = (store.read(folder / f"{name}.yaml") for name in ("request", "response"))
+            asked, answered = (filesystem.read(folder / f"{name}.yaml") for name in ("request", "response"))
             if asked is None or answered is None:
                 raise PkiError(f"{folder}: is not whole", "take the other copy of the vault")
             request = bundle.load(asked, str(folder / "request.yaml"), Request)
@@ -169,7 +170,7 @@ def probe(folder: Path) -> None:
         raise PkiError(f"{folder}: is not a folder", "mount the drive, then name its folder")
     file = folder / ".room"
     try:
-        store.write(file, os.urandom(ROOM))
+        filesystem.write(file, os.urandom(ROOM))
     except PkiError as error:
         raise PkiError(error.message, "is the drive read-only, or full? take another one, or make room") from None
     file.unlink()
@@ -182,7 +183,7 @@ def write_folder(target: Path, files: Mapping[str, bytes]) -> None:
     beside = target.with_name(f".{target.name}.new")
     shutil.rmtree(beside, ignore_errors=True)
     try:
-        store.write_all({beside / name: (content, store.PUBLIC) for name, content in files.items()})
+        filesystem.write_all({beside / name: (content, filesystem.PUBLIC) for name, content in files.items()})
         beside.rename(target)
     except OSError as error:
         raise of_system(error, target, "cannot be written") from None

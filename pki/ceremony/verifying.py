@@ -11,13 +11,13 @@ from pathlib import Path
 
 from cryptography import x509
 
-from pki import store
 from pki.ceremony import answers, bundle, chain, drives
 from pki.ceremony.answers import Answer
 from pki.ceremony.bundle import GENERATION, NOTHING, Request
 from pki.ceremony.chain import Record
 from pki.ceremony.vault import fingerprint
-from pki.errors import PkiError
+from pki.common import filesystem
+from pki.common.errors import PkiError
 from pki.identifiers import GenerationName
 
 RUNG = re.compile(r"(root-[0-9]+)(?:-crl-|/crl/)([0-9]+)\.pem")
@@ -64,16 +64,16 @@ def records(folder: Path) -> Verdict:
 
 def may_lack_drive(folder: Path) -> bool:
     """Whether a transcript tells that a vault was used that is not on a drive of its own, and why."""
-    records = chain.load(store.read(folder / "transcript.jsonl") or b"", "transcript.jsonl")
+    records = chain.load(filesystem.read(folder / "transcript.jsonl") or b"", "transcript.jsonl")
     return any(one.step == "deviation" and one.facts.get("on_drive") is False for one in records)
 
 
 def unsigned(folder: Path, waiting: list[str]) -> PkiError:
     """What is to be done at a vault with roots that have signed nothing; the request is looked for on what is mounted."""
-    records = chain.load(store.read(folder / "transcript.jsonl") or b"", "transcript.jsonl")
+    records = chain.load(filesystem.read(folder / "transcript.jsonl") or b"", "transcript.jsonl")
     opened = next((one.facts for one in reversed(records) if one.step == "opened" and "file" in one.facts), {})
     name, line = str(opened.get("file", "REQUEST")), "sh run invoke ceremony.sign {} --vault {} --output {}"
-    there = ((mount.point, store.read_if_possible(mount.point / name)) for mount in drives.mounts())
+    there = ((mount.point, filesystem.read_if_possible(mount.point / name)) for mount in drives.mounts())
     for place, data in there:
         if data is not None and bundle.digest(data) == opened.get("sha256"):
             filled = line.format(*(shlex.quote(str(one)) for one in (place / name, folder, place)))
@@ -87,7 +87,7 @@ def unsigned(folder: Path, waiting: list[str]) -> PkiError:
 
 def _looked_at(folder: Path, places: Places) -> tuple[Verdict, _Seen]:
     path = folder / "transcript.jsonl"
-    data = store.read(path)
+    data = filesystem.read(path)
     if data is None:
         raise PkiError(
             f"{path}: there is no transcript",
@@ -108,11 +108,11 @@ def _looked_at(folder: Path, places: Places) -> tuple[Verdict, _Seen]:
 def _ceremony_faults(
     folder: Path, records: list[Record], places: Places, seen: _Seen, lines: list[str]
 ) -> Iterator[str]:
-    asked = store.read(folder / "request.yaml")
+    asked = filesystem.read(folder / "request.yaml")
     if asked is None:
         raise PkiError(f"{folder}/request.yaml: is missing", "put it back from a backup, or from the other vault")
     name, request = f"ceremony {int(folder.name)}", bundle.load(asked, f"{folder}/request.yaml", Request)
-    response = bundle.load(store.read(folder / "response.yaml") or b"", f"{folder}/response.yaml", bundle.Response)
+    response = bundle.load(filesystem.read(folder / "response.yaml") or b"", f"{folder}/response.yaml", bundle.Response)
     there = {r.file: places[r.root, r.number][0] for r in response.rungs if (r.root, r.number) in places}
     answer = answers.read(folder, rungs=there)
     if answer.response.request != bundle.digest(asked):
@@ -143,7 +143,7 @@ def _waiting(folder: Path, seen: _Seen) -> list[str]:
     """The roots of a vault that were made, as its transcript tells, and are in no response yet."""
     found = []
     for path in sorted(folder.glob("root-*/cert.pem")):
-        name, data = path.parent.name, store.read(path) or b""
+        name, data = path.parent.name, filesystem.read(path) or b""
         with suppress(ValueError):
             if name not in seen.roots and fingerprint(x509.load_pem_x509_certificate(data)) == seen.opened.get(name):
                 found.append(name)
@@ -156,7 +156,11 @@ def _strangers(folder: Path, places: Places, seen: _Seen, waiting: list[str]) ->
     own = [path for path in sorted(folder.rglob("cert.pem")) if CLIENTS not in path.relative_to(folder).parts]
     for path in own:
         name = path.parent.name
-        if re.fullmatch(GENERATION, name) and name not in waiting and store.read(path) != made.get(name, "").encode():
+        if (
+            re.fullmatch(GENERATION, name)
+            and name not in waiting
+            and filesystem.read(path) != made.get(name, "").encode()
+        ):
             yield f"{path}: was made in no ceremony that is recorded here"
     is_house = (folder / "root").is_dir()  # a vault holds roots alone
     for name in sorted(made.keys() - {path.parent.name for path in own}):
@@ -164,9 +168,9 @@ def _strangers(folder: Path, places: Places, seen: _Seen, waiting: list[str]) ->
             yield f"{folder}: the certificate of {name} is missing"
     for path in sorted(folder.rglob("cross-root-*.pem")):
         key = path.parent.name, path.stem.removeprefix("cross-")
-        if store.read(path) != seen.certificates.get(key, "").encode():
+        if filesystem.read(path) != seen.certificates.get(key, "").encode():
             yield f"{path}: was made in no ceremony that is recorded here"
     for (root, number), paths in sorted(places.items()):
         for path in paths:
-            if bundle.digest(store.read(path) or b"") != seen.rungs.get(root, {}).get(number):
+            if bundle.digest(filesystem.read(path) or b"") != seen.rungs.get(root, {}).get(number):
                 yield f"{path}: is not a CRL of the newest ladder of {root}; destroy it"

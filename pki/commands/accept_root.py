@@ -8,10 +8,10 @@ from pki import graph
 from pki.commands.command import command_with, held_house_of, house_of
 from pki.commands.daily import known
 from pki.commands.revoking import consent
+from pki.common.errors import PkiError
+from pki.common.terminal import Screen
 from pki.deploy.new_root import COMMAND
-from pki.errors import PkiError
 from pki.identifiers import ArtifactId
-from pki.screen import Screen
 from pki.watch import waiting_roots
 
 

@@ -14,8 +14,8 @@ from getpass import getpass
 from typing import Any, ClassVar
 
 from pki.ceremony import machine, words
-from pki.errors import PkiError, SlipError, StoppedError
-from pki.screen import Screen
+from pki.common.errors import PkiError, SlipError, StoppedError
+from pki.common.terminal import Screen
 
 TRIES = 3
 STOPPED = "stopped; nothing was written"

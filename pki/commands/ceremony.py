@@ -9,7 +9,6 @@ from typing import Any
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from pki import store
 from pki.ceremony import bundle, drives, identity, plan, unpacking, verifying, words
 from pki.ceremony.policy import Known
 from pki.ceremony.script import script
@@ -18,18 +17,18 @@ from pki.commands.asking import first_words
 from pki.commands.command import command, command_with, held_house_of, house_of, path_of, project_of
 from pki.commands.daily import known
 from pki.commands.revoking import PLAIN_REASONS
-from pki.errors import PkiError
+from pki.common import filesystem
+from pki.common.errors import PkiError
+from pki.common.program_files import PROGRAM
+from pki.common.reasons import joined
+from pki.common.remedies import run_for
+from pki.common.terminal import Screen
 from pki.handover import accepting, asking, kept, needs, rehearsal, sandbox
 from pki.handover import kit as kits
 from pki.handover.asking import Wish
 from pki.handover.kept import Open
 from pki.house import House
 from pki.identifiers import ArtifactId, GenerationName
-from pki.reasons import joined
-from pki.remedies import run_for
-from pki.screen import Screen
-
-PROGRAM = Path(__file__).resolve().parents[2]
 
 
 @command_with(many=("new", "revoke", "destroy"))
@@ -70,7 +69,7 @@ def request(
         if not target.parent.is_dir():
             raise PkiError(f"{target.parent}: is not a folder", "mount the drive, then name its folder")
         kits.insist_no_vault(target.parent)
-        store.write(target, store.read(asked.path) or b"")
+        filesystem.write(target, filesystem.read(asked.path) or b"")
         screen.line(f"copied to {target}")
 
 
@@ -115,7 +114,7 @@ def _known(house: House) -> Known:
     """What the ceremonies that were accepted here have made, as the vault knows it too."""
     history = []
     for folder in house.store.ceremonies():
-        asked, answered = store.read(folder / "request.yaml"), store.read(folder / "response.yaml")
+        asked, answered = filesystem.read(folder / "request.yaml"), filesystem.read(folder / "response.yaml")
         if asked is not None and answered is not None:
             parts = bundle.load(asked, str(folder), bundle.Request), bundle.load(answered, str(folder), bundle.Response)
             history.append(Past(int(folder.name), folder, *parts, bundle.digest(asked), bundle.digest(answered)))
@@ -137,7 +136,7 @@ def rehearse(context: Context, output: str = "") -> None:
     folder = path_of(context, output) if output else house.store.home / "rehearsal" / number
     asking.insist_on_current(house, waiting[-1])
     files = rehearsal.rehearse(house, waiting[-1])
-    store.write_all({folder / name: (content, store.PUBLIC) for name, content in files.items()})
+    filesystem.write_all({folder / name: (content, filesystem.PUBLIC) for name, content in files.items()})
     for name in files:
         screen.line(f"{folder / name}")
     screen.line(f"request {waiting[-1].request.number} can be held: every check passed with throw-away keys")

@@ -13,12 +13,12 @@ from pki.commands.command import command, held_house_of, home_of, house_of, proj
 from pki.commands.daily import known, run_doit
 from pki.commands.output import ClientListOutput, ClientRow
 from pki.commands.revoking import Order, carry_out, chosen, consent
-from pki.errors import PkiError
+from pki.common.errors import PkiError
+from pki.common.terminal import Screen
 from pki.holders import of_client
 from pki.house import House
 from pki.leaves import client_artifact
 from pki.records import Issued
-from pki.screen import Screen
 from pki.watch.identities import Identity, identities
 
 

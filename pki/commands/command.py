@@ -17,12 +17,12 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
-from pki import store
 from pki.commands import options, parsing
-from pki.errors import InventoryError, PkiError, of_bug, of_system
+from pki.common import filesystem
+from pki.common.errors import InventoryError, PkiError, of_bug, of_system
+from pki.common.terminal import say_nothing_more
 from pki.house import House
 from pki.house.clock import Evidence
-from pki.screen import say_nothing_more
 
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # of standard output, where no file is named
 
@@ -137,7 +137,7 @@ def passphrase_in(context: Context, file: str) -> str | None:
     """The first line of a file that holds a passphrase, None when no file is named."""
     if not file:
         return None
-    data = store.read(path_of(context, file))
+    data = filesystem.read(path_of(context, file))
     if data is None:
         raise PkiError(f"{file}: is not there", "name a file that holds the passphrase in its first line")
     line = data.decode(errors="replace").partition("\n")[0].rstrip("\r")

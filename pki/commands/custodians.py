@@ -9,16 +9,17 @@ from functools import partial
 
 from invoke.context import Context
 
-from pki import issue, store, strength, tokens
+from pki import issue, tokens
 from pki.ceremony import custody, shares, words
 from pki.ceremony.hold import NewKey
 from pki.ceremony.sitting import Ceremony
 from pki.ceremony.vault import Vault
 from pki.commands.asking import STOPPED, hidden, typed, typed_back, unseen
 from pki.commands.command import now_of, passphrase_in, path_of
-from pki.errors import PkiError, SlipError, StoppedError
+from pki.common import filesystem, passphrase_strength
+from pki.common.errors import PkiError, SlipError, StoppedError
+from pki.common.terminal import Screen
 from pki.issue import PrivateKey
-from pki.screen import Screen
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ def _chosen(wanted: Custody, name: str) -> str:
 
 def _strong(source: str, given: str) -> str:
     """A passphrase that a person chose, as `_asked` will take it."""
-    if fault := strength.fault(words.passphrase(given)):
+    if fault := passphrase_strength.fault(words.passphrase(given)):
         raise SlipError(f"{source}: {fault}", "six random words, or let it be generated")
     return words.passphrase(given)
 
@@ -115,7 +116,7 @@ def _split(wanted: Custody, name: str, organisation: str) -> str:
     if wanted.cards:
         folder = path_of(wanted.context, wanted.cards)
         pages = shares.cards(parts, k, name, organisation, now_of(wanted.context))
-        store.write_all({folder / page: (content, store.SECRET) for page, content in pages.items()})
+        filesystem.write_all({folder / page: (content, filesystem.SECRET) for page, content in pages.items()})
         screen.line(f"{n} cards are in {folder}: print them here, hand them out, and destroy the files")
     for number, part in enumerate(parts, 1):
         show = partial(_point_to, number, n) if wanted.cards else partial(_show, part)

@@ -9,19 +9,20 @@ from json import loads
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from pki import graph, inventory, recipes, store
+from pki import graph, inventory, recipes
 from pki.commands import output as models
 from pki.commands.command import command, command_with, evidence_of, held_house_of, home_of, now_of, path_of, project_of
 from pki.commands.meaning import Names
 from pki.commands.output import Due, Observed, PlanOutput, ReasonOutput, Remark, StatusOutput, StatusRow
-from pki.errors import PkiError
+from pki.common import filesystem
+from pki.common.errors import PkiError
+from pki.common.reasons import Why, joined
+from pki.common.remedies import run_for
+from pki.common.terminal import Screen
 from pki.graph import Plan
 from pki.house import House
 from pki.identifiers import ArtifactId
 from pki.pipeline import Run
-from pki.reasons import Why, joined
-from pki.remedies import run_for
-from pki.screen import Screen
 from pki.watch import forecast, probes, status
 from pki.watch.alerts.told import Record
 from pki.watch.checks import Finding, counted
@@ -170,11 +171,11 @@ def schema(context: Context, of: str | None = None, output: str = "") -> None:
         print(text, end="")
         return
     path = path_of(context, output)
-    if not _is_schema(store.read(path)):
+    if not _is_schema(filesystem.read(path)):
         raise PkiError(
             f"{output}: is there already, and is no JSON Schema", "take it away, or name another file: --output"
         )
-    store.write(path, text.encode())
+    filesystem.write(path, text.encode())
 
 
 def _is_schema(data: bytes | None) -> bool:

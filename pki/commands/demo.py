@@ -11,10 +11,10 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from pki.commands.command import command
+from pki.common.errors import PkiError
+from pki.common.terminal import Screen
 from pki.demo import vlans as story
 from pki.demo.machine import Machine
-from pki.errors import PkiError
-from pki.screen import Screen
 
 
 @command

@@ -28,6 +28,9 @@ from pki.commands.command import (
 from pki.commands.daily import known
 from pki.commands.output import DeliveryRow, DriftOutput, DriftRow, HistoryOutput, ReasonOutput
 from pki.commands.revoking import consent
+from pki.common.errors import PkiError
+from pki.common.reasons import Reason, Why
+from pki.common.terminal import Screen
 from pki.deploy import bootstrap as bootstraps
 from pki.deploy import difference, roots
 from pki.deploy import drift as drifts
@@ -35,12 +38,9 @@ from pki.deploy import receipt as receipts
 from pki.deploy.change import Change, differences
 from pki.deploy.delivery import Delivery
 from pki.deploy.parcel import Parcel
-from pki.errors import PkiError
 from pki.house import House, decided
 from pki.identifiers import ArtifactId
 from pki.pipeline import Run
-from pki.reasons import Reason, Why
-from pki.screen import Screen
 
 WIDTH = 10  # hosts that are looked at at once
 

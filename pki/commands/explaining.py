@@ -11,11 +11,11 @@ from pki.commands.command import command, project_of
 from pki.commands.daily import known
 from pki.commands.meaning import Names, is_among, not_seen
 from pki.commands.output import ExplainLine, ExplainOutput
+from pki.common.terminal import Screen
 from pki.graph import Plan
 from pki.house import House
 from pki.identifiers import ArtifactId, GenerationName
 from pki.leaves import client_artifact
-from pki.screen import Screen
 from pki.store import AUTHORITIES
 from pki.watch import explanation
 from pki.watch.explanation import Line

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from invoke.context import Context
 
-from pki import freshness, store
+from pki import freshness
 from pki.bundles import chrome, firefox, mobileconfig, pem, pkcs12
 from pki.bundles.identity import Identity, file_name
 from pki.bundles.passphrase import new_passphrase
@@ -19,14 +19,15 @@ from pki.bundles.sheet import Sheet
 from pki.commands.asking import typed
 from pki.commands.command import command, held_house_of, house_of, path_of
 from pki.commands.daily import known
-from pki.errors import PkiError
+from pki.common import filesystem
+from pki.common.errors import PkiError
+from pki.common.reasons import joined
+from pki.common.terminal import Screen
 from pki.house import Generation, House
 from pki.identifiers import ArtifactId
 from pki.issue import key_kind
 from pki.leaves import client_artifact, client_leaf, mtls_names, permitted_addresses
 from pki.model import Inventory, Leaf
-from pki.reasons import joined
-from pki.screen import Screen
 from pki.world import domain_of_clients
 
 Sealed = Callable[[House, Identity, str], bytes]
@@ -108,7 +109,7 @@ def _identity(house: House, client: str) -> Identity:
         )
     _check(house, leaf)
     roots = b"".join(root.pem for root in _generations(house, "root"))
-    truth = store.read(house.store.truth(leaf)) or b""
+    truth = filesystem.read(house.store.truth(leaf)) or b""
     return Identity.read(client, house.inventory.organisation, truth, roots)
 
 
@@ -127,7 +128,7 @@ def _export_sealed(
 ) -> None:
     screen, passphrase = Screen(), new_passphrase()
     data = SEALED[kind][1](house, identity, passphrase)
-    files: Files = {target: (data, store.SECRET)}
+    files: Files = {target: (data, filesystem.SECRET)}
     if beside:
         told = Sheet(
             identity=identity,
@@ -138,7 +139,7 @@ def _export_sealed(
             at=house.now,
             example=_example(house.inventory),
         )
-        files[beside] = (told.page() if as_page else f"{passphrase}\n".encode(), store.SECRET)
+        files[beside] = (told.page() if as_page else f"{passphrase}\n".encode(), filesystem.SECRET)
     _hand_out(house, identity, kind, files)
     screen.made(client_artifact(identity.name), f"{target}, good until {_end(identity)}")
     if beside:
@@ -152,9 +153,9 @@ def _export_sealed(
 
 
 def _export_pem(house: House, identity: Identity, folder: Path) -> None:
-    store.make_folder(folder, 0o700)
+    filesystem.make_folder(folder, 0o700)
     try:
-        files = {folder / name: (data, store.SECRET) for name, data in pem.files(identity).items()}
+        files = {folder / name: (data, filesystem.SECRET) for name, data in pem.files(identity).items()}
         _hand_out(house, identity, "pem", files)
     except PkiError:
         with suppress(OSError):
@@ -176,14 +177,14 @@ def _export_policy(house: House, kind: str, path: Path) -> None:
     label = file_name(said.organisation)
     if kind == "firefox-policy":
         folder = _new(path, f"{label}-firefox")
-        files = {folder / name: (data, store.PUBLIC) for name, data in firefox.files(roots).items()}
+        files = {folder / name: (data, filesystem.PUBLIC) for name, data in firefox.files(roots).items()}
         target, places = folder, firefox.PLACES
     else:
         target = _new(path, f"{label}-chrome", "json")
         clients = [one.certificate for one in _generations(house, "client")]
         policy = chrome.policy(mtls_names(said), clients, roots, said.domains, permitted_addresses(said))
-        files, places = {target: (policy, store.PUBLIC)}, chrome.PLACES
-    store.write_all(files)
+        files, places = {target: (policy, filesystem.PUBLIC)}, chrome.PLACES
+    filesystem.write_all(files)
     screen.made(kind, str(target))
     columns = ("on", "goes to", "the other files go to") if kind == "firefox-policy" else ("on", "goes to")
     screen.table("where it belongs", columns, places)
@@ -239,7 +240,7 @@ def _confirm(client: str, target: Path, *, yes: bool) -> None:
 def _hand_out(house: House, identity: Identity, kind: str, files: Files) -> None:
     """Put files in place that hold an identity, while the project is held: the ledger knows of it before anybody can see them."""
     artifact, serial = client_artifact(identity.name), identity.certificate.serial_number
-    with store.Beside(files) as waiting:
+    with filesystem.Beside(files) as waiting:
         waiting.flush()
         house.ledger.record_decision(artifact, "exported", f"{serial:x} {kind}", house.now)
         waiting.place()

@@ -12,13 +12,13 @@ from invoke.exceptions import Exit
 from pki import graph
 from pki.commands.command import command, held_house_of, house_of, path_of
 from pki.commands.daily import known
+from pki.common.errors import PkiError
+from pki.common.reasons import joined
+from pki.common.terminal import Screen
 from pki.deploy.ansible import fleet, project, runner
 from pki.deploy.delivery import Delivery
-from pki.errors import PkiError
 from pki.house import House
 from pki.identifiers import ArtifactId
-from pki.reasons import joined
-from pki.screen import Screen
 
 
 @command

@@ -11,9 +11,9 @@ from invoke.exceptions import Exit
 from pki import graph
 from pki.commands.command import command, now_of, project_of
 from pki.commands.output import Check, HealthOutput
-from pki.errors import InventoryError, PkiError
+from pki.common.errors import InventoryError, PkiError
+from pki.common.terminal import Screen
 from pki.house import House
-from pki.screen import Screen
 from pki.watch import health
 from pki.watch import probes as probing
 from pki.watch.checks import Finding, Level, worst

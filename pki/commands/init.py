@@ -13,11 +13,11 @@ from invoke.context import Context
 from pki import founding
 from pki.commands.command import command_with, path_of
 from pki.commands.questions import Questions, tree_of
-from pki.errors import PkiError
-from pki.screen import Screen
+from pki.common.errors import PkiError
+from pki.common.program_files import PROGRAM
+from pki.common.terminal import Screen
 
 QUESTIONS = ("organisation", "domains", "networks", "publish", "hosts", "clients", "sandbox")
-PROGRAM = Path(__file__).resolve().parents[2]
 
 
 @command_with(may_lack="folder", many=("domain", "network", "host", "service", "client"))

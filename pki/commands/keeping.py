@@ -9,10 +9,11 @@ from pathlib import Path
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from pki import store, strength
 from pki.commands.command import command_with, home_of, house_of, now_of, passphrase_in, path_of
 from pki.commands.revoking import consent
-from pki.errors import LedgerError, PkiError
+from pki.common import filesystem, passphrase_strength
+from pki.common.errors import LedgerError, PkiError
+from pki.common.terminal import Screen, ask_secretly
 from pki.house import House
 from pki.house.missing_roots import refusal
 from pki.identifiers import ArtifactId
@@ -21,7 +22,6 @@ from pki.keeping import loss
 from pki.keeping import restore as restoring
 from pki.keeping.restore import Restore, Restored
 from pki.safe_directories import insist_on_owner
-from pki.screen import Screen, ask_secretly
 
 NO_TERMINAL = PkiError(
     "there is no terminal to ask for the passphrase at", "name a file that holds it: --passphrase-file FILE"
@@ -69,7 +69,7 @@ def restore(context: Context, file: str, to: str = "", passphrase_file: str = ""
     path, target = path_of(context, file), path_of(context, to) if to else home_of(context)
     insist_on_owner(target)
     restoring.check_target(target)
-    sealed = store.read(path)
+    sealed = filesystem.read(path)
     if sealed is None:
         raise PkiError(f"{file}: is not there", "name a file that ./run invoke backup wrote")
     passphrase = passphrase_in(context, passphrase_file) or ask_secretly("passphrase of the backup: ")
@@ -157,8 +157,8 @@ def _new_passphrase(context: Context, house: House, file: str) -> str:
     )
     if not source:
         source, text = "the passphrase", _typed_twice()
-    if fault := strength.fault(text):
-        raise PkiError(f"{source}: {fault}", strength.REMEDY)
+    if fault := passphrase_strength.fault(text):
+        raise PkiError(f"{source}: {fault}", passphrase_strength.REMEDY)
     return text
 
 

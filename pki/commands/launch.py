@@ -7,8 +7,8 @@ import sys
 from difflib import get_close_matches
 
 from pki import __version__
-from pki.processes import STOPPED
-from pki.screen import say_nothing_more
+from pki.common.child_processes import STOPPED
+from pki.common.terminal import say_nothing_more
 
 USAGE = """\
 Usage: ./run doit [NAME]...            bring everything up to date, or what is named: cert:media, deploy:web

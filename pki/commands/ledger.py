@@ -12,7 +12,7 @@ from typing import Any
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from pki import graph, store
+from pki import graph
 from pki.commands.asking import typed
 from pki.commands.command import (
     command,
@@ -37,17 +37,18 @@ from pki.commands.output import (
     LedgerVerifyOutput,
     Remark,
 )
+from pki.common import filesystem
+from pki.common.errors import PkiError
+from pki.common.terminal import Screen
 from pki.deploy import crls
 from pki.deploy.delivery import Delivery
 from pki.deploy.inplace import InPlace
-from pki.errors import PkiError
 from pki.house import House
 from pki.identifiers import ArtifactId
 from pki.keeping import loss, recovering, restore
 from pki.keeping.loss import Accepted
 from pki.pipeline import Run
 from pki.records import PUT_BACK, Issued, Recovered
-from pki.screen import Screen
 
 WIDTH = 10  # hosts that are asked at once
 FOREIGN = "was signed by no authority of this house"
@@ -180,7 +181,7 @@ def recover(context: Context, host: str | None = None, file: str = "", all_: boo
     if (bool(host), bool(file), all_).count(True) != 1:
         raise PkiError("expected one of HOST, --all, --file FILE", "./run invoke ledger.recover --all")
     if file:
-        content = store.read(path_of(context, file))
+        content = filesystem.read(path_of(context, file))
         if content is None:
             raise PkiError(f"{file}: is not there", "name a CRL, such as one fetched from its published address")
         found: dict[str, list[InPlace] | PkiError] = {file: [InPlace(file, content)]}

@@ -6,13 +6,13 @@ import difflib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from pki.errors import PkiError
+from pki.common.errors import PkiError
+from pki.common.terminal import Screen
 from pki.identifiers import ArtifactId
 from pki.leaves import leaf_name
 from pki.model import Inventory, Leaf
 from pki.records import Issued
 from pki.scalars import CLIENT_PREFIX
-from pki.screen import Screen
 from pki.watch.uses import NOT_SEEN
 
 SHOWN = 20  # names, before the others are only counted

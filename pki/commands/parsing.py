@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 from invoke.exceptions import ParseError
 from invoke.parser.parser import ParseMachine
 
+from pki.common.program_files import PROGRAM
+
 HELP = {"-h", "--help"}
-PROGRAM = Path(__file__).resolve().parents[2]
 
 _handle, _complete_context = ParseMachine.handle, ParseMachine.complete_context
 _complete_flag, _check_ambiguity = ParseMachine.complete_flag, ParseMachine.check_ambiguity

@@ -14,8 +14,8 @@ from invoke.program import Program as InvokeProgram
 
 from pki import __version__
 from pki.commands import options
-from pki.processes import STOPPED, hear_interrupts
-from pki.remedies import PROGRAM
+from pki.common.child_processes import STOPPED, hear_interrupts
+from pki.common.program_files import PROGRAM
 
 TYPED = "./run invoke"
 LETTERS = {"help": "h", "list": "l", "version": "V"}

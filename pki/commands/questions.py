@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, get_args
 
 from pki import inventory
-from pki.errors import PkiError
+from pki.common.errors import PkiError
 from pki.faults import Place, dotted
 from pki.scalars import Proxy
 

@@ -16,7 +16,8 @@ from pki import graph
 from pki.commands.asking import typed
 from pki.commands.command import command, evidence_of, held_house_of, home_of, house_of, now_of
 from pki.commands.meaning import Names, not_seen
-from pki.errors import ErrorCode, PkiError
+from pki.common.errors import ErrorCode, PkiError
+from pki.common.terminal import Screen
 from pki.graph import Plan
 from pki.holders import of_client
 from pki.house import House
@@ -24,7 +25,6 @@ from pki.identifiers import ArtifactId
 from pki.leaves import client_artifact
 from pki.pipeline import Run
 from pki.records import REASONS, Issued
-from pki.screen import Screen
 from pki.store import AUTHORITIES
 from pki.watch import publication, uses
 from pki.watch.consequences import consequences

@@ -11,17 +11,18 @@ from pathlib import Path
 
 from invoke.context import Context
 
-from pki import store
 from pki.commands.asking import typed
 from pki.commands.command import command, house_of, project_of
-from pki.errors import PkiError
+from pki.common import filesystem
+from pki.common.errors import PkiError
+from pki.common.program_files import PROGRAM
+from pki.common.terminal import Screen
 from pki.house import House
 from pki.schedule import cron, systemd
 from pki.schedule.errand import Errand
 from pki.schedule.remarks import remarks
-from pki.screen import Screen
 
-RUN = Path(__file__).resolve().parents[2] / "run"
+RUN = PROGRAM / "run"
 RUNNING = Path("/run/systemd/system")  # is there when systemd is what started this machine: sd_booted(3)
 
 
@@ -98,7 +99,7 @@ def _units(errand: Errand) -> str:
 def _install_units(errand: Errand, screen: Screen) -> None:
     _as_root("units of systemd are root's to write", "sudo ./run invoke schedule --install, or --cron")
     for name, text in systemd.units(errand).items():
-        store.write(systemd.UNITS / name, text.encode())
+        filesystem.write(systemd.UNITS / name, text.encode())
     if RUNNING.is_dir():
         _call("systemctl", "daemon-reload")
     _call("systemctl", "enable", f"{errand.name}.timer")

@@ -6,9 +6,9 @@ from invoke.context import Context
 
 from pki.commands.command import command, held_house_of, path_of
 from pki.commands.output import LedgerImportOutput
-from pki.errors import PkiError
+from pki.common.errors import PkiError
+from pki.common.terminal import Screen
 from pki.house import House
-from pki.screen import Screen
 from pki.taking import books
 from pki.taking.books import Found
 

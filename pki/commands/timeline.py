@@ -13,10 +13,10 @@ from invoke.exceptions import Exit
 from pki import graph
 from pki.commands.command import command_with, project_of
 from pki.commands.output import EventRow, RhythmRow, TimelineOutput
-from pki.durations import DAY, compared, in_words
-from pki.errors import PkiError
+from pki.common.durations import DAY, compared, in_words
+from pki.common.errors import PkiError
+from pki.common.terminal import Screen
 from pki.scalars import brief
-from pki.screen import Screen
 from pki.watch.years import timeline as ahead
 from pki.watch.years.timeline import Event, Rhythm, Timeline
 

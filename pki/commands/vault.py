@@ -11,7 +11,6 @@ from typing import Any
 
 from invoke.context import Context
 
-from pki import store
 from pki.ceremony import bundle, copying, custody, drives, export, hold, machine, plan, rewrapping, sitting, words
 from pki.ceremony.sitting import Ceremony
 from pki.ceremony.vault import Vault
@@ -19,11 +18,11 @@ from pki.commands import custodians, vaults
 from pki.commands.asking import first_words, watch
 from pki.commands.command import command, command_with, now_of, path_of
 from pki.commands.custodians import Custody
-from pki.errors import PkiError, SlipError, StoppedError
+from pki.common import filesystem
+from pki.common.errors import PkiError, SlipError, StoppedError
+from pki.common.program_files import PROGRAM
+from pki.common.terminal import Screen
 from pki.identifiers import ArtifactId
-from pki.screen import Screen
-
-PROGRAM = Path(__file__).resolve().parents[2]
 
 
 @command
@@ -176,7 +175,7 @@ def _open(
 
 def _request(context: Context, request: str) -> tuple[Path, bytes]:
     path = path_of(context, request)
-    data = store.read(path)
+    data = filesystem.read(path)
     if data is None:
         raise PkiError(f"{path}: is not there", "name the request-NNNN.yaml that the online machine wrote")
     return path, data
@@ -268,7 +267,7 @@ def _confirm(context: Context, held: Ceremony, lines: list[str], given: str) -> 
 
 def _other_digests(held: Ceremony) -> dict[str, str]:
     """Digests whose words could be typed for those of the request."""
-    kit = store.read(PROGRAM / "SHA256SUMS")
+    kit = filesystem.read(PROGRAM / "SHA256SUMS")
     others = {"the kit": bundle.digest(kit)} if kit is not None else {}
     for past in held.known.history:
         others |= {f"request {past.number}": past.asked, f"the response of ceremony {past.number}": past.digest}
@@ -288,7 +287,7 @@ def _with_way_out(error: PkiError, held: Ceremony, line: str) -> PkiError:
 
 
 def _say_response(screen: Screen, vault: Vault, destroyed: Sequence[str], folder: Path) -> None:
-    digest = bundle.digest(store.read(folder / "response.yaml") or b"")
+    digest = bundle.digest(filesystem.read(folder / "response.yaml") or b"")
     screen.line("")
     screen.line(f"the response is in {folder}; write its first words down, and sign the printed transcript.html")
     screen.line(f"SHA-256 {digest}")
@@ -296,7 +295,7 @@ def _say_response(screen: Screen, vault: Vault, destroyed: Sequence[str], folder
         screen.line(line)
     screen.line("")
     screen.line(f"make the second drive equal: {_copy_line(vault.folder)}")
-    project = (store.read(PROGRAM / "project") or b"").decode(errors="replace").strip()  # in a kit
+    project = (filesystem.read(PROGRAM / "project") or b"").decode(errors="replace").strip()  # in a kit
     line = f"{f'PKI_HOME={shlex.quote(project)} ' if project else ''}./run invoke ceremony.accept {folder.name}"
     screen.line(f"then lock both away; at the online machine: {line}")
     for root in destroyed:

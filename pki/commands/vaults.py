@@ -14,8 +14,8 @@ from pki.ceremony.identity import Identity
 from pki.ceremony.transcript import Transcript
 from pki.ceremony.vault import Vault
 from pki.commands.command import home_of, now_of, path_of
-from pki.errors import PkiError
-from pki.screen import Screen
+from pki.common.errors import PkiError
+from pki.common.terminal import Screen
 
 
 @dataclass(frozen=True, slots=True)

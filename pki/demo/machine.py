@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Interface
 from pathlib import Path
 
-from pki.errors import PkiError
-from pki.processes import ready
+from pki.common.child_processes import ready
+from pki.common.errors import PkiError
 
 HERE = Path(__file__).parent
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -9,11 +9,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from pki import inventory
+from pki.common.terminal import Screen
 from pki.demo.lab import Lab
 from pki.demo.machine import Machine, check_programs
 from pki.demo.visits import ANSWERED, NO_WAY_THERE, REFUSED, ROOTS, Seen, Visit
 from pki.model import Inventory
-from pki.screen import Screen
 
 HERE = Path(__file__).parent
 PROGRAM = HERE.parent.parent

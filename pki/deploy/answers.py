@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from pki.visible import plain, shorten
+from pki.common.visible import plain, shorten
 
 Answer = dict[str, Any]
 ENDED = {124, 137, 143}  # what timeout says of a command that it ended: GNU's, with -k, and busybox's

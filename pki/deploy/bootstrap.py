@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
-from pki import store
+from pki.common import filesystem
+from pki.common.errors import ErrorCode, PkiError
+from pki.common.filesystem import leave_all_to_owner
+from pki.common.visible import line_fault, plain
 from pki.deploy import roots
 from pki.deploy.answers import STOPPED
 from pki.deploy.parcel import Parcel
@@ -17,9 +20,6 @@ from pki.deploy.receipt import Receipt
 from pki.deploy.session import Session, rows_of, slug
 from pki.deploy.ssh import PROGRAM, Way, identity_in
 from pki.deploy.wire import STANDARD, LimitError, Limits, run
-from pki.errors import ErrorCode, PkiError
-from pki.files import leave_all_to_owner
-from pki.visible import line_fault, plain
 
 SSH_FAILED = 255  # the exit status of ssh where it could not start the command
 COMPLAINT = 2000  # characters
@@ -136,7 +136,7 @@ def deploy_key(ca: Path) -> str:
     """The public key of deployments, made with ssh-keygen the first time."""
     path = identity_in(ca)
     if not path.exists():
-        store.make_folder(path.parent, 0o700)
+        filesystem.make_folder(path.parent, 0o700)
         command = ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "doit-pki", "-f", str(path))
         _run(command, "", "install the OpenSSH client")
         leave_all_to_owner(path.parent)

@@ -10,6 +10,8 @@ from datetime import datetime
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from pki.common.reasons import Reason, Why
+from pki.common.remedies import Place, Remedy, at
 from pki.deploy import answers, clocks, drift, inplace, preflight, proof
 from pki.deploy.handshake import Endpoint, Eyes, fingerprint
 from pki.deploy.inplace import InPlace
@@ -21,8 +23,6 @@ from pki.deploy.session import HostRefusal, Row, Seen, ServiceRefusal, Session, 
 from pki.deploy.ssh import Way
 from pki.identifiers import ArtifactId
 from pki.leaves import PROBE
-from pki.reasons import Reason, Why
-from pki.remedies import Place, Remedy, at
 
 MOST_LINKS = 20  # that are named one by one
 

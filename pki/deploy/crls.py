@@ -11,7 +11,7 @@ from functools import cached_property, lru_cache
 
 from cryptography import x509
 
-from pki import pem
+from pki.common import pem
 
 SHOWN = 4  # serial numbers in a sentence
 TOLERANCE = timedelta(minutes=5)  # between two clocks that are both right

@@ -11,6 +11,9 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Protocol
 
+from pki.common.cache import Memo
+from pki.common.errors import PkiError
+from pki.common.reasons import UNCHANGED, Outcome, Reason, Verb, Why
 from pki.deploy import inplace, preflight, proof
 from pki.deploy import receipt as receipts
 from pki.deploy.change import Change, Destination, HostOutcome
@@ -24,10 +27,7 @@ from pki.deploy.parcel import Parcel
 from pki.deploy.preflight import Findings, Trust
 from pki.deploy.receipt import Receipt, instant, moment, taken
 from pki.deploy.ssh import UnreachableError
-from pki.errors import PkiError
 from pki.identifiers import ArtifactId
-from pki.memo import Memo
-from pki.reasons import UNCHANGED, Outcome, Reason, Verb, Why
 from pki.records import Pin
 from pki.scalars import is_within
 from pki.store import Store

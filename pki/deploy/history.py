@@ -16,12 +16,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pki import canonical, store
+from pki.common import filesystem, sealed_records
+from pki.common.errors import PkiError
+from pki.common.visible import shorten
 from pki.deploy import release as releases
 from pki.deploy.parcel import Parcel
 from pki.deploy.receipt import instant
-from pki.errors import PkiError
-from pki.visible import shorten
 
 KEPT = 4
 LOG_LINES, LOG_BYTES = 2000, 1 << 20  # what the log of a host may have; half of it is kept then
@@ -92,33 +92,35 @@ class History:
 
     def crl(self, digest: str) -> bytes | None:
         path = self.crls().get(digest)
-        return store.read(path) if path else None
+        return filesystem.read(path) if path else None
 
     def saw(self, contents: Iterable[bytes]) -> None:
         """Remember the CRL files that the host was seen with, in place of those of the last time."""
         place = self.folder / "seen"
         shutil.rmtree(place, ignore_errors=True)
-        store.write_all({place / hashlib.sha256(one).hexdigest(): (one, store.PUBLIC) for one in contents})
+        filesystem.write_all({place / hashlib.sha256(one).hexdigest(): (one, filesystem.PUBLIC) for one in contents})
 
     # -- the log --
 
     def note(self, now: datetime, release: str, what: str, **more: object) -> None:
         """Add a line to the log; of one that has become too long the last half is kept. `more` are texts and numbers."""
-        store.make_folder(self.folder, 0o700)
+        filesystem.make_folder(self.folder, 0o700)
         more = {key: shorten(value, WORDS) if isinstance(value, str) else value for key, value in more.items()}
         path = self.folder / "log.jsonl"
-        store.append(path, canonical.sealed({"at": instant(now), "release": release, "what": what, **more}))
-        size = store.size_of(path)
+        filesystem.append(path, sealed_records.sealed({"at": instant(now), "release": release, "what": what, **more}))
+        size = filesystem.size_of(path)
         if size > LOG_BYTES or (size > LOG_LINES * SHORTEST and len(_lines(path)) > LOG_LINES):
-            store.write(path, b"".join(_halved(_lines(path))))
+            filesystem.write(path, b"".join(_halved(_lines(path))))
 
     def notes(self) -> list[Mapping[str, Any]]:
         """The lines of the log that are as they were written: a killed run cuts one short, a disk changes one."""
-        return [note for line in _lines(self.folder / "log.jsonl") if (note := canonical.unsealed(line)) is not None]
+        return [
+            note for line in _lines(self.folder / "log.jsonl") if (note := sealed_records.unsealed(line)) is not None
+        ]
 
 
 def _lines(path: Path) -> list[bytes]:
-    return (store.read_if_possible(path) or b"").splitlines(keepends=True)
+    return (filesystem.read_if_possible(path) or b"").splitlines(keepends=True)
 
 
 def _halved(lines: list[bytes]) -> list[bytes]:
@@ -135,9 +137,9 @@ def _halved(lines: list[bytes]) -> list[bytes]:
 def _write(folder: Path, parcel: Parcel) -> None:
     """A release's files, linked to those in its own folder (which are only ever replaced), its manifest last."""
     shutil.rmtree(folder, ignore_errors=True)
-    store.make_folder(folder, 0o700)
+    filesystem.make_folder(folder, 0o700)
     for file in parcel.release.files:
         target = file.below(folder / "files")
-        store.make_folder(target.parent)
+        filesystem.make_folder(target.parent)
         os.link(file.below(parcel.folders[file.path] / "files"), target)
-    store.write(folder / "manifest.json", parcel.release.manifest())
+    filesystem.write(folder / "manifest.json", parcel.release.manifest())

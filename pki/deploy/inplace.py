@@ -13,7 +13,9 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-from pki import store
+from pki.common import filesystem
+from pki.common.errors import PkiError
+from pki.common.reasons import Reason, Why
 from pki.deploy import crls
 from pki.deploy.crls import Listed
 from pki.deploy.parcel import Parcel
@@ -21,8 +23,6 @@ from pki.deploy.preflight import Trust
 from pki.deploy.release import File
 from pki.deploy.session import Seen, Session, rows_of
 from pki.deploy.ssh import Way
-from pki.errors import PkiError
-from pki.reasons import Reason, Why
 
 Recall = Callable[[str], bytes | None]
 LARGEST = 1 << 20  # bytes of a CRL that are read from a host, and for each entry of ours as many more:
@@ -89,7 +89,7 @@ def _shown(session: Session, seen: Seen, parcel: Parcel) -> bytes:
 def in_folder(root: Path, parcel: Parcel) -> Iterator[InPlace]:
     """The same for a host in a folder."""
     for file in parcel.release.files:
-        content = store.read(file.below(root)) if file.crl else None
+        content = filesystem.read(file.below(root)) if file.crl else None
         if content is not None:
             yield InPlace(file.path, content)
 

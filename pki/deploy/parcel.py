@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pki import store
+from pki.common import filesystem
+from pki.common.errors import PkiError
 from pki.deploy import release as releases
 from pki.deploy.release import File, Release
-from pki.errors import PkiError
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +40,9 @@ class Parcel:
     def content(self, file: File) -> bytes:
         """A file's content, which must be what the manifest says."""
         place = file.below(self.folders[file.path] / "files")
-        content = store.read(place)
+        content = filesystem.read(place)
         if content is None or hashlib.sha256(content).hexdigest() != file.sha256:
-            store.distrust(place)
+            filesystem.distrust(place)
             raise PkiError(f"the release's copy of {file.path} is damaged", "./run doit")
         return content
 

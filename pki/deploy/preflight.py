@@ -19,13 +19,14 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509.oid import NameOID
 
-from pki import canonical, pem
+from pki import canonical
+from pki.common import pem
+from pki.common.errors import PkiError
 from pki.deploy import crls
 from pki.deploy.crls import Listed
 from pki.deploy.parcel import Parcel
 from pki.deploy.release import File
 from pki.deploy.session import PATH
-from pki.errors import PkiError
 from pki.issue import ca_public_key
 from pki.scalars import CA_NAME
 

@@ -12,7 +12,7 @@ from itertools import combinations
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from pki import pem
+from pki.common import pem
 from pki.deploy.parcel import Parcel
 
 STORES = re.compile(  # folders from which programs of a host make a trust store, below whatever is its root folder

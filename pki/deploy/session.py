@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
+from pki.common.errors import ErrorCode, PkiError
+from pki.common.reasons import Reason, Why
+from pki.common.remedies import Remedy
+from pki.common.visible import line_fault, plain
 from pki.deploy import answers
 from pki.deploy.answers import Answer, Refusal
 from pki.deploy.parcel import Parcel
 from pki.deploy.release import File
 from pki.deploy.ssh import NEXT_RUN, Way
 from pki.deploy.wire import LimitError, SilenceError, Wire
-from pki.errors import ErrorCode, PkiError
-from pki.reasons import Reason, Why
-from pki.remedies import Remedy
-from pki.visible import line_fault, plain
 
 PATH = re.compile(r"/[A-Za-z0-9._/@+:,=-]+")
 LARGEST = 1 << 20  # bytes of a file that is shown, of a CRL more: `inplace.largest`

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pki import canonical
+from pki.common.reasons import Reason, Why
 from pki.house import House
-from pki.reasons import Reason, Why
 
 
 def authority(house: House, name: str) -> list[Reason]:

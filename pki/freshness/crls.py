@@ -9,13 +9,14 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
-from pki import canonical, store
-from pki.durations import compared
+from pki import canonical
+from pki.common import filesystem
+from pki.common.cache import token
+from pki.common.durations import compared
+from pki.common.reasons import Reason, Why
 from pki.house import Generation, House, Rung
 from pki.identifiers import ArtifactId
 from pki.issue import ca_public_key, pem
-from pki.memo import token
-from pki.reasons import Reason, Why
 
 NEVER = datetime.fromtimestamp(0, UTC)
 
@@ -26,7 +27,7 @@ def crl(house: House, generation: str, *, missing: int | None = None) -> list[Re
     kept = _remembered(house, generation, issuer)
     if kept is not None and house.is_ledger_as_it_was():
         return _crl_dated(house, generation, *(datetime.fromtimestamp(at, UTC) for at in kept[:2]))
-    der, text = (store.read(house.store.crl(generation, form)) for form in ("crl", "pem"))
+    der, text = (filesystem.read(house.store.crl(generation, form)) for form in ("crl", "pem"))
     if der is None or text is None:
         return [Why.NO_CRL()]
     found = signed_crl(house, generation, der)
@@ -117,7 +118,7 @@ def unrecorded_reason(house: House, generation: str, serials: frozenset[int] | s
 
 def unrecorded(house: House, generation: str) -> frozenset[int]:
     """Return the serial numbers that the CRL of a generation in `build/` lists, by its signature, and the ledger lacks."""
-    found = signed_crl(house, generation, store.read(house.store.crl(generation)) or b"")
+    found = signed_crl(house, generation, filesystem.read(house.store.crl(generation)) or b"")
     listed = frozenset(entry.serial_number for entry in found) if found is not None else frozenset[int]()
     if not listed or not house.has_ledger:
         return listed
@@ -147,7 +148,7 @@ def _begun(house: House, root: str) -> list[Rung]:
     Where the file of a rung is damaged, the CRL that is published counts too: an older one must never take its place.
     """
     rungs = house.rungs(root)
-    if len(rungs) < len(house.store.rungs(root)) and (der := store.read(house.store.crl(root))):
+    if len(rungs) < len(house.store.rungs(root)) and (der := filesystem.read(house.store.crl(root))):
         published = signed_crl(house, root, der)
         if published is not None and published.next_update_utc:
             number = published.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
@@ -175,12 +176,12 @@ def root_crl(house: House, root: str) -> list[Reason]:
     rung = due_rung(house, root)
     if rung is None:
         return [no_rung(house, root)]
-    published = store.read(house.store.crl(root))
+    published = filesystem.read(house.store.crl(root))
     if published != rung.public_bytes(serialization.Encoding.DER):
         return [Why.NO_CRL() if published is None else Why.OTHER_RUNG()]
     if house.has_ledger and not house.ledger_is_settled and (serials := unrecorded(house, root)):
         return unrecorded_reason(house, root, serials)
-    return [] if store.read(house.store.crl(root, "pem")) == pem("X509 CRL", published) else [Why.CRL_NO_PEM()]
+    return [] if filesystem.read(house.store.crl(root, "pem")) == pem("X509 CRL", published) else [Why.CRL_NO_PEM()]
 
 
 def no_rung(house: House, root: str) -> Reason:

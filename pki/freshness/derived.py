@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pki import store
+from pki.common import filesystem
+from pki.common.reasons import Reason, Why
 from pki.house import House
-from pki.reasons import Reason, Why
 
 
 def derived(house: House, expected: dict[str, bytes]) -> list[Reason]:
     """Why files that are a pure function of others must be written; `expected` maps paths below the home to contents."""
-    found = {path: store.read(house.store.home / path) for path in expected}
+    found = {path: filesystem.read(house.store.home / path) for path in expected}
     if all(content is None for content in found.values()):
         return [Why.NOT_CREATED()]
     return [

@@ -11,15 +11,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes, PrivateKeyTypes
 from cryptography.x509.oid import NameOID
 
-from pki import canonical, profiles, store
+from pki import canonical, profiles
+from pki.common import filesystem
+from pki.common.cache import token
+from pki.common.durations import compared, in_words, least_gain
+from pki.common.errors import PkiError
+from pki.common.reasons import Reason, Why
 from pki.device_requests import requested_key
-from pki.durations import compared, in_words, least_gain
-from pki.errors import PkiError
 from pki.house import Generation, House
 from pki.issue import key_kind, public_der, subject, validity
-from pki.memo import token
 from pki.model import Leaf
-from pki.reasons import Reason, Why
 
 DAY = timedelta(days=1)
 
@@ -63,7 +64,7 @@ def damage(house: House, wanted: Leaf) -> list[Reason]:
 
 def damaged_files(house: House, wanted: Leaf) -> list[Reason]:
     """The files of a leaf that are not as they were written, whatever pki.yaml wants now; none where there is no leaf."""
-    data = store.read(house.store.truth(wanted))
+    data = filesystem.read(house.store.truth(wanted))
     if data is None:
         return []
     return _truth_damage(house, wanted, data) or _cuts(house, wanted)
@@ -71,7 +72,7 @@ def damaged_files(house: House, wanted: Leaf) -> list[Reason]:
 
 def withheld_damage(house: House, wanted: Leaf) -> list[Reason]:
     """Why the truth of a revoked leaf, which nothing replaces, can be delivered no more: it is gone, or damaged."""
-    data = store.read(house.store.truth(wanted))
+    data = filesystem.read(house.store.truth(wanted))
     if data is None:
         return withheld(house, wanted.artifact)
     return _truth_damage(house, wanted, data)
@@ -82,7 +83,7 @@ def _truth_damage(house: House, wanted: Leaf, data: bytes) -> list[Reason]:
     truth = _parsed(data, set())
     if truth is not None and (truth.key is None or _is_pair(truth)):
         crosses = [
-            store.read(path)
+            filesystem.read(path)
             for root in house.store.generations("root")
             for path in house.store.cross_certificates(root)
         ]
@@ -153,15 +154,15 @@ def leaf_waits(house: House, wanted: Leaf) -> Reason | None:
 def examine(house: House, wanted: Leaf) -> Held | list[Reason]:
     """What a leaf's truth says, or why it is not what the inventory wants, dates aside."""
     path = house.store.truth(wanted)
-    data = store.read(path)
+    data = filesystem.read(path)
     if data is None:
         return [Why.NO_CERTIFICATE()]
     truth = _parsed(data, house.verified)
     if truth is None:
         return [Why.DAMAGED(file=path.name)]
     reasons = [*_key_faults(house, wanted, truth)]
-    if wanted.request is None and store.mode_of(path) != store.SECRET:
-        reasons.append(_mode(path.name, store.mode_of(path)))
+    if wanted.request is None and filesystem.mode_of(path) != filesystem.SECRET:
+        reasons.append(_mode(path.name, filesystem.mode_of(path)))
     names = truth.extensions.get(x509.SubjectAlternativeName, (None, False))[0]
     if names != profiles.subject_alternative_name(wanted):
         reasons.append(Why.OTHER_NAMES(difference=_name_difference(names, wanted)))
@@ -264,7 +265,7 @@ def leaf_files(house: House, wanted: Leaf) -> list[str]:
 
 def _leaf_token(house: House, wanted: Leaf, issuer: Generation | None) -> str:
     said = house.inventory
-    request = store.read(house.store.home / wanted.request) if wanted.request else None
+    request = filesystem.read(house.store.home / wanted.request) if wanted.request else None
     return token(
         *(wanted.common_name, wanted.dns, wanted.addresses, wanted.emails, wanted.key, request),
         *(issuer.chain_digest if issuer else "", said.organisation, said.publish.url),
@@ -307,7 +308,7 @@ def _gains(house: House, wanted: Leaf, held: Held, issuer: Generation) -> bool:
 
 
 def _request_difference(house: House, wanted: Leaf, public: bytes) -> list[Reason]:
-    data = store.read(house.store.home / (wanted.request or ""))
+    data = filesystem.read(house.store.home / (wanted.request or ""))
     try:
         requested = public_der(requested_key(data or b"", ""))
     except PkiError:
@@ -325,16 +326,16 @@ def _name_difference(found: x509.ExtensionType | None, wanted: Leaf) -> str:
 
 
 def _mode(file: str, mode: int | None) -> Reason:
-    return Why.FILE_MODE(file=file, mode=f"{mode or 0:04o}", expected=f"{store.SECRET:04o}")
+    return Why.FILE_MODE(file=file, mode=f"{mode or 0:04o}", expected=f"{filesystem.SECRET:04o}")
 
 
 def _cuts(house: House, wanted: Leaf) -> list[Reason]:
     reasons = []
-    parts = canonical.files_of(store.read(house.store.truth(wanted)) or b"")
+    parts = canonical.files_of(filesystem.read(house.store.truth(wanted)) or b"")
     for name, content in parts.items():
         path = house.store.leaf_file(wanted, name)
-        if store.read(path) != content:
+        if filesystem.read(path) != content:
             reasons.append(Why.NOT_FROM_PEM(file=name))
-        elif name == "key.pem" and store.mode_of(path) != store.SECRET:
-            reasons.append(_mode(name, store.mode_of(path)))
+        elif name == "key.pem" and filesystem.mode_of(path) != filesystem.SECRET:
+            reasons.append(_mode(name, filesystem.mode_of(path)))
     return reasons

@@ -15,17 +15,18 @@ from pathlib import Path
 
 from cryptography import x509
 
-from pki import editing, issue, store
+from pki import editing, issue
 from pki.ceremony import answers, bundle, chain, words
 from pki.ceremony.answers import Answer
 from pki.ceremony.bundle import Request
 from pki.ceremony.export import printed
 from pki.ceremony.vault import fingerprint
-from pki.errors import PkiError
+from pki.common import filesystem
+from pki.common.errors import PkiError
+from pki.common.remedies import run_for
 from pki.handover import kept, keys, kit, nearby, responses
 from pki.house import House
 from pki.identifiers import ArtifactId, GenerationName
-from pki.remedies import run_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ def _asked(house: House, answer: Answer) -> Request:
     """The request that a response answers: an open one of this house, and no other."""
     name, response = answer.name, answer.response
     for folder in house.store.ceremonies():
-        if store.read(folder / "response.yaml") == answer.data:
+        if filesystem.read(folder / "response.yaml") == answer.data:
             raise _accepted_already(house, answer, house.store.shown(folder))
     waiting = {one.digest: one.request for one in kept.open_requests(house)}
     if response.request not in waiting:
@@ -108,7 +109,7 @@ def _line_of_project(house: House, folder: Path) -> str:
     if found := responses.fitting(house, folder.parent):
         return responses.line(house, found)
     home = house.store.home
-    data = store.read_if_possible(folder.resolve().parent / kit.NAME / kit.PROJECT) or b""
+    data = filesystem.read_if_possible(folder.resolve().parent / kit.NAME / kit.PROJECT) or b""
     told = data.decode(errors="replace").strip()
     line = f"./run invoke ceremony.accept {shlex.quote(str(folder))}"
     if told and Path(told) != home.resolve() and (Path(told) / "pki.yaml").is_file():
@@ -122,7 +123,7 @@ def _minutes(house: House, answer: Answer) -> bytes:
     What was confirmed of the last one is the head that its response names; what stands after that, nobody confirmed.
     """
     path = answer.folder / "transcript.jsonl"
-    minutes = store.read(path)
+    minutes = filesystem.read(path)
     if minutes is None:
         raise PkiError(f"{path}: is missing", answers.AGAIN)
     try:
@@ -178,7 +179,7 @@ def insist_on_roots(house: House, folder: Path) -> None:
 
 def other_digests(found: Brought) -> dict[str, str]:
     """Digests whose words could be typed for those of the response, by their names."""
-    sums = store.read_if_possible(found.answer.folder.resolve().parent / kit.NAME / "SHA256SUMS")
+    sums = filesystem.read_if_possible(found.answer.folder.resolve().parent / kit.NAME / "SHA256SUMS")
     others = {"the kit": bundle.digest(sums)} if sums is not None else {}
     return others | {f"request {found.request.number}": found.answer.response.request}
 
@@ -251,13 +252,13 @@ def _file(house: House, found: Brought) -> list[str]:
     for name, issuer in found.answer.certificates:
         if name != issuer and GenerationName.parse(name).is_root:
             pem = issue.pem_of([found.answer.certificates[name, issuer]])
-            store.write(house.store.authority_file(name, f"cross-{issuer}.pem"), pem)
+            filesystem.write(house.store.authority_file(name, f"cross-{issuer}.pem"), pem)
     old = _place_rungs(house, found)
     for name, issuer in sorted(
         found.answer.certificates, key=lambda pair: GenerationName.parse(pair[0]).is_root, reverse=True
     ):
         if name == issuer or not GenerationName.parse(name).is_root:
-            store.write(
+            filesystem.write(
                 house.store.authority_file(name, "cert.pem"), issue.pem_of([found.answer.certificates[name, issuer]])
             )
     return old
@@ -278,7 +279,7 @@ def _place_rungs(house: House, found: Brought) -> list[str]:
         numbers = {rung.number for rung in ladder.rungs}
         for rung in ladder.rungs:
             path = house.store.authority_file(ladder.root, "crl") / f"{rung.number}.pem"
-            store.write(path, issue.pem_of([found.answer.rungs[ladder.root, rung.number]]))
+            filesystem.write(path, issue.pem_of([found.answer.rungs[ladder.root, rung.number]]))
         for path in house.store.rungs(ladder.root):
             if int(path.stem) not in numbers:
                 old += _unended(house, path, ladder.root)
@@ -288,7 +289,7 @@ def _place_rungs(house: House, found: Brought) -> list[str]:
 
 def _unended(house: House, path: Path, root: str) -> list[str]:
     with suppress(ValueError):
-        crl = x509.load_pem_x509_crl(store.read(path) or b"")
+        crl = x509.load_pem_x509_crl(filesystem.read(path) or b"")
         end = crl.next_update_utc
         if end and end > house.now:
             return [f"CRL {path.stem} of {root}, good from {crl.last_update_utc:%Y-%m-%d} to {end:%Y-%m-%d}"]
@@ -298,8 +299,8 @@ def _unended(house: House, path: Path, root: str) -> list[str]:
 def _keep(house: House, found: Brought) -> None:
     """The records of the ceremony; the response itself comes last, and says that all the rest is there."""
     folder = house.store.ceremony(found.request.number)
-    store.write(house.store.ca / "transcript.jsonl", found.minutes)
+    filesystem.write(house.store.ca / "transcript.jsonl", found.minutes)
     asked, answered = bundle.digest(bundle.dump(found.request)), bundle.digest(found.answer.data)
     records = chain.load(found.minutes, "transcript.jsonl")
-    store.write(folder / "transcript.html", printed(records, found.request, asked, answered))
-    store.write(folder / "response.yaml", found.answer.data)
+    filesystem.write(folder / "transcript.html", printed(records, found.request, asked, answered))
+    filesystem.write(folder / "response.yaml", found.answer.data)

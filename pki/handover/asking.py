@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from cryptography import x509
 
-from pki import issue, store
+from pki import issue
 from pki.ceremony import bundle
 from pki.ceremony.bundle import (
     AskedCross,
@@ -18,8 +18,11 @@ from pki.ceremony.bundle import (
     Request,
 )
 from pki.ceremony.policy import common_name
-from pki.durations import BACKDATED
-from pki.errors import PkiError
+from pki.common import filesystem
+from pki.common.durations import BACKDATED
+from pki.common.errors import PkiError
+from pki.common.reasons import Reason, Why, joined
+from pki.common.remedies import here
 from pki.handover import kept
 from pki.handover import needs as needed
 from pki.handover.changed import changed
@@ -30,8 +33,6 @@ from pki.handover.needs import INTERMEDIATES, Need
 from pki.house import Generation, House
 from pki.identifiers import GenerationName
 from pki.leaves import permitted_addresses
-from pki.reasons import Reason, Why, joined
-from pki.remedies import here
 from pki.store import AUTHORITIES
 
 WISHED, WISHED_CRLS = "a new generation of {} is wished", "new CRLs are wished"
@@ -104,7 +105,7 @@ def prepare(house: House, wish: Wish = Wish(), *, anew: bool = False) -> Open:
     request = _collected(house, wish, found)
     data = bundle.dump(request)
     path = house.store.ceremony(request.number) / "request.yaml"
-    store.write(path, data)
+    filesystem.write(path, data)
     return Open(path, request, bundle.digest(data))
 
 

@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 
 from pki import issue
 from pki.ceremony.bundle import AskedIntermediate, AskedLadder, Request
+from pki.common.reasons import Reason, Why
 from pki.handover.ladders import rungs
 from pki.handover.needs import OVERLAP
 from pki.house import House
 from pki.leaves import permitted_addresses
-from pki.reasons import Reason, Why
 
 ROUNDING = timedelta(seconds=2)  # a request has whole seconds
 

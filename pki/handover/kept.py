@@ -6,14 +6,14 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from pki import store
 from pki.ceremony import bundle
 from pki.ceremony.bundle import NOTHING, Request, Response
-from pki.errors import PkiError
+from pki.common import filesystem
+from pki.common.errors import PkiError
+from pki.common.remedies import Remedy, here
 from pki.house import House
 from pki.house.generations import PUT_BACK
 from pki.identifiers import ArtifactId, GenerationName
-from pki.remedies import Remedy, here
 from pki.store import AUTHORITIES
 
 NUMBER = re.compile(r" CA ([0-9]+)")  # the last part of every CA's name
@@ -32,7 +32,7 @@ def open_requests(house: House) -> list[Open]:
     """Requests without a response that follow the ceremony that was held last, oldest first."""
     found, last = [], last_response(house)
     for folder in house.store.ceremonies():
-        data = store.read(folder / "request.yaml")
+        data = filesystem.read(folder / "request.yaml")
         if data is None or (folder / "response.yaml").exists():
             continue
         request = bundle.load(data, house.store.shown(folder / "request.yaml"), Request)
@@ -67,7 +67,7 @@ def last_head(house: House) -> str:
 def _responses(house: House) -> list[tuple[str, bytes]]:
     """Path and content of every response that was accepted, the oldest first."""
     paths = [folder / "response.yaml" for folder in house.store.ceremonies()]
-    return [(house.store.shown(path), data) for path in paths if (data := store.read(path)) is not None]
+    return [(house.store.shown(path), data) for path in paths if (data := filesystem.read(path)) is not None]
 
 
 def _read(shown: str, data: bytes) -> Response:

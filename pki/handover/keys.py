@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki import issue, store, tokens
+from pki import issue, tokens
 from pki.ceremony.bundle import Request
-from pki.errors import PkiError
+from pki.common import filesystem
+from pki.common.errors import PkiError
+from pki.common.remedies import RESTORE, in_project, run_for
 from pki.handover import kept
 from pki.house import House
 from pki.identifiers import GenerationName
-from pki.remedies import RESTORE, in_project, run_for
 
 
 def requested(house: House, name: str, common_name: str) -> bytes:
@@ -23,7 +24,7 @@ def requested(house: House, name: str, common_name: str) -> bytes:
     replaced by something new.
     """
     path = house.store.authority_file(name, "request.pem")
-    present = store.read(path)
+    present = filesystem.read(path)
     has_key = any(house.store.authority_file(name, file).exists() for file in ("key.pem", "key.uri"))
     if present is not None and (fault := house.keys.fault(name)):
         raise PkiError(fault.message, again(house, name, fault.hint))
@@ -34,7 +35,7 @@ def requested(house: House, name: str, common_name: str) -> bytes:
         issue.subject(house.inventory.organisation, common_name)
     )
     request = builder.sign(key, issue.signature_hash(key)).public_bytes(Encoding.PEM)
-    store.write(path, request)
+    filesystem.write(path, request)
     return request
 
 
@@ -47,7 +48,7 @@ def again(house: House, name: str, hint: str) -> str:
 def faults(house: House, request: Request) -> Iterator[str]:
     """Why the keys that a request asks to certify are not those in `ca/`."""
     for asked in request.intermediates:
-        present = store.read(house.store.authority_file(asked.name, "request.pem"))
+        present = filesystem.read(house.store.authority_file(asked.name, "request.pem"))
         if fault := house.keys.fault(asked.name):
             yield f"{fault.message} ({again(house, asked.name, fault.hint)})"
         elif present is None or _public(present) != _public(asked.request.encode()):
@@ -72,7 +73,7 @@ def _is_for(request: bytes, common_name: str) -> bool:
 def _kept_key(house: House, name: str) -> issue.PrivateKey:
     """The key of a run that was killed before the request was written, or whose request is for another name."""
     _insist_on_uncertified(house, name)
-    uri = store.read(house.store.authority_file(name, "key.uri"))
+    uri = filesystem.read(house.store.authority_file(name, "key.uri"))
     if uri is not None:
         return _in_token(
             house,
@@ -82,7 +83,7 @@ def _kept_key(house: House, name: str) -> issue.PrivateKey:
         )
     path = house.store.authority_file(name, "key.pem")
     try:
-        return house.keys.from_pem(name, store.read(path) or b"", house.store.shown(path))
+        return house.keys.from_pem(name, filesystem.read(path) or b"", house.store.shown(path))
     except PkiError as error:
         raise PkiError(error.message, again(house, name, error.hint)) from None
 
@@ -105,15 +106,15 @@ def _new_key(house: House, name: str) -> issue.PrivateKey:
         return _in_token(house, name, rule.token, rule.key)
     path = house.store.authority_file(name, "key.pem")
     passphrase = house.passphrases.new(name)
-    store.write(path, issue.encrypted_pem(issue.new_key(rule.key), passphrase), store.SECRET)
-    return house.keys.from_pem(name, store.read(path) or b"", house.store.shown(path))
+    filesystem.write(path, issue.encrypted_pem(issue.new_key(rule.key), passphrase), filesystem.SECRET)
+    return house.keys.from_pem(name, filesystem.read(path) or b"", house.store.shown(path))
 
 
 def _in_token(house: House, name: str, address: str, kind: str) -> issue.PrivateKey:
     """A key that is made in a token and never leaves it; `key.uri` says where."""
     uri = tokens.parse(address).with_object(name)
     pin = house.keys.pin(name)
-    store.write(house.store.authority_file(name, "key.uri"), f"{uri}\n".encode())
+    filesystem.write(house.store.authority_file(name, "key.uri"), f"{uri}\n".encode())
     try:
         return tokens.open_key(uri, pin.value, pin.source)  # of a run that was killed before the request was written
     except PkiError:

@@ -18,9 +18,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pki import store
 from pki.ceremony import bundle, identity
-from pki.errors import PkiError
+from pki.common import filesystem
+from pki.common.errors import PkiError
 
 NAME = "doit-pki-kit"
 PROJECT = "project"  # in the kit: the folder of the project on the online machine
@@ -144,7 +144,7 @@ def _written(folder: Path, files: dict[str, Path], extra: dict[str, bytes]) -> t
     contents = {name: path.read_bytes() for name, path in files.items()} | extra
     lines = [f"{bundle.digest(content)}  {name}\n" for name, content in sorted(contents.items())]
     contents["SHA256SUMS"] = "".join(lines).encode()
-    store.write_all({folder / name: (content, store.PUBLIC) for name, content in contents.items()})
+    filesystem.write_all({folder / name: (content, filesystem.PUBLIC) for name, content in contents.items()})
     with suppress(PermissionError):  # FAT has no modes; `sh run` works there
         (folder / "run").chmod(0o755)
     return bundle.digest(contents["SHA256SUMS"]), len(lines)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from pki.ceremony.bundle import AskedLadder, AskedRoot, AskedRung, Revocation
-from pki.durations import BACKDATED
-from pki.errors import PkiError
+from pki.common.durations import BACKDATED
+from pki.common.errors import PkiError
 from pki.handover import kept
 from pki.handover.needs import OVERLAP, ladder_end
 from pki.house import Generation, House

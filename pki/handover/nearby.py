@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pki.ceremony import drives
-from pki.errors import PkiError
+from pki.common.errors import PkiError
 
 OF_KEYS = ("root-*/key.*", ".root-*.new/key.*", "share-*-of-*.html")
 KEY = re.compile(

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from pki import store
 from pki.ceremony import bundle, drives
-from pki.errors import PkiError
+from pki.common import filesystem
+from pki.common.errors import PkiError
+from pki.common.remedies import run_for
 from pki.handover import kept
 from pki.house import House
-from pki.remedies import run_for
 
 NAME = re.compile(r"response-[0-9]{4}")
 
@@ -51,7 +51,7 @@ def fitting(house: House, place: Path) -> Path | None:
     waiting = [one.digest for one in kept.open_requests(house)]
     for folder in reversed(list(_responses(place))):
         with suppress(PkiError):
-            data = store.read_if_possible(folder / "response.yaml") or b""
+            data = filesystem.read_if_possible(folder / "response.yaml") or b""
             if bundle.load(data, folder.name, bundle.Response).request in waiting:
                 return folder
     return None

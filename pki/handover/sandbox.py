@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 
-from pki import issue, store
+from pki import issue
 from pki.ceremony import custody, hold, sitting
 from pki.ceremony.vault import Vault
-from pki.errors import PkiError
+from pki.common import filesystem
+from pki.common.errors import PkiError
 from pki.handover import accepting, asking
 from pki.handover.asking import Wish
 from pki.handover.kept import Open
@@ -28,8 +29,8 @@ def ceremony(house: House, wish: Wish = Wish()) -> None:  # noqa: B008 - frozen
 def _forget_vault(house: House) -> None:
     """Delete the vault of a sandbox whose `ca/` was deleted: it would continue ceremonies that nobody remembers."""
     vault = Vault(house.store.offline)
-    known = {store.read(folder / "request.yaml") for folder in house.store.ceremonies()}
-    held = [store.read(past.folder / "request.yaml") for past in vault.history()]
+    known = {filesystem.read(folder / "request.yaml") for folder in house.store.ceremonies()}
+    held = [filesystem.read(past.folder / "request.yaml") for past in vault.history()]
     is_sandbox = all(SANDBOX in root.subject.rfc4514_string() for root in vault.roots().values())
     if held and known.isdisjoint(held) and is_sandbox:
         shutil.rmtree(vault.folder)
@@ -37,14 +38,14 @@ def _forget_vault(house: House) -> None:
 
 def _hold(house: House, asked: Open) -> None:
     _forget_vault(house)
-    store.make_folder(house.store.offline, 0o700)
-    data = store.read(asked.path) or b""
+    filesystem.make_folder(house.store.offline, 0o700)
+    data = filesystem.read(asked.path) or b""
     held = sitting.opened(Vault(house.store.offline), data, str(asked.path), lambda: house.now)
     held.transcript.record("deviation", text="one machine holds everything", reason="this is the sandbox")
     if any(root.name not in held.known.roots for root in held.request.roots):
         hold.make_roots(held, lambda name, kind: custody.in_file(issue.new_key(kind), house.passphrases.new(name)))
     out = house.store.offline / ".out"
     shutil.rmtree(out, ignore_errors=True)  # of a run that was killed
-    store.make_folder(out, 0o700)
+    filesystem.make_folder(out, 0o700)
     accepting.file(house, accepting.brought(house, hold.sign(held, house.passphrases.new, out)))
     shutil.rmtree(out)

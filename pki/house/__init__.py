@@ -16,7 +16,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from pki import canonical, inventory, store
-from pki.errors import LedgerError, PkiError
+from pki.common import filesystem
+from pki.common.cache import Memo, signature
+from pki.common.child_processes import LIBPQ_PASSWORD, withhold
+from pki.common.errors import LedgerError, PkiError
+from pki.common.remedies import RESTORE, run_for
 from pki.house.clock import ClockGuard, Evidence
 from pki.house.cross_certificates import vouching
 from pki.house.generations import Generation, Rung, damaged, is_copy, read_certificate, read_rung
@@ -25,11 +29,8 @@ from pki.house.ledger_view import LedgerView
 from pki.house.missing_roots import MissingRoot, find_missing, receipts, refusal
 from pki.identifiers import ArtifactId, GenerationName
 from pki.issue import Issuer
-from pki.memo import Memo, signature
 from pki.model import CrlRule
 from pki.passphrases import Passphrases
-from pki.processes import LIBPQ_PASSWORD, withhold
-from pki.remedies import RESTORE, run_for
 from pki.safe_directories import insist_on_owner
 from pki.store import Store
 
@@ -122,7 +123,7 @@ class House(LedgerView):
         kept = self._generations.get(name)
         if kept and kept[0] == state:
             return kept[1]
-        data = store.read(path)
+        data = filesystem.read(path)
         if data is None:
             return None
         if self.is_adopted(name):
@@ -147,7 +148,7 @@ class House(LedgerView):
         root = self.root_of(intermediate)
         parts = []
         for path in self.store.cross_certificates(root.name) if root else ():
-            data, shown = store.read(path) or b"", self.store.shown(path)
+            data, shown = filesystem.read(path) or b"", self.store.shown(path)
             cross, signer = read_certificate(data, shown), self.generation(path.stem.removeprefix("cross-"))
             if signer and not canonical.is_issued_by(cross, signer.certificate):
                 raise damaged(shown, f"its signature is not that of {signer.name}")
@@ -263,7 +264,7 @@ class House(LedgerView):
         kept = self._rungs.get(root)
         if kept is None or kept[0] != state:
             issuer = self.generation(root)
-            read = {path: read_rung(store.read(path) or b"", path, issuer) for path in paths} if issuer else {}
+            read = {path: read_rung(filesystem.read(path) or b"", path, issuer) for path in paths} if issuer else {}
             for path in (path for path, rung in read.items() if rung is None):
                 self.damaged[self.store.shown(path)] = f"is damaged, or not signed by {root}, and is never published"
             kept = self._rungs[root] = (state, [rung for rung in read.values() if rung])

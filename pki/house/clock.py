@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 
-from pki.errors import PkiError
+from pki.common.errors import PkiError
 
 QUIET = timedelta(days=180)  # since the last event: a machine that was off for four months recovers by itself
 BEHIND = timedelta(hours=2)  # before the last event

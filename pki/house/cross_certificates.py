@@ -8,7 +8,8 @@ from datetime import datetime
 
 from cryptography import x509
 
-from pki import canonical, store
+from pki import canonical
+from pki.common import filesystem
 from pki.house.generations import Generation
 from pki.store import Store
 
@@ -37,6 +38,6 @@ def _cross_certificates(
 ) -> Iterator[x509.Certificate]:
     for path in project.cross_certificates(root.name):
         with suppress(ValueError):  # a damaged one vouches for nothing
-            cross = x509.load_pem_x509_certificate(store.read(path) or b"")
+            cross = x509.load_pem_x509_certificate(filesystem.read(path) or b"")
             if not has_ended(cross.not_valid_after_utc) and cross.public_key() == root.certificate.public_key():
                 yield cross

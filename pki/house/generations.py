@@ -12,12 +12,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from pki import canonical
-from pki.errors import PkiError
+from pki.common.errors import PkiError
+from pki.common.remedies import RESTORE
+from pki.common.visible import plain
 from pki.identifiers import GenerationName
 from pki.issue import ca_public_key
-from pki.remedies import RESTORE
 from pki.scalars import SANDBOX
-from pki.visible import plain
 
 CALLED_BY = (NameOID.COMMON_NAME, NameOID.ORGANIZATIONAL_UNIT_NAME, NameOID.ORGANIZATION_NAME)  # in this order
 PUT_BACK = f"put it back from a backup: {RESTORE}"

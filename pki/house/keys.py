@@ -6,15 +6,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pki import adopted, canonical, store, tokens
-from pki.errors import PkiError, exposed
+from pki import adopted, canonical, tokens
+from pki.common import filesystem
+from pki.common.errors import PkiError, exposed
+from pki.common.remedies import RESTORE
 from pki.house.generations import Generation, damaged
 from pki.identifiers import GenerationName
 from pki.issue import Issuer, PrivateKey, open_key, public_der
 from pki.model import AdoptedRule
 from pki.passphrases import Passphrase, Passphrases
 from pki.pkcs8 import is_whole
-from pki.remedies import RESTORE
 from pki.store import Store
 
 
@@ -55,12 +56,12 @@ class Keys:
             return None
         path = self.store.authority_file(name, "key.pem")
         try:
-            data, shown = store.read(path), self.store.shown(path)
+            data, shown = filesystem.read(path), self.store.shown(path)
         except PkiError as error:  # it cannot be read, or something else is in its place
             return PkiError(error.message, f"{error.hint}; then: {RESTORE}")
         if wrong := _wrong_with(data):
             return PkiError(f"{shown}: the key of {name} is {wrong}", RESTORE)
-        if (store.mode_of(path) or 0) & 0o077:
+        if (filesystem.mode_of(path) or 0) & 0o077:
             return exposed(shown)
         return self.passphrases.fault([name], shown)
 
@@ -93,7 +94,7 @@ class Keys:
     def _opened(self, found: Generation) -> Issuer:
         if found.name in self.adopted:
             return self._open_adopted(found)
-        uri = store.read(self.store.authority_file(found.name, "key.uri"))
+        uri = filesystem.read(self.store.authority_file(found.name, "key.uri"))
         if uri is not None:
             pin = self.pin(found.name)
             token_key = tokens.open_key(tokens.parse(uri.decode().strip()), pin.value, pin.source)
@@ -101,7 +102,7 @@ class Keys:
         if fault := self.fault(found.name):
             raise fault
         path = self.store.authority_file(found.name, "key.pem")
-        key = self.from_pem(found.name, store.read(path) or b"", self.store.shown(path))
+        key = self.from_pem(found.name, filesystem.read(path) or b"", self.store.shown(path))
         if public_der(key.public_key()) != public_der(found.certificate.public_key()):
             raise damaged(self.store.shown(path), f"its key is not that of {found.name}")
         return Issuer(found.certificate, key)
@@ -125,10 +126,10 @@ class Keys:
         certificate, path = self.adopted_files(found.name)
         shown = self.store.shown(path)
         adopted.check(found.certificate, self.store.shown(certificate))
-        data = store.read(path)
+        data = filesystem.read(path)
         if data is None:
             raise PkiError(f"{shown}: the key of {found.name} is not there", "put it there, or back from a backup")
-        if (store.mode_of(path) or 0) & 0o077:
+        if (filesystem.mode_of(path) or 0) & 0o077:
             raise exposed(shown)
         if b"ENCRYPTED" in data:  # PKCS#8 says so in its label, OpenSSL's older form in a header
             return Issuer(found.certificate, self._opened_adopted(found.name, data, shown))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pki.memo import Memo
+from pki.common.cache import Memo
 from pki.records import Ledger
 from pki.store import Store
 

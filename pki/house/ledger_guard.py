@@ -14,12 +14,13 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
-from pki import canonical, store
-from pki.errors import LedgerError, PkiError
-from pki.files import insist_on_file
+from pki import canonical
+from pki.common import filesystem
+from pki.common.cache import signature, token
+from pki.common.errors import LedgerError, PkiError
+from pki.common.filesystem import insist_on_file
 from pki.house.generations import Generation
 from pki.issue import ca_public_key
-from pki.memo import signature, token
 from pki.records import (
     BEGIN_ANEW,
     GONE,
@@ -94,7 +95,7 @@ class Guard:
         """Generation and number of every CRL that this project signed and that is newer than the ledger's newest."""
         for path in self._crls():
             with suppress(PkiError, ValueError, UnsupportedAlgorithm, x509.ExtensionNotFound):
-                der, issuer = store.read(path) or b"", self.generation(path.stem)
+                der, issuer = filesystem.read(path) or b"", self.generation(path.stem)
                 if issuer is None or self.ledger().has_recorded(issuer.name, der):
                     continue
                 crl = x509.load_der_x509_crl(der)

@@ -10,13 +10,13 @@ from importlib import import_module
 from typing import Any, Protocol, TypeVar
 
 from pki import store
-from pki.errors import LedgerError, PkiError
+from pki.common.cache import Memo
+from pki.common.errors import LedgerError, PkiError
 from pki.house import decided
 from pki.house.clock import ClockGuard
 from pki.house.generations import Generation
 from pki.house.ledger_cache import LedgerCache
 from pki.house.ledger_guard import Guard, fault_of
-from pki.memo import Memo
 from pki.model import Inventory
 from pki.records import Head, Issued, Ledger, LedgerFault, Pin
 from pki.store import Store

@@ -13,11 +13,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import NameOID
 
-from pki import pem, store
-from pki.errors import PkiError
+from pki.common import filesystem, pem
+from pki.common.errors import PkiError
+from pki.common.remedies import RESTORE
 from pki.identifiers import GenerationName
 from pki.model import Inventory
-from pki.remedies import RESTORE
 from pki.scalars import CA_NAME, SANDBOX
 from pki.store import BEFORE_RESTORE, RESTORING, Store
 
@@ -192,7 +192,7 @@ def _certificates(path: Path) -> list[x509.Certificate]:
 
 def _content(path: Path) -> bytes:
     """The content of a file; of nothing else, for which a reader might wait."""
-    return store.read_if_possible(path) or b""
+    return filesystem.read_if_possible(path) or b""
 
 
 def _sha256(certificate: x509.Certificate) -> str:

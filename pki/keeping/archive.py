@@ -14,8 +14,8 @@ from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pki import store
-from pki.errors import PkiError
+from pki.common import filesystem
+from pki.common.errors import PkiError
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -47,7 +47,7 @@ def pack(files: Mapping[str, Kept], about: Mapping[str, Any], at: datetime) -> b
     manifest = json.dumps({"format": FORMAT, **about, "files": digests}, indent=1).encode() + b"\n"
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for name, kept in {MANIFEST: Kept(manifest, store.SECRET), **files}.items():
+        for name, kept in {MANIFEST: Kept(manifest, filesystem.SECRET), **files}.items():
             member = tarfile.TarInfo(name)
             member.size, member.mode, member.mtime = len(kept.data), kept.mode, int(at.timestamp())
             tar.addfile(member, io.BytesIO(kept.data))

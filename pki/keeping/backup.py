@@ -10,11 +10,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
-from pki import canonical, sealing, store, upstreams
-from pki.errors import PkiError
+from pki import upstreams
+from pki.common import age, filesystem, sealed_records
+from pki.common.cache import signature
+from pki.common.errors import PkiError
 from pki.house import House
 from pki.keeping.archive import Kept, ledger_head, pack, unpack
-from pki.memo import signature
 from pki.store import ALERTS, LAST_BACKUP, LEDGER_HEAD
 
 LEFT_OUT = (".*.new", ".*.lock", "ledger.db", "ledger.db-*", LAST_BACKUP, LEDGER_HEAD, ALERTS)
@@ -56,17 +57,19 @@ def backup(house: House, target: Path, passphrase: str) -> list[str]:
     ledger = files.get("ca/ledger.db")
     head = ledger_head(ledger.data, "ca/ledger.db") if ledger else None
     about = {"at": f"{house.now:%Y-%m-%dT%H:%M:%SZ}", "organisation": house.inventory.organisation, "ledger": head}
-    sealed = sealing.seal(pack(files, {**about, "secrets": _secret_files(house)}, house.now), passphrase)
-    with store.Beside({target: (sealed, store.SECRET)}) as waiting:
+    sealed = age.seal(pack(files, {**about, "secrets": _secret_files(house)}, house.now), passphrase)
+    with filesystem.Beside({target: (sealed, filesystem.SECRET)}) as waiting:
         waiting.flush()
-        read = unpack(sealing.unseal(store.read(store.beside(target)) or b"", passphrase, str(target)), str(target))
+        read = unpack(
+            age.unseal(filesystem.read(filesystem.beside(target)) or b"", passphrase, str(target)), str(target)
+        )
         if read.files != files or (ledger and ledger_head(read.files["ca/ledger.db"].data, str(target)) != head):
             raise PkiError(f"{target}: does not read back as it was written", "look at the disk that it is on")
         if target.exists():
             raise PkiError(f"{target}: is there already", "name another file; a backup is never overwritten")
         waiting.place()
     record = {"at": about["at"], "file": target.name, **_noted(house, head)}
-    store.write(house.store.ca / LAST_BACKUP, canonical.sealed(record), store.SECRET)
+    filesystem.write(house.store.ca / LAST_BACKUP, sealed_records.sealed(record), filesystem.SECRET)
     return list(_notes(house, files))
 
 
@@ -114,10 +117,10 @@ def read_now(house: House, paths: list[Path]) -> dict[str, Kept]:
     """The files, then the ledger: it knows of everything that they show."""
     files = {}
     for path in paths:
-        if (data := store.read(path)) is not None:
-            files[str(path.relative_to(house.store.home))] = Kept(data, (store.mode_of(path) or 0) & 0o777)
+        if (data := filesystem.read(path)) is not None:
+            files[str(path.relative_to(house.store.home))] = Kept(data, (filesystem.mode_of(path) or 0) & 0o777)
     if house.inventory.ledger == "sqlite" and (path := house.store.ca / "ledger.db").exists():
-        files["ca/ledger.db"] = Kept(_ledger_copy(path), store.SECRET)
+        files["ca/ledger.db"] = Kept(_ledger_copy(path), filesystem.SECRET)
     return files
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from cryptography import x509
 
-from pki import store
-from pki.errors import LedgerError, PkiError
+from pki.common import filesystem
+from pki.common.errors import LedgerError, PkiError
 from pki.house import House
 from pki.keeping import restore
 from pki.records import EMPTY, MISSING, OLDER, UNKNOWN_AUTHORITIES, Head, LedgerFault
@@ -82,7 +82,7 @@ def _unknown(house: House) -> Iterator[tuple[x509.Certificate, str, str]]:
             root = house.root_of(found.certificate)
             there = [(found.certificate, root.name if root else "")]
             for path in house.store.cross_certificates(name):
-                cross = x509.load_pem_x509_certificate(store.read(path) or b"")
+                cross = x509.load_pem_x509_certificate(filesystem.read(path) or b"")
                 there.append((cross, path.stem.removeprefix("cross-")))
             for cert, issuer in there:
                 if not house.ledger.certificates(serial=cert.serial_number):

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from pki import files, store
-from pki.errors import PkiError
+from pki.common import filesystem
+from pki.common.errors import PkiError
 from pki.store import RESTORING
 
 IGNORE_ALL = b"# private keys and passphrases of before a restore: never in git\n*\n"
@@ -39,11 +39,11 @@ class Placement:
         made = next((one for one in (*reversed(self.target.parents), self.target) if not one.exists()), None)
         try:
             shutil.rmtree(self.stage, ignore_errors=True)
-            store.make_folder(self.target)
-            store.make_folder(self.stage, 0o700)
+            filesystem.make_folder(self.target)
+            filesystem.make_folder(self.stage, 0o700)
             if any(path.startswith("ca/") for path in files):
-                store.make_folder(self.stage / "ca", 0o700)
-            store.write_all({self.stage / path: content for path, content in files.items()})
+                filesystem.make_folder(self.stage / "ca", 0o700)
+            filesystem.write_all({self.stage / path: content for path, content in files.items()})
         except BaseException:
             self.clear(made)
             raise
@@ -62,8 +62,8 @@ class Placement:
         done: list[Callable[[], object]] = []
         try:
             if self.moved:
-                store.make_folder(self.aside, 0o700)
-                store.write(self.aside / ".gitignore", IGNORE_ALL)
+                filesystem.make_folder(self.aside, 0o700)
+                filesystem.write(self.aside / ".gitignore", IGNORE_ALL)
             for path in self.moved:
                 if path not in self.placed:
                     _rename(self.target / path, self.aside / path, done)
@@ -85,10 +85,10 @@ class Placement:
     def _is_exchanged(self, path: str, done: list[Callable[[], object]]) -> bool:
         """Let what is in the way and its successor change places; False, and nothing is changed, where that cannot be done."""
         _rename(self.stage / path, self.aside / path, done)
-        if not files.exchange(self.target / path, self.aside / path):
+        if not filesystem.exchange(self.target / path, self.aside / path):
             done.pop()()
             return False
-        done.append(partial(files.exchange, self.target / path, self.aside / path))
+        done.append(partial(filesystem.exchange, self.target / path, self.aside / path))
         return True
 
     def _undo(self, done: list[Callable[[], object]]) -> None:
@@ -101,6 +101,6 @@ class Placement:
 
 
 def _rename(old: Path, new: Path, done: list[Callable[[], object]]) -> None:
-    store.make_folder(new.parent, 0o700 if not new.parent.exists() else 0o755)
+    filesystem.make_folder(new.parent, 0o700 if not new.parent.exists() else 0o755)
     old.rename(new)
     done.append(partial(os.replace, new, old))

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from cryptography import x509
 
-from pki import canonical, store
-from pki.errors import PkiError
+from pki import canonical
+from pki.common import filesystem
+from pki.common.errors import PkiError
 from pki.house import Generation, House
 from pki.issue import ca_public_key, pem_of
 from pki.records import Entry, Ledger, Recovered
@@ -50,7 +51,7 @@ def _file_rung(house: House, root: str, number: int, crl: x509.CertificateRevoca
     rungs = house.rungs(root)
     begun = [rung.number for rung in rungs if rung.crl.last_update_utc <= house.now]
     if number not in {rung.number for rung in rungs} and number > max(begun, default=0):
-        store.write(house.store.authority_file(root, "crl") / f"{number}.pem", pem_of([crl]))
+        filesystem.write(house.store.authority_file(root, "crl") / f"{number}.pem", pem_of([crl]))
 
 
 # -- from older ledgers -----------------------------------------------------------------------------------------------
@@ -67,7 +68,7 @@ class KnownCa:
         """Whether an older ledger, of what is below `project`, knew this very CA: another one may have the same name."""
         if self.adopted:
             path = project / self.adopted
-            return not path.is_file() or _same(store.read(path) or b"", self.certificate)
+            return not path.is_file() or _same(filesystem.read(path) or b"", self.certificate)
         found = ledger.certificates(serial=self.certificate.serial_number)
         return any(_same(one.pem.encode(), self.certificate) for one in found)
 

@@ -13,8 +13,9 @@ from typing import Any
 
 from cryptography import x509
 
-from pki import adopted, canonical, documents, inventory, pkcs8, sealing, store
-from pki.errors import PkiError
+from pki import adopted, canonical, inventory, pkcs8
+from pki.common import age, filesystem, sealed_records, yaml_text
+from pki.common.errors import PkiError
 from pki.house import House
 from pki.keeping import recovering
 from pki.keeping.archive import Archive, Kept, ledger_head, unpack
@@ -61,12 +62,12 @@ class Restore:
     def read(cls, sealed: bytes, passphrase: str, name: str, target: Path, now: datetime) -> Restore:
         """Open a backup and look at the whole of it. Raises PkiError where it is damaged, or another project's."""
         check_target(target)
-        archive = unpack(sealing.unseal(sealed, passphrase, name), name)
+        archive = unpack(age.unseal(sealed, passphrase, name), name)
         if ledger := archive.files.get(LEDGER):
             head = ledger_head(ledger.data, f"{name}: its ledger")
             if head != archive.about["ledger"]:
                 raise PkiError(f"{name}: its ledger is not the one that its manifest names", "take another copy of it")
-        said = inventory.sound(documents.load(archive.files["pki.yaml"].data.decode(), f"{name}: pki.yaml"))
+        said = inventory.sound(yaml_text.load(archive.files["pki.yaml"].data.decode(), f"{name}: pki.yaml"))
         if said is None:
             raise PkiError(
                 f"{name}: its pki.yaml is of another version of this program", "use the program that wrote it"
@@ -96,7 +97,7 @@ class Restore:
     def _present(self) -> dict[str, Any]:
         """The tree of the pki.yaml that is there; empty where there is none, or it cannot be read."""
         with suppress(PkiError, UnicodeDecodeError):
-            tree = documents.load((_read(self.target / "pki.yaml") or b"").decode(), "pki.yaml")
+            tree = yaml_text.load((_read(self.target / "pki.yaml") or b"").decode(), "pki.yaml")
             return tree if isinstance(tree, dict) else {}
         return {}
 
@@ -192,7 +193,7 @@ class Restore:
         files = {path: kept for path, kept in self.archive.files.items() if _is_below(path, placed)}
         found = {path: (kept.data, _mode(self.archive, path, kept)) for path, kept in files.items()}
         note = {"at": self.at, "file": self.name, "ledger": self.ledger}
-        return {**found, f"ca/{LAST_BACKUP}": (canonical.sealed(note), store.SECRET)}
+        return {**found, f"ca/{LAST_BACKUP}": (sealed_records.sealed(note), filesystem.SECRET)}
 
     def _complete_ledger(self, folder: Path) -> tuple[list[int], list[PkiError]]:
         """Record in the ledger of the stage what older ones know of revocations, and that it was restored."""
@@ -229,7 +230,7 @@ def _is_below(path: str, folders: list[str]) -> bool:
 
 
 def _read(path: Path) -> bytes | None:
-    return store.read(path) if path.is_file() else None
+    return filesystem.read(path) if path.is_file() else None
 
 
 def _ledger_bytes(path: Path) -> bytes:
@@ -239,7 +240,7 @@ def _ledger_bytes(path: Path) -> bytes:
 
 def _covers(present: bytes, wanted: bytes) -> bool:
     with suppress(PkiError, UnicodeDecodeError):
-        here, there = documents.load(present.decode(), "") or {}, documents.load(wanted.decode(), "") or {}
+        here, there = yaml_text.load(present.decode(), "") or {}, yaml_text.load(wanted.decode(), "") or {}
         if isinstance(here, dict) and isinstance(there, dict):
             return there.items() <= here.items()
     return False
@@ -248,7 +249,7 @@ def _covers(present: bytes, wanted: bytes) -> bool:
 def _mode(archive: Archive, path: str, kept: Kept) -> int:
     """As it was, but never looser than its content bears."""
     secret = path in archive.about.get("secrets", ()) or path == LEDGER or b"PRIVATE KEY-----" in kept.data
-    return store.SECRET if secret else kept.mode & 0o755 | 0o600
+    return filesystem.SECRET if secret else kept.mode & 0o755 | 0o600
 
 
 # -- what a ledger that is older than build/ does not know -------------------------------------------------------------
@@ -273,7 +274,7 @@ def carry_revocations(house: House) -> tuple[list[str], list[str]]:
     newer, carried = [], []
     ours = [one for name in AUTHORITIES for one in house.store.generations(name)]
     for generation in [*ours, *house.inventory.authorities.adopted]:
-        data = store.read(house.store.crl(generation))
+        data = filesystem.read(house.store.crl(generation))
         with suppress(ValueError):
             told = recovering.take_in(house, x509.load_der_x509_crl(data), "build/") if data else None
             if told and told.generation == generation:

@@ -18,7 +18,7 @@ import sqlalchemy as sql
 from cryptography import x509
 from sqlalchemy.engine import Connection
 
-from pki.errors import LedgerError
+from pki.common.errors import LedgerError
 from pki.identifiers import ArtifactId, GenerationName
 from pki.ledger.chain import READ_HEAD, append, append_all, faults
 from pki.ledger.database import Database

@@ -17,12 +17,13 @@ import sqlalchemy as sql
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from pki.errors import LedgerError, of_system
-from pki.files import insist_on_file, leave_to_owner
+from pki.common.child_processes import LIBPQ_PASSWORD, withheld
+from pki.common.errors import LedgerError, of_system
+from pki.common.filesystem import insist_on_file, leave_to_owner, make_folder
+from pki.common.visible import in_one_line
 from pki.ledger import identity, upgrade
 from pki.ledger.chain import NO_HASH, TAKE_TURN
 from pki.ledger.tables import SCHEMA, head, lease, metadata
-from pki.processes import LIBPQ_PASSWORD, withheld
 from pki.records import (
     BEGIN_ANEW,
     EMPTY,
@@ -36,8 +37,7 @@ from pki.records import (
     UNREADABLE,
     LedgerFault,
 )
-from pki.store import Store, make_folder
-from pki.visible import in_one_line
+from pki.store import Store
 
 LOOK_AT_DATABASE = "look at the database that pki.yaml names as ledger, then: ./run invoke ledger.verify"
 PATIENCE = 60  # seconds for which a transaction waits for another one

@@ -7,7 +7,7 @@ from pathlib import Path
 import sqlalchemy as sql
 from sqlalchemy.engine import Connection
 
-from pki import canonical, store
+from pki.common import filesystem, sealed_records
 from pki.ledger.chain import READ_HEAD
 from pki.ledger.tables import decisions, events, revocations
 from pki.records import ACCEPTED, Head
@@ -32,5 +32,5 @@ def note(db: Connection, folder: Path) -> None:
     if not seq or (noted and (noted[:2] == (seq, digest) or not holds(db, noted))):
         return
     revoked = db.execute(sql.select(sql.func.count()).select_from(revocations)).scalar()
-    said = canonical.sealed({"events": seq, "head": digest, "revocations": revoked})
-    store.write(folder / LEDGER_HEAD, said, store.SECRET)
+    said = sealed_records.sealed({"events": seq, "head": digest, "revocations": revoked})
+    filesystem.write(folder / LEDGER_HEAD, said, filesystem.SECRET)

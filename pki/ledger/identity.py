@@ -12,8 +12,8 @@ import sqlalchemy as sql
 from cryptography import x509
 from sqlalchemy.engine import Connection
 
-from pki import store
-from pki.errors import LedgerError
+from pki.common import filesystem, sealed_records
+from pki.common.errors import LedgerError
 from pki.ledger.rows import as_hex
 from pki.ledger.tables import SCHEMA, certificates, head
 from pki.records import FOREIGN, LedgerFault
@@ -30,7 +30,7 @@ def own_or_new(folder: Path) -> str:
 
 
 def _keep(folder: Path, project: str) -> None:
-    store.write(folder / PROJECT_ID, f"{project} {store.check_of({'project': project})}\n".encode())
+    filesystem.write(folder / PROJECT_ID, f"{project} {sealed_records.check_of({'project': project})}\n".encode())
 
 
 def insist(db: Connection, folder: Path, place: str, *, has_events: bool) -> None:
@@ -72,7 +72,7 @@ def _known(db: Connection, folder: Path) -> bool:
     """Return whether the ledger holds the certificate of any authority below `ca/`."""
     disk, serials = Store(folder.parent), list[str]()
     for name in (name for authority in AUTHORITIES for name in disk.generations(authority)):
-        data = store.read(disk.authority_file(name, "cert.pem"))
+        data = filesystem.read(disk.authority_file(name, "cert.pem"))
         try:
             serials.append(as_hex(x509.load_pem_x509_certificate(data or b"").serial_number))
         except ValueError:

@@ -26,12 +26,12 @@ from doit.task import Task
 
 from pki import clock_confirmation, destinations, graph
 from pki.artifact import Artifact
-from pki.errors import InventoryError, PkiError, of_any
+from pki.common.errors import InventoryError, PkiError, of_any
+from pki.common.reasons import UNCHANGED, Outcome, Reason, joined
 from pki.graph import Plan
 from pki.house import House
 from pki.house.clock import Evidence
 from pki.pipeline.workers import Failed
-from pki.reasons import UNCHANGED, Outcome, Reason, joined
 from pki.reporter import Reporter
 from pki.safe_directories import insist_on_owner
 from pki.store import Store

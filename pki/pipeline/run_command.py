@@ -11,8 +11,8 @@ from doit.control import TaskControl
 from doit.exceptions import InvalidDodoFile
 from doit.task import Stream
 
+from pki.common.child_processes import hear_interrupts
 from pki.pipeline.workers import ParallelRunner
-from pki.processes import hear_interrupts
 
 CLOCK_IS_RIGHT = {
     "name": "clock_is_right",

@@ -17,8 +17,8 @@ from typing import Any
 from doit.exceptions import TaskFailed
 from doit.runner import Runner
 
-from pki.errors import ErrorCode, PkiError
-from pki.processes import end_with, last_words
+from pki.common.child_processes import end_with, last_words
+from pki.common.errors import ErrorCode, PkiError
 
 FORK = get_context("fork")
 PARTING = 10.0  # seconds that a process gets to clean up when the run is interrupted

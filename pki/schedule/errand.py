@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import time, timedelta
 from pathlib import Path
 
-from pki.errors import PkiError
+from pki.common.errors import PkiError
 from pki.model import Inventory
 from pki.scalars import is_within
 

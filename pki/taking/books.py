@@ -11,13 +11,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki import store
 from pki.adopted import has_signed
-from pki.errors import PkiError
+from pki.common import filesystem
+from pki.common.errors import PkiError
+from pki.common.reasons import Reason, Why
 from pki.house import Generation, House
 from pki.identifiers import ArtifactId, GenerationName
 from pki.issue import public_der
-from pki.reasons import Reason, Why
 from pki.records import Books, Issued, LastCrl
 from pki.taking import index, naming, revoked
 from pki.taking.papers import Papers, find
@@ -75,7 +75,7 @@ def _sorted(ca: Generation, folder: Path, shown: str) -> _Shelf:
     place = next((one for one in PLACES if (folder / one / "index.txt").is_file()), None)
     if place is not None:
         name = "/".join(part for part in (shown, place, "index.txt") if part)
-        rows, faults = index.parse(store.read(folder / place / "index.txt") or b"", name)
+        rows, faults = index.parse(filesystem.read(folder / place / "index.txt") or b"", name)
         number = _number(folder / place / "crlnumber", name.replace("index.txt", "crlnumber"), faults)
     certificates: dict[int, tuple[str, x509.Certificate]] = {}
     strange, left_out = set[tuple[int, datetime]](), dict[bytes, str]()
@@ -189,7 +189,7 @@ def _of_row(ca: Generation, row: index.Row) -> tuple[str, Issued]:
 
 def _number(path: Path, shown: str, faults: list[str]) -> int:
     """The number of the last CRL, as `crlnumber` tells it: that file holds the next one."""
-    text = (store.read(path) or b"").decode(errors="replace").strip()
+    text = (filesystem.read(path) or b"").decode(errors="replace").strip()
     if not text:
         return 0
     try:

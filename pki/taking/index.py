@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from pki.errors import PkiError
+from pki.common.errors import PkiError
 
 FIELDS = 6
 TAB = re.compile(r"(?<!\\)\t")  # a tab within a field stands behind a backslash

@@ -11,8 +11,8 @@ from typing import TypeVar
 
 from cryptography import x509
 
-from pki import pem, store
-from pki.errors import PkiError
+from pki.common import filesystem, pem
+from pki.common.errors import PkiError
 
 SUFFIXES = {".pem", ".crt", ".cer", ".cert", ".der", ".crl"}
 LABELS = ("X509 CRL", "CERTIFICATE", "X509 CERTIFICATE")
@@ -35,7 +35,7 @@ def find(folder: Path, shown: str) -> Papers:
     for path in _files(folder):
         name = f"{shown}/{path.relative_to(folder)}"
         try:
-            _take(found, name, path.suffix.lower(), store.read(path) or b"")
+            _take(found, name, path.suffix.lower(), filesystem.read(path) or b"")
         except PkiError as error:
             found.faults.append(error.message)
     return found

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import AsymmetricPadding,
 from cryptography.hazmat.primitives.asymmetric.utils import NoDigestInfo, Prehashed, encode_dss_signature
 from cryptography.utils import Buffer
 
-from pki.errors import PkiError
+from pki.common.errors import PkiError
 
 # What is signed → its signature: r and s side by side for a digest, or PKCS#1 v1.5 for a DigestInfo.
 Signer = Callable[[bytes], bytes]

@@ -8,7 +8,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from pki.errors import PkiError
+from pki.common.errors import PkiError
 from pki.tokens.held import EllipticCurveTokenKey, RsaTokenKey, TokenKey
 from pki.tokens.sessions import library, session_on, told
 from pki.tokens.uri import TokenUri

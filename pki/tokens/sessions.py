@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from fcntl import LOCK_EX, LOCK_SH, flock
 from typing import Any, BinaryIO
 
-from pki.errors import PkiError
+from pki.common.errors import PkiError
 from pki.tokens.uri import SHOWN, TokenUri
 
 CANNOT = {"FunctionNotSupported", "DomainParamsInvalid", "AttributeValueInvalid", "TemplateInconsistent"}

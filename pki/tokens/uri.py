@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from urllib.parse import quote, unquote_to_bytes
 
-from pki.errors import PkiError
+from pki.common.errors import PkiError
 
 EXAMPLE = "pkcs11:token=doit-pki;object=server-2?module-path=/usr/lib/softhsm/libsofthsm2.so"
 SHOWN = f"for example {EXAMPLE}"

@@ -6,8 +6,8 @@ Making them takes longer than the rest of a run that has nothing to do, so only 
 from __future__ import annotations
 
 from pki import store
+from pki.common.cache import code_digest, token
 from pki.house import House
-from pki.memo import code_digest, token
 
 
 def known(house: House) -> str:

@@ -10,10 +10,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pki import canonical, store
 from pki.bundles import mobileconfig
 from pki.ceremony import words
-from pki.errors import PkiError
+from pki.common import filesystem
+from pki.common.errors import PkiError
+from pki.common.templating import Pages
 from pki.house import Generation, House
 from pki.proxies import largest_published
-from pki.templating import Pages
 from pki.trust import code
 
 BYTES_IN_A_LINE = 8
@@ -96,7 +97,7 @@ def _root(found: Generation, *, has_code: bool) -> dict[str, Any]:
 
 def _due(house: House, found: Generation) -> str:
     """The day by which a new CRL comes."""
-    data = store.read(house.store.crl(found.name))
+    data = filesystem.read(house.store.crl(found.name))
     crl = canonical.crl(data or b"", Encoding.DER)
     end = crl.next_update_utc if crl is not None else None
     if end is None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from pki.errors import PkiError
+from pki.common.errors import PkiError
 from pki.graph import Plan
 from pki.house import House
 from pki.identifiers import ArtifactId

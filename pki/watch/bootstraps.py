@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from pki.common.cache import token
 from pki.deploy.delivery import Delivery
 from pki.deploy.roots import is_store
 from pki.graph import Plan
 from pki.house import Generation, House
 from pki.identifiers import GenerationName
-from pki.memo import token
 from pki.watch.checks import named
 from pki.world import Note
 

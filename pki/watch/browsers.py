@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 
-from pki import store
+from pki.common import filesystem
+from pki.common.errors import PkiError
 from pki.device_requests import requested_key
-from pki.errors import PkiError
 from pki.graph import Plan
 from pki.house import House
 from pki.identifiers import ArtifactId
@@ -38,5 +38,5 @@ def _kind(house: House, leaf: Leaf) -> str:
     if leaf.request is None:
         return leaf.key
     with suppress(PkiError):  # which its certificate tells
-        return key_kind(requested_key(store.read(house.store.home / leaf.request) or b"", leaf.request))
+        return key_kind(requested_key(filesystem.read(house.store.home / leaf.request) or b"", leaf.request))
     return ""

@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from enum import IntEnum
 from typing import Any
 
+from pki.common.reasons import Reason, Why
+from pki.common.remedies import Remedy, for_this_project, here
 from pki.deploy.receipt import instant
 from pki.identifiers import ArtifactId
-from pki.reasons import Reason, Why
-from pki.remedies import Remedy, for_this_project, here
 
 NAMED = 6  # things of which the same is said
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from importlib import import_module
 
 from pki import store
-from pki.errors import PkiError
+from pki.common.errors import PkiError
 from pki.house import House
 from pki.house.generations import PUT_BACK
 from pki.identifiers import GenerationName

@@ -8,17 +8,18 @@ from datetime import datetime
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki import canonical, freshness, store
+from pki import canonical, freshness
 from pki.artifact_files import LEAF_FILES
+from pki.common import filesystem
+from pki.common.durations import in_words
+from pki.common.reasons import joined
 from pki.deploy import release
-from pki.durations import in_words
 from pki.graph import Plan
 from pki.handover import needs
 from pki.house import Generation, House
 from pki.house.missing_roots import refusal
 from pki.identifiers import ArtifactId, GenerationName
 from pki.model import Leaf
-from pki.reasons import joined
 from pki.records import Issued
 from pki.watch import uses
 from pki.watch.identities import identities
@@ -106,7 +107,7 @@ def missing(house: House, authority: str) -> Iterator[Line]:
 
 def crl(house: House, plan: Plan, generation: str) -> Iterator[Line]:
     """The CRL of a generation, as it is published."""
-    data = store.read(house.store.crl(generation))
+    data = filesystem.read(house.store.crl(generation))
     yield "what", f"the list of certificates that {generation} revoked"
     if data is None:
         yield "state", "is not there: ./run doit"
@@ -155,7 +156,7 @@ def _key(house: House, wanted: Leaf) -> str:
 
 
 def _authority_key(house: House, found: Generation) -> str:
-    if (uri := store.read(house.store.authority_file(found.name, "key.uri"))) is not None:
+    if (uri := filesystem.read(house.store.authority_file(found.name, "key.uri"))) is not None:
         return f"in a token: {uri.decode().strip()}"
     path = house.store.authority_file(found.name, "key.pem")
     if path.exists():

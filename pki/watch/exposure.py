@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
+from pki.common.durations import at_least
 from pki.deploy.delivery import Delivery
-from pki.durations import at_least
 from pki.graph import Plan
 from pki.house import House
 from pki.identifiers import ArtifactId

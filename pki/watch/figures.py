@@ -13,7 +13,8 @@ from contextlib import suppress
 from cryptography import x509
 
 from pki import freshness
-from pki.errors import PkiError
+from pki.common.errors import PkiError
+from pki.common.visible import plain
 from pki.handover import needs
 from pki.house import House
 from pki.identifiers import ArtifactId, GenerationName
@@ -21,7 +22,6 @@ from pki.leaves import leaf_name
 from pki.model import Leaf
 from pki.scalars import Access
 from pki.store import AUTHORITIES
-from pki.visible import plain
 from pki.watch import adopted
 from pki.watch.checks import Level
 from pki.watch.looks import authorities, leaves, premises

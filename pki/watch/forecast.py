@@ -7,15 +7,15 @@ from datetime import UTC, datetime, timedelta
 
 from pki import freshness, holders, outgrown
 from pki.artifact import Artifact
-from pki.durations import in_words
+from pki.common.cache import token
+from pki.common.durations import in_words
+from pki.common.reasons import Reason, Why, joined
 from pki.graph import Plan
 from pki.handover import needs
 from pki.house import House
 from pki.house.missing_roots import refusal
 from pki.identifiers import ArtifactId
-from pki.memo import token
 from pki.model import Leaf
-from pki.reasons import Reason, Why, joined
 from pki.store import AUTHORITIES
 from pki.watch import adopted, bootstraps, browsers, damage, exposure, identities, upstreams, waiting_roots
 from pki.world import Note

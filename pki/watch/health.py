@@ -6,7 +6,7 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from pki.errors import ErrorCode, InventoryError, PkiError
+from pki.common.errors import ErrorCode, InventoryError, PkiError
 from pki.graph import Plan
 from pki.house import House
 from pki.watch import forecast

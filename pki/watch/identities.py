@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from pki.durations import backdate
+from pki.common.cache import token
+from pki.common.durations import backdate
 from pki.graph import Plan
 from pki.house import House
 from pki.leaves import client_artifact
-from pki.memo import token
 from pki.records import Decision, Issued
 from pki.world import Note
 

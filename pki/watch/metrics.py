@@ -17,15 +17,16 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from pki import __version__, store
+from pki import __version__
+from pki.common import filesystem
+from pki.common.cache import token
+from pki.common.errors import PkiError
+from pki.common.visible import plain
 from pki.deploy.receipt import moment
-from pki.errors import PkiError
 from pki.graph import Plan
 from pki.house import House
 from pki.identifiers import ArtifactId
-from pki.memo import token
 from pki.store import Store
-from pki.visible import plain
 from pki.watch import figures
 from pki.watch.alerts.told import Record
 from pki.watch.figures import Labels, Samples
@@ -111,13 +112,13 @@ def leave(house: House, plan: Plan, found: Mapping[str, str], report: Mapping[st
     more: Samples = {"build_info": {(__version__,): 1}, **_of_run(plan, report), **_of_channels(record)}
     said = {**found, **blocks(render(place.home, more))}
     if not said.keys() >= KNOWN.keys():
-        said = blocks((store.read(place.report(FILE)) or b"").decode(errors="replace")) | said
+        said = blocks((filesystem.read(place.report(FILE)) or b"").decode(errors="replace")) | said
     _write(place, house.inventory.metrics.textfile, said)
 
 
 def nothing_was_run(place: Store, textfile: str | None, now: datetime) -> None:
     """Say in what the last run left that pki.yaml cannot be used; all else in it is still so."""
-    before = store.read(place.report(FILE))
+    before = filesystem.read(place.report(FILE))
     if before is not None:
         wrong: Samples = {"metrics_timestamp_seconds": {(): now.timestamp()}, "inventory_valid": {(): 0}}
         _write(place, textfile, blocks(before.decode(errors="replace")) | blocks(render(place.home, wrong)))
@@ -136,7 +137,7 @@ def _write(place: Store, textfile: str | None, said: Mapping[str, str]) -> None:
 
 def _fault(path: Path, data: bytes) -> PkiError | None:
     try:
-        store.write(path, data)
+        filesystem.write(path, data)
     except PkiError as error:
         return error
     return None

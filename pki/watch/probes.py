@@ -16,14 +16,14 @@ from typing import Any
 
 from cryptography import x509
 
-from pki import canonical, store
+from pki.common import filesystem, sealed_records
+from pki.common.errors import of_system
 from pki.deploy import handshake, proof
 from pki.deploy.handshake import NO_UPSTREAM, Endpoint, Unproven, Unreached
 from pki.deploy.proof import LetIn
 from pki.deploy.receipt import instant, moment
 from pki.deploy.ssh import Way
 from pki.destinations import Sight
-from pki.errors import of_system
 from pki.graph import Plan
 from pki.house import House
 from pki.identifiers import ArtifactId
@@ -286,7 +286,7 @@ def keep(place: Store, found: Iterable[Probed], now: datetime) -> None:
     path, entries = place.report(FILE), [_as_json(one) for one in found]
     if entries:
         data = {"format": FORMAT, "at": instant(now), "probes": entries}
-        store.write(path, canonical.sealed(data, indent=1))
+        filesystem.write(path, sealed_records.sealed(data, indent=1))
     elif path.exists():
         try:
             path.unlink()
@@ -297,7 +297,7 @@ def keep(place: Store, found: Iterable[Probed], now: datetime) -> None:
 def load(house: House) -> Sequence[Probed]:
     """What the last sweep saw of the services that pki.yaml still knows; nothing when there was none."""
     try:
-        data = canonical.unsealed(store.read_if_possible(house.store.report(FILE))) or {}
+        data = sealed_records.unsealed(filesystem.read_if_possible(house.store.report(FILE))) or {}
         found = [_of(one) for one in data["probes"]] if data["format"] == FORMAT else []
     except (ValueError, KeyError, TypeError):
         return ()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from pki import freshness, graph, store
-from pki.errors import ErrorCode, PkiError
+from pki import freshness, graph
+from pki.common import filesystem
+from pki.common.errors import ErrorCode, PkiError
 from pki.graph import Plan
 from pki.house import House
 from pki.identifiers import ArtifactId
@@ -39,7 +40,7 @@ def _unlisted(house: House, going: Sequence[Issued]) -> Iterator[ArtifactId]:
     """The CRLs that do not list what they must, or cannot be read."""
     for issuer in sorted({one.issuer for one in going}):
         try:
-            entries = freshness.signed_crl(house, issuer, store.read(house.store.crl(issuer)) or b"", anew=True)
+            entries = freshness.signed_crl(house, issuer, filesystem.read(house.store.crl(issuer)) or b"", anew=True)
             serials = [one.serial for one in going if one.issuer == issuer]
             if entries is None or not all(map(entries.get_revoked_certificate_by_serial_number, serials)):
                 yield ArtifactId("crl", issuer)

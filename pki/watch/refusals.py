@@ -19,7 +19,8 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki import canonical, store
+from pki import canonical
+from pki.common import filesystem
 from pki.deploy import entry, proof
 from pki.deploy.delivery import Delivery
 from pki.deploy.entry import Session
@@ -72,7 +73,7 @@ class Witness:
         self._is_client = going[-1].profile == "client"
         self._end = max(one.not_after for one in going)
         self._roots = house.store.trust("roots.pem")
-        self._old_list_ends = _next_update(store.read(house.store.crl(going[-1].issuer)))
+        self._old_list_ends = _next_update(filesystem.read(house.store.crl(going[-1].issuer)))
         self._own = self._own_identity(plan, folder) if self._is_client else None
         self._uses = self._concerned()
         self._doors = [door for use in self._uses for door in self._doors_of(use)]
@@ -85,7 +86,7 @@ class Witness:
         for leaf in plan.leaves.values():
             held = uses.present(self._house, leaf, self._going) if leaf.artifact in names else b""
             if held and not leaf.request:
-                store.write(folder / "identity.pem", held, store.SECRET)
+                filesystem.write(folder / "identity.pem", held, filesystem.SECRET)
                 return folder / "identity.pem"
         return None
 

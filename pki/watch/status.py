@@ -9,21 +9,22 @@ from functools import partial
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki import canonical, freshness, outgrown, store
+from pki import canonical, freshness, outgrown
 from pki.artifact import Artifact
+from pki.common import filesystem
+from pki.common.durations import in_brief
+from pki.common.errors import RETRIED, of_any
+from pki.common.reasons import Reason, Why, joined
+from pki.common.remedies import RESTORE
+from pki.common.visible import shorten
 from pki.deploy import receipt
 from pki.deploy.delivery import Delivery
-from pki.durations import in_brief
-from pki.errors import RETRIED, of_any
 from pki.graph import Plan
 from pki.handover import needs
 from pki.house import House
 from pki.identifiers import ArtifactId, GenerationName
 from pki.model import Leaf
-from pki.reasons import Reason, Why, joined
-from pki.remedies import RESTORE
 from pki.store import AUTHORITIES
-from pki.visible import shorten
 from pki.watch import adopted, exposure, probes, upstreams
 from pki.watch.view import LastRun
 
@@ -138,7 +139,7 @@ def _needed_rows(house: House) -> Iterator[Row]:
 def _crl_row(house: House, artifact: Artifact, size: str) -> Row:
     generation = artifact.id.name
     reasons = artifact.reasons()
-    data = store.read(house.store.crl(generation))
+    data = filesystem.read(house.store.crl(generation))
     crl = canonical.crl(data, Encoding.DER) if data else None
     end = crl.next_update_utc if crl is not None else None
     if end is None:

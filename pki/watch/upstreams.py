@@ -8,12 +8,13 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 
-from pki import store, upstreams
-from pki.errors import PkiError
+from pki import upstreams
+from pki.common import filesystem
+from pki.common.cache import token
+from pki.common.errors import PkiError
+from pki.common.remedies import in_project
 from pki.house import House
-from pki.memo import token
 from pki.model import Host, Upstream
-from pki.remedies import in_project
 from pki.watch.checks import named
 from pki.world import Note
 
@@ -73,7 +74,7 @@ def _ends(house: House, files: list[str]) -> dict[str, int]:
         kept = {}
         for file, path in zip(files, paths, strict=True):
             with suppress(PkiError):  # which the release tells
-                found = x509.load_pem_x509_certificates(upstreams.certificates(store.read(path), file))
+                found = x509.load_pem_x509_certificates(upstreams.certificates(filesystem.read(path), file))
                 kept[file] = min(int(one.not_valid_after_utc.timestamp()) for one in found)
         house.memo.remember("upstreams", known, paths, kept)
     return kept

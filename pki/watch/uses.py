@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pki import store
+from pki.common import filesystem
 from pki.house import House
 from pki.leaves import leaf_name
 from pki.model import Host, Leaf
@@ -51,7 +51,7 @@ def asking(house: House) -> list[Use]:
 
 def present(house: House, leaf: Leaf, issued: Sequence[Issued]) -> bytes:
     """The truth of a leaf, if its certificate is one of these; else nothing."""
-    held = store.read(house.store.truth(leaf)) or b""
+    held = filesystem.read(house.store.truth(leaf)) or b""
     return held if any(one.pem.encode() in held for one in issued) else b""
 
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from pki import canonical, store
+from pki.common import filesystem, sealed_records
+from pki.common.errors import ErrorCode, joined_lines
+from pki.common.reasons import Outcome
 from pki.deploy.receipt import moment
-from pki.errors import ErrorCode, joined_lines
 from pki.graph import Plan
 from pki.house import House
 from pki.identifiers import ArtifactId
-from pki.reasons import Outcome
 from pki.store import Store
 from pki.watch.alerts.told import Record
 from pki.watch.checks import Finding
@@ -64,7 +64,7 @@ class LastRun:
         """Return what the last run's report tells; of a damaged one, that it is damaged."""
         path = place.report("status.json")
         try:
-            return cls.of(canonical.unsealed(store.read_if_possible(path)) or {})
+            return cls.of(sealed_records.unsealed(filesystem.read_if_possible(path)) or {})
         except (ValueError, KeyError, TypeError, AttributeError):
             return cls(is_damaged=os.path.lexists(path))
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pki.common.cache import token
 from pki.deploy.delivery import Delivery
 from pki.deploy.new_root import COMMAND, NewRoot
 from pki.graph import Plan
 from pki.house import House
-from pki.memo import token
 from pki.watch.checks import named
 from pki.world import Note
 

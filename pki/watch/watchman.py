@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from pki import inventory, store
+from pki.common.cache import Memo
+from pki.common.errors import ErrorCode, InventoryError, PkiError
 from pki.deploy.receipt import moment
-from pki.errors import ErrorCode, InventoryError, PkiError
 from pki.graph import Plan
 from pki.house import House
 from pki.identifiers import ArtifactId
-from pki.memo import Memo
 from pki.model import Inventory
 from pki.reporter import Findings
 from pki.store import Store

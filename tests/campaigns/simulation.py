@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from pki import sealing
+from pki.common import age
+from pki.common.errors import ErrorCode, PkiError
 from pki.deploy.folder import FolderTransport
-from pki.errors import ErrorCode, PkiError
 from pki.house import House
 from pki.house.clock import Evidence, HostClock
 from pki.pipeline import Run
@@ -51,8 +51,8 @@ def quick() -> Iterator[None]:
     with hasty(), keys_opened_once(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(metadata, "entry_points", cache(metadata.entry_points))
         patch.setattr(ctypes.pythonapi, "Py_IncRef", lambda _: None)  # a run's tasks are held to the end of its process
-        patch.setattr(sealing, "seal", lambda data, _: sealing.MARKS[0] + data)
-        patch.setattr(sealing, "unseal", lambda data, _passphrase, _name: data[len(sealing.MARKS[0]) :])
+        patch.setattr(age, "seal", lambda data, _: age.MARKS[0] + data)
+        patch.setattr(age, "unseal", lambda data, _passphrase, _name: data[len(age.MARKS[0]) :])
         yield
 
 

@@ -23,7 +23,7 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
 
-from pki.templating import MEND_OR_RAW
+from pki.common.templating import MEND_OR_RAW
 from pki.watch.checks import Level
 from tests import leavings
 from tests.conftest import PROJECT

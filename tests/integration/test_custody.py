@@ -11,7 +11,7 @@ import pytest
 from pki import issue
 from pki.ceremony import custody, hold, shares, sitting, verifying, words
 from pki.ceremony.hold import NewKey
-from pki.errors import PkiError
+from pki.common.errors import PkiError
 from pki.handover.asking import Wish
 from tests import judges
 from tests.ceremonies import SECRET, RealHome, real_home

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pki.errors import PkiError
+from pki.common.errors import PkiError
 from pki.handover.asking import Wish
 from pki.watch import status
 from tests import judges

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from pki import opensslconf, opensslfile
-from pki.errors import PkiError
-from pki.headers import taken_in
+from pki.common.errors import PkiError
+from pki.common.file_headers import taken_in
 from tests.opensslfiles import BOX, BY_HAND, FURTHER, INCLUDED, random_file
 from tests.opensslrequests import can_be_had, difference, made_by_openssl
 

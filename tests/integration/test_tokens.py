@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 
 from pki import issue, profiles, tokens
-from pki.errors import PkiError
+from pki.common.errors import PkiError
 from pki.records import Entry
 from pki.tokens import keys as token_keys
 from pki.tokens import sessions
@@ -395,7 +395,7 @@ def test_wrong_pin_in_a_process_of_its_own_ends_without_a_traceback_of_ours(
 ) -> None:
     uri = softhsm.uri(made["ec-p256"])
     program = (
-        "from pki import tokens\nfrom pki.errors import PkiError\n"
+        "from pki import tokens\nfrom pki.common.errors import PkiError\n"
         f"try: tokens.open_key(tokens.parse({str(uri)!r}), '828182', 'secrets.yaml')\n"
         "except PkiError as error: print(error)\n"
     )

@@ -20,10 +20,10 @@ from invoke.exceptions import Exit
 
 from pki import inventory
 from pki.commands import demo
+from pki.common.terminal import Screen
 from pki.demo import vlans
 from pki.demo.visits import ANSWERED, NO_WAY_THERE, REFUSED, Seen, Visit
 from pki.demo.vlans import HOUSE, NEW, OLD, Story
-from pki.screen import Screen
 from tests.conftest import PROJECT
 from tests.integration.test_lab import surroundings
 from tests.leavings import is_idle

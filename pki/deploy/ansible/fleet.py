@@ -14,7 +14,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pki import canonical, store
+from pki.common import filesystem, sealed_records
+from pki.common.errors import ErrorCode, PkiError
+from pki.common.filesystem import leave_all_to_owner
+from pki.common.reasons import Reason
+from pki.common.visible import plain
 from pki.deploy import answers
 from pki.deploy.ansible import project, runner
 from pki.deploy.ansible.project import Consignment
@@ -26,12 +30,8 @@ from pki.deploy.proof import Proof, refuted
 from pki.deploy.receipt import instant
 from pki.deploy.session import ServiceRefusal, nonsense, others, refused, seen, writable_folders
 from pki.deploy.ssh import Way
-from pki.errors import ErrorCode, PkiError
-from pki.files import leave_all_to_owner
 from pki.model import Ansible
-from pki.reasons import Reason
 from pki.store import Store
-from pki.visible import plain
 
 BEFORE_SSH = re.compile(r"^.*?(over|via) ssh: ", re.DOTALL | re.IGNORECASE)  # what Ansible puts before ssh's own words
 MESSAGE = 4000  # characters that are looked at of a message of Ansible
@@ -118,7 +118,7 @@ class Fleet:
         return self.store.ansible() / "told" / f"{host}.json"
 
     def _told(self, host: str) -> dict[str, Any] | None:
-        told = canonical.unsealed(store.read_if_possible(self._place(host))) or {}
+        told = sealed_records.unsealed(filesystem.read_if_possible(self._place(host))) or {}
         return told if told.get("run") == self.token else None
 
     def _tell(
@@ -128,8 +128,8 @@ class Fleet:
         told: dict[str, Any] = {"done": [one.as_json() for one in done], "has_more": has_more}
         if error:
             told = {"message": error.message, "hint": error.hint, "code": error.code.value}
-        store.make_folder(self._place(host).parent, 0o700)
-        store.write(self._place(host), canonical.sealed({"run": self.token, **told}))
+        filesystem.make_folder(self._place(host).parent, 0o700)
+        filesystem.write(self._place(host), sealed_records.sealed({"run": self.token, **told}))
 
 
 def _done(told: Mapping[str, Any]) -> list[Reason]:
@@ -144,7 +144,7 @@ def consign(delivery: Delivery, now: datetime) -> Consignment:
     delivery.insist_on_root()
     change = delivery.change(parcel, delivery.receipt, now)
     findings = delivery.check(change)
-    sent = [InPlace("", content) for path in delivery.history.crls().values() if (content := store.read(path))]
+    sent = [InPlace("", content) for path in delivery.history.crls().values() if (content := filesystem.read(path))]
     return Consignment(change, findings, tuple(change.may_go(sent)))
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pki import store, visible
+from pki.common import filesystem, visible
 from pki.deploy import answers, entry, handshake, proof
 from pki.deploy.change import Change
 from pki.deploy.preflight import Findings
@@ -130,7 +130,7 @@ def _connection(way: Way, *, abroad: bool) -> dict[str, Any]:
 def write(folder: Path, goods: Sequence[Consignment], settings: Ansible, *, abroad: bool = False) -> None:
     """Write the project; what `sweep` takes away again is for its owner alone."""
     sweep(folder)
-    store.make_folder(folder, 0o700)
+    filesystem.make_folder(folder, 0o700)
     rounds = in_rounds(goods)
     here = Path(__file__).parent
     files = {
@@ -143,14 +143,14 @@ def write(folder: Path, goods: Sequence[Consignment], settings: Ansible, *, abro
     }
     eyes = goods[0].change.to.eyes
     secret = {f"streams/{one.host}": one.stream() for one in goods}
-    secret["eyes/roots.pem"] = store.read(eyes.roots) or b""
+    secret["eyes/roots.pem"] = filesystem.read(eyes.roots) or b""
     for name, identity in (("probe", eyes.probe), ("canary", eyes.canary)):
-        secret[f"eyes/{name}.pem"] = (store.read(identity) if identity else None) or b""
+        secret[f"eyes/{name}.pem"] = (filesystem.read(identity) if identity else None) or b""
     for name in SECRETS:
-        store.make_folder(folder / name, 0o700)
+        filesystem.make_folder(folder / name, 0o700)
     for parent in {(folder / name).parent for name in files}:
-        store.make_folder(parent)
-    store.write_all(
+        filesystem.make_folder(parent)
+    filesystem.write_all(
         {folder / name: (data, 0o755 if name == SSH else 0o644) for name, data in files.items()}
         | {folder / name: (data, 0o600) for name, data in secret.items()}
     )
@@ -159,7 +159,7 @@ def write(folder: Path, goods: Sequence[Consignment], settings: Ansible, *, abro
 def carried(module: ModuleType) -> bytes:
     """A module of ours that runs within Ansible, where its neighbours bear another name."""
     text = Path(str(module.__file__)).read_bytes().replace(b"from pki.deploy.", f"from {UTILS}.".encode())
-    return text.replace(b"from pki.visible import", f"from {UTILS}.visible import".encode())
+    return text.replace(b"from pki.common.visible import", f"from {UTILS}.visible import".encode())
 
 
 def sweep(folder: Path) -> None:

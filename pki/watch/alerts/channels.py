@@ -9,9 +9,9 @@ from datetime import datetime
 from importlib import import_module
 from typing import Any
 
-from pki import store
+from pki.common import filesystem
+from pki.common.errors import PkiError
 from pki.deploy.receipt import instant
-from pki.errors import PkiError
 from pki.identifiers import ArtifactId
 from pki.passphrases import Passphrases
 from pki.store import Store
@@ -137,7 +137,7 @@ class Sender:
     def _roots(self) -> bytes:
         """Our own roots, read from `ca/` itself: pki.yaml may be wrong."""
         names = self._place.generations("root")
-        return b"".join(store.read(self._place.authority_file(name, "cert.pem")) or b"" for name in names)
+        return b"".join(filesystem.read(self._place.authority_file(name, "cert.pem")) or b"" for name in names)
 
 
 def _secret(secrets: Passphrases, name: str) -> str:

@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from pathlib import Path
 
-from pki.durations import in_words
+from pki.common.durations import in_words
+from pki.common.templating import Pages
+from pki.common.visible import plain
 from pki.scalars import SANDBOX
-from pki.templating import Pages
-from pki.visible import plain
 from pki.watch.alerts.decisions import Decision
 from pki.watch.checks import Finding, alike, counted, named, remedy_of
 

@@ -13,10 +13,10 @@ from email.utils import format_datetime, make_msgid
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pki import store
-from pki.errors import PkiError
+from pki.common import filesystem
+from pki.common.errors import PkiError
+from pki.common.visible import plain
 from pki.model import EmailAlert
-from pki.visible import plain
 from pki.watch.alerts.letter import Letter
 
 PATIENCE = 30  # seconds for each answer of the server
@@ -45,11 +45,11 @@ def put(made: EmailMessage, outbox: Path, now: datetime) -> Path:
 
     Removes what a killed run began there, and the oldest messages beyond KEPT.
     """
-    for begun in outbox.glob(store.beside(outbox / "*.eml").name):
+    for begun in outbox.glob(filesystem.beside(outbox / "*.eml").name):
         begun.unlink(missing_ok=True)
     names = (f"{now:%Y%m%dT%H%M%SZ}{more}.eml" for more in ("", *(f"-{number}" for number in range(2, 1000))))
     path = next(found for name in names if not (found := outbox / name).exists())
-    store.write(path, made.as_bytes())
+    filesystem.write(path, made.as_bytes())
     for old in sorted(one for one in outbox.glob("*.eml") if one != path)[: -KEPT + 1]:
         old.unlink(missing_ok=True)
     return path

@@ -7,8 +7,8 @@ import re
 from importlib import import_module
 from typing import Any
 
-from pki.errors import PkiError
-from pki.visible import visible
+from pki.common.errors import PkiError
+from pki.common.visible import visible
 
 CALLS = re.compile(r"@(?=(?:everyone|here|channel|room|all)\b)", re.IGNORECASE)
 

@@ -14,10 +14,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pki import canonical, store
+from pki import store
+from pki.common import filesystem, sealed_records
+from pki.common.errors import PkiError
+from pki.common.filesystem import leave_to_owner
 from pki.deploy.receipt import instant, moment
-from pki.errors import PkiError
-from pki.files import leave_to_owner
 from pki.model import Alerts, Inventory, Secrets
 from pki.watch.alerts.decisions import AGAIN, Past, Told
 from pki.watch.checks import Finding, Level
@@ -85,7 +86,7 @@ class Record:
     def load(cls, ca: Path, now: datetime) -> Record:
         path = ca / store.ALERTS
         try:
-            data = canonical.unsealed(store.read_if_possible(path)) or {}
+            data = sealed_records.unsealed(filesystem.read_if_possible(path)) or {}
             if data["format"] != FORMAT:
                 return cls()
             addresses = Addresses.from_json(data["addresses"])
@@ -103,7 +104,7 @@ class Record:
             "channels": {name: _as_json(one) for name, one in self.channels.items()},
         }
         try:
-            store.write(path, canonical.sealed(data, indent=1), store.SECRET)
+            filesystem.write(path, sealed_records.sealed(data, indent=1), filesystem.SECRET)
         except PkiError:
             with suppress(OSError):
                 with os.fdopen(os.open(path, os.O_CREAT | os.O_RDONLY | os.O_NONBLOCK, SENT_UNKEPT)) as file:
@@ -114,7 +115,7 @@ class Record:
 
 
 def _is_resting(path: Path, now: datetime) -> bool:
-    if store.mode_of(path) != SENT_UNKEPT:
+    if filesystem.mode_of(path) != SENT_UNKEPT:
         return False
     sent = datetime.fromtimestamp(int(path.stat().st_mtime), UTC)
     return -AGAIN < now - sent < AGAIN

@@ -9,16 +9,17 @@ from datetime import UTC, datetime, timedelta
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki import canonical, freshness, outgrown, store
+from pki import canonical, freshness, outgrown
 from pki.artifact import Artifact
-from pki.durations import in_words
-from pki.errors import SET_CLOCK, ErrorCode, PkiError
+from pki.common import filesystem
+from pki.common.cache import token
+from pki.common.durations import in_words
+from pki.common.errors import SET_CLOCK, ErrorCode, PkiError
+from pki.common.reasons import joined
+from pki.common.remedies import Remedy
 from pki.handover import needs
 from pki.house import Generation, House
 from pki.identifiers import ArtifactId, GenerationName
-from pki.memo import token
-from pki.reasons import joined
-from pki.remedies import Remedy
 from pki.store import AUTHORITIES
 from pki.watch.checks import Finding, Level, by_time_left, rerun
 from pki.watch.looks import premises
@@ -186,7 +187,7 @@ def _end(view: View, name: str) -> datetime | None:
 
 def published(house: House, name: str) -> x509.CertificateRevocationList | None:
     """The CRL of a generation as it lies in `build/`; an empty one is false. None for one that bears no number."""
-    found = canonical.crl(store.read(house.store.crl(name)) or b"", Encoding.DER)
+    found = canonical.crl(filesystem.read(house.store.crl(name)) or b"", Encoding.DER)
     try:
         if found is not None:
             found.extensions.get_extension_for_class(x509.CRLNumber)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pki import freshness, store
+from pki import freshness
+from pki.common import filesystem
+from pki.common.reasons import Why, joined
 from pki.deploy import release
 from pki.deploy.delivery import Delivery
 from pki.identifiers import ArtifactId
 from pki.issue import pem
-from pki.reasons import Why, joined
 from pki.watch import damage
 from pki.watch.checks import Finding, Level, rerun
 from pki.watch.view import View
@@ -38,9 +39,9 @@ def _made(view: View) -> Iterator[Finding]:
         kind, name = artifact.id.kind, artifact.id.name
         if kind in {"bundle", "page"} and (reasons := artifact.reasons()):
             yield _notice(artifact.name, joined(reasons))
-        elif kind == "crl" and (der := store.read(place.crl(name))) is not None:
+        elif kind == "crl" and (der := filesystem.read(place.crl(name))) is not None:
             is_sound = freshness.signed_crl(house, name, der, anew=True) is not None
-            if not is_sound or store.read(place.crl(name, "pem")) != pem("X509 CRL", der):
+            if not is_sound or filesystem.read(place.crl(name, "pem")) != pem("X509 CRL", der):
                 yield _notice(artifact.name, "is damaged")
         elif (kind == "release" and (what := release.damaged(place.release(name)))) or (
             kind == "deploy" and (what := _lost(view.plan.deliveries[name]))

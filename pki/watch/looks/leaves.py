@@ -7,12 +7,13 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 
-from pki import canonical, freshness, store
+from pki import canonical, freshness
+from pki.common import filesystem
+from pki.common.reasons import Why, joined
 from pki.freshness import Held
 from pki.house import House
 from pki.identifiers import ArtifactId
 from pki.model import Leaf
-from pki.reasons import Why, joined
 from pki.watch.checks import Finding, Level, by_time_left, rerun
 from pki.watch.looks.authorities import ASK
 from pki.watch.view import View
@@ -99,4 +100,4 @@ def end(view: View, leaf: Leaf) -> datetime | None:
 
 def certificate(house: House, leaf: Leaf) -> x509.Certificate | None:
     """The certificate that a leaf has at present, read from its file, whatever is wrong with it."""
-    return canonical.first_certificate(store.read(house.store.truth(leaf)) or b"")
+    return canonical.first_certificate(filesystem.read(house.store.truth(leaf)) or b"")

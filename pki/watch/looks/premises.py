@@ -9,14 +9,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from pki import canonical, safe_directories, store
+from pki import safe_directories, store
+from pki.common import filesystem, sealed_records
+from pki.common.errors import LedgerError
+from pki.common.remedies import in_project
 from pki.deploy.crls import TOLERANCE
 from pki.deploy.receipt import moment
 from pki.deploy.ssh import identity_in
-from pki.errors import LedgerError
 from pki.house import House
 from pki.records import PASSING, PUT_BACK
-from pki.remedies import in_project
 from pki.store import LAST_BACKUP
 from pki.watch.checks import Finding, Level
 from pki.watch.view import View
@@ -91,7 +92,7 @@ def permissions(view: View) -> Iterator[Finding]:
     """Nobody but their owner reads the secrets; leaves' keys are looked at with their certificates."""
     house, looked, is_open = view.house, 0, False
     for path in secrets(view):
-        mode = store.mode_of(path)
+        mode = filesystem.mode_of(path)
         if mode is None:
             continue
         looked += 1
@@ -101,7 +102,7 @@ def permissions(view: View) -> Iterator[Finding]:
             shown = house.store.shown(path)
             yield Finding(shown, Level.CRITICAL, text, f"chmod {wanted} {in_project(shown)}")
     for folder in _folders(view):
-        mode = store.mode_of(folder)
+        mode = filesystem.mode_of(folder)
         if mode is not None and mode & stat.S_IWOTH:
             is_open, shown = True, view.house.store.shown(folder)
             text = f"others can replace what lies in it: it has mode {mode:04o}"
@@ -215,7 +216,7 @@ def last_backup(path: Path) -> dict[str, Any] | None:
     """What is known of the last backup: nothing where there was none, None where the record of it is damaged."""
     if not os.path.lexists(path):
         return {}
-    return canonical.record(store.read_if_possible(path), store.HEAD_KEYS[LAST_BACKUP])
+    return sealed_records.record(filesystem.read_if_possible(path), store.HEAD_KEYS[LAST_BACKUP])
 
 
 def backup(view: View) -> Iterator[Finding]:

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from pki.common.remedies import Place, Remedy, at, here
 from pki.destinations import jump_way
 from pki.identifiers import ArtifactId
 from pki.leaves import leaf_name
 from pki.model import Leaf
 from pki.proxies import PROGRAMS
-from pki.remedies import Place, Remedy, at, here
 from pki.watch.checks import Finding, Level
 from pki.watch.looks import causes, hosts, leaves
 from pki.watch.probes import Fault, Probed

@@ -9,8 +9,8 @@ from importlib import import_module
 from itertools import groupby
 from typing import Any
 
-from pki.errors import PkiError
-from pki.memo import signature, token
+from pki.common.cache import signature, token
+from pki.common.errors import PkiError
 from pki.watch.view import Scene
 from pki.watch.years.calendar import authority_files
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, datetime
 
+from pki.common.reasons import joined
 from pki.identifiers import ArtifactId
-from pki.reasons import joined
 from pki.watch.checks import Finding
 from pki.watch.view import LastRun, Scene
 

@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime
 
 from cryptography import x509
 
-from pki.errors import PkiError
+from pki.common.errors import PkiError
 from pki.house import House
 from pki.identifiers import ArtifactId
 from pki.model import Leaf

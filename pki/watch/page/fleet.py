@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+from pki.common.cache import token
 from pki.deploy.delivery import Delivery
 from pki.identifiers import ArtifactId
-from pki.memo import token
 from pki.watch.checks import Finding, Level
 from pki.watch.view import Scene
 

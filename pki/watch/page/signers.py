@@ -11,7 +11,7 @@ from typing import Any
 
 from cryptography import x509
 
-from pki.errors import PkiError
+from pki.common.errors import PkiError
 from pki.handover import needs
 from pki.house import Generation, House
 from pki.identifiers import GenerationName

@@ -15,12 +15,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from pki import files, store
-from pki.errors import PkiError
+from pki.common import filesystem
+from pki.common.cache import code_digest, signature, token
+from pki.common.errors import PkiError
+from pki.common.visible import plain
 from pki.identifiers import ArtifactId
-from pki.memo import code_digest, signature, token
 from pki.store import Store
-from pki.visible import plain
 from pki.watch.checks import Finding
 from pki.watch.page import ahead, doings, fleet
 from pki.watch.page.doings import Doings, MadeOn, calm
@@ -76,7 +76,7 @@ class StatusPage:
             outdated = {*solved, *(one.subject for one in late)}
             checks = [*late, *(check for check in facts.checks if check.subject not in outdated)]
             drawing: Any = import_module("pki.watch.page.drawing")
-            store.write(path, drawing.page(facts, checks, done, state))
+            filesystem.write(path, drawing.page(facts, checks, done, state))
         except Exception as error:
             _put_banner(path, "This page could not be made anew:", str(error), "./run invoke health")
             raise
@@ -84,7 +84,7 @@ class StatusPage:
 
 def state_of(path: Path) -> str:
     """What a page says that it follows from; empty when there is none, or a banner stands on it."""
-    files.insist_on_file(path)
+    filesystem.insist_on_file(path)
     try:
         with path.open("rb") as page:
             found = STATE.search(page.read(HEAD))
@@ -103,7 +103,7 @@ def nothing_was_run(place: Store, now: datetime, message: str, remedy: str, *, i
 
 
 def _put_banner(path: Path, title: str, message: str, remedy: str, bare: bytes | None = None) -> None:
-    data = store.read(path) or bare
+    data = filesystem.read(path) or bare
     if data is None:
         return
     lines = "<br>".join(f"<code>{escape(plain(line))}</code>" for line in remedy.splitlines())
@@ -116,7 +116,7 @@ def _put_banner(path: Path, title: str, message: str, remedy: str, bare: bytes |
     _, end, after = rest.partition(BANNER[1])
     marked = before + said + after if begin and end else marked
     if marked != data:
-        store.write(path, marked)
+        filesystem.write(path, marked)
 
 
 def _solved(checks: Sequence[Finding], report: Mapping[str, Any]) -> frozenset[str]:

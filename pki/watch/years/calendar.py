@@ -14,11 +14,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from pki import freshness, store
+from pki import freshness
+from pki.common import filesystem
+from pki.common.cache import token
 from pki.graph import Plan
 from pki.house import House
 from pki.identifiers import ArtifactId
-from pki.memo import token
 from pki.model import Leaf
 from pki.store import AUTHORITIES, Store
 
@@ -50,9 +51,9 @@ def write(house: House, plan: Plan) -> list[str]:
     if house.memo.recall("calendar", known):
         return []
     data = rendered(entries(house, clients), house)
-    before = store.read(path)
+    before = filesystem.read(path)
     if before is None or STAMP.sub(b"", before) != STAMP.sub(b"", data):
-        store.write(path, data)
+        filesystem.write(path, data)
         written = [house.store.shown(path)]
     else:
         written = []

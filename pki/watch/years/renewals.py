@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 
-from pki.durations import backdate, least_gain
+from pki.common.durations import backdate, least_gain
 from pki.freshness import Held
 from pki.issue import SECOND
 from pki.model import Leaf

@@ -8,8 +8,9 @@ from datetime import datetime
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki import canonical, store
-from pki.durations import backdate
+from pki import canonical
+from pki.common import filesystem
+from pki.common.durations import backdate
 from pki.handover.needs import INTERMEDIATES
 from pki.house import Generation, House, Rung
 from pki.issue import SECOND
@@ -111,7 +112,7 @@ class Authorities:
 def crl_rhythm(house: House, generation: str, runs: Runs, born: datetime) -> Iterator[tuple[datetime, datetime]]:
     """When an intermediate's coming CRLs are made, and until when each is good."""
     rule = house.crl_rule(generation)
-    data = store.read(house.store.crl(generation))
+    data = filesystem.read(house.store.crl(generation))
     found = canonical.crl(data, Encoding.DER) if data else None
     due = born if found is None else found.last_update_utc + rule.refresh
     while True:

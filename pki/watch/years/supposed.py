@@ -14,10 +14,11 @@ from typing import Self
 
 from cryptography.hazmat.primitives import hashes
 
-from pki import issue, profiles, store
+from pki import issue, profiles
 from pki.ceremony.bundle import AskedRung
 from pki.ceremony.policy import common_name
-from pki.errors import PkiError
+from pki.common import filesystem
+from pki.common.errors import PkiError
 from pki.handover import kept
 from pki.handover.ladders import rungs
 from pki.house import Generation, House, Rung
@@ -57,7 +58,7 @@ class Supposed(House):
         found = cls(house.inventory, shelf, house.now, house.memo, house.passphrases, destroyed=destroyed)
         for root in shelf.generations("root"):
             paths = shelf.cross_certificates(root)
-            parts = [read_certificate(store.read(path) or b"", shelf.shown(path)) for path in paths]
+            parts = [read_certificate(filesystem.read(path) or b"", shelf.shown(path)) for path in paths]
             found.crosses[root] = [cross.not_valid_after_utc for cross in parts]
         return found
 

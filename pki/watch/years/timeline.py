@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise, takewhile
 
-from pki import freshness, store
-from pki.durations import compared, whole
+from pki import freshness
+from pki.common import filesystem
+from pki.common.durations import compared, whole
 from pki.graph import Plan
 from pki.handover.needs import INTERMEDIATES
 from pki.house import Generation, House
@@ -148,7 +149,7 @@ def _crls(house: House, found: Authorities, generation: Generation) -> list[tupl
 def _rung_events(house: House, found: Authorities) -> Iterator[Event]:
     brought = {one.held for one in found.ceremonies}
     for rung in found.rungs:
-        path = store.read(house.store.crl(rung.root))
+        path = filesystem.read(house.store.crl(rung.root))
         if rung.at in brought or (rung.at == found.runs.first and path is not None):
             continue  # it comes with all the rest of a ceremony, or is what is published already
         yield Event(

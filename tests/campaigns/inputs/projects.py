@@ -19,9 +19,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from pki import pkcs8, sealing
+from pki import pkcs8
 from pki.bundles import pkcs12
 from pki.ceremony import drives, lint, machine, second
+from pki.common import age
 from pki.handover.asking import Wish
 from pki.keeping import backup
 from pki.ledger import database
@@ -115,7 +116,7 @@ def quickly() -> None:
     database.SYNCHRONOUS = "OFF"
     os.fsync = lambda _: None  # type: ignore[assignment]
     serialization.load_pem_private_key = cache(serialization.load_pem_private_key)
-    sealing.unseal = _opened(cache(sealing.unseal))
+    age.unseal = _opened(cache(age.unseal))
     lint.findings = _asked_once(lint.findings)
     second.signature_fault = _asked_once(second.signature_fault)
     machine.findings = lambda *_: []  # type: ignore[assignment] # the machine is fit for a ceremony
@@ -183,7 +184,7 @@ def lab(place: Path) -> Path:
     house = home.house()
     with contextlib.redirect_stdout(io.StringIO()):
         backup.backup(house, place / "b.age", WORDS)
-    (place / "archive").write_bytes(sealing.unseal((place / "b.age").read_bytes(), WORDS, "b.age"))
+    (place / "archive").write_bytes(age.unseal((place / "b.age").read_bytes(), WORDS, "b.age"))
     house.close(settled=False)
     return home.path
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pki import errors, graph, inventory
+from pki import graph, inventory
 from pki.ceremony import answers, bundle, chain, verifying
+from pki.common import errors
+from pki.common.errors import PkiError
 from pki.deploy.ansible import fleet, runner
 from pki.device_requests import device_key
-from pki.errors import PkiError
 from pki.handover import accepting
 from pki.house import House
 from pki.keeping import archive

@@ -14,9 +14,9 @@ from typing import Any
 
 import yaml
 
-from pki import sealing
 from pki.ceremony import bundle, words
-from pki.errors import PkiError
+from pki.common import age
+from pki.common.errors import PkiError
 from pki.keeping import archive
 from pki.keeping.archive import Kept
 from tests import judges
@@ -117,7 +117,7 @@ class Trial:
     def _within(data: bytes, number: int, mutation: str, place: int, other: int, value: Any) -> bytes:
         """Change a file within a backup, whose manifest says so, or does not."""
         try:
-            kept = archive.unpack(sealing.unseal(data, projects.WORDS, "b.age"), "b.age")
+            kept = archive.unpack(age.unseal(data, projects.WORDS, "b.age"), "b.age")
         except PkiError:  # it is none any more
             return data
         files, about = dict(kept.files), {key: one for key, one in kept.about.items() if key not in {"files", "format"}}

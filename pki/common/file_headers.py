@@ -11,9 +11,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pki.errors import FaultsError, PkiError
-from pki.remedies import in_project
-from pki.visible import line_fault
+from pki.common.errors import FaultsError, PkiError
+from pki.common.remedies import in_project
+from pki.common.visible import line_fault
 
 DEFAULTS = {"deploy-hosts": "ca", "deploy-owner": "root:root", "deploy-mode": ""}
 CERTIFICATE = "deploy-certificate"  # whether an OpenSSL request configuration declares a certificate: yes, no

@@ -21,7 +21,7 @@ from mmap import mmap
 from multiprocessing.connection import Connection, Pipe
 from typing import Any, Generic, NoReturn, TypeVar
 
-from pki.processes import end_with, last_words
+from pki.common.child_processes import end_with, last_words
 
 SECONDS = 10.0  # of processor time, for each piece of work
 MEMORY = 256 << 20  # bytes, beyond what the process has when it starts

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-PROGRAM = Path(__file__).resolve().parents[1]
+from pki.common.program_files import PROGRAM
+
 RUN = re.compile(r"(PKI_HOME=(?:'[^']*'|\S+) )?(?<![\w./])\./run ")
 
 

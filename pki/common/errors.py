@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable
 from enum import StrEnum
 from typing import Protocol
 
-from pki.reasons import Reason
-from pki.remedies import Remedy, for_this_project, in_project
-from pki.visible import in_one_line, visible
+from pki.common.reasons import Reason
+from pki.common.remedies import Remedy, for_this_project, in_project
+from pki.common.visible import in_one_line, visible
 
 NEXT = {  # of a file that may not be there yet, and of its folder
     errno.ENOSPC: "make room: df -h {1}",

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from pki.visible import visible
+from pki.common.visible import visible
 
 
 class Screen:

@@ -18,7 +18,7 @@ except ImportError:  # PyYAML built without libyaml: the same results, slower
     from yaml import BaseLoader as Loader  # type: ignore[assignment]
     from yaml import SafeDumper as Dumper  # type: ignore[assignment]
 
-from pki.errors import InventoryError
+from pki.common.errors import InventoryError
 
 Path = tuple[str | int, ...]
 

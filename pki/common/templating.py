@@ -35,11 +35,11 @@ from jinja2.runtime import BlockReference, LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment, modifies_known_mutable
 from jinja2.utils import Cycler, Joiner, Namespace
 
-from pki.confined import TOO_LARGE
-from pki.delimiters import RAW
-from pki.errors import FaultsError, PkiError
-from pki.headers import use_fault
-from pki.visible import in_one_line
+from pki.common.errors import FaultsError, PkiError
+from pki.common.file_headers import use_fault
+from pki.common.limited_process import TOO_LARGE
+from pki.common.template_delimiters import RAW
+from pki.common.visible import in_one_line
 
 HARMLESS = (  # what cannot make much out of little: no loops, calls, arithmetic, and these filters alone
     nodes.Template,

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pki.errors import PkiError, of_system
-from pki.files import insist_on_file, leave_to_owner
+from pki.common.errors import PkiError, of_system
+from pki.common.filesystem import insist_on_file, leave_to_owner
 
 TRIES = 100
 _handles: set[int] = set()  # descriptors of the locks that this process holds or waits for

@@ -21,7 +21,8 @@ from os import stat
 from pathlib import Path
 from typing import Any
 
-from pki import store
+from pki.common import filesystem
+from pki.common.program_files import PACKAGE
 
 FORMAT = 3
 CODE = (".py", ".html", ".css", ".js")
@@ -110,7 +111,7 @@ class Memo:
 
 def load(path: Path) -> tuple[str, dict[str, list[Any]]]:
     """The code that wrote the cache, and its entries; nothing where it is not exactly what was written."""
-    first, _, text = (store.read_if_possible(path) or b"").partition(b"\n")
+    first, _, text = (filesystem.read_if_possible(path) or b"").partition(b"\n")
     if first != _digest(text):
         return "", {}
     kept = json.loads(text)
@@ -120,7 +121,7 @@ def load(path: Path) -> tuple[str, dict[str, list[Any]]]:
 def write(path: Path, code: str, found: dict[str, list[Any]]) -> None:
     """Write a cache that this code, or that of another digest, has filled: `load` reads it."""
     text = json.dumps({"format": FORMAT, "code": code, "found": found}, separators=(",", ":")).encode()
-    store.write(path, _digest(text) + b"\n" + text, store.SECRET)
+    filesystem.write(path, _digest(text) + b"\n" + text, filesystem.SECRET)
 
 
 def _digest(text: bytes) -> bytes:
@@ -131,7 +132,7 @@ def _content(files: Iterable[str]) -> str:
     """One text for the content of some files, whatever is wrong with one of them."""
     digest = hashlib.blake2b(digest_size=16)
     for file in files:
-        data = store.read_if_possible(file)
+        data = filesystem.read_if_possible(file)
         digest.update(b"-" if data is None else hashlib.blake2b(data).digest())
     return digest.hexdigest()
 
@@ -139,7 +140,7 @@ def _content(files: Iterable[str]) -> str:
 @cache
 def code_digest() -> str:
     """One text for the code and the pages of this package, which took every decision that is kept, and made every page."""
-    digest, package = hashlib.blake2b(digest_size=16), os.path.dirname(__file__)
+    digest, package = hashlib.blake2b(digest_size=16), str(PACKAGE)
     paths = [f"{folder}/{name}" for folder, _, names in os.walk(package) for name in names if name.endswith(CODE)]
     for path in sorted(paths):
         with open(path, "rb", buffering=0) as file:
