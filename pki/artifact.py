@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pki.common.errors import of_any
 from pki.common.reasons import Outcome, Reason, stated
-from pki.identifiers import ArtifactId
+from pki.config.identifiers import ArtifactId
 
 
 @dataclass(frozen=True, slots=True)

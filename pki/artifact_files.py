@@ -7,13 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import get_args
 
-from pki import upstreams
 from pki.common.errors import PkiError
+from pki.config import upstreams
+from pki.config.fields import CLIENT_PREFIX, KeyKind
+from pki.config.identifiers import AUTHORITIES, ArtifactId
+from pki.config.model import Host, Leaf
 from pki.house import House
-from pki.identifiers import ArtifactId
-from pki.model import Host, Leaf
-from pki.scalars import CLIENT_PREFIX, KeyKind
-from pki.store import AUTHORITIES
 
 LEAF_FILES = {  # artifact → the file of a leaf that it is, or is made of
     "tls": "tls.pem",

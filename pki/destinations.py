@@ -14,6 +14,11 @@ from pki import canonical, issue
 from pki.common import filesystem
 from pki.common.cache import token
 from pki.common.errors import PkiError
+from pki.config.fields import jump_of
+from pki.config.identifiers import AUTHORITIES, ArtifactId
+from pki.config.leaf_certificates import CANARY, PROBE, is_address, leaf_name, service_names
+from pki.config.model import Host
+from pki.config.proxies import PROGRAMS
 from pki.deploy import clocks, preflight, release
 from pki.deploy.ansible.fleet import Fleet
 from pki.deploy.change import Destination, promises
@@ -27,13 +32,7 @@ from pki.deploy.ssh import Way, identity_in
 from pki.deploy.wire import Limits
 from pki.house import House
 from pki.house.clock import Evidence, HostClock
-from pki.identifiers import ArtifactId
-from pki.leaves import CANARY, PROBE, is_address, leaf_name, service_names
 from pki.managed import CA_HOST
-from pki.model import Host
-from pki.proxies import PROGRAMS
-from pki.scalars import jump_of
-from pki.store import AUTHORITIES
 from pki.world import World
 
 

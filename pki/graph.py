@@ -15,14 +15,13 @@ from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.reasons import Outcome, Reason, Verb, Why, stated
 from pki.common.remedies import RESTORE, here
+from pki.config.identifiers import AUTHORITIES, ArtifactId, GenerationName
+from pki.config.model import Leaf
 from pki.deploy import release
 from pki.deploy.delivery import Delivery
 from pki.destinations import Sight
 from pki.handover import needs
 from pki.house import House
-from pki.identifiers import ArtifactId, GenerationName
-from pki.model import Leaf
-from pki.store import AUTHORITIES
 from pki.world import Note, World
 
 

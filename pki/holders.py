@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from pki import freshness
-from pki.claims import Key, key_of
 from pki.common.cache import token
+from pki.config.model import Leaf
+from pki.config.name_claims import Key, key_of
 from pki.house import House
-from pki.model import Leaf
 from pki.records import Issued
 
 

@@ -14,22 +14,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, get_args
 
-from pki import opensslconf, opensslfile
 from pki.common import template_delimiters
 from pki.common.errors import FaultsError, PkiError, of_bug
 from pki.common.file_headers import CERTIFICATE, DEFAULTS, Header, Source, names, read, sources, taken_in
 from pki.common.limited_process import Begin, Confined, ExceededError
 from pki.common.templating import Templates
 from pki.common.visible import line_fault
-from pki.identifiers import ArtifactId
-from pki.model import Host
-from pki.scalars import LABEL, Access, Proxy, TrustStore
+from pki.config import openssl_cnf, openssl_cnf_syntax
+from pki.config.fields import LABEL, Access, Proxy, TrustStore
+from pki.config.identifiers import ArtifactId
+from pki.config.model import Host
 
 CA_HOST = DEFAULTS["deploy-hosts"]
 MEND_HEADER = "mend the header, then: ./run doit"
 OTHERS = (".conf", ".cfg", ".cnf")  # whatever the case of their letters; a *.cnf declares a certificate by itself
 COMMENT = re.compile(r"^\s*(#)(?!.*\{[%#]).*?(\\?\r?)$")
-UNDECLARED = opensslconf.Remark(
+UNDECLARED = openssl_cnf.Remark(
     "has a section [ req ], and declares no certificate",
     "write # deploy-certificate: yes into its header, or: no",
 )
@@ -67,8 +67,8 @@ class ManagedFile:
     selectors: tuple[str, ...] = ()
     reads: frozenset[str] = frozenset()
     artifacts: frozenset[str] = frozenset()
-    request: opensslconf.Request | None = None
-    remarks: tuple[opensslconf.Remark, ...] = ()
+    request: openssl_cnf.Request | None = None
+    remarks: tuple[openssl_cnf.Remark, ...] = ()
     fault: PkiError | None = None
 
     def header(self, name: str) -> str:
@@ -253,30 +253,30 @@ class Reader:
             faults.append(PkiError(f"templates/{source.name}: {bug.message}", bug.hint))
         return replace(file, fault=FaultsError.of(faults)) if faults else file
 
-    def _request(self, file: ManagedFile, text: str) -> opensslconf.Reading:
+    def _request(self, file: ManagedFile, text: str) -> openssl_cnf.Reading:
         """The leaf that a file declares, and what there is to say of it. Raises PkiError with all that is wrong."""
         said, shown = file.headers.get(CERTIFICATE), f"templates/{file.name}"
         if not file.is_request:
-            is_other = not said and file.may_declare and opensslconf.is_request(text)
-            return opensslconf.Reading(None, (UNDECLARED,) if is_other else ())
-        found = opensslfile.Configuration()
-        if opensslconf.is_request(text) or opensslconf.takes_in(text):
+            is_other = not said and file.may_declare and openssl_cnf.is_request(text)
+            return openssl_cnf.Reading(None, (UNDECLARED,) if is_other else ())
+        found = openssl_cnf_syntax.Configuration()
+        if openssl_cnf.is_request(text) or openssl_cnf.takes_in(text):
             body = self._rendered_body(file, text) if "{{" in text or "{%" in text or "{#" in text else text
-            found = opensslfile.parse(body, shown, partial(taken_in, self._folder, file.name))
+            found = openssl_cnf_syntax.parse(body, shown, partial(taken_in, self._folder, file.name))
         if "req" not in found.sections:
             if said:
                 raise PkiError(f"{file.place(CERTIFICATE)}: there is no section [ req ]", "take the header out")
-            return opensslconf.Reading(None)
-        reading = opensslconf.read(found, shown, (self._folder / file.name).parent)
+            return openssl_cnf.Reading(None)
+        reading = openssl_cnf.read(found, shown, (self._folder / file.name).parent)
         return reading._replace(remarks=()) if said and reading.request else reading
 
-    def _cut_out(self, file: ManagedFile, text: str) -> Iterator[opensslconf.Remark]:
+    def _cut_out(self, file: ManagedFile, text: str) -> Iterator[openssl_cnf.Remark]:
         """What comments of the template may take out of a file by mistake."""
         for lines in (
             template_delimiters.cut_out(text, self.templates.lex) if "deploy-artifact" not in file.headers else ()
         ):
             what = f"line {lines}: {{# begins a comment of the template: all up to #}} is left out"
-            yield opensslconf.Remark(what, template_delimiters.MEANT)
+            yield openssl_cnf.Remark(what, template_delimiters.MEANT)
 
     def _rendered_body(self, file: ManagedFile, text: str) -> str:
         """The text from which names are read: rendered with `inventory`; as it is where it needs more than that.

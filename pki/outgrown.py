@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pki.common import filesystem
+from pki.config.identifiers import AUTHORITIES
+from pki.config.proxies import largest_published
 from pki.house import House
-from pki.proxies import largest_published
-from pki.store import AUTHORITIES
 
 REMEDY = "publish.host: name a host with another proxy, in pki.yaml; docs/proxies.md"
 KILOBYTE = 1024

@@ -20,7 +20,7 @@ from pki.common.child_processes import withheld, withhold
 from pki.common.errors import PkiError, exposed
 from pki.common.remedies import RESTORE
 from pki.common.terminal import ask_secretly
-from pki.model import Secrets, Source
+from pki.config.model import Secrets, Source
 from pki.store import Store
 
 EXPECTED = f"expected lines such as server-1: PASSPHRASE; if it is damaged: {RESTORE}"

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, ObjectIdentifier
 
-from pki.model import Leaf
-from pki.scalars import ADDRESS
+from pki.config.fields import ADDRESS
+from pki.config.model import Leaf
 
 Extensions = list[tuple[x509.ExtensionType, bool]]
 
@@ -24,8 +23,6 @@ PURPOSE: dict[str, ObjectIdentifier] = {
     "server": ExtendedKeyUsageOID.SERVER_AUTH,
     "client": ExtendedKeyUsageOID.CLIENT_AUTH,
 }
-ROOT_LIMIT = timedelta(days=25 * 365)  # the longest life of a root, and of one of its CRLs
-RUNG_LIMIT = timedelta(days=3 * 365)
 NO_IPV4 = IPv4Network("0.0.0.0/0")
 NO_IPV6 = IPv6Network("::/0")
 UNUSED_IPV6 = IPv6Network("100::/64")  # RFC 6666, discard-only: permitting it alone permits no IPv6 in use

@@ -15,17 +15,18 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
-from pki import canonical, freshness, issue, profiles, store
+from pki import canonical, freshness, issue, profiles
 from pki.common import filesystem
 from pki.common.durations import backdate
 from pki.common.errors import SET_CLOCK, PkiError
 from pki.common.reasons import Outcome, Reason, Verb, Why, joined
 from pki.common.remedies import here
+from pki.config import identifiers
+from pki.config.identifiers import ArtifactId, GenerationName
+from pki.config.model import Leaf
 from pki.device_requests import device_key
 from pki.house import Generation, House
-from pki.identifiers import ArtifactId, GenerationName
 from pki.keeping import recovering
-from pki.model import Leaf
 from pki.records import Entry
 from pki.weakkeys import weakness
 
@@ -251,7 +252,7 @@ def _publish_crl(house: House, generation: str, der: bytes, text: bytes) -> None
 
 def trust_files(house: House) -> dict[str, bytes]:
     """Roots, intermediates and client trust, by path below the home."""
-    live = {name: house.live(name) for name in store.AUTHORITIES}
+    live = {name: house.live(name) for name in identifiers.AUTHORITIES}
     pems: dict[str, bytes] = {}
     files: dict[str, bytes] = {}
     folder = house.store.shown(house.store.build / "trust")

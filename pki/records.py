@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from pki.common.remedies import in_project
-from pki.identifiers import ArtifactId, GenerationName
+from pki.config.identifiers import ArtifactId, GenerationName
 
 REASONS = (
     "unspecified",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from pki.config.identifiers import ArtifactId
+from pki.config.model import Host
 from pki.deploy.delivery import Delivery
-from pki.identifiers import ArtifactId
-from pki.model import Host
 from pki.world import Note, World
 
 

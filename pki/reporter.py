@@ -14,9 +14,9 @@ from pki.common.errors import PkiError, of_any
 from pki.common.reasons import UNCHANGED, Outcome, joined
 from pki.common.remedies import run_for
 from pki.common.terminal import Screen
+from pki.config.fields import SANDBOX
+from pki.config.identifiers import ArtifactId
 from pki.house import House
-from pki.identifiers import ArtifactId
-from pki.scalars import SANDBOX
 from pki.world import Note
 
 BANNER = """\

@@ -9,11 +9,19 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from typing import NamedTuple, cast
 
-from pki import opensslconf
-from pki.claims import Claim, Conflict, Key, Names, Place
 from pki.common.errors import PkiError, of_any
-from pki.faults import dotted
-from pki.leaves import (
+from pki.config import openssl_cnf
+from pki.config.error_messages import dotted
+from pki.config.fields import (
+    KeyKind,
+    ProfileName,
+    common_name,
+    dns_name,
+    email_address,
+    is_like_dns_name,
+    leaf_file_name,
+)
+from pki.config.leaf_certificates import (
     address_claims,
     host_claims,
     is_address,
@@ -23,9 +31,9 @@ from pki.leaves import (
     names_of,
     renew_before,
 )
+from pki.config.model import Inventory, Leaf
+from pki.config.name_claims import Claim, Conflict, Key, Names, Place
 from pki.managed import Library, ManagedFile
-from pki.model import Inventory, Leaf
-from pki.scalars import KeyKind, ProfileName, common_name, dns_name, email_address, is_like_dns_name, leaf_file_name
 
 
 class Declared(NamedTuple):
@@ -142,7 +150,7 @@ def _place(place: Place, line: Callable[[Place], str] = lambda _: "") -> str:
 # -- what one file says -----------------------------------------------------------------------------------------------
 
 
-def _declaration(said: Inventory, file: ManagedFile, request: opensslconf.Request) -> _Declaration:
+def _declaration(said: Inventory, file: ManagedFile, request: openssl_cnf.Request) -> _Declaration:
     """Raises PkiError with everything that is wrong with a file by itself."""
     profile = cast("ProfileName", request.profile)
     try:
@@ -177,7 +185,7 @@ def _declaration(said: Inventory, file: ManagedFile, request: opensslconf.Reques
     return _Declaration(file, leaf, tuple(_claims(said, file, request, leaf)))
 
 
-def _is_description(called: str, request: opensslconf.Request) -> bool:
+def _is_description(called: str, request: openssl_cnf.Request) -> bool:
     """Whether the CN of a server is text for people, or one of its names: then it is no further name."""
     names = {name.lower() for name in (*request.dns, *request.addresses)}
     if called.lower() in names or not names:
@@ -186,7 +194,7 @@ def _is_description(called: str, request: opensslconf.Request) -> bool:
     return bool(request.dns) if is_label else re.fullmatch(r"[A-Za-z0-9._*-]+", called) is None
 
 
-def _claims(said: Inventory, file: ManagedFile, request: opensslconf.Request, leaf: Leaf) -> Iterator[Claim]:
+def _claims(said: Inventory, file: ManagedFile, request: openssl_cnf.Request, leaf: Leaf) -> Iterator[Claim]:
     """The names of a leaf, for the one host that its file is for, or else for the file itself."""
     place = f"templates/{file.name}"
     host = said.hosts.get(file.selectors[0]) if len(file.selectors) == 1 else None

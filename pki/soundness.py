@@ -11,10 +11,10 @@ from pki import freshness, recipes
 from pki.artifact_files import LEAF_FILES
 from pki.common import filesystem
 from pki.common.reasons import Reason, Why
+from pki.config.identifiers import ArtifactId
+from pki.config.upstreams import ARTIFACT
 from pki.house import House
-from pki.identifiers import ArtifactId
 from pki.issue import pem
-from pki.upstreams import ARTIFACT
 from pki.world import World
 
 

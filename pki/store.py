@@ -16,11 +16,10 @@ from pathlib import Path
 from pki.common import filesystem, locks, sealed_records
 from pki.common.filesystem import make_folder
 from pki.common.sealed_records import check_of
-from pki.identifiers import GenerationName
-from pki.model import Leaf
+from pki.config.identifiers import AUTHORITIES, GenerationName
+from pki.config.model import Leaf
 from pki.records import Head, Pin
 
-AUTHORITIES = ("root", "server", "client")
 LAST_BACKUP = ".last-backup.json"  # in ca/: when there was one, and how far the ledger was
 BEFORE_RESTORE = "ca.before-restore-"  # and the time: a folder beside ca/ with what was in the way of a restore
 RESTORING = ".restore.new"  # what a restore is about to put in place

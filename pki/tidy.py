@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pki.common.reasons import Outcome, Reason, Verb, Why
+from pki.config.identifiers import ArtifactId
 from pki.deploy import receipt
 from pki.deploy.folder import FolderTransport
 from pki.house import House
-from pki.identifiers import ArtifactId
 
 
 def stale(house: House, known: set[ArtifactId], leaves: set[str]) -> list[Reason]:

@@ -13,10 +13,10 @@ from pki import canonical, outgrown
 from pki.common import filesystem
 from pki.common.cache import signature, token
 from pki.common.errors import PkiError
+from pki.config.identifiers import AUTHORITIES
+from pki.config.model import Inventory, Noun
 from pki.deploy.release import Shared
 from pki.house import House
-from pki.model import Inventory, Noun
-from pki.store import AUTHORITIES
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -11,25 +11,35 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from pki import canonical, managed, upstreams
+from pki import canonical, managed
 from pki.artifact_files import LEAF_FILES, ArtifactFiles
-from pki.claims import Place
 from pki.common import filesystem, yaml_text
 from pki.common.errors import PkiError
 from pki.common.limited_process import Begin, Confined, ExceededError
 from pki.common.remedies import in_project
 from pki.common.templating import MEND
+from pki.config import upstreams
+from pki.config.fields import Access
+from pki.config.identifiers import ArtifactId, GenerationName
+from pki.config.leaf_certificates import (
+    CANARY,
+    PROBE,
+    canary_leaf,
+    client_leaf,
+    host_leaves,
+    leaf_name,
+    probe_leaf,
+    service_names,
+)
+from pki.config.model import Host, Inventory, Leaf
+from pki.config.name_claims import Place
+from pki.config.proxies import PROGRAMS
 from pki.deploy.release import Blueprint, Gathered, gather, load
 from pki.holders import holders
 from pki.house import House
-from pki.identifiers import ArtifactId, GenerationName
-from pki.leaves import CANARY, PROBE, canary_leaf, client_leaf, host_leaves, leaf_name, probe_leaf, service_names
 from pki.managed import CA_HOST, Library, Lost, ManagedFile
-from pki.model import Host, Inventory, Leaf
 from pki.profiles import Permitted
-from pki.proxies import PROGRAMS
 from pki.requests import request_leaves
-from pki.scalars import Access
 from pki.values import Generations, Revoked, Said, TooLarge
 
 

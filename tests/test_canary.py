@@ -9,10 +9,10 @@ import pytest
 from cryptography import x509
 
 from pki.common.errors import LedgerError
+from pki.config.leaf_certificates import CANARY, PROBE
 from pki.deploy import preflight
 from pki.deploy.parcel import Parcel
 from pki.keeping import loss
-from pki.leaves import CANARY, PROBE
 from pki.ledger import Ledger
 from pki.ledger.database import Database
 from pki.records import Issued

@@ -21,9 +21,9 @@ from pki.ceremony.transcript import Transcript
 from pki.ceremony.vault import Vault
 from pki.commands import asking as asking_people
 from pki.common.errors import PkiError
+from pki.config.proxies import PROGRAMS
 from pki.handover import asking, kept, needs, rehearsal
 from pki.handover.asking import Wish
-from pki.proxies import PROGRAMS
 from pki.watch import forecast
 from tests import judges
 from tests.ceremonies import SECRET, RealHome, Typist, drives_at, first_ceremony, fit_typist, real_home

@@ -37,8 +37,8 @@ from pki.ceremony.drafts import CertificateDraft, CrlDraft
 from pki.ceremony.policy import LEAP, Known
 from pki.ceremony.vault import Past, fingerprint
 from pki.common.errors import PkiError
+from pki.config.limits import PRESIGNED_CRL_LIMIT, ROOT_LIMIT
 from pki.issue import Issuer, PrivateKey
-from pki.profiles import ROOT_LIMIT, RUNG_LIMIT
 from pki.records import Entry
 from tests.conftest import START
 
@@ -591,8 +591,8 @@ BOUNDS: dict[str, tuple[Callable[[Case], Case], Callable[[Case], Case], str]] = 
         "root-3 by root-2: would be valid outside the life of root-2",
     ),
     "how long a CRL lives": (
-        lambda c: c.rung(1, next_update=c.request.ladders[0].rungs[1].this_update + RUNG_LIMIT),
-        lambda c: c.rung(1, next_update=c.request.ladders[0].rungs[1].this_update + RUNG_LIMIT + SECOND),
+        lambda c: c.rung(1, next_update=c.request.ladders[0].rungs[1].this_update + PRESIGNED_CRL_LIMIT),
+        lambda c: c.rung(1, next_update=c.request.ladders[0].rungs[1].this_update + PRESIGNED_CRL_LIMIT + SECOND),
         "the ladder of root-1: CRL 4 would live from",
     ),
     "that a CRL lives at all": (

@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from pki import destinations, graph, issue, profiles
 from pki.common.errors import PkiError
 from pki.common.reasons import Verb
+from pki.config.identifiers import ArtifactId
+from pki.config.model import Deploy
 from pki.deploy import bootstrap, preflight, proof, release, session, wire
 from pki.deploy.contact import Contact
 from pki.deploy.delivery import Delivery
@@ -29,8 +31,6 @@ from pki.deploy.parcel import Parcel
 from pki.deploy.proof import Promise
 from pki.deploy.ssh import Way
 from pki.destinations import Outlook
-from pki.identifiers import ArtifactId
-from pki.model import Deploy
 from pki.records import Entry
 from pki.watch import health, probes
 from pki.watch.checks import Finding, Level

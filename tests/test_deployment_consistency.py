@@ -20,9 +20,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from pki import graph, store
+from pki import graph
 from pki.ceremony import words
 from pki.common import filesystem, yaml_text
+from pki.config import identifiers
 from pki.deploy.ansible import project
 from pki.trust import page
 from pki.watch import forecast
@@ -666,7 +667,7 @@ def trust_page(home: Home) -> Page:
 def rendered(home: Home, **changed: object) -> Page:
     """The page of a house with some of its values changed."""
     house = home.house()
-    live = {name: [house.existing(one) for one in house.live(name)] for name in store.AUTHORITIES}
+    live = {name: [house.existing(one) for one in house.live(name)] for name in identifiers.AUTHORITIES}
     return Page(page.render(page.context(house, live, has_codes=True) | changed).decode())
 
 

@@ -19,8 +19,8 @@ from pki import store
 from pki.common import filesystem, locks, sealed_records
 from pki.common.errors import PkiError
 from pki.common.filesystem import Beside
-from pki.identifiers import GenerationName
-from pki.model import Leaf
+from pki.config.identifiers import GenerationName
+from pki.config.model import Leaf
 from pki.records import Head, Pin
 from pki.store import Store
 

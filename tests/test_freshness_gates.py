@@ -18,10 +18,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from pki import freshness, issue, profiles
 from pki.common.errors import PkiError
 from pki.common.reasons import Reason, Why
+from pki.config.model import Leaf
 from pki.freshness import Held
 from pki.house import House
 from pki.issue import Issuer, PrivateKey
-from pki.model import Leaf
 from pki.records import Entry
 from tests.conftest import START, Home
 

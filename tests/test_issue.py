@@ -16,8 +16,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pki import issue, profiles
 from pki.common.errors import ErrorCode, PkiError
+from pki.config import limits
+from pki.config.model import Leaf
 from pki.issue import Issuer
-from pki.model import Leaf
 from pki.profiles import Permitted
 from pki.records import Entry
 from tests.conftest import START
@@ -135,7 +136,7 @@ def test_addresses_of_crl_and_issuer_are_those_of_the_generation() -> None:
 
 
 def test_no_root_and_none_of_its_crls_lives_longer_than_this() -> None:
-    assert (profiles.ROOT_LIMIT.days, profiles.RUNG_LIMIT.days) == (25 * 365, 3 * 365)
+    assert (limits.ROOT_LIMIT.days, limits.PRESIGNED_CRL_LIMIT.days) == (25 * 365, 3 * 365)
 
 
 # -- keys -------------------------------------------------------------------------------------------------------------

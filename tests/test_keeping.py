@@ -21,10 +21,11 @@ import pytest
 import yaml
 from cryptography import x509
 
-from pki import founding, inventory, rewrap, store
+from pki import rewrap, store
 from pki.commands import keeping
 from pki.common import age, filesystem, passphrase_strength
 from pki.common.errors import PkiError
+from pki.config import loader, scaffold
 from pki.house import House
 from pki.keeping import archive
 from pki.keeping import backup as backing_up
@@ -109,7 +110,7 @@ def test_founded_house_holds_its_own_templates_and_keeps_secrets_to_its_owner(tm
     kept_out = (folder / ".gitignore").read_text().splitlines()
     assert {"/ca/", "/build/", "/offline/", "secrets.yaml", ".*.new"} <= set(kept_out)
     assert set(kept_out) - {kept_out[0]} <= set((PROJECT / ".gitignore").read_text().splitlines())
-    assert not inventory.load(folder / "pki.yaml").sandbox
+    assert not loader.load(folder / "pki.yaml").sandbox
 
 
 OPTIONS = (
@@ -126,7 +127,7 @@ def test_options_say_what_the_house_should_be(tmp_path: Path, invoke: Invoke) ->
     said = invoke("init", "--yes", *OPTIONS, "house")
     assert said.status == 0, said.error
     assert "ceremony.request" in said.out
-    found = inventory.load(tmp_path / "house/pki.yaml")
+    found = loader.load(tmp_path / "house/pki.yaml")
     assert (found.organisation, found.domains) == ("Müller & Söhne", ("lab.example", "av.example"))
     assert {name: str(network) for name, network in found.networks.items()} == {
         "lan": "10.1.0.0/16",
@@ -197,7 +198,7 @@ def test_answers_say_what_the_house_should_be(
     assert said.status == 0, said.error
     assert asked[0] == "organisation [Home Lab]: "
     assert "e-mail address of ann [ann@lab.example]: " in asked
-    found = inventory.load(tmp_path / "house/pki.yaml")
+    found = loader.load(tmp_path / "house/pki.yaml")
     assert found.sandbox
     assert (found.hosts["web"].proxy, found.hosts["gate"].proxy) == ("caddy", None)
     assert (found.hosts["web"].services["wiki"].access, str(found.hosts["web"].address)) == ("tls", "10.2.0.3")
@@ -208,9 +209,9 @@ def test_answers_say_what_the_house_should_be(
 def test_empty_answers_take_the_defaults(tmp_path: Path, invoke: Invoke, answers: Callable[..., list[str]]) -> None:
     answers(*[""] * 12)
     assert invoke("init", "house").status == 0
-    asked = inventory.load(tmp_path / "house/pki.yaml")
+    asked = loader.load(tmp_path / "house/pki.yaml")
     assert invoke("init", "other", "--yes").status == 0
-    assert inventory.load(tmp_path / "other/pki.yaml") == asked
+    assert loader.load(tmp_path / "other/pki.yaml") == asked
 
 
 @pytest.mark.usefixtures("no_git")
@@ -235,7 +236,7 @@ def test_answer_that_is_wrong_is_asked_for_again_in_the_words_of_the_model(
     assert said.status == 0, said.error
     assert sentence in said.out
     assert len(asked) == len(TYPED) + 1
-    assert inventory.load(tmp_path / "house/pki.yaml").domains == ("lab.example", "av.example")
+    assert loader.load(tmp_path / "house/pki.yaml").domains == ("lab.example", "av.example")
 
 
 @pytest.mark.parametrize("stop", [EOFError(), KeyboardInterrupt()])
@@ -305,7 +306,7 @@ def test_founding_that_fails_leaves_what_was_there(
         (tmp_path / "new/house/.git").mkdir(parents=True)
         (tmp_path / "new/house/LICENSE").write_text("mine")
     before = {str(path) for path in tmp_path.rglob("*")}
-    failing(monkeypatch, founding.store.os, moment)
+    failing(monkeypatch, scaffold.store.os, moment)
     said = invoke("init", "new/house", "--yes")
     assert said.status == 1
     assert "No space left on device" in said.error
@@ -335,8 +336,8 @@ def test_whatever_an_organisation_is_called_pki_yaml_says_it(tmp_path: Path, tex
         "hosts": {"on": {"network": "no"}},
         "clients": {"y": {"email": "y@lab.internal"}},
     }
-    (tmp_path / "pki.yaml").write_text(founding.pki_yaml(tree))
-    found = inventory.load(tmp_path / "pki.yaml")
+    (tmp_path / "pki.yaml").write_text(scaffold.pki_yaml(tree))
+    found = loader.load(tmp_path / "pki.yaml")
     assert (found.organisation, list(found.hosts), list(found.networks)) == (text, ["on"], ["no"])
     assert yaml.safe_load((tmp_path / "pki.yaml").read_text()) == tree | {"secrets": "secrets.yaml"}
 

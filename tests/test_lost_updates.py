@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from pki import editing
 from pki.common.errors import PkiError
+from pki.config import editing
 from pki.ledger import Ledger
 from pki.pipeline import Run
 from pki.store import Store

@@ -18,8 +18,8 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from prometheus_client.parser import text_string_to_metric_families
 
 import tasks
-from pki import inventory
 from pki.common.errors import InventoryError
+from pki.config import loader
 from pki.deploy.contact import Contact
 from pki.deploy.receipt import instant
 from pki.deploy.receipt import load as receipt_of
@@ -408,7 +408,7 @@ def remedy_for(folder: Path) -> str:
 def test_a_textfile_must_be_an_absolute_path_that_node_exporter_reads(home: Home, wrong: str) -> None:
     home.edit("ledger: sqlite", f"ledger: sqlite\nmetrics: {{textfile: {wrong}}}")
     with pytest.raises(InventoryError) as caught:
-        inventory.load(home.path / "pki.yaml")
+        loader.load(home.path / "pki.yaml")
     (fault,) = caught.value.faults
     assert "metrics.textfile: expected an absolute path that ends in .prom" in fault
     assert "/var/lib/prometheus/node-exporter/doit-pki.prom" in fault

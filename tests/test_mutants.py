@@ -53,9 +53,9 @@ def change_of(path: str, old: str, new: str) -> Change:
 
 def test_a_change_within_a_function_is_put_into_the_function_that_others_imported() -> None:
     """Every reference sees the change, whoever imported the function before."""
-    from pki.scalars import is_within  # noqa: PLC0415 - as other modules do
+    from pki.config.fields import is_within  # noqa: PLC0415 - as other modules do
 
-    change = change_of("pki/scalars.py", "start <= moment < end if start <= end", "True if start <= end")
+    change = change_of("pki/config/fields.py", "start <= moment < end if start <= end", "True if start <= end")
     assert not runner.is_import(change)
     code = is_within.__code__
     copy = FunctionType(code, is_within.__globals__)
@@ -65,7 +65,7 @@ def test_a_change_within_a_function_is_put_into_the_function_that_others_importe
 
 
 def test_a_change_of_a_constant_or_a_default_concerns_the_import() -> None:
-    assert runner.is_import(change_of("pki/profiles.py", "days=25 * 365", "days=26 * 365"))
+    assert runner.is_import(change_of("pki/config/limits.py", "days=25 * 365", "days=26 * 365"))
     assert runner.is_import(
         change_of("pki/profiles.py", "digital_signature: bool = False", "digital_signature: bool = True")
     )

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from pki import graph, managed, opensslconf
+from pki import graph, managed
 from pki.common.errors import PkiError, of_any
+from pki.config import openssl_cnf
 from pki.watch import metrics, status
 from tests.commands import said_by
 from tests.conftest import Home, Report
@@ -88,7 +89,7 @@ def test_a_bug_in_the_metrics_leaves_the_status_page_and_the_alerts(
 def test_a_bug_in_reading_one_file_below_templates_stops_its_releases_alone(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fall(*_: object) -> opensslconf.Request:
+    def fall(*_: object) -> openssl_cnf.Request:
         raise KeyError("an oversight")
 
     home.write("templates/x.cnf", "# deploy-target: /etc/x\n# deploy-hosts: media\n[ req ]\n")

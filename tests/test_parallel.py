@@ -18,9 +18,9 @@ from pki import recipes
 from pki.common import child_processes
 from pki.common.child_processes import last_words
 from pki.common.reasons import Outcome
+from pki.config.model import Leaf
 from pki.deploy import wire
 from pki.house import House
-from pki.model import Leaf
 from pki.pipeline import Run
 from pki.store import Store
 from tests.conftest import Home

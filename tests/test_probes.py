@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives import hashes
 
 from pki import issue, profiles
 from pki.common.errors import PkiError
+from pki.config.model import Leaf
 from pki.deploy import handshake, proof, receipt
 from pki.deploy.contact import Contact
 from pki.deploy.handshake import Endpoint, Eyes
@@ -30,7 +31,6 @@ from pki.deploy.ssh import UnreachableError, Way
 from pki.deploy.tunnel import Tunnel
 from pki.destinations import Sight
 from pki.issue import Issuer
-from pki.model import Leaf
 from pki.watch import health, probes
 from pki.watch.alerts import channels
 from pki.watch.checks import Finding, Level

@@ -17,13 +17,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from pki import issue, profiles
+from pki.config.fields import Proxy
+from pki.config.model import Leaf
+from pki.config.proxies import PROGRAMS
 from pki.deploy import entry, handshake, proof
 from pki.deploy.handshake import Endpoint, Eyes, Unreached
 from pki.deploy.proof import Before, Promise
 from pki.issue import Issuer
-from pki.model import Leaf
-from pki.proxies import PROGRAMS
-from pki.scalars import Proxy
 from tests.conftest import PROJECT
 
 NAME = "grafana.lab.internal"

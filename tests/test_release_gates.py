@@ -19,6 +19,8 @@ from pki import issue, profiles
 from pki.common import sealed_records
 from pki.common.errors import PkiError
 from pki.common.reasons import Why
+from pki.config.fields import is_within
+from pki.config.model import Leaf
 from pki.deploy import crls, preflight
 from pki.deploy import receipt as receipts
 from pki.deploy.contact import Contact
@@ -30,9 +32,7 @@ from pki.deploy.release import File, Release
 from pki.deploy.session import ServiceRefusal
 from pki.deploy.ssh import UnreachableError
 from pki.issue import Issuer, PrivateKey
-from pki.model import Leaf
 from pki.records import Entry
-from pki.scalars import is_within
 from pki.store import Store
 from tests.conftest import START
 

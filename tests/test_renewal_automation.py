@@ -19,8 +19,8 @@ from pki import issue, profiles, recipes
 from pki.common import filesystem
 from pki.common.errors import SET_CLOCK, PkiError
 from pki.common.reasons import Why
-from pki.leaves import permitted_addresses, probe_leaf, renew_before
-from pki.model import ServerRule
+from pki.config.leaf_certificates import permitted_addresses, probe_leaf, renew_before
+from pki.config.model import ServerRule
 from pki.store import Store
 from pki.watch import forecast, health, status
 from pki.watch.view import LastRun

@@ -15,9 +15,10 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from pki import editing, issue, outgrown
+from pki import issue, outgrown
 from pki.commands.revoking import MEANINGS, verdict
 from pki.common.errors import ErrorCode, PkiError
+from pki.config import editing
 from pki.keeping import recovering
 from pki.pipeline import Run
 from pki.records import Entry

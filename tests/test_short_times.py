@@ -9,7 +9,7 @@ import pytest
 
 from pki.common import durations
 from pki.common.durations import DAY, HOUR, MINUTE
-from pki.inventory import InventoryError
+from pki.config.loader import InventoryError
 from tests import judges
 from tests.commands import said_by
 from tests.conftest import START, Home

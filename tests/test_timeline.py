@@ -11,7 +11,7 @@ import pytest
 from cryptography import x509
 
 from pki import issue
-from pki.model import Inventory
+from pki.config.model import Inventory
 from pki.watch.years import calendar
 from pki.watch.years.runs import Runs
 from pki.watch.years.timeline import Timeline, timeline

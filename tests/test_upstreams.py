@@ -14,10 +14,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from pki.common.errors import InventoryError, PkiError
+from pki.config.upstreams import certificates
 from pki.deploy import preflight
 from pki.deploy.parcel import Parcel
 from pki.keeping import backup
-from pki.upstreams import certificates
 from pki.watch import status, upstreams
 from tests.conftest import START, Home
 

@@ -11,7 +11,7 @@ import pytest
 from pki.common.errors import ErrorCode, PkiError
 from pki.common.reasons import UNCHANGED, Outcome, Reason, Verb, Why
 from pki.common.remedies import Place, at, here
-from pki.identifiers import ArtifactId, GenerationName
+from pki.config.identifiers import ArtifactId, GenerationName
 from pki.watch.checks import Finding, Level
 from tests.conftest import PROJECT, Home
 

@@ -17,11 +17,11 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, Va
 
 from pki.common import yaml_text
 from pki.common.errors import PkiError
-from pki.faults import dotted, location, phrase
-from pki.identifiers import GenerationName
-from pki.model import Noun
+from pki.config.error_messages import dotted, location, phrase
+from pki.config.fields import AuthorityKeyKind, Domain, Organisation, PublishUrl
+from pki.config.identifiers import GenerationName
+from pki.config.model import Noun
 from pki.records import REASONS, Entry
-from pki.scalars import AuthorityKeyKind, Domain, Organisation, PublishUrl
 
 INSTANT = "%Y-%m-%dT%H:%M:%SZ"
 GENERATION = r"(root|server|client)-[1-9][0-9]{0,3}"

@@ -16,7 +16,7 @@ from pki.ceremony.vault import Vault, overwrite, probe
 from pki.ceremony.verifying import unsigned, verify
 from pki.common import filesystem
 from pki.common.errors import PkiError
-from pki.identifiers import GenerationName
+from pki.config.identifiers import GenerationName
 
 REASON = "its records are of commands that made nothing"
 KEYS = ("key.pem", "key.uri")

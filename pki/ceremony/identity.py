@@ -14,7 +14,7 @@ from pki.ceremony.bundle import Instant
 from pki.ceremony.vault import Vault
 from pki.common import filesystem, yaml_text
 from pki.common.errors import PkiError
-from pki.model import Noun
+from pki.config.model import Noun
 
 FILE = "vault.yaml"
 HEADER = (

@@ -16,9 +16,9 @@ from pki.ceremony import drafts
 from pki.ceremony.bundle import NOTHING, SLACK, AskedIntermediate, AskedLadder, AskedRoot, Request
 from pki.ceremony.vault import Past, fingerprint
 from pki.common.errors import PkiError
-from pki.identifiers import GenerationName
-from pki.profiles import ROOT_LIMIT, RUNG_LIMIT
-from pki.scalars import SANDBOX
+from pki.config.fields import SANDBOX
+from pki.config.identifiers import GenerationName
+from pki.config.limits import PRESIGNED_CRL_LIMIT, ROOT_LIMIT
 from pki.weakkeys import weakness
 
 LEAP = 100  # numbers that a request may skip: without a bound, one request could use up all that there are
@@ -198,7 +198,10 @@ def _ladder_faults(request: Request, ladder: AskedLadder, known: Known) -> Itera
     ends = made.get(ladder.root) or known.roots[ladder.root].not_valid_after_utc
     before = None
     for rung in ladder.rungs:
-        if not rung.this_update < rung.next_update <= rung.this_update + RUNG_LIMIT or rung.this_update >= ends:
+        if (
+            not rung.this_update < rung.next_update <= rung.this_update + PRESIGNED_CRL_LIMIT
+            or rung.this_update >= ends
+        ):
             yield f"CRL {rung.number} would live from {rung.this_update:%Y-%m-%d} to {rung.next_update:%Y-%m-%d}"
         if before and not before.this_update < rung.this_update <= before.next_update:
             yield f"CRL {rung.number} would leave a gap after CRL {before.number}"

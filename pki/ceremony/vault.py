@@ -21,7 +21,7 @@ from pki.ceremony import bundle, keyfile
 from pki.ceremony.bundle import Request, Response
 from pki.common import filesystem
 from pki.common.errors import ErrorCode, PkiError, SlipError, of_system
-from pki.identifiers import GenerationName
+from pki.config.identifiers import GenerationName
 from pki.issue import PrivateKey
 
 TRANSCRIPT = "transcript.jsonl"

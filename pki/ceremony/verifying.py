@@ -18,7 +18,7 @@ from pki.ceremony.chain import Record
 from pki.ceremony.vault import fingerprint
 from pki.common import filesystem
 from pki.common.errors import PkiError
-from pki.identifiers import GenerationName
+from pki.config.identifiers import GenerationName
 
 RUNG = re.compile(r"(root-[0-9]+)(?:-crl-|/crl/)([0-9]+)\.pem")
 CLIENTS = "clients"  # whose names may be those of generations

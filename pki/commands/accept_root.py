@@ -10,8 +10,8 @@ from pki.commands.daily import known
 from pki.commands.revoking import consent
 from pki.common.errors import PkiError
 from pki.common.terminal import Screen
+from pki.config.identifiers import ArtifactId
 from pki.deploy.new_root import COMMAND
-from pki.identifiers import ArtifactId
 from pki.watch import waiting_roots
 
 

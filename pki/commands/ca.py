@@ -6,7 +6,7 @@ from invoke.context import Context
 
 from pki.commands.command import command, held_house_of, passphrase_in
 from pki.common.terminal import Screen
-from pki.identifiers import ArtifactId, GenerationName
+from pki.config.identifiers import ArtifactId, GenerationName
 from pki.rewrap import rewrap as move_key
 
 

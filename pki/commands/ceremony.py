@@ -23,12 +23,12 @@ from pki.common.program_files import PROGRAM
 from pki.common.reasons import joined
 from pki.common.remedies import run_for
 from pki.common.terminal import Screen
+from pki.config.identifiers import ArtifactId, GenerationName
 from pki.handover import accepting, asking, kept, needs, rehearsal, sandbox
 from pki.handover import kit as kits
 from pki.handover.asking import Wish
 from pki.handover.kept import Open
 from pki.house import House
-from pki.identifiers import ArtifactId, GenerationName
 
 
 @command_with(many=("new", "revoke", "destroy"))

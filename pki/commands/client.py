@@ -8,16 +8,17 @@ from typing import Any
 
 from invoke.context import Context
 
-from pki import editing, freshness, graph
+from pki import freshness, graph
 from pki.commands.command import command, held_house_of, home_of, house_of, project_of
 from pki.commands.daily import known, run_doit
 from pki.commands.output import ClientListOutput, ClientRow
 from pki.commands.revoking import Order, carry_out, chosen, consent
 from pki.common.errors import PkiError
 from pki.common.terminal import Screen
+from pki.config import editing
+from pki.config.leaf_certificates import client_artifact
 from pki.holders import of_client
 from pki.house import House
-from pki.leaves import client_artifact
 from pki.records import Issued
 from pki.watch.identities import Identity, identities
 

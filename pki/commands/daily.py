@@ -9,7 +9,7 @@ from json import loads
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from pki import graph, inventory, recipes
+from pki import graph, recipes
 from pki.commands import output as models
 from pki.commands.command import command, command_with, evidence_of, held_house_of, home_of, now_of, path_of, project_of
 from pki.commands.meaning import Names
@@ -19,9 +19,10 @@ from pki.common.errors import PkiError
 from pki.common.reasons import Why, joined
 from pki.common.remedies import run_for
 from pki.common.terminal import Screen
+from pki.config import loader
+from pki.config.identifiers import ArtifactId
 from pki.graph import Plan
 from pki.house import House
-from pki.identifiers import ArtifactId
 from pki.pipeline import Run
 from pki.watch import forecast, probes, status
 from pki.watch.alerts.told import Record
@@ -166,7 +167,7 @@ def schema(context: Context, of: str | None = None, output: str = "") -> None:
 
     It goes to standard output, or to --output FILE.
     """
-    text = models.schema(known(of, models.MODELS, "output")) if of else inventory.schema()
+    text = models.schema(known(of, models.MODELS, "output")) if of else loader.schema()
     if not output:
         print(text, end="")
         return

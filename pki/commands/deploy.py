@@ -31,6 +31,7 @@ from pki.commands.revoking import consent
 from pki.common.errors import PkiError
 from pki.common.reasons import Reason, Why
 from pki.common.terminal import Screen
+from pki.config.identifiers import ArtifactId
 from pki.deploy import bootstrap as bootstraps
 from pki.deploy import difference, roots
 from pki.deploy import drift as drifts
@@ -39,7 +40,6 @@ from pki.deploy.change import Change, differences
 from pki.deploy.delivery import Delivery
 from pki.deploy.parcel import Parcel
 from pki.house import House, decided
-from pki.identifiers import ArtifactId
 from pki.pipeline import Run
 
 WIDTH = 10  # hosts that are looked at at once

@@ -12,11 +12,10 @@ from pki.commands.daily import known
 from pki.commands.meaning import Names, is_among, not_seen
 from pki.commands.output import ExplainLine, ExplainOutput
 from pki.common.terminal import Screen
+from pki.config.identifiers import AUTHORITIES, ArtifactId, GenerationName
+from pki.config.leaf_certificates import client_artifact
 from pki.graph import Plan
 from pki.house import House
-from pki.identifiers import ArtifactId, GenerationName
-from pki.leaves import client_artifact
-from pki.store import AUTHORITIES
 from pki.watch import explanation
 from pki.watch.explanation import Line
 

@@ -23,11 +23,11 @@ from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.reasons import joined
 from pki.common.terminal import Screen
+from pki.config.identifiers import ArtifactId
+from pki.config.leaf_certificates import client_artifact, client_leaf, mtls_names, permitted_addresses
+from pki.config.model import Inventory, Leaf
 from pki.house import Generation, House
-from pki.identifiers import ArtifactId
 from pki.issue import key_kind
-from pki.leaves import client_artifact, client_leaf, mtls_names, permitted_addresses
-from pki.model import Inventory, Leaf
 from pki.world import domain_of_clients
 
 Sealed = Callable[[House, Identity, str], bytes]

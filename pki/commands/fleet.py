@@ -15,10 +15,10 @@ from pki.commands.daily import known
 from pki.common.errors import PkiError
 from pki.common.reasons import joined
 from pki.common.terminal import Screen
+from pki.config.identifiers import ArtifactId
 from pki.deploy.ansible import fleet, project, runner
 from pki.deploy.delivery import Delivery
 from pki.house import House
-from pki.identifiers import ArtifactId
 
 
 @command

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from invoke.context import Context
 
-from pki import founding
 from pki.commands.command import command_with, path_of
 from pki.commands.questions import Questions, tree_of
 from pki.common.errors import PkiError
 from pki.common.program_files import PROGRAM
 from pki.common.terminal import Screen
+from pki.config import scaffold
 
 QUESTIONS = ("organisation", "domains", "networks", "publish", "hosts", "clients", "sandbox")
 
@@ -42,7 +42,7 @@ def init(
     """
     target = path_of(context, folder or ".")
     target = target.resolve()
-    founding.check_place(target, PROGRAM)
+    scaffold.check_place(target, PROGRAM)
     tree = tree_of(organisation, domain, network, publish, host, service, client)
     if sandbox:
         tree["sandbox"] = "true"
@@ -55,7 +55,7 @@ def init(
             raise PkiError("stopped before the last answer; nothing was written", "--yes takes the defaults") from None
     if tree.get("sandbox") != "true":
         tree.pop("sandbox", None)
-    made = founding.found(target, tree, PROGRAM)
+    made = scaffold.found(target, tree, PROGRAM)
     screen = Screen()
     screen.made("house", f"{target}: {', '.join(made)}")
     _say_what_follows(screen, target, sandbox="sandbox" in tree, in_git=_put_under_git(screen, target))

@@ -14,9 +14,9 @@ from pki.commands.revoking import consent
 from pki.common import filesystem, passphrase_strength
 from pki.common.errors import LedgerError, PkiError
 from pki.common.terminal import Screen, ask_secretly
+from pki.config.identifiers import ArtifactId
 from pki.house import House
 from pki.house.missing_roots import refusal
-from pki.identifiers import ArtifactId
 from pki.keeping import backup as backing_up
 from pki.keeping import loss
 from pki.keeping import restore as restoring

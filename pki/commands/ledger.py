@@ -40,11 +40,11 @@ from pki.commands.output import (
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.terminal import Screen
+from pki.config.identifiers import ArtifactId
 from pki.deploy import crls
 from pki.deploy.delivery import Delivery
 from pki.deploy.inplace import InPlace
 from pki.house import House
-from pki.identifiers import ArtifactId
 from pki.keeping import loss, recovering, restore
 from pki.keeping.loss import Accepted
 from pki.pipeline import Run

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 from pki.common.errors import PkiError
 from pki.common.terminal import Screen
-from pki.identifiers import ArtifactId
-from pki.leaves import leaf_name
-from pki.model import Inventory, Leaf
+from pki.config.fields import CLIENT_PREFIX
+from pki.config.identifiers import ArtifactId
+from pki.config.leaf_certificates import leaf_name
+from pki.config.model import Inventory, Leaf
 from pki.records import Issued
-from pki.scalars import CLIENT_PREFIX
 from pki.watch.uses import NOT_SEEN
 
 SHOWN = 20  # names, before the others are only counted

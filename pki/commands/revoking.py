@@ -18,14 +18,13 @@ from pki.commands.command import command, evidence_of, held_house_of, home_of, h
 from pki.commands.meaning import Names, not_seen
 from pki.common.errors import ErrorCode, PkiError
 from pki.common.terminal import Screen
+from pki.config.identifiers import AUTHORITIES, ArtifactId
+from pki.config.leaf_certificates import client_artifact
 from pki.graph import Plan
 from pki.holders import of_client
 from pki.house import House
-from pki.identifiers import ArtifactId
-from pki.leaves import client_artifact
 from pki.pipeline import Run
 from pki.records import REASONS, Issued
-from pki.store import AUTHORITIES
 from pki.watch import publication, uses
 from pki.watch.consequences import consequences
 from pki.watch.publication import Published

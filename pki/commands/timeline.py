@@ -16,7 +16,7 @@ from pki.commands.output import EventRow, RhythmRow, TimelineOutput
 from pki.common.durations import DAY, compared, in_words
 from pki.common.errors import PkiError
 from pki.common.terminal import Screen
-from pki.scalars import brief
+from pki.config.fields import brief
 from pki.watch.years import timeline as ahead
 from pki.watch.years.timeline import Event, Rhythm, Timeline
 

@@ -22,7 +22,7 @@ from pki.common import filesystem
 from pki.common.errors import PkiError, SlipError, StoppedError
 from pki.common.program_files import PROGRAM
 from pki.common.terminal import Screen
-from pki.identifiers import ArtifactId
+from pki.config.identifiers import ArtifactId
 
 
 @command

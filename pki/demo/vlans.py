@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pki import inventory
 from pki.common.terminal import Screen
+from pki.config import loader
+from pki.config.model import Inventory
 from pki.demo.lab import Lab
 from pki.demo.machine import Machine, check_programs
 from pki.demo.visits import ANSWERED, NO_WAY_THERE, REFUSED, ROOTS, Seen, Visit
-from pki.model import Inventory
 
 HERE = Path(__file__).parent
 PROGRAM = HERE.parent.parent
@@ -152,7 +152,7 @@ class Story:
 def story(screen: Screen) -> Iterator[Story]:
     """The lab of the story, with real servers on the machines, until the block ends."""
     check_programs(*PROGRAMS)
-    wanted = inventory.load(HERE / "house.yaml")
+    wanted = loader.load(HERE / "house.yaml")
     vlans = {**{name: str(network) for name, network in wanted.networks.items()}, "clients": CLIENTS}
     with Lab(vlans) as lab:
         screen.line(f"lab: {', '.join(vlans)}: four VLANs, a router with a firewall between them")

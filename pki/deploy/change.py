@@ -12,6 +12,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.common.reasons import Reason, Why
 from pki.common.remedies import Place, Remedy, at
+from pki.config.identifiers import ArtifactId
+from pki.config.leaf_certificates import PROBE
 from pki.deploy import answers, clocks, drift, inplace, preflight, proof
 from pki.deploy.handshake import Endpoint, Eyes, fingerprint
 from pki.deploy.inplace import InPlace
@@ -21,8 +23,6 @@ from pki.deploy.proof import Promise, Proof
 from pki.deploy.receipt import Receipt, instant, moment, taken
 from pki.deploy.session import HostRefusal, Row, Seen, ServiceRefusal, Session, rows_of
 from pki.deploy.ssh import Way
-from pki.identifiers import ArtifactId
-from pki.leaves import PROBE
 
 MOST_LINKS = 20  # that are named one by one
 

@@ -14,6 +14,8 @@ from typing import Protocol
 from pki.common.cache import Memo
 from pki.common.errors import PkiError
 from pki.common.reasons import UNCHANGED, Outcome, Reason, Verb, Why
+from pki.config.fields import is_within
+from pki.config.identifiers import ArtifactId
 from pki.deploy import inplace, preflight, proof
 from pki.deploy import receipt as receipts
 from pki.deploy.change import Change, Destination, HostOutcome
@@ -27,9 +29,7 @@ from pki.deploy.parcel import Parcel
 from pki.deploy.preflight import Findings, Trust
 from pki.deploy.receipt import Receipt, instant, moment, taken
 from pki.deploy.ssh import UnreachableError
-from pki.identifiers import ArtifactId
 from pki.records import Pin
-from pki.scalars import is_within
 from pki.store import Store
 
 DAY = timedelta(days=1)

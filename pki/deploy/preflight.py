@@ -22,13 +22,13 @@ from cryptography.x509.oid import NameOID
 from pki import canonical
 from pki.common import pem
 from pki.common.errors import PkiError
+from pki.config.fields import CA_NAME
 from pki.deploy import crls
 from pki.deploy.crls import Listed
 from pki.deploy.parcel import Parcel
 from pki.deploy.release import File
 from pki.deploy.session import PATH
 from pki.issue import ca_public_key
-from pki.scalars import CA_NAME
 
 KEYS = tuple(f"{kind}PRIVATE KEY" for kind in ("", "EC ", "RSA ", "DSA ", "ENCRYPTED ", "OPENSSH "))
 

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pki import upstreams
 from pki.common import filesystem, sealed_records
 from pki.common.cache import Memo, token
 from pki.common.errors import FaultsError, PkiError, of_bug
 from pki.common.reasons import Outcome, Reason, Verb, Why, joined, stated
 from pki.common.templating import Templates
-from pki.identifiers import ArtifactId
+from pki.config import upstreams
+from pki.config.identifiers import ArtifactId
 from pki.issue import pkcs1_pem
 from pki.managed import MEND_HEADER, ManagedFile, Selection, render_header
 

@@ -14,8 +14,8 @@ from pki.common import filesystem
 from pki.common.cache import token
 from pki.common.durations import compared
 from pki.common.reasons import Reason, Why
+from pki.config.identifiers import ArtifactId
 from pki.house import Generation, House, Rung
-from pki.identifiers import ArtifactId
 from pki.issue import ca_public_key, pem
 
 NEVER = datetime.fromtimestamp(0, UTC)

@@ -17,10 +17,10 @@ from pki.common.cache import token
 from pki.common.durations import compared, in_words, least_gain
 from pki.common.errors import PkiError
 from pki.common.reasons import Reason, Why
+from pki.config.model import Leaf
 from pki.device_requests import requested_key
 from pki.house import Generation, House
 from pki.issue import key_kind, public_der, subject, validity
-from pki.model import Leaf
 
 DAY = timedelta(days=1)
 

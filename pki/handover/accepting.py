@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cryptography import x509
 
-from pki import editing, issue
+from pki import issue
 from pki.ceremony import answers, bundle, chain, words
 from pki.ceremony.answers import Answer
 from pki.ceremony.bundle import Request
@@ -24,9 +24,10 @@ from pki.ceremony.vault import fingerprint
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.remedies import run_for
+from pki.config import editing
+from pki.config.identifiers import ArtifactId, GenerationName
 from pki.handover import kept, keys, kit, nearby, responses
 from pki.house import House
-from pki.identifiers import ArtifactId, GenerationName
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,8 @@ from pki.common.durations import BACKDATED
 from pki.common.errors import PkiError
 from pki.common.reasons import Reason, Why, joined
 from pki.common.remedies import here
+from pki.config.identifiers import AUTHORITIES, GenerationName
+from pki.config.leaf_certificates import permitted_addresses
 from pki.handover import kept
 from pki.handover import needs as needed
 from pki.handover.changed import changed
@@ -31,9 +33,6 @@ from pki.handover.keys import requested
 from pki.handover.ladders import ladders
 from pki.handover.needs import INTERMEDIATES, Need
 from pki.house import Generation, House
-from pki.identifiers import GenerationName
-from pki.leaves import permitted_addresses
-from pki.store import AUTHORITIES
 
 WISHED, WISHED_CRLS = "a new generation of {} is wished", "new CRLs are wished"
 REFRESH = timedelta(days=30)  # a request this old is made anew, so that its dates stay near the day of the ceremony

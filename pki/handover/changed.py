@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from pki import issue
 from pki.ceremony.bundle import AskedIntermediate, AskedLadder, Request
 from pki.common.reasons import Reason, Why
+from pki.config.leaf_certificates import permitted_addresses
 from pki.handover.ladders import rungs
 from pki.handover.needs import OVERLAP
 from pki.house import House
-from pki.leaves import permitted_addresses
 
 ROUNDING = timedelta(seconds=2)  # a request has whole seconds
 

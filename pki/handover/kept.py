@@ -11,10 +11,9 @@ from pki.ceremony.bundle import NOTHING, Request, Response
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.remedies import Remedy, here
+from pki.config.identifiers import AUTHORITIES, ArtifactId, GenerationName
 from pki.house import House
 from pki.house.generations import PUT_BACK
-from pki.identifiers import ArtifactId, GenerationName
-from pki.store import AUTHORITIES
 
 NUMBER = re.compile(r" CA ([0-9]+)")  # the last part of every CA's name
 

@@ -12,9 +12,9 @@ from pki.ceremony.bundle import Request
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.remedies import RESTORE, in_project, run_for
+from pki.config.identifiers import GenerationName
 from pki.handover import kept
 from pki.house import House
-from pki.identifiers import GenerationName
 
 
 def requested(house: House, name: str, common_name: str) -> bytes:

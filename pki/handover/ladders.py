@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from pki.ceremony.bundle import AskedLadder, AskedRoot, AskedRung, Revocation
 from pki.common.durations import BACKDATED
 from pki.common.errors import PkiError
+from pki.config.identifiers import GenerationName
 from pki.handover import kept
 from pki.handover.needs import OVERLAP, ladder_end
 from pki.house import Generation, House
-from pki.identifiers import GenerationName
 from pki.issue import SECOND
 
 

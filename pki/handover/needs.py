@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from pki.config.identifiers import ArtifactId, GenerationName
+from pki.config.leaf_certificates import permitted_addresses
 from pki.house import Generation, House
-from pki.identifiers import ArtifactId, GenerationName
-from pki.leaves import permitted_addresses
 from pki.profiles import Permitted
 
 LADDER_ALARM = timedelta(days=183)

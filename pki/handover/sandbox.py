@@ -9,11 +9,11 @@ from pki.ceremony import custody, hold, sitting
 from pki.ceremony.vault import Vault
 from pki.common import filesystem
 from pki.common.errors import PkiError
+from pki.config.fields import SANDBOX
 from pki.handover import accepting, asking
 from pki.handover.asking import Wish
 from pki.handover.kept import Open
 from pki.house import House
-from pki.scalars import SANDBOX
 
 
 def ceremony(house: House, wish: Wish = Wish()) -> None:  # noqa: B008 - frozen

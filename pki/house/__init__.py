@@ -15,21 +15,22 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from pki import canonical, inventory, store
+from pki import canonical, store
 from pki.common import filesystem
 from pki.common.cache import Memo, signature
 from pki.common.child_processes import LIBPQ_PASSWORD, withhold
 from pki.common.errors import LedgerError, PkiError
 from pki.common.remedies import RESTORE, run_for
+from pki.config import loader
+from pki.config.identifiers import ArtifactId, GenerationName
+from pki.config.model import CrlRule
 from pki.house.clock import ClockGuard, Evidence
 from pki.house.cross_certificates import vouching
 from pki.house.generations import Generation, Rung, damaged, is_copy, read_certificate, read_rung
 from pki.house.keys import Keys
 from pki.house.ledger_view import LedgerView
 from pki.house.missing_roots import MissingRoot, find_missing, receipts, refusal
-from pki.identifiers import ArtifactId, GenerationName
 from pki.issue import Issuer
-from pki.model import CrlRule
 from pki.passphrases import Passphrases
 from pki.safe_directories import insist_on_owner
 from pki.store import Store
@@ -58,11 +59,11 @@ class House(LedgerView):
         """Read pki.yaml below `home`. Raises InventoryError with every fault in it, and PkiError where it is not ours."""
         insist_on_owner(home)
         path, memo = home / "pki.yaml", Memo(home, now)
-        data = inventory.read(path)
+        data = loader.read(path)
         known = hashlib.sha256(data).hexdigest()  # the whole cache knows the code
-        said = inventory.sound(tree) if (tree := memo.recall("pki.yaml", known)) is not None else None
+        said = loader.sound(tree) if (tree := memo.recall("pki.yaml", known)) is not None else None
         if said is None:
-            said, tree = inventory.load_with_tree(path, data)
+            said, tree = loader.load_with_tree(path, data)
             memo.remember("pki.yaml", known, [], tree)
         place = Store(home)
         if said.ledger.startswith("postgresql"):

@@ -15,9 +15,9 @@ from pki import canonical
 from pki.common.errors import PkiError
 from pki.common.remedies import RESTORE
 from pki.common.visible import plain
-from pki.identifiers import GenerationName
+from pki.config.fields import SANDBOX
+from pki.config.identifiers import GenerationName
 from pki.issue import ca_public_key
-from pki.scalars import SANDBOX
 
 CALLED_BY = (NameOID.COMMON_NAME, NameOID.ORGANIZATIONAL_UNIT_NAME, NameOID.ORGANIZATION_NAME)  # in this order
 PUT_BACK = f"put it back from a backup: {RESTORE}"

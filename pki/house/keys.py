@@ -10,10 +10,10 @@ from pki import adopted, canonical, tokens
 from pki.common import filesystem
 from pki.common.errors import PkiError, exposed
 from pki.common.remedies import RESTORE
+from pki.config.identifiers import GenerationName
+from pki.config.model import AdoptedRule
 from pki.house.generations import Generation, damaged
-from pki.identifiers import GenerationName
 from pki.issue import Issuer, PrivateKey, open_key, public_der
-from pki.model import AdoptedRule
 from pki.passphrases import Passphrase, Passphrases
 from pki.pkcs8 import is_whole
 from pki.store import Store

@@ -12,12 +12,13 @@ from typing import Any, Protocol, TypeVar
 from pki import store
 from pki.common.cache import Memo
 from pki.common.errors import LedgerError, PkiError
+from pki.config import identifiers
+from pki.config.model import Inventory
 from pki.house import decided
 from pki.house.clock import ClockGuard
 from pki.house.generations import Generation
 from pki.house.ledger_cache import LedgerCache
 from pki.house.ledger_guard import Guard, fault_of
-from pki.model import Inventory
 from pki.records import Head, Issued, Ledger, LedgerFault, Pin
 from pki.store import Store
 
@@ -155,7 +156,7 @@ class LedgerView:
     def guard(self) -> Guard:
         """What holds the ledger against all that was seen of it."""
         there = list[Generation]()
-        for name in store.AUTHORITIES:
+        for name in identifiers.AUTHORITIES:
             with suppress(PkiError):  # said where the authority is read
                 there += [found] if (found := self.issuing(name)) else []
         seen = self.store.seen_heads()

@@ -16,9 +16,9 @@ from cryptography.x509.oid import NameOID
 from pki.common import filesystem, pem
 from pki.common.errors import PkiError
 from pki.common.remedies import RESTORE
-from pki.identifiers import GenerationName
-from pki.model import Inventory
-from pki.scalars import CA_NAME, SANDBOX
+from pki.config.fields import CA_NAME, SANDBOX
+from pki.config.identifiers import GenerationName
+from pki.config.model import Inventory
 from pki.store import BEFORE_RESTORE, RESTORING, Store
 
 GENERATION = re.compile(r"(root|server|client)-[0-9]+")

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
-from pki import upstreams
 from pki.common import age, filesystem, sealed_records
 from pki.common.cache import signature
 from pki.common.errors import PkiError
+from pki.config import upstreams
 from pki.house import House
 from pki.keeping.archive import Kept, ledger_head, pack, unpack
 from pki.store import ALERTS, LAST_BACKUP, LEDGER_HEAD

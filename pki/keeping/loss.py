@@ -10,10 +10,10 @@ from cryptography import x509
 
 from pki.common import filesystem
 from pki.common.errors import LedgerError, PkiError
+from pki.config.identifiers import AUTHORITIES
 from pki.house import House
 from pki.keeping import restore
 from pki.records import EMPTY, MISSING, OLDER, UNKNOWN_AUTHORITIES, Head, LedgerFault
-from pki.store import AUTHORITIES
 
 ACCEPTABLE = {MISSING, EMPTY, OLDER, UNKNOWN_AUTHORITIES}
 

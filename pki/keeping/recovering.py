@@ -16,10 +16,10 @@ from cryptography import x509
 from pki import canonical
 from pki.common import filesystem
 from pki.common.errors import PkiError
+from pki.config.identifiers import AUTHORITIES
 from pki.house import Generation, House
 from pki.issue import ca_public_key, pem_of
 from pki.records import Entry, Ledger, Recovered
-from pki.store import AUTHORITIES
 
 
 def signer(house: House, crl: x509.CertificateRevocationList) -> Generation | None:

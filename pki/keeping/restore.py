@@ -13,16 +13,18 @@ from typing import Any
 
 from cryptography import x509
 
-from pki import adopted, canonical, inventory, pkcs8
+from pki import adopted, canonical, pkcs8
 from pki.common import age, filesystem, sealed_records, yaml_text
 from pki.common.errors import PkiError
+from pki.config import loader
+from pki.config.identifiers import AUTHORITIES
+from pki.config.model import Inventory
 from pki.house import House
 from pki.keeping import recovering
 from pki.keeping.archive import Archive, Kept, ledger_head, unpack
 from pki.keeping.placing import Placement
 from pki.keeping.recovering import KnownCa
-from pki.model import Inventory
-from pki.store import AUTHORITIES, BEFORE_RESTORE, LAST_BACKUP, Store
+from pki.store import BEFORE_RESTORE, LAST_BACKUP, Store
 
 LEDGER = "ca/ledger.db"
 
@@ -67,7 +69,7 @@ class Restore:
             head = ledger_head(ledger.data, f"{name}: its ledger")
             if head != archive.about["ledger"]:
                 raise PkiError(f"{name}: its ledger is not the one that its manifest names", "take another copy of it")
-        said = inventory.sound(yaml_text.load(archive.files["pki.yaml"].data.decode(), f"{name}: pki.yaml"))
+        said = loader.sound(yaml_text.load(archive.files["pki.yaml"].data.decode(), f"{name}: pki.yaml"))
         if said is None:
             raise PkiError(
                 f"{name}: its pki.yaml is of another version of this program", "use the program that wrote it"
@@ -150,7 +152,7 @@ class Restore:
         if os.path.lexists(self.target / "ca"):
             yield "ca"
         place = self.target / "pki.yaml"
-        said = inventory.sound(self._present) if self._present else None
+        said = loader.sound(self._present) if self._present else None
         if os.path.lexists(place) and (not self._present or (said and said.sandbox != self.said.sandbox)):
             yield "pki.yaml"
         yield from (path for path in self._secrets if self._is_in_the_way(path))

@@ -19,7 +19,7 @@ from cryptography import x509
 from sqlalchemy.engine import Connection
 
 from pki.common.errors import LedgerError
-from pki.identifiers import ArtifactId, GenerationName
+from pki.config.identifiers import ArtifactId, GenerationName
 from pki.ledger.chain import READ_HEAD, append, append_all, faults
 from pki.ledger.database import Database
 from pki.ledger.heads import holds, note

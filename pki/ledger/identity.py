@@ -14,10 +14,11 @@ from sqlalchemy.engine import Connection
 
 from pki.common import filesystem, sealed_records
 from pki.common.errors import LedgerError
+from pki.config.identifiers import AUTHORITIES
 from pki.ledger.rows import as_hex
 from pki.ledger.tables import SCHEMA, certificates, head
 from pki.records import FOREIGN, LedgerFault
-from pki.store import AUTHORITIES, PROJECT_ID, Store
+from pki.store import PROJECT_ID, Store
 
 
 def own_or_new(folder: Path) -> str:

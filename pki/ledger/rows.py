@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki.identifiers import ArtifactId, GenerationName
+from pki.config.identifiers import ArtifactId, GenerationName
 from pki.issue import key_fingerprint, pem_of
 from pki.records import OLD_REASONS, Books, Issued
 

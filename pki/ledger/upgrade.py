@@ -7,7 +7,7 @@ from pathlib import Path
 import sqlalchemy as sql
 from sqlalchemy.engine import Connection
 
-from pki.identifiers import ArtifactId
+from pki.config.identifiers import ArtifactId
 from pki.ledger.chain import TAKE_TURN, append
 from pki.ledger.tables import SCHEMA, certificates, crls, events, head, lease, revocations
 from pki.store import Store

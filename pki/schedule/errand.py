@@ -9,8 +9,8 @@ from datetime import time, timedelta
 from pathlib import Path
 
 from pki.common.errors import PkiError
-from pki.model import Inventory
-from pki.scalars import is_within
+from pki.config.fields import is_within
+from pki.config.model import Inventory
 
 USUAL = ("06:00",)
 DELAYS = tuple(timedelta(minutes=minutes) for minutes in (15, 5, 1))

@@ -15,8 +15,8 @@ from pki.adopted import has_signed
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.reasons import Reason, Why
+from pki.config.identifiers import ArtifactId, GenerationName
 from pki.house import Generation, House
-from pki.identifiers import ArtifactId, GenerationName
 from pki.issue import public_der
 from pki.records import Books, Issued, LastCrl
 from pki.taking import index, naming, revoked

@@ -9,7 +9,7 @@ from dataclasses import replace
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from pki.identifiers import ArtifactId
+from pki.config.identifiers import ArtifactId
 from pki.records import Issued
 
 PURPOSES = {ExtendedKeyUsageOID.SERVER_AUTH: "server", ExtendedKeyUsageOID.CLIENT_AUTH: "client"}

@@ -7,8 +7,8 @@ from datetime import datetime
 
 from cryptography import x509
 
+from pki.config.identifiers import ArtifactId
 from pki.house import Generation
-from pki.identifiers import ArtifactId
 from pki.records import OLD_REASONS, Issued, Revocation
 from pki.taking.index import Row
 

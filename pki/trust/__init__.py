@@ -5,8 +5,8 @@ Making them takes longer than the rest of a run that has nothing to do, so only 
 
 from __future__ import annotations
 
-from pki import store
 from pki.common.cache import code_digest, token
+from pki.config import identifiers
 from pki.house import House
 
 
@@ -14,7 +14,7 @@ def known(house: House) -> str:
     """One text for all that page and profile follow from, the CRLs aside, whose files are looked at."""
     said = house.inventory
     publisher = said.hosts.get(said.publish.host)
-    live = [name for authority in store.AUTHORITIES for name in house.live(authority)]
+    live = [name for authority in identifiers.AUTHORITIES for name in house.live(authority)]
     found = {name: there.fingerprint if (there := house.generation(name)) else "" for name in live}
     return token(
         *(said.organisation, said.domains, said.publish.url, said.sandbox, publisher and publisher.proxy),

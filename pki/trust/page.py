@@ -7,14 +7,15 @@ from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki import canonical, store
+from pki import canonical
 from pki.bundles import mobileconfig
 from pki.ceremony import words
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.templating import Pages
+from pki.config import identifiers
+from pki.config.proxies import largest_published
 from pki.house import Generation, House
-from pki.proxies import largest_published
 from pki.trust import code
 
 BYTES_IN_A_LINE = 8
@@ -23,7 +24,7 @@ BYTES_IN_A_LINE = 8
 def files(house: House) -> dict[str, bytes]:
     """The page and the profile that it offers, by path below the home."""
     said = house.inventory
-    live = {authority: _generations(house, authority) for authority in store.AUTHORITIES}
+    live = {authority: _generations(house, authority) for authority in identifiers.AUTHORITIES}
     roots = [found.certificate for found in live["root"]]
     return {
         house.store.shown(house.store.trust("index.html")): _fitting(house, live),
@@ -74,7 +75,7 @@ def context(house: House, live: dict[str, list[Generation]], *, has_codes: bool)
         ],
         "authorities": [
             {"name": found.name, "end": _day(found.certificate.not_valid_after_utc), "next_update": _due(house, found)}
-            for authority in store.AUTHORITIES
+            for authority in identifiers.AUTHORITIES
             for found in live[authority]
         ],
     }

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from pki.common.errors import PkiError
+from pki.config.identifiers import ArtifactId
 from pki.graph import Plan
 from pki.house import House
-from pki.identifiers import ArtifactId
 from pki.records import Issued
 from pki.world import Note
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from pki.common.cache import token
+from pki.config.identifiers import GenerationName
 from pki.deploy.delivery import Delivery
 from pki.deploy.roots import is_store
 from pki.graph import Plan
 from pki.house import Generation, House
-from pki.identifiers import GenerationName
 from pki.watch.checks import named
 from pki.world import Note
 

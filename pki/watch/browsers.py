@@ -7,12 +7,12 @@ from contextlib import suppress
 
 from pki.common import filesystem
 from pki.common.errors import PkiError
+from pki.config.identifiers import ArtifactId
+from pki.config.model import Leaf
 from pki.device_requests import requested_key
 from pki.graph import Plan
 from pki.house import House
-from pki.identifiers import ArtifactId
 from pki.issue import key_kind
-from pki.model import Leaf
 from pki.watch.checks import named
 from pki.world import Note
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from pki.common.reasons import Reason, Why
 from pki.common.remedies import Remedy, for_this_project, here
+from pki.config.identifiers import ArtifactId
 from pki.deploy.receipt import instant
-from pki.identifiers import ArtifactId
 
 NAMED = 6  # things of which the same is said
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from pki.config.model import Leaf
 from pki.graph import Plan
 from pki.house import House
-from pki.model import Leaf
 from pki.records import Issued
 from pki.watch import uses
 

@@ -6,17 +6,17 @@ import os
 from collections.abc import Iterator
 from importlib import import_module
 
-from pki import store
 from pki.common.errors import PkiError
+from pki.config import identifiers
+from pki.config.identifiers import GenerationName
 from pki.house import House
 from pki.house.generations import PUT_BACK
-from pki.identifiers import GenerationName
 from pki.world import Note
 
 
 def notes(house: House) -> Iterator[Note]:
     """Each damaged file of an authority or a ceremony; those that the ledger has a copy of are not among them."""
-    for generation in (one for name in store.AUTHORITIES for one in house.store.generations(name)):
+    for generation in (one for name in identifiers.AUTHORITIES for one in house.store.generations(name)):
         house.generation(generation)
         if GenerationName.parse(generation).is_root:
             house.rungs(generation)

@@ -13,13 +13,13 @@ from pki.artifact_files import LEAF_FILES
 from pki.common import filesystem
 from pki.common.durations import in_words
 from pki.common.reasons import joined
+from pki.config.identifiers import ArtifactId, GenerationName
+from pki.config.model import Leaf
 from pki.deploy import release
 from pki.graph import Plan
 from pki.handover import needs
 from pki.house import Generation, House
 from pki.house.missing_roots import refusal
-from pki.identifiers import ArtifactId, GenerationName
-from pki.model import Leaf
 from pki.records import Issued
 from pki.watch import uses
 from pki.watch.identities import identities

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from pki.common.durations import at_least
+from pki.config.identifiers import ArtifactId
+from pki.config.proxies import PROGRAMS, Program
 from pki.deploy.delivery import Delivery
 from pki.graph import Plan
 from pki.house import House
-from pki.identifiers import ArtifactId
-from pki.proxies import PROGRAMS, Program
 from pki.world import Note
 
 

@@ -15,13 +15,12 @@ from cryptography import x509
 from pki import freshness
 from pki.common.errors import PkiError
 from pki.common.visible import plain
+from pki.config.fields import Access
+from pki.config.identifiers import AUTHORITIES, ArtifactId, GenerationName
+from pki.config.leaf_certificates import leaf_name
+from pki.config.model import Leaf
 from pki.handover import needs
 from pki.house import House
-from pki.identifiers import ArtifactId, GenerationName
-from pki.leaves import leaf_name
-from pki.model import Leaf
-from pki.scalars import Access
-from pki.store import AUTHORITIES
 from pki.watch import adopted
 from pki.watch.checks import Level
 from pki.watch.looks import authorities, leaves, premises

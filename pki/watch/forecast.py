@@ -10,13 +10,12 @@ from pki.artifact import Artifact
 from pki.common.cache import token
 from pki.common.durations import in_words
 from pki.common.reasons import Reason, Why, joined
+from pki.config.identifiers import AUTHORITIES, ArtifactId
+from pki.config.model import Leaf
 from pki.graph import Plan
 from pki.handover import needs
 from pki.house import House
 from pki.house.missing_roots import refusal
-from pki.identifiers import ArtifactId
-from pki.model import Leaf
-from pki.store import AUTHORITIES
 from pki.watch import adopted, bootstraps, browsers, damage, exposure, identities, upstreams, waiting_roots
 from pki.world import Note
 

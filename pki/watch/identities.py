@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 
 from pki.common.cache import token
 from pki.common.durations import backdate
+from pki.config.leaf_certificates import client_artifact
 from pki.graph import Plan
 from pki.house import House
-from pki.leaves import client_artifact
 from pki.records import Decision, Issued
 from pki.world import Note
 

@@ -22,10 +22,10 @@ from pki.common import filesystem
 from pki.common.cache import token
 from pki.common.errors import PkiError
 from pki.common.visible import plain
+from pki.config.identifiers import ArtifactId
 from pki.deploy.receipt import moment
 from pki.graph import Plan
 from pki.house import House
-from pki.identifiers import ArtifactId
 from pki.store import Store
 from pki.watch import figures
 from pki.watch.alerts.told import Record

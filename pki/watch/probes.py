@@ -18,6 +18,7 @@ from cryptography import x509
 
 from pki.common import filesystem, sealed_records
 from pki.common.errors import of_system
+from pki.config.identifiers import ArtifactId
 from pki.deploy import handshake, proof
 from pki.deploy.handshake import NO_UPSTREAM, Endpoint, Unproven, Unreached
 from pki.deploy.proof import LetIn
@@ -26,7 +27,6 @@ from pki.deploy.ssh import Way
 from pki.destinations import Sight
 from pki.graph import Plan
 from pki.house import House
-from pki.identifiers import ArtifactId
 from pki.store import Store
 
 WIDTH = 128  # services that are looked at at the same time

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pki import freshness, graph
 from pki.common import filesystem
 from pki.common.errors import ErrorCode, PkiError
+from pki.config.identifiers import ArtifactId
 from pki.graph import Plan
 from pki.house import House
-from pki.identifiers import ArtifactId
 from pki.records import Issued
 from pki.watch import forecast
 

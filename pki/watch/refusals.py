@@ -21,13 +21,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki import canonical
 from pki.common import filesystem
+from pki.config.proxies import Program
 from pki.deploy import entry, proof
 from pki.deploy.delivery import Delivery
 from pki.deploy.entry import Session
 from pki.deploy.handshake import Endpoint, Eyes, Unreached
 from pki.graph import Plan
 from pki.house import House
-from pki.proxies import Program
 from pki.records import Issued
 from pki.watch import uses
 

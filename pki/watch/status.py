@@ -17,14 +17,13 @@ from pki.common.errors import RETRIED, of_any
 from pki.common.reasons import Reason, Why, joined
 from pki.common.remedies import RESTORE
 from pki.common.visible import shorten
+from pki.config.identifiers import AUTHORITIES, ArtifactId, GenerationName
+from pki.config.model import Leaf
 from pki.deploy import receipt
 from pki.deploy.delivery import Delivery
 from pki.graph import Plan
 from pki.handover import needs
 from pki.house import House
-from pki.identifiers import ArtifactId, GenerationName
-from pki.model import Leaf
-from pki.store import AUTHORITIES
 from pki.watch import adopted, exposure, probes, upstreams
 from pki.watch.view import LastRun
 

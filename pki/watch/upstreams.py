@@ -8,13 +8,13 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 
-from pki import upstreams
 from pki.common import filesystem
 from pki.common.cache import token
 from pki.common.errors import PkiError
 from pki.common.remedies import in_project
+from pki.config import upstreams
+from pki.config.model import Host, Upstream
 from pki.house import House
-from pki.model import Host, Upstream
 from pki.watch.checks import named
 from pki.world import Note
 

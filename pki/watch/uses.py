@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pki.common import filesystem
+from pki.config.leaf_certificates import leaf_name
+from pki.config.model import Host, Leaf
+from pki.config.proxies import PROGRAMS, Program
 from pki.house import House
-from pki.leaves import leaf_name
-from pki.model import Host, Leaf
-from pki.proxies import PROGRAMS, Program
 from pki.records import Issued
 
 NOT_SEEN = "not declared here: not seen"  # of what this project cannot know

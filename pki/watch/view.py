@@ -11,10 +11,10 @@ from typing import Any
 from pki.common import filesystem, sealed_records
 from pki.common.errors import ErrorCode, joined_lines
 from pki.common.reasons import Outcome
+from pki.config.identifiers import ArtifactId
 from pki.deploy.receipt import moment
 from pki.graph import Plan
 from pki.house import House
-from pki.identifiers import ArtifactId
 from pki.store import Store
 from pki.watch.alerts.told import Record
 from pki.watch.checks import Finding

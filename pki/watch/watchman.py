@@ -9,14 +9,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from pki import inventory, store
+from pki import store
 from pki.common.cache import Memo
 from pki.common.errors import ErrorCode, InventoryError, PkiError
+from pki.config import loader
+from pki.config.identifiers import ArtifactId
+from pki.config.model import Inventory
 from pki.deploy.receipt import moment
 from pki.graph import Plan
 from pki.house import House
-from pki.identifiers import ArtifactId
-from pki.model import Inventory
 from pki.reporter import Findings
 from pki.store import Store
 from pki.watch import health, probes
@@ -184,7 +185,7 @@ def nothing_was_run(
 
 def _unwritten(place: Store, now: datetime) -> list[dict[str, str]]:
     """Say it in the metrics, wherever the last good pki.yaml wanted them; what kept that from being said."""
-    said = [inventory.sound(tree) for tree in Memo(place.home, now).findings("pki.yaml")]
+    said = [loader.sound(tree) for tree in Memo(place.home, now).findings("pki.yaml")]
     textfile = next((one.metrics.textfile for one in said if one), None)
     try:
         _metrics().nothing_was_run(place, textfile, now)

@@ -19,9 +19,9 @@ from pathlib import Path
 import pytest
 
 from pki import issue, profiles
+from pki.config.model import Leaf
 from pki.deploy import handshake
 from pki.deploy.handshake import Endpoint
-from pki.model import Leaf
 from pki.watch.checks import Level
 from tests import leavings
 from tests.commands import said_by

@@ -21,11 +21,11 @@ from cryptography import x509
 from pki import issue, profiles, recipes
 from pki.ceremony.vault import Vault
 from pki.common.reasons import Why
+from pki.config.leaf_certificates import PROBE, canary_leaf, probe_leaf
+from pki.config.model import Leaf
+from pki.config.proxies import PROGRAMS
 from pki.issue import Issuer
 from pki.keeping import recovering
-from pki.leaves import PROBE, canary_leaf, probe_leaf
-from pki.model import Leaf
-from pki.proxies import PROGRAMS
 from pki.records import Entry
 from tests.integration.conftest import TIMEOUT, LiveHome, built, live_home, run
 from tests.integration.proxies import CURRENT, KINDS, NAMES, PATIENCE, Answer, Proxy, Upstreams, started, wait_until

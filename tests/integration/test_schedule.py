@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pki import inventory
+from pki.config import loader
 from pki.schedule import cron, systemd
 from pki.schedule.errand import Errand
 from tests.ceremonies import RealHome, first_ceremony
@@ -32,7 +32,7 @@ def home(tmp_path: Path) -> Home:
 
 
 def errand(home: Home, user: str = "daemon") -> Errand:
-    return Errand(inventory.load(home.path / "pki.yaml"), PROJECT / "run", home.path, user)
+    return Errand(loader.load(home.path / "pki.yaml"), PROJECT / "run", home.path, user)
 
 
 def written(home: Home, folder: Path) -> list[Path]:

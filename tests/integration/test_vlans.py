@@ -18,9 +18,9 @@ import pytest
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from pki import inventory
 from pki.commands import demo
 from pki.common.terminal import Screen
+from pki.config import loader
 from pki.demo import vlans
 from pki.demo.visits import ANSWERED, NO_WAY_THERE, REFUSED, Seen, Visit
 from pki.demo.vlans import HOUSE, NEW, OLD, Story
@@ -187,7 +187,7 @@ def test_a_shell_needs_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_house_of_the_story_is_the_committed_example_at_other_addresses() -> None:
-    example, house = (inventory.load(path) for path in (PROJECT / "pki.yaml", vlans.HERE / "house.yaml"))
+    example, house = (loader.load(path) for path in (PROJECT / "pki.yaml", vlans.HERE / "house.yaml"))
     assert house.hosts.keys() == example.hosts.keys()
     for name, host in house.hosts.items():
         elsewhere = {"address": None, "deliver": "folder"}

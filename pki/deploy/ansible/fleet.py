@@ -19,6 +19,7 @@ from pki.common.errors import ErrorCode, PkiError
 from pki.common.filesystem import leave_all_to_owner
 from pki.common.reasons import Reason
 from pki.common.visible import plain
+from pki.config.model import Ansible
 from pki.deploy import answers
 from pki.deploy.ansible import project, runner
 from pki.deploy.ansible.project import Consignment
@@ -30,7 +31,6 @@ from pki.deploy.proof import Proof, refuted
 from pki.deploy.receipt import instant
 from pki.deploy.session import ServiceRefusal, nonsense, others, refused, seen, writable_folders
 from pki.deploy.ssh import Way
-from pki.model import Ansible
 from pki.store import Store
 
 BEFORE_SSH = re.compile(r"^.*?(over|via) ssh: ", re.DOTALL | re.IGNORECASE)  # what Ansible puts before ssh's own words

@@ -16,12 +16,12 @@ from types import ModuleType
 from typing import Any
 
 from pki.common import filesystem, visible
+from pki.config.model import Ansible
 from pki.deploy import answers, entry, handshake, proof
 from pki.deploy.change import Change
 from pki.deploy.preflight import Findings
 from pki.deploy.session import monologue
 from pki.deploy.ssh import CLOSED, CONNECT, PROGRAM, Way
-from pki.model import Ansible
 
 COLLECTION = "collections/ansible_collections/doit/pki/plugins"
 UTILS = "ansible_collections.doit.pki.plugins.plugin_utils"

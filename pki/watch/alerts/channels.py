@@ -11,8 +11,8 @@ from typing import Any
 
 from pki.common import filesystem
 from pki.common.errors import PkiError
+from pki.config.identifiers import ArtifactId
 from pki.deploy.receipt import instant
-from pki.identifiers import ArtifactId
 from pki.passphrases import Passphrases
 from pki.store import Store
 from pki.watch.alerts.decisions import Decision, decide

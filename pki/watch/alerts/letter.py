@@ -12,7 +12,7 @@ from pathlib import Path
 from pki.common.durations import in_words
 from pki.common.templating import Pages
 from pki.common.visible import plain
-from pki.scalars import SANDBOX
+from pki.config.fields import SANDBOX
 from pki.watch.alerts.decisions import Decision
 from pki.watch.checks import Finding, alike, counted, named, remedy_of
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.visible import plain
-from pki.model import EmailAlert
+from pki.config.model import EmailAlert
 from pki.watch.alerts.letter import Letter
 
 PATIENCE = 30  # seconds for each answer of the server

@@ -18,8 +18,8 @@ from pki import store
 from pki.common import filesystem, sealed_records
 from pki.common.errors import PkiError
 from pki.common.filesystem import leave_to_owner
+from pki.config.model import Alerts, Inventory, Secrets
 from pki.deploy.receipt import instant, moment
-from pki.model import Alerts, Inventory, Secrets
 from pki.watch.alerts.decisions import AGAIN, Past, Told
 from pki.watch.checks import Finding, Level
 

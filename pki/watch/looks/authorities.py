@@ -17,10 +17,9 @@ from pki.common.durations import in_words
 from pki.common.errors import SET_CLOCK, ErrorCode, PkiError
 from pki.common.reasons import joined
 from pki.common.remedies import Remedy
+from pki.config.identifiers import AUTHORITIES, ArtifactId, GenerationName
 from pki.handover import needs
 from pki.house import Generation, House
-from pki.identifiers import ArtifactId, GenerationName
-from pki.store import AUTHORITIES
 from pki.watch.checks import Finding, Level, by_time_left, rerun
 from pki.watch.looks import premises
 from pki.watch.view import View

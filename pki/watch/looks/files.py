@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pki import freshness
 from pki.common import filesystem
 from pki.common.reasons import Why, joined
+from pki.config.identifiers import ArtifactId
 from pki.deploy import release
 from pki.deploy.delivery import Delivery
-from pki.identifiers import ArtifactId
 from pki.issue import pem
 from pki.watch import damage
 from pki.watch.checks import Finding, Level, rerun

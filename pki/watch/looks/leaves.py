@@ -10,10 +10,10 @@ from cryptography import x509
 from pki import canonical, freshness
 from pki.common import filesystem
 from pki.common.reasons import Why, joined
+from pki.config.identifiers import ArtifactId
+from pki.config.model import Leaf
 from pki.freshness import Held
 from pki.house import House
-from pki.identifiers import ArtifactId
-from pki.model import Leaf
 from pki.watch.checks import Finding, Level, by_time_left, rerun
 from pki.watch.looks.authorities import ASK
 from pki.watch.view import View

@@ -13,6 +13,7 @@ from pki import safe_directories, store
 from pki.common import filesystem, sealed_records
 from pki.common.errors import LedgerError
 from pki.common.remedies import in_project
+from pki.config import identifiers
 from pki.deploy.crls import TOLERANCE
 from pki.deploy.receipt import moment
 from pki.deploy.ssh import identity_in
@@ -126,7 +127,7 @@ def secrets(view: View) -> Iterator[Path]:
     yield place.ca / "ledger.db"
     yield identity_in(place.ca)
     yield from (place.home / name for name in sorted(said.files()))
-    for authority in store.AUTHORITIES:
+    for authority in identifiers.AUTHORITIES:
         yield from (place.authority_file(name, "key.pem") for name in place.generations(authority))
 
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 from datetime import datetime
 
 from pki.common.remedies import Place, Remedy, at, here
+from pki.config.identifiers import ArtifactId
+from pki.config.leaf_certificates import leaf_name
+from pki.config.model import Leaf
+from pki.config.proxies import PROGRAMS
 from pki.destinations import jump_way
-from pki.identifiers import ArtifactId
-from pki.leaves import leaf_name
-from pki.model import Leaf
-from pki.proxies import PROGRAMS
 from pki.watch.checks import Finding, Level
 from pki.watch.looks import causes, hosts, leaves
 from pki.watch.probes import Fault, Probed

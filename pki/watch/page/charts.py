@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import NamedTuple
 
-from pki.identifiers import GenerationName
-from pki.store import AUTHORITIES
+from pki.config.identifiers import AUTHORITIES, GenerationName
 from pki.watch.page.facts import Certificate, Facts
 
 WEEKS = 26

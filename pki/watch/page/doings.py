@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 
 from pki.common.reasons import joined
-from pki.identifiers import ArtifactId
+from pki.config.identifiers import ArtifactId
 from pki.watch.checks import Finding
 from pki.watch.view import LastRun, Scene
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from pki.common.templating import Pages
 from pki.common.visible import plain
-from pki.identifiers import GenerationName
+from pki.config.identifiers import GenerationName
 from pki.watch.checks import Finding, Level, alike, counted, named, remedy_of
 from pki.watch.page import charts
 from pki.watch.page.doings import Doings

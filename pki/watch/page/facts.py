@@ -14,9 +14,9 @@ from datetime import UTC, date, datetime
 from cryptography import x509
 
 from pki.common.errors import PkiError
+from pki.config.identifiers import ArtifactId
+from pki.config.model import Leaf
 from pki.house import House
-from pki.identifiers import ArtifactId
-from pki.model import Leaf
 from pki.watch.checks import Finding, Level, levels
 from pki.watch.looks import leaves
 from pki.watch.page import ahead, fleet, signers

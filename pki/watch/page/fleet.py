@@ -8,8 +8,8 @@ from datetime import date
 from typing import Any
 
 from pki.common.cache import token
+from pki.config.identifiers import ArtifactId
 from pki.deploy.delivery import Delivery
-from pki.identifiers import ArtifactId
 from pki.watch.checks import Finding, Level
 from pki.watch.view import Scene
 

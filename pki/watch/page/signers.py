@@ -12,10 +12,9 @@ from typing import Any
 from cryptography import x509
 
 from pki.common.errors import PkiError
+from pki.config.identifiers import AUTHORITIES, GenerationName
 from pki.handover import needs
 from pki.house import Generation, House
-from pki.identifiers import GenerationName
-from pki.store import AUTHORITIES
 from pki.watch.checks import Level, levels
 from pki.watch.looks import authorities as looks
 from pki.watch.view import Scene

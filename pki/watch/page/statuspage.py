@@ -19,7 +19,7 @@ from pki.common import filesystem
 from pki.common.cache import code_digest, signature, token
 from pki.common.errors import PkiError
 from pki.common.visible import plain
-from pki.identifiers import ArtifactId
+from pki.config.identifiers import ArtifactId
 from pki.store import Store
 from pki.watch.checks import Finding
 from pki.watch.page import ahead, doings, fleet

@@ -17,11 +17,11 @@ from typing import Any
 from pki import freshness
 from pki.common import filesystem
 from pki.common.cache import token
+from pki.config.identifiers import AUTHORITIES, ArtifactId
+from pki.config.model import Leaf
 from pki.graph import Plan
 from pki.house import House
-from pki.identifiers import ArtifactId
-from pki.model import Leaf
-from pki.store import AUTHORITIES, Store
+from pki.store import Store
 
 YEARS = 10
 SOON = timedelta(days=400)  # client identities: a year and a little of them, not ten

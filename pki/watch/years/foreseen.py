@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
+from pki.config.fields import days_of
+from pki.config.identifiers import AUTHORITIES, GenerationName
 from pki.handover import asking, kept, needs
 from pki.handover.needs import TOGETHER, Need
 from pki.house import House
-from pki.identifiers import GenerationName
 from pki.issue import SECOND
-from pki.scalars import days_of
-from pki.store import AUTHORITIES
 from pki.watch.years.runs import DAY, Runs
 from pki.watch.years.supposed import Supposed
 

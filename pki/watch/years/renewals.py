@@ -9,9 +9,9 @@ from datetime import datetime
 from itertools import pairwise
 
 from pki.common.durations import backdate, least_gain
+from pki.config.model import Leaf
 from pki.freshness import Held
 from pki.issue import SECOND
-from pki.model import Leaf
 from pki.watch.years.runs import Runs
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 
-from pki.model import Inventory
+from pki.config.model import Inventory
 
 DAY = timedelta(days=1)
 

@@ -19,15 +19,15 @@ from pki.ceremony.bundle import AskedRung
 from pki.ceremony.policy import common_name
 from pki.common import filesystem
 from pki.common.errors import PkiError
+from pki.config.identifiers import AUTHORITIES, GenerationName
+from pki.config.leaf_certificates import permitted_addresses
 from pki.handover import kept
 from pki.handover.ladders import rungs
 from pki.house import Generation, House, Rung
 from pki.house.generations import read_certificate
-from pki.identifiers import GenerationName
 from pki.issue import Issuer
-from pki.leaves import permitted_addresses
 from pki.records import Entry
-from pki.store import AUTHORITIES, Store
+from pki.store import Store
 
 
 class Shelf(Store):

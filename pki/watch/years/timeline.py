@@ -15,11 +15,11 @@ from itertools import pairwise, takewhile
 from pki import freshness
 from pki.common import filesystem
 from pki.common.durations import compared, whole
+from pki.config.identifiers import ArtifactId
+from pki.config.model import Leaf
 from pki.graph import Plan
 from pki.handover.needs import INTERMEDIATES
 from pki.house import Generation, House
-from pki.identifiers import ArtifactId
-from pki.model import Leaf
 from pki.watch.years.foreseen import Ceremony
 from pki.watch.years.renewals import Renewals, renewals
 from pki.watch.years.runs import Runs

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pki import graph, inventory
+from pki import graph
 from pki.ceremony import answers, bundle, chain, verifying
 from pki.common import errors
 from pki.common.errors import PkiError
+from pki.config import loader
 from pki.deploy.ansible import fleet, runner
 from pki.device_requests import device_key
 from pki.handover import accepting
@@ -113,7 +114,7 @@ def _brought(home: Home, _path: Path) -> None:
 
 READERS: dict[str, Reader] = {
     "pki.yaml": Reader(
-        "lab", ("house/pki.yaml",), ("yaml", "yaml", "text", "bytes"), lambda _, path: inventory.load(path)
+        "lab", ("house/pki.yaml",), ("yaml", "yaml", "text", "bytes"), lambda _, path: loader.load(path)
     ),
     "a project by pki.yaml": Reader("lab", ("house/pki.yaml",), ("yaml", "yaml", "text"), _planned),
     "templates": Reader(

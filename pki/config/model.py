@@ -15,8 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from pki.identifiers import ArtifactId, GenerationName
-from pki.scalars import (
+from pki.config.fields import (
     CLIENT_PREFIX,
     EMPTY_OK,
     ONE_OK,
@@ -68,6 +67,7 @@ from pki.scalars import (
     upstream_address,
     word,
 )
+from pki.config.identifiers import ArtifactId, GenerationName
 
 
 class Noun(BaseModel):

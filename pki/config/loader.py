@@ -16,10 +16,10 @@ from pydantic.json_schema import GenerateJsonSchema
 from pki.common import filesystem, yaml_text
 from pki.common.errors import InventoryError, PkiError
 from pki.common.visible import line_fault
-from pki.faults import Fault, Place, dotted, location, phrase
-from pki.model import Inventory
-from pki.rules import Line, cross_faults
-from pki.scalars import brief
+from pki.config.error_messages import Fault, Place, dotted, location, phrase
+from pki.config.fields import brief
+from pki.config.model import Inventory
+from pki.config.validation import Line, cross_faults
 
 
 def load(path: Path) -> Inventory:

@@ -13,10 +13,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from pki import opensslmodules, opensslvalues
 from pki.common.errors import FaultsError, PkiError
-from pki.opensslfile import BLANKS, Configuration, Value
-from pki.opensslnames import (
+from pki.config import openssl_cnf_modules, openssl_cnf_values
+from pki.config.openssl_cnf_names import (
     ATTRIBUTES,
     CA_TYPES,
     CA_USES,
@@ -32,6 +31,7 @@ from pki.opensslnames import (
     SERVER,
     TRUE,
 )
+from pki.config.openssl_cnf_syntax import BLANKS, Configuration, Value
 
 T = TypeVar("T")
 
@@ -102,7 +102,7 @@ def read(found: Configuration, name: str, folder: Path | None = None) -> Reading
     )
     key = _or_fault(faults, lambda: _key(found), "")
     faults += _questions(subject, profile)
-    faults += [*opensslvalues.faults(found, extensions), *opensslmodules.faults(found, folder)]
+    faults += [*openssl_cnf_values.faults(found, extensions), *openssl_cnf_modules.faults(found, folder)]
     remarks = _or_fault(faults, lambda: list(_remarks(found, named=bool(subject.common_name or names))), list[Remark]())
     if faults:
         raise FaultsError.of(faults)
@@ -157,7 +157,7 @@ def _subject(found: Configuration, name: str) -> _Subject:
         )
     for value in (*common_names, *subject.emails):
         value.text  # noqa: B018 - raises when it cannot be read
-    if odd := [fault for kind, value in given if (fault := opensslvalues.attribute_fault(kind, value))]:
+    if odd := [fault for kind, value in given if (fault := openssl_cnf_values.attribute_fault(kind, value))]:
         raise FaultsError.of(odd)
     return subject
 
@@ -179,7 +179,7 @@ def _answers(found: Configuration, section: str) -> list[tuple[str, Value, Value
         if key.endswith(("_min", "_max", "_default", "_value")) or kind not in ATTRIBUTES:
             continue
         given = found.get(section, f"{key}_value") or found.get(section, f"{key}_default")
-        opensslvalues.insist_on_length(found, section, key, given)
+        openssl_cnf_values.insist_on_length(found, section, key, given)
         answers.append((kind, question, given if given and (given.fault or given.raw) else None))
     return answers
 

@@ -9,7 +9,7 @@ from typing import Any, get_args, get_type_hints
 
 from pydantic_core import ErrorDetails
 
-from pki.model import Inventory
+from pki.config.model import Inventory
 
 Place = tuple[str | int, ...]
 Fault = tuple[Place, str]

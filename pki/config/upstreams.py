@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.common.errors import PkiError
 from pki.common.pem import sections
-from pki.model import Host, Upstream
-from pki.scalars import Proxy, dns_name
+from pki.config.fields import Proxy, dns_name
+from pki.config.model import Host, Upstream
 
 ARTIFACT = "upstream-ca"
 FOLDER = PurePosixPath("/etc/doit-pki")

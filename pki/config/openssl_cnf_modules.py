@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from pki.common.errors import PkiError
-from pki.opensslnames import ATTRIBUTES, CLIENT, HINT, SERVER, Configuration, Value
+from pki.config.openssl_cnf_names import ATTRIBUTES, CLIENT, HINT, SERVER, Configuration, Value
 
 NUMBERS = re.compile(r"(?:[01]\.[0-3]?[0-9]|2\.[0-9]+)(?:\.[0-9]+)*")  # an object identifier, X.660 §7.6
 KNOWN = ATTRIBUTES | SERVER | CLIENT

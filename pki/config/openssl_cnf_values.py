@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from pki.common.errors import PkiError
-from pki.opensslnames import HINT, Configuration, Value
+from pki.config.openssl_cnf_names import HINT, Configuration, Value
 
 DIGESTS = frozenset(
     [

@@ -85,3 +85,6 @@ class GenerationName(str):
 
     def __reduce__(self) -> tuple[object, ...]:
         return GenerationName.parse, (str(self),)
+
+
+AUTHORITIES = ("root", "server", "client")

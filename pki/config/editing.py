@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pki import inventory
 from pki.common import filesystem, yaml_text
 from pki.common.errors import InventoryError, PkiError
-from pki.model import Client, Inventory
+from pki.config import loader
+from pki.config.model import Client, Inventory
 
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]*")
 
@@ -40,7 +40,7 @@ def with_client(path: Path, name: str, email: str) -> Edit:
     before, said, tree = _read(path)
     if name in said.clients:
         raise PkiError(f"clients.{name} is in pki.yaml already", f"./run invoke explain {name}")
-    for _, what in inventory.faults_of({**tree, "clients": {**(tree.get("clients") or {}), name: {"email": email}}}):
+    for _, what in loader.faults_of({**tree, "clients": {**(tree.get("clients") or {}), name: {"email": email}}}):
         raise PkiError(f"{name}: {what}", "./run invoke client.add admin@laptop --email admin@lab.internal")
     line = f"{name}: {{email: {email if PLAIN.fullmatch(email) else json.dumps(email)}}}"
     wanted = {**said.clients, name: Client(email=email)}
@@ -102,8 +102,8 @@ def write(edit: Edit) -> None:
 
 def _read(path: Path) -> tuple[bytes, Inventory, Any]:
     """Return the bytes of pki.yaml, what they say, and their tree."""
-    data = inventory.read(path)
-    return data, *inventory.load_with_tree(path, data)
+    data = loader.read(path)
+    return data, *loader.load_with_tree(path, data)
 
 
 def _sound(path: Path, text: str, said: Inventory, clients: dict[str, Client], hint: str) -> str:
@@ -115,7 +115,7 @@ def _sound(path: Path, text: str, said: Inventory, clients: dict[str, Client], h
 
 def _means(text: str, name: str) -> Inventory | None:
     try:
-        return inventory.sound(yaml_text.load(text, name)) if text else None
+        return loader.sound(yaml_text.load(text, name)) if text else None
     except InventoryError:
         return None
 

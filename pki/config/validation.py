@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 from datetime import time, timedelta
 from ipaddress import IPv4Address
 
-from pki import upstreams
 from pki.common.durations import backdate, is_usable, longest_pause
 from pki.common.remedies import RESTORE
-from pki.faults import Fault, Place, did_you_mean, dotted
-from pki.leaves import (
+from pki.config import upstreams
+from pki.config.error_messages import Fault, Place, did_you_mean, dotted
+from pki.config.fields import SOURCED, SOURCED_NAMES, brief, is_like_dns_name, is_within, jump_of
+from pki.config.leaf_certificates import (
     CANARY,
     PROBE,
     address_claims,
@@ -23,10 +24,9 @@ from pki.leaves import (
     names_of,
     service_names,
 )
-from pki.model import Authorities, CrlRule, Host, Inventory, ServerRule
-from pki.profiles import ROOT_LIMIT, RUNG_LIMIT
-from pki.proxies import PROGRAMS
-from pki.scalars import SOURCED, SOURCED_NAMES, brief, is_like_dns_name, is_within, jump_of
+from pki.config.limits import PRESIGNED_CRL_LIMIT, ROOT_LIMIT
+from pki.config.model import Authorities, CrlRule, Host, Inventory, ServerRule
+from pki.config.proxies import PROGRAMS
 
 Line = Callable[[Place], str]
 
@@ -137,8 +137,11 @@ def _root_faults(authorities: Authorities) -> Iterator[Fault]:
         )
     if authorities.root.lifetime > ROOT_LIMIT:
         yield ("authorities", "root", "lifetime"), f"more than {brief(ROOT_LIMIT)}: no vault makes such a root"
-    if authorities.root.crl.lifetime > RUNG_LIMIT:
-        yield ("authorities", "root", "crl", "lifetime"), f"more than {brief(RUNG_LIMIT)}: no vault signs such a CRL"
+    if authorities.root.crl.lifetime > PRESIGNED_CRL_LIMIT:
+        yield (
+            ("authorities", "root", "crl", "lifetime"),
+            f"more than {brief(PRESIGNED_CRL_LIMIT)}: no vault signs such a CRL",
+        )
     if authorities.root.crl.lifetime < timedelta(days=60):
         yield ("authorities", "root", "crl", "lifetime"), "expected at least 60d: rungs overlap by 30d"
 

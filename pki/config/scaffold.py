@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pki import inventory
 from pki.common import filesystem
 from pki.common.errors import PkiError
+from pki.config import loader
 
 WELCOME = re.compile(r"\.git|(README|LICENSE|COPYING)(\.\w+)?", re.IGNORECASE)
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._/@-]*(?<! )")
@@ -74,7 +74,7 @@ def found(folder: Path, tree: dict[str, Any], program: Path) -> list[str]:
     with tempfile.TemporaryDirectory() as scratch:
         trial = Path(scratch) / "pki.yaml"
         trial.write_bytes(files["pki.yaml"][0])
-        inventory.load(trial)
+        loader.load(trial)
     made = next((parent for parent in (*reversed(folder.parents), folder) if not parent.exists()), None)
     try:
         filesystem.make_folder(folder)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from pki.common.durations import in_words
-from pki.model import Inventory
-from pki.scalars import Proxy
+from pki.config.fields import Proxy
+from pki.config.model import Inventory
 
 
 @dataclass(frozen=True, slots=True)
