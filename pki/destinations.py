@@ -10,7 +10,6 @@ from functools import cached_property, partial
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki import canonical, issue
 from pki.common import filesystem
 from pki.common.cache import token
 from pki.common.errors import PkiError
@@ -34,6 +33,7 @@ from pki.house import House
 from pki.house.clock import Evidence, HostClock
 from pki.managed import CA_HOST
 from pki.world import World
+from pki.x509 import canonical, pem_encoding
 
 
 class Outlook:
@@ -99,7 +99,7 @@ def _adopted(house: House) -> Iterator[bytes]:
     for name in house.inventory.authorities.adopted:
         with suppress(PkiError):
             if found := house.generation(name):
-                yield issue.pem_of([found.certificate])
+                yield pem_encoding.pem_of([found.certificate])
 
 
 def deliveries(world: World) -> Iterator[Delivery]:

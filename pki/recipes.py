@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
-from pki import canonical, freshness, issue, profiles
+from pki import freshness
 from pki.common import filesystem
 from pki.common.durations import backdate
 from pki.common.errors import SET_CLOCK, PkiError
@@ -24,11 +24,12 @@ from pki.common.remedies import here
 from pki.config import identifiers
 from pki.config.identifiers import ArtifactId, GenerationName
 from pki.config.model import Leaf
-from pki.device_requests import device_key
 from pki.house import Generation, House
 from pki.keeping import recovering
-from pki.records import Entry
-from pki.weakkeys import weakness
+from pki.x509 import canonical, crls, keys, pem_encoding, profiles, signing
+from pki.x509.device_requests import device_key
+from pki.x509.revocation import Entry
+from pki.x509.weak_keys import weakness
 
 NEW_KEY = "make a new key and request on the device: openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 …"
 NEVER = datetime.fromtimestamp(0, UTC)
@@ -78,14 +79,14 @@ def issue_leaf(house: House, wanted: Leaf, reasons: Iterable[Reason]) -> None:
     _insist_on_begun(house, generation)
     key = None if wanted.request else _leaf_key(house, wanted)
     public = key.public_key() if key else _requested_key(house, wanted)
-    cert = issue.certificate(
-        issue.subject(house.inventory.organisation, wanted.common_name),
+    cert = signing.certificate(
+        signing.subject(house.inventory.organisation, wanted.common_name),
         public,
-        issue.validity(house.now, wanted.lifetime, generation.certificate),
+        signing.validity(house.now, wanted.lifetime, generation.certificate),
         profiles.leaf(wanted, public) + profiles.addresses_of(house.inventory.publish.url, generation.name),
         issuer,
     )
-    truth = (issue.private_pem(key) if key else b"") + issue.pem_of([cert]) + generation.chain
+    truth = (keys.private_pem(key) if key else b"") + pem_encoding.pem_of([cert]) + generation.chain
     mode = filesystem.SECRET if key else filesystem.PUBLIC
     with filesystem.Beside({house.store.truth(wanted): (truth, mode), **_cut(house, wanted, truth)}) as waiting:
         waiting.flush_meanwhile()
@@ -129,7 +130,7 @@ def _cut(house: House, wanted: Leaf, truth: bytes) -> dict[Path, tuple[bytes, in
     }
 
 
-def _leaf_key(house: House, wanted: Leaf) -> issue.PrivateKey:
+def _leaf_key(house: House, wanted: Leaf) -> keys.PrivateKey:
     """A new key, or with `rekey: keep` the one in place if it is sound, of the right kind and not revoked."""
     if not wanted.rekey:
         held = freshness.examine(house, wanted)
@@ -137,12 +138,12 @@ def _leaf_key(house: House, wanted: Leaf) -> issue.PrivateKey:
         key_pem = (filesystem.read(house.store.truth(wanted)) or b"").partition(canonical.BEGIN)[0]
         if key_pem and not revoked:
             try:
-                key = issue.open_key(key_pem, None, wanted.name, "")
+                key = keys.open_key(key_pem, None, wanted.name, "")
             except PkiError:
-                return issue.new_key(wanted.key)
-            if issue.key_kind(key) == wanted.key:
+                return keys.new_key(wanted.key)
+            if keys.key_kind(key) == wanted.key:
                 return key
-    return issue.new_key(wanted.key)
+    return keys.new_key(wanted.key)
 
 
 def _requested_key(house: House, wanted: Leaf) -> CertificatePublicKeyTypes:
@@ -175,9 +176,9 @@ def crl(house: House, generation: str) -> Outcome:
         min(last[1] + timedelta(seconds=1), house.now) if last else NEVER,
     )
     end = this_update + house.crl_rule(generation).lifetime
-    made = issue.crl(issuer, number, this_update, end, new, kept)
+    made = crls.crl(issuer, number, this_update, end, new, kept)
     der = made.public_bytes(serialization.Encoding.DER)
-    text = issue.pem("X509 CRL", der)
+    text = pem_encoding.pem("X509 CRL", der)
     house.ledger.record_crl(made, issuer=generation, reason=joined(reasons), at=house.now, der=der)
     _publish_crl(house, generation, der, text)
     return Outcome(Verb.ISSUED, reasons)
@@ -238,7 +239,7 @@ def root_crl(house: House, root: str) -> Outcome:
     der = rung.public_bytes(serialization.Encoding.DER)
     if der != filesystem.read(house.store.crl(root)):
         house.clock.insist()
-    _publish_crl(house, root, der, issue.pem("X509 CRL", der))
+    _publish_crl(house, root, der, pem_encoding.pem("X509 CRL", der))
     return Outcome(Verb.PUBLISHED)
 
 

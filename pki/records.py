@@ -12,15 +12,8 @@ from cryptography.x509.oid import NameOID
 
 from pki.common.remedies import in_project
 from pki.config.identifiers import ArtifactId, GenerationName
+from pki.x509.revocation import Entry
 
-REASONS = (
-    "unspecified",
-    "keyCompromise",
-    "affiliationChanged",
-    "superseded",
-    "cessationOfOperation",
-    "privilegeWithdrawn",
-)
 ACCEPTED = "ledger-accepted"
 DECISIONS = (
     "withheld",
@@ -52,7 +45,6 @@ GONE = "ca/ledger.db: is gone, and with it what was issued and revoked"
 BEGIN_ANEW = f"{PUT_BACK}; where there is no backup: ./run invoke ledger.accept-loss"
 IS_EMPTY = "is empty, and ca/ holds what only a ledger with entries goes with"
 NEWEST_IS_BACK = "put the newest ca/ledger.db back (./run invoke restore FILE --to DIR); where it is lost: ./run invoke ledger.accept-loss"
-OLD_REASONS = (*REASONS, "cACompromise", "aACompromise", "certificateHold")  # which adopted CAs may have given
 
 
 class Head(NamedTuple):
@@ -88,14 +80,6 @@ class LedgerFault:
         if self.kind in {MISSING, UNKNOWN_AUTHORITIES}:
             return self.evidence
         return f"nothing can be issued or revoked: {self.evidence}"
-
-
-class Entry(NamedTuple):
-    """One revoked certificate on a CRL; `reason` is one of OLD_REASONS."""
-
-    serial: int
-    revoked_at: datetime
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import secrets
 from contextlib import suppress
 
-from pki import issue
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.remedies import RESTORE
 from pki.house import Generation, House
 from pki.passphrases import NEW
+from pki.x509 import keys
 
 
 def rewrap(house: House, name: str, *, new: str | None = None, old: str | None = None) -> str:
@@ -35,7 +35,7 @@ def rewrap(house: House, name: str, *, new: str | None = None, old: str | None =
     if wanted == present:  # of a run that was killed, or nothing at all
         house.passphrases.keep({name: None, name + NEW: None} if elsewhere else {})
         return house.passphrases.source_of(name)
-    wrapped = issue.encrypted_pem(key, wanted)
+    wrapped = keys.encrypted_pem(key, wanted)
     _check(found, wrapped, wanted, shown)
     if not elsewhere:
         house.passphrases.keep({name: present, name + NEW: wanted})
@@ -55,7 +55,7 @@ def _intermediate(house: House, name: str) -> Generation:
     return found
 
 
-def _opened(house: House, name: str, data: bytes, old: list[str], new: list[str]) -> tuple[str, issue.PrivateKey]:
+def _opened(house: House, name: str, data: bytes, old: list[str], new: list[str]) -> tuple[str, keys.PrivateKey]:
     """The passphrase that opens the key now, and the key."""
     shown = house.store.shown(house.store.authority_file(name, "key.pem"))
     kept = house.passphrases.kept()
@@ -63,7 +63,7 @@ def _opened(house: House, name: str, data: bytes, old: list[str], new: list[str]
     source = "--old-passphrase-file" if old else house.inventory.secrets.file
     for passphrase in tried:
         with suppress(PkiError):
-            return passphrase, issue.open_key(data, passphrase, shown, source)
+            return passphrase, keys.open_key(data, passphrase, shown, source)
     raise PkiError(
         f"{shown}: its key cannot be opened with what {source} holds",
         f"name a file that holds its present passphrase: ./run invoke ca.rewrap {name} --old-passphrase-file FILE",
@@ -81,6 +81,6 @@ def _wanted(house: House, name: str, new: str | None) -> str:
 
 def _check(found: Generation, data: bytes, passphrase: str, shown: str) -> None:
     """The key as it will lie there opens, and is the one that the certificate names."""
-    key = issue.open_key(data, passphrase, shown, "this command")
-    if issue.public_der(key.public_key()) != issue.public_der(found.certificate.public_key()):
+    key = keys.open_key(data, passphrase, shown, "this command")
+    if keys.public_der(key.public_key()) != keys.public_der(found.certificate.public_key()):
         raise PkiError(f"{shown}: is not the key of {found.name}'s certificate", RESTORE)

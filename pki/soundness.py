@@ -14,8 +14,8 @@ from pki.common.reasons import Reason, Why
 from pki.config.identifiers import ArtifactId
 from pki.config.upstreams import ARTIFACT
 from pki.house import House
-from pki.issue import pem
 from pki.world import World
+from pki.x509.pem_encoding import pem
 
 
 def faults(world: World, artifact: str) -> list[Reason]:

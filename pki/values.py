@@ -9,7 +9,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki import canonical, outgrown
+from pki import outgrown
 from pki.common import filesystem
 from pki.common.cache import signature, token
 from pki.common.errors import PkiError
@@ -17,6 +17,7 @@ from pki.config.identifiers import AUTHORITIES
 from pki.config.model import Inventory, Noun
 from pki.deploy.release import Shared
 from pki.house import House
+from pki.x509 import canonical
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -11,7 +11,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from pki import canonical, managed
+from pki import managed
 from pki.artifact_files import LEAF_FILES, ArtifactFiles
 from pki.common import filesystem, yaml_text
 from pki.common.errors import PkiError
@@ -38,9 +38,10 @@ from pki.deploy.release import Blueprint, Gathered, gather, load
 from pki.holders import holders
 from pki.house import House
 from pki.managed import CA_HOST, Library, Lost, ManagedFile
-from pki.profiles import Permitted
 from pki.requests import request_leaves
 from pki.values import Generations, Revoked, Said, TooLarge
+from pki.x509 import canonical
+from pki.x509.name_constraints import Permitted
 
 
 @dataclass(frozen=True, slots=True)

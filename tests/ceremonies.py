@@ -11,13 +11,13 @@ import pytest
 from cryptography import x509
 
 import tasks
-from pki import issue
 from pki.ceremony import bundle, chain, custody, drives, hold, machine, sitting, words
 from pki.ceremony.sitting import Ceremony
 from pki.ceremony.vault import Vault
 from pki.commands.program import Program
 from pki.handover import accepting, asking
 from pki.handover.asking import Open, Wish
+from pki.x509 import keys
 from tests.conftest import START, Home, bare_home
 from tests.copies import copy_project
 
@@ -59,7 +59,7 @@ class RealHome(Home):
         held = self.open(path, days)
         sitting.confirmed(held, [], words.first(held.digest))
         if any(root.name not in held.known.roots for root in held.request.roots):
-            hold.make_roots(held, lambda _, kind: custody.in_file(issue.new_key(kind), secret))
+            hold.make_roots(held, lambda _, kind: custody.in_file(keys.new_key(kind), secret))
         return hold.sign(held, lambda _: secret, self.out)
 
     def accept(self, folder: Path, days: float = 0) -> list[str]:

@@ -17,8 +17,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from doit import plugin
 
-from pki import graph, pkcs8
-from pki.bundles import pkcs12
+from pki import graph
 from pki.ceremony import lint, second
 from pki.common import age, child_processes, sealed_records
 from pki.common.errors import PkiError
@@ -27,6 +26,8 @@ from pki.house import House
 from pki.house.clock import Evidence, HostClock
 from pki.ledger import database
 from pki.pipeline import Run
+from pki.x509 import pkcs8
+from pki.x509.export import pkcs12
 from tests.copies import copy_project
 
 PROJECT = Path(__file__).parent.parent

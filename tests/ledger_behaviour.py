@@ -11,23 +11,15 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from pki import issue, profiles
 from pki.common import sealed_records
 from pki.common.errors import LedgerError
 from pki.handover import asking
-from pki.records import (
-    EMPTY,
-    FOREIGN,
-    MISSING,
-    NEWEST_MISSING,
-    OLDER,
-    UNKNOWN_AUTHORITIES,
-    Entry,
-    Issued,
-)
+from pki.records import EMPTY, FOREIGN, MISSING, NEWEST_MISSING, OLDER, UNKNOWN_AUTHORITIES, Issued
 from pki.watch import health
 from pki.watch.checks import Finding, Level
 from pki.watch.view import LastRun
+from pki.x509 import crls, keys, profiles, signing
+from pki.x509.revocation import Entry
 from tests.commands import Said, said_by
 from tests.conftest import START, Home
 
@@ -394,9 +386,9 @@ class LedgerBehaviour:
 def _forged(home: Home) -> bytes:
     """A CRL with a high number by somebody who only bears our authority's name."""
     ours = home.house().existing("client-1").certificate
-    key = issue.new_key("ec-p384")
+    key = keys.new_key("ec-p384")
     dates = ours.not_valid_before_utc, ours.not_valid_after_utc
-    false = issue.certificate(ours.subject, key.public_key(), dates, profiles.root(), key)
+    false = signing.certificate(ours.subject, key.public_key(), dates, profiles.root(), key)
     entries = [Entry(77, START, "superseded")]
-    crl = issue.crl(issue.Issuer(false, key), 2**40, START, home.moment(9), entries)
+    crl = crls.crl(signing.Issuer(false, key), 2**40, START, home.moment(9), entries)
     return crl.public_bytes(serialization.Encoding.DER)

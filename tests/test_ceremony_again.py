@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from pki import issue
 from pki.ceremony import bundle, custody, hold, machine, shares, sitting, words
 from pki.commands import asking, parsing
 from pki.commands import vault as commands
 from pki.common.errors import PkiError
 from pki.handover import kit
 from pki.handover.asking import Wish
+from pki.x509 import keys
 from tests.ceremonies import SECRET, RealHome, Typist, drives_at, fit_typist, real_home
 from tests.conftest import START
 
@@ -253,7 +253,7 @@ def test_paper_of_a_second_root_is_lost_and_the_first_root_stays(tmp_path: Path)
 
 
 def new_key(kind: str, secret: str) -> hold.NewKey:
-    return custody.in_file(issue.new_key(kind), secret)
+    return custody.in_file(keys.new_key(kind), secret)
 
 
 # -- killed -----------------------------------------------------------------------------------------------------------

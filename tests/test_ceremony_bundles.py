@@ -16,12 +16,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from pki import issue
 from pki.ceremony import bundle, chain, custody, hold, machine, second, shares, sitting, verifying, words
 from pki.ceremony.bundle import AskedCross, AskedRoot, Request, Response, Revocation
 from pki.common.errors import PkiError
 from pki.handover import accepting
 from pki.handover.asking import Wish
+from pki.x509 import crls, keys, pem_encoding, signing
 from tests.ceremonies import SECRET, RealHome, real_home
 from tests.conftest import START
 
@@ -229,15 +229,15 @@ UNUSUAL: dict[str, Callable[[], Any]] = {
 
 def made_request(kind: str, cn: str = "x") -> str:
     """A certificate request of a fresh key."""
-    key = UNUSUAL[kind]() if kind in UNUSUAL else issue.new_key(kind)
-    builder = x509.CertificateSigningRequestBuilder().subject_name(issue.subject("Example Lab", cn))
+    key = UNUSUAL[kind]() if kind in UNUSUAL else keys.new_key(kind)
+    builder = x509.CertificateSigningRequestBuilder().subject_name(signing.subject("Example Lab", cn))
     algorithm = None if kind == "ed25519" else hashes.SHA256()
     return builder.sign(key, algorithm).public_bytes(serialization.Encoding.PEM).decode()
 
 
 def forged_request() -> str:
     der = x509.load_pem_x509_csr(made_request("ec-p384").encode()).public_bytes(serialization.Encoding.DER)
-    return issue.pem("CERTIFICATE REQUEST", der[:-1] + bytes([der[-1] ^ 1])).decode()
+    return pem_encoding.pem("CERTIFICATE REQUEST", der[:-1] + bytes([der[-1] ^ 1])).decode()
 
 
 def moved(request: Request, index: int, **changes: Any) -> Request:
@@ -531,7 +531,7 @@ def test_nothing_is_signed_before_its_root_was_made(tmp_path: Path) -> None:
 def test_a_root_in_the_vault_that_was_made_for_another_request_is_not_used(tmp_path: Path) -> None:
     home = real_home(tmp_path / "new")
     asked = home.ask()
-    hold.make_roots(home.open(asked.path), lambda _, kind: custody.in_file(issue.new_key(kind), SECRET))
+    hold.make_roots(home.open(asked.path), lambda _, kind: custody.in_file(keys.new_key(kind), SECRET))
     other = edited(asked.request, "roots", not_after=asked.request.roots[0].not_after - DAY)
     assert "root-1 in the vault was made for another request: its dates are" in refusal_of(home, bundle.dump(other), 0)
 
@@ -854,20 +854,20 @@ def pem_of(response: Response, name: str) -> str:
     return next(one.pem for one in response.certificates if one.name == name)
 
 
-def own_root(home: RealHome) -> issue.Issuer:
+def own_root(home: RealHome) -> signing.Issuer:
     """A root of the attacker's: the same but for its key."""
-    real, key = home.certificate("root-1"), issue.new_key("ec-p384")
+    real, key = home.certificate("root-1"), keys.new_key("ec-p384")
     dates = real.not_valid_before_utc, real.not_valid_after_utc
     extensions = [(one.value, one.critical) for one in real.extensions if one.oid.dotted_string != "2.5.29.14"]
-    return issue.Issuer(issue.certificate(real.subject, key.public_key(), dates, extensions, key), key)
+    return signing.Issuer(signing.certificate(real.subject, key.public_key(), dates, extensions, key), key)
 
 
-def resigned(pem: str, root: issue.Issuer) -> str:
+def resigned(pem: str, root: signing.Issuer) -> str:
     cert = x509.load_pem_x509_certificate(pem.encode())
     skip = {"2.5.29.14", "2.5.29.35"}
     extensions = [(one.value, one.critical) for one in cert.extensions if one.oid.dotted_string not in skip]
     dates = cert.not_valid_before_utc, cert.not_valid_after_utc
-    return issue.pem_of([issue.certificate(cert.subject, cert.public_key(), dates, extensions, root)]).decode()
+    return pem_encoding.pem_of([signing.certificate(cert.subject, cert.public_key(), dates, extensions, root)]).decode()
 
 
 FORGED: dict[str, Callable[[Response, RealHome], Response]] = {
@@ -878,9 +878,13 @@ FORGED: dict[str, Callable[[Response, RealHome], Response]] = {
         r, "server-2", h.read("ca/server/server-1/cert.pem").decode()
     ),
     "one of another root": lambda r, h: with_certificate(r, "server-2", resigned(pem_of(r, "server-2"), own_root(h))),
-    "another root": lambda r, h: with_certificate(r, "server-2", issue.pem_of([own_root(h).certificate]).decode()),
+    "another root": lambda r, h: with_certificate(
+        r, "server-2", pem_encoding.pem_of([own_root(h).certificate]).decode()
+    ),
     "half of it": lambda r, _: with_certificate(r, "server-2", pem_of(r, "server-2")[:400]),
-    "no certificate": lambda r, _: with_certificate(r, "server-2", issue.pem("CERTIFICATE", b"0\3\2\1\1").decode()),
+    "no certificate": lambda r, _: with_certificate(
+        r, "server-2", pem_encoding.pem("CERTIFICATE", b"0\3\2\1\1").decode()
+    ),
     "none": lambda r, _: r.model_copy(update={"certificates": r.certificates[1:]}),
     "one more": lambda r, _: r.model_copy(
         update={"certificates": (*r.certificates, r.certificates[0].model_copy(update={"name": "server-7"}))}
@@ -905,7 +909,8 @@ def test_no_bit_of_a_certificate_can_be_flipped(answered: RealHome) -> None:
         place = chance.randrange(len(der))
         bad = der[:place] + bytes([der[place] ^ 1 << chance.randrange(8)]) + der[place + 1 :]
         digest = forge(
-            folder, lambda _, bad=bad: with_certificate(response, "server-2", issue.pem("CERTIFICATE", bad).decode())
+            folder,
+            lambda _, bad=bad: with_certificate(response, "server-2", pem_encoding.pem("CERTIFICATE", bad).decode()),
         )
         assert_not_accepted(answered, folder, digest)
 
@@ -917,7 +922,7 @@ def test_no_bit_of_a_crl_can_be_flipped(answered: RealHome) -> None:
     for _ in range(SAMPLES):
         place = chance.randrange(len(der))
         bad = der[:place] + bytes([der[place] ^ 1 << chance.randrange(8)]) + der[place + 1 :]
-        path.write_bytes(issue.pem("X509 CRL", bad))
+        path.write_bytes(pem_encoding.pem("X509 CRL", bad))
 
         def change(response: Response) -> Response:
             digests = {rung.file: bundle.digest((folder / rung.file).read_bytes()) for rung in response.rungs}
@@ -927,10 +932,10 @@ def test_no_bit_of_a_crl_can_be_flipped(answered: RealHome) -> None:
         assert_not_accepted(answered, folder, forge(folder, change))
 
 
-def crl_by(root: issue.Issuer, real: x509.CertificateRevocationList, entries: list[Any]) -> bytes:
+def crl_by(root: signing.Issuer, real: x509.CertificateRevocationList, entries: list[Any]) -> bytes:
     number = real.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
     assert real.next_update_utc
-    return issue.pem_of([issue.crl(root, number, real.last_update_utc, real.next_update_utc, entries)])
+    return pem_encoding.pem_of([crls.crl(root, number, real.last_update_utc, real.next_update_utc, entries)])
 
 
 @pytest.mark.parametrize("what", ["swapped", "older", "emptied", "fewer", "another number"])
@@ -1073,7 +1078,7 @@ def test_any_record_of_a_transcript_that_was_taken_away_is_missed(real: RealHome
 
 
 def test_certificates_and_crls_that_no_ceremony_made_are_named(real: RealHome) -> None:
-    alien = issue.pem_of([own_root(real).certificate])
+    alien = pem_encoding.pem_of([own_root(real).certificate])
     rung = min((real.path / "ca/root/root-1/crl").iterdir())
     for path, content in {
         "ca/server/server-9/cert.pem": alien,
@@ -1093,7 +1098,7 @@ def test_certificates_and_crls_that_no_ceremony_made_are_named(real: RealHome) -
 def test_a_client_may_be_called_like_an_authority(real: RealHome) -> None:
     target = real.path / "ca/clients/server-1/cert.pem"
     target.parent.mkdir(parents=True)
-    target.write_bytes(issue.pem_of([own_root(real).certificate]))
+    target.write_bytes(pem_encoding.pem_of([own_root(real).certificate]))
     assert verdict(real.path / "ca") == ""
 
 

@@ -18,7 +18,6 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from pki import issue, profiles
 from pki.ceremony import drafts, lint, policy, second, signing, trial
 from pki.ceremony.bundle import (
     AskedCross,
@@ -38,8 +37,11 @@ from pki.ceremony.policy import LEAP, Known
 from pki.ceremony.vault import Past, fingerprint
 from pki.common.errors import PkiError
 from pki.config.limits import PRESIGNED_CRL_LIMIT, ROOT_LIMIT
-from pki.issue import Issuer, PrivateKey
-from pki.records import Entry
+from pki.x509 import crls, keys, pem_encoding, profiles
+from pki.x509 import signing as x509_signing
+from pki.x509.keys import PrivateKey
+from pki.x509.revocation import Entry
+from pki.x509.signing import Issuer
 from tests.conftest import START
 
 DAY, HOUR, SECOND = timedelta(days=1), timedelta(hours=1), timedelta(seconds=1)
@@ -49,17 +51,19 @@ EVERYTHING = (IPv4Network("0.0.0.0/0"),)
 
 
 def made_root(name: str = "root-1", kind: str = "ec-p384", since: datetime = START) -> Issuer:
-    key = issue.new_key(kind)
-    subject = issue.subject("Example Lab", policy.common_name("Example Lab", name, sandbox=False))
-    return Issuer(issue.certificate(subject, key.public_key(), (since, since + 10 * YEAR), profiles.root(), key), key)
+    key = keys.new_key(kind)
+    subject = x509_signing.subject("Example Lab", policy.common_name("Example Lab", name, sandbox=False))
+    return Issuer(
+        x509_signing.certificate(subject, key.public_key(), (since, since + 10 * YEAR), profiles.root(), key), key
+    )
 
 
 def drafted(root: Issuer, authority: str = "server", **changes: Any) -> CertificateDraft:
     """An intermediate as a request asks for it, with other values."""
     values: dict[str, Any] = {
         "what": f"{authority}-1",
-        "subject": issue.subject("Example Lab", f"Example Lab {authority.capitalize()} CA 1"),
-        "key": issue.new_key("ec-p384").public_key(),
+        "subject": x509_signing.subject("Example Lab", f"Example Lab {authority.capitalize()} CA 1"),
+        "key": keys.new_key("ec-p384").public_key(),
         "dates": (START, START + YEAR),
         "extensions": profiles.intermediate(authority, (DOMAIN,), ()) + profiles.addresses_of(URL, "root-1"),
         "issuer": root.certificate,
@@ -83,7 +87,7 @@ def crl_draft(root: Issuer, **changes: Any) -> CrlDraft:
 
 
 def signed_by(draft: CertificateDraft | CrlDraft, key: PrivateKey, algorithm: Any = None) -> Any:
-    return draft.builder().sign(key, algorithm or issue.signature_hash(key))
+    return draft.builder().sign(key, algorithm or keys.signature_hash(key))
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +117,7 @@ def test_a_sound_draft_is_linted_and_signed_as_it_was_linted(root: Issuer) -> No
 
 
 def test_a_root_and_a_cross_certificate_are_linted_and_signed(root: Issuer, other: Issuer) -> None:
-    subject = issue.subject("Example Lab", "Example Lab Root CA 9")
+    subject = x509_signing.subject("Example Lab", "Example Lab Root CA 9")
     own = drafted(root, subject=subject, key=root.key.public_key(), extensions=profiles.root(), issuer=None)
     assert signing.sign(signing.lint_draft(own, root.key), root.key).issuer == subject  # type: ignore[union-attr]
     asked = AskedCross(name="root-2", issuer="root-1", not_before=START, not_after=START + YEAR)
@@ -132,8 +136,8 @@ def test_a_draft_that_the_linter_finds_faulty_is_not_signed_even_with_a_throw_aw
 def test_a_draft_is_compared_with_what_becomes_of_it(root: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a builder makes of a draft is held against the draft itself before the root's key is used."""
     draft = drafted(root)
-    monkeypatch.setattr(CertificateDraft, "builder", lambda _: issue.certificate_draft(
-        draft.subject, issue.new_key("ec-p384").public_key(), draft.dates, draft.extensions, draft.issuer))  # fmt: skip
+    monkeypatch.setattr(CertificateDraft, "builder", lambda _: x509_signing.certificate_draft(
+        draft.subject, keys.new_key("ec-p384").public_key(), draft.dates, draft.extensions, draft.issuer))  # fmt: skip
     assert "it is for another key" in refusal(lambda: signing.lint_draft(draft, root.key))
 
 
@@ -162,8 +166,8 @@ def test_a_certificate_or_crl_is_not_handed_out_unless_its_issuer_signed_it(root
 def test_a_signed_certificate_is_compared_with_what_was_asked_for(root: Issuer, what: str, fault: str) -> None:
     asked = drafted(root)
     changed: dict[str, Any] = {
-        "key": issue.new_key("ec-p384").public_key(),
-        "subject": issue.subject("Example Lab", "Example Lab Server CA 2"),
+        "key": keys.new_key("ec-p384").public_key(),
+        "subject": x509_signing.subject("Example Lab", "Example Lab Server CA 2"),
         "dates": (START, START + YEAR + SECOND),
         "extensions": profiles.intermediate("client", (DOMAIN,), ()) + profiles.addresses_of(URL, "root-1"),
     }
@@ -224,7 +228,7 @@ def test_an_entry_with_more_than_a_reason_is_not_what_was_asked_for(root: Issuer
     asked = crl_draft(root, entries=(Entry(5, START, "unspecified"),))
     entry = x509.RevokedCertificateBuilder().serial_number(5).revocation_date(START)
     entry = entry.add_extension(x509.InvalidityDate(START.replace(tzinfo=None)), critical=False)
-    builder = issue.crl_draft(root.certificate, 7, START, START + 90 * DAY, [])
+    builder = crls.crl_draft(root.certificate, 7, START, START + 90 * DAY, [])
     crl = builder.add_revoked_certificate(entry.build()).sign(root.key, hashes.SHA384())
     assert [*asked.differences(crl)] == ["its entries are not those that were asked for"]
 
@@ -371,7 +375,7 @@ class Case:
 
 
 def csr(key: PrivateKey) -> str:
-    builder = x509.CertificateSigningRequestBuilder().subject_name(issue.subject("Example Lab", "x"))
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509_signing.subject("Example Lab", "x"))
     return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
 
 
@@ -395,12 +399,12 @@ def request_of(number: int, prepared: datetime, **changes: Any) -> Request:
 def intermediate_of(name: str, issuer: str, since: datetime, end: datetime) -> AskedIntermediate:
     return AskedIntermediate(
         name=name, issuer=issuer, common_name=policy.common_name("Example Lab", name, sandbox=False),
-        not_before=since, not_after=end, domains=(DOMAIN,), addresses=(), request=csr(issue.new_key("ec-p384")),
+        not_before=since, not_after=end, domains=(DOMAIN,), addresses=(), request=csr(keys.new_key("ec-p384")),
     )  # fmt: skip
 
 
 def said(name: str, issuer: str, certificate: x509.Certificate) -> SignedCertificate:
-    return SignedCertificate(name=name, issuer=issuer, pem=issue.pem_of([certificate]).decode())
+    return SignedCertificate(name=name, issuer=issuer, pem=pem_encoding.pem_of([certificate]).decode())
 
 
 @pytest.fixture(scope="module")
@@ -715,7 +719,7 @@ def test_a_revoked_certificate_that_the_vault_does_not_know_stays_listed(case: C
         (lambda c: c.one("roots", common_name="Other"), "root-3: would be called 'Other'"),
         (lambda c: c.one("intermediates", name="server-1"), "server-1: was made in an earlier ceremony"),
         (lambda c: c.with_(intermediates=c.request.intermediates * 2), "server-2: was made in an earlier ceremony"),
-        (lambda c: c.one("intermediates", request=csr(issue.new_key("rsa-2048"))), "server-2: a key of kind rsa-2048"),
+        (lambda c: c.one("intermediates", request=csr(keys.new_key("rsa-2048"))), "server-2: a key of kind rsa-2048"),
         (lambda c: c.one("intermediates", request="hello"), "server-2: the request of server-2: not a PEM"),
         (lambda c: c.one("cross_certificates", issuer="root-3"), "root-3 cannot certify itself"),
         (lambda c: c.one("cross_certificates", name="root-2", issuer="root-1"), "root-2 is not a root that is made"),
@@ -729,7 +733,7 @@ def test_a_request_for_what_is_never_right_has_this_fault(
 
 
 def test_no_key_is_certified_twice(case: Case) -> None:
-    key = issue.new_key("ec-p384")
+    key = keys.new_key("ec-p384")
     first = intermediate_of("server-2", "root-2", case.request.prepared, case.request.prepared + YEAR)
     pair = tuple(
         first.model_copy(update={"name": name, "common_name": policy.common_name("Example Lab", name, sandbox=False), "request": csr(key)})

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from invoke.context import Context
 
-from pki import issue
 from pki.ceremony import custody, hold, rewrapping, shares, words
 from pki.ceremony.vault import Vault
 from pki.commands import asking, custodians
 from pki.common.errors import PkiError
+from pki.x509 import keys
 from tests.ceremonies import real_home
 from tests.conftest import START
 
@@ -91,7 +91,7 @@ def test_passphrase_of_ones_own_is_taken_as_it_is(own: str) -> None:
 def vault_with(tmp_path: Path, passphrase: str, rule: str = "") -> Vault:
     home = real_home(tmp_path)
     held = home.open(home.ask().path)
-    hold.make_roots(held, lambda _, kind: custody.in_file(issue.new_key(kind), passphrase, rule))
+    hold.make_roots(held, lambda _, kind: custody.in_file(keys.new_key(kind), passphrase, rule))
     return home.vault
 
 
@@ -262,7 +262,7 @@ def test_every_custodian_types_the_card_back_and_the_third_too(
         *("", "", " ".join(wrong), "", "", " ".join(third[:5]), " ".join(third[5:10]), " ".join(third[10:])),
     )
     custody_of = custodians.Custody(Context(), "", own=False, shares="2of3", cards="", token="")
-    key = issue.new_key("ec-p256")
+    key = keys.new_key("ec-p256")
     assert custodians.wrapped(custody_of, "root-1", key).passphrase == passphrase
     assert len([question for question in asked if "typed back" in question]) == 7
     said = capsys.readouterr().out
@@ -280,7 +280,7 @@ def test_enter_alone_points_to_the_card_where_there_is_one(
     context = Context()
     context.config.update(pki_called_from=str(tmp_path), pki_now=START)
     custody_of = custodians.Custody(context, "", own=False, shares="2of3", cards="cards", token="")
-    assert custodians.wrapped(custody_of, "root-1", issue.new_key("ec-p256")).passphrase == passphrase
+    assert custodians.wrapped(custody_of, "root-1", keys.new_key("ec-p256")).passphrase == passphrase
     assert capsys.readouterr().out.count("share 1 of 3 stands on its card: type it from there") == 1
 
 
@@ -292,7 +292,7 @@ def test_generated_passphrase_is_asked_for_until_it_is_typed_back(
     rows = [" ".join(made.split("-")[start : start + 5]) for start in (0, 5, 10)]
     asked = typing("yes", "", *[slipped(made, 2)] * 4, *rows)
     custody_of = custodians.Custody(Context(), "", own=False, shares="", cards="", token="")
-    assert custodians.wrapped(custody_of, "root-1", issue.new_key("ec-p256")).passphrase == made
+    assert custodians.wrapped(custody_of, "root-1", keys.new_key("ec-p256")).passphrase == made
     assert len(asked) == 9
     assert capsys.readouterr().out.count("word 2 is another one; look again") == 4
 

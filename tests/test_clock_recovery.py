@@ -9,10 +9,11 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from pki import issue
 from pki.deploy import crls
-from pki.records import Entry
 from pki.watch import status
+from pki.x509 import crls as x509_crls
+from pki.x509 import pem_encoding, signing
+from pki.x509.revocation import Entry
 from tests import judges
 from tests.ceremonies import RealHome
 from tests.conftest import START, Home
@@ -114,14 +115,14 @@ def test_an_intermediate_that_begins_in_the_future_does_not_issue_while_another_
 # -- which CRL may replace which --------------------------------------------------------------------------------------
 
 KEY = ec.generate_private_key(ec.SECP256R1())
-CA = issue.certificate(issue.subject("Lab", "CA"), KEY.public_key(), (START - DAY, START + 900 * DAY), [], KEY)
+CA = signing.certificate(signing.subject("Lab", "CA"), KEY.public_key(), (START - DAY, START + 900 * DAY), [], KEY)
 
 
 def crl(number: int, begins: timedelta, serials: Iterable[int] = (7,)) -> crls.Listed:
     start = START + begins
     entries = [Entry(serial, START - DAY, "unspecified") for serial in serials]
-    made = issue.crl(issue.Issuer(CA, KEY), number, start, start + 30 * DAY, entries)
-    return crls.read(issue.pem_of([made]))[0]
+    made = x509_crls.crl(signing.Issuer(CA, KEY), number, start, start + 30 * DAY, entries)
+    return crls.read(pem_encoding.pem_of([made]))[0]
 
 
 def faults(new: crls.Listed, old: crls.Listed, ended: Iterable[int] = ()) -> list[str]:

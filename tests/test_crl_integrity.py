@@ -15,11 +15,13 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from pki import freshness, issue, ledger, profiles
+from pki import freshness, ledger
 from pki.common.errors import LedgerError
 from pki.handover.asking import Wish
 from pki.keeping import recovering
-from pki.records import BEGIN_ANEW, GONE, REASONS, Entry, Issued, Recovered
+from pki.records import BEGIN_ANEW, GONE, Issued, Recovered
+from pki.x509 import crls, keys, profiles, signing
+from pki.x509.revocation import REASONS, Entry
 from tests import judges
 from tests.ceremonies import RealHome, real_home
 from tests.commands import said_by
@@ -293,7 +295,7 @@ def elsewhere(
     """A CRL of our own client authority that this house does not know of."""
     house = home.house()
     start = START + days * DAY
-    return issue.crl(house.issuer("client"), number, start, start + 21 * DAY, entries)
+    return crls.crl(house.issuer("client"), number, start, start + 21 * DAY, entries)
 
 
 def test_revocation_of_an_unknown_certificate_stays_listed_until_its_authority_ends(home: Home) -> None:
@@ -371,9 +373,9 @@ def test_entries_that_the_last_crl_has_are_taken_over_as_they_are(home: Home) ->
     """The two ways to make one lead to the same bytes."""
     entries = [Entry(number, START + number * SECOND, REASONS[number % len(REASONS)]) for number in range(1, 40)]
     issuer, end = home.house().issuer("client"), START + 9 * DAY
-    earlier = issue.crl(issuer, 1, START, end, entries[:30])
-    anew = issue.crl(issuer, 2, START, end, entries[5:])
-    grown = issue.crl(issuer, 2, START, end, entries[30:], list(earlier)[5:])
+    earlier = crls.crl(issuer, 1, START, end, entries[:30])
+    anew = crls.crl(issuer, 2, START, end, entries[5:])
+    grown = crls.crl(issuer, 2, START, end, entries[30:], list(earlier)[5:])
     assert grown.tbs_certlist_bytes == anew.tbs_certlist_bytes
     assert [entry.serial_number for entry in grown] == list(range(6, 40))
 
@@ -403,10 +405,10 @@ def test_entries_leave_with_their_certificates_and_only_new_ones_are_read(
 
 def foreign_crl(home: Home, generation: str) -> x509.CertificateRevocationList:
     """A CRL by somebody who only bears our authority's name."""
-    ours, key = issuer_of(home, generation), issue.new_key("ec-p384")
+    ours, key = issuer_of(home, generation), keys.new_key("ec-p384")
     dates = ours.not_valid_before_utc, ours.not_valid_after_utc
-    false = issue.certificate(ours.subject, key.public_key(), dates, profiles.root(), key)
-    return issue.crl(issue.Issuer(false, key), EPOCH + 1000, START, START + 90 * DAY, [])
+    false = signing.certificate(ours.subject, key.public_key(), dates, profiles.root(), key)
+    return crls.crl(signing.Issuer(false, key), EPOCH + 1000, START, START + 90 * DAY, [])
 
 
 def flipped(data: bytes) -> bytes:

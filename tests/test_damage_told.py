@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from pki import canonical, graph
+from pki import graph
 from pki.common import cache, filesystem, sealed_records
 from pki.common.cache import LONGEST, Memo
 from pki.common.errors import PkiError
 from pki.deploy import receipt
+from pki.x509 import canonical
 from tests.ceremonies import RealHome
 from tests.conftest import START, Home
 from tests.damage import flipped

@@ -17,7 +17,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
-from pki import destinations, graph, issue, profiles
+from pki import destinations, graph
 from pki.common.errors import PkiError
 from pki.common.reasons import Verb
 from pki.config.identifiers import ArtifactId
@@ -31,11 +31,12 @@ from pki.deploy.parcel import Parcel
 from pki.deploy.proof import Promise
 from pki.deploy.ssh import Way
 from pki.destinations import Outlook
-from pki.records import Entry
 from pki.watch import health, probes
 from pki.watch.checks import Finding, Level
 from pki.watch.view import LastRun
 from pki.world import World
+from pki.x509 import crls, keys, pem_encoding, profiles, signing
+from pki.x509.revocation import Entry
 from tests.conftest import START, Home, Report
 from tests.copies import copy_project
 from tests.hosts import ME, FolderHost, LocalWay
@@ -718,7 +719,7 @@ def test_a_crl_never_goes_back_nor_loses_an_entry(delivered: Live, invoke: Invok
     later = Outlook(World.of(delivered.home.house(400))).trust
     assert later.has_ended(serial)
     with_entry = Parcel.of(delivered.home.path / "build/release/media")
-    made = issue.crl(house.issuer("client"), 2**40, now + timedelta(hours=1), now + timedelta(days=9), [])
+    made = crls.crl(house.issuer("client"), 2**40, now + timedelta(hours=1), now + timedelta(days=9), [])
     emptied = made.public_bytes(serialization.Encoding.PEM)
     lost = tampered(delivered, "/etc/client-crl.pem", lambda _: emptied)
     with pytest.raises(PkiError, match=f"lacks the revoked {serial:x}"):
@@ -828,12 +829,12 @@ def test_a_crl_from_elsewhere_is_taken_in_if_it_is_our_own(
 def foreign(live: Live) -> bytes:
     """A CRL by somebody who only bears our authority's name."""
     ours = live.home.house().issuer("client").certificate
-    key = issue.new_key("ec-p384")
+    key = keys.new_key("ec-p384")
     dates = ours.not_valid_before_utc, ours.not_valid_after_utc
-    false = issue.certificate(ours.subject, key.public_key(), dates, profiles.root(), key)
+    false = signing.certificate(ours.subject, key.public_key(), dates, profiles.root(), key)
     end = live.home.moment(900)
-    return issue.pem_of(
-        [issue.crl(issue.Issuer(false, key), 2**60, live.home.moment(), end, [Entry(77, end, "superseded")])]
+    return pem_encoding.pem_of(
+        [crls.crl(signing.Issuer(false, key), 2**60, live.home.moment(), end, [Entry(77, end, "superseded")])]
     )
 
 
@@ -878,8 +879,8 @@ def test_a_crl_from_the_future_in_place_gives_way_to_one_that_servers_can_use(de
     """What a clock that was ahead had signed: every client is refused until it is replaced."""
     house = delivered.home.house()
     start = delivered.home.moment(2)
-    ahead = issue.crl(house.issuer("client"), 5, start, start + timedelta(days=9), [])
-    delivered.on(CRL_THERE).write_bytes(issue.pem_of([ahead]))
+    ahead = crls.crl(house.issuer("client"), 5, start, start + timedelta(days=9), [])
+    delivered.on(CRL_THERE).write_bytes(pem_encoding.pem_of([ahead]))
     shutil.rmtree(delivered.home.path / "build/contacts")
     report = delivered.doit()
     assert report.status == 0, report.failed

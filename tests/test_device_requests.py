@@ -12,8 +12,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.common.errors import PkiError
-from pki.device_requests import device_key, requested_key
-from pki.issue import pem, public_der
+from pki.x509.device_requests import device_key, requested_key
+from pki.x509.keys import public_der
+from pki.x509.pem_encoding import pem
 from tests.conftest import Home
 
 RSA = rsa.generate_private_key(65537, 2048)

@@ -15,14 +15,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from pki import freshness, issue, profiles
+from pki import freshness
 from pki.common.errors import PkiError
 from pki.common.reasons import Reason, Why
 from pki.config.model import Leaf
 from pki.freshness import Held
 from pki.house import House
-from pki.issue import Issuer, PrivateKey
-from pki.records import Entry
+from pki.x509 import crls, keys, pem_encoding, profiles
+from pki.x509 import signing as x509_signing
+from pki.x509.keys import PrivateKey
+from pki.x509.revocation import Entry
+from pki.x509.signing import Issuer
 from tests.conftest import START, Home
 
 DAY, HOUR, SECOND = timedelta(days=1), timedelta(hours=1), timedelta(seconds=1)
@@ -69,10 +72,10 @@ def crl_by(
     values: dict[str, Any] = {"number": int(START.timestamp()) + 5, "since": START - HOUR, "days": 21, "entries": []}
     values |= changes
     key = signer.key if signer else own.key
-    draft = issue.crl_draft(
+    draft = crls.crl_draft(
         own.certificate, values["number"], values["since"], values["since"] + values["days"] * DAY, values["entries"]
     )
-    return draft.sign(key, issue.signature_hash(key))
+    return draft.sign(key, keys.signature_hash(key))
 
 
 def judged(house: House, generation: str, crl: x509.CertificateRevocationList, **options: Any) -> list[Any]:
@@ -86,7 +89,7 @@ def judged(house: House, generation: str, crl: x509.CertificateRevocationList, *
 @pytest.mark.parametrize("generation", ["server-1", "client-1"])
 def test_a_published_crl_bears_the_signature_of_its_ca_in_both_forms_alike(house: House, generation: str) -> None:
     """Both forms agree here, so nothing but the signature tells that somebody else made them."""
-    stranger = Issuer(house.generation(generation).certificate, issue.new_key("ec-p384"))  # type: ignore[union-attr]
+    stranger = Issuer(house.generation(generation).certificate, keys.new_key("ec-p384"))  # type: ignore[union-attr]
     assert judged(house, generation, crl_by(house, generation, stranger)) == [Why.CRL_DAMAGED]
     assert judged(house, generation, crl_by(house, generation)) == []
 
@@ -96,7 +99,7 @@ def test_a_crl_of_another_ca_of_the_project_is_none_of_this_one(house: House) ->
 
 
 def test_a_crl_that_was_found_sound_is_judged_again_by_whoever_believes_nothing(house: House) -> None:
-    stranger = Issuer(house.generation("client-1").certificate, issue.new_key("ec-p384"))  # type: ignore[union-attr]
+    stranger = Issuer(house.generation("client-1").certificate, keys.new_key("ec-p384"))  # type: ignore[union-attr]
     good, bad = (crl_by(house, "client-1", by).public_bytes(Encoding.DER) for by in (None, stranger))
     for anew in (False, True):
         assert freshness.signed_crl(house, "client-1", good, anew=anew) is not None
@@ -204,7 +207,7 @@ def test_the_key_of_an_authority_that_others_can_read_is_reported_and_not_used(
         (lambda path: path.unlink(), "the key of client-1 is missing"),
         (lambda path: path.write_bytes(b""), "the key of client-1 is damaged"),
         (lambda path: path.write_bytes(path.read_bytes()[:-30]), "the key of client-1 is damaged"),
-        (lambda path: path.write_bytes(issue.private_pem(issue.new_key("ec-p256"))), "the key of client-1 is not encrypted"),
+        (lambda path: path.write_bytes(keys.private_pem(keys.new_key("ec-p256"))), "the key of client-1 is not encrypted"),
     ],
 )  # fmt: skip
 def test_the_key_of_an_authority_that_is_missing_or_damaged_is_reported(
@@ -224,7 +227,7 @@ def test_an_authority_is_missing_over_or_not_signed_by_its_root(project: Home, h
     later = project.house(days=30 * 365)
     assert codes(freshness.authority(later, "server")) == [Why.AUTHORITY_EXPIRED]
     later.close(settled=False)
-    key = issue.new_key("ec-p384")
+    key = keys.new_key("ec-p384")
     ours = house.issuing("server")
     assert ours
     extensions: profiles.Extensions = [(e.value, e.critical) for e in ours.certificate.extensions][2:]
@@ -232,11 +235,11 @@ def test_an_authority_is_missing_over_or_not_signed_by_its_root(project: Home, h
     root = house.generation("root-1")
     assert root
     path = house.store.authority_file("server-1", "cert.pem")
-    draft = issue.certificate_draft(
+    draft = x509_signing.certificate_draft(
         ours.certificate.subject, ours.certificate.public_key(), dates, extensions, root.certificate
     )
     with changed(path):
-        path.write_bytes(draft.sign(key, issue.signature_hash(key)).public_bytes(Encoding.PEM))
+        path.write_bytes(draft.sign(key, keys.signature_hash(key)).public_bytes(Encoding.PEM))
         other = project.house()
         with pytest.raises(PkiError, match=r"cert\.pem: is damaged: its signature is not that of root-1"):
             freshness.authority(other, "server")
@@ -266,15 +269,15 @@ class Forge:
         edit: Callable[[profiles.Extensions], profiles.Extensions] = lambda extensions: extensions,
         stranger: PrivateKey | None = None,
     ) -> bytes:
-        own, leaf, by = issue.new_key(kind), like or self.wanted, issuer or self.ours
+        own, leaf, by = keys.new_key(kind), like or self.wanted, issuer or self.ours
         extensions = profiles.leaf(leaf, own.public_key())
         extensions += profiles.addresses_of(self.house.inventory.publish.url, "server-1")
-        dates = issue.validity(START, self.wanted.lifetime, by.certificate)
-        subject = issue.subject(organisation, leaf.common_name)
-        draft = issue.certificate_draft(subject, own.public_key(), dates, edit(extensions), by.certificate)
+        dates = x509_signing.validity(START, self.wanted.lifetime, by.certificate)
+        subject = x509_signing.subject(organisation, leaf.common_name)
+        draft = x509_signing.certificate_draft(subject, own.public_key(), dates, edit(extensions), by.certificate)
         signing = stranger or by.key
-        signed = draft.sign(signing, issue.signature_hash(signing))
-        return issue.private_pem(key or own) + issue.pem_of([signed]) + (self.chain if chain is None else chain)
+        signed = draft.sign(signing, keys.signature_hash(signing))
+        return keys.private_pem(key or own) + pem_encoding.pem_of([signed]) + (self.chain if chain is None else chain)
 
 
 def swapped(kind: type[Any], value: Any, critical: bool) -> Callable[[profiles.Extensions], profiles.Extensions]:
@@ -290,13 +293,13 @@ BUNDLES: dict[str, tuple[Callable[[Forge], bytes], list[Any]]] = {
     "as it is wanted": (lambda f: f.bundle(), []),
     "no PEM": (lambda _: b"junk", [Why.DAMAGED]),
     "a key that cannot be read": (lambda f: f.bundle().replace(b"\nM", b"\nA", 1), [Why.DAMAGED]),
-    "another key": (lambda f: f.bundle(key=issue.new_key("ec-p256")), [Why.OTHER_PAIR]),
+    "another key": (lambda f: f.bundle(key=keys.new_key("ec-p256")), [Why.OTHER_PAIR]),
     "no key": (lambda f: f.bundle()[f.bundle().index(b"-----BEGIN CERT") :], [Why.DAMAGED, Why.OTHER_PAIR]),
     "a key of another kind": (lambda f: f.bundle(kind="rsa-2048"), [Why.OTHER_KIND]),
     "a name less": (lambda f: f.bundle(like=replace(f.wanted, dns=f.wanted.dns[1:])), [Why.OTHER_NAMES]),
     "a name more": (lambda f: f.bundle(like=replace(f.wanted, dns=(*f.wanted.dns, "x.lab.internal"))), [Why.OTHER_NAMES]),
     "another organisation": (lambda f: f.bundle(organisation="Other Lab"), [Why.OTHER_SUBJECT]),
-    "the name of its CA alone": (lambda f: f.bundle(stranger=issue.new_key("ec-p384")), [Why.OTHER_SIGNATURE]),
+    "the name of its CA alone": (lambda f: f.bundle(stranger=keys.new_key("ec-p384")), [Why.OTHER_SIGNATURE]),
     "another CA": (
         lambda f: f.bundle(issuer=f.house.keys.issuer(f.house.issuing("client"))),  # type: ignore[arg-type]
         [Why.OTHER_ISSUER],

@@ -18,12 +18,13 @@ import sqlalchemy as sql
 from cryptography import x509
 from sqlalchemy.engine import Engine
 
-from pki import issue
 from pki.common import sealed_records
 from pki.common.errors import LedgerError
 from pki.ledger import Ledger, database
 from pki.ledger.database import Database
-from pki.records import Entry, Issued
+from pki.records import Issued
+from pki.x509 import crls
+from pki.x509.revocation import Entry
 from tests import old_ledgers
 from tests.conftest import START, SYNCHRONOUS, Home
 from tests.ledger_behaviour import LedgerBehaviour, Site
@@ -269,7 +270,7 @@ def listing(home: Home, entries: int) -> x509.CertificateRevocationList:
     """A CRL with the serial numbers from 1 on."""
     found = [Entry(serial, START, "superseded") for serial in range(1, entries + 1)]
     number = int(START.timestamp()) + 99 + entries
-    return issue.crl(home.house().issuer("client"), number, START, START + timedelta(days=21), found)
+    return crls.crl(home.house().issuer("client"), number, START, START + timedelta(days=21), found)
 
 
 def test_many_revocations_one_by_one_leave_a_small_ledger(home: Home) -> None:

@@ -19,7 +19,6 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from pki import issue, profiles
 from pki.common.errors import PkiError
 from pki.config.model import Leaf
 from pki.deploy import handshake, proof, receipt
@@ -30,12 +29,13 @@ from pki.deploy.session import HostRefusal, ServiceRefusal
 from pki.deploy.ssh import UnreachableError, Way
 from pki.deploy.tunnel import Tunnel
 from pki.destinations import Sight
-from pki.issue import Issuer
 from pki.watch import health, probes
 from pki.watch.alerts import channels
 from pki.watch.checks import Finding, Level
 from pki.watch.probes import Fault, Probed
 from pki.watch.view import LastRun
+from pki.x509 import keys, pem_encoding, profiles, signing
+from pki.x509.signing import Issuer
 from tests.conftest import START, Home
 from tests.test_alerting import invoke
 from tests.test_alerting_health import remote
@@ -66,25 +66,25 @@ class Paper:
 @pytest.fixture(scope="module")
 def paper(tmp_path_factory: pytest.TempPathFactory) -> Paper:
     folder, now = tmp_path_factory.mktemp("paper"), datetime.now(UTC).replace(microsecond=0)
-    dates = issue.validity(now, timedelta(days=2), None)
+    dates = signing.validity(now, timedelta(days=2), None)
 
     def authority(name: str) -> Issuer:
-        key = issue.new_key("ec-p256")
-        made = issue.certificate(issue.subject("Example Lab", name), key.public_key(), dates, profiles.root(), key)
-        (folder / name).write_bytes(issue.pem_of([made]))
+        key = keys.new_key("ec-p256")
+        made = signing.certificate(signing.subject("Example Lab", name), key.public_key(), dates, profiles.root(), key)
+        (folder / name).write_bytes(pem_encoding.pem_of([made]))
         return Issuer(made, key)
 
     def pair(name: str, kind: Kind, by: Issuer, at: datetime = now) -> str:
-        day, key = timedelta(days=1), issue.new_key("ec-p256")
+        day, key = timedelta(days=1), keys.new_key("ec-p256")
         leaf = Leaf("x", kind, NAME, (NAME,), (), (), "ec-p256", True, 2 * day, day, None, "hosts")
-        made = issue.certificate(
-            issue.subject("Example Lab", NAME),
+        made = signing.certificate(
+            signing.subject("Example Lab", NAME),
             key.public_key(),
-            issue.validity(at, 2 * day, None),
+            signing.validity(at, 2 * day, None),
             profiles.leaf(leaf, key.public_key()),
             by,
         )
-        (folder / name).write_bytes(issue.private_pem(key) + issue.pem_of([made]))
+        (folder / name).write_bytes(keys.private_pem(key) + pem_encoding.pem_of([made]))
         return made.fingerprint(hashes.SHA256()).hex()
 
     ours, stranger = authority("root"), authority("stranger")

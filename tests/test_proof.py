@@ -16,14 +16,14 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from pki import issue, profiles
 from pki.config.fields import Proxy
 from pki.config.model import Leaf
 from pki.config.proxies import PROGRAMS
 from pki.deploy import entry, handshake, proof
 from pki.deploy.handshake import Endpoint, Eyes, Unreached
 from pki.deploy.proof import Before, Promise
-from pki.issue import Issuer
+from pki.x509 import keys, pem_encoding, profiles, signing
+from pki.x509.signing import Issuer
 from tests.conftest import PROJECT
 
 NAME = "grafana.lab.internal"
@@ -48,21 +48,21 @@ def _leaf(kind: Literal["server", "client"]) -> Leaf:
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Pairs:
     folder = tmp_path_factory.mktemp("pairs")
-    dates = issue.validity(datetime.now(UTC).replace(microsecond=0), timedelta(days=2), None)
+    dates = signing.validity(datetime.now(UTC).replace(microsecond=0), timedelta(days=2), None)
 
     def authority(name: str) -> Issuer:
-        key = issue.new_key("ec-p256")
-        subject = issue.subject("Example Lab", name)
-        return Issuer(issue.certificate(subject, key.public_key(), dates, profiles.root(), key), key)
+        key = keys.new_key("ec-p256")
+        subject = signing.subject("Example Lab", name)
+        return Issuer(signing.certificate(subject, key.public_key(), dates, profiles.root(), key), key)
 
     ours, other = authority("Root 1"), authority("Other Root")
     kinds: tuple[Literal["server", "client"], ...] = ("server", "client")
     for kind in kinds:
-        key, subject = issue.new_key("ec-p256"), issue.subject("Example Lab", NAME)
-        made = issue.certificate(subject, key.public_key(), dates, profiles.leaf(_leaf(kind), key.public_key()), ours)
-        (folder / kind).write_bytes(issue.private_pem(key) + issue.pem_of([made]))
-    (folder / "root").write_bytes(issue.pem_of([ours.certificate]))
-    (folder / "stranger").write_bytes(issue.pem_of([other.certificate]))
+        key, subject = keys.new_key("ec-p256"), signing.subject("Example Lab", NAME)
+        made = signing.certificate(subject, key.public_key(), dates, profiles.leaf(_leaf(kind), key.public_key()), ours)
+        (folder / kind).write_bytes(keys.private_pem(key) + pem_encoding.pem_of([made]))
+    (folder / "root").write_bytes(pem_encoding.pem_of([ours.certificate]))
+    (folder / "stranger").write_bytes(pem_encoding.pem_of([other.certificate]))
     return Pairs(*(folder / name for name in ("root", "server", "client", "stranger")))
 
 

@@ -15,7 +15,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from pki import issue, profiles, recipes
+from pki import recipes
 from pki.common import filesystem
 from pki.common.errors import SET_CLOCK, PkiError
 from pki.common.reasons import Why
@@ -24,6 +24,7 @@ from pki.config.model import ServerRule
 from pki.store import Store
 from pki.watch import forecast, health, status
 from pki.watch.view import LastRun
+from pki.x509 import keys, pem_encoding, profiles, signing
 from tests.conftest import PROJECT, START, Home
 
 SERVERS = {"cert:monitoring-mtls", "cert:forge-mtls", "cert:media"}
@@ -44,7 +45,7 @@ def certificate(home: Home, leaf: str) -> x509.Certificate:
 
 
 def public_key(home: Home, leaf: str) -> bytes:
-    return issue.public_der(certificate(home, leaf).public_key())
+    return keys.public_der(certificate(home, leaf).public_key())
 
 
 def pair(home: Home, leaf: str) -> dict[str, bytes]:
@@ -56,7 +57,7 @@ def assert_whole(home: Home, leaf: str) -> None:
     files = pair(home, leaf)
     key = serialization.load_pem_private_key(files["key"], None)
     cert = x509.load_pem_x509_certificate(files["cert"])
-    assert issue.public_der(key.public_key()) == issue.public_der(cert.public_key())
+    assert keys.public_der(key.public_key()) == keys.public_der(cert.public_key())
     assert files["fullchain"] == files["cert"] + files["chain"]
     assert files["tls"] == files["key"] + files["fullchain"]
     cert.verify_directly_issued_by(x509.load_pem_x509_certificate(files["chain"]))
@@ -77,17 +78,17 @@ def new_generation(home: Home, authority: str, days: float = 0) -> None:
     house = home.house(days)
     said, name = house.inventory, f"{authority}-2"
     passphrase = house.passphrases.candidates("root-1")[0].value
-    root_key = issue.open_key(home.read("offline/root-1/key.pem"), passphrase, "root", "secrets.yaml")
+    root_key = keys.open_key(home.read("offline/root-1/key.pem"), passphrase, "root", "secrets.yaml")
     root = house.issuing("root")
     assert root is not None
-    key = issue.new_key("ec-p384")
-    cert = issue.certificate(
-        issue.subject(said.organisation, f"{said.organisation} SANDBOX {authority.capitalize()} CA 2"),
+    key = keys.new_key("ec-p384")
+    cert = signing.certificate(
+        signing.subject(said.organisation, f"{said.organisation} SANDBOX {authority.capitalize()} CA 2"),
         key.public_key(),
-        issue.validity(house.now, said.authorities.server.lifetime, root.certificate),
+        signing.validity(house.now, said.authorities.server.lifetime, root.certificate),
         profiles.intermediate(authority, said.domains, permitted_addresses(said))
         + profiles.addresses_of(said.publish.url, root.name),
-        issue.Issuer(root.certificate, root_key),
+        signing.Issuer(root.certificate, root_key),
     )
     secret = house.passphrases.new(name)
     artifact, profile = f"authority:{authority}", f"{authority}-ca"
@@ -95,8 +96,8 @@ def new_generation(home: Home, authority: str, days: float = 0) -> None:
         cert, issuer=root.name, artifact=artifact, profile=profile, reason="ceremony", at=house.now
     )
     house.ledger.close()
-    filesystem.write(house.store.authority_file(name, "key.pem"), issue.encrypted_pem(key, secret), filesystem.SECRET)
-    filesystem.write(house.store.authority_file(name, "cert.pem"), issue.pem_of([cert]))
+    filesystem.write(house.store.authority_file(name, "key.pem"), keys.encrypted_pem(key, secret), filesystem.SECRET)
+    filesystem.write(house.store.authority_file(name, "cert.pem"), pem_encoding.pem_of([cert]))
 
 
 # -- the calendar -----------------------------------------------------------------------------------------------------
@@ -269,7 +270,7 @@ def test_rekey_keep_does_not_hold_a_key_of_another_kind(home: Home) -> None:
     made = home.doit().made
     assert made["cert:media"] == "has a key of kind ec-p256, pki.yaml says ec-p384"
     assert set(made) == {"cert:media"} | AV
-    assert issue.key_kind(certificate(home, "media").public_key()) == "ec-p384"
+    assert keys.key_kind(certificate(home, "media").public_key()) == "ec-p384"
 
 
 def test_rekey_keep_does_not_hold_a_revoked_key(home: Home) -> None:
@@ -625,7 +626,7 @@ def test_a_failed_signature_leaves_the_old_pair_whole_and_the_next_run_mends_it(
         raise PkiError("the token does not answer", "plug it in")
 
     with monkeypatch.context() as patch:
-        patch.setattr(issue, "certificate", refuse)
+        patch.setattr(signing, "certificate", refuse)
         report = home.doit(days=61)
     assert report.status in {1, 2}
     assert report.failed["cert:media"] == "the token does not answer → plug it in"

@@ -15,17 +15,18 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from pki import issue, outgrown
+from pki import outgrown
 from pki.commands.revoking import MEANINGS, verdict
 from pki.common.errors import ErrorCode, PkiError
 from pki.config import editing
 from pki.keeping import recovering
 from pki.pipeline import Run
-from pki.records import Entry
 from pki.watch import forecast, health, status
 from pki.watch.checks import Level
 from pki.watch.refusals import Observation
 from pki.watch.view import LastRun
+from pki.x509 import crls
+from pki.x509.revocation import Entry
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import Home
 
@@ -482,7 +483,7 @@ def revoke_unknown(home: Home, count: int) -> None:
     house = home.house()
     issuer = house.issuer("client")
     entries = [Entry(number + (1 << 156), home.moment(), "superseded") for number in range(count)]
-    crl = issue.crl(issuer, 1, home.moment(), home.moment(7), entries)
+    crl = crls.crl(issuer, 1, home.moment(), home.moment(7), entries)
     recovering.take_in(house, crl, "a test")
     house.ledger.close()
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
-from pki import issue
 from pki.ceremony import bundle, drafts, signing
 from pki.ceremony.bundle import Request, Response
 from pki.ceremony.chain import Record
 from pki.ceremony.lint import Signed
 from pki.common import filesystem
 from pki.common.errors import PkiError
+from pki.x509 import pem_encoding
 
 AGAIN = "copy the response again from the offline machine"
 
@@ -54,7 +54,7 @@ def _certificates(response: Response, name: str) -> dict[tuple[str, str], x509.C
             cert = found[one.name, one.issuer] = one.certificate
         except ValueError:
             raise PkiError(f"{name}: the certificate {one.name} cannot be read", AGAIN) from None
-        if issue.pem_of([cert]).decode() != one.pem:
+        if pem_encoding.pem_of([cert]).decode() != one.pem:
             raise PkiError(f"{name}: the certificate {one.name} is not as it was written", AGAIN)
     if len(found) != len(response.certificates):
         raise PkiError(f"{name}: a certificate stands in it twice", AGAIN)

@@ -6,17 +6,17 @@ that key and custody are one file and change in one rename.
 
 from __future__ import annotations
 
-from pki import issue, tokens
 from pki.ceremony import keyfile, shares, slips, words
 from pki.ceremony.hold import NewKey
 from pki.ceremony.vault import Vault
 from pki.common import filesystem
-from pki.issue import PrivateKey
+from pki.x509 import keys, pkcs11
+from pki.x509.keys import PrivateKey
 
 
 def key_file(key: PrivateKey, passphrase: str, rule: str = "") -> bytes:
     """The content of key.pem; `rule` such as `2of3` when the passphrase is split."""
-    return keyfile.content(issue.encrypted_pem(key, passphrase), rule, "" if rule else slips.check_of(passphrase))
+    return keyfile.content(keys.encrypted_pem(key, passphrase), rule, "" if rule else slips.check_of(passphrase))
 
 
 def rule_of(vault: Vault, root: str) -> tuple[int, int] | None:
@@ -51,8 +51,8 @@ def in_file(key: PrivateKey, passphrase: str, rule: str = "") -> NewKey:
     return NewKey(key, passphrase, "key.pem", key_file(key, passphrase, rule), kept)
 
 
-def in_token(name: str, kind: str, address: tokens.TokenUri, pin: str, source: str) -> NewKey:
+def in_token(name: str, kind: str, address: pkcs11.TokenUri, pin: str, source: str) -> NewKey:
     """A new key, made in a token, that never leaves it."""
     uri = address.with_object(name)
-    key = tokens.generate(uri, pin, kind, source)
+    key = pkcs11.generate(uri, pin, kind, source)
     return NewKey(key, pin, "key.uri", f"{uri}\n".encode(), f"in the token {uri.token}, not to be extracted")

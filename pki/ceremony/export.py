@@ -9,7 +9,6 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from pki import issue
 from pki.ceremony import bundle, words
 from pki.ceremony.bundle import Request, Response, SignedCertificate, SignedRung
 from pki.ceremony.chain import Record, load
@@ -18,7 +17,8 @@ from pki.ceremony.sitting import Ceremony
 from pki.ceremony.vault import Vault, probe, write_folder
 from pki.common import filesystem
 from pki.common.errors import PkiError
-from pki.issue import PrivateKey
+from pki.x509 import pem_encoding
+from pki.x509.keys import PrivateKey
 
 
 def response(
@@ -39,7 +39,7 @@ def response(
         destroyed=request.destroy,
     )
     files = {"request.yaml": ceremony.data, "response.yaml": bundle.dump(made)}
-    return files | {rung.file: issue.pem_of([crl]) for rung, crl in rungs}
+    return files | {rung.file: pem_encoding.pem_of([crl]) for rung, crl in rungs}
 
 
 def private_forms(keys: Iterable[PrivateKey]) -> list[bytes]:

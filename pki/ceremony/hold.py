@@ -8,7 +8,6 @@ from pathlib import Path
 
 from cryptography import x509
 
-from pki import issue
 from pki.ceremony import bundle, drafts, export, policy, second, signing, texts, trial
 from pki.ceremony.bundle import AskedRoot, SignedCertificate, SignedRung
 from pki.ceremony.drafts import CertificateDraft, Draft
@@ -16,7 +15,9 @@ from pki.ceremony.lint import Signed
 from pki.ceremony.sitting import Ceremony
 from pki.ceremony.vault import fingerprint, probe, write_folder
 from pki.common.errors import PkiError
-from pki.issue import Issuer, PrivateKey
+from pki.x509 import keys, pem_encoding
+from pki.x509.keys import PrivateKey
+from pki.x509.signing import Issuer
 
 SIGN = "sh run invoke ceremony.sign REQUEST --vault DIR --output DIR"
 AGAIN = 'if its paper is lost, and nothing is signed yet: the same line with --again "the paper is lost"'
@@ -50,7 +51,7 @@ def make_roots(ceremony: Ceremony, new_key: Callable[[str, str], NewKey], lost: 
         for asked in missing:
             made = new_key(asked.name, asked.key)
             ceremony.forbid(made.passphrase)
-            ceremony.transcript.record("key", name=asked.name, kind=issue.key_kind(made.key), kept=made.kept)
+            ceremony.transcript.record("key", name=asked.name, kind=keys.key_kind(made.key), kept=made.kept)
             cert = _certificate(ceremony, drafts.root(request, asked, made.key.public_key()), made.key)
             vault.place_root(asked.name, cert, {made.name: made.file})
             vault.open_key(asked.name, made.passphrase, "this ceremony")
@@ -185,7 +186,7 @@ def _signed_rungs(
         for draft in drafts.ladder(ladder, issuer.certificate):
             crl = _signed(ceremony, draft, issuer)
             assert isinstance(crl, x509.CertificateRevocationList)
-            pem = issue.pem_of([crl])
+            pem = pem_encoding.pem_of([crl])
             file = f"{ladder.root}-crl-{draft.rung.number}.pem"
             rung = SignedRung(root=ladder.root, number=draft.rung.number, file=file, sha256=bundle.digest(pem))
             ceremony.transcript.record(
@@ -249,4 +250,4 @@ def _signed(ceremony: Ceremony, draft: Draft, issuer: Issuer | PrivateKey) -> Si
 
 
 def _said(name: str, issuer: str, cert: x509.Certificate) -> SignedCertificate:
-    return SignedCertificate(name=name, issuer=issuer, pem=issue.pem_of([cert]).decode())
+    return SignedCertificate(name=name, issuer=issuer, pem=pem_encoding.pem_of([cert]).decode())

@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
-from pki import issue
 from pki.ceremony import drafts
 from pki.ceremony.bundle import NOTHING, SLACK, AskedIntermediate, AskedLadder, AskedRoot, Request
 from pki.ceremony.vault import Past, fingerprint
@@ -19,7 +18,8 @@ from pki.common.errors import PkiError
 from pki.config.fields import SANDBOX
 from pki.config.identifiers import GenerationName
 from pki.config.limits import PRESIGNED_CRL_LIMIT, ROOT_LIMIT
-from pki.weakkeys import weakness
+from pki.x509 import keys
+from pki.x509.weak_keys import weakness
 
 LEAP = 100  # numbers that a request may skip: without a bound, one request could use up all that there are
 KEYS = ("ec-p256", "ec-p384", "rsa-3072", "rsa-4096")
@@ -146,16 +146,16 @@ def _name_faults(request: Request, known: Known) -> Iterator[str]:
 
 def _intermediate_faults(request: Request, asked: AskedIntermediate, known: Known) -> Iterator[str]:
     try:
-        key = issue.request_key(asked.request.encode(), f"the request of {asked.name}")
+        key = keys.request_key(asked.request.encode(), f"the request of {asked.name}")
         weak = weakness(key)
     except PkiError as error:
         yield error.message
         return
     if weak:
         yield f"its key is weak: {weak}"
-    if issue.key_kind(key) not in KEYS:
-        yield f"a key of kind {issue.key_kind(key)}; expected one of {', '.join(KEYS)}"
-    if any(issue.public_der(cert.public_key()) == issue.public_der(key) for _, _, cert in known.issued):
+    if keys.key_kind(key) not in KEYS:
+        yield f"a key of kind {keys.key_kind(key)}; expected one of {', '.join(KEYS)}"
+    if any(keys.public_der(cert.public_key()) == keys.public_der(key) for _, _, cert in known.issued):
         yield "its key is that of an earlier certificate; a new generation has a new key"
     twins = [one.name for one in request.intermediates if one.name != asked.name and _has_key(one, key)]
     if twins:
@@ -165,7 +165,7 @@ def _intermediate_faults(request: Request, asked: AskedIntermediate, known: Know
 
 def _has_key(asked: AskedIntermediate, key: CertificatePublicKeyTypes) -> bool:
     with suppress(PkiError):
-        return issue.public_der(issue.request_key(asked.request.encode(), asked.name)) == issue.public_der(key)
+        return keys.public_der(keys.request_key(asked.request.encode(), asked.name)) == keys.public_der(key)
     return False
 
 

@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Callable
 from datetime import datetime
 
-from pki import issue
 from pki.ceremony import drives
 from pki.ceremony.hold import NewKey
 from pki.ceremony.transcript import Transcript, versions
@@ -14,7 +13,8 @@ from pki.ceremony.vault import Vault, fingerprint, probe
 from pki.ceremony.verifying import verify
 from pki.common import filesystem
 from pki.common.errors import PkiError
-from pki.issue import PrivateKey
+from pki.x509 import keys
+from pki.x509.keys import PrivateKey
 
 
 def rewrap(
@@ -57,7 +57,7 @@ def rewrap(
         what=what,
         kept=made.kept,
         sha256=fingerprint(vault.roots()[root]),
-        key=issue.key_kind(key),
+        key=keys.key_kind(key),
     )
 
 

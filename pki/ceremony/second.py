@@ -15,9 +15,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import verification
 
-from pki import issue
 from pki.ceremony.lint import Signed
-from pki.issue import PrivateKey
+from pki.x509 import keys
+from pki.x509.keys import PrivateKey
 
 HASHES = {
     "1.2.840.10045.4.3.2": "SHA256",
@@ -51,9 +51,9 @@ def _arithmetic_fault(hash_name: str, content: bytes, signature: bytes, issuer: 
     from Crypto.Signature import DSS, pkcs1_15  # noqa: PLC0415
 
     digest = import_module(f"Crypto.Hash.{hash_name}").new(content)
-    public = issue.public_der(issuer.public_key())
+    public = keys.public_der(issuer.public_key())
     verifier: Any
-    if issue.key_kind(issuer.public_key()).startswith("rsa-"):
+    if keys.key_kind(issuer.public_key()).startswith("rsa-"):
         verifier = pkcs1_15.new(RSA.import_key(public))
     else:
         verifier = DSS.new(ECC.import_key(public), "fips-186-3", encoding="der")

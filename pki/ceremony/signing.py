@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
-from pki import issue
 from pki.ceremony import lint, second
 from pki.ceremony.drafts import CertificateDraft, CrlDraft, Draft
 from pki.ceremony.lint import Signed
 from pki.common.errors import PkiError
-from pki.issue import Issuer, PrivateKey
+from pki.x509 import crls, keys, signing
+from pki.x509.keys import PrivateKey
+from pki.x509.signing import Issuer
 
 Builder = x509.CertificateBuilder | x509.CertificateRevocationListBuilder
 
@@ -40,7 +41,7 @@ def lint_draft(draft: Draft, like: PrivateKey) -> Linted:
     Raises PkiError with everything that the linter or the comparison with the request finds.
     """
     builder = draft.builder()
-    throw_away = _signed(builder, issue.new_key(issue.key_kind(like)))
+    throw_away = _signed(builder, keys.new_key(keys.key_kind(like)))
     is_root = isinstance(draft, CertificateDraft) and draft.issuer is None
     found = lint.findings(throw_away, permitted=NOT_SELF_SIGNED if is_root else "")
     faults = [*_differences(draft, throw_away), *found]
@@ -72,9 +73,9 @@ def check(draft: Draft, signed: Signed, issuer: x509.Certificate) -> list[str]:
     """
     try:
         if isinstance(signed, x509.Certificate):
-            issue.verify_issued(signed, issuer)
+            signing.verify_issued(signed, issuer)
         else:
-            issue.verify_crl(signed, issuer)
+            crls.verify_crl(signed, issuer)
     except (PkiError, ValueError, TypeError, UnsupportedAlgorithm):
         return ["it is not signed by its issuer"]
     try:
@@ -94,7 +95,7 @@ def _differences(draft: Draft, signed: Signed) -> Sequence[str]:
 
 
 def _signed(builder: Builder, key: PrivateKey) -> Signed:
-    return builder.sign(key, issue.signature_hash(key))
+    return builder.sign(key, keys.signature_hash(key))
 
 
 def _to_be_signed(signed: Signed) -> bytes:

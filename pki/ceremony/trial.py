@@ -13,11 +13,12 @@ from ipaddress import IPv4Address, IPv4Network
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from pki import issue, profiles
 from pki.ceremony import second
 from pki.ceremony.drafts import CertificateDraft
 from pki.common.errors import PkiError
-from pki.issue import Issuer, PrivateKey
+from pki.x509 import keys, name_constraints, profiles, signing
+from pki.x509.keys import PrivateKey
+from pki.x509.signing import Issuer
 
 # What belongs to nobody (RFC 2606, RFC 5737), and to a house at most in a rehearsal: the first that it does not permit.
 FOREIGN = ("www.example.com", "www.example.org", "www.foreign.invalid")
@@ -46,7 +47,7 @@ class _Twins:
 
     def leaf(self, purpose: x509.ObjectIdentifier, name: x509.GeneralName) -> Issuer:
         """A leaf of the twin intermediate, with its key."""
-        key = issue.new_key("ec-p256")
+        key = keys.new_key("ec-p256")
         usage = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
         extensions: profiles.Extensions = [
             (x509.BasicConstraints(ca=False, path_length=None), True),
@@ -55,8 +56,8 @@ class _Twins:
             (x509.SubjectAlternativeName([name]), False),
         ]
         dates = self.at - timedelta(hours=1), self.at + DAY
-        name_of_leaf = issue.subject("Trial", "")
-        return Issuer(issue.certificate(name_of_leaf, key.public_key(), dates, extensions, self.authority), key)
+        name_of_leaf = signing.subject("Trial", "")
+        return Issuer(signing.certificate(name_of_leaf, key.public_key(), dates, extensions, self.authority), key)
 
 
 def trials(
@@ -81,22 +82,22 @@ def trials(
 
 def _outside(domains: tuple[str, ...], addresses: tuple[IPv4Network, ...]) -> list[x509.GeneralName]:
     """A name and an address that the request does not permit; no address, where it permits all of them."""
-    permitted = profiles.Permitted(tuple(f".{domain}" for domain in domains), addresses)
+    permitted = name_constraints.Permitted(tuple(f".{domain}" for domain in domains), addresses)
     names = [x509.DNSName(name) for name in FOREIGN if not permitted.admits(name)][:1]
     return [*names, *[x509.IPAddress(IPv4Address(text)) for text in ELSEWHERE if not permitted.admits(text)][:1]]
 
 
 def _twins(draft: CertificateDraft) -> _Twins:
     assert draft.issuer is not None
-    root_key, key = issue.new_key("ec-p256"), issue.new_key("ec-p256")
+    root_key, key = keys.new_key("ec-p256"), keys.new_key("ec-p256")
     dates = draft.issuer.not_valid_before_utc, draft.issuer.not_valid_after_utc
-    root = issue.certificate(draft.issuer.subject, root_key.public_key(), dates, profiles.root(), root_key)
+    root = signing.certificate(draft.issuer.subject, root_key.public_key(), dates, profiles.root(), root_key)
     twin = replace(draft, key=key.public_key(), issuer=root)
     return _Twins(root, Issuer(_sealed(twin, root_key), key), draft.dates[0] + DAY)
 
 
 def _sealed(draft: CertificateDraft, key: PrivateKey) -> x509.Certificate:
-    return draft.builder().sign(key, issue.signature_hash(key))
+    return draft.builder().sign(key, keys.signature_hash(key))
 
 
 def _trial(twins: _Twins, purpose: str, name: x509.GeneralName, *, must_fail: bool) -> Trial:

@@ -16,13 +16,13 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from pki import issue, tokens
 from pki.ceremony import bundle, keyfile
 from pki.ceremony.bundle import Request, Response
 from pki.common import filesystem
 from pki.common.errors import ErrorCode, PkiError, SlipError, of_system
 from pki.config.identifiers import GenerationName
-from pki.issue import PrivateKey
+from pki.x509 import keys, pem_encoding, pkcs11
+from pki.x509.keys import PrivateKey
 
 TRANSCRIPT = "transcript.jsonl"
 ROOM = 1 << 20  # bytes: a response with its transcript takes a tenth of it
@@ -72,7 +72,7 @@ class Vault:
         if target.exists():
             raise PkiError(f"{target}: is there already", "a root is never overwritten; take another drive")
         shutil.rmtree(beside, ignore_errors=True)
-        files = {"cert.pem": (issue.pem_of([cert]), filesystem.PUBLIC)}
+        files = {"cert.pem": (pem_encoding.pem_of([cert]), filesystem.PUBLIC)}
         files |= {name: (content, filesystem.SECRET) for name, content in key.items()}
         try:
             filesystem.write_all({beside / name: file for name, file in files.items()})
@@ -87,25 +87,25 @@ class Vault:
         path = self.folder / root / "key.pem"
         key: PrivateKey | None = None
         if uri := self.token_of(root):
-            key = tokens.open_key(uri, passphrase, source)
+            key = pkcs11.open_key(uri, passphrase, source)
         elif data := filesystem.read(path):
             key = _opened(data, passphrase, path, source)
         if key is None:
             raise PkiError(f"{path}: the key of {root} is not there", "mount the drive that has it")
-        if issue.public_der(key.public_key()) != issue.public_der(self.roots()[root].public_key()):
+        if keys.public_der(key.public_key()) != keys.public_der(self.roots()[root].public_key()):
             raise PkiError(f"{path}: is not the key of {root}'s certificate", "take the other copy of the vault")
         return key
 
-    def token_of(self, root: str) -> tokens.TokenUri | None:
+    def token_of(self, root: str) -> pkcs11.TokenUri | None:
         """Where a root's key lives when it lives in a token."""
         data = filesystem.read(self.folder / root / "key.uri")
-        return tokens.parse(data.decode().strip()) if data is not None else None
+        return pkcs11.parse(data.decode().strip()) if data is not None else None
 
     def destroy_key(self, root: str, passphrase: str) -> list[str]:
         """Destroy a root's key, in its token or on this medium; returns the names of what was destroyed."""
         destroyed = []
         if uri := self.token_of(root):
-            tokens.destroy(uri, passphrase)
+            pkcs11.destroy(uri, passphrase)
             destroyed.append(str(uri))
         for name in ("key.pem", "key.uri"):
             path = self.folder / root / name
@@ -154,7 +154,7 @@ def _opened(data: bytes, passphrase: str, path: Path, source: str) -> PrivateKey
     if whole is False:
         raise PkiError(f"{path}: is damaged: it is not as it was written", "take the other drive: it has the same key")
     try:
-        return issue.open_key(data, passphrase, str(path), source)
+        return keys.open_key(data, passphrase, str(path), source)
     except PkiError as error:
         if error.code is not ErrorCode.KEY_NOT_OPENED:
             raise

@@ -9,7 +9,6 @@ from functools import partial
 
 from invoke.context import Context
 
-from pki import issue, tokens
 from pki.ceremony import custody, shares, words
 from pki.ceremony.hold import NewKey
 from pki.ceremony.sitting import Ceremony
@@ -19,7 +18,8 @@ from pki.commands.command import now_of, passphrase_in, path_of
 from pki.common import filesystem, passphrase_strength
 from pki.common.errors import PkiError, SlipError, StoppedError
 from pki.common.terminal import Screen
-from pki.issue import PrivateKey
+from pki.x509 import keys, pkcs11
+from pki.x509.keys import PrivateKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Custody:
         if self.shares:
             shares.parse_rule(self.shares)
         if self.token:
-            tokens.parse(self.token)
+            pkcs11.parse(self.token)
 
 
 # -- new keys ---------------------------------------------------------------------------------------------------------
@@ -54,9 +54,9 @@ def new_key(wanted: Custody, held: Ceremony, name: str, kind: str) -> NewKey:
         pin = passphrase_in(wanted.context, wanted.passphrase_file) or typed("PIN of the token: ", hidden=True)
         source = wanted.passphrase_file or "what you typed"
         held.transcript.settle()  # a token keeps the key that it makes, whatever happens afterwards
-        return custody.in_token(name, kind, tokens.parse(wanted.token), pin, source)
+        return custody.in_token(name, kind, pkcs11.parse(wanted.token), pin, source)
     passphrase, rule = _new_passphrase(wanted, name, held.request.organisation)
-    return custody.in_file(issue.new_key(kind), passphrase, rule)
+    return custody.in_file(keys.new_key(kind), passphrase, rule)
 
 
 def wrapped(wanted: Custody, name: str, key: PrivateKey) -> NewKey:

@@ -12,10 +12,6 @@ from pathlib import Path
 from invoke.context import Context
 
 from pki import freshness
-from pki.bundles import chrome, firefox, mobileconfig, pem, pkcs12
-from pki.bundles.identity import Identity, file_name
-from pki.bundles.passphrase import new_passphrase
-from pki.bundles.sheet import Sheet
 from pki.commands.asking import typed
 from pki.commands.command import command, held_house_of, house_of, path_of
 from pki.commands.daily import known
@@ -27,8 +23,12 @@ from pki.config.identifiers import ArtifactId
 from pki.config.leaf_certificates import client_artifact, client_leaf, mtls_names, permitted_addresses
 from pki.config.model import Inventory, Leaf
 from pki.house import Generation, House
-from pki.issue import key_kind
 from pki.world import domain_of_clients
+from pki.x509.export import chrome_policy, firefox_policy, mobileconfig, pem_files, pkcs12
+from pki.x509.export.client_identity import Identity, file_name
+from pki.x509.export.generated_passphrase import new_passphrase
+from pki.x509.export.passphrase_sheet import Sheet
+from pki.x509.keys import key_kind
 
 Sealed = Callable[[House, Identity, str], bytes]
 Files = dict[Path, tuple[bytes, int]]
@@ -155,7 +155,7 @@ def _export_sealed(
 def _export_pem(house: House, identity: Identity, folder: Path) -> None:
     filesystem.make_folder(folder, 0o700)
     try:
-        files = {folder / name: (data, filesystem.SECRET) for name, data in pem.files(identity).items()}
+        files = {folder / name: (data, filesystem.SECRET) for name, data in pem_files.files(identity).items()}
         _hand_out(house, identity, "pem", files)
     except PkiError:
         with suppress(OSError):
@@ -177,13 +177,13 @@ def _export_policy(house: House, kind: str, path: Path) -> None:
     label = file_name(said.organisation)
     if kind == "firefox-policy":
         folder = _new(path, f"{label}-firefox")
-        files = {folder / name: (data, filesystem.PUBLIC) for name, data in firefox.files(roots).items()}
-        target, places = folder, firefox.PLACES
+        files = {folder / name: (data, filesystem.PUBLIC) for name, data in firefox_policy.files(roots).items()}
+        target, places = folder, firefox_policy.PLACES
     else:
         target = _new(path, f"{label}-chrome", "json")
         clients = [one.certificate for one in _generations(house, "client")]
-        policy = chrome.policy(mtls_names(said), clients, roots, said.domains, permitted_addresses(said))
-        files, places = {target: (policy, filesystem.PUBLIC)}, chrome.PLACES
+        policy = chrome_policy.policy(mtls_names(said), clients, roots, said.domains, permitted_addresses(said))
+        files, places = {target: (policy, filesystem.PUBLIC)}, chrome_policy.PLACES
     filesystem.write_all(files)
     screen.made(kind, str(target))
     columns = ("on", "goes to", "the other files go to") if kind == "firefox-policy" else ("on", "goes to")

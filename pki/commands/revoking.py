@@ -24,11 +24,12 @@ from pki.graph import Plan
 from pki.holders import of_client
 from pki.house import House
 from pki.pipeline import Run
-from pki.records import REASONS, Issued
+from pki.records import Issued
 from pki.watch import publication, uses
 from pki.watch.consequences import consequences
 from pki.watch.publication import Published
 from pki.watch.refusals import Observation, Witness
+from pki.x509.revocation import REASONS
 
 PLAIN_REASONS = {
     "key-compromise": "keyCompromise",

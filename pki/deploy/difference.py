@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 
-from pki.canonical import BEGIN
 from pki.common.visible import shorten
 from pki.deploy.parcel import Parcel
 from pki.deploy.release import PRIVATE
 from pki.deploy.session import LARGEST, Seen, Session
-from pki.issue import key_fingerprint, open_key
+from pki.x509.canonical import BEGIN
+from pki.x509.keys import key_fingerprint, open_key
 
 LONGEST_LINE = 4000  # characters that are shown
 MOST_LINES = 10_000  # of both files: what is compared takes the square of them, where a host wants it to

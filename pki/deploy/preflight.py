@@ -19,7 +19,6 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509.oid import NameOID
 
-from pki import canonical
 from pki.common import pem
 from pki.common.errors import PkiError
 from pki.config.fields import CA_NAME
@@ -28,7 +27,8 @@ from pki.deploy.crls import Listed
 from pki.deploy.parcel import Parcel
 from pki.deploy.release import File
 from pki.deploy.session import PATH
-from pki.issue import ca_public_key
+from pki.x509 import canonical
+from pki.x509.signing import ca_public_key
 
 KEYS = tuple(f"{kind}PRIVATE KEY" for kind in ("", "EC ", "RSA ", "DSA ", "ENCRYPTED ", "OPENSSH "))
 

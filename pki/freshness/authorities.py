@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pki import canonical
 from pki.common.reasons import Reason, Why
 from pki.house import House
+from pki.x509 import canonical
 
 
 def authority(house: House, name: str) -> list[Reason]:

@@ -9,14 +9,15 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
-from pki import canonical
 from pki.common import filesystem
 from pki.common.cache import token
 from pki.common.durations import compared
 from pki.common.reasons import Reason, Why
 from pki.config.identifiers import ArtifactId
 from pki.house import Generation, House, Rung
-from pki.issue import ca_public_key, pem
+from pki.x509 import canonical
+from pki.x509.pem_encoding import pem
+from pki.x509.signing import ca_public_key
 
 NEVER = datetime.fromtimestamp(0, UTC)
 

@@ -11,16 +11,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes, PrivateKeyTypes
 from cryptography.x509.oid import NameOID
 
-from pki import canonical, profiles
 from pki.common import filesystem
 from pki.common.cache import token
 from pki.common.durations import compared, in_words, least_gain
 from pki.common.errors import PkiError
 from pki.common.reasons import Reason, Why
 from pki.config.model import Leaf
-from pki.device_requests import requested_key
 from pki.house import Generation, House
-from pki.issue import key_kind, public_der, subject, validity
+from pki.x509 import canonical, profiles
+from pki.x509.device_requests import requested_key
+from pki.x509.keys import key_kind, public_der
+from pki.x509.signing import subject, validity
 
 DAY = timedelta(days=1)
 

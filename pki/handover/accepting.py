@@ -15,7 +15,6 @@ from pathlib import Path
 
 from cryptography import x509
 
-from pki import issue
 from pki.ceremony import answers, bundle, chain, words
 from pki.ceremony.answers import Answer
 from pki.ceremony.bundle import Request
@@ -28,6 +27,7 @@ from pki.config import editing
 from pki.config.identifiers import ArtifactId, GenerationName
 from pki.handover import kept, keys, kit, nearby, responses
 from pki.house import House
+from pki.x509 import pem_encoding
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +252,7 @@ def _file(house: House, found: Brought) -> list[str]:
             house.ledger.record_crl(rung, issuer=root, reason=because, at=house.now)
     for name, issuer in found.answer.certificates:
         if name != issuer and GenerationName.parse(name).is_root:
-            pem = issue.pem_of([found.answer.certificates[name, issuer]])
+            pem = pem_encoding.pem_of([found.answer.certificates[name, issuer]])
             filesystem.write(house.store.authority_file(name, f"cross-{issuer}.pem"), pem)
     old = _place_rungs(house, found)
     for name, issuer in sorted(
@@ -260,7 +260,8 @@ def _file(house: House, found: Brought) -> list[str]:
     ):
         if name == issuer or not GenerationName.parse(name).is_root:
             filesystem.write(
-                house.store.authority_file(name, "cert.pem"), issue.pem_of([found.answer.certificates[name, issuer]])
+                house.store.authority_file(name, "cert.pem"),
+                pem_encoding.pem_of([found.answer.certificates[name, issuer]]),
             )
     return old
 
@@ -280,7 +281,7 @@ def _place_rungs(house: House, found: Brought) -> list[str]:
         numbers = {rung.number for rung in ladder.rungs}
         for rung in ladder.rungs:
             path = house.store.authority_file(ladder.root, "crl") / f"{rung.number}.pem"
-            filesystem.write(path, issue.pem_of([found.answer.rungs[ladder.root, rung.number]]))
+            filesystem.write(path, pem_encoding.pem_of([found.answer.rungs[ladder.root, rung.number]]))
         for path in house.store.rungs(ladder.root):
             if int(path.stem) not in numbers:
                 old += _unended(house, path, ladder.root)

@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 
 from cryptography import x509
 
-from pki import issue
 from pki.ceremony import bundle
 from pki.ceremony.bundle import (
     AskedCross,
@@ -33,6 +32,7 @@ from pki.handover.keys import requested
 from pki.handover.ladders import ladders
 from pki.handover.needs import INTERMEDIATES, Need
 from pki.house import Generation, House
+from pki.x509 import signing
 
 WISHED, WISHED_CRLS = "a new generation of {} is wished", "new CRLs are wished"
 REFRESH = timedelta(days=30)  # a request this old is made anew, so that its dates stay near the day of the ceremony
@@ -245,14 +245,14 @@ def _reasons(wish: Wish, found: list[Need]) -> Iterator[str]:
 
 def _asked_root(house: House, name: str) -> AskedRoot:
     rule = house.inventory.authorities.root
-    start, end = issue.validity(house.now, rule.lifetime, None)
+    start, end = signing.validity(house.now, rule.lifetime, None)
     cn = common_name(house.inventory.organisation, name, sandbox=house.inventory.sandbox)
     return AskedRoot(name=name, common_name=cn, key=rule.key, not_before=start, not_after=end)
 
 
 def _asked_intermediate(house: House, name: str, root: str, made: tuple[AskedRoot, ...]) -> AskedIntermediate:
     said, authority = house.inventory, GenerationName.parse(name).authority
-    start, end = issue.validity(house.now, said.authorities.intermediate(authority).lifetime, None)
+    start, end = signing.validity(house.now, said.authorities.intermediate(authority).lifetime, None)
     known = {asked.name: (asked.not_before, asked.not_after) for asked in made}
     first, last = known.get(root) or _life(house.existing(root).certificate)
     cn = common_name(said.organisation, name, sandbox=said.sandbox)

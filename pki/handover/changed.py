@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from pki import issue
 from pki.ceremony.bundle import AskedIntermediate, AskedLadder, Request
 from pki.common.reasons import Reason, Why
 from pki.config.leaf_certificates import permitted_addresses
 from pki.handover.ladders import rungs
 from pki.handover.needs import OVERLAP
 from pki.house import House
+from pki.x509 import signing
 
 ROUNDING = timedelta(seconds=2)  # a request has whole seconds
 
@@ -40,14 +40,14 @@ def _roots(house: House, request: Request) -> Iterator[str]:
     for root in request.roots:
         if root.key != rule.key:
             yield "root.key"
-        if not _agree((root.not_before, root.not_after), issue.validity(request.prepared, rule.lifetime, None)):
+        if not _agree((root.not_before, root.not_after), signing.validity(request.prepared, rule.lifetime, None)):
             yield "root.lifetime"
 
 
 def _intermediates(house: House, request: Request) -> Iterator[str]:
     """Keys of pki.yaml; a life that is cut to that of the issuer is no change."""
     for one in request.intermediates:
-        start, end = issue.validity(
+        start, end = signing.validity(
             request.prepared, house.inventory.authorities.intermediate(one.authority).lifetime, None
         )
         first, last = _life(house, request, one)

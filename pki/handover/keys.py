@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki import issue, tokens
 from pki.ceremony.bundle import Request
 from pki.common import filesystem
 from pki.common.errors import PkiError
@@ -15,6 +14,7 @@ from pki.common.remedies import RESTORE, in_project, run_for
 from pki.config.identifiers import GenerationName
 from pki.handover import kept
 from pki.house import House
+from pki.x509 import keys, pkcs11, signing
 
 
 def requested(house: House, name: str, common_name: str) -> bytes:
@@ -32,9 +32,9 @@ def requested(house: House, name: str, common_name: str) -> bytes:
         return present
     key = _kept_key(house, name) if has_key else _new_key(house, name)
     builder = x509.CertificateSigningRequestBuilder().subject_name(
-        issue.subject(house.inventory.organisation, common_name)
+        signing.subject(house.inventory.organisation, common_name)
     )
-    request = builder.sign(key, issue.signature_hash(key)).public_bytes(Encoding.PEM)
+    request = builder.sign(key, keys.signature_hash(key)).public_bytes(Encoding.PEM)
     filesystem.write(path, request)
     return request
 
@@ -57,7 +57,7 @@ def faults(house: House, request: Request) -> Iterator[str]:
 
 def _public(request: bytes) -> bytes:
     try:
-        return issue.public_der(x509.load_pem_x509_csr(request).public_key())
+        return keys.public_der(x509.load_pem_x509_csr(request).public_key())
     except ValueError:
         return b""
 
@@ -70,7 +70,7 @@ def _is_for(request: bytes, common_name: str) -> bool:
     return any(attribute.value == common_name for attribute in found.subject)
 
 
-def _kept_key(house: House, name: str) -> issue.PrivateKey:
+def _kept_key(house: House, name: str) -> keys.PrivateKey:
     """The key of a run that was killed before the request was written, or whose request is for another name."""
     _insist_on_uncertified(house, name)
     uri = filesystem.read(house.store.authority_file(name, "key.uri"))
@@ -98,7 +98,7 @@ def _insist_on_uncertified(house: House, name: str) -> None:
         )
 
 
-def _new_key(house: House, name: str) -> issue.PrivateKey:
+def _new_key(house: House, name: str) -> keys.PrivateKey:
     """A new key: in a token, or in a file under a passphrase of its own that is opened again before it is believed."""
     _insist_on_uncertified(house, name)
     rule = house.inventory.authorities.intermediate(GenerationName.parse(name).authority)
@@ -106,16 +106,16 @@ def _new_key(house: House, name: str) -> issue.PrivateKey:
         return _in_token(house, name, rule.token, rule.key)
     path = house.store.authority_file(name, "key.pem")
     passphrase = house.passphrases.new(name)
-    filesystem.write(path, issue.encrypted_pem(issue.new_key(rule.key), passphrase), filesystem.SECRET)
+    filesystem.write(path, keys.encrypted_pem(keys.new_key(rule.key), passphrase), filesystem.SECRET)
     return house.keys.from_pem(name, filesystem.read(path) or b"", house.store.shown(path))
 
 
-def _in_token(house: House, name: str, address: str, kind: str) -> issue.PrivateKey:
+def _in_token(house: House, name: str, address: str, kind: str) -> keys.PrivateKey:
     """A key that is made in a token and never leaves it; `key.uri` says where."""
-    uri = tokens.parse(address).with_object(name)
+    uri = pkcs11.parse(address).with_object(name)
     pin = house.keys.pin(name)
     filesystem.write(house.store.authority_file(name, "key.uri"), f"{uri}\n".encode())
     try:
-        return tokens.open_key(uri, pin.value, pin.source)  # of a run that was killed before the request was written
+        return pkcs11.open_key(uri, pin.value, pin.source)  # of a run that was killed before the request was written
     except PkiError:
-        return tokens.generate(uri, pin.value, kind, pin.source)
+        return pkcs11.generate(uri, pin.value, kind, pin.source)

@@ -12,7 +12,7 @@ from pki.config.identifiers import GenerationName
 from pki.handover import kept
 from pki.handover.needs import OVERLAP, ladder_end
 from pki.house import Generation, House
-from pki.issue import SECOND
+from pki.x509.signing import SECOND
 
 
 def ladders(

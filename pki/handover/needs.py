@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from pki.config.identifiers import ArtifactId, GenerationName
 from pki.config.leaf_certificates import permitted_addresses
 from pki.house import Generation, House
-from pki.profiles import Permitted
+from pki.x509.name_constraints import Permitted
 
 LADDER_ALARM = timedelta(days=183)
 OVERLAP = timedelta(days=30)  # of two rungs

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from cryptography import x509
 
-from pki import issue, profiles
 from pki.ceremony import bundle, custody, hold, plan, sitting, texts
 from pki.ceremony.bundle import NOTHING, Request
 from pki.ceremony.vault import Vault, fingerprint
 from pki.handover.kept import Open
 from pki.house import House
+from pki.x509 import keys, profiles, signing
 
 THROW_AWAY = "throw-away-key-of-a-rehearsal"
 OF_THE_DAY = "(made on the day)"
@@ -38,7 +38,7 @@ def rehearse(house: House, asked: Open) -> dict[str, bytes]:
         request = _with_stand_ins(house, Vault(vault), asked.request)
         held = sitting.opened(Vault(vault), bundle.dump(request), str(asked.path), lambda: house.now)
         if request.roots:
-            hold.make_roots(held, lambda _, kind: custody.in_file(issue.new_key(kind), THROW_AWAY))
+            hold.make_roots(held, lambda _, kind: custody.in_file(keys.new_key(kind), THROW_AWAY))
         files = {"plan.txt": "\n".join([*plan.roots(request), *plan.signatures(request, held.known)]) + "\n"}
         folder = hold.sign(held, lambda _: THROW_AWAY, out)
         for path in sorted(folder.glob("*.pem")):
@@ -57,9 +57,9 @@ def _with_stand_ins(house: House, vault: Vault, request: Request) -> Request:
         found = house.generation(name)
         assert found is not None
         real = found.certificate
-        key = issue.new_key(issue.key_kind(real.public_key()))
+        key = keys.new_key(keys.key_kind(real.public_key()))
         dates = real.not_valid_before_utc, real.not_valid_after_utc
-        stand_in = issue.certificate(real.subject, key.public_key(), dates, profiles.root(), key)
+        stand_in = signing.certificate(real.subject, key.public_key(), dates, profiles.root(), key)
         vault.place_root(name, stand_in, {"key.pem": custody.key_file(key, THROW_AWAY)})
         pinned[name] = fingerprint(stand_in)
     return request.model_copy(update={"pinned": pinned, "previous": NOTHING})

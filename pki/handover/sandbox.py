@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 
-from pki import issue
 from pki.ceremony import custody, hold, sitting
 from pki.ceremony.vault import Vault
 from pki.common import filesystem
@@ -14,6 +13,7 @@ from pki.handover import accepting, asking
 from pki.handover.asking import Wish
 from pki.handover.kept import Open
 from pki.house import House
+from pki.x509 import keys
 
 
 def ceremony(house: House, wish: Wish = Wish()) -> None:  # noqa: B008 - frozen
@@ -43,7 +43,7 @@ def _hold(house: House, asked: Open) -> None:
     held = sitting.opened(Vault(house.store.offline), data, str(asked.path), lambda: house.now)
     held.transcript.record("deviation", text="one machine holds everything", reason="this is the sandbox")
     if any(root.name not in held.known.roots for root in held.request.roots):
-        hold.make_roots(held, lambda name, kind: custody.in_file(issue.new_key(kind), house.passphrases.new(name)))
+        hold.make_roots(held, lambda name, kind: custody.in_file(keys.new_key(kind), house.passphrases.new(name)))
     out = house.store.offline / ".out"
     shutil.rmtree(out, ignore_errors=True)  # of a run that was killed
     filesystem.make_folder(out, 0o700)

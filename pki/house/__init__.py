@@ -15,7 +15,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from pki import canonical, store
+from pki import store
 from pki.common import filesystem
 from pki.common.cache import Memo, signature
 from pki.common.child_processes import LIBPQ_PASSWORD, withhold
@@ -30,10 +30,11 @@ from pki.house.generations import Generation, Rung, damaged, is_copy, read_certi
 from pki.house.keys import Keys
 from pki.house.ledger_view import LedgerView
 from pki.house.missing_roots import MissingRoot, find_missing, receipts, refusal
-from pki.issue import Issuer
 from pki.passphrases import Passphrases
 from pki.safe_directories import insist_on_owner
 from pki.store import Store
+from pki.x509 import canonical
+from pki.x509.signing import Issuer
 
 __all__ = ["Generation", "House", "Rung"]
 

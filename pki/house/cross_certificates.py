@@ -8,10 +8,10 @@ from datetime import datetime
 
 from cryptography import x509
 
-from pki import canonical
 from pki.common import filesystem
 from pki.house.generations import Generation
 from pki.store import Store
+from pki.x509 import canonical
 
 
 def vouching(

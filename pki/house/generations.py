@@ -11,13 +11,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from pki import canonical
 from pki.common.errors import PkiError
 from pki.common.remedies import RESTORE
 from pki.common.visible import plain
 from pki.config.fields import SANDBOX
 from pki.config.identifiers import GenerationName
-from pki.issue import ca_public_key
+from pki.x509 import canonical
+from pki.x509.signing import ca_public_key
 
 CALLED_BY = (NameOID.COMMON_NAME, NameOID.ORGANIZATIONAL_UNIT_NAME, NameOID.ORGANIZATION_NAME)  # in this order
 PUT_BACK = f"put it back from a backup: {RESTORE}"

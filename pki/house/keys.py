@@ -6,17 +6,19 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pki import adopted, canonical, tokens
+from pki import adopted
 from pki.common import filesystem
 from pki.common.errors import PkiError, exposed
 from pki.common.remedies import RESTORE
 from pki.config.identifiers import GenerationName
 from pki.config.model import AdoptedRule
 from pki.house.generations import Generation, damaged
-from pki.issue import Issuer, PrivateKey, open_key, public_der
 from pki.passphrases import Passphrase, Passphrases
-from pki.pkcs8 import is_whole
 from pki.store import Store
+from pki.x509 import canonical, pkcs11
+from pki.x509.keys import PrivateKey, open_key, public_der
+from pki.x509.pkcs8 import is_whole
+from pki.x509.signing import Issuer
 
 
 @dataclass
@@ -97,7 +99,7 @@ class Keys:
         uri = filesystem.read(self.store.authority_file(found.name, "key.uri"))
         if uri is not None:
             pin = self.pin(found.name)
-            token_key = tokens.open_key(tokens.parse(uri.decode().strip()), pin.value, pin.source)
+            token_key = pkcs11.open_key(pkcs11.parse(uri.decode().strip()), pin.value, pin.source)
             return Issuer(found.certificate, token_key)
         if fault := self.fault(found.name):
             raise fault

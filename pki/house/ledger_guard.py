@@ -14,13 +14,11 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
-from pki import canonical
 from pki.common import filesystem
 from pki.common.cache import signature, token
 from pki.common.errors import LedgerError, PkiError
 from pki.common.filesystem import insist_on_file
 from pki.house.generations import Generation
-from pki.issue import ca_public_key
 from pki.records import (
     BEGIN_ANEW,
     GONE,
@@ -35,6 +33,8 @@ from pki.records import (
     LedgerFault,
 )
 from pki.store import Store
+from pki.x509 import canonical
+from pki.x509.signing import ca_public_key
 
 
 @dataclass(frozen=True, slots=True)

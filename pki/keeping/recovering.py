@@ -13,13 +13,15 @@ from pathlib import Path
 
 from cryptography import x509
 
-from pki import canonical
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.config.identifiers import AUTHORITIES
 from pki.house import Generation, House
-from pki.issue import ca_public_key, pem_of
-from pki.records import Entry, Ledger, Recovered
+from pki.records import Ledger, Recovered
+from pki.x509 import canonical
+from pki.x509.pem_encoding import pem_of
+from pki.x509.revocation import Entry
+from pki.x509.signing import ca_public_key
 
 
 def signer(house: House, crl: x509.CertificateRevocationList) -> Generation | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from cryptography import x509
 
-from pki import adopted, canonical, pkcs8
+from pki import adopted
 from pki.common import age, filesystem, sealed_records, yaml_text
 from pki.common.errors import PkiError
 from pki.config import loader
@@ -25,6 +25,7 @@ from pki.keeping.archive import Archive, Kept, ledger_head, unpack
 from pki.keeping.placing import Placement
 from pki.keeping.recovering import KnownCa
 from pki.store import BEFORE_RESTORE, LAST_BACKUP, Store
+from pki.x509 import canonical, pkcs8
 
 LEDGER = "ca/ledger.db"
 

@@ -44,15 +44,14 @@ from pki.records import (
     NEWEST_MISSING,
     PUT_BACK,
     PUT_BACK_DATABASE,
-    REASONS,
     Books,
     Decision,
-    Entry,
     Event,
     Head,
     Issued,
     Recovered,
 )
+from pki.x509.revocation import REASONS, Entry
 
 ASKED_ONE_BY_ONE = 500  # serial numbers in one statement; with more of them, reading every row is quicker
 

@@ -9,8 +9,9 @@ from cryptography import x509
 
 from pki.config.identifiers import ArtifactId
 from pki.house import Generation
-from pki.records import OLD_REASONS, Issued, Revocation
+from pki.records import Issued, Revocation
 from pki.taking.index import Row
+from pki.x509.revocation import OLD_REASONS
 
 
 def compare(

@@ -7,8 +7,6 @@ from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki import canonical
-from pki.bundles import mobileconfig
 from pki.ceremony import words
 from pki.common import filesystem
 from pki.common.errors import PkiError
@@ -17,6 +15,8 @@ from pki.config import identifiers
 from pki.config.proxies import largest_published
 from pki.house import Generation, House
 from pki.trust import code
+from pki.x509 import canonical
+from pki.x509.export import mobileconfig
 
 BYTES_IN_A_LINE = 8
 

@@ -9,12 +9,12 @@ from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.config.identifiers import ArtifactId
 from pki.config.model import Leaf
-from pki.device_requests import requested_key
 from pki.graph import Plan
 from pki.house import House
-from pki.issue import key_kind
 from pki.watch.checks import named
 from pki.world import Note
+from pki.x509.device_requests import requested_key
+from pki.x509.keys import key_kind
 
 REFUSED = "ed25519"  # Chrome, Firefox and Safari offer no such signature in the handshake (RFC 8446 §4.2.3)
 

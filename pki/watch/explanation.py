@@ -8,7 +8,7 @@ from datetime import datetime
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki import canonical, freshness
+from pki import freshness
 from pki.artifact_files import LEAF_FILES
 from pki.common import filesystem
 from pki.common.durations import in_words
@@ -23,6 +23,7 @@ from pki.house.missing_roots import refusal
 from pki.records import Issued
 from pki.watch import uses
 from pki.watch.identities import identities
+from pki.x509 import canonical
 
 Line = tuple[str, str]  # what a line is about, and what it says
 

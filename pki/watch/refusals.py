@@ -19,7 +19,6 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki import canonical
 from pki.common import filesystem
 from pki.config.proxies import Program
 from pki.deploy import entry, proof
@@ -30,6 +29,7 @@ from pki.graph import Plan
 from pki.house import House
 from pki.records import Issued
 from pki.watch import uses
+from pki.x509 import canonical
 
 WIDTH = 10  # services that are looked at at once
 PAUSE = 0.5  # seconds between two looks at one service

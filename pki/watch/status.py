@@ -9,7 +9,7 @@ from functools import partial
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki import canonical, freshness, outgrown
+from pki import freshness, outgrown
 from pki.artifact import Artifact
 from pki.common import filesystem
 from pki.common.durations import in_brief
@@ -26,6 +26,7 @@ from pki.handover import needs
 from pki.house import House
 from pki.watch import adopted, exposure, probes, upstreams
 from pki.watch.view import LastRun
+from pki.x509 import canonical
 
 WIDEST = 120  # characters of a cell
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from pki import issue
 from pki.ceremony import custody, hold, shares, sitting, verifying, words
 from pki.ceremony.hold import NewKey
 from pki.common.errors import PkiError
 from pki.handover.asking import Wish
+from pki.x509 import keys
 from tests import judges
 from tests.ceremonies import SECRET, RealHome, real_home
 from tests.integration.conftest import SoftHsm, run
@@ -33,9 +33,9 @@ class Kept(RealHome):
         if self.way == "shares":
             passphrase, parts = shares.split(2, 3)
             self.secrets[name] = parts
-            return custody.in_file(issue.new_key(kind), passphrase, "2of3")
+            return custody.in_file(keys.new_key(kind), passphrase, "2of3")
         self.secrets[name] = SECRET
-        return custody.in_file(issue.new_key(kind), SECRET)
+        return custody.in_file(keys.new_key(kind), SECRET)
 
     def secret_of(self, name: str) -> str:
         kept = self.secrets[name]

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import pytest
 
-from pki import issue, profiles
 from pki.config.model import Leaf
 from pki.deploy import handshake
 from pki.deploy.handshake import Endpoint
 from pki.watch.checks import Level
+from pki.x509 import keys, pem_encoding, profiles, signing
 from tests import leavings
 from tests.commands import said_by
 from tests.integration.conftest import LiveHome, live_home, now
@@ -166,13 +166,13 @@ def test_misconfigured_ones_are_found(stage: Stage, capsys: pytest.CaptureFixtur
 @contextmanager
 def foreign(folder: Path) -> Iterator[int]:
     """A server with a certificate of its own making; its port."""
-    key, days = issue.new_key("ec-p256"), timedelta(days=2)
+    key, days = keys.new_key("ec-p256"), timedelta(days=2)
     leaf = Leaf("x", "server", "x", ("x",), (), (), "ec-p256", True, days, days / 2, None, "hosts")
-    dates: tuple[datetime, datetime] = issue.validity(now(), days, None)
-    cert = issue.certificate(
-        issue.subject("Else", "x"), key.public_key(), dates, profiles.leaf(leaf, key.public_key()), key
+    dates: tuple[datetime, datetime] = signing.validity(now(), days, None)
+    cert = signing.certificate(
+        signing.subject("Else", "x"), key.public_key(), dates, profiles.leaf(leaf, key.public_key()), key
     )
-    (folder / "foreign.pem").write_bytes(issue.private_pem(key) + issue.pem_of([cert]))
+    (folder / "foreign.pem").write_bytes(keys.private_pem(key) + pem_encoding.pem_of([cert]))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "foreign.pem")
     listener = socket.create_server(("127.0.0.1", 0))

@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from pki import graph, managed, pkcs8
+from pki import graph, managed
 from pki.managed import Library
 from pki.watch import forecast
+from pki.x509 import pkcs8
 from tests import judges
 from tests.conftest import START, Home, Report
 from tests.integration.conftest import TIMEOUT, faketime

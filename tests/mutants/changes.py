@@ -37,7 +37,7 @@ def modules(names: list[str]) -> list[str]:
     """The files that a name means: a file, a module or a package below `pki/`.
 
     >>> modules(["issue", "watch/looks/files"])
-    ['pki/issue.py', 'pki/watch/looks/files.py']
+    ['pki/x509/signing.py', 'pki/watch/looks/files.py']
     """
     found: list[str] = []
     for name in names:

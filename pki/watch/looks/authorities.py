@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki import canonical, freshness, outgrown
+from pki import freshness, outgrown
 from pki.artifact import Artifact
 from pki.common import filesystem
 from pki.common.cache import token
@@ -23,6 +23,7 @@ from pki.house import Generation, House
 from pki.watch.checks import Finding, Level, by_time_left, rerun
 from pki.watch.looks import premises
 from pki.watch.view import View
+from pki.x509 import canonical
 
 DAY = timedelta(days=1)
 ROOT_MARKS = ((Level.NOTICE, 730), (Level.WARNING, 365), (Level.CRITICAL, 183))  # days of a root of ten years

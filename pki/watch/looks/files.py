@@ -10,10 +10,10 @@ from pki.common.reasons import Why, joined
 from pki.config.identifiers import ArtifactId
 from pki.deploy import release
 from pki.deploy.delivery import Delivery
-from pki.issue import pem
 from pki.watch import damage
 from pki.watch.checks import Finding, Level, rerun
 from pki.watch.view import View
+from pki.x509.pem_encoding import pem
 
 AGAIN = "the next run makes it again"
 

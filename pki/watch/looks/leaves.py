@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 
-from pki import canonical, freshness
+from pki import freshness
 from pki.common import filesystem
 from pki.common.reasons import Why, joined
 from pki.config.identifiers import ArtifactId
@@ -17,6 +17,7 @@ from pki.house import House
 from pki.watch.checks import Finding, Level, by_time_left, rerun
 from pki.watch.looks.authorities import ASK
 from pki.watch.view import View
+from pki.x509 import canonical
 
 DAY = timedelta(days=1)
 GRACE = 2 * DAY  # for a renewal that is due: the next daily run does it

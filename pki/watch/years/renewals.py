@@ -11,8 +11,8 @@ from itertools import pairwise
 from pki.common.durations import backdate, least_gain
 from pki.config.model import Leaf
 from pki.freshness import Held
-from pki.issue import SECOND
 from pki.watch.years.runs import Runs
+from pki.x509.signing import SECOND
 
 
 @dataclass(frozen=True, slots=True)

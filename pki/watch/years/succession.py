@@ -8,17 +8,17 @@ from datetime import datetime
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki import canonical
 from pki.common import filesystem
 from pki.common.durations import backdate
 from pki.config.identifiers import AUTHORITIES
 from pki.handover.needs import INTERMEDIATES
 from pki.house import Generation, House, Rung
-from pki.issue import SECOND
 from pki.watch.years.foreseen import Ceremony, ceremonies
 from pki.watch.years.renewals import Turn
 from pki.watch.years.runs import DAY, Runs
 from pki.watch.years.supposed import Supposed
+from pki.x509 import canonical
+from pki.x509.signing import SECOND
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,6 @@ from typing import Self
 
 from cryptography.hazmat.primitives import hashes
 
-from pki import issue, profiles
 from pki.ceremony.bundle import AskedRung
 from pki.ceremony.policy import common_name
 from pki.common import filesystem
@@ -25,9 +24,10 @@ from pki.handover import kept
 from pki.handover.ladders import rungs
 from pki.house import Generation, House, Rung
 from pki.house.generations import read_certificate
-from pki.issue import Issuer
-from pki.records import Entry
 from pki.store import Store
+from pki.x509 import crls, keys, pem_encoding, profiles, signing
+from pki.x509.revocation import Entry
+from pki.x509.signing import Issuer
 
 
 class Shelf(Store):
@@ -116,28 +116,28 @@ class Supposed(House):
         listed = frozenset[int]().union(*(rung.serials for rung in self.rungs(root)))
         entries = [Entry(serial, self.now, "unspecified") for serial in listed]
         signer = self._signer(root)
-        made = [(a.number, issue.crl(signer, a.number, a.this_update, a.next_update, entries)) for a in asked]
+        made = [(a.number, crls.crl(signer, a.number, a.this_update, a.next_update, entries)) for a in asked]
         return [Rung(number, crl, listed) for number, crl in made]
 
     def _make(self, name: GenerationName, before: Generation | None) -> None:
         said, authority = self.inventory, name.authority
-        key = issue.new_key("ec-p256")
-        subject = issue.subject(said.organisation, common_name(said.organisation, name, sandbox=said.sandbox))
+        key = keys.new_key("ec-p256")
+        subject = signing.subject(said.organisation, common_name(said.organisation, name, sandbox=said.sandbox))
         if authority == "root":
-            dates = issue.validity(self.now, said.authorities.root.lifetime, None)
-            cert = issue.certificate(subject, key.public_key(), dates, profiles.root(), key)
+            dates = signing.validity(self.now, said.authorities.root.lifetime, None)
+            cert = signing.certificate(subject, key.public_key(), dates, profiles.root(), key)
             old = before.certificate.not_valid_after_utc if before else self.now
             self.crosses[name] = [min(old, dates[1])] if old > self.now else []
         else:
             root = self.issuing("root")
             if root is None:
                 raise PkiError("there is no root to sign with", "./run invoke status")
-            dates = issue.validity(self.now, said.authorities.intermediate(authority).lifetime, root.certificate)
+            dates = signing.validity(self.now, said.authorities.intermediate(authority).lifetime, root.certificate)
             rule = profiles.intermediate(authority, said.domains, permitted_addresses(said))
-            cert = issue.certificate(subject, key.public_key(), dates, rule, self._signer(root.name))
+            cert = signing.certificate(subject, key.public_key(), dates, rule, self._signer(root.name))
         self._signers[name] = Issuer(cert, key)
         fingerprint = cert.fingerprint(hashes.SHA256())
-        pem = issue.pem_of([cert])
+        pem = pem_encoding.pem_of([cert])
         digest = hashlib.sha256(fingerprint).hexdigest()
         self._made[name] = Generation(name, cert, pem, fingerprint.hex(), pem, digest)
         self.store.generations(authority).append(name)
@@ -146,8 +146,8 @@ class Supposed(House):
     def _signer(self, root: str) -> Issuer:
         """A root's stand-in: its name and its dates, with a key that is here."""
         if root not in self._signers:
-            cert, key = self.existing(root).certificate, issue.new_key("ec-p256")
+            cert, key = self.existing(root).certificate, keys.new_key("ec-p256")
             dates = cert.not_valid_before_utc, cert.not_valid_after_utc
-            stand_in = issue.certificate(cert.subject, key.public_key(), dates, profiles.root(), key)
+            stand_in = signing.certificate(cert.subject, key.public_key(), dates, profiles.root(), key)
             self._signers[root] = Issuer(stand_in, key)
         return self._signers[root]

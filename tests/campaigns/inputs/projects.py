@@ -19,14 +19,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from pki import pkcs8
-from pki.bundles import pkcs12
 from pki.ceremony import drives, lint, machine, second
 from pki.common import age
 from pki.handover.asking import Wish
 from pki.keeping import backup
 from pki.ledger import database
 from pki.taking import books
+from pki.x509 import pkcs8
+from pki.x509.export import pkcs12
 from tests.ceremonies import RealHome, drives_at, real_home
 from tests.conftest import PROJECT, START, Home, _asked_once
 from tests.copies import copy_project

@@ -14,7 +14,6 @@ from pki.common import errors
 from pki.common.errors import PkiError
 from pki.config import loader
 from pki.deploy.ansible import fleet, runner
-from pki.device_requests import device_key
 from pki.handover import accepting
 from pki.house import House
 from pki.keeping import archive
@@ -22,6 +21,7 @@ from pki.ledger import Ledger
 from pki.taking import books
 from pki.watch import health, probes
 from pki.watch.view import LastRun
+from pki.x509.device_requests import device_key
 from tests import every_bit
 from tests.campaigns.campaign import CampaignError, Step
 from tests.campaigns.inputs import mutations, projects

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from pki.bundles import guides
-from pki.bundles.identity import Identity
 from pki.common.templating import Pages
+from pki.x509.export import install_guides
+from pki.x509.export.client_identity import Identity
 
 PAGES = Path(__file__).parent / "pages"
 
@@ -37,6 +37,6 @@ class Sheet:
             "made": f"{self.at:%Y-%m-%d}",
             "ends": f"{self.identity.certificate.not_valid_after_utc:%Y-%m-%d}",
             "example": self.example,
-            "guides": guides.OF[self.format],
+            "guides": install_guides.OF[self.format],
         }
         return Pages(PAGES).render("sheet.html", said).encode()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pki.bundles.identity import Identity
-from pki.issue import pem_of, private_pem
+from pki.x509.export.client_identity import Identity
+from pki.x509.keys import private_pem
+from pki.x509.pem_encoding import pem_of
 
 
 def files(identity: Identity) -> dict[str, bytes]:

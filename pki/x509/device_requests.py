@@ -13,10 +13,10 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
-from pki.canonical import UNREADABLE
 from pki.common.errors import PkiError
 from pki.common.pem import sections
-from pki.issue import insist_on_usable
+from pki.x509.canonical import UNREADABLE
+from pki.x509.keys import insist_on_usable
 
 LABELS = ("CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST")
 OTHERS = {b"PRIVATE KEY-----": "a private key", b"BEGIN CERTIFICATE-----": "a certificate", b"PUBLIC KEY-----": "a key"}

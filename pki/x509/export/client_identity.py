@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import NameOID
 
 from pki.common.errors import PkiError
-from pki.issue import PrivateKey, key_kind
+from pki.x509.keys import PrivateKey, key_kind
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from ipaddress import IPv4Network
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki.bundles.identity import common_name
+from pki.x509.export.client_identity import common_name
 
 PLACES: tuple[tuple[str, ...], ...] = (
     ("Linux: Chromium", "/etc/chromium/policies/managed/"),

@@ -15,8 +15,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki.bundles import pkcs12
-from pki.bundles.identity import Identity, common_name, file_name
+from pki.x509.export import pkcs12
+from pki.x509.export.client_identity import Identity, common_name, file_name
 
 
 def with_identity(identity: Identity, domain: str, passphrase: str) -> bytes:

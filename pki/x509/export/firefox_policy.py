@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki.bundles.identity import common_name, file_name
+from pki.x509.export.client_identity import common_name, file_name
 
 POLICIES = "policies.json"
 PLACES: tuple[tuple[str, ...], ...] = (

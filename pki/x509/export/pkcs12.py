@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization.pkcs12 import (
     serialize_key_and_certificates,
 )
 
-from pki.bundles.identity import Identity, common_name
+from pki.x509.export.client_identity import Identity, common_name
 
 ROUNDS = 100_000  # the MAC stays at 2 048, which is what a guess costs: the passphrase is long enough without them
 OLD_ROUNDS = 2_048  # systems that want the old format may be as slow as they are old

@@ -13,7 +13,7 @@ from fcntl import LOCK_EX, LOCK_SH, flock
 from typing import Any, BinaryIO
 
 from pki.common.errors import PkiError
-from pki.tokens.uri import SHOWN, TokenUri
+from pki.x509.pkcs11.uri import SHOWN, TokenUri
 
 CANNOT = {"FunctionNotSupported", "DomainParamsInvalid", "AttributeValueInvalid", "TemplateInconsistent"}
 

@@ -9,9 +9,9 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from pki.common.errors import PkiError
-from pki.tokens.held import EllipticCurveTokenKey, RsaTokenKey, TokenKey
-from pki.tokens.sessions import library, session_on, told
-from pki.tokens.uri import TokenUri
+from pki.x509.pkcs11.private_key import EllipticCurveTokenKey, RsaTokenKey, TokenKey
+from pki.x509.pkcs11.sessions import library, session_on, told
+from pki.x509.pkcs11.uri import TokenUri
 
 ANSWER = "your answer"
 
