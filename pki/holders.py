@@ -11,7 +11,7 @@ from pki.common.cache import token
 from pki.config.model import Leaf
 from pki.config.name_claims import Key, key_of
 from pki.house import House
-from pki.records import Issued
+from pki.ledger.types import Issued
 
 
 class Move(NamedTuple):

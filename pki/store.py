@@ -6,26 +6,19 @@ The name of the file beside is fixed (`.NAME.new`): what a killed run left there
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 
-from pki.common import filesystem, locks, sealed_records
+from pki.common import locks
 from pki.common.filesystem import make_folder
-from pki.common.sealed_records import check_of
 from pki.config.identifiers import AUTHORITIES, GenerationName
 from pki.config.model import Leaf
-from pki.records import Head, Pin
+from pki.ledger.last_seen import authority_certificates
 
-LAST_BACKUP = ".last-backup.json"  # in ca/: when there was one, and how far the ledger was
 BEFORE_RESTORE = "ca.before-restore-"  # and the time: a folder beside ca/ with what was in the way of a restore
 RESTORING = ".restore.new"  # what a restore is about to put in place
-LEDGER_HEAD = ".ledger-head.json"  # in ca/: how far this machine saw the ledger
-PROJECT_ID = "project-id"  # in ca/: the identity that the ledger has too
-HEAD_KEYS = {LEDGER_HEAD: ("events", "head", "revocations"), LAST_BACKUP: ("at", "file", "ledger")}
 ALERTS = ".alerts.json"  # in ca/: who is told, and what was told last
 
 
@@ -65,7 +58,7 @@ class Store:
     @property
     def is_founded(self) -> bool:
         """Whether an authority has a certificate: the ledger, which knew it before, must be there too."""
-        return any(self.generations(name) for name in AUTHORITIES)
+        return bool(authority_certificates(self.ca))
 
     def authority_file(self, generation: str, name: str) -> Path:
         """`cert.pem`, `key.pem`, `request.pem` … of a generation, below `ca/`."""
@@ -88,34 +81,6 @@ class Store:
         """The pre-signed root CRLs of a generation, in the order of their numbers."""
         folder = self.authority_file(root, "crl")
         return sorted(folder.glob("[0-9]*.pem"), key=lambda p: int(p.stem)) if folder.is_dir() else []
-
-    # -- where the ledger was seen to stand --
-
-    def seen_heads(self) -> list[Head]:
-        """Return the heads of the ledger that notes in `ca/` name; a note that cannot be read counts as missing.
-
-        `.ledger-head.json` is written whenever this machine recorded something, `.last-backup.json` by each backup.
-        """
-        return [found for name in (LEDGER_HEAD, LAST_BACKUP) if (found := self.seen_head(name))]
-
-    def seen_head(self, name: str) -> Head | None:
-        try:
-            said = sealed_records.record(filesystem.read_if_possible(self.ca / name), HEAD_KEYS[name]) or {}
-            found = {**said["ledger"], "revocations": said.get("revocations")} if name == LAST_BACKUP else said
-            head = Head(found["events"], found["head"], f"ca/{name}", found.get("revocations"))
-        except (KeyError, TypeError, AttributeError):
-            return None
-        is_sound = isinstance(head.seq, int) and isinstance(head.hash, str) and isinstance(head.revocations, int | None)
-        return head if is_sound and head.seq > 0 else None
-
-    @property
-    def project_id(self) -> str:
-        """The identity of the project whose `ca/` this is, "" where it has none yet, or a damaged one."""
-        try:
-            project, check = (self.ca / PROJECT_ID).read_text().split()
-        except (OSError, ValueError):
-            return ""
-        return project if check == check_of({"project": project}) else ""
 
     # -- what doit makes --
 
@@ -154,16 +119,6 @@ class Store:
     def history(self, host: str) -> Path:
         """What a host was sent: its last releases and a log."""
         return self.build / "history" / host
-
-    def pins_of_before(self) -> Iterator[tuple[str, Pin]]:
-        """Hosts that files in `build/` say are pinned, as programs before schema 3 of the ledger wrote them."""
-        for path in sorted((self.build / "history").glob("*/held/manifest.json")):
-            try:
-                release = str(json.loads(path.read_bytes())["release"])
-                since = datetime.fromisoformat(path.with_name("since").read_text().strip())
-            except (OSError, ValueError, KeyError, TypeError, RecursionError):
-                continue
-            yield path.parent.parent.name, Pin(release, since)
 
     def contact(self, host: str) -> Path:
         return self.build / "contacts" / f"{host}.json"

@@ -17,6 +17,7 @@ from pki.deploy.folder import FolderTransport
 from pki.deploy.history import History
 from pki.house import House
 from pki.house.generations import read_rung
+from pki.ledger import last_seen
 from pki.watch import probes
 from pki.watch.alerts.told import Addresses, Channel, Record
 from pki.watch.looks import premises
@@ -155,7 +156,7 @@ def alerts(home: RealHome) -> tuple[Path, Read]:
 
 
 def last_backup(home: RealHome) -> tuple[Path, Read]:
-    path = home.path / "ca" / store.LAST_BACKUP
+    path = home.path / "ca" / last_seen.LAST_BACKUP
     head = {"events": 7, "head": hashlib.sha256(b"x").hexdigest()}
     filesystem.write(path, sealed_records.sealed({"at": "2026-11-20T06:00:00Z", "file": "b.age", "ledger": head}))
     return path, lambda: premises.last_backup(path)

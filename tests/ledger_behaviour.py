@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from pki.common import sealed_records
 from pki.common.errors import LedgerError
 from pki.handover import asking
-from pki.records import EMPTY, FOREIGN, MISSING, NEWEST_MISSING, OLDER, UNKNOWN_AUTHORITIES, Issued
+from pki.ledger.types import EMPTY, FOREIGN, MISSING, NEWEST_MISSING, OLDER, UNKNOWN_AUTHORITIES, Issued
 from pki.watch import health
 from pki.watch.checks import Finding, Level
 from pki.watch.view import LastRun

@@ -21,8 +21,8 @@ from pki.common.errors import PkiError, of_system
 from pki.common.templating import MEND_OR_RAW
 from pki.common.terminal import Screen
 from pki.deploy.contact import Contact
+from pki.ledger.types import PUT_BACK
 from pki.pipeline import Run
-from pki.records import PUT_BACK
 from pki.watch import forecast, status
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import START, Home

@@ -26,7 +26,7 @@ from pki.deploy.receipt import save as keep_receipt
 from pki.deploy.session import HostRefusal
 from pki.deploy.ssh import UnreachableError
 from pki.house.clock import Evidence
-from pki.records import BEGIN_ANEW, GONE, IS_EMPTY, PUT_BACK
+from pki.ledger.types import BEGIN_ANEW, GONE, IS_EMPTY, PUT_BACK
 from pki.watch import health, probes
 from pki.watch.checks import Finding, Level
 from pki.watch.looks import authorities, premises

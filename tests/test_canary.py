@@ -13,9 +13,9 @@ from pki.config.leaf_certificates import CANARY, PROBE
 from pki.deploy import preflight
 from pki.deploy.parcel import Parcel
 from pki.keeping import loss
-from pki.ledger import Ledger
 from pki.ledger.database import Database
-from pki.records import Issued
+from pki.ledger.ledger import Ledger
+from pki.ledger.types import Issued
 from pki.watch import forecast, status
 from tests.conftest import Home, Report
 

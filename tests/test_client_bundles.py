@@ -21,7 +21,7 @@ import tasks
 from pki.commands.program import Program
 from pki.common.errors import LedgerError
 from pki.handover.asking import Wish
-from pki.ledger import Ledger
+from pki.ledger.ledger import Ledger
 from pki.x509.export import chrome_policy, mobileconfig, passphrase_sheet
 from pki.x509.export.client_identity import Identity
 from pki.x509.export.generated_passphrase import ALPHABET, new_passphrase

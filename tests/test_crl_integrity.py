@@ -15,11 +15,12 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from pki import freshness, ledger
+from pki import freshness
 from pki.common.errors import LedgerError
 from pki.handover.asking import Wish
 from pki.keeping import recovering
-from pki.records import BEGIN_ANEW, GONE, Issued, Recovered
+from pki.ledger import ledger
+from pki.ledger.types import BEGIN_ANEW, GONE, Issued, Recovered
 from pki.x509 import crls, keys, profiles, signing
 from pki.x509.revocation import REASONS, Entry
 from tests import judges

@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from pki import store
 from pki.common import filesystem, locks, sealed_records
 from pki.common.errors import PkiError
 from pki.common.filesystem import Beside
 from pki.config.identifiers import GenerationName
 from pki.config.model import Leaf
-from pki.records import Head, Pin
+from pki.ledger import last_seen, upgrade
+from pki.ledger.types import Head, Pin
 from pki.store import Store
 
 
@@ -484,10 +484,10 @@ def noted(place: Store, name: str, said: object, *, sealed: bool = True) -> None
 
 def test_how_far_the_ledger_was_seen_is_read_from_both_notes(tmp_path: Path) -> None:
     place = Store(tmp_path)
-    assert place.seen_heads() == []
-    noted(place, store.LEDGER_HEAD, SOUND)
-    noted(place, store.LAST_BACKUP, {"at": "x", "file": "y", "ledger": {"events": 4, "head": HASH}})
-    assert place.seen_heads() == [
+    assert last_seen.seen_heads(place.ca) == []
+    noted(place, last_seen.LEDGER_HEAD, SOUND)
+    noted(place, last_seen.LAST_BACKUP, {"at": "x", "file": "y", "ledger": {"events": 4, "head": HASH}})
+    assert last_seen.seen_heads(place.ca) == [
         Head(5, HASH, "ca/.ledger-head.json", 2),
         Head(4, HASH, "ca/.last-backup.json", None),
     ]
@@ -506,33 +506,33 @@ def test_how_far_the_ledger_was_seen_is_read_from_both_notes(tmp_path: Path) -> 
 )
 def test_a_note_that_says_nothing_sensible_counts_as_missing(tmp_path: Path, said: dict[str, object]) -> None:
     place = Store(tmp_path)
-    noted(place, store.LEDGER_HEAD, said)
-    assert place.seen_heads() == []
-    noted(place, store.LAST_BACKUP, {"at": "x", "file": "y", "ledger": said})
-    assert place.seen_heads() == []
+    noted(place, last_seen.LEDGER_HEAD, said)
+    assert last_seen.seen_heads(place.ca) == []
+    noted(place, last_seen.LAST_BACKUP, {"at": "x", "file": "y", "ledger": said})
+    assert last_seen.seen_heads(place.ca) == []
 
 
 def test_a_note_of_one_event_counts_and_one_of_an_earlier_program_has_no_digest(tmp_path: Path) -> None:
     place = Store(tmp_path)
-    noted(place, store.LEDGER_HEAD, {**SOUND, "events": 1}, sealed=False)
-    assert [head.seq for head in place.seen_heads()] == [1]
+    noted(place, last_seen.LEDGER_HEAD, {**SOUND, "events": 1}, sealed=False)
+    assert [head.seq for head in last_seen.seen_heads(place.ca)] == [1]
     for said, is_sealed in (({**SOUND, "surplus": 1}, False), ({**SOUND, "revocations": "2"}, True)):
-        noted(place, store.LEDGER_HEAD, said, sealed=is_sealed)
-        assert place.seen_heads() == []
-    noted(place, store.LAST_BACKUP, {"at": "x", "file": "y", "ledger": 7})
-    assert place.seen_heads() == []
+        noted(place, last_seen.LEDGER_HEAD, said, sealed=is_sealed)
+        assert last_seen.seen_heads(place.ca) == []
+    noted(place, last_seen.LAST_BACKUP, {"at": "x", "file": "y", "ledger": 7})
+    assert last_seen.seen_heads(place.ca) == []
 
 
 def test_the_identity_of_a_project_is_believed_only_as_it_was_written(tmp_path: Path) -> None:
     place = Store(tmp_path)
     place.ca.mkdir()
-    path = place.ca / store.PROJECT_ID
-    assert place.project_id == ""
+    path = place.ca / last_seen.PROJECT_ID
+    assert last_seen.project_id(place.ca) == ""
     path.write_text(f"abc {sealed_records.check_of({'project': 'abc'})}\n")
-    assert place.project_id == "abc"
+    assert last_seen.project_id(place.ca) == "abc"
     for text in (f"abd {sealed_records.check_of({'project': 'abc'})}", "abc", "", "a b c"):
         path.write_text(text)
-        assert place.project_id == ""
+        assert last_seen.project_id(place.ca) == ""
     assert len(sealed_records.check_of({"a": 1})) == 16
     assert (
         sealed_records.check_of({"a": 1, "b": 2})
@@ -553,7 +553,7 @@ def test_pins_of_an_earlier_program_are_read_and_damaged_ones_are_passed_over(tm
         (folder / "manifest.json").write_text(manifest)
         (folder / "since").write_text(f"{since}\n")
     (tmp_path / "build/history/torn/held/since").unlink()
-    assert list(Store(tmp_path).pins_of_before()) == [
+    assert list(upgrade.pins_in_files(tmp_path / "build")) == [
         ("good", Pin(HASH, datetime.fromisoformat("2026-11-23T06:00:00+00:00")))
     ]
 

@@ -11,7 +11,7 @@ from cryptography import x509
 
 from pki.common.errors import PkiError
 from pki.config import editing
-from pki.ledger import Ledger
+from pki.ledger.ledger import Ledger
 from pki.pipeline import Run
 from pki.store import Store
 from tests.commands import Invoke, Said, said_by

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pki.common import cache
-from pki.records import Pin
+from pki.ledger.types import Pin
 from pki.watch import forecast, status
 from pki.watch.health import checks
 from pki.watch.status import WIDEST, Row

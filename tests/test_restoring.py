@@ -17,7 +17,7 @@ import sqlalchemy as sql
 
 from pki.keeping import placing
 from pki.keeping.restore import Restore
-from pki.ledger import Ledger
+from pki.ledger.ledger import Ledger
 from pki.ledger.tables import metadata
 from pki.pipeline import Run
 from tests import judges

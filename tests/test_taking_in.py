@@ -21,7 +21,7 @@ from pki.deploy import crls
 from pki.deploy.preflight import Trust
 from pki.house import House
 from pki.house.generations import Generation
-from pki.records import Issued
+from pki.ledger.types import Issued
 from pki.taking import index
 from pki.watch import forecast
 from pki.world import World

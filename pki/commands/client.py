@@ -19,7 +19,7 @@ from pki.config import editing
 from pki.config.leaf_certificates import client_artifact
 from pki.holders import of_client
 from pki.house import House
-from pki.records import Issued
+from pki.ledger.types import Issued
 from pki.watch.identities import Identity, identities
 
 

@@ -47,8 +47,8 @@ from pki.deploy.inplace import InPlace
 from pki.house import House
 from pki.keeping import loss, recovering, restore
 from pki.keeping.loss import Accepted
+from pki.ledger.types import PUT_BACK, Issued, Recovered
 from pki.pipeline import Run
-from pki.records import PUT_BACK, Issued, Recovered
 
 WIDTH = 10  # hosts that are asked at once
 FOREIGN = "was signed by no authority of this house"

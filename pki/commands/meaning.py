@@ -12,7 +12,7 @@ from pki.config.fields import CLIENT_PREFIX
 from pki.config.identifiers import ArtifactId
 from pki.config.leaf_certificates import leaf_name
 from pki.config.model import Inventory, Leaf
-from pki.records import Issued
+from pki.ledger.types import Issued
 from pki.watch.uses import NOT_SEEN
 
 SHOWN = 20  # names, before the others are only counted

@@ -23,8 +23,8 @@ from pki.config.leaf_certificates import client_artifact
 from pki.graph import Plan
 from pki.holders import of_client
 from pki.house import House
+from pki.ledger.types import Issued
 from pki.pipeline import Run
-from pki.records import Issued
 from pki.watch import publication, uses
 from pki.watch.consequences import consequences
 from pki.watch.publication import Published

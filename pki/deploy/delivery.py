@@ -29,7 +29,7 @@ from pki.deploy.parcel import Parcel
 from pki.deploy.preflight import Findings, Trust
 from pki.deploy.receipt import Receipt, instant, moment, taken
 from pki.deploy.ssh import UnreachableError
-from pki.records import Pin
+from pki.ledger.types import Pin
 from pki.store import Store
 
 DAY = timedelta(days=1)

@@ -15,7 +15,6 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from pki import store
 from pki.common import filesystem
 from pki.common.cache import Memo, signature
 from pki.common.child_processes import LIBPQ_PASSWORD, withhold
@@ -30,6 +29,7 @@ from pki.house.generations import Generation, Rung, damaged, is_copy, read_certi
 from pki.house.keys import Keys
 from pki.house.ledger_view import LedgerView
 from pki.house.missing_roots import MissingRoot, find_missing, receipts, refusal
+from pki.ledger import last_seen
 from pki.passphrases import Passphrases
 from pki.safe_directories import insist_on_owner
 from pki.store import Store
@@ -182,7 +182,7 @@ class House(LedgerView):
 
     def _recorded(self, name: str, data: bytes) -> bytes | None:
         """The PEM of the one certificate in the ledger of which `data` is a damaged copy, None where nobody can tell."""
-        if not (self.store.ca / store.PROJECT_ID).exists():  # opening the ledger might make one
+        if not (self.store.ca / last_seen.PROJECT_ID).exists():  # opening the ledger might make one
             return None
         try:
             issued = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from pki.records import Decision
+from pki.ledger.types import Decision
 
 ANY, NONE = (
     "any",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pki.common.cache import Memo
-from pki.records import Ledger
+from pki.ledger.types import Ledger
 from pki.store import Store
 
 

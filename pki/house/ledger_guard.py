@@ -19,7 +19,8 @@ from pki.common.cache import signature, token
 from pki.common.errors import LedgerError, PkiError
 from pki.common.filesystem import insist_on_file
 from pki.house.generations import Generation
-from pki.records import (
+from pki.ledger import last_seen
+from pki.ledger.types import (
     BEGIN_ANEW,
     GONE,
     MISSING,
@@ -59,7 +60,7 @@ class Guard:
         try:
             if self.is_missing:
                 insist_on_file(self.store.ca / "ledger.db")
-                is_lost = self.store.is_founded or self.store.seen_heads()
+                is_lost = self.store.is_founded or last_seen.seen_heads(self.store.ca)
                 return LedgerFault(MISSING, GONE, BEGIN_ANEW) if is_lost else None
             self.ledger().newest()
             return self._older() or self._unknown()

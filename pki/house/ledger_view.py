@@ -9,7 +9,6 @@ from functools import cached_property
 from importlib import import_module
 from typing import Any, Protocol, TypeVar
 
-from pki import store
 from pki.common.cache import Memo
 from pki.common.errors import LedgerError, PkiError
 from pki.config import identifiers
@@ -19,7 +18,8 @@ from pki.house.clock import ClockGuard
 from pki.house.generations import Generation
 from pki.house.ledger_cache import LedgerCache
 from pki.house.ledger_guard import Guard, fault_of
-from pki.records import Head, Issued, Ledger, LedgerFault, Pin
+from pki.ledger import last_seen
+from pki.ledger.types import Head, Issued, Ledger, LedgerFault, Pin
 from pki.store import Store
 
 
@@ -63,10 +63,10 @@ class LedgerView:
 
     @cached_property
     def ledger(self) -> Ledger:
-        if not (self.store.ca / store.PROJECT_ID).exists():
+        if not (self.store.ca / last_seen.PROJECT_ID).exists():
             self.insist_on_roots()  # opening it might make one
         # SQLAlchemy takes longer to import than the rest of a run with nothing to do, which has no use for it.
-        opened: Ledger = import_module("pki.ledger").Ledger(
+        opened: Ledger = import_module("pki.ledger.ledger").Ledger(
             self.inventory.ledger, self.store.ca, self.insist_on_ledger, self.clock.insist
         )
         return opened
@@ -159,8 +159,10 @@ class LedgerView:
         for name in identifiers.AUTHORITIES:
             with suppress(PkiError):  # said where the authority is read
                 there += [found] if (found := self.issuing(name)) else []
-        seen = self.store.seen_heads()
-        match self.memo.recall("seen head", self.store.project_id):  # not of a project that was here before
+        seen = last_seen.seen_heads(self.store.ca)
+        match self.memo.recall(
+            "seen head", last_seen.project_id(self.store.ca)
+        ):  # not of a project that was here before
             case [int(seq), str(digest), int(revocations)]:
                 seen.append(Head(seq, digest, "build/.seen.json", revocations))
         return Guard(self.store, self._is_sqlite, lambda: self.ledger, seen, there, self.generation)
@@ -195,7 +197,7 @@ class LedgerView:
         Where the ledger is not what was seen, the cache is believed: a host is never unpinned by a fault.
         """
         if self.ledger_fault:
-            kept = self.memo.recall("seen pins", self.store.project_id)
+            kept = self.memo.recall("seen pins", last_seen.project_id(self.store.ca))
         elif (kept := self.recall_from_ledger("pins", "")) is None:
             kept = decided.pins(self.ledger.decisions()) if self.has_ledger else {}
         if kept is None:
@@ -259,7 +261,7 @@ class LedgerView:
         """Remember the ledger's head, so that an older ledger is noticed, and what must outlast its loss."""
         if not self.recall_from_ledger("readable", ""):
             self.remember_from_ledger("readable", "", True)
-        project = self.store.project_id
+        project = last_seen.project_id(self.store.ca)
         pins, head = self.recall_from_ledger("pins", ""), self.recall_from_ledger("head", "")
         if pins is None:
             self.remember_from_ledger("pins", "", pins := decided.pins(self.ledger.decisions()))
@@ -268,7 +270,7 @@ class LedgerView:
         for name, finding in (("seen pins", pins), ("seen head", head)):
             if self.memo.recall(name, project) != finding:
                 self.memo.remember(name, project, [], finding)
-        noted = self.store.seen_head(store.LEDGER_HEAD)
+        noted = last_seen.seen_head(self.store.ca, last_seen.LEDGER_HEAD)
         if noted is None or list(noted[:2]) != head[:2]:
             self.ledger.note()
         guard = self.guard

@@ -96,7 +96,7 @@ def ledger_head(data: bytes, name: str) -> dict[str, Any]:
     """Number of events and hash of the newest, of a ledger that is whole; `name` is what messages call it."""
     with tempfile.TemporaryDirectory() as scratch:
         (Path(scratch) / "ledger.db").write_bytes(data)
-        ledger = import_module("pki.ledger").Ledger("sqlite", Path(scratch), is_copy=True)
+        ledger = import_module("pki.ledger.ledger").Ledger("sqlite", Path(scratch), is_copy=True)
         try:
             faults, newest = ledger.verify(), ledger.events(last=1)
         except PkiError as error:

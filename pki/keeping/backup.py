@@ -16,7 +16,8 @@ from pki.common.errors import PkiError
 from pki.config import upstreams
 from pki.house import House
 from pki.keeping.archive import Kept, ledger_head, pack, unpack
-from pki.store import ALERTS, LAST_BACKUP, LEDGER_HEAD
+from pki.ledger.last_seen import LAST_BACKUP, LEDGER_HEAD
+from pki.store import ALERTS
 
 LEFT_OUT = (".*.new", ".*.lock", "ledger.db", "ledger.db-*", LAST_BACKUP, LEDGER_HEAD, ALERTS)
 OTHERS = ("README.md", ".gitignore", "templates", "requests")

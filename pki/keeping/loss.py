@@ -13,7 +13,7 @@ from pki.common.errors import LedgerError, PkiError
 from pki.config.identifiers import AUTHORITIES
 from pki.house import House
 from pki.keeping import restore
-from pki.records import EMPTY, MISSING, OLDER, UNKNOWN_AUTHORITIES, Head, LedgerFault
+from pki.ledger.types import EMPTY, MISSING, OLDER, UNKNOWN_AUTHORITIES, Head, LedgerFault
 
 ACCEPTABLE = {MISSING, EMPTY, OLDER, UNKNOWN_AUTHORITIES}
 

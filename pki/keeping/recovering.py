@@ -17,7 +17,7 @@ from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.config.identifiers import AUTHORITIES
 from pki.house import Generation, House
-from pki.records import Ledger, Recovered
+from pki.ledger.types import Ledger, Recovered
 from pki.x509 import canonical
 from pki.x509.pem_encoding import pem_of
 from pki.x509.revocation import Entry
@@ -138,5 +138,5 @@ def copied(path: Path) -> Iterator[Path]:
 
 
 def _open(folder: Path, *, is_copy: bool = False) -> Ledger:
-    found: Ledger = import_module("pki.ledger").Ledger("sqlite", folder, is_copy=is_copy)
+    found: Ledger = import_module("pki.ledger.ledger").Ledger("sqlite", folder, is_copy=is_copy)
     return found

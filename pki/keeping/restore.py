@@ -24,7 +24,8 @@ from pki.keeping import recovering
 from pki.keeping.archive import Archive, Kept, ledger_head, unpack
 from pki.keeping.placing import Placement
 from pki.keeping.recovering import KnownCa
-from pki.store import BEFORE_RESTORE, LAST_BACKUP, Store
+from pki.ledger.last_seen import LAST_BACKUP
+from pki.store import BEFORE_RESTORE, Store
 from pki.x509 import canonical, pkcs8
 
 LEDGER = "ca/ledger.db"

@@ -13,7 +13,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.config.identifiers import ArtifactId, GenerationName
-from pki.records import Books, Issued
+from pki.ledger.types import Books, Issued
 from pki.x509.keys import key_fingerprint
 from pki.x509.pem_encoding import pem_of
 from pki.x509.revocation import OLD_REASONS

@@ -17,7 +17,7 @@ from pki.common.errors import PkiError
 from pki.common.reasons import Reason, Why
 from pki.config.identifiers import ArtifactId, GenerationName
 from pki.house import Generation, House
-from pki.records import Books, Issued, LastCrl
+from pki.ledger.types import Books, Issued, LastCrl
 from pki.taking import index, naming, revoked
 from pki.taking.papers import Papers, find
 from pki.x509.keys import public_der

@@ -9,7 +9,7 @@ from cryptography import x509
 
 from pki.config.identifiers import ArtifactId
 from pki.house import Generation
-from pki.records import Issued, Revocation
+from pki.ledger.types import Issued, Revocation
 from pki.taking.index import Row
 from pki.x509.revocation import OLD_REASONS
 

@@ -10,7 +10,7 @@ from pki.common.errors import PkiError
 from pki.config.identifiers import ArtifactId
 from pki.graph import Plan
 from pki.house import House
-from pki.records import Issued
+from pki.ledger.types import Issued
 from pki.world import Note
 
 SOON = timedelta(days=30)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pki.config.model import Leaf
 from pki.graph import Plan
 from pki.house import House
-from pki.records import Issued
+from pki.ledger.types import Issued
 from pki.watch import uses
 
 

@@ -20,7 +20,7 @@ from pki.graph import Plan
 from pki.handover import needs
 from pki.house import Generation, House
 from pki.house.missing_roots import refusal
-from pki.records import Issued
+from pki.ledger.types import Issued
 from pki.watch import uses
 from pki.watch.identities import identities
 from pki.x509 import canonical

@@ -15,7 +15,7 @@ from pki.common.durations import backdate
 from pki.config.leaf_certificates import client_artifact
 from pki.graph import Plan
 from pki.house import House
-from pki.records import Decision, Issued
+from pki.ledger.types import Decision, Issued
 from pki.world import Note
 
 

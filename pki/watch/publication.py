@@ -11,7 +11,7 @@ from pki.common.errors import ErrorCode, PkiError
 from pki.config.identifiers import ArtifactId
 from pki.graph import Plan
 from pki.house import House
-from pki.records import Issued
+from pki.ledger.types import Issued
 from pki.watch import forecast
 
 

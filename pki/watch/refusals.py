@@ -27,7 +27,7 @@ from pki.deploy.entry import Session
 from pki.deploy.handshake import Endpoint, Eyes, Unreached
 from pki.graph import Plan
 from pki.house import House
-from pki.records import Issued
+from pki.ledger.types import Issued
 from pki.watch import uses
 from pki.x509 import canonical
 

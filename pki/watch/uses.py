@@ -10,7 +10,7 @@ from pki.config.leaf_certificates import leaf_name
 from pki.config.model import Host, Leaf
 from pki.config.proxies import PROGRAMS, Program
 from pki.house import House
-from pki.records import Issued
+from pki.ledger.types import Issued
 
 NOT_SEEN = "not declared here: not seen"  # of what this project cannot know
 

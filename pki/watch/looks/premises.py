@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from pki import safe_directories, store
+from pki import safe_directories
 from pki.common import filesystem, sealed_records
 from pki.common.errors import LedgerError
 from pki.common.remedies import in_project
@@ -18,8 +18,9 @@ from pki.deploy.crls import TOLERANCE
 from pki.deploy.receipt import moment
 from pki.deploy.ssh import identity_in
 from pki.house import House
-from pki.records import PASSING, PUT_BACK
-from pki.store import LAST_BACKUP
+from pki.ledger import last_seen
+from pki.ledger.last_seen import LAST_BACKUP
+from pki.ledger.types import PASSING, PUT_BACK
 from pki.watch.checks import Finding, Level
 from pki.watch.view import View
 
@@ -217,7 +218,7 @@ def last_backup(path: Path) -> dict[str, Any] | None:
     """What is known of the last backup: nothing where there was none, None where the record of it is damaged."""
     if not os.path.lexists(path):
         return {}
-    return sealed_records.record(filesystem.read_if_possible(path), store.HEAD_KEYS[LAST_BACKUP])
+    return sealed_records.record(filesystem.read_if_possible(path), last_seen.HEAD_KEYS[LAST_BACKUP])
 
 
 def backup(view: View) -> Iterator[Finding]:

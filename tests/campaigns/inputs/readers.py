@@ -17,7 +17,7 @@ from pki.deploy.ansible import fleet, runner
 from pki.handover import accepting
 from pki.house import House
 from pki.keeping import archive
-from pki.ledger import Ledger
+from pki.ledger.ledger import Ledger
 from pki.taking import books
 from pki.watch import health, probes
 from pki.watch.view import LastRun
