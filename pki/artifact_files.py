@@ -12,7 +12,7 @@ from pki.config import upstreams
 from pki.config.fields import CLIENT_PREFIX, KeyKind
 from pki.config.identifiers import AUTHORITIES, ArtifactId
 from pki.config.model import Host, Leaf
-from pki.house import House
+from pki.project.project import House
 
 LEAF_FILES = {  # artifact → the file of a leaf that it is, or is made of
     "tls": "tls.pem",

@@ -6,8 +6,8 @@ import sys
 
 from pki.common.errors import PkiError
 from pki.common.terminal import Screen
-from pki.house import House
-from pki.house.clock import CONFIRM, MOMENT
+from pki.project.clock_guard import CONFIRM, MOMENT
+from pki.project.project import House
 
 
 def confirm(house: House) -> None:

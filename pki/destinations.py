@@ -29,9 +29,9 @@ from pki.deploy.preflight import Trust
 from pki.deploy.proof import Promise
 from pki.deploy.ssh import Way, identity_in
 from pki.deploy.wire import Limits
-from pki.house import House
-from pki.house.clock import Evidence, HostClock
 from pki.managed import CA_HOST
+from pki.project.clock_guard import Evidence, HostClock
+from pki.project.project import House
 from pki.world import World
 from pki.x509 import canonical, pem_encoding
 

@@ -21,7 +21,7 @@ from pki.deploy import release
 from pki.deploy.delivery import Delivery
 from pki.destinations import Sight
 from pki.handover import needs
-from pki.house import House
+from pki.project.project import House
 from pki.world import Note, World
 
 

@@ -10,8 +10,8 @@ from pki import freshness
 from pki.common.cache import token
 from pki.config.model import Leaf
 from pki.config.name_claims import Key, key_of
-from pki.house import House
 from pki.ledger.types import Issued
+from pki.project.project import House
 
 
 class Move(NamedTuple):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pki.common import filesystem
 from pki.config.identifiers import AUTHORITIES
 from pki.config.proxies import largest_published
-from pki.house import House
+from pki.project.project import House
 
 REMEDY = "publish.host: name a host with another proxy, in pki.yaml; docs/proxies.md"
 KILOBYTE = 1024

@@ -24,8 +24,9 @@ from pki.common.remedies import here
 from pki.config import identifiers
 from pki.config.identifiers import ArtifactId, GenerationName
 from pki.config.model import Leaf
-from pki.house import Generation, House
 from pki.keeping import recovering
+from pki.project.generations import Generation
+from pki.project.project import House
 from pki.x509 import canonical, crls, keys, pem_encoding, profiles, signing
 from pki.x509.device_requests import device_key
 from pki.x509.revocation import Entry

@@ -16,7 +16,7 @@ from pki.common.remedies import run_for
 from pki.common.terminal import Screen
 from pki.config.fields import SANDBOX
 from pki.config.identifiers import ArtifactId
-from pki.house import House
+from pki.project.project import House
 from pki.world import Note
 
 BANNER = """\

@@ -12,8 +12,9 @@ from contextlib import suppress
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.remedies import RESTORE
-from pki.house import Generation, House
-from pki.passphrases import NEW
+from pki.project.generations import Generation
+from pki.project.project import House
+from pki.project.secrets import NEW
 from pki.x509 import keys
 
 

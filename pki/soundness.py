@@ -13,7 +13,7 @@ from pki.common import filesystem
 from pki.common.reasons import Reason, Why
 from pki.config.identifiers import ArtifactId
 from pki.config.upstreams import ARTIFACT
-from pki.house import House
+from pki.project.project import House
 from pki.world import World
 from pki.x509.pem_encoding import pem
 

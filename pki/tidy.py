@@ -11,7 +11,7 @@ from pki.common.reasons import Outcome, Reason, Verb, Why
 from pki.config.identifiers import ArtifactId
 from pki.deploy import receipt
 from pki.deploy.folder import FolderTransport
-from pki.house import House
+from pki.project.project import House
 
 
 def stale(house: House, known: set[ArtifactId], leaves: set[str]) -> list[Reason]:

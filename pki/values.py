@@ -16,7 +16,7 @@ from pki.common.errors import PkiError
 from pki.config.identifiers import AUTHORITIES
 from pki.config.model import Inventory, Noun
 from pki.deploy.release import Shared
-from pki.house import House
+from pki.project.project import House
 from pki.x509 import canonical
 
 

@@ -36,8 +36,8 @@ from pki.config.name_claims import Place
 from pki.config.proxies import PROGRAMS
 from pki.deploy.release import Blueprint, Gathered, gather, load
 from pki.holders import holders
-from pki.house import House
 from pki.managed import CA_HOST, Library, Lost, ManagedFile
+from pki.project.project import House
 from pki.requests import request_leaves
 from pki.values import Generations, Revoked, Said, TooLarge
 from pki.x509 import canonical

@@ -22,10 +22,10 @@ from pki.ceremony import lint, second
 from pki.common import age, child_processes, sealed_records
 from pki.common.errors import PkiError
 from pki.graph import Plan
-from pki.house import House
-from pki.house.clock import Evidence, HostClock
 from pki.ledger import database
 from pki.pipeline import Run
+from pki.project.clock_guard import Evidence, HostClock
+from pki.project.project import House
 from pki.x509 import pkcs8
 from pki.x509.export import pkcs12
 from tests.copies import copy_project

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-from pki import freshness, store
+from pki import freshness
 from pki.common import cache as common_cache
 from pki.common import filesystem, sealed_records
 from pki.common.cache import Memo
@@ -15,9 +15,10 @@ from pki.deploy import receipt, release
 from pki.deploy.contact import Contact
 from pki.deploy.folder import FolderTransport
 from pki.deploy.history import History
-from pki.house import House
-from pki.house.generations import read_rung
 from pki.ledger import last_seen
+from pki.project import layout
+from pki.project.generations import read_rung
+from pki.project.project import House
 from pki.watch import probes
 from pki.watch.alerts.told import Addresses, Channel, Record
 from pki.watch.looks import premises
@@ -151,7 +152,7 @@ def alerts(home: RealHome) -> tuple[Path, Read]:
     ca = home.path / "ca"
     channels = {"email": Channel(failing_since="2026-11-20T06:00:00Z", message="refused")}
     Record(Addresses.of(home.house().inventory), channels).save(ca, START)
-    path = ca / store.ALERTS
+    path = ca / layout.ALERTS
     return path, lambda: Record.load(ca, START).channels or None
 
 

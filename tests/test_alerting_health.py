@@ -25,8 +25,8 @@ from pki.deploy.receipt import load as receipt_of
 from pki.deploy.receipt import save as keep_receipt
 from pki.deploy.session import HostRefusal
 from pki.deploy.ssh import UnreachableError
-from pki.house.clock import Evidence
 from pki.ledger.types import BEGIN_ANEW, GONE, IS_EMPTY, PUT_BACK
+from pki.project.clock_guard import Evidence
 from pki.watch import health, probes
 from pki.watch.checks import Finding, Level
 from pki.watch.looks import authorities, premises

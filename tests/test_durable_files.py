@@ -22,7 +22,7 @@ from pki.config.identifiers import GenerationName
 from pki.config.model import Leaf
 from pki.ledger import last_seen, upgrade
 from pki.ledger.types import Head, Pin
-from pki.store import Store
+from pki.project.layout import Store
 
 
 def refusal(attempt: Callable[[], object]) -> PkiError:

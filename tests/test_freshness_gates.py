@@ -20,7 +20,7 @@ from pki.common.errors import PkiError
 from pki.common.reasons import Reason, Why
 from pki.config.model import Leaf
 from pki.freshness import Held
-from pki.house import House
+from pki.project.project import House
 from pki.x509 import crls, keys, pem_encoding, profiles
 from pki.x509 import signing as x509_signing
 from pki.x509.keys import PrivateKey

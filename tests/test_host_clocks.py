@@ -14,8 +14,8 @@ from pki import destinations
 from pki.common.errors import PkiError
 from pki.deploy import clocks, wire
 from pki.deploy.contact import Contact
-from pki.house import clock
-from pki.house.clock import Evidence
+from pki.project import clock_guard
+from pki.project.clock_guard import Evidence
 from tests.conftest import START, Home
 from tests.hosts import FolderHost, LocalWay
 from tests.judges import DAY
@@ -63,7 +63,7 @@ def fleet(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
         home.edit(f"    network: {network}\n", f"    network: {network}\n    deliver: ssh\n")
     found = Fleet(home, tmp_path, {})
     monkeypatch.setattr(destinations, "way", lambda _house, name, _host: found.ways[name])
-    monkeypatch.setattr(clock, "kernel_time", lambda: None)
+    monkeypatch.setattr(clock_guard, "kernel_time", lambda: None)
     monkeypatch.setattr(clocks, "LIMIT", 5.0)
     monkeypatch.setattr(wire, "PARTING", 0.2)
     for name in ("monitoring", "forge", "media"):
@@ -135,11 +135,11 @@ def test_no_more_than_sixteen_hosts_are_asked() -> None:
 
 
 def test_a_synchronised_kernel_clock_asks_no_host(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clock, "kernel_time", lambda: START + MINUTE)
+    monkeypatch.setattr(clock_guard, "kernel_time", lambda: START + MINUTE)
     monkeypatch.setattr(clocks, "ask", lambda *_: pytest.fail("a host was asked"))
     assert fleet.evidence().is_kernel_right
     monkeypatch.undo()
-    monkeypatch.setattr(clock, "kernel_time", lambda: START + DAY)
+    monkeypatch.setattr(clock_guard, "kernel_time", lambda: START + DAY)
     monkeypatch.setattr(destinations, "way", lambda _house, name, _host: fleet.ways[name])
     assert not fleet.evidence().is_kernel_right
 
@@ -155,11 +155,11 @@ def test_the_kernel_is_asked_as_adjtimex_says_it(monkeypatch: pytest.MonkeyPatch
         return 0 if kernel is not None else 5
 
     monkeypatch.setattr("ctypes.CDLL", lambda _: SimpleNamespace(adjtimex=adjtimex))
-    assert clock.kernel_time() == (None if kernel is None else START + kernel)
+    assert clock_guard.kernel_time() == (None if kernel is None else START + kernel)
 
 
 def test_the_real_kernel_answers_or_is_not_synchronised() -> None:
-    found = clock.kernel_time()
+    found = clock_guard.kernel_time()
     assert found is None or abs(found - datetime.now(UTC)) < 5 * MINUTE
 
 

@@ -21,15 +21,16 @@ import pytest
 import yaml
 from cryptography import x509
 
-from pki import rewrap, store
+from pki import rewrap
 from pki.commands import keeping
 from pki.common import age, filesystem, passphrase_strength
 from pki.common.errors import PkiError
 from pki.config import loader, scaffold
-from pki.house import House
 from pki.keeping import archive
 from pki.keeping import backup as backing_up
 from pki.keeping import restore as restoring
+from pki.project import layout
+from pki.project.project import House
 from tests import judges
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import PROJECT, SEAL, START, Home
@@ -530,14 +531,14 @@ def test_backup_on_a_full_disk_leaves_nothing(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, invoke: Invoke, words: str, call: str
 ) -> None:
     house = home.house()
-    found = getattr(store.os, call)
+    found = getattr(layout.os, call)
 
     def full(first: Any, *others: Any) -> Any:
         if call == "replace" or bytes(others[0]).startswith(age.MARKS):
             raise OSError(28, "No space left on device")
         return found(first, *others)
 
-    monkeypatch.setattr(store.os, call, full)
+    monkeypatch.setattr(layout.os, call, full)
     said = invoke("backup", "--passphrase-file", words, home=house.store.home)
     monkeypatch.undo()
     assert said.status == 1
@@ -742,7 +743,7 @@ def test_restore_that_fails_leaves_what_was_there(
     shutil.rmtree(home.path / "ca")
     (home.path / "secrets.yaml").unlink()
     before = {str(path) for path in tmp_path.rglob("*")}
-    failing(monkeypatch, store.os, moment)
+    failing(monkeypatch, layout.os, moment)
     said = invoke("restore", str(backup), "--to", str(target), "--passphrase-file", words)
     assert (said.status, "No space left on device" in said.error) == (1, True), said.error
     assert {str(path) for path in tmp_path.rglob("*")} == before

@@ -13,7 +13,7 @@ from pki.common.errors import PkiError
 from pki.config import editing
 from pki.ledger.ledger import Ledger
 from pki.pipeline import Run
-from pki.store import Store
+from pki.project.layout import Store
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import START, Home
 

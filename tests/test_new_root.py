@@ -18,7 +18,7 @@ from pki.deploy import bootstrap, proof
 from pki.deploy.ansible import fleet
 from pki.deploy.parcel import Parcel
 from pki.handover.asking import Wish
-from pki.store import Store
+from pki.project.layout import Store
 from tests.ceremonies import RealHome
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import START, Home

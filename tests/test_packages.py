@@ -14,7 +14,7 @@ from tests.conftest import PROJECT
 PACKAGE = PROJECT / "pki"
 TABLE = PROJECT / "docs" / "architecture.md"
 ROW = re.compile(r"^\|\s*`(\w+)`\s*\|[^|]+\|[^|]*\|\s*$", re.MULTILINE)
-MOVED = {"common", "config", "x509", "ledger"}  # the packages that hold all that is theirs
+MOVED = {"common", "config", "x509", "ledger", "project"}  # the packages that hold all that is theirs
 ENTRY_POINTS = {"dodo.py", "tasks.py"}
 ONE_PACKAGE = {
     "ansible": "deploy",
@@ -194,14 +194,14 @@ def test_the_guard_sees_a_cycle() -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "import pki.store",
-        "from pki import store",
-        "from pki.store import write",
-        "def f():\n    from pki.store import write",
-        "import_module('pki.store')",
-        "importlib.import_module('pki.store')",
+        "import pki.module",
+        "from pki import module",
+        "from pki.module import write",
+        "def f():\n    from pki.module import write",
+        "import_module('pki.module')",
+        "importlib.import_module('pki.module')",
     ],
 )
 def test_the_guard_sees_every_way_to_import(tmp_path: Path, line: str) -> None:
     (tmp_path / "module.py").write_text(line)
-    assert list(imports(tmp_path / "module.py", {"pki", "pki.store"})) == ["pki.store"]
+    assert list(imports(tmp_path / "module.py", {"pki", "pki.module"})) == ["pki.module"]

@@ -20,9 +20,9 @@ from pki.common.child_processes import last_words
 from pki.common.reasons import Outcome
 from pki.config.model import Leaf
 from pki.deploy import wire
-from pki.house import House
 from pki.pipeline import Run
-from pki.store import Store
+from pki.project.layout import Store
+from pki.project.project import House
 from tests.conftest import Home
 from tests.locked import takes_the_lock
 

@@ -30,7 +30,7 @@ from pki.deploy.receipt import Receipt, instant
 from pki.deploy.release import File, Release
 from pki.deploy.session import ServiceRefusal
 from pki.deploy.ssh import UnreachableError
-from pki.store import Store
+from pki.project.layout import Store
 from pki.x509 import crls as x509_crls
 from pki.x509 import keys, pem_encoding, profiles, signing
 from pki.x509.keys import PrivateKey

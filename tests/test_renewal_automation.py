@@ -21,7 +21,7 @@ from pki.common.errors import SET_CLOCK, PkiError
 from pki.common.reasons import Why
 from pki.config.leaf_certificates import permitted_addresses, probe_leaf, renew_before
 from pki.config.model import ServerRule
-from pki.store import Store
+from pki.project.layout import Store
 from pki.watch import forecast, health, status
 from pki.watch.view import LastRun
 from pki.x509 import keys, pem_encoding, profiles, signing

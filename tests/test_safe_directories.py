@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from pki import safe_directories
 from pki.common.errors import PkiError
 from pki.pipeline import Run
-from pki.safe_directories import PARTS, VARIABLE, insist_on_owner, loose
+from pki.project import safe_directories
+from pki.project.safe_directories import PARTS, VARIABLE, insist_on_owner, loose
 from pki.watch import health
 from pki.watch.checks import Level
 from pki.watch.view import LastRun

@@ -19,9 +19,9 @@ from pki.commands.output import LedgerImportOutput
 from pki.common.errors import PkiError
 from pki.deploy import crls
 from pki.deploy.preflight import Trust
-from pki.house import House
-from pki.house.generations import Generation
 from pki.ledger.types import Issued
+from pki.project.generations import Generation
+from pki.project.project import House
 from pki.taking import index
 from pki.watch import forecast
 from pki.world import World

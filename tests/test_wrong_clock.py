@@ -9,8 +9,8 @@ import pytest
 from pki.deploy.history import KEPT
 from pki.destinations import Outlook
 from pki.handover.asking import Wish
-from pki.house import House
-from pki.house.clock import CONFIRM, Evidence, HostClock
+from pki.project.clock_guard import CONFIRM, Evidence, HostClock
+from pki.project.project import House
 from pki.world import World
 from tests.ceremonies import RealHome
 from tests.conftest import Ask, Home

@@ -28,7 +28,7 @@ from pki.handover import accepting, asking, kept, needs, rehearsal, sandbox
 from pki.handover import kit as kits
 from pki.handover.asking import Wish
 from pki.handover.kept import Open
-from pki.house import House
+from pki.project.project import House
 
 
 @command_with(many=("new", "revoke", "destroy"))

@@ -18,8 +18,8 @@ from pki.common.terminal import Screen
 from pki.config import editing
 from pki.config.leaf_certificates import client_artifact
 from pki.holders import of_client
-from pki.house import House
 from pki.ledger.types import Issued
+from pki.project.project import House
 from pki.watch.identities import Identity, identities
 
 

@@ -21,8 +21,8 @@ from pki.commands import options, parsing
 from pki.common import filesystem
 from pki.common.errors import InventoryError, PkiError, of_bug, of_system
 from pki.common.terminal import say_nothing_more
-from pki.house import House
-from pki.house.clock import Evidence
+from pki.project.clock_guard import Evidence
+from pki.project.project import House
 
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # of standard output, where no file is named
 

@@ -22,8 +22,8 @@ from pki.common.terminal import Screen
 from pki.config import loader
 from pki.config.identifiers import ArtifactId
 from pki.graph import Plan
-from pki.house import House
 from pki.pipeline import Run
+from pki.project.project import House
 from pki.watch import forecast, probes, status
 from pki.watch.alerts.told import Record
 from pki.watch.checks import Finding, counted

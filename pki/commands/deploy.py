@@ -39,8 +39,9 @@ from pki.deploy import receipt as receipts
 from pki.deploy.change import Change, differences
 from pki.deploy.delivery import Delivery
 from pki.deploy.parcel import Parcel
-from pki.house import House, decided
 from pki.pipeline import Run
+from pki.project import ledger_decisions
+from pki.project.project import House
 
 WIDTH = 10  # hosts that are looked at at once
 
@@ -104,9 +105,13 @@ def _insist_on_scope(host: str, scope: str, *, certificates_only: bool, with_con
 
 def _permitted(house: House, host: str, parcel: Parcel, scope: str) -> None:
     """Record which roots a host accepts from now on; one whose script is run by hand says itself what it holds back."""
-    accepted = " ".join(roots.of(parcel).fingerprints) or decided.NONE if scope == "certificates" else decided.ANY
-    is_so = house.permitted_roots.get(host) == ([] if accepted == decided.NONE else accepted.split())
-    if not (is_so or (accepted == decided.ANY and host not in house.permitted_roots)):
+    accepted = (
+        " ".join(roots.of(parcel).fingerprints) or ledger_decisions.NONE
+        if scope == "certificates"
+        else ledger_decisions.ANY
+    )
+    is_so = house.permitted_roots.get(host) == ([] if accepted == ledger_decisions.NONE else accepted.split())
+    if not (is_so or (accepted == ledger_decisions.ANY and host not in house.permitted_roots)):
         _decide(house, host, "roots-permitted", accepted)
 
 

@@ -15,7 +15,7 @@ from pki.common.terminal import Screen
 from pki.config.identifiers import AUTHORITIES, ArtifactId, GenerationName
 from pki.config.leaf_certificates import client_artifact
 from pki.graph import Plan
-from pki.house import House
+from pki.project.project import House
 from pki.watch import explanation
 from pki.watch.explanation import Line
 

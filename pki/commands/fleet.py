@@ -18,7 +18,7 @@ from pki.common.terminal import Screen
 from pki.config.identifiers import ArtifactId
 from pki.deploy.ansible import fleet, project, runner
 from pki.deploy.delivery import Delivery
-from pki.house import House
+from pki.project.project import House
 
 
 @command

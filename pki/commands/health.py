@@ -13,7 +13,7 @@ from pki.commands.command import command, now_of, project_of
 from pki.commands.output import Check, HealthOutput
 from pki.common.errors import InventoryError, PkiError
 from pki.common.terminal import Screen
-from pki.house import House
+from pki.project.project import House
 from pki.watch import health
 from pki.watch import probes as probing
 from pki.watch.checks import Finding, Level, worst

@@ -15,13 +15,13 @@ from pki.common import filesystem, passphrase_strength
 from pki.common.errors import LedgerError, PkiError
 from pki.common.terminal import Screen, ask_secretly
 from pki.config.identifiers import ArtifactId
-from pki.house import House
-from pki.house.missing_roots import refusal
 from pki.keeping import backup as backing_up
 from pki.keeping import loss
 from pki.keeping import restore as restoring
 from pki.keeping.restore import Restore, Restored
-from pki.safe_directories import insist_on_owner
+from pki.project.missing_roots import refusal
+from pki.project.project import House
+from pki.project.safe_directories import insist_on_owner
 
 NO_TERMINAL = PkiError(
     "there is no terminal to ask for the passphrase at", "name a file that holds it: --passphrase-file FILE"

@@ -44,11 +44,11 @@ from pki.config.identifiers import ArtifactId
 from pki.deploy import crls
 from pki.deploy.delivery import Delivery
 from pki.deploy.inplace import InPlace
-from pki.house import House
 from pki.keeping import loss, recovering, restore
 from pki.keeping.loss import Accepted
 from pki.ledger.types import PUT_BACK, Issued, Recovered
 from pki.pipeline import Run
+from pki.project.project import House
 
 WIDTH = 10  # hosts that are asked at once
 FOREIGN = "was signed by no authority of this house"

@@ -22,9 +22,9 @@ from pki.config.identifiers import AUTHORITIES, ArtifactId
 from pki.config.leaf_certificates import client_artifact
 from pki.graph import Plan
 from pki.holders import of_client
-from pki.house import House
 from pki.ledger.types import Issued
 from pki.pipeline import Run
+from pki.project.project import House
 from pki.watch import publication, uses
 from pki.watch.consequences import consequences
 from pki.watch.publication import Published

@@ -17,7 +17,7 @@ from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.program_files import PROGRAM
 from pki.common.terminal import Screen
-from pki.house import House
+from pki.project.project import House
 from pki.schedule import cron, systemd
 from pki.schedule.errand import Errand
 from pki.schedule.remarks import remarks

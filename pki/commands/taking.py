@@ -8,7 +8,7 @@ from pki.commands.command import command, held_house_of, path_of
 from pki.commands.output import LedgerImportOutput
 from pki.common.errors import PkiError
 from pki.common.terminal import Screen
-from pki.house import House
+from pki.project.project import House
 from pki.taking import books
 from pki.taking.books import Found
 

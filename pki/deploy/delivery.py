@@ -30,7 +30,7 @@ from pki.deploy.preflight import Findings, Trust
 from pki.deploy.receipt import Receipt, instant, moment, taken
 from pki.deploy.ssh import UnreachableError
 from pki.ledger.types import Pin
-from pki.store import Store
+from pki.project.layout import Store
 
 DAY = timedelta(days=1)
 HURRY = 2 * DAY  # what is left to a certificate when its host's window no longer matters

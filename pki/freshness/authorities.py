@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pki.common.reasons import Reason, Why
-from pki.house import House
+from pki.project.project import House
 from pki.x509 import canonical
 
 

@@ -14,7 +14,8 @@ from pki.common.cache import token
 from pki.common.durations import compared
 from pki.common.reasons import Reason, Why
 from pki.config.identifiers import ArtifactId
-from pki.house import Generation, House, Rung
+from pki.project.generations import Generation, Rung
+from pki.project.project import House
 from pki.x509 import canonical
 from pki.x509.pem_encoding import pem
 from pki.x509.signing import ca_public_key

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from pki.common import filesystem
 from pki.common.reasons import Reason, Why
-from pki.house import House
+from pki.project.project import House
 
 
 def derived(house: House, expected: dict[str, bytes]) -> list[Reason]:

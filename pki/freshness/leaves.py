@@ -17,7 +17,8 @@ from pki.common.durations import compared, in_words, least_gain
 from pki.common.errors import PkiError
 from pki.common.reasons import Reason, Why
 from pki.config.model import Leaf
-from pki.house import Generation, House
+from pki.project.generations import Generation
+from pki.project.project import House
 from pki.x509 import canonical, profiles
 from pki.x509.device_requests import requested_key
 from pki.x509.keys import key_kind, public_der

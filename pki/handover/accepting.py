@@ -26,7 +26,7 @@ from pki.common.remedies import run_for
 from pki.config import editing
 from pki.config.identifiers import ArtifactId, GenerationName
 from pki.handover import kept, keys, kit, nearby, responses
-from pki.house import House
+from pki.project.project import House
 from pki.x509 import pem_encoding
 
 

@@ -31,7 +31,8 @@ from pki.handover.kept import Open
 from pki.handover.keys import requested
 from pki.handover.ladders import ladders
 from pki.handover.needs import INTERMEDIATES, Need
-from pki.house import Generation, House
+from pki.project.generations import Generation
+from pki.project.project import House
 from pki.x509 import signing
 
 WISHED, WISHED_CRLS = "a new generation of {} is wished", "new CRLs are wished"

@@ -10,7 +10,7 @@ from pki.common.reasons import Reason, Why
 from pki.config.leaf_certificates import permitted_addresses
 from pki.handover.ladders import rungs
 from pki.handover.needs import OVERLAP
-from pki.house import House
+from pki.project.project import House
 from pki.x509 import signing
 
 ROUNDING = timedelta(seconds=2)  # a request has whole seconds

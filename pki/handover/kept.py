@@ -12,8 +12,8 @@ from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.remedies import Remedy, here
 from pki.config.identifiers import AUTHORITIES, ArtifactId, GenerationName
-from pki.house import House
-from pki.house.generations import PUT_BACK
+from pki.project.generations import PUT_BACK
+from pki.project.project import House
 
 NUMBER = re.compile(r" CA ([0-9]+)")  # the last part of every CA's name
 

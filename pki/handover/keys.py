@@ -13,7 +13,7 @@ from pki.common.errors import PkiError
 from pki.common.remedies import RESTORE, in_project, run_for
 from pki.config.identifiers import GenerationName
 from pki.handover import kept
-from pki.house import House
+from pki.project.project import House
 from pki.x509 import keys, pkcs11, signing
 
 

@@ -11,7 +11,8 @@ from pki.common.errors import PkiError
 from pki.config.identifiers import GenerationName
 from pki.handover import kept
 from pki.handover.needs import OVERLAP, ladder_end
-from pki.house import Generation, House
+from pki.project.generations import Generation
+from pki.project.project import House
 from pki.x509.signing import SECOND
 
 

@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 
 from pki.config.identifiers import ArtifactId, GenerationName
 from pki.config.leaf_certificates import permitted_addresses
-from pki.house import Generation, House
+from pki.project.generations import Generation
+from pki.project.project import House
 from pki.x509.name_constraints import Permitted
 
 LADDER_ALARM = timedelta(days=183)

@@ -12,7 +12,7 @@ from pki.ceremony import bundle, custody, hold, plan, sitting, texts
 from pki.ceremony.bundle import NOTHING, Request
 from pki.ceremony.vault import Vault, fingerprint
 from pki.handover.kept import Open
-from pki.house import House
+from pki.project.project import House
 from pki.x509 import keys, profiles, signing
 
 THROW_AWAY = "throw-away-key-of-a-rehearsal"

@@ -13,7 +13,7 @@ from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.remedies import run_for
 from pki.handover import kept
-from pki.house import House
+from pki.project.project import House
 
 NAME = re.compile(r"response-[0-9]{4}")
 

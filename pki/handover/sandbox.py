@@ -12,7 +12,7 @@ from pki.config.fields import SANDBOX
 from pki.handover import accepting, asking
 from pki.handover.asking import Wish
 from pki.handover.kept import Open
-from pki.house import House
+from pki.project.project import House
 from pki.x509 import keys
 
 

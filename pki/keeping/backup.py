@@ -14,10 +14,10 @@ from pki.common import age, filesystem, sealed_records
 from pki.common.cache import signature
 from pki.common.errors import PkiError
 from pki.config import upstreams
-from pki.house import House
 from pki.keeping.archive import Kept, ledger_head, pack, unpack
 from pki.ledger.last_seen import LAST_BACKUP, LEDGER_HEAD
-from pki.store import ALERTS
+from pki.project.layout import ALERTS
+from pki.project.project import House
 
 LEFT_OUT = (".*.new", ".*.lock", "ledger.db", "ledger.db-*", LAST_BACKUP, LEDGER_HEAD, ALERTS)
 OTHERS = ("README.md", ".gitignore", "templates", "requests")

@@ -11,9 +11,9 @@ from cryptography import x509
 from pki.common import filesystem
 from pki.common.errors import LedgerError, PkiError
 from pki.config.identifiers import AUTHORITIES
-from pki.house import House
 from pki.keeping import restore
 from pki.ledger.types import EMPTY, MISSING, OLDER, UNKNOWN_AUTHORITIES, Head, LedgerFault
+from pki.project.project import House
 
 ACCEPTABLE = {MISSING, EMPTY, OLDER, UNKNOWN_AUTHORITIES}
 

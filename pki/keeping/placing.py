@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pki.common import filesystem
 from pki.common.errors import PkiError
-from pki.store import RESTORING
+from pki.project.layout import RESTORING
 
 IGNORE_ALL = b"# private keys and passphrases of before a restore: never in git\n*\n"
 

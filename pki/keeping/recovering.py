@@ -16,8 +16,9 @@ from cryptography import x509
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.config.identifiers import AUTHORITIES
-from pki.house import Generation, House
 from pki.ledger.types import Ledger, Recovered
+from pki.project.generations import Generation
+from pki.project.project import House
 from pki.x509 import canonical
 from pki.x509.pem_encoding import pem_of
 from pki.x509.revocation import Entry

@@ -13,19 +13,19 @@ from typing import Any
 
 from cryptography import x509
 
-from pki import adopted
 from pki.common import age, filesystem, sealed_records, yaml_text
 from pki.common.errors import PkiError
 from pki.config import loader
 from pki.config.identifiers import AUTHORITIES
 from pki.config.model import Inventory
-from pki.house import House
 from pki.keeping import recovering
 from pki.keeping.archive import Archive, Kept, ledger_head, unpack
 from pki.keeping.placing import Placement
 from pki.keeping.recovering import KnownCa
 from pki.ledger.last_seen import LAST_BACKUP
-from pki.store import BEFORE_RESTORE, Store
+from pki.project import external_ca
+from pki.project.layout import BEFORE_RESTORE, Store
+from pki.project.project import House
 from pki.x509 import canonical, pkcs8
 
 LEDGER = "ca/ledger.db"
@@ -215,7 +215,9 @@ class Restore:
         """Yield the CAs of the backup, by name, as far as their certificates are in it; `unread` gets those that are damaged."""
         paths = {path.split("/")[2]: path for path in self.archive.files if _is_certificate_of_ours(path)}
         for name, rule in self.said.authorities.adopted.items():
-            found = [path for layout, _ in adopted.LAYOUTS if (path := f"{rule.adopt}/{layout}") in self.archive.files]
+            found = [
+                path for layout, _ in external_ca.LAYOUTS if (path := f"{rule.adopt}/{layout}") in self.archive.files
+            ]
             paths |= {name: found[0]} if found else {}
         for name, path in paths.items():
             certificate = canonical.readable_certificate(self.archive.files[path].data)

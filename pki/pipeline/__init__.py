@@ -29,12 +29,12 @@ from pki.artifact import Artifact
 from pki.common.errors import InventoryError, PkiError, of_any
 from pki.common.reasons import UNCHANGED, Outcome, Reason, joined
 from pki.graph import Plan
-from pki.house import House
-from pki.house.clock import Evidence
 from pki.pipeline.workers import Failed
+from pki.project.clock_guard import Evidence
+from pki.project.layout import Store
+from pki.project.project import House
+from pki.project.safe_directories import insist_on_owner
 from pki.reporter import Reporter
-from pki.safe_directories import insist_on_owner
-from pki.store import Store
 from pki.watch import forecast, watchman
 from pki.watch.watchman import Watchman
 from pki.watch.years import calendar

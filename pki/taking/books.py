@@ -11,13 +11,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki.adopted import has_signed
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.reasons import Reason, Why
 from pki.config.identifiers import ArtifactId, GenerationName
-from pki.house import Generation, House
 from pki.ledger.types import Books, Issued, LastCrl
+from pki.project.external_ca import has_signed
+from pki.project.generations import Generation
+from pki.project.project import House
 from pki.taking import index, naming, revoked
 from pki.taking.papers import Papers, find
 from pki.x509.keys import public_der

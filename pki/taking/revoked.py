@@ -8,8 +8,8 @@ from datetime import datetime
 from cryptography import x509
 
 from pki.config.identifiers import ArtifactId
-from pki.house import Generation
 from pki.ledger.types import Issued, Revocation
+from pki.project.generations import Generation
 from pki.taking.index import Row
 from pki.x509.revocation import OLD_REASONS
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pki.common.cache import code_digest, token
 from pki.config import identifiers
-from pki.house import House
+from pki.project.project import House
 
 
 def known(house: House) -> str:

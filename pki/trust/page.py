@@ -13,7 +13,8 @@ from pki.common.errors import PkiError
 from pki.common.templating import Pages
 from pki.config import identifiers
 from pki.config.proxies import largest_published
-from pki.house import Generation, House
+from pki.project.generations import Generation
+from pki.project.project import House
 from pki.trust import code
 from pki.x509 import canonical
 from pki.x509.export import mobileconfig

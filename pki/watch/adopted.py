@@ -9,8 +9,8 @@ from typing import NamedTuple
 from pki.common.errors import PkiError
 from pki.config.identifiers import ArtifactId
 from pki.graph import Plan
-from pki.house import House
 from pki.ledger.types import Issued
+from pki.project.project import House
 from pki.world import Note
 
 SOON = timedelta(days=30)

@@ -10,7 +10,8 @@ from pki.config.identifiers import GenerationName
 from pki.deploy.delivery import Delivery
 from pki.deploy.roots import is_store
 from pki.graph import Plan
-from pki.house import Generation, House
+from pki.project.generations import Generation
+from pki.project.project import House
 from pki.watch.checks import named
 from pki.world import Note
 

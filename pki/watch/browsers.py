@@ -10,7 +10,7 @@ from pki.common.errors import PkiError
 from pki.config.identifiers import ArtifactId
 from pki.config.model import Leaf
 from pki.graph import Plan
-from pki.house import House
+from pki.project.project import House
 from pki.watch.checks import named
 from pki.world import Note
 from pki.x509.device_requests import requested_key

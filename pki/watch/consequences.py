@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from pki.config.model import Leaf
 from pki.graph import Plan
-from pki.house import House
 from pki.ledger.types import Issued
+from pki.project.project import House
 from pki.watch import uses
 
 

@@ -9,8 +9,8 @@ from importlib import import_module
 from pki.common.errors import PkiError
 from pki.config import identifiers
 from pki.config.identifiers import GenerationName
-from pki.house import House
-from pki.house.generations import PUT_BACK
+from pki.project.generations import PUT_BACK
+from pki.project.project import House
 from pki.world import Note
 
 

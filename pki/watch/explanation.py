@@ -18,9 +18,10 @@ from pki.config.model import Leaf
 from pki.deploy import release
 from pki.graph import Plan
 from pki.handover import needs
-from pki.house import Generation, House
-from pki.house.missing_roots import refusal
 from pki.ledger.types import Issued
+from pki.project.generations import Generation
+from pki.project.missing_roots import refusal
+from pki.project.project import House
 from pki.watch import uses
 from pki.watch.identities import identities
 from pki.x509 import canonical

@@ -10,7 +10,7 @@ from pki.config.identifiers import ArtifactId
 from pki.config.proxies import PROGRAMS, Program
 from pki.deploy.delivery import Delivery
 from pki.graph import Plan
-from pki.house import House
+from pki.project.project import House
 from pki.world import Note
 
 

@@ -20,7 +20,7 @@ from pki.config.identifiers import AUTHORITIES, ArtifactId, GenerationName
 from pki.config.leaf_certificates import leaf_name
 from pki.config.model import Leaf
 from pki.handover import needs
-from pki.house import House
+from pki.project.project import House
 from pki.watch import adopted
 from pki.watch.checks import Level
 from pki.watch.looks import authorities, leaves, premises

@@ -14,8 +14,8 @@ from pki.config.identifiers import AUTHORITIES, ArtifactId
 from pki.config.model import Leaf
 from pki.graph import Plan
 from pki.handover import needs
-from pki.house import House
-from pki.house.missing_roots import refusal
+from pki.project.missing_roots import refusal
+from pki.project.project import House
 from pki.watch import adopted, bootstraps, browsers, damage, exposure, identities, upstreams, waiting_roots
 from pki.world import Note
 

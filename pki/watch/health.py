@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from pki.common.errors import ErrorCode, InventoryError, PkiError
 from pki.graph import Plan
-from pki.house import House
+from pki.project.project import House
 from pki.watch import forecast
 from pki.watch import probes as probing
 from pki.watch.alerts import channels

@@ -14,8 +14,8 @@ from pki.common.cache import token
 from pki.common.durations import backdate
 from pki.config.leaf_certificates import client_artifact
 from pki.graph import Plan
-from pki.house import House
 from pki.ledger.types import Decision, Issued
+from pki.project.project import House
 from pki.world import Note
 
 

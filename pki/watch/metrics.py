@@ -25,8 +25,8 @@ from pki.common.visible import plain
 from pki.config.identifiers import ArtifactId
 from pki.deploy.receipt import moment
 from pki.graph import Plan
-from pki.house import House
-from pki.store import Store
+from pki.project.layout import Store
+from pki.project.project import House
 from pki.watch import figures
 from pki.watch.alerts.told import Record
 from pki.watch.figures import Labels, Samples

@@ -26,8 +26,8 @@ from pki.deploy.receipt import instant, moment
 from pki.deploy.ssh import Way
 from pki.destinations import Sight
 from pki.graph import Plan
-from pki.house import House
-from pki.store import Store
+from pki.project.layout import Store
+from pki.project.project import House
 
 WIDTH = 128  # services that are looked at at the same time
 FORMAT = 2

@@ -10,8 +10,8 @@ from pki.common import filesystem
 from pki.common.errors import ErrorCode, PkiError
 from pki.config.identifiers import ArtifactId
 from pki.graph import Plan
-from pki.house import House
 from pki.ledger.types import Issued
+from pki.project.project import House
 from pki.watch import forecast
 
 

@@ -26,8 +26,8 @@ from pki.deploy.delivery import Delivery
 from pki.deploy.entry import Session
 from pki.deploy.handshake import Endpoint, Eyes, Unreached
 from pki.graph import Plan
-from pki.house import House
 from pki.ledger.types import Issued
+from pki.project.project import House
 from pki.watch import uses
 from pki.x509 import canonical
 

@@ -23,7 +23,7 @@ from pki.deploy import receipt
 from pki.deploy.delivery import Delivery
 from pki.graph import Plan
 from pki.handover import needs
-from pki.house import House
+from pki.project.project import House
 from pki.watch import adopted, exposure, probes, upstreams
 from pki.watch.view import LastRun
 from pki.x509 import canonical

@@ -14,7 +14,7 @@ from pki.common.errors import PkiError
 from pki.common.remedies import in_project
 from pki.config import upstreams
 from pki.config.model import Host, Upstream
-from pki.house import House
+from pki.project.project import House
 from pki.watch.checks import named
 from pki.world import Note
 

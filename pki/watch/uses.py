@@ -9,8 +9,8 @@ from pki.common import filesystem
 from pki.config.leaf_certificates import leaf_name
 from pki.config.model import Host, Leaf
 from pki.config.proxies import PROGRAMS, Program
-from pki.house import House
 from pki.ledger.types import Issued
+from pki.project.project import House
 
 NOT_SEEN = "not declared here: not seen"  # of what this project cannot know
 

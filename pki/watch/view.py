@@ -14,8 +14,8 @@ from pki.common.reasons import Outcome
 from pki.config.identifiers import ArtifactId
 from pki.deploy.receipt import moment
 from pki.graph import Plan
-from pki.house import House
-from pki.store import Store
+from pki.project.layout import Store
+from pki.project.project import House
 from pki.watch.alerts.told import Record
 from pki.watch.checks import Finding
 from pki.watch.probes import Probed

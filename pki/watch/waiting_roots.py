@@ -8,7 +8,7 @@ from pki.common.cache import token
 from pki.deploy.delivery import Delivery
 from pki.deploy.new_root import COMMAND, NewRoot
 from pki.graph import Plan
-from pki.house import House
+from pki.project.project import House
 from pki.watch.checks import named
 from pki.world import Note
 

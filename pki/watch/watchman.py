@@ -9,7 +9,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from pki import store
 from pki.common.cache import Memo
 from pki.common.errors import ErrorCode, InventoryError, PkiError
 from pki.config import loader
@@ -17,9 +16,10 @@ from pki.config.identifiers import ArtifactId
 from pki.config.model import Inventory
 from pki.deploy.receipt import moment
 from pki.graph import Plan
-from pki.house import House
+from pki.project import layout
+from pki.project.layout import Store
+from pki.project.project import House
 from pki.reporter import Findings
-from pki.store import Store
 from pki.watch import health, probes
 from pki.watch.alerts import channels
 from pki.watch.alerts.channels import News, Telling
@@ -201,8 +201,8 @@ def _metrics() -> Any:
 
 def _forget(place: Store) -> None:
     """Nobody is to be told any more: not on the day either on which pki.yaml is wrong."""
-    if (place.ca / store.ALERTS).exists():
-        (place.ca / store.ALERTS).unlink()
+    if (place.ca / layout.ALERTS).exists():
+        (place.ca / layout.ALERTS).unlink()
 
 
 def _entry(telling: Telling) -> dict[str, str]:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pki import graph
-from pki.house import House
+from pki.project.project import House
 from pki.watch import probes
 
 

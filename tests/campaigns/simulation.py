@@ -20,9 +20,9 @@ import pytest
 from pki.common import age
 from pki.common.errors import ErrorCode, PkiError
 from pki.deploy.folder import FolderTransport
-from pki.house import House
-from pki.house.clock import Evidence, HostClock
 from pki.pipeline import Run
+from pki.project.clock_guard import Evidence, HostClock
+from pki.project.project import House
 from tests.campaigns import killed, mounts, person
 from tests.campaigns.campaign import CampaignError, Step
 from tests.campaigns.deployed import Chain, Deployed, Fault, identity_in

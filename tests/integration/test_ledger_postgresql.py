@@ -12,10 +12,10 @@ import pytest
 import sqlalchemy as sql
 from sqlalchemy.engine import Engine
 
-from pki.house import House
 from pki.ledger import last_seen
 from pki.ledger.ledger import Ledger
 from pki.ledger.types import FOREIGN, UNREADABLE
+from pki.project.project import House
 from tests import old_ledgers
 from tests.conftest import START, Home, bare_home
 from tests.integration import postgres

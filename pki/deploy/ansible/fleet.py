@@ -31,7 +31,7 @@ from pki.deploy.proof import Proof, refuted
 from pki.deploy.receipt import instant
 from pki.deploy.session import ServiceRefusal, nonsense, others, refused, seen, writable_folders
 from pki.deploy.ssh import Way
-from pki.store import Store
+from pki.project.layout import Store
 
 BEFORE_SSH = re.compile(r"^.*?(over|via) ssh: ", re.DOTALL | re.IGNORECASE)  # what Ansible puts before ssh's own words
 MESSAGE = 4000  # characters that are looked at of a message of Ansible

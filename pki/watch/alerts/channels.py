@@ -13,8 +13,8 @@ from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.config.identifiers import ArtifactId
 from pki.deploy.receipt import instant
-from pki.passphrases import Passphrases
-from pki.store import Store
+from pki.project.layout import Store
+from pki.project.secrets import Passphrases
 from pki.watch.alerts.decisions import Decision, decide
 from pki.watch.alerts.told import Addresses, Channel, Record
 from pki.watch.checks import Finding, Level

@@ -14,12 +14,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pki import store
 from pki.common import filesystem, sealed_records
 from pki.common.errors import PkiError
 from pki.common.filesystem import leave_to_owner
 from pki.config.model import Alerts, Inventory, Secrets
 from pki.deploy.receipt import instant, moment
+from pki.project import layout
 from pki.watch.alerts.decisions import AGAIN, Past, Told
 from pki.watch.checks import Finding, Level
 
@@ -84,7 +84,7 @@ class Record:
 
     @classmethod
     def load(cls, ca: Path, now: datetime) -> Record:
-        path = ca / store.ALERTS
+        path = ca / layout.ALERTS
         try:
             data = sealed_records.unsealed(filesystem.read_if_possible(path)) or {}
             if data["format"] != FORMAT:
@@ -97,7 +97,7 @@ class Record:
 
     def save(self, ca: Path, now: datetime) -> None:
         """Keep it. On a full disk at least that something was sent: by mode and time of the file, which take no room."""
-        path = ca / store.ALERTS
+        path = ca / layout.ALERTS
         data = {
             "format": FORMAT,
             "addresses": self.addresses.as_json() if self.addresses else None,

@@ -19,7 +19,8 @@ from pki.common.reasons import joined
 from pki.common.remedies import Remedy
 from pki.config.identifiers import AUTHORITIES, ArtifactId, GenerationName
 from pki.handover import needs
-from pki.house import Generation, House
+from pki.project.generations import Generation
+from pki.project.project import House
 from pki.watch.checks import Finding, Level, by_time_left, rerun
 from pki.watch.looks import premises
 from pki.watch.view import View

@@ -13,7 +13,7 @@ from pki.common.reasons import Why, joined
 from pki.config.identifiers import ArtifactId
 from pki.config.model import Leaf
 from pki.freshness import Held
-from pki.house import House
+from pki.project.project import House
 from pki.watch.checks import Finding, Level, by_time_left, rerun
 from pki.watch.looks.authorities import ASK
 from pki.watch.view import View

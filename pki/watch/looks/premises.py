@@ -9,7 +9,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from pki import safe_directories
 from pki.common import filesystem, sealed_records
 from pki.common.errors import LedgerError
 from pki.common.remedies import in_project
@@ -17,10 +16,11 @@ from pki.config import identifiers
 from pki.deploy.crls import TOLERANCE
 from pki.deploy.receipt import moment
 from pki.deploy.ssh import identity_in
-from pki.house import House
 from pki.ledger import last_seen
 from pki.ledger.last_seen import LAST_BACKUP
 from pki.ledger.types import PASSING, PUT_BACK
+from pki.project import safe_directories
+from pki.project.project import House
 from pki.watch.checks import Finding, Level
 from pki.watch.view import View
 

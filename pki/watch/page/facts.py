@@ -16,7 +16,7 @@ from cryptography import x509
 from pki.common.errors import PkiError
 from pki.config.identifiers import ArtifactId
 from pki.config.model import Leaf
-from pki.house import House
+from pki.project.project import House
 from pki.watch.checks import Finding, Level, levels
 from pki.watch.looks import leaves
 from pki.watch.page import ahead, fleet, signers

@@ -14,7 +14,8 @@ from cryptography import x509
 from pki.common.errors import PkiError
 from pki.config.identifiers import AUTHORITIES, GenerationName
 from pki.handover import needs
-from pki.house import Generation, House
+from pki.project.generations import Generation
+from pki.project.project import House
 from pki.watch.checks import Level, levels
 from pki.watch.looks import authorities as looks
 from pki.watch.view import Scene

@@ -20,7 +20,7 @@ from pki.common.cache import code_digest, signature, token
 from pki.common.errors import PkiError
 from pki.common.visible import plain
 from pki.config.identifiers import ArtifactId
-from pki.store import Store
+from pki.project.layout import Store
 from pki.watch.checks import Finding
 from pki.watch.page import ahead, doings, fleet
 from pki.watch.page.doings import Doings, MadeOn, calm

@@ -20,8 +20,8 @@ from pki.common.cache import token
 from pki.config.identifiers import AUTHORITIES, ArtifactId
 from pki.config.model import Leaf
 from pki.graph import Plan
-from pki.house import House
-from pki.store import Store
+from pki.project.layout import Store
+from pki.project.project import House
 
 YEARS = 10
 SOON = timedelta(days=400)  # client identities: a year and a little of them, not ten

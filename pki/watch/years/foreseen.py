@@ -10,7 +10,7 @@ from pki.config.fields import days_of
 from pki.config.identifiers import AUTHORITIES, GenerationName
 from pki.handover import asking, kept, needs
 from pki.handover.needs import TOGETHER, Need
-from pki.house import House
+from pki.project.project import House
 from pki.watch.years.runs import DAY, Runs
 from pki.watch.years.supposed import Supposed
 from pki.x509.signing import SECOND

@@ -12,7 +12,8 @@ from pki.common import filesystem
 from pki.common.durations import backdate
 from pki.config.identifiers import AUTHORITIES
 from pki.handover.needs import INTERMEDIATES
-from pki.house import Generation, House, Rung
+from pki.project.generations import Generation, Rung
+from pki.project.project import House
 from pki.watch.years.foreseen import Ceremony, ceremonies
 from pki.watch.years.renewals import Turn
 from pki.watch.years.runs import DAY, Runs

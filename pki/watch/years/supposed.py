@@ -22,9 +22,9 @@ from pki.config.identifiers import AUTHORITIES, GenerationName
 from pki.config.leaf_certificates import permitted_addresses
 from pki.handover import kept
 from pki.handover.ladders import rungs
-from pki.house import Generation, House, Rung
-from pki.house.generations import read_certificate
-from pki.store import Store
+from pki.project.generations import Generation, Rung, read_certificate
+from pki.project.layout import Store
+from pki.project.project import House
 from pki.x509 import crls, keys, pem_encoding, profiles, signing
 from pki.x509.revocation import Entry
 from pki.x509.signing import Issuer

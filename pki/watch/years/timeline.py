@@ -19,7 +19,8 @@ from pki.config.identifiers import ArtifactId
 from pki.config.model import Leaf
 from pki.graph import Plan
 from pki.handover.needs import INTERMEDIATES
-from pki.house import Generation, House
+from pki.project.generations import Generation
+from pki.project.project import House
 from pki.watch.years.foreseen import Ceremony
 from pki.watch.years.renewals import Renewals, renewals
 from pki.watch.years.runs import Runs

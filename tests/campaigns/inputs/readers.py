@@ -15,9 +15,9 @@ from pki.common.errors import PkiError
 from pki.config import loader
 from pki.deploy.ansible import fleet, runner
 from pki.handover import accepting
-from pki.house import House
 from pki.keeping import archive
 from pki.ledger.ledger import Ledger
+from pki.project.project import House
 from pki.taking import books
 from pki.watch import health, probes
 from pki.watch.view import LastRun

@@ -18,7 +18,6 @@ from pki.common import filesystem
 from pki.common.cache import signature, token
 from pki.common.errors import LedgerError, PkiError
 from pki.common.filesystem import insist_on_file
-from pki.house.generations import Generation
 from pki.ledger import last_seen
 from pki.ledger.types import (
     BEGIN_ANEW,
@@ -33,7 +32,8 @@ from pki.ledger.types import (
     Ledger,
     LedgerFault,
 )
-from pki.store import Store
+from pki.project.generations import Generation
+from pki.project.layout import Store
 from pki.x509 import canonical
 from pki.x509.signing import ca_public_key
 

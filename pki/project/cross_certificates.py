@@ -9,8 +9,8 @@ from datetime import datetime
 from cryptography import x509
 
 from pki.common import filesystem
-from pki.house.generations import Generation
-from pki.store import Store
+from pki.project.generations import Generation
+from pki.project.layout import Store
 from pki.x509 import canonical
 
 

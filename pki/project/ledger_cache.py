@@ -8,7 +8,7 @@ from typing import Any
 
 from pki.common.cache import Memo
 from pki.ledger.types import Ledger
-from pki.store import Store
+from pki.project.layout import Store
 
 
 @dataclass(slots=True)

@@ -13,14 +13,14 @@ from pki.common.cache import Memo
 from pki.common.errors import LedgerError, PkiError
 from pki.config import identifiers
 from pki.config.model import Inventory
-from pki.house import decided
-from pki.house.clock import ClockGuard
-from pki.house.generations import Generation
-from pki.house.ledger_cache import LedgerCache
-from pki.house.ledger_guard import Guard, fault_of
 from pki.ledger import last_seen
 from pki.ledger.types import Head, Issued, Ledger, LedgerFault, Pin
-from pki.store import Store
+from pki.project import ledger_decisions
+from pki.project.clock_guard import ClockGuard
+from pki.project.generations import Generation
+from pki.project.layout import Store
+from pki.project.ledger_cache import LedgerCache
+from pki.project.ledger_guard import Guard, fault_of
 
 
 class Endable(Protocol):
@@ -107,7 +107,7 @@ class LedgerView:
         self.recall_from_ledger("plan", "")  # everything that is planned follows from the ledger as it is now, or later
         kept = self.recall_from_ledger("withheld", "")
         if kept is None:
-            kept = decided.withheld(self.ledger.decisions()) if self.has_ledger else {}
+            kept = ledger_decisions.withheld(self.ledger.decisions()) if self.has_ledger else {}
         return {artifact: datetime.fromtimestamp(at, UTC) for artifact, at in kept.items()}
 
     @cached_property
@@ -115,7 +115,7 @@ class LedgerView:
         """SHA-256 of the roots that were accepted for hosts that had another one, by host."""
         kept = self.recall_from_ledger("accepted roots", "")
         if kept is None:
-            kept = decided.accepted_roots(self.ledger.decisions()) if self.has_ledger else {}
+            kept = ledger_decisions.accepted_roots(self.ledger.decisions()) if self.has_ledger else {}
             self.remember_from_ledger("accepted roots", "", kept)
         found: dict[str, list[str]] = kept
         return found
@@ -125,7 +125,7 @@ class LedgerView:
         """SHA-256 of the roots that hosts accept by digest, by host."""
         kept = self.recall_from_ledger("permitted roots", "")
         if kept is None:
-            kept = decided.permitted_roots(self.ledger.decisions()) if self.has_ledger else {}
+            kept = ledger_decisions.permitted_roots(self.ledger.decisions()) if self.has_ledger else {}
             self.remember_from_ledger("permitted roots", "", kept)
         found: dict[str, list[str]] = kept
         return found
@@ -199,7 +199,7 @@ class LedgerView:
         if self.ledger_fault:
             kept = self.memo.recall("seen pins", last_seen.project_id(self.store.ca))
         elif (kept := self.recall_from_ledger("pins", "")) is None:
-            kept = decided.pins(self.ledger.decisions()) if self.has_ledger else {}
+            kept = ledger_decisions.pins(self.ledger.decisions()) if self.has_ledger else {}
         if kept is None:
             return None
         return {host: Pin(release, datetime.fromtimestamp(at, UTC)) for host, (release, at) in kept.items()}
@@ -233,9 +233,9 @@ class LedgerView:
             found = " ".join(f"{serial:x}" for serial in sorted(self.ledger.revoked_serials(self.now)))
             self.remember_from_ledger("revoked", "", found)
         for name, follows in (
-            ("withheld", decided.withheld),
-            ("accepted roots", decided.accepted_roots),
-            ("permitted roots", decided.permitted_roots),
+            ("withheld", ledger_decisions.withheld),
+            ("accepted roots", ledger_decisions.accepted_roots),
+            ("permitted roots", ledger_decisions.permitted_roots),
         ):
             if self.recall_from_ledger(name, "") is None and "ledger" in self.__dict__:
                 self.remember_from_ledger(name, "", follows(self.ledger.decisions()))
@@ -264,7 +264,7 @@ class LedgerView:
         project = last_seen.project_id(self.store.ca)
         pins, head = self.recall_from_ledger("pins", ""), self.recall_from_ledger("head", "")
         if pins is None:
-            self.remember_from_ledger("pins", "", pins := decided.pins(self.ledger.decisions()))
+            self.remember_from_ledger("pins", "", pins := ledger_decisions.pins(self.ledger.decisions()))
         if head is None:
             self.remember_from_ledger("head", "", head := [*self.ledger.head()[:2], self.ledger.counts()[1]])
         for name, finding in (("seen pins", pins), ("seen head", head)):

@@ -23,16 +23,16 @@ from pki.common.remedies import RESTORE, run_for
 from pki.config import loader
 from pki.config.identifiers import ArtifactId, GenerationName
 from pki.config.model import CrlRule
-from pki.house.clock import ClockGuard, Evidence
-from pki.house.cross_certificates import vouching
-from pki.house.generations import Generation, Rung, damaged, is_copy, read_certificate, read_rung
-from pki.house.keys import Keys
-from pki.house.ledger_view import LedgerView
-from pki.house.missing_roots import MissingRoot, find_missing, receipts, refusal
 from pki.ledger import last_seen
-from pki.passphrases import Passphrases
-from pki.safe_directories import insist_on_owner
-from pki.store import Store
+from pki.project.ca_keys import Keys
+from pki.project.clock_guard import ClockGuard, Evidence
+from pki.project.cross_certificates import vouching
+from pki.project.generations import Generation, Rung, damaged, is_copy, read_certificate, read_rung
+from pki.project.layout import Store
+from pki.project.ledger_view import LedgerView
+from pki.project.missing_roots import MissingRoot, find_missing, receipts, refusal
+from pki.project.safe_directories import insist_on_owner
+from pki.project.secrets import Passphrases
 from pki.x509 import canonical
 from pki.x509.signing import Issuer
 

@@ -6,15 +6,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pki import adopted
 from pki.common import filesystem
 from pki.common.errors import PkiError, exposed
 from pki.common.remedies import RESTORE
 from pki.config.identifiers import GenerationName
 from pki.config.model import AdoptedRule
-from pki.house.generations import Generation, damaged
-from pki.passphrases import Passphrase, Passphrases
-from pki.store import Store
+from pki.project import external_ca
+from pki.project.generations import Generation, damaged
+from pki.project.layout import Store
+from pki.project.secrets import Passphrase, Passphrases
 from pki.x509 import canonical, pkcs11
 from pki.x509.keys import PrivateKey, open_key, public_der
 from pki.x509.pkcs8 import is_whole
@@ -91,7 +91,7 @@ class Keys:
     def adopted_files(self, name: str) -> tuple[Path, Path]:
         """Certificate and key of an adopted authority, wherever its folder is."""
         folder = self.store.home / self.adopted[name].adopt
-        return adopted.files(folder, self.store.shown(folder))
+        return external_ca.files(folder, self.store.shown(folder))
 
     def _opened(self, found: Generation) -> Issuer:
         if found.name in self.adopted:
@@ -127,7 +127,7 @@ class Keys:
     def _open_adopted(self, found: Generation) -> Issuer:
         certificate, path = self.adopted_files(found.name)
         shown = self.store.shown(path)
-        adopted.check(found.certificate, self.store.shown(certificate))
+        external_ca.check(found.certificate, self.store.shown(certificate))
         data = filesystem.read(path)
         if data is None:
             raise PkiError(f"{shown}: the key of {found.name} is not there", "put it there, or back from a backup")

@@ -19,7 +19,7 @@ from pki.common.remedies import RESTORE
 from pki.config.fields import CA_NAME, SANDBOX
 from pki.config.identifiers import GenerationName
 from pki.config.model import Inventory
-from pki.store import BEFORE_RESTORE, RESTORING, Store
+from pki.project.layout import BEFORE_RESTORE, RESTORING, Store
 
 GENERATION = re.compile(r"(root|server|client)-[0-9]+")
 DEPLOYED = {"ssh", "local", "ansible"}  # transports of receipts from real hosts

@@ -21,7 +21,7 @@ from pki.common.errors import PkiError, exposed
 from pki.common.remedies import RESTORE
 from pki.common.terminal import ask_secretly
 from pki.config.model import Secrets, Source
-from pki.store import Store
+from pki.project.layout import Store
 
 EXPECTED = f"expected lines such as server-1: PASSPHRASE; if it is damaged: {RESTORE}"
 NEW = ".new"  # behind a name: the passphrase to which a key is just being moved
