@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from pki import destinations, freshness, recipes, remarks, soundness, tidy, trust
 from pki.artifact import Artifact
+from pki.ceremony.online import needs
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.reasons import Outcome, Reason, Verb, Why, stated
@@ -20,7 +21,6 @@ from pki.config.model import Leaf
 from pki.deploy import release
 from pki.deploy.delivery import Delivery
 from pki.destinations import Sight
-from pki.handover import needs
 from pki.project.project import House
 from pki.world import Note, World
 
@@ -148,7 +148,7 @@ def _make_authority(house: House, name: str) -> Outcome:
     if not reasons:
         return Outcome(Verb.UPDATED, tuple(done))
     if house.inventory.sandbox:
-        import_module("pki.handover.sandbox").ceremony(house)
+        import_module("pki.ceremony.online.sandbox_ceremony").ceremony(house)
         reasons = freshness.authority(house, name)
     if reasons and (found := house.issuing(name)) is None:
         raise house.missing_authority(name)
@@ -190,7 +190,7 @@ def _request_stale(house: House) -> list[Reason]:
 
 def _asking() -> Any:
     """What a ceremony is asked with; it is needed so rarely that no other run spends the time to load it."""
-    return import_module("pki.handover.asking")
+    return import_module("pki.ceremony.online.make_request")
 
 
 def _certificate_path(house: House, authority: str) -> str:

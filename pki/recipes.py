@@ -231,7 +231,7 @@ def root_crl(house: House, root: str) -> Outcome:
         house.clock.insist()
         if found := house.generation(root):
             _insist_on_begun(house, found)
-        from pki.handover.kept import new_crls  # noqa: PLC0415 - which a run with nothing to tell needs not
+        from pki.ceremony.online.ceremony_archive import new_crls  # noqa: PLC0415 - which a run with nothing to tell needs not
 
         raise PkiError(
             f"{freshness.no_rung(house, root)}; every client will be refused once the present one ends",

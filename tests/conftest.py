@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from doit import plugin
 
 from pki import graph
-from pki.ceremony import lint, second
+from pki.ceremony import lint, second_opinion
 from pki.common import age, child_processes, sealed_records
 from pki.common.errors import PkiError
 from pki.graph import Plan
@@ -167,7 +167,7 @@ def hasty() -> Iterator[None]:
         patch.setattr(os, "fsync", lambda _: None)
         patch.setattr(database, "SYNCHRONOUS", "OFF")
         patch.setattr(plugin, "entry_points", cache(plugin.entry_points))
-        for module, name in ((lint, "findings"), (second, "signature_fault")):
+        for module, name in ((lint, "findings"), (second_opinion, "signature_fault")):
             patch.setattr(module, name, _asked_once(getattr(module, name)))
         yield
 

@@ -11,9 +11,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from pki.ceremony.online import make_request
 from pki.common import sealed_records
 from pki.common.errors import LedgerError
-from pki.handover import asking
 from pki.ledger.types import EMPTY, FOREIGN, MISSING, NEWEST_MISSING, OLDER, UNKNOWN_AUTHORITIES, Issued
 from pki.watch import health
 from pki.watch.checks import Finding, Level
@@ -277,7 +277,7 @@ class LedgerBehaviour:
         site.base.put_back(before)
         site.home.edit("sandbox: true", "sandbox: true # still")
         with pytest.raises(LedgerError, match="older than the state"):
-            asking.prepare(site.home.house(1), asking.Wish(generations=("server",)))
+            make_request.prepare(site.home.house(1), make_request.Wish(generations=("server",)))
 
     def test_verifying_an_older_ledger_says_so(self, site: Site) -> None:
         before = site.base.snapshot()

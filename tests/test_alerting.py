@@ -16,7 +16,7 @@ import pytest
 from cryptography import x509
 
 from pki import freshness
-from pki.ceremony import bundle, words
+from pki.ceremony import request_response, words
 from pki.common.errors import PkiError, of_system
 from pki.common.templating import MEND_OR_RAW
 from pki.common.terminal import Screen
@@ -794,7 +794,7 @@ def test_commands_lead_from_a_request_to_a_real_hierarchy(real: Home, invoke: In
     asked = real.path / "ca/ceremonies/0001/request.yaml"
     options = ("--vault", str(medium), "--passphrase-file", f"{medium.parent}/passphrase", "--despite", "a test")
     options = (*options, "--folder-as-vault", "a test")
-    typed = ("--words", words.first(bundle.digest(asked.read_bytes())))
+    typed = ("--words", words.first(request_response.digest(asked.read_bytes())))
     assert invoke(real, "ceremony.rehearse").status == 0
     made = invoke(real, "ceremony.root", str(asked), *options, *typed)
     assert (made.status, made.error) == (0, "")
@@ -803,7 +803,7 @@ def test_commands_lead_from_a_request_to_a_real_hierarchy(real: Home, invoke: In
     signed = invoke(real, "ceremony.sign", str(asked), "--output", str(out), *options, *typed)
     assert (signed.status, signed.error) == (0, "")
     assert PASSPHRASE not in made.out + signed.out
-    answered = bundle.digest((out / "response-0001/response.yaml").read_bytes())
+    answered = request_response.digest((out / "response-0001/response.yaml").read_bytes())
     assert invoke(real, "ceremony.accept", f"{out}/response-0001", "--words", words.first(answered)).status == 0
     assert real.doit().status == 0
     assert real.doit().made == {}
@@ -831,7 +831,7 @@ def test_a_root_key_is_not_moved_into_the_house(real: Home, invoke: Invoke, medi
     asked = real.path / "ca/ceremonies/0001/request.yaml"
     real.doit()
     secret = ("--passphrase-file", f"{medium.parent}/passphrase")
-    typed = ("--words", words.first(bundle.digest(asked.read_bytes())))
+    typed = ("--words", words.first(request_response.digest(asked.read_bytes())))
     secret = (*secret, "--folder-as-vault", "a test")
     invoke(real, "ceremony.root", str(asked), "--vault", str(medium), *secret, *typed, "--despite", "a test")
     new = ("--new-passphrase-file", f"{medium.parent}/passphrase")
@@ -850,7 +850,7 @@ def test_the_ceremony_refuses_a_weak_passphrase(real: Home, invoke: Invoke, medi
         file.write_text(content)
     said = invoke(
         *(real, "ceremony.root", str(asked), "--vault", str(medium), "--passphrase-file", str(file)),
-        *("--despite", "a test", "--words", words.first(bundle.digest(asked.read_bytes()))),
+        *("--despite", "a test", "--words", words.first(request_response.digest(asked.read_bytes()))),
         *("--folder-as-vault", "a test"),
     )
     assert said.status == 1

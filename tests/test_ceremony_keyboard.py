@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from invoke.context import Context
 
-from pki.ceremony import custody, hold, rewrapping, shares, words
+from pki.ceremony import shares, words
+from pki.ceremony.offline import key_storage, root_passphrase, steps
 from pki.ceremony.vault import Vault
 from pki.commands import asking, custodians
 from pki.common.errors import PkiError
@@ -91,7 +92,7 @@ def test_passphrase_of_ones_own_is_taken_as_it_is(own: str) -> None:
 def vault_with(tmp_path: Path, passphrase: str, rule: str = "") -> Vault:
     home = real_home(tmp_path)
     held = home.open(home.ask().path)
-    hold.make_roots(held, lambda _, kind: custody.in_file(keys.new_key(kind), passphrase, rule))
+    steps.make_roots(held, lambda _, kind: key_storage.in_file(keys.new_key(kind), passphrase, rule))
     return home.vault
 
 
@@ -305,7 +306,7 @@ def test_nobody_is_asked_to_open_a_key_that_is_not_there(tmp_path: Path, typing:
     with pytest.raises(PkiError, match="is not there"):
         vault.open_key("root-1", "", "the operator")
     with pytest.raises(PkiError, match="root-2 is not in this vault"):
-        rewrapping.check(vault, "root-2")
+        root_passphrase.check(vault, "root-2")
     assert not asked
 
 

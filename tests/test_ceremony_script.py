@@ -11,10 +11,10 @@ import pytest
 
 import tasks
 from pki.ceremony import printing, words
+from pki.ceremony.online.make_request import Wish
 from pki.ceremony.policy import Known
 from pki.ceremony.script import script
 from pki.common import passphrase_strength
-from pki.handover.asking import Wish
 from tests.ceremonies import RealHome, real_home
 from tests.conftest import PROJECT
 from tests.scripts import Item, Printed

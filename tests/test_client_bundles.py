@@ -18,9 +18,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import pkcs12
 
 import tasks
+from pki.ceremony.online.make_request import Wish
 from pki.commands.program import Program
 from pki.common.errors import LedgerError
-from pki.handover.asking import Wish
 from pki.ledger.ledger import Ledger
 from pki.x509.export import chrome_policy, mobileconfig, passphrase_sheet
 from pki.x509.export.client_identity import Identity

@@ -16,8 +16,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from pki import freshness
+from pki.ceremony.online.make_request import Wish
 from pki.common.errors import LedgerError
-from pki.handover.asking import Wish
 from pki.keeping import recovering
 from pki.ledger import ledger
 from pki.ledger.types import BEGIN_ANEW, GONE, Issued, Recovered

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from pki.ceremony.online.make_request import Wish
 from pki.common.errors import PkiError
-from pki.handover.asking import Wish
 from pki.x509 import keys as x509_keys
 from pki.x509 import pkcs8
 from tests.ceremonies import RealHome, real_home

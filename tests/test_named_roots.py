@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from pki.ceremony import answers
+from pki.ceremony import verify_response
+from pki.ceremony.online import accept_response
+from pki.ceremony.online.make_request import Wish
 from pki.common.errors import InventoryError, PkiError
 from pki.config import editing, loader
-from pki.handover import accepting
-from pki.handover.asking import Wish
 from tests.ceremonies import RealHome, real_home
 from tests.conftest import PROJECT, Home
 
@@ -167,7 +167,7 @@ def test_nothing_is_filed_where_pki_yaml_cannot_be_written(tmp_path: Path, monke
 
 
 def named(folder: Path) -> str:
-    return accepting.fingerprint(answers.read(folder).certificates["root-1", "root-1"])
+    return accept_response.fingerprint(verify_response.read(folder).certificates["root-1", "root-1"])
 
 
 STEPS: dict[str, Callable[[Path], bool]] = {

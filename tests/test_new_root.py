@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from pki import destinations, graph
+from pki.ceremony.online.make_request import Wish
 from pki.common import sealed_records
 from pki.common.errors import PkiError
 from pki.deploy import bootstrap, proof
 from pki.deploy.ansible import fleet
 from pki.deploy.parcel import Parcel
-from pki.handover.asking import Wish
 from pki.project.layout import Store
 from tests.ceremonies import RealHome
 from tests.commands import Invoke, Said, said_by

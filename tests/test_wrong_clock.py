@@ -6,9 +6,9 @@ import os
 
 import pytest
 
+from pki.ceremony.online.make_request import Wish
 from pki.deploy.history import KEPT
 from pki.destinations import Outlook
-from pki.handover.asking import Wish
 from pki.project.clock_guard import CONFIRM, Evidence, HostClock
 from pki.project.project import House
 from pki.world import World

@@ -12,7 +12,7 @@ from datetime import datetime
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
-from pki.ceremony.bundle import AskedCross, AskedIntermediate, AskedLadder, AskedRoot, AskedRung, Request
+from pki.ceremony.request_response import AskedCross, AskedIntermediate, AskedLadder, AskedRoot, AskedRung, Request
 from pki.x509 import crls, keys, profiles, signing
 from pki.x509.profiles import Extensions
 from pki.x509.revocation import Entry

@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 from pki.ceremony import drafts
-from pki.ceremony.bundle import NOTHING, SLACK, AskedIntermediate, AskedLadder, AskedRoot, Request
+from pki.ceremony.request_response import NOTHING, SLACK, AskedIntermediate, AskedLadder, AskedRoot, Request
 from pki.ceremony.vault import Past, fingerprint
 from pki.common.errors import PkiError
 from pki.config.fields import SANDBOX

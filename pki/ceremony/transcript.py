@@ -16,8 +16,8 @@ from typing import Any
 import cryptography
 from cryptography.hazmat.backends.openssl.backend import backend
 
-from pki.ceremony.chain import START, Record, following, load
-from pki.ceremony.minutes import page
+from pki.ceremony.transcript_chain import START, Record, following, load
+from pki.ceremony.transcript_page import page
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.filesystem import leave_to_owner

@@ -16,8 +16,8 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from pki.ceremony import bundle, keyfile
-from pki.ceremony.bundle import Request, Response
+from pki.ceremony import request_response, root_key_file
+from pki.ceremony.request_response import Request, Response
 from pki.common import filesystem
 from pki.common.errors import ErrorCode, PkiError, SlipError, of_system
 from pki.config.identifiers import GenerationName
@@ -132,9 +132,9 @@ class Vault:
             asked, answered = (filesystem.read(folder / f"{name}.yaml") for name in ("request", "response"))
             if asked is None or answered is None:
                 raise PkiError(f"{folder}: is not whole", "take the other copy of the vault")
-            request = bundle.load(asked, str(folder / "request.yaml"), Request)
-            response = bundle.load(answered, str(folder / "response.yaml"), Response)
-            digests = bundle.digest(asked), bundle.digest(answered)
+            request = request_response.load(asked, str(folder / "request.yaml"), Request)
+            response = request_response.load(answered, str(folder / "response.yaml"), Response)
+            digests = request_response.digest(asked), request_response.digest(answered)
             found.append(Past(int(folder.name), folder, request, response, *digests))
         return found
 
@@ -150,7 +150,7 @@ def overwrite(path: Path) -> None:
 
 def _opened(data: bytes, passphrase: str, path: Path, source: str) -> PrivateKey:
     """The key in a file, or an error that tells a damaged file from a wrong passphrase where the file itself does."""
-    whole = keyfile.is_whole(data)
+    whole = root_key_file.is_whole(data)
     if whole is False:
         raise PkiError(f"{path}: is damaged: it is not as it was written", "take the other drive: it has the same key")
     try:

@@ -13,7 +13,8 @@ from datetime import datetime
 from getpass import getpass
 from typing import Any, ClassVar
 
-from pki.ceremony import machine, words
+from pki.ceremony import words
+from pki.ceremony.offline import machine_check
 from pki.common.errors import PkiError, SlipError, StoppedError
 from pki.common.terminal import Screen
 
@@ -41,7 +42,7 @@ def watch(clock: Callable[[], datetime]) -> tuple[datetime, str]:
     for _ in range(TRIES - 1):
         given = typed("time on the witness's watch, in UTC, as HH:MM: ").strip()
         at = clock()
-        if not given or not (wrong := machine.watch_fault(at, given)):
+        if not given or not (wrong := machine_check.watch_fault(at, given)):
             return at, given
         print(f"{wrong}; look again")
     given = typed("time on the witness's watch, in UTC, as HH:MM: ").strip()

@@ -9,7 +9,11 @@ from typing import Any
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from pki.ceremony import bundle, drives, identity, plan, unpacking, verifying, words
+from pki.ceremony import audit, drives, kit_unpacking, plan_text, request_response, vault_identity, words
+from pki.ceremony.online import accept_response, ceremony_archive, make_request, needs, rehearsal, sandbox_ceremony
+from pki.ceremony.online import kit as kits
+from pki.ceremony.online.ceremony_archive import Open
+from pki.ceremony.online.make_request import Wish
 from pki.ceremony.policy import Known
 from pki.ceremony.script import script
 from pki.ceremony.vault import Past
@@ -24,10 +28,6 @@ from pki.common.reasons import joined
 from pki.common.remedies import run_for
 from pki.common.terminal import Screen
 from pki.config.identifiers import ArtifactId, GenerationName
-from pki.handover import accepting, asking, kept, needs, rehearsal, sandbox
-from pki.handover import kit as kits
-from pki.handover.asking import Wish
-from pki.handover.kept import Open
 from pki.project.project import House
 
 
@@ -52,12 +52,12 @@ def request(
     screen, wish = Screen(), _wish(new, revoke, destroy, reason, crls=crls)
     with held_house_of(context) as house:
         if house.inventory.sandbox:
-            sandbox.ceremony(house, wish)
+            sandbox_ceremony.ceremony(house, wish)
             screen.line(f"the sandbox held the ceremony itself; now: {run_for(house.store.home)} doit")
             return
-        before = kept.open_requests(house)[-1:]
-        reasons = asking.uncovered(house, needs.needs(house)) if before else []
-        asked = asking.prepare(house, wish, anew=anew)
+        before = ceremony_archive.open_requests(house)[-1:]
+        reasons = make_request.uncovered(house, needs.needs(house)) if before else []
+        asked = make_request.prepare(house, wish, anew=anew)
     if before and before[0].digest != asked.digest:
         screen.line(
             f"in place of request {before[0].request.number}, whose paper and kit are void: {joined(reasons) or 'as you wish'}"
@@ -87,8 +87,8 @@ def _shown(house: House, asked: Open) -> Iterator[str]:
     yield f"request {asked.request.number}, prepared {asked.request.prepared:%Y-%m-%d %H:%M} UTC, in {house.store.shown(asked.path)}"
     yield from (f"  because {reason}" for reason in asked.request.because)
     yield ""
-    yield from plan.roots(asked.request)
-    yield from plan.signatures(asked.request, _known(house))
+    yield from plan_text.roots(asked.request)
+    yield from plan_text.signatures(asked.request, _known(house))
     if found := needs.needs(house):
         by = min(need.by for need in found)
         yield ""
@@ -116,8 +116,15 @@ def _known(house: House) -> Known:
     for folder in house.store.ceremonies():
         asked, answered = filesystem.read(folder / "request.yaml"), filesystem.read(folder / "response.yaml")
         if asked is not None and answered is not None:
-            parts = bundle.load(asked, str(folder), bundle.Request), bundle.load(answered, str(folder), bundle.Response)
-            history.append(Past(int(folder.name), folder, *parts, bundle.digest(asked), bundle.digest(answered)))
+            parts = (
+                request_response.load(asked, str(folder), request_response.Request),
+                request_response.load(answered, str(folder), request_response.Response),
+            )
+            history.append(
+                Past(
+                    int(folder.name), folder, *parts, request_response.digest(asked), request_response.digest(answered)
+                )
+            )
     return Known({}, history)
 
 
@@ -129,12 +136,12 @@ def rehearse(context: Context, output: str = "") -> None:
     (serial numbers, signatures, a new root's key) is left out, so the same request gives the same texts.
     """
     house, screen = house_of(context), Screen()
-    waiting = kept.open_requests(house)
+    waiting = ceremony_archive.open_requests(house)
     if not waiting:
         raise PkiError("there is no open request to rehearse", f"{run_for(house.store.home)} invoke ceremony.request")
     number = f"{waiting[-1].request.number:04}"
     folder = path_of(context, output) if output else house.store.home / "rehearsal" / number
-    asking.insist_on_current(house, waiting[-1])
+    make_request.insist_on_current(house, waiting[-1])
     files = rehearsal.rehearse(house, waiting[-1])
     filesystem.write_all({folder / name: (content, filesystem.PUBLIC) for name, content in files.items()})
     for name in files:
@@ -153,10 +160,10 @@ def kit(context: Context, folder: str, python: str = "", platform: str = "", hsm
     machine, target = kits.Machine(python, platform), kits.check_place(path_of(context, folder))
     home = str(house.store.home.resolve())
     files = {kits.PROJECT: f"{home}\n".encode()}
-    if waiting := kept.open_requests(house)[-1:]:
+    if waiting := ceremony_archive.open_requests(house)[-1:]:
         [asked] = waiting
-        asking.insist_on_current(house, asked)
-        files[f"request-{asked.request.number:04}.yaml"] = bundle.dump(asked.request)
+        make_request.insist_on_current(house, asked)
+        files[f"request-{asked.request.number:04}.yaml"] = request_response.dump(asked.request)
         files["CEREMONY.txt"] = script(asked.request, asked.digest, _known(house), str(machine), hsm=hsm, project=home)
     digest, count = kits.write(target, PROGRAM, machine, files, hsm=hsm)
     screen.made("kit", f"{target}, for {machine}")
@@ -170,7 +177,12 @@ def kit(context: Context, folder: str, python: str = "", platform: str = "", hsm
     screen.line(f"{count} files")
     screen.line("")
     screen.line("take this on paper to the offline machine; there, before anything of the kit is run:")
-    for line in (*unpacking.LIST, "# compare all 64 digits with the paper, then:", *unpacking.FILES, *unpacking.CHECKS):
+    for line in (
+        *kit_unpacking.LIST,
+        "# compare all 64 digits with the paper, then:",
+        *kit_unpacking.FILES,
+        *kit_unpacking.CHECKS,
+    ):
         screen.line(f"  {line}")
     screen.line(f"the last two lines must say: whole, and {count}")
 
@@ -184,17 +196,17 @@ def accept(context: Context, response: str, words: str = "") -> None:
     """
     house, screen = project_of(context), Screen()
     folder = path_of(context, response)
-    accepting.insist_on_roots(house, folder)
+    accept_response.insist_on_roots(house, folder)
     with house.store.lock():
-        found = accepting.brought(house, folder)
+        found = accept_response.brought(house, folder)
         first_roots = [root.name for root in found.request.roots]
         for name in first_roots:
             screen.line(f"{name} is new; this house is going to believe it: SHA-256 {found.fingerprint(name)}")
-        digest = bundle.digest(found.answer.data)
-        accepting.confirm(
-            found, words or first_words("response", "the ceremony", digest, accepting.other_digests(found))
+        digest = request_response.digest(found.answer.data)
+        accept_response.confirm(
+            found, words or first_words("response", "the ceremony", digest, accept_response.other_digests(found))
         )
-        old = accepting.file(house, found)
+        old = accept_response.file(house, found)
         house.ledger.close()
     for name, issuer in found.answer.certificates:
         screen.made(ArtifactId("authority", GenerationName.parse(name).authority), f"{name} by {issuer}")
@@ -209,8 +221,8 @@ def accept(context: Context, response: str, words: str = "") -> None:
 def verify(context: Context, folder: str | None = None) -> None:
     """Compute every hash and signature of all ceremonies again: of this house, or of a vault named as FOLDER."""
     place = _root_of(path_of(context, folder) if folder else project_of(context).store.ca)
-    verdict, screen = verifying.verify(place), Screen()
-    if identity.is_vault(place):
+    verdict, screen = audit.verify(place), Screen()
+    if vault_identity.is_vault(place):
         _add_drive(place, verdict)
     for line in verdict.lines:
         screen.line(line)
@@ -219,17 +231,17 @@ def verify(context: Context, folder: str | None = None) -> None:
     if verdict.faults:
         raise Exit(code=1)
     if verdict.waiting:
-        unsigned = verifying.unsigned(place, verdict.waiting)
+        unsigned = audit.unsigned(place, verdict.waiting)
         screen.line(f"{unsigned.message}\n→ {unsigned.hint}")
     screen.line("all is as it was made" + (", so far" if verdict.waiting else ""))
 
 
-def _add_drive(place: Path, verdict: verifying.Verdict) -> None:
+def _add_drive(place: Path, verdict: audit.Verdict) -> None:
     """Say on which drive a vault is; one that is on none is a fault, unless it was used so on record."""
-    found, fault = identity.read(place), drives.vault_fault(place)
+    found, fault = vault_identity.read(place), drives.vault_fault(place)
     number = f"vault {found.vault}" if found else "a vault without a number"
     verdict.lines.append(f"{number} on {place}: {drives.mount_of(place)}")
-    if fault and not verifying.may_lack_drive(place):
+    if fault and not audit.may_lack_drive(place):
         verdict.faults.append(fault.message)
 
 

@@ -9,9 +9,10 @@ from functools import partial
 
 from invoke.context import Context
 
-from pki.ceremony import custody, shares, words
-from pki.ceremony.hold import NewKey
-from pki.ceremony.sitting import Ceremony
+from pki.ceremony import shares, words
+from pki.ceremony.offline import key_storage
+from pki.ceremony.offline.session import Ceremony
+from pki.ceremony.offline.steps import NewKey
 from pki.ceremony.vault import Vault
 from pki.commands.asking import STOPPED, hidden, typed, typed_back, unseen
 from pki.commands.command import now_of, passphrase_in, path_of
@@ -54,15 +55,15 @@ def new_key(wanted: Custody, held: Ceremony, name: str, kind: str) -> NewKey:
         pin = passphrase_in(wanted.context, wanted.passphrase_file) or typed("PIN of the token: ", hidden=True)
         source = wanted.passphrase_file or "what you typed"
         held.transcript.settle()  # a token keeps the key that it makes, whatever happens afterwards
-        return custody.in_token(name, kind, pkcs11.parse(wanted.token), pin, source)
+        return key_storage.in_token(name, kind, pkcs11.parse(wanted.token), pin, source)
     passphrase, rule = _new_passphrase(wanted, name, held.request.organisation)
-    return custody.in_file(keys.new_key(kind), passphrase, rule)
+    return key_storage.in_file(keys.new_key(kind), passphrase, rule)
 
 
 def wrapped(wanted: Custody, name: str, key: PrivateKey) -> NewKey:
     """A key that is there already, under a new passphrase."""
     passphrase, rule = _new_passphrase(wanted, name, "")
-    return custody.in_file(key, passphrase, rule)
+    return key_storage.in_file(key, passphrase, rule)
 
 
 def _new_passphrase(wanted: Custody, name: str, organisation: str) -> tuple[str, str]:
@@ -178,14 +179,14 @@ def _for(root: str, files: list[str]) -> list[str]:
 def _asked(context: Context, vault: Vault, root: str, passphrase_file: str, share_files: list[str]) -> str:
     if not vault.has_key(root):
         return ""  # nothing could open it, and whoever wants to says so
-    rule = custody.rule_of(vault, root)
+    rule = key_storage.rule_of(vault, root)
     if rule is None or passphrase_file:
         given = passphrase_in(context, passphrase_file)
         if vault.token_of(root):  # a wrong PIN is never tried twice: the token would lock itself
             return given if given is not None else typed(f"PIN of the token that holds {root}: ", hidden=True)
         if given is not None:
             return words.passphrase(given)
-        count = words.PASSPHRASE_WORDS if custody.is_generated(vault, root) else 0
+        count = words.PASSPHRASE_WORDS if key_storage.is_generated(vault, root) else 0
         return hidden(f"passphrase of {root}: ", lambda text: _tried(vault, root, text), count)
     if share_files:
         return shares.combine([passphrase_in(context, file) or "" for file in share_files])
@@ -211,7 +212,7 @@ def _combined(vault: Vault, root: str, k: int) -> str:
 
 def _tried(vault: Vault, root: str, text: str) -> str:
     passphrase = words.passphrase(text)
-    if fault := custody.slip(vault, root, passphrase):
+    if fault := key_storage.slip(vault, root, passphrase):
         raise SlipError(f"the passphrase of {root} is wrong: {fault}", "look at its paper, and type all of it again")
     vault.open_key(root, passphrase, "the operator")
     return passphrase

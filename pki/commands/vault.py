@@ -11,8 +11,17 @@ from typing import Any
 
 from invoke.context import Context
 
-from pki.ceremony import bundle, copying, custody, drives, export, hold, machine, plan, rewrapping, sitting, words
-from pki.ceremony.sitting import Ceremony
+from pki.ceremony import drives, plan_text, request_response, words
+from pki.ceremony.offline import (
+    drive_copy,
+    key_storage,
+    machine_check,
+    response_export,
+    root_passphrase,
+    session,
+    steps,
+)
+from pki.ceremony.offline.session import Ceremony
 from pki.ceremony.vault import Vault
 from pki.commands import custodians, vaults
 from pki.commands.asking import first_words, watch
@@ -54,12 +63,12 @@ def root(
     apart = {"--cards": path_of(context, cards)} if cards else {}
     held = _open(context, request, vault, folder_as_vault, apart, may_begin=True)
     _insist_on_unsigned(held, f"sh run invoke ceremony.sign {request} --vault {vault} --output DIR")
-    lost = hold.lost_roots(held) if again else []
+    lost = steps.lost_roots(held) if again else []
     if not again:
-        hold.insist_on_missing(held)
+        steps.insist_on_missing(held)
     _look(held, now_of(context), despite)
-    _confirm(context, held, [*_destroyed(lost, again), *plan.roots(held.request)], words)
-    for name in hold.make_roots(held, _anew(wanted, held, lost, again), lost):
+    _confirm(context, held, [*_destroyed(lost, again), *plan_text.roots(held.request)], words)
+    for name in steps.make_roots(held, _anew(wanted, held, lost, again), lost):
         screen.made(ArtifactId("authority", name), f"its key is in {held.vault.folder / name}")
     screen.line(f"go on: sh run invoke ceremony.sign {request} --vault {vault} --output DIR")
 
@@ -86,16 +95,18 @@ def sign(
     path, data = _request(context, request)
     kept = vaults.on_drive(context, vault, folder_as_vault, {"--output": out})
     vaults.insist_on_output(out, folder_as_vault)
-    if folder := export.hand_out_again(kept.vault, data, out):
+    if folder := response_export.hand_out_again(kept.vault, data, out):
         screen.line("this request was answered here: its response once more; nothing is signed again")
-        return _say_response(screen, kept.vault, bundle.load(data, str(path), bundle.Request).destroy, folder)
+        return _say_response(
+            screen, kept.vault, request_response.load(data, str(path), request_response.Request).destroy, folder
+        )
     held = _begin(context, kept, path, data)
     _look(held, now_of(context), despite)
     again = ["show the response to this request once more; nothing is signed again"] if held.answered else []
-    _confirm(context, held, again or [*plan.signatures(held.request, held.known)], words)
+    _confirm(context, held, again or [*plan_text.signatures(held.request, held.known)], words)
     secret_of = custodians.opening(context, held.vault, passphrase_file, share_file)
     try:
-        folder = hold.sign(held, secret_of, out)
+        folder = steps.sign(held, secret_of, out)
     except PkiError as error:
         line = f"sh run invoke ceremony.root {shlex.quote(request)} --vault {shlex.quote(vault)}"
         reason = f" --folder-as-vault {shlex.quote(folder_as_vault)}" if folder_as_vault else ""
@@ -129,7 +140,7 @@ def rewrap(
     target = vaults.place(context, to, folder_as_vault)[0] if to else place
     wanted = Custody(context, new_passphrase_file, own=own, shares=shares, cards=cards, token="")
     secret_of = custodians.opening(context, place, [passphrase_file] if passphrase_file else [], share_file)
-    rewrapping.rewrap(
+    root_passphrase.rewrap(
         place,
         target,
         root,
@@ -155,7 +166,7 @@ def copy(context: Context, vault: str, to: str, despite: str = "", folder_as_vau
     target, _ = vaults.place(context, to, folder_as_vault)
     kept.begin()
     screen = Screen()
-    head, given_up = copying.copy(kept.vault, target, _clock(now_of(context)), despite)
+    head, given_up = drive_copy.copy(kept.vault, target, _clock(now_of(context)), despite)
     if given_up:
         screen.line(f"{given_up}; the line of ceremony.sign once more writes that into the response, then copy again")
     screen.line(f"vault {kept.number} on {target.folder}: {drives.mount_of(target.folder)}")
@@ -182,7 +193,7 @@ def _request(context: Context, request: str) -> tuple[Path, bytes]:
 
 
 def _begin(context: Context, kept: vaults.OnDrive, path: Path, data: bytes) -> Ceremony:
-    held = sitting.opened(kept.vault, data, str(path), _clock(now_of(context)), kept.facts, kept.begin)
+    held = session.opened(kept.vault, data, str(path), _clock(now_of(context)), kept.facts, kept.begin)
     kept.admit(held.transcript)
     if held.transcript.interrupted:
         Screen().line(held.transcript.interrupted)
@@ -209,7 +220,7 @@ def _destroyed(lost: list[str], again: str) -> list[str]:
     return [f"DESTROY the key of {name} on this drive, which signed nothing: {again}" for name in lost]
 
 
-def _anew(wanted: Custody, held: Ceremony, lost: list[str], again: str) -> Callable[[str, str], hold.NewKey]:
+def _anew(wanted: Custody, held: Ceremony, lost: list[str], again: str) -> Callable[[str, str], steps.NewKey]:
     """What makes new keys, and destroys those that are lost as soon as nothing more is asked: who stops loses nothing.
 
     A token has no room for two keys of one name, so there the old one goes first.
@@ -222,10 +233,10 @@ def _anew(wanted: Custody, held: Ceremony, lost: list[str], again: str) -> Calla
             left = False
             files = [wanted.passphrase_file] if wanted.token else []
             secret_of = custodians.opening(wanted.context, held.vault, files, [])
-            for name in hold.discard_roots(held, secret_of, again):
+            for name in steps.discard_roots(held, secret_of, again):
                 Screen().line(f"the key of {name} that signed nothing is destroyed")
 
-    def new_key(name: str, kind: str) -> hold.NewKey:
+    def new_key(name: str, kind: str) -> steps.NewKey:
         if wanted.token:
             discard()
         made = custodians.new_key(wanted, held, name, kind)
@@ -235,7 +246,7 @@ def _anew(wanted: Custody, held: Ceremony, lost: list[str], again: str) -> Calla
     return new_key
 
 
-def _clock(start: datetime) -> machine.Clock:
+def _clock(start: datetime) -> machine_check.Clock:
     """The time at each step of a ceremony, from the one look at the clock that the door took."""
     began = time.monotonic()
     return lambda: start + timedelta(seconds=int(time.monotonic() - began))
@@ -243,10 +254,10 @@ def _clock(start: datetime) -> machine.Clock:
 
 def _look(held: Ceremony, now: datetime, despite: str) -> None:
     """Look whether this machine is fit, and say so."""
-    screen, findings = Screen(), machine.findings(now, held.request.prepared, held.last_moment)
+    screen, findings = Screen(), machine_check.findings(now, held.request.prepared, held.last_moment)
     for one in findings:
         screen.line(f"{'fit    ' if one.ok else 'NOT FIT'} {one.check}: {one.text}")
-    sitting.environment(held, findings, despite)
+    session.environment(held, findings, despite)
 
 
 def _confirm(context: Context, held: Ceremony, lines: list[str], given: str) -> None:
@@ -259,16 +270,16 @@ def _confirm(context: Context, held: Ceremony, lines: list[str], given: str) -> 
     screen.line("")
     others = _other_digests(held)
     asked = given or first_words("request", "the online machine", held.digest, others)
-    sitting.confirmed(held, lines, asked, others)
+    session.confirmed(held, lines, asked, others)
     if not given:
         clock = _clock(now_of(context))
-        sitting.clocks(held, *watch(clock))
+        session.clocks(held, *watch(clock))
 
 
 def _other_digests(held: Ceremony) -> dict[str, str]:
     """Digests whose words could be typed for those of the request."""
     kit = filesystem.read(PROGRAM / "SHA256SUMS")
-    others = {"the kit": bundle.digest(kit)} if kit is not None else {}
+    others = {"the kit": request_response.digest(kit)} if kit is not None else {}
     for past in held.known.history:
         others |= {f"request {past.number}": past.asked, f"the response of ceremony {past.number}": past.digest}
     return {name: digest for name, digest in others.items() if digest != held.digest}
@@ -276,10 +287,10 @@ def _other_digests(held: Ceremony) -> dict[str, str]:
 
 def _with_way_out(error: PkiError, held: Ceremony, line: str) -> PkiError:
     """An error about a passphrase, with what helps where its paper is lost and the root signed nothing yet."""
-    unused = hold.unused_roots(held)
+    unused = steps.unused_roots(held)
     if not unused or not (isinstance(error, SlipError | StoppedError)):
         return error
-    rule = custody.rule_of(held.vault, unused[0])
+    rule = key_storage.rule_of(held.vault, unused[0])
     kept = f" --shares {rule[0]}of{rule[1]}" if rule else ""
     line = f'{line}{kept} --again "the paper is lost"'
     lost = f"is the paper lost? {', '.join(unused)} signed nothing yet, and is made anew: {line}"
@@ -287,7 +298,7 @@ def _with_way_out(error: PkiError, held: Ceremony, line: str) -> PkiError:
 
 
 def _say_response(screen: Screen, vault: Vault, destroyed: Sequence[str], folder: Path) -> None:
-    digest = bundle.digest(filesystem.read(folder / "response.yaml") or b"")
+    digest = request_response.digest(filesystem.read(folder / "response.yaml") or b"")
     screen.line("")
     screen.line(f"the response is in {folder}; write its first words down, and sign the printed transcript.html")
     screen.line(f"SHA-256 {digest}")

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from invoke.context import Context
 
-from pki.ceremony import drives, identity
-from pki.ceremony.identity import Identity
+from pki.ceremony import drives, vault_identity
 from pki.ceremony.transcript import Transcript
 from pki.ceremony.vault import Vault
+from pki.ceremony.vault_identity import Identity
 from pki.commands.command import home_of, now_of, path_of
 from pki.common.errors import PkiError
 from pki.common.terminal import Screen
@@ -34,7 +34,7 @@ class OnDrive:
 
     def begin(self) -> None:
         """Let the drive be this vault from now on."""
-        identity.keep(self.vault, self.identity)
+        vault_identity.keep(self.vault, self.identity)
 
     @property
     def facts(self) -> dict[str, str]:
@@ -63,7 +63,7 @@ def on_drive(
     """
     vault, fault = place(context, folder, reason)
     _insist_apart(vault, apart or {}, is_drive=not fault)
-    found = identity.recognise(vault, now_of(context), may_begin=may_begin)
+    found = vault_identity.recognise(vault, now_of(context), may_begin=may_begin)
     mount = str(drives.mount_of(vault.folder))
     Screen().line(f"vault {found.vault} on {vault.folder}: {mount}")
     return OnDrive(vault, found, mount, fault, reason)
@@ -85,7 +85,7 @@ def place(context: Context, folder: str, reason: str) -> tuple[Vault, str]:
 def _with_removal(folder: Path, fault: PkiError) -> PkiError:
     """A fault with what takes a response away from a drive that is the vault's all the same: it is nowhere lost."""
     names = drives.exchange_names(folder)
-    if not names or not (identity.is_vault(folder) or all("response-" in name for name in names)):
+    if not names or not (vault_identity.is_vault(folder) or all("response-" in name for name in names)):
         return fault
     removal = shlex.join(["rm", "-r", *(str(folder / name) for name in names)])
     again = "ceremony.sign writes the response to the exchange drive again"
@@ -115,7 +115,7 @@ def insist_on_output(folder: Path, reason: str) -> None:
     mount = drives.mount_of(folder)
     places = {one.point for one in drives.mounts() if drives.together(one, mount)}
     places |= {one for one in (folder, *folder.parents) if one.resolve().is_relative_to(mount.point)}
-    if any(identity.is_vault(place) for place in places):
+    if any(vault_identity.is_vault(place) for place in places):
         text = f"--output {folder}: is on the drive of a vault, which holds the root key and nothing else"
         raise PkiError(text, HINTS["--output"])
     if folder.is_dir() and not reason and drives.is_in_ram(mount):

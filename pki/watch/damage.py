@@ -39,7 +39,7 @@ def _ceremony_faults(house: House) -> list[str]:
     found: list[str] | None = house.memo.recall("ceremonies", "")
     if found is None:
         try:
-            faults = import_module("pki.ceremony.verifying").records(ca).faults
+            faults = import_module("pki.ceremony.audit").records(ca).faults
         except PkiError as error:
             faults = [error.message]
         found = [str(fault).replace(f"{house.store.home}/", "") for fault in faults]

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki import freshness
 from pki.artifact_files import LEAF_FILES
+from pki.ceremony.online import needs
 from pki.common import filesystem
 from pki.common.durations import in_words
 from pki.common.reasons import joined
@@ -17,7 +18,6 @@ from pki.config.identifiers import ArtifactId, GenerationName
 from pki.config.model import Leaf
 from pki.deploy import release
 from pki.graph import Plan
-from pki.handover import needs
 from pki.ledger.types import Issued
 from pki.project.generations import Generation
 from pki.project.missing_roots import refusal

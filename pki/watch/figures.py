@@ -13,13 +13,13 @@ from contextlib import suppress
 from cryptography import x509
 
 from pki import freshness
+from pki.ceremony.online import needs
 from pki.common.errors import PkiError
 from pki.common.visible import plain
 from pki.config.fields import Access
 from pki.config.identifiers import AUTHORITIES, ArtifactId, GenerationName
 from pki.config.leaf_certificates import leaf_name
 from pki.config.model import Leaf
-from pki.handover import needs
 from pki.project.project import House
 from pki.watch import adopted
 from pki.watch.checks import Level

@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 
 from pki import freshness, holders, outgrown
 from pki.artifact import Artifact
+from pki.ceremony.online import needs
 from pki.common.cache import token
 from pki.common.durations import in_words
 from pki.common.reasons import Reason, Why, joined
 from pki.config.identifiers import AUTHORITIES, ArtifactId
 from pki.config.model import Leaf
 from pki.graph import Plan
-from pki.handover import needs
 from pki.project.missing_roots import refusal
 from pki.project.project import House
 from pki.watch import adopted, bootstraps, browsers, damage, exposure, identities, upstreams, waiting_roots

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki import freshness, outgrown
 from pki.artifact import Artifact
+from pki.ceremony.online import needs
 from pki.common import filesystem
 from pki.common.durations import in_brief
 from pki.common.errors import RETRIED, of_any
@@ -22,7 +23,6 @@ from pki.config.model import Leaf
 from pki.deploy import receipt
 from pki.deploy.delivery import Delivery
 from pki.graph import Plan
-from pki.handover import needs
 from pki.project.project import House
 from pki.watch import adopted, exposure, probes, upstreams
 from pki.watch.view import LastRun

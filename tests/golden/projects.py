@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pki.handover.asking import Wish
+from pki.ceremony.online.make_request import Wish
 from tests.ceremonies import real_home
 from tests.conftest import Home, bare_home
 from tests.golden.fixed import Stream, fixed

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pki.ceremony.online.make_request import Wish
 from pki.common.errors import PkiError
-from pki.handover.asking import Wish
 from pki.watch import status
 from tests import judges
 from tests.ceremonies import RealHome, real_home

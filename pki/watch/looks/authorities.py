@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki import freshness, outgrown
 from pki.artifact import Artifact
+from pki.ceremony.online import needs
 from pki.common import filesystem
 from pki.common.cache import token
 from pki.common.durations import in_words
@@ -18,7 +19,6 @@ from pki.common.errors import SET_CLOCK, ErrorCode, PkiError
 from pki.common.reasons import joined
 from pki.common.remedies import Remedy
 from pki.config.identifiers import AUTHORITIES, ArtifactId, GenerationName
-from pki.handover import needs
 from pki.project.generations import Generation
 from pki.project.project import House
 from pki.watch.checks import Finding, Level, by_time_left, rerun
@@ -243,7 +243,7 @@ def _back(root: str) -> str:
 
 
 def _new_crls(house: House, root: str) -> Remedy:
-    from pki.handover.kept import new_crls  # noqa: PLC0415 - which a run with nothing to tell needs not
+    from pki.ceremony.online.ceremony_archive import new_crls  # noqa: PLC0415 - which a run with nothing to tell needs not
 
     return new_crls(house, root)
 

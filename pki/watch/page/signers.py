@@ -11,9 +11,9 @@ from typing import Any
 
 from cryptography import x509
 
+from pki.ceremony.online import needs
 from pki.common.errors import PkiError
 from pki.config.identifiers import AUTHORITIES, GenerationName
-from pki.handover import needs
 from pki.project.generations import Generation
 from pki.project.project import House
 from pki.watch.checks import Level, levels

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
+from pki.ceremony.online import ceremony_archive, make_request, needs
+from pki.ceremony.online.needs import TOGETHER, Need
 from pki.config.fields import days_of
 from pki.config.identifiers import AUTHORITIES, GenerationName
-from pki.handover import asking, kept, needs
-from pki.handover.needs import TOGETHER, Need
 from pki.project.project import House
 from pki.watch.years.runs import DAY, Runs
 from pki.watch.years.supposed import Supposed
@@ -91,17 +91,17 @@ def _thresholds(house: Supposed) -> Iterator[datetime]:
 
 def _waiting(real: House, house: Supposed) -> datetime | None:
     """When the request was prepared that waits on disk, if doit will leave it as it is."""
-    found = kept.open_requests(real)
-    return found[-1].request.prepared if found and not asking.uncovered(real, needs.needs(house)) else None
+    found = ceremony_archive.open_requests(real)
+    return found[-1].request.prepared if found and not make_request.uncovered(real, needs.needs(house)) else None
 
 
 def _prepared(house: Supposed, runs: Runs, asked: datetime, held: datetime) -> datetime:
     """The moment whose dates the request bears that is answered: it is made anew when it is old, or more is needed."""
     prepared, names = asked, _names(house.at(max(asked, runs.now)))
     while True:
-        moments = {runs.at(at) for at in (*_thresholds(house), prepared + asking.REFRESH + SECOND)}
+        moments = {runs.at(at) for at in (*_thresholds(house), prepared + make_request.REFRESH + SECOND)}
         for moment in sorted(one for one in moments if max(prepared, runs.now) < one < held):
-            if moment - prepared > asking.REFRESH or _names(house.at(moment)) - names:
+            if moment - prepared > make_request.REFRESH or _names(house.at(moment)) - names:
                 prepared, names = moment, _names(house.at(moment))
                 break
         else:

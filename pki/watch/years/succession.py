@@ -8,10 +8,10 @@ from datetime import datetime
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from pki.ceremony.online.needs import INTERMEDIATES
 from pki.common import filesystem
 from pki.common.durations import backdate
 from pki.config.identifiers import AUTHORITIES
-from pki.handover.needs import INTERMEDIATES
 from pki.project.generations import Generation, Rung
 from pki.project.project import House
 from pki.watch.years.foreseen import Ceremony, ceremonies

@@ -14,14 +14,14 @@ from typing import Self
 
 from cryptography.hazmat.primitives import hashes
 
-from pki.ceremony.bundle import AskedRung
+from pki.ceremony.online import ceremony_archive
+from pki.ceremony.online.crl_schedule import rungs
 from pki.ceremony.policy import common_name
+from pki.ceremony.request_response import AskedRung
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.config.identifiers import AUTHORITIES, GenerationName
 from pki.config.leaf_certificates import permitted_addresses
-from pki.handover import kept
-from pki.handover.ladders import rungs
 from pki.project.generations import Generation, Rung, read_certificate
 from pki.project.layout import Store
 from pki.project.project import House
@@ -54,7 +54,7 @@ class Supposed(House):
     @classmethod
     def of(cls, house: House) -> Self:
         shelf = Shelf(house.store)
-        destroyed = frozenset(kept.destroyed_roots(house))
+        destroyed = frozenset(ceremony_archive.destroyed_roots(house))
         found = cls(house.inventory, shelf, house.now, house.memo, house.passphrases, destroyed=destroyed)
         for root in shelf.generations("root"):
             paths = shelf.cross_certificates(root)

@@ -13,12 +13,12 @@ from datetime import datetime, timedelta
 from itertools import pairwise, takewhile
 
 from pki import freshness
+from pki.ceremony.online.needs import INTERMEDIATES
 from pki.common import filesystem
 from pki.common.durations import compared, whole
 from pki.config.identifiers import ArtifactId
 from pki.config.model import Leaf
 from pki.graph import Plan
-from pki.handover.needs import INTERMEDIATES
 from pki.project.generations import Generation
 from pki.project.project import House
 from pki.watch.years.foreseen import Ceremony

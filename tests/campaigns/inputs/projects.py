@@ -19,9 +19,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from pki.ceremony import drives, lint, machine, second
+from pki.ceremony import drives, lint, second_opinion
+from pki.ceremony.offline import machine_check
+from pki.ceremony.online.make_request import Wish
 from pki.common import age
-from pki.handover.asking import Wish
 from pki.keeping import backup
 from pki.ledger import database
 from pki.taking import books
@@ -118,8 +119,8 @@ def quickly() -> None:
     serialization.load_pem_private_key = cache(serialization.load_pem_private_key)
     age.unseal = _opened(cache(age.unseal))
     lint.findings = _asked_once(lint.findings)
-    second.signature_fault = _asked_once(second.signature_fault)
-    machine.findings = lambda *_: []  # type: ignore[assignment] # the machine is fit for a ceremony
+    second_opinion.signature_fault = _asked_once(second_opinion.signature_fault)
+    machine_check.findings = lambda *_: []  # type: ignore[assignment] # the machine is fit for a ceremony
 
 
 def _opened(unseal: Callable[[bytes, str, str], bytes]) -> Callable[[bytes, str, str], bytes]:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from pki import graph
-from pki.ceremony import answers, bundle, chain, verifying
+from pki.ceremony import audit, request_response, transcript_chain, verify_response
+from pki.ceremony.online import accept_response
 from pki.common import errors
 from pki.common.errors import PkiError
 from pki.config import loader
 from pki.deploy.ansible import fleet, runner
-from pki.handover import accepting
 from pki.keeping import archive
 from pki.ledger.ledger import Ledger
 from pki.project.project import House
@@ -107,7 +107,7 @@ def _collected(home: Home, _path: Path) -> None:
 def _brought(home: Home, _path: Path) -> None:
     house = home.house()
     try:
-        accepting.brought(house, home.path.parent / "out/response-0002")
+        accept_response.brought(house, home.path.parent / "out/response-0002")
     finally:
         house.close(settled=False)
 
@@ -143,13 +143,13 @@ READERS: dict[str, Reader] = {
         "offline",
         ("request.yaml",),
         ("yaml", "yaml", "text"),
-        lambda _, path: bundle.load(path.read_bytes(), path.name, bundle.Request),
+        lambda _, path: request_response.load(path.read_bytes(), path.name, request_response.Request),
     ),
     "response": Reader(
         "offline",
         ("out/response-0002/*", "out/response-0002/*/*"),
         ("yaml", "json", "pem", "text", "bytes"),
-        lambda _, path: answers.read(path.parent if path.suffix == ".yaml" else path.parents[0]),
+        lambda _, path: verify_response.read(path.parent if path.suffix == ".yaml" else path.parents[0]),
     ),
     "response before it is accepted": Reader(
         "offline", ("out/response-0002/*", "out/response-0002/*/*"), ("yaml", "json", "pem", "bytes"), _brought
@@ -158,13 +158,13 @@ READERS: dict[str, Reader] = {
         "offline",
         ("vault/transcript.jsonl", "house/ca/transcript.jsonl"),
         ("json", "json", "text", "bytes"),
-        lambda _, path: chain.load(path.read_bytes(), path.name),
+        lambda _, path: transcript_chain.load(path.read_bytes(), path.name),
     ),
     "vault": Reader(
         "offline",
         ("vault/*", "vault/*/*", "vault/*/*/*"),
         ("yaml", "json", "pem", "text", "bytes"),
-        lambda home, _: verifying.verify(home.path.parent / "vault"),
+        lambda home, _: audit.verify(home.path.parent / "vault"),
     ),
     "archive": Reader(
         "lab", ("archive",), ("json", "text", "bytes", "bytes"), lambda _, path: archive.unpack(path.read_bytes(), "x")

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from pki.ceremony import chain
+from pki.ceremony import transcript_chain
 from pki.common import sealed_records
 from tests.campaigns.inputs import values
 
@@ -84,8 +84,8 @@ def _written(tree: Any, data: bytes, how: int) -> bytes:
         return sealed_records.sealed(tree, 1 if data.startswith(b"{\n") else None)
     if b'"previous"' in data and "hash" in tree:
         del tree["hash"]
-        tree["hash"] = hashlib.sha256(chain.canonical(tree)).hexdigest()
-        return chain.canonical(tree) + b"\n"
+        tree["hash"] = hashlib.sha256(transcript_chain.canonical(tree)).hexdigest()
+        return transcript_chain.canonical(tree) + b"\n"
     return json.dumps(tree, indent=1 if data.startswith(b"{\n") else None).encode() + b"\n"
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from pki.ceremony import bundle, words
+from pki.ceremony import request_response, words
 from pki.common import age
 from pki.common.errors import PkiError
 from pki.keeping import archive
@@ -213,7 +213,7 @@ class Trial:
     def _spoken(self, name: str) -> str:
         """The words that a person would read from paper for a file, as it is now."""
         path = self.place / name
-        return words.first(bundle.digest(path.read_bytes() if path.is_file() else b""))
+        return words.first(request_response.digest(path.read_bytes() if path.is_file() else b""))
 
     def _secrets(self) -> frozenset[str]:
         return secrets_of(self.project)

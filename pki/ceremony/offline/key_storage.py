@@ -6,8 +6,8 @@ that key and custody are one file and change in one rename.
 
 from __future__ import annotations
 
-from pki.ceremony import keyfile, shares, slips, words
-from pki.ceremony.hold import NewKey
+from pki.ceremony import root_key_file, shares, word_correction, words
+from pki.ceremony.offline.steps import NewKey
 from pki.ceremony.vault import Vault
 from pki.common import filesystem
 from pki.x509 import keys, pkcs11
@@ -16,18 +16,20 @@ from pki.x509.keys import PrivateKey
 
 def key_file(key: PrivateKey, passphrase: str, rule: str = "") -> bytes:
     """The content of key.pem; `rule` such as `2of3` when the passphrase is split."""
-    return keyfile.content(keys.encrypted_pem(key, passphrase), rule, "" if rule else slips.check_of(passphrase))
+    return root_key_file.content(
+        keys.encrypted_pem(key, passphrase), rule, "" if rule else word_correction.check_of(passphrase)
+    )
 
 
 def rule_of(vault: Vault, root: str) -> tuple[int, int] | None:
     """How many shares of how many open a root's key; None when it is not split."""
-    rule = keyfile.line(filesystem.read(vault.folder / root / "key.pem") or b"", keyfile.SHARES)
+    rule = root_key_file.line(filesystem.read(vault.folder / root / "key.pem") or b"", root_key_file.SHARES)
     return shares.parse_rule(rule) if rule else None
 
 
 def is_generated(vault: Vault, root: str) -> bool:
     """Whether the words of the passphrase were generated, and can be counted and checked."""
-    return bool(keyfile.line(filesystem.read(vault.folder / root / "key.pem") or b"", keyfile.CHECK))
+    return bool(root_key_file.line(filesystem.read(vault.folder / root / "key.pem") or b"", root_key_file.CHECK))
 
 
 def slip(vault: Vault, root: str, passphrase: str) -> str:
@@ -35,14 +37,14 @@ def slip(vault: Vault, root: str, passphrase: str) -> str:
 
     A word is named only where a generated passphrase is expected: one that a person chose is never shown.
     """
-    check = keyfile.line(filesystem.read(vault.folder / root / "key.pem") or b"", keyfile.CHECK)
+    check = root_key_file.line(filesystem.read(vault.folder / root / "key.pem") or b"", root_key_file.CHECK)
     given = words.split(passphrase)
     if not check:
         return ""
     if len(given) != words.PASSPHRASE_WORDS:
         count = "1 word was" if len(given) == 1 else f"{len(given)} words were"
         return f"{count} typed, the passphrase has {words.PASSPHRASE_WORDS}"
-    return words.misspelt(given) or slips.in_passphrase(given, check)
+    return words.misspelt(given) or word_correction.in_passphrase(given, check)
 
 
 def in_file(key: PrivateKey, passphrase: str, rule: str = "") -> NewKey:

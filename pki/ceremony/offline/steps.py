@@ -8,11 +8,12 @@ from pathlib import Path
 
 from cryptography import x509
 
-from pki.ceremony import bundle, drafts, export, policy, second, signing, texts, trial
-from pki.ceremony.bundle import AskedRoot, SignedCertificate, SignedRung
+from pki.ceremony import checked_signing, drafts, policy, request_response, second_opinion, texts
 from pki.ceremony.drafts import CertificateDraft, Draft
 from pki.ceremony.lint import Signed
-from pki.ceremony.sitting import Ceremony
+from pki.ceremony.offline import negative_tests, response_export
+from pki.ceremony.offline.session import Ceremony
+from pki.ceremony.request_response import AskedRoot, SignedCertificate, SignedRung
 from pki.ceremony.vault import fingerprint, probe, write_folder
 from pki.common.errors import PkiError
 from pki.x509 import keys, pem_encoding
@@ -125,15 +126,15 @@ def sign(ceremony: Ceremony, secret_of: Secrets, out: Path) -> Path:
     with ceremony.refusing():
         probe(out)
         target = out / f"response-{ceremony.request.number:04}"
-        export.insist_on_place(ceremony, target)
+        response_export.insist_on_place(ceremony, target)
         if ceremony.answered is None:
             _refuse(policy.faults(ceremony.request, ceremony.known, roots_are_made=True))
             keys = _open_keys(ceremony, secret_of)
             ceremony.transcript.settle()
             certificates, rungs = _signed_certificates(ceremony, keys), _signed_rungs(ceremony, keys)
             _verify_paths(ceremony, certificates, rungs)
-            files = export.response(ceremony, certificates, rungs)
-            export.search(files, [*ceremony.forbidden, *export.private_forms(keys.values())])
+            files = response_export.response(ceremony, certificates, rungs)
+            response_export.search(files, [*ceremony.forbidden, *response_export.private_forms(keys.values())])
             write_folder(ceremony.vault.ceremony(ceremony.request.number), files)
         elif ceremony.answered != ceremony.known.last:
             raise PkiError(
@@ -142,9 +143,9 @@ def sign(ceremony: Ceremony, secret_of: Secrets, out: Path) -> Path:
                 "take the newest request of the online machine",
             )
         ceremony.transcript.settle()
-        export.destroy_superseded(ceremony)
-        export.destroy_keys(ceremony, secret_of)
-        return export.hand_out(ceremony, target)
+        response_export.destroy_superseded(ceremony)
+        response_export.destroy_keys(ceremony, secret_of)
+        return response_export.hand_out(ceremony, target)
 
 
 def _refuse(faults: list[str]) -> None:
@@ -167,7 +168,7 @@ def _signed_certificates(ceremony: Ceremony, keys: dict[str, PrivateKey]) -> lis
     made = [_said(root.name, root.name, roots[root.name]) for root in request.roots]
     for asked in request.intermediates:
         draft = drafts.intermediate(request, asked, roots[asked.issuer])
-        for tried in trial.trials(draft, asked.authority, asked.domains, asked.addresses):
+        for tried in negative_tests.trials(draft, asked.authority, asked.domains, asked.addresses):
             said = f"under {asked.name}, {tried.what} is {'refused' if tried.must_fail else 'accepted'}"
             ceremony.transcript.record("negative-test", text=said, by=[*tried.answers])
         made.append(_said(asked.name, asked.issuer, _certificate(ceremony, draft, keys[asked.issuer])))
@@ -188,7 +189,9 @@ def _signed_rungs(
             assert isinstance(crl, x509.CertificateRevocationList)
             pem = pem_encoding.pem_of([crl])
             file = f"{ladder.root}-crl-{draft.rung.number}.pem"
-            rung = SignedRung(root=ladder.root, number=draft.rung.number, file=file, sha256=bundle.digest(pem))
+            rung = SignedRung(
+                root=ladder.root, number=draft.rung.number, file=file, sha256=request_response.digest(pem)
+            )
             ceremony.transcript.record(
                 "crl",
                 number=draft.rung.number,
@@ -215,7 +218,7 @@ def _verify_paths(
         is_today = (name, issuer, cert) in made
         if name == issuer or issuer not in first or not (is_today or cert.serial_number in revoked):
             continue
-        fault = second.openssl_fault([cert], [roots[issuer]], [first[issuer]], at)
+        fault = second_opinion.openssl_fault([cert], [roots[issuer]], [first[issuer]], at)
         if bool(fault) == is_today:
             raise PkiError(
                 f"{name} by {issuer}: OpenSSL {f'refuses it: {fault}' if fault else 'accepts it, and it is revoked'}",
@@ -241,10 +244,10 @@ def _certificate(ceremony: Ceremony, draft: CertificateDraft, key: PrivateKey) -
 def _signed(ceremony: Ceremony, draft: Draft, issuer: Issuer | PrivateKey) -> Signed:
     """One thing signed: linted under a throw-away key, signed for real, verified and linted again."""
     key = issuer.key if isinstance(issuer, Issuer) else issuer
-    linted = signing.lint_draft(draft, key)
-    digest = bundle.digest(linted.to_be_signed)
+    linted = checked_signing.lint_draft(draft, key)
+    digest = request_response.digest(linted.to_be_signed)
     ceremony.transcript.record("linted", name=draft.what, to_be_signed=digest, findings=[])
-    signed = signing.sign(linted, issuer)
+    signed = checked_signing.sign(linted, issuer)
     ceremony.transcript.record("verified", name=draft.what, by=["cryptography", "PyCryptodome", "pkilint"])
     return signed
 

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from pki.ceremony import bundle, drives
+from pki.ceremony import drives, request_response
+from pki.ceremony.online import ceremony_archive
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.remedies import run_for
-from pki.handover import kept
 from pki.project.project import House
 
 NAME = re.compile(r"response-[0-9]{4}")
@@ -33,7 +33,7 @@ def insist_on_response(house: House, folder: Path) -> None:
             f"{folder}: holds no response.yaml; there is {', '.join(map(str, there))}",
             line(house, fitting(house, there[-1].parent) or there[-1]),
         )
-    waiting = kept.open_requests(house)[-1:]
+    waiting = ceremony_archive.open_requests(house)[-1:]
     awaited = place / (f"response-{waiting[0].request.number:04}" if waiting else "response-NNNN")
     if _is_unmounted(place):
         quoted = shlex.quote(str(place))
@@ -48,11 +48,11 @@ def insist_on_response(house: House, folder: Path) -> None:
 
 def fitting(house: House, place: Path) -> Path | None:
     """The response in `place` that answers an open request; None where there is none."""
-    waiting = [one.digest for one in kept.open_requests(house)]
+    waiting = [one.digest for one in ceremony_archive.open_requests(house)]
     for folder in reversed(list(_responses(place))):
         with suppress(PkiError):
             data = filesystem.read_if_possible(folder / "response.yaml") or b""
-            if bundle.load(data, folder.name, bundle.Response).request in waiting:
+            if request_response.load(data, folder.name, request_response.Response).request in waiting:
                 return folder
     return None
 

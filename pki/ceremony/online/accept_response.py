@@ -15,17 +15,17 @@ from pathlib import Path
 
 from cryptography import x509
 
-from pki.ceremony import answers, bundle, chain, words
-from pki.ceremony.answers import Answer
-from pki.ceremony.bundle import Request
-from pki.ceremony.export import printed
+from pki.ceremony import request_response, transcript_chain, verify_response, words
+from pki.ceremony.offline.response_export import printed
+from pki.ceremony.online import ceremony_archive, find_response, intermediate_keys, kit, misplaced_keys
+from pki.ceremony.request_response import Request
 from pki.ceremony.vault import fingerprint
+from pki.ceremony.verify_response import Answer
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.remedies import run_for
 from pki.config import editing
 from pki.config.identifiers import ArtifactId, GenerationName
-from pki.handover import kept, keys, kit, nearby, responses
 from pki.project.project import House
 from pki.x509 import pem_encoding
 
@@ -48,18 +48,20 @@ class Brought:
 def brought(house: House, folder: Path) -> Brought:
     """Read a response and verify all of it, without writing anything. Raises PkiError with what is wrong."""
     folder = folder.parent if folder.name == "response.yaml" else folder
-    nearby.insist_on_no_keys(folder, *_own_folders(house))
-    responses.insist_on_response(house, folder)
-    answer = answers.read(folder)
+    misplaced_keys.insist_on_no_keys(folder, *_own_folders(house))
+    find_response.insist_on_response(house, folder)
+    answer = verify_response.read(folder)
     request = _asked(house, answer)
     minutes = _minutes(house, answer)
     there = filter(None, map(house.generation, house.store.generations("root")))
     roots: dict[str, x509.Certificate] = {one.name: one.certificate for one in there}
     _insist_on_clocks(house, answer, request)
-    faults = answers.faults(answer, request, roots)
-    faults = faults or list(keys.faults(house, request))
+    faults = verify_response.faults(answer, request, roots)
+    faults = faults or list(intermediate_keys.faults(house, request))
     if faults:
-        raise PkiError("\n".join(f"{answer.name}: {fault}" for fault in faults), f"nothing was filed; {answers.AGAIN}")
+        raise PkiError(
+            "\n".join(f"{answer.name}: {fault}" for fault in faults), f"nothing was filed; {verify_response.AGAIN}"
+        )
     return Brought(answer, request, minutes)
 
 
@@ -75,7 +77,7 @@ def _asked(house: House, answer: Answer) -> Request:
     for folder in house.store.ceremonies():
         if filesystem.read(folder / "response.yaml") == answer.data:
             raise _accepted_already(house, answer, house.store.shown(folder))
-    waiting = {one.digest: one.request for one in kept.open_requests(house)}
+    waiting = {one.digest: one.request for one in ceremony_archive.open_requests(house)}
     if response.request not in waiting:
         numbers = ", ".join(str(one.number) for one in waiting.values())
         waits = f"waits for the answer to request {numbers}" if numbers else "waits for no answer"
@@ -89,13 +91,13 @@ def _asked(house: House, answer: Answer) -> Request:
 
 def _accepted_already(house: House, answer: Answer, place: str) -> PkiError:
     """That a response is in `ca/` already, with the line for the one that is still waited for."""
-    waiting = [one.request.number for one in kept.open_requests(house)]
+    waiting = [one.request.number for one in ceremony_archive.open_requests(house)]
     if not waiting:
         hint = f"nothing is left to do: {run_for(house.store.home)} doit"
         return PkiError(f"{answer.name}: was accepted already, as {place}", hint)
     beside, name = answer.folder.parent, f"response-{waiting[-1]:04}"
-    found = responses.fitting(house, beside)
-    hint = responses.line(house, found or beside / name)
+    found = find_response.fitting(house, beside)
+    hint = find_response.line(house, found or beside / name)
     return PkiError(
         f"{answer.name}: was accepted already, as {place}; request {waiting[-1]} waits for its answer, {name}",
         hint if found else f"hold its ceremony; then: {hint}",
@@ -107,8 +109,8 @@ def _line_of_project(house: House, folder: Path) -> str:
 
     Where a response beside it answers an open request of this project, that one is meant.
     """
-    if found := responses.fitting(house, folder.parent):
-        return responses.line(house, found)
+    if found := find_response.fitting(house, folder.parent):
+        return find_response.line(house, found)
     home = house.store.home
     data = filesystem.read_if_possible(folder.resolve().parent / kit.NAME / kit.PROJECT) or b""
     told = data.decode(errors="replace").strip()
@@ -126,22 +128,22 @@ def _minutes(house: House, answer: Answer) -> bytes:
     path = answer.folder / "transcript.jsonl"
     minutes = filesystem.read(path)
     if minutes is None:
-        raise PkiError(f"{path}: is missing", answers.AGAIN)
+        raise PkiError(f"{path}: is missing", verify_response.AGAIN)
     try:
-        records = chain.load(minutes, f"{answer.folder.name}/transcript.jsonl")
+        records = transcript_chain.load(minutes, f"{answer.folder.name}/transcript.jsonl")
     except PkiError as error:  # its own hint is for the vault
-        raise PkiError(error.message, answers.AGAIN) from None
-    last = kept.last_head(house)
+        raise PkiError(error.message, verify_response.AGAIN) from None
+    last = ceremony_archive.last_head(house)
     if last and last not in {record.hash for record in records}:
         raise PkiError(
             f"{answer.folder.name}/transcript.jsonl: does not continue that of the last ceremony",
             "it is of another vault, or one of the two was changed; take the vault of the last ceremony",
         )
-    fault = answers.untold(answer, records)
-    if not fault and records[-1].facts.get("sha256") != bundle.digest(answer.data):
+    fault = verify_response.untold(answer, records)
+    if not fault and records[-1].facts.get("sha256") != request_response.digest(answer.data):
         fault = "goes on after the response was handed out"
     if fault:
-        raise PkiError(f"{answer.folder.name}/transcript.jsonl: {fault}", answers.AGAIN)
+        raise PkiError(f"{answer.folder.name}/transcript.jsonl: {fault}", verify_response.AGAIN)
     return minutes
 
 
@@ -149,15 +151,15 @@ def _insist_on_clocks(house: House, answer: Answer, request: Request) -> None:
     """Raise PkiError, which names both clocks, for a response that was signed in the future or before its request."""
     signed, here = answer.response.signed, house.now
     both = f"the clock of the offline machine said {signed:%Y-%m-%d %H:%M} UTC, the clock of this machine says {here:%Y-%m-%d %H:%M} UTC"
-    if signed > here + bundle.SLACK:
-        after = signed - bundle.SLACK + timedelta(seconds=59)  # shown in whole minutes
+    if signed > here + request_response.SLACK:
+        after = signed - request_response.SLACK + timedelta(seconds=59)  # shown in whole minutes
         raise PkiError(
             f"{answer.name}: was signed in the future: {both}",
             "compare this machine's clock with a watch, in UTC: date -u; if it is wrong, set it, and type the same line again\n"
             "if it is right, the offline machine's clock was ahead (local time typed as UTC?): the response is sound, and "
             f"the same line works after {after:%Y-%m-%d %H:%M} UTC; if that is too late, hold the ceremony again",
         )
-    if signed < request.prepared - bundle.SLACK:
+    if signed < request.prepared - request_response.SLACK:
         raise PkiError(
             f"{answer.name}: was signed before the request was prepared, {request.prepared:%Y-%m-%d %H:%M} UTC: {both}",
             "the offline machine's clock was behind: hold the ceremony again, with its clock set to the true time in UTC",
@@ -181,13 +183,13 @@ def insist_on_roots(house: House, folder: Path) -> None:
 def other_digests(found: Brought) -> dict[str, str]:
     """Digests whose words could be typed for those of the response, by their names."""
     sums = filesystem.read_if_possible(found.answer.folder.resolve().parent / kit.NAME / "SHA256SUMS")
-    others = {"the kit": bundle.digest(sums)} if sums is not None else {}
+    others = {"the kit": request_response.digest(sums)} if sums is not None else {}
     return others | {f"request {found.request.number}": found.answer.response.request}
 
 
 def confirm(found: Brought, typed: str) -> None:
     """Go on only when the first words of the response's digest were typed as the offline side showed them."""
-    digest = bundle.digest(found.answer.data)
+    digest = request_response.digest(found.answer.data)
     if not words.agree(typed, digest):
         if name := words.named(typed, {"the response": digest} | other_digests(found), "the response"):
             raise PkiError(
@@ -196,7 +198,7 @@ def confirm(found: Brought, typed: str) -> None:
             )
         raise PkiError(
             f"this is not the response that the ceremony showed: {words.fault(typed, digest)}",
-            f"type the first words from the paper of the ceremony, or {answers.AGAIN}",
+            f"type the first words from the paper of the ceremony, or {verify_response.AGAIN}",
         )
 
 
@@ -302,7 +304,10 @@ def _keep(house: House, found: Brought) -> None:
     """The records of the ceremony; the response itself comes last, and says that all the rest is there."""
     folder = house.store.ceremony(found.request.number)
     filesystem.write(house.store.ca / "transcript.jsonl", found.minutes)
-    asked, answered = bundle.digest(bundle.dump(found.request)), bundle.digest(found.answer.data)
-    records = chain.load(found.minutes, "transcript.jsonl")
+    asked, answered = (
+        request_response.digest(request_response.dump(found.request)),
+        request_response.digest(found.answer.data),
+    )
+    records = transcript_chain.load(found.minutes, "transcript.jsonl")
     filesystem.write(folder / "transcript.html", printed(records, found.request, asked, answered))
     filesystem.write(folder / "response.yaml", found.answer.data)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pki.ceremony.bundle import AskedIntermediate, AskedLadder, Request
 from pki.ceremony.policy import Known
+from pki.ceremony.request_response import AskedIntermediate, AskedLadder, Request
 from pki.x509 import keys
 
 PURPOSES = {"server": "certificates of servers", "client": "certificates of clients"}

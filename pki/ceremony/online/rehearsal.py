@@ -8,10 +8,11 @@ from pathlib import Path
 
 from cryptography import x509
 
-from pki.ceremony import bundle, custody, hold, plan, sitting, texts
-from pki.ceremony.bundle import NOTHING, Request
+from pki.ceremony import plan_text, request_response, texts
+from pki.ceremony.offline import key_storage, session, steps
+from pki.ceremony.online.ceremony_archive import Open
+from pki.ceremony.request_response import NOTHING, Request
 from pki.ceremony.vault import Vault, fingerprint
-from pki.handover.kept import Open
 from pki.project.project import House
 from pki.x509 import keys, profiles, signing
 
@@ -36,14 +37,16 @@ def rehearse(house: House, asked: Open) -> dict[str, bytes]:
         vault.mkdir(0o700)
         out.mkdir(0o700)
         request = _with_stand_ins(house, Vault(vault), asked.request)
-        held = sitting.opened(Vault(vault), bundle.dump(request), str(asked.path), lambda: house.now)
+        held = session.opened(Vault(vault), request_response.dump(request), str(asked.path), lambda: house.now)
         if request.roots:
-            hold.make_roots(held, lambda _, kind: custody.in_file(keys.new_key(kind), THROW_AWAY))
-        files = {"plan.txt": "\n".join([*plan.roots(request), *plan.signatures(request, held.known)]) + "\n"}
-        folder = hold.sign(held, lambda _: THROW_AWAY, out)
+            steps.make_roots(held, lambda _, kind: key_storage.in_file(keys.new_key(kind), THROW_AWAY))
+        files = {"plan.txt": "\n".join([*plan_text.roots(request), *plan_text.signatures(request, held.known)]) + "\n"}
+        folder = steps.sign(held, lambda _: THROW_AWAY, out)
         for path in sorted(folder.glob("*.pem")):
             files[path.with_suffix(".txt").name] = _masked(texts.of_crl(x509.load_pem_x509_crl(path.read_bytes())))
-        response = bundle.load((folder / "response.yaml").read_bytes(), "response.yaml", bundle.Response)
+        response = request_response.load(
+            (folder / "response.yaml").read_bytes(), "response.yaml", request_response.Response
+        )
         for one in response.certificates:
             name = one.name if one.issuer == one.name or "root" not in one.name else f"{one.name}-by-{one.issuer}"
             files[f"{name}.txt"] = _masked(texts.of_certificate(one.certificate), with_key="root" in one.name)
@@ -60,7 +63,7 @@ def _with_stand_ins(house: House, vault: Vault, request: Request) -> Request:
         key = keys.new_key(keys.key_kind(real.public_key()))
         dates = real.not_valid_before_utc, real.not_valid_after_utc
         stand_in = signing.certificate(real.subject, key.public_key(), dates, profiles.root(), key)
-        vault.place_root(name, stand_in, {"key.pem": custody.key_file(key, THROW_AWAY)})
+        vault.place_root(name, stand_in, {"key.pem": key_storage.key_file(key, THROW_AWAY)})
         pinned[name] = fingerprint(stand_in)
     return request.model_copy(update={"pinned": pinned, "previous": NOTHING})
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
-from pki.ceremony import summary, words
-from pki.ceremony.chain import START, Record, canonical
+from pki.ceremony import transcript_summary, words
+from pki.ceremony.transcript_chain import START, Record, canonical
 from pki.common.templating import Pages
 
 # Of each step the sentences that can be said of it: the first whose facts are all there. The facts that it does not
@@ -122,13 +122,13 @@ def _heading(records: Sequence[Record], title: str, organisation: str, number: i
         "title": title,
         "organisation": organisation,
         "number": str(number),
-        "period": summary.period(records),
-        "vault": summary.vault(records),
-        "made": summary.made(records),
-        "deviations": summary.deviations(records),
-        "refusals": summary.refusals(records),
+        "period": transcript_summary.period(records),
+        "vault": transcript_summary.vault(records),
+        "made": transcript_summary.made(records),
+        "deviations": transcript_summary.deviations(records),
+        "refusals": transcript_summary.refusals(records),
         "head": head,
-        "short_head": head[: summary.HEAD_DIGITS],
+        "short_head": head[: transcript_summary.HEAD_DIGITS],
     }
 
 
@@ -146,7 +146,7 @@ def _entry(record: Record) -> Entry:
         f"{record.at:%H:%M:%S}",
         sentence.format_map(said),
         tuple(_detail(name, value) for name, value in record.facts.items() if name not in named),
-        record.step in summary.DEVIATIONS,
+        record.step in transcript_summary.DEVIATIONS,
     )
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
-from pki.ceremony import bundle, drafts, signing
-from pki.ceremony.bundle import Request, Response
-from pki.ceremony.chain import Record
+from pki.ceremony import checked_signing, drafts, request_response
 from pki.ceremony.lint import Signed
+from pki.ceremony.request_response import Request, Response
+from pki.ceremony.transcript_chain import Record
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.x509 import pem_encoding
@@ -41,7 +41,7 @@ def read(folder: Path, *, rungs: Mapping[str, Path] | None = None) -> Answer:
     data = filesystem.read(folder / "response.yaml")
     if data is None:
         raise PkiError(f"{folder}: holds no response.yaml", "name the folder that invoke ceremony.sign wrote")
-    response = bundle.load(data, name, Response)
+    response = request_response.load(data, name, Response)
     places = {rung.file: folder / rung.file for rung in response.rungs} if rungs is None else rungs
     certificates = _certificates(response, name)
     return Answer(name, folder, data, response, certificates, dict(_rungs(response, places)))
@@ -71,7 +71,7 @@ def _rungs(
         data = filesystem.read(path)
         if data is None:
             raise PkiError(f"{path}: is missing", AGAIN)
-        if bundle.digest(data) != rung.sha256:
+        if request_response.digest(data) != rung.sha256:
             raise PkiError(f"{path}: is not the CRL that the response names", AGAIN)
         try:
             yield (rung.root, rung.number), x509.load_pem_x509_crl(data)
@@ -89,7 +89,7 @@ def untold(answer: Answer, records: Sequence[Record]) -> str:
     hashes = [record.hash for record in records]
     if answer.response.transcript not in hashes:
         return f"does not tell of the response {answer.response.number}"
-    digest, members = bundle.digest(answer.data), {rung.file: rung.sha256 for rung in answer.response.rungs}
+    digest, members = request_response.digest(answer.data), {rung.file: rung.sha256 for rung in answer.response.rungs}
     for record in records[hashes.index(answer.response.transcript) :]:
         told = record.facts.get("files")
         if record.step == "exported" and record.facts.get("sha256") == digest and isinstance(told, dict):
@@ -114,7 +114,7 @@ def _structure_faults(answer: Answer, request: Request) -> Iterator[str]:
         yield f"its number is {response.number}, that of the request {request.number}"
     if response.destroyed != request.destroy:
         yield "it speaks of other roots to be destroyed than the request"
-    if response.signed < request.prepared - bundle.SLACK:
+    if response.signed < request.prepared - request_response.SLACK:
         yield f"was signed on {response.signed:%Y-%m-%d %H:%M} UTC, before the request was prepared"
 
 
@@ -149,5 +149,5 @@ def _differences(answer: Answer, request: Request, known: Mapping[str, x509.Cert
 
 
 def _checked(draft: drafts.Draft, signed: Signed, issuer: x509.Certificate) -> Iterator[str]:
-    for fault in signing.check(draft, signed, issuer):
+    for fault in checked_signing.check(draft, signed, issuer):
         yield f"{draft.what}: {fault}"

@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv4Network
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from pki.ceremony import second
+from pki.ceremony import second_opinion
 from pki.ceremony.drafts import CertificateDraft
 from pki.common.errors import PkiError
 from pki.x509 import keys, name_constraints, profiles, signing
@@ -106,7 +106,7 @@ def _trial(twins: _Twins, purpose: str, name: x509.GeneralName, *, must_fail: bo
     chain = [leaf.certificate, twins.authority.certificate]
     host = name if purpose == "server" else None
     answers = {
-        "cryptography": second.verifier_fault(chain, [twins.root], twins.at, host),
-        "OpenSSL": second.handshake_fault(chain, leaf.key, [twins.root], twins.at, purpose),
+        "cryptography": second_opinion.verifier_fault(chain, [twins.root], twins.at, host),
+        "OpenSSL": second_opinion.handshake_fault(chain, leaf.key, [twins.root], twins.at, purpose),
     }
     return Trial(f"a {purpose} certificate for {name.value}", must_fail, answers)

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pki.ceremony import bundle, identity
+from pki.ceremony import request_response, vault_identity
 from pki.common import filesystem
 from pki.common.errors import PkiError
 
@@ -98,7 +98,7 @@ def check_place(folder: Path) -> Path:
 
 def insist_no_vault(folder: Path) -> None:
     """Raise PkiError where a folder is the drive of a vault, which must never be in a machine with a network."""
-    if identity.is_vault(folder):
+    if vault_identity.is_vault(folder):
         raise PkiError(
             f"{folder}: is a vault: a root key is on it, and this machine has a network",
             f"umount {folder} and take it out; name the exchange drive",
@@ -142,12 +142,12 @@ def _program(program: Path) -> Iterator[Path]:
 def _written(folder: Path, files: dict[str, Path], extra: dict[str, bytes]) -> tuple[str, int]:
     """Every file in its place and on disk, with a list of their digests as `sha256sum -c` reads it."""
     contents = {name: path.read_bytes() for name, path in files.items()} | extra
-    lines = [f"{bundle.digest(content)}  {name}\n" for name, content in sorted(contents.items())]
+    lines = [f"{request_response.digest(content)}  {name}\n" for name, content in sorted(contents.items())]
     contents["SHA256SUMS"] = "".join(lines).encode()
     filesystem.write_all({folder / name: (content, filesystem.PUBLIC) for name, content in contents.items()})
     with suppress(PermissionError):  # FAT has no modes; `sh run` works there
         (folder / "run").chmod(0o755)
-    return bundle.digest(contents["SHA256SUMS"]), len(lines)
+    return request_response.digest(contents["SHA256SUMS"]), len(lines)
 
 
 # -- wheels -----------------------------------------------------------------------------------------------------------

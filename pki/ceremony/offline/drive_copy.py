@@ -9,11 +9,11 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from pki.ceremony import chain, drives, identity
-from pki.ceremony.chain import Record
+from pki.ceremony import drives, transcript_chain, vault_identity
+from pki.ceremony.audit import unsigned, verify
 from pki.ceremony.transcript import BEFORE, Transcript
+from pki.ceremony.transcript_chain import Record
 from pki.ceremony.vault import Vault, overwrite, probe
-from pki.ceremony.verifying import unsigned, verify
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.config.identifiers import GenerationName
@@ -50,12 +50,12 @@ def copy(vault: Vault, target: Vault, clock: Callable[[], datetime], despite: st
         raise PkiError(f"{target.folder}: {names[0]} is not what was written to it", "take another drive")
     if faults := verify(target.folder).faults:
         raise PkiError(f"{target.folder}: was not copied well: {faults[0]}", "take another drive")
-    return chain.load(files["transcript.jsonl"], str(target.transcript))[-1].hash, given_up
+    return transcript_chain.load(files["transcript.jsonl"], str(target.transcript))[-1].hash, given_up
 
 
 def _insist_on_target(vault: Vault, target: Vault) -> None:
     """The target is empty, or an earlier state of the same vault."""
-    own, other = identity.read(vault.folder), identity.read(target.folder)
+    own, other = vault_identity.read(vault.folder), vault_identity.read(target.folder)
     if other is None and (there := drives.contents(target.folder)):
         raise PkiError(
             f"{target.folder}: is not empty, and not a copy of this vault: {', '.join(there[:4])}", drives.WHICH
@@ -96,7 +96,7 @@ def _given_up(vault: Vault, target: Vault, despite: str) -> str:
 def _records(vault: Vault) -> list[Record]:
     data = filesystem.read(vault.transcript) or b""
     whole = data[: data.rfind(b"\n") + 1]
-    return chain.load(whole, str(vault.transcript)) if whole else []
+    return transcript_chain.load(whole, str(vault.transcript)) if whole else []
 
 
 def _has_made(own: list[Record], before: list[Record]) -> bool:
@@ -132,7 +132,7 @@ def _files(folder: Path, *, from_drive: bool = False) -> dict[str, bytes]:
 def _is_ours(name: str) -> bool:
     top, _, rest = name.partition("/")
     is_hidden = any(part.startswith(".") for part in name.split("/"))
-    return not is_hidden and (name in {identity.FILE, "transcript.jsonl"} or bool(rest and _is_folder(top)))
+    return not is_hidden and (name in {vault_identity.FILE, "transcript.jsonl"} or bool(rest and _is_folder(top)))
 
 
 def _is_folder(name: str) -> bool:
@@ -148,7 +148,7 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
         for name in sorted(there.keys() & files.keys()):
             if name.endswith(KEYS) and there[name] != files[name]:
                 overwrite(folder / name)
-        for name in sorted(files, key=lambda name: (name == "transcript.jsonl", name != identity.FILE, name)):
+        for name in sorted(files, key=lambda name: (name == "transcript.jsonl", name != vault_identity.FILE, name)):
             mode = filesystem.SECRET if name.endswith(KEYS) else filesystem.PUBLIC
             filesystem.write(folder / name, files[name], mode)
         for place in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
-from pki.ceremony import lint, second
+from pki.ceremony import lint, second_opinion
 from pki.ceremony.drafts import CertificateDraft, CrlDraft, Draft
 from pki.ceremony.lint import Signed
 from pki.common.errors import PkiError
@@ -82,7 +82,7 @@ def check(draft: Draft, signed: Signed, issuer: x509.Certificate) -> list[str]:
         faults = list(_differences(draft, signed))
     except ValueError as error:
         return [f"it cannot be read: {error}"]
-    if fault := second.signature_fault(signed, issuer):
+    if fault := second_opinion.signature_fault(signed, issuer):
         faults.append(f"a second implementation finds: {fault}")
     return faults + lint.findings(signed)
 

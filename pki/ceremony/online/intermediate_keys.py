@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki.ceremony.bundle import Request
+from pki.ceremony.online import ceremony_archive
+from pki.ceremony.request_response import Request
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.remedies import RESTORE, in_project, run_for
 from pki.config.identifiers import GenerationName
-from pki.handover import kept
 from pki.project.project import House
 from pki.x509 import keys, pkcs11, signing
 
@@ -92,7 +92,7 @@ def _insist_on_uncertified(house: House, name: str) -> None:
     """Raise PkiError for a generation that was certified: its key is in use, or lost."""
     if house.store.authority_file(name, "cert.pem").exists():
         raise PkiError(f"{name}: has a certificate already", "./run invoke status")
-    if name in kept.certified(house):
+    if name in ceremony_archive.certified(house):
         raise PkiError(
             f"ca/{GenerationName.parse(name).authority}/{name}/: is missing, and {name} was certified", RESTORE
         )

@@ -9,11 +9,11 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from pki.ceremony import bundle, words
-from pki.ceremony.bundle import Request, Response, SignedCertificate, SignedRung
-from pki.ceremony.chain import Record, load
-from pki.ceremony.minutes import page
-from pki.ceremony.sitting import Ceremony
+from pki.ceremony import request_response, words
+from pki.ceremony.offline.session import Ceremony
+from pki.ceremony.request_response import Request, Response, SignedCertificate, SignedRung
+from pki.ceremony.transcript_chain import Record, load
+from pki.ceremony.transcript_page import page
 from pki.ceremony.vault import Vault, probe, write_folder
 from pki.common import filesystem
 from pki.common.errors import PkiError
@@ -38,7 +38,7 @@ def response(
         rungs=tuple(rung for rung, _ in rungs),
         destroyed=request.destroy,
     )
-    files = {"request.yaml": ceremony.data, "response.yaml": bundle.dump(made)}
+    files = {"request.yaml": ceremony.data, "response.yaml": request_response.dump(made)}
     return files | {rung.file: pem_encoding.pem_of([crl]) for rung, crl in rungs}
 
 
@@ -76,8 +76,8 @@ def _insist_on_place(target: Path, answered: bytes | None) -> None:
 def hand_out(ceremony: Ceremony, target: Path) -> Path:
     """Write the response, as it lies in the vault, with the transcript up to here; the same one is completed in place."""
     files = _kept(ceremony.vault, ceremony.request.number)
-    digest = bundle.digest(files["response.yaml"])
-    members = {name: bundle.digest(content) for name, content in files.items()}
+    digest = request_response.digest(files["response.yaml"])
+    members = {name: request_response.digest(content) for name, content in files.items()}
     ceremony.transcript.record("exported", sha256=digest, words=words.first(digest), files=members)
     return _written(ceremony.vault, ceremony.request, files, ceremony.transcript.records, target)
 
@@ -88,7 +88,11 @@ def hand_out_again(vault: Vault, data: bytes, out: Path) -> Path | None:
     `data` is the request. Returns None where this is another request, or where its ceremony was not finished.
     """
     told = filesystem.read(vault.transcript) or b""
-    if not told.endswith(b"\n") or not (history := vault.history()) or history[-1].asked != bundle.digest(data):
+    if (
+        not told.endswith(b"\n")
+        or not (history := vault.history())
+        or history[-1].asked != request_response.digest(data)
+    ):
         return None
     past, records = history[-1], load(told, str(vault.transcript))
     if not any(one.step == "exported" and one.facts.get("sha256") == past.digest for one in records):
@@ -101,7 +105,7 @@ def hand_out_again(vault: Vault, data: bytes, out: Path) -> Path | None:
 
 def _written(vault: Vault, request: Request, files: dict[str, bytes], records: Sequence[Record], target: Path) -> Path:
     """Put what was kept of a ceremony, its page and the transcript where they are handed out."""
-    asked, answered = (bundle.digest(files[f"{name}.yaml"]) for name in ("request", "response"))
+    asked, answered = (request_response.digest(files[f"{name}.yaml"]) for name in ("request", "response"))
     page_of_day = printed(records, request, asked, answered)
     filesystem.write(vault.ceremony(request.number) / "transcript.html", page_of_day)
     files |= {"transcript.html": page_of_day, "transcript.jsonl": filesystem.read(vault.transcript) or b""}

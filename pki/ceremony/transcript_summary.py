@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from pki.ceremony.chain import Record
+from pki.ceremony.transcript_chain import Record
 
 DEVIATIONS = frozenset({"deviation", "continued"})
 HEAD_DIGITS = 16  # as many as `ceremony.verify` shows

@@ -8,15 +8,16 @@ from datetime import datetime, timedelta
 
 from cryptography import x509
 
-from pki.ceremony import bundle
-from pki.ceremony.bundle import (
-    AskedCross,
-    AskedIntermediate,
-    AskedRoot,
-    LedgerHead,
-    Request,
-)
+from pki.ceremony import request_response
+from pki.ceremony.online import ceremony_archive
+from pki.ceremony.online import needs as needed
+from pki.ceremony.online.ceremony_archive import Open
+from pki.ceremony.online.crl_schedule import ladders
+from pki.ceremony.online.intermediate_keys import requested
+from pki.ceremony.online.needs import INTERMEDIATES, Need
+from pki.ceremony.online.request_changes import changed
 from pki.ceremony.policy import common_name
+from pki.ceremony.request_response import AskedCross, AskedIntermediate, AskedRoot, LedgerHead, Request
 from pki.common import filesystem
 from pki.common.durations import BACKDATED
 from pki.common.errors import PkiError
@@ -24,13 +25,6 @@ from pki.common.reasons import Reason, Why, joined
 from pki.common.remedies import here
 from pki.config.identifiers import AUTHORITIES, GenerationName
 from pki.config.leaf_certificates import permitted_addresses
-from pki.handover import kept
-from pki.handover import needs as needed
-from pki.handover.changed import changed
-from pki.handover.kept import Open
-from pki.handover.keys import requested
-from pki.handover.ladders import ladders
-from pki.handover.needs import INTERMEDIATES, Need
 from pki.project.generations import Generation
 from pki.project.project import House
 from pki.x509 import signing
@@ -61,7 +55,7 @@ def uncovered(house: House, found: list[Need]) -> list[Reason]:
 
     Where nothing is needed, there may be no request, or one of any age that asks for what is wished.
     """
-    waiting = kept.open_requests(house)
+    waiting = ceremony_archive.open_requests(house)
     if not waiting:
         return [Why.NEEDED(what=need.what, why=need.why) for need in found]
     newest = waiting[-1].request
@@ -69,7 +63,7 @@ def uncovered(house: House, found: list[Need]) -> list[Reason]:
         return changed(house, newest)
     lacking = [Why.NEEDED(what=need.what, why=need.why) for need in found if not _covers(newest, need)]
     lacking += changed(house, newest)
-    if newest.prepared > house.now + bundle.SLACK:
+    if newest.prepared > house.now + request_response.SLACK:
         lacking.append(Why.REQUEST_FUTURE(number=newest.number))
     if house.now - newest.prepared > REFRESH:
         lacking.append(Why.REQUEST_AGE(number=newest.number, days=(house.now - newest.prepared).days))
@@ -96,17 +90,17 @@ def prepare(house: House, wish: Wish = Wish(), *, anew: bool = False) -> Open:
     """
     house.insist_on_ledger()
     found = needed.needs(house)
-    waiting = kept.open_requests(house)
+    waiting = ceremony_archive.open_requests(house)
     if wish == Wish() and waiting and not uncovered(house, found) and not anew:
         return waiting[-1]
     wish = _with(wish, _wished(house, waiting[-1].request) if waiting and not anew else Wish())
     _check(house, wish, found, _wanted(house, wish, found))
     house.clock.insist()
     request = _collected(house, wish, found)
-    data = bundle.dump(request)
+    data = request_response.dump(request)
     path = house.store.ceremony(request.number) / "request.yaml"
     filesystem.write(path, data)
-    return Open(path, request, bundle.digest(data))
+    return Open(path, request, request_response.digest(data))
 
 
 def _wished(house: House, request: Request) -> Wish:
@@ -144,7 +138,7 @@ def _check(house: House, wish: Wish, found: list[Need], wanted: list[GenerationN
         if house.is_revoked_by_root(generation):
             raise PkiError(f"{name}: is revoked already", "./run invoke status")
         issuer = house.root_of(generation.certificate)
-        if issuer is None or issuer.name in kept.destroyed_roots(house):
+        if issuer is None or issuer.name in ceremony_archive.destroyed_roots(house):
             raise PkiError(
                 f"{name}: the key of the root that signed it was destroyed, so nobody can revoke it",
                 "if its key is exposed, found a new house: docs/ceremony.md",
@@ -176,7 +170,7 @@ def _check_destruction(house: House, name: str, *, makes_root: bool) -> None:
     roots = house.store.generations("root")
     if name not in roots:
         raise PkiError(f"{name}: is not a root", f"there are: {', '.join(roots)}")
-    if name in kept.destroyed_roots(house):
+    if name in ceremony_archive.destroyed_roots(house):
         raise PkiError(f"{name}: its key was destroyed already", "./run invoke ceremony.verify")
     if name == roots[-1] and not makes_root:
         raise PkiError(
@@ -220,7 +214,7 @@ def _collected(house: House, wish: Wish, found: list[Need]) -> Request:
         publish=said.publish.url,
         sandbox=said.sandbox,
         because=tuple(_reasons(wish, found)),
-        previous=kept.last_response(house),
+        previous=ceremony_archive.last_response(house),
         ledger=LedgerHead(events=events[-1].seq if events else 0, head=events[-1].hash if events else "0" * 64),
         pinned={name: house.existing(name).fingerprint for name in house.store.generations("root")},
         roots=roots,

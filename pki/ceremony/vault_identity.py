@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
-from pki.ceremony import chain, drives
-from pki.ceremony.bundle import Instant
+from pki.ceremony import drives, transcript_chain
+from pki.ceremony.request_response import Instant
 from pki.ceremony.vault import Vault
 from pki.common import filesystem, yaml_text
 from pki.common.errors import PkiError
@@ -91,7 +91,7 @@ def _recorded(vault: Vault) -> str:
     """The number of the vault in its transcript, empty where none is recorded."""
     data = filesystem.read(vault.transcript) or b""
     whole = data[: data.rfind(b"\n") + 1]
-    records = chain.load(whole, str(vault.transcript)) if whole else []
+    records = transcript_chain.load(whole, str(vault.transcript)) if whole else []
     return next((str(one.facts["vault"]) for one in reversed(records) if "vault" in one.facts), "")
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from pki.ceremony.bundle import AskedLadder, AskedRoot, AskedRung, Revocation
+from pki.ceremony.online import ceremony_archive
+from pki.ceremony.online.needs import OVERLAP, ladder_end
+from pki.ceremony.request_response import AskedLadder, AskedRoot, AskedRung, Revocation
 from pki.common.durations import BACKDATED
 from pki.common.errors import PkiError
 from pki.config.identifiers import GenerationName
-from pki.handover import kept
-from pki.handover.needs import OVERLAP, ladder_end
 from pki.project.generations import Generation
 from pki.project.project import House
 from pki.x509.signing import SECOND
@@ -24,7 +24,7 @@ def ladders(
     destroy: tuple[str, ...],
 ) -> Iterator[AskedLadder]:
     """A new ladder for every root that signs on the day; for one that hands over or is destroyed, up to its end."""
-    gone = kept.destroyed_roots(house)
+    gone = ceremony_archive.destroyed_roots(house)
     for name in house.store.generations("root"):
         found = house.existing(name)
         if name in gone or found.certificate.not_valid_after_utc <= house.now:
@@ -55,7 +55,7 @@ def _revoked(house: House, revoke: tuple[tuple[str, str], ...], root: str) -> It
                 f"the CRL of {root} must list the serial {entry.serial:x}, which the ledger does not know",
                 "it was signed after the backup that this house was restored from: restore a newer one",
             )
-        revoked = GenerationName(issued.artifact.name, int(kept.NUMBER.findall(issued.subject)[-1]))
+        revoked = GenerationName(issued.artifact.name, int(ceremony_archive.NUMBER.findall(issued.subject)[-1]))
         yield Revocation(generation=revoked, serial=entry.serial, reason=entry.reason, at=entry.revoked_at)
     for name, reason in revoke:
         found = house.existing(name)

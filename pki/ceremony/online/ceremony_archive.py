@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from pki.ceremony import bundle
-from pki.ceremony.bundle import NOTHING, Request, Response
+from pki.ceremony import request_response
+from pki.ceremony.request_response import NOTHING, Request, Response
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.remedies import Remedy, here
@@ -34,9 +34,9 @@ def open_requests(house: House) -> list[Open]:
         data = filesystem.read(folder / "request.yaml")
         if data is None or (folder / "response.yaml").exists():
             continue
-        request = bundle.load(data, house.store.shown(folder / "request.yaml"), Request)
+        request = request_response.load(data, house.store.shown(folder / "request.yaml"), Request)
         if request.previous == last:
-            found.append(Open(folder / "request.yaml", request, bundle.digest(data)))
+            found.append(Open(folder / "request.yaml", request, request_response.digest(data)))
     return found
 
 
@@ -54,7 +54,7 @@ def new_crls(house: House, root: str) -> Remedy:
 def last_response(house: House) -> str:
     """The digest of the response that was accepted last."""
     found = _responses(house)
-    return bundle.digest(found[-1][1]) if found else NOTHING
+    return request_response.digest(found[-1][1]) if found else NOTHING
 
 
 def last_head(house: House) -> str:
@@ -72,7 +72,7 @@ def _responses(house: House) -> list[tuple[str, bytes]]:
 def _read(shown: str, data: bytes) -> Response:
     """Raises PkiError where it is damaged: the drive that it came on may be far away by now, a backup is not."""
     try:
-        return bundle.load(data, shown, Response)
+        return request_response.load(data, shown, Response)
     except PkiError as error:
         raise PkiError(error.message, PUT_BACK) from None
 

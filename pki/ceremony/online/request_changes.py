@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from pki.ceremony.bundle import AskedIntermediate, AskedLadder, Request
+from pki.ceremony.online.crl_schedule import rungs
+from pki.ceremony.online.needs import OVERLAP
+from pki.ceremony.request_response import AskedIntermediate, AskedLadder, Request
 from pki.common.reasons import Reason, Why
 from pki.config.leaf_certificates import permitted_addresses
-from pki.handover.ladders import rungs
-from pki.handover.needs import OVERLAP
 from pki.project.project import House
 from pki.x509 import signing
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from datetime import datetime
 
 from pki.ceremony import drives
-from pki.ceremony.hold import NewKey
+from pki.ceremony.audit import verify
+from pki.ceremony.offline.steps import NewKey
 from pki.ceremony.transcript import Transcript, versions
 from pki.ceremony.vault import Vault, fingerprint, probe
-from pki.ceremony.verifying import verify
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.x509 import keys

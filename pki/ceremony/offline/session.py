@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from pki.ceremony import bundle, machine, words
-from pki.ceremony.bundle import Request
-from pki.ceremony.machine import MachineCheck
+from pki.ceremony import request_response, words
+from pki.ceremony.offline import machine_check
+from pki.ceremony.offline.machine_check import MachineCheck
 from pki.ceremony.policy import Known
+from pki.ceremony.request_response import Request
 from pki.ceremony.transcript import Transcript, versions
 from pki.ceremony.vault import Past, Vault, probe
 from pki.common.errors import PkiError, StoppedError
@@ -37,7 +38,7 @@ class Ceremony:
 
     @property
     def digest(self) -> str:
-        return bundle.digest(self.data)
+        return request_response.digest(self.data)
 
     @property
     def answered(self) -> Past | None:
@@ -86,9 +87,11 @@ def opened(
     probe(vault.folder)
     transcript = Transcript(vault.transcript, clock, begin)
     earlier = len(transcript.records)
-    transcript.record("opened", file=Path(name).name, sha256=bundle.digest(data), versions=versions(), **drive or {})
+    transcript.record(
+        "opened", file=Path(name).name, sha256=request_response.digest(data), versions=versions(), **drive or {}
+    )
     try:
-        request = bundle.load(data, name, Request)
+        request = request_response.load(data, name, Request)
         known = Known(vault.roots(), vault.history())
     except PkiError as error:
         _refused(transcript, error, earlier)
@@ -148,6 +151,6 @@ def clocks(ceremony: Ceremony, at: datetime, watch: str) -> None:
     """Record the clock of the machine and the witness's watch side by side; empty where no watch was compared."""
     said = f"{at:%Y-%m-%d %H:%M} UTC"
     ceremony.transcript.record("clocks", machine=said, watch=f"{watch} UTC" if watch else "not compared")
-    if watch and (fault := machine.watch_fault(at, watch)):
+    if watch and (fault := machine_check.watch_fault(at, watch)):
         with ceremony.refusing():
-            raise PkiError(fault, machine.SET_CLOCK)
+            raise PkiError(fault, machine_check.SET_CLOCK)

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from cryptography import x509
 
-from pki.ceremony import answers, bundle, chain, drives
-from pki.ceremony.answers import Answer
-from pki.ceremony.bundle import GENERATION, NOTHING, Request
-from pki.ceremony.chain import Record
+from pki.ceremony import drives, request_response, transcript_chain, verify_response
+from pki.ceremony.request_response import GENERATION, NOTHING, Request
+from pki.ceremony.transcript_chain import Record
 from pki.ceremony.vault import fingerprint
+from pki.ceremony.verify_response import Answer
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.config.identifiers import GenerationName
@@ -64,18 +64,18 @@ def records(folder: Path) -> Verdict:
 
 def may_lack_drive(folder: Path) -> bool:
     """Whether a transcript tells that a vault was used that is not on a drive of its own, and why."""
-    records = chain.load(filesystem.read(folder / "transcript.jsonl") or b"", "transcript.jsonl")
+    records = transcript_chain.load(filesystem.read(folder / "transcript.jsonl") or b"", "transcript.jsonl")
     return any(one.step == "deviation" and one.facts.get("on_drive") is False for one in records)
 
 
 def unsigned(folder: Path, waiting: list[str]) -> PkiError:
     """What is to be done at a vault with roots that have signed nothing; the request is looked for on what is mounted."""
-    records = chain.load(filesystem.read(folder / "transcript.jsonl") or b"", "transcript.jsonl")
+    records = transcript_chain.load(filesystem.read(folder / "transcript.jsonl") or b"", "transcript.jsonl")
     opened = next((one.facts for one in reversed(records) if one.step == "opened" and "file" in one.facts), {})
     name, line = str(opened.get("file", "REQUEST")), "sh run invoke ceremony.sign {} --vault {} --output {}"
     there = ((mount.point, filesystem.read_if_possible(mount.point / name)) for mount in drives.mounts())
     for place, data in there:
-        if data is not None and bundle.digest(data) == opened.get("sha256"):
+        if data is not None and request_response.digest(data) == opened.get("sha256"):
             filled = line.format(*(shlex.quote(str(one)) for one in (place / name, folder, place)))
             break
     else:
@@ -93,7 +93,7 @@ def _looked_at(folder: Path, places: Places) -> tuple[Verdict, _Seen]:
             f"{path}: there is no transcript",
             "name a vault, or a house in which a ceremony was accepted; is its drive mounted? findmnt",
         )
-    records, verdict, seen = chain.load(data, str(path)), Verdict(), _Seen()
+    records, verdict, seen = transcript_chain.load(data, str(path)), Verdict(), _Seen()
     seen.opened |= {str(one.facts["name"]): str(one.facts["sha256"]) for one in records if one.step == "opened-key"}
     verdict.lines.append(f"transcript: {len(records)} records, one chain, head {records[-1].hash[:16]}")
     for held in sorted((folder / "ceremonies").glob("[0-9][0-9][0-9][0-9]")):
@@ -111,17 +111,19 @@ def _ceremony_faults(
     asked = filesystem.read(folder / "request.yaml")
     if asked is None:
         raise PkiError(f"{folder}/request.yaml: is missing", "put it back from a backup, or from the other vault")
-    name, request = f"ceremony {int(folder.name)}", bundle.load(asked, f"{folder}/request.yaml", Request)
-    response = bundle.load(filesystem.read(folder / "response.yaml") or b"", f"{folder}/response.yaml", bundle.Response)
+    name, request = f"ceremony {int(folder.name)}", request_response.load(asked, f"{folder}/request.yaml", Request)
+    response = request_response.load(
+        filesystem.read(folder / "response.yaml") or b"", f"{folder}/response.yaml", request_response.Response
+    )
     there = {r.file: places[r.root, r.number][0] for r in response.rungs if (r.root, r.number) in places}
-    answer = answers.read(folder, rungs=there)
-    if answer.response.request != bundle.digest(asked):
+    answer = verify_response.read(folder, rungs=there)
+    if answer.response.request != request_response.digest(asked):
         yield f"{name}: the response answers another request"
     if request.previous != seen.previous:
         yield f"{name}: does not follow the ceremony before it"
-    if fault := answers.untold(answer, records):
+    if fault := verify_response.untold(answer, records):
         yield f"{name}: the transcript {fault}"
-    for fault in answers.faults(answer, request, seen.roots):
+    for fault in verify_response.faults(answer, request, seen.roots):
         yield f"{name}: {fault}"
     _remember(answer, seen)
     gone = len(answer.response.rungs) - len(answer.rungs)
@@ -132,7 +134,7 @@ def _ceremony_faults(
 
 
 def _remember(answer: Answer, seen: _Seen) -> None:
-    seen.previous = bundle.digest(answer.data)
+    seen.previous = request_response.digest(answer.data)
     seen.roots |= {name: cert for (name, issuer), cert in answer.certificates.items() if name == issuer}
     seen.certificates |= {(one.name, one.issuer): one.pem for one in answer.response.certificates}
     for root in {rung.root for rung in answer.response.rungs}:
@@ -172,5 +174,5 @@ def _strangers(folder: Path, places: Places, seen: _Seen, waiting: list[str]) ->
             yield f"{path}: was made in no ceremony that is recorded here"
     for (root, number), paths in sorted(places.items()):
         for path in paths:
-            if bundle.digest(filesystem.read(path) or b"") != seen.rungs.get(root, {}).get(number):
+            if request_response.digest(filesystem.read(path) or b"") != seen.rungs.get(root, {}).get(number):
                 yield f"{path}: is not a CRL of the newest ladder of {root}; destroy it"
