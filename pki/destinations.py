@@ -18,18 +18,18 @@ from pki.config.identifiers import AUTHORITIES, ArtifactId
 from pki.config.leaf_certificates import CANARY, PROBE, is_address, leaf_name, service_names
 from pki.config.model import Host
 from pki.config.proxies import PROGRAMS
-from pki.deploy import clocks, preflight, release
+from pki.deploy import host_clocks, preflight, release
 from pki.deploy.ansible.fleet import Fleet
-from pki.deploy.change import Destination, promises
 from pki.deploy.contact import Contact
 from pki.deploy.delivery import Delivery
-from pki.deploy.handshake import Endpoint, Eyes, fingerprint
+from pki.deploy.managed_files import CA_HOST
 from pki.deploy.new_root import NO_ROOT, NewRoot
 from pki.deploy.preflight import Trust
-from pki.deploy.proof import Promise
+from pki.deploy.process import Limits
 from pki.deploy.ssh import Way, identity_in
-from pki.deploy.wire import Limits
-from pki.managed import CA_HOST
+from pki.deploy.tls_client import Endpoint, Eyes, fingerprint
+from pki.deploy.transaction import Destination, promises
+from pki.deploy.verification import Promise
 from pki.project.clock_guard import Evidence, HostClock
 from pki.project.project import House
 from pki.world import World
@@ -211,7 +211,7 @@ def clock_evidence(house: House) -> Evidence:
     failing = {name: bool(Contact.load(house.store.contact(name)).failing_since) for name in remote}
     ways = [way(house, name, remote[name]) for name in sorted(remote, key=failing.__getitem__)]
     distinct = {(one.address or one.name, one.port): one for one in reversed(ways)}
-    for name, ahead in clocks.ask([one for one in ways if one in distinct.values()], lambda: house.clock.present):
+    for name, ahead in host_clocks.ask([one for one in ways if one in distinct.values()], lambda: house.clock.present):
         found = replace(found, hosts=(*found.hosts, HostClock(name, ahead)))
         if found.is_enough:
             break

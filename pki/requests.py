@@ -33,7 +33,7 @@ from pki.config.leaf_certificates import (
 )
 from pki.config.model import Inventory, Leaf
 from pki.config.name_claims import Claim, Conflict, Key, Names, Place
-from pki.managed import Library, ManagedFile
+from pki.deploy.managed_files import Library, ManagedFile
 
 
 class Declared(NamedTuple):

@@ -11,7 +11,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from pki import managed
 from pki.artifact_files import LEAF_FILES, ArtifactFiles
 from pki.common import filesystem, yaml_text
 from pki.common.errors import PkiError
@@ -34,9 +33,10 @@ from pki.config.leaf_certificates import (
 from pki.config.model import Host, Inventory, Leaf
 from pki.config.name_claims import Place
 from pki.config.proxies import PROGRAMS
+from pki.deploy import managed_files
+from pki.deploy.managed_files import CA_HOST, Library, Lost, ManagedFile
 from pki.deploy.release import Blueprint, Gathered, gather, load
 from pki.holders import holders
-from pki.managed import CA_HOST, Library, Lost, ManagedFile
 from pki.project.project import House
 from pki.requests import request_leaves
 from pki.values import Generations, Revoked, Said, TooLarge
@@ -82,7 +82,9 @@ class World:
             for leaf in host_leaves(said, name, host)
             if leaf.name not in leaves
         }
-        library = managed.find(house.store.templates, {"inventory": Said(said)}, said.hosts, said.networks, house.memo)
+        library = managed_files.find(
+            house.store.templates, {"inventory": Said(said)}, said.hosts, said.networks, house.memo
+        )
         library = _with_what_is_gone(house, library)
         taken = {*leaves, *(one.name for one in waiting)}
         declared = request_leaves(said, library, taken, partial(_line, house), partial(holders, house))

@@ -13,8 +13,8 @@ from pki.common.cache import Memo
 from pki.common.errors import PkiError
 from pki.deploy import receipt, release
 from pki.deploy.contact import Contact
+from pki.deploy.delivery_history import History
 from pki.deploy.folder import FolderTransport
-from pki.deploy.history import History
 from pki.ledger import last_seen
 from pki.project import layout
 from pki.project.generations import read_rung

@@ -19,12 +19,12 @@ from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.templating import MEND_OR_RAW
 from pki.deploy.contact import Contact
-from pki.deploy.proof import PROVEN, Proof, Verdict
+from pki.deploy.protocol import HostRefusal
 from pki.deploy.receipt import instant
 from pki.deploy.receipt import load as receipt_of
 from pki.deploy.receipt import save as keep_receipt
-from pki.deploy.session import HostRefusal
 from pki.deploy.ssh import UnreachableError
+from pki.deploy.verification import PROVEN, Proof, Verdict
 from pki.ledger.types import BEGIN_ANEW, GONE, IS_EMPTY, PUT_BACK
 from pki.project.clock_guard import Evidence
 from pki.watch import health, probes

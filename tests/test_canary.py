@@ -11,7 +11,7 @@ from cryptography import x509
 from pki.common.errors import LedgerError
 from pki.config.leaf_certificates import CANARY, PROBE
 from pki.deploy import preflight
-from pki.deploy.parcel import Parcel
+from pki.deploy.payload import Parcel
 from pki.keeping import loss
 from pki.ledger.database import Database
 from pki.ledger.ledger import Ledger

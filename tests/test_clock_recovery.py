@@ -9,7 +9,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from pki.deploy import crls
+from pki.deploy import crl_files
 from pki.watch import status
 from pki.x509 import crls as x509_crls
 from pki.x509 import pem_encoding, signing
@@ -118,15 +118,15 @@ KEY = ec.generate_private_key(ec.SECP256R1())
 CA = signing.certificate(signing.subject("Lab", "CA"), KEY.public_key(), (START - DAY, START + 900 * DAY), [], KEY)
 
 
-def crl(number: int, begins: timedelta, serials: Iterable[int] = (7,)) -> crls.Listed:
+def crl(number: int, begins: timedelta, serials: Iterable[int] = (7,)) -> crl_files.Listed:
     start = START + begins
     entries = [Entry(serial, START - DAY, "unspecified") for serial in serials]
     made = x509_crls.crl(signing.Issuer(CA, KEY), number, start, start + 30 * DAY, entries)
-    return crls.read(pem_encoding.pem_of([made]))[0]
+    return crl_files.read(pem_encoding.pem_of([made]))[0]
 
 
-def faults(new: crls.Listed, old: crls.Listed, ended: Iterable[int] = ()) -> list[str]:
-    return [one.split()[0] for one in crls.gone_back(new, old, frozenset(ended).__contains__, START)]
+def faults(new: crl_files.Listed, old: crl_files.Listed, ended: Iterable[int] = ()) -> list[str]:
+    return [one.split()[0] for one in crl_files.gone_back(new, old, frozenset(ended).__contains__, START)]
 
 
 @pytest.mark.parametrize("begins", [6 * MINUTE, HOUR, 40 * DAY, 600 * DAY])

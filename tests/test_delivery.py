@@ -22,14 +22,14 @@ from pki.common.errors import PkiError
 from pki.common.reasons import Verb
 from pki.config.identifiers import ArtifactId
 from pki.config.model import Deploy
-from pki.deploy import bootstrap, preflight, proof, release, session, wire
+from pki.deploy import bootstrap, preflight, process, protocol, release, verification
 from pki.deploy.contact import Contact
 from pki.deploy.delivery import Delivery
-from pki.deploy.handshake import Endpoint
-from pki.deploy.history import History
-from pki.deploy.parcel import Parcel
-from pki.deploy.proof import Promise
+from pki.deploy.delivery_history import History
+from pki.deploy.payload import Parcel
 from pki.deploy.ssh import Way
+from pki.deploy.tls_client import Endpoint
+from pki.deploy.verification import Promise
 from pki.destinations import Outlook
 from pki.watch import health, probes
 from pki.watch.checks import Finding, Level
@@ -154,7 +154,7 @@ def delivered(delivered_once: Path, kind: type[Home], monkeypatch: pytest.Monkey
     made = Live(kind(delivered_once / "work/home"), FolderHost(delivered_once / "work/host"), {}, [])
     made.ways["media"] = made.host.way()
     made.reached(monkeypatch)
-    monkeypatch.setattr(proof, "PATIENCE", 0.3)
+    monkeypatch.setattr(verification, "PATIENCE", 0.3)
     return made
 
 
@@ -190,7 +190,7 @@ def test_the_first_delivery_brings_every_file_and_the_second_look_touches_nothin
 def test_a_look_at_a_host_without_services_reads_nothing_but_what_the_host_says(
     delivered: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module, name in ((proof, "judge"), (preflight, "look")):
+    for module, name in ((verification, "judge"), (preflight, "look")):
         monkeypatch.setattr(module, name, lambda *_: pytest.fail("looked further"))
     assert (delivered.doit(days=0.6).status, delivered.doit(days=1.2).made) == (0, {})
 
@@ -622,7 +622,7 @@ def test_a_revocation_waits_for_no_window_where_the_receipt_is_damaged(delivered
 @pytest.mark.parametrize("answer", ["0644|root:root|-|-|relative", "0644|root:root|/etc/x", "x"])
 def test_a_host_that_names_files_that_cannot_be_is_not_believed(answer: str) -> None:
     with pytest.raises(PkiError, match="answers what pki-apply would not"):
-        session.others("media", [{"looked": True, "more": answer}])
+        protocol.others("media", [{"looked": True, "more": answer}])
 
 
 # -- what leaves and what does not ------------------------------------------------------------------------------------
@@ -849,7 +849,7 @@ def test_what_no_authority_of_ours_signed_holds_up_nobody_and_is_told(delivered:
 
 
 def test_a_crl_in_place_that_was_delivered_is_not_asked_for(delivered: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session.Session, "show", lambda *_: pytest.fail("a CRL was asked for"))
+    monkeypatch.setattr(protocol.Session, "show", lambda *_: pytest.fail("a CRL was asked for"))
     assert delivered.doit(days=7).status == 0
     assert delivered.on(CRL_THERE).read_bytes() == delivered.home.read("build/crl/client-1.pem")
 
@@ -862,7 +862,7 @@ def test_an_older_crl_put_in_place_there_is_replaced_without_asking(
     change_something(delivered)
     assert delivered.doit(days=7).status == 0
     delivered.on(CRL_THERE).write_bytes(old)
-    monkeypatch.setattr(session.Session, "show", lambda *_: pytest.fail("a CRL was asked for"))
+    monkeypatch.setattr(protocol.Session, "show", lambda *_: pytest.fail("a CRL was asked for"))
     assert delivered.doit(days=8).status == 0
     assert delivered.on(CRL_THERE).read_bytes() == delivered.home.read("build/crl/client-1.pem")
 
@@ -1019,12 +1019,12 @@ def test_a_host_that_waits_for_another_of_its_group_is_given_that_time(delivered
         time.sleep(1.2)
         yield
 
-    way = replace(change.to.way, limits=wire.Limits(30.0, 30.0))
+    way = replace(change.to.way, limits=process.Limits(30.0, 30.0))
     change.to = replace(change.to, way=way, turn=turn())
-    before = session.Session.allow
+    before = protocol.Session.allow
     given: list[float] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session.Session, "allow", lambda self, seconds: (given.append(seconds), before(self, seconds)))
+        patch.setattr(protocol.Session, "allow", lambda self, seconds: (given.append(seconds), before(self, seconds)))
         assert change.bring(delivery.delivered).done
     assert given[0] >= 1.2
 
@@ -1128,9 +1128,9 @@ def test_a_host_that_talks_nonsense_fails_alone_and_in_time(
     delivered: Live, lie: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script, said = LIES[lie]
-    monkeypatch.setattr(wire, "PARTING", 0.1)
+    monkeypatch.setattr(process, "PARTING", 0.1)
     answered_by(delivered, script)
-    delivered.ways["media"] = replace(delivered.ways["media"], limits=wire.Limits(0.4, 2.0))
+    delivered.ways["media"] = replace(delivered.ways["media"], limits=process.Limits(0.4, 2.0))
     told = delivered.refusal()
     assert said in told
     assert told.isprintable()

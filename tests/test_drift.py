@@ -9,8 +9,8 @@ import pytest
 
 from pki.common.reasons import Why
 from pki.deploy import drift
+from pki.deploy.protocol import Row, Seen
 from pki.deploy.release import File
-from pki.deploy.session import Row, Seen
 from pki.watch import health, probes
 from pki.watch.checks import Finding, Level
 from pki.watch.view import LastRun

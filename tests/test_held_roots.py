@@ -11,7 +11,7 @@ import pytest
 
 from pki.ceremony.online.make_request import Wish
 from pki.deploy import bootstrap
-from pki.deploy.parcel import Parcel
+from pki.deploy.payload import Parcel
 from tests.ceremonies import RealHome
 from tests.commands import Said, said_by
 from tests.conftest import START

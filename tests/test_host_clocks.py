@@ -12,7 +12,7 @@ import pytest
 
 from pki import destinations
 from pki.common.errors import PkiError
-from pki.deploy import clocks, wire
+from pki.deploy import host_clocks, process
 from pki.deploy.contact import Contact
 from pki.project import clock_guard
 from pki.project.clock_guard import Evidence
@@ -64,8 +64,8 @@ def fleet(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
     found = Fleet(home, tmp_path, {})
     monkeypatch.setattr(destinations, "way", lambda _house, name, _host: found.ways[name])
     monkeypatch.setattr(clock_guard, "kernel_time", lambda: None)
-    monkeypatch.setattr(clocks, "LIMIT", 5.0)
-    monkeypatch.setattr(wire, "PARTING", 0.2)
+    monkeypatch.setattr(host_clocks, "LIMIT", 5.0)
+    monkeypatch.setattr(process, "PARTING", 0.2)
     for name in ("monitoring", "forge", "media"):
         found.program(name, "exit 1")
     return found
@@ -100,7 +100,7 @@ def test_hosts_tell_their_date_before_anything_else(fleet: Fleet) -> None:
 def test_a_host_that_answers_anything_else_neither_confirms_nor_blocks(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch, answer: str
 ) -> None:
-    monkeypatch.setattr(clocks, "LIMIT", 0.7)
+    monkeypatch.setattr(host_clocks, "LIMIT", 0.7)
     fleet.program("monitoring", answer)
     fleet.host("forge", NONE)
     assert not fleet.evidence().is_enough
@@ -122,7 +122,7 @@ def test_this_machine_is_no_witness_of_its_own_clock(fleet: Fleet) -> None:
 
 
 def test_hosts_that_answered_last_time_are_asked_first(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clocks, "AT_ONCE", 1)
+    monkeypatch.setattr(host_clocks, "AT_ONCE", 1)
     Contact().failed(START, PkiError("cannot be reached")).save(fleet.home.house().store.contact("monitoring"))
     fleet.host("forge", NONE)
     fleet.host("media", NONE)
@@ -131,12 +131,12 @@ def test_hosts_that_answered_last_time_are_asked_first(fleet: Fleet, monkeypatch
 
 def test_no_more_than_sixteen_hosts_are_asked() -> None:
     ways = [LocalWay(f"host-{n}", f"host-{n}", program="/bin/false") for n in range(40)]
-    assert len(list(clocks.ask(ways, lambda: START))) == 16
+    assert len(list(host_clocks.ask(ways, lambda: START))) == 16
 
 
 def test_a_synchronised_kernel_clock_asks_no_host(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock_guard, "kernel_time", lambda: START + MINUTE)
-    monkeypatch.setattr(clocks, "ask", lambda *_: pytest.fail("a host was asked"))
+    monkeypatch.setattr(host_clocks, "ask", lambda *_: pytest.fail("a host was asked"))
     assert fleet.evidence().is_kernel_right
     monkeypatch.undo()
     monkeypatch.setattr(clock_guard, "kernel_time", lambda: START + DAY)

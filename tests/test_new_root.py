@@ -15,9 +15,9 @@ from pki import destinations, graph
 from pki.ceremony.online.make_request import Wish
 from pki.common import sealed_records
 from pki.common.errors import PkiError
-from pki.deploy import bootstrap, proof
+from pki.deploy import bootstrap, verification
 from pki.deploy.ansible import fleet
-from pki.deploy.parcel import Parcel
+from pki.deploy.payload import Parcel
 from pki.project.layout import Store
 from tests.ceremonies import RealHome
 from tests.commands import Invoke, Said, said_by
@@ -46,7 +46,7 @@ def made(home: Home, folder: Path, patch: pytest.MonkeyPatch) -> Live:
     (live.home.path / CRL).unlink()  # the name of its target bears no generation
     live.ways["media"] = live.host.way()
     live.reached(patch)
-    patch.setattr(proof, "PATIENCE", 0.3)
+    patch.setattr(verification, "PATIENCE", 0.3)
     permit(live)
     report = live.doit()
     assert report.status == 0, report.failed

@@ -19,7 +19,7 @@ from pki.common import child_processes
 from pki.common.child_processes import last_words
 from pki.common.reasons import Outcome
 from pki.config.model import Leaf
-from pki.deploy import wire
+from pki.deploy import process
 from pki.pipeline import Run
 from pki.project.layout import Store
 from pki.project.project import House
@@ -171,7 +171,7 @@ def test_a_program_is_spoken_with_beyond_the_thousandth_descriptor() -> None:
             while (last := fcntl.fcntl(null, fcntl.F_DUPFD_CLOEXEC, 0)) < 1024:
                 stack.callback(os.close, last)
             stack.callback(os.close, last)
-            assert wire.run(("cat",), b"hello", wire.STANDARD) == (0, "hello", "")
+            assert process.run(("cat",), b"hello", process.STANDARD) == (0, "hello", "")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 

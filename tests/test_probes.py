@@ -21,13 +21,13 @@ from cryptography.hazmat.primitives import hashes
 
 from pki.common.errors import PkiError
 from pki.config.model import Leaf
-from pki.deploy import handshake, proof, receipt
+from pki.deploy import receipt, tls_client, verification
 from pki.deploy.contact import Contact
-from pki.deploy.handshake import Endpoint, Eyes
-from pki.deploy.proof import UNPROVEN, Promise, Proof, Verdict
-from pki.deploy.session import HostRefusal, ServiceRefusal
+from pki.deploy.protocol import HostRefusal, ServiceRefusal
 from pki.deploy.ssh import UnreachableError, Way
+from pki.deploy.tls_client import Endpoint, Eyes
 from pki.deploy.tunnel import Tunnel
+from pki.deploy.verification import UNPROVEN, Promise, Proof, Verdict
 from pki.destinations import Sight
 from pki.watch import health, probes
 from pki.watch.alerts import channels
@@ -219,7 +219,7 @@ def test_what_is_no_http_server_behind_tls_is_broken(paper: Paper, behaviour: Be
 def test_an_open_service_that_demands_a_certificate_is_found_by_a_request(paper: Paper) -> None:
     """In TLS 1.3 the handshake of a client without a certificate ends well."""
     found = seen(paper, trusts(str(paper.pairs.root)))
-    assert (found.fault, found.wrong) == (Fault.REFUSAL, proof.DEMANDS)
+    assert (found.fault, found.wrong) == (Fault.REFUSAL, verification.DEMANDS)
     assert (found.fingerprint, found.version) == (paper.new_digest, "TLSv1.3")
 
 
@@ -241,7 +241,7 @@ def test_an_open_service_that_refuses_within_tls_is_found_by_two_requests(paper:
     found = seen(paper, asks(paper, "403 Forbidden", "200 OK"))
     assert (found.fault, found.wrong) == (
         Fault.REFUSAL,
-        f"{proof.DEMANDS}: answers 403 without one, and 200 to the probe",
+        f"{verification.DEMANDS}: answers 403 without one, and 200 to the probe",
     )
     assert seen(paper, asks(paper, "401 Log In", "401 Log In")).wrong == "", "its own login is its own business"
 
@@ -265,7 +265,7 @@ def test_an_open_service_that_speaks_no_http_or_never_answers_is_told(
 ) -> None:
     found = seen(paper, hangs_up)
     assert (found.fault, found.wrong) == (Fault.BROKEN, "does not answer as an HTTP server")
-    monkeypatch.setattr(handshake, "TIMEOUT", 0.3)
+    monkeypatch.setattr(tls_client, "TIMEOUT", 0.3)
     assert seen(paper, is_silent_within_tls).fault == Fault.UPSTREAM
 
 
@@ -282,7 +282,7 @@ def test_of_a_service_without_a_promise_only_what_it_serves_is_told(paper: Paper
 
 def test_fifty_services_are_looked_at_at_the_same_time(paper: Paper, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of fifty waits until all have been asked."""
-    monkeypatch.setattr(handshake, "TIMEOUT", 60)
+    monkeypatch.setattr(tls_client, "TIMEOUT", 60)
     together = threading.Barrier(50, timeout=50)
 
     def waits(context: ssl.SSLContext, connection: socket.socket) -> None:
@@ -301,7 +301,7 @@ def test_fifty_services_are_looked_at_at_the_same_time(paper: Paper, monkeypatch
 def test_those_that_do_not_answer_are_waited_for_together_and_hold_up_nobody(
     paper: Paper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handshake, "TIMEOUT", 3.0)
+    monkeypatch.setattr(tls_client, "TIMEOUT", 3.0)
     both, asked = threading.Barrier(2, timeout=20), list[int]()
 
     def dead(context: ssl.SSLContext, connection: socket.socket) -> None:
@@ -450,7 +450,7 @@ def test_a_jump_host_that_talks_without_end_is_given_up(tmp_path: Path, monkeypa
     ssh.write_text("#!/bin/sh\nexec cat /dev/zero\n")
     ssh.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    monkeypatch.setattr("pki.deploy.wire.PARTING", 0.1)
+    monkeypatch.setattr("pki.deploy.process.PARTING", 0.1)
     with Tunnel(Way("bastion", "bastion"), [Endpoint("x", "x.lab.internal", "127.0.0.1", 1, "tls")]) as tunnel:
         assert tunnel.fault == "it cannot be reached: sent a line of more than 65536 bytes"
 

@@ -20,16 +20,16 @@ from pki.common.errors import PkiError
 from pki.common.reasons import Why
 from pki.config.fields import is_within
 from pki.config.model import Leaf
-from pki.deploy import crls, preflight
+from pki.deploy import crl_files, preflight
 from pki.deploy import receipt as receipts
 from pki.deploy.contact import Contact
 from pki.deploy.delivery import Delivery
 from pki.deploy.preflight import Trust
-from pki.deploy.proof import Proof, Verdict
+from pki.deploy.protocol import ServiceRefusal
 from pki.deploy.receipt import Receipt, instant
 from pki.deploy.release import File, Release
-from pki.deploy.session import ServiceRefusal
 from pki.deploy.ssh import UnreachableError
+from pki.deploy.verification import Proof, Verdict
 from pki.project.layout import Store
 from pki.x509 import crls as x509_crls
 from pki.x509 import keys, pem_encoding, profiles, signing
@@ -330,8 +330,8 @@ def test_only_a_new_revocation_is_urgent_and_the_canary_is_none(pki: Pki) -> Non
 
 
 def back(pki: Pki, new: bytes, old: bytes, now: datetime = START) -> list[str]:
-    (first,), (second,) = crls.read(new), crls.read(old)
-    return list(crls.gone_back(first, second, pki.trust.has_ended, now))
+    (first,), (second,) = crl_files.read(new), crl_files.read(old)
+    return list(crl_files.gone_back(first, second, pki.trust.has_ended, now))
 
 
 def test_a_revoked_certificate_that_has_ended_may_leave_the_crl(pki: Pki) -> None:
@@ -368,21 +368,21 @@ def test_a_crl_from_the_future_gives_way_to_an_older_one_that_lists_as_much(pki:
 def test_a_crl_is_read_in_each_form_and_nothing_else_is_one(pki: Pki) -> None:
     pem = pki.crl()
     der = x509.load_pem_x509_crl(pem).public_bytes(Encoding.DER)
-    assert [one.number for one in crls.read(pem + pki.crl(8))] == [7, 8]
-    assert crls.read(der) == crls.read(pem)
+    assert [one.number for one in crl_files.read(pem + pki.crl(8))] == [7, 8]
+    assert crl_files.read(der) == crl_files.read(pem)
     for data in (b"", b"hello", der[:-1], pem.replace(b"\nM", b"\nAAAA", 1), pem_encoding.pem_of([pki.leaf])):
-        assert crls.read(data) == ()
+        assert crl_files.read(data) == ()
 
 
 def test_a_crl_without_a_number_counts_as_the_first(pki: Pki) -> None:
     builder = x509.CertificateRevocationListBuilder().issuer_name(pki.server.certificate.subject)
     bare = builder.last_update(START).next_update(START + DAY).sign(pki.server.key, keys.signature_hash(pki.server.key))
-    assert crls.read(bare.public_bytes(Encoding.DER))[0].number == 0
+    assert crl_files.read(bare.public_bytes(Encoding.DER))[0].number == 0
 
 
 def test_serial_numbers_are_named_up_to_four() -> None:
-    assert crls.named([3, 255, 1, 2]) == "1, 2, 3, ff"
-    assert crls.named([5, 4, 3, 2, 1]) == "1, 2, 3, 4, and 1 more"
+    assert crl_files.named([3, 255, 1, 2]) == "1, 2, 3, ff"
+    assert crl_files.named([5, 4, 3, 2, 1]) == "1, 2, 3, 4, and 1 more"
 
 
 # -- when a host may be changed ---------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pki.commands.output import LedgerImportOutput
 from pki.common.errors import PkiError
-from pki.deploy import crls
+from pki.deploy import crl_files
 from pki.deploy.preflight import Trust
 from pki.ledger.types import Issued
 from pki.project.generations import Generation
@@ -769,7 +769,7 @@ def test_service_in_between_may_trust_both_cas_by_two_files_of_its_own(adopted: 
 
 def test_deployer_takes_crls_of_an_adopted_ca_and_certificates_not(old: OldCa) -> None:
     trust = Trust(b"", b"", adopted=pem(old.certificate))
-    (listed,) = crls.read(old.crl({}).public_bytes(serialization.Encoding.DER))
+    (listed,) = crl_files.read(old.crl({}).public_bytes(serialization.Encoding.DER))
     assert trust.has_signed(listed)
     assert trust.issuer(old.issued[1]) is None
 

@@ -18,9 +18,9 @@ from pki.common.templating import Templates
 from pki.config import loader
 from pki.deploy import bootstrap
 from pki.deploy.bootstrap import Bootstrap
-from pki.deploy.parcel import Parcel
-from pki.deploy.session import rows_of
-from pki.managed import ManagedFile, render_header
+from pki.deploy.managed_files import ManagedFile, render_header
+from pki.deploy.payload import Parcel
+from pki.deploy.protocol import rows_of
 from pki.values import Said
 from pki.world import World
 from tests.commands import said_by

@@ -17,7 +17,7 @@ from pki.common.errors import FaultsError, PkiError
 from pki.common.file_headers import LARGEST
 from pki.common.limited_process import Begin, Confined, ExceededError
 from pki.common.templating import Templates
-from pki.managed import Library
+from pki.deploy.managed_files import Library
 from pki.watch import forecast, health, status
 from pki.watch.view import LastRun
 from tests.commands import said_by
@@ -32,11 +32,11 @@ def add(home: Home, body: str, name: str = "one.conf", head: str = HEAD) -> None
 
 def library(home: Home) -> Library:
     """All managed files as a run reads them, without anything else of a run."""
-    from pki import managed  # noqa: PLC0415 - used here alone
+    from pki.deploy import managed_files  # noqa: PLC0415 - used here alone
 
     house = home.house()
     said = house.inventory
-    return managed.find(house.store.templates, {"inventory": said}, said.hosts, said.networks, house.memo)
+    return managed_files.find(house.store.templates, {"inventory": said}, said.hosts, said.networks, house.memo)
 
 
 def fault_of(home: Home, name: str = "one.conf") -> str:

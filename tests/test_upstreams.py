@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 from pki.common.errors import InventoryError, PkiError
 from pki.config.upstreams import certificates
 from pki.deploy import preflight
-from pki.deploy.parcel import Parcel
+from pki.deploy.payload import Parcel
 from pki.keeping import backup
 from pki.watch import status, upstreams
 from tests.conftest import START, Home

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from pki.ceremony.online.make_request import Wish
-from pki.deploy.history import KEPT
+from pki.deploy.delivery_history import KEPT
 from pki.destinations import Outlook
 from pki.project.clock_guard import CONFIRM, Evidence, HostClock
 from pki.project.project import House

@@ -33,12 +33,13 @@ from pki.common.reasons import Reason, Why
 from pki.common.terminal import Screen
 from pki.config.identifiers import ArtifactId
 from pki.deploy import bootstrap as bootstraps
-from pki.deploy import difference, roots
+from pki.deploy import diff as deploy_diff
 from pki.deploy import drift as drifts
 from pki.deploy import receipt as receipts
-from pki.deploy.change import Change, differences
+from pki.deploy import release_roots
 from pki.deploy.delivery import Delivery
-from pki.deploy.parcel import Parcel
+from pki.deploy.payload import Parcel
+from pki.deploy.transaction import Change, differences
 from pki.pipeline import Run
 from pki.project import ledger_decisions
 from pki.project.project import House
@@ -106,7 +107,7 @@ def _insist_on_scope(host: str, scope: str, *, certificates_only: bool, with_con
 def _permitted(house: House, host: str, parcel: Parcel, scope: str) -> None:
     """Record which roots a host accepts from now on; one whose script is run by hand says itself what it holds back."""
     accepted = (
-        " ".join(roots.of(parcel).fingerprints) or ledger_decisions.NONE
+        " ".join(release_roots.of(parcel).fingerprints) or ledger_decisions.NONE
         if scope == "certificates"
         else ledger_decisions.ANY
     )
@@ -170,7 +171,7 @@ def diff(context: Context, host: str) -> None:
     delivered = delivery.history.parcel(receipt.release) if receipt else None
     with _said_of(host), _change(delivery, parcel, house).session() as session:
         looked = session.look()
-        lines = [line for seen in looked for line in difference.lines(session, seen, parcel, delivered)]
+        lines = [line for seen in looked for line in deploy_diff.lines(session, seen, parcel, delivered)]
         session.end()
     delivery.found_drift(drifts.of(looked, receipt), session.writable)
     for line in lines or [f"{host} is as it should be"]:

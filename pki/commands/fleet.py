@@ -16,7 +16,7 @@ from pki.common.errors import PkiError
 from pki.common.reasons import joined
 from pki.common.terminal import Screen
 from pki.config.identifiers import ArtifactId
-from pki.deploy.ansible import fleet, project, runner
+from pki.deploy.ansible import fleet, playbooks, runner
 from pki.deploy.delivery import Delivery
 from pki.project.project import House
 
@@ -28,7 +28,7 @@ def export(context: Context, folder: str, vault: str = "") -> None:
     It holds private keys. --vault FILE is a file with a passphrase, with which ansible-vault encrypts them.
     """
     house, screen, target = house_of(context), Screen(), path_of(context, folder)
-    if target.exists() and any(target.iterdir()) and not (target / project.COLLECTION).is_dir():
+    if target.exists() and any(target.iterdir()) and not (target / playbooks.COLLECTION).is_dir():
         raise PkiError(f"{folder}: is not empty", "name a new folder, or one that deploy.export made")
     goods, failed = [], 0
     for delivery in _ssh(house).values():
@@ -41,7 +41,7 @@ def export(context: Context, folder: str, vault: str = "") -> None:
         raise PkiError(
             "there is nothing to hand out", "in pki.yaml, under a host: `deliver: ssh`; then ./run doit release"
         )
-    project.write(target, goods, house.inventory.deploy.ansible, abroad=True)
+    playbooks.write(target, goods, house.inventory.deploy.ansible, abroad=True)
     if vault:
         _encrypt(target, path_of(context, vault), house)
     screen.line(
@@ -94,7 +94,7 @@ def _encrypt(folder: Path, passphrase: Path, house: House) -> None:
         [program, "encrypt", "--vault-password-file", passphrase, *names], capture_output=True, text=True, check=False
     )
     if done.returncode:
-        project.sweep(folder)
+        playbooks.sweep(folder)
         raise PkiError(f"ansible-vault: {done.stderr.strip()}", "what it could not encrypt was taken away again")
 
 

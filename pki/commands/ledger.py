@@ -41,9 +41,9 @@ from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.terminal import Screen
 from pki.config.identifiers import ArtifactId
-from pki.deploy import crls
+from pki.deploy import crl_files
 from pki.deploy.delivery import Delivery
-from pki.deploy.inplace import InPlace
+from pki.deploy.installed_crls import InPlace
 from pki.keeping import loss, recovering, restore
 from pki.keeping.loss import Accepted
 from pki.ledger.types import PUT_BACK, Issued, Recovered
@@ -341,7 +341,7 @@ class _TakenIn:
 
 def _take_in(house: House, source: str, files: Iterable[InPlace]) -> _TakenIn:
     """Record what each CRL of some files lists."""
-    listed = {one.digest: (file.path, one) for file in files for one in crls.read(file.content)}
+    listed = {one.digest: (file.path, one) for file in files for one in crl_files.read(file.content)}
     found = [(one.within(path), recovering.take_in(house, one.crl, source)) for path, one in listed.values()]
     learnt = tuple(told for _, told in found if told)
     return _TakenIn(source, learnt, tuple(name for name, told in found if not told))
@@ -354,7 +354,7 @@ def _say_what_came_back(screen: Screen, told: Sequence[_TakenIn]) -> None:
         for one in some.learnt:
             artifact = ArtifactId("crl", one.generation)
             if one.serials:
-                screen.made(artifact, f"revoked, by number {one.number}: {crls.named(one.serials)}")
+                screen.made(artifact, f"revoked, by number {one.number}: {crl_files.named(one.serials)}")
             if one.is_newer:
                 screen.made(artifact, f"number {one.number} is taken: the next one is above it")
         if some.is_empty:

@@ -11,8 +11,8 @@ from pki.common.errors import ErrorCode, PkiError
 from pki.common.reasons import Reason, Why
 from pki.common.visible import shorten
 from pki.deploy.drift import from_json as drifted
+from pki.deploy.protocol import HostRefusal, ServiceRefusal, Step
 from pki.deploy.receipt import instant, moment
-from pki.deploy.session import HostRefusal, ServiceRefusal, Step
 
 WORDS = 2000  # characters that are kept of a message
 LOOK = timedelta(hours=12)

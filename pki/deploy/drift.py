@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from pki.common.reasons import Reason, Why
 from pki.common.remedies import Place, Remedy, at, here
+from pki.deploy.protocol import Seen
 from pki.deploy.receipt import Receipt
-from pki.deploy.session import Seen
 
 
 def of(seen: Iterable[Seen], receipt: Receipt | None) -> tuple[Reason, ...]:

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from pki.common import filesystem, sealed_records
 from pki.common.reasons import Reason, Why
-from pki.deploy.parcel import Parcel
+from pki.deploy.payload import Parcel
+from pki.deploy.protocol import where_to
 from pki.deploy.receipt import Receipt, instant, taken
-from pki.deploy.session import where_to
 
 
 class FolderTransport:

@@ -22,11 +22,11 @@ from cryptography.x509.oid import NameOID
 from pki.common import pem
 from pki.common.errors import PkiError
 from pki.config.fields import CA_NAME
-from pki.deploy import crls
-from pki.deploy.crls import Listed
-from pki.deploy.parcel import Parcel
+from pki.deploy import crl_files
+from pki.deploy.crl_files import Listed
+from pki.deploy.payload import Parcel
+from pki.deploy.protocol import PATH
 from pki.deploy.release import File
-from pki.deploy.session import PATH
 from pki.x509 import canonical
 from pki.x509.signing import ca_public_key
 
@@ -289,7 +289,7 @@ def _certificates(content: bytes) -> list[x509.Certificate]:
 
 
 def _crls(file: File, content: bytes) -> tuple[Listed, ...]:
-    found = crls.read(content) if file.crl else ()
+    found = crl_files.read(content) if file.crl else ()
     if file.crl and not found:
         raise PkiError(f"nothing was sent: {file.path} holds no CRL", "./run doit")
     return found

@@ -8,8 +8,8 @@ from datetime import datetime
 from pathlib import Path
 
 from pki.common import filesystem, sealed_records
-from pki.deploy.proof import Proof, as_json
 from pki.deploy.release import File
+from pki.deploy.verification import Proof, as_json
 
 FORMAT = 3
 BEFORE = 2  # said in words what was seen of services: of such a receipt nobody knows it

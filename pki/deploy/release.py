@@ -22,7 +22,7 @@ from pki.common.reasons import Outcome, Reason, Verb, Why, joined, stated
 from pki.common.templating import Templates
 from pki.config import upstreams
 from pki.config.identifiers import ArtifactId
-from pki.managed import MEND_HEADER, ManagedFile, Selection, render_header
+from pki.deploy.managed_files import MEND_HEADER, ManagedFile, Selection, render_header
 from pki.x509.keys import pkcs1_pem
 
 FORMAT = 1

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from pki.common.cache import token
 from pki.config.identifiers import GenerationName
 from pki.deploy.delivery import Delivery
-from pki.deploy.roots import is_store
+from pki.deploy.release_roots import is_store
 from pki.graph import Plan
 from pki.project.generations import Generation
 from pki.project.project import House

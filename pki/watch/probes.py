@@ -19,11 +19,11 @@ from cryptography import x509
 from pki.common import filesystem, sealed_records
 from pki.common.errors import of_system
 from pki.config.identifiers import ArtifactId
-from pki.deploy import handshake, proof
-from pki.deploy.handshake import NO_UPSTREAM, Endpoint, Unproven, Unreached
-from pki.deploy.proof import LetIn
+from pki.deploy import tls_client, verification
 from pki.deploy.receipt import instant, moment
 from pki.deploy.ssh import Way
+from pki.deploy.tls_client import NO_UPSTREAM, Endpoint, Unproven, Unreached
+from pki.deploy.verification import LetIn
 from pki.destinations import Sight
 from pki.graph import Plan
 from pki.project.layout import Store
@@ -122,7 +122,7 @@ def sweep(house: House, plan: Plan, hosts: Container[str] | None = None) -> Sequ
     except OSError as error:
         what = f"{house.store.shown(Path(error.filename))}: {error.strerror}" if error.filename else str(error)
         return [replace(_unseen(one, what), at=house.now) for one in targets]
-    found = proof.at_once(lambda way: _behind(way, behind[way]), list(behind), len(behind))
+    found = verification.at_once(lambda way: _behind(way, behind[way]), list(behind), len(behind))
     return sorted((replace(one, at=house.now) for some in found for one in some), key=_place)
 
 
@@ -138,12 +138,12 @@ def _place(one: Probed) -> tuple[str, str]:
 def _behind(way: Way | None, targets: Sequence[Target]) -> list[Probed]:
     """What is seen of the services behind one jump host; without one, of those that are reached from here."""
     if way is None:
-        return proof.at_once(_look, targets, WIDTH)
+        return verification.at_once(_look, targets, WIDTH)
     from pki.deploy.tunnel import Tunnel  # noqa: PLC0415 - which few houses need
 
     with Tunnel(way, [one.endpoint for one in targets]) as tunnel:
         through = [replace(one, endpoint=end) for one, end in zip(targets, tunnel.endpoints, strict=True)]
-        found = [_blank(one) for one in targets] if tunnel.fault else proof.at_once(_look, through, WIDTH)
+        found = [_blank(one) for one in targets] if tunnel.fault else verification.at_once(_look, through, WIDTH)
     if tunnel.fault:
         found = [one if one.fingerprint else _unheard(one, tunnel.fault) for one in found]
     return found
@@ -167,16 +167,16 @@ def _seen(target: Target) -> Probed:
     blank, promise = _blank(target), target.sight.promises.get(endpoint.name)
     try:
         if promise is None:
-            return replace(_served(blank, *handshake.served(endpoint, eyes.blind)), is_compared=False)
+            return replace(_served(blank, *tls_client.served(endpoint, eyes.blind)), is_compared=False)
         if endpoint.access == "tls":
-            certificate, version = handshake.served(endpoint, eyes.known)
+            certificate, version = tls_client.served(endpoint, eyes.known)
             status = 0
         else:
-            status, certificate, version, _ = handshake.ask(endpoint, eyes.known)
+            status, certificate, version, _ = tls_client.ask(endpoint, eyes.known)
     except (OSError, Unproven) as error:
         return _unanswered(target, error)
-    seen = replace(_served(blank, certificate, version), outdated=handshake.outdated(endpoint, eyes))
-    if other := proof.other(certificate, promise):
+    seen = replace(_served(blank, certificate, version), outdated=tls_client.outdated(endpoint, eyes))
+    if other := verification.other(certificate, promise):
         seen = _with(seen, Fault.OTHER, other)
     return _visited(seen, target, promise, status) if endpoint.access == "mtls" else _asked(seen, target)
 
@@ -188,23 +188,23 @@ def _unanswered(target: Target, error: Exception) -> Probed:
         fault, wrong = Fault.UNVERIFIED, f"serves what does not verify: {error.verify_message}"
     elif isinstance(error, ssl.SSLEOFError | ConnectionError) and target.endpoint.tunnel:
         fault, wrong = Fault.SILENT, "does not answer its jump host"
-    elif isinstance(error, ssl.SSLError) and handshake.is_refusal(error):
+    elif isinstance(error, ssl.SSLError) and tls_client.is_refusal(error):
         fault, wrong = Fault.REFUSAL, f"refuses our own client certificate: {error.reason}"
     elif isinstance(error, ssl.SSLError):
         wrong = f"breaks the handshake off: {error.reason or error}"
     elif isinstance(error, OSError):
-        fault, wrong = Fault.SILENT, f"does not answer: {handshake.words(error)}"
+        fault, wrong = Fault.SILENT, f"does not answer: {tls_client.words(error)}"
     if fault is Fault.SILENT:
         return _with(_blank(target), fault, wrong, reached=False)
     return _with(_blindly(target), fault, wrong)
 
 
-def _visited(seen: Probed, target: Target, promise: proof.Promise, status: int) -> Probed:
+def _visited(seen: Probed, target: Target, promise: verification.Promise, status: int) -> Probed:
     """The same, and whom else it lets in; the probe got `status`."""
     endpoint, eyes = target.endpoint, target.sight.eyes
     for visit in (
-        lambda: proof.without_certificate(endpoint, eyes),
-        lambda: proof.identities(endpoint, promise, proof.UNCHANGED, status, eyes),
+        lambda: verification.without_certificate(endpoint, eyes),
+        lambda: verification.identities(endpoint, promise, verification.UNCHANGED, status, eyes),
     ):
         try:
             visit()
@@ -215,14 +215,14 @@ def _visited(seen: Probed, target: Target, promise: proof.Promise, status: int) 
         except Unreached as why:
             seen = _with(seen, Fault.BROKEN, str(why))
         except OSError as error:
-            seen = _with(seen, Fault.BROKEN, f"stops answering: {handshake.words(error)}")
+            seen = _with(seen, Fault.BROKEN, f"stops answering: {tls_client.words(error)}")
     return _upstream(seen, status)
 
 
 def _asked(seen: Probed, target: Target) -> Probed:
     """The same of a service for everybody, and what it answers to those who have no certificate."""
     try:
-        status = proof.to_everybody(target.endpoint, target.sight.eyes)
+        status = verification.to_everybody(target.endpoint, target.sight.eyes)
     except Unproven as demand:
         return _with(seen, Fault.REFUSAL, str(demand))
     except TimeoutError:
@@ -230,8 +230,8 @@ def _asked(seen: Probed, target: Target) -> Probed:
             seen, Fault.UPSTREAM, "answers a handshake, and no request: what is behind the proxy does not answer"
         )
     except OSError as error:
-        return _with(seen, Fault.BROKEN, f"stops answering: {handshake.words(error)}")
-    return _upstream(seen, status) if status else _with(seen, Fault.BROKEN, proof.NO_HTTP)
+        return _with(seen, Fault.BROKEN, f"stops answering: {tls_client.words(error)}")
+    return _upstream(seen, status) if status else _with(seen, Fault.BROKEN, verification.NO_HTTP)
 
 
 def _upstream(seen: Probed, status: int) -> Probed:
@@ -249,7 +249,7 @@ def _blank(target: Target) -> Probed:
 def _blindly(target: Target) -> Probed:
     """What is served to one who takes everything."""
     try:
-        return _served(_blank(target), *handshake.served(target.endpoint, target.sight.eyes.blind))
+        return _served(_blank(target), *tls_client.served(target.endpoint, target.sight.eyes.blind))
     except OSError:
         return _blank(target)
 
@@ -259,7 +259,7 @@ def _served(seen: Probed, certificate: bytes, version: str) -> Probed:
         end = x509.load_der_x509_certificate(certificate).not_valid_after_utc
     except ValueError:
         end = None
-    return replace(seen, not_after=end, fingerprint=handshake.fingerprint(certificate), version=version)
+    return replace(seen, not_after=end, fingerprint=tls_client.fingerprint(certificate), version=version)
 
 
 def _with(seen: Probed, fault: Fault, wrong: str, *, reached: bool = True) -> Probed:

@@ -21,10 +21,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.common import filesystem
 from pki.config.proxies import Program
-from pki.deploy import entry, proof
+from pki.deploy import access, verification
+from pki.deploy.access import Session
 from pki.deploy.delivery import Delivery
-from pki.deploy.entry import Session
-from pki.deploy.handshake import Endpoint, Eyes, Unreached
+from pki.deploy.tls_client import Endpoint, Eyes, Unreached
 from pki.graph import Plan
 from pki.ledger.types import Issued
 from pki.project.project import House
@@ -113,17 +113,17 @@ class Witness:
 
             def knock(door: Door) -> None:
                 with suppress(Unreached):
-                    door.was_open = bool(entry.refused(door.endpoint, self._roots, identity))
-                    door.session = entry.open_session(door.endpoint, self._roots, identity)
+                    door.was_open = bool(access.refused(door.endpoint, self._roots, identity))
+                    door.session = access.open_session(door.endpoint, self._roots, identity)
 
-            proof.at_once(knock, self._doors, WIDTH)
+            verification.at_once(knock, self._doors, WIDTH)
 
     def look_after(self, delivered: Collection[str], *, kept: bool) -> list[Observation]:
         """What is seen everywhere; `delivered` are the hosts that took what followed, `kept` says that nothing is replaced."""
         look = self._client_at if self._is_client else partial(self._server_at, kept=kept)
 
         def settle(door: Door) -> Observation:
-            deadline = time.monotonic() + proof.PATIENCE
+            deadline = time.monotonic() + verification.PATIENCE
             is_final = kept or door.delivery.host not in delivered or not door.program.revokes
             while True:
                 found = look(door, is_delivered=door.delivery.host in delivered)
@@ -131,7 +131,7 @@ class Witness:
                     return found
                 time.sleep(PAUSE)
 
-        return [*proof.at_once(settle, self._doors, WIDTH), *self._out_of_sight(delivered)]
+        return [*verification.at_once(settle, self._doors, WIDTH), *self._out_of_sight(delivered)]
 
     def _client_at(self, door: Door, *, is_delivered: bool) -> Observation:
         identity = self._own or door.eyes.canary
@@ -140,7 +140,7 @@ class Witness:
                 door.place, "open", "not proven: neither the revoked key nor a canary is here to knock with"
             )
         try:
-            found = entry.refused(door.endpoint, self._roots, identity, door.session)
+            found = access.refused(door.endpoint, self._roots, identity, door.session)
         except Unreached as why:
             return Observation(
                 door.place, "open", f"not proven: {why}; {self._meanwhile(door, is_delivered=is_delivered)}"
@@ -179,7 +179,7 @@ class Witness:
         return "" if program.revokes else f"lets it in until it ends on {self._end:%Y-%m-%d}: {program.caveat}"
 
     def _server_at(self, door: Door, *, is_delivered: bool, kept: bool) -> Observation:
-        seen = proof.look_before([door.endpoint], door.eyes).get(door.endpoint.service)
+        seen = verification.look_before([door.endpoint], door.eyes).get(door.endpoint.service)
         if seen is None or not seen.served:
             return Observation(door.place, "open", "not proven: could not be reached")
         if seen.served not in {_digest(one) for one in self._going}:

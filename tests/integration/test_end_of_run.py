@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 from pki.config.model import Leaf
-from pki.deploy import handshake
-from pki.deploy.handshake import Endpoint
+from pki.deploy import tls_client
+from pki.deploy.tls_client import Endpoint
 from pki.watch.checks import Level
 from pki.x509 import keys, pem_encoding, profiles, signing
 from tests import leavings
@@ -78,7 +78,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     home.write("pki.yaml", re.sub(r"(    proxy: \w+\n)", r"\1    probe: direct\n", home.read("pki.yaml").decode()))
     with pytest.MonkeyPatch.context() as patch, ExitStack() as running:
         ports = dict[str, int]()
-        patch.setattr(handshake, "_plain", lambda one: _plain(one, ports))
+        patch.setattr(tls_client, "_plain", lambda one: _plain(one, ports))
         home.doit()
         proxies = []
         for kind in FIVE:
@@ -96,7 +96,7 @@ def place(stage: Stage) -> None:
 
 
 def _plain(endpoint: Endpoint, ports: dict[str, int]) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", ports.get(endpoint.service, 1)), handshake.TIMEOUT)
+    return socket.create_connection(("127.0.0.1", ports.get(endpoint.service, 1)), tls_client.TIMEOUT)
 
 
 def agreed(stage: Stage, capsys: pytest.CaptureFixture[str]) -> dict[str, Level]:

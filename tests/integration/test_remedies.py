@@ -13,8 +13,8 @@ import pytest
 
 from pki.common.errors import PkiError
 from pki.demo.machine import check_programs
+from pki.deploy.process import STANDARD, run
 from pki.deploy.ssh import Way
-from pki.deploy.wire import STANDARD, run
 
 HOST, JUMP = 40221, 40222
 SERVER = """\

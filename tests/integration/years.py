@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from pki import graph, managed
-from pki.managed import Library
+from pki import graph
+from pki.deploy import managed_files
+from pki.deploy.managed_files import Library
 from pki.watch import forecast
 from pki.x509 import pkcs8
 from tests import judges
@@ -35,7 +36,7 @@ def moment(day: int) -> datetime:
 @contextmanager
 def quick_years() -> Iterator[None]:
     """Spare a thousand runs what is judged elsewhere: the price of a passphrase, and reading the same templates again."""
-    read, find = dict[Path, Library](), managed.find
+    read, find = dict[Path, Library](), managed_files.find
 
     def find_once(folder: Path, *about: object) -> Library:
         if folder not in read:
@@ -44,7 +45,7 @@ def quick_years() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pkcs8, "ROUNDS", 1000)
-        patch.setattr(managed, "find", find_once)
+        patch.setattr(managed_files, "find", find_once)
         yield
 
 

@@ -6,7 +6,7 @@ from pki.common.errors import ErrorCode, PkiError
 from pki.config.identifiers import ArtifactId
 from pki.deploy import preflight
 from pki.deploy.contact import Contact
-from pki.deploy.session import Step, slug
+from pki.deploy.protocol import Step, slug
 from pki.watch.probes import Fault, Probed
 from pki.watch.view import View
 

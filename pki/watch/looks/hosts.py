@@ -14,8 +14,8 @@ from pki.config.identifiers import ArtifactId
 from pki.deploy.delivery import Delivery
 from pki.deploy.drift import closing
 from pki.deploy.drift import from_json as drifted
-from pki.deploy.proof import Proof, Verdict, as_json
 from pki.deploy.receipt import instant, moment
+from pki.deploy.verification import Proof, Verdict, as_json
 from pki.watch import bootstraps, waiting_roots
 from pki.watch.checks import Finding, Level, by_time_left, named, rerun
 from pki.watch.forecast import HELD

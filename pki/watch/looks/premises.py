@@ -13,7 +13,7 @@ from pki.common import filesystem, sealed_records
 from pki.common.errors import LedgerError
 from pki.common.remedies import in_project
 from pki.config import identifiers
-from pki.deploy.crls import TOLERANCE
+from pki.deploy.crl_files import TOLERANCE
 from pki.deploy.receipt import moment
 from pki.deploy.ssh import identity_in
 from pki.ledger import last_seen

@@ -9,7 +9,7 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
-from pki.deploy.handshake import NO_ENTRY, Endpoint, Unproven, Unreached, ask, client, is_refusal
+from pki.deploy.tls_client import NO_ENTRY, Endpoint, Unproven, Unreached, ask, client, is_refusal
 
 TRIES = 3
 

@@ -16,12 +16,12 @@ from pathlib import Path
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.reasons import Reason, Why
-from pki.deploy import crls
-from pki.deploy.crls import Listed
-from pki.deploy.parcel import Parcel
+from pki.deploy import crl_files
+from pki.deploy.crl_files import Listed
+from pki.deploy.payload import Parcel
 from pki.deploy.preflight import Trust
+from pki.deploy.protocol import Seen, Session, rows_of
 from pki.deploy.release import File
-from pki.deploy.session import Seen, Session, rows_of
 from pki.deploy.ssh import Way
 
 Recall = Callable[[str], bytes | None]
@@ -109,7 +109,7 @@ def guard(parcel: Parcel, found: Iterable[InPlace], trust: Trust, now: datetime)
     ours, faults, foreign = _ours(parcel), list[str](), list[Reason]()
     for one in found:
         faults += _faults(ours, one, trust, now)
-        if not all(map(trust.has_signed, crls.read(one.content))) or not crls.read(one.content):
+        if not all(map(trust.has_signed, crl_files.read(one.content))) or not crl_files.read(one.content):
             foreign.append(Why.FOREIGN_CRL(file=one.path))
     if faults:
         raise went_back(parcel.release.host, faults)
@@ -133,12 +133,12 @@ def went_back(host: str, faults: Iterable[str]) -> PkiError:
 
 def _ours(parcel: Parcel) -> list[Listed]:
     files = {file.sha256: file for file in parcel.release.files if file.crl}
-    return [one for file in files.values() for one in crls.read(parcel.content(file))]
+    return [one for file in files.values() for one in crl_files.read(parcel.content(file))]
 
 
 def _faults(ours: Sequence[Listed], found: InPlace, trust: Trust, now: datetime) -> Iterator[str]:
-    for old in filter(trust.has_signed, crls.read(found.content)):
+    for old in filter(trust.has_signed, crl_files.read(found.content)):
         for new in ours:
             if new.issuer == old.issuer:
-                for fault in crls.gone_back(new, old, trust.has_ended, now):
+                for fault in crl_files.gone_back(new, old, trust.has_ended, now):
                     yield f"{new.within(found.path)} {fault}"

@@ -17,15 +17,15 @@ from typing import Any
 
 from pki.common import filesystem, visible
 from pki.config.model import Ansible
-from pki.deploy import answers, entry, handshake, proof
-from pki.deploy.change import Change
+from pki.deploy import access, host_output, tls_client, verification
 from pki.deploy.preflight import Findings
-from pki.deploy.session import monologue
+from pki.deploy.protocol import monologue
 from pki.deploy.ssh import CLOSED, CONNECT, PROGRAM, Way
+from pki.deploy.transaction import Change
 
 COLLECTION = "collections/ansible_collections/doit/pki/plugins"
 UTILS = "ansible_collections.doit.pki.plugins.plugin_utils"
-CARRIED = (visible, answers, handshake, entry, proof)  # which import nothing of ours but one another
+CARRIED = (visible, host_output, tls_client, access, verification)  # which import nothing of ours but one another
 SSH = "bounded_ssh.py"  # which Ansible starts in place of ssh
 SECRETS = ("streams", "eyes")
 CONFIG = """\

@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 
 from pki.common.visible import shorten
-from pki.deploy.parcel import Parcel
+from pki.deploy.payload import Parcel
+from pki.deploy.protocol import LARGEST, Seen, Session
 from pki.deploy.release import PRIVATE
-from pki.deploy.session import LARGEST, Seen, Session
 from pki.x509.canonical import BEGIN
 from pki.x509.keys import key_fingerprint, open_key
 

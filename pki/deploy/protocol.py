@@ -14,12 +14,12 @@ from pki.common.errors import ErrorCode, PkiError
 from pki.common.reasons import Reason, Why
 from pki.common.remedies import Remedy
 from pki.common.visible import line_fault, plain
-from pki.deploy import answers
-from pki.deploy.answers import Answer, Refusal
-from pki.deploy.parcel import Parcel
+from pki.deploy import host_output
+from pki.deploy.host_output import Answer, Refusal
+from pki.deploy.payload import Parcel
+from pki.deploy.process import LimitError, SilenceError, Wire
 from pki.deploy.release import File
 from pki.deploy.ssh import NEXT_RUN, Way
-from pki.deploy.wire import LimitError, SilenceError, Wire
 
 PATH = re.compile(r"/[A-Za-z0-9._/@+:,=-]+")
 LARGEST = 1 << 20  # bytes of a file that is shown, of a CRL more: `inplace.largest`
@@ -184,11 +184,11 @@ class Session:
             pass  # what it said before it hung up is the better reason
         while True:
             line = self._told(self._wire.line)
-            answer = answers.read(line)
+            answer = host_output.read(line)
             if answer is None:
                 text = line.decode(errors="replace")
                 raise nonsense(self._way.host, text) if self._way.is_local else self._way.not_greeted(text)
-            if answers.STUCK in answer:
+            if host_output.STUCK in answer:
                 self.stuck.append(answer)
             if "pki-apply" in self._heard(answer):
                 self.hello = answer
@@ -201,7 +201,7 @@ class Session:
         """
         rows, found, more = list(self._rows.values()), list[Seen](), list[Answer]()
         while "looked" not in (answer := self._answer()):
-            if len(found) == len(rows) and answer.keys() & {answers.MORE, answers.WRITABLE}:
+            if len(found) == len(rows) and answer.keys() & {host_output.MORE, host_output.WRITABLE}:
                 more.append(answer)
                 continue
             if len(found) == len(rows):
@@ -239,7 +239,7 @@ class Session:
         while "state" not in said[-1]:
             said.append(self._answer())
             del said[KEPT:-1]
-        if refusal := answers.refusal(said, self._way.host):
+        if refusal := host_output.refusal(said, self._way.host):
             raise refused(refusal, self._rows.values())
         if said[-1]["state"] != ("kept" if settle else "placed"):
             raise nonsense(self._way.host, said[-1])
@@ -291,7 +291,7 @@ class Session:
 
     def _answer(self) -> Answer:
         line = self._told(self._wire.line)
-        answer = answers.read(line)
+        answer = host_output.read(line)
         if answer is None:
             raise nonsense(self._way.host, line.decode(errors="replace"))
         return self._heard(answer)
@@ -299,8 +299,8 @@ class Session:
     def _heard(self, answer: Answer) -> Answer:
         """Count an answer."""
         self._answers += 1
-        if self._answers > answers.most(len(self._rows)):
-            raise self._way.too_much(f"sent more than {answers.most(len(self._rows))} answers")
+        if self._answers > host_output.most(len(self._rows)):
+            raise self._way.too_much(f"sent more than {host_output.most(len(self._rows))} answers")
         if "error" in answer:
             hint = f"./run invoke deploy.bootstrap {self._way.host}"
             raise PkiError(plain(answer["error"]), hint, ErrorCode.NEEDS_BOOTSTRAP)
@@ -342,7 +342,7 @@ def others(host: str, said: Iterable[Answer]) -> list[dict[str, str]]:
     Raises PkiError where pki-apply cannot have said so.
     """
     found = []
-    for one in " ".join(answer[answers.MORE] for answer in said if answers.MORE in answer).split():
+    for one in " ".join(answer[host_output.MORE] for answer in said if host_output.MORE in answer).split():
         parts = one.split("|")
         if len(parts) != 5 or not re.fullmatch(r"0[0-7]{3}", parts[0]) or not PATH.fullmatch(parts[4]):
             raise nonsense(host, plain(one))
@@ -354,11 +354,11 @@ def others(host: str, said: Iterable[Answer]) -> list[dict[str, str]]:
 def writable_folders(said: Iterable[Answer]) -> tuple[Reason, ...]:
     """The folders on the way to files of a host that others than root can write there, and whom it does not trust."""
     return tuple(
-        Why.FOLDER_LINK(folder=plain(one[answers.WRITABLE]))
+        Why.FOLDER_LINK(folder=plain(one[host_output.WRITABLE]))
         if one["sort"] == "link"
-        else Why.FOLDER_WRITABLE(folder=plain(one[answers.WRITABLE]), who=plain(one["who"]), sort=one["sort"])
+        else Why.FOLDER_WRITABLE(folder=plain(one[host_output.WRITABLE]), who=plain(one["who"]), sort=one["sort"])
         for one in said
-        if answers.WRITABLE in one
+        if host_output.WRITABLE in one
     )
 
 

@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from pki.common import pem
-from pki.deploy.parcel import Parcel
+from pki.deploy.payload import Parcel
 
 STORES = re.compile(  # folders from which programs of a host make a trust store, below whatever is its root folder
     r"/(usr/local/share/ca-certificates|etc/ssl/certs|etc/pki/ca-trust/source/anchors"

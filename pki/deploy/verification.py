@@ -19,8 +19,8 @@ from enum import StrEnum
 from functools import partial
 from typing import NamedTuple, TypeVar
 
-from pki.deploy.entry import entry
-from pki.deploy.handshake import (
+from pki.deploy.access import entry
+from pki.deploy.tls_client import (
     NO_ENTRY,
     NO_UPSTREAM,
     Endpoint,

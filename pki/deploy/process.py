@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from pki.common.child_processes import ready
-from pki.deploy.answers import LINE
+from pki.deploy.host_output import LINE
 
 CHUNK = 1 << 16  # bytes that are read at once: more is never held of what nobody asked for
 COMPLAINT = 1 << 14  # bytes that are kept of what was said on the error channel, from its end

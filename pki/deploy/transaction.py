@@ -14,15 +14,15 @@ from pki.common.reasons import Reason, Why
 from pki.common.remedies import Place, Remedy, at
 from pki.config.identifiers import ArtifactId
 from pki.config.leaf_certificates import PROBE
-from pki.deploy import answers, clocks, drift, inplace, preflight, proof
-from pki.deploy.handshake import Endpoint, Eyes, fingerprint
-from pki.deploy.inplace import InPlace
-from pki.deploy.parcel import Parcel
+from pki.deploy import drift, host_clocks, host_output, installed_crls, preflight, verification
+from pki.deploy.installed_crls import InPlace
+from pki.deploy.payload import Parcel
 from pki.deploy.preflight import Findings, Trust
-from pki.deploy.proof import Promise, Proof
+from pki.deploy.protocol import HostRefusal, Row, Seen, ServiceRefusal, Session, rows_of
 from pki.deploy.receipt import Receipt, instant, moment, taken
-from pki.deploy.session import HostRefusal, Row, Seen, ServiceRefusal, Session, rows_of
 from pki.deploy.ssh import Way
+from pki.deploy.tls_client import Endpoint, Eyes, fingerprint
+from pki.deploy.verification import Promise, Proof
 
 MOST_LINKS = 20  # that are named one by one
 
@@ -128,7 +128,9 @@ class Change:
         names = [] if self._held else [endpoint.name for endpoint in self.to.endpoints]
         findings = preflight.look(self.parcel, self.to.trust, names, self._now)
         if delivered:
-            inplace.guard(self.parcel, inplace.remembered(delivered, self.parcel), self.to.trust, self._now)
+            installed_crls.guard(
+                self.parcel, installed_crls.remembered(delivered, self.parcel), self.to.trust, self._now
+            )
         return findings
 
     def guard(self, session: Session, seen: Sequence[Seen], delivered: Parcel | None) -> list[Reason]:
@@ -136,13 +138,13 @@ class Change:
 
         A CRL is from the future only if the host's own clock says so, too: ours may be behind.
         """
-        now = max(self._now, clocks.date_of(session.hello) or self._now)
+        now = max(self._now, host_clocks.date_of(session.hello) or self._now)
         if delivered and now > self._now:
-            inplace.guard(self.parcel, inplace.remembered(delivered, self.parcel), self.to.trust, now)
+            installed_crls.guard(self.parcel, installed_crls.remembered(delivered, self.parcel), self.to.trust, now)
         known = {file.sha256 for file in delivered.release.files} if delivered else set()
         other = [one for one in seen if one.sha256 not in {one.row.file.sha256, *known}]
-        found = inplace.on_host(session, other, self.parcel, self._recall)
-        return inplace.guard(self.parcel, found, self.to.trust, now)
+        found = installed_crls.on_host(session, other, self.parcel, self._recall)
+        return installed_crls.guard(self.parcel, found, self.to.trust, now)
 
     def bring(self, delivered: Parcel | None) -> HostOutcome:
         """Make the host hold the release, or leave it as it was; `delivered` as for `check`.
@@ -181,9 +183,9 @@ class Change:
         to = self.to
         if not to.endpoints:
             return self._seen_again(None)
-        proofs = proof.judge(to.endpoints, self.promises(findings or self.check(delivered)), None, to.eyes)
-        if what := proof.wrong(proofs):
-            raise ServiceRefusal(what, self.remedy, proof.refuted(proofs))
+        proofs = verification.judge(to.endpoints, self.promises(findings or self.check(delivered)), None, to.eyes)
+        if what := verification.wrong(proofs):
+            raise ServiceRefusal(what, self.remedy, verification.refuted(proofs))
         return self._seen_again(proofs)
 
     def _seen_again(self, proofs: Mapping[str, Proof] | None) -> HostOutcome:
@@ -210,7 +212,7 @@ class Change:
     def may_go(self, sent: Iterable[InPlace]) -> list[str]:
         """SHA-256 of all CRL files in whose place this release may go: its own, and those of some that were `sent`."""
         own = [file.sha256 for file in self.parcel.release.files if file.crl]
-        return sorted({*own, *inplace.may_go(self.parcel, sent, self.to.trust, self._now)})
+        return sorted({*own, *installed_crls.may_go(self.parcel, sent, self.to.trust, self._now)})
 
     @property
     def is_known(self) -> bool:
@@ -236,7 +238,7 @@ class Change:
         others = [one.row for one in seen if one.row not in crls]
         refusal = self._settle(session, crls)
         if session.stuck:
-            what, commands = answers.stuck_on(session.stuck)
+            what, commands = host_output.stuck_on(session.stuck)
             raise HostRefusal(
                 f"an earlier change cannot be undone: {what}; until then only CRLs are delivered", commands
             )
@@ -258,15 +260,15 @@ class Change:
 
     def _replace(self, session: Session, rows: Sequence[Row], findings: Findings) -> Mapping[str, Proof]:
         to = self.to
-        before = proof.look_before(to.endpoints, to.eyes)
+        before = verification.look_before(to.endpoints, to.eyes)
         if rows:
             session.place(rows, self.parcel)
-        proofs = proof.judge(to.endpoints, self.promises(findings), before, to.eyes)
-        if what := proof.wrong(proofs):
+        proofs = verification.judge(to.endpoints, self.promises(findings), before, to.eyes)
+        if what := verification.wrong(proofs):
             if rows:
                 session.undo()
             after = "the previous files were put back" if rows else self.remedy
-            raise ServiceRefusal(what, after, proof.refuted(proofs))
+            raise ServiceRefusal(what, after, verification.refuted(proofs))
         if rows:
             session.keep()
         return proofs

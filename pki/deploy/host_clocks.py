@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
-from pki.deploy import answers
-from pki.deploy.answers import Answer
-from pki.deploy.session import opening
+from pki.deploy import host_output
+from pki.deploy.host_output import Answer
+from pki.deploy.process import Limits, SilenceError, Wire
+from pki.deploy.protocol import opening
 from pki.deploy.ssh import Way
-from pki.deploy.wire import Limits, SilenceError, Wire
 
 AT_ONCE = 4
 ASKED = 16  # hosts at most: four times the limit below, in all
@@ -41,8 +41,8 @@ def _ahead(way: Way, clock: Callable[[], datetime]) -> timedelta | None:
     """Ask one host: pki-apply is greeted with an empty manifest, and tells its date before it looks at anything."""
     with suppress(SilenceError, OSError), Wire(way.command(as_root=False), Limits(LIMIT, LIMIT)) as wire:
         wire.send(opening(way.host, ()))
-        for _ in range(answers.most(0)):
-            answer = answers.read(wire.line()) or {}
+        for _ in range(host_output.most(0)):
+            answer = host_output.read(wire.line()) or {}
             if "pki-apply" in answer or "error" in answer:
                 date = date_of(answer)
                 return date - clock() if date else None

@@ -20,7 +20,7 @@ from pki.common import filesystem, sealed_records
 from pki.common.errors import PkiError
 from pki.common.visible import shorten
 from pki.deploy import release as releases
-from pki.deploy.parcel import Parcel
+from pki.deploy.payload import Parcel
 from pki.deploy.receipt import instant
 
 KEPT = 4
