@@ -9,8 +9,9 @@ from importlib import import_module
 from typing import Any
 from urllib.parse import quote
 
-from pki import destinations, freshness, recipes, remarks, soundness, tidy, trust
+from pki import destinations, remarks, soundness, tidy
 from pki.artifact import Artifact
+from pki.authority import ca_state, certificates, crls, trust_bundles, trust_page
 from pki.ceremony.online import needs
 from pki.common import filesystem
 from pki.common.errors import PkiError
@@ -115,7 +116,7 @@ def _authority_stale(house: House, name: str) -> list[Reason]:
     if damaged:
         return [Why.RESTORED(file=path) for path in damaged]
     if not house.inventory.sandbox:
-        return freshness.authority(house, name)
+        return ca_state.stale_reasons(house, name)
     before = AUTHORITIES[: AUTHORITIES.index(name)]
     return [] if any(_sandbox_reasons(house, one) for one in before) else _sandbox_reasons(house, name)
 
@@ -126,7 +127,7 @@ def _sandbox_reasons(house: House, name: str) -> list[Reason]:
     due = [
         Why.CEREMONY_DUE(why=n.why, what=n.what) for n in needs.needs(house) if n.authority == name and not n.is_growth
     ]
-    return freshness.authority(house, name) or due
+    return ca_state.stale_reasons(house, name) or due
 
 
 def _damaged(house: House, generation: str) -> str:
@@ -149,7 +150,7 @@ def _make_authority(house: House, name: str) -> Outcome:
         return Outcome(Verb.UPDATED, tuple(done))
     if house.inventory.sandbox:
         import_module("pki.ceremony.online.sandbox_ceremony").ceremony(house)
-        reasons = freshness.authority(house, name)
+        reasons = ca_state.stale_reasons(house, name)
     if reasons and (found := house.issuing(name)) is None:
         raise house.missing_authority(name)
     if reasons:
@@ -209,8 +210,8 @@ def _crls(house: House, canary: Iterable[Leaf]) -> Iterator[Artifact]:
                 id=ArtifactId("crl", generation),
                 targets=tuple(str(house.store.crl(generation, form)) for form in ("crl", "pem")),
                 sources=(str(house.store.authority_file(generation, "cert.pem")), *first),
-                make=partial(recipes.root_crl if is_root else recipes.crl, house, generation),
-                stale=partial(freshness.root_crl if is_root else freshness.crl, house, generation),
+                make=partial(crls.publish_root_crl if is_root else crls.issue_crl, house, generation),
+                stale=partial(crls.stale_root_reasons if is_root else crls.stale_reasons, house, generation),
                 doc=f"the CRL of {generation}, DER and PEM",
             )
     for name in house.inventory.authorities.adopted:
@@ -218,8 +219,8 @@ def _crls(house: House, canary: Iterable[Leaf]) -> Iterator[Artifact]:
             id=ArtifactId("crl", name),
             targets=tuple(str(house.store.crl(name, form)) for form in ("crl", "pem")),
             sources=(),
-            make=partial(recipes.adopted_crl, house, name),
-            stale=partial(freshness.adopted_crl, house, name),
+            make=partial(crls.issue_external_crl, house, name),
+            stale=partial(crls.stale_external_reasons, house, name),
             doc=f"the CRL of the adopted authority {name}, DER and PEM",
         )
 
@@ -239,16 +240,16 @@ def _bundles(house: House) -> Iterator[Artifact]:
         id=ArtifactId("bundle", "trust"),
         targets=tuple(str(house.store.trust(file)) for file in files),
         sources=tuple(str(house.store.authority_file(generation, "cert.pem")) for generation in missing),
-        make=partial(_write_derived, house, recipes.trust_files),
-        stale=partial(_derived_stale, house, recipes.trust_files),
+        make=partial(_write_derived, house, trust_bundles.trust_files),
+        stale=partial(_derived_stale, house, trust_bundles.trust_files),
         doc="what others trust: roots, client authorities, every live certificate authority in DER",
     )
     yield Artifact(
         id=ArtifactId("bundle", "client"),
         targets=(str(house.store.client_crl_bundle()),),
         sources=tuple(str(house.store.crl(name, "pem")) for name in (*live["client"], *live["root"])),
-        make=partial(_write_derived, house, recipes.client_crl_bundle),
-        stale=partial(_derived_stale, house, recipes.client_crl_bundle),
+        make=partial(_write_derived, house, trust_bundles.client_crl_bundle),
+        stale=partial(_derived_stale, house, trust_bundles.client_crl_bundle),
         doc="the CRLs of every live client chain in one file, as nginx, HAProxy and Apache want them",
     )
 
@@ -269,21 +270,21 @@ def _trust_page(house: House) -> Artifact:
 
 
 def _trust_page_stale(house: House, files: list[str]) -> list[Reason]:
-    return freshness.remembered(house, "page:trust", trust.known(house), files, partial(_trust_files, house))
+    return trust_bundles.remembered(house, "page:trust", trust_page.known(house), files, partial(_trust_files, house))
 
 
 def _trust_files(house: House) -> dict[str, bytes]:
     """Loaded when the page may have to change: no other run spends the time."""
-    made: dict[str, bytes] = import_module("pki.trust.page").files(house)
+    made: dict[str, bytes] = import_module("pki.authority.trust_page.page").files(house)
     return made
 
 
 def _write_derived(house: House, contents: Callable[[House], dict[str, bytes]]) -> Outcome:
-    return recipes.write_derived(house, contents(house))
+    return trust_bundles.write(house, contents(house))
 
 
 def _derived_stale(house: House, contents: Callable[[House], dict[str, bytes]]) -> list[Reason]:
-    return freshness.derived(house, contents(house))
+    return trust_bundles.stale_reasons(house, contents(house))
 
 
 # -- leaves -----------------------------------------------------------------------------------------------------------
@@ -296,10 +297,10 @@ def _leaf_artifacts(house: House, leaves: Iterable[Leaf]) -> Iterator[Artifact]:
         request = (str(house.store.home / leaf.request),) if leaf.request else ()
         yield Artifact(
             id=ArtifactId("cert", leaf.name),
-            targets=tuple(freshness.leaf_files(house, leaf)),
+            targets=tuple(certificates.file_names(house, leaf)),
             sources=(issuers[leaf.authority], *request),
-            make=partial(recipes.leaf, house, leaf),
-            stale=partial(freshness.leaf, house, leaf),
+            make=partial(certificates.issue_if_due, house, leaf),
+            stale=partial(certificates.stale_reasons, house, leaf),
             doc=leaf.doc,
         )
 

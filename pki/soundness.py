@@ -7,8 +7,8 @@ from importlib import import_module
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki import freshness, recipes
 from pki.artifact_files import LEAF_FILES
+from pki.authority import certificates, crls, trust_bundles
 from pki.common import filesystem
 from pki.common.reasons import Reason, Why
 from pki.config.identifiers import ArtifactId
@@ -27,8 +27,8 @@ def faults(world: World, artifact: str) -> list[Reason]:
     house = world.house
     if kind in LEAF_FILES and what in world.leaves:
         leaf = world.leaves[what]
-        found = freshness.damage(house, leaf)
-        files = freshness.leaf_files(house, leaf) if found else []
+        found = certificates.damage(house, leaf)
+        files = certificates.file_names(house, leaf) if found else []
     elif kind == ARTIFACT:
         return []  # files of others, which were read when the release was rendered
     else:
@@ -60,7 +60,7 @@ def _damaged(world: World, artifact: str) -> Iterator[str]:
 
 def _is_crl(house: House, generation: str, data: bytes | None, *, is_pem: bool) -> bool:
     der = filesystem.read(house.store.crl(generation))
-    if der is None or freshness.signed_crl(house, generation, der, anew=True) is None:
+    if der is None or crls.signed_crl(house, generation, der, anew=True) is None:
         return False
     return data == (pem("X509 CRL", der) if is_pem else der)
 
@@ -68,8 +68,8 @@ def _is_crl(house: House, generation: str, data: bytes | None, *, is_pem: bool) 
 def _expected(house: House, artifact: str) -> dict[str, bytes]:
     """What a bundle or the trust page must be, by path below the home."""
     if artifact == "crl:bundle-client":
-        return recipes.client_crl_bundle(house)
+        return trust_bundles.client_crl_bundle(house)
     if artifact in {"page:trust", "trust:profile"}:
-        made: dict[str, bytes] = import_module("pki.trust.page").files(house)
+        made: dict[str, bytes] = import_module("pki.authority.trust_page.page").files(house)
         return made
-    return recipes.trust_files(house)
+    return trust_bundles.trust_files(house)

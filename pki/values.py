@@ -9,7 +9,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki import outgrown
+from pki.authority import crl_size
 from pki.common import filesystem
 from pki.common.cache import signature, token
 from pki.common.errors import PkiError
@@ -146,7 +146,7 @@ class TooLarge(Shared):
 
     @property
     def crls(self) -> list[str]:
-        return [one.generation for one in outgrown.sizes(self._house) if not one.fits] if self._house else []
+        return [one.generation for one in crl_size.sizes(self._house) if not one.fits] if self._house else []
 
     def digest(self, _section: str) -> str:
         """Never kept: a CRL may grow within a run."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pki.artifact_files import LEAF_FILES, ArtifactFiles
+from pki.authority.certificate_holders import holders
 from pki.common import filesystem, yaml_text
 from pki.common.errors import PkiError
 from pki.common.limited_process import Begin, Confined, ExceededError
@@ -36,7 +37,6 @@ from pki.config.proxies import PROGRAMS
 from pki.deploy import managed_files
 from pki.deploy.managed_files import CA_HOST, Library, Lost, ManagedFile
 from pki.deploy.release import Blueprint, Gathered, gather, load
-from pki.holders import holders
 from pki.project.project import House
 from pki.requests import request_leaves
 from pki.values import Generations, Revoked, Said, TooLarge

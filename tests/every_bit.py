@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-from pki import freshness
+from pki.authority import certificates, crls
 from pki.common import cache as common_cache
 from pki.common import filesystem, sealed_records
 from pki.common.cache import Memo
@@ -83,7 +83,7 @@ def rung(home: RealHome) -> tuple[Path, Read]:
 def crl(home: RealHome, generation: str, form: str) -> tuple[Path, Read]:
     house = home.house()
     path = house.store.crl(generation, form)
-    judge = freshness.root_crl if generation.startswith("root") else freshness.crl
+    judge = crls.stale_root_reasons if generation.startswith("root") else crls.stale_reasons
     return path, lambda: not judge(anew(house), generation)
 
 
@@ -91,7 +91,7 @@ def leaf(home: RealHome, name: str, file: str) -> tuple[Path, Read]:
     house, plan = home.house(), home.plan()
     wanted = plan.leaves[name]
     path = Path(house.store.leaf_file(wanted, file))
-    return path, lambda: not freshness.damage(house, wanted)
+    return path, lambda: not certificates.damage(house, wanted)
 
 
 def derived(home: RealHome, path: str) -> tuple[Path, Read]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from cryptography import x509
 
-from pki.x509 import keys, profiles
-from pki.x509 import signing as x509_signing
+from pki.x509 import certificate_signing, keys, profiles
 from tests import judges
 from tests.conftest import START, Home
 from tests.judges import DAY, Identity
@@ -43,7 +42,7 @@ def signed_on_purpose(
     names: list[x509.GeneralName],
     *,
     by: str | None = None,
-    issuer: x509_signing.Issuer | None = None,
+    issuer: certificate_signing.Issuer | None = None,
 ) -> Identity:
     """A leaf that no run would make: the profile of `like`, other names, signed with an intermediate's own key."""
     house, wanted, key = home.house(), home.plan().leaves[like], keys.new_key("ec-p256")
@@ -54,10 +53,10 @@ def signed_on_purpose(
     ]
     extensions.append((x509.SubjectAlternativeName(names), False))
     signing = issuer or house.issuer(by or wanted.authority)
-    cert = x509_signing.certificate(
-        x509_signing.subject("Example Lab", wanted.common_name),
+    cert = certificate_signing.certificate(
+        certificate_signing.subject("Example Lab", wanted.common_name),
         key.public_key(),
-        x509_signing.validity(START, 90 * DAY, signing.certificate),
+        certificate_signing.validity(START, 90 * DAY, signing.certificate),
         extensions + profiles.addresses_of(URL, f"{by or wanted.authority}-1"),
         signing,
     )

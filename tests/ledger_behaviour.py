@@ -18,7 +18,7 @@ from pki.ledger.types import EMPTY, FOREIGN, MISSING, NEWEST_MISSING, OLDER, UNK
 from pki.watch import health
 from pki.watch.checks import Finding, Level
 from pki.watch.view import LastRun
-from pki.x509 import crls, keys, profiles, signing
+from pki.x509 import certificate_signing, crl_signing, keys, profiles
 from pki.x509.revocation import Entry
 from tests.commands import Said, said_by
 from tests.conftest import START, Home
@@ -388,7 +388,7 @@ def _forged(home: Home) -> bytes:
     ours = home.house().existing("client-1").certificate
     key = keys.new_key("ec-p384")
     dates = ours.not_valid_before_utc, ours.not_valid_after_utc
-    false = signing.certificate(ours.subject, key.public_key(), dates, profiles.root(), key)
+    false = certificate_signing.certificate(ours.subject, key.public_key(), dates, profiles.root(), key)
     entries = [Entry(77, START, "superseded")]
-    crl = crls.crl(signing.Issuer(false, key), 2**40, START, home.moment(9), entries)
+    crl = crl_signing.crl(certificate_signing.Issuer(false, key), 2**40, START, home.moment(9), entries)
     return crl.public_bytes(serialization.Encoding.DER)

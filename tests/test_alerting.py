@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from pki import freshness
+from pki.authority import crls
 from pki.ceremony import request_response, words
 from pki.common.errors import PkiError, of_system
 from pki.common.templating import MEND_OR_RAW
@@ -460,7 +460,7 @@ def test_a_bug_of_ours_is_never_reported_as_well(home: Home, monkeypatch: pytest
     def bug(*_: object) -> list[str]:
         raise RuntimeError("our own bug")
 
-    monkeypatch.setattr(freshness, "crl", bug)
+    monkeypatch.setattr(crls, "stale_reasons", bug)
     report = home.doit(days=61)
     assert report.status != 0
     assert report.data["at"] == "2027-01-23T06:00:00Z"

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from pki import freshness, graph
+from pki import graph
+from pki.authority import crls
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.templating import MEND_OR_RAW
@@ -453,7 +454,7 @@ def test_a_house_that_cannot_be_read_breaks_no_run(home: Home, monkeypatch: pyte
     def bug(*_: object) -> Any:
         raise RuntimeError("our own bug")
 
-    monkeypatch.setattr(freshness, "due_rung", bug)
+    monkeypatch.setattr(crls, "due_presigned", bug)
     found = checked(home)
     assert "could not check crls" in found["crls"].message
 

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.templating import MEND_OR_RAW
 from pki.deploy.receipt import instant
 from pki.pipeline import Run
 from pki.watch import watchman
-from pki.watch.alerts import channels, letter, mail
+from pki.watch.alerts import letter, mail
 from pki.watch.alerts.decisions import Past, decide
 from pki.watch.alerts.told import Record
 from pki.watch.checks import Finding, Level, rerun
@@ -412,7 +413,7 @@ def test_one_channel_is_told_of_another_that_fails(home: Home, outbox: Outbox) -
 def test_a_record_that_no_disk_has_room_for_repeats_nothing_within_the_day(
     home: Home, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = channels.store.write
+    write = filesystem.write
 
     def full(path: Path, data: bytes, mode: int = 0o644) -> None:
         if path.name == ".alerts.json":

@@ -15,7 +15,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from pki import freshness
+from pki.authority import crls
 from pki.ceremony import audit, request_response, shares, transcript_chain
 from pki.ceremony.offline import key_storage, machine_check, root_passphrase, session
 from pki.ceremony.offline import steps as ceremony_steps
@@ -326,7 +326,7 @@ def test_in_every_month_of_several_ladders_the_published_crl_is_newer_than_the_o
         if needs.needs(real.house(day)):
             real.ceremony(days=day)
         house = real.house(day)
-        crl = freshness.due_rung(house, "root-1")
+        crl = crls.due_presigned(house, "root-1")
         house.close(settled=False)
         assert crl is not None, day
         assert crl.last_update_utc <= at(day) < crl.next_update_utc
@@ -405,7 +405,7 @@ def test_an_old_rung_that_a_restored_backup_put_back_is_never_published(
         (revoked.path / "ca/root/root-1/crl" / path.name).write_bytes(path.read_bytes())
     revoked.doit("crl:root-1", days=days)
     assert serials(revoked.published()) == {revoked.certificate("client-1").serial_number}
-    assert serials(freshness.due_rung(revoked.house(days), "root-1")) != set()
+    assert serials(crls.due_presigned(revoked.house(days), "root-1")) != set()
 
 
 @pytest.mark.parametrize("days", [11, 390])
@@ -443,7 +443,7 @@ def test_an_expired_intermediate_leaves_the_ladder_and_ceremonies_go_on(revoked:
     assert all(serials(crl) for crl in revoked.ladder())
     revoked.ceremony(Wish(ladder=True), days=735)
     assert not any(serials(crl) for crl in revoked.ladder())
-    assert freshness.due_rung(revoked.house(735), "root-1") is not None
+    assert crls.due_presigned(revoked.house(735), "root-1") is not None
     assert_sound(revoked)
 
 
@@ -452,7 +452,7 @@ def test_an_entry_stays_while_a_rung_that_begins_before_the_end_would_lack_it(re
     revoked.ceremony(days=500)
     for after in (1 / 1440, 59 / 1440, 61 / 1440):
         revoked.ceremony(Wish(ladder=True), days=end + after)
-        assert freshness.due_rung(revoked.house(end + after), "root-1") is not None, after
+        assert crls.due_presigned(revoked.house(end + after), "root-1") is not None, after
 
 
 # -- custody ----------------------------------------------------------------------------------------------------------

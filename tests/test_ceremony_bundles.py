@@ -22,7 +22,7 @@ from pki.ceremony.online import accept_response
 from pki.ceremony.online.make_request import Wish
 from pki.ceremony.request_response import AskedCross, AskedRoot, Request, Response, Revocation
 from pki.common.errors import PkiError
-from pki.x509 import crls, keys, pem_encoding, signing
+from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding
 from tests.ceremonies import SECRET, RealHome, real_home
 from tests.conftest import START
 
@@ -231,7 +231,7 @@ UNUSUAL: dict[str, Callable[[], Any]] = {
 def made_request(kind: str, cn: str = "x") -> str:
     """A certificate request of a fresh key."""
     key = UNUSUAL[kind]() if kind in UNUSUAL else keys.new_key(kind)
-    builder = x509.CertificateSigningRequestBuilder().subject_name(signing.subject("Example Lab", cn))
+    builder = x509.CertificateSigningRequestBuilder().subject_name(certificate_signing.subject("Example Lab", cn))
     algorithm = None if kind == "ed25519" else hashes.SHA256()
     return builder.sign(key, algorithm).public_bytes(serialization.Encoding.PEM).decode()
 
@@ -860,20 +860,24 @@ def pem_of(response: Response, name: str) -> str:
     return next(one.pem for one in response.certificates if one.name == name)
 
 
-def own_root(home: RealHome) -> signing.Issuer:
+def own_root(home: RealHome) -> certificate_signing.Issuer:
     """A root of the attacker's: the same but for its key."""
     real, key = home.certificate("root-1"), keys.new_key("ec-p384")
     dates = real.not_valid_before_utc, real.not_valid_after_utc
     extensions = [(one.value, one.critical) for one in real.extensions if one.oid.dotted_string != "2.5.29.14"]
-    return signing.Issuer(signing.certificate(real.subject, key.public_key(), dates, extensions, key), key)
+    return certificate_signing.Issuer(
+        certificate_signing.certificate(real.subject, key.public_key(), dates, extensions, key), key
+    )
 
 
-def resigned(pem: str, root: signing.Issuer) -> str:
+def resigned(pem: str, root: certificate_signing.Issuer) -> str:
     cert = x509.load_pem_x509_certificate(pem.encode())
     skip = {"2.5.29.14", "2.5.29.35"}
     extensions = [(one.value, one.critical) for one in cert.extensions if one.oid.dotted_string not in skip]
     dates = cert.not_valid_before_utc, cert.not_valid_after_utc
-    return pem_encoding.pem_of([signing.certificate(cert.subject, cert.public_key(), dates, extensions, root)]).decode()
+    return pem_encoding.pem_of(
+        [certificate_signing.certificate(cert.subject, cert.public_key(), dates, extensions, root)]
+    ).decode()
 
 
 FORGED: dict[str, Callable[[Response, RealHome], Response]] = {
@@ -938,10 +942,10 @@ def test_no_bit_of_a_crl_can_be_flipped(answered: RealHome) -> None:
         assert_not_accepted(answered, folder, forge(folder, change))
 
 
-def crl_by(root: signing.Issuer, real: x509.CertificateRevocationList, entries: list[Any]) -> bytes:
+def crl_by(root: certificate_signing.Issuer, real: x509.CertificateRevocationList, entries: list[Any]) -> bytes:
     number = real.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
     assert real.next_update_utc
-    return pem_encoding.pem_of([crls.crl(root, number, real.last_update_utc, real.next_update_utc, entries)])
+    return pem_encoding.pem_of([crl_signing.crl(root, number, real.last_update_utc, real.next_update_utc, entries)])
 
 
 @pytest.mark.parametrize("what", ["swapped", "older", "emptied", "fewer", "another number"])

@@ -38,11 +38,10 @@ from pki.ceremony.request_response import (
 from pki.ceremony.vault import Past, fingerprint
 from pki.common.errors import PkiError
 from pki.config.limits import PRESIGNED_CRL_LIMIT, ROOT_LIMIT
-from pki.x509 import crls, keys, pem_encoding, profiles
-from pki.x509 import signing as x509_signing
+from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding, profiles
+from pki.x509.certificate_signing import Issuer
 from pki.x509.keys import PrivateKey
 from pki.x509.revocation import Entry
-from pki.x509.signing import Issuer
 from tests.conftest import START
 
 DAY, HOUR, SECOND = timedelta(days=1), timedelta(hours=1), timedelta(seconds=1)
@@ -53,9 +52,10 @@ EVERYTHING = (IPv4Network("0.0.0.0/0"),)
 
 def made_root(name: str = "root-1", kind: str = "ec-p384", since: datetime = START) -> Issuer:
     key = keys.new_key(kind)
-    subject = x509_signing.subject("Example Lab", policy.common_name("Example Lab", name, sandbox=False))
+    subject = certificate_signing.subject("Example Lab", policy.common_name("Example Lab", name, sandbox=False))
     return Issuer(
-        x509_signing.certificate(subject, key.public_key(), (since, since + 10 * YEAR), profiles.root(), key), key
+        certificate_signing.certificate(subject, key.public_key(), (since, since + 10 * YEAR), profiles.root(), key),
+        key,
     )
 
 
@@ -63,7 +63,7 @@ def drafted(root: Issuer, authority: str = "server", **changes: Any) -> Certific
     """An intermediate as a request asks for it, with other values."""
     values: dict[str, Any] = {
         "what": f"{authority}-1",
-        "subject": x509_signing.subject("Example Lab", f"Example Lab {authority.capitalize()} CA 1"),
+        "subject": certificate_signing.subject("Example Lab", f"Example Lab {authority.capitalize()} CA 1"),
         "key": keys.new_key("ec-p384").public_key(),
         "dates": (START, START + YEAR),
         "extensions": profiles.intermediate(authority, (DOMAIN,), ()) + profiles.addresses_of(URL, "root-1"),
@@ -118,7 +118,7 @@ def test_a_sound_draft_is_linted_and_signed_as_it_was_linted(root: Issuer) -> No
 
 
 def test_a_root_and_a_cross_certificate_are_linted_and_signed(root: Issuer, other: Issuer) -> None:
-    subject = x509_signing.subject("Example Lab", "Example Lab Root CA 9")
+    subject = certificate_signing.subject("Example Lab", "Example Lab Root CA 9")
     own = drafted(root, subject=subject, key=root.key.public_key(), extensions=profiles.root(), issuer=None)
     assert checked_signing.sign(checked_signing.lint_draft(own, root.key), root.key).issuer == subject  # type: ignore[union-attr]
     asked = AskedCross(name="root-2", issuer="root-1", not_before=START, not_after=START + YEAR)
@@ -137,7 +137,7 @@ def test_a_draft_that_the_linter_finds_faulty_is_not_signed_even_with_a_throw_aw
 def test_a_draft_is_compared_with_what_becomes_of_it(root: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a builder makes of a draft is held against the draft itself before the root's key is used."""
     draft = drafted(root)
-    monkeypatch.setattr(CertificateDraft, "builder", lambda _: x509_signing.certificate_draft(
+    monkeypatch.setattr(CertificateDraft, "builder", lambda _: certificate_signing.certificate_draft(
         draft.subject, keys.new_key("ec-p384").public_key(), draft.dates, draft.extensions, draft.issuer))  # fmt: skip
     assert "it is for another key" in refusal(lambda: checked_signing.lint_draft(draft, root.key))
 
@@ -170,7 +170,7 @@ def test_a_signed_certificate_is_compared_with_what_was_asked_for(root: Issuer, 
     asked = drafted(root)
     changed: dict[str, Any] = {
         "key": keys.new_key("ec-p384").public_key(),
-        "subject": x509_signing.subject("Example Lab", "Example Lab Server CA 2"),
+        "subject": certificate_signing.subject("Example Lab", "Example Lab Server CA 2"),
         "dates": (START, START + YEAR + SECOND),
         "extensions": profiles.intermediate("client", (DOMAIN,), ()) + profiles.addresses_of(URL, "root-1"),
     }
@@ -233,7 +233,7 @@ def test_an_entry_with_more_than_a_reason_is_not_what_was_asked_for(root: Issuer
     asked = crl_draft(root, entries=(Entry(5, START, "unspecified"),))
     entry = x509.RevokedCertificateBuilder().serial_number(5).revocation_date(START)
     entry = entry.add_extension(x509.InvalidityDate(START.replace(tzinfo=None)), critical=False)
-    builder = crls.crl_draft(root.certificate, 7, START, START + 90 * DAY, [])
+    builder = crl_signing.crl_draft(root.certificate, 7, START, START + 90 * DAY, [])
     crl = builder.add_revoked_certificate(entry.build()).sign(root.key, hashes.SHA384())
     assert [*asked.differences(crl)] == ["its entries are not those that were asked for"]
 
@@ -384,7 +384,7 @@ class Case:
 
 
 def csr(key: PrivateKey) -> str:
-    builder = x509.CertificateSigningRequestBuilder().subject_name(x509_signing.subject("Example Lab", "x"))
+    builder = x509.CertificateSigningRequestBuilder().subject_name(certificate_signing.subject("Example Lab", "x"))
     return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
 
 

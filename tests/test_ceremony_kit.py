@@ -29,7 +29,7 @@ def program(tmp_path: Path) -> Path:
     (folder / "pki/__pycache__").mkdir(parents=True)
     for name in (*kit.SINGLE, *kit.LOCKS):
         shutil.copy(PROJECT / name, folder)
-    for name in ("docs/a.md", "templates/nginx/site.conf", "pki/x509/signing.py"):
+    for name in ("docs/a.md", "templates/nginx/site.conf", "pki/x509/certificate_signing.py"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("program")
     for name in ("pki/__pycache__/issue.pyc", "pki/.issue.py.new", "pki.yaml", "secrets.yaml", "key.pem"):
@@ -64,7 +64,7 @@ def test_kit_holds_the_program_and_nothing_of_the_house(program: Path, tmp_path:
         *kit.LOCKS,
         "docs/a.md",
         "templates/nginx/site.conf",
-        "pki/x509/signing.py",
+        "pki/x509/certificate_signing.py",
         "wheels/one-False.whl",
         "wheels/made-for",
         "request-0001.yaml",
@@ -222,7 +222,7 @@ def test_file_that_the_list_does_not_name_is_left_on_the_drive(drive: Drive, nam
 @pytest.mark.parametrize("kind", ["link", "folder link", "fifo", "lost"])
 def test_file_that_is_no_plain_file_on_the_drive_is_a_plain_copy_or_is_missed(drive: Drive, kind: str) -> None:
     """A link to the drive would be read again whenever it is used: what was checked would not be what is run."""
-    target, outside = drive.kit / "pki/x509/signing.py", drive.exchange / "outside"
+    target, outside = drive.kit / "pki/x509/certificate_signing.py", drive.exchange / "outside"
     if kind == "folder link":
         (drive.kit / "pki").rename(outside)
         (drive.kit / "pki").symlink_to(outside)

@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from pki.x509 import crls, keys, pem_encoding, profiles, signing
+from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding, profiles
 from tests import judges
 from tests.conftest import START, Home
 from tests.hierarchy import URL, client, crls_of, every_crl, intermediate_of, root_of, server, signed_on_purpose
@@ -249,7 +249,7 @@ def test_both_verifiers_take_the_same_leaf_with_names_inside_the_constraints(hom
 def test_foreign_root_of_the_same_name_is_refused(home: Home) -> None:
     key, ours = keys.new_key("ec-p384"), root_of(home)
     dates = ours.not_valid_before_utc, ours.not_valid_after_utc
-    foreign = signing.certificate(ours.subject, key.public_key(), dates, profiles.root(), key)
+    foreign = certificate_signing.certificate(ours.subject, key.public_key(), dates, profiles.root(), key)
     for identity, host in ((server(home), JELLYFIN), (client(home), None)):
         assert judges.x509_verification_fault(identity, [foreign], START, host) != ""
         assert judges.openssl_fault(identity, [foreign], START, []) != ""
@@ -258,8 +258,8 @@ def test_foreign_root_of_the_same_name_is_refused(home: Home) -> None:
 def test_authority_that_only_bears_the_name_of_ours_is_refused(home: Home) -> None:
     key, ours = keys.new_key("ec-p384"), intermediate_of(home, "server")
     dates = ours.not_valid_before_utc, ours.not_valid_after_utc
-    false = signing.certificate(ours.subject, key.public_key(), dates, profiles.root(), key)
-    forged = signed_on_purpose(home, "media", [JELLYFIN], issuer=signing.Issuer(false, key))
+    false = certificate_signing.certificate(ours.subject, key.public_key(), dates, profiles.root(), key)
+    forged = signed_on_purpose(home, "media", [JELLYFIN], issuer=certificate_signing.Issuer(false, key))
     for chain in (forged, replace(forged, intermediate=ours)):
         assert judges.x509_verification_fault(chain, [root_of(home)], START, JELLYFIN) != ""
         assert judges.openssl_fault(chain, [root_of(home)], START, []) != ""
@@ -474,15 +474,15 @@ def test_missing_request_is_asked_for_by_its_name(home: Home) -> None:
 
 
 def test_key_that_is_not_the_issuers_signs_nothing(home: Home) -> None:
-    false = signing.Issuer(intermediate_of(home, "server"), keys.new_key("ec-p384"))
-    with pytest.raises(signing.PkiError, match="does not belong to the issuer's certificate"):
+    false = certificate_signing.Issuer(intermediate_of(home, "server"), keys.new_key("ec-p384"))
+    with pytest.raises(certificate_signing.PkiError, match="does not belong to the issuer's certificate"):
         signed_on_purpose(home, "media", [JELLYFIN], issuer=false)
-    with pytest.raises(signing.PkiError, match="does not belong to the CA's certificate"):
-        crls.crl(false, 1, START, START + DAY, [])
+    with pytest.raises(certificate_signing.PkiError, match="does not belong to the CA's certificate"):
+        crl_signing.crl(false, 1, START, START + DAY, [])
 
 
 def test_dates_are_whole_seconds_in_utc(home: Home) -> None:
-    start, end = signing.validity(START, timedelta(days=1), None)
+    start, end = certificate_signing.validity(START, timedelta(days=1), None)
     assert (start, end) == (START - HOUR, START - HOUR + DAY - SECOND)
     assert isinstance(start, datetime)
     for cert in (root_of(home), server(home).leaf):

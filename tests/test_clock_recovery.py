@@ -11,8 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from pki.deploy import crl_files
 from pki.watch import status
-from pki.x509 import crls as x509_crls
-from pki.x509 import pem_encoding, signing
+from pki.x509 import certificate_signing, crl_signing, pem_encoding
 from pki.x509.revocation import Entry
 from tests import judges
 from tests.ceremonies import RealHome
@@ -115,13 +114,15 @@ def test_an_intermediate_that_begins_in_the_future_does_not_issue_while_another_
 # -- which CRL may replace which --------------------------------------------------------------------------------------
 
 KEY = ec.generate_private_key(ec.SECP256R1())
-CA = signing.certificate(signing.subject("Lab", "CA"), KEY.public_key(), (START - DAY, START + 900 * DAY), [], KEY)
+CA = certificate_signing.certificate(
+    certificate_signing.subject("Lab", "CA"), KEY.public_key(), (START - DAY, START + 900 * DAY), [], KEY
+)
 
 
 def crl(number: int, begins: timedelta, serials: Iterable[int] = (7,)) -> crl_files.Listed:
     start = START + begins
     entries = [Entry(serial, START - DAY, "unspecified") for serial in serials]
-    made = x509_crls.crl(signing.Issuer(CA, KEY), number, start, start + 30 * DAY, entries)
+    made = crl_signing.crl(certificate_signing.Issuer(CA, KEY), number, start, start + 30 * DAY, entries)
     return crl_files.read(pem_encoding.pem_of([made]))[0]
 
 

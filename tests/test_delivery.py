@@ -35,7 +35,7 @@ from pki.watch import health, probes
 from pki.watch.checks import Finding, Level
 from pki.watch.view import LastRun
 from pki.world import World
-from pki.x509 import crls, keys, pem_encoding, profiles, signing
+from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding, profiles
 from pki.x509.revocation import Entry
 from tests.conftest import START, Home, Report
 from tests.copies import copy_project
@@ -719,7 +719,7 @@ def test_a_crl_never_goes_back_nor_loses_an_entry(delivered: Live, invoke: Invok
     later = Outlook(World.of(delivered.home.house(400))).trust
     assert later.has_ended(serial)
     with_entry = Parcel.of(delivered.home.path / "build/release/media")
-    made = crls.crl(house.issuer("client"), 2**40, now + timedelta(hours=1), now + timedelta(days=9), [])
+    made = crl_signing.crl(house.issuer("client"), 2**40, now + timedelta(hours=1), now + timedelta(days=9), [])
     emptied = made.public_bytes(serialization.Encoding.PEM)
     lost = tampered(delivered, "/etc/client-crl.pem", lambda _: emptied)
     with pytest.raises(PkiError, match=f"lacks the revoked {serial:x}"):
@@ -831,10 +831,14 @@ def foreign(live: Live) -> bytes:
     ours = live.home.house().issuer("client").certificate
     key = keys.new_key("ec-p384")
     dates = ours.not_valid_before_utc, ours.not_valid_after_utc
-    false = signing.certificate(ours.subject, key.public_key(), dates, profiles.root(), key)
+    false = certificate_signing.certificate(ours.subject, key.public_key(), dates, profiles.root(), key)
     end = live.home.moment(900)
     return pem_encoding.pem_of(
-        [crls.crl(signing.Issuer(false, key), 2**60, live.home.moment(), end, [Entry(77, end, "superseded")])]
+        [
+            crl_signing.crl(
+                certificate_signing.Issuer(false, key), 2**60, live.home.moment(), end, [Entry(77, end, "superseded")]
+            )
+        ]
     )
 
 
@@ -879,7 +883,7 @@ def test_a_crl_from_the_future_in_place_gives_way_to_one_that_servers_can_use(de
     """What a clock that was ahead had signed: every client is refused until it is replaced."""
     house = delivered.home.house()
     start = delivered.home.moment(2)
-    ahead = crls.crl(house.issuer("client"), 5, start, start + timedelta(days=9), [])
+    ahead = crl_signing.crl(house.issuer("client"), 5, start, start + timedelta(days=9), [])
     delivered.on(CRL_THERE).write_bytes(pem_encoding.pem_of([ahead]))
     shutil.rmtree(delivered.home.path / "build/contacts")
     report = delivered.doit()

@@ -21,11 +21,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from pki import graph
+from pki.authority.trust_page import page
 from pki.ceremony import words
 from pki.common import filesystem, yaml_text
 from pki.config import identifiers
 from pki.deploy.ansible import playbooks
-from pki.trust import page
 from pki.watch import forecast
 from tests.conftest import PROJECT, Home
 from tests.pages import Page
@@ -752,7 +752,7 @@ from datetime import datetime
 from pathlib import Path
 from pki.pipeline import Run
 status = Run(Path({str(home.path)!r}), datetime.fromisoformat({home.moment().isoformat()!r})).main([])
-assert not status and not {{"segno", "shamir_mnemonic", "pki.trust.page"}} & sys.modules.keys()
+assert not status and not {{"segno", "shamir_mnemonic", "pki.authority.trust_page.page"}} & sys.modules.keys()
 """
     assert subprocess.run([sys.executable, "-c", asked], cwd=PROJECT, check=False).returncode == 0
 

@@ -16,15 +16,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from pki.authority.import_ca import scan
 from pki.common import pem
 from pki.common.errors import PkiError
 from pki.common.terminal import Screen
 from pki.common.visible import plain, visible
 from pki.deploy import crl_files, preflight
 from pki.deploy.preflight import Trust
-from pki.taking import papers
 from pki.watch.alerts import notify
-from pki.x509 import canonical, keys, pem_encoding, profiles, signing
+from pki.x509 import canonical, certificate_signing, keys, pem_encoding, profiles
 
 CONTROLS = [*map(chr, range(32)), *map(chr, range(0x7F, 0xA0)), *"\u061c\u200b\u200e\u200f\u2028\u2029\u202a\u202e"]
 CONTROLS += [*"\u2066\u2069\ufeff\ud800", "\U000e0041"]
@@ -155,18 +155,18 @@ def test_what_has_no_end_is_read_in_linear_time(piece: bytes) -> None:
     data = piece * ((8 << 20) // len(piece))
     started = time.process_time()
     assert crl_files.read(data) == ()
-    assert list(pem.sections(data, *preflight.KEYS, *papers.LABELS)) == []
+    assert list(pem.sections(data, *preflight.KEYS, *scan.LABELS)) == []
     assert time.process_time() - started < 20
 
 
 def signed_to_be_even() -> tuple[x509.Certificate, x509.CertificateRevocationList]:
     """A CA and its CRL, whose last bits are 0: DER permits a bit that is unused to be nothing else (X.690 §11.2.1)."""
     now = datetime(2026, 11, 23, tzinfo=UTC)
-    key, subject = keys.new_key("ec-p256"), signing.subject("Example", "Client 1")
-    dates = signing.validity(now, timedelta(days=20), None)
+    key, subject = keys.new_key("ec-p256"), certificate_signing.subject("Example", "Client 1")
+    dates = certificate_signing.validity(now, timedelta(days=20), None)
     builder = x509.CertificateRevocationListBuilder().issuer_name(subject).last_update(now)
     builder = builder.next_update(now + timedelta(days=9)).add_extension(x509.CRLNumber(7), critical=False)
-    signed = iter(lambda: signing.certificate(subject, key.public_key(), dates, profiles.root(), key), None)
+    signed = iter(lambda: certificate_signing.certificate(subject, key.public_key(), dates, profiles.root(), key), None)
     listed = iter(lambda: builder.sign(key, hashes.SHA256()), None)
     return next(filter(ends_in_zero, signed)), next(filter(ends_in_zero, listed))
 

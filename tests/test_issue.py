@@ -17,14 +17,14 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from pki.common.errors import ErrorCode, PkiError
 from pki.config import limits
 from pki.config.model import Leaf
-from pki.x509 import crls, keys, name_constraints, pem_encoding, profiles, signing
+from pki.x509 import certificate_signing, crl_signing, keys, name_constraints, pem_encoding, profiles
+from pki.x509.certificate_signing import Issuer
 from pki.x509.name_constraints import Permitted
 from pki.x509.revocation import Entry
-from pki.x509.signing import Issuer
 from tests.conftest import START
 
 DAY, HOUR, SECOND = timedelta(days=1), timedelta(hours=1), timedelta(seconds=1)
-NAMES = signing.subject("Example Lab", "Example Lab Root CA 1")
+NAMES = certificate_signing.subject("Example Lab", "Example Lab Root CA 1")
 LEAF = Leaf(
     "media", "server", "media.lab", ("media.lab", "www.lab"), ("10.0.0.7",), (), "ec-p256", False, DAY, DAY, None, "x"
 )
@@ -32,7 +32,9 @@ LEAF = Leaf(
 
 def made_root(days: int = 100) -> Issuer:
     key = keys.new_key("ec-p384")
-    return Issuer(signing.certificate(NAMES, key.public_key(), (START, START + days * DAY), profiles.root(), key), key)
+    return Issuer(
+        certificate_signing.certificate(NAMES, key.public_key(), (START, START + days * DAY), profiles.root(), key), key
+    )
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +119,7 @@ def test_what_an_intermediate_admits_is_read_from_its_certificate(root: Issuer) 
     networks = (IPv4Network("10.0.0.0/8"), IPv4Network("192.168.7.0/24"))
     key = keys.new_key("ec-p256")
     extensions = profiles.intermediate("server", ("lab", "corp.lan"), networks)
-    ca = signing.certificate(NAMES, key.public_key(), (START, START + DAY), extensions, root)
+    ca = certificate_signing.certificate(NAMES, key.public_key(), (START, START + DAY), extensions, root)
     permitted = Permitted.by(ca)
     assert permitted == Permitted((".lab", ".corp.lan"), networks)
     names = ("lab", "a.lab", "a.b.lab", "corp.lan", "x.corp.lan", "10.1.2.3", "192.168.7.255")
@@ -227,28 +229,28 @@ def test_a_request_is_believed_only_under_its_own_signature() -> None:
 
 def test_dates_are_whole_days_back_dated_and_within_the_issuers(root: Issuer) -> None:
     now = START + 10 * DAY
-    start, end = signing.validity(now, 30 * DAY, root.certificate)
+    start, end = certificate_signing.validity(now, 30 * DAY, root.certificate)
     assert (start, end) == (now - HOUR, now - HOUR + 30 * DAY - SECOND)
-    assert signing.validity(now, 30 * DAY, None) == (start, end)
-    assert signing.validity(START, 30 * DAY, root.certificate)[0] == START, "never before the issuer began"
-    assert signing.validity(now, 300 * DAY, root.certificate)[1] == root.certificate.not_valid_after_utc
-    assert signing.validity(START, 300 * DAY, None)[0] == START - HOUR
+    assert certificate_signing.validity(now, 30 * DAY, None) == (start, end)
+    assert certificate_signing.validity(START, 30 * DAY, root.certificate)[0] == START, "never before the issuer began"
+    assert certificate_signing.validity(now, 300 * DAY, root.certificate)[1] == root.certificate.not_valid_after_utc
+    assert certificate_signing.validity(START, 300 * DAY, None)[0] == START - HOUR
 
 
 def test_a_certificate_is_signed_by_the_key_of_its_issuer_or_not_at_all(root: Issuer) -> None:
     key = keys.new_key("ec-p256")
     dates = START, START + DAY
     extensions = profiles.leaf(LEAF, key.public_key())
-    made = signing.certificate(NAMES, key.public_key(), dates, extensions, root)
+    made = certificate_signing.certificate(NAMES, key.public_key(), dates, extensions, root)
     assert made.issuer == root.certificate.subject
     assert isinstance(made.signature_hash_algorithm, hashes.SHA384)
     identifier = made.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier)
-    assert identifier.value.key_identifier == signing.key_identifier(root.certificate)
+    assert identifier.value.key_identifier == certificate_signing.key_identifier(root.certificate)
     assert (identifier.value.authority_cert_issuer, identifier.critical) == (None, False)
     assert made.serial_number.bit_length() > 64
     assert not made.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).critical
     wrong = Issuer(root.certificate, keys.new_key("ec-p384"))
-    said = refusal(lambda: signing.certificate(NAMES, key.public_key(), dates, extensions, wrong)).message
+    said = refusal(lambda: certificate_signing.certificate(NAMES, key.public_key(), dates, extensions, wrong)).message
     assert said.endswith("the signing key does not belong to the issuer's certificate")
     with pytest.raises(x509.ExtensionNotFound):
         root.certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier)
@@ -258,15 +260,18 @@ def test_a_certificate_whose_extensions_cannot_be_read_is_not_returned(root: Iss
     key = keys.new_key("ec-p256")
     junk: profiles.Extensions = [(x509.UnrecognizedExtension(x509.BasicConstraints.oid, b"junk"), True)]
     with pytest.raises(ValueError, match="asn1"):
-        signing.certificate(NAMES, key.public_key(), (START, START + DAY), junk, root)
+        certificate_signing.certificate(NAMES, key.public_key(), (START, START + DAY), junk, root)
 
 
 def test_a_subject_has_the_organisation_and_a_common_name_where_there_is_one() -> None:
     def parts(name: x509.Name) -> list[tuple[Any, Any]]:
         return [(one.oid, one.value) for one in name]
 
-    assert parts(signing.subject("Lab", "x")) == [(NameOID.ORGANIZATION_NAME, "Lab"), (NameOID.COMMON_NAME, "x")]
-    assert parts(signing.subject("Lab", "")) == [(NameOID.ORGANIZATION_NAME, "Lab")]
+    assert parts(certificate_signing.subject("Lab", "x")) == [
+        (NameOID.ORGANIZATION_NAME, "Lab"),
+        (NameOID.COMMON_NAME, "x"),
+    ]
+    assert parts(certificate_signing.subject("Lab", "")) == [(NameOID.ORGANIZATION_NAME, "Lab")]
 
 
 @pytest.mark.parametrize(("kind", "expected"), [
@@ -281,13 +286,13 @@ def test_each_kind_of_key_signs_with_its_hash(kind: str, expected: type[Any]) ->
 
 def test_a_crl_lists_what_it_is_given_and_what_it_keeps(root: Issuer) -> None:
     entries = [Entry(5, START, "unspecified"), Entry(6, START, "keyCompromise"), Entry(7, START + HOUR, "keyCompromise"), Entry(8, START + HOUR, "superseded")]  # fmt: skip
-    first = crls.crl(root, 3, START, START + DAY, entries)
+    first = crl_signing.crl(root, 3, START, START + DAY, entries)
     listed = {one.serial_number: (one.revocation_date_utc, [extension.value.reason.value for extension in one.extensions]) for one in first}  # type: ignore[attr-defined]  # fmt: skip
     assert listed == {
         5: (START, []), 6: (START, ["keyCompromise"]), 7: (START + HOUR, ["keyCompromise"]), 8: (START + HOUR, ["superseded"]),
     }  # fmt: skip
     assert all(not extension.critical for one in first for extension in one.extensions)
-    second = crls.crl(root, 4, START, START + DAY, [Entry(9, START, "superseded")], list(first))
+    second = crl_signing.crl(root, 4, START, START + DAY, [Entry(9, START, "superseded")], list(first))
     assert [one.serial_number for one in second] == [5, 6, 7, 8, 9]
     number = second.extensions.get_extension_for_class(x509.CRLNumber)
     assert (number.value.crl_number, number.critical) == (4, False)
@@ -297,22 +302,22 @@ def test_a_crl_lists_what_it_is_given_and_what_it_keeps(root: Issuer) -> None:
 
 def test_a_crl_is_signed_by_the_key_of_its_ca_or_not_at_all(root: Issuer) -> None:
     wrong = Issuer(root.certificate, keys.new_key("ec-p384"))
-    said = refusal(lambda: crls.crl(wrong, 3, START, START + DAY, [])).message
+    said = refusal(lambda: crl_signing.crl(wrong, 3, START, START + DAY, [])).message
     assert said.endswith("the signing key does not belong to the CA's certificate")
-    good = crls.crl(root, 3, START, START + DAY, [])
-    other_name = signing.certificate(
-        signing.subject("Lab", "x"), root.key.public_key(), (START, START + DAY), profiles.root(), root.key
+    good = crl_signing.crl(root, 3, START, START + DAY, [])
+    other_name = certificate_signing.certificate(
+        certificate_signing.subject("Lab", "x"), root.key.public_key(), (START, START + DAY), profiles.root(), root.key
     )
     for ca in (made_root().certificate, other_name):
-        assert refusal(lambda ca=ca: crls.verify_crl(good, ca))
-    crls.verify_crl(good, root.certificate)
+        assert refusal(lambda ca=ca: crl_signing.verify_crl(good, ca))
+    crl_signing.verify_crl(good, root.certificate)
 
 
 def test_a_ca_without_a_key_identifier_gets_crls_without_one(root: Issuer) -> None:
     builder = x509.CertificateBuilder().subject_name(NAMES).issuer_name(NAMES).public_key(root.key.public_key())
     builder = builder.serial_number(5).not_valid_before(START).not_valid_after(START + DAY)
     bare = Issuer(builder.sign(root.key, hashes.SHA384()), root.key)
-    made = crls.crl(bare, 3, START, START + DAY, [])
+    made = crl_signing.crl(bare, 3, START, START + DAY, [])
     assert [extension.oid for extension in made.extensions] == [x509.CRLNumber.oid]
 
 
@@ -320,4 +325,4 @@ def test_a_ca_with_a_key_that_signs_nothing_is_refused() -> None:
     key = dsa.generate_private_key(1024)  # noqa: S505 - is refused
     builder = x509.CertificateBuilder().subject_name(NAMES).issuer_name(NAMES).public_key(key.public_key())
     odd = builder.serial_number(5).not_valid_before(START).not_valid_after(START + DAY).sign(key, hashes.SHA256())
-    assert refusal(lambda: signing.ca_public_key(odd)).message.endswith("signs no CRLs")
+    assert refusal(lambda: certificate_signing.ca_public_key(odd)).message.endswith("signs no CRLs")

@@ -21,7 +21,7 @@ import pytest
 import yaml
 from cryptography import x509
 
-from pki import rewrap
+from pki.authority import intermediate_passphrase
 from pki.commands import keeping
 from pki.common import age, filesystem, passphrase_strength
 from pki.common.errors import PkiError
@@ -307,7 +307,7 @@ def test_founding_that_fails_leaves_what_was_there(
         (tmp_path / "new/house/.git").mkdir(parents=True)
         (tmp_path / "new/house/LICENSE").write_text("mine")
     before = {str(path) for path in tmp_path.rglob("*")}
-    failing(monkeypatch, scaffold.store.os, moment)
+    failing(monkeypatch, filesystem.os, moment)
     said = invoke("init", "new/house", "--yes")
     assert said.status == 1
     assert "No space left on device" in said.error
@@ -483,7 +483,7 @@ def test_files_that_change_while_they_are_read_are_read_again(home: Home, monkey
         found = read(house, paths)
         times.append(len(found))
         if len(times) == 1:
-            rewrap.rewrap(home.house(), "server-1")
+            intermediate_passphrase.rewrap(home.house(), "server-1")
         return found
 
     monkeypatch.setattr(backing_up, "read_now", interrupted)

@@ -9,7 +9,6 @@ import pytest
 from pki import graph
 from pki.common.errors import PkiError, of_any
 from pki.config import openssl_cnf
-from pki.deploy import managed_files
 from pki.watch import metrics, status
 from tests.commands import said_by
 from tests.conftest import Home, Report
@@ -94,7 +93,7 @@ def test_a_bug_in_reading_one_file_below_templates_stops_its_releases_alone(
         raise KeyError("an oversight")
 
     home.write("templates/x.cnf", "# deploy-target: /etc/x\n# deploy-hosts: media\n[ req ]\n")
-    monkeypatch.setattr(managed_files.opensslconf, "read", fall)
+    monkeypatch.setattr(openssl_cnf, "read", fall)
     report = home.doit()
     assert set(report.failed) == {"release:media"}
     assert report.failed["release:media"].startswith("templates/x.cnf: unexpected KeyError ('an oversight')")

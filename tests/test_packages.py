@@ -14,7 +14,15 @@ from tests.conftest import PROJECT
 PACKAGE = PROJECT / "pki"
 TABLE = PROJECT / "docs" / "architecture.md"
 ROW = re.compile(r"^\|\s*`(\w+)`\s*\|[^|]+\|[^|]*\|\s*$", re.MULTILINE)
-MOVED = {"common", "config", "x509", "ledger", "project", "ceremony", "deploy"}  # the packages that hold all that is theirs
+MOVED = {
+    "common",
+    "config",
+    "x509",
+    "ledger",
+    "project",
+    "ceremony",
+    "deploy",
+}  # the packages that hold all that is theirs
 ENTRY_POINTS = {"dodo.py", "tasks.py"}
 ONE_PACKAGE = {
     "ansible": "deploy",

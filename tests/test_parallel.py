@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pki import recipes
+from pki.authority import certificates
 from pki.common import child_processes
 from pki.common.child_processes import last_words
 from pki.common.reasons import Outcome
@@ -77,14 +77,14 @@ def test_a_parallel_run_with_nothing_to_do_starts_no_process(home: Home, monkeyp
 def test_a_worker_that_is_killed_fails_its_own_task_and_what_needs_it(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    issue = recipes.leaf
+    issue = certificates.issue_if_due
 
     def issue_or_die(house: House, leaf: Leaf) -> Outcome:
         if leaf.name == "media":
             os.kill(os.getpid(), signal.SIGKILL)
         return issue(house, leaf)
 
-    monkeypatch.setattr(recipes, "leaf", issue_or_die)
+    monkeypatch.setattr(certificates, "issue_if_due", issue_or_die)
     report = home.doit("-n", "2", days=61)
     assert report.status in {1, 2}
     assert set(report.failed) == {"cert:media"}

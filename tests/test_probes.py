@@ -34,8 +34,8 @@ from pki.watch.alerts import channels
 from pki.watch.checks import Finding, Level
 from pki.watch.probes import Fault, Probed
 from pki.watch.view import LastRun
-from pki.x509 import keys, pem_encoding, profiles, signing
-from pki.x509.signing import Issuer
+from pki.x509 import certificate_signing, keys, pem_encoding, profiles
+from pki.x509.certificate_signing import Issuer
 from tests.conftest import START, Home
 from tests.test_alerting import invoke
 from tests.test_alerting_health import remote
@@ -66,21 +66,23 @@ class Paper:
 @pytest.fixture(scope="module")
 def paper(tmp_path_factory: pytest.TempPathFactory) -> Paper:
     folder, now = tmp_path_factory.mktemp("paper"), datetime.now(UTC).replace(microsecond=0)
-    dates = signing.validity(now, timedelta(days=2), None)
+    dates = certificate_signing.validity(now, timedelta(days=2), None)
 
     def authority(name: str) -> Issuer:
         key = keys.new_key("ec-p256")
-        made = signing.certificate(signing.subject("Example Lab", name), key.public_key(), dates, profiles.root(), key)
+        made = certificate_signing.certificate(
+            certificate_signing.subject("Example Lab", name), key.public_key(), dates, profiles.root(), key
+        )
         (folder / name).write_bytes(pem_encoding.pem_of([made]))
         return Issuer(made, key)
 
     def pair(name: str, kind: Kind, by: Issuer, at: datetime = now) -> str:
         day, key = timedelta(days=1), keys.new_key("ec-p256")
         leaf = Leaf("x", kind, NAME, (NAME,), (), (), "ec-p256", True, 2 * day, day, None, "hosts")
-        made = signing.certificate(
-            signing.subject("Example Lab", NAME),
+        made = certificate_signing.certificate(
+            certificate_signing.subject("Example Lab", NAME),
             key.public_key(),
-            signing.validity(at, 2 * day, None),
+            certificate_signing.validity(at, 2 * day, None),
             profiles.leaf(leaf, key.public_key()),
             by,
         )

@@ -22,8 +22,8 @@ from pki.config.proxies import PROGRAMS
 from pki.deploy import access, tls_client, verification
 from pki.deploy.tls_client import Endpoint, Eyes, Unreached
 from pki.deploy.verification import Before, Promise
-from pki.x509 import keys, pem_encoding, profiles, signing
-from pki.x509.signing import Issuer
+from pki.x509 import certificate_signing, keys, pem_encoding, profiles
+from pki.x509.certificate_signing import Issuer
 from tests.conftest import PROJECT
 
 NAME = "grafana.lab.internal"
@@ -48,18 +48,20 @@ def _leaf(kind: Literal["server", "client"]) -> Leaf:
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Pairs:
     folder = tmp_path_factory.mktemp("pairs")
-    dates = signing.validity(datetime.now(UTC).replace(microsecond=0), timedelta(days=2), None)
+    dates = certificate_signing.validity(datetime.now(UTC).replace(microsecond=0), timedelta(days=2), None)
 
     def authority(name: str) -> Issuer:
         key = keys.new_key("ec-p256")
-        subject = signing.subject("Example Lab", name)
-        return Issuer(signing.certificate(subject, key.public_key(), dates, profiles.root(), key), key)
+        subject = certificate_signing.subject("Example Lab", name)
+        return Issuer(certificate_signing.certificate(subject, key.public_key(), dates, profiles.root(), key), key)
 
     ours, other = authority("Root 1"), authority("Other Root")
     kinds: tuple[Literal["server", "client"], ...] = ("server", "client")
     for kind in kinds:
-        key, subject = keys.new_key("ec-p256"), signing.subject("Example Lab", NAME)
-        made = signing.certificate(subject, key.public_key(), dates, profiles.leaf(_leaf(kind), key.public_key()), ours)
+        key, subject = keys.new_key("ec-p256"), certificate_signing.subject("Example Lab", NAME)
+        made = certificate_signing.certificate(
+            subject, key.public_key(), dates, profiles.leaf(_leaf(kind), key.public_key()), ours
+        )
         (folder / kind).write_bytes(keys.private_pem(key) + pem_encoding.pem_of([made]))
     (folder / "root").write_bytes(pem_encoding.pem_of([ours.certificate]))
     (folder / "stranger").write_bytes(pem_encoding.pem_of([other.certificate]))

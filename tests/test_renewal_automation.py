@@ -15,7 +15,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from pki import recipes
+from pki.authority import certificates
 from pki.common import filesystem
 from pki.common.errors import SET_CLOCK, PkiError
 from pki.common.reasons import Why
@@ -24,7 +24,7 @@ from pki.config.model import ServerRule
 from pki.project.layout import Store
 from pki.watch import forecast, health, status
 from pki.watch.view import LastRun
-from pki.x509 import keys, pem_encoding, profiles, signing
+from pki.x509 import certificate_signing, keys, pem_encoding, profiles
 from tests.conftest import PROJECT, START, Home
 
 SERVERS = {"cert:monitoring-mtls", "cert:forge-mtls", "cert:media"}
@@ -82,13 +82,13 @@ def new_generation(home: Home, authority: str, days: float = 0) -> None:
     root = house.issuing("root")
     assert root is not None
     key = keys.new_key("ec-p384")
-    cert = signing.certificate(
-        signing.subject(said.organisation, f"{said.organisation} SANDBOX {authority.capitalize()} CA 2"),
+    cert = certificate_signing.certificate(
+        certificate_signing.subject(said.organisation, f"{said.organisation} SANDBOX {authority.capitalize()} CA 2"),
         key.public_key(),
-        signing.validity(house.now, said.authorities.server.lifetime, root.certificate),
+        certificate_signing.validity(house.now, said.authorities.server.lifetime, root.certificate),
         profiles.intermediate(authority, said.domains, permitted_addresses(said))
         + profiles.addresses_of(said.publish.url, root.name),
-        signing.Issuer(root.certificate, root_key),
+        certificate_signing.Issuer(root.certificate, root_key),
     )
     secret = house.passphrases.new(name)
     artifact, profile = f"authority:{authority}", f"{authority}-ca"
@@ -287,7 +287,7 @@ def test_rekey_keep_does_not_hold_a_revoked_key(home: Home) -> None:
 def test_a_renewal_by_hand_is_delivered_by_the_next_run(home: Home) -> None:
     before = pair(home, "media")
     house = home.house(5)
-    recipes.issue_leaf(house, home.plan(5).leaves["media"], [Why.BY_HAND()])
+    certificates.issue(house, home.plan(5).leaves["media"], [Why.BY_HAND()])
     house.ledger.close()
     after = pair(home, "media")
     assert {name for name in FILES if after[name] == before[name]} == {"chain"}
@@ -626,7 +626,7 @@ def test_a_failed_signature_leaves_the_old_pair_whole_and_the_next_run_mends_it(
         raise PkiError("the token does not answer", "plug it in")
 
     with monkeypatch.context() as patch:
-        patch.setattr(signing, "certificate", refuse)
+        patch.setattr(certificate_signing, "certificate", refuse)
         report = home.doit(days=61)
     assert report.status in {1, 2}
     assert report.failed["cert:media"] == "the token does not answer → plug it in"

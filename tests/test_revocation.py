@@ -15,17 +15,16 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from pki import outgrown
+from pki.authority import crl_size, recover_revocations
 from pki.commands.revoking import MEANINGS, verdict
 from pki.common.errors import ErrorCode, PkiError
 from pki.config import editing
-from pki.keeping import recovering
 from pki.pipeline import Run
 from pki.watch import forecast, health, status
 from pki.watch.checks import Level
 from pki.watch.refusals import Observation
 from pki.watch.view import LastRun
-from pki.x509 import crls
+from pki.x509 import crl_signing
 from pki.x509.revocation import Entry
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import Home
@@ -458,12 +457,12 @@ def test_a_crl_that_its_publisher_is_too_small_for_is_left_out_and_said(home: Ho
     revoke_unknown(home, 225)
     assert home.doit().status == 0
     near = "has 12 kB, and haproxy at forge serves files of at most 15 kB: beyond that it is published there no more"
-    assert checks_of(home)["crl:client-1"] == [(Level.NOTICE, near, outgrown.REMEDY)]
+    assert checks_of(home)["crl:client-1"] == [(Level.NOTICE, near, crl_size.REMEDY)]
     assert "/crl/client-1.crl" in home.read(CONFIGURATION).decode()
     revoke_unknown(home, 320)
     assert home.doit().status == 0
     beyond = "has 17 kB, and haproxy at forge serves files of at most 15 kB: it is published there no more"
-    assert checks_of(home)["crl:client-1"] == [(Level.WARNING, beyond, outgrown.REMEDY)]
+    assert checks_of(home)["crl:client-1"] == [(Level.WARNING, beyond, crl_size.REMEDY)]
     assert f"{beyond}\n" in invoke("plan").out
     assert "it is published there no more" in " ".join(invoke("status").out.split())
     served = home.read(CONFIGURATION).decode()
@@ -483,8 +482,8 @@ def revoke_unknown(home: Home, count: int) -> None:
     house = home.house()
     issuer = house.issuer("client")
     entries = [Entry(number + (1 << 156), home.moment(), "superseded") for number in range(count)]
-    crl = crls.crl(issuer, 1, home.moment(), home.moment(7), entries)
-    recovering.take_in(house, crl, "a test")
+    crl = crl_signing.crl(issuer, 1, home.moment(), home.moment(7), entries)
+    recover_revocations.take_in(house, crl, "a test")
     house.ledger.close()
 
 

@@ -23,13 +23,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature
 
-from pki import graph, rewrap
+from pki import graph
+from pki.authority import crls, intermediate_passphrase
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.pipeline import Run
 from pki.project import layout
 from pki.project import secrets as sources
-from pki.x509 import crls, keys, pkcs8, profiles, signing
+from pki.x509 import certificate_signing, crl_signing, keys, pkcs8, profiles
 from pki.x509 import pkcs11 as x509_pkcs11
 from pki.x509.pkcs11 import private_key, sessions
 from tests import judges
@@ -129,10 +130,10 @@ def test_everything_is_signed_with_sha_384(home: Home) -> None:
 )
 def test_other_kinds_of_authority_keys_sign_with_sha_256(kind: str, algorithm: x509.ObjectIdentifier) -> None:
     key = keys.new_key(kind)
-    name = signing.subject("Example Lab", "CA")
-    dates = signing.validity(START, DAY, None)
-    root = signing.certificate(name, key.public_key(), dates, profiles.root(), key)
-    crl = crls.crl(signing.Issuer(root, key), 1, START, START + DAY, [])
+    name = certificate_signing.subject("Example Lab", "CA")
+    dates = certificate_signing.validity(START, DAY, None)
+    root = certificate_signing.certificate(name, key.public_key(), dates, profiles.root(), key)
+    crl = crl_signing.crl(certificate_signing.Issuer(root, key), 1, START, START + DAY, [])
     assert {root.signature_algorithm_oid, crl.signature_algorithm_oid} == {algorithm}
 
 
@@ -159,9 +160,10 @@ def test_authorities_take_only_keys_that_every_verifier_takes_for_years(fresh: H
 
 def test_serial_numbers_are_random_in_all_their_bits() -> None:
     key = keys.new_key("ec-p256")
-    dates, name = signing.validity(START, DAY, None), signing.subject("Example Lab", "CA")
+    dates, name = certificate_signing.validity(START, DAY, None), certificate_signing.subject("Example Lab", "CA")
     serials = [
-        signing.certificate(name, key.public_key(), dates, profiles.root(), key).serial_number for _ in range(150)
+        certificate_signing.certificate(name, key.public_key(), dates, profiles.root(), key).serial_number
+        for _ in range(150)
     ]
     assert len(set(serials)) == len(serials)
     assert all(0 < serial < 1 << 159 for serial in serials), "twenty octets at most, RFC 5280 4.1.2.2"
@@ -623,7 +625,7 @@ def opens(home: Home, name: str) -> bool:
 def test_key_gets_a_new_passphrase_and_the_old_one_opens_it_no_longer(home: Home) -> None:
     home.write("secrets.yaml", "# mine\n" + home.read("secrets.yaml").decode()).chmod(0o600)
     before, others = passphrases(home)["server-1"], passphrases(home).keys()
-    assert rewrap.rewrap(home.house(), "server-1") == "secrets.yaml"
+    assert intermediate_passphrase.rewrap(home.house(), "server-1") == "secrets.yaml"
     after = passphrases(home)
     assert after.keys() == others
     assert after["server-1"] != before
@@ -649,12 +651,12 @@ def test_key_opens_whenever_its_move_is_cut_short_and_the_next_move_ends_well(
 
     monkeypatch.setattr(os, "replace", killed)
     with pytest.raises(KilledError):
-        rewrap.rewrap(home.house(), "server-1", new="six new words for the key")
+        intermediate_passphrase.rewrap(home.house(), "server-1", new="six new words for the key")
     monkeypatch.undo()
     assert opens(home, "server-1")
     home.add_service("wiki", host="forge")
     assert "cert:forge-mtls" in home.doit().made
-    rewrap.rewrap(home.house(), "server-1", new="six other words for the key")
+    intermediate_passphrase.rewrap(home.house(), "server-1", new="six other words for the key")
     assert passphrases(home)["server-1"] == "six other words for the key"
     assert passphrases(home).keys() == {"root-1", "server-1", "client-1"}
     assert opens(home, "server-1")
@@ -663,15 +665,17 @@ def test_key_opens_whenever_its_move_is_cut_short_and_the_next_move_ends_well(
 def test_key_moves_to_a_source_elsewhere_and_the_old_passphrase_goes(home: Home) -> None:
     home.write("new.txt", "six new words for the key\n").chmod(0o600)
     source(home, "{server: {file: new.txt}}")
-    assert rewrap.rewrap(home.house(), "server-1") == "`file: new.txt`"
+    assert intermediate_passphrase.rewrap(home.house(), "server-1") == "`file: new.txt`"
     assert opens(home, "server-1")
     assert passphrases(home).keys() == {"root-1", "client-1"}
-    assert rewrap.rewrap(home.house(), "server-1") == "`file: new.txt`", "a second time changes nothing"
+    assert intermediate_passphrase.rewrap(home.house(), "server-1") == "`file: new.txt`", (
+        "a second time changes nothing"
+    )
     home.write("new.txt", "six newer words for the key\n").chmod(0o600)
     with pytest.raises(PkiError, match="cannot be opened with what secrets") as found:
-        rewrap.rewrap(home.house(), "server-1")
+        intermediate_passphrase.rewrap(home.house(), "server-1")
     assert "--old-passphrase-file FILE" in found.value.hint
-    rewrap.rewrap(home.house(), "server-1", old="six new words for the key")
+    intermediate_passphrase.rewrap(home.house(), "server-1", old="six new words for the key")
     assert opens(home, "server-1")
 
 
@@ -696,7 +700,7 @@ def test_move_that_cannot_be_made_says_why_and_changes_nothing(
     source(home, "{client: {file: new.txt}}")
     before = snapshot(home, "ca/server", "ca/client") | {Path("s"): home.read("secrets.yaml")}
     with pytest.raises(PkiError) as found:
-        rewrap.rewrap(home.house(), name, **options)
+        intermediate_passphrase.rewrap(home.house(), name, **options)
     assert said in f"{found.value.message} → {found.value.hint}"
     assert snapshot(home, "ca/server", "ca/client") | {Path("s"): home.read("secrets.yaml")} == before
 
@@ -903,7 +907,7 @@ def test_fault_of_our_own_never_leaves_a_report_that_says_all_is_well(
     def unforeseen(*_: Any) -> list[str]:
         raise RuntimeError("nobody thought of this")
 
-    monkeypatch.setattr(graph.freshness, "root_crl", unforeseen)
+    monkeypatch.setattr(crls, "stale_root_reasons", unforeseen)
     report = home.doit(days=61)
     assert report.status != 0
     assert report.data["result"] == "failed"

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from pki.authority.import_ca import openssl_index
 from pki.commands.output import LedgerImportOutput
 from pki.common.errors import PkiError
 from pki.deploy import crl_files
@@ -22,7 +23,6 @@ from pki.deploy.preflight import Trust
 from pki.ledger.types import Issued
 from pki.project.generations import Generation
 from pki.project.project import House
-from pki.taking import index
 from pki.watch import forecast
 from pki.world import World
 from tests import judges, old_ledgers
@@ -344,7 +344,7 @@ def test_names_are_unique_and_stay(adopted: Home, old: OldCa, invoke: Invoke) ->
     ],
 )
 def test_index_is_read_as_openssl_writes_it(line: str, end: datetime, common_name: str) -> None:
-    rows, faults = index.parse(f"# a comment\r\n\r\n{line}\r\n".encode(), "index.txt")
+    rows, faults = openssl_index.parse(f"# a comment\r\n\r\n{line}\r\n".encode(), "index.txt")
     assert faults == []
     assert [(row.line, row.serial, row.end, row.common_name) for row in rows] == [(3, 10, end, common_name)]
 

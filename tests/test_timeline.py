@@ -14,7 +14,7 @@ from pki.config.model import Inventory
 from pki.watch.years import calendar
 from pki.watch.years.runs import Runs
 from pki.watch.years.timeline import Timeline, timeline
-from pki.x509 import keys, signing
+from pki.x509 import certificate_signing, keys
 from tests.ceremonies import RealHome
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import START, Home
@@ -160,7 +160,9 @@ def test_client_that_outlives_its_authority_is_told(real: RealHome) -> None:
     issuer = house.issuer("client")
     key = keys.new_key("ec-p256")
     end = issuer.certificate.not_valid_after_utc + timedelta(days=30)
-    cert = signing.certificate(signing.subject("Example Lab", "x@y"), key.public_key(), (START, end), (), issuer)
+    cert = certificate_signing.certificate(
+        certificate_signing.subject("Example Lab", "x@y"), key.public_key(), (START, end), (), issuer
+    )
     house.ledger.record_certificate(
         cert, issuer="client-1", artifact="cert:client-old", profile="client", reason="brought along", at=START
     )

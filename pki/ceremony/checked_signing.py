@@ -15,9 +15,9 @@ from pki.ceremony import lint, second_opinion
 from pki.ceremony.drafts import CertificateDraft, CrlDraft, Draft
 from pki.ceremony.lint import Signed
 from pki.common.errors import PkiError
-from pki.x509 import crls, keys, signing
+from pki.x509 import certificate_signing, crl_signing, keys
+from pki.x509.certificate_signing import Issuer
 from pki.x509.keys import PrivateKey
-from pki.x509.signing import Issuer
 
 Builder = x509.CertificateBuilder | x509.CertificateRevocationListBuilder
 
@@ -73,9 +73,9 @@ def check(draft: Draft, signed: Signed, issuer: x509.Certificate) -> list[str]:
     """
     try:
         if isinstance(signed, x509.Certificate):
-            signing.verify_issued(signed, issuer)
+            certificate_signing.verify_issued(signed, issuer)
         else:
-            crls.verify_crl(signed, issuer)
+            crl_signing.verify_crl(signed, issuer)
     except (PkiError, ValueError, TypeError, UnsupportedAlgorithm):
         return ["it is not signed by its issuer"]
     try:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from invoke.context import Context
 
+from pki.authority.intermediate_passphrase import rewrap as move_key
 from pki.commands.command import command, held_house_of, passphrase_in
 from pki.common.terminal import Screen
 from pki.config.identifiers import ArtifactId, GenerationName
-from pki.rewrap import rewrap as move_key
 
 
 @command

@@ -8,7 +8,9 @@ from typing import Any
 
 from invoke.context import Context
 
-from pki import freshness, graph
+from pki import graph
+from pki.authority import certificates
+from pki.authority.certificate_holders import of_client
 from pki.commands.command import command, held_house_of, home_of, house_of, project_of
 from pki.commands.daily import known, run_doit
 from pki.commands.output import ClientListOutput, ClientRow
@@ -17,7 +19,6 @@ from pki.common.errors import PkiError
 from pki.common.terminal import Screen
 from pki.config import editing
 from pki.config.leaf_certificates import client_artifact
-from pki.holders import of_client
 from pki.ledger.types import Issued
 from pki.project.project import House
 from pki.watch.identities import Identity, identities
@@ -137,12 +138,12 @@ def _rows(house: House) -> Iterator[tuple[str, ...]]:
         until = f"{one.newest.not_after:%Y-%m-%d}" if one.newest else ""
         if leaf is None:
             state, coming = "waits", "for a root ceremony: ./run invoke plan"
-        elif freshness.withheld(house, leaf.artifact):
+        elif certificates.replacement_stopped(house, leaf.artifact):
             state, coming = "withheld", f"nothing before: ./run invoke renew {one.name}"
         elif one.newest is None:
             state, coming = "missing", "doit issues it"
         else:
-            state = "due" if freshness.leaf(house, leaf) else "ok"
+            state = "due" if certificates.stale_reasons(house, leaf) else "ok"
             coming = f"renewal from {one.newest.not_after - leaf.renew_before:%Y-%m-%d}"
         dates = [f"{kept.at:%Y-%m-%d}" if kept else "" for kept in (one.exported, one.installed)]
         yield (one.name, house.inventory.clients[one.name].email, state, until, *dates, _waiting(house, one) or coming)

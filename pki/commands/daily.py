@@ -9,7 +9,8 @@ from json import loads
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from pki import graph, recipes
+from pki import graph
+from pki.authority import certificates
 from pki.commands import output as models
 from pki.commands.command import command, command_with, evidence_of, held_house_of, home_of, now_of, path_of, project_of
 from pki.commands.meaning import Names
@@ -156,7 +157,7 @@ def renew(context: Context, name: str) -> None:
         reason = Why.BY_HAND()
         if leaf.artifact in house.withheld:
             house.ledger.record_decision(leaf.artifact, "released", str(reason), house.now)
-        recipes.issue_leaf(house, leaf, [reason])
+        certificates.issue(house, leaf, [reason])
     Screen().made(leaf.artifact, str(reason))
     run_doit(context)
 

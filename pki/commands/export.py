@@ -11,7 +11,7 @@ from pathlib import Path
 
 from invoke.context import Context
 
-from pki import freshness
+from pki.authority import certificates
 from pki.commands.asking import typed
 from pki.commands.command import command, held_house_of, house_of, path_of
 from pki.commands.daily import known
@@ -115,7 +115,7 @@ def _identity(house: House, client: str) -> Identity:
 
 
 def _check(house: House, leaf: Leaf) -> None:
-    held = freshness.examine(house, leaf)
+    held = certificates.examine(house, leaf)
     fault = joined(held) if isinstance(held, list) else ""
     if not isinstance(held, list) and held.not_after < house.now:
         fault = f"expired on {held.not_after:%Y-%m-%d}"

@@ -13,6 +13,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from pki import graph
+from pki.authority import recover_revocations
 from pki.commands.asking import typed
 from pki.commands.command import (
     command,
@@ -44,7 +45,7 @@ from pki.config.identifiers import ArtifactId
 from pki.deploy import crl_files
 from pki.deploy.delivery import Delivery
 from pki.deploy.installed_crls import InPlace
-from pki.keeping import loss, recovering, restore
+from pki.keeping import loss, restore
 from pki.keeping.loss import Accepted
 from pki.ledger.types import PUT_BACK, Issued, Recovered
 from pki.pipeline import Run
@@ -342,7 +343,7 @@ class _TakenIn:
 def _take_in(house: House, source: str, files: Iterable[InPlace]) -> _TakenIn:
     """Record what each CRL of some files lists."""
     listed = {one.digest: (file.path, one) for file in files for one in crl_files.read(file.content)}
-    found = [(one.within(path), recovering.take_in(house, one.crl, source)) for path, one in listed.values()]
+    found = [(one.within(path), recover_revocations.take_in(house, one.crl, source)) for path, one in listed.values()]
     learnt = tuple(told for _, told in found if told)
     return _TakenIn(source, learnt, tuple(name for name, told in found if not told))
 

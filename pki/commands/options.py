@@ -40,7 +40,7 @@ MEANINGS = {
     "keep": "leave the machines running",
     "key": "a public key of yours, in a file, instead of a new one",
     "login": "the account that prepares the host: root, or one with sudo",
-    "modules": "files or folders below pki/, such as freshness/crls; left out, all that decide on security",
+    "modules": "files or folders below pki/, such as authority/crls; left out, all that decide on security",
     "name": "a certificate, client, host, service, DNS name or serial number",
     "network": "NAME=NETWORK, such as lan=192.168.1.0/24; may be given several times",
     "new": "a new generation of server, client or root; may be given several times",

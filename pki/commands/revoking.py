@@ -13,6 +13,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from pki import graph
+from pki.authority.certificate_holders import of_client
 from pki.commands.asking import typed
 from pki.commands.command import command, evidence_of, held_house_of, home_of, house_of, now_of
 from pki.commands.meaning import Names, not_seen
@@ -21,7 +22,6 @@ from pki.common.terminal import Screen
 from pki.config.identifiers import AUTHORITIES, ArtifactId
 from pki.config.leaf_certificates import client_artifact
 from pki.graph import Plan
-from pki.holders import of_client
 from pki.ledger.types import Issued
 from pki.pipeline import Run
 from pki.project.project import House

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from invoke.context import Context
 
+from pki.authority.import_ca import importer
+from pki.authority.import_ca.importer import Found
 from pki.commands.command import command, held_house_of, path_of
 from pki.commands.output import LedgerImportOutput
 from pki.common.errors import PkiError
 from pki.common.terminal import Screen
 from pki.project.project import House
-from pki.taking import books
-from pki.taking.books import Found
 
 SHOWN = 20  # lines about what was left out, before the rest is only counted
 
@@ -28,7 +28,7 @@ def take_in(context: Context, folder: str, authority: str = "", dry_run: bool = 
         name = _adopted(house, authority)
         if not path.is_dir():
             raise PkiError(f"{folder}: is not a folder", "name the folder with its index.txt, or with its certificates")
-        found = books.read(house, name, path, folder.rstrip("/"))
+        found = importer.read(house, name, path, folder.rstrip("/"))
         if not dry_run:
             house.ledger.take_in(found.books, at=house.now)
     told = _counted(house, name, found, is_dry=dry_run)

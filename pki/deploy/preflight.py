@@ -28,7 +28,7 @@ from pki.deploy.payload import Parcel
 from pki.deploy.protocol import PATH
 from pki.deploy.release import File
 from pki.x509 import canonical
-from pki.x509.signing import ca_public_key
+from pki.x509.certificate_signing import ca_public_key
 
 KEYS = tuple(f"{kind}PRIVATE KEY" for kind in ("", "EC ", "RSA ", "DSA ", "ENCRYPTED ", "OPENSSH "))
 

@@ -13,15 +13,15 @@ from typing import Any
 
 from cryptography import x509
 
+from pki.authority import recover_revocations
+from pki.authority.recover_revocations import KnownCa
 from pki.common import age, filesystem, sealed_records, yaml_text
 from pki.common.errors import PkiError
 from pki.config import loader
 from pki.config.identifiers import AUTHORITIES
 from pki.config.model import Inventory
-from pki.keeping import recovering
 from pki.keeping.archive import Archive, Kept, ledger_head, unpack
 from pki.keeping.placing import Placement
-from pki.keeping.recovering import KnownCa
 from pki.ledger.last_seen import LAST_BACKUP
 from pki.project import external_ca
 from pki.project.layout import BEFORE_RESTORE, Store
@@ -206,7 +206,7 @@ class Restore:
         older = [self.target / LEDGER, *sorted(self.target.glob(f"{BEFORE_RESTORE}*/{LEDGER}"))]
         there = [path for path in older if os.path.lexists(path)]
         unread: list[PkiError] = []
-        recovered, ledgers = recovering.complete(
+        recovered, ledgers = recover_revocations.complete(
             folder, dict(self._cas(unread)), there, f"backup of {self.at}", self.now
         )
         return recovered, [*unread, *ledgers]
@@ -240,7 +240,7 @@ def _read(path: Path) -> bytes | None:
 
 
 def _ledger_bytes(path: Path) -> bytes:
-    with recovering.copied(path) as folder:
+    with recover_revocations.copied(path) as folder:
         return (folder / "ledger.db").read_bytes()
 
 
@@ -282,7 +282,7 @@ def carry_revocations(house: House) -> tuple[list[str], list[str]]:
     for generation in [*ours, *house.inventory.authorities.adopted]:
         data = filesystem.read(house.store.crl(generation))
         with suppress(ValueError):
-            told = recovering.take_in(house, x509.load_der_x509_crl(data), "build/") if data else None
+            told = recover_revocations.take_in(house, x509.load_der_x509_crl(data), "build/") if data else None
             if told and told.generation == generation:
                 newer += [generation] if told.is_newer else []
                 carried += [f"{serial:x}" for serial in told.serials]

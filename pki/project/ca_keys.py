@@ -16,9 +16,9 @@ from pki.project.generations import Generation, damaged
 from pki.project.layout import Store
 from pki.project.secrets import Passphrase, Passphrases
 from pki.x509 import canonical, pkcs11
+from pki.x509.certificate_signing import Issuer
 from pki.x509.keys import PrivateKey, open_key, public_der
 from pki.x509.pkcs8 import is_whole
-from pki.x509.signing import Issuer
 
 
 @dataclass

@@ -17,7 +17,7 @@ from pki.common.visible import plain
 from pki.config.fields import SANDBOX
 from pki.config.identifiers import GenerationName
 from pki.x509 import canonical
-from pki.x509.signing import ca_public_key
+from pki.x509.certificate_signing import ca_public_key
 
 CALLED_BY = (NameOID.COMMON_NAME, NameOID.ORGANIZATIONAL_UNIT_NAME, NameOID.ORGANIZATION_NAME)  # in this order
 PUT_BACK = f"put it back from a backup: {RESTORE}"

@@ -35,7 +35,7 @@ from pki.ledger.types import (
 from pki.project.generations import Generation
 from pki.project.layout import Store
 from pki.x509 import canonical
-from pki.x509.signing import ca_public_key
+from pki.x509.certificate_signing import ca_public_key
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ from pki.project.missing_roots import MissingRoot, find_missing, receipts, refus
 from pki.project.safe_directories import insist_on_owner
 from pki.project.secrets import Passphrases
 from pki.x509 import canonical
-from pki.x509.signing import Issuer
+from pki.x509.certificate_signing import Issuer
 
 __all__ = ["Generation", "House", "Rung"]
 

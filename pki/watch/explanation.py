@@ -8,8 +8,8 @@ from datetime import datetime
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki import freshness
 from pki.artifact_files import LEAF_FILES
+from pki.authority import certificates
 from pki.ceremony.online import needs
 from pki.common import filesystem
 from pki.common.durations import in_words
@@ -183,9 +183,9 @@ def _valid(house: House, artifact: str) -> list[Issued]:
 
 
 def _state(house: House, wanted: Leaf) -> str:
-    if waits := freshness.withheld(house, wanted.artifact) or freshness.leaf_waits(house, wanted):
+    if waits := certificates.replacement_stopped(house, wanted.artifact) or certificates.blocked_by(house, wanted):
         return joined(waits) if isinstance(waits, list) else str(waits)
-    return joined(freshness.leaf(house, wanted)) or "as it should be"
+    return joined(certificates.stale_reasons(house, wanted)) or "as it should be"
 
 
 def _device(house: House, name: str) -> Iterator[Line]:

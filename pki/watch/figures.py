@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from cryptography import x509
 
-from pki import freshness
+from pki.authority import crls
 from pki.ceremony.online import needs
 from pki.common.errors import PkiError
 from pki.common.visible import plain
@@ -126,7 +126,7 @@ def _crl(house: House, name: str) -> tuple[float, float, float] | None:
 
 def _root_crl(house: House, root: str) -> tuple[float, float, float] | None:
     """The rung of a root's ladder that is due; an empty CRL is false."""
-    present = freshness.due_rung(house, root)
+    present = crls.due_presigned(house, root)
     number = next((one.number for one in house.rungs(root) if one.crl is present), None)
     return None if present is None or number is None else _dated(present, number)
 

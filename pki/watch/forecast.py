@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from pki import freshness, holders, outgrown
 from pki.artifact import Artifact
+from pki.authority import ca_state, certificate_holders, certificates, crl_size
 from pki.ceremony.online import needs
 from pki.common.cache import token
 from pki.common.durations import in_words
@@ -55,17 +55,17 @@ def notes(house: House, plan: Plan) -> Iterator[Note]:
     yield from waiting_roots.notes(house, plan)
     yield from bootstraps.notes(house, plan)
     yield from plan.notes
-    for move in holders.moves(house, plan.leaves):
+    for move in certificate_holders.moves(house, plan.leaves):
         text = f"takes {move.name} over from cert:{move.before}, whose certificate with it is valid until {move.end:%Y-%m-%d}"
         stays = move.before in plan.leaves or move.before in plan.refused
         yield Note(ArtifactId("cert", move.leaf), text, "./run doit" if stays else f"./run invoke retire {move.before}")
-    for leaf in plan.leaves.values() if freshness.some_authority_ages(house) else ():
-        if waits := freshness.leaf_waits(house, leaf):
+    for leaf in plan.leaves.values() if ca_state.some_authority_ages(house) else ():
+        if waits := certificates.blocked_by(house, leaf):
             yield Note(
                 leaf.artifact, str(waits), f"./run invoke ceremony.request, for a new {leaf.authority} authority"
             )
     for name in plan.leaves if house.withheld else ():
-        if why := freshness.withheld(house, ArtifactId("cert", name)):
+        if why := certificates.replacement_stopped(house, ArtifactId("cert", name)):
             yield Note(ArtifactId("cert", name), joined(why), f"./run invoke renew {name}")
     yield from _pinned(house)
     yield from _profiles(house, plan)
@@ -110,15 +110,15 @@ def _profiles(house: House, plan: Plan) -> Iterator[Note]:
 def _dates(house: House, leaf: Leaf) -> tuple[datetime, datetime] | None:
     """The dates of a certificate, which is looked at now where it was not yet; None where it is not as it should be."""
     if house.memo.seen(leaf.artifact) is None:
-        freshness.leaf(house, leaf)
+        certificates.stale_reasons(house, leaf)
     kept = house.memo.seen(leaf.artifact)
     return (datetime.fromtimestamp(kept[0], UTC), datetime.fromtimestamp(kept[1], UTC)) if kept else None
 
 
 def _outgrown(house: House) -> Iterator[Note]:
-    for one in outgrown.sizes(house):
+    for one in crl_size.sizes(house):
         if one.complaint:
-            yield Note(ArtifactId("crl", one.generation), one.complaint, outgrown.REMEDY)
+            yield Note(ArtifactId("crl", one.generation), one.complaint, crl_size.REMEDY)
 
 
 def _unnamed(house: House) -> Iterator[Note]:

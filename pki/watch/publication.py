@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from pki import freshness, graph
+from pki import graph
+from pki.authority import crls
 from pki.common import filesystem
 from pki.common.errors import ErrorCode, PkiError
 from pki.config.identifiers import ArtifactId
@@ -40,7 +41,7 @@ def _unlisted(house: House, going: Sequence[Issued]) -> Iterator[ArtifactId]:
     """The CRLs that do not list what they must, or cannot be read."""
     for issuer in sorted({one.issuer for one in going}):
         try:
-            entries = freshness.signed_crl(house, issuer, filesystem.read(house.store.crl(issuer)) or b"", anew=True)
+            entries = crls.signed_crl(house, issuer, filesystem.read(house.store.crl(issuer)) or b"", anew=True)
             serials = [one.serial for one in going if one.issuer == issuer]
             if entries is None or not all(map(entries.get_revoked_certificate_by_serial_number, serials)):
                 yield ArtifactId("crl", issuer)

@@ -9,8 +9,8 @@ from functools import partial
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki import freshness, outgrown
 from pki.artifact import Artifact
+from pki.authority import certificates, crl_size, renewal
 from pki.ceremony.online import needs
 from pki.common import filesystem
 from pki.common.durations import in_brief
@@ -87,7 +87,7 @@ def _held(name: str, rows: Callable[[], Row | Iterable[Row]]) -> list[Row]:
 
 
 def _crl_rows(house: House, artifacts: Iterable[Artifact]) -> Iterator[Row]:
-    sizes = {one.generation: one.complaint for one in outgrown.sizes(house)}
+    sizes = {one.generation: one.complaint for one in crl_size.sizes(house)}
     for artifact in artifacts:
         if artifact.id.kind == "crl":
             size = sizes.get(artifact.id.name, "")
@@ -166,17 +166,17 @@ def _ladder_row(house: House, name: str, root: str, end: datetime, reasons: list
 
 
 def _leaf_row(house: House, leaf: Leaf) -> Row:
-    name, held = leaf.artifact, freshness.examine(house, leaf)
-    if stopped := freshness.withheld(house, name):
+    name, held = leaf.artifact, certificates.examine(house, leaf)
+    if stopped := certificates.replacement_stopped(house, name):
         return Row(name, "withheld", "", joined(stopped), "a person")
     if isinstance(held, list):
         missing = held == [Why.NO_CERTIFICATE()]
         return Row(name, "missing" if missing else "due", "", joined(held), "doit")
     left = _left(house, held.not_after)
-    if waits := freshness.leaf_waits(house, leaf):
+    if waits := certificates.blocked_by(house, leaf):
         return Row(name, "waits", left, str(waits), "ceremony")
-    reasons = freshness.leaf(house, leaf)
-    if not reasons and (due := freshness.unsigned(house, leaf, held)):
+    reasons = certificates.stale_reasons(house, leaf)
+    if not reasons and (due := renewal.unsigned(house, leaf, held)):
         faults = house.key_faults().items()
         why = [error.message for name, error in faults if GenerationName.parse(name).authority == leaf.authority]
         text = joined([*due, *(f"cannot be renewed: {message}" for message in why)])

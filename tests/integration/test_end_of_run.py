@@ -22,7 +22,7 @@ from pki.config.model import Leaf
 from pki.deploy import tls_client
 from pki.deploy.tls_client import Endpoint
 from pki.watch.checks import Level
-from pki.x509 import keys, pem_encoding, profiles, signing
+from pki.x509 import certificate_signing, keys, pem_encoding, profiles
 from tests import leavings
 from tests.commands import said_by
 from tests.integration.conftest import LiveHome, live_home, now
@@ -168,9 +168,9 @@ def foreign(folder: Path) -> Iterator[int]:
     """A server with a certificate of its own making; its port."""
     key, days = keys.new_key("ec-p256"), timedelta(days=2)
     leaf = Leaf("x", "server", "x", ("x",), (), (), "ec-p256", True, days, days / 2, None, "hosts")
-    dates: tuple[datetime, datetime] = signing.validity(now(), days, None)
-    cert = signing.certificate(
-        signing.subject("Else", "x"), key.public_key(), dates, profiles.leaf(leaf, key.public_key()), key
+    dates: tuple[datetime, datetime] = certificate_signing.validity(now(), days, None)
+    cert = certificate_signing.certificate(
+        certificate_signing.subject("Else", "x"), key.public_key(), dates, profiles.leaf(leaf, key.public_key()), key
     )
     (folder / "foreign.pem").write_bytes(keys.private_pem(key) + pem_encoding.pem_of([cert]))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -18,16 +18,15 @@ import pytest
 import yaml
 from cryptography import x509
 
-from pki import recipes
+from pki.authority import certificates, recover_revocations
 from pki.ceremony.vault import Vault
 from pki.common.reasons import Why
 from pki.config.leaf_certificates import PROBE, canary_leaf, probe_leaf
 from pki.config.model import Leaf
 from pki.config.proxies import PROGRAMS
-from pki.keeping import recovering
-from pki.x509 import crls, keys, pem_encoding, profiles, signing
+from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding, profiles
+from pki.x509.certificate_signing import Issuer
 from pki.x509.revocation import Entry
-from pki.x509.signing import Issuer
 from tests.integration.conftest import TIMEOUT, LiveHome, built, live_home, run
 from tests.integration.proxies import CURRENT, KINDS, NAMES, PATIENCE, Answer, Proxy, Upstreams, started, wait_until
 from tests.pages import Page
@@ -197,7 +196,7 @@ def strangers(mixed: LiveHome, tmp_path_factory: pytest.TempPathFactory) -> dict
     root = mixed.house().issuing("root")
     assert root is not None
     secret = mixed.house().passphrases.new("root-1")
-    true_root = signing.Issuer(
+    true_root = certificate_signing.Issuer(
         root.certificate, Vault(mixed.path / "offline").open_key("root-1", secret, "secrets.yaml")
     )
     client_ca = mixed.house().issuing("client")
@@ -245,8 +244,10 @@ def _authority(parent: Issuer | None, name: str) -> Issuer:
 def _signed(
     issuer: Issuer | keys.PrivateKey, name: str, key: keys.PrivateKey, kind: profiles.Extensions
 ) -> x509.Certificate:
-    dates = signing.validity(datetime.now(UTC).replace(microsecond=0), timedelta(days=30), None)
-    return signing.certificate(signing.subject("Example Lab", name), key.public_key(), dates, kind, issuer)
+    dates = certificate_signing.validity(datetime.now(UTC).replace(microsecond=0), timedelta(days=30), None)
+    return certificate_signing.certificate(
+        certificate_signing.subject("Example Lab", name), key.public_key(), dates, kind, issuer
+    )
 
 
 # -- what the programs say to what they get ---------------------------------------------------------------------------
@@ -550,7 +551,7 @@ def probers(mixed: LiveHome, tmp_path_factory: pytest.TempPathFactory) -> Prober
     folder, house = tmp_path_factory.mktemp("probers"), mixed.house()
     files = []
     for leaf in (probe_leaf(house.inventory), canary_leaf(house.inventory)):
-        recipes.issue_leaf(house, replace(leaf, is_revoked=False), [Why.ASKED_FOR()])
+        certificates.issue(house, replace(leaf, is_revoked=False), [Why.ASKED_FOR()])
         files.append(folder / f"{leaf.name}.pem")
         files[-1].write_bytes(house.store.truth(leaf).read_bytes())
     key, other = keys.new_key("ec-p256"), _authority(None, "Evil Root")
@@ -782,8 +783,8 @@ def test_haproxy_goes_on_without_a_crl_that_it_is_too_small_for(mixed: LiveHome,
     home.edit("host: monitoring}", "host: forge}")
     house, now = home.house(), datetime.now(UTC).replace(microsecond=0)
     entries = [Entry((1 << 156) + number, now, "superseded") for number in range(450)]
-    crl = crls.crl(house.issuer("client"), 1, now, now + timedelta(days=7), entries)
-    recovering.take_in(house, crl, "a test")
+    crl = crl_signing.crl(house.issuer("client"), 1, now, now + timedelta(days=7), entries)
+    recover_revocations.take_in(house, crl, "a test")
     house.ledger.close()
     built(home)
     with started("haproxy", home, "forge", tmp_path / "work") as proxy:

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 
 from pki.common.errors import PkiError
-from pki.x509 import crls, keys, pem_encoding, profiles, signing
+from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding, profiles
 from pki.x509 import pkcs11 as x509_pkcs11
 from pki.x509.pkcs11 import keys as token_keys
 from pki.x509.pkcs11 import sessions
@@ -53,11 +53,14 @@ def opened(softhsm: SoftHsm, name: str) -> x509_pkcs11.TokenKey:
     return x509_pkcs11.open_key(softhsm.uri(name), softhsm.pin, "secrets.yaml")
 
 
-def authority(key: x509_pkcs11.TokenKey) -> signing.Issuer:
+def authority(key: x509_pkcs11.TokenKey) -> certificate_signing.Issuer:
     """A root whose key is in the token."""
-    dates = signing.validity(now(), timedelta(days=30), None)
-    return signing.Issuer(
-        signing.certificate(signing.subject("Lab", "Root"), key.public_key(), dates, profiles.root(), key), key
+    dates = certificate_signing.validity(now(), timedelta(days=30), None)
+    return certificate_signing.Issuer(
+        certificate_signing.certificate(
+            certificate_signing.subject("Lab", "Root"), key.public_key(), dates, profiles.root(), key
+        ),
+        key,
     )
 
 
@@ -89,11 +92,13 @@ def test_openssl_verifies_certificates_and_crls_of_an_authority_in_the_token(
     softhsm: SoftHsm, made: dict[str, str], tmp_path: Path, kind: str
 ) -> None:
     root = authority(opened(softhsm, made[kind]))
-    dates = signing.validity(now(), timedelta(days=10), root.certificate)
+    dates = certificate_signing.validity(now(), timedelta(days=10), root.certificate)
     leaf_key = keys.new_key("ec-p256").public_key()
     extensions = [(x509.SubjectAlternativeName([x509.DNSName("a.lab")]), False)]
-    leaf = signing.certificate(signing.subject("Lab", "a.lab"), leaf_key, dates, extensions, root)
-    crl = crls.crl(root, 1, now(), now() + timedelta(days=7), [])
+    leaf = certificate_signing.certificate(
+        certificate_signing.subject("Lab", "a.lab"), leaf_key, dates, extensions, root
+    )
+    crl = crl_signing.crl(root, 1, now(), now() + timedelta(days=7), [])
     ca = pem(tmp_path / "ca.pem", root.certificate)
     judged = (
         "openssl",
@@ -107,7 +112,7 @@ def test_openssl_verifies_certificates_and_crls_of_an_authority_in_the_token(
     )
     assert run(*judged, pem(tmp_path / "leaf.pem", leaf)).endswith("leaf.pem: OK\n")
     assert "verify OK" in run("openssl", "crl", "-noout", "-verify", "-CAfile", ca, "-in", tmp_path / "crl.pem")
-    revoking = crls.crl(
+    revoking = crl_signing.crl(
         root,
         2,
         now(),
@@ -123,7 +128,7 @@ def test_openssl_verifies_requests_signed_in_the_token(
     softhsm: SoftHsm, made: dict[str, str], tmp_path: Path, kind: str
 ) -> None:
     key = opened(softhsm, made[kind])
-    builder = x509.CertificateSigningRequestBuilder().subject_name(signing.subject("Lab", "CA"))
+    builder = x509.CertificateSigningRequestBuilder().subject_name(certificate_signing.subject("Lab", "CA"))
     (tmp_path / "request.pem").write_bytes(
         builder.sign(key, keys.signature_hash(key)).public_bytes(serialization.Encoding.PEM)
     )

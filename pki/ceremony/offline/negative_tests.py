@@ -16,9 +16,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from pki.ceremony import second_opinion
 from pki.ceremony.drafts import CertificateDraft
 from pki.common.errors import PkiError
-from pki.x509 import keys, name_constraints, profiles, signing
+from pki.x509 import certificate_signing, keys, name_constraints, profiles
+from pki.x509.certificate_signing import Issuer
 from pki.x509.keys import PrivateKey
-from pki.x509.signing import Issuer
 
 # What belongs to nobody (RFC 2606, RFC 5737), and to a house at most in a rehearsal: the first that it does not permit.
 FOREIGN = ("www.example.com", "www.example.org", "www.foreign.invalid")
@@ -56,8 +56,10 @@ class _Twins:
             (x509.SubjectAlternativeName([name]), False),
         ]
         dates = self.at - timedelta(hours=1), self.at + DAY
-        name_of_leaf = signing.subject("Trial", "")
-        return Issuer(signing.certificate(name_of_leaf, key.public_key(), dates, extensions, self.authority), key)
+        name_of_leaf = certificate_signing.subject("Trial", "")
+        return Issuer(
+            certificate_signing.certificate(name_of_leaf, key.public_key(), dates, extensions, self.authority), key
+        )
 
 
 def trials(
@@ -91,7 +93,9 @@ def _twins(draft: CertificateDraft) -> _Twins:
     assert draft.issuer is not None
     root_key, key = keys.new_key("ec-p256"), keys.new_key("ec-p256")
     dates = draft.issuer.not_valid_before_utc, draft.issuer.not_valid_after_utc
-    root = signing.certificate(draft.issuer.subject, root_key.public_key(), dates, profiles.root(), root_key)
+    root = certificate_signing.certificate(
+        draft.issuer.subject, root_key.public_key(), dates, profiles.root(), root_key
+    )
     twin = replace(draft, key=key.public_key(), issuer=root)
     return _Twins(root, Issuer(_sealed(twin, root_key), key), draft.dates[0] + DAY)
 

@@ -17,8 +17,8 @@ from pki.ceremony.request_response import AskedRoot, SignedCertificate, SignedRu
 from pki.ceremony.vault import fingerprint, probe, write_folder
 from pki.common.errors import PkiError
 from pki.x509 import keys, pem_encoding
+from pki.x509.certificate_signing import Issuer
 from pki.x509.keys import PrivateKey
-from pki.x509.signing import Issuer
 
 SIGN = "sh run invoke ceremony.sign REQUEST --vault DIR --output DIR"
 AGAIN = 'if its paper is lost, and nothing is signed yet: the same line with --again "the paper is lost"'

@@ -13,7 +13,7 @@ from pki.common.errors import PkiError
 from pki.config.identifiers import GenerationName
 from pki.project.generations import Generation
 from pki.project.project import House
-from pki.x509.signing import SECOND
+from pki.x509.certificate_signing import SECOND
 
 
 def ladders(

@@ -14,7 +14,7 @@ from pki.common.errors import PkiError
 from pki.common.remedies import RESTORE, in_project, run_for
 from pki.config.identifiers import GenerationName
 from pki.project.project import House
-from pki.x509 import keys, pkcs11, signing
+from pki.x509 import certificate_signing, keys, pkcs11
 
 
 def requested(house: House, name: str, common_name: str) -> bytes:
@@ -32,7 +32,7 @@ def requested(house: House, name: str, common_name: str) -> bytes:
         return present
     key = _kept_key(house, name) if has_key else _new_key(house, name)
     builder = x509.CertificateSigningRequestBuilder().subject_name(
-        signing.subject(house.inventory.organisation, common_name)
+        certificate_signing.subject(house.inventory.organisation, common_name)
     )
     request = builder.sign(key, keys.signature_hash(key)).public_bytes(Encoding.PEM)
     filesystem.write(path, request)

@@ -27,7 +27,7 @@ from pki.config.identifiers import AUTHORITIES, GenerationName
 from pki.config.leaf_certificates import permitted_addresses
 from pki.project.generations import Generation
 from pki.project.project import House
-from pki.x509 import signing
+from pki.x509 import certificate_signing
 
 WISHED, WISHED_CRLS = "a new generation of {} is wished", "new CRLs are wished"
 REFRESH = timedelta(days=30)  # a request this old is made anew, so that its dates stay near the day of the ceremony
@@ -240,14 +240,14 @@ def _reasons(wish: Wish, found: list[Need]) -> Iterator[str]:
 
 def _asked_root(house: House, name: str) -> AskedRoot:
     rule = house.inventory.authorities.root
-    start, end = signing.validity(house.now, rule.lifetime, None)
+    start, end = certificate_signing.validity(house.now, rule.lifetime, None)
     cn = common_name(house.inventory.organisation, name, sandbox=house.inventory.sandbox)
     return AskedRoot(name=name, common_name=cn, key=rule.key, not_before=start, not_after=end)
 
 
 def _asked_intermediate(house: House, name: str, root: str, made: tuple[AskedRoot, ...]) -> AskedIntermediate:
     said, authority = house.inventory, GenerationName.parse(name).authority
-    start, end = signing.validity(house.now, said.authorities.intermediate(authority).lifetime, None)
+    start, end = certificate_signing.validity(house.now, said.authorities.intermediate(authority).lifetime, None)
     known = {asked.name: (asked.not_before, asked.not_after) for asked in made}
     first, last = known.get(root) or _life(house.existing(root).certificate)
     cn = common_name(said.organisation, name, sandbox=said.sandbox)

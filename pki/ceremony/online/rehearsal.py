@@ -14,7 +14,7 @@ from pki.ceremony.online.ceremony_archive import Open
 from pki.ceremony.request_response import NOTHING, Request
 from pki.ceremony.vault import Vault, fingerprint
 from pki.project.project import House
-from pki.x509 import keys, profiles, signing
+from pki.x509 import certificate_signing, keys, profiles
 
 THROW_AWAY = "throw-away-key-of-a-rehearsal"
 OF_THE_DAY = "(made on the day)"
@@ -62,7 +62,7 @@ def _with_stand_ins(house: House, vault: Vault, request: Request) -> Request:
         real = found.certificate
         key = keys.new_key(keys.key_kind(real.public_key()))
         dates = real.not_valid_before_utc, real.not_valid_after_utc
-        stand_in = signing.certificate(real.subject, key.public_key(), dates, profiles.root(), key)
+        stand_in = certificate_signing.certificate(real.subject, key.public_key(), dates, profiles.root(), key)
         vault.place_root(name, stand_in, {"key.pem": key_storage.key_file(key, THROW_AWAY)})
         pinned[name] = fingerprint(stand_in)
     return request.model_copy(update={"pinned": pinned, "previous": NOTHING})

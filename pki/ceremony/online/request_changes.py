@@ -11,7 +11,7 @@ from pki.ceremony.request_response import AskedIntermediate, AskedLadder, Reques
 from pki.common.reasons import Reason, Why
 from pki.config.leaf_certificates import permitted_addresses
 from pki.project.project import House
-from pki.x509 import signing
+from pki.x509 import certificate_signing
 
 ROUNDING = timedelta(seconds=2)  # a request has whole seconds
 
@@ -40,14 +40,16 @@ def _roots(house: House, request: Request) -> Iterator[str]:
     for root in request.roots:
         if root.key != rule.key:
             yield "root.key"
-        if not _agree((root.not_before, root.not_after), signing.validity(request.prepared, rule.lifetime, None)):
+        if not _agree(
+            (root.not_before, root.not_after), certificate_signing.validity(request.prepared, rule.lifetime, None)
+        ):
             yield "root.lifetime"
 
 
 def _intermediates(house: House, request: Request) -> Iterator[str]:
     """Keys of pki.yaml; a life that is cut to that of the issuer is no change."""
     for one in request.intermediates:
-        start, end = signing.validity(
+        start, end = certificate_signing.validity(
             request.prepared, house.inventory.authorities.intermediate(one.authority).lifetime, None
         )
         first, last = _life(house, request, one)

@@ -9,8 +9,9 @@ from datetime import UTC, datetime, timedelta
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki import freshness, outgrown
 from pki.artifact import Artifact
+from pki.authority import ca_state, crl_size
+from pki.authority import crls as issued_crls
 from pki.ceremony.online import needs
 from pki.common import filesystem
 from pki.common.cache import token
@@ -45,7 +46,7 @@ def authorities(view: View) -> Iterator[Finding]:
     """Each authority can sign, and its root does not near its end."""
     house = view.house
     for name in AUTHORITIES:
-        if reasons := freshness.authority(house, name):
+        if reasons := ca_state.stale_reasons(house, name):
             failure = view.run.failure(ArtifactId("authority", name))
             remedy = failure.hint if failure else "./run doit" if house.inventory.sandbox else ASK
             yield Finding(ArtifactId("authority", name), Level.CRITICAL, reasons[0], remedy)
@@ -149,10 +150,10 @@ def crls(view: View) -> Iterator[Finding]:
 
 def sizes(view: View) -> Iterator[Finding]:
     """The publishing host's proxy serves every CRL, and will for a while."""
-    for one in outgrown.sizes(view.house):
+    for one in crl_size.sizes(view.house):
         if one.complaint:
             level = Level.NOTICE if one.fits else Level.WARNING
-            yield Finding(ArtifactId("crl", one.generation), level, one.complaint, outgrown.REMEDY)
+            yield Finding(ArtifactId("crl", one.generation), level, one.complaint, crl_size.REMEDY)
 
 
 def _crl(view: View, artifact: Artifact, name: str) -> Iterator[Finding]:
@@ -178,7 +179,7 @@ def _crl(view: View, artifact: Artifact, name: str) -> Iterator[Finding]:
 def _end(view: View, name: str) -> datetime | None:
     """When a CRL in `build/` ends; what the run itself has seen is not read again."""
     if GenerationName.parse(name).is_root:
-        present = freshness.due_rung(view.house, name)
+        present = issued_crls.due_presigned(view.house, name)
         return None if present is None else present.next_update_utc  # an empty CRL is false
     if seen := view.house.memo.seen(ArtifactId("crl", name)):
         return datetime.fromtimestamp(seen[1], UTC)
@@ -206,13 +207,13 @@ def _ladder(view: View, root: str) -> Iterator[Finding]:
     if early := house.before(found):
         yield Finding(subject, Level.CRITICAL, f"no rung of its ladder is valid now: {early}", SET_CLOCK)
         return
-    present = freshness.due_rung(house, root)
+    present = issued_crls.due_presigned(house, root)
     if present is None:
         last = published(house, root)
         lasts = last.next_update_utc if last is not None else None
         until = lasts if lasts and lasts > view.now else None
         when = f" from {until:%Y-%m-%d} on, when the one that they have ends" if until else ""
-        text = f"{freshness.no_rung(house, root)}; every server refuses every client{when}"
+        text = f"{issued_crls.no_presigned(house, root)}; every server refuses every client{when}"
         remedy = f"{_back(root)}; or: {_new_crls(house, root)}"
         yield Finding(subject, Level.CRITICAL, text, remedy, until=until)
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pki import freshness
+from pki.authority import certificates, crls
 from pki.common import filesystem
 from pki.common.reasons import Why, joined
 from pki.config.identifiers import ArtifactId
@@ -33,14 +33,14 @@ def _made(view: View) -> Iterator[Finding]:
         path = place.shown(place.authority_file(name, "cert.pem"))
         yield Finding(path, Level.NOTICE, house.damaged[path], "./run doit authority")
     for name, leaf in view.plan.leaves.items():
-        if damaged := freshness.damaged_files(house, leaf):
+        if damaged := certificates.damaged_files(house, leaf):
             yield _notice(ArtifactId("cert", name), joined(damaged))
     for artifact in view.plan.artifacts:
         kind, name = artifact.id.kind, artifact.id.name
         if kind in {"bundle", "page"} and (reasons := artifact.reasons()):
             yield _notice(artifact.name, joined(reasons))
         elif kind == "crl" and (der := filesystem.read(place.crl(name))) is not None:
-            is_sound = freshness.signed_crl(house, name, der, anew=True) is not None
+            is_sound = crls.signed_crl(house, name, der, anew=True) is not None
             if not is_sound or filesystem.read(place.crl(name, "pem")) != pem("X509 CRL", der):
                 yield _notice(artifact.name, "is damaged")
         elif (kind == "release" and (what := release.damaged(place.release(name)))) or (

@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 
-from pki import freshness
+from pki.authority import certificates, renewal
+from pki.authority.renewal import Current
 from pki.common import filesystem
 from pki.common.reasons import Why, joined
 from pki.config.identifiers import ArtifactId
 from pki.config.model import Leaf
-from pki.freshness import Held
 from pki.project.project import House
 from pki.watch.checks import Finding, Level, by_time_left, rerun
 from pki.watch.looks.authorities import ASK
@@ -55,21 +55,21 @@ def counted(there: int, expected: int) -> str:
 
 def _left_out(view: View, artifact: str, leaf: Leaf) -> Finding:
     """What the count of certificates leaves out, and nothing else tells."""
-    reasons = freshness.leaf(view.house, leaf) or [Why.STATED(text="is not counted, and nothing says why")]
+    reasons = certificates.stale_reasons(view.house, leaf) or [Why.STATED(text="is not counted, and nothing says why")]
     return Finding(artifact, Level.NOTICE, f"{joined(reasons)}: the next run makes it", rerun(artifact))
 
 
 def _leaf(view: View, artifact: str, leaf: Leaf) -> Iterator[Finding]:
     house, failure = view.house, view.run.failure(artifact)
-    if waits := freshness.leaf_waits(house, leaf):
+    if waits := certificates.blocked_by(house, leaf):
         until = end(view, leaf)
         assert until is not None
         yield Finding(artifact, by_time_left(until - view.now, WARNING, CRITICAL), waits, ASK, until=until)
         return
-    reasons = freshness.leaf(house, leaf)
+    reasons = certificates.stale_reasons(house, leaf)
     if not reasons and (issuer := house.issuing(leaf.authority)) and (blocked := view.failure_of_key(issuer.name)):
-        found = freshness.examine(house, leaf)
-        due = freshness.unsigned(house, leaf, found) if isinstance(found, Held) else []
+        found = certificates.examine(house, leaf)
+        due = renewal.unsigned(house, leaf, found) if isinstance(found, Current) else []
         reasons, failure = due, blocked
     if not reasons:
         return
@@ -92,8 +92,8 @@ def level(leaf: Leaf, left: timedelta) -> Level:
 
 def end(view: View, leaf: Leaf) -> datetime | None:
     """When the certificate that a leaf has at present ends, whatever else is wrong with it."""
-    held = freshness.examine(view.house, leaf)
-    if isinstance(held, Held):
+    held = certificates.examine(view.house, leaf)
+    if isinstance(held, Current):
         return held.not_after
     cert = certificate(view.house, leaf)
     return cert.not_valid_after_utc if cert else None

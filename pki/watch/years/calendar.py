@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from pki import freshness
+from pki.authority import certificates
 from pki.common import filesystem
 from pki.common.cache import token
 from pki.config.identifiers import AUTHORITIES, ArtifactId
@@ -147,7 +147,7 @@ def _installs(house: House, clients: Iterable[Leaf], found: Any) -> Iterator[Ent
     """The identity that each client has now, if it is a recent one, and those of the next year."""
     future: Any = import_module("pki.watch.years.renewals")
     for leaf in clients:
-        held = freshness.held(house, leaf)
+        held = certificates.current(house, leaf)
         coming = future.renewals(leaf, held, found.turns[leaf.authority], found.runs, house.now + SOON)
         before = held.not_after if held else None
         for at, end in coming.issued:

@@ -13,7 +13,7 @@ from pki.config.identifiers import AUTHORITIES, GenerationName
 from pki.project.project import House
 from pki.watch.years.runs import DAY, Runs
 from pki.watch.years.supposed import Supposed
-from pki.x509.signing import SECOND
+from pki.x509.certificate_signing import SECOND
 
 NOTICE = timedelta(days=14)  # from the day on which one is asked for to the day on which it is supposed to be held
 MOST = 6  # ceremonies a year: a house that needs more has rules that its owner should look at

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 
+from pki.authority.renewal import Current
 from pki.common.durations import backdate, least_gain
 from pki.config.model import Leaf
-from pki.freshness import Held
 from pki.watch.years.runs import Runs
-from pki.x509.signing import SECOND
+from pki.x509.certificate_signing import SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +31,13 @@ class Renewals:
     `short` are those that do not live as long as the profile says, `gaps` the times in which there is none.
     """
 
-    held: Held | None
+    held: Current | None
     issued: tuple[tuple[datetime, datetime], ...]
     short: tuple[tuple[datetime, datetime], ...]
     gaps: tuple[tuple[datetime, datetime | None], ...]
 
 
-def renewals(leaf: Leaf, held: Held | None, turns: Sequence[Turn], runs: Runs, until: datetime) -> Renewals:
+def renewals(leaf: Leaf, held: Current | None, turns: Sequence[Turn], runs: Runs, until: datetime) -> Renewals:
     """What doit will do for a leaf up to `until`; `held` is a certificate that is right today, None when there is none."""
     issued: list[tuple[datetime, datetime]] = []
     end = held.not_after if held else None

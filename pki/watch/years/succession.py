@@ -19,7 +19,7 @@ from pki.watch.years.renewals import Turn
 from pki.watch.years.runs import DAY, Runs
 from pki.watch.years.supposed import Supposed
 from pki.x509 import canonical
-from pki.x509.signing import SECOND
+from pki.x509.certificate_signing import SECOND
 
 
 @dataclass(frozen=True, slots=True)

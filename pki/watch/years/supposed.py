@@ -25,9 +25,9 @@ from pki.config.leaf_certificates import permitted_addresses
 from pki.project.generations import Generation, Rung, read_certificate
 from pki.project.layout import Store
 from pki.project.project import House
-from pki.x509 import crls, keys, pem_encoding, profiles, signing
+from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding, profiles
+from pki.x509.certificate_signing import Issuer
 from pki.x509.revocation import Entry
-from pki.x509.signing import Issuer
 
 
 class Shelf(Store):
@@ -116,25 +116,29 @@ class Supposed(House):
         listed = frozenset[int]().union(*(rung.serials for rung in self.rungs(root)))
         entries = [Entry(serial, self.now, "unspecified") for serial in listed]
         signer = self._signer(root)
-        made = [(a.number, crls.crl(signer, a.number, a.this_update, a.next_update, entries)) for a in asked]
+        made = [(a.number, crl_signing.crl(signer, a.number, a.this_update, a.next_update, entries)) for a in asked]
         return [Rung(number, crl, listed) for number, crl in made]
 
     def _make(self, name: GenerationName, before: Generation | None) -> None:
         said, authority = self.inventory, name.authority
         key = keys.new_key("ec-p256")
-        subject = signing.subject(said.organisation, common_name(said.organisation, name, sandbox=said.sandbox))
+        subject = certificate_signing.subject(
+            said.organisation, common_name(said.organisation, name, sandbox=said.sandbox)
+        )
         if authority == "root":
-            dates = signing.validity(self.now, said.authorities.root.lifetime, None)
-            cert = signing.certificate(subject, key.public_key(), dates, profiles.root(), key)
+            dates = certificate_signing.validity(self.now, said.authorities.root.lifetime, None)
+            cert = certificate_signing.certificate(subject, key.public_key(), dates, profiles.root(), key)
             old = before.certificate.not_valid_after_utc if before else self.now
             self.crosses[name] = [min(old, dates[1])] if old > self.now else []
         else:
             root = self.issuing("root")
             if root is None:
                 raise PkiError("there is no root to sign with", "./run invoke status")
-            dates = signing.validity(self.now, said.authorities.intermediate(authority).lifetime, root.certificate)
+            dates = certificate_signing.validity(
+                self.now, said.authorities.intermediate(authority).lifetime, root.certificate
+            )
             rule = profiles.intermediate(authority, said.domains, permitted_addresses(said))
-            cert = signing.certificate(subject, key.public_key(), dates, rule, self._signer(root.name))
+            cert = certificate_signing.certificate(subject, key.public_key(), dates, rule, self._signer(root.name))
         self._signers[name] = Issuer(cert, key)
         fingerprint = cert.fingerprint(hashes.SHA256())
         pem = pem_encoding.pem_of([cert])
@@ -148,6 +152,6 @@ class Supposed(House):
         if root not in self._signers:
             cert, key = self.existing(root).certificate, keys.new_key("ec-p256")
             dates = cert.not_valid_before_utc, cert.not_valid_after_utc
-            stand_in = signing.certificate(cert.subject, key.public_key(), dates, profiles.root(), key)
+            stand_in = certificate_signing.certificate(cert.subject, key.public_key(), dates, profiles.root(), key)
             self._signers[root] = Issuer(stand_in, key)
         return self._signers[root]

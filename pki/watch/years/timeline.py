@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise, takewhile
 
-from pki import freshness
+from pki.authority import certificates
 from pki.ceremony.online.needs import INTERMEDIATES
 from pki.common import filesystem
 from pki.common.durations import compared, whole
@@ -105,7 +105,7 @@ def _renewals(house: House, plan: Plan, found: Authorities) -> dict[str, Renewal
     for leaf in plan.leaves.values():
         if leaf.artifact in house.withheld:
             continue  # whoever withholds its replacement is reminded by `plan`, and nothing is foreseen for it
-        now = freshness.held(house, leaf)
+        now = certificates.current(house, leaf)
         dates = (now.not_before, now.not_after) if now else None
         kind = (leaf.authority, leaf.lifetime, leaf.renew_before, dates)
         if kind not in known:

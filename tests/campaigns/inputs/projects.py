@@ -19,13 +19,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from pki.authority.import_ca import importer
 from pki.ceremony import drives, lint, second_opinion
 from pki.ceremony.offline import machine_check
 from pki.ceremony.online.make_request import Wish
 from pki.common import age
 from pki.keeping import backup
 from pki.ledger import database
-from pki.taking import books
 from pki.x509 import pkcs8
 from pki.x509.export import pkcs12
 from tests.ceremonies import RealHome, drives_at, real_home
@@ -169,7 +169,7 @@ def lab(place: Path) -> Path:
     old.openssl_ca(place / "books")
     _run(home, -20, "authority")
     house = home.house(-20)
-    house.ledger.take_in(books.read(house, "legacy", place / "books", "books").books, at=house.now)
+    house.ledger.take_in(importer.read(house, "legacy", place / "books", "books").books, at=house.now)
     house.ledger.close()
     _run(home, -20)
     old.issue("dora", 4, names=("dora.old.example",))

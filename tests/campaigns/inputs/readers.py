@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pki import graph
+from pki.authority.import_ca import importer
 from pki.ceremony import audit, request_response, transcript_chain, verify_response
 from pki.ceremony.online import accept_response
 from pki.common import errors
@@ -18,7 +19,6 @@ from pki.deploy.ansible import fleet, runner
 from pki.keeping import archive
 from pki.ledger.ledger import Ledger
 from pki.project.project import House
-from pki.taking import books
 from pki.watch import health, probes
 from pki.watch.view import LastRun
 from pki.x509.device_requests import device_key
@@ -87,7 +87,7 @@ def _ledger(_home: Home, path: Path) -> None:
 def _books(home: Home, _path: Path) -> None:
     house = home.house()
     try:
-        books.read(house, "legacy", home.path.parent / "books", "books")
+        importer.read(house, "legacy", home.path.parent / "books", "books")
     finally:
         house.close(settled=False)
 

@@ -7,10 +7,10 @@ from datetime import datetime
 
 from cryptography import x509
 
+from pki.authority.import_ca.openssl_index import Row
 from pki.config.identifiers import ArtifactId
 from pki.ledger.types import Issued, Revocation
 from pki.project.generations import Generation
-from pki.taking.index import Row
 from pki.x509.revocation import OLD_REASONS
 
 

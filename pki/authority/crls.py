@@ -1,4 +1,4 @@
-"""Why a CRL must be made anew, or another rung of the root's ladder published."""
+"""CRLs: why one must be issued or published, and how it is done. The ledger knows a CRL before any file shows it."""
 
 from __future__ import annotations
 
@@ -9,21 +9,25 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
+from pki.authority import recover_revocations
+from pki.authority.ca_state import insist_on_begun
 from pki.common import filesystem
 from pki.common.cache import token
-from pki.common.durations import compared
-from pki.common.reasons import Reason, Why
-from pki.config.identifiers import ArtifactId
+from pki.common.durations import backdate, compared
+from pki.common.errors import PkiError
+from pki.common.reasons import Outcome, Reason, Verb, Why, joined
+from pki.config.identifiers import ArtifactId, GenerationName
 from pki.project.generations import Generation, Rung
 from pki.project.project import House
-from pki.x509 import canonical
+from pki.x509 import canonical, crl_signing, pem_encoding
+from pki.x509.certificate_signing import ca_public_key
 from pki.x509.pem_encoding import pem
-from pki.x509.signing import ca_public_key
+from pki.x509.revocation import Entry
 
 NEVER = datetime.fromtimestamp(0, UTC)
 
 
-def crl(house: House, generation: str, *, missing: int | None = None) -> list[Reason]:
+def stale_reasons(house: House, generation: str, *, missing: int | None = None) -> list[Reason]:
     """Why an intermediate's CRL must be made anew; `missing` is how many entries it lacks, where that is known."""
     issuer = house.generation(generation)
     kept = _remembered(house, generation, issuer)
@@ -52,10 +56,10 @@ def _remembered(house: House, generation: str, issuer: Generation | None) -> Any
     return house.memo.recall(ArtifactId("crl", generation), token(issuer.fingerprint)) if issuer else None
 
 
-def adopted_crl(house: House, name: str) -> list[Reason]:
+def stale_external_reasons(house: House, name: str) -> list[Reason]:
     """Why the CRL of an adopted CA must be made anew: never, once the CA itself has ended."""
     found = house.generation(name)
-    return [] if found and found.certificate.not_valid_after_utc < house.now else crl(house, name)
+    return [] if found and found.certificate.not_valid_after_utc < house.now else stale_reasons(house, name)
 
 
 def signed_crl(
@@ -127,7 +131,7 @@ def unrecorded(house: House, generation: str) -> frozenset[int]:
     return listed - house.ledger.revoked_serials(NEVER, issuer=generation)
 
 
-def due_rung(house: House, root: str) -> x509.CertificateRevocationList | None:
+def due_presigned(house: House, root: str) -> x509.CertificateRevocationList | None:
     """The newest rung of a root's ladder that has begun and not ended, and lists all that the ledger says is revoked.
 
     An older rung that lacks a revocation would take it back: servers believe the newest thisUpdate, not the number.
@@ -171,13 +175,13 @@ def _end(crl: x509.CertificateRevocationList) -> datetime:
     return crl.next_update_utc
 
 
-def root_crl(house: House, root: str) -> list[Reason]:
+def stale_root_reasons(house: House, root: str) -> list[Reason]:
     """Why the published root CRL is not the rung that is due."""
     if house.generation(root) is None:
         return [Why.NO_CRL()]
-    rung = due_rung(house, root)
+    rung = due_presigned(house, root)
     if rung is None:
-        return [no_rung(house, root)]
+        return [no_presigned(house, root)]
     published = filesystem.read(house.store.crl(root))
     if published != rung.public_bytes(serialization.Encoding.DER):
         return [Why.NO_CRL() if published is None else Why.OTHER_RUNG()]
@@ -186,10 +190,104 @@ def root_crl(house: House, root: str) -> list[Reason]:
     return [] if filesystem.read(house.store.crl(root, "pem")) == pem("X509 CRL", published) else [Why.CRL_NO_PEM()]
 
 
-def no_rung(house: House, root: str) -> Reason:
+def no_presigned(house: House, root: str) -> Reason:
     """Why no rung can be published."""
     begun = _begun(house, root)
     missing = lacking(house, root, begun[-1]) if begun else []
     if missing:
         return Why.RUNG_LACKS(number=begun[-1].number, serials=", ".join(missing))
     return Why.NO_RUNG()
+
+
+def issue_crl(house: House, generation: str) -> Outcome:
+    """Make an intermediate's CRL: its number is above the last one's whatever the clock says, its thisUpdate too.
+
+    Only after a clock that was ahead thisUpdate goes back: servers refuse everybody over a CRL from the future.
+    """
+    found = house.generation(generation)
+    if found is None:
+        raise house.missing_authority(GenerationName.parse(generation).authority)
+    insist_on_begun(house, found)
+    issuer = house.crl_issuer(found)
+    recovered = _recover(house, generation)
+    last = house.ledger.last_crl(generation)
+    number = max(int(house.now.timestamp()), last[0] + 1 if last else 0)
+    new, kept = _entries(house, generation)
+    reasons = (*recovered, *stale_reasons(house, generation, missing=len(new))) or (Why.ASKED_FOR(),)
+    this_update = max(
+        house.now - backdate(house.crl_rule(generation).refresh),
+        min(last[1] + timedelta(seconds=1), house.now) if last else NEVER,
+    )
+    end = this_update + house.crl_rule(generation).lifetime
+    made = crl_signing.crl(issuer, number, this_update, end, new, kept)
+    der = made.public_bytes(serialization.Encoding.DER)
+    text = pem_encoding.pem("X509 CRL", der)
+    house.ledger.record_crl(made, issuer=generation, reason=joined(reasons), at=house.now, der=der)
+    _publish_crl(house, generation, der, text)
+    return Outcome(Verb.ISSUED, reasons)
+
+
+def _entries(house: House, generation: str) -> tuple[list[Entry], list[x509.RevokedCertificate]]:
+    """Return what an intermediate's next CRL lists: new entries, and those of the CRL in place that stay as they are.
+
+    An entry stays until one CRL after its certificate ended (RFC 5280 §3.3): a CRL from the future ends none. What an
+    adopted CA revoked stays for ever, as on the CRLs of `openssl ca`: only its imported records list it. A revocation
+    that was recorded under a clock that was ahead is dated now: some clients believe no entry from the future.
+    """
+    last = None if house.is_adopted(generation) else house.ledger.last_crl(generation, begun=house.now)
+    ended = last[1] if last else NEVER
+    earlier = signed_crl(house, generation, filesystem.read(house.store.crl(generation)) or b"")
+    there = {one.serial_number: one for one in earlier or () if one.revocation_date_utc <= house.now}
+    wanted = house.ledger.revoked_serials(ended, issuer=generation)
+    new = house.ledger.revoked(generation, ended, only=wanted - there.keys())
+    dated = [entry._replace(revoked_at=min(entry.revoked_at, house.now)) for entry in new]
+    return dated, [one for serial, one in there.items() if serial in wanted]
+
+
+def _recover(house: House, generation: str) -> list[Reason]:
+    """Record what our own CRL in `build/` lists and the ledger lacks: a revocation never goes back. Returns why."""
+    reasons = unrecorded_reason(house, generation, unrecorded(house, generation))
+    if reasons:
+        shown = house.store.shown(house.store.crl(generation))
+        recover_revocations.take_in(
+            house, x509.load_der_x509_crl(filesystem.read(house.store.crl(generation)) or b""), shown
+        )
+        house.look_again_at_revocations()
+    return reasons
+
+
+def issue_external_crl(house: House, name: str) -> Outcome:
+    """Make the CRL of an adopted CA. One without the old revocations would take them back: the books come first."""
+    if not house.has_ledger or not house.ledger.has_books(name):
+        raise PkiError(
+            f"what {name} issued and revoked is not in the ledger",
+            f"./run invoke ledger.import DIR --authority {name}, where DIR holds its index.txt or its certificates",
+        )
+    return issue_crl(house, name)
+
+
+def publish_root_crl(house: House, root: str) -> Outcome:
+    """Publish the rung of the root's ladder that is due: which one it is follows from the clock, as with a signature."""
+    if house.has_ledger and not house.ledger_fault:
+        _recover(house, root)
+    rung = due_presigned(house, root)
+    if rung is None:
+        house.clock.insist()
+        if found := house.generation(root):
+            insist_on_begun(house, found)
+        from pki.ceremony.online.ceremony_archive import new_crls  # noqa: PLC0415 - which a run with nothing to tell needs not
+
+        raise PkiError(
+            f"{no_presigned(house, root)}; every client will be refused once the present one ends",
+            f"{new_crls(house, root)}; if you restored ca/ from a backup, look into its crl/ folder",
+        )
+    der = rung.public_bytes(serialization.Encoding.DER)
+    if der != filesystem.read(house.store.crl(root)):
+        house.clock.insist()
+    _publish_crl(house, root, der, pem_encoding.pem("X509 CRL", der))
+    return Outcome(Verb.PUBLISHED)
+
+
+def _publish_crl(house: House, generation: str, der: bytes, text: bytes) -> None:
+    filesystem.write(house.store.crl(generation), der)
+    filesystem.write(house.store.crl(generation, "pem"), text)

@@ -1,67 +1,68 @@
-"""Why a leaf must be issued again, or its files cut again."""
+"""Leaf certificates: why one must be issued again, and how it is issued.
+
+The ledger knows a certificate before any file shows it, and the PEM bundle is written before the files that are split
+from it, so that a run that is killed anywhere leaves nothing that the next one would believe wrongly.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes, PrivateKeyTypes
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import NameOID
 
+from pki.authority.ca_state import insist_on_begun
+from pki.authority.leaf_bundle import Bundle, is_pair, parse_bundle
+from pki.authority.renewal import Current, dated_reasons, gains_time
 from pki.common import filesystem
 from pki.common.cache import token
-from pki.common.durations import compared, in_words, least_gain
+from pki.common.durations import in_words
 from pki.common.errors import PkiError
-from pki.common.reasons import Reason, Why
+from pki.common.reasons import Outcome, Reason, Verb, Why, joined
+from pki.common.remedies import here
+from pki.config.identifiers import ArtifactId
 from pki.config.model import Leaf
 from pki.project.generations import Generation
 from pki.project.project import House
-from pki.x509 import canonical, profiles
-from pki.x509.device_requests import requested_key
+from pki.x509 import canonical, certificate_signing, keys, pem_encoding, profiles
+from pki.x509.certificate_signing import subject
+from pki.x509.device_requests import device_key, requested_key
 from pki.x509.keys import key_kind, public_der
-from pki.x509.signing import subject, validity
+from pki.x509.weak_keys import weakness
 
 DAY = timedelta(days=1)
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What a leaf's truth says: its dates and serial number, once everything else in it is as wanted."""
-
-    not_before: datetime
-    not_after: datetime
-    serial: int
-
-
-def leaf(house: House, wanted: Leaf) -> list[Reason]:
+def stale_reasons(house: House, wanted: Leaf) -> list[Reason]:
     """Why a leaf must be issued again, or its files cut again from its truth."""
     name = wanted.artifact
     if name in house.withheld:
-        return withheld_damage(house, wanted) or _cuts(house, wanted)
+        return stopped_damage(house, wanted) or _split_faults(house, wanted)
     issuer = house.issuing(wanted.authority)
     known = _leaf_token(house, wanted, issuer)
     held = _recalled(house, name, known)
     if held is not None:
-        return _revocation(house, wanted, held.serial, seen_before=True) or _dated(house, wanted, held, issuer)
+        return _revocation(house, wanted, held.serial, seen_before=True) or dated_reasons(house, wanted, held, issuer)
     found = examine(house, wanted)
     if isinstance(found, list):
         return found
-    damaged = _cuts(house, wanted)
+    damaged = _split_faults(house, wanted)
     if not damaged:
         dates = int(found.not_before.timestamp()), int(found.not_after.timestamp())
-        house.memo.remember(name, known, leaf_files(house, wanted), [*dates, f"{found.serial:x}"])
-    return _dated(house, wanted, found, issuer) or damaged
+        house.memo.remember(name, known, file_names(house, wanted), [*dates, f"{found.serial:x}"])
+    return dated_reasons(house, wanted, found, issuer) or damaged
 
 
 def damage(house: House, wanted: Leaf) -> list[Reason]:
     """Why the files of a leaf cannot be delivered, whatever was found of them before; none when they are sound."""
     if wanted.artifact in house.withheld:
-        return withheld_damage(house, wanted) or _cuts(house, wanted)
+        return stopped_damage(house, wanted) or _split_faults(house, wanted)
     found = examine(house, wanted)
-    return found if isinstance(found, list) else _cuts(house, wanted)
+    return found if isinstance(found, list) else _split_faults(house, wanted)
 
 
 def damaged_files(house: House, wanted: Leaf) -> list[Reason]:
@@ -69,21 +70,21 @@ def damaged_files(house: House, wanted: Leaf) -> list[Reason]:
     data = filesystem.read(house.store.truth(wanted))
     if data is None:
         return []
-    return _truth_damage(house, wanted, data) or _cuts(house, wanted)
+    return _bundle_damage(house, wanted, data) or _split_faults(house, wanted)
 
 
-def withheld_damage(house: House, wanted: Leaf) -> list[Reason]:
+def stopped_damage(house: House, wanted: Leaf) -> list[Reason]:
     """Why the truth of a revoked leaf, which nothing replaces, can be delivered no more: it is gone, or damaged."""
     data = filesystem.read(house.store.truth(wanted))
     if data is None:
-        return withheld(house, wanted.artifact)
-    return _truth_damage(house, wanted, data)
+        return replacement_stopped(house, wanted.artifact)
+    return _bundle_damage(house, wanted, data)
 
 
-def _truth_damage(house: House, wanted: Leaf, data: bytes) -> list[Reason]:
+def _bundle_damage(house: House, wanted: Leaf, data: bytes) -> list[Reason]:
     """Why a leaf's truth is not as it was written: its key, its signature and its chain, whatever pki.yaml wants now."""
-    truth = _parsed(data, set())
-    if truth is not None and (truth.key is None or _is_pair(truth)):
+    truth = parse_bundle(data, set())
+    if truth is not None and (truth.key is None or is_pair(truth)):
         crosses = [
             filesystem.read(path)
             for root in house.store.generations("root")
@@ -102,17 +103,17 @@ def _truth_damage(house: House, wanted: Leaf, data: bytes) -> list[Reason]:
     return [Why.DAMAGED(file=house.store.truth(wanted).name)]
 
 
-def withheld(house: House, name: str) -> list[Reason]:
+def replacement_stopped(house: House, name: str) -> list[Reason]:
     """Since when nothing replaces a revoked leaf; empty when that is not so."""
     since = house.withheld.get(name)
     return [Why.REPLACEMENT_STOPPED(date=f"{since:%Y-%m-%d}")] if since else []
 
 
-def _recalled(house: House, name: str, known: str) -> Held | None:
+def _recalled(house: House, name: str, known: str) -> Current | None:
     kept = house.memo.recall(name, known)
     if kept is None:
         return None
-    return Held(datetime.fromtimestamp(kept[0], UTC), datetime.fromtimestamp(kept[1], UTC), int(kept[2], 16))
+    return Current(datetime.fromtimestamp(kept[0], UTC), datetime.fromtimestamp(kept[1], UTC), int(kept[2], 16))
 
 
 def is_known(house: House, wanted: Leaf) -> bool:
@@ -121,20 +122,20 @@ def is_known(house: House, wanted: Leaf) -> bool:
     return _recalled(house, wanted.artifact, known) is not None
 
 
-def held(house: House, wanted: Leaf) -> Held | None:
+def current(house: House, wanted: Leaf) -> Current | None:
     """What a leaf has that is as pki.yaml wants it, dates aside; None when it must be issued at once."""
     known = _leaf_token(house, wanted, house.issuing(wanted.authority))
     found = _recalled(house, wanted.artifact, known) or examine(house, wanted)
     return None if isinstance(found, list) or _revocation(house, wanted, found.serial, seen_before=True) else found
 
 
-def must_issue(house: House, wanted: Leaf) -> list[Reason]:
+def issue_reasons(house: House, wanted: Leaf) -> list[Reason]:
     """Why a leaf must be issued again, whatever the files that are cut from it look like."""
     held = examine(house, wanted)
-    return held if isinstance(held, list) else _dated(house, wanted, held, house.issuing(wanted.authority))
+    return held if isinstance(held, list) else dated_reasons(house, wanted, held, house.issuing(wanted.authority))
 
 
-def leaf_waits(house: House, wanted: Leaf) -> Reason | None:
+def blocked_by(house: House, wanted: Leaf) -> Reason | None:
     """Why a leaf that is due is left as it is, and which ceremony is missing; None when nothing keeps it."""
     issuer = house.issuing(wanted.authority)
     if issuer is None:
@@ -142,7 +143,7 @@ def leaf_waits(house: House, wanted: Leaf) -> Reason | None:
     held = examine(house, wanted)
     if isinstance(held, list) or house.now < held.not_after - wanted.renew_before:
         return None
-    if _gains(house, wanted, held, issuer):
+    if gains_time(house, wanted, held, issuer):
         return None
     end = issuer.certificate.not_valid_after_utc
     return Why.NO_GAIN(
@@ -153,13 +154,13 @@ def leaf_waits(house: House, wanted: Leaf) -> Reason | None:
     )
 
 
-def examine(house: House, wanted: Leaf) -> Held | list[Reason]:
+def examine(house: House, wanted: Leaf) -> Current | list[Reason]:
     """What a leaf's truth says, or why it is not what the inventory wants, dates aside."""
     path = house.store.truth(wanted)
     data = filesystem.read(path)
     if data is None:
         return [Why.NO_CERTIFICATE()]
-    truth = _parsed(data, house.verified)
+    truth = parse_bundle(data, house.verified)
     if truth is None:
         return [Why.DAMAGED(file=path.name)]
     reasons = [*_key_faults(house, wanted, truth)]
@@ -173,7 +174,7 @@ def examine(house: House, wanted: Leaf) -> Held | list[Reason]:
         reasons += _profile_faults(house, wanted, truth, issuer, compare=not reasons)
     cert = truth.certificate
     reasons += _revocation(house, wanted, cert.serial_number, seen_before=False)
-    return reasons or Held(cert.not_valid_before_utc, cert.not_valid_after_utc, cert.serial_number)
+    return reasons or Current(cert.not_valid_before_utc, cert.not_valid_after_utc, cert.serial_number)
 
 
 def _revocation(house: House, wanted: Leaf, serial: int, *, seen_before: bool) -> list[Reason]:
@@ -186,55 +187,18 @@ def _revocation(house: House, wanted: Leaf, serial: int, *, seen_before: bool) -
     return [Why.NOT_REVOKED()]
 
 
-@dataclass(frozen=True, slots=True)
-class _Truth:
-    """A leaf's truth, taken apart: extensions by their type, each with its criticality.
-
-    `verified` says that this very text was signed, verified and written by this run; its key is then not opened again.
-    """
-
-    verified: bool
-    certificate: x509.Certificate
-    extensions: dict[type[x509.ExtensionType], tuple[x509.ExtensionType, bool]]
-    public: CertificatePublicKeyTypes
-    key: PrivateKeyTypes | None
-    chain: bytes
-
-
-def _parsed(data: bytes, verified: set[bytes]) -> _Truth | None:
-    seen = hashlib.sha256(data).digest() in verified
-    key_pem, mark, rest = data.partition(canonical.BEGIN)
-    leaf_pem, _, chain = rest.partition(canonical.BEGIN)
-    cert = canonical.certificate(mark + leaf_pem)
-    key = canonical.key(key_pem) if key_pem and not seen else None
-    if cert is None or (key_pem and key is None and not seen):
-        return None
-    return _Truth(
-        verified=seen,
-        certificate=cert,
-        extensions={type(extension.value): (extension.value, extension.critical) for extension in cert.extensions},
-        public=cert.public_key(),
-        key=key,
-        chain=canonical.BEGIN + chain,
-    )
-
-
-def _key_faults(house: House, wanted: Leaf, truth: _Truth) -> Iterator[Reason]:
+def _key_faults(house: House, wanted: Leaf, truth: Bundle) -> Iterator[Reason]:
     if wanted.request is not None:
         yield from _request_difference(house, wanted, public_der(truth.public))
         return
-    if not (truth.verified or _is_pair(truth)):
+    if not (truth.verified or is_pair(truth)):
         yield Why.OTHER_PAIR()
     if key_kind(truth.public) != wanted.key:
         yield Why.OTHER_KIND(kind=key_kind(truth.public), wanted=wanted.key)
 
 
-def _is_pair(truth: _Truth) -> bool:
-    return truth.key is not None and public_der(truth.public) == public_der(truth.key.public_key())  # type: ignore[arg-type]
-
-
 def _profile_faults(
-    house: House, wanted: Leaf, truth: _Truth, issuer: Generation, *, compare: bool
+    house: House, wanted: Leaf, truth: Bundle, issuer: Generation, *, compare: bool
 ) -> Iterator[Reason]:
     """Faults in issuer and subject; where these are sound and nothing else was found (`compare`), in the extensions."""
     cert, said = truth.certificate, house.inventory
@@ -259,7 +223,7 @@ def _changed_common_name(wanted: Leaf, cert: x509.Certificate) -> Iterator[Reaso
         yield Why.OTHER_COMMON_NAME(before=found or "none", after=wanted.common_name)
 
 
-def leaf_files(house: House, wanted: Leaf) -> list[str]:
+def file_names(house: House, wanted: Leaf) -> list[str]:
     """Every file of a leaf, its truth first."""
     names = ("fullchain", "cert", "chain") if wanted.request else ("tls", "key", "cert", "chain", "fullchain")
     return [house.store.leaf_file(wanted, f"{name}.pem") for name in names]
@@ -272,41 +236,6 @@ def _leaf_token(house: House, wanted: Leaf, issuer: Generation | None) -> str:
         *(wanted.common_name, wanted.dns, wanted.addresses, wanted.emails, wanted.key, request),
         *(issuer.chain_digest if issuer else "", said.organisation, said.publish.url),
     )
-
-
-def unsigned(house: House, wanted: Leaf, held: Held) -> list[Reason]:
-    """Why a leaf is due for renewal whose authority cannot sign; empty where that is not so."""
-    issuer = house.issuing(wanted.authority)
-    if issuer is None or house.can_sign(issuer.name):
-        return []
-    return _due(house, wanted, held, issuer)
-
-
-def _dated(house: House, wanted: Leaf, held: Held, issuer: Generation | None) -> list[Reason]:
-    """Why a leaf must be issued again for its dates; one that is good still, and cannot be renewed, is kept until it ends."""
-    reasons = _due(house, wanted, held, issuer)
-    is_good = held.not_before <= house.now <= held.not_after
-    return reasons if not (reasons and is_good and issuer) or house.can_sign(issuer.name) else []
-
-
-def _due(house: House, wanted: Leaf, held: Held, issuer: Generation | None) -> list[Reason]:
-    if held.not_before > house.now:
-        return [Why.NOT_YET_VALID(time=f"{held.not_before:%Y-%m-%d %H:%M}")]
-    if house.now < held.not_after - wanted.renew_before:
-        return []
-    if issuer is not None and not _gains(house, wanted, held, issuer):
-        return []
-    if held.not_after < house.now:
-        return [Why.EXPIRED(date=f"{held.not_after:%Y-%m-%d}")]
-    spans = (held.not_after - house.now, held.not_after - held.not_before + timedelta(seconds=1), wanted.renew_before)
-    (left, life, starts), unit = compared(*spans)
-    return [Why.DUE(left=left, life=f"{life} {unit}".rstrip(), starts=starts)]
-
-
-def _gains(house: House, wanted: Leaf, held: Held, issuer: Generation) -> bool:
-    """Return whether a certificate that is issued now ends later than the present one by enough."""
-    end = validity(house.now, wanted.lifetime, issuer.certificate)[1]
-    return end >= held.not_after + least_gain(wanted.lifetime, wanted.renew_before)
 
 
 def _request_difference(house: House, wanted: Leaf, public: bytes) -> list[Reason]:
@@ -331,7 +260,7 @@ def _mode(file: str, mode: int | None) -> Reason:
     return Why.FILE_MODE(file=file, mode=f"{mode or 0:04o}", expected=f"{filesystem.SECRET:04o}")
 
 
-def _cuts(house: House, wanted: Leaf) -> list[Reason]:
+def _split_faults(house: House, wanted: Leaf) -> list[Reason]:
     reasons = []
     parts = canonical.files_of(filesystem.read(house.store.truth(wanted)) or b"")
     for name, content in parts.items():
@@ -341,3 +270,119 @@ def _cuts(house: House, wanted: Leaf) -> list[Reason]:
         elif name == "key.pem" and filesystem.mode_of(path) != filesystem.SECRET:
             reasons.append(_mode(name, filesystem.mode_of(path)))
     return reasons
+
+
+NEW_KEY = "make a new key and request on the device: openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 …"
+
+
+def issue_if_due(house: House, wanted: Leaf) -> Outcome:
+    """Issue a leaf if it must be, and cut its files from its truth. Raises PkiError for one that is withheld."""
+    if withheld := replacement_stopped(house, _id(wanted)):
+        if damage := stopped_damage(house, wanted):
+            raise PkiError(joined(dict.fromkeys([*damage, *withheld])), here("invoke", "renew", wanted.name))
+        reasons = []
+    else:
+        reasons = issue_reasons(house, wanted)
+    if reasons:
+        issue(house, wanted, reasons)
+        return Outcome(_verb(reasons), tuple(reasons))
+    truth = filesystem.read(house.store.truth(wanted)) or b""
+    filesystem.write_all(filesystem.differing(_split(house, wanted, truth)))
+    return Outcome(Verb.UPDATED)
+
+
+def _id(wanted: Leaf) -> ArtifactId:
+    return ArtifactId("cert", wanted.name)
+
+
+def _verb(reasons: Iterable[Reason]) -> Verb:
+    """Return what the issuance of a certificate is called: a renewal has other dates and nothing else."""
+    codes = {one.code for one in reasons}
+    if Why.NO_CERTIFICATE in codes:
+        return Verb.ISSUED
+    return Verb.RENEWED if codes <= {Why.DUE, Why.EXPIRED} else Verb.REISSUED
+
+
+def issue(house: House, wanted: Leaf, reasons: Iterable[Reason]) -> None:
+    """Issue a leaf now: key and certificate change together, in one rename.
+
+    Raises PkiError, with the old pair as it was, when the authority, its passphrase or the request is not there.
+    """
+    issuer = house.issuer(wanted.authority)
+    generation = house.issuing(wanted.authority)
+    assert generation is not None
+    if generation.certificate.not_valid_after_utc <= house.now:
+        raise PkiError(
+            f"{generation.name} ended on {generation.certificate.not_valid_after_utc:%Y-%m-%d}",
+            here("invoke", "ceremony.request", "--new", wanted.authority, before="needs a ceremony: "),
+        )
+    insist_on_begun(house, generation)
+    key = None if wanted.request else _leaf_key(house, wanted)
+    public = key.public_key() if key else _requested_key(house, wanted)
+    cert = certificate_signing.certificate(
+        certificate_signing.subject(house.inventory.organisation, wanted.common_name),
+        public,
+        certificate_signing.validity(house.now, wanted.lifetime, generation.certificate),
+        profiles.leaf(wanted, public) + profiles.addresses_of(house.inventory.publish.url, generation.name),
+        issuer,
+    )
+    truth = (keys.private_pem(key) if key else b"") + pem_encoding.pem_of([cert]) + generation.chain
+    mode = filesystem.SECRET if key else filesystem.PUBLIC
+    with filesystem.Beside({house.store.truth(wanted): (truth, mode), **_split(house, wanted, truth)}) as waiting:
+        waiting.flush_meanwhile()
+        house.ledger.record_certificate(
+            cert,
+            issuer=generation.name,
+            artifact=_id(wanted),
+            profile=wanted.profile,
+            reason=joined(reasons),
+            at=house.now,
+        )
+        if wanted.is_revoked:
+            _revoke_all(house, _id(wanted))
+        waiting.place()
+    house.verified.add(hashlib.sha256(truth).digest())
+
+
+def _revoke_all(house: House, artifact: ArtifactId) -> None:
+    """Revoke what bears the name of a leaf that is revoked on purpose, before anybody can see it."""
+    for issued in house.ledger.certificates(artifact=artifact, since=house.now):
+        if not issued.revoked:
+            house.ledger.record_revocation(issued, reason="superseded", at=house.now)
+    house.look_again_at_revocations()
+
+
+def _split(house: House, wanted: Leaf, truth: bytes) -> dict[Path, tuple[bytes, int]]:
+    return {
+        Path(house.store.leaf_file(wanted, name)): (
+            content,
+            filesystem.SECRET if name == "key.pem" else filesystem.PUBLIC,
+        )
+        for name, content in canonical.files_of(truth).items()
+    }
+
+
+def _leaf_key(house: House, wanted: Leaf) -> keys.PrivateKey:
+    """A new key, or with `rekey: keep` the one in place if it is sound, of the right kind and not revoked."""
+    if not wanted.rekey:
+        held = examine(house, wanted)
+        revoked = isinstance(held, list) and any(one.code is Why.REVOKED for one in held)
+        key_pem = (filesystem.read(house.store.truth(wanted)) or b"").partition(canonical.BEGIN)[0]
+        if key_pem and not revoked:
+            try:
+                key = keys.open_key(key_pem, None, wanted.name, "")
+            except PkiError:
+                return keys.new_key(wanted.key)
+            if keys.key_kind(key) == wanted.key:
+                return key
+    return keys.new_key(wanted.key)
+
+
+def _requested_key(house: House, wanted: Leaf) -> CertificatePublicKeyTypes:
+    data = filesystem.read(house.store.home / (wanted.request or ""))
+    if data is None:
+        raise PkiError(f"{wanted.declared}.request: {wanted.request} is not there", "put the device's request there")
+    key = device_key(data, wanted.request or "")
+    if fault := weakness(key):
+        raise PkiError(f"{wanted.request}: its key is weak: {fault}", NEW_KEY)
+    return key

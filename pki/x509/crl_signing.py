@@ -9,9 +9,9 @@ from datetime import datetime
 from cryptography import x509
 
 from pki.common.errors import PkiError
+from pki.x509.certificate_signing import Issuer, authority_key_identifier, ca_public_key
 from pki.x509.keys import signature_hash
 from pki.x509.revocation import Entry
-from pki.x509.signing import Issuer, authority_key_identifier, ca_public_key
 
 
 def crl(

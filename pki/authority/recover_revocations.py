@@ -20,9 +20,9 @@ from pki.ledger.types import Ledger, Recovered
 from pki.project.generations import Generation
 from pki.project.project import House
 from pki.x509 import canonical
+from pki.x509.certificate_signing import ca_public_key
 from pki.x509.pem_encoding import pem_of
 from pki.x509.revocation import Entry
-from pki.x509.signing import ca_public_key
 
 
 def signer(house: House, crl: x509.CertificateRevocationList) -> Generation | None:

@@ -11,6 +11,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from pki.authority.import_ca import naming, openssl_index
+from pki.authority.import_ca import revocations as import_ca_revocations
+from pki.authority.import_ca.scan import Papers, find
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.reasons import Reason, Why
@@ -19,8 +22,6 @@ from pki.ledger.types import Books, Issued, LastCrl
 from pki.project.external_ca import has_signed
 from pki.project.generations import Generation
 from pki.project.project import House
-from pki.taking import index, naming, revoked
-from pki.taking.papers import Papers, find
 from pki.x509.keys import public_der
 
 NEVER = datetime.fromtimestamp(0, UTC)
@@ -46,7 +47,7 @@ class _Shelf:
 
     certificates: dict[int, tuple[str, x509.Certificate]]
     crls: list[x509.CertificateRevocationList]
-    rows: list[index.Row]
+    rows: list[openssl_index.Row]
     number: int
     left_out: list[str]
 
@@ -63,7 +64,9 @@ def read(house: House, name: str, folder: Path, shown: str) -> Found:
     _check_same_ca(ca, known)
     new = list(_certificates(ca, shelf, known))
     gone = house.ledger.revoked(name, NEVER) if house.has_ledger else []
-    revocations, stays = revoked.compare(shelf.rows, shelf.crls, [*known, *new], {one.serial for one in gone}, ca)
+    revocations, stays = import_ca_revocations.compare(
+        shelf.rows, shelf.crls, [*known, *new], {one.serial for one in gone}, ca
+    )
     last = house.ledger.last_crl(name) if house.has_ledger else None
     crl = _last_crl(shelf)
     newer = crl if crl and (last is None or crl.number > last[0]) else None
@@ -72,11 +75,11 @@ def read(house: House, name: str, folder: Path, shown: str) -> Found:
 
 
 def _sorted(ca: Generation, folder: Path, shown: str) -> _Shelf:
-    papers, rows, faults, number = find(folder, shown), list[index.Row](), list[str](), 0
+    papers, rows, faults, number = find(folder, shown), list[openssl_index.Row](), list[str](), 0
     place = next((one for one in PLACES if (folder / one / "index.txt").is_file()), None)
     if place is not None:
         name = "/".join(part for part in (shown, place, "index.txt") if part)
-        rows, faults = index.parse(filesystem.read(folder / place / "index.txt") or b"", name)
+        rows, faults = openssl_index.parse(filesystem.read(folder / place / "index.txt") or b"", name)
         number = _number(folder / place / "crlnumber", name.replace("index.txt", "crlnumber"), faults)
     certificates: dict[int, tuple[str, x509.Certificate]] = {}
     strange, left_out = set[tuple[int, datetime]](), dict[bytes, str]()
@@ -168,7 +171,7 @@ def _of_certificate(name: str, file: str, cert: x509.Certificate) -> tuple[str, 
     return naming.common_name(cert) or next(iter(names), "") or Path(file).stem, issued
 
 
-def _of_row(ca: Generation, row: index.Row) -> tuple[str, Issued]:
+def _of_row(ca: Generation, row: openssl_index.Row) -> tuple[str, Issued]:
     issued = Issued(
         serial=row.serial,
         issuer=GenerationName.parse(ca.name),
@@ -203,7 +206,7 @@ def _number(path: Path, shown: str, faults: list[str]) -> int:
 def _last_crl(shelf: _Shelf) -> LastCrl | None:
     """The newest CRL; where there is none, what is known of its number."""
     newest = max(shelf.crls, key=lambda crl: crl.last_update_utc, default=None)
-    number = max([shelf.number, *(revoked.number(crl) for crl in shelf.crls)])
+    number = max([shelf.number, *(import_ca_revocations.number(crl) for crl in shelf.crls)])
     if number >= COUNTABLE:
         raise PkiError(
             f"the number of the last CRL, {number}, is more than the ledger can count",

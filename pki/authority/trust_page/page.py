@@ -7,6 +7,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from pki.authority.trust_page import qr
 from pki.ceremony import words
 from pki.common import filesystem
 from pki.common.errors import PkiError
@@ -15,7 +16,6 @@ from pki.config import identifiers
 from pki.config.proxies import largest_published
 from pki.project.generations import Generation
 from pki.project.project import House
-from pki.trust import code
 from pki.x509 import canonical
 from pki.x509.export import mobileconfig
 
@@ -93,7 +93,7 @@ def _root(found: Generation, *, has_code: bool) -> dict[str, Any]:
         "end": _day(found.certificate.not_valid_after_utc),
         "lines": lines,
         "words": words.of_digest(found.fingerprint),
-        "code": code.svg(":".join(pairs)) if has_code else "",
+        "code": qr.svg(":".join(pairs)) if has_code else "",
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from pki import freshness
+from pki.authority import certificates
 from pki.common.cache import token
 from pki.config.model import Leaf
 from pki.config.name_claims import Key, key_of
@@ -48,7 +48,7 @@ def of_client(issued: Collection[Issued], common_name: str) -> list[Issued]:
 def moves(house: House, leaves: Mapping[str, Leaf]) -> list[Move]:
     """The names that go from one leaf to another with the next run, with where they come from."""
     unseen = (leaf for leaf in leaves.values() if house.memo.seen(leaf.artifact) is None)
-    coming = [leaf for leaf in unseen if not freshness.is_known(house, leaf)]
+    coming = [leaf for leaf in unseen if not certificates.is_known(house, leaf)]
     if not coming or not house.has_ledger:
         return []
     known = token([(leaf.name, _wanted(leaf)) for leaf in coming], sorted(leaves))

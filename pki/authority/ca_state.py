@@ -1,13 +1,15 @@
-"""Why an authority cannot be used."""
+"""Why an authority cannot be used, or not yet."""
 
 from __future__ import annotations
 
+from pki.common.errors import SET_CLOCK, PkiError
 from pki.common.reasons import Reason, Why
+from pki.project.generations import Generation
 from pki.project.project import House
 from pki.x509 import canonical
 
 
-def authority(house: House, name: str) -> list[Reason]:
+def stale_reasons(house: House, name: str) -> list[Reason]:
     """Why an authority cannot be used, its key aside: what needs no signature goes on without it.
 
     Only the sandbox can make one.
@@ -31,3 +33,11 @@ def some_authority_ages(house: House) -> bool:
         for name, rule in (("server", rules.server), ("client", rules.client))
         if (issuer := house.issuing(name)) is not None
     )
+
+
+def insist_on_begun(house: House, found: Generation) -> None:
+    """Raise PkiError where the clock stands before the generation that signs begins: nothing that it signs would be valid."""
+    signs = found if house.is_adopted(found.name) else house.issuing(found.authority)
+    if found == signs and (early := house.before(found)):
+        house.clock.insist()  # where nobody confirms the clock, the refusal says what the others say of it
+        raise PkiError(early, SET_CLOCK)
