@@ -28,7 +28,7 @@ from pki.commands import (
     timeline,
     vault,
 )
-from pki.destinations import clock_evidence
+from pki.pipeline.delivery_targets import clock_evidence
 
 ns = Collection()
 for name, function in {

@@ -17,13 +17,13 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from doit import plugin
 
-from pki import graph
 from pki.ceremony import lint, second_opinion
 from pki.common import age, child_processes, sealed_records
 from pki.common.errors import PkiError
-from pki.graph import Plan
 from pki.ledger import database
-from pki.pipeline import Run
+from pki.pipeline import plan
+from pki.pipeline.doit_tasks import Run
+from pki.pipeline.plan import Plan
 from pki.project.clock_guard import Evidence, HostClock
 from pki.project.project import House
 from pki.x509 import pkcs8
@@ -82,7 +82,7 @@ class Home:
         return House.open(self.path, self.moment(days), evidence)
 
     def plan(self, days: float = 0) -> Plan:
-        return graph.plan(self.house(days))
+        return plan.plan(self.house(days))
 
     def read(self, path: str) -> bytes:
         return (self.path / path).read_bytes()

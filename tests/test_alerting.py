@@ -22,7 +22,7 @@ from pki.common.templating import MEND_OR_RAW
 from pki.common.terminal import Screen
 from pki.deploy.contact import Contact
 from pki.ledger.types import PUT_BACK
-from pki.pipeline import Run
+from pki.pipeline.doit_tasks import Run
 from pki.watch import forecast, status
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import START, Home

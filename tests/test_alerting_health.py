@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from pki import graph
 from pki.authority import crls
 from pki.common import filesystem
 from pki.common.errors import PkiError
@@ -27,6 +26,7 @@ from pki.deploy.receipt import save as keep_receipt
 from pki.deploy.ssh import UnreachableError
 from pki.deploy.verification import PROVEN, Proof, Verdict
 from pki.ledger.types import BEGIN_ANEW, GONE, IS_EMPTY, PUT_BACK
+from pki.pipeline import plan
 from pki.project.clock_guard import Evidence
 from pki.watch import health, probes
 from pki.watch.checks import Finding, Level
@@ -315,7 +315,7 @@ def test_a_secret_that_others_can_read_is_critical(home: Home, path: str, mode: 
 @pytest.mark.parametrize(("days", "far"), [(-1, "1 day before"), (181, "181 days after")])
 def test_a_clock_that_nobody_confirms_is_critical(home: Home, days: float, far: str) -> None:
     house = home.house(days, lambda _: Evidence())
-    (found,) = (one for one in health.checks(house, graph.plan(house), LastRun()) if one.subject == "clock")
+    (found,) = (one for one in health.checks(house, plan.plan(house), LastRun()) if one.subject == "clock")
     assert found.level is Level.CRITICAL
     assert f", {far} the last event in the ledger, 2026-11-23 06:00; nothing is signed: " in found.message
     assert found.remedy.endswith("./run doit --clock-is-right")
@@ -330,7 +330,7 @@ def test_a_clock_that_others_confirm_is_well(home: Home, days: float) -> None:
 def test_a_clock_near_the_last_event_asks_nobody(home: Home) -> None:
     for days in (-0.08, 0, 120, 180):
         house = home.house(days, lambda _: pytest.fail("somebody was asked"))
-        (found,) = (one for one in health.checks(house, graph.plan(house), LastRun()) if one.subject == "clock")
+        (found,) = (one for one in health.checks(house, plan.plan(house), LastRun()) if one.subject == "clock")
         assert (found.level, found.message) == (Level.OK, "agrees with the last event in the ledger")
 
 

@@ -18,7 +18,7 @@ from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.templating import MEND_OR_RAW
 from pki.deploy.receipt import instant
-from pki.pipeline import Run
+from pki.pipeline.doit_tasks import Run
 from pki.watch import watchman
 from pki.watch.alerts import letter, mail
 from pki.watch.alerts.decisions import Past, decide
@@ -288,7 +288,7 @@ def test_somebody_elses_edit_on_a_host_is_told_and_never_solved(home: Home, outb
 
 
 def test_an_interrupted_run_tells_nothing(home: Home, outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pki.reporter.Reporter._result", lambda _self: "interrupted")
+    monkeypatch.setattr("pki.pipeline.reporter.Reporter._result", lambda _self: "interrupted")
     break_template(home)
     home.doit(days=1)
     assert outbox() == []

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from pki import graph
 from pki.common import cache, filesystem, sealed_records
 from pki.common.cache import LONGEST, Memo
 from pki.common.errors import PkiError
 from pki.deploy import receipt
+from pki.pipeline import plan
 from pki.x509 import canonical
 from tests.ceremonies import RealHome
 from tests.conftest import START, Home
@@ -77,7 +77,7 @@ def test_a_certificate_that_is_cut_short_is_named_and_stops_the_run(
 ) -> None:
     path = real.path / "ca/server/server-1/cert.pem"
     path.write_bytes(path.read_bytes()[:-100])
-    from pki.pipeline import Run  # noqa: PLC0415
+    from pki.pipeline.doit_tasks import Run  # noqa: PLC0415
 
     assert Run(real.path, START).main([]) == 3
     said = capsys.readouterr().err
@@ -328,5 +328,5 @@ def test_a_folder_host_whose_receipt_and_list_are_damaged_says_what_nobody_knows
     damage(home.path / "build/receipts/media.json")
     damage(home.path / "build/hosts/.media.files")
     assert "may be there still" in home.doit().made["deploy:media"]
-    assert graph.plan(home.house()) is not None
+    assert plan.plan(home.house()) is not None
     assert home.doit().made == {}

@@ -17,7 +17,6 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
-from pki import destinations, graph
 from pki.common.errors import PkiError
 from pki.common.reasons import Verb
 from pki.config.identifiers import ArtifactId
@@ -30,11 +29,12 @@ from pki.deploy.payload import Parcel
 from pki.deploy.ssh import Way
 from pki.deploy.tls_client import Endpoint
 from pki.deploy.verification import Promise
-from pki.destinations import Outlook
+from pki.pipeline import delivery_targets, plan
+from pki.pipeline.delivery_targets import Outlook
+from pki.pipeline.desired_state import World
 from pki.watch import health, probes
 from pki.watch.checks import Finding, Level
 from pki.watch.view import LastRun
-from pki.world import World
 from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding, profiles
 from pki.x509.revocation import Entry
 from tests.conftest import START, Home, Report
@@ -61,8 +61,8 @@ class Live:
 
     def reached(self, patch: pytest.MonkeyPatch) -> None:
         """Let deliveries take our ways, and find our services."""
-        patch.setattr(destinations, "way", lambda _house, name, _host: self.ways[name])
-        patch.setattr(destinations, "endpoints", lambda _world, _host: iter(self.endpoints))
+        patch.setattr(delivery_targets, "way", lambda _house, name, _host: self.ways[name])
+        patch.setattr(delivery_targets, "endpoints", lambda _world, _host: iter(self.endpoints))
 
     def doit(self, days: float = 0) -> Report:
         return self.home.doit(days=days)
@@ -74,7 +74,7 @@ class Live:
         return f"{refused.value.message} → {refused.value.hint}"
 
     def delivery(self, days: float = 0) -> Delivery:
-        return graph.plan(self.home.house(days)).deliveries["media"]
+        return plan.plan(self.home.house(days)).deliveries["media"]
 
     def on(self, path: str) -> Path:
         """A file on the host."""

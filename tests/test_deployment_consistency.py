@@ -20,12 +20,12 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from pki import graph
 from pki.authority.trust_page import page
 from pki.ceremony import words
 from pki.common import filesystem, yaml_text
 from pki.config import identifiers
 from pki.deploy.ansible import playbooks
+from pki.pipeline import plan
 from pki.watch import forecast
 from tests.conftest import PROJECT, Home
 from tests.pages import Page
@@ -621,7 +621,7 @@ def test_an_address_outside_what_is_permitted_waits_as_well(home: Home) -> None:
 
 def test_before_the_first_ceremony_nothing_is_said_to_wait(fresh: Home) -> None:
     add_outside_service(fresh)
-    assert graph.plan(fresh.house()).notes == ()
+    assert plan.plan(fresh.house()).notes == ()
 
 
 # -- a fleet ----------------------------------------------------------------------------------------------------------

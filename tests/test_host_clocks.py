@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from pki import destinations
 from pki.common.errors import PkiError
 from pki.deploy import host_clocks, process
 from pki.deploy.contact import Contact
+from pki.pipeline import delivery_targets
 from pki.project import clock_guard
 from pki.project.clock_guard import Evidence
 from tests.conftest import START, Home
@@ -49,7 +49,7 @@ class Fleet:
         self.ways[name] = LocalWay(name, name, program=str(path))
 
     def evidence(self) -> Evidence:
-        return destinations.clock_evidence(self.home.house())
+        return delivery_targets.clock_evidence(self.home.house())
 
     def said(self) -> dict[str, timedelta | None]:
         """What was heard, to the minute: a run takes its time."""
@@ -62,7 +62,7 @@ def fleet(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
     for network in ("mgmt", "dev", "av"):
         home.edit(f"    network: {network}\n", f"    network: {network}\n    deliver: ssh\n")
     found = Fleet(home, tmp_path, {})
-    monkeypatch.setattr(destinations, "way", lambda _house, name, _host: found.ways[name])
+    monkeypatch.setattr(delivery_targets, "way", lambda _house, name, _host: found.ways[name])
     monkeypatch.setattr(clock_guard, "kernel_time", lambda: None)
     monkeypatch.setattr(host_clocks, "LIMIT", 5.0)
     monkeypatch.setattr(process, "PARTING", 0.2)
@@ -140,7 +140,7 @@ def test_a_synchronised_kernel_clock_asks_no_host(fleet: Fleet, monkeypatch: pyt
     assert fleet.evidence().is_kernel_right
     monkeypatch.undo()
     monkeypatch.setattr(clock_guard, "kernel_time", lambda: START + DAY)
-    monkeypatch.setattr(destinations, "way", lambda _house, name, _host: fleet.ways[name])
+    monkeypatch.setattr(delivery_targets, "way", lambda _house, name, _host: fleet.ways[name])
     assert not fleet.evidence().is_kernel_right
 
 

@@ -11,13 +11,13 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from pki import world
 from pki.common.errors import InventoryError
 from pki.config import loader
 from pki.config.fields import common_name, dns_name, email_address, leaf_file_name
 from pki.config.leaf_certificates import client_leaf
 from pki.config.model import Client, Inventory, Leaf
 from pki.config.name_claims import Claim, Names
+from pki.pipeline import desired_state
 from pki.watch import forecast
 from pki.x509.name_constraints import Permitted
 from tests.commands import Invoke, Said, said_by
@@ -230,7 +230,7 @@ def test_plan_names_each_client_whose_cn_changes(home: Home, invoke: Invoke, mon
     """After an update of this program certificates still have the e-mail address as their CN."""
     home.edit("clients:\n", "clients:\n  boss: {email: boss@lab.internal}\n")
     with monkeypatch.context() as patch:
-        patch.setattr(world, "client_leaf", by_address)
+        patch.setattr(desired_state, "client_leaf", by_address)
         home.doit()
     assert subject_of(home.path / "ca/clients/boss/cert.pem") == "CN=boss@lab.internal,O=Example Lab"
     said = " ".join(invoke("plan").out.split())

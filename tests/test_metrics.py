@@ -25,7 +25,7 @@ from pki.deploy.receipt import instant
 from pki.deploy.receipt import load as receipt_of
 from pki.deploy.receipt import save as keep_receipt
 from pki.deploy.ssh import UnreachableError
-from pki.pipeline import Run
+from pki.pipeline.doit_tasks import Run
 from pki.watch import health, metrics, probes
 from pki.watch.checks import Finding, Level
 from pki.watch.looks import leaves, premises

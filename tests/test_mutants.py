@@ -39,9 +39,7 @@ def test_types_and_docstrings_are_no_part_of_what_a_module_means() -> None:
 
 
 def test_a_module_is_named_with_or_without_its_folder_and_ending() -> None:
-    assert (
-        changes.modules(["x509/keys", "pki/x509/keys.py"]) == ["pki/x509/keys.py"] * 2
-    )
+    assert changes.modules(["x509/keys", "pki/x509/keys.py"]) == ["pki/x509/keys.py"] * 2
     assert "pki/authority/crls.py" in changes.modules(["authority"])
     with pytest.raises(SystemExit, match="unknown module 'nothing'"):
         changes.modules(["nothing"])

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from pki import destinations, graph
 from pki.ceremony.online.make_request import Wish
 from pki.common import sealed_records
 from pki.common.errors import PkiError
 from pki.deploy import bootstrap, verification
 from pki.deploy.ansible import fleet
 from pki.deploy.payload import Parcel
+from pki.pipeline import delivery_targets, plan
 from pki.project.layout import Store
 from tests.ceremonies import RealHome
 from tests.commands import Invoke, Said, said_by
@@ -211,7 +211,7 @@ def test_without_its_cross_certificate_a_new_root_waits(real_live: Live, spoil: 
     path.unlink()
     if spoil == "damaged":
         path.write_bytes(home.read("ca/root/root-1/cert.pem"))
-    delivery = graph.plan(home.house(1)).deliveries["media"]
+    delivery = plan.plan(home.house(1)).deliveries["media"]
     assert delivery.waits_for_root
     assert "deploy:media" not in home.doit(days=1).made
 
@@ -219,6 +219,6 @@ def test_without_its_cross_certificate_a_new_root_waits(real_live: Live, spoil: 
 def test_nothing_is_read_of_hosts_that_did_not_change(real_live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     assert real_live.doit(days=0.1).made == {}
     monkeypatch.setattr(
-        destinations.Delivery, "has_another_root", property(lambda _: pytest.fail("a receipt was read"))
+        delivery_targets.Delivery, "has_another_root", property(lambda _: pytest.fail("a receipt was read"))
     )
     assert real_live.doit(days=0.2).made == {}

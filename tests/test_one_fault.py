@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from pki import graph
 from pki.common.errors import PkiError, of_any
 from pki.config import openssl_cnf
+from pki.pipeline import plan
 from pki.watch import metrics, status
 from tests.commands import said_by
 from tests.conftest import Home, Report
@@ -26,8 +26,8 @@ def test_a_bug_in_one_look_or_one_act_is_a_sentence_and_stops_that_artifact_alon
     def fall(*_: object) -> list[str]:
         raise KeyError("an oversight")
 
-    monkeypatch.setattr(graph, "_trust_page_stale", fall)
-    monkeypatch.setattr(graph, "_trust_files", fall)
+    monkeypatch.setattr(plan, "_trust_page_stale", fall)
+    monkeypatch.setattr(plan, "_trust_files", fall)
     report = home.doit(days=61)
     said = r"unexpected KeyError ('an oversight')"
     assert {name for name in report.failed if name != "page:trust"} == set()
@@ -44,7 +44,7 @@ def test_a_bug_in_planning_is_a_sentence(
     def fall(*_: object) -> list[str]:
         raise KeyError("an oversight")
 
-    monkeypatch.setattr(graph, "_crls", fall)
+    monkeypatch.setattr(plan, "_crls", fall)
     report = Report(home.doit().status, {})
     said = capsys.readouterr().err
     assert report.status == 3
@@ -105,7 +105,7 @@ def test_a_bug_behind_a_command_is_a_sentence(
     def fall(*_: object) -> None:
         raise KeyError("an oversight")
 
-    monkeypatch.setattr(graph, "plan", fall)
+    monkeypatch.setattr(plan, "plan", fall)
     said = said_by(capsys, "plan", pki_home=str(home.path), pki_now=home.moment())
     assert said.status == 1
     assert said.error.startswith("unexpected KeyError ('an oversight')")

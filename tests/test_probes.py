@@ -28,7 +28,7 @@ from pki.deploy.ssh import UnreachableError, Way
 from pki.deploy.tls_client import Endpoint, Eyes
 from pki.deploy.tunnel import Tunnel
 from pki.deploy.verification import UNPROVEN, Promise, Proof, Verdict
-from pki.destinations import Sight
+from pki.pipeline.delivery_targets import Sight
 from pki.watch import health, probes
 from pki.watch.alerts import channels
 from pki.watch.checks import Finding, Level

@@ -19,7 +19,7 @@ from pki.keeping import placing
 from pki.keeping.restore import Restore
 from pki.ledger.ledger import Ledger
 from pki.ledger.tables import metadata
-from pki.pipeline import Run
+from pki.pipeline.doit_tasks import Run
 from tests import judges
 from tests.ceremonies import RealHome, real_home
 from tests.commands import Invoke, Said, said_by

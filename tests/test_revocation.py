@@ -19,7 +19,7 @@ from pki.authority import crl_size, recover_revocations
 from pki.commands.revoking import MEANINGS, verdict
 from pki.common.errors import ErrorCode, PkiError
 from pki.config import editing
-from pki.pipeline import Run
+from pki.pipeline.doit_tasks import Run
 from pki.watch import forecast, health, status
 from pki.watch.checks import Level
 from pki.watch.refusals import Observation

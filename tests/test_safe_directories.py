@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pki.common.errors import PkiError
-from pki.pipeline import Run
+from pki.pipeline.doit_tasks import Run
 from pki.project import safe_directories
 from pki.project.safe_directories import PARTS, VARIABLE, insist_on_owner, loose
 from pki.watch import health

@@ -23,11 +23,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature
 
-from pki import graph
 from pki.authority import crls, intermediate_passphrase
 from pki.common import filesystem
 from pki.common.errors import PkiError
-from pki.pipeline import Run
+from pki.pipeline import plan
+from pki.pipeline.doit_tasks import Run
 from pki.project import layout
 from pki.project import secrets as sources
 from pki.x509 import certificate_signing, crl_signing, keys, pkcs8, profiles
@@ -937,7 +937,7 @@ def test_authorities_of_a_try_out_are_refused_outside_it(
     said = capsys.readouterr().err
     assert "is a sandbox authority, and pki.yaml does not say sandbox: true" in said
     with pytest.raises(PkiError, match="sandbox authority"):
-        graph.plan(home.house())
+        plan.plan(home.house())
     assert snapshot(home, "build", "ca") == before
 
 

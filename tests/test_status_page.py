@@ -13,7 +13,7 @@ import pytest
 
 from pki.common.errors import PkiError
 from pki.deploy.contact import Contact
-from pki.pipeline import Run
+from pki.pipeline.doit_tasks import Run
 from pki.project.layout import Store
 from pki.watch.checks import Finding, Level, rerun
 from pki.watch.page import charts, drawing, facts, statuspage

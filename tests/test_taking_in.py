@@ -21,10 +21,10 @@ from pki.common.errors import PkiError
 from pki.deploy import crl_files
 from pki.deploy.preflight import Trust
 from pki.ledger.types import Issued
+from pki.pipeline.desired_state import World
 from pki.project.generations import Generation
 from pki.project.project import House
 from pki.watch import forecast
-from pki.world import World
 from tests import judges, old_ledgers
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import START, Home

@@ -21,8 +21,8 @@ from pki.deploy.bootstrap import Bootstrap
 from pki.deploy.managed_files import ManagedFile, render_header
 from pki.deploy.payload import Parcel
 from pki.deploy.protocol import rows_of
-from pki.values import Said
-from pki.world import World
+from pki.pipeline.desired_state import World
+from pki.pipeline.template_context import Said
 from tests.commands import said_by
 from tests.conftest import Home
 

@@ -19,7 +19,8 @@ from pki.commands.program import Program
 from pki.common import locks
 from pki.common.errors import of_system
 from pki.common.terminal import Screen
-from pki.pipeline import Run, command_line
+from pki.pipeline import doit_command_line
+from pki.pipeline.doit_tasks import Run
 from tests.commands import Said, said_by
 from tests.conftest import PROJECT, START, Home
 
@@ -182,5 +183,5 @@ def test_help_of_a_command_of_doit_is_asked_for_behind_it(
 ) -> None:
     monkeypatch.chdir(PROJECT)
     for typed in (["info", "-h"], ["run", "--help"], ["cert:media", "-h"]):
-        assert command_line.main(typed) == 0
+        assert doit_command_line.main(typed) == 0
         assert "./run doit" in capsys.readouterr().out

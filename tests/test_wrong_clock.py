@@ -8,10 +8,10 @@ import pytest
 
 from pki.ceremony.online.make_request import Wish
 from pki.deploy.delivery_history import KEPT
-from pki.destinations import Outlook
+from pki.pipeline.delivery_targets import Outlook
+from pki.pipeline.desired_state import World
 from pki.project.clock_guard import CONFIRM, Evidence, HostClock
 from pki.project.project import House
-from pki.world import World
 from tests.ceremonies import RealHome
 from tests.conftest import Ask, Home
 from tests.test_delivery import Live, change_something, delivered, delivered_once, kind

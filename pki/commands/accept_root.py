@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from invoke.context import Context
 
-from pki import graph
 from pki.commands.command import command_with, held_house_of, house_of
 from pki.commands.daily import known
 from pki.commands.revoking import consent
@@ -12,6 +11,7 @@ from pki.common.errors import PkiError
 from pki.common.terminal import Screen
 from pki.config.identifiers import ArtifactId
 from pki.deploy.new_root import COMMAND
+from pki.pipeline import plan as pipeline_plan
 from pki.watch import waiting_roots
 
 
@@ -23,7 +23,7 @@ def accept_root(context: Context, hosts: list[str], yes: bool = False) -> None:
     started again. Its SHA-256 is shown, and asked about; --yes does not ask. The ledger records it.
     """
     house, screen = house_of(context), Screen()
-    plan = graph.plan(house)
+    plan = pipeline_plan.plan(house)
     remote = [name for name, one in plan.deliveries.items() if one.is_remote]
     wanted = {known(name, remote, "host that is deployed by ssh or locally") for name in hosts}
     found = [one for one in waiting_roots.waiting(house, plan) if not wanted or one.host in wanted]
@@ -42,7 +42,7 @@ def accept_root(context: Context, hosts: list[str], yes: bool = False) -> None:
     if not yes:
         consent(f"deploy it to {', '.join(names)}?", again)
     with held_house_of(context) as house:
-        asked = {one.host: one.root().fingerprint for one in waiting_roots.waiting(house, graph.plan(house))}
+        asked = {one.host: one.root().fingerprint for one in waiting_roots.waiting(house, pipeline_plan.plan(house))}
         if any(asked.get(name) != root.fingerprint for name in names):
             raise PkiError("the hosts or the new root are no longer those that were shown; nothing was accepted", again)
         for name in names:

@@ -8,7 +8,6 @@ from typing import Any
 
 from invoke.context import Context
 
-from pki import graph
 from pki.authority import certificates
 from pki.authority.certificate_holders import of_client
 from pki.commands.command import command, held_house_of, home_of, house_of, project_of
@@ -20,6 +19,7 @@ from pki.common.terminal import Screen
 from pki.config import editing
 from pki.config.leaf_certificates import client_artifact
 from pki.ledger.types import Issued
+from pki.pipeline import plan
 from pki.project.project import House
 from pki.watch.identities import Identity, identities
 
@@ -132,7 +132,7 @@ def installed(context: Context, name: str, serial: str = "") -> None:
 
 
 def _rows(house: House) -> Iterator[tuple[str, ...]]:
-    leaves = graph.plan(house).leaves
+    leaves = plan.plan(house).leaves
     for one in identities(house):
         leaf = leaves.get(f"client-{one.name}")
         until = f"{one.newest.not_after:%Y-%m-%d}" if one.newest else ""

@@ -9,7 +9,6 @@ from json import loads
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from pki import graph
 from pki.authority import certificates
 from pki.commands import output as models
 from pki.commands.command import command, command_with, evidence_of, held_house_of, home_of, now_of, path_of, project_of
@@ -22,15 +21,16 @@ from pki.common.remedies import run_for
 from pki.common.terminal import Screen
 from pki.config import loader
 from pki.config.identifiers import ArtifactId
-from pki.graph import Plan
-from pki.pipeline import Run
+from pki.pipeline import plan as pipeline_plan
+from pki.pipeline.desired_state import Note
+from pki.pipeline.doit_tasks import Run
+from pki.pipeline.plan import Plan
 from pki.project.project import House
 from pki.watch import forecast, probes, status
 from pki.watch.alerts.told import Record
 from pki.watch.checks import Finding, counted
 from pki.watch.looks import services
 from pki.watch.view import LastRun, View
-from pki.world import Note
 
 
 @command
@@ -40,7 +40,7 @@ def plan(context: Context, json: bool = False) -> None:
     --json is for programs.
     """
     house, screen = project_of(context), Screen()
-    found = graph.plan(house)
+    found = pipeline_plan.plan(house)
     if json:
         _print_plan(house, found)
         return
@@ -126,7 +126,7 @@ def show_status(context: Context, json: bool = False) -> None:
     --json is for programs.
     """
     house, screen = project_of(context), Screen()
-    found = graph.plan(house)
+    found = pipeline_plan.plan(house)
     if json:
         rows = [
             StatusRow(name=row.name, state=row.state, days_left=row.left, next=row.next, by=row.by)
@@ -151,7 +151,7 @@ def renew(context: Context, name: str) -> None:
     NAME is a certificate, a client, a service, a host, or a DNS name.
     """
     with held_house_of(context) as house:
-        leaves = graph.plan(house).leaves
+        leaves = pipeline_plan.plan(house).leaves
         leaf = leaves[Names(house.inventory, leaves).leaf(name, "renew")]
         house.clock.insist()
         reason = Why.BY_HAND()

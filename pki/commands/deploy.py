@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from pki import destinations, graph
 from pki.commands.command import (
     command,
     command_with,
@@ -40,7 +39,8 @@ from pki.deploy import release_roots
 from pki.deploy.delivery import Delivery
 from pki.deploy.payload import Parcel
 from pki.deploy.transaction import Change, differences
-from pki.pipeline import Run
+from pki.pipeline import delivery_targets, plan
+from pki.pipeline.doit_tasks import Run
 from pki.project import ledger_decisions
 from pki.project.project import House
 
@@ -71,9 +71,9 @@ def bootstrap(
     with redirect_stdout(sys.stderr) if show else nullcontext():  # what is shown is to be run
         _make(context, ArtifactId("release", host))
     parcel = _wanted(delivery)
-    is_local = destinations.way(house, host, said).is_local
+    is_local = delivery_targets.way(house, host, said).is_local
     public = "" if is_local else _public_key(context, house, key)
-    way = destinations.way(house, host, said)  # with the key that may have been made just now
+    way = delivery_targets.way(house, host, said)  # with the key that may have been made just now
     account = "" if is_local else way.user or "root"
     prepared = bootstraps.Bootstrap(
         host, bootstraps.permissions(host, parcel, delivery.receipt, exact=scope == "certificates"), account, public
@@ -301,7 +301,7 @@ class _said_of:  # noqa: N801 - reads as a clause of `with`
 
 
 def _deliveries(house: House) -> dict[str, Delivery]:
-    return dict(graph.plan(house).deliveries)
+    return dict(plan.plan(house).deliveries)
 
 
 def _delivery(context: Context, house: House, host: str) -> Delivery:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 
 from invoke.context import Context
 
-from pki import graph
 from pki.commands.command import command, project_of
 from pki.commands.daily import known
 from pki.commands.meaning import Names, is_among, not_seen
@@ -14,7 +13,8 @@ from pki.commands.output import ExplainLine, ExplainOutput
 from pki.common.terminal import Screen
 from pki.config.identifiers import AUTHORITIES, ArtifactId, GenerationName
 from pki.config.leaf_certificates import client_artifact
-from pki.graph import Plan
+from pki.pipeline import plan
+from pki.pipeline.plan import Plan
 from pki.project.project import House
 from pki.watch import explanation
 from pki.watch.explanation import Line
@@ -28,7 +28,7 @@ def explain(context: Context, name: str, json: bool = False) -> None:
     CRL (crl:client-1). --json is for programs.
     """
     house, screen, understood = project_of(context), Screen(), list[str]()
-    title, lines = _found(house, graph.plan(house), name, understood.append)
+    title, lines = _found(house, plan.plan(house), name, understood.append)
     if json:
         told = [ExplainLine(about=about, text=text) for about, text in lines]
         said = "".join(understood)

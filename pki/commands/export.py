@@ -22,9 +22,9 @@ from pki.common.terminal import Screen
 from pki.config.identifiers import ArtifactId
 from pki.config.leaf_certificates import client_artifact, client_leaf, mtls_names, permitted_addresses
 from pki.config.model import Inventory, Leaf
+from pki.pipeline.desired_state import domain_of_clients
 from pki.project.generations import Generation
 from pki.project.project import House
-from pki.world import domain_of_clients
 from pki.x509.export import chrome_policy, firefox_policy, mobileconfig, pem_files, pkcs12
 from pki.x509.export.client_identity import Identity, file_name
 from pki.x509.export.generated_passphrase import new_passphrase

@@ -9,7 +9,6 @@ from typing import Any
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from pki import graph
 from pki.commands.command import command, held_house_of, house_of, path_of
 from pki.commands.daily import known
 from pki.common.errors import PkiError
@@ -18,6 +17,7 @@ from pki.common.terminal import Screen
 from pki.config.identifiers import ArtifactId
 from pki.deploy.ansible import fleet, playbooks, runner
 from pki.deploy.delivery import Delivery
+from pki.pipeline import plan
 from pki.project.project import House
 
 
@@ -80,7 +80,7 @@ def collect(context: Context, events: str) -> None:
 
 
 def _ssh(house: House) -> dict[str, Delivery]:
-    return {name: one for name, one in graph.plan(house).deliveries.items() if one.way == "ssh"}
+    return {name: one for name, one in plan.plan(house).deliveries.items() if one.way == "ssh"}
 
 
 def _encrypt(folder: Path, passphrase: Path, house: House) -> None:

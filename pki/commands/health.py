@@ -8,11 +8,11 @@ from datetime import datetime
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from pki import graph
 from pki.commands.command import command, now_of, project_of
 from pki.commands.output import Check, HealthOutput
 from pki.common.errors import InventoryError, PkiError
 from pki.common.terminal import Screen
+from pki.pipeline import plan as pipeline_plan
 from pki.project.project import House
 from pki.watch import health
 from pki.watch import probes as probing
@@ -34,7 +34,7 @@ def check(context: Context, json: bool = False) -> None:
     try:
         house = project_of(context)
         house.memo.read_all()
-        plan = graph.plan(house)
+        plan = pipeline_plan.plan(house)
         probes, broken = health.sweep(house, plan)
         if not broken:
             broken = _kept(house, probes)

@@ -72,9 +72,9 @@ def _doit(arguments: list[str]) -> int:
         return _other("--help", [])
     if arguments[:1] in (["-V"], ["--version"]):
         return _other("--version", [])
-    from pki.pipeline import command_line  # noqa: PLC0415 - the other one is not needed, and takes long
+    from pki.pipeline import doit_command_line  # noqa: PLC0415 - the other one is not needed, and takes long
 
-    status = command_line.main(arguments)
+    status = doit_command_line.main(arguments)
     sys.stdout.flush()
     return status
 

@@ -12,7 +12,6 @@ from typing import Any
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from pki import graph
 from pki.authority import recover_revocations
 from pki.commands.asking import typed
 from pki.commands.command import (
@@ -48,7 +47,8 @@ from pki.deploy.installed_crls import InPlace
 from pki.keeping import loss, restore
 from pki.keeping.loss import Accepted
 from pki.ledger.types import PUT_BACK, Issued, Recovered
-from pki.pipeline import Run
+from pki.pipeline import plan
+from pki.pipeline.doit_tasks import Run
 from pki.project.project import House
 
 WIDTH = 10  # hosts that are asked at once
@@ -274,7 +274,7 @@ def _say_accepted(screen: Screen, accepted: Accepted, told: Sequence[_TakenIn]) 
 
 def _listed_on_hosts(house: House, screen: Screen | None, without: frozenset[str]) -> dict[str, list[InPlace]]:
     """The CRLs on every host that is deployed to. Raises PkiError where one cannot be asked and is not left out."""
-    deliveries = dict(graph.plan(house).deliveries)
+    deliveries = dict(plan.plan(house).deliveries)
     for name in without:
         known(name, deliveries, "host")
     chosen = [one for name, one in deliveries.items() if name not in without and one.wanted() is not None]
@@ -296,7 +296,7 @@ def _chosen(context: Context, host: str) -> list[Delivery]:
     """A host, or all of them, each with its release: that says where its CRLs lie."""
 
     def chosen() -> list[Delivery]:
-        deliveries = dict(graph.plan(house_of(context)).deliveries)
+        deliveries = dict(plan.plan(house_of(context)).deliveries)
         return [deliveries[known(host, deliveries, "host")]] if host else list(deliveries.values())
 
     lacking = [ArtifactId("release", one.host) for one in chosen() if one.wanted() is None]

@@ -12,7 +12,6 @@ from tempfile import TemporaryDirectory
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from pki import graph
 from pki.authority.certificate_holders import of_client
 from pki.commands.asking import typed
 from pki.commands.command import command, evidence_of, held_house_of, home_of, house_of, now_of
@@ -21,9 +20,10 @@ from pki.common.errors import ErrorCode, PkiError
 from pki.common.terminal import Screen
 from pki.config.identifiers import AUTHORITIES, ArtifactId
 from pki.config.leaf_certificates import client_artifact
-from pki.graph import Plan
 from pki.ledger.types import Issued
-from pki.pipeline import Run
+from pki.pipeline import plan as pipeline_plan
+from pki.pipeline.doit_tasks import Run
+from pki.pipeline.plan import Plan
 from pki.project.project import House
 from pki.watch import publication, uses
 from pki.watch.consequences import consequences
@@ -91,7 +91,7 @@ def revoke(context: Context, name: str, reason: str = "", yes: bool = False, no_
 def retire(context: Context, name: str, yes: bool = False) -> None:
     """Revoke the certificates of a name that left pki.yaml; --yes asks nothing."""
     house = house_of(context)
-    leaves = graph.plan(house).leaves
+    leaves = pipeline_plan.plan(house).leaves
     name = _meant(house, name, "retire")
     if name in leaves:
         raise PkiError(f"{name} is still in pki.yaml", f"take it out first, or: ./run invoke revoke {name} --reason …")
@@ -118,7 +118,7 @@ def _meant(house: House, name: str, command: str) -> str:
     """Return a name by which `valid` knows certificates: itself, or the leaf that it stands for, which is said."""
     house.insist_on_ledger()
     issued = [one for one in house.unexpired() if one.artifact.kind == "cert"]
-    names = Names(house.inventory, graph.plan(house).leaves, issued)
+    names = Names(house.inventory, pipeline_plan.plan(house).leaves, issued)
     is_known = of_client(issued, name) or any(
         f"{one.serial:x}" == name.lower().lstrip("0") for one in house.unexpired()
     )
@@ -190,7 +190,7 @@ def carry_out(context: Context, house: House, order: Order, *, yes: bool) -> Non
     Raises Exit with 1 or 2, as `revoke` says.
     """
     house.clock.insist()
-    plan, screen, going = graph.plan(house), Screen(), order.find(house)
+    plan, screen, going = pipeline_plan.plan(house), Screen(), order.find(house)
     for some in _by_artifact(going):
         for line in consequences(house, plan, some, follows=order.follows):
             screen.line(line)
@@ -251,7 +251,7 @@ def _unreplaced(house: House, order: Order, going: Sequence[Issued]) -> dict[str
     """
     if order.follows == "removal":
         return {client_artifact(order.name): f"{going[-1].serial:x}"}
-    leaves, found = graph.plan(house).leaves, dict[str, str]()
+    leaves, found = pipeline_plan.plan(house).leaves, dict[str, str]()
     for some in _by_artifact(going) if order.follows == "nothing" else ():
         leaf = leaves.get(some[-1].artifact.short)
         if leaf is not None and uses.present(house, leaf, some):  # it would keep a valid one from its renewal

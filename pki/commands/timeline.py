@@ -10,13 +10,13 @@ from itertools import groupby
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from pki import graph
 from pki.commands.command import command_with, project_of
 from pki.commands.output import EventRow, RhythmRow, TimelineOutput
 from pki.common.durations import DAY, compared, in_words
 from pki.common.errors import PkiError
 from pki.common.terminal import Screen
 from pki.config.fields import brief
+from pki.pipeline import plan
 from pki.watch.years import timeline as ahead
 from pki.watch.years.timeline import Event, Rhythm, Timeline
 
@@ -35,7 +35,7 @@ def show_timeline(context: Context, years: str = "10", no_ceremonies: bool = Fal
     if not years.isdecimal() or not 1 <= int(years) <= LONGEST:
         raise PkiError(f"--years {years}: expected a number from 1 to {LONGEST}", "./run invoke timeline --years 3")
     house = project_of(context)
-    found = ahead.timeline(house, graph.plan(house), int(years), held=not no_ceremonies)
+    found = ahead.timeline(house, plan.plan(house), int(years), held=not no_ceremonies)
     screen = Screen()
     if json:
         _print_json(found, house.now)

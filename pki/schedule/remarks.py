@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pki.pipeline.desired_state import Note
 from pki.schedule import systemd
 from pki.schedule.errand import USUAL, Errand, missed
-from pki.world import Note
 
 DOCS = "docs/schedule.md"
 

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from pki.common.errors import PkiError
 from pki.config.identifiers import ArtifactId
-from pki.graph import Plan
 from pki.ledger.types import Issued
+from pki.pipeline.desired_state import Note
+from pki.pipeline.plan import Plan
 from pki.project.project import House
-from pki.world import Note
 
 SOON = timedelta(days=30)
 THIS_MONTH_AND_SOON = timedelta(days=31) + SOON

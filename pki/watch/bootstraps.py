@@ -9,11 +9,11 @@ from pki.common.cache import token
 from pki.config.identifiers import GenerationName
 from pki.deploy.delivery import Delivery
 from pki.deploy.release_roots import is_store
-from pki.graph import Plan
+from pki.pipeline.desired_state import Note
+from pki.pipeline.plan import Plan
 from pki.project.generations import Generation
 from pki.project.project import House
 from pki.watch.checks import named
-from pki.world import Note
 
 COMMAND = "./run invoke deploy.bootstrap"
 

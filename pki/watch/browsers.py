@@ -9,10 +9,10 @@ from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.config.identifiers import ArtifactId
 from pki.config.model import Leaf
-from pki.graph import Plan
+from pki.pipeline.desired_state import Note
+from pki.pipeline.plan import Plan
 from pki.project.project import House
 from pki.watch.checks import named
-from pki.world import Note
 from pki.x509.device_requests import requested_key
 from pki.x509.keys import key_kind
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pki.config.model import Leaf
-from pki.graph import Plan
 from pki.ledger.types import Issued
+from pki.pipeline.plan import Plan
 from pki.project.project import House
 from pki.watch import uses
 

@@ -9,9 +9,9 @@ from importlib import import_module
 from pki.common.errors import PkiError
 from pki.config import identifiers
 from pki.config.identifiers import GenerationName
+from pki.pipeline.desired_state import Note
 from pki.project.generations import PUT_BACK
 from pki.project.project import House
-from pki.world import Note
 
 
 def notes(house: House) -> Iterator[Note]:

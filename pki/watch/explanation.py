@@ -8,7 +8,6 @@ from datetime import datetime
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki.artifact_files import LEAF_FILES
 from pki.authority import certificates
 from pki.ceremony.online import needs
 from pki.common import filesystem
@@ -17,8 +16,9 @@ from pki.common.reasons import joined
 from pki.config.identifiers import ArtifactId, GenerationName
 from pki.config.model import Leaf
 from pki.deploy import release
-from pki.graph import Plan
 from pki.ledger.types import Issued
+from pki.pipeline.artifact_files import LEAF_FILES
+from pki.pipeline.plan import Plan
 from pki.project.generations import Generation
 from pki.project.missing_roots import refusal
 from pki.project.project import House

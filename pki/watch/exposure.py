@@ -9,9 +9,9 @@ from pki.common.durations import at_least
 from pki.config.identifiers import ArtifactId
 from pki.config.proxies import PROGRAMS, Program
 from pki.deploy.delivery import Delivery
-from pki.graph import Plan
+from pki.pipeline.desired_state import Note
+from pki.pipeline.plan import Plan
 from pki.project.project import House
-from pki.world import Note
 
 
 def phrases(house: House, delivery: Delivery) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from pki.artifact import Artifact
 from pki.authority import ca_state, certificate_holders, certificates, crl_size
 from pki.ceremony.online import needs
 from pki.common.cache import token
@@ -13,11 +12,12 @@ from pki.common.durations import in_words
 from pki.common.reasons import Reason, Why, joined
 from pki.config.identifiers import AUTHORITIES, ArtifactId
 from pki.config.model import Leaf
-from pki.graph import Plan
+from pki.pipeline.artifact import Artifact
+from pki.pipeline.desired_state import Note
+from pki.pipeline.plan import Plan
 from pki.project.missing_roots import refusal
 from pki.project.project import House
 from pki.watch import adopted, bootstraps, browsers, damage, exposure, identities, upstreams, waiting_roots
-from pki.world import Note
 
 SECOND = timedelta(seconds=1)
 HELD = "is held at an earlier release, and follows no change but CRLs"

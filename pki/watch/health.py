@@ -7,7 +7,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from pki.common.errors import ErrorCode, InventoryError, PkiError
-from pki.graph import Plan
+from pki.pipeline.desired_state import Note
+from pki.pipeline.plan import Plan
 from pki.project.project import House
 from pki.watch import forecast
 from pki.watch import probes as probing
@@ -17,7 +18,6 @@ from pki.watch.checks import Finding, Level
 from pki.watch.looks import authorities, files, hosts, leaves, premises, services
 from pki.watch.probes import Probed
 from pki.watch.view import LastRun, View
-from pki.world import Note
 
 Look = Callable[[View], Iterator[Finding]]
 LOOKS: dict[str, Look] = {

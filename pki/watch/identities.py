@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from pki.common.cache import token
 from pki.common.durations import backdate
 from pki.config.leaf_certificates import client_artifact
-from pki.graph import Plan
 from pki.ledger.types import Decision, Issued
+from pki.pipeline.desired_state import Note
+from pki.pipeline.plan import Plan
 from pki.project.project import House
-from pki.world import Note
 
 
 @dataclass(frozen=True, slots=True)

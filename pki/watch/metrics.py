@@ -24,7 +24,7 @@ from pki.common.errors import PkiError
 from pki.common.visible import plain
 from pki.config.identifiers import ArtifactId
 from pki.deploy.receipt import moment
-from pki.graph import Plan
+from pki.pipeline.plan import Plan
 from pki.project.layout import Store
 from pki.project.project import House
 from pki.watch import figures

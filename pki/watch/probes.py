@@ -24,8 +24,8 @@ from pki.deploy.receipt import instant, moment
 from pki.deploy.ssh import Way
 from pki.deploy.tls_client import NO_UPSTREAM, Endpoint, Unproven, Unreached
 from pki.deploy.verification import LetIn
-from pki.destinations import Sight
-from pki.graph import Plan
+from pki.pipeline.delivery_targets import Sight
+from pki.pipeline.plan import Plan
 from pki.project.layout import Store
 from pki.project.project import House
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from pki import graph
 from pki.authority import crls
 from pki.common import filesystem
 from pki.common.errors import ErrorCode, PkiError
 from pki.config.identifiers import ArtifactId
-from pki.graph import Plan
 from pki.ledger.types import Issued
+from pki.pipeline import plan as pipeline_plan
+from pki.pipeline.plan import Plan
 from pki.project.project import House
 from pki.watch import forecast
 
@@ -31,7 +31,7 @@ def check(house: House, going: Sequence[Issued], failures: Mapping[str, ErrorCod
     """
     unlisted: dict[str, ErrorCode] = dict.fromkeys(_unlisted(house, going), ErrorCode.OTHER)
     try:
-        plan = graph.plan(house)
+        plan = pipeline_plan.plan(house)
     except PkiError as error:
         return Published({**unlisted, **failures, "doit": error.code}, frozenset())
     return Published({**unlisted, **failures}, frozenset() if unlisted else frozenset(_delivered(house, plan)))

@@ -25,8 +25,8 @@ from pki.deploy import access, verification
 from pki.deploy.access import Session
 from pki.deploy.delivery import Delivery
 from pki.deploy.tls_client import Endpoint, Eyes, Unreached
-from pki.graph import Plan
 from pki.ledger.types import Issued
+from pki.pipeline.plan import Plan
 from pki.project.project import House
 from pki.watch import uses
 from pki.x509 import canonical

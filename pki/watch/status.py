@@ -9,7 +9,6 @@ from functools import partial
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki.artifact import Artifact
 from pki.authority import certificates, crl_size, renewal
 from pki.ceremony.online import needs
 from pki.common import filesystem
@@ -22,7 +21,8 @@ from pki.config.identifiers import AUTHORITIES, ArtifactId, GenerationName
 from pki.config.model import Leaf
 from pki.deploy import receipt
 from pki.deploy.delivery import Delivery
-from pki.graph import Plan
+from pki.pipeline.artifact import Artifact
+from pki.pipeline.plan import Plan
 from pki.project.project import House
 from pki.watch import adopted, exposure, probes, upstreams
 from pki.watch.view import LastRun

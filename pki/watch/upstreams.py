@@ -14,9 +14,9 @@ from pki.common.errors import PkiError
 from pki.common.remedies import in_project
 from pki.config import upstreams
 from pki.config.model import Host, Upstream
+from pki.pipeline.desired_state import Note
 from pki.project.project import House
 from pki.watch.checks import named
-from pki.world import Note
 
 SOON = timedelta(days=30)
 

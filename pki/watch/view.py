@@ -13,13 +13,13 @@ from pki.common.errors import ErrorCode, joined_lines
 from pki.common.reasons import Outcome
 from pki.config.identifiers import ArtifactId
 from pki.deploy.receipt import moment
-from pki.graph import Plan
+from pki.pipeline.desired_state import Note
+from pki.pipeline.plan import Plan
 from pki.project.layout import Store
 from pki.project.project import House
 from pki.watch.alerts.told import Record
 from pki.watch.checks import Finding
 from pki.watch.probes import Probed
-from pki.world import Note
 
 
 @dataclass(frozen=True, slots=True)

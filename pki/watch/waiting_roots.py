@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pki.common.cache import token
 from pki.deploy.delivery import Delivery
 from pki.deploy.new_root import COMMAND, NewRoot
-from pki.graph import Plan
+from pki.pipeline.desired_state import Note
+from pki.pipeline.plan import Plan
 from pki.project.project import House
 from pki.watch.checks import named
-from pki.world import Note
 
 
 def waiting(house: House, plan: Plan) -> list[Delivery]:

@@ -15,11 +15,12 @@ from pki.config import loader
 from pki.config.identifiers import ArtifactId
 from pki.config.model import Inventory
 from pki.deploy.receipt import moment
-from pki.graph import Plan
+from pki.pipeline.desired_state import Note
+from pki.pipeline.plan import Plan
+from pki.pipeline.reporter import Findings
 from pki.project import layout
 from pki.project.layout import Store
 from pki.project.project import House
-from pki.reporter import Findings
 from pki.watch import health, probes
 from pki.watch.alerts import channels
 from pki.watch.alerts.channels import News, Telling
@@ -31,7 +32,6 @@ from pki.watch.page import statuspage
 from pki.watch.page.statuspage import StatusPage
 from pki.watch.probes import Probed
 from pki.watch.view import LastRun, Scene
-from pki.world import Note
 
 METRICS = "pki.watch.metrics"
 

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pki.deploy import access, verification
 from pki.deploy.tls_client import Endpoint, Eyes, Unreached
 from pki.deploy.verification import PASSED_ON, PROVEN, Promise
-from pki.destinations import Outlook
-from pki.world import World
+from pki.pipeline.delivery_targets import Outlook
+from pki.pipeline.desired_state import World
 from tests.integration.conftest import LiveHome
 from tests.integration.proxies import NAMES, Proxy, Upstreams, started
 from tests.integration.test_proxies import HOSTS, MTLS, TLS, mixed, upstreams

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from pki import graph
 from pki.deploy import managed_files
 from pki.deploy.managed_files import Library
+from pki.pipeline import plan as pipeline_plan
 from pki.watch import forecast
 from pki.x509 import pkcs8
 from tests import judges
@@ -135,7 +135,7 @@ class Years:
 
     def _outlook(self, day: int) -> set[str]:
         house = self.home.house(day)
-        plan = graph.plan(house)
+        plan = pipeline_plan.plan(house)
         found = {artifact.name for artifact, _ in forecast.forecast(plan)}
         found |= {f"{note.subject} needs a person" for note in forecast.notes(house, plan)}
         house.close(settled=False)

@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki.artifact import Artifact
 from pki.authority import ca_state, crl_size
 from pki.authority import crls as issued_crls
 from pki.ceremony.online import needs
@@ -20,6 +19,7 @@ from pki.common.errors import SET_CLOCK, ErrorCode, PkiError
 from pki.common.reasons import joined
 from pki.common.remedies import Remedy
 from pki.config.identifiers import AUTHORITIES, ArtifactId, GenerationName
+from pki.pipeline.artifact import Artifact
 from pki.project.generations import Generation
 from pki.project.project import House
 from pki.watch.checks import Finding, Level, by_time_left, rerun

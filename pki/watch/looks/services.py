@@ -12,7 +12,7 @@ from pki.config.identifiers import ArtifactId
 from pki.config.leaf_certificates import leaf_name
 from pki.config.model import Leaf
 from pki.config.proxies import PROGRAMS
-from pki.destinations import jump_way
+from pki.pipeline.delivery_targets import jump_way
 from pki.watch.checks import Finding, Level
 from pki.watch.looks import causes, hosts, leaves
 from pki.watch.probes import Fault, Probed

@@ -19,7 +19,7 @@ from pki.common import filesystem
 from pki.common.cache import token
 from pki.config.identifiers import AUTHORITIES, ArtifactId
 from pki.config.model import Leaf
-from pki.graph import Plan
+from pki.pipeline.plan import Plan
 from pki.project.layout import Store
 from pki.project.project import House
 

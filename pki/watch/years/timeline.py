@@ -18,7 +18,7 @@ from pki.common import filesystem
 from pki.common.durations import compared, whole
 from pki.config.identifiers import ArtifactId
 from pki.config.model import Leaf
-from pki.graph import Plan
+from pki.pipeline.plan import Plan
 from pki.project.generations import Generation
 from pki.project.project import House
 from pki.watch.years.foreseen import Ceremony

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pki import graph
 from pki.authority.import_ca import importer
 from pki.ceremony import audit, request_response, transcript_chain, verify_response
 from pki.ceremony.online import accept_response
@@ -18,6 +17,7 @@ from pki.config import loader
 from pki.deploy.ansible import fleet, runner
 from pki.keeping import archive
 from pki.ledger.ledger import Ledger
+from pki.pipeline import plan
 from pki.project.project import House
 from pki.watch import health, probes
 from pki.watch.view import LastRun
@@ -56,7 +56,7 @@ def _planned(home: Home, _path: Path) -> None:
     """Everything that a run asks before it makes anything."""
     house = House.open(home.path, home.moment())
     try:
-        for artifact in graph.plan(house).artifacts:
+        for artifact in plan.plan(house).artifacts:
             artifact.reasons()
     finally:
         house.close(settled=False)
@@ -65,7 +65,7 @@ def _planned(home: Home, _path: Path) -> None:
 def _healthy(home: Home, _path: Path) -> None:
     house = House.open(home.path, home.moment())
     try:
-        health.checks(house, graph.plan(house), LastRun.load(house.store), probes=probes.load(house))
+        health.checks(house, plan.plan(house), LastRun.load(house.store), probes=probes.load(house))
     finally:
         house.close(settled=False)
 
@@ -96,7 +96,7 @@ def _collected(home: Home, _path: Path) -> None:
     found = runner.results(runner.read(home.path.parent / "events", []))
     house = home.house()
     try:
-        deliveries = graph.plan(house).deliveries
+        deliveries = plan.plan(house).deliveries
         for host, result in found.items():
             if host == "monitoring":
                 fleet.collect(deliveries[host], result, house.now)

@@ -18,7 +18,7 @@ import libfaketime
 
 import tasks
 from pki.commands.program import Program
-from pki.pipeline import Run
+from pki.pipeline.doit_tasks import Run
 from tests.conftest import PROJECT, START, two_hosts_agree
 
 PROCESSOR = 20  # seconds of processor time

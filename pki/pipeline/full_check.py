@@ -7,14 +7,14 @@ from importlib import import_module
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki.artifact_files import LEAF_FILES
 from pki.authority import certificates, crls, trust_bundles
 from pki.common import filesystem
 from pki.common.reasons import Reason, Why
 from pki.config.identifiers import ArtifactId
 from pki.config.upstreams import ARTIFACT
+from pki.pipeline.artifact_files import LEAF_FILES
+from pki.pipeline.desired_state import World
 from pki.project.project import House
-from pki.world import World
 from pki.x509.pem_encoding import pem
 
 

@@ -8,7 +8,7 @@ from contextlib import redirect_stdout
 
 from doit.doit_cmd import DoitMain
 
-from pki.pipeline import PLUGINS
+from pki.pipeline.doit_tasks import PLUGINS
 
 PRINTING = {"help", "list", "info", "tabcompletion"}  # commands of doit that only print
 

@@ -9,8 +9,6 @@ from importlib import import_module
 from typing import Any
 from urllib.parse import quote
 
-from pki import destinations, remarks, soundness, tidy
-from pki.artifact import Artifact
 from pki.authority import ca_state, certificates, crls, trust_bundles, trust_page
 from pki.ceremony.online import needs
 from pki.common import filesystem
@@ -21,9 +19,11 @@ from pki.config.identifiers import AUTHORITIES, ArtifactId, GenerationName
 from pki.config.model import Leaf
 from pki.deploy import release
 from pki.deploy.delivery import Delivery
-from pki.destinations import Sight
+from pki.pipeline import cleanup, delivery_targets, full_check, notices
+from pki.pipeline.artifact import Artifact
+from pki.pipeline.delivery_targets import Sight
+from pki.pipeline.desired_state import Note, World
 from pki.project.project import House
-from pki.world import Note, World
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def plan(house: House) -> Plan:
     """Every artifact of the house, sources before what is made of them."""
     house.coming = _coming(house) if house.inventory.sandbox else ()
     world = World.of(house)
-    deliveries = {one.host: one for one in destinations.deliveries(world)}
+    deliveries = {one.host: one for one in delivery_targets.deliveries(world)}
     canary = [leaf for leaf in world.leaves.values() if leaf.is_revoked]
     artifacts = (
         *_authorities(house),
@@ -70,9 +70,9 @@ def plan(house: House) -> Plan:
         world.waiting,
         frozenset(world.undeclared),
         deliveries,
-        partial(destinations.sights, world, deliveries),
+        partial(delivery_targets.sights, world, deliveries),
         partial(_template_faults, world, deliveries),
-        partial(remarks.remarks, world, deliveries),
+        partial(notices.remarks, world, deliveries),
     )
 
 
@@ -361,7 +361,7 @@ def _host_artifacts(world: World, deliveries: Iterable[Delivery]) -> Iterator[Ar
         deploy = Artifact(
             id=ArtifactId("deploy", name),
             targets=(f"{build}/receipts/{name}.json",),
-            sources=(manifest, *destinations.sources(world, delivery)),
+            sources=(manifest, *delivery_targets.sources(world, delivery)),
             make=partial(delivery.deliver, house.now),
             stale=partial(delivery.stale, house.memo, house.now),
             doc=f"the release of {name}, delivered, with a receipt",
@@ -374,7 +374,7 @@ def _host_artifacts(world: World, deliveries: Iterable[Delivery]) -> Iterator[Ar
 
 
 def _build_release(world: World, name: str) -> Outcome:
-    faults_of = partial(soundness.faults, world)
+    faults_of = partial(full_check.faults, world)
     return release.build(world.blueprint(name), world.house.store.release(name), partial(world.gather, name), faults_of)
 
 
@@ -390,7 +390,7 @@ def _tidy(house: House, known: set[ArtifactId], leaves: set[str]) -> Artifact:
         id=ArtifactId("tidy", "build"),
         targets=(),
         sources=(),
-        make=partial(tidy.sweep, house, known, leaves),
-        stale=partial(tidy.stale, house, known, leaves),
+        make=partial(cleanup.sweep, house, known, leaves),
+        stale=partial(cleanup.stale, house, known, leaves),
         doc="takes away what left pki.yaml and templates/",
     )

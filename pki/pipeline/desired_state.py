@@ -11,7 +11,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from pki.artifact_files import LEAF_FILES, ArtifactFiles
 from pki.authority.certificate_holders import holders
 from pki.common import filesystem, yaml_text
 from pki.common.errors import PkiError
@@ -37,9 +36,10 @@ from pki.config.proxies import PROGRAMS
 from pki.deploy import managed_files
 from pki.deploy.managed_files import CA_HOST, Library, Lost, ManagedFile
 from pki.deploy.release import Blueprint, Gathered, gather, load
+from pki.pipeline.artifact_files import LEAF_FILES, ArtifactFiles
+from pki.pipeline.cnf_certificates import request_leaves
+from pki.pipeline.template_context import Generations, Revoked, Said, TooLarge
 from pki.project.project import House
-from pki.requests import request_leaves
-from pki.values import Generations, Revoked, Said, TooLarge
 from pki.x509 import canonical
 from pki.x509.name_constraints import Permitted
 

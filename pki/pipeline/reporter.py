@@ -16,8 +16,8 @@ from pki.common.remedies import run_for
 from pki.common.terminal import Screen
 from pki.config.fields import SANDBOX
 from pki.config.identifiers import ArtifactId
+from pki.pipeline.desired_state import Note
 from pki.project.project import House
-from pki.world import Note
 
 BANNER = """\
 SANDBOX: a try-out. The root key is made here and stays on this machine, in offline/; a real one never sees the machine

@@ -30,9 +30,9 @@ from pki.deploy.ssh import Way, identity_in
 from pki.deploy.tls_client import Endpoint, Eyes, fingerprint
 from pki.deploy.transaction import Destination, promises
 from pki.deploy.verification import Promise
+from pki.pipeline.desired_state import World
 from pki.project.clock_guard import Evidence, HostClock
 from pki.project.project import House
-from pki.world import World
 from pki.x509 import canonical, pem_encoding
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pki.config.identifiers import ArtifactId
 from pki.config.model import Host
 from pki.deploy.delivery import Delivery
-from pki.world import Note, World
+from pki.pipeline.desired_state import Note, World
 
 
 def remarks(world: World, deliveries: Mapping[str, Delivery]) -> Iterator[Note]:

@@ -12,7 +12,7 @@ from doit.exceptions import InvalidDodoFile
 from doit.task import Stream
 
 from pki.common.child_processes import hear_interrupts
-from pki.pipeline.workers import ParallelRunner
+from pki.pipeline.doit_workers import ParallelRunner
 
 CLOCK_IS_RIGHT = {
     "name": "clock_is_right",
