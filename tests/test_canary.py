@@ -8,11 +8,11 @@ import shutil
 import pytest
 from cryptography import x509
 
+from pki.backup import lost_ledger
 from pki.common.errors import LedgerError
 from pki.config.leaf_certificates import CANARY, PROBE
 from pki.deploy import preflight
 from pki.deploy.payload import Parcel
-from pki.keeping import loss
 from pki.ledger.database import Database
 from pki.ledger.ledger import Ledger
 from pki.ledger.types import Issued
@@ -132,7 +132,7 @@ def test_one_that_no_ledger_knows_as_revoked_is_replaced(kept: Home, home: Home)
     assert set(made(home).failed) == {"ledger"}
     assert shown(kept) == before
     shutil.rmtree(kept.path / "build/crl")
-    loss.accept(kept.house(), "a test")
+    lost_ledger.accept(kept.house(), "a test")
     assert made(home).made[CERT] == "is not revoked"
     assert shown(kept) != before
     assert shown(kept) in listed(kept)

@@ -22,13 +22,13 @@ import yaml
 from cryptography import x509
 
 from pki.authority import intermediate_passphrase
+from pki.backup import archive_format
+from pki.backup import restore as restoring
+from pki.backup import write_backup as backing_up
 from pki.commands import keeping
 from pki.common import age, filesystem, passphrase_strength
 from pki.common.errors import PkiError
 from pki.config import loader, scaffold
-from pki.keeping import archive
-from pki.keeping import backup as backing_up
-from pki.keeping import restore as restoring
 from pki.project import layout
 from pki.project.project import House
 from tests import judges
@@ -355,8 +355,8 @@ def words(tmp_path: Path) -> str:
     return "words"
 
 
-def packed(path: Path) -> archive.Archive:
-    return archive.unpack(age.unseal(path.read_bytes(), WORDS, path.name), path.name)
+def packed(path: Path) -> archive_format.Archive:
+    return archive_format.unpack(age.unseal(path.read_bytes(), WORDS, path.name), path.name)
 
 
 def settle(home: Home, backup: Path, invoke: Invoke, words: str) -> Said:
@@ -472,14 +472,14 @@ def test_ledger_is_whole_while_somebody_writes_to_it(home: Home, tmp_path: Path)
         assert (home.path / "ca/ledger.db-wal").exists()
         backing_up.backup(home.house(), tmp_path / "x.age", WORDS)
         db.rollback()
-    assert packed(tmp_path / "x.age").about["ledger"] == archive.ledger_head(home.read("ca/ledger.db"), "")
+    assert packed(tmp_path / "x.age").about["ledger"] == archive_format.ledger_head(home.read("ca/ledger.db"), "")
 
 
 def test_files_that_change_while_they_are_read_are_read_again(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """A key and its passphrase, changed together between two reads, would not belong together."""
     read, times = backing_up.read_now, []
 
-    def interrupted(house: House, paths: list[Path]) -> dict[str, archive.Kept]:
+    def interrupted(house: House, paths: list[Path]) -> dict[str, archive_format.Kept]:
         found = read(house, paths)
         times.append(len(found))
         if len(times) == 1:
@@ -496,7 +496,7 @@ def test_files_that_change_while_they_are_read_are_read_again(home: Home, monkey
 def test_files_that_never_rest_are_read_between_two_runs(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     read, held = backing_up.read_now, list[bool]()
 
-    def restless(house: House, paths: list[Path]) -> dict[str, archive.Kept]:
+    def restless(house: House, paths: list[Path]) -> dict[str, archive_format.Kept]:
         held.append(bool(home.read("ca/.run.lock")) and locked(home))
         filesystem.write(home.path / "requests/x.csr", str(len(held)).encode())
         return read(house, paths)
@@ -682,9 +682,9 @@ def backup(home: Home, tmp_path: Path, invoke: Invoke, words: str) -> Path:
 
 def test_restored_secrets_are_their_owners_alone(backup: Path, tmp_path: Path, invoke: Invoke, words: str) -> None:
     loose = packed(backup)
-    files = {name: archive.Kept(kept.data, 0o666) for name, kept in loose.files.items()}
+    files = {name: archive_format.Kept(kept.data, 0o666) for name, kept in loose.files.items()}
     about = {key: value for key, value in loose.about.items() if key not in {"files", "format"}}
-    backup.write_bytes(age.seal(archive.pack(files, about, START), WORDS))
+    backup.write_bytes(age.seal(archive_format.pack(files, about, START), WORDS))
     assert invoke("restore", str(backup), "--to", "a/new", "--passphrase-file", words).status == 0
     new = tmp_path / "a/new"
     assert mode(new / "ca") == 0o700
@@ -801,11 +801,11 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.
     ids=lambda hostile: f"{hostile.name} {hostile.type!r}",
 )
 def test_archive_with_something_that_no_house_holds_is_refused(hostile: tarfile.TarInfo) -> None:
-    buffer = io.BytesIO(archive.pack({"pki.yaml": archive.Kept(b"", 0o644)}, {}, START))
+    buffer = io.BytesIO(archive_format.pack({"pki.yaml": archive_format.Kept(b"", 0o644)}, {}, START))
     with tarfile.open(fileobj=buffer, mode="a") as tar:
         tar.addfile(hostile)
     with pytest.raises(PkiError, match=r"x\.age: holds "):
-        archive.unpack(buffer.getvalue(), "x.age")
+        archive_format.unpack(buffer.getvalue(), "x.age")
 
 
 @pytest.mark.parametrize(
@@ -820,11 +820,11 @@ def test_archive_with_something_that_no_house_holds_is_refused(hostile: tarfile.
     ],
 )
 def test_archive_that_is_not_as_its_manifest_says_is_refused(spoil: Callable[[bytes], bytes], said: str) -> None:
-    files = {"a.txt": archive.Kept(b"what is", 0o644), "b.txt": archive.Kept(b"", 0o644)}
-    data = archive.pack(files, {}, START)
-    assert archive.unpack(data, "x").files == files
+    files = {"a.txt": archive_format.Kept(b"what is", 0o644), "b.txt": archive_format.Kept(b"", 0o644)}
+    data = archive_format.pack(files, {}, START)
+    assert archive_format.unpack(data, "x").files == files
     with pytest.raises(PkiError, match=said):
-        archive.unpack(spoil(data), "x.age")
+        archive_format.unpack(spoil(data), "x.age")
 
 
 def test_what_happened_after_the_backup_is_said_and_no_revocation_is_lost(

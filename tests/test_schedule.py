@@ -17,7 +17,7 @@ from pki.commands import schedule as command
 from pki.common.errors import PkiError
 from pki.config import loader
 from pki.schedule import cron, systemd
-from pki.schedule.errand import Errand
+from pki.schedule.job import Errand
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import PROJECT, START, Home
 

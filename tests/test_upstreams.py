@@ -13,11 +13,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from pki.backup import write_backup
 from pki.common.errors import InventoryError, PkiError
 from pki.config.upstreams import certificates
 from pki.deploy import preflight
 from pki.deploy.payload import Parcel
-from pki.keeping import backup
 from pki.watch import status, upstreams
 from tests.conftest import START, Home
 
@@ -132,7 +132,7 @@ def test_a_certificate_is_delivered_for_the_proxy_and_passes_the_look_at_a_relea
     found = preflight.look(parcel, delivery.trust(), ["jellyfin.lab.internal"], START)
     assert list(found.leaves) == ["jellyfin.lab.internal"]
     assert home.doit().made == {}
-    assert FILE in backup.snapshot(home.house())
+    assert FILE in write_backup.snapshot(home.house())
     put(home, pem(box("other.local")[1]))
     assert home.doit().made["release:media"] == "upstream-ca:media changed"
     home.edit(f"ca: {FILE}, name: box.local", "verify: none")

@@ -9,16 +9,16 @@ from pathlib import Path
 from invoke.context import Context
 from invoke.exceptions import Exit
 
+from pki.backup import lost_ledger
+from pki.backup import restore as restoring
+from pki.backup import write_backup as backing_up
+from pki.backup.restore import Restore, Restored
 from pki.commands.command import command_with, home_of, house_of, now_of, passphrase_in, path_of
 from pki.commands.revoking import consent
 from pki.common import filesystem, passphrase_strength
 from pki.common.errors import LedgerError, PkiError
 from pki.common.terminal import Screen, ask_secretly
 from pki.config.identifiers import ArtifactId
-from pki.keeping import backup as backing_up
-from pki.keeping import loss
-from pki.keeping import restore as restoring
-from pki.keeping.restore import Restore, Restored
 from pki.project.missing_roots import refusal
 from pki.project.project import House
 from pki.project.safe_directories import insist_on_owner
@@ -139,8 +139,8 @@ def _say_what_is_older(screen: Screen, house: House, work: Restore) -> None:
 
 def _go_on_from(screen: Screen, house: House, why: str) -> None:
     """A restored ledger is older than what was seen since then; that is known now, and recorded in it."""
-    if house.ledger_fault and house.ledger_fault.kind in loss.ACCEPTABLE:
-        accepted = loss.accept(house, why)
+    if house.ledger_fault and house.ledger_fault.kind in lost_ledger.ACCEPTABLE:
+        accepted = lost_ledger.accept(house, why)
         if accepted.lost:
             screen.line(
                 f"  the ledger goes on from the backup's: it lacks event {accepted.lost[-1].seq}, which was seen"

@@ -13,6 +13,8 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from pki.authority import recover_revocations
+from pki.backup import lost_ledger, restore
+from pki.backup.lost_ledger import Accepted
 from pki.commands.asking import typed
 from pki.commands.command import (
     command,
@@ -44,8 +46,6 @@ from pki.config.identifiers import ArtifactId
 from pki.deploy import crl_files
 from pki.deploy.delivery import Delivery
 from pki.deploy.installed_crls import InPlace
-from pki.keeping import loss, restore
-from pki.keeping.loss import Accepted
 from pki.ledger.types import PUT_BACK, Issued, Recovered
 from pki.pipeline import plan
 from pki.pipeline.doit_tasks import Run
@@ -196,7 +196,7 @@ def recover(context: Context, host: str | None = None, file: str = "", all_: boo
         told = [_take_in(house, name, files) for name, files in found.items() if not isinstance(files, PkiError)]
         if all_:
             restore.carry_revocations(house)
-        is_covered = all_ and not failed and loss.accept_if_covered(house)
+        is_covered = all_ and not failed and lost_ledger.accept_if_covered(house)
         house.ledger.close()
     if json:
         _recovered(house, told, failed, goes_on=is_covered).show()
@@ -237,7 +237,7 @@ def accept_loss(context: Context, without: Iterable[str] = (), yes: bool = False
     --json is for programs, and asks nothing: with --yes.
     """
     house, screen = house_of(context), Screen()
-    fault = loss.acceptable(house)
+    fault = lost_ledger.acceptable(house)
     if json and not yes:
         raise PkiError("--json asks nothing; nothing was written", "./run invoke ledger.accept-loss --json --yes")
     if not json:
@@ -247,7 +247,7 @@ def accept_loss(context: Context, without: Iterable[str] = (), yes: bool = False
         raise PkiError("cancelled; nothing was written", fault.remedy)
     found = _listed_on_hosts(house, None if json else screen, frozenset(without))
     with house.store.lock():
-        accepted = loss.accept(house, f"accepted by hand: {fault.kind}")
+        accepted = lost_ledger.accept(house, f"accepted by hand: {fault.kind}")
         told = [_take_in(house, name, files) for name, files in found.items()]
         house.ledger.close()
     if json:

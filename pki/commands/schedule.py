@@ -19,8 +19,8 @@ from pki.common.program_files import PROGRAM
 from pki.common.terminal import Screen
 from pki.project.project import House
 from pki.schedule import cron, systemd
-from pki.schedule.errand import Errand
-from pki.schedule.remarks import remarks
+from pki.schedule.job import Errand
+from pki.schedule.schedule_notices import remarks
 
 RUN = PROGRAM / "run"
 RUNNING = Path("/run/systemd/system")  # is there when systemd is what started this machine: sd_booted(3)

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from pki.common import filesystem
-from pki.schedule.errand import Errand
+from pki.schedule.job import Errand
 
 UNITS = Path("/etc/systemd/system")
 SEALED, OPEN = Path("/etc/credstore.encrypted"), Path("/etc/credstore")

@@ -13,7 +13,7 @@ import pytest
 
 from pki.config import loader
 from pki.schedule import cron, systemd
-from pki.schedule.errand import Errand
+from pki.schedule.job import Errand
 from tests.ceremonies import RealHome, first_ceremony
 from tests.conftest import PROJECT, Home, bare_home
 from tests.integration.conftest import run

@@ -20,11 +20,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from pki.authority.import_ca import importer
+from pki.backup import write_backup
 from pki.ceremony import drives, lint, second_opinion
 from pki.ceremony.offline import machine_check
 from pki.ceremony.online.make_request import Wish
 from pki.common import age
-from pki.keeping import backup
 from pki.ledger import database
 from pki.x509 import pkcs8
 from pki.x509.export import pkcs12
@@ -184,7 +184,7 @@ def lab(place: Path) -> Path:
     (place / "words").write_text(f"{WORDS}\n")
     house = home.house()
     with contextlib.redirect_stdout(io.StringIO()):
-        backup.backup(house, place / "b.age", WORDS)
+        write_backup.backup(house, place / "b.age", WORDS)
     (place / "archive").write_bytes(age.unseal((place / "b.age").read_bytes(), WORDS, "b.age"))
     house.close(settled=False)
     return home.path

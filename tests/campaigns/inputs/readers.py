@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from pki.authority.import_ca import importer
+from pki.backup import archive_format
 from pki.ceremony import audit, request_response, transcript_chain, verify_response
 from pki.ceremony.online import accept_response
 from pki.common import errors
 from pki.common.errors import PkiError
 from pki.config import loader
 from pki.deploy.ansible import fleet, runner
-from pki.keeping import archive
 from pki.ledger.ledger import Ledger
 from pki.pipeline import plan
 from pki.project.project import House
@@ -167,7 +167,10 @@ READERS: dict[str, Reader] = {
         lambda home, _: audit.verify(home.path.parent / "vault"),
     ),
     "archive": Reader(
-        "lab", ("archive",), ("json", "text", "bytes", "bytes"), lambda _, path: archive.unpack(path.read_bytes(), "x")
+        "lab",
+        ("archive",),
+        ("json", "text", "bytes", "bytes"),
+        lambda _, path: archive_format.unpack(path.read_bytes(), "x"),
     ),
 }
 

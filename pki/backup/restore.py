@@ -15,13 +15,13 @@ from cryptography import x509
 
 from pki.authority import recover_revocations
 from pki.authority.recover_revocations import KnownCa
+from pki.backup.archive_format import Archive, Kept, ledger_head, unpack
+from pki.backup.place_files import Placement
 from pki.common import age, filesystem, sealed_records, yaml_text
 from pki.common.errors import PkiError
 from pki.config import loader
 from pki.config.identifiers import AUTHORITIES
 from pki.config.model import Inventory
-from pki.keeping.archive import Archive, Kept, ledger_head, unpack
-from pki.keeping.placing import Placement
 from pki.ledger.last_seen import LAST_BACKUP
 from pki.project import external_ca
 from pki.project.layout import BEFORE_RESTORE, Store

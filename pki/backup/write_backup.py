@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
+from pki.backup.archive_format import Kept, ledger_head, pack, unpack
 from pki.common import age, filesystem, sealed_records
 from pki.common.cache import signature
 from pki.common.errors import PkiError
 from pki.config import upstreams
-from pki.keeping.archive import Kept, ledger_head, pack, unpack
 from pki.ledger.last_seen import LAST_BACKUP, LEDGER_HEAD
 from pki.project.layout import ALERTS
 from pki.project.project import House

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from cryptography import x509
 
+from pki.backup import restore
 from pki.common import filesystem
 from pki.common.errors import LedgerError, PkiError
 from pki.config.identifiers import AUTHORITIES
-from pki.keeping import restore
 from pki.ledger.types import EMPTY, MISSING, OLDER, UNKNOWN_AUTHORITIES, Head, LedgerFault
 from pki.project.project import House
 

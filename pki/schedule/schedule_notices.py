@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pki.pipeline.desired_state import Note
 from pki.schedule import systemd
-from pki.schedule.errand import USUAL, Errand, missed
+from pki.schedule.job import USUAL, Errand, missed
 
 DOCS = "docs/schedule.md"
 
