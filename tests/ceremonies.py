@@ -17,7 +17,7 @@ from pki.ceremony.offline.session import Ceremony
 from pki.ceremony.online import accept_response, make_request
 from pki.ceremony.online.make_request import Open, Wish
 from pki.ceremony.vault import Vault
-from pki.commands.program import Program
+from pki.cli.program import Program
 from pki.x509 import keys
 from tests.conftest import START, Home, bare_home
 from tests.copies import copy_project

@@ -21,8 +21,8 @@ from pki.ceremony import lint, second_opinion
 from pki.common import age, child_processes, sealed_records
 from pki.common.errors import PkiError
 from pki.ledger import database
+from pki.monitor.report.run import Run
 from pki.pipeline import plan
-from pki.pipeline.doit_tasks import Run
 from pki.pipeline.plan import Plan
 from pki.project.clock_guard import Evidence, HostClock
 from pki.project.project import House

@@ -16,13 +16,13 @@ from pki.deploy.contact import Contact
 from pki.deploy.delivery_history import History
 from pki.deploy.folder import FolderTransport
 from pki.ledger import last_seen
+from pki.monitor import probes
+from pki.monitor.alerts.notification_history import Addresses, Channel, Record
+from pki.monitor.checks import check_machine
+from pki.monitor.checks.check_context import LastRun
 from pki.project import layout
 from pki.project.generations import read_rung
 from pki.project.project import House
-from pki.watch import probes
-from pki.watch.alerts.told import Addresses, Channel, Record
-from pki.watch.looks import premises
-from pki.watch.view import LastRun
 from tests.ceremonies import RealHome
 from tests.conftest import START
 from tests.damage import flips, swapped
@@ -160,7 +160,7 @@ def last_backup(home: RealHome) -> tuple[Path, Read]:
     path = home.path / "ca" / last_seen.LAST_BACKUP
     head = {"events": 7, "head": hashlib.sha256(b"x").hexdigest()}
     filesystem.write(path, sealed_records.sealed({"at": "2026-11-20T06:00:00Z", "file": "b.age", "ledger": head}))
-    return path, lambda: premises.last_backup(path)
+    return path, lambda: check_machine.last_backup(path)
 
 
 def report(home: RealHome) -> tuple[Path, Read]:

@@ -15,9 +15,9 @@ from pki.ceremony.online import make_request
 from pki.common import sealed_records
 from pki.common.errors import LedgerError
 from pki.ledger.types import EMPTY, FOREIGN, MISSING, NEWEST_MISSING, OLDER, UNKNOWN_AUTHORITIES, Issued
-from pki.watch import health
-from pki.watch.checks import Finding, Level
-from pki.watch.view import LastRun
+from pki.monitor.check_result import Finding, Level
+from pki.monitor.checks.check_context import LastRun
+from pki.monitor.report import health_report
 from pki.x509 import certificate_signing, crl_signing, keys, profiles
 from pki.x509.revocation import Entry
 from tests.commands import Said, said_by
@@ -74,7 +74,7 @@ class Site:
     def check(self, days: float = 0) -> Finding:
         """What health says of the ledger."""
         house = self.home.house(days)
-        found = health.checks(house, self.home.plan(days), LastRun(), thorough=False)
+        found = health_report.checks(house, self.home.plan(days), LastRun(), thorough=False)
         house.ledger.close()
         return next(one for one in found if one.subject == "ledger")
 

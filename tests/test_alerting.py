@@ -22,8 +22,9 @@ from pki.common.templating import MEND_OR_RAW
 from pki.common.terminal import Screen
 from pki.deploy.contact import Contact
 from pki.ledger.types import PUT_BACK
-from pki.pipeline.doit_tasks import Run
-from pki.watch import forecast, status
+from pki.monitor import forecast
+from pki.monitor.report import status_table
+from pki.monitor.report.run import Run
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import START, Home
 from tests.typed import typed
@@ -72,8 +73,8 @@ def notes(home: Home, days: float = 0) -> dict[str, tuple[str, str]]:
     return {note.subject: (note.text, note.remedy) for note in forecast.notes(house, home.plan(days))}
 
 
-def rows(home: Home, days: float = 0) -> dict[str, status.Row]:
-    return {row.name: row for row in status.rows(home.house(days), home.plan(days))}
+def rows(home: Home, days: float = 0) -> dict[str, status_table.Row]:
+    return {row.name: row for row in status_table.rows(home.house(days), home.plan(days))}
 
 
 def remove_media(home: Home) -> None:

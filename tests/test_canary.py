@@ -16,7 +16,8 @@ from pki.deploy.payload import Parcel
 from pki.ledger.database import Database
 from pki.ledger.ledger import Ledger
 from pki.ledger.types import Issued
-from pki.watch import forecast, status
+from pki.monitor import forecast
+from pki.monitor.report import status_table
 from tests.conftest import Home, Report
 
 CERT = f"cert:{CANARY}"
@@ -72,7 +73,7 @@ def test_that_it_is_revoked_is_no_reason_to_do_anything(kept: Home) -> None:
     assert made(kept).made == {}
     plan = kept.plan()
     assert not [name for name, _ in forecast.forecast(plan) if name == CERT]
-    [row] = [row for row in status.rows(kept.house(), plan) if row.name == CERT]
+    [row] = [row for row in status_table.rows(kept.house(), plan) if row.name == CERT]
     assert (row.state, row.next) == ("ok", "renewal from 2027-04-22; revoked, as it should be")
 
 

@@ -23,10 +23,10 @@ from pki.ceremony.online import ceremony_archive, make_request, needs, rehearsal
 from pki.ceremony.online.make_request import Wish
 from pki.ceremony.transcript import Transcript
 from pki.ceremony.vault import Vault
-from pki.commands import asking as asking_people
+from pki.cli import prompt as asking_people
 from pki.common.errors import PkiError
 from pki.config.proxies import PROGRAMS
-from pki.watch import forecast
+from pki.monitor import forecast
 from tests import judges
 from tests.ceremonies import SECRET, RealHome, Typist, drives_at, first_ceremony, fit_typist, real_home
 from tests.conftest import START, Home

@@ -16,8 +16,8 @@ from pki.ceremony import request_response, shares, words
 from pki.ceremony.offline import key_storage, machine_check, session, steps
 from pki.ceremony.online import kit
 from pki.ceremony.online.make_request import Wish
-from pki.commands import asking, parsing
-from pki.commands import vault as commands
+from pki.cli import argument_parser, prompt
+from pki.cli import ceremony_offline as commands
 from pki.common.errors import PkiError
 from pki.x509 import keys
 from tests.ceremonies import SECRET, RealHome, Typist, drives_at, fit_typist, real_home
@@ -52,7 +52,7 @@ def at_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
 
         monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
         monkeypatch.setattr("builtins.input", answer)
-        monkeypatch.setattr(asking, "getpass", answer)
+        monkeypatch.setattr(prompt, "getpass", answer)
         return asked
 
     return types
@@ -123,7 +123,7 @@ def test_hint_of_the_parser_is_typed_as_in_a_kit(
     assert "→ ./run invoke ceremony.sign --help" in typist("ceremony.sign", "--nonsense")[1]
     (tmp_path / "wheels").mkdir()
     (tmp_path / "wheels/made-for").write_text("3.11 x86_64\n")
-    monkeypatch.setattr(parsing, "PROGRAM", tmp_path)
+    monkeypatch.setattr(argument_parser, "PROGRAM", tmp_path)
     assert "→ sh run invoke ceremony.sign --help" in typist("ceremony.sign", "--nonsense")[1]
 
 

@@ -15,7 +15,7 @@ from pki.ceremony.online import misplaced_keys
 from pki.ceremony.online.make_request import Wish
 from pki.ceremony.transcript import Transcript
 from pki.ceremony.vault import Vault
-from pki.commands import asking
+from pki.cli import prompt
 from pki.common.errors import PkiError
 from tests.ceremonies import RealHome, Typist, drives_at, first_ceremony, fit_typist
 from tests.conftest import PROJECT
@@ -260,7 +260,7 @@ def interrupted(
     with monkeypatch.context() as terminal:
         terminal.setattr("sys.stdin.isatty", lambda: True, raising=False)
         terminal.setattr("builtins.input", answer)
-        terminal.setattr(asking, "getpass", answer)
+        terminal.setattr(prompt, "getpass", answer)
         found = typist(*command)
     assert list(left) == []
     return found

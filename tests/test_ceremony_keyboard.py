@@ -18,7 +18,7 @@ from invoke.context import Context
 from pki.ceremony import shares, words
 from pki.ceremony.offline import key_storage, root_passphrase, steps
 from pki.ceremony.vault import Vault
-from pki.commands import asking, custodians
+from pki.cli import custodians, prompt
 from pki.common.errors import PkiError
 from pki.x509 import keys
 from tests.ceremonies import real_home
@@ -44,14 +44,14 @@ def typing(monkeypatch: pytest.MonkeyPatch) -> Typing:
 
         monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
         monkeypatch.setattr("builtins.input", answer)
-        monkeypatch.setattr(asking, "getpass", answer)
+        monkeypatch.setattr(prompt, "getpass", answer)
         return asked
 
     return types
 
 
 def first_words() -> str:
-    return asking.first_words("request", "the online side", DIGEST)
+    return prompt.first_words("request", "the online side", DIGEST)
 
 
 def test_slip_in_the_words_of_a_digest_is_said_and_mended(typing: Typing, capsys: Any) -> None:
@@ -70,7 +70,7 @@ def test_third_attempt_is_the_last_and_is_judged_by_the_ceremony(typing: Typing)
 
 def test_nobody_at_the_terminal_is_said_with_the_question() -> None:
     with pytest.raises(PkiError, match="nobody is there to be asked: PIN of the token"):
-        asking.typed("PIN of the token: ")
+        prompt.typed("PIN of the token: ")
 
 
 @pytest.mark.parametrize("spelt", ["{0}", "  {1} ", "{2}", "{3}"])
@@ -352,10 +352,10 @@ def seen_until(keyboard: int, text: str) -> str:
 @pytest.mark.parametrize(
     "ask",
     [
-        lambda: asking.typed("PIN: ", hidden=True),
-        lambda: asking.hidden("PIN: ", str),
-        lambda: nested(lambda: asking.hidden("PIN: ", str)),
-        lambda: beside(lambda: asking.hidden("PIN: ", str)),
+        lambda: prompt.typed("PIN: ", hidden=True),
+        lambda: prompt.hidden("PIN: ", str),
+        lambda: nested(lambda: prompt.hidden("PIN: ", str)),
+        lambda: beside(lambda: prompt.hidden("PIN: ", str)),
     ],
     ids=["typed", "hidden", "nested", "beside"],
 )
@@ -393,7 +393,7 @@ def test_question_is_shown_again_and_its_answer_unseen_after_the_command_was_sto
 
 
 def nested(ask: Callable[[], str]) -> str:
-    with asking.unseen():
+    with prompt.unseen():
         return ask()
 
 

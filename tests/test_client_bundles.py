@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 
 import tasks
 from pki.ceremony.online.make_request import Wish
-from pki.commands.program import Program
+from pki.cli.program import Program
 from pki.common.errors import LedgerError
 from pki.ledger.ledger import Ledger
 from pki.x509.export import chrome_policy, mobileconfig, passphrase_sheet

@@ -11,7 +11,7 @@ import pytest
 
 from pki.common.errors import PkiError
 from pki.ledger.types import Event
-from pki.pipeline.doit_tasks import Run
+from pki.monitor.report.run import Run
 from pki.project.clock_guard import CONFIRM, Evidence, HostClock, Verdict, doubt
 from pki.project.project import House
 from tests.ceremonies import RealHome

@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from pki.deploy import crl_files
-from pki.watch import status
+from pki.monitor.report import status_table
 from pki.x509 import certificate_signing, crl_signing, pem_encoding
 from pki.x509.revocation import Entry
 from tests import judges
@@ -37,7 +37,7 @@ def assert_valid(home: Home, days: float) -> None:
             assert crl.last_update_utc <= now < crl.next_update_utc, path
     report = home.doit(days=days)
     assert (report.status, report.made) == (0, {}), report.failed
-    assert {row.state for row in status.rows(home.house(days), home.plan(days))} == {"ok"}
+    assert {row.state for row in status_table.rows(home.house(days), home.plan(days))} == {"ok"}
 
 
 @pytest.mark.parametrize("ahead", AHEAD)

@@ -77,7 +77,7 @@ def test_a_certificate_that_is_cut_short_is_named_and_stops_the_run(
 ) -> None:
     path = real.path / "ca/server/server-1/cert.pem"
     path.write_bytes(path.read_bytes()[:-100])
-    from pki.pipeline.doit_tasks import Run  # noqa: PLC0415
+    from pki.monitor.report.run import Run  # noqa: PLC0415
 
     assert Run(real.path, START).main([]) == 3
     said = capsys.readouterr().err

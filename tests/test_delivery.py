@@ -29,12 +29,13 @@ from pki.deploy.payload import Parcel
 from pki.deploy.ssh import Way
 from pki.deploy.tls_client import Endpoint
 from pki.deploy.verification import Promise
+from pki.monitor import probes
+from pki.monitor.check_result import Finding, Level
+from pki.monitor.checks.check_context import LastRun
+from pki.monitor.report import health_report
 from pki.pipeline import delivery_targets, plan
 from pki.pipeline.delivery_targets import Outlook
 from pki.pipeline.desired_state import World
-from pki.watch import health, probes
-from pki.watch.checks import Finding, Level
-from pki.watch.view import LastRun
 from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding, profiles
 from pki.x509.revocation import Entry
 from tests.conftest import START, Home, Report
@@ -465,7 +466,7 @@ def test_a_folder_that_others_can_write_on_a_host_is_told_until_it_is_closed(
 
 
 def _drifts(home: Home) -> list[Finding]:
-    return [one for one in health.checks(home.house(), home.plan(), LastRun()) if one.subject == "drift:media"]
+    return [one for one in health_report.checks(home.house(), home.plan(), LastRun()) if one.subject == "drift:media"]
 
 
 def test_drift_diff_and_doit_name_a_target_that_is_a_link(delivered: Live, invoke: Invoke) -> None:

@@ -25,8 +25,8 @@ from pki.ceremony import words
 from pki.common import filesystem, yaml_text
 from pki.config import identifiers
 from pki.deploy.ansible import playbooks
+from pki.monitor import forecast
 from pki.pipeline import plan
-from pki.watch import forecast
 from tests.conftest import PROJECT, Home
 from tests.pages import Page
 from tests.test_renewal_automation import new_generation

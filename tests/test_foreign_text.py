@@ -23,7 +23,7 @@ from pki.common.terminal import Screen
 from pki.common.visible import plain, visible
 from pki.deploy import crl_files, preflight
 from pki.deploy.preflight import Trust
-from pki.watch.alerts import notify
+from pki.monitor.alerts import notify
 from pki.x509 import canonical, certificate_signing, keys, pem_encoding, profiles
 
 CONTROLS = [*map(chr, range(32)), *map(chr, range(0x7F, 0xA0)), *"\u061c\u200b\u200e\u200f\u2028\u2029\u202a\u202e"]

@@ -17,8 +17,8 @@ from pki.config.fields import common_name, dns_name, email_address, leaf_file_na
 from pki.config.leaf_certificates import client_leaf
 from pki.config.model import Client, Inventory, Leaf
 from pki.config.name_claims import Claim, Names
+from pki.monitor import forecast
 from pki.pipeline import desired_state
-from pki.watch import forecast
 from pki.x509.name_constraints import Permitted
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import Home, Report

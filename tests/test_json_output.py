@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from pki.commands.output import MODELS
-from pki.watch import probes
+from pki.cli.json_output import MODELS
+from pki.monitor import probes
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import Home
 

@@ -25,7 +25,7 @@ from pki.authority import intermediate_passphrase
 from pki.backup import archive_format
 from pki.backup import restore as restoring
 from pki.backup import write_backup as backing_up
-from pki.commands import keeping
+from pki.cli import backup_commands
 from pki.common import age, filesystem, passphrase_strength
 from pki.common.errors import PkiError
 from pki.config import loader, scaffold
@@ -603,7 +603,7 @@ def test_house_without_authorities_has_nothing_to_back_up(fresh: Home, invoke: I
 def typed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def give(*texts: str | None) -> None:
         waiting = iter(texts)
-        monkeypatch.setattr(keeping, "ask_secretly", lambda _question: next(waiting))
+        monkeypatch.setattr(backup_commands, "ask_secretly", lambda _question: next(waiting))
 
     return give
 

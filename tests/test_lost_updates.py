@@ -12,7 +12,7 @@ from cryptography import x509
 from pki.common.errors import PkiError
 from pki.config import editing
 from pki.ledger.ledger import Ledger
-from pki.pipeline.doit_tasks import Run
+from pki.monitor.report.run import Run
 from pki.project.layout import Store
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import START, Home

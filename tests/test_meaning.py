@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from cryptography import x509
 
-from pki.commands.meaning import Names, is_among
+from pki.cli.certificate_lookup import Names, is_among
 from pki.pipeline import plan
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import START, Home

@@ -15,7 +15,7 @@ from invoke import Collection
 
 import tasks
 from pki.common.errors import PkiError
-from pki.pipeline.doit_tasks import Run
+from pki.monitor.report.run import Run
 from pki.project import missing_roots
 from tests.ceremonies import RealHome
 from tests.commands import Invoke, Said, said_by

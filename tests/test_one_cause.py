@@ -11,9 +11,9 @@ from email.message import EmailMessage
 
 import pytest
 
-from pki.watch import probes
-from pki.watch.checks import Level
-from pki.watch.probes import Fault, Probed
+from pki.monitor import probes
+from pki.monitor.check_result import Level
+from pki.monitor.probes import Fault, Probed
 from tests import leavings
 from tests.commands import Invoke
 from tests.conftest import START, Home, Report

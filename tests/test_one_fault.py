@@ -8,8 +8,8 @@ import pytest
 
 from pki.common.errors import PkiError, of_any
 from pki.config import openssl_cnf
+from pki.monitor.report import metrics_export, status_table
 from pki.pipeline import plan
-from pki.watch import metrics, status
 from tests.commands import said_by
 from tests.conftest import Home, Report
 
@@ -55,17 +55,20 @@ def test_a_bug_in_planning_is_a_sentence(
 def test_a_bug_in_one_row_of_status_leaves_the_others(
     home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    row = status._leaf_row  # noqa: SLF001 - what is made to fail
+    row = status_table._leaf_row  # noqa: SLF001 - what is made to fail
 
-    def fall(house: object, leaf: object) -> status.Row:
+    def fall(house: object, leaf: object) -> status_table.Row:
         if getattr(leaf, "name", "") == "media":
             raise KeyError("an oversight")
         return row(house, leaf)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(status, "_leaf_row", fall)
+    monkeypatch.setattr(status_table, "_leaf_row", fall)
     said = said_by(capsys, "status", pki_home=str(home.path), pki_now=home.moment())
     assert said.status == 0
-    assert "could not be looked at: unexpected KeyError ('an oversight') at pki/watch/status.py:" in said.out
+    assert (
+        "could not be looked at: unexpected KeyError ('an oversight') at pki/monitor/report/status_table.py:"
+        in said.out
+    )
     assert {"cert:forge-mtls", "crl:client-1", "deploy:media"} <= {
         line.split()[0] for line in said.out.splitlines() if line
     }
@@ -77,7 +80,7 @@ def test_a_bug_in_the_metrics_leaves_the_status_page_and_the_alerts(
     def fall(*_: object) -> dict[str, str]:
         raise KeyError("an oversight")
 
-    monkeypatch.setattr(metrics, "looked", fall)
+    monkeypatch.setattr(metrics_export, "looked", fall)
     report = home.doit(days=61)
     assert report.status != 0
     assert report.failed["metrics"].startswith("unexpected KeyError")

@@ -20,7 +20,7 @@ from pki.common.child_processes import last_words
 from pki.common.reasons import Outcome
 from pki.config.model import Leaf
 from pki.deploy import process
-from pki.pipeline.doit_tasks import Run
+from pki.monitor.report.run import Run
 from pki.project.layout import Store
 from pki.project.project import House
 from tests.conftest import Home

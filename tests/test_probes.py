@@ -28,12 +28,13 @@ from pki.deploy.ssh import UnreachableError, Way
 from pki.deploy.tls_client import Endpoint, Eyes
 from pki.deploy.tunnel import Tunnel
 from pki.deploy.verification import UNPROVEN, Promise, Proof, Verdict
+from pki.monitor import probes
+from pki.monitor.alerts import channels
+from pki.monitor.check_result import Finding, Level
+from pki.monitor.checks.check_context import LastRun
+from pki.monitor.probes import Fault, Probed
+from pki.monitor.report import health_report
 from pki.pipeline.delivery_targets import Sight
-from pki.watch import health, probes
-from pki.watch.alerts import channels
-from pki.watch.checks import Finding, Level
-from pki.watch.probes import Fault, Probed
-from pki.watch.view import LastRun
 from pki.x509 import certificate_signing, keys, pem_encoding, profiles
 from pki.x509.certificate_signing import Issuer
 from tests.conftest import START, Home
@@ -488,7 +489,7 @@ def of(service: str, host: str = "monitoring", **more: Any) -> Probed:
 
 
 def checked(home: Home, *found: Probed, run: LastRun | None = None, days: float = 0) -> dict[str, Finding]:
-    said = health.checks(home.house(days), home.plan(days), run or LastRun(), probes=found, thorough=False)
+    said = health_report.checks(home.house(days), home.plan(days), run or LastRun(), probes=found, thorough=False)
     return {one.subject: one for one in said if one.topic in {"services", "hosts"} and one.subject != "hosts"}
 
 
@@ -500,7 +501,7 @@ def test_services_that_are_well_are_counted(home: Home) -> None:
 
 
 def test_services_that_were_compared_with_nothing_are_not_counted_as_well(home: Home) -> None:
-    found = health.checks(
+    found = health_report.checks(
         home.house(), home.plan(), LastRun(), probes=[of("grafana"), of("loki", is_compared=False)], thorough=False
     )
     assert [(one.level, one.message) for one in found if one.subject == "services"] == [

@@ -11,8 +11,8 @@ from invoke.exceptions import ParseError
 from invoke.parser import Parser, ParserContext
 
 import tasks
-from pki.commands.launch import TEXTS
-from pki.commands.program import Program
+from pki.cli.launch import TEXTS
+from pki.cli.program import Program
 from tests.conftest import PROJECT
 from tests.printed_commands import UNKNOWN, in_source, printed
 

@@ -21,9 +21,10 @@ from pki.common.errors import SET_CLOCK, PkiError
 from pki.common.reasons import Why
 from pki.config.leaf_certificates import permitted_addresses, probe_leaf, renew_before
 from pki.config.model import ServerRule
+from pki.monitor import forecast
+from pki.monitor.checks.check_context import LastRun
+from pki.monitor.report import health_report, status_table
 from pki.project.layout import Store
-from pki.watch import forecast, health, status
-from pki.watch.view import LastRun
 from pki.x509 import certificate_signing, keys, pem_encoding, profiles
 from tests.conftest import PROJECT, START, Home
 
@@ -140,14 +141,14 @@ def test_client_certificates_are_renewed_thirty_days_before_their_end(home: Home
 
 def test_a_house_that_nobody_ran_for_three_weeks_is_well_after_one_run(home: Home) -> None:
     assert home.doit(days=22).status == 0
-    assert {row.state for row in status.rows(home.house(22), home.plan(22))} == {"ok"}
+    assert {row.state for row in status_table.rows(home.house(22), home.plan(22))} == {"ok"}
 
 
 def test_a_house_that_nobody_ran_for_a_hundred_days_is_well_after_one_run(home: Home) -> None:
     report = home.doit(days=100)
     assert report.status == 0
     assert report.made["cert:media"] == "ended on 2027-02-21"
-    assert {row.state for row in status.rows(home.house(100), home.plan(100))} == {"ok"}
+    assert {row.state for row in status_table.rows(home.house(100), home.plan(100))} == {"ok"}
     assert home.doit(days=100).made == {}
 
 
@@ -173,7 +174,7 @@ def test_nothing_is_issued_while_the_clock_stands_before_the_authority_and_the_c
         assert report.failed[name].endswith(f" → {SET_CLOCK}")
     assert (home.read("build/certs/media/tls.pem"), len(home.house().ledger.certificates())) == before
     house, plan = home.house(-1), home.plan(-1)
-    said = {check.subject: str(check.remedy) for check in health.checks(house, plan, LastRun.load(house.store))}
+    said = {check.subject: str(check.remedy) for check in health_report.checks(house, plan, LastRun.load(house.store))}
     assert {said[name] for name in ("cert:media", "crl:root-1")} == {SET_CLOCK}
     assert home.doit().status == 0
 
@@ -202,7 +203,7 @@ def test_reasons_and_status_say_the_day_that_is_true_for_a_leaf(home: Home) -> N
     home.edit("server: {lifetime: 90d, renew_before: 30d", SPREAD)
     before = days_before(home, "media")
     assert 30 < before < 50
-    row = next(row for row in status.rows(home.house(), home.plan()) if row.name == "cert:media")
+    row = next(row for row in status_table.rows(home.house(), home.plan()) if row.name == "cert:media")
     assert row.next == f"renewal from {START + timedelta(days=90 - before):%Y-%m-%d}"
     made = home.doit(days=90 - before).made
     assert made["cert:media"] == f"{before - 1} of 90 days left, renewal starts at {before}"
@@ -319,7 +320,7 @@ def test_a_renewal_that_would_not_end_a_day_later_is_not_made_and_names_the_cere
     )
     assert said["cert:media"].remedy == "./run invoke ceremony.request, for a new server authority"
     assert {"cert:forge-mtls", "cert:monitoring-mtls", "cert:client-admin"} <= said.keys()
-    rows = {row.name: row for row in status.rows(house, plan)}
+    rows = {row.name: row for row in status_table.rows(house, plan)}
     assert (rows["cert:media"].state, rows["cert:media"].by) == ("waits", "ceremony")
 
 

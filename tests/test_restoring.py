@@ -19,7 +19,7 @@ from pki.backup import place_files
 from pki.backup.restore import Restore
 from pki.ledger.ledger import Ledger
 from pki.ledger.tables import metadata
-from pki.pipeline.doit_tasks import Run
+from pki.monitor.report.run import Run
 from tests import judges
 from tests.ceremonies import RealHome, real_home
 from tests.commands import Invoke, Said, said_by

@@ -16,14 +16,15 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from pki.authority import crl_size, recover_revocations
-from pki.commands.revoking import MEANINGS, verdict
+from pki.cli.revoke_command import MEANINGS, verdict
 from pki.common.errors import ErrorCode, PkiError
 from pki.config import editing
-from pki.pipeline.doit_tasks import Run
-from pki.watch import forecast, health, status
-from pki.watch.checks import Level
-from pki.watch.refusals import Observation
-from pki.watch.view import LastRun
+from pki.monitor import forecast
+from pki.monitor.check_result import Level
+from pki.monitor.checks.check_context import LastRun
+from pki.monitor.report import health_report, status_table
+from pki.monitor.report.run import Run
+from pki.monitor.revocation_check import Observation
 from pki.x509 import crl_signing
 from pki.x509.revocation import Entry
 from tests.commands import Invoke, Said, said_by
@@ -245,7 +246,7 @@ def test_a_withheld_certificate_is_issued_by_no_run_before_somebody_renews_it(wi
     assert listed(withheld) == {old}
     text = "was revoked, and its replacement is withheld since 2026-11-23"
     assert notes(withheld)["cert:client-admin"] == (text, "./run invoke renew client-admin")
-    [row] = [row for row in status.rows(withheld.house(), withheld.plan()) if row.name == "cert:client-admin"]
+    [row] = [row for row in status_table.rows(withheld.house(), withheld.plan()) if row.name == "cert:client-admin"]
     assert (row.state, row.next) == ("withheld", text)
     assert "cert:client-admin" not in withheld.doit(days=200).made, "nor after it ended"
     assert invoke("renew", "admin", days=200).status == 0
@@ -490,7 +491,7 @@ def revoke_unknown(home: Home, count: int) -> None:
 def checks_of(home: Home) -> dict[str, list[tuple[Level, str, str]]]:
     house = home.house()
     found = defaultdict(list)
-    for one in health.checks(house, home.plan(), LastRun.load(house.store), thorough=False):
+    for one in health_report.checks(house, home.plan(), LastRun.load(house.store), thorough=False):
         if one.level:
             found[one.subject].append((one.level, one.message, str(one.remedy)))
     return found

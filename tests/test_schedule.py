@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pki.commands import schedule as command
+from pki.cli import schedule_command as command
 from pki.common.errors import PkiError
 from pki.config import loader
 from pki.schedule import cron, systemd

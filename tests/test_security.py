@@ -26,8 +26,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_ds
 from pki.authority import crls, intermediate_passphrase
 from pki.common import filesystem
 from pki.common.errors import PkiError
+from pki.monitor.report.run import Run
 from pki.pipeline import plan
-from pki.pipeline.doit_tasks import Run
 from pki.project import layout
 from pki.project import secrets as sources
 from pki.x509 import certificate_signing, crl_signing, keys, pkcs8, profiles

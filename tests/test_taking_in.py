@@ -16,15 +16,15 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pki.authority.import_ca import openssl_index
-from pki.commands.output import LedgerImportOutput
+from pki.cli.json_output import LedgerImportOutput
 from pki.common.errors import PkiError
 from pki.deploy import crl_files
 from pki.deploy.preflight import Trust
 from pki.ledger.types import Issued
+from pki.monitor import forecast
 from pki.pipeline.desired_state import World
 from pki.project.generations import Generation
 from pki.project.project import House
-from pki.watch import forecast
 from tests import judges, old_ledgers
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import START, Home

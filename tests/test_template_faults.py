@@ -18,8 +18,9 @@ from pki.common.file_headers import LARGEST
 from pki.common.limited_process import Begin, Confined, ExceededError
 from pki.common.templating import Templates
 from pki.deploy.managed_files import Library
-from pki.watch import forecast, health, status
-from pki.watch.view import LastRun
+from pki.monitor import forecast
+from pki.monitor.checks.check_context import LastRun
+from pki.monitor.report import health_report, status_table
 from tests.commands import said_by
 from tests.conftest import PROJECT, Home
 
@@ -539,5 +540,5 @@ def test_looks_at_a_broken_home_raise_nothing(broken: Home) -> None:
         "template:nginx/extra.conf",
         "release:media",
     ]
-    assert list(status.rows(house, plan))
-    assert health.checks(house, plan, LastRun(), (), (), (), thorough=True)
+    assert list(status_table.rows(house, plan))
+    assert health_report.checks(house, plan, LastRun(), (), (), (), thorough=True)

@@ -11,9 +11,9 @@ import pytest
 from cryptography import x509
 
 from pki.config.model import Inventory
-from pki.watch.years import calendar
-from pki.watch.years.runs import Runs
-from pki.watch.years.timeline import Timeline, timeline
+from pki.monitor.timeline import calendar
+from pki.monitor.timeline.events import Timeline, timeline
+from pki.monitor.timeline.runs import Runs
 from pki.x509 import certificate_signing, keys
 from tests.ceremonies import RealHome
 from tests.commands import Invoke, Said, said_by

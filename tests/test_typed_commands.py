@@ -13,14 +13,14 @@ from invoke.parser.argument import Argument
 
 import tasks
 from pki import __version__
-from pki.commands import launch, options
-from pki.commands.command import command
-from pki.commands.program import Program
+from pki.cli import launch, option_help
+from pki.cli.decorator import command
+from pki.cli.program import Program
 from pki.common import locks
 from pki.common.errors import of_system
 from pki.common.terminal import Screen
+from pki.monitor.report.run import Run
 from pki.pipeline import doit_command_line
-from pki.pipeline.doit_tasks import Run
 from tests.commands import Said, said_by
 from tests.conftest import PROJECT, START, Home
 
@@ -63,7 +63,7 @@ def test_an_option_without_a_meaning_is_an_error_of_ours() -> None:
 
     with pytest.raises(KeyError, match="colour"):
         command(add)
-    assert all(options.MEANINGS.values())
+    assert all(option_help.MEANINGS.values())
 
 
 @pytest.mark.parametrize("option", ["--dry", "--echo", "--hide=out", "--config=x"])

@@ -12,7 +12,7 @@ from pki.common.errors import ErrorCode, PkiError
 from pki.common.reasons import UNCHANGED, Outcome, Reason, Verb, Why
 from pki.common.remedies import Place, at, here
 from pki.config.identifiers import ArtifactId, GenerationName
-from pki.watch.checks import Finding, Level
+from pki.monitor.check_result import Finding, Level
 from tests.conftest import PROJECT, Home
 
 

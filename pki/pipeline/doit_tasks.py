@@ -11,12 +11,13 @@ import ctypes
 import gc
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from doit.cmd_base import ModuleTaskLoader
 from doit.dependency import FileChangedChecker
@@ -26,18 +27,17 @@ from doit.task import Task
 
 from pki.common.errors import InventoryError, PkiError, of_any
 from pki.common.reasons import UNCHANGED, Outcome, Reason, joined
+from pki.config.model import Inventory
 from pki.pipeline import clock_confirmation, delivery_targets, plan
 from pki.pipeline.artifact import Artifact
+from pki.pipeline.desired_state import Note
 from pki.pipeline.doit_workers import Failed
 from pki.pipeline.plan import Plan
-from pki.pipeline.reporter import Reporter
+from pki.pipeline.reporter import Reporter, Watch
 from pki.project.clock_guard import Evidence
 from pki.project.layout import Store
 from pki.project.project import House
 from pki.project.safe_directories import insist_on_owner
-from pki.watch import forecast, watchman
-from pki.watch.watchman import Watchman
-from pki.watch.years import calendar
 
 PLUGINS = {  # in pyproject.toml too, for a doit that is started itself
     "BACKEND": {"artifacts": "pki.pipeline.doit_tasks:NoDatabase"},
@@ -63,8 +63,30 @@ GROUPS = {
 }
 
 
-class Run:
-    """One run of doit over one house: `config` and `tasks` are what a dodo.py gives to doit.
+class Refused(Protocol):
+    """Tells those who should know that nothing was run; returns what became of each message."""
+
+    def __call__(
+        self, home: Path, now: datetime, error: PkiError, inventory: Inventory | None, /, *, is_read: bool
+    ) -> list[dict[str, str]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class EndOfRun:
+    """What happens at the end of a run: the entry points give it to the pipeline, which knows no pages and no mail.
+
+    `notes` are the actions that are required of people, `calendar` writes what people must do in the years to come and
+    returns the files that it wrote, `watch` looks at the whole project, `refused` tells that nothing was run.
+    """
+
+    notes: Callable[[House, Plan], Iterable[Note]]
+    calendar: Callable[[House, Plan], list[str]]
+    watch: Callable[[Callable[[], House], Callable[[], Plan]], Watch]
+    refused: Refused
+
+
+class DoitRun:
+    """One run of doit over one project: `config` and `tasks` are what a dodo.py gives to doit.
 
     One that `is_part` of what a command does has nothing to say where there was nothing to do.
     """
@@ -73,6 +95,7 @@ class Run:
         self,
         home: Path,
         now: datetime,
+        end: EndOfRun,
         evidence: Callable[[House], Evidence] = delivery_targets.clock_evidence,
         *,
         is_part: bool = False,
@@ -80,13 +103,14 @@ class Run:
         gc.disable()  # tasks by the ten thousand are no garbage, and looking through them again and again costs a fifth
         self._home = home
         self._now = now
+        self._end = end
         self._evidence = evidence
         self._is_held = False
         self._reporter = Reporter(
             lambda: self.house,
-            lambda: forecast.notes(self.house, self.plan),
-            lambda: calendar.write(self.house, self.plan),
-            Watchman(lambda: self.house, lambda: self.plan),
+            lambda: end.notes(self.house, self.plan),
+            lambda: end.calendar(self.house, self.plan),
+            end.watch(lambda: self.house, lambda: self.plan),
             lambda: self._is_held,
             is_part=is_part,
         )
@@ -176,7 +200,7 @@ class Run:
                 said_by = self.house.inventory if self.house.missing_roots else None
             self.house.close_ledger()
         try:
-            told = watchman.nothing_was_run(self._home, self._now, error, said_by, is_read=sys.stderr.isatty())
+            told = self._end.refused(self._home, self._now, error, said_by, is_read=sys.stderr.isatty())
         except PkiError as unsaid:  # nobody can be told, as on a file system that is read-only
             told = [{"channel": "all", "error": unsaid.message}]
         said += "".join(f"\nalerts:{one['channel']}: {one['error']}" for one in told if one["error"])

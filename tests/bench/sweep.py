@@ -10,9 +10,9 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pki.monitor import probes
 from pki.pipeline import plan as pipeline_plan
 from pki.project.project import House
-from pki.watch import probes
 
 
 def main(home: str, count: str) -> None:

@@ -20,7 +20,7 @@ import pytest
 from pki.common import age
 from pki.common.errors import ErrorCode, PkiError
 from pki.deploy.folder import FolderTransport
-from pki.pipeline.doit_tasks import Run
+from pki.monitor.report.run import Run
 from pki.project.clock_guard import Evidence, HostClock
 from pki.project.project import House
 from tests.campaigns import killed, mounts, person

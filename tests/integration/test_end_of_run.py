@@ -21,7 +21,7 @@ import pytest
 from pki.config.model import Leaf
 from pki.deploy import tls_client
 from pki.deploy.tls_client import Endpoint
-from pki.watch.checks import Level
+from pki.monitor.check_result import Level
 from pki.x509 import certificate_signing, keys, pem_encoding, profiles
 from tests import leavings
 from tests.commands import said_by

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pki.common.errors import PkiError
-from pki.demo.machine import check_programs
+from pki.demo.namespace_machine import check_programs
 from pki.deploy.process import STANDARD, run
 from pki.deploy.ssh import Way
 

@@ -18,8 +18,8 @@ from cryptography import x509
 
 from pki.deploy import managed_files
 from pki.deploy.managed_files import Library
+from pki.monitor import forecast
 from pki.pipeline import plan as pipeline_plan
-from pki.watch import forecast
 from pki.x509 import pkcs8
 from tests import judges
 from tests.conftest import START, Home, Report

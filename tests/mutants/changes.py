@@ -36,8 +36,8 @@ class Change:
 def modules(names: list[str]) -> list[str]:
     """The files that a name means: a file, a module or a package below `pki/`.
 
-    >>> modules(["issue", "watch/looks/files"])
-    ['pki/x509/certificate_signing.py', 'pki/watch/looks/files.py']
+    >>> modules(["x509/certificate_signing", "monitor/checks/check_files"])
+    ['pki/x509/certificate_signing.py', 'pki/monitor/checks/check_files.py']
     """
     found: list[str] = []
     for name in names:

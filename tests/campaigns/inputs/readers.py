@@ -17,10 +17,11 @@ from pki.common.errors import PkiError
 from pki.config import loader
 from pki.deploy.ansible import fleet, runner
 from pki.ledger.ledger import Ledger
+from pki.monitor import probes
+from pki.monitor.checks.check_context import LastRun
+from pki.monitor.report import health_report
 from pki.pipeline import plan
 from pki.project.project import House
-from pki.watch import health, probes
-from pki.watch.view import LastRun
 from pki.x509.device_requests import device_key
 from tests import every_bit
 from tests.campaigns.campaign import CampaignError, Step
@@ -65,7 +66,7 @@ def _planned(home: Home, _path: Path) -> None:
 def _healthy(home: Home, _path: Path) -> None:
     house = House.open(home.path, home.moment())
     try:
-        health.checks(house, plan.plan(house), LastRun.load(house.store), probes=probes.load(house))
+        health_report.checks(house, plan.plan(house), LastRun.load(house.store), probes=probes.load(house))
     finally:
         house.close(settled=False)
 
