@@ -238,7 +238,7 @@ def test_a_quiet_week_sends_nothing_and_then_one_message_with_the_ledgers_head(h
     assert outbox() == []
     home.doit(days=7)
     [weekly] = outbox()
-    newest = home.house().ledger.events(last=1)[0]
+    newest = home.project().ledger.events(last=1)[0]
     assert weekly["Subject"] == "SANDBOX [Example Lab] all is well"
     assert newest.hash in re.sub(r"\s", "", text_of(weekly))
     assert newest.hash in text_of(weekly, "html")
@@ -314,7 +314,7 @@ def test_a_run_without_news_changes_no_record_and_loads_nothing_for_it(home: Hom
     home.doit()
     before = (home.path / "ca/.alerts.json").stat().st_mtime_ns
     code = (
-        "import sys; from datetime import datetime; from pathlib import Path; from pki.pipeline import Run\n"
+        "import sys; from datetime import datetime; from pathlib import Path; from pki.monitor.report.run import Run\n"
         f"Run(Path({str(home.path)!r}), datetime.fromisoformat({instant(START)!r})).main([])\n"
         "loaded = {'smtplib', 'pki.monitor.alerts.mail_text', 'sqlalchemy', 'apprise', 'rich'} & set(sys.modules)\n"
         "assert not loaded, loaded"
