@@ -18,7 +18,7 @@ from cryptography import x509
 from pki.authority import crls
 from pki.ceremony import request_response, words
 from pki.common.errors import PkiError, of_system
-from pki.common.templating import MEND_OR_RAW
+from pki.common.templating import FIX_OR_RAW
 from pki.common.terminal import Screen
 from pki.deploy.contact import Contact
 from pki.ledger.types import PUT_BACK
@@ -381,7 +381,7 @@ def test_a_run_says_what_failed_what_to_do_and_what_was_not_reached(
     home.doit()
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split(maxsplit=2) == ["failed", "release:media", broken]
-    assert lines[1].strip() == f"→ {MEND_OR_RAW}"
+    assert lines[1].strip() == f"→ {FIX_OR_RAW}"
     assert re.fullmatch(r"waits +deploy:media +needs release:media", lines[2])
     assert re.fullmatch(
         r"SANDBOX  1 failed, 1 not reached, 18 fresh \(\d\.\d s\); 1 warning: .*/run invoke health", lines[-1]
@@ -428,7 +428,7 @@ def test_the_report_names_what_was_made_what_failed_and_what_was_not_reached(
         {
             "name": "release:media",
             "message": broken,
-            "hint": MEND_OR_RAW,
+            "hint": FIX_OR_RAW,
             "code": "other",
             "about": "",
         }

@@ -710,7 +710,7 @@ def test_what_was_wished_is_wished_again_when_something_else_is_needed_before_th
 def test_a_wish_is_taken_back_by_asking_anew(real: RealHome) -> None:
     real.ask(Wish(revoke=(("server-1", "keyCompromise"),)), days=30)
     project = real.project(30)
-    newest = make_request.prepare(project, Wish(ladder=True), anew=True).request
+    newest = make_request.prepare(project, Wish(ladder=True), drop_earlier=True).request
     project.close(settled=False)
     assert newest.because == ("new CRLs are wished",)
     assert newest.ladders[0].revoked == ()

@@ -136,7 +136,7 @@ def test_paper_that_is_lost_before_anything_is_signed_costs_a_new_root_and_no_ne
     (typist.desk / "secret").write_text("another-very-long-passphrase-of-words\n")
     status, said = sign(typist)
     assert (status, "the passphrase from secret is wrong" in said or "is wrong; the file is whole" in said) == (1, True)
-    line = re.findall(r'is made anew: sh run invoke (.+ --again "the paper is lost")', said)
+    line = re.findall(r'is made again: sh run invoke (.+ --again "the paper is lost")', said)
     assert line == ['ceremony.root out/request-0001.yaml --vault vault --again "the paper is lost"'], said
     status, said = root(typist)
     assert status == 1
@@ -168,7 +168,7 @@ def test_shared_root_is_made_anew_by_the_line_that_is_told_and_kept_by_who_stops
     at_terminal()
     status, said = typist("ceremony.sign", *order, "--output", "out")
     assert status == 1
-    told = re.findall(r"is made anew: sh run invoke (ceremony.root .+)", said)
+    told = re.findall(r"is made again: sh run invoke (ceremony.root .+)", said)
     assert told == ['ceremony.root out/request-0001.yaml --vault vault --shares 2of3 --again "the paper is lost"'], said
     for answers in ((), typed_back[:1], typed_back[:-1]):
         at_terminal(spoken(typist), "", *answers)

@@ -173,7 +173,7 @@ CHANGES = {
 def test_request_is_made_anew_after_what_it_says_was_changed_in_pki_yaml(
     typist: Typist, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And no kit is made for the old one; a request that was made anew stays."""
+    """And no kit is made for the old one; a request that was made again stays."""
     assert typist("ceremony.request")[0] == 0
     typist.home.edit(*CHANGES[key])
     (typist.desk / "drive").mkdir()

@@ -19,7 +19,7 @@ from pki.authority import crls, recover_revocations
 from pki.ceremony.online.make_request import Wish
 from pki.common.errors import LedgerError
 from pki.ledger import ledger
-from pki.ledger.types import BEGIN_ANEW, GONE, Issued, Recovered
+from pki.ledger.types import BEGIN_AGAIN, GONE, Issued, Recovered
 from pki.x509 import certificate_signing, crl_signing, keys, profiles
 from pki.x509.revocation import REASONS, Entry
 from tests import judges
@@ -379,9 +379,9 @@ def test_entries_that_the_last_crl_has_are_taken_over_as_they_are(home: Home) ->
     entries = [Entry(number, START + number * SECOND, REASONS[number % len(REASONS)]) for number in range(1, 40)]
     issuer, end = home.project().issuer("client"), START + 9 * DAY
     earlier = crl_signing.crl(issuer, 1, START, end, entries[:30])
-    anew = crl_signing.crl(issuer, 2, START, end, entries[5:])
+    again = crl_signing.crl(issuer, 2, START, end, entries[5:])
     grown = crl_signing.crl(issuer, 2, START, end, entries[30:], list(earlier)[5:])
-    assert grown.tbs_certlist_bytes == anew.tbs_certlist_bytes
+    assert grown.tbs_certlist_bytes == again.tbs_certlist_bytes
     assert [entry.serial_number for entry in grown] == list(range(6, 40))
 
 
@@ -618,7 +618,7 @@ def test_ledger_that_is_gone_is_never_begun_anew_by_itself(after_revocation: Hom
     before = home.read("build/crl/client-1.crl")
     lose_ledger(home)
     report = home.doit(days=61)
-    assert {report.failed.get(name) for name in ("cert:media", "crl:client-1", "ledger")} == {f"{GONE} → {BEGIN_ANEW}"}
+    assert {report.failed.get(name) for name in ("cert:media", "crl:client-1", "ledger")} == {f"{GONE} → {BEGIN_AGAIN}"}
     assert report.status == 1
     assert listed
     assert home.read("build/crl/client-1.crl") == before
@@ -631,7 +631,7 @@ def test_ledger_that_is_gone_for_good_is_begun_again_by_a_command_and_takes_back
     home, listed = after_revocation, serials(after_revocation)
     lose_ledger(home)
     said = said_by(capsys, "ledger.verify", pki_home=str(home.path), pki_now=home.moment(7))
-    assert (said.status, said.error) == (1, f"{GONE}\n→ {BEGIN_ANEW}\n")
+    assert (said.status, said.error) == (1, f"{GONE}\n→ {BEGIN_AGAIN}\n")
     said = said_by(capsys, "ledger.accept-loss", "--yes", pki_home=str(home.path), pki_now=home.moment(7))
     assert said.status == 0, said.error
     assert home.doit(days=7).status == 0

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pki.common import cache, filesystem, sealed_records
-from pki.common.cache import LONGEST, Memo
+from pki.common.cache import LONGEST, Cache
 from pki.common.errors import PkiError
 from pki.deploy import receipt
 from pki.pipeline import plan
@@ -195,13 +195,13 @@ def test_another_configuration_in_the_cache_is_never_applied(home: Home) -> None
 
 def test_the_cache_of_other_code_answers_nothing(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     assert home.doit().status == 0
-    assert Memo(home.path, START).recall("cert:media", "x") is None
+    assert Cache(home.path, START).recall("cert:media", "x") is None
     path = home.path / "build/.seen.json"
     known = cache.load(path)[1]["cert:media"][0]
-    assert Memo(home.path, START).recall("cert:media", known) is not None
+    assert Cache(home.path, START).recall("cert:media", known) is not None
     monkeypatch.setattr(cache, "code_digest", lambda: "of another version")
-    assert Memo(home.path, START).recall("cert:media", known) is None
-    assert Memo(home.path, START).findings_of("cert"), "what is known of dates is of use even then"
+    assert Cache(home.path, START).recall("cert:media", known) is None
+    assert Cache(home.path, START).findings_of("cert"), "what is known of dates is of use even then"
 
 
 def test_pki_yaml_with_the_times_of_before_is_read_again(home: Home) -> None:
@@ -315,7 +315,7 @@ def test_a_receipt_of_another_shape_is_none(home: Home) -> None:
         "held": ["x", {"x": []}],
         "ends": [5],
         "seconds": ["x", None],
-        "proof": [5, {"x": 5}, {"x": ["nothing", "y"]}],
+        "verification": [5, {"x": 5}, {"x": ["nothing", "y"]}],
     }
     for name, contents in others.items():
         for content in contents:

@@ -1,4 +1,4 @@
-"""Deployment consistency: a host holds its release, a receipt proves it, and whatever differs is found and mended."""
+"""Deployment consistency: a host holds its release, a receipt proves it, and whatever differs is found and fixed."""
 
 from __future__ import annotations
 
@@ -352,7 +352,7 @@ def test_a_damaged_copy_in_the_release_is_made_again_and_nothing_is_delivered(ho
 
 
 def test_a_damaged_copy_never_reaches_a_host(home: Home) -> None:
-    """Release and host are damaged alike: the release is mended first, and what is delivered is right."""
+    """Release and host are damaged alike: the release is fixed first, and what is delivered is right."""
     before = tree(root(home, "media"))
     for path in (home.path / f"build/release/media/files{CADDYFILE}", on(home, "media", CADDYFILE)):
         path.write_text("damaged")

@@ -569,7 +569,7 @@ def test_who_was_told_what_is_kept_in_ca_and_while_that_is_lost_among_the_report
 def test_a_lock_whose_file_is_another_one_each_time_is_refused_and_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on a file system in a network that gives out inode numbers anew."""
+    """As on a file system in a network that gives out inode numbers again."""
     monkeypatch.setattr(os.path, "samestat", lambda *_: False)
     with pytest.raises(PkiError, match="is another file each time that it is opened"), locks.held(tmp_path / "lock"):
         pass

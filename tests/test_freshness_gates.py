@@ -100,9 +100,9 @@ def test_a_crl_of_another_ca_of_the_project_is_none_of_this_one(project: Project
 def test_a_crl_that_was_found_sound_is_judged_again_by_whoever_believes_nothing(project: Project) -> None:
     stranger = Issuer(project.generation("client-1").certificate, keys.new_key("ec-p384"))  # type: ignore[union-attr]
     good, bad = (crl_by(project, "client-1", by).public_bytes(Encoding.DER) for by in (None, stranger))
-    for anew in (False, True):
-        assert crls.signed_crl(project, "client-1", good, anew=anew) is not None
-    assert crls.signed_crl(project, "client-1", bad, anew=True) is None
+    for again in (False, True):
+        assert crls.signed_crl(project, "client-1", good, again=again) is not None
+    assert crls.signed_crl(project, "client-1", bad, again=True) is None
     assert crls.signed_crl(project, "client-7", good) is None
 
 

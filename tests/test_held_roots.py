@@ -11,7 +11,7 @@ import pytest
 
 from pki.ceremony.online.make_request import Wish
 from pki.deploy import bootstrap
-from pki.deploy.payload import Parcel
+from pki.deploy.payload import Payload
 from tests.ceremonies import RealHome
 from tests.commands import Said, said_by
 from tests.conftest import START
@@ -34,10 +34,10 @@ def live(real: RealHome, monkeypatch: pytest.MonkeyPatch) -> Live:
 
 def install(live: Live) -> str:
     """What the script of bootstrap would put there, for the release as it is."""
-    parcel = Parcel.of(live.home.path / "build/release/media")
-    assert parcel
+    payload = Payload.of(live.home.path / "build/release/media")
+    assert payload
     user, group = ME.split(":")
-    said = bootstrap.permissions("media", parcel, live.delivery().receipt, exact=True)
+    said = bootstrap.permissions("media", payload, live.delivery().receipt, exact=True)
     live.host.conf.write_text(f"{said}trust {user}\ntrust {group}\n")
     return "pki-apply is in place"
 

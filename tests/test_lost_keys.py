@@ -1,4 +1,4 @@
-"""The key of a CA, or its passphrase, that is lost or damaged: never made anew, and what needs no signature goes on."""
+"""The key of a CA, or its passphrase, that is lost or damaged: never made again, and what needs no signature goes on."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def test_a_prepared_key_that_is_damaged_is_not_replaced_and_its_certificate_is_n
 def test_the_hint_for_a_prepared_key_without_a_backup_works(asked: RealHome, invoke: Invoke) -> None:
     (asked.path / "ca/server/server-1/key.pem").unlink()
     (asked.path / "ca/server/server-1").rename(asked.path / "ca/server/server-1.lost")
-    assert invoke("ceremony.request", "--anew", home=asked.path).status == 0
+    assert invoke("ceremony.request", "--drop-earlier", home=asked.path).status == 0
     with pytest.raises(PkiError, match="ca/ contains another key than the one that was certified"):
         asked.accept(asked.out / "response-0001")
     project = asked.project()

@@ -164,7 +164,7 @@ def test_a_host_whose_release_could_not_be_made_waits(home: Home) -> None:
 def test_two_findings_alike_are_one_sample(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """node_exporter serves the first one of them, which may be the lesser."""
     twice = [Finding("disk", Level.NOTICE, "x", "df\n-h"), Finding("disk", Level.CRITICAL, "y", "df\n-h")]
-    monkeypatch.setitem(health_report.LOOKS, "disk", lambda _view: iter(twice))
+    monkeypatch.setitem(health_report.CHECKS, "disk", lambda _view: iter(twice))
     assert home.doit().status == 1
     assert left(home)["check_level"] == {("disk", "disk", "df -h"): 3}
 
@@ -206,11 +206,11 @@ def test_a_host_that_does_not_answer_is_named_with_its_dates(remote: Home) -> No
 
 def test_a_host_that_is_held_and_waits_for_a_release_is_named(remote: Home) -> None:
     delivery = remote.plan().deliveries["media"]
-    parcel = delivery.wanted()
-    assert parcel
-    delivery.history.keep(parcel)
+    payload = delivery.wanted()
+    assert payload
+    delivery.history.keep(payload)
     project = remote.project()
-    project.ledger.record_decision("deploy:media", "pinned", parcel.release.digest, START)
+    project.ledger.record_decision("deploy:media", "pinned", payload.release.digest, START)
     project.ledger.close()
     taken = receipt_of(project.store.receipt("media"))
     assert taken

@@ -1,4 +1,4 @@
-"""Renewal automation: each artifact is made anew when it is due, once, and nothing else is."""
+"""Renewal automation: each artifact is made again when it is due, once, and nothing else is."""
 
 from __future__ import annotations
 

@@ -296,7 +296,7 @@ def test_calendar_is_written_only_when_it_says_something_new(real: RealHome) -> 
     path = real.path / "build/report/pki.ics"
     before = run(0)
     assert run(1) == before
-    assert run(9) == before, "computed anew in another month, and not written"
+    assert run(9) == before, "computed again in another month, and not written"
     real.edit("clients:\n", "clients:\n  guest: {email: guest@lab.internal}\n")
     assert "client-guest-20270102" in dict.fromkeys(entries_after(real, 40))
 

@@ -55,7 +55,7 @@ def stale_reasons(project: Project, wanted: Leaf) -> list[Reason]:
     damaged = _split_faults(project, wanted)
     if not damaged:
         dates = int(found.not_before.timestamp()), int(found.not_after.timestamp())
-        project.memo.remember(name, known, file_names(project, wanted), [*dates, f"{found.serial:x}"])
+        project.cache.remember(name, known, file_names(project, wanted), [*dates, f"{found.serial:x}"])
     return dated_reasons(project, wanted, found, issuer) or damaged
 
 
@@ -112,7 +112,7 @@ def replacement_stopped(project: Project, name: str) -> list[Reason]:
 
 
 def _recalled(project: Project, name: str, known: str) -> Current | None:
-    kept = project.memo.recall(name, known)
+    kept = project.cache.recall(name, known)
     if kept is None:
         return None
     return Current(datetime.fromtimestamp(kept[0], UTC), datetime.fromtimestamp(kept[1], UTC), int(kept[2], 16))

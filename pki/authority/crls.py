@@ -28,7 +28,7 @@ NEVER = datetime.fromtimestamp(0, UTC)
 
 
 def stale_reasons(project: Project, generation: str, *, missing: int | None = None) -> list[Reason]:
-    """Why an intermediate's CRL must be made anew; `missing` is how many entries it lacks, where that is known."""
+    """Why an intermediate's CRL must be made again; `missing` is how many entries it lacks, where that is known."""
     issuer = project.generation(generation)
     kept = _remembered(project, generation, issuer)
     if kept is not None and project.is_ledger_as_it_was():
@@ -47,33 +47,33 @@ def stale_reasons(project: Project, generation: str, *, missing: int | None = No
         files = [str(project.store.crl(generation, form)) for form in ("crl", "pem")]
         number = found.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
         finding = [*(int(at.timestamp()) for at in dates), number]
-        project.memo.remember(ArtifactId("crl", generation), token(issuer.fingerprint), files, finding)
+        project.cache.remember(ArtifactId("crl", generation), token(issuer.fingerprint), files, finding)
     return reasons
 
 
 def _remembered(project: Project, generation: str, issuer: Generation | None) -> Any:
     """thisUpdate, nextUpdate and number of the CRL in place, if its files were found sound before; None otherwise."""
-    return project.memo.recall(ArtifactId("crl", generation), token(issuer.fingerprint)) if issuer else None
+    return project.cache.recall(ArtifactId("crl", generation), token(issuer.fingerprint)) if issuer else None
 
 
 def stale_external_reasons(project: Project, name: str) -> list[Reason]:
-    """Why the CRL of an adopted CA must be made anew: never, once the CA itself has ended."""
+    """Why the CRL of an adopted CA must be made again: never, once the CA itself has ended."""
     found = project.generation(name)
     return [] if found and found.certificate.not_valid_after_utc < project.now else stale_reasons(project, name)
 
 
 def signed_crl(
-    project: Project, generation: str, der: bytes, *, anew: bool = False
+    project: Project, generation: str, der: bytes, *, again: bool = False
 ) -> x509.CertificateRevocationList | None:
     """The CRL in place, `der`, if its generation signed it: asked once while it lies there, for it takes 0.1 s for a large one.
 
-    With `anew` what earlier runs found is not believed.
+    With `again` what earlier runs found is not believed.
     """
     issuer = project.generation(generation)
     if issuer is None:
         return None
     seen = hashlib.sha256(issuer.fingerprint.encode() + der).digest()
-    if seen in project.verified or (not anew and _remembered(project, generation, issuer) is not None):
+    if seen in project.verified or (not again and _remembered(project, generation, issuer) is not None):
         return x509.load_der_x509_crl(der)
     found = canonical.crl(der, serialization.Encoding.DER)
     if found is None or not canonical.is_signed_by(found, ca_public_key(issuer.certificate)):
@@ -89,7 +89,7 @@ def _crl_dated(project: Project, generation: str, start: datetime, end: datetime
     if age < timedelta(0):
         return [Why.NOT_YET_VALID(time=f"{start:%Y-%m-%d %H:%M}")]
     if age < refresh or not project.can_sign(generation):
-        return []  # one that cannot be made anew is good until it ends
+        return []  # one that cannot be made again is good until it ends
     (old, every), unit = compared(age, refresh)
     return [Why.CRL_AGE(age=f"{old} {unit}".rstrip(), every=every)]
 
@@ -140,13 +140,13 @@ def due_presigned(project: Project, root: str) -> x509.CertificateRevocationList
         return None
     newest = begun[-1]
     name, known = f"rung:{root}", token(newest.crl.fingerprint(hashes.SHA256()))
-    if project.ledger_is_settled and project.memo.recall(
+    if project.ledger_is_settled and project.cache.recall(
         name, known
     ):  # of the rung that was looked at last, and no other
         return newest.crl
     if lacking(project, root, newest):
         return None
-    project.memo.remember(name, known, [], True)
+    project.cache.remember(name, known, [], True)
     return newest.crl
 
 
@@ -260,7 +260,7 @@ def _recover(project: Project, generation: str) -> list[Reason]:
 
 def issue_external_crl(project: Project, name: str) -> Outcome:
     """Make the CRL of an adopted CA. One without the old revocations would take them back: the books come first."""
-    if not project.has_ledger or not project.ledger.has_books(name):
+    if not project.has_ledger or not project.ledger.has_issuance_records(name):
         raise PkiError(
             f"what {name} issued and revoked is not in the ledger",
             f"./run invoke ledger.import DIR --authority {name}, where DIR holds its index.txt or its certificates",

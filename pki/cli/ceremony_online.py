@@ -39,13 +39,13 @@ def request(
     destroy: list[str],
     reason: str = "",
     crls: bool = False,
-    anew: bool = False,
+    drop_earlier: bool = False,
     output: str = "",
 ) -> None:
     """Ask for a root ceremony: everything that is needed, and what you wish; says what to do next.
 
     --new server (client, root) asks for a new generation, --revoke server-1 --reason key-compromise revokes an
-    intermediate, --crls asks for new root CRLs, --destroy root-1 for the end of a root's key; --anew forgets what the
+    intermediate, --crls asks for new root CRLs, --destroy root-1 for the end of a root's key; --drop-earlier forgets what the
     open request wishes. --output DIR copies the request to a medium. doit prepares what is needed by itself; then this
     only shows it.
     """
@@ -57,7 +57,7 @@ def request(
             return
         before = ceremony_archive.open_requests(project)[-1:]
         reasons = make_request.uncovered(project, needs.needs(project)) if before else []
-        asked = make_request.prepare(project, wish, anew=anew)
+        asked = make_request.prepare(project, wish, drop_earlier=drop_earlier)
     if before and before[0].digest != asked.digest:
         screen.line(
             f"in place of request {before[0].request.number}, whose paper and kit are void: {joined(reasons) or 'as you wish'}"

@@ -36,12 +36,12 @@ def _ceremony_faults(project: Project) -> list[str]:
         return []
     kept = [path for folder in project.store.ceremonies() for path in sorted(folder.iterdir()) if path.is_file()]
     names = [str(path) for path in (ca / "transcript.jsonl", *kept)]
-    found: list[str] | None = project.memo.recall("ceremonies", "")
+    found: list[str] | None = project.cache.recall("ceremonies", "")
     if found is None:
         try:
             faults = import_module("pki.ceremony.audit").records(ca).faults
         except PkiError as error:
             faults = [error.message]
         found = [str(fault).replace(f"{project.store.home}/", "") for fault in faults]
-        project.memo.remember("ceremonies", "", names, found)
+        project.cache.remember("ceremonies", "", names, found)
     return found

@@ -118,9 +118,9 @@ def _profiles(project: Project, plan: Plan) -> Iterator[Note]:
 
 def _dates(project: Project, leaf: Leaf) -> tuple[datetime, datetime] | None:
     """The dates of a certificate, which is looked at now where it was not yet; None where it is not as it should be."""
-    if project.memo.seen(leaf.artifact) is None:
+    if project.cache.seen(leaf.artifact) is None:
         certificates.stale_reasons(project, leaf)
-    kept = project.memo.seen(leaf.artifact)
+    kept = project.cache.seen(leaf.artifact)
     return (datetime.fromtimestamp(kept[0], UTC), datetime.fromtimestamp(kept[1], UTC)) if kept else None
 
 

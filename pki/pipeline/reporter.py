@@ -120,7 +120,7 @@ class Reporter:
 
     def forget(self, name: str) -> None:
         """Drop what this process found about an artifact that another one has worked on."""
-        self._project().memo.forget(name)
+        self._project().cache.forget(name)
 
     def join_run(self) -> bool:
         """In a process of its own that works for this run: whether the run still goes on."""
@@ -201,7 +201,7 @@ class Reporter:
             project.insist_on_ledger()
             project.close(settled=self._whole and self._result() == "ok")
         with self._last_word("what was found sound"):
-            project.memo.save(whole=self._whole)
+            project.cache.save(whole=self._whole)
         with self._last_word("alerts"):
             self._told = self._watch.tell(self._report(project))
         for told in (one for one in self._told if one["error"]):

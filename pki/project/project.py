@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from pki.common import filesystem
-from pki.common.cache import Memo, signature
+from pki.common.cache import Cache, signature
 from pki.common.child_processes import LIBPQ_PASSWORD, withhold
 from pki.common.errors import LedgerError, PkiError
 from pki.common.remedies import RESTORE, run_for
@@ -59,17 +59,17 @@ class Project(LedgerView):
     def open(cls, home: Path, now: datetime, evidence: Callable[[Project], Evidence] | None = None) -> Project:
         """Read pki.yaml below `home`. Raises InventoryError with every fault in it, and PkiError where it is not ours."""
         insist_on_owner(home)
-        path, memo = home / "pki.yaml", Memo(home, now)
+        path, cache = home / "pki.yaml", Cache(home, now)
         data = loader.read(path)
         known = hashlib.sha256(data).hexdigest()  # the whole cache knows the code
-        said = loader.sound(tree) if (tree := memo.recall("pki.yaml", known)) is not None else None
+        said = loader.sound(tree) if (tree := cache.recall("pki.yaml", known)) is not None else None
         if said is None:
             said, tree = loader.load_with_tree(path, data)
-            memo.remember("pki.yaml", known, [], tree)
+            cache.remember("pki.yaml", known, [], tree)
         place = Store(home)
         if said.ledger.startswith("postgresql"):
             withhold([LIBPQ_PASSWORD])
-        return cls(said, place, now, memo, Passphrases(place, said.secrets), evidence)
+        return cls(said, place, now, cache, Passphrases(place, said.secrets), evidence)
 
     # -- what is lost --
 
@@ -85,9 +85,9 @@ class Project(LedgerView):
         if found or not self.inventory.sandbox:
             return found
         folder = str(self.store.receipt("x").parent)
-        if (kept := self.memo.recall("roots of real hosts", "")) is None:
+        if (kept := self.cache.recall("roots of real hosts", "")) is None:
             kept = [[one.name, one.fingerprint, one.evidence] for one in receipts(self.store, real_hosts=True)]
-            self.memo.remember("roots of real hosts", "", [folder], kept)
+            self.cache.remember("roots of real hosts", "", [folder], kept)
         return tuple(MissingRoot(*one) for one in kept)
 
     def _recovered_roots(self) -> set[str]:
@@ -277,7 +277,7 @@ class Project(LedgerView):
         return Keys(self.store, self.passphrases, self.inventory.authorities.adopted)
 
     def issuer(self, authority: str) -> Issuer:
-        """The issuing generation with its key opened. Raises PkiError with the command that mends what is missing."""
+        """The issuing generation with its key opened. Raises PkiError with the command that fixes what is missing."""
         self.clock.insist()
         found = self.issuing(authority)
         if found is None:

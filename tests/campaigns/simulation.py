@@ -323,7 +323,7 @@ class Simulation:
         if not waiting:
             self.asked.clear()
         for path in sorted(waiting)[-1:]:
-            since = self.asked.setdefault("since", day)  # a request that is made anew is no news for the person
+            since = self.asked.setdefault("since", day)  # a request that is made again is no news for the person
             if day < since + self.late[self.figures["ceremonies"] % len(self.late)]:
                 continue
             try:

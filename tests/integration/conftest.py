@@ -98,7 +98,7 @@ class LiveHome(Home):
         return run(sys.executable, "-m", "invoke", *arguments, cwd=PROJECT, env=self.environment)
 
     def revoke(self, *arguments: str) -> str:
-        """Revoke what only hosts in folders know: it is published, and proven nowhere."""
+        """Revoke what only hosts in folders know: it is published, and verified nowhere."""
         said = run(sys.executable, "-m", "invoke", "revoke", *arguments, ok=False, cwd=PROJECT, env=self.environment)
         assert "revoked and published; " in said, said
         return said

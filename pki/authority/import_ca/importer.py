@@ -18,7 +18,7 @@ from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.reasons import Reason, Why
 from pki.config.identifiers import ArtifactId, GenerationName
-from pki.ledger.types import Books, Issued, LastCrl
+from pki.ledger.types import IssuanceRecords, Issued, LastCrl
 from pki.project.external_ca import has_signed
 from pki.project.generations import Generation
 from pki.project.project import Project
@@ -36,7 +36,7 @@ UNNAMED = ArtifactId("", "")  # before all of them are known: see `naming`
 class Found:
     """What is new in a folder, how much of it was known already, and what was left out, with the reason."""
 
-    books: Books
+    issuance_records: IssuanceRecords
     known: int
     left_out: tuple[str, ...]
 
@@ -70,8 +70,8 @@ def read(project: Project, name: str, folder: Path, shown: str) -> Found:
     last = project.ledger.last_crl(name) if project.has_ledger else None
     crl = _last_crl(shelf)
     newer = crl if crl and (last is None or crl.number > last[0]) else None
-    books = Books(name, tuple(new), tuple(revocations), newer)
-    return Found(books, len(known), (*shelf.left_out, *stays))
+    issuance_records = IssuanceRecords(name, tuple(new), tuple(revocations), newer)
+    return Found(issuance_records, len(known), (*shelf.left_out, *stays))
 
 
 def _sorted(ca: Generation, folder: Path, shown: str) -> _Shelf:
@@ -119,7 +119,7 @@ def _check_found(ca: Generation, papers: Papers, shown: str, *, faults: list[str
     if faults:
         raise PkiError(
             "\n".join(["nothing was taken in, because of what is wrong there:", *faults]),
-            "mend it, then type the same line again",
+            "fix it, then type the same line again",
         )
     if not is_its_own:
         there = (

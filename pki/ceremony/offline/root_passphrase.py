@@ -26,7 +26,7 @@ def rewrap(
     clock: Callable[[], datetime],
     admit: Callable[[Transcript], None] = lambda _: None,
 ) -> None:
-    """Encrypt the key of `root` anew, in `target`: the vault itself, or an empty medium that the whole of it goes to.
+    """Encrypt the key of `root` again, in `target`: the vault itself, or an empty medium that the whole of it goes to.
 
     `admit` records that a vault is not on a drive. Raises PkiError, with the vault as it was, when the key cannot be
     opened or the new medium is not fit.

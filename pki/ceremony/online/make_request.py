@@ -30,7 +30,7 @@ from pki.project.project import Project
 from pki.x509 import certificate_signing
 
 WISHED, WISHED_CRLS = "a new generation of {} is wished", "new CRLs are wished"
-REFRESH = timedelta(days=30)  # a request this old is made anew, so that its dates stay near the day of the ceremony
+REFRESH = timedelta(days=30)  # a request this old is made again, so that its dates stay near the day of the ceremony
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,29 +71,29 @@ def uncovered(project: Project, found: list[Need]) -> list[Reason]:
 
 
 def insist_on_current(project: Project, asked: Open) -> None:
-    """Raise PkiError for an open request that is to be made anew: nothing is to be printed or signed for it."""
+    """Raise PkiError for an open request that is to be made again: nothing is to be printed or signed for it."""
     if reasons := uncovered(project, needed.needs(project)):
         raise PkiError(
             f"request {asked.request.number} is not what is asked for now: {joined(reasons)}",
-            here("invoke", "ceremony.request", home=project.store.home, before="make it anew: "),
+            here("invoke", "ceremony.request", home=project.store.home, before="make it again: "),
         )
 
 
 # -- collecting -------------------------------------------------------------------------------------------------------
 
 
-def prepare(project: Project, wish: Wish = Wish(), *, anew: bool = False) -> Open:
+def prepare(project: Project, wish: Wish = Wish(), *, drop_earlier: bool = False) -> Open:
     """Write a request for everything that is needed or wished; an open one that asks for exactly that is kept.
 
-    What the newest open request wishes is wished again, unless it is to be asked `anew`. Raises PkiError when there is
+    What the newest open request wishes is wished again, unless earlier requests are dropped. Raises PkiError when there is
     nothing to ask for, a wish cannot be granted, or the ledger lacks what its CRLs would have to list.
     """
     project.insist_on_ledger()
     found = needed.needs(project)
     waiting = ceremony_archive.open_requests(project)
-    if wish == Wish() and waiting and not uncovered(project, found) and not anew:
+    if wish == Wish() and waiting and not uncovered(project, found) and not drop_earlier:
         return waiting[-1]
-    wish = _with(wish, _wished(project, waiting[-1].request) if waiting and not anew else Wish())
+    wish = _with(wish, _wished(project, waiting[-1].request) if waiting and not drop_earlier else Wish())
     _check(project, wish, found, _wanted(project, wish, found))
     project.clock.insist()
     request = _collected(project, wish, found)

@@ -1,4 +1,4 @@
-"""What of an open request is no longer as pki.yaml has it: such a request is made anew, and not held."""
+"""What of an open request is no longer as pki.yaml has it: such a request is made again, and not held."""
 
 from __future__ import annotations
 

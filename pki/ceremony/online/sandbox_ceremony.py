@@ -22,8 +22,8 @@ def ceremony(project: Project, wish: Wish = Wish()) -> None:  # noqa: B008 - fro
     try:
         _hold(project, make_request.prepare(project, wish))
     except PkiError as error:
-        anew = "to begin anew: move ca/, build/ and offline/ away"
-        raise PkiError(error.message, f"{error.hint}\n{anew}" if error.hint else anew) from None
+        again = "to begin again: move ca/, build/ and offline/ away"
+        raise PkiError(error.message, f"{error.hint}\n{again}" if error.hint else again) from None
 
 
 def _forget_vault(project: Project) -> None:

@@ -102,7 +102,7 @@ def keys(view: View) -> Iterator[Finding]:
         ):
             with suppress(PkiError):  # kept by the project
                 project.keys.issuer(found)
-                project.memo.remember(_key_id(found), found.fingerprint, _key_files(project, found), "", by_state=True)
+                project.cache.remember(_key_id(found), found.fingerprint, _key_files(project, found), "", by_state=True)
                 opened.append(found.name)
     told = {project.store.shown(path) for path in check_machine.secrets(view)}
     for name, error in {**project.keys.closed, **project.key_faults()}.items():
@@ -117,7 +117,7 @@ def keys(view: View) -> Iterator[Finding]:
 def _has_changed(project: Project, found: Generation) -> bool:
     """Whether a key, or the file of its passphrase, is not as it was when the key opened the last time."""
     files = _key_files(project, found)
-    return bool(files) and project.memo.recall(_key_id(found), found.fingerprint) is None
+    return bool(files) and project.cache.recall(_key_id(found), found.fingerprint) is None
 
 
 def _key_id(found: Generation) -> ArtifactId:
@@ -185,7 +185,7 @@ def _end(view: View, name: str) -> datetime | None:
     if GenerationName.parse(name).is_root:
         present = issued_crls.due_presigned(view.project, name)
         return None if present is None else present.next_update_utc  # an empty CRL is false
-    if seen := view.project.memo.seen(ArtifactId("crl", name)):
+    if seen := view.project.cache.seen(ArtifactId("crl", name)):
         return datetime.fromtimestamp(seen[1], UTC)
     there = published(view.project, name)
     return None if there is None else there.next_update_utc

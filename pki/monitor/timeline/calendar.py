@@ -48,7 +48,7 @@ def write(project: Project, plan: Plan) -> list[str]:
         plan.leaves[name] for name in names if name in plan.leaves and ArtifactId("cert", name) not in project.withheld
     ]
     known, files = _known(project, clients), [*_sources(project, clients), str(path)]
-    if project.memo.recall("calendar", known):
+    if project.cache.recall("calendar", known):
         return []
     data = rendered(entries(project, clients), project)
     before = filesystem.read(path)
@@ -57,12 +57,12 @@ def write(project: Project, plan: Plan) -> list[str]:
         written = [project.store.shown(path)]
     else:
         written = []
-    project.memo.remember("calendar", known, files, True)
+    project.cache.remember("calendar", known, files, True)
     return written
 
 
 def _known(project: Project, clients: list[Leaf]) -> str:
-    """What the calendar depends on besides files; anew each month, as the years in it move on."""
+    """What the calendar depends on besides files; again each month, as the years in it move on."""
     said = project.inventory
     leaves = [(leaf.name, leaf.lifetime, leaf.renew_before) for leaf in clients]
     rules = (said.authorities, said.profiles.client, said.holidays, said.schedule, said.sandbox, said.domains)

@@ -193,7 +193,7 @@ def _takeover_events(plan: Plan, found: Authorities) -> Iterator[Event]:
             why = "needs its older root no more" if same else "issues now"
             count = f"{len(mine)} {authority} certificate{'s' if len(mine) > 1 else ''}"
             install = f"; to be installed: {_people(mine)}" if any(_is_persons(leaf) for leaf in mine) else ""
-            text = f"{why}: {count} issued anew{install}"
+            text = f"{why}: {count} issued again{install}"
             yield Event(found.runs.at(turn.at), "turn", turn.generation, text)
 
 

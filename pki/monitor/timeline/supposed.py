@@ -55,7 +55,7 @@ class Supposed(Project):
     def of(cls, project: Project) -> Self:
         shelf = Shelf(project.store)
         destroyed = frozenset(ceremony_archive.destroyed_roots(project))
-        found = cls(project.inventory, shelf, project.now, project.memo, project.passphrases, destroyed=destroyed)
+        found = cls(project.inventory, shelf, project.now, project.cache, project.passphrases, destroyed=destroyed)
         for root in shelf.generations("root"):
             paths = shelf.cross_certificates(root)
             parts = [read_certificate(filesystem.read(path) or b"", shelf.shown(path)) for path in paths]

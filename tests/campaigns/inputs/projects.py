@@ -166,15 +166,18 @@ def lab(place: Path) -> Path:
     old = _old_ca()
     old.keep(home.path / "ca/legacy")
     home.path.joinpath("ca").chmod(0o700)
-    old.openssl_ca(place / "books")
+    old.openssl_ca(place / "issuance_records")
     _run(home, -20, "authority")
     project = home.project(-20)
-    project.ledger.take_in(importer.read(project, "legacy", place / "books", "books").books, at=project.now)
+    project.ledger.take_in(
+        importer.read(project, "legacy", place / "issuance_records", "issuance_records").issuance_records,
+        at=project.now,
+    )
     project.ledger.close()
     _run(home, -20)
     old.issue("dora", 4, names=("dora.old.example",))
     old.revoke(1, "superseded")
-    old.openssl_ca(place / "books")
+    old.openssl_ca(place / "issuance_records")
     project = home.project(-19)
     guest = project.ledger.certificates(artifact="cert:client-guest")[-1]
     project.ledger.record_revocation(guest, reason="superseded", at=project.now)
@@ -224,9 +227,9 @@ def fleet(place: Path) -> Path:
 def _events(digest: str, files: list[dict[str, str]]) -> Iterator[dict[str, object]]:
     """What ansible-runner leaves of a delivery that went well."""
     looked = [{"n": number, "is": "absent", "sha256": "", "path": file["path"]} for number, file in enumerate(files, 1)]
-    proofs = {"grafana": ["proven", "proven"]}
+    verifications = {"grafana": ["verified", "verified"]}
     answers = [{"pki-apply": 1, "date": int(START.timestamp())}, *looked, {"looked": True}, {"state": "kept"}]
-    result = {"release": digest, "answers": answers, "proofs": proofs, "changed": True, "greeted": True}
+    result = {"release": digest, "answers": answers, "verifications": verifications, "changed": True, "greeted": True}
     data = {"task_action": "doit.pki.deliver", "host": "monitoring", "res": result}
     yield {"event": "playbook_on_start", "event_data": {}}
     yield {"event": "runner_on_ok", "event_data": data}
