@@ -21,7 +21,7 @@ from pki.monitor.alerts.notification_history import Addresses, Channel, Record
 from pki.monitor.checks import check_machine
 from pki.monitor.checks.check_context import LastRun
 from pki.project import layout
-from pki.project.generations import read_rung
+from pki.project.generations import read_presigned_crl
 from pki.project.project import Project
 from tests.ceremonies import RealHome
 from tests.conftest import START
@@ -75,11 +75,11 @@ def authority(home: RealHome, generation: str) -> tuple[Path, Read]:
     return path, read
 
 
-def rung(home: RealHome) -> tuple[Path, Read]:
+def presigned_crl(home: RealHome) -> tuple[Path, Read]:
     project = home.project()
-    path = project.store.rungs("root-1")[0]
+    path = project.store.presigned_crls("root-1")[0]
     issuer = project.existing("root-1")
-    return path, lambda: read_rung(filesystem.read(path) or b"", path, issuer)
+    return path, lambda: read_presigned_crl(filesystem.read(path) or b"", path, issuer)
 
 
 def crl(home: RealHome, generation: str, form: str) -> tuple[Path, Read]:
@@ -181,7 +181,7 @@ def probed(home: RealHome) -> tuple[Path, Read]:
 KINDS: dict[str, Callable[[RealHome], tuple[Path, Read]]] = {
     "root certificate": lambda home: authority(home, "root-1"),
     "intermediate certificate": lambda home: authority(home, "server-1"),
-    "pre-signed CRL": rung,
+    "pre-signed CRL": presigned_crl,
     "CRL in DER": lambda home: crl(home, "client-1", "crl"),
     "CRL in PEM": lambda home: crl(home, "client-1", "pem"),
     "root CRL in DER": lambda home: crl(home, "root-1", "crl"),

@@ -18,7 +18,9 @@ NETWORKS = ("av", "dev", "mgmt", "office")
 PROBLEMS = (
     Finding(
         *("cert:web-003", Level.CRITICAL, "5 of 90 days left, renewal starts at 30; cannot be renewed: ca/server/"),
-        *("the passphrase from secrets.yaml is wrong: ./run invoke ca.rewrap server-1 --old-passphrase-file FILE",),
+        *(
+            "the passphrase from secrets.yaml is wrong: ./run invoke ca.change-passphrase server-1 --old-passphrase-file FILE",
+        ),
     ),
     Finding(
         *("deploy:web-001", Level.WARNING, "unreachable for 3 days; its certificate runs out in 12 days (timed out)"),

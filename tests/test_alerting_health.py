@@ -97,7 +97,7 @@ def test_what_is_lost_or_damaged_in_build_is_a_notice_until_the_next_run(home: H
 
 
 def test_a_run_reads_no_certificate_again_that_it_found_sound(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    truths = {home.project().store.truth(leaf) for leaf in home.plan().leaves.values()}
+    truths = {home.project().store.bundle(leaf) for leaf in home.plan().leaves.values()}
     assert home.doit().status == 0
     looked, read = [], filesystem.read
 
@@ -130,37 +130,37 @@ def test_a_crl_that_no_run_renewed_is_told_two_days_late(home: Home) -> None:
     assert checked(home, 9)["crl:client-1"].message == "ends in 11 days, on 2026-12-14, and was not renewed"
 
 
-def rungs(home: Home) -> list[Any]:
+def presigned_crls(home: Home) -> list[Any]:
     return sorted((home.path / "ca/root/root-1/crl").glob("*.pem"), key=lambda path: int(path.stem))
 
 
 def test_a_last_rung_that_is_missing_is_told_long_before_it_is_needed(home: Home) -> None:
-    last = rungs(home)[-1]
+    last = presigned_crls(home)[-1]
     last.unlink()
     found = checked(home)["crl:root-1"]
     assert (found.level, found.remedy) == (Level.WARNING, BACK)
-    assert found.message == f"its last rung, {last.stem}, is not in ca/"
+    assert found.message == f"its last pre-signed CRL, {last.stem}, is not in ca/"
     assert home.doit().status == 0  # which has all that it needs today
 
 
 def test_a_gap_in_the_ladder_is_told(fresh: Home) -> None:
-    fresh.edit("rungs: 2", "rungs: 3")
+    fresh.edit("presigned: 2", "presigned: 3")
     assert fresh.doit().status == 0
     assert checked(fresh) == {}
-    first, gone, _ = rungs(fresh)
+    first, gone, _ = presigned_crls(fresh)
     gone.unlink()
     found = checked(fresh)["crl:root-1"]
     assert (found.level, found.remedy.partition(";")[0]) == (Level.WARNING, BACK)
-    assert found.message == "no rung of its ladder covers 2027-12-18 to 2028-11-12"
+    assert found.message == "no pre-signed CRL of its series of pre-signed CRLs covers 2027-12-18 to 2028-11-12"
     assert level_of(fresh, "crl:root-1", 361) == "critical"  # thirty days before
     assert first.exists()
 
 
 def test_without_a_valid_rung_every_server_refuses_every_client_when_the_last_one_has_ended(home: Home) -> None:
-    for path in rungs(home):
+    for path in presigned_crls(home):
         path.unlink()
     found = checked(home)["crl:root-1"]
-    said = "no rung of its ladder is valid now; needs a ceremony; every server refuses every client"
+    said = "no pre-signed CRL of its series of pre-signed CRLs is valid now; needs a ceremony; every server refuses every client"
     assert (found.level, found.until) == (Level.CRITICAL, home.moment(390) - timedelta(hours=1))
     assert found.message == f"{said} from 2027-12-18 on, when the one that they have ends"
     assert found.remedy == f"{BACK}; or: PKI_HOME={home.path} ./run invoke ceremony.request --crls"
@@ -478,7 +478,7 @@ def test_a_project_that_cannot_be_read_breaks_no_run(home: Home, monkeypatch: py
     [
         (lambda _home: None, 0),
         (lambda home: (home.path / "build/hosts/media/etc/caddy/Caddyfile").write_text("x"), 2),
-        (lambda home: rungs(home)[-1].unlink(), 3),
+        (lambda home: presigned_crls(home)[-1].unlink(), 3),
         (lambda home: (home.path / "secrets.yaml").chmod(0o644), 4),
         (lambda home: home.edit("proxy: caddy", "proxy: cady"), 1),
     ],

@@ -102,18 +102,18 @@ def test_the_key_of_another_authority_is_not_taken_for_its_own(real: RealHome) -
 
 
 def test_a_damaged_pre_signed_crl_is_told_and_no_older_one_is_published(real: RealHome, invoke: Invoke) -> None:
-    rungs = real.project(days=0).store.rungs("root-1")
+    presigned_crls = real.project(days=0).store.presigned_crls("root-1")
     published = real.read("build/crl/root-1.crl")
-    damage(rungs[0])
+    damage(presigned_crls[0])
     report = real.doit()
     assert report.status == 0, report.failed
     assert real.read("build/crl/root-1.crl") == published
     [note] = report.data["notes"]
-    assert note["subject"] == f"ca/root/root-1/crl/{rungs[0].name}"
+    assert note["subject"] == f"ca/root/root-1/crl/{presigned_crls[0].name}"
     assert "restore FILE" in note["remedy"]
     said = invoke("health", home=real.path)
     assert said.status == 3
-    assert f"ca/root/root-1/crl/{rungs[0].name}" in said.out
+    assert f"ca/root/root-1/crl/{presigned_crls[0].name}" in said.out
 
 
 def test_a_response_that_cannot_be_read_any_more_is_named_with_the_backup_that_has_it(real: RealHome) -> None:

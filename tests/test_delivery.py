@@ -1164,7 +1164,7 @@ def lying(live: Live, old: str, new: str) -> None:
         ("keep) keep keep ;;", 'keep) say "{\\"state\\":\\"done\\"}" ;;', "answers what pki-apply would not"),
         ("keep) keep keep ;;", "keep) exit 0 ;;", "put the previous files back by itself"),
     ],
-    ids=["the truth", "same", "kept", "undone", "gone"],
+    ids=["the PEM bundle", "same", "kept", "undone", "gone"],
 )
 def test_a_host_that_lies_about_a_change_is_not_believed(delivered: Live, old: str, new: str, said: str) -> None:
     before = delivered.host.holds()

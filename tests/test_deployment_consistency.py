@@ -470,7 +470,7 @@ def test_a_removed_host_is_withdrawn_and_its_certificate_is_left_to_a_person(hom
     remove_media(home)
     report = home.doit()
     assert report.status == 0
-    assert [name.partition(":")[0] for name in report.made] == ["tidy"]
+    assert [name.partition(":")[0] for name in report.made] == ["cleanup"]
     assert not root(home, "media").exists()
     for left in ("release/media", "receipts/media.json", "certs/media"):
         assert not (home.path / "build" / left).exists()

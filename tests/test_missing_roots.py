@@ -73,7 +73,7 @@ def without_roots(home: Home) -> None:
 
 STOPS = {  # whatever writes into the project, to hosts, or hands out what is in it
     "backup": ["b.age", "--passphrase-file", "words"],
-    "ca.rewrap": ["server-1"],
+    "ca.change-passphrase": ["server-1"],
     "ceremony.accept": ["response-0001"],
     "ceremony.kit": ["."],
     "ceremony.rehearse": [],
@@ -114,7 +114,16 @@ CHECKS: dict[str, tuple[list[str], set[int]]] = {  # with the statuses that each
     "timeline": ([], {0, 1, 2}),
 }
 ELSEWHERE = {  # what needs no project, or makes one; `restore` is what helps
-    *("bench", "campaign", "ceremony.copy", "ceremony.rewrap", "ceremony.root", "ceremony.sign", "demo.vlans", "init"),
+    *(
+        "bench",
+        "campaign",
+        "ceremony.copy",
+        "ceremony.change-passphrase",
+        "ceremony.root",
+        "ceremony.sign",
+        "demo.vlans",
+        "init",
+    ),
     *("integration", "lint", "mutants", "restore", "test"),
 }
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pki.ceremony.online.make_request import Wish
+from pki.ceremony.online.make_request import RequestOptions
 from pki.common import sealed_records
 from pki.common.errors import PkiError
 from pki.deploy import bootstrap, verification
@@ -189,7 +189,7 @@ def real_live(real: RealHome, monkeypatch: pytest.MonkeyPatch) -> Live:
 def test_a_rollover_with_cross_certificates_goes_to_the_host_as_before(real_live: Live) -> None:
     home = real_live.home
     assert isinstance(home, RealHome)
-    home.ceremony(Wish(generations=("root",)), days=1)
+    home.ceremony(RequestOptions(generations=("root",)), days=1)
     home.doit("release:media", days=1)
     payload = Payload.of(home.path / "build/release/media")
     assert payload
@@ -206,7 +206,7 @@ def test_a_rollover_with_cross_certificates_goes_to_the_host_as_before(real_live
 def test_without_its_cross_certificate_a_new_root_waits(real_live: Live, spoil: str) -> None:
     home = real_live.home
     assert isinstance(home, RealHome)
-    home.ceremony(Wish(generations=("root",)), days=1)
+    home.ceremony(RequestOptions(generations=("root",)), days=1)
     path = home.path / "ca/root/root-2/cross-root-1.pem"
     path.unlink()
     if spoil == "damaged":

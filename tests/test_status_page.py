@@ -224,7 +224,7 @@ def test_a_second_run_gathers_nothing(home: Home, monkeypatch: pytest.MonkeyPatc
 
 def test_years_ahead_are_foreseen_once_a_month(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     home.doit()
-    monkeypatch.setattr("pki.monitor.status_page.forecast_section._foreseen", lambda _: pytest.fail("foreseen"))
+    monkeypatch.setattr("pki.monitor.status_page.forecast_section._planned", lambda _: pytest.fail("planned"))
     assert home.doit(days=1).status == 0
     assert "2028-03-27 ceremony brings" in shown(home).text
     home.edit("organisation: Example Lab", "organisation: Other Lab")

@@ -101,7 +101,7 @@ def test_books_come_in_whole_whoever_kept_them(adopted: Home, old: OldCa, invoke
     if layout == "easy-rsa":
         issuance_records = old.easy_rsa(adopted.path.parent / "pki")
     elif layout == "files":
-        issuance_records = adopted.path.parent / "papers"
+        issuance_records = adopted.path.parent / "scanned_files"
         for serial, cert in old.issued.items():
             der = cert.public_bytes(serialization.Encoding.DER)
             write(
@@ -795,7 +795,7 @@ def test_authority_that_left_pki_yaml_takes_its_crl_with_it(adopted: Home, invok
     invoke("ledger.import", "issuance_records")
     adopted.doit()
     adopted.edit("  legacy: {adopt: ca/legacy}\n", "")
-    assert "build/crl/legacy.crl is no longer wanted" in adopted.doit().made["tidy:build"]
+    assert "build/crl/legacy.crl is no longer wanted" in adopted.doit().made["cleanup:build"]
     assert not (adopted.path / "build/crl/legacy.crl").exists()
     assert invoke("plan").status == 0
 

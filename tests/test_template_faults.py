@@ -332,7 +332,7 @@ def test_what_a_host_has_of_a_file_that_cannot_be_read_stays_there(home: Home, d
     report = home.doit(days=61)
     assert "release:media" in report.failed
     assert {"cert:media", "crl:client-1"} <= report.made.keys()
-    assert "tidy:build" not in report.made
+    assert "cleanup:build" not in report.made
     assert delivered(home, "media") == before
 
 

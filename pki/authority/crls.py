@@ -17,7 +17,7 @@ from pki.common.durations import backdate, compared
 from pki.common.errors import PkiError
 from pki.common.reasons import Outcome, Reason, Verb, Why, joined
 from pki.config.identifiers import ArtifactId, GenerationName
-from pki.project.generations import Generation, Rung
+from pki.project.generations import Generation, PresignedCrl
 from pki.project.project import Project
 from pki.x509 import canonical, crl_signing, pem_encoding
 from pki.x509.certificate_signing import ca_public_key
@@ -132,17 +132,17 @@ def unrecorded(project: Project, generation: str) -> frozenset[int]:
 
 
 def due_presigned(project: Project, root: str) -> x509.CertificateRevocationList | None:
-    """The newest rung of a root's ladder that has begun and not ended, and lists all that the ledger says is revoked.
+    """The newest pre-signed CRL of a root's series of pre-signed CRLs that has begun and not ended, and lists all that the ledger says is revoked.
 
-    An older rung that lacks a revocation would take it back: servers believe the newest thisUpdate, not the number.
+    An older pre-signed CRL that lacks a revocation would take it back: servers believe the newest thisUpdate, not the number.
     """
     if not (begun := _begun(project, root)):
         return None
     newest = begun[-1]
-    name, known = f"rung:{root}", token(newest.crl.fingerprint(hashes.SHA256()))
+    name, known = f"pre-signed CRL:{root}", token(newest.crl.fingerprint(hashes.SHA256()))
     if project.ledger_is_settled and project.cache.recall(
         name, known
-    ):  # of the rung that was looked at last, and no other
+    ):  # of the pre-signed CRL that was looked at last, and no other
         return newest.crl
     if lacking(project, root, newest):
         return None
@@ -150,26 +150,32 @@ def due_presigned(project: Project, root: str) -> x509.CertificateRevocationList
     return newest.crl
 
 
-def _begun(project: Project, root: str) -> list[Rung]:
-    """Rungs that have begun and not ended, lowest number first.
+def _begun(project: Project, root: str) -> list[PresignedCrl]:
+    """Pre-signed CRLs that have begun and not ended, lowest number first.
 
-    Where the file of a rung is damaged, the CRL that is published counts too: an older one must never take its place.
+    Where the file of a pre-signed CRL is damaged, the CRL that is published counts too: an older one must never take its place.
     """
-    rungs = project.rungs(root)
-    if len(rungs) < len(project.store.rungs(root)) and (der := filesystem.read(project.store.crl(root))):
+    presigned_crls = project.presigned_crls(root)
+    if len(presigned_crls) < len(project.store.presigned_crls(root)) and (
+        der := filesystem.read(project.store.crl(root))
+    ):
         published = signed_crl(project, root, der)
         if published is not None and published.next_update_utc:
             number = published.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
-            shown = Rung(number, published, frozenset(one.serial_number for one in published))
-            rungs = sorted([*rungs, shown], key=lambda rung: rung.number)
-    return [rung for rung in rungs if rung.crl.last_update_utc <= project.now < _end(rung.crl)]
+            shown = PresignedCrl(number, published, frozenset(one.serial_number for one in published))
+            presigned_crls = sorted([*presigned_crls, shown], key=lambda presigned_crl: presigned_crl.number)
+    return [
+        presigned_crl
+        for presigned_crl in presigned_crls
+        if presigned_crl.crl.last_update_utc <= project.now < _end(presigned_crl.crl)
+    ]
 
 
-def lacking(project: Project, root: str, rung: Rung) -> list[str]:
-    """Certificates that a rung does not list, and the ledger or the published CRL does, by serial number in hexadecimal."""
-    revoked = project.ledger.revoked(root, rung.crl.last_update_utc) if project.has_ledger else []
+def lacking(project: Project, root: str, presigned_crl: PresignedCrl) -> list[str]:
+    """Certificates that a pre-signed CRL does not list, and the ledger or the published CRL does, by serial number in hexadecimal."""
+    revoked = project.ledger.revoked(root, presigned_crl.crl.last_update_utc) if project.has_ledger else []
     serials = dict.fromkeys([*(entry.serial for entry in revoked), *sorted(unrecorded(project, root))])
-    return [f"{serial:x}" for serial in serials if serial not in rung.serials]
+    return [f"{serial:x}" for serial in serials if serial not in presigned_crl.serials]
 
 
 def _end(crl: x509.CertificateRevocationList) -> datetime:
@@ -178,27 +184,27 @@ def _end(crl: x509.CertificateRevocationList) -> datetime:
 
 
 def stale_root_reasons(project: Project, root: str) -> list[Reason]:
-    """Why the published root CRL is not the rung that is due."""
+    """Why the published root CRL is not the pre-signed CRL that is due."""
     if project.generation(root) is None:
         return [Why.NO_CRL()]
-    rung = due_presigned(project, root)
-    if rung is None:
+    presigned_crl = due_presigned(project, root)
+    if presigned_crl is None:
         return [no_presigned(project, root)]
     published = filesystem.read(project.store.crl(root))
-    if published != rung.public_bytes(serialization.Encoding.DER):
-        return [Why.NO_CRL() if published is None else Why.OTHER_RUNG()]
+    if published != presigned_crl.public_bytes(serialization.Encoding.DER):
+        return [Why.NO_CRL() if published is None else Why.OTHER_PRESIGNED()]
     if project.has_ledger and not project.ledger_is_settled and (serials := unrecorded(project, root)):
         return unrecorded_reason(project, root, serials)
     return [] if filesystem.read(project.store.crl(root, "pem")) == pem("X509 CRL", published) else [Why.CRL_NO_PEM()]
 
 
 def no_presigned(project: Project, root: str) -> Reason:
-    """Why no rung can be published."""
+    """Why no pre-signed CRL can be published."""
     begun = _begun(project, root)
     missing = lacking(project, root, begun[-1]) if begun else []
     if missing:
-        return Why.RUNG_LACKS(number=begun[-1].number, serials=", ".join(missing))
-    return Why.NO_RUNG()
+        return Why.PRESIGNED_LACKS(number=begun[-1].number, serials=", ".join(missing))
+    return Why.NO_PRESIGNED()
 
 
 def issue_crl(project: Project, generation: str) -> Outcome:
@@ -269,11 +275,11 @@ def issue_external_crl(project: Project, name: str) -> Outcome:
 
 
 def publish_root_crl(project: Project, root: str) -> Outcome:
-    """Publish the rung of the root's ladder that is due: which one it is follows from the clock, as with a signature."""
+    """Publish the pre-signed CRL of the root's series of pre-signed CRLs that is due: which one it is follows from the clock, as with a signature."""
     if project.has_ledger and not project.ledger_fault:
         _recover(project, root)
-    rung = due_presigned(project, root)
-    if rung is None:
+    presigned_crl = due_presigned(project, root)
+    if presigned_crl is None:
         project.clock.insist()
         if found := project.generation(root):
             insist_on_begun(project, found)
@@ -283,7 +289,7 @@ def publish_root_crl(project: Project, root: str) -> Outcome:
             f"{no_presigned(project, root)}; every client will be refused once the present one ends",
             f"{new_crls(project, root)}; if you restored ca/ from a backup, look into its crl/ folder",
         )
-    der = rung.public_bytes(serialization.Encoding.DER)
+    der = presigned_crl.public_bytes(serialization.Encoding.DER)
     if der != filesystem.read(project.store.crl(root)):
         project.clock.insist()
     _publish_crl(project, root, der, pem_encoding.pem("X509 CRL", der))

@@ -115,7 +115,7 @@ def sign(
 
 
 @command_with(many=("share_file",))
-def rewrap(
+def change_passphrase(
     context: Context,
     vault: str,
     share_file: list[str],
@@ -140,7 +140,7 @@ def rewrap(
     target = open_vault.place(context, to, folder_as_vault)[0] if to else place
     wanted = Custody(context, new_passphrase_file, own=own, shares=shares, cards=cards, token="")
     secret_of = custodians.opening(context, place, [passphrase_file] if passphrase_file else [], share_file)
-    root_passphrase.rewrap(
+    root_passphrase.change_passphrase(
         place,
         target,
         root,
@@ -313,4 +313,4 @@ def _say_response(screen: Screen, vault: Vault, destroyed: Sequence[str], folder
         screen.line(f"the key of {root} was destroyed on this drive; destroy every other copy of it now")
 
 
-TASKS: dict[str, Any] = {"root": root, "sign": sign, "rewrap": rewrap, "copy": copy}
+TASKS: dict[str, Any] = {"root": root, "sign": sign, "change-passphrase": change_passphrase, "copy": copy}

@@ -97,7 +97,7 @@ SPECIAL = {
     "ledger.show_list": {"name": "a certificate or adopted authority"},
     "taking.take_in": {"folder": "the folder of `openssl ca`, pki/ of easy-rsa, or one with certificates"},
     "vault.copy": {"to": "the second drive"},
-    "vault.rewrap": {"to": "a new drive"},
+    "vault.change the passphrase": {"to": "a new drive"},
 }
 
 

@@ -19,7 +19,7 @@ def notes(project: Project) -> Iterator[Note]:
     for generation in (one for name in identifiers.AUTHORITIES for one in project.store.generations(name)):
         project.generation(generation)
         if GenerationName.parse(generation).is_root:
-            project.rungs(generation)
+            project.presigned_crls(generation)
     recovered = {project.store.shown(project.store.authority_file(one, "cert.pem")) for one in project.recovered}
     for shown, text in project.damaged.items():
         if shown not in recovered:

@@ -155,7 +155,7 @@ def crl(project: Project, plan: Plan, generation: str) -> Iterator[Line]:
 def _key(project: Project, wanted: Leaf) -> str:
     if wanted.request:
         return f"is not here: its device keeps it, and {wanted.request} asks for its certificate"
-    place = f"{project.store.shown(project.store.truth(wanted))}, with the certificate; mode 0600"
+    place = f"{project.store.shown(project.store.bundle(wanted))}, with the certificate; mode 0600"
     return f"{place}; in every backup" if wanted.client else f"{place}; lost, it is made again"
 
 

@@ -87,7 +87,7 @@ def notes(project: Project, plan: Plan) -> Iterator[Note]:
     yield from revocation_exposure.forgeable(project)
     yield from browser_limits.notes(project, plan)
     yield from unverified_upstreams.notes(project)
-    yield from _outgrown(project)
+    yield from _oversized(project)
     yield from external_cas.notes(project, plan)
     yield from damaged_files.notes(project)
 
@@ -124,7 +124,7 @@ def _dates(project: Project, leaf: Leaf) -> tuple[datetime, datetime] | None:
     return (datetime.fromtimestamp(kept[0], UTC), datetime.fromtimestamp(kept[1], UTC)) if kept else None
 
 
-def _outgrown(project: Project) -> Iterator[Note]:
+def _oversized(project: Project) -> Iterator[Note]:
     for one in crl_size.sizes(project):
         if one.complaint:
             yield Note(ArtifactId("crl", one.generation), one.complaint, crl_size.REMEDY)

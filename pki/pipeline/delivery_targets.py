@@ -85,7 +85,7 @@ class Outlook:
     @cached_property
     def prober(self) -> Prober:
         disk, leaves = self.world.project.store, self.world.leaves
-        probe, canary = (disk.truth(leaves[name]) if name in leaves else None for name in (PROBE, CANARY))
+        probe, canary = (disk.bundle(leaves[name]) if name in leaves else None for name in (PROBE, CANARY))
         return Prober(disk.trust("roots.pem"), probe, canary)
 
     @cached_property
@@ -148,7 +148,7 @@ def sources(world: World, delivery: Delivery) -> tuple[str, ...]:
     if not delivery.is_remote:
         return ()
     disk = world.project.store
-    files = [str(disk.truth(world.leaves[name])) for name in (PROBE, CANARY) if name in world.leaves]
+    files = [str(disk.bundle(world.leaves[name])) for name in (PROBE, CANARY) if name in world.leaves]
     return (str(disk.trust("roots.pem")), *files)
 
 
@@ -275,7 +275,7 @@ def _issued(outlook: Outlook, name: str, ends: Sequence[Endpoint]) -> dict[str, 
     world, found = outlook.world, dict[str, Expectation]()
     for one in ends:
         leaf = world.leaves.get(leaf_name(name, "mtls" if one.access == "mtls" else "tls"))
-        held = canonical.first_certificate(filesystem.read(world.project.store.truth(leaf)) or b"") if leaf else None
+        held = canonical.first_certificate(filesystem.read(world.project.store.bundle(leaf)) or b"") if leaf else None
         if held is not None:  # one that is damaged is told by the look at certificates
             found[one.name] = Expectation(fingerprint(held.public_bytes(Encoding.DER)), revokes=bool(outlook.canary))
     return found

@@ -115,7 +115,7 @@ class World:
         serials = set[int]()
         for name, leaf in self.leaves.items() if self.project.withheld else ():
             if ArtifactId("cert", name) in self.project.withheld:
-                held = canonical.first_certificate(filesystem.read(self.project.store.truth(leaf)) or b"")
+                held = canonical.first_certificate(filesystem.read(self.project.store.bundle(leaf)) or b"")
                 if held is not None:  # one that is missing or damaged is on no host because of us
                     serials.add(held.serial_number)
         return frozenset(serials)

@@ -64,7 +64,7 @@ def plan(project: Project) -> Plan:
     known = {artifact.name for artifact in artifacts}
     kept = world.leaves.keys() | world.undeclared.keys() | {one.name for one in world.waiting}
     return Plan(
-        (*artifacts, _tidy(project, known, kept)),
+        (*artifacts, _cleanup(project, known, kept)),
         (*world.notes, *_unused_faults(world, deliveries)),
         world.leaves,
         world.waiting,
@@ -205,7 +205,7 @@ def _certificate_path(project: Project, authority: str) -> str:
 
 def _crls(project: Project, canary: Iterable[Leaf]) -> Iterator[Artifact]:
     """The CRL of every live generation; those of the client authority come after the canary, which stands on one."""
-    before = {leaf.authority: str(project.store.truth(leaf)) for leaf in canary}
+    before = {leaf.authority: str(project.store.bundle(leaf)) for leaf in canary}
     for authority in AUTHORITIES:
         first = (before[authority],) if authority in before else ()
         for generation in project.live(authority):
@@ -393,9 +393,9 @@ def _release_stale(world: World, name: str) -> list[Reason]:
 # -- what left --------------------------------------------------------------------------------------------------------
 
 
-def _tidy(project: Project, known: set[ArtifactId], leaves: set[str]) -> Artifact:
+def _cleanup(project: Project, known: set[ArtifactId], leaves: set[str]) -> Artifact:
     return Artifact(
-        id=ArtifactId("tidy", "build"),
+        id=ArtifactId("cleanup", "build"),
         targets=(),
         sources=(),
         make=partial(cleanup.sweep, project, known, leaves),

@@ -27,7 +27,7 @@ from pki.ledger import last_seen
 from pki.project.ca_keys import Keys
 from pki.project.clock_guard import ClockGuard, Evidence
 from pki.project.cross_certificates import vouching
-from pki.project.generations import Generation, Rung, damaged, is_copy, read_certificate, read_rung
+from pki.project.generations import Generation, PresignedCrl, damaged, is_copy, read_certificate, read_presigned_crl
 from pki.project.layout import Store
 from pki.project.ledger_view import LedgerView
 from pki.project.missing_roots import MissingRoot, find_missing, receipts, refusal
@@ -36,8 +36,6 @@ from pki.project.secrets import Passphrases
 from pki.x509 import canonical
 from pki.x509.certificate_signing import Issuer
 
-__all__ = ["Generation", "Project", "Rung"]
-
 
 @dataclass
 class Project(LedgerView):
@@ -45,14 +43,16 @@ class Project(LedgerView):
 
     passphrases: Passphrases
     evidence: Callable[[Project], Evidence] | None = None  # what others say of the time; the kernel alone by default
-    verified: set[bytes] = field(default_factory=set)  # SHA-256 of each truth and CRL that this run found well signed
+    verified: set[bytes] = field(
+        default_factory=set
+    )  # SHA-256 of each PEM bundle and CRL that this run found well signed
     coming: tuple[GenerationName, ...] = ()  # generations that this run itself is about to make: the sandbox does
     damaged: dict[str, str] = field(default_factory=dict)  # files that are not as they were written, and what follows
     recovered: dict[str, bytes] = field(default_factory=dict)  # PEM of generations whose file is damaged, by the ledger
     asked: frozenset[str] = frozenset()  # the tasks that this run was asked for; none when no run is on
     _generations: dict[str, tuple[int, Generation]] = field(default_factory=dict)
     _newest: dict[str, tuple[Generation, str]] = field(default_factory=dict)
-    _rungs: dict[str, tuple[int, list[Rung]]] = field(default_factory=dict)
+    _presigned_crls: dict[str, tuple[int, list[PresignedCrl]]] = field(default_factory=dict)
     _signing: dict[str, bool] = field(default_factory=dict)
 
     @classmethod
@@ -234,9 +234,11 @@ class Project(LedgerView):
         return not self.has_ended(found.certificate.not_valid_after_utc) and not self.is_revoked_by_root(found)
 
     def is_revoked_by_root(self, found: Generation) -> bool:
-        """Whether a root's ladder lists a generation."""
+        """Whether a root's series of pre-signed CRLs lists a generation."""
         serial = found.certificate.serial_number
-        return any(serial in serials for root in self.store.generations("root") for _, _, serials in self.rungs(root))
+        return any(
+            serial in serials for root in self.store.generations("root") for _, _, serials in self.presigned_crls(root)
+        )
 
     def issuing(self, authority: str) -> Generation | None:
         """Return the generation that signs: the newest one that is not revoked and has begun.
@@ -259,17 +261,24 @@ class Project(LedgerView):
         """Forget which generations sign."""
         self._newest.clear()
 
-    def rungs(self, root: str) -> list[Rung]:
+    def presigned_crls(self, root: str) -> list[PresignedCrl]:
         """The pre-signed CRLs of a root that bear its signature, lowest number first."""
-        paths = self.store.rungs(root)
+        paths = self.store.presigned_crls(root)
         state = signature([os.fspath(path) for path in paths])
-        kept = self._rungs.get(root)
+        kept = self._presigned_crls.get(root)
         if kept is None or kept[0] != state:
             issuer = self.generation(root)
-            read = {path: read_rung(filesystem.read(path) or b"", path, issuer) for path in paths} if issuer else {}
-            for path in (path for path, rung in read.items() if rung is None):
+            read = (
+                {path: read_presigned_crl(filesystem.read(path) or b"", path, issuer) for path in paths}
+                if issuer
+                else {}
+            )
+            for path in (path for path, presigned_crl in read.items() if presigned_crl is None):
                 self.damaged[self.store.shown(path)] = f"is damaged, or not signed by {root}, and is never published"
-            kept = self._rungs[root] = (state, [rung for rung in read.values() if rung])
+            kept = self._presigned_crls[root] = (
+                state,
+                [presigned_crl for presigned_crl in read.values() if presigned_crl],
+            )
         return kept[1]
 
     @cached_property

@@ -36,7 +36,7 @@ PATIENCE = 6  # times that the person types what is printed
 HABIT = 30  # days after which the person makes a backup
 FRAME = {"days", "short", "every", "delays", "late"}
 SHORT = (
-    ("root:   {lifetime: 10y", "root:   {lifetime: 400d, handover: 60d"),
+    ("root:   {lifetime: 10y", "root:   {lifetime: 400d, overlap: 60d"),
     ("server: {lifetime: 2y", "server: {lifetime: 220d"),
     ("client: {lifetime: 2y", "client: {lifetime: 220d"),
     ("client: {lifetime: 180d", "client: {lifetime: 90d"),

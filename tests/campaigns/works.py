@@ -14,7 +14,7 @@ from pathlib import Path
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from pki.ceremony import request_response, words
-from pki.ceremony.online.make_request import Wish
+from pki.ceremony.online.make_request import RequestOptions
 from tests import judges, old_ledgers
 from tests.campaigns import consistency, projects
 from tests.campaigns.campaign import CampaignError
@@ -145,8 +145,8 @@ def upgrade(context: CheckContext, chance: random.Random) -> Command:
 def acceptance(context: CheckContext, chance: random.Random) -> Command:
     """The response of the first ceremony is accepted; later, that of one for new CRLs, or for new intermediates."""
     if (context.home.path / "ca/root").exists():
-        wish = chance.choice([Wish(ladder=True), Wish(generations=("server", "client"))])
-        context.home.answer(context.home.ask(wish, context.days).path, context.days)
+        options = chance.choice([RequestOptions(crls=True), RequestOptions(generations=("server", "client"))])
+        context.home.answer(context.home.ask(options, context.days).path, context.days)
     response = max(context.home.out.glob("response-*"))
     typed = words.first(request_response.digest((response / "response.yaml").read_bytes()))
     return ("invoke", "ceremony.accept", str(response), "--words", typed)

@@ -172,9 +172,9 @@ PROVOKED: dict[str, tuple[Callable[[LiveHome], None], int, str, str, str]] = {
         *(lambda home: wrong_passphrase(home, "client-1"), 19),
         *("CRITICAL  crl:client-1   (new)", " hours, on ", WRONG),
     ),
-    "a missing rung": (
+    "a missing pre-signed CRL": (
         *(without_last_rung, 0),
-        *("WARNING   crl:root-1   (new)", "its last rung, ", "→ put ca/root/root-1/crl/ back from a backup"),
+        *("WARNING   crl:root-1   (new)", "its last pre-signed CRL, ", "→ put ca/root/root-1/crl/ back from a backup"),
     ),
     "a broken template": (
         *(break_template, 0),
@@ -197,7 +197,7 @@ PROVOKED: dict[str, tuple[Callable[[LiveHome], None], int, str, str, str]] = {
         *(
             "NOTICE    drift:media   (new)",
             "was changed by somebody else, and put right:",
-            "→ wishes go into pki.yaml or templates/",
+            "→ make the change in pki.yaml or templates/",
         ),
     ),
 }

@@ -17,7 +17,7 @@ from pki.x509 import keys
 from pki.x509.keys import PrivateKey
 
 
-def rewrap(
+def change_passphrase(
     vault: Vault,
     target: Vault,
     root: str,
@@ -52,7 +52,7 @@ def rewrap(
     target.open_key(root, made.passphrase, "this ceremony")
     what = "a new passphrase" if target == vault else "a new passphrase and a new drive"
     transcript.record(
-        "rewrapped",
+        "changed",
         name=root,
         what=what,
         kept=made.kept,

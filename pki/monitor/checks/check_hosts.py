@@ -25,8 +25,8 @@ from pki.monitor.forecast import HELD
 DAY = timedelta(days=1)
 CRITICAL = 7 * DAY
 MOST = 4  # changed files that one finding names
-WISHES = "wishes go into pki.yaml or templates/ (docs/managed-files.md)"
-REPAIR = f"./run doit puts it right; {WISHES}"
+CHANGE_BELONGS = "make the change in pki.yaml or templates/ (docs/managed-files.md)"
+REPAIR = f"./run doit puts it right; {CHANGE_BELONGS}"
 
 
 class State(NamedTuple):
@@ -183,7 +183,7 @@ def _drifted(view: View) -> Iterator[Finding]:
         subject = ArtifactId("deploy", name)
         if subject in view.run.made and view.run.at and (drift := delivery.repaired(view.run.at)):
             text = f"was changed by somebody else, and put right: {_listed(drift)}"
-            yield Finding(ArtifactId("drift", name), Level.NOTICE, text, WISHES, passing=True)
+            yield Finding(ArtifactId("drift", name), Level.NOTICE, text, CHANGE_BELONGS, passing=True)
         elif view.thorough and not delivery.is_remote and (drift := delivery.drift):
             yield Finding(ArtifactId("drift", name), Level.NOTICE, f"was changed: {_listed(drift)}", REPAIR)
 

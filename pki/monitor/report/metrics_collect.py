@@ -93,7 +93,7 @@ def _profiles(context: CheckContext) -> Samples:
 def _crls(context: CheckContext) -> Samples:
     project = context.project
     begins, ends, numbers = dict[Labels, float](), dict[Labels, float](), dict[Labels, float]()
-    refresh, ladders = dict[Labels, float](), dict[Labels, float]()
+    refresh, crl_series = dict[Labels, float](), dict[Labels, float]()
     for artifact in context.plan.artifacts:
         kind, name = artifact.id.kind, artifact.id.name
         if kind != "crl":
@@ -104,14 +104,14 @@ def _crls(context: CheckContext) -> Samples:
             begins[labels], ends[labels], numbers[labels] = found
         if authority != "root":
             refresh[labels] = project.crl_rule(name).refresh.total_seconds()
-        elif last := needs.ladder_end(project, name):
-            ladders[labels] = last.timestamp()
+        elif last := needs.series_end(project, name):
+            crl_series[labels] = last.timestamp()
     return {
         "crl_this_update_timestamp_seconds": begins,
         "crl_next_update_timestamp_seconds": ends,
         "crl_number": numbers,
         "crl_refresh_seconds": refresh,
-        "crl_ladder_end_timestamp_seconds": ladders,
+        "presigned_crl_end_timestamp_seconds": crl_series,
     }
 
 
@@ -125,9 +125,9 @@ def _crl(project: Project, name: str) -> tuple[float, float, float] | None:
 
 
 def _root_crl(project: Project, root: str) -> tuple[float, float, float] | None:
-    """The rung of a root's ladder that is due; an empty CRL is false."""
+    """The pre-signed CRL of a root's series of pre-signed CRLs that is due; an empty CRL is false."""
     present = crls.due_presigned(project, root)
-    number = next((one.number for one in project.rungs(root) if one.crl is present), None)
+    number = next((one.number for one in project.presigned_crls(root) if one.crl is present), None)
     return None if present is None or number is None else _dated(present, number)
 
 

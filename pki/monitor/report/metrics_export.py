@@ -72,7 +72,9 @@ KNOWN: dict[str, Known] = {
     "crl_next_update_timestamp_seconds": Known(AUTHORITY, "Until when a CRL is valid."),
     "crl_number": Known(AUTHORITY, "The number of a CRL."),
     "crl_refresh_seconds": Known(AUTHORITY, "How often a CRL is made again."),
-    "crl_ladder_end_timestamp_seconds": Known(AUTHORITY, "Until when the last of a root's pre-signed CRLs is valid."),
+    "presigned_crl_end_timestamp_seconds": Known(
+        AUTHORITY, "Until when the last of a root's pre-signed CRLs is valid."
+    ),
     "deployments": Known(("state",), "How many hosts are well, or are in each of the other states."),
     "deployment_state": Known(("host", "state"), "1 for each state of a host that is not simply well."),
     "deployment_failing_since_timestamp_seconds": Known(("host",), "Since when a host does not take its release."),

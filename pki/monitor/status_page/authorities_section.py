@@ -36,7 +36,7 @@ class Authority:
 
 @dataclass(frozen=True, slots=True)
 class Crl:
-    """A CRL as it is published; `later` are the rungs of a root's ladder that follow: first and last day of each."""
+    """A CRL as it is published; `later` are the pre-signed CRLs of a root's series of pre-signed CRLs that follow: first and last day of each."""
 
     name: str
     number: int
@@ -96,8 +96,8 @@ def crls(context: CheckContext) -> Iterator[Crl]:
         published = check_authorities.published(project, name)
         if published is None or published.next_update_utc is None:
             continue
-        rungs = project.rungs(name) if GenerationName.parse(name).is_root else []
-        after = [one.crl for one in rungs if one.crl.last_update_utc > published.last_update_utc]
+        presigned_crls = project.presigned_crls(name) if GenerationName.parse(name).is_root else []
+        after = [one.crl for one in presigned_crls if one.crl.last_update_utc > published.last_update_utc]
         yield Crl(
             name=name,
             number=published.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number,

@@ -55,7 +55,7 @@ def ahead(context: CheckContext) -> Ahead:
     found, today = remembered(context), context.project.now.date()
     if found is None:
         try:
-            found = _foreseen(context)
+            found = _planned(context)
         except PkiError as error:  # of a ledger that is damaged, say
             return Ahead(today, (Event(today, "unforeseen", "timeline", error.message, is_wrong=True),), ())
         context.project.remember_from_ledger("page ahead", _known(context), found)
@@ -79,7 +79,7 @@ def _known(context: CheckContext) -> str:
     return token(f"{context.project.now:%Y-%m}", signature(files(context)))
 
 
-def _foreseen(context: CheckContext) -> list[Any]:
+def _planned(context: CheckContext) -> list[Any]:
     """As the memo keeps it: until when, events, generations to come."""
     timeline: Any = import_module("pki.monitor.timeline.events")  # what asks for ceremonies takes long to import
     found = timeline.timeline(context.project, context.plan, YEARS)

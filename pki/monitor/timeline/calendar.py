@@ -71,7 +71,7 @@ def _known(project: Project, clients: list[Leaf]) -> str:
 
 def _sources(project: Project, clients: list[Leaf]) -> list[str]:
     """The certificates, CRLs and requests that it follows from."""
-    held = [str(project.store.truth(leaf)) for leaf in clients if project.store.truth(leaf).exists()]
+    held = [str(project.store.bundle(leaf)) for leaf in clients if project.store.bundle(leaf).exists()]
     return [*held, *authority_files(project.store), *_folders(project)]
 
 
@@ -80,7 +80,11 @@ def authority_files(place: Store) -> list[str]:
     found = list[Path]()
     for authority in AUTHORITIES:
         for name in place.generations(authority):
-            found += [place.authority_file(name, "cert.pem"), *place.cross_certificates(name), *place.rungs(name)]
+            found += [
+                place.authority_file(name, "cert.pem"),
+                *place.cross_certificates(name),
+                *place.presigned_crls(name),
+            ]
     found += [path for folder in place.ceremonies() for path in (folder, folder / "request.yaml")]
     return [str(path) for path in found]
 

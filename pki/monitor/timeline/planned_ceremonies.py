@@ -85,8 +85,8 @@ def _thresholds(project: Supposed) -> Iterator[datetime]:
             yield needs.usable_until(project, found)
             yield needs.usable_until(project, found) - TOGETHER
     for root in project.store.generations("root"):
-        if end := needs.ladder_end(project, root):
-            yield end - needs.ladder_alarm(project)
+        if end := needs.series_end(project, root):
+            yield end - needs.series_alarm(project)
 
 
 def _waiting(real: Project, project: Supposed) -> datetime | None:

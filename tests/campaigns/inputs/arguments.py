@@ -21,7 +21,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = 
     "backup": (("path",), ("--passphrase-file",), ()),
     "restore": (("path",), ("--to", "--passphrase-file"), ("--yes",)),
     "init": (("path",), ("--organisation", "--domain", "--network", "--host", "--service", "--client"), ("--yes",)),
-    "ca.rewrap": (("name",), ("--passphrase-file", "--old-passphrase-file"), ()),
+    "ca.change-passphrase": (("name",), ("--passphrase-file", "--old-passphrase-file"), ()),
     "client.add": (("name",), ("--email",), ()),
     "client.export": (("name",), ("--format", "--output", "--passphrase-to", "--sheet"), ("--yes",)),
     "client.installed": (("name",), ("--serial",), ()),

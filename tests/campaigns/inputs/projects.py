@@ -23,7 +23,7 @@ from pki.authority.import_ca import importer
 from pki.backup import write_backup
 from pki.ceremony import drives, lint, second_opinion
 from pki.ceremony.offline import machine_check
-from pki.ceremony.online.make_request import Wish
+from pki.ceremony.online.make_request import RequestOptions
 from pki.common import age
 from pki.ledger import database
 from pki.x509 import pkcs8
@@ -46,7 +46,7 @@ secrets: secrets.yaml
 ledger: sqlite
 
 authorities:
-  root:   {lifetime: 10y, key: ec-p384, crl: {lifetime: 13mo, rungs: 2}}
+  root:   {lifetime: 10y, key: ec-p384, crl: {lifetime: 13mo, presigned: 2}}
   server: {lifetime: 2y,  key: ec-p384, crl: {lifetime: 21d, refresh: 7d}}
   client: {lifetime: 2y,  key: ec-p384, crl: {lifetime: 21d, refresh: 7d}}
   legacy: {adopt: ca/legacy}
@@ -200,7 +200,7 @@ def offline(place: Path) -> Path:
     _templates(home.path, "nginx/pki-services.conf", "tls/tls-mtls.pem", "tls/tls.pem", "publish/crl.crl")
     home.ceremony()
     _run(home, 0)
-    asked = home.ask(Wish(generations=("server",)), days=0)
+    asked = home.ask(RequestOptions(generations=("server",)), days=0)
     shutil.copy(asked.path, place / "request.yaml")
     home.answer(asked.path)
     (place / "secret").write_text("tuna-river-cabin-moss-kettle-orbit\n")
