@@ -19,7 +19,7 @@ from pki.config.model import Client, Inventory, Leaf
 from pki.config.name_claims import Claim, Names
 from pki.monitor import forecast
 from pki.pipeline import desired_state
-from pki.x509.name_constraints import Permitted
+from pki.x509.name_constraints import PermittedNames
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import Home, Report
 
@@ -524,7 +524,7 @@ def test_retire_takes_nothing_that_is_declared(home: Home, invoke: Invoke) -> No
 
 
 def test_a_name_that_ends_in_a_digit_is_no_address() -> None:
-    permitted = Permitted((".lab1", ".lan"), (IPv4Network("10.0.0.0/8"),))
+    permitted = PermittedNames((".lab1", ".lan"), (IPv4Network("10.0.0.0/8"),))
     asked = ("grafana.lab1", "node.7.lan", "10.1.2.3", "11.1.2.3")
     assert [permitted.admits(name) for name in asked] == [True, True, True, False]
 

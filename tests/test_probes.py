@@ -67,12 +67,16 @@ class Paper:
 @pytest.fixture(scope="module")
 def paper(tmp_path_factory: pytest.TempPathFactory) -> Paper:
     folder, now = tmp_path_factory.mktemp("paper"), datetime.now(UTC).replace(microsecond=0)
-    dates = certificate_signing.validity(now, timedelta(days=2), None)
+    dates = certificate_signing.validity_dates(now, timedelta(days=2), None)
 
     def authority(name: str) -> Issuer:
         key = keys.new_key("ec-p256")
-        made = certificate_signing.certificate(
-            certificate_signing.subject("Example Lab", name), key.public_key(), dates, profiles.root(), key
+        made = certificate_signing.sign_certificate(
+            certificate_signing.subject_name("Example Lab", name),
+            key.public_key(),
+            dates,
+            profiles.root_extensions(),
+            key,
         )
         (folder / name).write_bytes(pem_encoding.pem_of([made]))
         return Issuer(made, key)
@@ -80,11 +84,11 @@ def paper(tmp_path_factory: pytest.TempPathFactory) -> Paper:
     def pair(name: str, kind: Kind, by: Issuer, at: datetime = now) -> str:
         day, key = timedelta(days=1), keys.new_key("ec-p256")
         leaf = Leaf("x", kind, NAME, (NAME,), (), (), "ec-p256", True, 2 * day, day, None, "hosts")
-        made = certificate_signing.certificate(
-            certificate_signing.subject("Example Lab", NAME),
+        made = certificate_signing.sign_certificate(
+            certificate_signing.subject_name("Example Lab", NAME),
             key.public_key(),
-            certificate_signing.validity(at, 2 * day, None),
-            profiles.leaf(leaf, key.public_key()),
+            certificate_signing.validity_dates(at, 2 * day, None),
+            profiles.leaf_extensions(leaf, key.public_key()),
             by,
         )
         (folder / name).write_bytes(keys.private_pem(key) + pem_encoding.pem_of([made]))

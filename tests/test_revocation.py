@@ -26,7 +26,7 @@ from pki.monitor.report import health_report, status_table
 from pki.monitor.report.run import Run
 from pki.monitor.revocation_check import Observation
 from pki.x509 import crl_signing
-from pki.x509.revocation import Entry
+from pki.x509.revocation import CrlEntry
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import Home
 
@@ -482,8 +482,8 @@ def revoke_unknown(home: Home, count: int) -> None:
     """Let the ledger know of so many revocations below the client authority, all in all."""
     project = home.project()
     issuer = project.issuer("client")
-    entries = [Entry(number + (1 << 156), home.moment(), "superseded") for number in range(count)]
-    crl = crl_signing.crl(issuer, 1, home.moment(), home.moment(7), entries)
+    entries = [CrlEntry(number + (1 << 156), home.moment(), "superseded") for number in range(count)]
+    crl = crl_signing.sign_crl(issuer, 1, home.moment(), home.moment(7), entries)
     recover_revocations.take_in(project, crl, "a test")
     project.ledger.close()
 

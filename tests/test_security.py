@@ -130,10 +130,10 @@ def test_everything_is_signed_with_sha_384(home: Home) -> None:
 )
 def test_other_kinds_of_authority_keys_sign_with_sha_256(kind: str, algorithm: x509.ObjectIdentifier) -> None:
     key = keys.new_key(kind)
-    name = certificate_signing.subject("Example Lab", "CA")
-    dates = certificate_signing.validity(START, DAY, None)
-    root = certificate_signing.certificate(name, key.public_key(), dates, profiles.root(), key)
-    crl = crl_signing.crl(certificate_signing.Issuer(root, key), 1, START, START + DAY, [])
+    name = certificate_signing.subject_name("Example Lab", "CA")
+    dates = certificate_signing.validity_dates(START, DAY, None)
+    root = certificate_signing.sign_certificate(name, key.public_key(), dates, profiles.root_extensions(), key)
+    crl = crl_signing.sign_crl(certificate_signing.Issuer(root, key), 1, START, START + DAY, [])
     assert {root.signature_algorithm_oid, crl.signature_algorithm_oid} == {algorithm}
 
 
@@ -160,9 +160,14 @@ def test_authorities_take_only_keys_that_every_verifier_takes_for_years(fresh: H
 
 def test_serial_numbers_are_random_in_all_their_bits() -> None:
     key = keys.new_key("ec-p256")
-    dates, name = certificate_signing.validity(START, DAY, None), certificate_signing.subject("Example Lab", "CA")
+    dates, name = (
+        certificate_signing.validity_dates(START, DAY, None),
+        certificate_signing.subject_name("Example Lab", "CA"),
+    )
     serials = [
-        certificate_signing.certificate(name, key.public_key(), dates, profiles.root(), key).serial_number
+        certificate_signing.sign_certificate(
+            name, key.public_key(), dates, profiles.root_extensions(), key
+        ).serial_number
         for _ in range(150)
     ]
     assert len(set(serials)) == len(serials)
@@ -1182,7 +1187,7 @@ def test_what_a_token_says_to_a_pin_is_said_to_a_person(answer: Exception, compl
     ],
 )
 def test_what_a_token_refuses_is_said_with_what_to_do(error: str, complaint: str) -> None:
-    said = str(sessions.refusal(x509_pkcs11.parse(f"pkcs11:token=a{MODULE}"), error))
+    said = str(sessions.token_error(x509_pkcs11.parse(f"pkcs11:token=a{MODULE}"), error))
     assert said.startswith("token a: ")
     assert complaint in said
     assert error in said

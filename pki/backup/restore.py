@@ -220,7 +220,7 @@ class Restore:
             ]
             paths |= {name: found[0]} if found else {}
         for name, path in paths.items():
-            certificate = canonical.readable_certificate(self.archive.files[path].data)
+            certificate = canonical.read_foreign_certificate(self.archive.files[path].data)
             if certificate is None:
                 unread.append(PkiError(f"{path}: is damaged in this backup", "./run invoke ledger.recover --all"))
                 continue

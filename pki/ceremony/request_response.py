@@ -21,7 +21,7 @@ from pki.config.error_messages import dotted, location, phrase
 from pki.config.fields import AuthorityKeyKind, Domain, Organisation, PublishUrl
 from pki.config.identifiers import GenerationName
 from pki.config.model import Noun
-from pki.x509.revocation import REASONS, Entry
+from pki.x509.revocation import REASONS, CrlEntry
 
 INSTANT = "%Y-%m-%dT%H:%M:%SZ"
 GENERATION = r"(root|server|client)-[1-9][0-9]{0,3}"
@@ -103,8 +103,8 @@ class Revocation(Noun):
     at: Instant
 
     @property
-    def entry(self) -> Entry:
-        return Entry(self.serial, self.at, self.reason)
+    def entry(self) -> CrlEntry:
+        return CrlEntry(self.serial, self.at, self.reason)
 
 
 class AskedRoot(Noun):

@@ -219,7 +219,7 @@ class Witness:
 
 
 def _next_update(der: bytes | None) -> datetime | None:
-    found = canonical.crl(der, Encoding.DER) if der else None
+    found = canonical.read_crl(der, Encoding.DER) if der else None
     return None if found is None else found.next_update_utc
 
 

@@ -92,7 +92,7 @@ class Outlook:
     def canary(self) -> int:
         """The serial number of the canary; 0 while there is none."""
         path = self.prober.canary
-        held = canonical.first_certificate(filesystem.read(path) or b"") if path else None
+        held = canonical.read_first_certificate(filesystem.read(path) or b"") if path else None
         return held.serial_number if held is not None else 0
 
 
@@ -275,7 +275,9 @@ def _issued(outlook: Outlook, name: str, ends: Sequence[Endpoint]) -> dict[str, 
     world, found = outlook.world, dict[str, Expectation]()
     for one in ends:
         leaf = world.leaves.get(leaf_name(name, "mtls" if one.access == "mtls" else "tls"))
-        held = canonical.first_certificate(filesystem.read(world.project.store.bundle(leaf)) or b"") if leaf else None
+        held = (
+            canonical.read_first_certificate(filesystem.read(world.project.store.bundle(leaf)) or b"") if leaf else None
+        )
         if held is not None:  # one that is damaged is told by the look at certificates
             found[one.name] = Expectation(fingerprint(held.public_bytes(Encoding.DER)), revokes=bool(outlook.canary))
     return found

@@ -41,7 +41,7 @@ from pki.pipeline.cnf_certificates import request_leaves
 from pki.pipeline.template_context import Generations, Revoked, Said, TooLarge
 from pki.project.project import Project
 from pki.x509 import canonical
-from pki.x509.name_constraints import Permitted
+from pki.x509.name_constraints import PermittedNames
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class World:
         for leaf in (*ours.values(), *declared.leaves):
             ca = project.issuing(leaf.authority)
             constrained = (*leaf.dns, *leaf.addresses, *([leaf.common_name] if leaf.is_named_like_dns else []))
-            refused = [n for n in constrained if ca and not Permitted.by(ca.certificate).admits(n.lower())]
+            refused = [n for n in constrained if ca and not PermittedNames.by(ca.certificate).admits(n.lower())]
             leaves[leaf.name] = leaf
             if ca and refused:
                 notes.append(_needs_ceremony(leaf.artifact, list(dict.fromkeys(refused)), ca.name))
@@ -115,7 +115,7 @@ class World:
         serials = set[int]()
         for name, leaf in self.leaves.items() if self.project.withheld else ():
             if ArtifactId("cert", name) in self.project.withheld:
-                held = canonical.first_certificate(filesystem.read(self.project.store.bundle(leaf)) or b"")
+                held = canonical.read_first_certificate(filesystem.read(self.project.store.bundle(leaf)) or b"")
                 if held is not None:  # one that is missing or damaged is on no host because of us
                     serials.add(held.serial_number)
         return frozenset(serials)
@@ -318,7 +318,7 @@ def _breadth(names: Sequence[str]) -> float:
 def domain_of_clients(project: Project) -> str:
     """The first domain below which the present client authority may name anything; empty while there is none."""
     issuer = project.issuing("client")
-    permitted = Permitted.by(issuer.certificate) if issuer else None
+    permitted = PermittedNames.by(issuer.certificate) if issuer else None
     return next((one for one in project.inventory.domains if permitted is None or permitted.admits(one)), "")
 
 
@@ -335,7 +335,7 @@ def _has_clients(host: Host | None) -> bool:
 def _permitted_hosts(project: Project, notes: list[Note]) -> tuple[dict[str, Host], dict[str, Leaf]]:
     """Hosts without the services and names that wait for a ceremony, and the leaves of hosts and clients."""
     said, server = project.inventory, project.issuing("server")
-    permitted = Permitted.by(server.certificate) if server else None
+    permitted = PermittedNames.by(server.certificate) if server else None
     hosts: dict[str, Host] = {}
     leaves: dict[str, Leaf] = {}
     for name, host in said.hosts.items():
@@ -352,7 +352,9 @@ def _permitted_hosts(project: Project, notes: list[Note]) -> tuple[dict[str, Hos
     return hosts, leaves
 
 
-def _permitted_host(said: Inventory, name: str, host: Host, permitted: Permitted, ca: str, notes: list[Note]) -> Host:
+def _permitted_host(
+    said: Inventory, name: str, host: Host, permitted: PermittedNames, ca: str, notes: list[Note]
+) -> Host:
     """The host without the services and names that the present intermediate does not permit."""
     refused = [n for n in host.names if not permitted.admits(n)]
     services = {}

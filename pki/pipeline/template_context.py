@@ -127,7 +127,7 @@ def _entries(file: str) -> Iterable[x509.RevokedCertificate]:
     if (data := filesystem.read(file)) is None:
         return ()
     try:
-        if (crl := canonical.crl(data, Encoding.DER)) is not None:
+        if (crl := canonical.read_crl(data, Encoding.DER)) is not None:
             return list(crl)
     except canonical.UNREADABLE:
         pass

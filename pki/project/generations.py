@@ -81,7 +81,7 @@ def read_certificate(data: bytes, shown: str, *, is_ours: bool = True) -> x509.C
 
     Raises PkiError for anything else.
     """
-    found = canonical.certificate(data) if is_ours else None
+    found = canonical.read_certificate(data) if is_ours else None
     if found is None:
         try:
             found = x509.load_pem_x509_certificate(data)
@@ -111,7 +111,7 @@ class PresignedCrl(NamedTuple):
 
 def read_presigned_crl(data: bytes, path: Path, issuer: Generation) -> PresignedCrl | None:
     """A pre-signed CRL as its file holds it; None if it is damaged, or not signed by `issuer`."""
-    crl = canonical.crl(data, Encoding.PEM)
+    crl = canonical.read_crl(data, Encoding.PEM)
     if crl is None or not canonical.is_signed_by(crl, ca_public_key(issuer.certificate)) or crl.next_update_utc is None:
         return None
     return PresignedCrl(int(path.stem), crl, frozenset(one.serial_number for one in crl))

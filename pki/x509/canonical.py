@@ -29,7 +29,7 @@ BEGIN = b"-----BEGIN CERTIFICATE-----"
 # -- certificates, keys, CRLs -----------------------------------------------------------------------------------------
 
 
-def files_of(bundle: bytes) -> dict[str, bytes]:
+def split_bundle(bundle: bytes) -> dict[str, bytes]:
     """Return the files that follow from a leaf's PEM bundle (key, leaf, intermediate; or without the key), by name."""
     key, _, rest = bundle.partition(BEGIN)
     leaf, _, chain = rest.partition(BEGIN)
@@ -39,7 +39,7 @@ def files_of(bundle: bytes) -> dict[str, bytes]:
     return parts
 
 
-def certificate(data: bytes) -> x509.Certificate | None:
+def read_certificate(data: bytes) -> x509.Certificate | None:
     """Return the one certificate of a PEM file, None when the file is not exactly that."""
     try:
         found = x509.load_pem_x509_certificate(data)
@@ -48,7 +48,7 @@ def certificate(data: bytes) -> x509.Certificate | None:
         return None
 
 
-def readable_certificate(data: bytes) -> x509.Certificate | None:
+def read_foreign_certificate(data: bytes) -> x509.Certificate | None:
     """Return the first certificate of a PEM file that others wrote, None where one of its parts cannot be read."""
     try:
         found = x509.load_pem_x509_certificate(data)
@@ -57,7 +57,7 @@ def readable_certificate(data: bytes) -> x509.Certificate | None:
         return None
 
 
-def certificates(data: bytes) -> list[x509.Certificate] | None:
+def read_certificates(data: bytes) -> list[x509.Certificate] | None:
     """Return the certificates of a PEM file that holds nothing else, None when it is not exactly that."""
     try:
         found = x509.load_pem_x509_certificates(data)
@@ -71,16 +71,16 @@ def _is_readable(found: x509.Certificate) -> bool:
     """Read every part, which `cryptography` does when it is asked for. Raises what UNREADABLE names."""
     _ = found.version, found.serial_number, found.subject, found.issuer, found.public_key(), found.extensions
     _ = found.not_valid_before_utc, found.not_valid_after_utc, found.signature_hash_algorithm
-    return is_signature_whole(found)
+    return has_whole_signature(found)
 
 
-def first_certificate(data: bytes) -> x509.Certificate | None:
+def read_first_certificate(data: bytes) -> x509.Certificate | None:
     """Return the first certificate among the sections of a PEM file, None when there is none or it is damaged."""
     _, mark, rest = data.partition(BEGIN)
-    return certificate(mark + rest.partition(BEGIN)[0]) if mark else None
+    return read_certificate(mark + rest.partition(BEGIN)[0]) if mark else None
 
 
-def key(data: bytes) -> PrivateKeyTypes | None:
+def read_key(data: bytes) -> PrivateKeyTypes | None:
     """Return the unencrypted private key of a PKCS#8 PEM file, None when the file is not exactly that."""
     try:
         found = serialization.load_pem_private_key(data, None)
@@ -108,17 +108,17 @@ def _private_bytes(found: PrivateKeyTypes) -> bytes:
     return found.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def crl(data: bytes, encoding: Encoding) -> x509.CertificateRevocationList | None:
+def read_crl(data: bytes, encoding: Encoding) -> x509.CertificateRevocationList | None:
     """Return the one CRL of a PEM or DER file, None when the file is not exactly that."""
     try:
         found = x509.load_pem_x509_crl(data) if encoding is Encoding.PEM else x509.load_der_x509_crl(data)
         _ = found.issuer, found.last_update_utc, found.next_update_utc, found.extensions, found.signature_hash_algorithm
-        return found if found.public_bytes(encoding) == data and is_signature_whole(found) else None
+        return found if found.public_bytes(encoding) == data and has_whole_signature(found) else None
     except UNREADABLE:
         return None
 
 
-def is_signature_whole(
+def has_whole_signature(
     signed: x509.Certificate | x509.CertificateRevocationList | x509.CertificateSigningRequest,
 ) -> bool:
     """Return whether the signature has no unused bits (DER, X.690 §8.6): its last part is their number, then its octets.
@@ -135,7 +135,7 @@ def is_signed_by(
     """Return whether a key signed a CRL whose parts can all be read."""
     try:
         _ = found.extensions
-        return is_signature_whole(found) and found.is_signature_valid(public)
+        return has_whole_signature(found) and found.is_signature_valid(public)
     except UNREADABLE:
         return False
 
@@ -146,7 +146,7 @@ def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> boo
         certificate.verify_directly_issued_by(issuer)
     except (*UNREADABLE, InvalidSignature):
         return False
-    return is_signature_whole(certificate)
+    return has_whole_signature(certificate)
 
 
 # -- records ----------------------------------------------------------------------------------------------------------

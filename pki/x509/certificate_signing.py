@@ -37,14 +37,14 @@ class Issuer:
 # -- certificates -----------------------------------------------------------------------------------------------------
 
 
-def subject(organisation: str, common_name: str) -> x509.Name:
+def subject_name(organisation: str, common_name: str) -> x509.Name:
     attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, organisation)]
     if common_name:
         attributes.append(x509.NameAttribute(NameOID.COMMON_NAME, common_name))
     return x509.Name(attributes)
 
 
-def validity(now: datetime, lifetime: timedelta, issuer: x509.Certificate | None) -> tuple[datetime, datetime]:
+def validity_dates(now: datetime, lifetime: timedelta, issuer: x509.Certificate | None) -> tuple[datetime, datetime]:
     """The dates notBefore and notAfter, both inclusive: back-dated, never outside the issuer's own."""
     start = now - backdate(lifetime)
     if issuer is not None:
@@ -53,7 +53,7 @@ def validity(now: datetime, lifetime: timedelta, issuer: x509.Certificate | None
     return start, min(end, issuer.not_valid_after_utc) if issuer is not None else end
 
 
-def certificate(
+def sign_certificate(
     name: x509.Name,
     public_key: CertificatePublicKeyTypes,
     dates: tuple[datetime, datetime],
@@ -66,13 +66,13 @@ def certificate(
     """
     parent = issuer.certificate if isinstance(issuer, Issuer) else None
     signing_key = issuer.key if isinstance(issuer, Issuer) else issuer
-    draft = certificate_draft(name, public_key, dates, extensions, parent)
+    draft = draft_certificate(name, public_key, dates, extensions, parent)
     signed = draft.sign(signing_key, signature_hash(signing_key))
-    verify_issued(signed, parent or signed)
+    verify_certificate(signed, parent or signed)
     return signed
 
 
-def certificate_draft(
+def draft_certificate(
     name: x509.Name,
     public_key: CertificatePublicKeyTypes,
     dates: tuple[datetime, datetime],
@@ -97,7 +97,7 @@ def certificate_draft(
     return builder
 
 
-def verify_issued(signed: x509.Certificate, issuer: x509.Certificate) -> None:
+def verify_certificate(signed: x509.Certificate, issuer: x509.Certificate) -> None:
     """Raise PkiError unless `signed` bears the issuer's signature and its extensions can be read."""
     try:
         signed.verify_directly_issued_by(issuer)

@@ -11,33 +11,33 @@ from cryptography import x509
 from pki.common.errors import PkiError
 from pki.x509.certificate_signing import Issuer, authority_key_identifier, ca_public_key
 from pki.x509.keys import signature_hash
-from pki.x509.revocation import Entry
+from pki.x509.revocation import CrlEntry
 
 
-def crl(
+def sign_crl(
     issuer: Issuer,
     number: int,
     this_update: datetime,
     next_update: datetime,
-    entries: Iterable[Entry],
+    entries: Iterable[CrlEntry],
     kept: Sequence[x509.RevokedCertificate] = (),
 ) -> x509.CertificateRevocationList:
     """Sign one CRL. Raises PkiError when the result does not verify against its issuer.
 
     `kept` are entries of an earlier one of the issuer's own: they are not built again.
     """
-    draft = crl_draft(issuer.certificate, number, this_update, next_update, entries, kept)
+    draft = draft_crl(issuer.certificate, number, this_update, next_update, entries, kept)
     signed = draft.sign(issuer.key, signature_hash(issuer.key))
     verify_crl(signed, issuer.certificate)
     return signed
 
 
-def crl_draft(
+def draft_crl(
     ca: x509.Certificate,
     number: int,
     this_update: datetime,
     next_update: datetime,
-    entries: Iterable[Entry],
+    entries: Iterable[CrlEntry],
     kept: Sequence[x509.RevokedCertificate] = (),
 ) -> x509.CertificateRevocationListBuilder:
     """Everything of a CRL but its signature: AKI, number, nextUpdate, no issuing distribution point.
@@ -61,7 +61,7 @@ def verify_crl(signed: x509.CertificateRevocationList, ca: x509.Certificate) -> 
         raise PkiError(f"{ca.subject.rfc4514_string()}: the signing key does not belong to the CA's certificate")
 
 
-def _revoked(entries: Iterable[Entry]) -> list[x509.RevokedCertificate]:
+def _revoked(entries: Iterable[CrlEntry]) -> list[x509.RevokedCertificate]:
     """The entries of a CRL; what is the same for each reason, and from one entry to the next, is built once."""
     begun: dict[str, x509.RevokedCertificateBuilder] = {}
     found, last, dated = list[x509.RevokedCertificate](), None, x509.RevokedCertificateBuilder()

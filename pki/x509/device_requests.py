@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from pki.common.errors import PkiError
 from pki.common.pem import sections
 from pki.x509.canonical import UNREADABLE
-from pki.x509.keys import insist_on_usable
+from pki.x509.keys import require_certifiable_key
 
 LABELS = ("CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST")
 OTHERS = {b"PRIVATE KEY-----": "a private key", b"BEGIN CERTIFICATE-----": "a certificate", b"PUBLIC KEY-----": "a key"}
@@ -25,7 +25,7 @@ SEQUENCE, INTEGER = 0x30, 0x02
 MAKE_AGAIN = "make the request again on the device: openssl req -new -key KEY -out REQUEST"
 
 
-def device_key(data: bytes, name: str) -> CertificatePublicKeyTypes:
+def read_device_key(data: bytes, name: str) -> CertificatePublicKeyTypes:
     """The public key of a request, PEM or DER, whose own signature verifies; `name` is what messages call the file.
 
     Raises PkiError, also for a key of a kind or size that is not certified.
@@ -38,11 +38,11 @@ def device_key(data: bytes, name: str) -> CertificatePublicKeyTypes:
     except UnsupportedAlgorithm:
         oid = request.signature_algorithm_oid.dotted_string
         raise PkiError(f"{name}: the request's signature cannot be checked: algorithm {oid}", MAKE_AGAIN) from None
-    insist_on_usable(key, name)
+    require_certifiable_key(key, name)
     return key
 
 
-def requested_key(data: bytes, name: str) -> CertificatePublicKeyTypes:
+def read_unverified_key(data: bytes, name: str) -> CertificatePublicKeyTypes:
     """The public key of a request, whatever its signature. Raises PkiError where it cannot be read."""
     return _read(data, name)[2]
 

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 
 from pki.common.errors import ErrorCode, PkiError
 from pki.common.remedies import RESTORE
-from pki.x509.pem_encoding import pem
+from pki.x509.pem_encoding import encode_pem
 from pki.x509.pkcs8 import encrypted_der
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
@@ -52,7 +52,7 @@ def pkcs1_pem(data: bytes) -> bytes | None:
 
 
 def encrypted_pem(key: PrivateKey, passphrase: str) -> bytes:
-    return pem("ENCRYPTED PRIVATE KEY", encrypted_der(key, passphrase))
+    return encode_pem("ENCRYPTED PRIVATE KEY", encrypted_der(key, passphrase))
 
 
 def open_key(data: bytes, passphrase: str | None, name: str, source: str) -> PrivateKey:
@@ -86,7 +86,7 @@ def key_fingerprint(key: CertificatePublicKeyTypes) -> str:
     return digest.finalize().hex()
 
 
-def request_key(data: bytes, name: str) -> CertificatePublicKeyTypes:
+def read_request_key(data: bytes, name: str) -> CertificatePublicKeyTypes:
     """The public key of a certificate request whose own signature holds; nothing else in it is believed."""
     try:
         request = x509.load_pem_x509_csr(data)
@@ -96,11 +96,11 @@ def request_key(data: bytes, name: str) -> CertificatePublicKeyTypes:
         raise PkiError(f"{name}: not a PEM certificate request: {error}") from None
     if not valid:
         raise PkiError(f"{name}: the request's signature does not verify", "make the request again on the device")
-    insist_on_usable(key, name)
+    require_certifiable_key(key, name)
     return key
 
 
-def insist_on_usable(key: CertificatePublicKeyTypes, name: str) -> None:
+def require_certifiable_key(key: CertificatePublicKeyTypes, name: str) -> None:
     """Raise PkiError for a requested key of a kind or size that is not certified; `name` is that of the request."""
     kind = key_kind(key)
     if kind.startswith("rsa-") and not 2048 <= int(kind[4:]) <= 4096:

@@ -15,7 +15,7 @@ NO_IPV6 = IPv6Network("::/0")
 UNUSED_IPV6 = IPv6Network("100::/64")  # RFC 6666, discard-only: permitting it alone permits no IPv6 in use
 
 
-def name_constraints(domains: Sequence[str], addresses: Sequence[IPv4Network]) -> x509.NameConstraints:
+def build_name_constraints(domains: Sequence[str], addresses: Sequence[IPv4Network]) -> x509.NameConstraints:
     permitted: list[x509.GeneralName] = [x509.DNSName(domain) for domain in domains]
     if not addresses:
         return x509.NameConstraints(permitted, [x509.IPAddress(NO_IPV4), x509.IPAddress(NO_IPV6)])
@@ -24,14 +24,14 @@ def name_constraints(domains: Sequence[str], addresses: Sequence[IPv4Network]) -
 
 
 @dataclass(frozen=True, slots=True)
-class Permitted:
+class PermittedNames:
     """What the name constraints of an intermediate admit, read once and asked often."""
 
     domains: tuple[str, ...]
     networks: tuple[IPv4Network, ...]
 
     @classmethod
-    def by(cls, ca: x509.Certificate) -> Permitted:
+    def by(cls, ca: x509.Certificate) -> PermittedNames:
         found = ca.extensions.get_extension_for_class(x509.NameConstraints).value
         trees = list(found.permitted_subtrees or ())
         return cls(

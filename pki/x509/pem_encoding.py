@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 
-def pem(label: str, der: bytes) -> bytes:
+def encode_pem(label: str, der: bytes) -> bytes:
     """RFC 7468 text of a DER value."""
     body = b64encode(der)
     lines = [body[i : i + 64] for i in range(0, len(body), 64)]

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, ObjectIdentifier
 
 from pki.config.model import Leaf
-from pki.x509.name_constraints import name_constraints
+from pki.x509.name_constraints import build_name_constraints
 
 Extensions = list[tuple[x509.ExtensionType, bool]]
 
@@ -24,7 +24,7 @@ PURPOSE: dict[str, ObjectIdentifier] = {
 }
 
 
-def root() -> Extensions:
+def root_extensions() -> Extensions:
     """A root: no path length, so that a successor it cross-certifies can have intermediates of its own."""
     return [
         (x509.BasicConstraints(ca=True, path_length=None), True),
@@ -32,7 +32,7 @@ def root() -> Extensions:
     ]
 
 
-def cross() -> Extensions:
+def cross_certificate_extensions() -> Extensions:
     """An old root's certificate for a new root's key: intermediates below it, and nothing below those."""
     return [
         (x509.BasicConstraints(ca=True, path_length=1), True),
@@ -40,17 +40,17 @@ def cross() -> Extensions:
     ]
 
 
-def intermediate(authority: str, domains: Sequence[str], addresses: Sequence[IPv4Network]) -> Extensions:
+def intermediate_extensions(authority: str, domains: Sequence[str], addresses: Sequence[IPv4Network]) -> Extensions:
     """A server or client intermediate: its EKU keeps the two apart, its name constraints keep it at home."""
     return [
         (x509.BasicConstraints(ca=True, path_length=0), True),
         (_key_usage(key_cert_sign=True, crl_sign=True), True),
         (x509.ExtendedKeyUsage([PURPOSE[authority]]), False),
-        (name_constraints(domains, addresses), True),
+        (build_name_constraints(domains, addresses), True),
     ]
 
 
-def leaf(wanted: Leaf, public_key: CertificatePublicKeyTypes) -> Extensions:
+def leaf_extensions(wanted: Leaf, public_key: CertificatePublicKeyTypes) -> Extensions:
     """A server or client certificate; only RSA keys encipher keys (RFC 5480, RFC 8410)."""
     is_rsa = public_key.__class__.__name__.startswith("RSA")
     extensions: Extensions = [
@@ -64,7 +64,7 @@ def leaf(wanted: Leaf, public_key: CertificatePublicKeyTypes) -> Extensions:
     )  # critical only beside an empty subject: there is an O
 
 
-def addresses_of(issuer_url: str, issuer: str) -> Extensions:
+def publication_extensions(issuer_url: str, issuer: str) -> Extensions:
     """Where the issuer's CRL and certificate are published, by the issuer's generation."""
     crl = x509.DistributionPoint([x509.UniformResourceIdentifier(crl_url(issuer_url, issuer))], None, None, None)
     certificate = x509.UniformResourceIdentifier(certificate_url(issuer_url, issuer))

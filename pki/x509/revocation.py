@@ -13,10 +13,10 @@ REASONS = (
     "cessationOfOperation",
     "privilegeWithdrawn",
 )
-OLD_REASONS = (*REASONS, "cACompromise", "aACompromise", "certificateHold")  # which adopted CAs may have given
+IMPORTED_REASONS = (*REASONS, "cACompromise", "aACompromise", "certificateHold")  # which adopted CAs may have given
 
 
-class Entry(NamedTuple):
+class CrlEntry(NamedTuple):
     """One revoked certificate on a CRL; `reason` is one of OLD_REASONS."""
 
     serial: int

@@ -39,7 +39,7 @@ SMALL_ORDER = {
 }
 
 
-def weakness(key: CertificatePublicKeyTypes) -> str:
+def find_weakness(key: CertificatePublicKeyTypes) -> str:
     """Why a public key must not be certified, as a phrase; empty when nothing is known against it.
 
     Raises PkiError when the list of compromised keys is there and cannot be read.

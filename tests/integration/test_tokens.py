@@ -23,7 +23,7 @@ from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding, profi
 from pki.x509 import pkcs11 as x509_pkcs11
 from pki.x509.pkcs11 import keys as token_keys
 from pki.x509.pkcs11 import sessions
-from pki.x509.revocation import Entry
+from pki.x509.revocation import CrlEntry
 from tests.integration.conftest import SoftHsm, now, run
 
 KINDS = ("ec-p256", "ec-p384", "rsa-3072", "rsa-4096")
@@ -55,10 +55,10 @@ def opened(softhsm: SoftHsm, name: str) -> x509_pkcs11.TokenKey:
 
 def authority(key: x509_pkcs11.TokenKey) -> certificate_signing.Issuer:
     """A root whose key is in the token."""
-    dates = certificate_signing.validity(now(), timedelta(days=30), None)
+    dates = certificate_signing.validity_dates(now(), timedelta(days=30), None)
     return certificate_signing.Issuer(
-        certificate_signing.certificate(
-            certificate_signing.subject("Lab", "Root"), key.public_key(), dates, profiles.root(), key
+        certificate_signing.sign_certificate(
+            certificate_signing.subject_name("Lab", "Root"), key.public_key(), dates, profiles.root_extensions(), key
         ),
         key,
     )
@@ -92,13 +92,13 @@ def test_openssl_verifies_certificates_and_crls_of_an_authority_in_the_token(
     softhsm: SoftHsm, made: dict[str, str], tmp_path: Path, kind: str
 ) -> None:
     root = authority(opened(softhsm, made[kind]))
-    dates = certificate_signing.validity(now(), timedelta(days=10), root.certificate)
+    dates = certificate_signing.validity_dates(now(), timedelta(days=10), root.certificate)
     leaf_key = keys.new_key("ec-p256").public_key()
     extensions = [(x509.SubjectAlternativeName([x509.DNSName("a.lab")]), False)]
-    leaf = certificate_signing.certificate(
-        certificate_signing.subject("Lab", "a.lab"), leaf_key, dates, extensions, root
+    leaf = certificate_signing.sign_certificate(
+        certificate_signing.subject_name("Lab", "a.lab"), leaf_key, dates, extensions, root
     )
-    crl = crl_signing.crl(root, 1, now(), now() + timedelta(days=7), [])
+    crl = crl_signing.sign_crl(root, 1, now(), now() + timedelta(days=7), [])
     ca = pem(tmp_path / "ca.pem", root.certificate)
     judged = (
         "openssl",
@@ -112,12 +112,12 @@ def test_openssl_verifies_certificates_and_crls_of_an_authority_in_the_token(
     )
     assert run(*judged, pem(tmp_path / "leaf.pem", leaf)).endswith("leaf.pem: OK\n")
     assert "verify OK" in run("openssl", "crl", "-noout", "-verify", "-CAfile", ca, "-in", tmp_path / "crl.pem")
-    revoking = crl_signing.crl(
+    revoking = crl_signing.sign_crl(
         root,
         2,
         now(),
         now() + timedelta(days=7),
-        [Entry(leaf.serial_number, now(), x509.ReasonFlags.unspecified.value)],
+        [CrlEntry(leaf.serial_number, now(), x509.ReasonFlags.unspecified.value)],
     )
     pem(tmp_path / "crl.pem", revoking)
     assert "certificate revoked" in run(*judged, tmp_path / "leaf.pem", ok=False)
@@ -128,12 +128,12 @@ def test_openssl_verifies_requests_signed_in_the_token(
     softhsm: SoftHsm, made: dict[str, str], tmp_path: Path, kind: str
 ) -> None:
     key = opened(softhsm, made[kind])
-    builder = x509.CertificateSigningRequestBuilder().subject_name(certificate_signing.subject("Lab", "CA"))
+    builder = x509.CertificateSigningRequestBuilder().subject_name(certificate_signing.subject_name("Lab", "CA"))
     (tmp_path / "request.pem").write_bytes(
         builder.sign(key, keys.signature_hash(key)).public_bytes(serialization.Encoding.PEM)
     )
     assert "verify OK" in run("openssl", "req", "-noout", "-verify", "-in", tmp_path / "request.pem")
-    assert keys.key_kind(keys.request_key((tmp_path / "request.pem").read_bytes(), "request.pem")) == kind
+    assert keys.key_kind(keys.read_request_key((tmp_path / "request.pem").read_bytes(), "request.pem")) == kind
 
 
 @pytest.mark.parametrize("kind", KINDS)

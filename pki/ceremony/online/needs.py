@@ -14,7 +14,7 @@ from pki.config.identifiers import ArtifactId, GenerationName
 from pki.config.leaf_certificates import permitted_addresses
 from pki.project.generations import Generation
 from pki.project.project import Project
-from pki.x509.name_constraints import Permitted
+from pki.x509.name_constraints import PermittedNames
 
 SERIES_ALARM = timedelta(days=183)
 OVERLAP = timedelta(days=30)  # of two pre-signed CRLs
@@ -163,7 +163,7 @@ def _intermediate_needs(project: Project, authority: str) -> Iterator[Need]:
 
 def _refused(project: Project, found: Generation) -> list[str]:
     """Domains and networks that pki.yaml permits and the present intermediate does not."""
-    permitted = Permitted.by(found.certificate)
+    permitted = PermittedNames.by(found.certificate)
     domains = [domain for domain in project.inventory.domains if f".{domain}" not in permitted.domains]
     wanted = permitted_addresses(project.inventory)
     blocks = [block for block in wanted if not any(block.subnet_of(allowed) for allowed in permitted.networks)]

@@ -27,7 +27,7 @@ from pki.project.layout import Store
 from pki.project.project import Project
 from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding, profiles
 from pki.x509.certificate_signing import Issuer
-from pki.x509.revocation import Entry
+from pki.x509.revocation import CrlEntry
 
 
 class Shelf(Store):
@@ -116,31 +116,35 @@ class Supposed(Project):
 
     def _signed(self, root: str, asked: list[RequestedCrl]) -> list[PresignedCrl]:
         listed = frozenset[int]().union(*(presigned_crl.serials for presigned_crl in self.presigned_crls(root)))
-        entries = [Entry(serial, self.now, "unspecified") for serial in listed]
+        entries = [CrlEntry(serial, self.now, "unspecified") for serial in listed]
         signer = self._signer(root)
-        made = [(a.number, crl_signing.crl(signer, a.number, a.this_update, a.next_update, entries)) for a in asked]
+        made = [
+            (a.number, crl_signing.sign_crl(signer, a.number, a.this_update, a.next_update, entries)) for a in asked
+        ]
         return [PresignedCrl(number, crl, listed) for number, crl in made]
 
     def _make(self, name: GenerationName, before: Generation | None) -> None:
         said, authority = self.inventory, name.authority
         key = keys.new_key("ec-p256")
-        subject = certificate_signing.subject(
+        subject = certificate_signing.subject_name(
             said.organisation, common_name(said.organisation, name, sandbox=said.sandbox)
         )
         if authority == "root":
-            dates = certificate_signing.validity(self.now, said.authorities.root.lifetime, None)
-            cert = certificate_signing.certificate(subject, key.public_key(), dates, profiles.root(), key)
+            dates = certificate_signing.validity_dates(self.now, said.authorities.root.lifetime, None)
+            cert = certificate_signing.sign_certificate(
+                subject, key.public_key(), dates, profiles.root_extensions(), key
+            )
             old = before.certificate.not_valid_after_utc if before else self.now
             self.crosses[name] = [min(old, dates[1])] if old > self.now else []
         else:
             root = self.issuing("root")
             if root is None:
                 raise PkiError("there is no root to sign with", "./run invoke status")
-            dates = certificate_signing.validity(
+            dates = certificate_signing.validity_dates(
                 self.now, said.authorities.intermediate(authority).lifetime, root.certificate
             )
-            rule = profiles.intermediate(authority, said.domains, permitted_addresses(said))
-            cert = certificate_signing.certificate(subject, key.public_key(), dates, rule, self._signer(root.name))
+            rule = profiles.intermediate_extensions(authority, said.domains, permitted_addresses(said))
+            cert = certificate_signing.sign_certificate(subject, key.public_key(), dates, rule, self._signer(root.name))
         self._signers[name] = Issuer(cert, key)
         fingerprint = cert.fingerprint(hashes.SHA256())
         pem = pem_encoding.pem_of([cert])
@@ -154,6 +158,8 @@ class Supposed(Project):
         if root not in self._signers:
             cert, key = self.existing(root).certificate, keys.new_key("ec-p256")
             dates = cert.not_valid_before_utc, cert.not_valid_after_utc
-            stand_in = certificate_signing.certificate(cert.subject, key.public_key(), dates, profiles.root(), key)
+            stand_in = certificate_signing.sign_certificate(
+                cert.subject, key.public_key(), dates, profiles.root_extensions(), key
+            )
             self._signers[root] = Issuer(stand_in, key)
         return self._signers[root]

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from pki.common.errors import PkiError
 from pki.x509.pkcs11.private_key import EllipticCurveTokenKey, RsaTokenKey, TokenKey
-from pki.x509.pkcs11.sessions import library, session_on, told
+from pki.x509.pkcs11.sessions import library, reporting_errors, session_on
 from pki.x509.pkcs11.uri import TokenUri
 
 ANSWER = "your answer"
@@ -30,7 +30,7 @@ def generate(uri: TokenUri, pin: str | None, kind: str, source: str = ANSWER) ->
         raise PkiError(f"a token makes no {kind} key", f"choose {', '.join([*CURVES, *RSA_BITS])}")
     _require_name(uri.object, uri)
     session = session_on(uri, pin, source)
-    with told(uri, LOCK_EX) as pkcs11:
+    with reporting_errors(uri, LOCK_EX) as pkcs11:
         if _objects(session, uri.with_object(uri.object)):
             raise PkiError(
                 f"token {uri.token}: {uri.key} is there already",
@@ -53,7 +53,7 @@ def open_key(uri: TokenUri, pin: str | None, source: str) -> TokenKey:
     """The private key that `uri` names; `source` is where its PIN comes from."""
     _require_name(uri.key, uri)
     session, name = session_on(uri, pin, source), f"{uri.key} in token {uri.token}"
-    with told(uri) as pkcs11:
+    with reporting_errors(uri) as pkcs11:
         private = _one(session, uri, "private")
         if not private[pkcs11.Attribute.SENSITIVE]:
             raise PkiError(f"{name}: the token would show this private key to anybody with the PIN", "make it again")
@@ -63,7 +63,7 @@ def open_key(uri: TokenUri, pin: str | None, source: str) -> TokenKey:
 
     def sign(data: bytes) -> bytes:
         ours = session_on(uri, pin, source)
-        with told(uri) as pkcs11:
+        with reporting_errors(uri) as pkcs11:
             mechanism = pkcs11.Mechanism.RSA_PKCS if isinstance(public, rsa.RSAPublicKey) else pkcs11.Mechanism.ECDSA
             return bytes(_one(ours, uri, "private").sign(data, mechanism=mechanism))
 
@@ -76,7 +76,7 @@ def destroy(uri: TokenUri, pin: str | None, source: str = ANSWER) -> None:
     """Destroy a key, private and public half, beyond recall."""
     _require_name(uri.key, uri)
     session = session_on(uri, pin, source)
-    with told(uri, LOCK_EX):
+    with reporting_errors(uri, LOCK_EX):
         halves = {kind: _objects(session, uri, kind) for kind in ("private", "public")}
         if not any(halves.values()):
             _one(session, uri, "private")

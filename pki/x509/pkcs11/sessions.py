@@ -52,7 +52,7 @@ def library() -> Any:
 
 
 @contextmanager
-def told(uri: TokenUri, turn: int = LOCK_SH) -> Iterator[Any]:
+def reporting_errors(uri: TokenUri, turn: int = LOCK_SH) -> Iterator[Any]:
     """What the token refuses, in a sentence; its module begins again with the next use.
 
     Processes take turns at the module's file: while one logs in, SoftHSM shows others a token that is damaged or none
@@ -65,7 +65,7 @@ def told(uri: TokenUri, turn: int = LOCK_SH) -> Iterator[Any]:
             yield pkcs11
         except pkcs11.PKCS11Error as error:
             _started[os.path.realpath(uri.module_path)] = 0
-            raise refusal(uri, type(error).__name__) from None
+            raise token_error(uri, type(error).__name__) from None
 
 
 def _opened(module: str) -> BinaryIO:
@@ -79,7 +79,7 @@ def _opened(module: str) -> BinaryIO:
         raise PkiError(f"{module}: not a PKCS#11 module ({error.strerror})", SHOWN) from None
 
 
-def refusal(uri: TokenUri, error: str) -> PkiError:
+def token_error(uri: TokenUri, error: str) -> PkiError:
     """A return code of PKCS#11, as `python-pkcs11` names it, said to a person."""
     if error in CANNOT or error.startswith("Mechanism") or error.endswith("Range"):
         return PkiError(f"token {uri.token}: it cannot do this ({error})", "use another kind of key, or another token")
@@ -95,7 +95,7 @@ def session_on(uri: TokenUri, pin: str | None, source: str) -> Any:
         raise PkiError(f"token {uri.token}: {source} holds no PIN for it", "put it there")
     path = os.path.realpath(uri.module_path)
     if uri.place not in _logins or _started.get(path) != os.getpid():
-        with told(uri, LOCK_EX) as pkcs11:
+        with reporting_errors(uri, LOCK_EX) as pkcs11:
             module = _module(pkcs11, path)
             token = _token(pkcs11, module, uri)
             same = [one for one in _logins.values() if (one.module, one.slot) == (path, token.slot.slot_id)]
