@@ -16,7 +16,7 @@ from pki.config import loader
 from pki.config.fields import common_name, dns_name, email_address, leaf_file_name
 from pki.config.leaf_certificates import client_leaf
 from pki.config.model import Client, Inventory, Leaf
-from pki.config.name_claims import Claim, Names
+from pki.config.name_claims import Claim, NameRegistry
 from pki.monitor import forecast
 from pki.pipeline import desired_state
 from pki.x509.name_constraints import PermittedNames
@@ -538,7 +538,7 @@ def claims(*owners: str, shared: str = "") -> Iterator[Claim]:
 
 
 def test_a_name_is_free_again_only_for_its_owner_a_shared_host_and_the_upstream() -> None:
-    names = Names(lambda host, claim: (host, claim.owner) == ("up", "front"))
+    names = NameRegistry(lambda host, claim: (host, claim.owner) == ("up", "front"))
     names.take(claims("front"))
     assert names.conflicts(claims("front", "up", "b", shared="b")) == []
     assert [one.claim.owner for one in names.conflicts(claims("b", "c"))] == ["b", "c"]

@@ -17,7 +17,7 @@ from pki.common.errors import InventoryError, PkiError
 from pki.config import loader
 from pki.config.leaf_certificates import host_leaves, permitted_addresses
 from pki.config.model import Inventory
-from pki.config.name_claims import Claim, Names
+from pki.config.name_claims import Claim, NameRegistry
 from tests.conftest import PROJECT
 
 EXAMPLE = (PROJECT / "pki.yaml").read_text()
@@ -795,7 +795,7 @@ KEYWORDS = {
     *("minLength", "maxLength", "minimum", "maximum", "minItems", "maxItems", "minProperties", "maxProperties"),
 }
 TYPES = {"object": dict, "array": list, "string": str, "integer": int, "boolean": bool, "null": type(None)}
-SCHEMA: dict[str, Any] = json.loads(loader.schema())
+SCHEMA: dict[str, Any] = json.loads(loader.json_schema())
 
 
 def schemas(node: Any) -> list[dict[str, Any]]:
@@ -994,7 +994,7 @@ def test_a_name_that_many_hosts_claim_is_compared_with_the_first_of_them() -> No
         asked.append(host)
         return False
 
-    names = Names(is_upstream)
+    names = NameRegistry(is_upstream)
     for number in range(200):
         claim = Claim("server", "x.lan", f"h{number}", ("hosts", f"h{number}", "names"))
         assert (names.conflict(claim) is None) is (number == 0)

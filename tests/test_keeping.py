@@ -337,7 +337,7 @@ def test_whatever_an_organisation_is_called_pki_yaml_says_it(tmp_path: Path, tex
         "hosts": {"on": {"network": "no"}},
         "clients": {"y": {"email": "y@lab.internal"}},
     }
-    (tmp_path / "pki.yaml").write_text(scaffold.pki_yaml(tree))
+    (tmp_path / "pki.yaml").write_text(scaffold.render_pki_yaml(tree))
     found = loader.load(tmp_path / "pki.yaml")
     assert (found.organisation, list(found.hosts), list(found.networks)) == (text, ["on"], ["no"])
     assert yaml.safe_load((tmp_path / "pki.yaml").read_text()) == tree | {"secrets": "secrets.yaml"}

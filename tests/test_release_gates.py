@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pki.common import sealed_records
 from pki.common.errors import PkiError
 from pki.common.reasons import Why
-from pki.config.fields import is_within
+from pki.config.fields import is_in_window
 from pki.config.model import Leaf
 from pki.deploy import crl_files, preflight
 from pki.deploy import receipt as receipts
@@ -408,8 +408,8 @@ def moment(hours: int, minutes: int = 0, seconds: int = 0) -> Any:
 def test_a_window_is_open_from_its_begin_up_to_its_end_also_over_midnight(
     window: str, opened: list[tuple[int, ...]], closed: list[tuple[int, ...]]
 ) -> None:
-    assert [is_within(moment(*at), window) for at in opened] == [True] * len(opened)
-    assert [is_within(moment(*at), window) for at in closed] == [False] * len(closed)
+    assert [is_in_window(moment(*at), window) for at in opened] == [True] * len(opened)
+    assert [is_in_window(moment(*at), window) for at in closed] == [False] * len(closed)
 
 
 @pytest.fixture

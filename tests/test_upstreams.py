@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 
 from pki.backup import write_backup
 from pki.common.errors import InventoryError, PkiError
-from pki.config.upstreams import certificates
+from pki.config.upstreams import read_ca_certificates
 from pki.deploy import preflight
 from pki.deploy.payload import Payload
 from pki.monitor import unverified_upstreams
@@ -158,7 +158,7 @@ UNUSABLE = {
 @pytest.mark.parametrize(("content", "why"), UNUSABLE.values(), ids=UNUSABLE)
 def test_a_file_that_is_none_is_named(content: bytes | None, why: str) -> None:
     with pytest.raises(PkiError, match=re.escape(f"{FILE}: {why}")) as caught:
-        certificates(content, FILE)
+        read_ca_certificates(content, FILE)
     assert FILE in caught.value.hint
 
 

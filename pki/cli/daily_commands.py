@@ -178,7 +178,7 @@ def schema(context: Context, of: str | None = None, output: str = "") -> None:
 
     It goes to standard output, or to --output FILE.
     """
-    text = models.schema(known(of, models.MODELS, "output")) if of else loader.schema()
+    text = models.schema(known(of, models.MODELS, "output")) if of else loader.json_schema()
     if not output:
         print(text, end="")
         return

@@ -35,28 +35,28 @@ class Edit:
             raise PkiError(f"{self.path.name}: changed since it was read; {consequence}", command)
 
 
-def with_client(path: Path, name: str, email: str) -> Edit:
+def add_client(path: Path, name: str, email: str) -> Edit:
     """Return pki.yaml with a client more. Raises PkiError: with the line to type where it cannot be placed."""
     before, said, tree = _read(path)
     if name in said.clients:
         raise PkiError(f"clients.{name} is in pki.yaml already", f"./run invoke explain {name}")
-    for _, what in loader.faults_of({**tree, "clients": {**(tree.get("clients") or {}), name: {"email": email}}}):
+    for _, what in loader.find_faults({**tree, "clients": {**(tree.get("clients") or {}), name: {"email": email}}}):
         raise PkiError(f"{name}: {what}", "./run invoke client.add admin@laptop --email admin@lab.internal")
     line = f"{name}: {{email: {email if PLAIN.fullmatch(email) else json.dumps(email)}}}"
     wanted = {**said.clients, name: Client(email=email)}
     hint = f"write it there yourself, below clients: `{line}`; then: ./run doit"
-    return Edit(path, before, _sound(path, _added(before.decode(), line), said, wanted, hint))
+    return Edit(path, before, _require_meaning(path, _insert_client(before.decode(), line), said, wanted, hint))
 
 
-def without_client(path: Path, name: str) -> Edit:
+def remove_client(path: Path, name: str) -> Edit:
     """Return pki.yaml without a client. Raises PkiError where its lines cannot be told from others."""
     before, said, _ = _read(path)
     wanted = {known: client for known, client in said.clients.items() if known != name}
     hint = f"./run invoke revoke {name} --reason … --no-replace; then take clients.{name} out of pki.yaml yourself"
-    return Edit(path, before, _sound(path, _removed(before.decode(), name), said, wanted, hint))
+    return Edit(path, before, _require_meaning(path, _delete_client(before.decode(), name), said, wanted, hint))
 
 
-def with_roots(path: Path, roots: Mapping[str, str]) -> Edit:
+def add_roots(path: Path, roots: Mapping[str, str]) -> Edit:
     """Return pki.yaml that names these roots too: the SHA-256 of each by the name of its generation.
 
     Unchanged where it names them already. Raises PkiError, with the lines to type, where they cannot be placed.
@@ -65,7 +65,7 @@ def with_roots(path: Path, roots: Mapping[str, str]) -> Edit:
     text, said, names = data.decode(), before, {sha: name for name, sha in roots.items() if sha not in before.roots}
     for digest, name in names.items():
         wanted = said.model_copy(update={"roots": (*said.roots, digest)})
-        fitting = (one for one in _with_root(text, said.roots, name, digest) if _means(one, path.name) == wanted)
+        fitting = (one for one in _root_candidates(text, said.roots, name, digest) if _parse(one, path.name) == wanted)
         said, found = wanted, next(fitting, None)
         if found is None:
             lines = "\n".join(["roots:", *(f"  - {one}" for one in (*before.roots, *names))])
@@ -78,7 +78,7 @@ def with_roots(path: Path, roots: Mapping[str, str]) -> Edit:
 
 
 @contextmanager
-def waiting(edit: Edit) -> Iterator[Callable[[], None]]:
+def prepared_write(edit: Edit) -> Iterator[Callable[[], None]]:
     """Write the new text to disk beside the old one; what is yielded puts it in place, with the mode that the file has.
 
     Raises PkiError where it cannot be written, and when it is to be placed where the file has changed since it was read.
@@ -96,7 +96,7 @@ def waiting(edit: Edit) -> Iterator[Callable[[], None]]:
 
 def write(edit: Edit) -> None:
     """Put the new text in place of the old one. Raises PkiError as `waiting` does."""
-    with waiting(edit) as put:
+    with prepared_write(edit) as put:
         put()
 
 
@@ -106,21 +106,21 @@ def _read(path: Path) -> tuple[bytes, Inventory, Any]:
     return data, *loader.load_with_tree(path, data)
 
 
-def _sound(path: Path, text: str, said: Inventory, clients: dict[str, Client], hint: str) -> str:
+def _require_meaning(path: Path, text: str, said: Inventory, clients: dict[str, Client], hint: str) -> str:
     """The text, if it means the old inventory with these clients."""
-    if _means(text, path.name) != said.model_copy(update={"clients": clients}):
+    if _parse(text, path.name) != said.model_copy(update={"clients": clients}):
         raise PkiError(f"{path.name} is laid out in a way that this program does not edit; nothing was changed", hint)
     return text
 
 
-def _means(text: str, name: str) -> Inventory | None:
+def _parse(text: str, name: str) -> Inventory | None:
     try:
-        return loader.sound(yaml_text.load(text, name)) if text else None
+        return loader.parse_valid(yaml_text.load(text, name)) if text else None
     except InventoryError:
         return None
 
 
-def _with_root(text: str, known: tuple[str, ...], name: str, fingerprint: str) -> Iterator[str]:
+def _root_candidates(text: str, known: tuple[str, ...], name: str, fingerprint: str) -> Iterator[str]:
     """Texts that may name one more root: in a section of its own, below the last one, within brackets, written again."""
     lines, end = text.splitlines(keepends=True), "\r\n" if "\r\n" in text else "\n"
     if not text.endswith("\n"):
@@ -145,7 +145,7 @@ def _with_root(text: str, known: tuple[str, ...], name: str, fingerprint: str) -
         yield "".join([*lines[: section.first - 1], f"roots:{end}", *items, *rest])
 
 
-def _added(text: str, line: str) -> str:
+def _insert_client(text: str, line: str) -> str:
     """The text with a line behind the last client, or with a section of its own."""
     lines, end = text.splitlines(keepends=True), "\r\n" if "\r\n" in text else "\n"
     if not text.endswith("\n"):
@@ -163,7 +163,7 @@ def _added(text: str, line: str) -> str:
     return "".join([*lines[:last], f"{indent}{line}{end}", *lines[last:]])
 
 
-def _removed(text: str, name: str) -> str:
+def _delete_client(text: str, name: str) -> str:
     span = yaml_text.span_of(text, ("clients", name))
     lines = text.splitlines(keepends=True)
     return "".join([*lines[: span.first - 1], *lines[span.last :]]) if span else ""

@@ -15,28 +15,28 @@ Place = tuple[str | int, ...]
 Fault = tuple[Place, str]
 
 
-def location(detail: ErrorDetails) -> Place:
+def place_of(detail: ErrorDetails) -> Place:
     return tuple(step for step in detail["loc"] if step != "[key]")
 
 
-def phrase(detail: ErrorDetails, document: Any = Inventory) -> str:
+def message_of(detail: ErrorDetails, document: Any = Inventory) -> str:
     """One fault as a phrase; `document` is the model whose keys may have been meant.
 
     What stands below `secrets` is never quoted, because somebody may have put a passphrase there.
     """
-    expected, got = _phrase(detail, document)
+    expected, got = _expected_and_actual(detail, document)
     is_secret = detail["loc"][:1] == ("secrets",) and detail["loc"][1:] not in {(), ("file",)}
     return expected if is_secret or not got else f"{expected}, got {got}"
 
 
-def _phrase(detail: ErrorDetails, document: Any) -> tuple[str, str]:
+def _expected_and_actual(detail: ErrorDetails, document: Any) -> tuple[str, str]:
     """What was expected, and what is there instead; empty where that says nothing more."""
     kind, context, got = detail["type"], detail.get("ctx", {}), detail["input"]
     if kind == "missing":
         return "is missing", ""
     if kind in {"extra_forbidden", "unknown_authority"}:
         other = "; a CA that was made elsewhere is adopted: {adopt: DIR}" if kind == "unknown_authority" else ""
-        close = did_you_mean(str(detail["loc"][-1]), _known_keys(detail["loc"], document))
+        close = did_you_mean(str(detail["loc"][-1]), _defined_keys(detail["loc"], document))
         return f"unknown key{close or other}", ""
     if kind == "literal_error":
         words = [word for word in str(context["expected"]).replace(" or ", ", ").replace("'", "").split(", ") if word]
@@ -63,10 +63,10 @@ def _phrase(detail: ErrorDetails, document: Any) -> tuple[str, str]:
         "ip_v4_address": "expected an IPv4 address such as 10.10.0.10",
         "ip_v4_network": "expected an IPv4 network such as 10.10.0.0/24",
     }.get(kind, detail["msg"].lower())
-    return expected, _shown(got)
+    return expected, _describe(got)
 
 
-def _shown(value: Any) -> str:
+def _describe(value: Any) -> str:
     if value is None:
         return "nothing"
     if isinstance(value, dict):
@@ -84,7 +84,7 @@ def _did_you_mean(word: str, known: tuple[str, ...]) -> str:
     return f" (did you mean {close[0]}?)" if close else ""
 
 
-def _known_keys(loc: tuple[str | int, ...], document: Any) -> list[str]:
+def _defined_keys(loc: tuple[str | int, ...], document: Any) -> list[str]:
     """The keys that are known where an unknown one stands."""
     model: Any = document
     for step in loc[:-1]:
@@ -105,7 +105,7 @@ def _models_within(annotation: Any) -> list[Any]:
     return [model for part in get_args(annotation) for model in _models_within(part)]
 
 
-def dotted(where: Place) -> str:
+def dotted_path(where: Place) -> str:
     text = ""
     for step in where:
         text += f"[{step}]" if isinstance(step, int) else f".{step}"

@@ -21,8 +21,8 @@ CA_NAME = re.compile(r" (Root|Server|Client) CA ([0-9]+)$")  # the end of the na
 SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 UNITS = {"h": 3600, "d": 86400, "w": 7 * 86400, "mo": 30 * 86400, "y": 365 * 86400}
 DURATION = re.compile(r"([1-9][0-9]{0,4})(h|d|w|mo|y)")
-PATIENCE = re.compile(r"([1-9][0-9]{0,3})(s|m)")
-LONGEST = timedelta(minutes=15)  # when pki-apply ends by itself
+TIMEOUT = re.compile(r"([1-9][0-9]{0,3})(s|m)")
+LONGEST_TIMEOUT = timedelta(minutes=15)  # when pki-apply ends by itself
 LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 DNS_NAME = re.compile(rf"(\*\.)?({LABEL}\.)*{LABEL}")
 ADDRESS = re.compile(r"[0-9.]+")
@@ -35,16 +35,16 @@ TIME = r"([01][0-9]|2[0-3]):[0-5][0-9]"
 ACCOUNT = r"[A-Za-z_][A-Za-z0-9_.-]{0,31}"
 DESTINATION = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
 NOTIFY = r"notify(-[a-z0-9]+)*"
-SOURCED = rf"(root|server|client)(-[1-9][0-9]*)?|backup|smtp|{NOTIFY}"
-ADOPTED = r"[a-z]([a-z0-9-]{0,28}[a-z0-9])?"
-PROBE_WAY = rf"none|direct|({ACCOUNT}@)?{DESTINATION}(:[0-9]{{1,5}})?"
+SECRET = rf"(root|server|client)(-[1-9][0-9]*)?|backup|smtp|{NOTIFY}"
+ADOPTED_NAME = r"[a-z]([a-z0-9-]{0,28}[a-z0-9])?"
+PROBE_ROUTE = rf"none|direct|({ACCOUNT}@)?{DESTINATION}(:[0-9]{{1,5}})?"
 TEXTFILE = r"(/[^/\s]+)+\.prom"
 PROTOCOL = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,31}(/[A-Za-z0-9._+-]{1,32})?"
 CARRIES_HTTP = re.compile(r"(h2|h3|http|tls)([^a-z].*|c.*|s.*)?", re.IGNORECASE)
 BATCH = r"[1-9][0-9]{0,4}|([1-9][0-9]?|100)%"
-SOURCED_NAMES = "expected file, root, server, client, a generation such as server-2, backup, smtp, notify-NAME, or an adopted authority"
+EXPECTED_SECRETS = "expected file, root, server, client, a generation such as server-2, backup, smtp, notify-NAME, or an adopted authority"
 # what the parts of a project are called: an adopted authority bears none of these names
-KEPT_NAMES = {"all", "authority", "backup", "bundle-client", "cert", "ceremony", "crl", "file", "host", "smtp"}
+RESERVED_NAMES = {"all", "authority", "backup", "bundle-client", "cert", "ceremony", "crl", "file", "host", "smtp"}
 DATABASE = r"sqlite|[a-z0-9]+(\+[a-z0-9]+)?://.+"
 
 KeyKind = Literal["ec-p256", "ec-p384", "ed25519", "rsa-2048", "rsa-3072", "rsa-4096"]
@@ -70,33 +70,33 @@ def _renew_spread(value: Any) -> Any:
     return timedelta(0) if value in {"0", "0d", "0h"} else _duration(value)
 
 
-def _patience(value: Any) -> Any:
+def _timeout(value: Any) -> Any:
     """A time that somebody waits for a host: seconds or minutes."""
-    found = PATIENCE.fullmatch(value) if isinstance(value, str) else None
+    found = TIMEOUT.fullmatch(value) if isinstance(value, str) else None
     if not found:
         if isinstance(value, timedelta):
             return value
         raise ValueError("expected seconds or minutes such as 120s or 10m")
     span = timedelta(seconds=int(found[1]) * SECONDS[found[2]])
-    if span > LONGEST:
+    if span > LONGEST_TIMEOUT:
         raise ValueError("more than 15m: pki-apply ends by itself then")
     return span
 
 
-def brief(span: timedelta) -> str:
+def format_duration(span: timedelta) -> str:
     """`90d`, `36h`, `2m`: a duration as pki.yaml writes it, in the largest unit that is exact."""
     seconds = int(span.total_seconds())
     unit = next(unit for unit in "dhms" if seconds % SECONDS[unit] == 0)
     return f"{seconds // SECONDS[unit]}{unit}"
 
 
-def is_within(moment: time, window: str) -> bool:
+def is_in_window(moment: time, window: str) -> bool:
     """Whether a time of day lies in hours such as 22:00-05:00, their end excluded."""
     start, end = (time.fromisoformat(part) for part in window.split("-"))
     return start <= moment < end if start <= end else moment >= start or moment < end
 
 
-def days_of(holiday: str) -> tuple[date, date]:
+def holiday_dates(holiday: str) -> tuple[date, date]:
     """The first and the last day of `2026-12-24`, or of `2026-12-20..2027-01-06`."""
     first, _, last = holiday.partition("..")
     return date.fromisoformat(first), date.fromisoformat(last or first)
@@ -107,7 +107,7 @@ def _holiday(value: str) -> str:
     if not re.fullmatch(rf"{DAY}(\.\.{DAY})?", value):
         raise ValueError(expected)
     try:
-        first, last = days_of(value)
+        first, last = holiday_dates(value)
     except ValueError:
         raise ValueError(f"{expected}; the calendar has no such day") from None
     if last < first:
@@ -295,22 +295,22 @@ def _adopted_folder(value: str) -> str:
 
 
 def _adopted_name(value: str) -> str:
-    if not re.fullmatch(ADOPTED, value) or re.search(r"-[0-9]+$", value):
+    if not re.fullmatch(ADOPTED_NAME, value) or re.search(r"-[0-9]+$", value):
         raise ValueError("expected a name such as legacy: lower-case letters, digits and hyphens, no number at its end")
-    if value in KEPT_NAMES or value.partition("-")[0] in {"root", "server", "client", "notify"}:
+    if value in RESERVED_NAMES or value.partition("-")[0] in {"root", "server", "client", "notify"}:
         raise ValueError(f"{value} means something else already; expected a name such as legacy")
     return value
 
 
-def _probe_way(value: str) -> str:
-    if not re.fullmatch(PROBE_WAY, value):
+def _probe_route(value: str) -> str:
+    if not re.fullmatch(PROBE_ROUTE, value):
         raise ValueError("expected none, direct, or a jump host as ssh knows it, such as bastion or user@bastion:2222")
-    if ":" in value and not 0 < jump_of(value)[2] <= 65535:
+    if ":" in value and not 0 < parse_jump_host(value)[2] <= 65535:
         raise ValueError("expected a port from 1 to 65535")
     return value
 
 
-def jump_of(way: str) -> tuple[str, str, int]:
+def parse_jump_host(way: str) -> tuple[str, str, int]:
     """Account, name and port of a jump host `user@bastion:2222`; what is not said is empty, or 0."""
     before, _, rest = way.rpartition("@")
     name, _, port = rest.partition(":")
@@ -318,8 +318,8 @@ def jump_of(way: str) -> tuple[str, str, int]:
 
 
 def _secret_name(value: str) -> str:
-    if not re.fullmatch(f"{SOURCED}|{ADOPTED}", value):
-        raise ValueError(SOURCED_NAMES)
+    if not re.fullmatch(f"{SECRET}|{ADOPTED_NAME}", value):
+        raise ValueError(EXPECTED_SECRETS)
     return value
 
 
@@ -333,7 +333,7 @@ def _command_line(value: str) -> str:
     return value
 
 
-def word(pattern: str, expected: str) -> AfterValidator:
+def matching(pattern: str, expected: str) -> AfterValidator:
     def checked(value: str) -> str:
         if not re.fullmatch(pattern, value):
             raise ValueError(f"expected {expected}")
@@ -342,7 +342,7 @@ def word(pattern: str, expected: str) -> AfterValidator:
     return AfterValidator(checked)
 
 
-def text_like(pattern: str) -> WithJsonSchema:
+def json_pattern(pattern: str) -> WithJsonSchema:
     """What an editor may check before we do."""
     return WithJsonSchema({"type": "string", "pattern": f"^({pattern})$"})
 
@@ -359,20 +359,20 @@ def empty_is_mapping(value: Any) -> Any:
 Duration = Annotated[
     timedelta,
     BeforeValidator(_duration),
-    PlainSerializer(brief),
-    text_like(DURATION.pattern),
+    PlainSerializer(format_duration),
+    json_pattern(DURATION.pattern),
 ]
-Patience = Annotated[
+Timeout = Annotated[
     timedelta,
-    BeforeValidator(_patience),
-    PlainSerializer(brief),
-    text_like(PATIENCE.pattern),
+    BeforeValidator(_timeout),
+    PlainSerializer(format_duration),
+    json_pattern(TIMEOUT.pattern),
 ]
 RenewSpread = Annotated[
     timedelta,
     BeforeValidator(_renew_spread),
-    PlainSerializer(brief),
-    text_like(rf"0[dh]?|{DURATION.pattern}"),
+    PlainSerializer(format_duration),
+    json_pattern(rf"0[dh]?|{DURATION.pattern}"),
 ]
 DnsName = Annotated[str, AfterValidator(dns_name)]
 Domain = Annotated[str, AfterValidator(_domain)]
@@ -383,34 +383,38 @@ Email = Annotated[str, AfterValidator(email_address)]
 PublishUrl = Annotated[str, AfterValidator(_publish_url)]
 UpstreamAddress = Annotated[str, AfterValidator(upstream_address)]
 UpstreamCa = Annotated[str, AfterValidator(_upstream_ca)]
-Protocol = Annotated[str, AfterValidator(_protocol), text_like(PROTOCOL)]
+Protocol = Annotated[str, AfterValidator(_protocol), json_pattern(PROTOCOL)]
 Organisation = Annotated[str, AfterValidator(_organisation)]
-Fingerprint = Annotated[str, AfterValidator(_fingerprint), text_like("([0-9A-Fa-f]{2}:?){32}")]
+Fingerprint = Annotated[str, AfterValidator(_fingerprint), json_pattern("([0-9A-Fa-f]{2}:?){32}")]
 RelativeFile = Annotated[str, AfterValidator(relative_file)]
-TokenAddress = Annotated[str, AfterValidator(_token_address), text_like(PKCS11_ADDRESS)]
+TokenAddress = Annotated[str, AfterValidator(_token_address), json_pattern(PKCS11_ADDRESS)]
 
 
-MailServer = Annotated[str, AfterValidator(_mail_server), text_like(MAIL_SERVER)]
-DatabaseAddress = Annotated[str, AfterValidator(_ledger_address), text_like(DATABASE)]
+MailServer = Annotated[str, AfterValidator(_mail_server), json_pattern(MAIL_SERVER)]
+DatabaseAddress = Annotated[str, AfterValidator(_ledger_address), json_pattern(DATABASE)]
 
 
-EMPTY_OK = BeforeValidator(empty_is_mapping)
-ONE_OK = BeforeValidator(_list_of_one, json_schema_input_type=str | list[str])
-ONE_OK_NONE_NOT = BeforeValidator(_list_of_one, json_schema_input_type=str | Annotated[list[str], Field(min_length=1)])
+EMPTY_OR_MAPPING = BeforeValidator(empty_is_mapping)
+SINGLE_OR_LIST = BeforeValidator(_list_of_one, json_schema_input_type=str | list[str])
+SINGLE_OR_NONEMPTY_LIST = BeforeValidator(
+    _list_of_one, json_schema_input_type=str | Annotated[list[str], Field(min_length=1)]
+)
 
 
-TimeOfDay = Annotated[str, word(TIME, "a time of day such as 06:00"), text_like(TIME)]
-Window = Annotated[str, word(f"{TIME}-{TIME}", "hours such as 22:00-05:00"), text_like(f"{TIME}-{TIME}")]
-Holiday = Annotated[str, AfterValidator(_holiday), text_like(rf"{DAY}(\.\.{DAY})?")]
-Account = Annotated[str, word(ACCOUNT, "the name of an account"), text_like(ACCOUNT)]
-Destination = Annotated[str, word(DESTINATION, "a host as ssh knows it"), text_like(DESTINATION)]
-ProbeWay = Annotated[str, AfterValidator(_probe_way), text_like(PROBE_WAY)]
-Batch = Annotated[str, word(BATCH, "a number of hosts, or a part of them such as 20%"), text_like(BATCH)]
+TimeOfDay = Annotated[str, matching(TIME, "a time of day such as 06:00"), json_pattern(TIME)]
+Window = Annotated[str, matching(f"{TIME}-{TIME}", "hours such as 22:00-05:00"), json_pattern(f"{TIME}-{TIME}")]
+Holiday = Annotated[str, AfterValidator(_holiday), json_pattern(rf"{DAY}(\.\.{DAY})?")]
+Account = Annotated[str, matching(ACCOUNT, "the name of an account"), json_pattern(ACCOUNT)]
+Destination = Annotated[str, matching(DESTINATION, "a host as ssh knows it"), json_pattern(DESTINATION)]
+ProbeRoute = Annotated[str, AfterValidator(_probe_route), json_pattern(PROBE_ROUTE)]
+Batch = Annotated[str, matching(BATCH, "a number of hosts, or a part of them such as 20%"), json_pattern(BATCH)]
 SourceFile = Annotated[str, AfterValidator(_secret_file)]
-TextFile = Annotated[str, AfterValidator(_textfile), text_like(TEXTFILE)]
+TextFile = Annotated[str, AfterValidator(_textfile), json_pattern(TEXTFILE)]
 AdoptedFolder = Annotated[str, AfterValidator(_adopted_folder)]
 AdoptedName = Annotated[str, AfterValidator(_adopted_name)]
 SecretName = Annotated[str, AfterValidator(_secret_name)]
-NotifyName = Annotated[str, word(NOTIFY, "the name of a secret: notify, or notify-NAME"), text_like(NOTIFY)]
-MailUser = Annotated[str, word(r"[!-~]{1,200}", "a user name in ASCII, without blanks"), text_like(r"[!-~]{1,200}")]
+NotifyName = Annotated[str, matching(NOTIFY, "the name of a secret: notify, or notify-NAME"), json_pattern(NOTIFY)]
+MailUser = Annotated[
+    str, matching(r"[!-~]{1,200}", "a user name in ASCII, without blanks"), json_pattern(r"[!-~]{1,200}")
+]
 CommandLine = Annotated[str, AfterValidator(_command_line)]

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from pki.config.fields import ADDRESS, CLIENT_PREFIX, LABEL, Access
 from pki.config.identifiers import ArtifactId
 from pki.config.model import Client, Host, Inventory, Leaf, ServerRule
-from pki.config.name_claims import Claim, IsUpstream, Names
+from pki.config.name_claims import Claim, IsUpstream, NameRegistry
 
 PROBE, PROBE_LIFETIME = "doit-pki-probe", timedelta(days=14)
 CANARY, CANARY_NOTICE = "doit-pki-canary", timedelta(days=30)
@@ -199,9 +199,9 @@ def address_claims(inventory: Inventory) -> Iterator[Claim]:
             yield Claim("server", str(host.address), name, ("hosts", name, "address"))
 
 
-def names_of(inventory: Inventory) -> Names:
+def new_name_registry(inventory: Inventory) -> NameRegistry:
     """The names that nobody has taken yet, with the rules by which this inventory gives them away."""
-    return Names(_is_upstream(inventory))
+    return NameRegistry(_is_upstream(inventory))
 
 
 def _is_upstream(inventory: Inventory) -> IsUpstream:

@@ -17,9 +17,9 @@ from pydantic_core import PydanticCustomError
 
 from pki.config.fields import (
     CLIENT_PREFIX,
-    EMPTY_OK,
-    ONE_OK,
-    ONE_OK_NONE_NOT,
+    EMPTY_OR_MAPPING,
+    SINGLE_OR_LIST,
+    SINGLE_OR_NONEMPTY_LIST,
     Access,
     Account,
     AdoptedFolder,
@@ -42,8 +42,7 @@ from pki.config.fields import (
     MailUser,
     NotifyName,
     Organisation,
-    Patience,
-    ProbeWay,
+    ProbeRoute,
     ProfileName,
     Protocol,
     Proxy,
@@ -56,6 +55,7 @@ from pki.config.fields import (
     SubjectName,
     TextFile,
     TimeOfDay,
+    Timeout,
     TokenAddress,
     TrustStore,
     UpstreamAddress,
@@ -63,37 +63,37 @@ from pki.config.fields import (
     Window,
     empty_is_mapping,
     is_like_dns_name,
+    matching,
     relative_file,
     upstream_address,
-    word,
 )
 from pki.config.identifiers import ArtifactId, GenerationName
 
 
-class Noun(BaseModel):
+class StrictModel(BaseModel):
     """A part of pki.yaml: unknown keys are errors, values never change."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
-class CrlRule(Noun):
+class CrlRule(StrictModel):
     lifetime: Duration = timedelta(days=21)
     refresh: Duration = timedelta(days=7)
 
 
-class RootCrlRule(Noun):
+class RootCrlRule(StrictModel):
     lifetime: Duration = timedelta(days=390)
     presigned: Annotated[int, Field(ge=1, le=24)] = 2
 
 
-class RootRule(Noun):
+class RootRule(StrictModel):
     lifetime: Duration = timedelta(days=3650)
     key: AuthorityKeyKind = "ec-p384"
     overlap: Duration = timedelta(days=180)
     crl: RootCrlRule = RootCrlRule()
 
 
-class IntermediateRule(Noun):
+class IntermediateRule(StrictModel):
     lifetime: Duration = timedelta(days=730)
     key: AuthorityKeyKind = "ec-p384"
     overlap: Duration = timedelta(days=60)
@@ -101,7 +101,7 @@ class IntermediateRule(Noun):
     token: TokenAddress | None = None
 
 
-class AdoptedRule(Noun):
+class AdoptedRule(StrictModel):
     """A CA that was made elsewhere, in the folder `adopt`: it signs CRLs here, and nothing else."""
 
     adopt: AdoptedFolder
@@ -114,7 +114,7 @@ def _adopted(value: Any) -> Any:
     raise PydanticCustomError("unknown_authority", "unknown key")
 
 
-class Authorities(Noun):
+class Authorities(StrictModel):
     """Every further key names an adopted authority."""
 
     model_config = ConfigDict(extra="allow")
@@ -135,7 +135,7 @@ class Authorities(Noun):
         return self.server if authority == "server" else self.client
 
 
-class ServerRule(Noun):
+class ServerRule(StrictModel):
     lifetime: Duration = timedelta(days=90)
     renew_before: Duration = timedelta(days=30)
     renew_spread: RenewSpread = timedelta(0)
@@ -147,12 +147,12 @@ class ClientRule(ServerRule):
     lifetime: Duration = timedelta(days=180)
 
 
-class Profiles(Noun):
+class Profiles(StrictModel):
     server: ServerRule = ServerRule()
     client: ClientRule = ClientRule()
 
 
-class Publish(Noun):
+class Publish(StrictModel):
     url: PublishUrl
     host: Slug
 
@@ -165,7 +165,7 @@ class Publish(Noun):
         return urlsplit(self.url).port or 80
 
 
-class Upstream(Noun):
+class Upstream(StrictModel):
     """What a service passes requests on to, and how one with https: proves who it is.
 
     `name` must be in its certificate. `ca` is a file with the CA that signed it, or with the certificate itself, or
@@ -186,13 +186,13 @@ def _address_alone(value: Any) -> Any:
     return {"url": upstream_address(value)} if isinstance(value, str) else value
 
 
-class Service(Noun):
+class Service(StrictModel):
     """`upgrade` are protocols that a client may ask for by the header Upgrade, besides WebSocket."""
 
     upstream: Annotated[Upstream, BeforeValidator(_address_alone, json_schema_input_type=UpstreamAddress | Upstream)]
     access: Access
-    names: Annotated[tuple[SubjectName, ...], ONE_OK] = ()
-    upgrade: Annotated[tuple[Protocol, ...], ONE_OK] = ()
+    names: Annotated[tuple[SubjectName, ...], SINGLE_OR_LIST] = ()
+    upgrade: Annotated[tuple[Protocol, ...], SINGLE_OR_LIST] = ()
 
     @property
     def upgrades(self) -> list[str]:
@@ -201,7 +201,7 @@ class Service(Noun):
         return ["websocket", *others.values()]
 
 
-class Ssh(Noun):
+class Ssh(StrictModel):
     """How ssh reaches a host, where its own configuration does not say: account, port, the name it knows."""
 
     user: Account | None = None
@@ -209,20 +209,20 @@ class Ssh(Noun):
     name: Destination | None = None
 
 
-class Host(Noun):
+class Host(StrictModel):
     network: Slug
     address: IPv4Address | None = None
     port: Annotated[int, Field(ge=1, le=65535)] = 443
     deliver: Deliver = "folder"
     ssh: Ssh = Ssh()
     scope: Literal["config", "certificates"] = "config"
-    trust: Annotated[tuple[TrustStore, ...], ONE_OK_NONE_NOT, Field(min_length=1)] = ("debian",)
+    trust: Annotated[tuple[TrustStore, ...], SINGLE_OR_NONEMPTY_LIST, Field(min_length=1)] = ("debian",)
     window: Window | None = None
     group: Slug | None = None
-    probe: ProbeWay | None = None
+    probe: ProbeRoute | None = None
     proxy: Proxy | None = None
-    services: Annotated[dict[Slug, Service], EMPTY_OK] = {}
-    names: Annotated[tuple[SubjectName, ...], ONE_OK] = ()
+    services: Annotated[dict[Slug, Service], EMPTY_OR_MAPPING] = {}
+    names: Annotated[tuple[SubjectName, ...], SINGLE_OR_LIST] = ()
     shared: bool = False
     key: KeyKind | None = None
     rekey: Literal["new", "keep"] | None = None
@@ -241,66 +241,68 @@ class Host(Noun):
         return self.probe if self.is_probed and self.probe and self.probe != "direct" else ""
 
 
-class Client(Noun):
+class Client(StrictModel):
     email: Email
     key: KeyKind | None = None
     rekey: Literal["new", "keep"] | None = None
     request: RelativeFile | None = None
 
 
-class EmailAlert(Noun):
+class EmailAlert(StrictModel):
     """Where mail goes, and through which server; the password of `user` is the secret `smtp`."""
 
-    to: Annotated[tuple[Email, ...], ONE_OK_NONE_NOT, Field(min_length=1)]
+    to: Annotated[tuple[Email, ...], SINGLE_OR_NONEMPTY_LIST, Field(min_length=1)]
     from_: Annotated[Email, Field(alias="from")]
     smtp: MailServer = "outbox"
     user: MailUser | None = None
 
 
-class Alerts(Noun):
+class Alerts(StrictModel):
     """Who is told: by mail, and by services whose addresses are secrets, because they hold tokens."""
 
     email: EmailAlert | None = None
-    notify: Annotated[tuple[NotifyName, ...], ONE_OK] = ()
+    notify: Annotated[tuple[NotifyName, ...], SINGLE_OR_LIST] = ()
 
 
-class Metrics(Noun):
+class Metrics(StrictModel):
     """Where a run leaves its metrics besides `build/report/`: a file in the folder that node_exporter reads."""
 
     textfile: TextFile | None = None
 
 
-class Ansible(Noun):
+class Ansible(StrictModel):
     """How Ansible goes through a fleet: batch after batch, until too many hosts have failed."""
 
-    serial: Annotated[tuple[Batch, ...], ONE_OK_NONE_NOT, Field(min_length=1)] = ("20%",)
+    serial: Annotated[tuple[Batch, ...], SINGLE_OR_NONEMPTY_LIST, Field(min_length=1)] = ("20%",)
     max_fail_percentage: Annotated[int, Field(ge=0, le=100)] = 30
     forks: Annotated[int, Field(ge=1, le=1000)] = 20
     command: SourceFile = "ansible-runner"
 
 
-class Deploy(Noun):
+class Deploy(StrictModel):
     """How releases leave: `ca` says what becomes of the files of the machine that runs doit itself.
 
     A host may take `progress_timeout` without progress and `host_timeout` in all, whichever engine speaks with it.
     """
 
     engine: Literal["builtin", "ansible"] = "builtin"
-    ansible: Annotated[Ansible, EMPTY_OK] = Ansible()
+    ansible: Annotated[Ansible, EMPTY_OR_MAPPING] = Ansible()
     ssh_config: RelativeFile | None = None
     ca: Literal["folder", "local"] = "folder"
-    progress_timeout: Patience = timedelta(seconds=120)
-    host_timeout: Patience = timedelta(minutes=10)
+    progress_timeout: Timeout = timedelta(seconds=120)
+    host_timeout: Timeout = timedelta(minutes=10)
 
 
-class Source(Noun):
+class SecretSource(StrictModel):
     """Where one passphrase comes from: exactly one of these."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
 
     command: CommandLine | None = None
-    credential: Annotated[str, word(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", "the name of a systemd credential")] | None = None
-    env: Annotated[str, word(r"[A-Za-z_][A-Za-z0-9_]*", "the name of an environment variable")] | None = None
+    credential: Annotated[str, matching(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", "the name of a systemd credential")] | None = (
+        None
+    )
+    env: Annotated[str, matching(r"[A-Za-z_][A-Za-z0-9_]*", "the name of an environment variable")] | None = None
     file: SourceFile | None = None
     fd: Annotated[int, Field(ge=0, le=65535)] | None = None
     prompt: Literal["true"] | None = None
@@ -318,23 +320,23 @@ class Source(Noun):
         return "the prompt" if kind == "prompt" else f"`{kind}: {value}`"
 
 
-class Secrets(Noun):
+class Secrets(StrictModel):
     """`file` holds what is generated; every other key names one secret and its source."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[
         SecretName,
-        Annotated[Source, BeforeValidator(_prompt, json_schema_input_type=Literal["prompt"] | Source)],
+        Annotated[SecretSource, BeforeValidator(_prompt, json_schema_input_type=Literal["prompt"] | SecretSource)],
     ]
 
     file: RelativeFile = "secrets.yaml"
 
     @property
-    def named(self) -> Mapping[str, Source]:
+    def named(self) -> Mapping[str, SecretSource]:
         """Every secret that has a source of its own."""
         return self.__pydantic_extra__
 
-    def source(self, name: str) -> Source | None:
+    def source(self, name: str) -> SecretSource | None:
         """The source named for a secret: under its own name (`server-2`), or that of its authority (`server`)."""
         named = self.named
         return named.get(name) or named.get(GenerationName.parse(name).authority)
@@ -358,7 +360,7 @@ def _secrets_in_one_file(value: Any) -> Any:
 def _prompt(value: Any) -> Any:
     if value == "prompt":
         return {"prompt": "true"}
-    if not isinstance(value, dict | Source):
+    if not isinstance(value, dict | SecretSource):
         raise ValueError("expected prompt, or a mapping such as {command: pass show pki/server}")  # noqa: TRY004 - pydantic
     return value
 
@@ -367,29 +369,29 @@ NO_SOURCES = Secrets.model_validate({})
 NO_AUTHORITIES = Authorities.model_validate({})
 
 
-class Inventory(Noun):
+class Inventory(StrictModel):
     """pki.yaml as a whole: what should be."""
 
     organisation: Organisation
-    domains: Annotated[tuple[Domain, ...], ONE_OK_NONE_NOT, Field(min_length=1)]
-    permit_addresses: Annotated[tuple[IPv4Network, ...], ONE_OK] | None = None
+    domains: Annotated[tuple[Domain, ...], SINGLE_OR_NONEMPTY_LIST, Field(min_length=1)]
+    permit_addresses: Annotated[tuple[IPv4Network, ...], SINGLE_OR_LIST] | None = None
     publish: Publish
     sandbox: bool = False
-    roots: Annotated[tuple[Fingerprint, ...], ONE_OK] = ()
+    roots: Annotated[tuple[Fingerprint, ...], SINGLE_OR_LIST] = ()
     secrets: Annotated[Secrets, BeforeValidator(_secrets_in_one_file, json_schema_input_type=str | Secrets)] = (
         NO_SOURCES
     )
     ledger: DatabaseAddress = "sqlite"
-    authorities: Annotated[Authorities, EMPTY_OK] = NO_AUTHORITIES
-    profiles: Annotated[Profiles, EMPTY_OK] = Profiles()
-    networks: Annotated[dict[Slug, IPv4Network], EMPTY_OK] = {}
-    hosts: Annotated[dict[Slug, Annotated[Host, EMPTY_OK]], EMPTY_OK] = {}
-    clients: Annotated[dict[ClientName, Annotated[Client, EMPTY_OK]], EMPTY_OK] = {}
-    alerts: Annotated[Alerts, EMPTY_OK] = Alerts()
-    metrics: Annotated[Metrics, EMPTY_OK] = Metrics()
-    deploy: Annotated[Deploy, EMPTY_OK] = Deploy()
-    schedule: Annotated[tuple[TimeOfDay, ...], ONE_OK] = ()
-    holidays: Annotated[tuple[Holiday, ...], ONE_OK] = ()
+    authorities: Annotated[Authorities, EMPTY_OR_MAPPING] = NO_AUTHORITIES
+    profiles: Annotated[Profiles, EMPTY_OR_MAPPING] = Profiles()
+    networks: Annotated[dict[Slug, IPv4Network], EMPTY_OR_MAPPING] = {}
+    hosts: Annotated[dict[Slug, Annotated[Host, EMPTY_OR_MAPPING]], EMPTY_OR_MAPPING] = {}
+    clients: Annotated[dict[ClientName, Annotated[Client, EMPTY_OR_MAPPING]], EMPTY_OR_MAPPING] = {}
+    alerts: Annotated[Alerts, EMPTY_OR_MAPPING] = Alerts()
+    metrics: Annotated[Metrics, EMPTY_OR_MAPPING] = Metrics()
+    deploy: Annotated[Deploy, EMPTY_OR_MAPPING] = Deploy()
+    schedule: Annotated[tuple[TimeOfDay, ...], SINGLE_OR_LIST] = ()
+    holidays: Annotated[tuple[Holiday, ...], SINGLE_OR_LIST] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ Place = tuple[str | int, ...]
 Key = tuple[str, str]  # kind and name, as they are compared
 
 
-def key_of(kind: str, name: str) -> Key:
+def comparison_key(kind: str, name: str) -> Key:
     """What equal names have in common: readers of certificates ignore case and the number of blanks (RFC 4518)."""
     return kind, " ".join(name.lower().split())
 
@@ -40,7 +40,7 @@ class Claim:
 
     @property
     def key(self) -> Key:
-        return key_of(self.kind, self.name)
+        return comparison_key(self.kind, self.name)
 
 
 class Conflict(NamedTuple):
@@ -54,7 +54,7 @@ IsUpstream = Callable[[str, Claim], bool]  # whether a host is where a claim's s
 
 
 @dataclass
-class Names:
+class NameRegistry:
     """The names that are taken. The first claim holds a name; which later ones may join it, the rules above say."""
 
     is_upstream: IsUpstream

@@ -15,7 +15,7 @@ from pki.config.model import Inventory
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
+class ProxyProgram:
     """`unit` is what systemd calls it, empty where the program looks for changes itself.
 
     `learns` says what tells it of revocations, empty where nothing does, and `is_dated` whether that runs out, so that
@@ -55,17 +55,17 @@ class Program:
         return f"clients revoked since then get in until their certificates end, within {in_words(certificates)}"
 
 
-PROGRAMS: Mapping[Proxy, Program] = {
-    "nginx": Program("nginx"),
-    "haproxy": Program("haproxy", largest_file=15 * 1024),  # tune.bufsize without tune.maxrewrite
-    "caddy": Program(
+PROGRAMS: Mapping[Proxy, ProxyProgram] = {
+    "nginx": ProxyProgram("nginx"),
+    "haproxy": ProxyProgram("haproxy", largest_file=15 * 1024),  # tune.bufsize without tune.maxrewrite
+    "caddy": ProxyProgram(
         "caddy",
         learns="serial numbers in its configuration",
         caveat="what a revoked client is being sent goes on until it ends, or caddy is restarted",
         is_dated=False,
     ),
-    "apache": Program("apache2", caveat="open connections of a revoked client live on until apache2 is restarted"),
-    "traefik": Program(
+    "apache": ProxyProgram("apache2", caveat="open connections of a revoked client live on until apache2 is restarted"),
+    "traefik": ProxyProgram(
         "", learns="", caveat="traefik reads no CRLs", is_dated=False, serves_files=False, has_patterns=False
     ),
 }

@@ -15,7 +15,7 @@ from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.config import loader
 
-WELCOME = re.compile(r"\.git|(README|LICENSE|COPYING)(\.\w+)?", re.IGNORECASE)
+TOLERATED_FILES = re.compile(r"\.git|(README|LICENSE|COPYING)(\.\w+)?", re.IGNORECASE)
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._/@-]*(?<! )")
 WORDS = re.compile(r"true|false|yes|no|on|off|y|n|null|[0-9._]+(e[0-9]+)?", re.IGNORECASE)  # of a meaning elsewhere
 
@@ -55,7 +55,7 @@ def check_place(folder: Path, program: Path) -> None:
     if (folder / "pki.yaml").exists():
         raise PkiError(f"{folder}/pki.yaml: is there already", "a project is founded once; edit its pki.yaml")
     try:
-        others = sorted(path.name for path in folder.iterdir() if not WELCOME.fullmatch(path.name))
+        others = sorted(path.name for path in folder.iterdir() if not TOLERATED_FILES.fullmatch(path.name))
     except FileNotFoundError:
         return
     except OSError as error:
@@ -64,13 +64,13 @@ def check_place(folder: Path, program: Path) -> None:
         raise PkiError(f"{folder}: is not empty: {others[0]}", "name a new folder: ./run invoke init DIR")
 
 
-def found(folder: Path, tree: dict[str, Any], program: Path) -> list[str]:
+def create_project(folder: Path, tree: dict[str, Any], program: Path) -> list[str]:
     """Put a new project into `folder`; returns the names of what was put there.
 
     Raises PkiError, and then there is no more than before, when pki.yaml would be wrong or a file cannot be written.
     """
     check_place(folder, program)
-    files = contents(folder, tree, program)
+    files = project_files(folder, tree, program)
     with tempfile.TemporaryDirectory() as scratch:
         trial = Path(scratch) / "pki.yaml"
         trial.write_bytes(files["pki.yaml"][0])
@@ -91,7 +91,7 @@ def found(folder: Path, tree: dict[str, Any], program: Path) -> list[str]:
     return sorted({name.partition("/")[0] for name in files})
 
 
-def contents(folder: Path, tree: dict[str, Any], program: Path) -> dict[str, tuple[bytes, int]]:
+def project_files(folder: Path, tree: dict[str, Any], program: Path) -> dict[str, tuple[bytes, int]]:
     """Every file of a new project with its mode, by path; pki.yaml, which makes it a project, last."""
     call = f"PKI_HOME={shlex.quote(str(folder))} {shlex.quote(str(program / 'run'))}"
     texts = {".gitignore": GITIGNORE}
@@ -105,14 +105,14 @@ def contents(folder: Path, tree: dict[str, Any], program: Path) -> dict[str, tup
         },
         **{name: (text.encode(), filesystem.PUBLIC) for name, text in texts.items()},
         "secrets.yaml": (SECRETS.encode(), filesystem.SECRET),
-        "pki.yaml": (pki_yaml(tree).encode(), filesystem.PUBLIC),
+        "pki.yaml": (render_pki_yaml(tree).encode(), filesystem.PUBLIC),
     }
 
 
 # -- pki.yaml ---------------------------------------------------------------------------------------------------------
 
 
-def pki_yaml(tree: dict[str, Any]) -> str:
+def render_pki_yaml(tree: dict[str, Any]) -> str:
     """The text of pki.yaml that means `tree`, with comments."""
     publish = f"{{url: {_scalar(tree['publish']['url'])}, host: {_scalar(tree['publish']['host'])}}}"
     sandbox = (

@@ -18,15 +18,15 @@ from pki.config.model import Host, Upstream
 
 ARTIFACT = "upstream-ca"
 FOLDER = PurePosixPath("/etc/doit-pki")
-OURS = str(FOLDER / "roots.pem")
-SYSTEM = {"debian": "/etc/ssl/certs/ca-certificates.crt", "rhel": "/etc/pki/tls/certs/ca-bundle.crt"}
+PROJECT_ROOTS = str(FOLDER / "roots.pem")
+SYSTEM_STORES = {"debian": "/etc/ssl/certs/ca-certificates.crt", "rhel": "/etc/pki/tls/certs/ca-bundle.crt"}
 PORTS = {"http": 80, "https": 443}
-PRIVATE = ("PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY")
-MISTAKES = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion)
+PRIVATE_LABELS = ("PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY")
+UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion)
 
 
 @dataclass(frozen=True, slots=True)
-class Tls:
+class UpstreamTls:
     """How a proxy verifies an upstream, as templates see it: `name` is sent as SNI too; `ca` is a file on the host."""
 
     is_verified: bool
@@ -37,20 +37,20 @@ class Tls:
         return {"is_verified": self.is_verified, "name": self.name, "ca": self.ca}
 
 
-def tls_of(host: Host, service: str) -> Tls | None:
+def upstream_tls(host: Host, service: str) -> UpstreamTls | None:
     """How the upstream of a service is verified; None for http:, and where pki.yaml leaves it to the proxy's template."""
     upstream = host.services[service].upstream
     if not is_explicit(upstream):
         return None
     if upstream.verify:
-        return Tls(is_verified=False, name=upstream.name or "", ca="")
+        return UpstreamTls(is_verified=False, name=upstream.name or "", ca="")
     if upstream.ca is None:
-        ca = OURS
+        ca = PROJECT_ROOTS
     elif upstream.ca == "system":
-        ca = next((SYSTEM[store] for store in host.trust if store in SYSTEM), SYSTEM["debian"])
+        ca = next((SYSTEM_STORES[store] for store in host.trust if store in SYSTEM_STORES), SYSTEM_STORES["debian"])
     else:
         ca = str(FOLDER / f"upstream-{service}.pem")
-    return Tls(is_verified=True, name=upstream.name or host_of(upstream), ca=ca)
+    return UpstreamTls(is_verified=True, name=upstream.name or upstream_host(upstream), ca=ca)
 
 
 def is_explicit(upstream: Upstream) -> bool:
@@ -58,11 +58,11 @@ def is_explicit(upstream: Upstream) -> bool:
     return bool(upstream.name or upstream.ca or upstream.verify)
 
 
-def host_of(upstream: Upstream) -> str:
+def upstream_host(upstream: Upstream) -> str:
     return urlsplit(upstream.url).hostname or ""
 
 
-def address_of(upstream: Upstream) -> str:
+def upstream_host_and_port(upstream: Upstream) -> str:
     """Host and port, for programs that take no URL."""
     parts = urlsplit(upstream.url)
     return parts.netloc if parts.port else f"{parts.netloc.rstrip(':')}:{PORTS[parts.scheme]}"
@@ -74,7 +74,7 @@ def ca_files(host: Host) -> Mapping[str, str]:
     return {name: ca for name, ca in named.items() if ca is not None and ca != "system"}
 
 
-def faults(upstream: Upstream, proxy: Proxy | None, names: Sequence[str]) -> Iterator[tuple[str, str]]:
+def find_faults(upstream: Upstream, proxy: Proxy | None, names: Sequence[str]) -> Iterator[tuple[str, str]]:
     """What is wrong with what an upstream says, each with its key; `names` are those of the service."""
     if not is_explicit(upstream):
         return
@@ -84,14 +84,14 @@ def faults(upstream: Upstream, proxy: Proxy | None, names: Sequence[str]) -> Ite
         return
     if upstream.verify and upstream.ca:
         yield "verify", "none excludes ca: write one of them"
-    if upstream.ca and not upstream.name and not upstream.verify and not _is_name(host_of(upstream)):
+    if upstream.ca and not upstream.name and not upstream.verify and not _is_name(upstream_host(upstream)):
         yield (
             "ca",
-            f"needs name: a DNS name in the certificate of {address_of(upstream)}; to see them: {show(upstream)}",
+            f"needs name: a DNS name in the certificate of {upstream_host_and_port(upstream)}; to see them: {show_command(upstream)}",
         )
-    name = upstream.name or (host_of(upstream) if upstream.ca else "")
-    if proxy == "apache" and name and [name] != list(names) and name != host_of(upstream):
-        port = address_of(upstream).rpartition(":")[2]
+    name = upstream.name or (upstream_host(upstream) if upstream.ca else "")
+    if proxy == "apache" and name and [name] != list(names) and name != upstream_host(upstream):
+        port = upstream_host_and_port(upstream).rpartition(":")[2]
         yield (
             "name",
             f"apache verifies an upstream by the name in its url: write url: https://{name}:{port}, and let {name} lead there",
@@ -105,17 +105,17 @@ def _is_name(text: str) -> bool:
         return False
 
 
-def show(upstream: Upstream) -> str:
+def show_command(upstream: Upstream) -> str:
     """The command that shows the names in the certificate of an upstream."""
-    return f"openssl s_client -connect {address_of(upstream)} </dev/null | openssl x509 -noout -subject -ext subjectAltName"
+    return f"openssl s_client -connect {upstream_host_and_port(upstream)} </dev/null | openssl x509 -noout -subject -ext subjectAltName"
 
 
-def fetch(upstream: Upstream, file: str) -> str:
+def fetch_command(upstream: Upstream, file: str) -> str:
     """The command that writes the certificate of an upstream into a file."""
-    return f"openssl s_client -connect {address_of(upstream)} </dev/null | openssl x509 >{file}"
+    return f"openssl s_client -connect {upstream_host_and_port(upstream)} </dev/null | openssl x509 >{file}"
 
 
-def certificates(data: bytes | None, file: str) -> bytes:
+def read_ca_certificates(data: bytes | None, file: str) -> bytes:
     """The certificates of a file of CAs, PEM or DER, as PEM.
 
     Raises PkiError where it holds none, or a private key, or none that is signed by itself: programs with OpenSSL
@@ -124,13 +124,13 @@ def certificates(data: bytes | None, file: str) -> bytes:
     hint = f"put the certificate of the CA that signed the upstream's there, or the upstream's own where it signed itself: {file}"
     if data is None:
         raise PkiError(f"{file}: is not there", hint)
-    if any(True for _ in sections(data, *PRIVATE)):
+    if any(True for _ in sections(data, *PRIVATE_LABELS)):
         raise PkiError(f"{file}: holds a private key", f"copy the certificates alone: openssl x509 -in {file}")
     try:
         found = [x509.load_pem_x509_certificate(one.whole) for one in sections(data, "CERTIFICATE")]
         found = found or [x509.load_der_x509_certificate(data)]
         is_whole = any(one.subject == one.issuer for one in found)
-    except MISTAKES:
+    except UNREADABLE:
         raise PkiError(f"{file}: holds no certificate that can be read", hint) from None
     if not is_whole:
         issuer = found[-1].issuer.rfc4514_string()

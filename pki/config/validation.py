@@ -10,8 +10,8 @@ from ipaddress import IPv4Address
 from pki.common.durations import backdate, is_usable, longest_pause
 from pki.common.remedies import RESTORE
 from pki.config import upstreams
-from pki.config.error_messages import Fault, Place, did_you_mean, dotted
-from pki.config.fields import SOURCED, SOURCED_NAMES, brief, is_like_dns_name, is_within, jump_of
+from pki.config.error_messages import Fault, Place, did_you_mean, dotted_path
+from pki.config.fields import EXPECTED_SECRETS, SECRET, format_duration, is_in_window, is_like_dns_name, parse_jump_host
 from pki.config.leaf_certificates import (
     CANARY,
     PROBE,
@@ -21,7 +21,7 @@ from pki.config.leaf_certificates import (
     is_test_name,
     is_within_domains,
     name_fault,
-    names_of,
+    new_name_registry,
     service_names,
 )
 from pki.config.limits import PRESIGNED_CRL_LIMIT, ROOT_LIMIT
@@ -30,18 +30,18 @@ from pki.config.proxies import PROGRAMS
 
 Line = Callable[[Place], str]
 
-KEPT = {
+RESERVED_HOSTS = {
     "ca": "the machine that runs doit",
     PROBE: "the certificate that proves deliveries",
     CANARY: "the certificate that proves revocation",
 }
 APPLE_LIMIT = timedelta(days=825)
-LOST = ("build", "offline")  # folders that no backup holds
-OWN = ("ca/root", "ca/server", "ca/client", "ca/clients", "ca/ceremonies")
-LEAST_USE = 4  # a certificate is used for at least a quarter of its life, however its renewals are spread
+UNSAVED_FOLDERS = ("build", "offline")  # folders that no backup holds
+OWN_FOLDERS = ("ca/root", "ca/server", "ca/client", "ca/clients", "ca/ceremonies")
+MINIMUM_USE = 4  # a certificate is used for at least a quarter of its life, however its renewals are spread
 
 
-def cross_faults(inventory: Inventory, cut: set[Place], line: Line = lambda _: "") -> Iterator[Fault]:
+def find_cross_faults(inventory: Inventory, cut: set[Place], line: Line = lambda _: "") -> Iterator[Fault]:
     """Faults between fields; what was `cut` out as faulty in itself is not blamed on its neighbours.
 
     `line` says where a second place stands that a fault names: ` (pki.yaml:26)`, or nothing where there is no file.
@@ -69,39 +69,39 @@ def _lifetime_faults(inventory: Inventory) -> Iterator[Fault]:
         if authority.lifetime > authorities.root.lifetime:
             yield (
                 ("authorities", name, "lifetime"),
-                f"{brief(authority.lifetime)} outlives the root's {brief(authorities.root.lifetime)}",
+                f"{format_duration(authority.lifetime)} outlives the root's {format_duration(authorities.root.lifetime)}",
             )
         if profile.lifetime >= authority.lifetime:
             yield (
                 ("profiles", name, "lifetime"),
-                f"{brief(profile.lifetime)} is not shorter than the {name} authority's {brief(authority.lifetime)}",
+                f"{format_duration(profile.lifetime)} is not shorter than the {name} authority's {format_duration(authority.lifetime)}",
             )
         elif profile.lifetime + authority.overlap >= authority.lifetime:
             yield (
                 ("authorities", name, "overlap"),
-                _no_usable_life(authority.overlap, authority.lifetime, profile.lifetime),
+                _no_signing_period(authority.overlap, authority.lifetime, profile.lifetime),
             )
         if not is_usable(profile.lifetime, profile.renew_before):
-            yield ("profiles", name, "renew_before"), _no_life(profile)
+            yield ("profiles", name, "renew_before"), _no_time_of_use(profile)
         elif (
             profile.renew_spread
-            and profile.lifetime - profile.renew_before - profile.renew_spread < profile.lifetime / LEAST_USE
+            and profile.lifetime - profile.renew_before - profile.renew_spread < profile.lifetime / MINIMUM_USE
         ):
-            yield ("profiles", name, "renew_spread"), _no_use(profile)
+            yield ("profiles", name, "renew_spread"), _spread_too_wide(profile)
         if fault := _crl_fault(authority.crl):
             yield ("authorities", name, "crl", "refresh"), fault
     if inventory.profiles.server.lifetime > APPLE_LIMIT:
         yield ("profiles", "server", "lifetime"), "more than 825d, which Apple's systems refuse"
 
 
-def _no_life(profile: ServerRule) -> str:
+def _no_time_of_use(profile: ServerRule) -> str:
     """Why certificates are never used: they are renewed before their issue, or as soon as they are issued."""
     before, lifetime, begins = profile.renew_before, profile.lifetime, backdate(profile.lifetime)
     if before >= lifetime:
-        return f"{brief(before)} is not shorter than the lifetime of {brief(lifetime)}"
+        return f"{format_duration(before)} is not shorter than the lifetime of {format_duration(lifetime)}"
     return (
-        f"{brief(before)} leaves no time of use: a certificate of {brief(lifetime)} begins {brief(begins)} before its "
-        f"issue; expected at most {brief(lifetime - 2 * begins)}"
+        f"{format_duration(before)} leaves no time of use: a certificate of {format_duration(lifetime)} begins {format_duration(begins)} before its "
+        f"issue; expected at most {format_duration(lifetime - 2 * begins)}"
     )
 
 
@@ -110,24 +110,24 @@ def _schedule_faults(inventory: Inventory) -> Iterator[Fault]:
     between = longest_pause(inventory.schedule)
     if not between:
         return
-    why = f"is shorter than {brief(between)}, the longest time between two runs (schedule)"
+    why = f"is shorter than {format_duration(between)}, the longest time between two runs (schedule)"
     for name in ("server", "client"):
         crl, before = getattr(inventory.authorities, name).crl, getattr(inventory.profiles, name).renew_before
         if before < between:
-            yield ("profiles", name, "renew_before"), f"{brief(before)} {why}"
+            yield ("profiles", name, "renew_before"), f"{format_duration(before)} {why}"
         if timedelta() < crl.lifetime - crl.refresh < between:
-            left = f"a CRL of {brief(crl.lifetime)} lives on for {brief(crl.lifetime - crl.refresh)} after its refresh"
+            left = f"a CRL of {format_duration(crl.lifetime)} lives on for {format_duration(crl.lifetime - crl.refresh)} after its refresh"
             yield ("authorities", name, "crl", "lifetime"), f"{left}, which {why}"
 
 
-def _no_use(profile: ServerRule) -> str:
+def _spread_too_wide(profile: ServerRule) -> str:
     """Why renewals that are spread this far come too early."""
-    use = profile.lifetime / LEAST_USE
+    use = profile.lifetime / MINIMUM_USE
     most = (profile.lifetime - profile.renew_before - use) // timedelta(days=1)
     room = f"at most {most}d" if most > 0 else "no spread at all"
     return (
-        f"{brief(profile.renew_spread)} before renew_before ({brief(profile.renew_before)}) renews some certificates in the "
-        f"first quarter of their {brief(profile.lifetime)}; there is room for {room}"
+        f"{format_duration(profile.renew_spread)} before renew_before ({format_duration(profile.renew_before)}) renews some certificates in the "
+        f"first quarter of their {format_duration(profile.lifetime)}; there is room for {room}"
     )
 
 
@@ -136,14 +136,17 @@ def _root_faults(authorities: Authorities) -> Iterator[Fault]:
     if longest <= root.lifetime <= longest + root.overlap:
         yield (
             ("authorities", "root", "overlap"),
-            _no_usable_life(root.overlap, root.lifetime, longest),
+            _no_signing_period(root.overlap, root.lifetime, longest),
         )
     if authorities.root.lifetime > ROOT_LIMIT:
-        yield ("authorities", "root", "lifetime"), f"more than {brief(ROOT_LIMIT)}: no vault makes such a root"
+        yield (
+            ("authorities", "root", "lifetime"),
+            f"more than {format_duration(ROOT_LIMIT)}: no vault makes such a root",
+        )
     if authorities.root.crl.lifetime > PRESIGNED_CRL_LIMIT:
         yield (
             ("authorities", "root", "crl", "lifetime"),
-            f"more than {brief(PRESIGNED_CRL_LIMIT)}: no vault signs such a CRL",
+            f"more than {format_duration(PRESIGNED_CRL_LIMIT)}: no vault signs such a CRL",
         )
     if authorities.root.crl.lifetime < timedelta(days=60):
         yield ("authorities", "root", "crl", "lifetime"), "expected at least 60d: pre-signed CRLs overlap by 30d"
@@ -163,33 +166,33 @@ def _adopted_faults(inventory: Inventory) -> Iterator[Fault]:
         place = ("authorities", name, "adopt")
         if fault := _crl_fault(rule.crl):
             yield ("authorities", name, "crl", "refresh"), fault
-        if any(f"{rule.adopt}/".startswith(f"{folder}/") for folder in LOST):
+        if any(f"{rule.adopt}/".startswith(f"{folder}/") for folder in UNSAVED_FOLDERS):
             yield place, f"{rule.adopt} may be lost, no backup holds it; expected a folder such as ca/{name}"
-        if rule.adopt == "ca" or any(f"{rule.adopt}/".startswith(f"{folder}/") for folder in OWN):
+        if rule.adopt == "ca" or any(f"{rule.adopt}/".startswith(f"{folder}/") for folder in OWN_FOLDERS):
             yield place, f"{rule.adopt} holds what this project made itself; expected a folder such as ca/{name}"
         if seen.setdefault(rule.adopt, name) != name:
             yield place, f"{rule.adopt} is {seen[rule.adopt]}'s already"
     for name in inventory.secrets.names:
-        if not re.fullmatch(SOURCED, name) and name not in adopted:
-            yield ("secrets", name), SOURCED_NAMES
+        if not re.fullmatch(SECRET, name) and name not in adopted:
+            yield ("secrets", name), EXPECTED_SECRETS
 
 
 def _crl_fault(rule: CrlRule) -> str:
     if rule.refresh < rule.lifetime:
         return ""
-    return f"{brief(rule.refresh)} is not shorter than the CRL's lifetime of {brief(rule.lifetime)}"
+    return f"{format_duration(rule.refresh)} is not shorter than the CRL's lifetime of {format_duration(rule.lifetime)}"
 
 
-def _no_usable_life(overlap: timedelta, lifetime: timedelta, longest: timedelta) -> str:
+def _no_signing_period(overlap: timedelta, lifetime: timedelta, longest: timedelta) -> str:
     """A CA is usable until its end, minus the longest life below it, minus the time to hold a ceremony in."""
-    return f"{brief(overlap)} leaves no usable life: of {brief(lifetime)}, certificates below take {brief(longest)}"
+    return f"{format_duration(overlap)} leaves no usable life: of {format_duration(lifetime)}, certificates below take {format_duration(longest)}"
 
 
 def _place_faults(inventory: Inventory, cut: set[Place]) -> Iterator[Fault]:
     seen: dict[IPv4Address, str] = {}
     for name, host in inventory.hosts.items():
-        if name in KEPT:
-            yield ("hosts", name), f"this name is kept for {KEPT[name]}"
+        if name in RESERVED_HOSTS:
+            yield ("hosts", name), f"this name is kept for {RESERVED_HOSTS[name]}"
         yield from _window_faults(inventory, name)
         yield from _trust_faults(name, host)
         yield from _probe_faults(inventory, name)
@@ -223,7 +226,7 @@ def _probe_faults(inventory: Inventory, name: str) -> Iterator[Fault]:
     host, place = inventory.hosts[name], ("hosts", name, "probe")
     if host.probe not in {None, "none"} and not host.services:
         yield place, f"there is no service on {name} to look at; leave it out"
-    jump = jump_of(host.jump)[1]
+    jump = parse_jump_host(host.jump)[1]
     if jump == name:
         yield place, f"{jump} is this host itself; write direct, or the name of another one"
     elif jump in inventory.hosts and inventory.hosts[jump].deliver == "local":
@@ -266,23 +269,23 @@ def _window_faults(inventory: Inventory, name: str) -> Iterator[Fault]:
             ("hosts", name, "window"),
             "needs schedule: [06:00], the times at which cron runs doit, to be held against",
         )
-    elif window and not any(is_within(time.fromisoformat(one), window) for one in times):
+    elif window and not any(is_in_window(time.fromisoformat(one), window) for one in times):
         yield ("hosts", name, "window"), f"{window} is never met: doit is run at {', '.join(times)} (schedule)"
 
 
 def _name_faults(inventory: Inventory, line: Line) -> Iterator[Fault]:
     """Names outside the name constraints, twice at one host, or at two hosts of which neither may join the other."""
-    names, at_host = names_of(inventory), dict[tuple[str, str], str]()
+    names, at_host = new_name_registry(inventory), dict[tuple[str, str], str]()
     names.take(address_claims(inventory))
     for claim in host_claims(inventory):
-        here = dotted(claim.place)[:-2]
+        here = dotted_path(claim.place)[:-2]
         if fault := name_fault(inventory, claim.name):
             yield claim.place, fault
         if before := at_host.get((claim.owner, claim.name)):
             yield claim.place, f"{claim.name} {'stands twice' if before == here else f'is taken already, by {before}'}"
         elif conflict := names.conflict(claim):
             held = conflict.held
-            fault = f"{claim.name} is taken already, by {dotted(held.place)[:-2]}{line(held.place)}"
+            fault = f"{claim.name} is taken already, by {dotted_path(held.place)[:-2]}{line(held.place)}"
             yield claim.place, f"{fault}; where both hosts serve it: hosts.{claim.owner}.shared: true"
         at_host.setdefault((claim.owner, claim.name), here)
         names.take([claim])
@@ -291,7 +294,7 @@ def _name_faults(inventory: Inventory, line: Line) -> Iterator[Fault]:
 def _upstream_faults(inventory: Inventory) -> Iterator[Fault]:
     for name, host in inventory.hosts.items():
         for service, one in host.services.items():
-            for key, fault in upstreams.faults(one.upstream, host.proxy, service_names(inventory, host, service)):
+            for key, fault in upstreams.find_faults(one.upstream, host.proxy, service_names(inventory, host, service)):
                 yield ("hosts", name, "services", service, "upstream", key), fault
 
 
@@ -302,7 +305,7 @@ def _client_faults(inventory: Inventory, line: Line) -> Iterator[Fault]:
         owners.setdefault(client.email.lower(), name)
     for name, client in inventory.clients.items():
         if is_test_name(name):
-            yield ("clients", name), f"this name is kept for {KEPT[name.partition('.')[0]]}"
+            yield ("clients", name), f"this name is kept for {RESERVED_HOSTS[name.partition('.')[0]]}"
         elif is_like_dns_name(name) and not is_within_domains(inventory, name):
             fault = f"{name} looks like a DNS name, which OpenSSL then holds against the name constraints"
             yield ("clients", name), f"{fault}; write {name}@device, or {name}.{inventory.domains[0]}"

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pki.common import filesystem
 from pki.common.cache import token
 from pki.common.errors import PkiError
-from pki.config.fields import jump_of
+from pki.config.fields import parse_jump_host
 from pki.config.identifiers import AUTHORITIES, ArtifactId
 from pki.config.leaf_certificates import CANARY, PROBE, is_address, leaf_name, service_names
 from pki.config.model import Host
@@ -287,7 +287,7 @@ def jump_way(project: Project, host: Host) -> Way | None:
     """How the jump host is reached that a host's services lie behind: by pki.yaml, else as ssh itself knows it."""
     if not host.jump:
         return None
-    user, name, port = jump_of(host.jump)
+    user, name, port = parse_jump_host(host.jump)
     known = project.inventory.hosts.get(name)
     found = way(project, name, known or Host(network=host.network))
     return replace(found, user=user or found.user, port=port or found.port)

@@ -20,7 +20,7 @@ from pki.common.child_processes import withheld, withhold
 from pki.common.errors import PkiError, exposed
 from pki.common.remedies import RESTORE
 from pki.common.terminal import ask_secretly
-from pki.config.model import Secrets, Source
+from pki.config.model import Secrets, SecretSource
 from pki.project.layout import Store
 
 EXPECTED = f"expected lines such as server-1: PASSPHRASE; if it is damaged: {RESTORE}"
@@ -46,7 +46,7 @@ class Passphrases:
         self._store = project
         self._said = said
         self._file = project.home / said.file
-        self._fetched: dict[Source, str | PkiError] = {}
+        self._fetched: dict[SecretSource, str | PkiError] = {}
         self._turn = threading.Lock()
         self._process = os.getpid()
         withhold(source.env for source in said.named.values() if source.env)
@@ -169,7 +169,7 @@ class Passphrases:
 
     # -- other sources --
 
-    def _fetch(self, name: str, source: Source) -> str:
+    def _fetch(self, name: str, source: SecretSource) -> str:
         with self._turn:
             if source not in self._fetched:
                 try:
@@ -181,7 +181,7 @@ class Passphrases:
             raise PkiError(found.message, found.hint, found.code, about=found.about)
         return found
 
-    def _ask(self, name: str, source: Source) -> str:
+    def _ask(self, name: str, source: SecretSource) -> str:
         if source.env:
             data = withheld(source.env)
         elif source.credential:
@@ -206,7 +206,7 @@ class Passphrases:
             raise PkiError(f"{source.said}: holds no passphrase for {name}", "pki.yaml names it under secrets")
         return line
 
-    def _from_descriptor(self, source: Source) -> bytes:
+    def _from_descriptor(self, source: SecretSource) -> bytes:
         assert source.fd is not None
         try:
             if stat.S_ISREG(os.fstat(source.fd).st_mode):
@@ -218,7 +218,7 @@ class Passphrases:
             raise PkiError(f"{source.said}: cannot be read: {error.strerror}", f"open it: … {source.fd}<FILE") from None
 
     def _typed(self, name: str) -> str:
-        self._is_alone(Source(prompt="true"))
+        self._is_alone(SecretSource(prompt="true"))
         typed = ask_secretly(f"passphrase of {name}: ")
         if typed is None:
             raise PkiError(
@@ -227,7 +227,7 @@ class Passphrases:
             )
         return typed
 
-    def _is_alone(self, source: Source) -> None:
+    def _is_alone(self, source: SecretSource) -> None:
         if os.getpid() != self._process:
             raise PkiError(
                 f"{source.said}: can be read only once, and doit -n works in several processes",
@@ -252,7 +252,7 @@ def _private(path: Path, shown: str) -> bytes | None:
     return data
 
 
-def _credential(source: Source) -> bytes:
+def _credential(source: SecretSource) -> bytes:
     folder, name = os.environ.get("CREDENTIALS_DIRECTORY"), source.credential
     remedy = f"start it from a systemd unit with LoadCredential={name}:FILE"
     if not folder:
@@ -263,7 +263,7 @@ def _credential(source: Source) -> bytes:
     return data
 
 
-def _output(source: Source, home: Path) -> bytes:
+def _output(source: SecretSource, home: Path) -> bytes:
     """What a command says. Its standard output is in no message, whatever happens."""
     words = shlex.split(source.command or "")
     try:

@@ -278,7 +278,9 @@ def test_wrong_pin_is_named_by_its_source_and_the_right_one_works_after_it(
 
 def test_wrong_pin_is_noticed_also_when_the_token_is_open(softhsm: SoftHsm, made: dict[str, str]) -> None:
     opened(softhsm, made["ec-p256"])
-    assert "the PIN in secrets.yaml differs from the one that opened it" in refused(softhsm, softhsm.uri("ec-p256"), "828182")
+    assert "the PIN in secrets.yaml differs from the one that opened it" in refused(
+        softhsm, softhsm.uri("ec-p256"), "828182"
+    )
 
 
 @pytest.mark.parametrize("pin", ["1", "1" * 300, "\udcff"])
