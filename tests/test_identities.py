@@ -199,7 +199,7 @@ def test_a_client_cannot_be_called_by_the_address_of_another(home: Home) -> None
 def test_no_client_has_the_name_of_a_test_identity(home: Home, name: str) -> None:
     home.edit("  admin:", f"  {name}:")
     [fault] = faults(home)
-    assert fault.startswith(f"pki.yaml:45: clients.{name}: this name is kept for the certificate that proves ")
+    assert fault.startswith(f"pki.yaml:45: clients.{name}: this name is reserved for the certificate that verifies ")
 
 
 def test_a_client_with_a_dot_lies_within_the_domains(home: Home) -> None:
@@ -373,7 +373,7 @@ def test_a_name_of_two_hosts_is_a_fault_unless_one_is_shared_or_the_upstream(
 def test_one_host_never_has_one_name_twice_shared_or_not(home: Home) -> None:
     home.edit("network: mgmt\n", "network: mgmt\n    shared: true\n    names: [loki.lab.internal]\n")
     [fault] = faults(home)
-    assert "hosts.monitoring.services.loki: loki.lab.internal is taken already, by hosts.monitoring.names" in fault
+    assert "hosts.monitoring.services.loki: loki.lab.internal is already used by hosts.monitoring.names" in fault
 
 
 # -- files of leaves --------------------------------------------------------------------------------------------------
@@ -539,7 +539,7 @@ def claims(*owners: str, shared: str = "") -> Iterator[Claim]:
 
 def test_a_name_is_free_again_only_for_its_owner_a_shared_host_and_the_upstream() -> None:
     names = NameRegistry(lambda host, claim: (host, claim.owner) == ("up", "front"))
-    names.take(claims("front"))
+    names.add(claims("front"))
     assert names.conflicts(claims("front", "up", "b", shared="b")) == []
     assert [one.claim.owner for one in names.conflicts(claims("b", "c"))] == ["b", "c"]
     assert names.conflicts([Claim("client", "a.lan", "c", ("clients", "c"))]) == []

@@ -107,7 +107,7 @@ def test_a_layout_that_is_not_understood_is_left_alone_and_the_lines_are_shown(t
     parts = '{organisation: X, domains: [x.y], publish: {url: "http://x.y", host: a}, networks: {l: 10.0.0.0/8}, '
     path = written(tmp_path, parts + "hosts: {a: {network: l}}}\n")
     before = path.read_bytes()
-    with pytest.raises(PkiError, match="laid out in a way") as refused:
+    with pytest.raises(PkiError, match="has a layout that this program cannot edit") as refused:
         editing.add_roots(path, {"root-1": ONE, "root-2": TWO})
     assert f"roots:\n  - {ONE}\n  - {TWO}" in refused.value.hint
     assert path.read_bytes() == before

@@ -469,7 +469,7 @@ def test_a_jump_host_that_talks_without_end_is_given_up(tmp_path: Path, monkeypa
 @pytest.mark.parametrize(
     ("said", "fault"),
     [
-        ("media", "media is this host itself; write direct, or the name of another one"),
+        ("media", "media is this host itself; write direct, or the name of another host"),
         ("forge", "forge is this machine; write direct"),
         ("b:70000", "expected a port from 1 to 65535"),
         ("ba stion", "expected none, direct, or a jump host as ssh knows it, such as bastion or user@bastion:2222"),
@@ -485,7 +485,7 @@ def test_a_way_that_leads_nowhere_is_a_fault(home: Home, invoke: Invoke, said: s
 def test_there_must_be_a_service_to_look_at(home: Home, invoke: Invoke) -> None:
     text = (home.path / "pki.yaml").read_text()
     (home.path / "pki.yaml").write_text(text.replace("hosts:\n", "hosts:\n  bare: {network: av, probe: direct}\n"))
-    assert "hosts.bare.probe: there is no service on bare to look at; leave it out" in invoke(home, "plan").error
+    assert "hosts.bare.probe: bare has no service to probe; leave it out" in invoke(home, "plan").error
 
 
 # -- what health says -------------------------------------------------------------------------------------------------

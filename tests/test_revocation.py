@@ -351,7 +351,7 @@ def test_a_client_is_added_as_a_person_would_write_it(home: Home, before: str, a
 def test_a_layout_that_is_not_understood_is_left_alone_and_the_line_is_shown(home: Home, section: str) -> None:
     path = home.path / "pki.yaml"
     path.write_text(path.read_text().partition("clients:")[0] + section)
-    with pytest.raises(PkiError, match="laid out in a way") as refused:
+    with pytest.raises(PkiError, match="has a layout that this program cannot edit") as refused:
         editing.add_client(path, "x", "x@lab.internal")
     assert "`x: {email: x@lab.internal}`" in refused.value.hint
 

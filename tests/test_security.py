@@ -970,7 +970,7 @@ def test_without_the_sandbox_doit_never_makes_an_authority(fresh: Home) -> None:
 
 def test_nobody_can_call_a_project_the_sandbox(fresh: Home) -> None:
     fresh.edit("organisation: Example Lab", "organisation: Sandbox Lab")
-    with pytest.raises(PkiError, match="SANDBOX is kept for try-out authorities"):
+    with pytest.raises(PkiError, match="SANDBOX is reserved for sandbox authorities"):
         fresh.plan()
 
 

@@ -1,4 +1,4 @@
-"""pki.yaml → `Inventory`: strict, every fault at once, each with its line and YAML path."""
+"""Load and validate pki.yaml. Reports all faults at once, each with its line and YAML path."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from pki.config.validation import Line, find_cross_faults
 
 
 def load(path: Path) -> Inventory:
-    """Read and check pki.yaml.
+    """Read and validate pki.yaml.
 
-    Raises InventoryError with all faults of the file, or PkiError when there is no such file.
+    Raises InventoryError with all faults of the file, or PkiError if the file does not exist.
     """
     return load_with_tree(path, read(path))[0]
 
 
 def read(path: Path) -> bytes:
-    """The bytes of pki.yaml. Raises PkiError when there is no such file."""
+    """Return the bytes of pki.yaml. Raises PkiError if the file does not exist."""
     data = filesystem.read(path)
     if data is None:
         raise PkiError(f"{path}: there is no inventory", "name its folder: PKI_HOME=DIR")
@@ -39,7 +39,7 @@ def read(path: Path) -> bytes:
 
 
 def load_with_tree(path: Path, data: bytes) -> tuple[Inventory, Any]:
-    """The inventory in the bytes of a file, and the tree of text that `sound` turns into it again."""
+    """Return the inventory in `data`, and the tree of texts from which `parse_valid` builds it again. Raises as `load`."""
     try:
         text = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8").read()
     except UnicodeDecodeError as error:
@@ -49,7 +49,7 @@ def load_with_tree(path: Path, data: bytes) -> tuple[Inventory, Any]:
 
 
 def parse_valid(tree: Any) -> Inventory | None:
-    """The inventory of a tree in which `load` found no fault, without looking for any again."""
+    """Return the inventory of a tree that was validated before, or None if the tree is invalid."""
     try:
         return Inventory.model_validate(tree)
     except ValidationError:
@@ -57,33 +57,33 @@ def parse_valid(tree: Any) -> Inventory | None:
 
 
 def find_faults(tree: Any) -> list[Fault]:
-    """What is wrong with a tree that is not a file yet."""
+    """Return the faults of a tree that is not written to a file yet."""
     return _find_all_faults(copy.deepcopy(tree), lambda _: "")[1]
 
 
 def _check(tree: Any, text: str, name: str) -> Inventory:
-    place = yaml_text.Lines(text)
-    inventory, faults = _find_all_faults(tree, lambda where: f" ({name}:{place.of(where)})")
+    positions = yaml_text.Lines(text)
+    inventory, faults = _find_all_faults(tree, lambda where: f" ({name}:{positions.of(where)})")
     if faults or inventory is None:
-        lines = sorted({(place.of(where), dotted_path(where), what) for where, what in faults})
+        lines = sorted({(positions.of(where), dotted_path(where), what) for where, what in faults})
         raise InventoryError([f"{name}:{line}: {where}{what}" for line, where, what in lines])
     return inventory
 
 
 def _find_all_faults(tree: Any, line: Line) -> tuple[Inventory | None, list[Fault]]:
     faults: list[Fault] = []
-    cut: set[Place] = set()
-    odd = list(_unprintable_faults(tree))
-    inventory = _validate(tree, faults, cut)
+    removed_places: set[Place] = set()
+    unprintable = list(_unprintable_faults(tree))
+    inventory = _validate(tree, faults, removed_places)
     reported = {where for where, _ in faults}
-    faults += [fault for fault in odd if fault[0] not in reported]
+    faults += [fault for fault in unprintable if fault[0] not in reported]
     if inventory is not None:
-        faults += find_cross_faults(inventory, cut, line)
+        faults += find_cross_faults(inventory, removed_places, line)
     return inventory, faults
 
 
 def _unprintable_faults(tree: Any, where: Place = ()) -> Iterator[Fault]:
-    """Every key and value that is not one line of printable characters; a block's last line feed ends a command."""
+    """Yield a fault for each key and value that is not one line of printable characters (a command may end in a LF)."""
     if isinstance(tree, str):
         text = tree.removesuffix("\n") if where[-1:] == ("command",) else tree
         if fault := line_fault(text):
@@ -96,7 +96,7 @@ def _unprintable_faults(tree: Any, where: Place = ()) -> Iterator[Fault]:
 
 
 class _Schema(GenerateJsonSchema):
-    """Defaults as pki.yaml would say them."""
+    """Writes default values in the form of pki.yaml."""
 
     def encode_default(self, dft: Any) -> Any:
         if isinstance(dft, timedelta):
@@ -105,32 +105,33 @@ class _Schema(GenerateJsonSchema):
 
 
 def json_schema() -> str:
-    """The JSON Schema of pki.yaml, for editors."""
-    found = Inventory.model_json_schema(by_alias=True, schema_generator=_Schema)
-    found["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    found["title"] = "pki.yaml"
-    return json.dumps(found, indent=2) + "\n"
+    """Return the JSON Schema of pki.yaml (draft 2020-12), for editors."""
+    document = Inventory.model_json_schema(by_alias=True, schema_generator=_Schema)
+    document["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    document["title"] = "pki.yaml"
+    return json.dumps(document, indent=2) + "\n"
 
 
-def _validate(tree: Any, faults: list[Fault], cut: set[Place]) -> Inventory | None:
-    """The inventory, or as much of it as is sound.
+def _validate(tree: Any, faults: list[Fault], removed_places: set[Place]) -> Inventory | None:
+    """Return the valid part of the inventory, or None if a required part is invalid.
 
-    What is faulty is reported and cut out, and the rest looked at again, so that no fault hides another.
+    Removes each invalid part, adds its fault to `faults` and its place to `removed_places`, and validates the rest
+    again, so that no fault hides another one.
     """
     while True:
         try:
             return Inventory.model_validate(tree)
         except ValidationError as error:
-            found = [(place_of(detail), message_of(detail)) for detail in error.errors(include_url=False)]
-        faults += [fault for fault in found if fault[0] not in cut]
-        places = {_removable_place(where) for where, _ in found}
+            errors = [(place_of(detail), message_of(detail)) for detail in error.errors(include_url=False)]
+        faults += [fault for fault in errors if fault[0] not in removed_places]
+        places = {_removable_place(where) for where, _ in errors}
         removed = [_remove(tree, place) for place in sorted(places, key=len, reverse=True)]
-        if places <= cut or None in removed:
+        if places <= removed_places or None in removed:
             return None
-        cut |= places | {place for place in removed if place}
+        removed_places |= places | {place for place in removed if place}
 
 
-STAND_INS: dict[Place, Any] = {
+PLACEHOLDERS: dict[Place, Any] = {
     ("organisation",): "x",
     ("domains",): ["stand.in"],
     ("publish", "url"): "http://stand.in",
@@ -138,7 +139,7 @@ STAND_INS: dict[Place, Any] = {
 
 
 def _removable_place(where: Place) -> Place:
-    """The smallest whole thing around a fault: a service, a host's field, a client, a list, a section's field."""
+    """Return the smallest part around a fault that can be removed: a service, a field of a host, a client, a list."""
     if where[:1] in {("domains",), ("permit_addresses",), ("roots",)}:
         return where[:1]
     if where[:1] == ("hosts",):
@@ -147,16 +148,16 @@ def _removable_place(where: Place) -> Place:
 
 
 def _remove(tree: Any, place: Place) -> Place | None:
-    """Take `place` out of the tree. Returns what was taken, or None when the rest means nothing without it."""
+    """Remove `place` from the tree. Returns the removed place, or None if the rest is meaningless without it."""
     if not place or not isinstance(tree, dict):
         return None
     node: Any = tree
     for step in place[:-1]:
         node = node.get(step)
-        if not isinstance(node, dict):  # gone already, with another fault
+        if not isinstance(node, dict):  # removed already, with another fault
             return place
-    if place in STAND_INS:
-        node[place[-1]] = STAND_INS[place]
-    elif node.pop(place[-1], None) is None:  # a field that must be there: without it, the whole around it goes
+    if place in PLACEHOLDERS:
+        node[place[-1]] = PLACEHOLDERS[place]
+    elif node.pop(place[-1], None) is None:  # a required field: remove the part around it
         return _remove(tree, place[:-1]) if len(place) > 2 else None
     return place

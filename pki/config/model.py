@@ -1,6 +1,7 @@
-"""The nouns of pki.yaml: frozen, validated, without input, output or clock.
+"""The model of pki.yaml: one class for each section, with the default of each key.
 
-What the text of a field may say stands in `scalars.py`; rules between fields stand in `rules.py`.
+`fields.py` defines the types of the fields, `validation.py` the rules between fields. docs/inventory.md describes every
+key. A new key is added here, with its type in `fields.py`.
 """
 
 from __future__ import annotations
@@ -71,22 +72,28 @@ from pki.config.identifiers import ArtifactId, GenerationName
 
 
 class StrictModel(BaseModel):
-    """A part of pki.yaml: unknown keys are errors, values never change."""
+    """A section of pki.yaml: unknown keys are errors, and values are immutable."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class CrlRule(StrictModel):
+    """The CRL of an intermediate or an adopted CA; a new one is issued every `refresh`."""
+
     lifetime: Duration = timedelta(days=21)
     refresh: Duration = timedelta(days=7)
 
 
 class RootCrlRule(StrictModel):
+    """The CRLs of a root: the current one and the next ones, `presigned` in all, are signed at a ceremony."""
+
     lifetime: Duration = timedelta(days=390)
     presigned: Annotated[int, Field(ge=1, le=24)] = 2
 
 
 class RootRule(StrictModel):
+    """The roots; `overlap` is the time before the end of the signing period in which a successor is created."""
+
     lifetime: Duration = timedelta(days=3650)
     key: AuthorityKeyKind = "ec-p384"
     overlap: Duration = timedelta(days=180)
@@ -94,6 +101,8 @@ class RootRule(StrictModel):
 
 
 class IntermediateRule(StrictModel):
+    """The server or the client CA; `overlap` is as for a root, `token` the PKCS#11 URI of the token with its key."""
+
     lifetime: Duration = timedelta(days=730)
     key: AuthorityKeyKind = "ec-p384"
     overlap: Duration = timedelta(days=60)
@@ -102,20 +111,21 @@ class IntermediateRule(StrictModel):
 
 
 class AdoptedRule(StrictModel):
-    """A CA that was made elsewhere, in the folder `adopt`: it signs CRLs here, and nothing else."""
+    """An adopted CA: it was created elsewhere, its files are in the folder `adopt`, and only its CRLs are issued here."""
 
     adopt: AdoptedFolder
     crl: CrlRule = CrlRule()
 
 
 def _adopted(value: Any) -> Any:
+    """Reject an unknown key of `authorities` that does not declare an adopted CA."""
     if isinstance(value, AdoptedRule) or (isinstance(value, dict) and "adopt" in value):
         return value
     raise PydanticCustomError("unknown_authority", "unknown key")
 
 
 class Authorities(StrictModel):
-    """Every further key names an adopted authority."""
+    """The CAs of the project. Every key other than root, server and client names an adopted CA."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[
@@ -129,13 +139,17 @@ class Authorities(StrictModel):
 
     @property
     def adopted(self) -> dict[str, AdoptedRule]:
+        """Return the adopted CAs by name."""
         return self.__pydantic_extra__
 
     def intermediate(self, authority: str) -> IntermediateRule:
+        """Return the rule of the `server` or `client` CA."""
         return self.server if authority == "server" else self.client
 
 
 class ServerRule(StrictModel):
+    """The profile of server certificates; with `rekey: new` each renewal generates a new key."""
+
     lifetime: Duration = timedelta(days=90)
     renew_before: Duration = timedelta(days=30)
     renew_spread: RenewSpread = timedelta(0)
@@ -144,32 +158,40 @@ class ServerRule(StrictModel):
 
 
 class ClientRule(ServerRule):
+    """The profile of client certificates."""
+
     lifetime: Duration = timedelta(days=180)
 
 
 class Profiles(StrictModel):
+    """The certificate profiles, each issued by the CA of the same name."""
+
     server: ServerRule = ServerRule()
     client: ClientRule = ClientRule()
 
 
 class Publish(StrictModel):
+    """Where CRLs and CA certificates are published: the URL, and the host that serves it."""
+
     url: PublishUrl
     host: Slug
 
     @property
     def hostname(self) -> str:
+        """Return the host name of the URL."""
         return urlsplit(self.url).hostname or ""
 
     @property
     def port(self) -> int:
+        """Return the port of the URL, 80 by default."""
         return urlsplit(self.url).port or 80
 
 
 class Upstream(StrictModel):
-    """What a service passes requests on to, and how one with https: proves who it is.
+    """The backend of a service, and how an https: backend is verified.
 
-    `name` must be in its certificate. `ca` is a file with the CA that signed it, or with the certificate itself, or
-    `system`: the CAs that the host's system trusts. Our own roots are meant without it.
+    `name` must be in its certificate. `ca` is a file with the CA that signed the certificate, or with the self-signed
+    certificate, or `system` for the trust store of the host. The default is the project's own roots.
     """
 
     url: UpstreamAddress
@@ -182,12 +204,12 @@ class Upstream(StrictModel):
 
 
 def _address_alone(value: Any) -> Any:
-    """`upstream: URL` is short for {url: URL}."""
+    """Expand the short form `upstream: URL` to {url: URL}."""
     return {"url": upstream_address(value)} if isinstance(value, str) else value
 
 
 class Service(StrictModel):
-    """`upgrade` are protocols that a client may ask for by the header Upgrade, besides WebSocket."""
+    """A service of a host. `upgrade` lists protocols that the header Upgrade may name, besides WebSocket."""
 
     upstream: Annotated[Upstream, BeforeValidator(_address_alone, json_schema_input_type=UpstreamAddress | Upstream)]
     access: Access
@@ -196,13 +218,13 @@ class Service(StrictModel):
 
     @property
     def upgrades(self) -> list[str]:
-        """Every protocol that a client may ask for, in the spelling that the upstream is sent."""
+        """Return every protocol that the header Upgrade may name, in the spelling that is sent to the upstream."""
         others = {name.lower(): name for name in self.upgrade if name.lower() != "websocket"}
         return ["websocket", *others.values()]
 
 
 class Ssh(StrictModel):
-    """How ssh reaches a host, where its own configuration does not say: account, port, the name it knows."""
+    """The account, port and host name for ssh, where they differ from the ssh configuration."""
 
     user: Account | None = None
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
@@ -210,6 +232,8 @@ class Ssh(StrictModel):
 
 
 class Host(StrictModel):
+    """A host: how releases are delivered to it, its proxy and services, and the names in its certificates."""
+
     network: Slug
     address: IPv4Address | None = None
     port: Annotated[int, Field(ge=1, le=65535)] = 443
@@ -230,18 +254,20 @@ class Host(StrictModel):
 
     @property
     def is_probed(self) -> bool:
-        """Whether its services are looked at from outside: where we deliver, unless it says otherwise itself."""
+        """Return whether the services are probed: by default those of a proxy that is delivered to by ssh or local."""
         if self.probe is None:
             return self.proxy is not None and self.deliver in {"ssh", "local"} and bool(self.services)
         return self.probe != "none" and bool(self.services)
 
     @property
     def jump(self) -> str:
-        """The jump host before its services, where there is one to be asked."""
+        """Return the jump host for probes, or "" for none."""
         return self.probe if self.is_probed and self.probe and self.probe != "direct" else ""
 
 
 class Client(StrictModel):
+    """A person or device with a client certificate."""
+
     email: Email
     key: KeyKind | None = None
     rekey: Literal["new", "keep"] | None = None
@@ -249,7 +275,7 @@ class Client(StrictModel):
 
 
 class EmailAlert(StrictModel):
-    """Where mail goes, and through which server; the password of `user` is the secret `smtp`."""
+    """Recipients, sender and server of mail; the password of `user` is the secret `smtp`."""
 
     to: Annotated[tuple[Email, ...], SINGLE_OR_NONEMPTY_LIST, Field(min_length=1)]
     from_: Annotated[Email, Field(alias="from")]
@@ -258,20 +284,20 @@ class EmailAlert(StrictModel):
 
 
 class Alerts(StrictModel):
-    """Who is told: by mail, and by services whose addresses are secrets, because they hold tokens."""
+    """Recipients of alerts. `notify` names secrets with the URLs of services: a URL contains a token."""
 
     email: EmailAlert | None = None
     notify: Annotated[tuple[NotifyName, ...], SINGLE_OR_LIST] = ()
 
 
 class Metrics(StrictModel):
-    """Where a run leaves its metrics besides `build/report/`: a file in the folder that node_exporter reads."""
+    """The additional file for metrics, in the folder that node_exporter reads."""
 
     textfile: TextFile | None = None
 
 
 class Ansible(StrictModel):
-    """How Ansible goes through a fleet: batch after batch, until too many hosts have failed."""
+    """Options of Ansible: sizes of the batches of hosts, and the percentage of failed hosts that ends a run."""
 
     serial: Annotated[tuple[Batch, ...], SINGLE_OR_NONEMPTY_LIST, Field(min_length=1)] = ("20%",)
     max_fail_percentage: Annotated[int, Field(ge=0, le=100)] = 30
@@ -280,9 +306,9 @@ class Ansible(StrictModel):
 
 
 class Deploy(StrictModel):
-    """How releases leave: `ca` says what becomes of the files of the machine that runs doit itself.
+    """Options of deliveries; `ca` is how the machine that runs doit gets its own files.
 
-    A host may take `progress_timeout` without progress and `host_timeout` in all, whichever engine speaks with it.
+    `progress_timeout` limits the time without progress and `host_timeout` the whole time of one host, for each engine.
     """
 
     engine: Literal["builtin", "ansible"] = "builtin"
@@ -294,7 +320,7 @@ class Deploy(StrictModel):
 
 
 class SecretSource(StrictModel):
-    """Where one passphrase comes from: exactly one of these."""
+    """The source of one passphrase: exactly one of the keys."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
 
@@ -314,14 +340,14 @@ class SecretSource(StrictModel):
         return self
 
     @property
-    def said(self) -> str:
-        """As messages name it: `command: pass show pki/server`."""
+    def description(self) -> str:
+        """Return the source as messages name it, such as `command: pass show pki/server`."""
         [(kind, value)] = self.model_dump(exclude_none=True).items()
         return "the prompt" if kind == "prompt" else f"`{kind}: {value}`"
 
 
 class Secrets(StrictModel):
-    """`file` holds what is generated; every other key names one secret and its source."""
+    """The sources of secrets. `file` stores generated ones; every other key names one secret."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[
@@ -333,31 +359,32 @@ class Secrets(StrictModel):
 
     @property
     def named(self) -> Mapping[str, SecretSource]:
-        """Every secret that has a source of its own."""
+        """Return the secrets that have their own source, by name."""
         return self.__pydantic_extra__
 
     def source(self, name: str) -> SecretSource | None:
-        """The source named for a secret: under its own name (`server-2`), or that of its authority (`server`)."""
+        """Return the source of a secret: under its own name (`server-2`), else under that of its authority (`server`)."""
         named = self.named
         return named.get(name) or named.get(GenerationName.parse(name).authority)
 
     @property
     def names(self) -> list[str]:
-        """The secrets for which sources are named."""
+        """Return the names of the secrets that have their own source."""
         return list(self.__pydantic_extra__)
 
     def files(self) -> set[str]:
-        """Files below the project that hold passphrases, that of its backups aside."""
-        named = {source.file for name, source in self.named.items() if source.file and name != "backup"}
-        return {self.file} | {file for file in named if not file.startswith("/")}
+        """Return the files in the project that contain passphrases, except that of the backups."""
+        files = {source.file for name, source in self.named.items() if source.file and name != "backup"}
+        return {self.file} | {path for path in files if not path.startswith("/")}
 
 
 def _secrets_in_one_file(value: Any) -> Any:
-    """`secrets: secrets.yaml` is short for a file that holds every passphrase."""
+    """Expand the short form `secrets: secrets.yaml` to {file: secrets.yaml}."""
     return {"file": relative_file(value)} if isinstance(value, str) and value else empty_is_mapping(value)
 
 
 def _prompt(value: Any) -> Any:
+    """Expand the short form `prompt` of a source."""
     if value == "prompt":
         return {"prompt": "true"}
     if not isinstance(value, dict | SecretSource):
@@ -370,7 +397,7 @@ NO_AUTHORITIES = Authorities.model_validate({})
 
 
 class Inventory(StrictModel):
-    """pki.yaml as a whole: what should be."""
+    """The whole of pki.yaml: the desired state of the project."""
 
     organisation: Organisation
     domains: Annotated[tuple[Domain, ...], SINGLE_OR_NONEMPTY_LIST, Field(min_length=1)]
@@ -396,11 +423,11 @@ class Inventory(StrictModel):
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """An end-entity certificate with its key, as the inventory wants it.
+    """A requested leaf (end-entity) certificate with its key.
 
-    `name` is for life and the same in doit, messages and the ledger; `declared` is the place in pki.yaml (or the
-    template) that a message about it names; `renew_before` is its own, its part of the profile's `renew_spread` included. One
-    that `is_revoked` is so on purpose: issued, and revoked at once.
+    `name` never changes and is the same in doit, messages and the ledger. `declared` is its place in pki.yaml, or its
+    template. `renew_before` includes the leaf's part of `renew_spread`. `request` is the file with the request of a
+    device, or None. `is_revoked` marks the canary, which is revoked when it is issued.
     """
 
     name: str
@@ -419,30 +446,31 @@ class Leaf:
 
     @property
     def client(self) -> str:
-        """The name of the client whose identity it is, empty for everything else: a host may be called client-x."""
+        """Return the name of the client, or "" for a server certificate: a host may be called client-x."""
         is_client = self.profile == "client" and self.name.startswith(CLIENT_PREFIX)
         return self.name.removeprefix(CLIENT_PREFIX) if is_client else ""
 
     @property
     def artifact(self) -> ArtifactId:
-        """The certificate as doit, messages and the ledger name it."""
+        """Return the identifier of the certificate in doit, messages and the ledger."""
         return ArtifactId("cert", self.name)
 
     @property
     def authority(self) -> ProfileName:
-        """A profile is issued by the authority of the same name."""
+        """Return the issuing authority: it has the name of the profile."""
         return self.profile
 
     @property
     def is_named_like_dns(self) -> bool:
-        """Whether OpenSSL holds the CN of this client against the name constraints."""
+        """Return whether OpenSSL checks the CN of this client against the name constraints."""
         return self.profile == "client" and is_like_dns_name(self.common_name)
 
     @property
     def doc(self) -> str:
-        """One line for `doit list`."""
+        """Return one line for `doit list`."""
         return f"the {self.profile} certificate {self.name} with its key and chain: {', '.join(self.names) or self.common_name}"
 
     @property
     def names(self) -> tuple[str, ...]:
+        """Return all alternative names."""
         return self.dns + self.addresses + self.emails

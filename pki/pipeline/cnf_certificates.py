@@ -83,7 +83,7 @@ def request_leaves(
             faults[one.file.name] = fault
         else:
             leaves[one.leaf.name] = one.leaf
-            names.take(one.claims)
+            names.add(one.claims)
     files = tuple(replace(file, fault=faults[file.name]) if file.name in faults else file for file in library.files)
     return Declared(replace(library, files=files), tuple(leaves.values()))
 
@@ -107,11 +107,11 @@ def _taken(said: Inventory, found: list[_Declaration]) -> NameRegistry:
     wanted = {claim.key for one in found for claim in one.claims}
     servers = {name for kind, name in wanted if kind == "server"}
     if any(is_address(name) for name in servers):
-        names.take(claim for claim in address_claims(said) if claim.name in servers)
+        names.add(claim for claim in address_claims(said) if claim.name in servers)
     if servers:
-        names.take(host_claims(said, servers))
+        names.add(host_claims(said, servers))
     clients = (name for kind, name in wanted if kind == "client" and name in said.clients)
-    names.take(Claim("client", name, f"clients.{name}", ("clients", name)) for name in clients)
+    names.add(Claim("client", name, f"clients.{name}", ("clients", name)) for name in clients)
     return names
 
 
@@ -120,7 +120,7 @@ def _fault(said: Inventory, one: _Declaration, names: NameRegistry, line: Callab
     conflicts = names.conflicts(one.claims)
     parts = [_conflict(conflict, line) for conflict in conflicts]
     for claim in one.claims:
-        held = any(len(other.place) > 1 for other in names.holding(claim))
+        held = any(len(other.place) > 1 for other in names.claims_on(claim))
         if claim.kind == "server" and claim.name.startswith("*.") and not held:
             parts.append(f"{_place(claim.place)}: {claim.name}: no host of pki.yaml has this wildcard")
     if not parts:

@@ -54,7 +54,7 @@ class Passphrases:
     def source_of(self, name: str) -> str:
         """What messages call the source of a passphrase."""
         source = self._said.source(name)
-        return source.said if source else self._said.file
+        return source.description if source else self._said.file
 
     def file_of(self, name: str) -> Path | None:
         """The file that holds a passphrase; None where its source is no file."""
@@ -76,7 +76,7 @@ class Passphrases:
         """The passphrases that may open the key called `name`, the likely one first; none when nobody has one."""
         source = self._said.source(name)
         if source:
-            return [Passphrase(self._fetch(name, source), source.said)]
+            return [Passphrase(self._fetch(name, source), source.description)]
         kept = self.kept()
         return [Passphrase(kept[key], self._said.file) for key in (name, name + NEW) if key in kept]
 
@@ -201,9 +201,9 @@ class Passphrases:
         try:
             line = data.decode().partition("\n")[0].rstrip("\r")
         except UnicodeDecodeError:
-            raise PkiError(f"{source.said}: is not UTF-8 text") from None
+            raise PkiError(f"{source.description}: is not UTF-8 text") from None
         if not line:
-            raise PkiError(f"{source.said}: holds no passphrase for {name}", "pki.yaml names it under secrets")
+            raise PkiError(f"{source.description}: holds no passphrase for {name}", "pki.yaml names it under secrets")
         return line
 
     def _from_descriptor(self, source: SecretSource) -> bytes:
@@ -215,7 +215,9 @@ class Passphrases:
             with os.fdopen(os.dup(source.fd), "rb") as stream:
                 return stream.readline()
         except OSError as error:
-            raise PkiError(f"{source.said}: cannot be read: {error.strerror}", f"open it: … {source.fd}<FILE") from None
+            raise PkiError(
+                f"{source.description}: cannot be read: {error.strerror}", f"open it: … {source.fd}<FILE"
+            ) from None
 
     def _typed(self, name: str) -> str:
         self._is_alone(SecretSource(prompt="true"))
@@ -230,7 +232,7 @@ class Passphrases:
     def _is_alone(self, source: SecretSource) -> None:
         if os.getpid() != self._process:
             raise PkiError(
-                f"{source.said}: can be read only once, and doit -n works in several processes",
+                f"{source.description}: can be read only once, and doit -n works in several processes",
                 "run doit without -n, or name another source under secrets in pki.yaml",
             )
 
@@ -256,10 +258,10 @@ def _credential(source: SecretSource) -> bytes:
     folder, name = os.environ.get("CREDENTIALS_DIRECTORY"), source.credential
     remedy = f"start it from a systemd unit with LoadCredential={name}:FILE"
     if not folder:
-        raise PkiError(f"{source.said}: CREDENTIALS_DIRECTORY is not set", remedy)
+        raise PkiError(f"{source.description}: CREDENTIALS_DIRECTORY is not set", remedy)
     data = filesystem.read(Path(folder) / str(name))
     if data is None:
-        raise PkiError(f"{source.said}: the systemd unit has no such credential", remedy)
+        raise PkiError(f"{source.description}: the systemd unit has no such credential", remedy)
     return data
 
 
@@ -277,7 +279,7 @@ def _output(source: SecretSource, home: Path) -> bytes:
         )
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise PkiError(f"{source.said}: cannot be started: {reason}", f"is {words[0]} installed?") from None
+        raise PkiError(f"{source.description}: cannot be started: {reason}", f"is {words[0]} installed?") from None
     with process:
         try:
             said, complaint = process.communicate(timeout=PATIENCE)
@@ -285,10 +287,12 @@ def _output(source: SecretSource, home: Path) -> bytes:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # with all that it started, which may hold its output open
             if isinstance(error, subprocess.TimeoutExpired):
-                raise PkiError(f"{source.said}: did not answer within {PATIENCE} seconds", "try it by hand") from None
+                raise PkiError(
+                    f"{source.description}: did not answer within {PATIENCE} seconds", "try it by hand"
+                ) from None
             raise
     if process.returncode:
         words_said = " ".join(complaint.decode(errors="replace").split())[-300:]
         why = f": {''.join(c for c in words_said if c.isprintable())}" if words_said else ""
-        raise PkiError(f"{source.said}: failed with exit status {process.returncode}{why}", "try it by hand")
+        raise PkiError(f"{source.description}: failed with exit status {process.returncode}{why}", "try it by hand")
     return said
