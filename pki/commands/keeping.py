@@ -20,6 +20,7 @@ from pki.keeping import backup as backing_up
 from pki.keeping import loss
 from pki.keeping import restore as restoring
 from pki.keeping.restore import Restore, Restored
+from pki.remedies import run_for
 from pki.safe_directories import insist_on_owner
 from pki.screen import Screen, ask_secretly
 
@@ -93,7 +94,8 @@ def restore(context: Context, file: str, to: str = "", passphrase_file: str = ""
         _say_what_is_older(Screen(), house, work)
         if work.ledger is not None:
             _go_on_from(Screen(), house, f"restored from {path.name}, a backup of {work.at}")
-    Screen().line(f"next: PKI_HOME={target} ./run invoke plan; hosts tell what was revoked since: ledger.recover --all")
+    here = run_for(target)
+    Screen().line(f"next: {here} invoke plan; hosts tell what was revoked since: {here} invoke ledger.recover --all")
 
 
 def _say_restored(screen: Screen, work: Restore, found: Restored) -> None:
