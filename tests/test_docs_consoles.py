@@ -105,9 +105,6 @@ BLOCKS: dict[tuple[str, str], tuple[str, Callable[[Bench], None], int]] = {
 NOT_YET = {
     ("ansible.md", "./run invoke deploy.bootstrap web1"),
     ("ansible.md", "./run invoke deploy.export /srv/handover --vault vault-passphrase"),
-    ("ceremony.md", "./run doit"),
-    ("ceremony.md", "./run invoke ceremony.accept /media/exchange/response-0001"),
-    ("ceremony.md", "sh run invoke ceremony.rewrap --vault /mnt/vault"),
     ("reliability.md", "./run invoke campaign years"),
 }
 PACKAGES = {

@@ -6,8 +6,11 @@ What the pages show is compared with what is printed; only dates, seconds, diges
 from __future__ import annotations
 
 import os
+import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -21,8 +24,10 @@ from pki.screen import Screen
 from tests import consoles
 from tests.conftest import PROJECT
 from tests.integration import air_gap
+from tests.integration.conftest import run
 from tests.integration.desk import PROJECT_FOLDER, PS1, Desk, desk_on
 from tests.integration.postgres import PROGRAMS as POSTGRES
+from tests.integration.terminal import Answer
 from tests.oldca import OldCa
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes machines")
@@ -226,3 +231,86 @@ def test_vlans_are_shown_and_nothing_is_left() -> None:
     desk = Desk([*wide, "sh", "-i"], PROJECT, ANSWERS)
     desk.follow(consoles.block("demo.md", "./run invoke demo.vlans"))
     desk.leave()
+
+
+# -- a ceremony ---------------------------------------------------------------------------------------------------------
+
+
+class Papers:
+    """What people write down on the day, and type from there."""
+
+    def __init__(self) -> None:
+        self.passphrase, self.words = "", ""
+        self.cards: list[str] = []
+
+    def answers(self) -> dict[str, Answer]:
+        return {
+            r"first 8 words of the re[^\n]*: ": lambda _: self.words,
+            r"in UTC, as HH:MM: ": lambda _: f"{datetime.now(UTC):%H:%M}",
+            r"nobody behind you\? \[yes\] ": lambda _: "yes",
+            r"only its custodian looks now; press Enter ": lambda _: "",
+            r"press Enter when it is written down; the screen is cleared then ": self._write_down,
+            r"type it back[^\n]*: ": lambda _: self.passphrase,
+            r"typed back[^\n]*: ": lambda _: self.cards[-1],
+            r"passphrase of root-1[^\n]*: ": lambda _: self.passphrase,
+            r"share [12] of 2 for root-1[^\n]*: ": lambda shown: self.cards[
+                int(re.findall(r"share (\d) of 2", shown)[-1])
+            ],
+            r"(passphrase|once more)[^\n]*: ": lambda _: PASSPHRASE,
+        }
+
+    def _write_down(self, shown: str) -> str:
+        written = " ".join(word for _, word in re.findall(r"(?<!\S)(\d{1,2}) ([a-z]+)", shown))
+        if len(written.split()) == 20:
+            self.cards.append(written)
+        else:
+            self.passphrase = written
+        return ""
+
+
+def drive(folder: Path, name: str) -> Path:
+    """The image of a formatted USB drive."""
+    image = folder / f"{name}.img"
+    with image.open("wb") as file:
+        file.truncate(192 << 20)
+    run("mkfs.ext4", "-q", image)
+    return image
+
+
+def with_drives(folder: Path, project: Path, place: str, *names: str, offline: bool = False) -> list[str]:
+    """What starts a shell in a project where drives are mounted below `place`."""
+    mounts = [f"mount -t tmpfs tmpfs {place}", "mount -t tmpfs tmpfs /srv", f"mkdir {PROJECT_FOLDER}"]
+    mounts += [f"mkdir {place}/{name} && mount -o loop {folder}/{name}.img {place}/{name}" for name in names]
+    script = " && ".join([*mounts, f"mount --bind {project} {PROJECT_FOLDER}", f"cd {PROJECT_FOLDER}", "exec sh -i"])
+    kept = [f"{name}={value}" for name, value in os.environ.items() if name.startswith("PIP_") or name in air_gap.KEPT]
+    who = [f"GIT_{who}_{what}=pki" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")]
+    settings = [*kept, *who, "GIT_EDITOR=sh -c 'echo Rehearsal >\"$1\"' -", f"PS1={PS1}", "TERM=dumb"]
+    net = ["-n"] if offline else []
+    return ["env", "-i", *settings, "unshare", "-m", *net, "sh", "-c", script]
+
+
+def test_a_ceremony_and_what_is_typed_before_and_after_it(tmp_path: Path) -> None:
+    project, papers = air_gap.clone(tmp_path), Papers()
+    edit(project, "sandbox: true", "sandbox: false")
+    for name in ("exchange", "elsewhere", "vault", "new"):
+        drive(tmp_path, name)
+    online = Desk(with_drives(tmp_path, project, "/media", "exchange", "elsewhere"), tmp_path, papers.answers())
+    online.follow(consoles.block("ceremony.md", "./run doit"), 2)
+    papers.words = air_gap.words_in(online.type("./run invoke ceremony.request"))
+    online.type("umount /media/exchange")
+    offline = Desk(
+        with_drives(tmp_path, project, "/mnt", "exchange", "vault", "new", offline=True), tmp_path, papers.answers()
+    )
+    drives = "/mnt/exchange/doit-pki-kit/request-0001.yaml --vault /mnt/vault"
+    swap = shlex.join(air_gap.despite_swap())
+    said = offline.type(f"sh run invoke ceremony.root {drives} {swap}")
+    assert offline.status == 0, said
+    said = offline.type(f"sh run invoke ceremony.sign {drives} --output /mnt/exchange {swap}")
+    assert offline.status == 0, said
+    papers.words = air_gap.words_in(said)
+    offline.type("umount /mnt/exchange")
+    online.type(f"mount -o loop {tmp_path}/exchange.img /media/exchange")
+    online.follow(consoles.block("ceremony.md", "./run invoke ceremony.accept /media/exchange/response-0001"))
+    offline.follow(consoles.block("ceremony.md", "sh run invoke ceremony.rewrap --vault /mnt/vault"))
+    online.leave()
+    offline.leave()
