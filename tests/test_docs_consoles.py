@@ -103,8 +103,6 @@ BLOCKS: dict[tuple[str, str], tuple[str, Callable[[Bench], None], int]] = {
     ("watching.md", "./run doit"): ("bench", wrong_clock, 2),
 }
 NOT_YET = {
-    ("ansible.md", "./run invoke deploy.bootstrap web1"),
-    ("ansible.md", "./run invoke deploy.export /srv/handover --vault vault-passphrase"),
     ("reliability.md", "./run invoke campaign years"),
 }
 PACKAGES = {

@@ -18,7 +18,7 @@ import pytest
 from pki import inventory
 from pki.demo import vlans
 from pki.demo.lab import Lab
-from pki.demo.machine import Machine
+from pki.demo.machine import PATH, Machine
 from pki.demo.vlans import Story
 from pki.screen import Screen
 from tests import consoles
@@ -26,6 +26,7 @@ from tests.conftest import PROJECT
 from tests.integration import air_gap
 from tests.integration.conftest import run
 from tests.integration.desk import PROJECT_FOLDER, PS1, Desk, desk_on
+from tests.integration.environments import environment
 from tests.integration.postgres import PROGRAMS as POSTGRES
 from tests.integration.terminal import Answer
 from tests.oldca import OldCa
@@ -231,6 +232,67 @@ def test_vlans_are_shown_and_nothing_is_left() -> None:
     desk = Desk([*wide, "sh", "-i"], PROJECT, ANSWERS)
     desk.follow(consoles.block("demo.md", "./run invoke demo.vlans"))
     desk.leave()
+
+
+# -- Ansible ------------------------------------------------------------------------------------------------------------
+
+FLEET = """\
+organisation: Example Fleet
+domains: [lab.internal]
+permit_addresses: [192.0.2.0/24]
+publish: {{url: "http://pki.lab.internal", host: web1}}
+sandbox: true
+networks: {{lan: 192.0.2.0/24}}
+deploy:
+  engine: ansible
+  ansible: {{serial: [1, 10%, 30%], max_fail_percentage: 30, forks: 20, command: {command}}}
+hosts:
+"""
+WEB = """\
+  {name}:
+    network: lan
+    address: {address}
+    deliver: ssh
+    proxy: nginx
+    services: {{{name}-open: {{upstream: "http://127.0.0.1:3000", access: tls}}}}
+"""
+
+
+def test_a_fleet_goes_through_ansible_here_and_elsewhere(tmp_path: Path) -> None:
+    project, runner = air_gap.clone(tmp_path), environment("ansible") / "bin"
+    text = FLEET.format(command=runner / "ansible-runner")
+    with Lab() as lab:
+        ca = lab.machine("ca")
+        ca.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/root/.ssh/id_ed25519")
+        known = ""
+        for number in range(1, 5):
+            name, address = f"web{number}", f"192.0.2.{10 + number}"
+            host = lab.machine(name, address=address, names=(f"{name}-open.lab.internal",))
+            host.write("/root/.ssh/authorized_keys", ca.read("/root/.ssh/id_ed25519.pub"), 0o600)
+            host.start("python3", "-m", "http.server", "--directory", "/usr/share/common-licenses", "3000")
+            host.serve("ssh", "nginx")
+            known += f"{address} {host.host_key()}\n"
+            text += WEB.format(name=name, address=address)
+        ca.write("/root/.ssh/known_hosts", known)
+        ca.run("mkdir", PROJECT_FOLDER)
+        ca.run("mount", "--bind", project, PROJECT_FOLDER)
+        (project / "pki.yaml").write_text(text)
+        (project / "vault-passphrase").write_text("for the test\n")
+        desk = desk_on(ca, tmp_path, ANSWERS, PATH=f"{runner}:{PATH}")
+        for name in ("web2", "web3", "web4"):
+            desk.type(f"./run invoke deploy.bootstrap {name}")
+        template = project / "templates/nginx/pki-services.conf"
+        good = template.read_text()
+        desk.type("./run invoke deploy.bootstrap web1")
+        desk.type("./run doit")
+        assert desk.status == 0
+        template.write_text(good + "{{ 'nonsense;' if host.name == 'web3' else '# no more' }}\n")
+        desk.follow(consoles.block("ansible.md", "./run invoke deploy.bootstrap web1"), 0, 2)
+        template.write_text(good + "# good\n")
+        desk.type("./run doit release:web1 release:web2 release:web3 release:web4")
+        desk.follow(consoles.block("ansible.md", "./run invoke deploy.export /srv/handover --vault vault-passphrase"))
+        assert "deploy:" not in desk.type("./run doit")
+        desk.leave()
 
 
 # -- a ceremony ---------------------------------------------------------------------------------------------------------
