@@ -102,9 +102,6 @@ BLOCKS: dict[tuple[str, str], tuple[str, Callable[[Bench], None], int]] = {
     ("watching.md", "./run invoke health"): ("bench", two_faults, 4),
     ("watching.md", "./run doit"): ("bench", wrong_clock, 2),
 }
-NOT_YET = {
-    ("reliability.md", "./run invoke campaign years"),
-}
 PACKAGES = {
     ("ansible.md", "./run pip install --require-hashes -r requirements-ansible.lock"),
     ("backup.md", "./run pip install --require-hashes -r requirements-postgresql.lock"),
@@ -120,7 +117,7 @@ def test_each_block_is_typed_here_or_by_the_integration_tests_or_installs_packag
         for call in ast.walk(ast.parse(ELSEWHERE.read_text()))
         if isinstance(call, ast.Call) and ast.unparse(call.func) == "consoles.block"
     }
-    assert BLOCKS.keys() | elsewhere | PACKAGES | NOT_YET == consoles.blocks().keys()
+    assert BLOCKS.keys() | elsewhere | PACKAGES == consoles.blocks().keys()
     commands = [typed.command for key in PACKAGES for typed in consoles.block(*key)]
     assert all(re.match(r"(\./run pip|apt) install ", command) for command in commands), commands
 

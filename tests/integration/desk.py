@@ -45,7 +45,17 @@ class Desk:
 
     def type(self, line: str) -> str:
         """Type a line; `status` is its exit status then."""
-        said, _, status = self.shell.line(line, self.answers).partition("\n")[2].rpartition(STATUS)
+        return self._without_status(self.shell.line(line, self.answers))
+
+    def stop(self, line: str, begun: str) -> str:
+        """Type a line, and Ctrl-C once it has begun to print."""
+        self.shell.type(line)
+        self.shell.see(begun)
+        self.shell.press(b"\x03")
+        return self._without_status(self.shell.see(PROMPT).removesuffix(PROMPT))
+
+    def _without_status(self, shown: str) -> str:
+        said, _, status = shown.partition("\n")[2].rpartition(STATUS)
         self.status = int(status)
         return said
 

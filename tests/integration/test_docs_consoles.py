@@ -295,6 +295,21 @@ def test_a_fleet_goes_through_ansible_here_and_elsewhere(tmp_path: Path) -> None
         desk.leave()
 
 
+# -- campaigns ----------------------------------------------------------------------------------------------------------
+
+
+def test_campaigns_of_hours_begin_as_shown_and_are_stopped_by_control_c(tmp_path: Path) -> None:
+    project = air_gap.clone(tmp_path)
+    (project / "FILE").write_text("[]")
+    desk = Desk(["env", f"PS1={PS1}", "TERM=dumb", "sh", "-i"], project, {})
+    *long, case = consoles.block("reliability.md", "./run invoke campaign years")
+    for typed in long:
+        assert "stopped; the same trials again: " in desk.stop(typed.command, "years: seed ")
+        assert desk.status == 130
+    desk.follow([case])
+    desk.leave()
+
+
 # -- a ceremony ---------------------------------------------------------------------------------------------------------
 
 
