@@ -1,4 +1,4 @@
-"""Real ceremonies in a few lines: a house outside the sandbox, its vault, and a clock."""
+"""Real ceremonies in a few lines: a project outside the sandbox, its vault, and a clock."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import pytest
 from cryptography import x509
 
 import tasks
-from pki import issue
-from pki.ceremony import bundle, chain, custody, drives, hold, machine, sitting, words
-from pki.ceremony.sitting import Ceremony
+from pki.ceremony import drives, request_response, transcript_chain, words
+from pki.ceremony.offline import key_storage, machine_check, session, steps
+from pki.ceremony.offline.session import Ceremony
+from pki.ceremony.online import accept_response, make_request
+from pki.ceremony.online.make_request import Open, Wish
 from pki.ceremony.vault import Vault
-from pki.commands.program import Program
-from pki.handover import accepting, asking
-from pki.handover.asking import Open, Wish
+from pki.cli.program import Program
+from pki.x509 import keys
 from tests.conftest import START, Home, bare_home
 from tests.copies import copy_project
 
@@ -27,7 +28,7 @@ NOTHING_MORE = Wish()
 
 @dataclass(frozen=True)
 class RealHome(Home):
-    """A house without `sandbox: true`, with the vault beside it; `days` move the clock of everybody."""
+    """A project without `sandbox: true`, with the vault beside it; `days` move the clock of everybody."""
 
     @property
     def vault(self) -> Vault:
@@ -38,55 +39,55 @@ class RealHome(Home):
         return self.path.parent / "out"
 
     def copy(self, path: Path) -> RealHome:
-        """House, vault and responses once more: a ceremony takes a second, a copy nothing."""
+        """Project, vault and responses once more: a ceremony takes a second, a copy nothing."""
         copy_project(self.path.parent, path)
         return RealHome(path / self.path.name)
 
     def ask(self, wish: Wish = NOTHING_MORE, days: float = 0) -> Open:
         """The request for the next ceremony, as `invoke ceremony.request` prepares it."""
-        house = self.house(days)
-        asked = asking.prepare(house, wish)
-        house.close(settled=False)
+        project = self.project(days)
+        asked = make_request.prepare(project, wish)
+        project.close(settled=False)
         return asked
 
     def open(self, path: Path, days: float = 0) -> Ceremony:
         """A sitting at the offline machine over a request."""
         now = self.moment(days)
-        return sitting.opened(self.vault, path.read_bytes(), str(path), lambda: now)
+        return session.opened(self.vault, path.read_bytes(), str(path), lambda: now)
 
     def answer(self, path: Path, days: float = 0, secret: str = SECRET) -> Path:
         """Make the roots that a request asks for, and sign it; returns the folder of the response."""
         held = self.open(path, days)
-        sitting.confirmed(held, [], words.first(held.digest))
+        session.confirmed(held, [], words.first(held.digest))
         if any(root.name not in held.known.roots for root in held.request.roots):
-            hold.make_roots(held, lambda _, kind: custody.in_file(issue.new_key(kind), secret))
-        return hold.sign(held, lambda _: secret, self.out)
+            steps.make_roots(held, lambda _, kind: key_storage.in_file(keys.new_key(kind), secret))
+        return steps.sign(held, lambda _: secret, self.out)
 
     def accept(self, folder: Path, days: float = 0) -> list[str]:
         """Take a response in, its digest confirmed; returns the CRLs that are to be destroyed."""
-        house = self.house(days)
+        project = self.project(days)
         try:
-            return accepting.file(house, accepting.brought(house, folder))
+            return accept_response.file(project, accept_response.brought(project, folder))
         finally:
-            house.close(settled=False)
+            project.close(settled=False)
 
     def ceremony(self, wish: Wish = NOTHING_MORE, days: float = 0) -> list[str]:
         """A whole ceremony in one day."""
         return self.accept(self.answer(self.ask(wish, days).path, days), days)
 
     def certificate(self, generation: str, name: str = "cert.pem") -> x509.Certificate:
-        return x509.load_pem_x509_certificate(self.house().store.authority_file(generation, name).read_bytes())
+        return x509.load_pem_x509_certificate(self.project().store.authority_file(generation, name).read_bytes())
 
     def ladder(self, root: str = "root-1") -> list[x509.CertificateRevocationList]:
         """The root CRLs in `ca/`, in the order of their numbers."""
-        return [x509.load_pem_x509_crl(path.read_bytes()) for path in self.house().store.rungs(root)]
+        return [x509.load_pem_x509_crl(path.read_bytes()) for path in self.project().store.rungs(root)]
 
     def published(self, generation: str = "root-1") -> x509.CertificateRevocationList:
         return x509.load_der_x509_crl(self.read(f"build/crl/{generation}.crl"))
 
 
 def first_ceremony(path: Path) -> RealHome:
-    """A house outside the sandbox after its first ceremony and its first whole run."""
+    """A project outside the sandbox after its first ceremony and its first whole run."""
     home = real_home(path)
     home.ceremony()
     report = home.doit()
@@ -96,7 +97,7 @@ def first_ceremony(path: Path) -> RealHome:
 
 def real_home(path: Path) -> RealHome:
     """The example without its sandbox line, before its first ceremony."""
-    home = RealHome(bare_home(path / "house").path)
+    home = RealHome(bare_home(path / "project").path)
     home.edit("sandbox: true", "sandbox: false")
     for folder in (home.vault.folder, home.out):
         folder.mkdir()
@@ -113,7 +114,7 @@ def drives_at(folders: dict[str, Path], file: Path, kind: str = "ext4") -> None:
 
 @dataclass(frozen=True)
 class Typist:
-    """Who types `./run invoke …` in the folder above a house, at a machine that is fit for a ceremony."""
+    """Who types `./run invoke …` in the folder above a project, at a machine that is fit for a ceremony."""
 
     home: RealHome
     capsys: pytest.CaptureFixture[str]
@@ -139,12 +140,12 @@ class Typist:
         said = self.capsys.readouterr()
         return status, said.out + said.err
 
-    def records(self) -> list[chain.Record]:
+    def records(self) -> list[transcript_chain.Record]:
         """The transcript of the vault."""
-        return chain.load(self.home.vault.transcript.read_bytes(), "transcript.jsonl")
+        return transcript_chain.load(self.home.vault.transcript.read_bytes(), "transcript.jsonl")
 
     def words_of(self, file: str) -> str:
-        return words.first(bundle.digest((self.desk / file).read_bytes()))
+        return words.first(request_response.digest((self.desk / file).read_bytes()))
 
 
 def fit_typist(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Typist:
@@ -152,8 +153,8 @@ def fit_typist(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: 
 
     `vault`, `medium` and `out` are drives of their own.
     """
-    fit = partial(machine.findings, swaps=Path("/nowhere"), interfaces=list)
-    monkeypatch.setattr(machine, "findings", fit)
+    fit = partial(machine_check.findings, swaps=Path("/nowhere"), interfaces=list)
+    monkeypatch.setattr(machine_check, "findings", fit)
     home = real_home(tmp_path / "desk")
     drives_at({"sda": home.vault.folder, "sdb": home.out, "sdc": home.path.parent / "medium"}, tmp_path / "mounts")
     monkeypatch.setattr(drives, "MOUNTS", tmp_path / "mounts")

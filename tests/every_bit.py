@@ -6,19 +6,23 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-from pki import canonical, freshness, memo, store
+from pki.authority import certificates, crls
+from pki.common import cache as common_cache
+from pki.common import filesystem, sealed_records
+from pki.common.cache import Memo
+from pki.common.errors import PkiError
 from pki.deploy import receipt, release
 from pki.deploy.contact import Contact
+from pki.deploy.delivery_history import History
 from pki.deploy.folder import FolderTransport
-from pki.deploy.history import History
-from pki.errors import PkiError
-from pki.house import House
-from pki.house.generations import read_rung
-from pki.memo import Memo
-from pki.watch import probes
-from pki.watch.alerts.told import Addresses, Channel, Record
-from pki.watch.looks import premises
-from pki.watch.view import LastRun
+from pki.ledger import last_seen
+from pki.monitor import probes
+from pki.monitor.alerts.notification_history import Addresses, Channel, Record
+from pki.monitor.checks import check_machine
+from pki.monitor.checks.check_context import LastRun
+from pki.project import layout
+from pki.project.generations import read_rung
+from pki.project.project import Project
 from tests.ceremonies import RealHome
 from tests.conftest import START
 from tests.damage import flips, swapped
@@ -47,20 +51,22 @@ def _accepts(read: Read) -> bool:
     return found is not None and found is not False
 
 
-def anew(house: House) -> House:
-    """The same house for one who has read nothing of it yet, and believes no cache."""
-    again = House(house.inventory, house.store, house.now, Memo(house.store.home, house.now), house.passphrases)
+def anew(project: Project) -> Project:
+    """The same project for one who has read nothing of it yet, and believes no cache."""
+    again = Project(
+        project.inventory, project.store, project.now, Memo(project.store.home, project.now), project.passphrases
+    )
     again.memo.read_all()
     return again
 
 
 def authority(home: RealHome, generation: str) -> tuple[Path, Read]:
-    house = home.house()
-    path = house.store.authority_file(generation, "cert.pem")
+    project = home.project()
+    path = project.store.authority_file(generation, "cert.pem")
     original = path.read_bytes()
 
     def read() -> bool | None:
-        again = anew(house)
+        again = anew(project)
         found = again.generation(generation)
         assert found is not None
         assert found.pem == original, "another certificate was taken for that of the authority"
@@ -70,24 +76,24 @@ def authority(home: RealHome, generation: str) -> tuple[Path, Read]:
 
 
 def rung(home: RealHome) -> tuple[Path, Read]:
-    house = home.house()
-    path = house.store.rungs("root-1")[0]
-    issuer = house.existing("root-1")
-    return path, lambda: read_rung(store.read(path) or b"", path, issuer)
+    project = home.project()
+    path = project.store.rungs("root-1")[0]
+    issuer = project.existing("root-1")
+    return path, lambda: read_rung(filesystem.read(path) or b"", path, issuer)
 
 
 def crl(home: RealHome, generation: str, form: str) -> tuple[Path, Read]:
-    house = home.house()
-    path = house.store.crl(generation, form)
-    judge = freshness.root_crl if generation.startswith("root") else freshness.crl
-    return path, lambda: not judge(anew(house), generation)
+    project = home.project()
+    path = project.store.crl(generation, form)
+    judge = crls.stale_root_reasons if generation.startswith("root") else crls.stale_reasons
+    return path, lambda: not judge(anew(project), generation)
 
 
 def leaf(home: RealHome, name: str, file: str) -> tuple[Path, Read]:
-    house, plan = home.house(), home.plan()
+    project, plan = home.project(), home.plan()
     wanted = plan.leaves[name]
-    path = Path(house.store.leaf_file(wanted, file))
-    return path, lambda: not freshness.damage(house, wanted)
+    path = Path(project.store.leaf_file(wanted, file))
+    return path, lambda: not certificates.damage(project, wanted)
 
 
 def derived(home: RealHome, path: str) -> tuple[Path, Read]:
@@ -98,7 +104,7 @@ def derived(home: RealHome, path: str) -> tuple[Path, Read]:
 
 def cache(home: RealHome) -> tuple[Path, Read]:
     path = home.path / "build" / ".seen.json"
-    return path, lambda: memo.load(path)[1] or None
+    return path, lambda: common_cache.load(path)[1] or None
 
 
 def manifest(home: RealHome) -> tuple[Path, Read]:
@@ -147,29 +153,29 @@ def history(home: RealHome) -> tuple[Path, Read]:
 def alerts(home: RealHome) -> tuple[Path, Read]:
     ca = home.path / "ca"
     channels = {"email": Channel(failing_since="2026-11-20T06:00:00Z", message="refused")}
-    Record(Addresses.of(home.house().inventory), channels).save(ca, START)
-    path = ca / store.ALERTS
+    Record(Addresses.of(home.project().inventory), channels).save(ca, START)
+    path = ca / layout.ALERTS
     return path, lambda: Record.load(ca, START).channels or None
 
 
 def last_backup(home: RealHome) -> tuple[Path, Read]:
-    path = home.path / "ca" / store.LAST_BACKUP
+    path = home.path / "ca" / last_seen.LAST_BACKUP
     head = {"events": 7, "head": hashlib.sha256(b"x").hexdigest()}
-    store.write(path, canonical.sealed({"at": "2026-11-20T06:00:00Z", "file": "b.age", "ledger": head}))
-    return path, lambda: premises.last_backup(path)
+    filesystem.write(path, sealed_records.sealed({"at": "2026-11-20T06:00:00Z", "file": "b.age", "ledger": head}))
+    return path, lambda: check_machine.last_backup(path)
 
 
 def report(home: RealHome) -> tuple[Path, Read]:
-    place = home.house().store
+    place = home.project().store
     return place.report("status.json"), lambda: LastRun.load(place).at
 
 
 def probed(home: RealHome) -> tuple[Path, Read]:
-    house = home.house()
-    service = next(iter(house.inventory.hosts["media"].services))
+    project = home.project()
+    service = next(iter(project.inventory.hosts["media"].services))
     one = probes.Probed("media", service, "jellyfin.lab.internal", 443, "tls")
-    probes.keep(house.store, [one], START)
-    return house.store.report(probes.FILE), lambda: probes.load(house) or None
+    probes.keep(project.store, [one], START)
+    return project.store.report(probes.FILE), lambda: probes.load(project) or None
 
 
 KINDS: dict[str, Callable[[RealHome], tuple[Path, Read]]] = {

@@ -73,11 +73,11 @@ def said(out: str = "all is well\n", status: int = 0, memory: int = 0, line: str
     ("one", "kind"),
     [
         (
-            said('Traceback (most recent call last):\n  File "/x/pki/store.py", line 5, in y\nKeyError\n', 1),
+            said('Traceback (most recent call last):\n  File "/x/pki/project/layout.py", line 5, in y\nKeyError\n', 1),
             "traceback",
         ),
         (
-            said("unexpected KeyError at pki/store.py:5\n→ this is a fault of doit-pki: report it", 1),
+            said("unexpected KeyError at pki/project/layout.py:5\n→ this is a fault of doit-pki: report it", 1),
             "fault of ours at",
         ),
         (said(status=-11), "signal"),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pki.house.clock import Evidence, HostClock
+from pki.project.clock_guard import Evidence, HostClock
 from tests import consoles
 from tests.oldca import OldCa
 from tests.test_delivery import CRL, delivered, delivered_once, kind

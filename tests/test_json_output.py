@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from pki.commands.output import MODELS
-from pki.watch import probes
+from pki.cli.json_output import MODELS
+from pki.monitor import probes
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import Home
 
@@ -45,7 +45,7 @@ def assert_described(invoke: Invoke, name: str, said: Said) -> Any:
 
 
 def test_each_command_prints_what_its_schema_describes_and_the_same_exit_status(home: Home, invoke: Invoke) -> None:
-    serial = home.house().ledger.certificates(artifact="cert:media")[0].serial
+    serial = home.project().ledger.certificates(artifact="cert:media")[0].serial
     home.edit("    proxy: haproxy\n", "    proxy: haproxy\n    deliver: ssh\n")
     home.plan().deliveries["forge"].history.note(home.moment(), "ab" * 32, "delivered")
     elsewhere = {"ledger.accept-loss", "ledger.import"}  # what they need is not here: see below
@@ -107,7 +107,7 @@ def test_what_a_ledger_lost_and_learnt_again_is_said_for_programs(home: Home, in
 
 
 def test_a_damaged_ledger_is_said_with_what_is_wrong(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pki.ledger.Ledger.verify", lambda _ledger: ["event 3: was changed"])
+    monkeypatch.setattr("pki.ledger.ledger.Ledger.verify", lambda _ledger: ["event 3: was changed"])
     said = invoke("ledger.verify", "--json")
     content = json.loads(said.out)
     assert (said.status, content["intact"], content["faults"]) == (1, False, ["event 3: was changed"])

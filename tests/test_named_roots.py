@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from pki import editing, inventory
-from pki.ceremony import answers
-from pki.errors import InventoryError, PkiError
-from pki.handover import accepting
-from pki.handover.asking import Wish
+from pki.ceremony import verify_response
+from pki.ceremony.online import accept_response
+from pki.ceremony.online.make_request import Wish
+from pki.common.errors import InventoryError, PkiError
+from pki.config import editing, loader
 from tests.ceremonies import RealHome, real_home
 from tests.conftest import PROJECT, Home
 
@@ -31,7 +31,7 @@ def written(folder: Path, text: str) -> Path:
     [ONE, ONE.upper(), ":".join("AB" for _ in range(32)), f"[{ONE}]", f"\n  - {ONE.upper()}", f'["{ONE}"]'],
 )
 def test_a_fingerprint_means_the_same_in_every_spelling(tmp_path: Path, spelling: str) -> None:
-    assert inventory.load(written(tmp_path, f"{EXAMPLE}\nroots: {spelling}\n")).roots == (ONE,)
+    assert loader.load(written(tmp_path, f"{EXAMPLE}\nroots: {spelling}\n")).roots == (ONE,)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_a_fingerprint_means_the_same_in_every_spelling(tmp_path: Path, spelling
 def test_a_fault_in_roots_is_told_with_its_place_and_hides_no_other(tmp_path: Path, roots: str, fault: str) -> None:
     path = written(tmp_path, f"{EXAMPLE}\nroots: {roots}\n".replace("host: monitoring", "host: nobody"))
     with pytest.raises(InventoryError) as refused:
-        inventory.load(path)
+        loader.load(path)
     assert fault in str(refused.value)
     assert "'nobody'" in str(refused.value)
 
@@ -56,11 +56,11 @@ def test_a_fault_in_roots_is_told_with_its_place_and_hides_no_other(tmp_path: Pa
 def test_a_sandbox_is_refused_where_pki_yaml_names_a_root(tmp_path: Path) -> None:
     text = EXAMPLE.replace("sandbox: false", "sandbox: true")
     with pytest.raises(InventoryError, match=r"sandbox: true is refused: roots names .* ./run invoke restore FILE"):
-        inventory.load(written(tmp_path, f"{text}\nroots: [{ONE}]\n"))
+        loader.load(written(tmp_path, f"{text}\nroots: [{ONE}]\n"))
 
 
 def test_roots_stand_in_the_schema_and_in_the_documents() -> None:
-    assert '"roots"' in inventory.schema()
+    assert '"roots"' in loader.schema()
     assert "| `roots` |" in (PROJECT / "docs/inventory.md").read_text()
 
 
@@ -86,11 +86,11 @@ def test_one_more_root_changes_no_other_line(tmp_path: Path, layout: str, last: 
     section = LAYOUTS[layout]
     text = (EXAMPLE + section if last else section + EXAMPLE).replace("\n", ending)
     path = written(tmp_path, text)
-    before = inventory.load(path)
+    before = loader.load(path)
     edit = editing.with_roots(path, {"root-2": TWO})
     changed = edit.text
     editing.write(edit)
-    assert inventory.load(path) == before.model_copy(update={"roots": (*before.roots, TWO)})
+    assert loader.load(path) == before.model_copy(update={"roots": (*before.roots, TWO)})
     kept = EXAMPLE.replace("\n", ending).splitlines(keepends=True)
     assert [line for line in changed.splitlines(keepends=True) if line in kept] == kept
     assert (COMMENTED.replace("\n", ending) in changed) == (layout == "commented")
@@ -100,7 +100,7 @@ def test_one_more_root_changes_no_other_line(tmp_path: Path, layout: str, last: 
 def test_a_file_without_a_last_newline_gets_one_more_root(tmp_path: Path) -> None:
     path = written(tmp_path, EXAMPLE + f"roots: [{ONE}]")
     editing.write(editing.with_roots(path, {"root-2": TWO}))
-    assert inventory.load(path).roots == (ONE, TWO)
+    assert loader.load(path).roots == (ONE, TWO)
 
 
 def test_a_layout_that_is_not_understood_is_left_alone_and_the_lines_are_shown(tmp_path: Path) -> None:
@@ -117,13 +117,13 @@ def test_a_layout_that_is_not_understood_is_left_alone_and_the_lines_are_shown(t
 
 
 def fingerprint(home: Home, root: str) -> str:
-    return home.house().existing(root).fingerprint
+    return home.project().existing(root).fingerprint
 
 
 def test_an_accepted_root_is_named_and_a_rollover_adds_its_successor(real: RealHome) -> None:
-    assert real.house().inventory.roots == (fingerprint(real, "root-1"),)
+    assert real.project().inventory.roots == (fingerprint(real, "root-1"),)
     real.ceremony(Wish(generations=("root",)), days=1)
-    assert real.house().inventory.roots == (fingerprint(real, "root-1"), fingerprint(real, "root-2"))
+    assert real.project().inventory.roots == (fingerprint(real, "root-1"), fingerprint(real, "root-2"))
     assert "   # root-2\n" in real.read("pki.yaml").decode()
     text = real.read("pki.yaml")
     real.ceremony(Wish(ladder=True), days=2)
@@ -133,15 +133,15 @@ def test_an_accepted_root_is_named_and_a_rollover_adds_its_successor(real: RealH
 def test_a_project_that_names_no_root_yet_names_all_with_its_next_ceremony(real: RealHome) -> None:
     text = real.read("pki.yaml").decode()
     real.write("pki.yaml", text[: text.index("roots:")] + text[text.index("# root-1\n") + 9 :])
-    fingerprint = real.house().existing("root-1").fingerprint
+    fingerprint = real.project().existing("root-1").fingerprint
     [note] = real.doit().data["notes"]
     assert (note["subject"], fingerprint in note["remedy"]) == ("roots", True)
     real.ceremony(Wish(generations=("root",)), days=1)
-    assert real.house().inventory.roots == (fingerprint, real.house().existing("root-2").fingerprint)
+    assert real.project().inventory.roots == (fingerprint, real.project().existing("root-2").fingerprint)
 
 
 def test_the_sandbox_names_no_root(home: Home) -> None:
-    assert home.house().inventory.roots == ()
+    assert home.project().inventory.roots == ()
 
 
 def test_nothing_is_filed_where_pki_yaml_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,15 +159,15 @@ def test_nothing_is_filed_where_pki_yaml_cannot_be_written(tmp_path: Path, monke
     with pytest.raises(PkiError, match=r"pki\.yaml: cannot be written: Permission denied"):
         real.accept(folder)
     monkeypatch.undo()
-    assert not real.house().store.generations("root")
-    assert real.house().ledger.certificates() == []
+    assert not real.project().store.generations("root")
+    assert real.project().ledger.certificates() == []
     real.write("pki.yaml", f"{before.decode()}\nroots: [{named(folder)}]\n")  # by hand
     real.accept(folder)
-    assert real.house().inventory.roots == (fingerprint(real, "root-1"),)
+    assert real.project().inventory.roots == (fingerprint(real, "root-1"),)
 
 
 def named(folder: Path) -> str:
-    return accepting.fingerprint(answers.read(folder).certificates["root-1", "root-1"])
+    return accept_response.fingerprint(verify_response.read(folder).certificates["root-1", "root-1"])
 
 
 STEPS: dict[str, Callable[[Path], bool]] = {
@@ -195,7 +195,7 @@ def test_accepting_that_was_killed_is_repeated_and_ends_with_the_root_named(
     with pytest.raises(KeyboardInterrupt):
         real.accept(folder)
     monkeypatch.undo()
-    assert (real.house().store.home / "ca/ceremonies/0001/response.yaml").exists() is False
+    assert (real.project().store.home / "ca/ceremonies/0001/response.yaml").exists() is False
     real.accept(folder)
-    assert real.house().inventory.roots == (fingerprint(real, "root-1"),)
+    assert real.project().inventory.roots == (fingerprint(real, "root-1"),)
     assert real.doit().status == 0

@@ -19,23 +19,24 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from pki import issue, profiles
-from pki.deploy import handshake, proof, receipt
+from pki.common.errors import PkiError
+from pki.config.model import Leaf
+from pki.deploy import receipt, tls_client, verification
 from pki.deploy.contact import Contact
-from pki.deploy.handshake import Endpoint, Eyes
-from pki.deploy.proof import UNPROVEN, Promise, Proof, Verdict
-from pki.deploy.session import HostRefusal, ServiceRefusal
+from pki.deploy.protocol import HostRefusal, ServiceRefusal
 from pki.deploy.ssh import UnreachableError, Way
+from pki.deploy.tls_client import Endpoint, Eyes
 from pki.deploy.tunnel import Tunnel
-from pki.destinations import Sight
-from pki.errors import PkiError
-from pki.issue import Issuer
-from pki.model import Leaf
-from pki.watch import health, probes
-from pki.watch.alerts import channels
-from pki.watch.checks import Finding, Level
-from pki.watch.probes import Fault, Probed
-from pki.watch.view import LastRun
+from pki.deploy.verification import UNPROVEN, Promise, Proof, Verdict
+from pki.monitor import probes
+from pki.monitor.alerts import channels
+from pki.monitor.check_result import Finding, Level
+from pki.monitor.checks.check_context import LastRun
+from pki.monitor.probes import Fault, Probed
+from pki.monitor.report import health_report
+from pki.pipeline.delivery_targets import Sight
+from pki.x509 import certificate_signing, keys, pem_encoding, profiles
+from pki.x509.certificate_signing import Issuer
 from tests.conftest import START, Home
 from tests.test_alerting import invoke
 from tests.test_alerting_health import remote
@@ -66,25 +67,27 @@ class Paper:
 @pytest.fixture(scope="module")
 def paper(tmp_path_factory: pytest.TempPathFactory) -> Paper:
     folder, now = tmp_path_factory.mktemp("paper"), datetime.now(UTC).replace(microsecond=0)
-    dates = issue.validity(now, timedelta(days=2), None)
+    dates = certificate_signing.validity(now, timedelta(days=2), None)
 
     def authority(name: str) -> Issuer:
-        key = issue.new_key("ec-p256")
-        made = issue.certificate(issue.subject("Example Lab", name), key.public_key(), dates, profiles.root(), key)
-        (folder / name).write_bytes(issue.pem_of([made]))
+        key = keys.new_key("ec-p256")
+        made = certificate_signing.certificate(
+            certificate_signing.subject("Example Lab", name), key.public_key(), dates, profiles.root(), key
+        )
+        (folder / name).write_bytes(pem_encoding.pem_of([made]))
         return Issuer(made, key)
 
     def pair(name: str, kind: Kind, by: Issuer, at: datetime = now) -> str:
-        day, key = timedelta(days=1), issue.new_key("ec-p256")
+        day, key = timedelta(days=1), keys.new_key("ec-p256")
         leaf = Leaf("x", kind, NAME, (NAME,), (), (), "ec-p256", True, 2 * day, day, None, "hosts")
-        made = issue.certificate(
-            issue.subject("Example Lab", NAME),
+        made = certificate_signing.certificate(
+            certificate_signing.subject("Example Lab", NAME),
             key.public_key(),
-            issue.validity(at, 2 * day, None),
+            certificate_signing.validity(at, 2 * day, None),
             profiles.leaf(leaf, key.public_key()),
             by,
         )
-        (folder / name).write_bytes(issue.private_pem(key) + issue.pem_of([made]))
+        (folder / name).write_bytes(keys.private_pem(key) + pem_encoding.pem_of([made]))
         return made.fingerprint(hashes.SHA256()).hex()
 
     ours, stranger = authority("root"), authority("stranger")
@@ -132,8 +135,8 @@ def speaks_old_tls(status: str) -> Behaviour:
 def swept(paper: Paper, ends: Sequence[Endpoint], promise: Promise | None) -> Sequence[Probed]:
     promises = {NAME: promise} if promise else {}
     plan: Any = SimpleNamespace(sights=lambda: iter([Sight("monitoring", tuple(ends), promises, paper.eyes, None)]))
-    house: Any = SimpleNamespace(now=START, store=SimpleNamespace(shown=lambda path: path))
-    return probes.sweep(house, plan)
+    project: Any = SimpleNamespace(now=START, store=SimpleNamespace(shown=lambda path: path))
+    return probes.sweep(project, plan)
 
 
 def seen(
@@ -219,7 +222,7 @@ def test_what_is_no_http_server_behind_tls_is_broken(paper: Paper, behaviour: Be
 def test_an_open_service_that_demands_a_certificate_is_found_by_a_request(paper: Paper) -> None:
     """In TLS 1.3 the handshake of a client without a certificate ends well."""
     found = seen(paper, trusts(str(paper.pairs.root)))
-    assert (found.fault, found.wrong) == (Fault.REFUSAL, proof.DEMANDS)
+    assert (found.fault, found.wrong) == (Fault.REFUSAL, verification.DEMANDS)
     assert (found.fingerprint, found.version) == (paper.new_digest, "TLSv1.3")
 
 
@@ -241,7 +244,7 @@ def test_an_open_service_that_refuses_within_tls_is_found_by_two_requests(paper:
     found = seen(paper, asks(paper, "403 Forbidden", "200 OK"))
     assert (found.fault, found.wrong) == (
         Fault.REFUSAL,
-        f"{proof.DEMANDS}: answers 403 without one, and 200 to the probe",
+        f"{verification.DEMANDS}: answers 403 without one, and 200 to the probe",
     )
     assert seen(paper, asks(paper, "401 Log In", "401 Log In")).wrong == "", "its own login is its own business"
 
@@ -265,7 +268,7 @@ def test_an_open_service_that_speaks_no_http_or_never_answers_is_told(
 ) -> None:
     found = seen(paper, hangs_up)
     assert (found.fault, found.wrong) == (Fault.BROKEN, "does not answer as an HTTP server")
-    monkeypatch.setattr(handshake, "TIMEOUT", 0.3)
+    monkeypatch.setattr(tls_client, "TIMEOUT", 0.3)
     assert seen(paper, is_silent_within_tls).fault == Fault.UPSTREAM
 
 
@@ -282,7 +285,7 @@ def test_of_a_service_without_a_promise_only_what_it_serves_is_told(paper: Paper
 
 def test_fifty_services_are_looked_at_at_the_same_time(paper: Paper, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of fifty waits until all have been asked."""
-    monkeypatch.setattr(handshake, "TIMEOUT", 60)
+    monkeypatch.setattr(tls_client, "TIMEOUT", 60)
     together = threading.Barrier(50, timeout=50)
 
     def waits(context: ssl.SSLContext, connection: socket.socket) -> None:
@@ -301,7 +304,7 @@ def test_fifty_services_are_looked_at_at_the_same_time(paper: Paper, monkeypatch
 def test_those_that_do_not_answer_are_waited_for_together_and_hold_up_nobody(
     paper: Paper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handshake, "TIMEOUT", 3.0)
+    monkeypatch.setattr(tls_client, "TIMEOUT", 3.0)
     both, asked = threading.Barrier(2, timeout=20), list[int]()
 
     def dead(context: ssl.SSLContext, connection: socket.socket) -> None:
@@ -335,7 +338,7 @@ def test_what_keeps_us_from_looking_is_told_and_no_service_is_to_blame(paper: Pa
     assert found.wrong == f"could not be looked at: {tmp_path}/probe.pem: No such file or directory"
 
 
-def test_a_house_without_such_services_opens_and_keeps_nothing(home: Home) -> None:
+def test_a_project_without_such_services_opens_and_keeps_nothing(home: Home) -> None:
     assert list(home.plan().sights()) == []
     assert home.doit().status == 0
     assert not (home.path / "build/report/probes.json").exists()
@@ -373,7 +376,7 @@ def test_a_host_is_held_against_what_it_took_and_not_against_what_was_made_since
 
 
 def test_a_host_that_has_taken_nothing_yet_is_not_looked_at(remote: Home) -> None:
-    remote.house().store.receipt("media").unlink()
+    remote.project().store.receipt("media").unlink()
     assert looked_at(remote) == {}
 
 
@@ -450,7 +453,7 @@ def test_a_jump_host_that_talks_without_end_is_given_up(tmp_path: Path, monkeypa
     ssh.write_text("#!/bin/sh\nexec cat /dev/zero\n")
     ssh.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    monkeypatch.setattr("pki.deploy.wire.PARTING", 0.1)
+    monkeypatch.setattr("pki.deploy.process.PARTING", 0.1)
     with Tunnel(Way("bastion", "bastion"), [Endpoint("x", "x.lab.internal", "127.0.0.1", 1, "tls")]) as tunnel:
         assert tunnel.fault == "it cannot be reached: sent a line of more than 65536 bytes"
 
@@ -486,7 +489,7 @@ def of(service: str, host: str = "monitoring", **more: Any) -> Probed:
 
 
 def checked(home: Home, *found: Probed, run: LastRun | None = None, days: float = 0) -> dict[str, Finding]:
-    said = health.checks(home.house(days), home.plan(days), run or LastRun(), probes=found, thorough=False)
+    said = health_report.checks(home.project(days), home.plan(days), run or LastRun(), probes=found, thorough=False)
     return {one.subject: one for one in said if one.topic in {"services", "hosts"} and one.subject != "hosts"}
 
 
@@ -498,8 +501,8 @@ def test_services_that_are_well_are_counted(home: Home) -> None:
 
 
 def test_services_that_were_compared_with_nothing_are_not_counted_as_well(home: Home) -> None:
-    found = health.checks(
-        home.house(), home.plan(), LastRun(), probes=[of("grafana"), of("loki", is_compared=False)], thorough=False
+    found = health_report.checks(
+        home.project(), home.plan(), LastRun(), probes=[of("grafana"), of("loki", is_compared=False)], thorough=False
     )
     assert [(one.level, one.message) for one in found if one.subject == "services"] == [
         (Level.NOTICE, "monitoring/loki answers, and was not compared: nobody knows here what was deployed there"),
@@ -542,7 +545,7 @@ def test_a_host_whose_services_are_all_silent_is_told_once(home: Home) -> None:
     [UnreachableError("cannot be reached: no route"), ServiceRefusal("jellyfin does not answer", "", ("jellyfin",))],
 )
 def test_what_the_look_at_hosts_tells_is_not_told_again(remote: Home, error: PkiError) -> None:
-    Contact().failed(START, error).save(remote.house().store.contact("media"))
+    Contact().failed(START, error).save(remote.project().store.contact("media"))
     silent = of("jellyfin", "media", fault=Fault.SILENT, wrong="does not answer: timed out")
     assert checked(remote, silent).keys() == {"deploy:media"}
     entry = of("jellyfin", "media", fault=Fault.ENTRY, wrong="lets the canary in")
@@ -550,13 +553,13 @@ def test_what_the_look_at_hosts_tells_is_not_told_again(remote: Home, error: Pki
 
 
 def test_a_host_that_fails_for_another_reason_hides_no_silent_service(remote: Home) -> None:
-    Contact().failed(START, HostRefusal("nginx-t failed with 1")).save(remote.house().store.contact("media"))
+    Contact().failed(START, HostRefusal("nginx-t failed with 1")).save(remote.project().store.contact("media"))
     silent = of("jellyfin", "media", fault=Fault.SILENT, wrong="does not answer: timed out")
     assert checked(remote, silent).keys() == {"deploy:media", "service:media/jellyfin"}
 
 
 def test_what_a_sweep_saw_goes_before_what_a_delivery_could_not_reach(remote: Home) -> None:
-    path = remote.house().store.receipt("media")
+    path = remote.project().store.receipt("media")
     taken = receipt.load(path)
     assert taken
     receipt.save(path, replace(taken, proof={"jellyfin": UNPROVEN}))
@@ -606,7 +609,7 @@ def test_a_jump_host_is_told_once_for_all_that_lies_behind_it(home: Home) -> Non
 
 @pytest.fixture
 def watched(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Home, Callable[..., None]]]:
-    """A house that mails, and a way to say what its next sweeps see."""
+    """A project that mails, and a way to say what its next sweeps see."""
     seen_next = list[Probed]()
 
     def sees(*found: Probed) -> None:
@@ -662,17 +665,17 @@ def test_what_the_last_sweep_saw_is_kept_until_the_next_one(
     ]
     sees(*found)
     home.doit()
-    assert list(probes.load(home.house())) == found
+    assert list(probes.load(home.project())) == found
     sees()
     home.doit("crl")
-    assert list(probes.load(home.house())) == found
+    assert list(probes.load(home.project())) == found
     home.edit("      loki:", "      other:")
-    assert list(probes.load(home.house())) == found[:1]
+    assert list(probes.load(home.project())) == found[:1]
     home.edit("      other:", "      loki:")
     data = json.loads(home.read("build/report/probes.json"))
     assert data["at"] == "2026-11-23T06:00:00Z"
     home.write("build/report/probes.json", json.dumps(data | {"format": 0}))
-    assert list(probes.load(home.house())) == []
+    assert list(probes.load(home.project())) == []
     home.doit()
     assert not (home.path / "build/report/probes.json").exists()
 
@@ -695,7 +698,7 @@ def test_a_sweep_that_breaks_hides_nothing_else_and_calls_nothing_solved(
     assert told(home, monkeypatch, days=0.1) == [("new", "service:monitoring/grafana")]
     monkeypatch.setattr(probes, "sweep", lambda *_: 1 / 0)
     assert told(home, monkeypatch, days=2) == [("new", "services")]
-    assert probes.load(home.house())
+    assert probes.load(home.project())
     said = invoke(home, "health", days=2)
     assert "could not check services: ZeroDivisionError" in said.out
     assert "authorities" in said.out

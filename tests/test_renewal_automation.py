@@ -15,14 +15,17 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from pki import issue, profiles, recipes, store
-from pki.errors import SET_CLOCK, PkiError
-from pki.leaves import permitted_addresses, probe_leaf, renew_before
-from pki.model import ServerRule
-from pki.reasons import Why
-from pki.store import Store
-from pki.watch import forecast, health, status
-from pki.watch.view import LastRun
+from pki.authority import certificates
+from pki.common import filesystem
+from pki.common.errors import SET_CLOCK, PkiError
+from pki.common.reasons import Why
+from pki.config.leaf_certificates import permitted_addresses, probe_leaf, renew_before
+from pki.config.model import ServerRule
+from pki.monitor import forecast
+from pki.monitor.checks.check_context import LastRun
+from pki.monitor.report import health_report, status_table
+from pki.project.layout import Store
+from pki.x509 import certificate_signing, keys, pem_encoding, profiles
 from tests.conftest import PROJECT, START, Home
 
 SERVERS = {"cert:monitoring-mtls", "cert:forge-mtls", "cert:media"}
@@ -43,7 +46,7 @@ def certificate(home: Home, leaf: str) -> x509.Certificate:
 
 
 def public_key(home: Home, leaf: str) -> bytes:
-    return issue.public_der(certificate(home, leaf).public_key())
+    return keys.public_der(certificate(home, leaf).public_key())
 
 
 def pair(home: Home, leaf: str) -> dict[str, bytes]:
@@ -55,7 +58,7 @@ def assert_whole(home: Home, leaf: str) -> None:
     files = pair(home, leaf)
     key = serialization.load_pem_private_key(files["key"], None)
     cert = x509.load_pem_x509_certificate(files["cert"])
-    assert issue.public_der(key.public_key()) == issue.public_der(cert.public_key())
+    assert keys.public_der(key.public_key()) == keys.public_der(cert.public_key())
     assert files["fullchain"] == files["cert"] + files["chain"]
     assert files["tls"] == files["key"] + files["fullchain"]
     cert.verify_directly_issued_by(x509.load_pem_x509_certificate(files["chain"]))
@@ -73,29 +76,29 @@ def certificates_made(made: dict[str, str]) -> set[str]:
 
 def new_generation(home: Home, authority: str, days: float = 0) -> None:
     """What a ceremony for a second generation would leave behind: a certificate in ledger and `ca/`, its key, its passphrase."""
-    house = home.house(days)
-    said, name = house.inventory, f"{authority}-2"
-    passphrase = house.passphrases.candidates("root-1")[0].value
-    root_key = issue.open_key(home.read("offline/root-1/key.pem"), passphrase, "root", "secrets.yaml")
-    root = house.issuing("root")
+    project = home.project(days)
+    said, name = project.inventory, f"{authority}-2"
+    passphrase = project.passphrases.candidates("root-1")[0].value
+    root_key = keys.open_key(home.read("offline/root-1/key.pem"), passphrase, "root", "secrets.yaml")
+    root = project.issuing("root")
     assert root is not None
-    key = issue.new_key("ec-p384")
-    cert = issue.certificate(
-        issue.subject(said.organisation, f"{said.organisation} SANDBOX {authority.capitalize()} CA 2"),
+    key = keys.new_key("ec-p384")
+    cert = certificate_signing.certificate(
+        certificate_signing.subject(said.organisation, f"{said.organisation} SANDBOX {authority.capitalize()} CA 2"),
         key.public_key(),
-        issue.validity(house.now, said.authorities.server.lifetime, root.certificate),
+        certificate_signing.validity(project.now, said.authorities.server.lifetime, root.certificate),
         profiles.intermediate(authority, said.domains, permitted_addresses(said))
         + profiles.addresses_of(said.publish.url, root.name),
-        issue.Issuer(root.certificate, root_key),
+        certificate_signing.Issuer(root.certificate, root_key),
     )
-    secret = house.passphrases.new(name)
+    secret = project.passphrases.new(name)
     artifact, profile = f"authority:{authority}", f"{authority}-ca"
-    house.ledger.record_certificate(
-        cert, issuer=root.name, artifact=artifact, profile=profile, reason="ceremony", at=house.now
+    project.ledger.record_certificate(
+        cert, issuer=root.name, artifact=artifact, profile=profile, reason="ceremony", at=project.now
     )
-    house.ledger.close()
-    store.write(house.store.authority_file(name, "key.pem"), issue.encrypted_pem(key, secret), store.SECRET)
-    store.write(house.store.authority_file(name, "cert.pem"), issue.pem_of([cert]))
+    project.ledger.close()
+    filesystem.write(project.store.authority_file(name, "key.pem"), keys.encrypted_pem(key, secret), filesystem.SECRET)
+    filesystem.write(project.store.authority_file(name, "cert.pem"), pem_encoding.pem_of([cert]))
 
 
 # -- the calendar -----------------------------------------------------------------------------------------------------
@@ -136,16 +139,16 @@ def test_client_certificates_are_renewed_thirty_days_before_their_end(home: Home
     assert_whole(home, "client-admin")
 
 
-def test_a_house_that_nobody_ran_for_three_weeks_is_well_after_one_run(home: Home) -> None:
+def test_a_project_that_nobody_ran_for_three_weeks_is_well_after_one_run(home: Home) -> None:
     assert home.doit(days=22).status == 0
-    assert {row.state for row in status.rows(home.house(22), home.plan(22))} == {"ok"}
+    assert {row.state for row in status_table.rows(home.project(22), home.plan(22))} == {"ok"}
 
 
-def test_a_house_that_nobody_ran_for_a_hundred_days_is_well_after_one_run(home: Home) -> None:
+def test_a_project_that_nobody_ran_for_a_hundred_days_is_well_after_one_run(home: Home) -> None:
     report = home.doit(days=100)
     assert report.status == 0
     assert report.made["cert:media"] == "ended on 2027-02-21"
-    assert {row.state for row in status.rows(home.house(100), home.plan(100))} == {"ok"}
+    assert {row.state for row in status_table.rows(home.project(100), home.plan(100))} == {"ok"}
     assert home.doit(days=100).made == {}
 
 
@@ -158,7 +161,7 @@ def test_a_clock_that_was_ahead_is_noticed(home: Home) -> None:
 
 
 def test_nothing_is_issued_while_the_clock_stands_before_the_authority_and_the_clock_is_named(home: Home) -> None:
-    before = home.read("build/certs/media/tls.pem"), len(home.house().ledger.certificates())
+    before = home.read("build/certs/media/tls.pem"), len(home.project().ledger.certificates())
     report = home.doit(days=-1)
     signers = {
         "cert:media": "server-1",
@@ -169,9 +172,11 @@ def test_nothing_is_issued_while_the_clock_stands_before_the_authority_and_the_c
     for name, generation in signers.items():
         assert report.failed[name].startswith(f"the clock stands at 2026-11-22 06:00 UTC, and {generation} begins on 2")
         assert report.failed[name].endswith(f" → {SET_CLOCK}")
-    assert (home.read("build/certs/media/tls.pem"), len(home.house().ledger.certificates())) == before
-    house, plan = home.house(-1), home.plan(-1)
-    said = {check.subject: str(check.remedy) for check in health.checks(house, plan, LastRun.load(house.store))}
+    assert (home.read("build/certs/media/tls.pem"), len(home.project().ledger.certificates())) == before
+    project, plan = home.project(-1), home.plan(-1)
+    said = {
+        check.subject: str(check.remedy) for check in health_report.checks(project, plan, LastRun.load(project.store))
+    }
     assert {said[name] for name in ("cert:media", "crl:root-1")} == {SET_CLOCK}
     assert home.doit().status == 0
 
@@ -200,7 +205,7 @@ def test_reasons_and_status_say_the_day_that_is_true_for_a_leaf(home: Home) -> N
     home.edit("server: {lifetime: 90d, renew_before: 30d", SPREAD)
     before = days_before(home, "media")
     assert 30 < before < 50
-    row = next(row for row in status.rows(home.house(), home.plan()) if row.name == "cert:media")
+    row = next(row for row in status_table.rows(home.project(), home.plan()) if row.name == "cert:media")
     assert row.next == f"renewal from {START + timedelta(days=90 - before):%Y-%m-%d}"
     made = home.doit(days=90 - before).made
     assert made["cert:media"] == f"{before - 1} of 90 days left, renewal starts at {before}"
@@ -224,7 +229,7 @@ def test_crls_and_the_probe_know_no_spread(home: Home) -> None:
     home.edit("server: {lifetime: 90d, renew_before: 30d", SPREAD)
     home.edit("client: {lifetime: 180d, renew_before: 30d", "client: {lifetime: 180d, renew_before: 30d, spread: 90d")
     assert set(home.doit(days=7).made) == CRLS | MTLS_HOSTS | {"page:trust"}
-    assert probe_leaf(home.house().inventory).renew_before == timedelta(days=7)
+    assert probe_leaf(home.project().inventory).renew_before == timedelta(days=7)
 
 
 # -- keys -------------------------------------------------------------------------------------------------------------
@@ -268,31 +273,31 @@ def test_rekey_keep_does_not_hold_a_key_of_another_kind(home: Home) -> None:
     made = home.doit().made
     assert made["cert:media"] == "has a key of kind ec-p256, pki.yaml says ec-p384"
     assert set(made) == {"cert:media"} | AV
-    assert issue.key_kind(certificate(home, "media").public_key()) == "ec-p384"
+    assert keys.key_kind(certificate(home, "media").public_key()) == "ec-p384"
 
 
 def test_rekey_keep_does_not_hold_a_revoked_key(home: Home) -> None:
     home.edit("network: av\n", "network: av\n    rekey: keep\n")
     before = public_key(home, "media")
-    house = home.house()
-    [issued] = house.ledger.certificates(artifact="cert:media")
-    house.ledger.record_revocation(issued, reason="keyCompromise", at=START)
-    house.ledger.close()
+    project = home.project()
+    [issued] = project.ledger.certificates(artifact="cert:media")
+    project.ledger.record_revocation(issued, reason="keyCompromise", at=START)
+    project.ledger.close()
     assert home.doit().made["cert:media"] == "is revoked"
     assert public_key(home, "media") != before
 
 
 def test_a_renewal_by_hand_is_delivered_by_the_next_run(home: Home) -> None:
     before = pair(home, "media")
-    house = home.house(5)
-    recipes.issue_leaf(house, home.plan(5).leaves["media"], [Why.BY_HAND()])
-    house.ledger.close()
+    project = home.project(5)
+    certificates.issue(project, home.plan(5).leaves["media"], [Why.BY_HAND()])
+    project.ledger.close()
     after = pair(home, "media")
     assert {name for name in FILES if after[name] == before[name]} == {"chain"}
     assert_whole(home, "media")
     assert set(home.doit(days=5).made) == AV
     assert home.read("build/hosts/media/etc/doit-pki/media.pem") == after["tls"]
-    assert [one.reason for one in home.house().ledger.certificates(artifact="cert:media")] == [
+    assert [one.reason for one in home.project().ledger.certificates(artifact="cert:media")] == [
         "has no certificate yet",
         "renewed by hand",
     ]
@@ -305,28 +310,28 @@ def test_a_renewal_that_would_not_end_a_day_later_is_not_made_and_names_the_cere
     home = real
     home.doit(days=645)  # the intermediates end on day 730: these certificates end with them
     ends = certificate(home, "media").not_valid_after_utc
-    assert ends == home.house().issuing("server").certificate.not_valid_after_utc  # type: ignore[union-attr]
+    assert ends == home.project().issuing("server").certificate.not_valid_after_utc  # type: ignore[union-attr]
     report = home.doit(days=701)
     assert (report.status, report.failed) == (1, {}), "the ceremony is overdue: critical"
     assert not certificates_made(report.made)
-    house, plan = home.house(701), home.plan(701)
-    said = {note.subject: note for note in forecast.notes(house, plan)}
+    project, plan = home.project(701), home.plan(701)
+    said = {note.subject: note for note in forecast.notes(project, plan)}
     assert said["cert:media"].text == (
         "28 days left, and a renewal would gain nothing: server-1 itself ends on 2028-11-22; "
         "needs a ceremony: a new generation of server"
     )
     assert said["cert:media"].remedy == "./run invoke ceremony.request, for a new server authority"
     assert {"cert:forge-mtls", "cert:monitoring-mtls", "cert:client-admin"} <= said.keys()
-    rows = {row.name: row for row in status.rows(house, plan)}
+    rows = {row.name: row for row in status_table.rows(project, plan)}
     assert (rows["cert:media"].state, rows["cert:media"].by) == ("waits", "ceremony")
 
 
 def test_leaves_are_not_asked_again_and_again_while_a_ceremony_is_awaited(real: Home) -> None:
     home = real
     home.doit(days=645)
-    house, plan = home.house(701), home.plan(701)
+    project, plan = home.project(701), home.plan(701)
     assert not {a.name for a, _ in forecast.forecast(plan) if a.name.startswith("cert:")}
-    assert len(house.ledger.certificates(artifact="cert:media")) == 2
+    assert len(project.ledger.certificates(artifact="cert:media")) == 2
 
 
 def test_an_ended_intermediate_fails_its_own_tasks_and_says_ceremony(real: Home) -> None:
@@ -412,7 +417,7 @@ def files_of(home: Home) -> set[Path]:
 def test_a_lost_build_folder_comes_back_complete_and_clients_keep_their_certificates(home: Home) -> None:
     before = pair(home, "client-admin")
     files = files_of(home)
-    numbers = {name: home.house().ledger.last_crl(name) for name in ("server-1", "client-1")}
+    numbers = {name: home.project().ledger.last_crl(name) for name in ("server-1", "client-1")}
     shutil.rmtree(home.path / "build")
     report = home.doit(days=1)
     assert report.status == 0
@@ -422,7 +427,7 @@ def test_a_lost_build_folder_comes_back_complete_and_clients_keep_their_certific
     assert pair(home, "client-admin") == before
     for name, last in numbers.items():
         assert last is not None
-        now = home.house().ledger.last_crl(name)
+        now = home.project().ledger.last_crl(name)
         assert now is not None
         assert now > last
     assert home.doit(days=1).made == {}
@@ -478,7 +483,7 @@ def test_a_key_that_others_can_read_is_closed_again(home: Home) -> None:
     path = home.path / folder("media") / "key.pem"
     path.chmod(0o644)
     assert home.doit().made == {"cert:media": "key.pem has mode 0644, expected 0600"}
-    assert store.mode_of(path) == store.SECRET
+    assert filesystem.mode_of(path) == filesystem.SECRET
 
 
 def test_a_truth_that_others_could_read_is_replaced_with_a_new_key(home: Home) -> None:
@@ -488,7 +493,7 @@ def test_a_truth_that_others_could_read_is_replaced_with_a_new_key(home: Home) -
     assert made["cert:media"] == "tls.pem has mode 0644, expected 0600"
     assert set(made) == {"cert:media"} | AV
     assert public_key(home, "media") != before
-    assert store.mode_of(home.path / folder("media") / "tls.pem") == store.SECRET
+    assert filesystem.mode_of(home.path / folder("media") / "tls.pem") == filesystem.SECRET
 
 
 @pytest.mark.parametrize(
@@ -535,12 +540,12 @@ def test_a_certificate_that_its_issuer_did_not_sign_is_issued_again(home: Home) 
 
 @pytest.mark.parametrize("form", ["crl", "pem"])
 def test_a_damaged_crl_is_made_again_with_a_higher_number(home: Home, form: str) -> None:
-    last = home.house().ledger.last_crl("client-1")
+    last = home.project().ledger.last_crl("client-1")
     (home.path / f"build/crl/client-1.{form}").write_bytes(b"damaged")
     report = home.doit()
     assert report.status == 0
     assert set(report.made) == {"crl:client-1", "bundle:client"} | MTLS_HOSTS
-    assert home.house().ledger.last_crl("client-1") > last  # type: ignore[operator]
+    assert home.project().ledger.last_crl("client-1") > last  # type: ignore[operator]
     assert home.doit().made == {}
 
 
@@ -624,14 +629,14 @@ def test_a_failed_signature_leaves_the_old_pair_whole_and_the_next_run_mends_it(
         raise PkiError("the token does not answer", "plug it in")
 
     with monkeypatch.context() as patch:
-        patch.setattr(issue, "certificate", refuse)
+        patch.setattr(certificate_signing, "certificate", refuse)
         report = home.doit(days=61)
     assert report.status in {1, 2}
     assert report.failed["cert:media"] == "the token does not answer → plug it in"
     assert {leaf: pair(home, leaf) for leaf in before} == before
     assert set(report.failed) == SERVERS
     assert {"crl:server-1", "crl:client-1"} <= report.made.keys()
-    assert len(home.house().ledger.certificates(artifact="cert:media")) == 1
+    assert len(home.project().ledger.certificates(artifact="cert:media")) == 1
     assert home.doit(days=61).status == 0
     assert_whole(home, "media")
 
@@ -650,7 +655,7 @@ def test_a_full_disk_leaves_the_old_pair_whole(home: Home, monkeypatch: pytest.M
     assert "No space left on device" in report.failed["cert:media"]
     assert pair(home, "media") == before
     assert "cert:forge-mtls" in report.made
-    assert len(home.house().ledger.certificates(artifact="cert:media")) == 1
+    assert len(home.project().ledger.certificates(artifact="cert:media")) == 1
     assert home.doit(days=61).status == 0
     assert_whole(home, "media")
 
@@ -726,7 +731,7 @@ def test_four_processes_renew_the_same_as_one(home: Home) -> None:
     report = home.doit("-n", "4", days=61)
     assert report.status == 0
     assert certificates_made(report.made) == SERVERS
-    assert home.house().ledger.verify() == []
+    assert home.project().ledger.verify() == []
     assert home.doit(days=61).made == {}
 
 
@@ -740,4 +745,4 @@ def test_two_runs_at_once_take_turns_and_the_second_finds_nothing_to_do(fresh: H
     assert [process.returncode for process in both] == [0, 0]
     assert sorted(len(names_of(output)) for output in outputs) == [0, 17]
     assert outputs.count("") == 1
-    assert len(fresh.house().ledger.certificates(artifact="cert:media")) == 1
+    assert len(fresh.project().ledger.certificates(artifact="cert:media")) == 1

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sql
 
-from pki.keeping import placing
-from pki.keeping.restore import Restore
-from pki.ledger import Ledger
+from pki.backup import place_files
+from pki.backup.restore import Restore
+from pki.ledger.ledger import Ledger
 from pki.ledger.tables import metadata
-from pki.pipeline import Run
+from pki.monitor.report.run import Run
 from tests import judges
 from tests.ceremonies import RealHome, real_home
 from tests.commands import Invoke, Said, said_by
@@ -73,7 +73,7 @@ def everything(folder: Path) -> dict[str, bytes]:
 
 
 def decisions(home: Home, days: float = 1) -> list[tuple[str, str]]:
-    return [(one.artifact, one.decision) for one in home.house(days).ledger.decisions()]
+    return [(one.artifact, one.decision) for one in home.project(days).ledger.decisions()]
 
 
 # -- after every loss -------------------------------------------------------------------------------------------------
@@ -192,7 +192,7 @@ def test_a_sandbox_that_was_set_after_the_loss_is_moved_aside(real: RealHome, in
     assert real.read("pki.yaml").decode() == text
     report = real.doit(days=1)
     assert report.status == 0, report.failed
-    assert not real.house(1).inventory.sandbox
+    assert not real.project(1).inventory.sandbox
 
 
 def test_a_file_of_yaml_that_is_damaged_gives_way(real: RealHome, invoke: Invoke) -> None:
@@ -228,7 +228,7 @@ def test_a_backup_that_is_older_than_the_newest_root_is_said_to_be(real: RealHom
 
 
 def revoked(home: Home, days: float) -> set[int]:
-    return set(home.house(days).ledger.revoked_serials(START))
+    return set(home.project(days).ledger.revoked_serials(START))
 
 
 @pytest.mark.parametrize("lost", [("ca/root",), ("secrets.yaml", "build"), ("ca/server", "build", "ca/client")])
@@ -243,11 +243,11 @@ def test_revocations_of_the_ledger_that_was_there_are_recovered(
     said = restore(invoke, real.path, days=2)
     assert "recovered from the ledger that was there:" in said.out
     assert revoked(real, 2) == before
-    assert real.house(2).ledger.verify() == []
+    assert real.project(2).ledger.verify() == []
     assert real.doit(days=2).status == 0
     crls = [judges.crls(real.read(f"build/crl/{name}.pem"))[0] for name in ("server-1", "client-1")]
     assert serial in {entry.serial_number for crl in crls for entry in crl}
-    reasons = {one.reason for one in real.house(2).ledger.revoked("client-1", START)}
+    reasons = {one.reason for one in real.project(2).ledger.revoked("client-1", START)}
     assert "keyCompromise" in reasons
 
 
@@ -325,7 +325,7 @@ def test_a_restore_that_was_killed_is_repeated_and_nothing_is_lost(
     if not with_yaml:
         lose(real, "pki.yaml")
     old = everything(real.path / "ca")
-    rename, left = placing._rename, [moment]  # noqa: SLF001 - the step between two of which it is killed
+    rename, left = place_files._rename, [moment]  # noqa: SLF001 - the step between two of which it is killed
 
     def killed(*given: object) -> None:
         left[0] -= 1
@@ -334,8 +334,8 @@ def test_a_restore_that_was_killed_is_repeated_and_nothing_is_lost(
         rename(*given)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(placing, "_rename", killed)
-        patch.setattr(placing.Placement, "_undo", lambda *_: None)
+        patch.setattr(place_files, "_rename", killed)
+        patch.setattr(place_files.Placement, "_undo", lambda *_: None)
         work = Restore.read(backup.read_bytes(), WORDS, "b.age", real.path, real.moment(1.5))
         try:
             work.carry_out()
@@ -360,13 +360,13 @@ def test_ca_is_there_at_every_moment_of_a_restore_and_the_project_is_held_until_
     """A run that begins or waits meanwhile would create another `ca/`, or work beside the next one."""
     real.write("secrets.yaml", "mine: precious\n")
     seen: list[tuple[bool, bool]] = []
-    rename = placing._rename  # noqa: SLF001 - the steps of a restore
+    rename = place_files._rename  # noqa: SLF001 - the steps of a restore
 
     def look(*given: object) -> None:
         rename(*given)  # type: ignore[arg-type]
         seen.append(((real.path / "ca/root").exists(), takes_the_lock(real.path)))
 
-    monkeypatch.setattr(placing, "_rename", look)
+    monkeypatch.setattr(place_files, "_rename", look)
     Restore.read(backup.read_bytes(), WORDS, "b.age", real.path, real.moment(1)).carry_out()
     assert len(seen) == 2
     assert set(seen) == {(True, False)}
@@ -413,9 +413,9 @@ def external(tmp_path: Path, invoke: Invoke) -> RealHome:
 def test_with_a_ledger_elsewhere_nothing_is_recorded_before_the_restore_and_then_nothing_is_due(
     external: RealHome, tmp_path: Path, invoke: Invoke, capsys: pytest.CaptureFixture[str], lost: tuple[str, ...]
 ) -> None:
-    house = external.house(1)
-    before = house.ledger.events()
-    house.ledger.close()
+    project = external.project(1)
+    before = project.ledger.events()
+    project.ledger.close()
     lose(external, *lost)
     capsys.readouterr()
     assert status_of_run(external) != 0

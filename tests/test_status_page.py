@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from pki.common.errors import PkiError
 from pki.deploy.contact import Contact
-from pki.errors import PkiError
-from pki.pipeline import Run
-from pki.store import Store
-from pki.watch.checks import Finding, Level, rerun
-from pki.watch.page import charts, drawing, facts, statuspage
-from pki.watch.probes import Probed
+from pki.monitor.check_result import Finding, Level, rerun
+from pki.monitor.probes import Probed
+from pki.monitor.report.run import Run
+from pki.monitor.status_page import charts, page_data, render, update_page
+from pki.project.layout import Store
 from tests import statuspages
 from tests.ceremonies import real_home
 from tests.conftest import START, Home
@@ -47,7 +47,7 @@ def title(html: str) -> str:
 # -- what it says -----------------------------------------------------------------------------------------------------
 
 
-def test_a_house_in_which_all_is_well_says_so_first(home: Home) -> None:
+def test_a_project_in_which_all_is_well_says_so_first(home: Home) -> None:
     found = shown(home)
     assert found.faults == []
     assert title(found.html) == "SANDBOX All is well: Example Lab"
@@ -115,17 +115,17 @@ def test_what_was_not_reached_says_so(home: Home) -> None:
 
 def test_a_host_that_does_not_answer_is_first_among_the_hosts(home: Home) -> None:
     home.edit("    proxy: caddy\n", "    proxy: caddy\n    deliver: ssh\n    ssh: {user: nobody, port: 1}\n")
-    Contact("2026-11-20T05:00:00Z", "2026-11-21T05:00:00Z", "timed out").save(home.house().store.contact("media"))
+    Contact("2026-11-20T05:00:00Z", "2026-11-21T05:00:00Z", "timed out").save(home.project().store.contact("media"))
     home.doit("cert", days=1)
     text = shown(home).text
     assert "It was asked for cert alone." in text
     assert "media warning failing since 2026-11-21 ssh 2026-11-23 2026-11-20" in text
 
 
-def test_a_house_before_its_first_ceremony_has_a_page(tmp_path: Path) -> None:
-    house = real_home(tmp_path)
-    assert house.doit().status
-    found = shown(house)
+def test_a_project_before_its_first_ceremony_has_a_page(tmp_path: Path) -> None:
+    project = real_home(tmp_path)
+    assert project.doit().status
+    found = shown(project)
     assert found.faults == []
     assert "ceremony a root ceremony is due now" in found.text
     assert "Authorities There is none yet." in found.text
@@ -150,8 +150,8 @@ def test_services_are_shown_as_they_were_seen() -> None:
     assert "Services, seen" not in Page(statuspages.page(facts_without_services(found))).text
 
 
-def facts_without_services(found: facts.Facts) -> facts.Facts:
-    return facts.Facts(**{name: getattr(found, name) for name in facts.Facts.__slots__} | {"services": ()})
+def facts_without_services(found: page_data.Facts) -> page_data.Facts:
+    return page_data.Facts(**{name: getattr(found, name) for name in page_data.Facts.__slots__} | {"services": ()})
 
 
 @pytest.mark.parametrize(
@@ -186,14 +186,14 @@ def facts_without_services(found: facts.Facts) -> facts.Facts:
     ],
 )
 def test_of_a_remedy_only_what_is_to_be_typed_is_copied(remedy: str, expected: list[tuple[str, bool]]) -> None:
-    assert list(drawing.pieces(remedy)) == expected
+    assert list(render.pieces(remedy)) == expected
 
 
 # -- when it is written -----------------------------------------------------------------------------------------------
 
 
 def test_a_run_with_nothing_to_do_leaves_it_as_it_is_all_day_long(home: Home) -> None:
-    home.doit()  # in the house's new place
+    home.doit()  # in the project's new place
     before = written(home)
     for days in (0.1, 0.5, 0.7):
         assert home.doit(days=days).data["made"] == []
@@ -216,7 +216,7 @@ def test_it_is_written_anew_on_the_next_day(home: Home) -> None:
 
 def test_a_second_run_gathers_nothing(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     home.doit(days=1)
-    monkeypatch.setattr(facts, "gather", lambda _: pytest.fail("gathered"))
+    monkeypatch.setattr(page_data, "gather", lambda _: pytest.fail("gathered"))
     assert home.doit(days=1.2).status == 0
     with pytest.raises(pytest.fail.Exception):
         home.doit(days=2)
@@ -224,7 +224,7 @@ def test_a_second_run_gathers_nothing(home: Home, monkeypatch: pytest.MonkeyPatc
 
 def test_years_ahead_are_foreseen_once_a_month(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     home.doit()
-    monkeypatch.setattr("pki.watch.page.ahead._foreseen", lambda _: pytest.fail("foreseen"))
+    monkeypatch.setattr("pki.monitor.status_page.forecast_section._foreseen", lambda _: pytest.fail("foreseen"))
     assert home.doit(days=1).status == 0
     assert "2028-03-27 ceremony brings" in shown(home).text
     home.edit("organisation: Example Lab", "organisation: Other Lab")
@@ -262,7 +262,7 @@ def test_what_broke_after_the_look_is_on_it(home: Home, monkeypatch: pytest.Monk
     def full(*_: object, **__: object) -> None:
         raise PkiError("build/.seen.json: cannot be written: No space left on device", "")
 
-    monkeypatch.setattr("pki.memo.Memo.save", full)
+    monkeypatch.setattr("pki.common.cache.Memo.save", full)
     assert home.doit(days=1).status == 1
     assert "warning what was found sound build/.seen.json: cannot be written" in shown(home).text
 
@@ -271,7 +271,7 @@ def test_a_page_that_cannot_be_made_says_that_it_is_old(home: Home, monkeypatch:
     def broken(*_: object) -> bytes:
         raise PkiError("no", "")
 
-    monkeypatch.setattr(drawing, "page", broken)
+    monkeypatch.setattr(render, "page", broken)
     report = home.doit(days=1)
     assert "the status page" in report.failed
     assert "This page could not be made anew" in shown(home).text
@@ -280,7 +280,7 @@ def test_a_page_that_cannot_be_made_says_that_it_is_old(home: Home, monkeypatch:
     assert "could not be made anew" not in shown(home).text
 
 
-def test_a_house_whose_ledger_is_damaged_has_a_page(home: Home) -> None:
+def test_a_project_whose_ledger_is_damaged_has_a_page(home: Home) -> None:
     home.write("ca/ledger.db", "no database")
     assert home.doit(days=1).status
     text = shown(home).text
@@ -315,12 +315,12 @@ def test_a_wrong_inventory_is_told_at_its_top_until_it_is_mended(
 
 
 def test_no_page_appears_where_nothing_was_ever_run(fresh: Home) -> None:
-    statuspage.nothing_was_run(Store(fresh.path), START, "x", "y")
+    update_page.nothing_was_run(Store(fresh.path), START, "x", "y")
     assert not (fresh.path / "build").exists()
 
 
 def test_a_banner_escapes_what_it_says(home: Home) -> None:
-    statuspage.nothing_was_run(home.house().store, START, NASTY, NASTY)
+    update_page.nothing_was_run(home.project().store, START, NASTY, NASTY)
     assert "<script>alert" not in home.read(PATH).decode()
     assert NASTY in shown(home).text
 
@@ -331,17 +331,17 @@ def test_a_banner_escapes_what_it_says(home: Home) -> None:
 def test_whatever_a_name_or_a_message_holds_is_text() -> None:
     found = statuspages.facts(3, START.date(), troubled=True)
     nasty = Finding(NASTY, Level.CRITICAL, NASTY, NASTY, topic="run")
-    leaf = facts.Certificate(NASTY, NASTY, START.date(), START.date() + DAY, START.date(), NASTY, Level.OK)
+    leaf = page_data.Certificate(NASTY, NASTY, START.date(), START.date() + DAY, START.date(), NASTY, Level.OK)
     service = Probed(host=NASTY, service=NASTY, name=NASTY, port=443, access=NASTY, wrong=NASTY, version=NASTY)
-    values = {name: getattr(found, name) for name in facts.Facts.__slots__}
+    values = {name: getattr(found, name) for name in page_data.Facts.__slots__}
     values |= {"organisation": NASTY, "place": NASTY, "certificates": (leaf,), "services": (service,), "head": NASTY}
-    html = statuspages.page(facts.Facts(**values), nasty)
+    html = statuspages.page(page_data.Facts(**values), nasty)
     assert html.count("<script>") == 1
     assert Page(html).faults == []
     assert Page(html).text.count(NASTY) >= 10
 
 
-def test_no_secret_of_the_house_is_on_it(home: Home) -> None:
+def test_no_secret_of_the_project_is_on_it(home: Home) -> None:
     lose_passphrase(home, "server-1")
     home.doit(days=61)
     html = home.read(PATH).decode()
@@ -401,7 +401,8 @@ def test_bars_lie_where_their_days_are() -> None:
 def test_renewals_are_counted_by_week() -> None:
     today = START.date()
     leaves = [
-        facts.Certificate(str(n), "", today, today + 90 * DAY, today + n * DAY, "", Level.OK) for n in (-3, 2, 8, 9, 12)
+        page_data.Certificate(str(n), "", today, today + 90 * DAY, today + n * DAY, "", Level.OK)
+        for n in (-3, 2, 8, 9, 12)
     ]
     found = charts.weeks(leaves, today)
     assert found

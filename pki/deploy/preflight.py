@@ -19,15 +19,16 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509.oid import NameOID
 
-from pki import canonical, pem
-from pki.deploy import crls
-from pki.deploy.crls import Listed
-from pki.deploy.parcel import Parcel
+from pki.common import pem
+from pki.common.errors import PkiError
+from pki.config.fields import CA_NAME
+from pki.deploy import crl_files
+from pki.deploy.crl_files import Listed
+from pki.deploy.payload import Parcel
+from pki.deploy.protocol import PATH
 from pki.deploy.release import File
-from pki.deploy.session import PATH
-from pki.errors import PkiError
-from pki.issue import ca_public_key
-from pki.scalars import CA_NAME
+from pki.x509 import canonical
+from pki.x509.certificate_signing import ca_public_key
 
 KEYS = tuple(f"{kind}PRIVATE KEY" for kind in ("", "EC ", "RSA ", "DSA ", "ENCRYPTED ", "OPENSSH "))
 
@@ -241,7 +242,7 @@ def _leaf_faults(content: Content, trust: Trust, now: datetime, everything: list
             yield f"{what} is revoked"
         issuer = trust.issuer(leaf)
         if issuer is None:
-            yield f"{what} was signed by no authority of this house"
+            yield f"{what} was signed by no authority of this project"
         elif issuer not in beside and not any(
             _is_ca(other) and canonical.is_issued_by(leaf, other) for other in beside
         ):
@@ -288,7 +289,7 @@ def _certificates(content: bytes) -> list[x509.Certificate]:
 
 
 def _crls(file: File, content: bytes) -> tuple[Listed, ...]:
-    found = crls.read(content) if file.crl else ()
+    found = crl_files.read(content) if file.crl else ()
     if file.crl and not found:
         raise PkiError(f"nothing was sent: {file.path} holds no CRL", "./run doit")
     return found
@@ -298,7 +299,7 @@ def _crl_faults(content: Content, trust: Trust, now: datetime) -> Iterator[str]:
     for listed in content.crls:
         what, crl = listed.within(content.file.path), listed.crl
         if not trust.has_signed(listed):
-            yield f"{what} was signed by no authority of this house"
+            yield f"{what} was signed by no authority of this project"
         if crl.last_update_utc > now:
             yield f"{what} is from the future: servers would refuse every client"
         if crl.next_update_utc is None or crl.next_update_utc <= now:

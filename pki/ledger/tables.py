@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlalchemy as sql
 
-from pki.store import AUTHORITIES
+from pki.config.identifiers import AUTHORITIES
 
 SCHEMA = 3
 
@@ -102,5 +102,5 @@ TABLES = {"certificate": certificates, "revocation": revocations, "crl": crls, "
 
 
 def is_ours(table: sql.Table) -> sql.ColumnElement[bool]:
-    """Rows of what this house issued itself, not an adopted CA."""
+    """Rows of what this project issued itself, not an adopted CA."""
     return sql.or_(*(table.c.issuer.startswith(f"{authority}-") for authority in AUTHORITIES))

@@ -1,11 +1,11 @@
-"""The errand as cron knows it: lines of the crontab of whoever owns the house, told from others by their end."""
+"""The errand as cron knows it: lines of the crontab of whoever owns the project, told from others by their end."""
 
 from __future__ import annotations
 
 import re
 import shlex
 
-from pki.schedule.errand import Errand
+from pki.schedule.job import Errand
 
 LINE = re.compile(r"([0-9]{1,2}) ([0-9]{1,2}) \* \* \* ")
 

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from pki.processes import STOPPED
+from pki.common.child_processes import STOPPED
 from tests.campaigns import campaign
 
 

@@ -17,12 +17,12 @@ from typing import Any
 
 import pytest
 
-from pki import sealing
+from pki.common import age
+from pki.common.errors import ErrorCode, PkiError
 from pki.deploy.folder import FolderTransport
-from pki.errors import ErrorCode, PkiError
-from pki.house import House
-from pki.house.clock import Evidence, HostClock
-from pki.pipeline import Run
+from pki.monitor.report.run import Run
+from pki.project.clock_guard import Evidence, HostClock
+from pki.project.project import Project
 from tests.campaigns import killed, mounts, person
 from tests.campaigns.campaign import CampaignError, Step
 from tests.campaigns.deployed import Chain, Deployed, Fault, identity_in
@@ -51,8 +51,8 @@ def quick() -> Iterator[None]:
     with hasty(), keys_opened_once(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(metadata, "entry_points", cache(metadata.entry_points))
         patch.setattr(ctypes.pythonapi, "Py_IncRef", lambda _: None)  # a run's tasks are held to the end of its process
-        patch.setattr(sealing, "seal", lambda data, _: sealing.MARKS[0] + data)
-        patch.setattr(sealing, "unseal", lambda data, _passphrase, _name: data[len(sealing.MARKS[0]) :])
+        patch.setattr(age, "seal", lambda data, _: age.MARKS[0] + data)
+        patch.setattr(age, "unseal", lambda data, _passphrase, _name: data[len(age.MARKS[0]) :])
         yield
 
 
@@ -162,9 +162,9 @@ class Simulation:
 
     # -- a run --
 
-    def evidence(self, house: House) -> Evidence:
+    def evidence(self, project: Project) -> Evidence:
         """What two hosts say, whose clocks are right."""
-        ahead = self.now_of(self.today) - house.now
+        ahead = self.now_of(self.today) - project.now
         return Evidence(hosts=(HostClock("forge", ahead), HostClock("media", ahead)))
 
     def now_of(self, day: int) -> Any:

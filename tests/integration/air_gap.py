@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from shamir_mnemonic import combine_mnemonics
 
-from pki.ceremony import unpacking, words
+from pki.ceremony import kit_unpacking, words
 from tests.conftest import PROJECT
 from tests.integration.conftest import run
 from tests.scripts import Printed
@@ -28,7 +28,7 @@ from tests.scripts import Printed
 ALONE = ("unshare", "-n") if os.geteuid() == 0 else ("unshare", "-Urn")
 PATIENCE = 900  # seconds: the first run from a kit installs forty wheels
 KEPT = ("PATH", "HOME", "LANG", "SOFTHSM2_CONF")
-HOUSE = (
+PROJECT_FOLDER = (
     *("--yes", "--organisation", "Gap Lab", "--domain", "lab.internal", "--network", "lan=192.168.1.0/24"),
     *("--host", "web,network=lan,address=192.168.1.10,proxy=nginx", "--publish", "http://pki.lab.internal=web"),
     *("--service", "web/wiki=http://127.0.0.1:3000,mtls", "--service", "web/blog=http://127.0.0.1:3001,tls"),
@@ -42,14 +42,14 @@ class Machine:
 
     folder: Path
     program: Path
-    house: str = ""
+    project: str = ""
     more: dict[str, str] = field(default_factory=dict)
 
     def run(self, *command: str | Path, ok: bool = True) -> str:
         """Start `sh run …` where a person would: in the machine's folder."""
         environment = {name: os.environ[name] for name in KEPT if name in os.environ} | self.more
-        if self.house:
-            environment["PKI_HOME"] = str(self.folder / self.house)
+        if self.project:
+            environment["PKI_HOME"] = str(self.folder / self.project)
         line = (*ALONE, "sh", self.program / "run", *command)
         return run(*line, cwd=self.folder, env=environment, ok=ok, timeout=PATIENCE)
 
@@ -69,9 +69,9 @@ def clone(folder: Path) -> Path:
     return folder / "doit-pki"
 
 
-def machine(folder: Path, house: str = "") -> Machine:
+def machine(folder: Path, project: str = "") -> Machine:
     folder.mkdir()
-    return Machine(folder, clone(folder), house)
+    return Machine(folder, clone(folder), project)
 
 
 def words_in(said: str) -> str:
@@ -170,7 +170,7 @@ def unpacked(kit: Path, folder: Path, digest: str, count: int) -> Path:
     items = Printed((kit / "CEREMONY.txt").read_text()).items.values()
     printed = {line.strip() for item in items for command in item.commands for line in command.splitlines()}
     said = ""
-    for lines in (unpacking.LIST, ("cd ~/kit", *unpacking.FILES, *unpacking.CHECKS)):
+    for lines in (kit_unpacking.LIST, ("cd ~/kit", *kit_unpacking.FILES, *kit_unpacking.CHECKS)):
         assert {line.strip() for line in lines} - {"cd ~/kit"} <= printed
         text = "\n".join(["set -e", *lines]).replace("/mnt/exchange", str(kit.parent))
         said += subprocess.run(

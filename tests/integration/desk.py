@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
-from pki.demo.machine import Machine
+from pki.demo.namespace_machine import Machine
 from tests.consoles import Typed
 from tests.integration.terminal import PROMPT, Answer, Shell
 

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from pki import inventory
+from pki.common.terminal import Screen
+from pki.config import loader
 from pki.demo import vlans
 from pki.demo.lab import Lab
-from pki.demo.machine import PATH, Machine
+from pki.demo.namespace_machine import PATH, Machine
 from pki.demo.vlans import Story
-from pki.screen import Screen
 from tests import consoles
 from tests.conftest import PROJECT
 from tests.integration import air_gap
@@ -73,7 +73,7 @@ class Hosts:
 def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
     folder = tmp_path_factory.mktemp("desk")
     project = air_gap.clone(folder)
-    wanted = inventory.load(project / "pki.yaml")
+    wanted = loader.load(project / "pki.yaml")
     with Lab({**{name: str(network) for name, network in wanted.networks.items()}, "clients": vlans.CLIENTS}) as lab:
         story = Story(lab, wanted, Screen())
         story.ca.run("mkdir", PROJECT_FOLDER)

@@ -11,7 +11,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki.handover.asking import Wish
+from pki.ceremony.online.make_request import Wish
 from tests import judges
 from tests.ceremonies import RealHome, real_home
 from tests.integration.conftest import TIMEOUT, LiveRealHome, built
@@ -41,7 +41,7 @@ def upstreams() -> Iterator[Upstreams]:
 
 @pytest.fixture(scope="module")
 def served_once(upstreams: Upstreams, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A house after its first ceremony and run, with an open service and one behind mTLS on each host."""
+    """A project after its first ceremony and run, with an open service and one behind mTLS on each host."""
     home = LiveRealHome(real_home(tmp_path_factory.mktemp("served")).path)
     serve_two_on_each_host(home, upstreams)
     home.ceremony()
@@ -52,7 +52,7 @@ def served_once(upstreams: Upstreams, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture
 def served(served_once: Path, tmp_path: Path) -> LiveRealHome:
     shutil.copytree(served_once, tmp_path / "served", symlinks=True)
-    return LiveRealHome(tmp_path / "served" / "house")
+    return LiveRealHome(tmp_path / "served" / "project")
 
 
 def reload(proxy: Proxy) -> None:

@@ -12,18 +12,18 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki.deploy import entry, proof
-from pki.deploy.handshake import Endpoint, Eyes, Unreached
-from pki.deploy.proof import PASSED_ON, PROVEN, Promise
-from pki.destinations import Outlook
-from pki.world import World
+from pki.deploy import access, verification
+from pki.deploy.tls_client import Endpoint, Eyes, Unreached
+from pki.deploy.verification import PASSED_ON, PROVEN, Promise
+from pki.pipeline.delivery_targets import Outlook
+from pki.pipeline.desired_state import World
 from tests.integration.conftest import LiveHome
 from tests.integration.proxies import NAMES, Proxy, Upstreams, started
 from tests.integration.test_proxies import HOSTS, MTLS, TLS, mixed, upstreams
 
 __all__ = ["mixed", "upstreams"]
 
-# A host that is reached by ssh, for which a house keeps its test identities; nothing is delivered to it here.
+# A host that is reached by ssh, for which a project keeps its test identities; nothing is delivered to it here.
 FAR = """hosts:
   far:
     network: dev
@@ -56,7 +56,7 @@ def deliver(home: LiveHome) -> None:
 
 @pytest.fixture(scope="module")
 def watched_once(mixed: LiveHome, tmp_path_factory: pytest.TempPathFactory) -> LiveHome:
-    """The house of the proxies, with its probe and its canary."""
+    """The project of the proxies, with its probe and its canary."""
     home = mixed.copy(tmp_path_factory.mktemp("watched") / "home")
     home.edit("hosts:\n", FAR)
     deliver(home)
@@ -65,7 +65,7 @@ def watched_once(mixed: LiveHome, tmp_path_factory: pytest.TempPathFactory) -> L
 
 @dataclass(frozen=True)
 class Watched:
-    """A proxy that runs, and what its house says of it."""
+    """A proxy that runs, and what its project says of it."""
 
     proxy: Proxy
     upstreams: Upstreams
@@ -88,13 +88,13 @@ class Watched:
             end.name: Promise(self._fingerprint(leaf), answers=answers, revokes=True)
             for end, leaf in ((self.mtls, f"{self.proxy.host}-mtls"), (opened, self.proxy.host))
         }
-        found = proof.judge([self.mtls, opened], promises, None, self.eyes)
+        found = verification.judge([self.mtls, opened], promises, None, self.eyes)
         assert found[opened.service] == PROVEN
         return found[self.mtls.service]
 
     @property
     def eyes(self) -> Eyes:
-        return Outlook(World.of(self.home.house())).eyes
+        return Outlook(World.of(self.home.project())).eyes
 
     def _fingerprint(self, leaf: str) -> str:
         served = x509.load_pem_x509_certificate(self.home.read(f"build/certs/{leaf}/cert.pem"))
@@ -121,7 +121,7 @@ def watched(
 
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proof, "PATIENCE", 3.0)
+    monkeypatch.setattr(verification, "PATIENCE", 3.0)
 
 
 everywhere = pytest.mark.parametrize("watched", NAMES, indirect=True)
@@ -153,15 +153,15 @@ def test_a_revocation_ends_sessions_that_were_open_before_it(
     old.write_bytes(home.read("ca/clients/admin/tls.pem"))
     with started(kind, home, HOSTS[kind], tmp_path / "work") as proxy:
         watched = Watched(proxy, upstreams)
-        session = entry.open_session(watched.mtls, roots, old)
-        assert entry.refused(watched.mtls, roots, old, session) == "lets it in with 200"
+        session = access.open_session(watched.mtls, roots, old)
+        assert access.refused(watched.mtls, roots, old, session) == "lets it in with 200"
         revoke(home)
         proxy.configure()
         proxy.reload()
-        assert entry.refused(watched.mtls, roots, old, session) == ""
+        assert access.refused(watched.mtls, roots, old, session) == ""
         assert watched.seen() == PROVEN
     with pytest.raises(Unreached, match="could not be reached"):
-        entry.refused(watched.mtls, roots, old, session)
+        access.refused(watched.mtls, roots, old, session)
 
 
 def test_a_proxy_whose_sessions_outlive_a_revocation_is_found_out(
@@ -177,20 +177,20 @@ def test_a_proxy_whose_sessions_outlive_a_revocation_is_found_out(
             ("pki-services.conf", r"ssl_session_cache off", "ssl_session_cache shared:x:1m"),
         )
         watched.spoil(*sloppy)
-        session = entry.open_session(watched.mtls, roots, old)
+        session = access.open_session(watched.mtls, roots, old)
         assert session is not None
         revoke(home)
         proxy.configure()
         watched.spoil(*sloppy)
-        assert entry.refused(watched.mtls, roots, old) == ""
-        found = entry.refused(watched.mtls, roots, old, session)
+        assert access.refused(watched.mtls, roots, old) == ""
+        found = access.refused(watched.mtls, roots, old, session)
         assert found == "lets it in with 200 by a session that it resumes"
 
 
 def revoke(home: LiveHome) -> None:
     """Revoke the admin's certificate, and deliver what follows from it to all but the host that is not there."""
-    house = home.house()
-    [issued] = house.ledger.certificates(artifact="cert:client-admin")
-    house.ledger.record_revocation(issued, reason="keyCompromise", at=house.now)
-    house.ledger.close()
+    project = home.project()
+    [issued] = project.ledger.certificates(artifact="cert:client-admin")
+    project.ledger.record_revocation(issued, reason="keyCompromise", at=project.now)
+    project.ledger.close()
     deliver(home)

@@ -192,7 +192,7 @@ def test_exit_status_is_that_of_the_command() -> None:
     assert done.returncode == 7
 
 
-def test_house_is_the_folder_where_the_command_is_typed(tmp_path: Path) -> None:
+def test_project_is_the_folder_where_the_command_is_typed(tmp_path: Path) -> None:
     (tmp_path / "pki.yaml").touch()
     said = run(PROJECT / "run", "sh", "-c", 'echo "$PKI_HOME"', cwd=tmp_path, env={"PATH": os.environ["PATH"]})
     assert said == f"{tmp_path}\n"
@@ -228,7 +228,7 @@ def test_a_command_that_is_also_a_program_of_the_system_is_not_started(tmp_path:
 
 @pytest.mark.parametrize("arguments", [("doit",), ("invoke", "plan")])
 def test_ctrl_c_in_the_first_second_is_answered_in_a_sentence(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    for moment in ("run", "pki/start.py", "_rust"):  # the shell, the beginning of Python, the middle of its imports
+    for moment in ("run", "pki/cli/start.py", "_rust"):  # the shell, the beginning of Python, the middle of its imports
         begun = subprocess.Popen(
             [PROJECT / "run", *arguments],
             env={"PATH": os.environ["PATH"], "PKI_HOME": str(tmp_path)},

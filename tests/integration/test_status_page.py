@@ -18,8 +18,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
-from pki.watch.checks import Finding, Level
-from pki.watch.page import statuspage
+from pki.monitor.check_result import Finding, Level
+from pki.monitor.status_page import update_page
 from tests import statuspages
 from tests.integration.browser import ARGUMENTS
 from tests.integration.conftest import TIMEOUT, LiveHome
@@ -69,7 +69,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
 
 @pytest.fixture(scope="module")
 def pages(shown: LiveHome, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The page of a real house, also after pki.yaml went wrong; of a troubled one; and of large ones."""
+    """The page of a real project, also after pki.yaml went wrong; of a troubled one; and of large ones."""
     work, today = tmp_path_factory.mktemp("pages"), datetime.now(UTC).date()
     late = Finding("alerts:email", Level.WARNING, "messages cannot be sent: refused", "docs/watching.md")
     made = {
@@ -81,11 +81,11 @@ def pages(shown: LiveHome, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     }
     for name, text in made.items():
         (work / f"{name}.html").write_text(text)
-    stopped = shown.copy(work / "stopped").house().store
-    statuspage.nothing_was_run(
+    stopped = shown.copy(work / "stopped").project().store
+    update_page.nothing_was_run(
         stopped, datetime.now(UTC), "pki.yaml:40: hosts.media.proxy: expected …", "mend pki.yaml"
     )
-    real = {"well": shown.house().store, "stopped": stopped}
+    real = {"well": shown.project().store, "stopped": stopped}
     paths = {name: place.report("status.html") for name, place in real.items()}
     return {**paths, **{name: work / f"{name}.html" for name in made}}
 

@@ -18,12 +18,12 @@ import pytest
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from pki import inventory
-from pki.commands import demo
+from pki.cli import demo_command
+from pki.common.terminal import Screen
+from pki.config import loader
 from pki.demo import vlans
 from pki.demo.visits import ANSWERED, NO_WAY_THERE, REFUSED, Seen, Visit
-from pki.demo.vlans import HOUSE, NEW, OLD, Story
-from pki.screen import Screen
+from pki.demo.vlans import NEW, OLD, PROJECT_FOLDER, Story
 from tests.conftest import PROJECT
 from tests.integration.test_lab import surroundings
 from tests.leavings import is_idle
@@ -95,14 +95,14 @@ def test_it_is_the_firewall_that_keeps_guests_from_grafana(told: Told) -> None:
 
 def test_what_was_delivered_is_what_is_served_and_there_is_nothing_left_to_do(told: Told) -> None:
     for name, host in told.story.wanted.hosts.items():
-        receipt = json.loads(told.story.ca.read(HOUSE / f"build/receipts/{name}.json"))
+        receipt = json.loads(told.story.ca.read(PROJECT_FOLDER / f"build/receipts/{name}.json"))
         assert receipt["transport"] == "ssh"
         assert receipt["proof"] == {key: ["proven", "proven"] for key in host.services}
     assert is_idle(told.story.doit())
 
 
 def test_deliveries_go_through_sshd_with_a_key_that_opens_no_shell(told: Told) -> None:
-    ca, key = told.story.ca, f"{HOUSE}/ca/deploy/id_ed25519"
+    ca, key = told.story.ca, f"{PROJECT_FOLDER}/ca/deploy/id_ed25519"
     for name, host in told.story.hosts.items():
         line = ("ssh", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-i", key, f"root@{name}", "id")
         assert "uid=" not in ca.run(*line, check=False).stdout
@@ -165,7 +165,7 @@ def test_a_broken_promise_is_shown_and_ends_the_command_badly(
 
     monkeypatch.setattr(vlans, "story", lies)
     with pytest.raises(Exit, match="1 of 2 are not as promised") as ended:
-        demo.vlans(Context())
+        demo_command.vlans(Context())
     assert ended.value.code == 1
     assert "NOT answered" in capsys.readouterr().out
 
@@ -173,24 +173,24 @@ def test_a_broken_promise_is_shown_and_ends_the_command_badly(
 def test_a_plain_user_is_told_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(Exit, match=r"only root may .*\n→ sudo \./run invoke demo\.vlans$") as refused:
-        demo.vlans(Context())
+        demo_command.vlans(Context())
     assert refused.value.code == 1
 
 
 def test_a_shell_needs_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
     with pytest.raises(Exit, match="nobody is there to use a shell"):
-        demo.vlans(Context(), keep=True)
+        demo_command.vlans(Context(), keep=True)
 
 
-# -- its house --------------------------------------------------------------------------------------------------------
+# -- its project --------------------------------------------------------------------------------------------------------
 
 
-def test_the_house_of_the_story_is_the_committed_example_at_other_addresses() -> None:
-    example, house = (inventory.load(path) for path in (PROJECT / "pki.yaml", vlans.HERE / "house.yaml"))
-    assert house.hosts.keys() == example.hosts.keys()
-    for name, host in house.hosts.items():
+def test_the_project_of_the_story_is_the_committed_example_at_other_addresses() -> None:
+    example, project = (loader.load(path) for path in (PROJECT / "pki.yaml", vlans.HERE / "project.yaml"))
+    assert project.hosts.keys() == example.hosts.keys()
+    for name, host in project.hosts.items():
         elsewhere = {"address": None, "deliver": "folder"}
         assert host.model_copy(update=elsewhere) == example.hosts[name].model_copy(update=elsewhere)
-    assert (house.domains, house.publish, house.clients) == (example.domains, example.publish, example.clients)
-    assert house.networks.keys() == example.networks.keys()
+    assert (project.domains, project.publish, project.clients) == (example.domains, example.publish, example.clients)
+    assert project.networks.keys() == example.networks.keys()

@@ -19,13 +19,15 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from pki import pkcs8, sealing
-from pki.bundles import pkcs12
-from pki.ceremony import drives, lint, machine, second
-from pki.handover.asking import Wish
-from pki.keeping import backup
+from pki.authority.import_ca import importer
+from pki.backup import write_backup
+from pki.ceremony import drives, lint, second_opinion
+from pki.ceremony.offline import machine_check
+from pki.ceremony.online.make_request import Wish
+from pki.common import age
 from pki.ledger import database
-from pki.taking import books
+from pki.x509 import pkcs8
+from pki.x509.export import pkcs12
 from tests.ceremonies import RealHome, drives_at, real_home
 from tests.conftest import PROJECT, START, Home, _asked_once
 from tests.copies import copy_project
@@ -115,10 +117,10 @@ def quickly() -> None:
     database.SYNCHRONOUS = "OFF"
     os.fsync = lambda _: None  # type: ignore[assignment]
     serialization.load_pem_private_key = cache(serialization.load_pem_private_key)
-    sealing.unseal = _opened(cache(sealing.unseal))
+    age.unseal = _opened(cache(age.unseal))
     lint.findings = _asked_once(lint.findings)
-    second.signature_fault = _asked_once(second.signature_fault)
-    machine.findings = lambda *_: []  # type: ignore[assignment] # the machine is fit for a ceremony
+    second_opinion.signature_fault = _asked_once(second_opinion.signature_fault)
+    machine_check.findings = lambda *_: []  # type: ignore[assignment] # the machine is fit for a ceremony
 
 
 def _opened(unseal: Callable[[bytes, str, str], bytes]) -> Callable[[bytes, str, str], bytes]:
@@ -154,7 +156,7 @@ def _old_ca() -> OldCa:
 
 def lab(place: Path) -> Path:
     """A sandbox with a revoked client, an adopted CA, a device's request, a backup, and deliveries of two days."""
-    home = Home(place / "house")
+    home = Home(place / "project")
     home.path.mkdir()
     home.write("pki.yaml", LAB)
     home.write("requests/switch.csr", "").write_bytes(_request())
@@ -166,25 +168,25 @@ def lab(place: Path) -> Path:
     home.path.joinpath("ca").chmod(0o700)
     old.openssl_ca(place / "books")
     _run(home, -20, "authority")
-    house = home.house(-20)
-    house.ledger.take_in(books.read(house, "legacy", place / "books", "books").books, at=house.now)
-    house.ledger.close()
+    project = home.project(-20)
+    project.ledger.take_in(importer.read(project, "legacy", place / "books", "books").books, at=project.now)
+    project.ledger.close()
     _run(home, -20)
     old.issue("dora", 4, names=("dora.old.example",))
     old.revoke(1, "superseded")
     old.openssl_ca(place / "books")
-    house = home.house(-19)
-    guest = house.ledger.certificates(artifact="cert:client-guest")[-1]
-    house.ledger.record_revocation(guest, reason="superseded", at=house.now)
-    house.ledger.close()
+    project = home.project(-19)
+    guest = project.ledger.certificates(artifact="cert:client-guest")[-1]
+    project.ledger.record_revocation(guest, reason="superseded", at=project.now)
+    project.ledger.close()
     _run(home, -19)
     _run(home, 0)
     (place / "words").write_text(f"{WORDS}\n")
-    house = home.house()
+    project = home.project()
     with contextlib.redirect_stdout(io.StringIO()):
-        backup.backup(house, place / "b.age", WORDS)
-    (place / "archive").write_bytes(sealing.unseal((place / "b.age").read_bytes(), WORDS, "b.age"))
-    house.close(settled=False)
+        write_backup.backup(project, place / "b.age", WORDS)
+    (place / "archive").write_bytes(age.unseal((place / "b.age").read_bytes(), WORDS, "b.age"))
+    project.close(settled=False)
     return home.path
 
 
@@ -204,7 +206,7 @@ def offline(place: Path) -> Path:
 
 def fleet(place: Path) -> Path:
     """A sandbox with a host that Ansible delivers to, and the events of a run elsewhere in `events`."""
-    home = Home(place / "house")
+    home = Home(place / "project")
     home.path.mkdir()
     text = LAB.replace("  legacy: {adopt: ca/legacy}\n", "").replace("    proxy: nginx\n", SSH)
     text = text[: text.index("  switch:\n")] + text[text.index("\nclients:") :]
@@ -277,7 +279,7 @@ def built(name: str) -> Path:
 def copied(name: str, place: Path) -> Home:
     """A copy of a project and of what is beside it, for one trial; `place` is not there yet."""
     copy_project(built(name), place)
-    return (RealHome if name == "offline" else Home)(place / "house")
+    return (RealHome if name == "offline" else Home)(place / "project")
 
 
 def mounted(name: str, place: Path) -> None:

@@ -14,11 +14,11 @@ from typing import Any
 
 import yaml
 
-from pki import sealing
-from pki.ceremony import bundle, words
-from pki.errors import PkiError
-from pki.keeping import archive
-from pki.keeping.archive import Kept
+from pki.backup import archive_format
+from pki.backup.archive_format import Kept
+from pki.ceremony import request_response, words
+from pki.common import age
+from pki.common.errors import PkiError
 from tests import judges
 from tests.campaigns.campaign import CampaignError, Step
 from tests.campaigns.inputs import databases, mutations, projects, reading, verdicts
@@ -35,12 +35,12 @@ SECRET_PART = 10  # characters: this many of a passphrase in a row are a leak
 def secrets_of(project: str) -> frozenset[str]:
     """Parts of every passphrase, and the beginning of every private key, of a project."""
     place, found = projects.built(project), set()
-    for name in ("house/secrets.yaml", "words", "secret"):
+    for name in ("project/secrets.yaml", "words", "secret"):
         if (place / name).is_file():
             said = yaml.safe_load((place / name).read_text())
             for one in said.values() if isinstance(said, dict) else [said]:
                 found |= {str(one)[at : at + SECRET_PART] for at in range(max(1, len(str(one)) - SECRET_PART))}
-    for path in [*place.glob("house/build/certs/*/key.pem"), *place.glob("house/ca/**/key.pem")]:
+    for path in [*place.glob("project/build/certs/*/key.pem"), *place.glob("project/ca/**/key.pem")]:
         if body := judges.PEM_KEY.search(path.read_bytes()):
             found.add(body[1].decode().split("\n")[1])
     return frozenset(found)
@@ -51,7 +51,7 @@ def revoked_in(project: str) -> frozenset[int]:
     """The serial numbers on the CRLs of a project as it was built."""
     crls = [
         judges.crls(path.read_bytes())[0]
-        for path in projects.built(project).glob("house/build/crl/*.pem")
+        for path in projects.built(project).glob("project/build/crl/*.pem")
         if "bundle" not in path.name
     ]
     return frozenset(entry.serial_number for crl in crls for entry in crl)
@@ -117,7 +117,7 @@ class Trial:
     def _within(data: bytes, number: int, mutation: str, place: int, other: int, value: Any) -> bytes:
         """Change a file within a backup, whose manifest says so, or does not."""
         try:
-            kept = archive.unpack(sealing.unseal(data, projects.WORDS, "b.age"), "b.age")
+            kept = archive_format.unpack(age.unseal(data, projects.WORDS, "b.age"), "b.age")
         except PkiError:  # it is none any more
             return data
         files, about = dict(kept.files), {key: one for key, one in kept.about.items() if key not in {"files", "format"}}
@@ -127,7 +127,7 @@ class Trial:
             files[str(value).replace("\x00", "") or "x"] = files.pop(name)
         else:
             files[name] = new
-        packed = archive.pack(files, about, START)
+        packed = archive_format.pack(files, about, START)
         if other % 7 == 0:
             packed = mutations.ALL[mutation](packed, place, other, value)
         return projects.OPEN + packed
@@ -213,7 +213,7 @@ class Trial:
     def _spoken(self, name: str) -> str:
         """The words that a person would read from paper for a file, as it is now."""
         path = self.place / name
-        return words.first(bundle.digest(path.read_bytes() if path.is_file() else b""))
+        return words.first(request_response.digest(path.read_bytes() if path.is_file() else b""))
 
     def _secrets(self) -> frozenset[str]:
         return secrets_of(self.project)
@@ -221,7 +221,9 @@ class Trial:
     def _names(self) -> list[str]:
         """The texts by which a message may name what was changed."""
         assert self.target
-        files = [name for path in self.changed for name in (path.name, path.parent.name) if name not in {"house", "ca"}]
+        files = [
+            name for path in self.changed for name in (path.name, path.parent.name) if name not in {"project", "ca"}
+        ]
         return [*files, *self.target.names]
 
     def _judge(self, said: Said) -> None:

@@ -1,0 +1,1 @@
+"""Backing a project up into one file, and restoring it."""

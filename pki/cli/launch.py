@@ -1,0 +1,101 @@
+"""What is typed behind `./run`: doit and invoke, help, the version, completion, and what else may have been meant."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from difflib import get_close_matches
+
+from pki import __version__
+from pki.cli import completion
+from pki.common.child_processes import STOPPED
+from pki.common.errors import PkiError
+from pki.common.terminal import say_nothing_more
+
+USAGE = """\
+Usage: ./run doit [NAME]...            bring everything up to date, or what is named: cert:media, deploy:web
+       ./run doit list                 the names; doit info NAME says what one waits for
+       ./run invoke COMMAND            plan, status, health, explain NAME, renew NAME, revoke NAME, ...
+       ./run invoke --list             all commands; COMMAND -h explains one
+       ./run --version
+       eval "$(./run --completion bash)"      completion of what is typed behind ./run; zsh: the same with zsh
+       ./run --completion fish | source       the same for fish
+The project is the folder with pki.yaml: PKI_HOME, or where the command is typed, or the program's own folder.
+"""
+TEXTS = {
+    **dict.fromkeys(("-h", "--help", "help"), USAGE),
+    **dict.fromkeys(("-V", "--version"), f"doit-pki {__version__}\n"),
+}
+
+
+def run(program: str, arguments: list[str]) -> int:
+    """Run `doit` or `invoke`, print help, or say what may have been meant; returns the exit status."""
+    try:
+        if program == "doit":
+            return _doit(arguments)
+        if program == "invoke":
+            _invoke(arguments)
+            return 0
+        return _other(program, arguments)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return STOPPED
+    except BrokenPipeError:  # `… | head` has seen enough
+        say_nothing_more()
+        return 1
+    except OSError as error:
+        if error.filename:
+            raise
+        say_nothing_more()
+        print(f"what this command says cannot be written: {error.strerror}\n→ send it elsewhere", file=sys.stderr)
+        return 1
+
+
+def _doit(arguments: list[str]) -> int:
+    if arguments[:1] in (["-h"], ["--help"]):
+        return _other("--help", [])
+    if arguments[:1] in (["-V"], ["--version"]):
+        return _other("--version", [])
+    from pki.pipeline import doit_command_line  # noqa: PLC0415 - the other one is not needed, and takes long
+
+    status = doit_command_line.main(arguments)
+    sys.stdout.flush()
+    return status
+
+
+def _invoke(arguments: list[str]) -> None:
+    from pki.cli.program import Program  # noqa: PLC0415
+
+    try:
+        Program().run(["invoke", *arguments])
+    finally:
+        sys.stdout.flush()
+
+
+def _other(program: str, arguments: list[str]) -> int:
+    if text := TEXTS.get(program):
+        print(text, end="", flush=True)
+        return 0
+    if program == "--completion":
+        return _completion(arguments)
+    if program == "--complete":
+        completion.write(arguments)
+        return 0
+    from pki.cli.program import command_names  # noqa: PLC0415
+
+    names = command_names()
+    close = [program] if program in names else get_close_matches(program, names, n=1)
+    line = f"did you mean ./run invoke {shlex.join([*close, *arguments])}" if close else "./run --help"
+    if program in {name.partition(".")[0] for name in names if "." in name}:
+        line = f"./run invoke --list {program}"
+    print(f"run: there is no program {program!r}\n→ {line}", file=sys.stderr)
+    return 2
+
+
+def _completion(arguments: list[str]) -> int:
+    try:
+        print(completion.script(*(arguments or ["bash"])[:1]), end="", flush=True)
+    except PkiError as error:
+        print(f"{error.message}\n→ {error.hint}", file=sys.stderr)
+        return 2
+    return 0

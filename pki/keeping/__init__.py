@@ -1,1 +1,0 @@
-"""Backing a house up into one file, and restoring it."""

@@ -1,1 +1,0 @@
-"""A look at the whole house that changes nothing."""
