@@ -72,17 +72,17 @@ def candidates(words: list[str]) -> list[str]:
 def _artifacts() -> list[str]:
     from pki.pipeline import doit_command_line  # noqa: PLC0415 - takes long, and is needed for a few words only
 
-    with redirect_stdout(io.StringIO()) as said:
+    with redirect_stdout(io.StringIO()) as printed:
         doit_command_line.main(["list", "--all", "--quiet"])
-    return said.getvalue().split()
+    return printed.getvalue().split()
 
 
 def _commands(words: list[str]) -> list[str]:
     from pki.cli.program import Program  # noqa: PLC0415
 
-    with redirect_stdout(io.StringIO()) as said, suppress(SystemExit):
+    with redirect_stdout(io.StringIO()) as printed, suppress(SystemExit):
         Program().run(["invoke", "--complete", "--", *words])
-    return said.getvalue().split()
+    return printed.getvalue().split()
 
 
 def write(words: list[str]) -> None:
