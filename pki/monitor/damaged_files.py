@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from importlib import import_module
 
 from pki.common.errors import PkiError
 from pki.config import identifiers
@@ -19,7 +18,7 @@ def notes(project: Project) -> Iterator[Note]:
     for generation in (one for name in identifiers.AUTHORITIES for one in project.store.generations(name)):
         project.generation(generation)
         if GenerationName.parse(generation).is_root:
-            project.rungs(generation)
+            project.presigned_crls(generation)
     recovered = {project.store.shown(project.store.authority_file(one, "cert.pem")) for one in project.recovered}
     for shown, text in project.damaged.items():
         if shown not in recovered:
@@ -36,12 +35,14 @@ def _ceremony_faults(project: Project) -> list[str]:
         return []
     kept = [path for folder in project.store.ceremonies() for path in sorted(folder.iterdir()) if path.is_file()]
     names = [str(path) for path in (ca / "transcript.jsonl", *kept)]
-    found: list[str] | None = project.memo.recall("ceremonies", "")
+    found: list[str] | None = project.cache.recall("ceremonies", "")
     if found is None:
         try:
-            faults = import_module("pki.ceremony.audit").records(ca).faults
+            from pki.ceremony import audit  # noqa: PLC0415 - needed where a file is damaged
+
+            faults = audit.records(ca).faults
         except PkiError as error:
             faults = [error.message]
         found = [str(fault).replace(f"{project.store.home}/", "") for fault in faults]
-        project.memo.remember("ceremonies", "", names, found)
+        project.cache.remember("ceremonies", "", names, found)
     return found

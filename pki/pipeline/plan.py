@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
-from typing import Any
 from urllib.parse import quote
 
 from pki.authority import ca_state, certificates, crls, trust_bundles, trust_page
@@ -21,7 +19,7 @@ from pki.deploy import release
 from pki.deploy.delivery import Delivery
 from pki.pipeline import cleanup, delivery_targets, full_check, notices
 from pki.pipeline.artifact import Artifact
-from pki.pipeline.delivery_targets import Sight
+from pki.pipeline.delivery_targets import ProbeTarget
 from pki.pipeline.desired_state import Note, World
 from pki.project.project import Project
 
@@ -39,7 +37,7 @@ class Plan:
     waiting: frozenset[ArtifactId]
     refused: frozenset[str]
     deliveries: Mapping[str, Delivery]
-    sights: Callable[[], Iterator[Sight]]
+    probe_targets: Callable[[], Iterator[ProbeTarget]]
     template_faults: Callable[[], tuple[PkiError, ...]]  # of all templates, whoever uses them
     remarks: Callable[[], Iterator[Note]]  # what is to be known before the next run, and is no fault
 
@@ -64,13 +62,13 @@ def plan(project: Project) -> Plan:
     known = {artifact.name for artifact in artifacts}
     kept = world.leaves.keys() | world.undeclared.keys() | {one.name for one in world.waiting}
     return Plan(
-        (*artifacts, _tidy(project, known, kept)),
+        (*artifacts, _cleanup(project, known, kept)),
         (*world.notes, *_unused_faults(world, deliveries)),
         world.leaves,
         world.waiting,
         frozenset(world.undeclared),
         deliveries,
-        partial(delivery_targets.sights, world, deliveries),
+        partial(delivery_targets.probe_targets, world, deliveries),
         partial(_template_faults, world, deliveries),
         partial(notices.remarks, world, deliveries),
     )
@@ -151,7 +149,9 @@ def _make_authority(project: Project, name: str) -> Outcome:
     if not reasons:
         return Outcome(Verb.UPDATED, tuple(done))
     if project.inventory.sandbox:
-        import_module("pki.ceremony.online.sandbox_ceremony").ceremony(project)
+        from pki.ceremony.online import sandbox_ceremony  # noqa: PLC0415 - takes long, and most runs need none
+
+        sandbox_ceremony.ceremony(project)
         reasons = ca_state.stale_reasons(project, name)
     if reasons and (found := project.issuing(name)) is None:
         raise project.missing_authority(name)
@@ -180,20 +180,18 @@ def _requests(project: Project) -> Iterator[Artifact]:
 
 
 def _make_request(project: Project) -> Outcome:
+    from pki.ceremony.online import make_request  # noqa: PLC0415 - takes long, and most runs need none
+
     if needs.needs(project):
-        _asking().prepare(project)
+        make_request.prepare(project)
     return Outcome(Verb.CREATED)
 
 
 def _request_stale(project: Project) -> list[Reason]:
-    found = needs.needs(project)
-    reasons: list[Reason] = _asking().uncovered(project, found) if found else []
-    return reasons
+    from pki.ceremony.online import make_request  # noqa: PLC0415 - takes long, and most runs need none
 
-
-def _asking() -> Any:
-    """What a ceremony is asked with; it is needed so rarely that no other run spends the time to load it."""
-    return import_module("pki.ceremony.online.make_request")
+    needed = needs.needs(project)
+    return make_request.uncovered(project, needed) if needed else []
 
 
 def _certificate_path(project: Project, authority: str) -> str:
@@ -205,7 +203,7 @@ def _certificate_path(project: Project, authority: str) -> str:
 
 def _crls(project: Project, canary: Iterable[Leaf]) -> Iterator[Artifact]:
     """The CRL of every live generation; those of the client authority come after the canary, which stands on one."""
-    before = {leaf.authority: str(project.store.truth(leaf)) for leaf in canary}
+    before = {leaf.authority: str(project.store.bundle(leaf)) for leaf in canary}
     for authority in AUTHORITIES:
         first = (before[authority],) if authority in before else ()
         for generation in project.live(authority):
@@ -281,8 +279,9 @@ def _trust_page_stale(project: Project, files: list[str]) -> list[Reason]:
 
 def _trust_files(project: Project) -> dict[str, bytes]:
     """Loaded when the page may have to change: no other run spends the time."""
-    made: dict[str, bytes] = import_module("pki.authority.trust_page.page").files(project)
-    return made
+    from pki.authority.trust_page import page  # noqa: PLC0415 - takes longer than the rest of a run with nothing to do
+
+    return page.files(project)
 
 
 def _write_derived(project: Project, contents: Callable[[Project], dict[str, bytes]]) -> Outcome:
@@ -335,7 +334,7 @@ def _template_faults(world: World, deliveries: Mapping[str, Delivery]) -> tuple[
     """Return what is wrong with all templates, each fault once."""
     faults = [one.fault for one in world.library.lost]
     faults += [file.fault for file in world.library.files if file.fault]
-    faults += [fault for name in deliveries for fault in world.blueprint(name).faults]
+    faults += [fault for name in deliveries for fault in world.release_spec(name).faults]
     return tuple({fault.message: fault for fault in faults}.values())
 
 
@@ -343,7 +342,7 @@ def _unused_faults(world: World, deliveries: Mapping[str, Delivery]) -> Iterator
     """What is wrong with files that no release uses at present."""
     for file in world.library.files:
         if file.fault and not any(file.is_for(name, world.hosts.get(name)) for name in deliveries):
-            yield Note(f"templates/{file.name}", file.fault.message, file.fault.hint or "mend it, then: ./run doit")
+            yield Note(f"templates/{file.name}", file.fault.message, file.fault.hint or "fix it, then: ./run doit")
 
 
 # -- hosts ------------------------------------------------------------------------------------------------------------
@@ -369,7 +368,7 @@ def _host_artifacts(world: World, deliveries: Iterable[Delivery]) -> Iterator[Ar
             targets=(f"{build}/receipts/{name}.json",),
             sources=(manifest, *delivery_targets.sources(world, delivery)),
             make=partial(delivery.deliver, project.now),
-            stale=partial(delivery.stale, project.memo, project.now),
+            stale=partial(delivery.stale, project.cache, project.now),
             doc=f"the release of {name}, delivered, with a receipt",
         )
         if delivery.engine:
@@ -382,20 +381,20 @@ def _host_artifacts(world: World, deliveries: Iterable[Delivery]) -> Iterator[Ar
 def _build_release(world: World, name: str) -> Outcome:
     faults_of = partial(full_check.faults, world)
     return release.build(
-        world.blueprint(name), world.project.store.release(name), partial(world.gather, name), faults_of
+        world.release_spec(name), world.project.store.release(name), partial(world.gather, name), faults_of
     )
 
 
 def _release_stale(world: World, name: str) -> list[Reason]:
-    return release.stale(world.blueprint(name), f"{world.project.store.build}/release/{name}", world.project.memo)
+    return release.stale(world.release_spec(name), f"{world.project.store.build}/release/{name}", world.project.cache)
 
 
 # -- what left --------------------------------------------------------------------------------------------------------
 
 
-def _tidy(project: Project, known: set[ArtifactId], leaves: set[str]) -> Artifact:
+def _cleanup(project: Project, known: set[ArtifactId], leaves: set[str]) -> Artifact:
     return Artifact(
-        id=ArtifactId("tidy", "build"),
+        id=ArtifactId("cleanup", "build"),
         targets=(),
         sources=(),
         make=partial(cleanup.sweep, project, known, leaves),

@@ -290,7 +290,7 @@ def test_a_fleet_goes_through_ansible_here_and_elsewhere(tmp_path: Path) -> None
         desk.follow(consoles.block("ansible.md", "./run invoke deploy.bootstrap web1"), 0, 2)
         template.write_text(good + "# good\n")
         desk.type("./run doit release:web1 release:web2 release:web3 release:web4")
-        desk.follow(consoles.block("ansible.md", "./run invoke deploy.export /srv/handover --vault vault-passphrase"))
+        desk.follow(consoles.block("ansible.md", "./run invoke deploy.export /srv/exported --vault vault-passphrase"))
         assert "deploy:" not in desk.type("./run doit")
         desk.leave()
 
@@ -388,6 +388,6 @@ def test_a_ceremony_and_what_is_typed_before_and_after_it(tmp_path: Path) -> Non
     offline.type("umount /mnt/exchange")
     online.type(f"mount -o loop {tmp_path}/exchange.img /media/exchange")
     online.follow(consoles.block("ceremony.md", "./run invoke ceremony.accept /media/exchange/response-0001"))
-    offline.follow(consoles.block("ceremony.md", "sh run invoke ceremony.rewrap --vault /mnt/vault"))
+    offline.follow(consoles.block("ceremony.md", "sh run invoke ceremony.change-passphrase --vault /mnt/vault"))
     online.leave()
     offline.leave()

@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +47,7 @@ def write(project: Project, plan: Plan) -> list[str]:
         plan.leaves[name] for name in names if name in plan.leaves and ArtifactId("cert", name) not in project.withheld
     ]
     known, files = _known(project, clients), [*_sources(project, clients), str(path)]
-    if project.memo.recall("calendar", known):
+    if project.cache.recall("calendar", known):
         return []
     data = rendered(entries(project, clients), project)
     before = filesystem.read(path)
@@ -57,12 +56,12 @@ def write(project: Project, plan: Plan) -> list[str]:
         written = [project.store.shown(path)]
     else:
         written = []
-    project.memo.remember("calendar", known, files, True)
+    project.cache.remember("calendar", known, files, True)
     return written
 
 
 def _known(project: Project, clients: list[Leaf]) -> str:
-    """What the calendar depends on besides files; anew each month, as the years in it move on."""
+    """What the calendar depends on besides files; again each month, as the years in it move on."""
     said = project.inventory
     leaves = [(leaf.name, leaf.lifetime, leaf.renew_before) for leaf in clients]
     rules = (said.authorities, said.profiles.client, said.holidays, said.schedule, said.sandbox, said.domains)
@@ -71,7 +70,7 @@ def _known(project: Project, clients: list[Leaf]) -> str:
 
 def _sources(project: Project, clients: list[Leaf]) -> list[str]:
     """The certificates, CRLs and requests that it follows from."""
-    held = [str(project.store.truth(leaf)) for leaf in clients if project.store.truth(leaf).exists()]
+    held = [str(project.store.bundle(leaf)) for leaf in clients if project.store.bundle(leaf).exists()]
     return [*held, *authority_files(project.store), *_folders(project)]
 
 
@@ -80,7 +79,11 @@ def authority_files(place: Store) -> list[str]:
     found = list[Path]()
     for authority in AUTHORITIES:
         for name in place.generations(authority):
-            found += [place.authority_file(name, "cert.pem"), *place.cross_certificates(name), *place.rungs(name)]
+            found += [
+                place.authority_file(name, "cert.pem"),
+                *place.cross_certificates(name),
+                *place.presigned_crls(name),
+            ]
     found += [path for folder in place.ceremonies() for path in (folder, folder / "request.yaml")]
     return [str(path) for path in found]
 
@@ -96,11 +99,11 @@ def _folders(project: Project) -> list[str]:
 
 def entries(project: Project, clients: Iterable[Leaf]) -> list[Entry]:
     """Everything that needs a person, by day."""
-    ahead: Any = import_module("pki.monitor.timeline.ca_rollovers")  # what asks for ceremonies takes long to import
-    runs: Any = import_module("pki.monitor.timeline.runs")
+    from pki.monitor.timeline import ca_rollovers, runs  # noqa: PLC0415 - what asks for ceremonies takes long to import
+
     evening = project.now.replace(hour=23, minute=59, second=59)  # whenever of a day it is looked at, it says the same
     clock = runs.Runs.of(project.inventory, evening)
-    found = ahead.Authorities.of(project, clock, project.now + YEARS * timedelta(days=365))
+    found = ca_rollovers.Authorities.of(project, clock, project.now + YEARS * timedelta(days=365))
     listed = [
         *_ceremonies(found.ceremonies, project.now),
         *_ends(found.generations(), found.project, project.now),
@@ -145,10 +148,11 @@ def _ends(generations: Iterable[Any], project: Any, now: datetime) -> Iterator[E
 
 def _installs(project: Project, clients: Iterable[Leaf], found: Any) -> Iterator[Entry]:
     """The identity that each client has now, if it is a recent one, and those of the next year."""
-    future: Any = import_module("pki.monitor.timeline.renewals")
+    from pki.monitor.timeline.renewals import renewals  # noqa: PLC0415 - as above
+
     for leaf in clients:
         held = certificates.current(project, leaf)
-        coming = future.renewals(leaf, held, found.turns[leaf.authority], found.runs, project.now + SOON)
+        coming = renewals(leaf, held, found.turns[leaf.authority], found.runs, project.now + SOON)
         before = held.not_after if held else None
         for at, end in coming.issued:
             yield _install(leaf, at, end, before)

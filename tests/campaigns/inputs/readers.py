@@ -16,7 +16,7 @@ from pki.common import errors
 from pki.common.errors import PkiError
 from pki.config import loader
 from pki.deploy.ansible import fleet, runner
-from pki.ledger.ledger import Ledger
+from pki.ledger.ledger import SqlLedger
 from pki.monitor import probes
 from pki.monitor.checks.check_context import LastRun
 from pki.monitor.report import health_report
@@ -75,8 +75,8 @@ def _ledger(_home: Home, path: Path) -> None:
     for side in ("-wal", "-shm"):
         path.with_name(path.name + side).unlink(missing_ok=True)
     found: list[PkiError] = []
-    for read in (*OF_LEDGER.values(), Ledger.verify):
-        ledger = Ledger("sqlite", path.parent, lambda: None, lambda: None)
+    for read in (*OF_LEDGER.values(), SqlLedger.verify):
+        ledger = SqlLedger("sqlite", path.parent, lambda: None, lambda: None)
         try:
             read(ledger)
         except PkiError as error:
@@ -88,7 +88,7 @@ def _ledger(_home: Home, path: Path) -> None:
 def _books(home: Home, _path: Path) -> None:
     project = home.project()
     try:
-        importer.read(project, "legacy", home.path.parent / "books", "books")
+        importer.read(project, "legacy", home.path.parent / "issuance_records", "issuance_records")
     finally:
         project.close(settled=False)
 
@@ -147,7 +147,7 @@ READERS: dict[str, Reader] = {
         _healthy,
     ),
     "ledger": Reader("lab", ("project/ca/ledger.db",), ("sqlite", "sqlite", "bytes"), _ledger),
-    "books": Reader("lab", ("books/*", "books/newcerts/*"), ("text", "text", "pem", "bytes"), _books),
+    "issuance_records": Reader("lab", ("books/*", "books/newcerts/*"), ("text", "text", "pem", "bytes"), _books),
     "events": Reader("fleet", ("events/2*.json",), ("json", "json", "json", "bytes"), _collected),
     "request": Reader(
         "offline",
