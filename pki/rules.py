@@ -174,9 +174,9 @@ def _crl_fault(rule: CrlRule) -> str:
     return f"{brief(rule.refresh)} is not shorter than the CRL's lifetime of {brief(rule.lifetime)}"
 
 
-def _no_usable_life(handover: timedelta, lifetime: timedelta, longest: timedelta) -> str:
+def _no_usable_life(overlap: timedelta, lifetime: timedelta, longest: timedelta) -> str:
     """A CA is usable until its end, minus the longest life below it, minus the time to hold a ceremony in."""
-    return f"{brief(handover)} leaves no usable life: of {brief(lifetime)}, certificates below take {brief(longest)}"
+    return f"{brief(overlap)} leaves no usable life: of {brief(lifetime)}, certificates below take {brief(longest)}"
 
 
 def _place_faults(inventory: Inventory, cut: set[Place]) -> Iterator[Fault]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from pki.deploy import receipt
 from pki.deploy.folder import FolderTransport
 from pki.house import House
-from pki.identifiers import ArtifactId
+from pki.identifiers import ArtifactId, GenerationName
 from pki.reasons import Outcome, Reason, Verb, Why
 
 
@@ -42,9 +42,19 @@ def _leftovers(house: House, known: set[ArtifactId], leaves: set[str]) -> Iterat
         store.receipt("x").parent, lambda name: ArtifactId("deploy", name.removesuffix(".json")) in known
     )
     generations = {one.name for one in known if one.kind == "crl"}
-    yield from _unknown(store.build / "crl", lambda name: name.rpartition(".")[0] in {*generations, "bundle-client"})
+    yield from _unknown(store.build / "crl", lambda name: _is_crl(house, name.rpartition(".")[0], generations))
     trust = {"roots", "client-ca", "client-chain", "index", *generations}
     yield from _unknown(store.build / "trust", lambda name: name.rpartition(".")[0] in trust)
+
+
+def _is_crl(project: House, name: str, generations: set[str]) -> bool:
+    """Whether a CRL stays: also that of a CA which `ca/` lacks, as after an older copy of it was put back.
+
+    It alone may know what was revoked; `ceremony.accept` records it once it knows the CA.
+    """
+    found = GenerationName.parse(name)
+    is_lost = found.number > 0 and found not in project.store.generations(found.authority)
+    return name in generations or name == "bundle-client" or is_lost
 
 
 def _unknown(folder: Path, is_known: Callable[[str], bool]) -> Iterator[Path]:

@@ -124,9 +124,10 @@ def sign(ceremony: Ceremony, secret_of: Secrets, out: Path) -> Path:
     with ceremony.refusing():
         probe(out)
         target = out / f"response-{ceremony.request.number:04}"
-        export.insist_on_place(ceremony, target)
         if ceremony.answered is None:
             _refuse(policy.faults(ceremony.request, ceremony.known, roots_are_made=True))
+        export.insist_on_place(ceremony, target)
+        if ceremony.answered is None:
             keys = _open_keys(ceremony, secret_of)
             ceremony.transcript.settle()
             certificates, rungs = _signed_certificates(ceremony, keys), _signed_rungs(ceremony, keys)

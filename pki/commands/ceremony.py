@@ -19,14 +19,15 @@ from pki.commands.command import command, command_with, held_house_of, house_of,
 from pki.commands.daily import known
 from pki.commands.revoking import PLAIN_REASONS
 from pki.errors import PkiError
-from pki.handover import accepting, asking, kept, needs, rehearsal, sandbox
+from pki.handover import accepting, asking, kept, lost, needs, rehearsal, sandbox
 from pki.handover import kit as kits
 from pki.handover.asking import Wish
 from pki.handover.kept import Open
 from pki.house import House
 from pki.identifiers import ArtifactId, GenerationName
+from pki.keeping import loss, restore
 from pki.reasons import joined
-from pki.remedies import run_for
+from pki.remedies import RESTORE, run_for
 from pki.screen import Screen
 
 PROGRAM = Path(__file__).resolve().parents[2]
@@ -188,21 +189,30 @@ def accept(context: Context, response: str, words: str = "") -> None:
     accepting.insist_on_roots(house, folder)
     with house.store.lock():
         found = accepting.brought(house, folder)
-        first_roots = [root.name for root in found.request.roots]
-        for name in first_roots:
-            screen.line(f"{name} is new; this house is going to believe it: SHA-256 {found.fingerprint(name)}")
+        for name, sha256 in found.roots.items():
+            screen.line(f"{name} is new; this house is going to believe it: SHA-256 {sha256}")
+        if found.is_lost:
+            numbers = ", ".join(str(held.request.number) for held in found.series)
+            screen.line(f"ca/ knows nothing of ceremony {numbers}: accepted again")
         digest = bundle.digest(found.answer.data)
         accepting.confirm(
             found, words or first_words("response", "the ceremony", digest, accepting.other_digests(found))
         )
+        if found.is_lost and not house.store.generations("root") and house.ledger_fault:
+            loss.accept(house, f"ca/ was lost; accepted again with ceremony {found.request.number}")
         old = accepting.file(house, found)
+        if found.is_lost:
+            restore.carry_revocations(house)
         house.ledger.close()
-    for name, issuer in found.answer.certificates:
+    for name, issuer in (pair for held in found.series for pair in held.answer.certificates):
         screen.made(ArtifactId("authority", GenerationName.parse(name).authority), f"{name} by {issuer}")
     for line in old:
         screen.note(
             "destroy", f"{line}, was replaced", "every copy of it: older backups of ca/, other copies of the vault"
         )
+    if lacking := lost.lacking_keys(house, found.series):
+        new = lost.new_generations(house, lacking)
+        screen.note(", ".join(lacking), "the key is not in ca/", f"{RESTORE}; where no backup has it: {new}")
     screen.line(f"ceremony {found.request.number} is accepted; now: {run_for(house.store.home)} doit")
 
 

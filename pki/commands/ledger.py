@@ -234,7 +234,9 @@ def accept_loss(context: Context, without: Iterable[str] = (), yes: bool = False
     What is lost is recorded in it. Look for a newer ledger first: restore, or the database's own dumps.
     --json is for programs, and asks nothing: with --yes.
     """
-    house, screen = house_of(context), Screen()
+    house, screen = project_of(context), Screen()
+    if not house.is_older:  # the response that brings the newest root is accepted afterwards
+        house.insist_on_roots()
     fault = loss.acceptable(house)
     if json and not yes:
         raise PkiError("--json asks nothing; nothing was written", "./run invoke ledger.accept-loss --json --yes")

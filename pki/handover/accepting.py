@@ -7,7 +7,7 @@ own; what is in it bears the root's, and its digest is confirmed by a person.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,7 +22,8 @@ from pki.ceremony.bundle import Request
 from pki.ceremony.export import printed
 from pki.ceremony.vault import fingerprint
 from pki.errors import PkiError
-from pki.handover import kept, keys, kit, nearby, responses
+from pki.handover import kept, keys, kit, lost, nearby, responses
+from pki.handover.lost import Held
 from pki.house import House
 from pki.identifiers import ArtifactId, GenerationName
 from pki.remedies import run_for
@@ -30,14 +31,21 @@ from pki.remedies import run_for
 
 @dataclass(frozen=True, slots=True)
 class Brought:
-    """An answer as it was brought, the open request that it answers, and the transcript that tells of it."""
+    """An answer as it was brought, the request that it answers, and the transcript that tells of it.
+
+    Where the project lost the request, `series` has the ceremonies that it lost, oldest first; this one is the last.
+    """
 
     answer: Answer
     request: Request
     minutes: bytes
+    is_lost: bool
+    series: tuple[Held, ...]
 
-    def fingerprint(self, root: str) -> str:
-        return fingerprint(self.answer.certificates[root, root])
+    @property
+    def roots(self) -> dict[str, str]:
+        """The SHA-256 of each new root by its name."""
+        return {name: fingerprint(cert) for held in self.series for name, cert in held.roots.items()}
 
 
 # -- reading and verifying --------------------------------------------------------------------------------------------
@@ -50,15 +58,30 @@ def brought(house: House, folder: Path) -> Brought:
     responses.insist_on_response(house, folder)
     answer = answers.read(folder)
     request = _asked(house, answer)
+    series = [Held(answer, request)] if request else lost.series(house, answer)
+    if not series:
+        raise _of_another_project(house, answer)
     minutes = _minutes(house, answer)
-    there = filter(None, map(house.generation, house.store.generations("root")))
+    for held in series:
+        _insist_on_clocks(house, held.answer, held.request)
+    if faults := list(_faults(house, series, minutes)) or (list(keys.faults(house, request)) if request else []):
+        raise PkiError("\n".join(faults), f"nothing was filed; {answers.AGAIN}")
+    return Brought(answer, series[-1].request, minutes, request is None, tuple(series))
+
+
+def _faults(project: House, series: Sequence[Held], transcript: bytes) -> Iterator[str]:
+    """Everything that is wrong with responses, each under the roots that were there before it."""
+    there = filter(None, map(project.generation, project.store.generations("root")))
     roots: dict[str, x509.Certificate] = {one.name: one.certificate for one in there}
-    _insist_on_clocks(house, answer, request)
-    faults = answers.faults(answer, request, roots)
-    faults = faults or list(keys.faults(house, request))
-    if faults:
-        raise PkiError("\n".join(f"{answer.name}: {fault}" for fault in faults), f"nothing was filed; {answers.AGAIN}")
-    return Brought(answer, request, minutes)
+    records = chain.load(transcript, "transcript.jsonl")
+    for held in series:
+        name, lacking = held.answer.name, answers.untold(held.answer, records)
+        found = answers.faults(held.answer, held.request, roots) or ([f"the transcript {lacking}"] if lacking else [])
+        yield from (f"{name}: {fault}" for fault in found)
+        if found:
+            return
+        roots |= held.roots
+    yield from lost.faults(series)
 
 
 def _own_folders(project: House) -> Iterator[Path]:
@@ -67,22 +90,31 @@ def _own_folders(project: House) -> Iterator[Path]:
     yield from (project.store.home / one.adopt for one in project.inventory.authorities.adopted.values())
 
 
-def _asked(house: House, answer: Answer) -> Request:
-    """The request that a response answers: an open one of this house, and no other."""
-    name, response = answer.name, answer.response
+def _asked(house: House, answer: Answer) -> Request | None:
+    """The open request of this project that a response answers. Raises PkiError for a response that was accepted."""
     for folder in house.store.ceremonies():
         if store.read(folder / "response.yaml") == answer.data:
             raise _accepted_already(house, answer, house.store.shown(folder))
     waiting = {one.digest: one.request for one in kept.open_requests(house)}
-    if response.request not in waiting:
-        numbers = ", ".join(str(one.number) for one in waiting.values())
-        waits = f"waits for the answer to request {numbers}" if numbers else "waits for no answer"
-        raise PkiError(
-            f"{name}: answers another request (SHA-256 {response.request[:16]}…, ceremony {response.number}) than one of "
-            f"the project {house.store.home}, which {waits}",
-            _line_of_project(house, answer.folder),
+    return waiting.get(answer.response.request)
+
+
+def _of_another_project(project: House, answer: Answer) -> PkiError:
+    """That a response is of another project, with what helps where it is of this one, which has lost all of `ca/`."""
+    numbers = ", ".join(str(one.request.number) for one in kept.open_requests(project))
+    waits = f"waits for the answer to request {numbers}" if numbers else "waits for no answer"
+    hint, response = _line_of_project(project, answer.folder), answer.response
+    if roots := lost.roots_to_name(project, answer):
+        lines = "\n".join(["roots:", *(f"  - {one}" for one in roots)])
+        hint += (
+            "\nis it of this one, which lost ca/? compare with the signed page of the ceremony, write this into pki.yaml, "
+            f"and type the same line again:\n{lines}"
         )
-    return waiting[response.request]
+    return PkiError(
+        f"{answer.name}: answers another request (SHA-256 {response.request[:16]}…, ceremony {response.number}) than one of "
+        f"the project {project.store.home}, which {waits}",
+        hint,
+    )
 
 
 def _accepted_already(house: House, answer: Answer, place: str) -> PkiError:
@@ -167,8 +199,8 @@ def insist_on_roots(house: House, folder: Path) -> None:
     if house.missing_roots:
         with suppress(PkiError):
             found = brought(house, folder)
-            roots = {found.fingerprint(root.name) for root in found.request.roots}
-            if {one.fingerprint for one in house.missing_roots} <= roots:
+            if {one.fingerprint for one in house.missing_roots} <= set(found.roots.values()):
+                house.expect_roots()
                 return
         house.insist_on_roots()
 
@@ -205,9 +237,14 @@ def file(house: House, found: Brought) -> list[str]:
     it, pki.yaml names the new roots; where it cannot be written, nothing is filed.
     """
     with _naming_roots(house, found) as name_roots:
-        old = _file(house, found)
+        old = []
+        for place, held in enumerate(found.series):
+            if found.is_lost:
+                lost.set_keys_aside(house, held.request)
+            old += _file(house, held, lost.replaced(found.series[place + 1 :]))
         name_roots()
-    _keep(house, found)
+    for held in found.series:
+        _keep(house, held, found.minutes)
     return old
 
 
@@ -220,7 +257,7 @@ def _naming_roots(house: House, found: Brought) -> Iterator[Callable[[], None]]:
     path = house.store.home / "pki.yaml"
     there = [one for name in house.store.generations("root") if (one := house.generation(name))]
     roots: dict[str, str] = {one.name: one.fingerprint for one in there}
-    roots |= {root.name: found.fingerprint(root.name) for root in found.request.roots}
+    roots |= found.roots
     if house.inventory.sandbox or set(roots.values()) <= set(house.inventory.roots):
         yield lambda: None
         return
@@ -228,8 +265,11 @@ def _naming_roots(house: House, found: Brought) -> Iterator[Callable[[], None]]:
         yield put
 
 
-def _file(house: House, found: Brought) -> list[str]:
-    """Record and file all of it but the response; returns the CRLs that are to be destroyed."""
+def _file(house: House, found: Held, replaced: Collection[str]) -> list[str]:
+    """Record and file all of it but the response; returns the CRLs that are to be destroyed.
+
+    Those of roots that are `replaced` are superseded by a later ceremony, and only recorded.
+    """
     request = found.request
     because = f"ceremony {request.number}: {'; '.join(request.because)}"
     for (name, issuer), cert in found.answer.certificates.items():
@@ -252,7 +292,7 @@ def _file(house: House, found: Brought) -> list[str]:
         if name != issuer and GenerationName.parse(name).is_root:
             pem = issue.pem_of([found.answer.certificates[name, issuer]])
             store.write(house.store.authority_file(name, f"cross-{issuer}.pem"), pem)
-    old = _place_rungs(house, found)
+    old = _place_rungs(house, found, replaced)
     for name, issuer in sorted(
         found.answer.certificates, key=lambda pair: GenerationName.parse(pair[0]).is_root, reverse=True
     ):
@@ -271,10 +311,10 @@ def _record_revocations(house: House, request: Request) -> None:
                     house.ledger.record_revocation(issued, reason=one.reason, at=one.at)
 
 
-def _place_rungs(house: House, found: Brought) -> list[str]:
+def _place_rungs(house: House, found: Held, replaced: Collection[str]) -> list[str]:
     """The new ladders in place of the old ones; returns the old rungs that have not ended."""
     old = []
-    for ladder in found.request.ladders:
+    for ladder in (one for one in found.request.ladders if one.root not in replaced):
         numbers = {rung.number for rung in ladder.rungs}
         for rung in ladder.rungs:
             path = house.store.authority_file(ladder.root, "crl") / f"{rung.number}.pem"
@@ -295,11 +335,12 @@ def _unended(house: House, path: Path, root: str) -> list[str]:
     return []
 
 
-def _keep(house: House, found: Brought) -> None:
+def _keep(project: House, found: Held, transcript: bytes) -> None:
     """The records of the ceremony; the response itself comes last, and says that all the rest is there."""
-    folder = house.store.ceremony(found.request.number)
-    store.write(house.store.ca / "transcript.jsonl", found.minutes)
-    asked, answered = bundle.digest(bundle.dump(found.request)), bundle.digest(found.answer.data)
-    records = chain.load(found.minutes, "transcript.jsonl")
+    folder, request = project.store.ceremony(found.request.number), bundle.dump(found.request)
+    store.write(project.store.ca / "transcript.jsonl", transcript)
+    store.write(folder / "request.yaml", request)
+    asked, answered = bundle.digest(request), bundle.digest(found.answer.data)
+    records = chain.load(transcript, "transcript.jsonl")
     store.write(folder / "transcript.html", printed(records, found.request, asked, answered))
     store.write(folder / "response.yaml", found.answer.data)

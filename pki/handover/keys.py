@@ -8,7 +8,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki import issue, store, tokens
-from pki.ceremony.bundle import Request
+from pki.ceremony.bundle import AskedIntermediate, Request
 from pki.errors import PkiError
 from pki.handover import kept
 from pki.house import House
@@ -44,13 +44,18 @@ def again(house: House, name: str, hint: str) -> str:
     return f"{hint}; without a backup: mv {folder} {folder}.lost, then: {run_for(house.store.home)} invoke ceremony.request --anew"
 
 
+def is_asked(project: House, asked: AskedIntermediate) -> bool:
+    """Whether the key in `ca/` is the one that a request asks to certify."""
+    present = store.read(project.store.authority_file(asked.name, "request.pem"))
+    return present is not None and _public(present) == _public(asked.request.encode())
+
+
 def faults(house: House, request: Request) -> Iterator[str]:
     """Why the keys that a request asks to certify are not those in `ca/`."""
     for asked in request.intermediates:
-        present = store.read(house.store.authority_file(asked.name, "request.pem"))
         if fault := house.keys.fault(asked.name):
             yield f"{fault.message} ({again(house, asked.name, fault.hint)})"
-        elif present is None or _public(present) != _public(asked.request.encode()):
+        elif not is_asked(house, asked):
             yield f"{asked.name}: ca/ contains another key than the one that was certified ({RESTORE})"
 
 

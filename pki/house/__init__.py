@@ -22,7 +22,7 @@ from pki.house.cross_certificates import vouching
 from pki.house.generations import Generation, Rung, damaged, is_copy, read_certificate, read_rung
 from pki.house.keys import Keys
 from pki.house.ledger_view import LedgerView
-from pki.house.missing_roots import MissingRoot, find_missing, receipts, refusal
+from pki.house.missing_roots import MissingRoot, find_missing, has_named_root, receipts, refusal
 from pki.identifiers import ArtifactId, GenerationName
 from pki.issue import Issuer
 from pki.memo import Memo, signature
@@ -87,6 +87,11 @@ class House(LedgerView):
             self.memo.remember("roots of real hosts", "", [folder], kept)
         return tuple(MissingRoot(*one) for one in kept)
 
+    @property
+    def is_older(self) -> bool:
+        """Whether `ca/` is from before its newest root: it contains one that pki.yaml names, and lacks another."""
+        return not self.inventory.sandbox and bool(self.missing_roots) and has_named_root(self.inventory, self.store)
+
     def _recovered_roots(self) -> set[str]:
         found = set[str]()
         for name in self.store.generations("root"):
@@ -104,6 +109,11 @@ class House(LedgerView):
                     f"pki.yaml says sandbox: true, and {name} in ca/ (SHA-256 {root.fingerprint}) is not of a sandbox",
                     "take sandbox: true out of pki.yaml; a sandbox needs a folder of its own: ./run invoke init DIR",
                 )
+
+    def expect_roots(self) -> None:
+        """Go on although roots are missing: a response that brings all of them is about to be filed."""
+        self.__dict__["missing_roots"] = ()
+        self.look_again_at_ledger()
 
     # -- authorities --
 
