@@ -39,6 +39,7 @@ BLOCKS: dict[tuple[str, str], str | Callable[[Bench], None]] = {
     ("backup.md", "./run doit"): HOSTS,
     ("backup.md", "./run invoke health"): nothing,
     ("backup.md", "./run invoke ledger.accept-loss"): "an older ledger: tests/test_held_roots.py",
+    ("backup.md", "sh run invoke ceremony.sign /mnt/vault/ceremonies/0003/request.yaml"): DRIVES,
     ("backup.md", "./run pip install --require-hashes -r requirements-postgresql.lock"): PACKAGES,
     ("ceremony.md", "./run doit"): DRIVES,
     ("ceremony.md", "./run invoke ceremony.accept /media/exchange/response-0001"): DRIVES,
