@@ -12,8 +12,10 @@ from cryptography import x509
 
 import tasks
 from pki import issue
-from pki.ceremony import bundle, chain, custody, drives, hold, machine, sitting, words
+from pki.ceremony import bundle, chain, custody, drives, export, hold, machine, sitting, words
+from pki.ceremony.policy import Known
 from pki.ceremony.sitting import Ceremony
+from pki.ceremony.transcript import Transcript
 from pki.ceremony.vault import Vault
 from pki.commands.program import Program
 from pki.handover import accepting, asking
@@ -61,6 +63,20 @@ class RealHome(Home):
         if any(root.name not in held.known.roots for root in held.request.roots):
             hold.make_roots(held, lambda _, kind: custody.in_file(issue.new_key(kind), secret))
         return hold.sign(held, lambda _: secret, self.out)
+
+    def vault_is_ahead_of(self, path: Path) -> bool:
+        """Whether the vault knows of ceremonies that the project of a request does not."""
+        asked = bundle.load(path.read_bytes(), str(path), bundle.Request)
+        return Known(self.vault.roots(), self.vault.history()).is_ahead_of(asked)
+
+    def answer_again(self, days: float = 0) -> Path:
+        """The response of the last ceremony once more; returns its folder."""
+        now, data = self.moment(days), (self.vault.history()[-1].folder / "request.yaml").read_bytes()
+        folder = export.hand_out_again(
+            self.vault, data, self.out, lambda: Transcript(self.vault.transcript, lambda: now)
+        )
+        assert folder
+        return folder
 
     def accept(self, folder: Path, days: float = 0) -> list[str]:
         """Take a response in, its digest confirmed; returns the CRLs that are to be destroyed."""
