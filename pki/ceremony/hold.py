@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,10 +137,11 @@ def sign(ceremony: Ceremony, secret_of: Secrets, out: Path) -> Path:
             export.search(files, [*ceremony.forbidden, *export.private_forms(keys.values())])
             write_folder(ceremony.vault.ceremony(ceremony.request.number), files)
         elif ceremony.answered != ceremony.known.last:
+            again = export.line_of_last(ceremony.vault, shlex.quote(str(out)))
             raise PkiError(
                 f"the request was answered in ceremony {ceremony.answered.number}, and ceremony "
                 f"{ceremony.known.history[-1].number} was held since",
-                "take the newest request of the online machine",
+                f"take the newest request of the online machine; the last response once more: {again}",
             )
         ceremony.transcript.settle()
         export.destroy_superseded(ceremony)

@@ -290,8 +290,10 @@ def _other_digests(held: Ceremony) -> dict[str, str]:
 def _with_last_response(error: PkiError, held: Ceremony, out: str, reason: str) -> PkiError:
     """An error about a request of a project that lost the last ceremonies, with the line that hands them out again."""
     if held.known.is_behind(held.request):
-        copy = "take the other drive of the vault, with the newest ceremony; it makes this one equal: ceremony.copy"
-        return PkiError(error.message, f"nothing was signed; {copy}")
+        copy = f"sh run invoke ceremony.copy --vault DIR --to {shlex.quote(str(held.vault.folder))}{_reason(reason)}"
+        return PkiError(
+            error.message, f"nothing was signed; make this drive equal to that of the last ceremony: {copy}"
+        )
     if not held.known.is_ahead_of(held.request):
         return error
     line = f"{export.line_of_last(held.vault, out)}{_reason(reason)}"
