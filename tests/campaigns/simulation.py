@@ -320,10 +320,11 @@ class Simulation:
         """Perform the ceremony that is asked for, so late as the person is."""
         if self.fault or day < self.clock_until:
             return
-        waiting = [path for path in self.home.path.glob("ca/ceremonies/*") if not (path / "response.yaml").exists()]
+        newest = sorted(self.home.path.glob("ca/ceremonies/*"))[-1:]  # an older one that was never answered is void
+        waiting = [path for path in newest if not (path / "response.yaml").exists()]
         if not waiting:
             self.asked.clear()
-        for path in sorted(waiting)[-1:]:
+        for path in waiting:
             since = self.asked.setdefault("since", day)  # a request that is made anew is no news for the person
             if day < since + self.late[self.figures["ceremonies"] % len(self.late)]:
                 continue
@@ -351,7 +352,7 @@ class Simulation:
         spoken = words.first(bundle.digest((response / "response.yaml").read_bytes()))
         said = self.typed(day, ["invoke", "ceremony.accept", str(response), "--words", spoken])
         for following in person.printed(said):  # a backup is from before the ceremony, or has been tried
-            if following[1] == "ceremony.request":
+            if "ceremony.request" in following:
                 self.typed(day, following)
         self.figures["ceremonies accepted again"] += 1
         self.asked.clear()
