@@ -9,7 +9,7 @@ from types import TracebackType
 
 from doit.task import Task
 
-from pki.pipeline import Run
+from pki.monitor.report.run import Run
 
 run = Run(
     home=Path(os.environ.get("PKI_HOME") or Path(__file__).parent).resolve(),

@@ -6,56 +6,56 @@ from pathlib import Path
 
 from invoke import Collection
 
-from pki.commands import (
-    accept_root,
-    ca,
-    ceremony,
-    client,
-    daily,
-    demo,
-    deploy,
-    dev,
-    explaining,
-    export,
-    fleet,
-    health,
-    init,
-    keeping,
-    ledger,
-    revoking,
-    schedule,
-    taking,
-    timeline,
-    vault,
+from pki.cli import (
+    accept_root_command,
+    ansible_commands,
+    backup_commands,
+    ca_commands,
+    ceremony_offline,
+    ceremony_online,
+    client_commands,
+    client_export,
+    daily_commands,
+    demo_command,
+    deploy_commands,
+    developer_commands,
+    explain_command,
+    health_command,
+    import_command,
+    init_command,
+    ledger_commands,
+    revoke_command,
+    schedule_command,
+    timeline_command,
 )
-from pki.destinations import clock_evidence
+from pki.pipeline.delivery_targets import clock_evidence
 
 ns = Collection()
 for name, function in {
-    "init": init.init,
-    "plan": daily.plan,
-    "status": daily.show_status,
-    "health": health.check,
-    "renew": daily.renew,
-    "revoke": revoking.revoke,
-    "retire": revoking.retire,
-    "explain": explaining.explain,
-    "backup": keeping.backup,
-    "restore": keeping.restore,
-    "schedule": schedule.schedule,
-    "schema": daily.schema,
-    "timeline": timeline.show_timeline,
-    **dev.TASKS,
+    "init": init_command.init,
+    "plan": daily_commands.plan,
+    "status": daily_commands.show_status,
+    "health": health_command.check,
+    "renew": daily_commands.renew,
+    "revoke": revoke_command.revoke,
+    "retire": revoke_command.retire,
+    "explain": explain_command.explain,
+    "backup": backup_commands.backup,
+    "restore": backup_commands.restore,
+    "schedule": schedule_command.schedule,
+    "schema": daily_commands.schema,
+    "timeline": timeline_command.show_timeline,
+    **developer_commands.TASKS,
 }.items():
     ns.add_task(function, name)
 
 for title, tasks in {
-    "ledger": {**ledger.TASKS, "import": taking.take_in},
-    "ca": {"rewrap": ca.rewrap},
-    "client": {**client.TASKS, "export": export.export},
-    "deploy": {**deploy.TASKS, **fleet.TASKS, "accept-root": accept_root.accept_root},
-    "demo": {"vlans": demo.vlans},
-    "ceremony": {**ceremony.TASKS, **vault.TASKS},
+    "ledger": {**ledger_commands.TASKS, "import": import_command.take_in},
+    "ca": {"rewrap": ca_commands.rewrap},
+    "client": {**client_commands.TASKS, "export": client_export.export},
+    "deploy": {**deploy_commands.TASKS, **ansible_commands.TASKS, "accept-root": accept_root_command.accept_root},
+    "demo": {"vlans": demo_command.vlans},
+    "ceremony": {**ceremony_online.TASKS, **ceremony_offline.TASKS},
 }.items():
     collection = Collection(title)
     for name, function in tasks.items():

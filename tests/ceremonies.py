@@ -11,15 +11,16 @@ import pytest
 from cryptography import x509
 
 import tasks
-from pki import issue
-from pki.ceremony import bundle, chain, custody, drives, export, hold, machine, sitting, words
+from pki.ceremony import drives, request_response, transcript_chain, words
+from pki.ceremony.offline import key_storage, machine_check, response_export, session, steps
+from pki.ceremony.offline.session import Ceremony
+from pki.ceremony.online import accept_response, make_request
+from pki.ceremony.online.make_request import Open, Wish
 from pki.ceremony.policy import Known
-from pki.ceremony.sitting import Ceremony
 from pki.ceremony.transcript import Transcript
 from pki.ceremony.vault import Vault
-from pki.commands.program import Program
-from pki.handover import accepting, asking
-from pki.handover.asking import Open, Wish
+from pki.cli.program import Program
+from pki.x509 import keys
 from tests.conftest import START, Home, bare_home
 from tests.copies import copy_project
 
@@ -47,32 +48,32 @@ class RealHome(Home):
     def ask(self, wish: Wish = NOTHING_MORE, days: float = 0) -> Open:
         """The request for the next ceremony, as `invoke ceremony.request` prepares it."""
         house = self.house(days)
-        asked = asking.prepare(house, wish)
+        asked = make_request.prepare(house, wish)
         house.close(settled=False)
         return asked
 
     def open(self, path: Path, days: float = 0) -> Ceremony:
         """A sitting at the offline machine over a request."""
         now = self.moment(days)
-        return sitting.opened(self.vault, path.read_bytes(), str(path), lambda: now)
+        return session.opened(self.vault, path.read_bytes(), str(path), lambda: now)
 
     def answer(self, path: Path, days: float = 0, secret: str = SECRET) -> Path:
         """Make the roots that a request asks for, and sign it; returns the folder of the response."""
         held = self.open(path, days)
-        sitting.confirmed(held, [], words.first(held.digest))
+        session.confirmed(held, [], words.first(held.digest))
         if any(root.name not in held.known.roots for root in held.request.roots):
-            hold.make_roots(held, lambda _, kind: custody.in_file(issue.new_key(kind), secret))
-        return hold.sign(held, lambda _: secret, self.out)
+            steps.make_roots(held, lambda _, kind: key_storage.in_file(keys.new_key(kind), secret))
+        return steps.sign(held, lambda _: secret, self.out)
 
     def vault_is_ahead_of(self, path: Path) -> bool:
         """Whether the vault knows of ceremonies that the project of a request does not."""
-        asked = bundle.load(path.read_bytes(), str(path), bundle.Request)
+        asked = request_response.load(path.read_bytes(), str(path), request_response.Request)
         return Known(self.vault.roots(), self.vault.history()).is_ahead_of(asked)
 
     def answer_again(self, days: float = 0) -> Path:
         """The response of the last ceremony once more; returns its folder."""
         now, data = self.moment(days), (self.vault.history()[-1].folder / "request.yaml").read_bytes()
-        folder = export.hand_out_again(
+        folder = response_export.hand_out_again(
             self.vault, data, self.out, lambda: Transcript(self.vault.transcript, lambda: now)
         )
         assert folder
@@ -82,7 +83,7 @@ class RealHome(Home):
         """Take a response in, its digest confirmed; returns the CRLs that are to be destroyed."""
         house = self.house(days)
         try:
-            return accepting.file(house, accepting.brought(house, folder))
+            return accept_response.file(house, accept_response.brought(house, folder))
         finally:
             house.close(settled=False)
 
@@ -155,12 +156,12 @@ class Typist:
         said = self.capsys.readouterr()
         return status, said.out + said.err
 
-    def records(self) -> list[chain.Record]:
+    def records(self) -> list[transcript_chain.Record]:
         """The transcript of the vault."""
-        return chain.load(self.home.vault.transcript.read_bytes(), "transcript.jsonl")
+        return transcript_chain.load(self.home.vault.transcript.read_bytes(), "transcript.jsonl")
 
     def words_of(self, file: str) -> str:
-        return words.first(bundle.digest((self.desk / file).read_bytes()))
+        return words.first(request_response.digest((self.desk / file).read_bytes()))
 
 
 def fit_typist(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Typist:
@@ -168,8 +169,8 @@ def fit_typist(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: 
 
     `vault`, `medium` and `out` are drives of their own.
     """
-    fit = partial(machine.findings, swaps=Path("/nowhere"), interfaces=list)
-    monkeypatch.setattr(machine, "findings", fit)
+    fit = partial(machine_check.findings, swaps=Path("/nowhere"), interfaces=list)
+    monkeypatch.setattr(machine_check, "findings", fit)
     home = real_home(tmp_path / "desk")
     drives_at({"sda": home.vault.folder, "sdb": home.out, "sdc": home.path.parent / "medium"}, tmp_path / "mounts")
     monkeypatch.setattr(drives, "MOUNTS", tmp_path / "mounts")

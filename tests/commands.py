@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 import tasks
-from pki.commands.program import Program
+from pki.cli.program import Program
 from tests.conftest import two_hosts_agree
 
 

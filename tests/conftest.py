@@ -17,20 +17,22 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from doit import plugin
 
-from pki import canonical, graph, pkcs8, processes, sealing
-from pki.bundles import pkcs12
-from pki.ceremony import lint, second
-from pki.errors import PkiError
-from pki.graph import Plan
-from pki.house import House
-from pki.house.clock import Evidence, HostClock
+from pki.ceremony import lint, second_opinion
+from pki.common import age, child_processes, sealed_records
+from pki.common.errors import PkiError
 from pki.ledger import database
-from pki.pipeline import Run
+from pki.monitor.report.run import Run
+from pki.pipeline import plan
+from pki.pipeline.plan import Plan
+from pki.project.clock_guard import Evidence, HostClock
+from pki.project.project import House
+from pki.x509 import pkcs8
+from pki.x509.export import pkcs12
 from tests.copies import copy_project
 
 PROJECT = Path(__file__).parent.parent
 START = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
-ROUNDS, SYNCHRONOUS, SEAL = pkcs8.ROUNDS, database.SYNCHRONOUS, sealing.seal  # as they are for users
+ROUNDS, SYNCHRONOUS, SEAL = pkcs8.ROUNDS, database.SYNCHRONOUS, age.seal  # as they are for users
 
 Ask = Callable[[House], Evidence]
 
@@ -72,7 +74,7 @@ class Home:
         """Run doit in this process, as `dodo.py` does."""
         status = Run(self.path, self.moment(days), evidence).main(list(arguments))
         report = self.path / "build" / "report" / "status.json"
-        data = canonical.unsealed(report.read_bytes())
+        data = sealed_records.unsealed(report.read_bytes())
         assert data is not None, "the report is not as it was written"
         return Report(status, data)
 
@@ -80,7 +82,7 @@ class Home:
         return House.open(self.path, self.moment(days), evidence)
 
     def plan(self, days: float = 0) -> Plan:
-        return graph.plan(self.house(days))
+        return plan.plan(self.house(days))
 
     def read(self, path: str) -> bytes:
         return (self.path / path).read_bytes()
@@ -134,7 +136,7 @@ def tidied() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _nothing_withheld(monkeypatch: pytest.MonkeyPatch) -> None:
     """What one test took out of the environment is unknown to the next one."""
-    monkeypatch.setattr(processes, "_withheld", {})
+    monkeypatch.setattr(child_processes, "_withheld", {})
 
 
 @contextmanager
@@ -161,11 +163,11 @@ def hasty() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pkcs8, "ROUNDS", 1000)
         patch.setattr(pkcs12, "ROUNDS", 1000)
-        patch.setattr(sealing, "seal", _sealed_quickly)
+        patch.setattr(age, "seal", _sealed_quickly)
         patch.setattr(os, "fsync", lambda _: None)
         patch.setattr(database, "SYNCHRONOUS", "OFF")
         patch.setattr(plugin, "entry_points", cache(plugin.entry_points))
-        for module, name in ((lint, "findings"), (second, "signature_fault")):
+        for module, name in ((lint, "findings"), (second_opinion, "signature_fault")):
             patch.setattr(module, name, _asked_once(getattr(module, name)))
         yield
 
@@ -180,7 +182,7 @@ def haste() -> Iterator[None]:
 def _sealed_quickly(data: bytes, passphrase: str) -> bytes:
     """An age file that is opened as any other, whose key took two rounds and not a second."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sealing, "WORK", 1)
+        patch.setattr(age, "WORK", 1)
         return SEAL(data, passphrase)
 
 

@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from pki import memo
+from pki.common import cache as common_cache
 
 CACHE = Path("build/.seen.json")
 
@@ -24,8 +24,8 @@ def copy_project(source: Path, target: Path) -> None:
 
 def _know_copy(cache: Path, source: Path, target: Path) -> None:
     """Put the state of the copied files in place of the originals', where the original is as it was looked at."""
-    code, found = memo.load(cache)
+    code, found = common_cache.load(cache)
     for entry in found.values():
-        if entry[1] == memo.signature(os.path.join(source, file) for file in entry[2]):
-            entry[1] = memo.signature(os.path.join(target, file) for file in entry[2])
-    memo.write(cache, code, found)
+        if entry[1] == common_cache.signature(os.path.join(source, file) for file in entry[2]):
+            entry[1] = common_cache.signature(os.path.join(target, file) for file in entry[2])
+    common_cache.write(cache, code, found)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pki import store
+from pki.common import filesystem
 
 SAMPLES = int(os.environ.get("PKI_SAMPLES", "0"))
 
@@ -43,7 +43,7 @@ class Swapped:
 def swapped() -> Iterator[Swapped]:
     """Let tests say what files hold, without writing them 20 000 times."""
     with pytest.MonkeyPatch.context() as patch:
-        files = Swapped(store.read)
-        patch.setattr(store, "read", files.read)
-        patch.setattr(store, "read_if_possible", files.read)
+        files = Swapped(filesystem.read)
+        patch.setattr(filesystem, "read", files.read)
+        patch.setattr(filesystem, "read_if_possible", files.read)
         yield files

@@ -6,19 +6,23 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-from pki import canonical, freshness, memo, store
+from pki.authority import certificates, crls
+from pki.common import cache as common_cache
+from pki.common import filesystem, sealed_records
+from pki.common.cache import Memo
+from pki.common.errors import PkiError
 from pki.deploy import receipt, release
 from pki.deploy.contact import Contact
+from pki.deploy.delivery_history import History
 from pki.deploy.folder import FolderTransport
-from pki.deploy.history import History
-from pki.errors import PkiError
-from pki.house import House
-from pki.house.generations import read_rung
-from pki.memo import Memo
-from pki.watch import probes
-from pki.watch.alerts.told import Addresses, Channel, Record
-from pki.watch.looks import premises
-from pki.watch.view import LastRun
+from pki.ledger import last_seen
+from pki.monitor import probes
+from pki.monitor.alerts.notification_history import Addresses, Channel, Record
+from pki.monitor.checks import check_machine
+from pki.monitor.checks.check_context import LastRun
+from pki.project import layout
+from pki.project.generations import read_rung
+from pki.project.project import House
 from tests.ceremonies import RealHome
 from tests.conftest import START
 from tests.damage import flips, swapped
@@ -73,13 +77,13 @@ def rung(home: RealHome) -> tuple[Path, Read]:
     house = home.house()
     path = house.store.rungs("root-1")[0]
     issuer = house.existing("root-1")
-    return path, lambda: read_rung(store.read(path) or b"", path, issuer)
+    return path, lambda: read_rung(filesystem.read(path) or b"", path, issuer)
 
 
 def crl(home: RealHome, generation: str, form: str) -> tuple[Path, Read]:
     house = home.house()
     path = house.store.crl(generation, form)
-    judge = freshness.root_crl if generation.startswith("root") else freshness.crl
+    judge = crls.stale_root_reasons if generation.startswith("root") else crls.stale_reasons
     return path, lambda: not judge(anew(house), generation)
 
 
@@ -87,7 +91,7 @@ def leaf(home: RealHome, name: str, file: str) -> tuple[Path, Read]:
     house, plan = home.house(), home.plan()
     wanted = plan.leaves[name]
     path = Path(house.store.leaf_file(wanted, file))
-    return path, lambda: not freshness.damage(house, wanted)
+    return path, lambda: not certificates.damage(house, wanted)
 
 
 def derived(home: RealHome, path: str) -> tuple[Path, Read]:
@@ -98,7 +102,7 @@ def derived(home: RealHome, path: str) -> tuple[Path, Read]:
 
 def cache(home: RealHome) -> tuple[Path, Read]:
     path = home.path / "build" / ".seen.json"
-    return path, lambda: memo.load(path)[1] or None
+    return path, lambda: common_cache.load(path)[1] or None
 
 
 def manifest(home: RealHome) -> tuple[Path, Read]:
@@ -148,15 +152,15 @@ def alerts(home: RealHome) -> tuple[Path, Read]:
     ca = home.path / "ca"
     channels = {"email": Channel(failing_since="2026-11-20T06:00:00Z", message="refused")}
     Record(Addresses.of(home.house().inventory), channels).save(ca, START)
-    path = ca / store.ALERTS
+    path = ca / layout.ALERTS
     return path, lambda: Record.load(ca, START).channels or None
 
 
 def last_backup(home: RealHome) -> tuple[Path, Read]:
-    path = home.path / "ca" / store.LAST_BACKUP
+    path = home.path / "ca" / last_seen.LAST_BACKUP
     head = {"events": 7, "head": hashlib.sha256(b"x").hexdigest()}
-    store.write(path, canonical.sealed({"at": "2026-11-20T06:00:00Z", "file": "b.age", "ledger": head}))
-    return path, lambda: premises.last_backup(path)
+    filesystem.write(path, sealed_records.sealed({"at": "2026-11-20T06:00:00Z", "file": "b.age", "ledger": head}))
+    return path, lambda: check_machine.last_backup(path)
 
 
 def report(home: RealHome) -> tuple[Path, Read]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cryptography import x509
 
-from pki import issue, profiles
+from pki.x509 import certificate_signing, keys, profiles
 from tests import judges
 from tests.conftest import START, Home
 from tests.judges import DAY, Identity
@@ -42,10 +42,10 @@ def signed_on_purpose(
     names: list[x509.GeneralName],
     *,
     by: str | None = None,
-    issuer: issue.Issuer | None = None,
+    issuer: certificate_signing.Issuer | None = None,
 ) -> Identity:
     """A leaf that no run would make: the profile of `like`, other names, signed with an intermediate's own key."""
-    house, wanted, key = home.house(), home.plan().leaves[like], issue.new_key("ec-p256")
+    house, wanted, key = home.house(), home.plan().leaves[like], keys.new_key("ec-p256")
     extensions = [
         (value, critical)
         for value, critical in profiles.leaf(wanted, key.public_key())
@@ -53,10 +53,10 @@ def signed_on_purpose(
     ]
     extensions.append((x509.SubjectAlternativeName(names), False))
     signing = issuer or house.issuer(by or wanted.authority)
-    cert = issue.certificate(
-        issue.subject("Example Lab", wanted.common_name),
+    cert = certificate_signing.certificate(
+        certificate_signing.subject("Example Lab", wanted.common_name),
         key.public_key(),
-        issue.validity(START, 90 * DAY, signing.certificate),
+        certificate_signing.validity(START, 90 * DAY, signing.certificate),
         extensions + profiles.addresses_of(URL, f"{by or wanted.authority}-1"),
         signing,
     )

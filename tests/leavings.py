@@ -8,7 +8,7 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from pki.watch.checks import Level
+from pki.monitor.check_result import Level
 from tests.pages import Page
 
 

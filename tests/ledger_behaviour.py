@@ -11,22 +11,15 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from pki import issue, profiles, store
-from pki.errors import LedgerError
-from pki.handover import asking
-from pki.records import (
-    EMPTY,
-    FOREIGN,
-    MISSING,
-    NEWEST_MISSING,
-    OLDER,
-    UNKNOWN_AUTHORITIES,
-    Entry,
-    Issued,
-)
-from pki.watch import health
-from pki.watch.checks import Finding, Level
-from pki.watch.view import LastRun
+from pki.ceremony.online import make_request
+from pki.common import sealed_records
+from pki.common.errors import LedgerError
+from pki.ledger.types import EMPTY, FOREIGN, MISSING, NEWEST_MISSING, OLDER, UNKNOWN_AUTHORITIES, Issued
+from pki.monitor.check_result import Finding, Level
+from pki.monitor.checks.check_context import LastRun
+from pki.monitor.report import health_report
+from pki.x509 import certificate_signing, crl_signing, keys, profiles
+from pki.x509.revocation import Entry
 from tests.commands import Said, said_by
 from tests.conftest import START, Home
 
@@ -81,7 +74,7 @@ class Site:
     def check(self, days: float = 0) -> Finding:
         """What health says of the ledger."""
         house = self.home.house(days)
-        found = health.checks(house, self.home.plan(days), LastRun(), thorough=False)
+        found = health_report.checks(house, self.home.plan(days), LastRun(), thorough=False)
         house.ledger.close()
         return next(one for one in found if one.subject == "ledger")
 
@@ -130,7 +123,7 @@ class LedgerBehaviour:
     def test_another_project_on_the_same_database_is_refused(self, site: Site) -> None:
         events = site.base.query("select count(*) from events")
         project = "0" * 32
-        site.home.write("ca/project-id", f"{project} {store.check_of({'project': project})}\n")
+        site.home.write("ca/project-id", f"{project} {sealed_records.check_of({'project': project})}\n")
         site.forget("build/.seen.json")
         for arguments in (("ledger.list",), ("ledger.verify",), ("renew", "media")):
             said = site.invoke(*arguments)
@@ -284,7 +277,7 @@ class LedgerBehaviour:
         site.base.put_back(before)
         site.home.edit("sandbox: true", "sandbox: true # still")
         with pytest.raises(LedgerError, match="older than the state"):
-            asking.prepare(site.home.house(1), asking.Wish(generations=("server",)))
+            make_request.prepare(site.home.house(1), make_request.Wish(generations=("server",)))
 
     def test_verifying_an_older_ledger_says_so(self, site: Site) -> None:
         before = site.base.snapshot()
@@ -393,9 +386,9 @@ class LedgerBehaviour:
 def _forged(home: Home) -> bytes:
     """A CRL with a high number by somebody who only bears our authority's name."""
     ours = home.house().existing("client-1").certificate
-    key = issue.new_key("ec-p384")
+    key = keys.new_key("ec-p384")
     dates = ours.not_valid_before_utc, ours.not_valid_after_utc
-    false = issue.certificate(ours.subject, key.public_key(), dates, profiles.root(), key)
+    false = certificate_signing.certificate(ours.subject, key.public_key(), dates, profiles.root(), key)
     entries = [Entry(77, START, "superseded")]
-    crl = issue.crl(issue.Issuer(false, key), 2**40, START, home.moment(9), entries)
+    crl = crl_signing.crl(certificate_signing.Issuer(false, key), 2**40, START, home.moment(9), entries)
     return crl.public_bytes(serialization.Encoding.DER)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 
-from pki.watch.checks import Finding, Level
-from pki.watch.page import drawing
-from pki.watch.page.ahead import Ahead, Event, Life
-from pki.watch.page.doings import Doings, Made
-from pki.watch.page.facts import Certificate, Facts
-from pki.watch.page.fleet import Host
-from pki.watch.page.signers import Authority, Crl
-from pki.watch.probes import Probed
+from pki.monitor.check_result import Finding, Level
+from pki.monitor.probes import Probed
+from pki.monitor.status_page import render
+from pki.monitor.status_page.authorities_section import Authority, Crl
+from pki.monitor.status_page.forecast_section import Ahead, Event, Life
+from pki.monitor.status_page.hosts_section import Host
+from pki.monitor.status_page.page_data import Certificate, Facts
+from pki.monitor.status_page.runs_section import Doings, Made
 
 DAY = timedelta(days=1)
 NETWORKS = ("av", "dev", "mgmt", "office")
@@ -85,7 +85,7 @@ def page(found: Facts, *late: Finding, state: str = "5eed") -> str:
         made_on=found.today - DAY,
         made=(Made("29 of 90 days left, renewal starts at 30", 2, ("cert:web-004", "cert:web-005")),),
     )
-    return drawing.page(found, [*late, *found.checks], done, state).decode()
+    return render.page(found, [*late, *found.checks], done, state).decode()
 
 
 def _name(number: int) -> str:

@@ -15,15 +15,16 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from pki import freshness
-from pki.ceremony import bundle, words
+from pki.authority import crls
+from pki.ceremony import request_response, words
+from pki.common.errors import PkiError, of_system
+from pki.common.templating import MEND_OR_RAW
+from pki.common.terminal import Screen
 from pki.deploy.contact import Contact
-from pki.errors import PkiError, of_system
-from pki.pipeline import Run
-from pki.records import PUT_BACK
-from pki.screen import Screen
-from pki.templating import MEND_OR_RAW
-from pki.watch import forecast, status
+from pki.ledger.types import PUT_BACK
+from pki.monitor import forecast
+from pki.monitor.report import status_table
+from pki.monitor.report.run import Run
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import START, Home
 from tests.typed import typed
@@ -72,8 +73,8 @@ def notes(home: Home, days: float = 0) -> dict[str, tuple[str, str]]:
     return {note.subject: (note.text, note.remedy) for note in forecast.notes(house, home.plan(days))}
 
 
-def rows(home: Home, days: float = 0) -> dict[str, status.Row]:
-    return {row.name: row for row in status.rows(home.house(days), home.plan(days))}
+def rows(home: Home, days: float = 0) -> dict[str, status_table.Row]:
+    return {row.name: row for row in status_table.rows(home.house(days), home.plan(days))}
 
 
 def remove_media(home: Home) -> None:
@@ -460,7 +461,7 @@ def test_a_bug_of_ours_is_never_reported_as_well(home: Home, monkeypatch: pytest
     def bug(*_: object) -> list[str]:
         raise RuntimeError("our own bug")
 
-    monkeypatch.setattr(freshness, "crl", bug)
+    monkeypatch.setattr(crls, "stale_reasons", bug)
     report = home.doit(days=61)
     assert report.status != 0
     assert report.data["at"] == "2027-01-23T06:00:00Z"
@@ -818,7 +819,7 @@ def test_commands_lead_from_a_request_to_a_real_hierarchy(real: Home, invoke: In
     asked = real.path / "ca/ceremonies/0001/request.yaml"
     options = ("--vault", str(medium), "--passphrase-file", f"{medium.parent}/passphrase", "--despite", "a test")
     options = (*options, "--folder-as-vault", "a test")
-    typed = ("--words", words.first(bundle.digest(asked.read_bytes())))
+    typed = ("--words", words.first(request_response.digest(asked.read_bytes())))
     assert invoke(real, "ceremony.rehearse").status == 0
     made = invoke(real, "ceremony.root", str(asked), *options, *typed)
     assert (made.status, made.error) == (0, "")
@@ -827,7 +828,7 @@ def test_commands_lead_from_a_request_to_a_real_hierarchy(real: Home, invoke: In
     signed = invoke(real, "ceremony.sign", str(asked), "--output", str(out), *options, *typed)
     assert (signed.status, signed.error) == (0, "")
     assert PASSPHRASE not in made.out + signed.out
-    answered = bundle.digest((out / "response-0001/response.yaml").read_bytes())
+    answered = request_response.digest((out / "response-0001/response.yaml").read_bytes())
     assert invoke(real, "ceremony.accept", f"{out}/response-0001", "--words", words.first(answered)).status == 0
     assert real.doit().status == 0
     assert real.doit().made == {}
@@ -855,7 +856,7 @@ def test_a_root_key_is_not_moved_into_the_house(real: Home, invoke: Invoke, medi
     asked = real.path / "ca/ceremonies/0001/request.yaml"
     real.doit()
     secret = ("--passphrase-file", f"{medium.parent}/passphrase")
-    typed = ("--words", words.first(bundle.digest(asked.read_bytes())))
+    typed = ("--words", words.first(request_response.digest(asked.read_bytes())))
     secret = (*secret, "--folder-as-vault", "a test")
     invoke(real, "ceremony.root", str(asked), "--vault", str(medium), *secret, *typed, "--despite", "a test")
     new = ("--new-passphrase-file", f"{medium.parent}/passphrase")
@@ -874,7 +875,7 @@ def test_the_ceremony_refuses_a_weak_passphrase(real: Home, invoke: Invoke, medi
         file.write_text(content)
     said = invoke(
         *(real, "ceremony.root", str(asked), "--vault", str(medium), "--passphrase-file", str(file)),
-        *("--despite", "a test", "--words", words.first(bundle.digest(asked.read_bytes()))),
+        *("--despite", "a test", "--words", words.first(request_response.digest(asked.read_bytes()))),
         *("--folder-as-vault", "a test"),
     )
     assert said.status == 1

@@ -14,23 +14,26 @@ from typing import Any
 
 import pytest
 
-from pki import freshness, graph, store
+from pki.authority import crls
+from pki.common import filesystem
+from pki.common.errors import PkiError
+from pki.common.templating import MEND_OR_RAW
 from pki.deploy.contact import Contact
-from pki.deploy.proof import PROVEN, Proof, Verdict
+from pki.deploy.protocol import HostRefusal
 from pki.deploy.receipt import instant
 from pki.deploy.receipt import load as receipt_of
 from pki.deploy.receipt import save as keep_receipt
-from pki.deploy.session import HostRefusal
 from pki.deploy.ssh import UnreachableError
-from pki.errors import PkiError
-from pki.house.clock import Evidence
-from pki.records import BEGIN_ANEW, GONE, IS_EMPTY, PUT_BACK
-from pki.templating import MEND_OR_RAW
-from pki.watch import health, probes
-from pki.watch.checks import Finding, Level
-from pki.watch.looks import authorities, premises
-from pki.watch.probes import Fault, Probed
-from pki.watch.view import LastRun
+from pki.deploy.verification import PROVEN, Proof, Verdict
+from pki.ledger.types import BEGIN_ANEW, GONE, IS_EMPTY, PUT_BACK
+from pki.monitor import probes
+from pki.monitor.check_result import Finding, Level
+from pki.monitor.checks import check_authorities, check_machine
+from pki.monitor.checks.check_context import LastRun
+from pki.monitor.probes import Fault, Probed
+from pki.monitor.report import health_report
+from pki.pipeline import plan
+from pki.project.clock_guard import Evidence
 from tests.commands import Invoke, Said
 from tests.conftest import START, Home
 from tests.test_alerting import break_template, invoke, lose_passphrase
@@ -43,7 +46,7 @@ BACK = "put ca/root/root-1/crl/ back from a backup (./run invoke restore FILE --
 def checked(home: Home, days: float = 0, *, thorough: bool = False) -> dict[str, Finding]:
     """What is not well, by subject; keys are opened and the ledger read only when `thorough`."""
     house = home.house(days)
-    found = health.checks(house, home.plan(days), LastRun.load(house.store), thorough=thorough)
+    found = health_report.checks(house, home.plan(days), LastRun.load(house.store), thorough=thorough)
     assert [one.level for one in found] == sorted((one.level for one in found), reverse=True)
     return {one.subject: one for one in found if one.level}
 
@@ -96,14 +99,14 @@ def test_what_is_lost_or_damaged_in_build_is_a_notice_until_the_next_run(home: H
 def test_a_run_reads_no_certificate_again_that_it_found_sound(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     truths = {home.house().store.truth(leaf) for leaf in home.plan().leaves.values()}
     assert home.doit().status == 0
-    looked, read = [], store.read
+    looked, read = [], filesystem.read
 
     def reads(path: str | Path) -> bytes | None:
         if Path(path) in truths:
             looked.append(Path(path))
         return read(path)
 
-    monkeypatch.setattr(store, "read", reads)
+    monkeypatch.setattr(filesystem, "read", reads)
     assert home.doit().status == 0
     checked(home)
     assert looked == []
@@ -178,7 +181,7 @@ def test_the_marks_of_a_short_root_are_shorter(days: int, level: Level) -> None:
     certificate = SimpleNamespace(not_valid_before_utc=START, not_valid_after_utc=START + timedelta(days=1000))
     view: Any = SimpleNamespace(now=START + timedelta(days=days))
     root: Any = SimpleNamespace(certificate=certificate)
-    assert authorities.root_level(view, root) is level
+    assert check_authorities.root_level(view, root) is level
 
 
 def test_a_house_without_authorities_is_critical_and_says_what_to_type(fresh: Home) -> None:
@@ -247,7 +250,7 @@ def test_a_host_that_does_not_answer_is_told_since_when_and_how_long_there_is_ti
 
 def test_a_host_that_has_taken_nothing_yet_is_not_counted_as_well(home: Home) -> None:
     home.house().store.receipt("media").unlink()
-    found = health.checks(home.house(), home.plan(), LastRun(), thorough=True)
+    found = health_report.checks(home.house(), home.plan(), LastRun(), thorough=True)
     said = [(one.level, one.message) for one in found if one.subject == "hosts"]
     assert said == [
         (Level.NOTICE, "never delivered to: media; the next run does it"),
@@ -277,11 +280,17 @@ def test_what_receipts_say_is_read_once_and_again_when_one_is_written(
     remote: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     house, plan = remote.house(), remote.plan()
-    assert not [one for one in health.checks(house, plan, LastRun(), thorough=False) if one.subject == "deploy:media"]
+    assert not [
+        one for one in health_report.checks(house, plan, LastRun(), thorough=False) if one.subject == "deploy:media"
+    ]
     Contact().failed(START, PkiError("down")).save(house.store.contact("media"))
-    assert [one for one in health.checks(house, plan, LastRun(), thorough=False) if one.subject == "deploy:media"]
-    monkeypatch.setattr("pki.watch.looks.hosts._state", None)
-    assert [one for one in health.checks(house, plan, LastRun(), thorough=False) if one.subject == "deploy:media"]
+    assert [
+        one for one in health_report.checks(house, plan, LastRun(), thorough=False) if one.subject == "deploy:media"
+    ]
+    monkeypatch.setattr("pki.monitor.checks.check_hosts._state", None)
+    assert [
+        one for one in health_report.checks(house, plan, LastRun(), thorough=False) if one.subject == "deploy:media"
+    ]
 
 
 def test_drift_in_a_folder_is_found_before_the_run_that_repairs_it(home: Home) -> None:
@@ -313,7 +322,7 @@ def test_a_secret_that_others_can_read_is_critical(home: Home, path: str, mode: 
 @pytest.mark.parametrize(("days", "far"), [(-1, "1 day before"), (181, "181 days after")])
 def test_a_clock_that_nobody_confirms_is_critical(home: Home, days: float, far: str) -> None:
     house = home.house(days, lambda _: Evidence())
-    (found,) = (one for one in health.checks(house, graph.plan(house), LastRun()) if one.subject == "clock")
+    (found,) = (one for one in health_report.checks(house, plan.plan(house), LastRun()) if one.subject == "clock")
     assert found.level is Level.CRITICAL
     assert f", {far} the last event in the ledger, 2026-11-23 06:00; nothing is signed: " in found.message
     assert found.remedy.endswith("./run doit --clock-is-right")
@@ -321,14 +330,16 @@ def test_a_clock_that_nobody_confirms_is_critical(home: Home, days: float, far: 
 
 @pytest.mark.parametrize("days", [-1, 181])
 def test_a_clock_that_others_confirm_is_well(home: Home, days: float) -> None:
-    (found,) = (one for one in health.checks(home.house(days), home.plan(days), LastRun()) if one.subject == "clock")
+    (found,) = (
+        one for one in health_report.checks(home.house(days), home.plan(days), LastRun()) if one.subject == "clock"
+    )
     assert (found.level, found.message.endswith("; it is right: forge and media agree")) == (Level.OK, True)
 
 
 def test_a_clock_near_the_last_event_asks_nobody(home: Home) -> None:
     for days in (-0.08, 0, 120, 180):
         house = home.house(days, lambda _: pytest.fail("somebody was asked"))
-        (found,) = (one for one in health.checks(house, graph.plan(house), LastRun()) if one.subject == "clock")
+        (found,) = (one for one in health_report.checks(house, plan.plan(house), LastRun()) if one.subject == "clock")
         assert (found.level, found.message) == (Level.OK, "agrees with the last event in the ledger")
 
 
@@ -434,13 +445,13 @@ def test_runs_that_stay_away_are_a_warning(home: Home) -> None:
     assert checked(home, 2.1, thorough=True)["doit"].message.startswith("last ran on 2026-11-23: is its cron job")
 
 
-@pytest.mark.parametrize("topic", health.LOOKS)
+@pytest.mark.parametrize("topic", health_report.LOOKS)
 def test_a_look_that_breaks_is_told_and_hides_no_other(home: Home, monkeypatch: pytest.MonkeyPatch, topic: str) -> None:
     def bug(_view: object) -> Any:
         yield Finding("before", Level.NOTICE, "was seen before")
         raise RuntimeError("our own bug")
 
-    monkeypatch.setitem(health.LOOKS, topic, bug)
+    monkeypatch.setitem(health_report.LOOKS, topic, bug)
     (home.path / "secrets.yaml").chmod(0o644)
     found = checked(home)
     assert found.pop(topic).message == f"could not check {topic}: RuntimeError('our own bug')"
@@ -452,7 +463,7 @@ def test_a_house_that_cannot_be_read_breaks_no_run(home: Home, monkeypatch: pyte
     def bug(*_: object) -> Any:
         raise RuntimeError("our own bug")
 
-    monkeypatch.setattr(freshness, "due_rung", bug)
+    monkeypatch.setattr(crls, "due_presigned", bug)
     found = checked(home)
     assert "could not check crls" in found["crls"].message
 
@@ -481,7 +492,7 @@ def test_the_exit_status_says_how_bad_it_is(
 
 
 def test_a_look_that_breaks_is_exit_status_one(home: Home, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(premises, "MEGABYTE", 0)
+    monkeypatch.setattr(check_machine, "MEGABYTE", 0)
     said = invoke(home, "health")
     assert said.status == 1
     assert "warning  disk                     could not check disk: ZeroDivisionError(" in said.out
@@ -511,7 +522,7 @@ def test_what_a_delivery_saw_of_a_service_is_not_told_beside_what_is_wrong_now(
     wrong = SILENT if fault else ""
     probe = Probed("media", "jellyfin", "jellyfin.lab.internal", 443, "tls", wrong=wrong, fault=fault)
     view = (remote.house(), remote.plan(), LastRun())
-    found = {one.subject: one for one in health.checks(*view, probes=[probe], thorough=False) if one.level}
+    found = {one.subject: one for one in health_report.checks(*view, probes=[probe], thorough=False) if one.level}
     assert {name: one.message for name, one in found.items()} == told
 
 

@@ -14,15 +14,16 @@ from pathlib import Path
 
 import pytest
 
+from pki.common import filesystem
+from pki.common.errors import PkiError
+from pki.common.templating import MEND_OR_RAW
 from pki.deploy.receipt import instant
-from pki.errors import PkiError
-from pki.pipeline import Run
-from pki.templating import MEND_OR_RAW
-from pki.watch import watchman
-from pki.watch.alerts import channels, letter, mail
-from pki.watch.alerts.decisions import Past, decide
-from pki.watch.alerts.told import Record
-from pki.watch.checks import Finding, Level, rerun
+from pki.monitor.alerts import mail_text, smtp
+from pki.monitor.alerts.decisions import Past, decide
+from pki.monitor.alerts.notification_history import Record
+from pki.monitor.check_result import Finding, Level, rerun
+from pki.monitor.report import end_of_run
+from pki.monitor.report.run import Run
 from tests.conftest import PROJECT, START, Home
 
 DAY = timedelta(days=1)
@@ -127,9 +128,9 @@ def test_a_clock_that_was_set_back_silences_nobody() -> None:
     assert before.is_digest
 
 
-def letter_of(found: list[Finding], past: Past | None = None) -> letter.Letter:
+def letter_of(found: list[Finding], past: Past | None = None) -> mail_text.Letter:
     decision = decide(past or Past(), found, everything, START)
-    return letter.write(decision, found, letter.Facts("Example Lab", "ca, in /srv/pki", "", "", START), "")
+    return mail_text.write(decision, found, mail_text.Facts("Example Lab", "ca, in /srv/pki", "", "", START), "")
 
 
 def test_what_a_host_says_is_text_in_every_form_of_a_letter() -> None:
@@ -226,8 +227,8 @@ def test_the_first_run_says_that_messages_arrive(built_once: Path) -> None:
 def test_the_outbox_keeps_the_newest_messages_and_no_file_of_others(tmp_path: Path) -> None:
     written, note = EmailMessage(), tmp_path / "note.txt"
     note.write_text("mine")
-    days = [START + timedelta(days=number) for number in range(mail.KEPT + 2)]
-    paths = [mail.put(written, tmp_path, day) for day in [*days, days[5]]]  # the last one by a clock that was set back
+    days = [START + timedelta(days=number) for number in range(smtp.KEPT + 2)]
+    paths = [smtp.put(written, tmp_path, day) for day in [*days, days[5]]]  # the last one by a clock that was set back
     assert sorted(tmp_path.iterdir()) == sorted([*paths[3:], note])
 
 
@@ -287,7 +288,7 @@ def test_somebody_elses_edit_on_a_host_is_told_and_never_solved(home: Home, outb
 
 
 def test_an_interrupted_run_tells_nothing(home: Home, outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pki.reporter.Reporter._result", lambda _self: "interrupted")
+    monkeypatch.setattr("pki.pipeline.reporter.Reporter._result", lambda _self: "interrupted")
     break_template(home)
     home.doit(days=1)
     assert outbox() == []
@@ -315,7 +316,7 @@ def test_a_run_without_news_changes_no_record_and_loads_nothing_for_it(home: Hom
     code = (
         "import sys; from datetime import datetime; from pathlib import Path; from pki.pipeline import Run\n"
         f"Run(Path({str(home.path)!r}), datetime.fromisoformat({instant(START)!r})).main([])\n"
-        "loaded = {'smtplib', 'pki.watch.alerts.letter', 'sqlalchemy', 'apprise', 'rich'} & set(sys.modules)\n"
+        "loaded = {'smtplib', 'pki.monitor.alerts.mail_text', 'sqlalchemy', 'apprise', 'rich'} & set(sys.modules)\n"
         "assert not loaded, loaded"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)
@@ -371,7 +372,7 @@ def test_a_wrong_inventory_at_a_terminal_is_said_there_alone(
 
 
 def test_nobody_is_told_of_a_wrong_inventory_who_was_never_told_anything(fresh: Home) -> None:
-    assert watchman.nothing_was_run(fresh.path, START, PkiError("x")) == []
+    assert end_of_run.nothing_was_run(fresh.path, START, PkiError("x")) == []
     assert not (fresh.path / "ca").exists()
 
 
@@ -412,14 +413,14 @@ def test_one_channel_is_told_of_another_that_fails(home: Home, outbox: Outbox) -
 def test_a_record_that_no_disk_has_room_for_repeats_nothing_within_the_day(
     home: Home, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = channels.store.write
+    write = filesystem.write
 
     def full(path: Path, data: bytes, mode: int = 0o644) -> None:
         if path.name == ".alerts.json":
             raise PkiError(f"{path}: cannot be written: No space left on device")
         write(path, data, mode)
 
-    monkeypatch.setattr("pki.store.write", full)
+    monkeypatch.setattr("pki.common.filesystem.write", full)
     break_template(home)
     report = home.doit(days=1)
     assert report.data["alerts"][-1]["error"].endswith("No space left on device")

@@ -9,20 +9,20 @@ from typing import Any
 
 import pytest
 
-from pki.deploy import answers
+from pki.deploy import host_output
 
 SUM = "0" * 64
 GOOD: list[dict[str, Any]] = [
     {"pki-apply": 1},
     {"pki-apply": 1, "date": 1795000000},
-    *({"n": 1, "is": state, "sha256": SUM, "path": "/etc/x"} for state in sorted(answers.LOOKS)),
+    *({"n": 1, "is": state, "sha256": SUM, "path": "/etc/x"} for state in sorted(host_output.LOOKS)),
     {"n": 1, "is": "absent", "sha256": "", "path": "/etc/x"},
     {"looked": True},
     {"bytes": 0},
     {"ran": "systemctl-reload-nginx", "status": 137, "said": "it is broken\nreally"},
     {"why": ""},
     {"stuck": "/etc/x", "why": "is a mount point", "said": "umount /etc/x"},
-    *({"state": state} for state in sorted(answers.STATES)),
+    *({"state": state} for state in sorted(host_output.STATES)),
     {"state": "refused", "why": "no", "said": ""},
     {"error": "no"},
 ]
@@ -67,19 +67,19 @@ BAD: list[object] = [
 
 @pytest.mark.parametrize("answer", GOOD, ids=json.dumps)
 def test_what_pki_apply_answers_is_read(answer: dict[str, Any]) -> None:
-    assert answers.read(json.dumps(answer)) == answer
-    assert answers.known(answer) == answer
+    assert host_output.read(json.dumps(answer)) == answer
+    assert host_output.known(answer) == answer
 
 
 @pytest.mark.parametrize("answer", BAD, ids=json.dumps)
 def test_nothing_else_is_an_answer(answer: object) -> None:
-    assert answers.read(json.dumps(answer)) is None
-    assert answers.known(answer) is None
+    assert host_output.read(json.dumps(answer)) is None
+    assert host_output.known(answer) is None
 
 
 @pytest.mark.parametrize("line", ["", "{", "NaN", '{"bytes":1e3}', '{"bytes":9' + "9" * 60_000 + "}", "[" * 60_000])
 def test_a_line_that_is_no_json_is_no_answer(line: str) -> None:
-    assert answers.read(line) is None
+    assert host_output.read(line) is None
 
 
 def test_an_answer_has_at_most_64_kilobytes_and_its_texts_are_cut() -> None:
@@ -87,18 +87,18 @@ def test_an_answer_has_at_most_64_kilobytes_and_its_texts_are_cut() -> None:
         return f'{{"error":"{"x" * (length - 12)}"}}'
 
     assert len(line(1 << 16)) == 1 << 16
-    found = answers.read(line(1 << 16))
+    found = host_output.read(line(1 << 16))
     assert found
-    assert len(found["error"]) == answers.WORDS
-    assert answers.read(line((1 << 16) + 1)) is None
+    assert len(found["error"]) == host_output.WORDS
+    assert host_output.read(line((1 << 16) + 1)) is None
 
 
 def test_only_what_is_stuck_counts_of_what_was_said_before_the_greeting() -> None:
     stuck = {"stuck": "/etc/x", "why": "is a mount point", "said": "on web: umount /etc/x"}
     before = [{"ran": "x", "status": 1, "said": ""}, {"state": "undone"}, stuck, {"state": "stuck"}]
-    found = answers.in_contact([*before, {"pki-apply": 1}, {"looked": True}])
+    found = host_output.in_contact([*before, {"pki-apply": 1}, {"looked": True}])
     assert found == [stuck, {"pki-apply": 1}, {"looked": True}]
-    assert answers.refusal(found) == ("/etc/x is a mount point", "on web: umount /etc/x", "")
+    assert host_output.refusal(found) == ("/etc/x is a mount point", "on web: umount /etc/x", "")
 
 
 def test_a_command_that_failed_without_a_word_is_named_with_a_line_that_shows_more(
@@ -106,9 +106,9 @@ def test_a_command_that_failed_without_a_word_is_named_with_a_line_that_shows_mo
 ) -> None:
     """The line is typed on the host: it runs the command that is permitted there under that name."""
     (tmp_path / "conf").write_text("host web\nrun nginx-t-q echo looked; exit 3\nrun nginx-t-q2 false\n")
-    monkeypatch.setattr(answers, "PERMISSIONS", str(tmp_path / "conf"))
+    monkeypatch.setattr(host_output, "PERMISSIONS", str(tmp_path / "conf"))
     failed = {"ran": "nginx-t-q", "status": 3, "said": " \n"}
-    why, hint, ran = answers.refusal([failed, {"state": "undone"}], "web") or ("", "", "")
+    why, hint, ran = host_output.refusal([failed, {"state": "undone"}], "web") or ("", "", "")
     assert ran == "nginx-t-q"
     assert why == "nginx-t-q failed with 3; the previous files were put back"
     asked, _, line = hint.partition("on web, as root: ")
@@ -119,4 +119,4 @@ def test_a_command_that_failed_without_a_word_is_named_with_a_line_that_shows_mo
 
 @pytest.mark.parametrize("said", [[{"state": "undone"}], [{"state": "refused", "why": "it is full", "said": ""}]])
 def test_a_change_that_no_command_refused_is_told_with_what_to_look_at(said: list[dict[str, Any]]) -> None:
-    assert (answers.refusal(said, "web") or ("", ""))[1].startswith("on web: df -h; ")
+    assert (host_output.refusal(said, "web") or ("", ""))[1].startswith("on web: df -h; ")

@@ -8,15 +8,16 @@ import shutil
 import pytest
 from cryptography import x509
 
+from pki.backup import lost_ledger
+from pki.common.errors import LedgerError
+from pki.config.leaf_certificates import CANARY, PROBE
 from pki.deploy import preflight
-from pki.deploy.parcel import Parcel
-from pki.errors import LedgerError
-from pki.keeping import loss
-from pki.leaves import CANARY, PROBE
-from pki.ledger import Ledger
+from pki.deploy.payload import Parcel
 from pki.ledger.database import Database
-from pki.records import Issued
-from pki.watch import forecast, status
+from pki.ledger.ledger import Ledger
+from pki.ledger.types import Issued
+from pki.monitor import forecast
+from pki.monitor.report import status_table
 from tests.conftest import Home, Report
 
 CERT = f"cert:{CANARY}"
@@ -72,7 +73,7 @@ def test_that_it_is_revoked_is_no_reason_to_do_anything(kept: Home) -> None:
     assert made(kept).made == {}
     plan = kept.plan()
     assert not [name for name, _ in forecast.forecast(plan) if name == CERT]
-    [row] = [row for row in status.rows(kept.house(), plan) if row.name == CERT]
+    [row] = [row for row in status_table.rows(kept.house(), plan) if row.name == CERT]
     assert (row.state, row.next) == ("ok", "renewal from 2027-04-22; revoked, as it should be")
 
 
@@ -132,7 +133,7 @@ def test_one_that_no_ledger_knows_as_revoked_is_replaced(kept: Home, home: Home)
     assert set(made(home).failed) == {"ledger"}
     assert shown(kept) == before
     shutil.rmtree(kept.path / "build/crl")
-    loss.accept(kept.house(), "a test")
+    lost_ledger.accept(kept.house(), "a test")
     assert made(home).made[CERT] == "is not revoked"
     assert shown(kept) != before
     assert shown(kept) in listed(kept)

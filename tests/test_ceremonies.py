@@ -15,16 +15,18 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from pki import freshness
-from pki.ceremony import bundle, chain, custody, hold, machine, rewrapping, shares, sitting, verifying
+from pki.authority import crls
+from pki.ceremony import audit, request_response, shares, transcript_chain
+from pki.ceremony.offline import key_storage, machine_check, root_passphrase, session
+from pki.ceremony.offline import steps as ceremony_steps
+from pki.ceremony.online import ceremony_archive, make_request, needs, rehearsal
+from pki.ceremony.online.make_request import Wish
 from pki.ceremony.transcript import Transcript
 from pki.ceremony.vault import Vault
-from pki.commands import asking as asking_people
-from pki.errors import PkiError
-from pki.handover import asking, kept, needs, rehearsal
-from pki.handover.asking import Wish
-from pki.proxies import PROGRAMS
-from pki.watch import forecast
+from pki.cli import prompt as asking_people
+from pki.common.errors import PkiError
+from pki.config.proxies import PROGRAMS
+from pki.monitor import forecast
 from tests import judges
 from tests.ceremonies import SECRET, RealHome, Typist, drives_at, first_ceremony, fit_typist, real_home
 from tests.conftest import START, Home
@@ -84,7 +86,7 @@ def at(days: float) -> datetime:
 def assert_sound(home: RealHome) -> None:
     """What holds after every ceremony: vault, house and ledger tell the same story."""
     for folder in (home.vault.folder, home.path / "ca"):
-        assert verifying.verify(folder).faults == []
+        assert audit.verify(folder).faults == []
     kept, carried = (folder / "transcript.jsonl" for folder in (home.path / "ca", home.vault.folder))
     assert carried.read_bytes().startswith(kept.read_bytes())
     ledger = home.house().ledger
@@ -175,7 +177,7 @@ def test_nothing_is_asked_for_while_nothing_is_needed(real: RealHome) -> None:
     with pytest.raises(PkiError, match="no ceremony is needed now"):
         real.ask()
     assert not real.doit(days=300).failed
-    assert kept.open_requests(real.house(300)) == []
+    assert ceremony_archive.open_requests(real.house(300)) == []
 
 
 @pytest.mark.parametrize(
@@ -205,7 +207,7 @@ def test_doit_asks_for_the_next_generation_in_time_and_says_who_holds_it_by_when
     assert made.startswith("client-2 is needed: client-1 can issue certificates of full length until 2028-05-26")
     (note,) = [one for one in forecast.notes(real.house(490), real.plan(490)) if one.subject == "ceremony"]
     assert note.text.startswith("a root ceremony is due by 2028-05-26, for the root's owner and a witness: client-2")
-    (waiting,) = kept.open_requests(real.house(490))
+    (waiting,) = ceremony_archive.open_requests(real.house(490))
     assert {one.name for one in waiting.request.intermediates} == {"client-2", "server-2"}
     assert "ceremony:request" not in real.doit(days=491).made
     assert real.doit(days=521).made["ceremony:request"] == "request 2 is 31 days old"
@@ -215,7 +217,7 @@ def test_an_old_generation_serves_until_its_end_beside_the_new_one(real: RealHom
     real.doit(days=490)
     real.doit(days=500)
     before = identity(real, "client-admin").leaf
-    real.accept(real.answer(kept.open_requests(real.house(500))[-1].path, days=500), days=500)
+    real.accept(real.answer(ceremony_archive.open_requests(real.house(500))[-1].path, days=500), days=500)
     assert_sound(real)
     report = real.doit(days=500)
     assert report.status == 0, report.failed
@@ -261,7 +263,7 @@ def test_a_service_under_a_new_domain_waits_for_wider_name_constraints_and_is_th
     assert "server-2 is needed: server-1 does not permit new.internal" in report.made["ceremony:request"]
     texts = [note.text for note in forecast.notes(real.house(30), real.plan(30))]
     assert "loki.new.internal waits: server-1 does not permit it; needs a ceremony" in texts
-    (waiting,) = kept.open_requests(real.house(30))
+    (waiting,) = ceremony_archive.open_requests(real.house(30))
     assert {one.name: one.domains for one in waiting.request.intermediates} == {
         "server-2": ("lab.internal", "new.internal"),
         "client-2": ("lab.internal", "new.internal"),
@@ -290,7 +292,7 @@ def test_a_ladder_is_extended_half_a_year_before_its_last_rung_ends(real: RealHo
     assert "ceremony:request" not in real.doit(days=int(ask)).made
     made = real.doit(days=int(ask) + 1).made
     assert made["ceremony:request"] == f"root-1 CRLs is needed: the last CRL of root-1 ends on {end:%Y-%m-%d}"
-    (waiting,) = kept.open_requests(real.house(ask + 1))
+    (waiting,) = ceremony_archive.open_requests(real.house(ask + 1))
     assert (waiting.request.intermediates, waiting.request.roots) == ((), ())
     real.accept(real.answer(waiting.path, days=ask + 30), days=ask + 30)
     after = real.ladder()
@@ -308,9 +310,9 @@ def test_no_pre_signed_crl_is_asked_for_that_begins_after_its_root_has_ended(tmp
     home.ceremony()
     end = home.certificate("root-1").not_valid_after_utc
     for days in (100, 130):  # new intermediates; then a new root too, whose CRLs begin before its end
-        assert asking.uncovered(home.house(days), needs.needs(home.house(days)))
+        assert make_request.uncovered(home.house(days), needs.needs(home.house(days)))
         asked = home.ask(Wish(ladder=True), days)
-        assert asking.uncovered(home.house(days), needs.needs(home.house(days))) == []
+        assert make_request.uncovered(home.house(days), needs.needs(home.house(days))) == []
         home.accept(home.answer(asked.path, days), days)
         starts = [crl.last_update_utc for crl in home.ladder()]
         assert starts[-1] < end <= max(crl.next_update_utc for crl in home.ladder() if crl.next_update_utc)
@@ -324,7 +326,7 @@ def test_in_every_month_of_several_ladders_the_published_crl_is_newer_than_the_o
         if needs.needs(real.house(day)):
             real.ceremony(days=day)
         house = real.house(day)
-        crl = freshness.due_rung(house, "root-1")
+        crl = crls.due_presigned(house, "root-1")
         house.close(settled=False)
         assert crl is not None, day
         assert crl.last_update_utc <= at(day) < crl.next_update_utc
@@ -403,7 +405,7 @@ def test_an_old_rung_that_a_restored_backup_put_back_is_never_published(
         (revoked.path / "ca/root/root-1/crl" / path.name).write_bytes(path.read_bytes())
     revoked.doit("crl:root-1", days=days)
     assert serials(revoked.published()) == {revoked.certificate("client-1").serial_number}
-    assert serials(freshness.due_rung(revoked.house(days), "root-1")) != set()
+    assert serials(crls.due_presigned(revoked.house(days), "root-1")) != set()
 
 
 @pytest.mark.parametrize("days", [11, 390])
@@ -441,7 +443,7 @@ def test_an_expired_intermediate_leaves_the_ladder_and_ceremonies_go_on(revoked:
     assert all(serials(crl) for crl in revoked.ladder())
     revoked.ceremony(Wish(ladder=True), days=735)
     assert not any(serials(crl) for crl in revoked.ladder())
-    assert freshness.due_rung(revoked.house(735), "root-1") is not None
+    assert crls.due_presigned(revoked.house(735), "root-1") is not None
     assert_sound(revoked)
 
 
@@ -450,14 +452,14 @@ def test_an_entry_stays_while_a_rung_that_begins_before_the_end_would_lack_it(re
     revoked.ceremony(days=500)
     for after in (1 / 1440, 59 / 1440, 61 / 1440):
         revoked.ceremony(Wish(ladder=True), days=end + after)
-        assert freshness.due_rung(revoked.house(end + after), "root-1") is not None, after
+        assert crls.due_presigned(revoked.house(end + after), "root-1") is not None, after
 
 
 # -- custody ----------------------------------------------------------------------------------------------------------
 
 
-def records(home: RealHome) -> list[chain.Record]:
-    return chain.load(home.vault.transcript.read_bytes(), "transcript.jsonl")
+def records(home: RealHome) -> list[transcript_chain.Record]:
+    return transcript_chain.load(home.vault.transcript.read_bytes(), "transcript.jsonl")
 
 
 def steps(home: RealHome) -> list[str]:
@@ -465,8 +467,8 @@ def steps(home: RealHome) -> list[str]:
 
 
 def rewrap(home: RealHome, target: Vault, secret: str, days: float = 1) -> None:
-    rewrapping.rewrap(
-        home.vault, target, "root-1", lambda _: SECRET, lambda key: custody.in_file(key, secret), lambda: at(days)
+    root_passphrase.rewrap(
+        home.vault, target, "root-1", lambda _: SECRET, lambda key: key_storage.in_file(key, secret), lambda: at(days)
     )
 
 
@@ -483,20 +485,20 @@ def test_a_new_medium_goes_on_and_the_old_one_then_refuses(real: RealHome) -> No
     medium = Vault(real.path.parent / "medium")
     (medium.folder / "lost+found").mkdir(parents=True)
     rewrap(real, medium, "another-very-long-passphrase")
-    assert verifying.verify(medium.folder).faults == []
+    assert audit.verify(medium.folder).faults == []
     old = {path: path.read_bytes() for path in real.vault.folder.rglob("*") if path.is_file()}
     asked = real.ask(Wish(ladder=True), 2)
-    held = sitting.opened(medium, asked.path.read_bytes(), str(asked.path), lambda: at(2))
-    folder = hold.sign(held, lambda _: "another-very-long-passphrase", real.out)
+    held = session.opened(medium, asked.path.read_bytes(), str(asked.path), lambda: at(2))
+    folder = ceremony_steps.sign(held, lambda _: "another-very-long-passphrase", real.out)
     real.accept(folder, 2)
     assert {path: path.read_bytes() for path in old} == old
     asked = real.ask(Wish(ladder=True), 3)
     with pytest.raises(PkiError, match="it does not follow the ceremony 1, which is the last one here"):
         real.answer(asked.path, 3)
-    held = sitting.opened(medium, asked.path.read_bytes(), str(asked.path), lambda: at(3))
-    real.accept(hold.sign(held, lambda _: "another-very-long-passphrase", real.out), 3)
-    assert verifying.verify(medium.folder).faults == []
-    assert verifying.verify(real.path / "ca").faults == []
+    held = session.opened(medium, asked.path.read_bytes(), str(asked.path), lambda: at(3))
+    real.accept(ceremony_steps.sign(held, lambda _: "another-very-long-passphrase", real.out), 3)
+    assert audit.verify(medium.folder).faults == []
+    assert audit.verify(real.path / "ca").faults == []
 
 
 def test_a_new_medium_never_holds_the_key_under_its_old_passphrase(
@@ -506,11 +508,11 @@ def test_a_new_medium_never_holds_the_key_under_its_old_passphrase(
     fresh, copied = Vault(real.path.parent / "fresh"), list[Path]()
     fresh.folder.mkdir()
 
-    def looked(folder: Path) -> verifying.Verdict:
+    def looked(folder: Path) -> audit.Verdict:
         copied.extend(folder.rglob("*.pem"))
-        return verifying.verify(folder)
+        return audit.verify(folder)
 
-    monkeypatch.setattr(rewrapping, "verify", looked)
+    monkeypatch.setattr(root_passphrase, "verify", looked)
     rewrap(real, fresh, "another-very-long-passphrase")
     assert fresh.folder / "root-1/cert.pem" in copied
     assert fresh.folder / "root-1/key.pem" not in copied
@@ -525,11 +527,11 @@ def test_a_wrong_passphrase_or_a_used_medium_leaves_both_vaults_as_they_were(rea
     with pytest.raises(PkiError, match="is not empty"):
         rewrap(real, used, "another-very-long-passphrase")
     with pytest.raises(PkiError, match="cannot be opened"):
-        rewrapping.rewrap(
+        root_passphrase.rewrap(
             real.vault, real.vault, "root-1", lambda _: "wrong", lambda _: pytest.fail("asked"), lambda: START
         )
     with pytest.raises(PkiError, match="there are: root-1"):
-        rewrapping.rewrap(
+        root_passphrase.rewrap(
             real.vault, real.vault, "root-2", lambda _: SECRET, lambda _: pytest.fail("asked"), lambda: START
         )
     assert {path: path.read_bytes() for path in real.path.parent.rglob("*") if path.is_file()} == before
@@ -537,15 +539,15 @@ def test_a_wrong_passphrase_or_a_used_medium_leaves_both_vaults_as_they_were(rea
 
 def test_shares_hold_the_root_key_and_too_few_do_not_open_it(real: RealHome) -> None:
     passphrase, parts = shares.split(2, 3)
-    rewrapping.rewrap(
+    root_passphrase.rewrap(
         real.vault,
         real.vault,
         "root-1",
         lambda _: SECRET,
-        lambda key: custody.in_file(key, passphrase, "2of3"),
+        lambda key: key_storage.in_file(key, passphrase, "2of3"),
         lambda: START,
     )
-    assert custody.rule_of(real.vault, "root-1") == (2, 3)
+    assert key_storage.rule_of(real.vault, "root-1") == (2, 3)
     real.accept(real.answer(real.ask(Wish(ladder=True), 2).path, 2, secret=shares.combine(parts[1:])), 2)
     with pytest.raises(PkiError, match="1 of 2 shares given"):
         shares.combine(parts[:1])
@@ -641,7 +643,7 @@ def test_an_aging_root_is_succeeded_by_date_with_both_intermediates(real: RealHo
         "root-2 is needed: root-1 can certify intermediates of full length until"
         in (real.doit(days=day).made["ceremony:request"])
     )
-    (waiting,) = kept.open_requests(real.house(day))
+    (waiting,) = ceremony_archive.open_requests(real.house(day))
     request = waiting.request
     assert [one.name for one in request.roots] == ["root-2"]
     assert [(one.name, one.issuer) for one in request.intermediates] == [("server-2", "root-2"), ("client-2", "root-2")]
@@ -681,7 +683,7 @@ def test_the_only_root_is_never_destroyed(real: RealHome) -> None:
         real.ask(Wish(destroy=("root-1",)), days=30)
     asked = real.ask(Wish(ladder=True), days=30)
     forged = asked.request.model_copy(update={"destroy": ("root-1",)})
-    asked.path.write_bytes(bundle.dump(forged))
+    asked.path.write_bytes(request_response.dump(forged))
     with pytest.raises(
         PkiError, match="root-1 is the root that signs; there must be another one before it is destroyed"
     ):
@@ -708,7 +710,7 @@ def test_what_was_wished_is_wished_again_when_something_else_is_needed_before_th
 def test_a_wish_is_taken_back_by_asking_anew(real: RealHome) -> None:
     real.ask(Wish(revoke=(("server-1", "keyCompromise"),)), days=30)
     house = real.house(30)
-    newest = asking.prepare(house, Wish(ladder=True), anew=True).request
+    newest = make_request.prepare(house, Wish(ladder=True), anew=True).request
     house.close(settled=False)
     assert newest.because == ("new CRLs are wished",)
     assert newest.ladders[0].revoked == ()
@@ -926,7 +928,7 @@ def test_shares_are_written_as_cards_typed_back_and_read_from_files(
 def test_an_unfit_machine_is_refused_with_what_to_type_or_goes_on_record(
     typist: Typist, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine, "findings", partial(machine.findings, interfaces=lambda: ["eth0"]))
+    monkeypatch.setattr(machine_check, "findings", partial(machine_check.findings, interfaces=lambda: ["eth0"]))
     typist("ceremony.request", "--output", "out")
     order = (
         "ceremony.root",

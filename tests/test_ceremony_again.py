@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from pki import issue
-from pki.ceremony import bundle, custody, hold, machine, shares, sitting, words
-from pki.commands import asking, parsing
-from pki.commands import vault as commands
-from pki.errors import PkiError
-from pki.handover import kit
-from pki.handover.asking import Wish
+from pki.ceremony import request_response, shares, words
+from pki.ceremony.offline import key_storage, machine_check, session, steps
+from pki.ceremony.online import kit
+from pki.ceremony.online.make_request import Wish
+from pki.cli import argument_parser, prompt
+from pki.cli import ceremony_offline as commands
+from pki.common.errors import PkiError
+from pki.x509 import keys
 from tests.ceremonies import SECRET, RealHome, Typist, drives_at, fit_typist, real_home
 from tests.conftest import START
 
@@ -51,7 +52,7 @@ def at_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
 
         monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
         monkeypatch.setattr("builtins.input", answer)
-        monkeypatch.setattr(asking, "getpass", answer)
+        monkeypatch.setattr(prompt, "getpass", answer)
         return asked
 
     return types
@@ -85,7 +86,7 @@ def test_same_line_shows_the_words_of_the_response_again_and_signs_nothing(typis
     for _ in range(2):
         status, said = sign(typist)
         assert status == 0, said
-        assert words_in(said) == words_in(first) == words.first(bundle.digest(response))
+        assert words_in(said) == words_in(first) == words.first(request_response.digest(response))
         assert "nothing is signed again" in said
     assert (typist.desk / "out/response-0001/response.yaml").read_bytes() == response
     status, said = typist("ceremony.accept", "out/response-0001", "--words", words_in(first))
@@ -122,7 +123,7 @@ def test_hint_of_the_parser_is_typed_as_in_a_kit(
     assert "→ ./run invoke ceremony.sign --help" in typist("ceremony.sign", "--nonsense")[1]
     (tmp_path / "wheels").mkdir()
     (tmp_path / "wheels/made-for").write_text("3.11 x86_64\n")
-    monkeypatch.setattr(parsing, "PROGRAM", tmp_path)
+    monkeypatch.setattr(argument_parser, "PROGRAM", tmp_path)
     assert "→ sh run invoke ceremony.sign --help" in typist("ceremony.sign", "--nonsense")[1]
 
 
@@ -240,20 +241,20 @@ def test_paper_of_a_second_root_is_lost_and_the_first_root_stays(tmp_path: Path)
     home.ceremony()
     key = (home.vault.folder / "root-1/key.pem").read_bytes()
     asked = home.ask(Wish(generations=("root",)), 1)
-    hold.make_roots(home.open(asked.path, 1), lambda _, kind: new_key(kind, "which-is-lost-and-never-found"))
+    steps.make_roots(home.open(asked.path, 1), lambda _, kind: new_key(kind, "which-is-lost-and-never-found"))
     held = home.open(asked.path, 1)
-    assert hold.unused_roots(held) == ["root-2"]
-    assert hold.discard_roots(held, lambda _: "", "the paper is lost") == ["root-2"]
+    assert steps.unused_roots(held) == ["root-2"]
+    assert steps.discard_roots(held, lambda _: "", "the paper is lost") == ["root-2"]
     assert not (home.vault.folder / "root-2").exists()
     home.accept(home.answer(asked.path, 1), 1)
     assert (home.vault.folder / "root-1/key.pem").read_bytes() == key
     held = home.open(home.ask(Wish(ladder=True), 2).path, 2)
     with pytest.raises(PkiError, match="there is no root on this drive that the request asks for"):
-        hold.discard_roots(held, lambda _: "", "a test")
+        steps.discard_roots(held, lambda _: "", "a test")
 
 
-def new_key(kind: str, secret: str) -> hold.NewKey:
-    return custody.in_file(issue.new_key(kind), secret)
+def new_key(kind: str, secret: str) -> steps.NewKey:
+    return key_storage.in_file(keys.new_key(kind), secret)
 
 
 # -- killed -----------------------------------------------------------------------------------------------------------
@@ -327,7 +328,7 @@ def test_clock_that_no_watch_confirms_makes_no_root(typist: Typist, at_terminal:
     status, said = typist("ceremony.root", *REQUEST)
     assert status == 1
     assert "the clock of this machine says 06:00 UTC and the watch 08:00: 2 hours apart" in said
-    assert machine.SET_CLOCK in said
+    assert machine_check.SET_CLOCK in said
     assert not list(typist.home.vault.folder.glob("root-*"))
 
 
@@ -353,7 +354,7 @@ def test_response_from_the_future_is_told_with_both_clocks_and_never_to_be_copie
     status, said = typist(*order)
     assert status == 1
     data = (typist.desk / "out/response-0001/response.yaml").read_bytes()
-    signed = bundle.load(data, "response", bundle.Response).signed
+    signed = request_response.load(data, "response", request_response.Response).signed
     assert f"the clock of the offline machine said {signed:%Y-%m-%d %H:%M} UTC" in said
     assert f"the clock of this machine says {HERE}" in said
     assert "in UTC: date -u" in said
@@ -381,7 +382,7 @@ def test_response_from_before_its_request_is_told_with_both_clocks(typist: Typis
 
 def differing(typed: str, others: dict[str, str]) -> str:
     digest = "ab" * 32
-    return sitting.words_differ(typed, digest, others).message
+    return session.words_differ(typed, digest, others).message
 
 
 def test_words_and_digits_of_something_else_are_called_by_its_name() -> None:
@@ -404,7 +405,7 @@ def test_words_of_the_kit_that_are_typed_for_the_request_are_told(
 ) -> None:
     monkeypatch.setattr(commands, "PROGRAM", tmp_path)
     (tmp_path / "SHA256SUMS").write_bytes(b"the list of a kit\n")
-    typed = words.first(bundle.digest(b"the list of a kit\n"))
+    typed = words.first(request_response.digest(b"the list of a kit\n"))
     status, said = typist("ceremony.root", *REQUEST, "--words", typed)
     assert status == 1
     assert "these are the words of the kit, and the words of the request are asked for" in said

@@ -16,12 +16,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from pki import issue
-from pki.ceremony import bundle, chain, custody, hold, machine, second, shares, sitting, verifying, words
-from pki.ceremony.bundle import AskedCross, AskedRoot, Request, Response, Revocation
-from pki.errors import PkiError
-from pki.handover import accepting
-from pki.handover.asking import Wish
+from pki.ceremony import audit, request_response, second_opinion, shares, transcript_chain, words
+from pki.ceremony.offline import key_storage, machine_check, session, steps
+from pki.ceremony.online import accept_response
+from pki.ceremony.online.make_request import Wish
+from pki.ceremony.request_response import AskedCross, AskedRoot, Request, Response, Revocation
+from pki.common.errors import PkiError
+from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding
 from tests.ceremonies import SECRET, RealHome, real_home
 from tests.conftest import START
 
@@ -85,9 +86,9 @@ def everything(home: RealHome) -> dict[Path, bytes]:
     return contents(home.path, home.vault.folder, home.out)
 
 
-def records(home: RealHome) -> list[chain.Record]:
+def records(home: RealHome) -> list[transcript_chain.Record]:
     path = home.vault.transcript
-    return chain.load(path.read_bytes(), "transcript.jsonl") if path.exists() else []
+    return transcript_chain.load(path.read_bytes(), "transcript.jsonl") if path.exists() else []
 
 
 def refused(home: RealHome, attempt: Callable[[], object]) -> str:
@@ -178,22 +179,22 @@ def test_a_request_in_any_other_form_is_refused(real: RealHome, change: Callable
 
 def test_a_request_with_any_byte_changed_is_not_the_one_that_was_printed(real: RealHome) -> None:
     data = real.ask(Wish(ladder=True), TODAY).path.read_bytes()
-    printed, chance = words.first(bundle.digest(data)), random.Random(SEED)  # noqa: S311 - no secret hangs on it
+    printed, chance = words.first(request_response.digest(data)), random.Random(SEED)  # noqa: S311 - no secret hangs on it
     for _ in range(40):
         place = chance.randrange(len(data))
         path = written(real, data[:place] + bytes([data[place] ^ 1 << chance.randrange(8)]) + data[place + 1 :])
 
         def attempt(path: Path = path) -> None:
-            sitting.confirmed(real.open(path, TODAY), [], printed)
+            session.confirmed(real.open(path, TODAY), [], printed)
 
         assert refused(real, attempt)
 
 
 def test_wrong_words_are_refused(real: RealHome) -> None:
     asked = real.ask(Wish(ladder=True), TODAY)
-    given = words.first(bundle.digest(b"another one"))
+    given = words.first(request_response.digest(b"another one"))
     assert "this is not the request that was printed: word 1" in refused(
-        real, lambda: sitting.confirmed(real.open(asked.path, TODAY), [], given)
+        real, lambda: session.confirmed(real.open(asked.path, TODAY), [], given)
     )
 
 
@@ -229,15 +230,15 @@ UNUSUAL: dict[str, Callable[[], Any]] = {
 
 def made_request(kind: str, cn: str = "x") -> str:
     """A certificate request of a fresh key."""
-    key = UNUSUAL[kind]() if kind in UNUSUAL else issue.new_key(kind)
-    builder = x509.CertificateSigningRequestBuilder().subject_name(issue.subject("Example Lab", cn))
+    key = UNUSUAL[kind]() if kind in UNUSUAL else keys.new_key(kind)
+    builder = x509.CertificateSigningRequestBuilder().subject_name(certificate_signing.subject("Example Lab", cn))
     algorithm = None if kind == "ed25519" else hashes.SHA256()
     return builder.sign(key, algorithm).public_bytes(serialization.Encoding.PEM).decode()
 
 
 def forged_request() -> str:
     der = x509.load_pem_x509_csr(made_request("ec-p384").encode()).public_bytes(serialization.Encoding.DER)
-    return issue.pem("CERTIFICATE REQUEST", der[:-1] + bytes([der[-1] ^ 1])).decode()
+    return pem_encoding.pem("CERTIFICATE REQUEST", der[:-1] + bytes([der[-1] ^ 1])).decode()
 
 
 def moved(request: Request, index: int, **changes: Any) -> Request:
@@ -470,12 +471,12 @@ FORBIDDEN: dict[str, tuple[Callable[[Request, RealHome], Request], str]] = {
 def test_a_request_is_refused_that_asks_for(real: RealHome, what: str) -> None:
     change, expected = FORBIDDEN[what]
     request = change(real.ask(Wish(generations=("server",)), TODAY).request, real)
-    assert expected in refusal_of(real, bundle.dump(request))
+    assert expected in refusal_of(real, request_response.dump(request))
 
 
 def test_the_request_that_those_were_made_from_is_signed(real: RealHome) -> None:
     real.ceremony(Wish(generations=("server",)), TODAY)
-    assert verifying.verify(real.vault.folder).faults == []
+    assert audit.verify(real.vault.folder).faults == []
 
 
 @pytest.mark.parametrize(
@@ -489,7 +490,7 @@ def test_nothing_is_handed_out_unless_openssl_accepts_it_and_refuses_what_is_rev
     real: RealHome, monkeypatch: pytest.MonkeyPatch, verdict: str, said: str
 ) -> None:
     asked = real.ask(Wish(generations=("server",)), TODAY)
-    monkeypatch.setattr(second, "openssl_fault", lambda *_: verdict)
+    monkeypatch.setattr(second_opinion, "openssl_fault", lambda *_: verdict)
     assert said in refused(real, lambda: real.answer(asked.path, TODAY))
 
 
@@ -504,7 +505,7 @@ def test_nothing_is_handed_out_unless_openssl_accepts_it_and_refuses_what_is_rev
 )
 def test_a_root_is_not_made_that_nobody_should_have(tmp_path: Path, changes: dict[str, Any], expected: str) -> None:
     home = real_home(tmp_path / "new")
-    data = bundle.dump(edited(home.ask().request, "roots", **changes))
+    data = request_response.dump(edited(home.ask().request, "roots", **changes))
     assert expected in refusal_of(home, data, 0)
     assert not list(home.vault.folder.glob("root-*"))
 
@@ -513,16 +514,16 @@ def test_a_root_is_not_made_without_a_ladder_and_not_twice(tmp_path: Path) -> No
     home = real_home(tmp_path / "new")
     asked = home.ask()
     bare = asked.request.model_copy(update={"ladders": ()})
-    assert "root-1 would have no CRL" in refusal_of(home, bundle.dump(bare), 0)
+    assert "root-1 would have no CRL" in refusal_of(home, request_response.dump(bare), 0)
     home.answer(asked.path)
     other = edited(asked.request, "roots", not_after=asked.request.roots[0].not_after - DAY)
-    assert "does not follow the ceremony 1" in refusal_of(home, bundle.dump(other), 0)
+    assert "does not follow the ceremony 1" in refusal_of(home, request_response.dump(other), 0)
 
 
 def test_nothing_is_signed_before_its_root_was_made(tmp_path: Path) -> None:
     home = real_home(tmp_path / "new")
     asked = home.ask()
-    said = refused(home, lambda: hold.sign(home.open(asked.path), lambda _: SECRET, home.out))
+    said = refused(home, lambda: steps.sign(home.open(asked.path), lambda _: SECRET, home.out))
     assert (
         said == "the request is refused: root-1 is not on this drive; is this the vault on which ceremony.root made it?"
     )
@@ -531,9 +532,11 @@ def test_nothing_is_signed_before_its_root_was_made(tmp_path: Path) -> None:
 def test_a_root_in_the_vault_that_was_made_for_another_request_is_not_used(tmp_path: Path) -> None:
     home = real_home(tmp_path / "new")
     asked = home.ask()
-    hold.make_roots(home.open(asked.path), lambda _, kind: custody.in_file(issue.new_key(kind), SECRET))
+    steps.make_roots(home.open(asked.path), lambda _, kind: key_storage.in_file(keys.new_key(kind), SECRET))
     other = edited(asked.request, "roots", not_after=asked.request.roots[0].not_after - DAY)
-    assert "root-1 in the vault was made for another request: its dates are" in refusal_of(home, bundle.dump(other), 0)
+    assert "root-1 in the vault was made for another request: its dates are" in refusal_of(
+        home, request_response.dump(other), 0
+    )
 
 
 # -- the offline machine ----------------------------------------------------------------------------------------------
@@ -550,13 +553,13 @@ def test_a_root_in_the_vault_that_was_made_for_another_request_is_not_used(tmp_p
 def test_a_clock_that_cannot_be_right_is_refused_or_recorded(real: RealHome, now: timedelta, expected: str) -> None:
     asked = real.ask(Wish(ladder=True), TODAY)
     held = real.open(asked.path, now / DAY)
-    found = machine.findings(
+    found = machine_check.findings(
         START + now, held.request.prepared, held.last_moment, swaps=Path("/nowhere"), interfaces=list
     )
-    said = refused(real, lambda: sitting.environment(held, found, ""))
+    said = refused(real, lambda: session.environment(held, found, ""))
     assert "this machine is not fit for a ceremony" in said
     assert expected in said
-    sitting.environment(held, found, "its battery is flat")
+    session.environment(held, found, "its battery is flat")
     told = records(real)[-1]
     assert (told.step, told.facts["reason"]) == ("deviation", "its battery is flat")
     assert expected in told.facts["text"]
@@ -610,7 +613,7 @@ def test_a_medium_that_fills_up_leaves_no_half_response(
     assert {path: data for path, data in everything(real).items() if path in before} == before
     assert all("0003" in path.parent.name for path in everything(real).keys() - before.keys())
     real.accept(real.answer(asked.path, TODAY), TODAY)
-    assert verifying.verify(real.vault.folder).faults == []
+    assert audit.verify(real.vault.folder).faults == []
 
 
 def test_signing_again_gives_the_same_response_once_more(answered: RealHome) -> None:
@@ -626,9 +629,10 @@ def test_signing_again_gives_the_same_response_once_more(answered: RealHome) -> 
     again = answered.answer(path, TODAY + 1, secret="which nobody asks for")
     assert {name: data for name, data in contents(again).items() if "transcript" not in name.name} == before
     answered.accept(again, TODAY + 1)
-    assert verifying.verify(answered.vault.folder).faults == []
+    assert audit.verify(answered.vault.folder).faults == []
     heads = {
-        chain.load((place / "transcript.jsonl").read_bytes(), "")[-1].hash for place in (answered.vault.folder, again)
+        transcript_chain.load((place / "transcript.jsonl").read_bytes(), "")[-1].hash
+        for place in (answered.vault.folder, again)
     }
     assert len(heads) == 1
 
@@ -702,7 +706,7 @@ def test_a_first_ceremony_that_is_killed_at_any_write_is_completed_by_a_second_t
         home = asked_once.copy(tmp_path / str(number))
         assert dies(number, lambda home=home: home.answer(home.path / path)), number
         home.accept(home.answer(home.path / path))
-        assert verifying.verify(home.vault.folder).faults == [], number
+        assert audit.verify(home.vault.folder).faults == [], number
         assert not list(home.vault.folder.rglob(".*.new")), number
         shutil.rmtree(tmp_path / str(number))
 
@@ -714,8 +718,8 @@ def test_a_ceremony_that_replaces_a_ladder_is_completed_wherever_it_was_killed(r
         home = real.copy(tmp_path / str(number))
         assert dies(number, lambda home=home: home.answer(home.path / path, TODAY)), number
         home.accept(home.answer(home.path / path, TODAY), TODAY)
-        assert verifying.verify(home.vault.folder).faults == [], number
-        assert verifying.verify(home.path / "ca").faults == [], number
+        assert audit.verify(home.vault.folder).faults == [], number
+        assert audit.verify(home.path / "ca").faults == [], number
         shutil.rmtree(tmp_path / str(number))
 
 
@@ -755,9 +759,9 @@ def accept(home: RealHome, folder: Path, spoken: str, days: float = TODAY) -> No
     """As `ceremony.accept` does it, with the words that the operator reads from the paper."""
     house = home.house(days)
     try:
-        found = accepting.brought(house, folder)
-        accepting.confirm(found, words.first(spoken))
-        accepting.file(house, found)
+        found = accept_response.brought(house, folder)
+        accept_response.confirm(found, words.first(spoken))
+        accept_response.file(house, found)
     finally:
         house.close(settled=False)
 
@@ -798,7 +802,7 @@ def test_no_mutation_of_a_response_is_accepted_even_by_a_careless_operator(
     once, days = (unaccepted_once[0], 0) if which == "first" else (answered_once, TODAY)
     home = once.copy(tmp_path / "copy")
     (folder,) = [path for path in home.out.iterdir() if path.name == f"response-{1 if which == 'first' else 3:04}"]
-    original = bundle.digest((folder / "response.yaml").read_bytes())
+    original = request_response.digest((folder / "response.yaml").read_bytes())
     chance = random.Random(SEED + batch)  # noqa: S311 - as above
     members = sorted(path for pattern in READ_BY_ACCEPT for path in folder.glob(pattern))
     for _ in range(13):
@@ -809,14 +813,14 @@ def test_no_mutation_of_a_response_is_accepted_even_by_a_careless_operator(
             continue
         path.write_bytes(changed)
         assert_not_accepted(home, folder, original, days)
-        assert_not_accepted(home, folder, bundle.digest((folder / "response.yaml").read_bytes()), days)
+        assert_not_accepted(home, folder, request_response.digest((folder / "response.yaml").read_bytes()), days)
         path.write_bytes(data)
     accept(home, folder, original, days)
 
 
 def test_a_response_that_lacks_a_file_is_not_accepted(answered: RealHome) -> None:
     folder = answered.out / "response-0003"
-    digest = bundle.digest((folder / "response.yaml").read_bytes())
+    digest = request_response.digest((folder / "response.yaml").read_bytes())
     for path in sorted(path for pattern in READ_BY_ACCEPT for path in folder.glob(pattern)):
         data = path.read_bytes()
         path.unlink()
@@ -828,21 +832,23 @@ def test_files_that_nobody_needs_do_not_matter(answered: RealHome) -> None:
     folder = answered.out / "response-0003"
     for name in ("transcript.html", "request.yaml"):
         (folder / name).write_bytes(b"x")
-    accept(answered, folder, bundle.digest((folder / "response.yaml").read_bytes()))
+    accept(answered, folder, request_response.digest((folder / "response.yaml").read_bytes()))
 
 
 def forge(folder: Path, change: Callable[[Response], Response]) -> str:
     """Change a response and make the transcript tell of it, as an attacker would; returns its new digest."""
-    response = bundle.load((folder / "response.yaml").read_bytes(), "response.yaml", Response)
-    data = bundle.dump(change(response))
+    response = request_response.load((folder / "response.yaml").read_bytes(), "response.yaml", Response)
+    data = request_response.dump(change(response))
     (folder / "response.yaml").write_bytes(data)
-    told = chain.load((folder / "transcript.jsonl").read_bytes(), "transcript.jsonl")
+    told = transcript_chain.load((folder / "transcript.jsonl").read_bytes(), "transcript.jsonl")
     *before, last = told
-    members = {path.name: bundle.digest(path.read_bytes()) for path in folder.iterdir() if path.suffix == ".pem"}
-    facts = {**last.facts, "sha256": bundle.digest(data), "files": members}
-    forged = chain.following(before[-1], last.at, last.step, facts)
+    members = {
+        path.name: request_response.digest(path.read_bytes()) for path in folder.iterdir() if path.suffix == ".pem"
+    }
+    facts = {**last.facts, "sha256": request_response.digest(data), "files": members}
+    forged = transcript_chain.following(before[-1], last.at, last.step, facts)
     (folder / "transcript.jsonl").write_bytes(b"".join(record.line for record in (*before, forged)))
-    return bundle.digest(data)
+    return request_response.digest(data)
 
 
 def with_certificate(response: Response, name: str, pem: str) -> Response:
@@ -854,20 +860,24 @@ def pem_of(response: Response, name: str) -> str:
     return next(one.pem for one in response.certificates if one.name == name)
 
 
-def own_root(home: RealHome) -> issue.Issuer:
+def own_root(home: RealHome) -> certificate_signing.Issuer:
     """A root of the attacker's: the same but for its key."""
-    real, key = home.certificate("root-1"), issue.new_key("ec-p384")
+    real, key = home.certificate("root-1"), keys.new_key("ec-p384")
     dates = real.not_valid_before_utc, real.not_valid_after_utc
     extensions = [(one.value, one.critical) for one in real.extensions if one.oid.dotted_string != "2.5.29.14"]
-    return issue.Issuer(issue.certificate(real.subject, key.public_key(), dates, extensions, key), key)
+    return certificate_signing.Issuer(
+        certificate_signing.certificate(real.subject, key.public_key(), dates, extensions, key), key
+    )
 
 
-def resigned(pem: str, root: issue.Issuer) -> str:
+def resigned(pem: str, root: certificate_signing.Issuer) -> str:
     cert = x509.load_pem_x509_certificate(pem.encode())
     skip = {"2.5.29.14", "2.5.29.35"}
     extensions = [(one.value, one.critical) for one in cert.extensions if one.oid.dotted_string not in skip]
     dates = cert.not_valid_before_utc, cert.not_valid_after_utc
-    return issue.pem_of([issue.certificate(cert.subject, cert.public_key(), dates, extensions, root)]).decode()
+    return pem_encoding.pem_of(
+        [certificate_signing.certificate(cert.subject, cert.public_key(), dates, extensions, root)]
+    ).decode()
 
 
 FORGED: dict[str, Callable[[Response, RealHome], Response]] = {
@@ -878,9 +888,13 @@ FORGED: dict[str, Callable[[Response, RealHome], Response]] = {
         r, "server-2", h.read("ca/server/server-1/cert.pem").decode()
     ),
     "one of another root": lambda r, h: with_certificate(r, "server-2", resigned(pem_of(r, "server-2"), own_root(h))),
-    "another root": lambda r, h: with_certificate(r, "server-2", issue.pem_of([own_root(h).certificate]).decode()),
+    "another root": lambda r, h: with_certificate(
+        r, "server-2", pem_encoding.pem_of([own_root(h).certificate]).decode()
+    ),
     "half of it": lambda r, _: with_certificate(r, "server-2", pem_of(r, "server-2")[:400]),
-    "no certificate": lambda r, _: with_certificate(r, "server-2", issue.pem("CERTIFICATE", b"0\3\2\1\1").decode()),
+    "no certificate": lambda r, _: with_certificate(
+        r, "server-2", pem_encoding.pem("CERTIFICATE", b"0\3\2\1\1").decode()
+    ),
     "none": lambda r, _: r.model_copy(update={"certificates": r.certificates[1:]}),
     "one more": lambda r, _: r.model_copy(
         update={"certificates": (*r.certificates, r.certificates[0].model_copy(update={"name": "server-7"}))}
@@ -899,13 +913,14 @@ def test_no_certificate_is_accepted_but_the_one_that_the_root_signed_for_this_re
 
 def test_no_bit_of_a_certificate_can_be_flipped(answered: RealHome) -> None:
     folder, chance = answered.out / "response-0003", random.Random(SEED)  # noqa: S311 - no secret hangs on it
-    response = bundle.load((folder / "response.yaml").read_bytes(), "response.yaml", Response)
+    response = request_response.load((folder / "response.yaml").read_bytes(), "response.yaml", Response)
     der = x509.load_pem_x509_certificate(pem_of(response, "server-2").encode()).public_bytes(serialization.Encoding.DER)
     for _ in range(SAMPLES):
         place = chance.randrange(len(der))
         bad = der[:place] + bytes([der[place] ^ 1 << chance.randrange(8)]) + der[place + 1 :]
         digest = forge(
-            folder, lambda _, bad=bad: with_certificate(response, "server-2", issue.pem("CERTIFICATE", bad).decode())
+            folder,
+            lambda _, bad=bad: with_certificate(response, "server-2", pem_encoding.pem("CERTIFICATE", bad).decode()),
         )
         assert_not_accepted(answered, folder, digest)
 
@@ -917,20 +932,20 @@ def test_no_bit_of_a_crl_can_be_flipped(answered: RealHome) -> None:
     for _ in range(SAMPLES):
         place = chance.randrange(len(der))
         bad = der[:place] + bytes([der[place] ^ 1 << chance.randrange(8)]) + der[place + 1 :]
-        path.write_bytes(issue.pem("X509 CRL", bad))
+        path.write_bytes(pem_encoding.pem("X509 CRL", bad))
 
         def change(response: Response) -> Response:
-            digests = {rung.file: bundle.digest((folder / rung.file).read_bytes()) for rung in response.rungs}
+            digests = {rung.file: request_response.digest((folder / rung.file).read_bytes()) for rung in response.rungs}
             rungs = tuple(rung.model_copy(update={"sha256": digests[rung.file]}) for rung in response.rungs)
             return response.model_copy(update={"rungs": rungs})
 
         assert_not_accepted(answered, folder, forge(folder, change))
 
 
-def crl_by(root: issue.Issuer, real: x509.CertificateRevocationList, entries: list[Any]) -> bytes:
+def crl_by(root: certificate_signing.Issuer, real: x509.CertificateRevocationList, entries: list[Any]) -> bytes:
     number = real.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
     assert real.next_update_utc
-    return issue.pem_of([issue.crl(root, number, real.last_update_utc, real.next_update_utc, entries)])
+    return pem_encoding.pem_of([crl_signing.crl(root, number, real.last_update_utc, real.next_update_utc, entries)])
 
 
 @pytest.mark.parametrize("what", ["swapped", "older", "emptied", "fewer", "another number"])
@@ -948,7 +963,7 @@ def test_no_crl_is_accepted_but_the_one_that_the_root_signed_for_this_request(an
 
     def change(response: Response) -> Response:
         rungs = [
-            rung.model_copy(update={"sha256": bundle.digest((folder / rung.file).read_bytes())})
+            rung.model_copy(update={"sha256": request_response.digest((folder / rung.file).read_bytes())})
             for rung in response.rungs
         ]
         if what == "fewer":
@@ -978,21 +993,21 @@ def test_no_statement_of_a_response_can_be_another(answered: RealHome, changes: 
 
 
 def test_wrong_words_are_not_accepted(answered: RealHome) -> None:
-    said = assert_not_accepted(answered, answered.out / "response-0003", bundle.digest(b"another"))
+    said = assert_not_accepted(answered, answered.out / "response-0003", request_response.digest(b"another"))
     assert said.startswith("this is not the response that the ceremony showed: word 1")
 
 
 def test_an_older_response_is_not_accepted_again(answered: RealHome) -> None:
     for number in (1, 2):
         folder = answered.out / f"response-{number:04}"
-        digest = bundle.digest((folder / "response.yaml").read_bytes())
+        digest = request_response.digest((folder / "response.yaml").read_bytes())
         said = assert_not_accepted(answered, folder, digest)
         assert f"was accepted already, as ca/ceremonies/{number:04}" in said
 
 
 def test_accepting_twice_says_that_nothing_is_left_to_do(answered: RealHome) -> None:
     folder = answered.out / "response-0003"
-    digest = bundle.digest((folder / "response.yaml").read_bytes())
+    digest = request_response.digest((folder / "response.yaml").read_bytes())
     accept(answered, folder, digest)
     assert "was accepted already, as ca/ceremonies/0003" in assert_not_accepted(answered, folder, digest)
 
@@ -1000,7 +1015,7 @@ def test_accepting_twice_says_that_nothing_is_left_to_do(answered: RealHome) -> 
 def test_a_response_of_another_house_is_not_accepted(answered: RealHome, tmp_path: Path) -> None:
     other = real_home(tmp_path / "other")
     folder = other.answer(other.ask(days=1).path, 1)
-    said = assert_not_accepted(answered, folder, bundle.digest((folder / "response.yaml").read_bytes()))
+    said = assert_not_accepted(answered, folder, request_response.digest((folder / "response.yaml").read_bytes()))
     assert "answers another request" in said
 
 
@@ -1009,15 +1024,17 @@ def test_of_two_open_requests_either_may_be_answered_and_the_other_is_then_close
     copy = real.copy(real.path.parent.parent / "second")
     real.accept(real.answer(older.path, TODAY + 2), TODAY + 2)
     folder = copy.answer(copy.path / newer.path.relative_to(real.path), TODAY + 2)
-    said = assert_not_accepted(real, folder, bundle.digest((folder / "response.yaml").read_bytes()), TODAY + 2)
+    said = assert_not_accepted(
+        real, folder, request_response.digest((folder / "response.yaml").read_bytes()), TODAY + 2
+    )
     assert "answers another request" in said
     assert "this house waits for no answer" not in said or real.certificate("server-2")
-    assert verifying.verify(real.path / "ca").faults == []
+    assert audit.verify(real.path / "ca").faults == []
 
 
 def test_the_transcript_of_another_vault_or_a_shorter_one_is_not_accepted(answered: RealHome, tmp_path: Path) -> None:
     folder = answered.out / "response-0003"
-    digest, path = bundle.digest((folder / "response.yaml").read_bytes()), folder / "transcript.jsonl"
+    digest, path = request_response.digest((folder / "response.yaml").read_bytes()), folder / "transcript.jsonl"
     whole = path.read_bytes()
     other = real_home(tmp_path / "other")
     foreign = (other.answer(other.ask().path) / "transcript.jsonl").read_bytes()
@@ -1040,7 +1057,7 @@ def test_the_transcript_of_another_vault_or_a_shorter_one_is_not_accepted(answer
 def verdict(folder: Path) -> str:
     """Everything that an auditor is told, as text."""
     try:
-        return "\n".join(verifying.verify(folder).faults)
+        return "\n".join(audit.verify(folder).faults)
     except PkiError as error:
         return error.message
 
@@ -1073,7 +1090,7 @@ def test_any_record_of_a_transcript_that_was_taken_away_is_missed(real: RealHome
 
 
 def test_certificates_and_crls_that_no_ceremony_made_are_named(real: RealHome) -> None:
-    alien = issue.pem_of([own_root(real).certificate])
+    alien = pem_encoding.pem_of([own_root(real).certificate])
     rung = min((real.path / "ca/root/root-1/crl").iterdir())
     for path, content in {
         "ca/server/server-9/cert.pem": alien,
@@ -1093,7 +1110,7 @@ def test_certificates_and_crls_that_no_ceremony_made_are_named(real: RealHome) -
 def test_a_client_may_be_called_like_an_authority(real: RealHome) -> None:
     target = real.path / "ca/clients/server-1/cert.pem"
     target.parent.mkdir(parents=True)
-    target.write_bytes(issue.pem_of([own_root(real).certificate]))
+    target.write_bytes(pem_encoding.pem_of([own_root(real).certificate]))
     assert verdict(real.path / "ca") == ""
 
 
@@ -1109,7 +1126,7 @@ def test_a_certificate_that_is_gone_is_missed(real: RealHome) -> None:
 def test_a_destroyed_rung_is_no_fault_and_a_replaced_one_that_is_still_there_is(
     real: RealHome, unaccepted_once: tuple[RealHome, Path]
 ) -> None:
-    (line,) = [line for line in verifying.verify(real.vault.folder).lines if line.startswith("ceremony 1")]
+    (line,) = [line for line in audit.verify(real.vault.folder).lines if line.startswith("ceremony 1")]
     assert line.endswith("0 CRLs (2 destroyed since)")
     old = min(unaccepted_once[1].glob("root-1-crl-*.pem"))
     target = real.vault.folder / "ceremonies/0001" / old.name

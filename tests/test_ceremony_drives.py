@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from pki.ceremony import chain, drives, identity, verifying
+from pki.ceremony import audit, drives, transcript_chain, vault_identity
+from pki.ceremony.online import misplaced_keys
+from pki.ceremony.online.make_request import Wish
 from pki.ceremony.transcript import Transcript
 from pki.ceremony.vault import Vault
-from pki.commands import asking
-from pki.errors import PkiError
-from pki.handover import nearby
-from pki.handover.asking import Wish
+from pki.cli import prompt
+from pki.common.errors import PkiError
 from tests.ceremonies import RealHome, Typist, drives_at, first_ceremony, fit_typist
 from tests.conftest import PROJECT
 
@@ -233,7 +233,7 @@ def test_first_ceremony_writes_an_identity_and_every_later_step_says_it(typist: 
     status, said = root(typist)
     assert status == 0, said
     number = re.findall(rf"^vault ([0-9a-f]{{8}}) on {typist.desk}/vault: /dev/sda1, ext4$", said, re.MULTILINE)
-    found = identity.read(typist.desk / "vault")
+    found = vault_identity.read(typist.desk / "vault")
     assert found is not None
     assert number == [found.vault]
     status, said = sign(typist)
@@ -260,7 +260,7 @@ def interrupted(
     with monkeypatch.context() as terminal:
         terminal.setattr("sys.stdin.isatty", lambda: True, raising=False)
         terminal.setattr("builtins.input", answer)
-        terminal.setattr(asking, "getpass", answer)
+        terminal.setattr(prompt, "getpass", answer)
         found = typist(*command)
     assert list(left) == []
     return found
@@ -423,9 +423,9 @@ def test_second_drive_is_equal_and_recognised_by_the_same_number(held: Typist) -
         (held.desk / "medium" / name).mkdir()
     status, said = held("ceremony.copy", "--vault", "vault", "--to", "medium")
     assert status == 0, said
-    found = identity.read(held.desk / "medium")
+    found = vault_identity.read(held.desk / "medium")
     assert found is not None
-    assert found == identity.read(held.desk / "vault")
+    assert found == vault_identity.read(held.desk / "vault")
     assert f"vault {found.vault} on {held.desk}/medium: /dev/sdc1, ext4" in said
     head = re.findall(r"both drives are equal; head ([0-9a-f]{16})$", said, re.MULTILINE)
     assert files_of(held.desk / "medium") == files_of(held.desk / "vault")
@@ -501,7 +501,7 @@ def test_drives_with_records_of_their_own_are_made_equal_by_the_line_that_is_tol
         assert "both drives have records of their own" in said
         assert f"believe {twins.desk}/{pair[0]}, on neither a key was used: " in said
     said = refused(copied(twins, "vault", "medium"))
-    lost = chain.load((twins.desk / "medium/transcript.jsonl").read_bytes(), "medium")[-1].hash[:16]
+    lost = transcript_chain.load((twins.desk / "medium/transcript.jsonl").read_bytes(), "medium")[-1].hash[:16]
     status, said = twins(*told_line(said))
     assert status == 0, said
     assert lost in said
@@ -559,8 +559,8 @@ def test_copy_is_not_made_where_no_second_drive_is_mounted(held: Typist, tmp_pat
 def test_copy_goes_to_no_drive_but_an_empty_one_or_its_own(held: Typist, target: str) -> None:
     other = None
     if target == "another vault":
-        other = identity.recognise(Vault(held.desk / "medium"), held.home.moment(0), may_begin=True)
-        identity.keep(Vault(held.desk / "medium"), other)
+        other = vault_identity.recognise(Vault(held.desk / "medium"), held.home.moment(0), may_begin=True)
+        vault_identity.keep(Vault(held.desk / "medium"), other)
     before = files_of(held.desk)
     said = refused(held("ceremony.copy", "--vault", "vault", "--to", "medium" if "another" in target else target))
     expected = {
@@ -628,10 +628,10 @@ def test_response_with_private_keys_beside_it_is_not_accepted(typist: Typist, na
 def test_the_program_of_a_kit_is_not_taken_for_keys(tmp_path: Path) -> None:
     """Its own files name the marks of private keys, and the kit lies on the drive that brings the response."""
     shutil.copytree(PROJECT / "pki", tmp_path / "exchange/doit-pki-kit/pki")
-    nearby.insist_on_no_keys(tmp_path / "exchange", tmp_path / "offline")
+    misplaced_keys.insist_on_no_keys(tmp_path / "exchange", tmp_path / "offline")
     (tmp_path / "exchange/key").write_text("x\n-----BEGIN EC PRIVATE KEY-----\r\nMIIB\r\n")
     with pytest.raises(PkiError, match="private keys are next to the response"):
-        nearby.insist_on_no_keys(tmp_path / "exchange", tmp_path / "offline")
+        misplaced_keys.insist_on_no_keys(tmp_path / "exchange", tmp_path / "offline")
 
 
 def test_vault_is_refused_where_the_online_machine_would_write_to_it(typist: Typist) -> None:
@@ -646,12 +646,12 @@ def test_vault_is_refused_where_the_online_machine_would_write_to_it(typist: Typ
 def test_identity_of_a_vault_is_the_only_file_that_the_vault_adds(held_once: RealHome, tmp_path: Path) -> None:
     vault = held_once.copy(tmp_path / "copy").vault
     before = files_of(vault.folder)
-    found = identity.recognise(vault, held_once.moment(0), may_begin=False)
+    found = vault_identity.recognise(vault, held_once.moment(0), may_begin=False)
     assert files_of(vault.folder) == before
-    identity.keep(vault, found)
+    vault_identity.keep(vault, found)
     assert files_of(vault.folder).keys() - before.keys() == {"vault.yaml"}
-    assert identity.recognise(vault, held_once.moment(9), may_begin=True) == found
-    assert verifying.verify(vault.folder).faults == []
+    assert vault_identity.recognise(vault, held_once.moment(9), may_begin=True) == found
+    assert audit.verify(vault.folder).faults == []
     assert os.stat(vault.folder / "vault.yaml").st_mode & 0o777 == 0o644
 
 
@@ -659,4 +659,4 @@ def test_identity_of_a_vault_is_the_only_file_that_the_vault_adds(held_once: Rea
 def test_identity_that_is_not_as_it_was_written_is_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "vault.yaml").write_bytes(data)
     with pytest.raises(PkiError, match=r"vault\.yaml: is not as it was written"):
-        identity.read(tmp_path)
+        vault_identity.read(tmp_path)

@@ -18,9 +18,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from pki import issue, profiles
-from pki.ceremony import drafts, lint, policy, second, signing, trial
-from pki.ceremony.bundle import (
+from pki.ceremony import checked_signing, drafts, lint, policy, second_opinion
+from pki.ceremony.drafts import CertificateDraft, CrlDraft
+from pki.ceremony.offline import negative_tests
+from pki.ceremony.policy import LEAP, Known
+from pki.ceremony.request_response import (
     AskedCross,
     AskedIntermediate,
     AskedLadder,
@@ -33,13 +35,13 @@ from pki.ceremony.bundle import (
     SignedCertificate,
     SignedRung,
 )
-from pki.ceremony.drafts import CertificateDraft, CrlDraft
-from pki.ceremony.policy import LEAP, Known
 from pki.ceremony.vault import Past, fingerprint
-from pki.errors import PkiError
-from pki.issue import Issuer, PrivateKey
-from pki.profiles import ROOT_LIMIT, RUNG_LIMIT
-from pki.records import Entry
+from pki.common.errors import PkiError
+from pki.config.limits import PRESIGNED_CRL_LIMIT, ROOT_LIMIT
+from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding, profiles
+from pki.x509.certificate_signing import Issuer
+from pki.x509.keys import PrivateKey
+from pki.x509.revocation import Entry
 from tests.conftest import START
 
 DAY, HOUR, SECOND = timedelta(days=1), timedelta(hours=1), timedelta(seconds=1)
@@ -49,17 +51,20 @@ EVERYTHING = (IPv4Network("0.0.0.0/0"),)
 
 
 def made_root(name: str = "root-1", kind: str = "ec-p384", since: datetime = START) -> Issuer:
-    key = issue.new_key(kind)
-    subject = issue.subject("Example Lab", policy.common_name("Example Lab", name, sandbox=False))
-    return Issuer(issue.certificate(subject, key.public_key(), (since, since + 10 * YEAR), profiles.root(), key), key)
+    key = keys.new_key(kind)
+    subject = certificate_signing.subject("Example Lab", policy.common_name("Example Lab", name, sandbox=False))
+    return Issuer(
+        certificate_signing.certificate(subject, key.public_key(), (since, since + 10 * YEAR), profiles.root(), key),
+        key,
+    )
 
 
 def drafted(root: Issuer, authority: str = "server", **changes: Any) -> CertificateDraft:
     """An intermediate as a request asks for it, with other values."""
     values: dict[str, Any] = {
         "what": f"{authority}-1",
-        "subject": issue.subject("Example Lab", f"Example Lab {authority.capitalize()} CA 1"),
-        "key": issue.new_key("ec-p384").public_key(),
+        "subject": certificate_signing.subject("Example Lab", f"Example Lab {authority.capitalize()} CA 1"),
+        "key": keys.new_key("ec-p384").public_key(),
         "dates": (START, START + YEAR),
         "extensions": profiles.intermediate(authority, (DOMAIN,), ()) + profiles.addresses_of(URL, "root-1"),
         "issuer": root.certificate,
@@ -83,7 +88,7 @@ def crl_draft(root: Issuer, **changes: Any) -> CrlDraft:
 
 
 def signed_by(draft: CertificateDraft | CrlDraft, key: PrivateKey, algorithm: Any = None) -> Any:
-    return draft.builder().sign(key, algorithm or issue.signature_hash(key))
+    return draft.builder().sign(key, algorithm or keys.signature_hash(key))
 
 
 @pytest.fixture(scope="module")
@@ -108,46 +113,48 @@ def refusal(attempt: Callable[[], object]) -> str:
 
 def test_a_sound_draft_is_linted_and_signed_as_it_was_linted(root: Issuer) -> None:
     for draft in (drafted(root), drafted(root, "client"), crl_draft(root)):
-        linted = signing.lint_draft(draft, root.key)
-        assert signing.sign(linted, root).issuer == root.certificate.subject  # type: ignore[union-attr]
+        linted = checked_signing.lint_draft(draft, root.key)
+        assert checked_signing.sign(linted, root).issuer == root.certificate.subject  # type: ignore[union-attr]
 
 
 def test_a_root_and_a_cross_certificate_are_linted_and_signed(root: Issuer, other: Issuer) -> None:
-    subject = issue.subject("Example Lab", "Example Lab Root CA 9")
+    subject = certificate_signing.subject("Example Lab", "Example Lab Root CA 9")
     own = drafted(root, subject=subject, key=root.key.public_key(), extensions=profiles.root(), issuer=None)
-    assert signing.sign(signing.lint_draft(own, root.key), root.key).issuer == subject  # type: ignore[union-attr]
+    assert checked_signing.sign(checked_signing.lint_draft(own, root.key), root.key).issuer == subject  # type: ignore[union-attr]
     asked = AskedCross(name="root-2", issuer="root-1", not_before=START, not_after=START + YEAR)
     crossed = drafts.cross(request_of(1, START), asked, other.certificate, root.certificate)
-    signed = signing.sign(signing.lint_draft(crossed, root.key), root)
+    signed = checked_signing.sign(checked_signing.lint_draft(crossed, root.key), root)
     assert isinstance(signed, x509.Certificate)
     assert signed.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length == 1
     assert signed.extensions.get_extension_for_class(x509.CRLDistributionPoints)
 
 
 def test_a_draft_that_the_linter_finds_faulty_is_not_signed_even_with_a_throw_away_key(root: Issuer) -> None:
-    said = refusal(lambda: signing.lint_draft(weakened(drafted(root)), root.key))
+    said = refusal(lambda: checked_signing.lint_draft(weakened(drafted(root)), root.key))
     assert said.startswith("server-1: would not be sound: ")
 
 
 def test_a_draft_is_compared_with_what_becomes_of_it(root: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a builder makes of a draft is held against the draft itself before the root's key is used."""
     draft = drafted(root)
-    monkeypatch.setattr(CertificateDraft, "builder", lambda _: issue.certificate_draft(
-        draft.subject, issue.new_key("ec-p384").public_key(), draft.dates, draft.extensions, draft.issuer))  # fmt: skip
-    assert "it is for another key" in refusal(lambda: signing.lint_draft(draft, root.key))
+    monkeypatch.setattr(CertificateDraft, "builder", lambda _: certificate_signing.certificate_draft(
+        draft.subject, keys.new_key("ec-p384").public_key(), draft.dates, draft.extensions, draft.issuer))  # fmt: skip
+    assert "it is for another key" in refusal(lambda: checked_signing.lint_draft(draft, root.key))
 
 
 def test_only_the_bytes_that_were_linted_are_signed(root: Issuer) -> None:
-    linted = signing.lint_draft(drafted(root), root.key)
+    linted = checked_signing.lint_draft(drafted(root), root.key)
     exchanged = replace(linted, builder=drafted(root).builder())
-    assert "the signed bytes are not those that were linted" in refusal(lambda: signing.sign(exchanged, root))
+    assert "the signed bytes are not those that were linted" in refusal(lambda: checked_signing.sign(exchanged, root))
 
 
 def test_a_certificate_or_crl_is_not_handed_out_unless_its_issuer_signed_it(root: Issuer, other: Issuer) -> None:
     for draft in (drafted(root), crl_draft(root)):
-        linted = signing.lint_draft(draft, root.key)
+        linted = checked_signing.lint_draft(draft, root.key)
         wrong = Issuer(root.certificate, other.key)
-        assert "it is not signed by its issuer" in refusal(lambda draft=linted, by=wrong: signing.sign(draft, by))
+        assert "it is not signed by its issuer" in refusal(
+            lambda draft=linted, by=wrong: checked_signing.sign(draft, by)
+        )
 
 
 @pytest.mark.parametrize(
@@ -162,35 +169,37 @@ def test_a_certificate_or_crl_is_not_handed_out_unless_its_issuer_signed_it(root
 def test_a_signed_certificate_is_compared_with_what_was_asked_for(root: Issuer, what: str, fault: str) -> None:
     asked = drafted(root)
     changed: dict[str, Any] = {
-        "key": issue.new_key("ec-p384").public_key(),
-        "subject": issue.subject("Example Lab", "Example Lab Server CA 2"),
+        "key": keys.new_key("ec-p384").public_key(),
+        "subject": certificate_signing.subject("Example Lab", "Example Lab Server CA 2"),
         "dates": (START, START + YEAR + SECOND),
         "extensions": profiles.intermediate("client", (DOMAIN,), ()) + profiles.addresses_of(URL, "root-1"),
     }
     signed = signed_by(replace(asked, **{what: changed[what]}), root.key)
-    assert signing.check(asked, signed, root.certificate)[0].startswith(fault)
+    assert checked_signing.check(asked, signed, root.certificate)[0].startswith(fault)
 
 
 def test_a_signed_crl_is_compared_with_what_was_asked_for(root: Issuer) -> None:
     asked = crl_draft(root, entries=(Entry(5, START, "keyCompromise"),))
-    assert signing.check(asked, signed_by(asked, root.key), root.certificate) == []
+    assert checked_signing.check(asked, signed_by(asked, root.key), root.certificate) == []
     for entries in ((), (Entry(6, START, "keyCompromise"),), (Entry(5, START, "superseded"),)):
         signed = signed_by(replace(asked, entries=entries), root.key)
-        assert signing.check(asked, signed, root.certificate) == ["its entries are not those that were asked for"]
+        assert checked_signing.check(asked, signed, root.certificate) == [
+            "its entries are not those that were asked for"
+        ]
     for rung in ({"number": 8}, {"this_update": START - SECOND}, {"next_update": START + DAY}):
         signed = signed_by(replace(asked, rung=asked.rung.model_copy(update=rung)), root.key)
-        assert len(signing.check(asked, signed, root.certificate)) == 1
+        assert len(checked_signing.check(asked, signed, root.certificate)) == 1
 
 
 def test_a_certificate_is_no_crl_and_a_crl_is_no_certificate(root: Issuer) -> None:
     certificate, crl = signed_by(drafted(root), root.key), signed_by(crl_draft(root), root.key)
-    assert "it is no certificate" in signing.check(drafted(root), crl, root.certificate)
-    assert "it is no CRL" in signing.check(crl_draft(root), certificate, root.certificate)
+    assert "it is no certificate" in checked_signing.check(drafted(root), crl, root.certificate)
+    assert "it is no CRL" in checked_signing.check(crl_draft(root), certificate, root.certificate)
 
 
 def test_what_was_signed_is_linted_again(root: Issuer) -> None:
     draft = weakened(drafted(root))
-    assert signing.check(draft, signed_by(draft, root.key), root.certificate)
+    assert checked_signing.check(draft, signed_by(draft, root.key), root.certificate)
 
 
 def test_a_certificate_or_crl_of_another_issuer_is_not_what_was_asked_for(root: Issuer) -> None:
@@ -215,7 +224,7 @@ def test_a_crl_that_cannot_be_read_is_not_handed_out(root: Issuer) -> None:
     builder = x509.CertificateRevocationListBuilder().issuer_name(root.certificate.subject)
     builder = builder.last_update(START).next_update(START + 90 * DAY)
     junk = builder.add_extension(x509.UnrecognizedExtension(x509.CRLNumber.oid, b"junk"), critical=False)
-    said = signing.check(asked, junk.sign(root.key, hashes.SHA384()), root.certificate)
+    said = checked_signing.check(asked, junk.sign(root.key, hashes.SHA384()), root.certificate)
     assert len(said) == 1
     assert said[0].startswith("it cannot be read: ")
 
@@ -224,7 +233,7 @@ def test_an_entry_with_more_than_a_reason_is_not_what_was_asked_for(root: Issuer
     asked = crl_draft(root, entries=(Entry(5, START, "unspecified"),))
     entry = x509.RevokedCertificateBuilder().serial_number(5).revocation_date(START)
     entry = entry.add_extension(x509.InvalidityDate(START.replace(tzinfo=None)), critical=False)
-    builder = issue.crl_draft(root.certificate, 7, START, START + 90 * DAY, [])
+    builder = crl_signing.crl_draft(root.certificate, 7, START, START + 90 * DAY, [])
     crl = builder.add_revoked_certificate(entry.build()).sign(root.key, hashes.SHA384())
     assert [*asked.differences(crl)] == ["its entries are not those that were asked for"]
 
@@ -234,7 +243,7 @@ def test_an_entry_with_more_than_a_reason_is_not_what_was_asked_for(root: Issuer
 
 def test_an_algorithm_that_no_root_signs_with_is_refused_by_the_second_implementation(root: Issuer) -> None:
     for draft in (drafted(root), crl_draft(root)):
-        found = signing.check(draft, signed_by(draft, root.key, hashes.SHA512()), root.certificate)
+        found = checked_signing.check(draft, signed_by(draft, root.key, hashes.SHA512()), root.certificate)
         assert [
             one for one in found if one.startswith("a second implementation finds: its algorithm 1.2.840.10045.4.3.4")
         ]
@@ -244,7 +253,7 @@ def test_two_statements_of_the_algorithm_that_differ_are_refused(root: Issuer) -
     der = bytearray(signed_by(drafted(root), root.key).public_bytes(Encoding.DER))
     place = der.rindex(bytes.fromhex("06082a8648ce3d040303")) + 9
     der[place] = 2  # the outer one says ecdsa-with-SHA256
-    fault = second.signature_fault(x509.load_der_x509_certificate(bytes(der)), root.certificate)
+    fault = second_opinion.signature_fault(x509.load_der_x509_certificate(bytes(der)), root.certificate)
     assert fault == "its two statements of the algorithm differ"
 
 
@@ -253,8 +262,10 @@ def test_the_second_implementation_verifies_signatures_of_every_kind_of_root(kin
     own, foreign = made_root(kind=kind), made_root(kind=kind)
     for draft in (drafted(own), crl_draft(own)):
         signed = signed_by(draft, own.key)
-        assert second.signature_fault(signed, own.certificate) == ""
-        assert second.signature_fault(signed, foreign.certificate).startswith("its signature is not the issuer's")
+        assert second_opinion.signature_fault(signed, own.certificate) == ""
+        assert second_opinion.signature_fault(signed, foreign.certificate).startswith(
+            "its signature is not the issuer's"
+        )
 
 
 def test_openssl_is_asked_with_crls_and_at_the_time_of_the_request(root: Issuer, other: Issuer) -> None:
@@ -263,7 +274,7 @@ def test_openssl_is_asked_with_crls_and_at_the_time_of_the_request(root: Issuer,
     listing = signed_by(crl_draft(root, entries=(Entry(certificate.serial_number, START, "keyCompromise"),)), root.key)
 
     def fault(crls: list[Any], roots: Issuer = root, at: datetime = START + DAY) -> str:
-        return second.openssl_fault([certificate], [roots.certificate], crls, at)
+        return second_opinion.openssl_fault([certificate], [roots.certificate], crls, at)
 
     assert fault([empty]) == "" == fault([])
     assert "revoked" in fault([listing])
@@ -275,8 +286,10 @@ def test_openssl_is_asked_with_crls_and_at_the_time_of_the_request(root: Issuer,
 # -- trials -----------------------------------------------------------------------------------------------------------
 
 
-def tried(draft: CertificateDraft, authority: str, addresses: tuple[IPv4Network, ...] = ()) -> list[trial.Trial]:
-    return trial.trials(draft, authority, (DOMAIN,), addresses)
+def tried(
+    draft: CertificateDraft, authority: str, addresses: tuple[IPv4Network, ...] = ()
+) -> list[negative_tests.Trial]:
+    return negative_tests.trials(draft, authority, (DOMAIN,), addresses)
 
 
 @pytest.mark.parametrize("authority", ["server", "client"])
@@ -295,7 +308,7 @@ def test_an_intermediate_without_name_constraints_is_refused_on_the_spot(root: I
 
 
 def test_names_are_tried_below_the_first_domain(root: Issuer) -> None:
-    found = trial.trials(drafted(root), "server", (DOMAIN, "other.internal"), ())
+    found = negative_tests.trials(drafted(root), "server", (DOMAIN, "other.internal"), ())
     assert found[0].what == f"a server certificate for trial.{DOMAIN}"
 
 
@@ -323,13 +336,13 @@ def test_a_trial_passes_only_if_both_verifiers_say_so(
     answers: tuple[str, str], ok_if_it_must_fail: bool, ok_if_it_must_not: bool
 ) -> None:
     said = dict(zip(("cryptography", "OpenSSL"), answers, strict=True))
-    assert trial.Trial("x", True, said).ok is ok_if_it_must_fail
-    assert trial.Trial("x", False, said).ok is ok_if_it_must_not
+    assert negative_tests.Trial("x", True, said).ok is ok_if_it_must_fail
+    assert negative_tests.Trial("x", False, said).ok is ok_if_it_must_not
 
 
 def test_what_a_request_permits_is_not_tried_as_foreign() -> None:
     def outside(domains: tuple[str, ...], addresses: tuple[IPv4Network, ...]) -> list[str]:
-        return [str(one.value) for one in trial._outside(domains, addresses)]  # noqa: SLF001 - a name is chosen from many
+        return [str(one.value) for one in negative_tests._outside(domains, addresses)]  # noqa: SLF001 - a name is chosen from many
 
     assert outside((DOMAIN,), ()) == ["www.example.com", "203.0.113.7"]
     assert outside(("example.com",), (IPv4Network("203.0.113.0/24"),)) == ["www.example.org", "198.51.100.7"]
@@ -371,7 +384,7 @@ class Case:
 
 
 def csr(key: PrivateKey) -> str:
-    builder = x509.CertificateSigningRequestBuilder().subject_name(issue.subject("Example Lab", "x"))
+    builder = x509.CertificateSigningRequestBuilder().subject_name(certificate_signing.subject("Example Lab", "x"))
     return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
 
 
@@ -395,12 +408,12 @@ def request_of(number: int, prepared: datetime, **changes: Any) -> Request:
 def intermediate_of(name: str, issuer: str, since: datetime, end: datetime) -> AskedIntermediate:
     return AskedIntermediate(
         name=name, issuer=issuer, common_name=policy.common_name("Example Lab", name, sandbox=False),
-        not_before=since, not_after=end, domains=(DOMAIN,), addresses=(), request=csr(issue.new_key("ec-p384")),
+        not_before=since, not_after=end, domains=(DOMAIN,), addresses=(), request=csr(keys.new_key("ec-p384")),
     )  # fmt: skip
 
 
 def said(name: str, issuer: str, certificate: x509.Certificate) -> SignedCertificate:
-    return SignedCertificate(name=name, issuer=issuer, pem=issue.pem_of([certificate]).decode())
+    return SignedCertificate(name=name, issuer=issuer, pem=pem_encoding.pem_of([certificate]).decode())
 
 
 @pytest.fixture(scope="module")
@@ -591,8 +604,8 @@ BOUNDS: dict[str, tuple[Callable[[Case], Case], Callable[[Case], Case], str]] = 
         "root-3 by root-2: would be valid outside the life of root-2",
     ),
     "how long a CRL lives": (
-        lambda c: c.rung(1, next_update=c.request.ladders[0].rungs[1].this_update + RUNG_LIMIT),
-        lambda c: c.rung(1, next_update=c.request.ladders[0].rungs[1].this_update + RUNG_LIMIT + SECOND),
+        lambda c: c.rung(1, next_update=c.request.ladders[0].rungs[1].this_update + PRESIGNED_CRL_LIMIT),
+        lambda c: c.rung(1, next_update=c.request.ladders[0].rungs[1].this_update + PRESIGNED_CRL_LIMIT + SECOND),
         "the ladder of root-1: CRL 4 would live from",
     ),
     "that a CRL lives at all": (
@@ -715,7 +728,7 @@ def test_a_revoked_certificate_that_the_vault_does_not_know_stays_listed(case: C
         (lambda c: c.one("roots", common_name="Other"), "root-3: would be called 'Other'"),
         (lambda c: c.one("intermediates", name="server-1"), "server-1: was made in an earlier ceremony"),
         (lambda c: c.with_(intermediates=c.request.intermediates * 2), "server-2: was made in an earlier ceremony"),
-        (lambda c: c.one("intermediates", request=csr(issue.new_key("rsa-2048"))), "server-2: a key of kind rsa-2048"),
+        (lambda c: c.one("intermediates", request=csr(keys.new_key("rsa-2048"))), "server-2: a key of kind rsa-2048"),
         (lambda c: c.one("intermediates", request="hello"), "server-2: the request of server-2: not a PEM"),
         (lambda c: c.one("cross_certificates", issuer="root-3"), "root-3 cannot certify itself"),
         (lambda c: c.one("cross_certificates", name="root-2", issuer="root-1"), "root-2 is not a root that is made"),
@@ -729,7 +742,7 @@ def test_a_request_for_what_is_never_right_has_this_fault(
 
 
 def test_no_key_is_certified_twice(case: Case) -> None:
-    key = issue.new_key("ec-p384")
+    key = keys.new_key("ec-p384")
     first = intermediate_of("server-2", "root-2", case.request.prepared, case.request.prepared + YEAR)
     pair = tuple(
         first.model_copy(update={"name": name, "common_name": policy.common_name("Example Lab", name, sandbox=False), "request": csr(key)})

@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 from invoke.context import Context
 
-from pki import issue
-from pki.ceremony import custody, hold, rewrapping, shares, words
+from pki.ceremony import shares, words
+from pki.ceremony.offline import key_storage, root_passphrase, steps
 from pki.ceremony.vault import Vault
-from pki.commands import asking, custodians
-from pki.errors import PkiError
+from pki.cli import custodians, prompt
+from pki.common.errors import PkiError
+from pki.x509 import keys
 from tests.ceremonies import real_home
 from tests.conftest import START
 
@@ -43,14 +44,14 @@ def typing(monkeypatch: pytest.MonkeyPatch) -> Typing:
 
         monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
         monkeypatch.setattr("builtins.input", answer)
-        monkeypatch.setattr(asking, "getpass", answer)
+        monkeypatch.setattr(prompt, "getpass", answer)
         return asked
 
     return types
 
 
 def first_words() -> str:
-    return asking.first_words("request", "the online side", DIGEST)
+    return prompt.first_words("request", "the online side", DIGEST)
 
 
 def test_slip_in_the_words_of_a_digest_is_said_and_mended(typing: Typing, capsys: Any) -> None:
@@ -69,7 +70,7 @@ def test_third_attempt_is_the_last_and_is_judged_by_the_ceremony(typing: Typing)
 
 def test_nobody_at_the_terminal_is_said_with_the_question() -> None:
     with pytest.raises(PkiError, match="nobody is there to be asked: PIN of the token"):
-        asking.typed("PIN of the token: ")
+        prompt.typed("PIN of the token: ")
 
 
 @pytest.mark.parametrize("spelt", ["{0}", "  {1} ", "{2}", "{3}"])
@@ -91,7 +92,7 @@ def test_passphrase_of_ones_own_is_taken_as_it_is(own: str) -> None:
 def vault_with(tmp_path: Path, passphrase: str, rule: str = "") -> Vault:
     home = real_home(tmp_path)
     held = home.open(home.ask().path)
-    hold.make_roots(held, lambda _, kind: custody.in_file(issue.new_key(kind), passphrase, rule))
+    steps.make_roots(held, lambda _, kind: key_storage.in_file(keys.new_key(kind), passphrase, rule))
     return home.vault
 
 
@@ -262,7 +263,7 @@ def test_every_custodian_types_the_card_back_and_the_third_too(
         *("", "", " ".join(wrong), "", "", " ".join(third[:5]), " ".join(third[5:10]), " ".join(third[10:])),
     )
     custody_of = custodians.Custody(Context(), "", own=False, shares="2of3", cards="", token="")
-    key = issue.new_key("ec-p256")
+    key = keys.new_key("ec-p256")
     assert custodians.wrapped(custody_of, "root-1", key).passphrase == passphrase
     assert len([question for question in asked if "typed back" in question]) == 7
     said = capsys.readouterr().out
@@ -280,7 +281,7 @@ def test_enter_alone_points_to_the_card_where_there_is_one(
     context = Context()
     context.config.update(pki_called_from=str(tmp_path), pki_now=START)
     custody_of = custodians.Custody(context, "", own=False, shares="2of3", cards="cards", token="")
-    assert custodians.wrapped(custody_of, "root-1", issue.new_key("ec-p256")).passphrase == passphrase
+    assert custodians.wrapped(custody_of, "root-1", keys.new_key("ec-p256")).passphrase == passphrase
     assert capsys.readouterr().out.count("share 1 of 3 stands on its card: type it from there") == 1
 
 
@@ -292,7 +293,7 @@ def test_generated_passphrase_is_asked_for_until_it_is_typed_back(
     rows = [" ".join(made.split("-")[start : start + 5]) for start in (0, 5, 10)]
     asked = typing("yes", "", *[slipped(made, 2)] * 4, *rows)
     custody_of = custodians.Custody(Context(), "", own=False, shares="", cards="", token="")
-    assert custodians.wrapped(custody_of, "root-1", issue.new_key("ec-p256")).passphrase == made
+    assert custodians.wrapped(custody_of, "root-1", keys.new_key("ec-p256")).passphrase == made
     assert len(asked) == 9
     assert capsys.readouterr().out.count("word 2 is another one; look again") == 4
 
@@ -305,7 +306,7 @@ def test_nobody_is_asked_to_open_a_key_that_is_not_there(tmp_path: Path, typing:
     with pytest.raises(PkiError, match="is not there"):
         vault.open_key("root-1", "", "the operator")
     with pytest.raises(PkiError, match="root-2 is not in this vault"):
-        rewrapping.check(vault, "root-2")
+        root_passphrase.check(vault, "root-2")
     assert not asked
 
 
@@ -351,10 +352,10 @@ def seen_until(keyboard: int, text: str) -> str:
 @pytest.mark.parametrize(
     "ask",
     [
-        lambda: asking.typed("PIN: ", hidden=True),
-        lambda: asking.hidden("PIN: ", str),
-        lambda: nested(lambda: asking.hidden("PIN: ", str)),
-        lambda: beside(lambda: asking.hidden("PIN: ", str)),
+        lambda: prompt.typed("PIN: ", hidden=True),
+        lambda: prompt.hidden("PIN: ", str),
+        lambda: nested(lambda: prompt.hidden("PIN: ", str)),
+        lambda: beside(lambda: prompt.hidden("PIN: ", str)),
     ],
     ids=["typed", "hidden", "nested", "beside"],
 )
@@ -392,7 +393,7 @@ def test_question_is_shown_again_and_its_answer_unseen_after_the_command_was_sto
 
 
 def nested(ask: Callable[[], str]) -> str:
-    with asking.unseen():
+    with prompt.unseen():
         return ask()
 
 

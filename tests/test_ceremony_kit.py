@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from pki.ceremony import bundle, unpacking
-from pki.errors import PkiError
-from pki.handover import kit
-from pki.handover.kit import Machine
+from pki.ceremony import kit_unpacking, request_response
+from pki.ceremony.online import kit
+from pki.ceremony.online.kit import Machine
+from pki.common.errors import PkiError
 from tests.ceremonies import RealHome, real_home
 from tests.conftest import PROJECT
 
@@ -29,7 +29,7 @@ def program(tmp_path: Path) -> Path:
     (folder / "pki/__pycache__").mkdir(parents=True)
     for name in (*kit.SINGLE, *kit.LOCKS):
         shutil.copy(PROJECT / name, folder)
-    for name in ("docs/a.md", "templates/nginx/site.conf", "pki/issue.py"):
+    for name in ("docs/a.md", "templates/nginx/site.conf", "pki/x509/certificate_signing.py"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("program")
     for name in ("pki/__pycache__/issue.pyc", "pki/.issue.py.new", "pki.yaml", "secrets.yaml", "key.pem"):
@@ -64,7 +64,7 @@ def test_kit_holds_the_program_and_nothing_of_the_house(program: Path, tmp_path:
         *kit.LOCKS,
         "docs/a.md",
         "templates/nginx/site.conf",
-        "pki/issue.py",
+        "pki/x509/certificate_signing.py",
         "wheels/one-False.whl",
         "wheels/made-for",
         "request-0001.yaml",
@@ -156,8 +156,8 @@ class Drive:
 
     def take(self) -> tuple[str, str]:
         """What the two steps say: the digest of the list, then that of the files."""
-        first = self.type(*unpacking.LIST)
-        return first, self.type("cd ~/kit", *unpacking.FILES, *unpacking.CHECKS)
+        first = self.type(*kit_unpacking.LIST)
+        return first, self.type("cd ~/kit", *kit_unpacking.FILES, *kit_unpacking.CHECKS)
 
 
 @pytest.fixture
@@ -206,7 +206,7 @@ def test_list_that_changes_between_two_reads_is_not_the_one_that_was_compared(dr
     more = f"{hashlib.sha256(EVIL).hexdigest()}  .venv/python\n".encode()
     (drive.kit / "SHA256SUMS").write_bytes(good + more)
     drive.swap_after_each_program(f'cp "{drive.exchange}/good" "{drive.kit}/SHA256SUMS"')
-    assert drive.digest not in drive.type(*unpacking.LIST)
+    assert drive.digest not in drive.type(*kit_unpacking.LIST)
 
 
 @pytest.mark.parametrize("name", [".venv/bin/python", "sitecustomize.py", "wheels/evil.whl", "pki/evil.py"])
@@ -222,7 +222,7 @@ def test_file_that_the_list_does_not_name_is_left_on_the_drive(drive: Drive, nam
 @pytest.mark.parametrize("kind", ["link", "folder link", "fifo", "lost"])
 def test_file_that_is_no_plain_file_on_the_drive_is_a_plain_copy_or_is_missed(drive: Drive, kind: str) -> None:
     """A link to the drive would be read again whenever it is used: what was checked would not be what is run."""
-    target, outside = drive.kit / "pki/issue.py", drive.exchange / "outside"
+    target, outside = drive.kit / "pki/x509/certificate_signing.py", drive.exchange / "outside"
     if kind == "folder link":
         (drive.kit / "pki").rename(outside)
         (drive.kit / "pki").symlink_to(outside)
@@ -245,7 +245,7 @@ def test_file_that_is_no_plain_file_on_the_drive_is_a_plain_copy_or_is_missed(dr
 def test_no_byte_is_read_from_the_drive_twice(drive: Drive) -> None:
     """Each file is opened once by all that is typed, the list too: strace counts."""
     log = drive.home.parent / "opened"
-    text = "\n".join([*unpacking.LIST, *unpacking.FILES, *unpacking.CHECKS]).replace(
+    text = "\n".join([*kit_unpacking.LIST, *kit_unpacking.FILES, *kit_unpacking.CHECKS]).replace(
         "/mnt/exchange", str(drive.exchange)
     )
     (drive.home.parent / "typed").write_text(text)
@@ -269,4 +269,4 @@ def home(tmp_path: Path) -> RealHome:
 
 def test_request_in_the_kit_is_the_file_that_was_asked_to_the_byte(home: RealHome) -> None:
     asked = home.ask()
-    assert bundle.dump(asked.request) == asked.path.read_bytes()
+    assert request_response.dump(asked.request) == asked.path.read_bytes()

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from pki.handover import kept
-from pki.handover import kit as kits
-from pki.handover.asking import Wish
-from pki.handover.changed import changed
-from pki.remedies import PROGRAM, run_for
+from pki.ceremony.online import ceremony_archive
+from pki.ceremony.online import kit as kits
+from pki.ceremony.online.make_request import Wish
+from pki.ceremony.online.request_changes import changed
+from pki.common.remedies import PROGRAM, run_for
 from tests.ceremonies import Typist, drives_at, fit_typist
 
 
@@ -193,7 +193,7 @@ def test_run_makes_a_request_anew_that_names_another_organisation(typist: Typist
     typist.home.edit(*CHANGES["organisation"])
     for days in (1, 2):
         typist.home.doit(days=days)
-        assert [one.request.organisation for one in kept.open_requests(typist.home.house(days))] == [
+        assert [one.request.organisation for one in ceremony_archive.open_requests(typist.home.house(days))] == [
             "Example Lab",
             "Example Labs",
         ]
@@ -223,6 +223,6 @@ def test_request_stays_as_long_as_pki_yaml_does(signed: Typist, wish: Wish) -> N
     home = signed.home
     home.accept(signed.desk / "mnt/exchange/response-0001")
     asked = home.ask(wish, days=40.123456789)
-    [read] = kept.open_requests(home.house(41))
+    [read] = ceremony_archive.open_requests(home.house(41))
     assert read.digest == asked.digest
     assert changed(home.house(41), read.request) == []

@@ -19,10 +19,11 @@ from flit_core.wheel import make_wheel_in
 from shamir_mnemonic import Share, combine_mnemonics, generate_mnemonics
 from shamir_mnemonic.wordlist import WORDLIST
 
-from pki.ceremony import machine, shares, transcript, words
-from pki.ceremony.minutes import SENTENCES
+from pki.ceremony import shares, transcript, words
+from pki.ceremony.offline import machine_check
 from pki.ceremony.transcript import Record, Transcript
-from pki.errors import PkiError
+from pki.ceremony.transcript_page import SENTENCES
+from pki.common.errors import PkiError
 from tests.conftest import PROJECT, START
 
 DIGEST = hashlib.sha256(b"a request").hexdigest()
@@ -649,7 +650,9 @@ def test_versions_name_what_a_ceremony_runs_on(file: Path) -> None:
 def eventful(tmp_path: Path) -> Transcript:
     running = begin(tmp_path / "eventful.jsonl")
     running.record("opened", operator="Anna <b2>", witness="Ben")
-    running.record("environment", findings=[asdict(machine.MachineCheck("swap", "swap is on", False, "swapoff -a"))])
+    running.record(
+        "environment", findings=[asdict(machine_check.MachineCheck("swap", "swap is on", False, "swapoff -a"))]
+    )
     running.record("deviation", text="swap is on", reason="the disk is *destroyed* afterwards")
     running.record("signed", name="root-1", certificate="Certificate:\n    Data: <b2>\n```\n", sha256=OTHER)
     running.record("linted", name="root-1", lints=[])
@@ -765,14 +768,14 @@ HEADER = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"
 def look(tmp_path: Path):
     """The findings about a machine that is fit but for what is given."""
 
-    def looked(*, now=START, last=None, swaps=HEADER, up=()) -> list[machine.MachineCheck]:
+    def looked(*, now=START, last=None, swaps=HEADER, up=()) -> list[machine_check.MachineCheck]:
         (tmp_path / "swaps").write_text(swaps)
-        return machine.findings(now, PREPARED, last, swaps=tmp_path / "swaps", interfaces=lambda: list(up))
+        return machine_check.findings(now, PREPARED, last, swaps=tmp_path / "swaps", interfaces=lambda: list(up))
 
     return looked
 
 
-def wrong(found: list[machine.MachineCheck]) -> list[tuple[str, str, str]]:
+def wrong(found: list[machine_check.MachineCheck]) -> list[tuple[str, str, str]]:
     return [(finding.check, finding.text, finding.remedy) for finding in found if not finding.ok]
 
 
@@ -799,7 +802,7 @@ def test_swap_is_found(look) -> None:
 
 
 def test_a_kernel_without_swap_has_it_off(tmp_path: Path) -> None:
-    found = machine.findings(START, PREPARED, None, swaps=tmp_path / "none", interfaces=list)
+    found = machine_check.findings(START, PREPARED, None, swaps=tmp_path / "none", interfaces=list)
     assert wrong(found) == []
 
 
@@ -821,7 +824,7 @@ def test_a_clock_far_from_the_request_is_found(look, after: timedelta, said: str
         [(check, text, remedy)] = found
         assert check == "clock"
         assert said in text
-        assert remedy == machine.SET_CLOCK
+        assert remedy == machine_check.SET_CLOCK
 
 
 def test_a_clock_before_the_newest_record_of_the_vault_is_found(look) -> None:
@@ -830,14 +833,14 @@ def test_a_clock_before_the_newest_record_of_the_vault_is_found(look) -> None:
     [(check, text, remedy)] = wrong(look(now=last - timedelta(hours=1, seconds=1), last=last))
     assert check == "clock"
     assert "before the newest record, 2026-11-26 06:00" in text
-    assert remedy == machine.SET_CLOCK
+    assert remedy == machine_check.SET_CLOCK
 
 
 def test_the_hint_for_a_wrong_clock_names_utc_and_offers_no_date() -> None:
     """A date that was offered would be typed as it is: the minute of the request is never the true time."""
-    assert "true time, in UTC" in machine.SET_CLOCK
-    assert 'date -u -s "YYYY-MM-DD HH:MM"' in machine.SET_CLOCK
-    assert not re.search(r"[0-9]{4}", machine.SET_CLOCK)
+    assert "true time, in UTC" in machine_check.SET_CLOCK
+    assert 'date -u -s "YYYY-MM-DD HH:MM"' in machine_check.SET_CLOCK
+    assert not re.search(r"[0-9]{4}", machine_check.SET_CLOCK)
 
 
 @pytest.mark.parametrize(
@@ -856,15 +859,15 @@ def test_the_hint_for_a_wrong_clock_names_utc_and_offers_no_date() -> None:
     ],
 )
 def test_a_watch_and_the_clock_are_held_against_each_other(watch: str, said: str) -> None:
-    fault = machine.watch_fault(START, watch)
+    fault = machine_check.watch_fault(START, watch)
     assert fault.endswith(said)
     assert bool(fault) == bool(said)
     assert ("local time" in fault) == ("local time" in said)
 
 
 def test_midnight_is_no_gap_between_a_watch_and_the_clock() -> None:
-    assert machine.watch_fault(START.replace(hour=23, minute=58), "00:03") == ""
+    assert machine_check.watch_fault(START.replace(hour=23, minute=58), "00:03") == ""
 
 
 def test_the_interfaces_of_this_machine_can_be_asked_without_root() -> None:
-    assert "lo" not in machine.interfaces_up()
+    assert "lo" not in machine_check.interfaces_up()

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 import tasks
-from pki import strength
 from pki.ceremony import printing, words
+from pki.ceremony.online.make_request import Wish
 from pki.ceremony.policy import Known
 from pki.ceremony.script import script
-from pki.handover.asking import Wish
+from pki.common import passphrase_strength
 from tests.ceremonies import RealHome, real_home
 from tests.conftest import PROJECT
 from tests.scripts import Item, Printed
@@ -229,7 +229,7 @@ def test_passphrase_of_the_backup_comes_from_a_line_whose_output_is_strong_enoug
     line = answer.splitlines()[-1]
     done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True, timeout=30)
     assert re.fullmatch(r"[A-Z2-7]{24}\n", done.stdout)
-    assert strength.fault(done.stdout.strip()) == ""
+    assert passphrase_strength.fault(done.stdout.strip()) == ""
 
 
 def test_trouble_is_sorted_by_step_and_names_what_goes_wrong(first: Printed) -> None:

@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from pki import issue, profiles
+from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding, profiles
 from tests import judges
 from tests.conftest import START, Home
 from tests.hierarchy import URL, client, crls_of, every_crl, intermediate_of, root_of, server, signed_on_purpose
@@ -247,19 +247,19 @@ def test_both_verifiers_take_the_same_leaf_with_names_inside_the_constraints(hom
 
 
 def test_foreign_root_of_the_same_name_is_refused(home: Home) -> None:
-    key, ours = issue.new_key("ec-p384"), root_of(home)
+    key, ours = keys.new_key("ec-p384"), root_of(home)
     dates = ours.not_valid_before_utc, ours.not_valid_after_utc
-    foreign = issue.certificate(ours.subject, key.public_key(), dates, profiles.root(), key)
+    foreign = certificate_signing.certificate(ours.subject, key.public_key(), dates, profiles.root(), key)
     for identity, host in ((server(home), JELLYFIN), (client(home), None)):
         assert judges.x509_verification_fault(identity, [foreign], START, host) != ""
         assert judges.openssl_fault(identity, [foreign], START, []) != ""
 
 
 def test_authority_that_only_bears_the_name_of_ours_is_refused(home: Home) -> None:
-    key, ours = issue.new_key("ec-p384"), intermediate_of(home, "server")
+    key, ours = keys.new_key("ec-p384"), intermediate_of(home, "server")
     dates = ours.not_valid_before_utc, ours.not_valid_after_utc
-    false = issue.certificate(ours.subject, key.public_key(), dates, profiles.root(), key)
-    forged = signed_on_purpose(home, "media", [JELLYFIN], issuer=issue.Issuer(false, key))
+    false = certificate_signing.certificate(ours.subject, key.public_key(), dates, profiles.root(), key)
+    forged = signed_on_purpose(home, "media", [JELLYFIN], issuer=certificate_signing.Issuer(false, key))
     for chain in (forged, replace(forged, intermediate=ours)):
         assert judges.x509_verification_fault(chain, [root_of(home)], START, JELLYFIN) != ""
         assert judges.openssl_fault(chain, [root_of(home)], START, []) != ""
@@ -301,7 +301,7 @@ def test_leaves_of_every_kind_of_key_verify_on_both_sides(home: Home, kind: str)
         (["kind.lab.internal"], ["kind.client.lab.internal", "kind@lab.internal"]),
         strict=True,
     ):
-        assert issue.key_kind(identity.key) == issue.key_kind(identity.leaf.public_key()) == kind
+        assert keys.key_kind(identity.key) == keys.key_kind(identity.leaf.public_key()) == kind
         judges.assert_is_leaf(identity.leaf, intermediate_of(home, purpose), purpose, url=URL, names=names)
         assert judges.openssl_fault(identity, [root_of(home)], START, every_crl(home)) == ""
         assert judges.lint(identity.leaf) == []
@@ -321,10 +321,10 @@ def test_authorities_of_other_kinds_of_keys_hold_the_same_profiles(fresh: Home) 
     assert fresh.doit().status == 0
     root = root_of(fresh)
     judges.assert_is_root(root)
-    assert issue.key_kind(root.public_key()) == root_kind
+    assert keys.key_kind(root.public_key()) == root_kind
     for authority, kind in (("server", server_kind), ("client", client_kind)):
         cert = intermediate_of(fresh, authority)
-        assert issue.key_kind(cert.public_key()) == kind
+        assert keys.key_kind(cert.public_key()) == kind
         judges.assert_is_ca(cert, root, authority, url=URL, domains=["lab.internal"], networks=["10.0.0.0/8"])
         assert judges.lint(cert) == []
     for identity, host in ((server(fresh), JELLYFIN), (client(fresh), None)):
@@ -420,7 +420,7 @@ def unknown_curve() -> bytes:
     pem = request(ec.generate_private_key(ec.SECP256R1()))
     der = x509.load_pem_x509_csr(pem).public_bytes(serialization.Encoding.DER)
     p256, unknown = bytes.fromhex("06082a8648ce3d030107"), bytes.fromhex("06082a8648ce3d03017f")
-    return issue.pem("CERTIFICATE REQUEST", der.replace(p256, unknown))
+    return pem_encoding.pem("CERTIFICATE REQUEST", der.replace(p256, unknown))
 
 
 BAD_REQUESTS: dict[str, tuple[Callable[[], bytes], str]] = {
@@ -474,15 +474,15 @@ def test_missing_request_is_asked_for_by_its_name(home: Home) -> None:
 
 
 def test_key_that_is_not_the_issuers_signs_nothing(home: Home) -> None:
-    false = issue.Issuer(intermediate_of(home, "server"), issue.new_key("ec-p384"))
-    with pytest.raises(issue.PkiError, match="does not belong to the issuer's certificate"):
+    false = certificate_signing.Issuer(intermediate_of(home, "server"), keys.new_key("ec-p384"))
+    with pytest.raises(certificate_signing.PkiError, match="does not belong to the issuer's certificate"):
         signed_on_purpose(home, "media", [JELLYFIN], issuer=false)
-    with pytest.raises(issue.PkiError, match="does not belong to the CA's certificate"):
-        issue.crl(false, 1, START, START + DAY, [])
+    with pytest.raises(certificate_signing.PkiError, match="does not belong to the CA's certificate"):
+        crl_signing.crl(false, 1, START, START + DAY, [])
 
 
 def test_dates_are_whole_seconds_in_utc(home: Home) -> None:
-    start, end = issue.validity(START, timedelta(days=1), None)
+    start, end = certificate_signing.validity(START, timedelta(days=1), None)
     assert (start, end) == (START - HOUR, START - HOUR + DAY - SECOND)
     assert isinstance(start, datetime)
     for cert in (root_of(home), server(home).leaf):

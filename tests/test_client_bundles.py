@@ -18,13 +18,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import pkcs12
 
 import tasks
-from pki.bundles import chrome, mobileconfig, sheet
-from pki.bundles.identity import Identity
-from pki.bundles.passphrase import ALPHABET, new_passphrase
-from pki.commands.program import Program
-from pki.errors import LedgerError
-from pki.handover.asking import Wish
-from pki.ledger import Ledger
+from pki.ceremony.online.make_request import Wish
+from pki.cli.program import Program
+from pki.common.errors import LedgerError
+from pki.ledger.ledger import Ledger
+from pki.x509.export import chrome_policy, mobileconfig, passphrase_sheet
+from pki.x509.export.client_identity import Identity
+from pki.x509.export.generated_passphrase import ALPHABET, new_passphrase
 from tests import judges
 from tests.ceremonies import RealHome
 from tests.conftest import START, Home
@@ -237,7 +237,7 @@ def test_chrome_chooses_by_issuer_for_each_service_behind_mutual_tls_and_no_othe
 
 def test_chrome_knows_a_wildcard_by_its_own_sign(home: Home) -> None:
     names = ["*.wiki.lab.internal", "10.1.2.3"]
-    said = json.loads(chrome.policy(names, identity(home).chain, [], ["lab.internal"], []))
+    said = json.loads(chrome_policy.policy(names, identity(home).chain, [], ["lab.internal"], []))
     assert [pattern for pattern, _ in choices(said)] == ["https://[*.]wiki.lab.internal", "https://10.1.2.3"]
 
 
@@ -323,14 +323,14 @@ def test_at_a_terminal_the_passphrase_is_shown_once(desk: Desk, monkeypatch: pyt
 
 
 def test_no_passphrase_shows_in_what_python_says_of_a_sheet(home: Home) -> None:
-    told = sheet.Sheet(identity(home), "p12", "admin.p12", "0" * 64, "abcd-efgh", START, "")
+    told = passphrase_sheet.Sheet(identity(home), "p12", "admin.p12", "0" * 64, "abcd-efgh", START, "")
     assert "abcd" not in repr(told)
     assert b"abcd" in told.page()
 
 
 def test_a_sheet_says_for_whom_with_which_file_and_until_when(home: Home) -> None:
     for kind in SEALED:
-        page = sheet.Sheet(
+        page = passphrase_sheet.Sheet(
             identity(home, "a&b"), kind, "x.p12", "0a" * 32, "abcd-efgh", START, "wiki.lab.internal"
         ).page()
         for word in (
@@ -343,7 +343,7 @@ def test_a_sheet_says_for_whom_with_which_file_and_until_when(home: Home) -> Non
             "Destroy",
         ):
             assert word in page.decode(), word
-    assert "Windows" in sheet.Sheet(identity(home), "p12", "", "", "", START, "").page().decode()
+    assert "Windows" in passphrase_sheet.Sheet(identity(home), "p12", "", "", "", START, "").page().decode()
     assert "iPhone" in page.decode()
 
 

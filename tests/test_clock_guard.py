@@ -9,11 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from pki.errors import PkiError
-from pki.house import House
-from pki.house.clock import CONFIRM, Evidence, HostClock, Verdict, doubt
-from pki.pipeline import Run
-from pki.records import Event
+from pki.common.errors import PkiError
+from pki.ledger.types import Event
+from pki.monitor.report.run import Run
+from pki.project.clock_guard import CONFIRM, Evidence, HostClock, Verdict, doubt
+from pki.project.project import House
 from tests.ceremonies import RealHome
 from tests.commands import said_by
 from tests.conftest import START, Ask, Home, two_hosts_agree

@@ -9,10 +9,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from pki import issue
-from pki.deploy import crls
-from pki.records import Entry
-from pki.watch import status
+from pki.deploy import crl_files
+from pki.monitor.report import status_table
+from pki.x509 import certificate_signing, crl_signing, pem_encoding
+from pki.x509.revocation import Entry
 from tests import judges
 from tests.ceremonies import RealHome
 from tests.conftest import START, Home
@@ -37,7 +37,7 @@ def assert_valid(home: Home, days: float) -> None:
             assert crl.last_update_utc <= now < crl.next_update_utc, path
     report = home.doit(days=days)
     assert (report.status, report.made) == (0, {}), report.failed
-    assert {row.state for row in status.rows(home.house(days), home.plan(days))} == {"ok"}
+    assert {row.state for row in status_table.rows(home.house(days), home.plan(days))} == {"ok"}
 
 
 @pytest.mark.parametrize("ahead", AHEAD)
@@ -114,18 +114,20 @@ def test_an_intermediate_that_begins_in_the_future_does_not_issue_while_another_
 # -- which CRL may replace which --------------------------------------------------------------------------------------
 
 KEY = ec.generate_private_key(ec.SECP256R1())
-CA = issue.certificate(issue.subject("Lab", "CA"), KEY.public_key(), (START - DAY, START + 900 * DAY), [], KEY)
+CA = certificate_signing.certificate(
+    certificate_signing.subject("Lab", "CA"), KEY.public_key(), (START - DAY, START + 900 * DAY), [], KEY
+)
 
 
-def crl(number: int, begins: timedelta, serials: Iterable[int] = (7,)) -> crls.Listed:
+def crl(number: int, begins: timedelta, serials: Iterable[int] = (7,)) -> crl_files.Listed:
     start = START + begins
     entries = [Entry(serial, START - DAY, "unspecified") for serial in serials]
-    made = issue.crl(issue.Issuer(CA, KEY), number, start, start + 30 * DAY, entries)
-    return crls.read(issue.pem_of([made]))[0]
+    made = crl_signing.crl(certificate_signing.Issuer(CA, KEY), number, start, start + 30 * DAY, entries)
+    return crl_files.read(pem_encoding.pem_of([made]))[0]
 
 
-def faults(new: crls.Listed, old: crls.Listed, ended: Iterable[int] = ()) -> list[str]:
-    return [one.split()[0] for one in crls.gone_back(new, old, frozenset(ended).__contains__, START)]
+def faults(new: crl_files.Listed, old: crl_files.Listed, ended: Iterable[int] = ()) -> list[str]:
+    return [one.split()[0] for one in crl_files.gone_back(new, old, frozenset(ended).__contains__, START)]
 
 
 @pytest.mark.parametrize("begins", [6 * MINUTE, HOUR, 40 * DAY, 600 * DAY])

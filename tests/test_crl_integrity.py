@@ -15,11 +15,13 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from pki import freshness, issue, ledger, profiles
-from pki.errors import LedgerError
-from pki.handover.asking import Wish
-from pki.keeping import recovering
-from pki.records import BEGIN_ANEW, GONE, REASONS, Entry, Issued, Recovered
+from pki.authority import crls, recover_revocations
+from pki.ceremony.online.make_request import Wish
+from pki.common.errors import LedgerError
+from pki.ledger import ledger
+from pki.ledger.types import BEGIN_ANEW, GONE, Issued, Recovered
+from pki.x509 import certificate_signing, crl_signing, keys, profiles
+from pki.x509.revocation import REASONS, Entry
 from tests import judges
 from tests.ceremonies import RealHome, real_home
 from tests.commands import said_by
@@ -293,13 +295,13 @@ def elsewhere(
     """A CRL of our own client authority that this house does not know of."""
     house = home.house()
     start = START + days * DAY
-    return issue.crl(house.issuer("client"), number, start, start + 21 * DAY, entries)
+    return crl_signing.crl(house.issuer("client"), number, start, start + 21 * DAY, entries)
 
 
 def test_revocation_of_an_unknown_certificate_stays_listed_until_its_authority_ends(home: Home) -> None:
     """Its end is not known, so nothing but that of its authority explains that it leaves the CRL."""
     house, at = home.house(1), START - 3 * DAY
-    told = recovering.take_in(
+    told = recover_revocations.take_in(
         house, elsewhere(home, Entry(77, at, "keyCompromise"), Entry(78, at, "unspecified")), "media"
     )
     assert told == Recovered("client-1", EPOCH + 1000, (77, 78), is_newer=True)
@@ -319,7 +321,7 @@ def test_number_and_date_of_a_recovered_crl_are_passed(home: Home) -> None:
     """The clock of the machine that signed it may have been ahead of ours."""
     house = home.house()
     found = elsewhere(home, number=EPOCH + 10**6, days=0.5)
-    assert recovering.take_in(house, found, "media") == Recovered("client-1", EPOCH + 10**6, (), is_newer=True)
+    assert recover_revocations.take_in(house, found, "media") == Recovered("client-1", EPOCH + 10**6, (), is_newer=True)
     house.ledger.close()
     assert home.doit("crl", days=1).made["crl:client-1"].startswith(f"has number {EPOCH}, and the last one had")
     made = crl_of(home, "client-1")
@@ -330,10 +332,10 @@ def test_number_and_date_of_a_recovered_crl_are_passed(home: Home) -> None:
 def test_crl_that_tells_nothing_new_leaves_the_ledger_as_it_is(after_revocation: Home) -> None:
     house = after_revocation.house()
     before = house.ledger.events()
-    told = recovering.take_in(house, crl_of(after_revocation, "client-1"), "media")
+    told = recover_revocations.take_in(house, crl_of(after_revocation, "client-1"), "media")
     assert told is not None
     assert (told.serials, told.is_newer) == ((), False)
-    assert recovering.take_in(house, foreign_crl(after_revocation, "client-1"), "media") is None
+    assert recover_revocations.take_in(house, foreign_crl(after_revocation, "client-1"), "media") is None
     assert house.ledger.events() == before
     assert house.ledger.verify() == []
 
@@ -341,7 +343,10 @@ def test_crl_that_tells_nothing_new_leaves_the_ledger_as_it_is(after_revocation:
 def test_recovered_revocation_of_a_known_certificate_ends_with_it(home: Home) -> None:
     issued = newest(home, "cert:client-admin")
     house = home.house()
-    assert recovering.take_in(house, elsewhere(home, Entry(issued.serial, START, "superseded")), "media") is not None
+    assert (
+        recover_revocations.take_in(house, elsewhere(home, Entry(issued.serial, START, "superseded")), "media")
+        is not None
+    )
     assert house.ledger.revoked_serials(issued.not_after, issuer="client-1") == {issued.serial}
     assert house.ledger.revoked_serials(issued.not_after + DAY) == frozenset()
     assert issued.serial in house.ledger.ended_serials(issued.not_after + DAY)
@@ -358,12 +363,12 @@ def test_newer_crl_of_a_root_is_filed_as_a_rung_and_what_it_revokes_stays_revoke
     (real.path / "before").rename(real.path / "ca")
     house = real.house(31)
     assert not house.is_revoked_by_root(house.existing("client-1"))
-    told = recovering.take_in(house, newer, "media")
+    told = recover_revocations.take_in(house, newer, "media")
     assert told is not None
     assert (told.generation, told.serials) == ("root-1", (serial,))
     assert house.is_revoked_by_root(house.existing("client-1"))
-    assert freshness.due_rung(house, "root-1") == newer
-    assert recovering.take_in(house, newer, "media") == replace(told, serials=(), is_newer=False)
+    assert crls.due_presigned(house, "root-1") == newer
+    assert recover_revocations.take_in(house, newer, "media") == replace(told, serials=(), is_newer=False)
     assert house.ledger.verify() == []
 
 
@@ -371,9 +376,9 @@ def test_entries_that_the_last_crl_has_are_taken_over_as_they_are(home: Home) ->
     """The two ways to make one lead to the same bytes."""
     entries = [Entry(number, START + number * SECOND, REASONS[number % len(REASONS)]) for number in range(1, 40)]
     issuer, end = home.house().issuer("client"), START + 9 * DAY
-    earlier = issue.crl(issuer, 1, START, end, entries[:30])
-    anew = issue.crl(issuer, 2, START, end, entries[5:])
-    grown = issue.crl(issuer, 2, START, end, entries[30:], list(earlier)[5:])
+    earlier = crl_signing.crl(issuer, 1, START, end, entries[:30])
+    anew = crl_signing.crl(issuer, 2, START, end, entries[5:])
+    grown = crl_signing.crl(issuer, 2, START, end, entries[30:], list(earlier)[5:])
     assert grown.tbs_certlist_bytes == anew.tbs_certlist_bytes
     assert [entry.serial_number for entry in grown] == list(range(6, 40))
 
@@ -403,10 +408,10 @@ def test_entries_leave_with_their_certificates_and_only_new_ones_are_read(
 
 def foreign_crl(home: Home, generation: str) -> x509.CertificateRevocationList:
     """A CRL by somebody who only bears our authority's name."""
-    ours, key = issuer_of(home, generation), issue.new_key("ec-p384")
+    ours, key = issuer_of(home, generation), keys.new_key("ec-p384")
     dates = ours.not_valid_before_utc, ours.not_valid_after_utc
-    false = issue.certificate(ours.subject, key.public_key(), dates, profiles.root(), key)
-    return issue.crl(issue.Issuer(false, key), EPOCH + 1000, START, START + 90 * DAY, [])
+    false = certificate_signing.certificate(ours.subject, key.public_key(), dates, profiles.root(), key)
+    return crl_signing.crl(certificate_signing.Issuer(false, key), EPOCH + 1000, START, START + 90 * DAY, [])
 
 
 def flipped(data: bytes) -> bytes:

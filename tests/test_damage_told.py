@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from pki import canonical, graph, memo, store
+from pki.common import cache, filesystem, sealed_records
+from pki.common.cache import LONGEST, Memo
+from pki.common.errors import PkiError
 from pki.deploy import receipt
-from pki.errors import PkiError
-from pki.memo import LONGEST, Memo
+from pki.pipeline import plan
+from pki.x509 import canonical
 from tests.ceremonies import RealHome
 from tests.conftest import START, Home
 from tests.damage import flipped
@@ -39,7 +41,7 @@ def unnoticed(path: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
         found = real(file)
         return before if os.fspath(file) == str(path) and found == after else found
 
-    monkeypatch.setattr(memo, "stat", stat)
+    monkeypatch.setattr(cache, "stat", stat)
     return content
 
 
@@ -75,7 +77,7 @@ def test_a_certificate_that_is_cut_short_is_named_and_stops_the_run(
 ) -> None:
     path = real.path / "ca/server/server-1/cert.pem"
     path.write_bytes(path.read_bytes()[:-100])
-    from pki.pipeline import Run  # noqa: PLC0415
+    from pki.monitor.report.run import Run  # noqa: PLC0415
 
     assert Run(real.path, START).main([]) == 3
     said = capsys.readouterr().err
@@ -195,9 +197,9 @@ def test_the_cache_of_other_code_answers_nothing(home: Home, monkeypatch: pytest
     assert home.doit().status == 0
     assert Memo(home.path, START).recall("cert:media", "x") is None
     path = home.path / "build/.seen.json"
-    known = memo.load(path)[1]["cert:media"][0]
+    known = cache.load(path)[1]["cert:media"][0]
     assert Memo(home.path, START).recall("cert:media", known) is not None
-    monkeypatch.setattr(memo, "code_digest", lambda: "of another version")
+    monkeypatch.setattr(cache, "code_digest", lambda: "of another version")
     assert Memo(home.path, START).recall("cert:media", known) is None
     assert Memo(home.path, START).findings_of("cert"), "what is known of dates is of use even then"
 
@@ -229,7 +231,7 @@ def test_damage_that_changes_no_time_of_a_file_is_found_within_a_day(
 
 def test_files_are_not_read_again_at_one_moment(home: Home) -> None:
     assert home.doit().status == 0
-    ends = {entry[5] for entry in memo.load(home.path / "build/.seen.json")[1].values()}
+    ends = {entry[5] for entry in cache.load(home.path / "build/.seen.json")[1].values()}
     assert len(ends) > 8
     assert max(ends) <= START.timestamp() + LONGEST
 
@@ -259,7 +261,7 @@ def test_a_damaged_file_goes_into_no_release_whatever_is_remembered(
 
 def test_a_damaged_record_of_the_last_backup_is_no_backup(real: RealHome, invoke: Invoke) -> None:
     path = real.path / "ca/.last-backup.json"
-    store.write(path, canonical.sealed({"at": "2026-11-22T06:00:00Z", "file": "x", "ledger": None}))
+    filesystem.write(path, sealed_records.sealed({"at": "2026-11-22T06:00:00Z", "file": "x", "ledger": None}))
     assert "of 2026-11-22" in invoke("health", home=real.path).out
     damage(path)
     assert "ca/.last-backup.json is damaged" in invoke("health", home=real.path).out
@@ -301,7 +303,7 @@ def test_a_folder_host_gives_back_what_left_the_release_though_its_receipt_is_da
 def test_a_receipt_of_another_shape_is_none(home: Home) -> None:
     """Its digest is right: another version of this program may have written it."""
     path = home.path / "build/receipts/media.json"
-    whole = canonical.unsealed(path.read_bytes())
+    whole = sealed_records.unsealed(path.read_bytes())
     assert whole is not None
     assert receipt.load(path) is not None
     files = whole["files"]
@@ -317,7 +319,7 @@ def test_a_receipt_of_another_shape_is_none(home: Home) -> None:
     }
     for name, contents in others.items():
         for content in contents:
-            store.write(path, canonical.sealed({**whole, name: content}))
+            filesystem.write(path, sealed_records.sealed({**whole, name: content}))
             assert receipt.load(path) is None, (name, content)
     assert home.doit().status == 0
 
@@ -326,5 +328,5 @@ def test_a_folder_host_whose_receipt_and_list_are_damaged_says_what_nobody_knows
     damage(home.path / "build/receipts/media.json")
     damage(home.path / "build/hosts/.media.files")
     assert "may be there still" in home.doit().made["deploy:media"]
-    assert graph.plan(home.house()) is not None
+    assert plan.plan(home.house()) is not None
     assert home.doit().made == {}

@@ -17,25 +17,27 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
-from pki import destinations, graph, issue, profiles
-from pki.deploy import bootstrap, preflight, proof, release, session, wire
+from pki.common.errors import PkiError
+from pki.common.reasons import Verb
+from pki.config.identifiers import ArtifactId
+from pki.config.model import Deploy
+from pki.deploy import bootstrap, preflight, process, protocol, release, verification
 from pki.deploy.contact import Contact
 from pki.deploy.delivery import Delivery
-from pki.deploy.handshake import Endpoint
-from pki.deploy.history import History
-from pki.deploy.parcel import Parcel
-from pki.deploy.proof import Promise
+from pki.deploy.delivery_history import History
+from pki.deploy.payload import Parcel
 from pki.deploy.ssh import Way
-from pki.destinations import Outlook
-from pki.errors import PkiError
-from pki.identifiers import ArtifactId
-from pki.model import Deploy
-from pki.reasons import Verb
-from pki.records import Entry
-from pki.watch import health, probes
-from pki.watch.checks import Finding, Level
-from pki.watch.view import LastRun
-from pki.world import World
+from pki.deploy.tls_client import Endpoint
+from pki.deploy.verification import Promise
+from pki.monitor import probes
+from pki.monitor.check_result import Finding, Level
+from pki.monitor.checks.check_context import LastRun
+from pki.monitor.report import health_report
+from pki.pipeline import delivery_targets, plan
+from pki.pipeline.delivery_targets import Outlook
+from pki.pipeline.desired_state import World
+from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding, profiles
+from pki.x509.revocation import Entry
 from tests.conftest import START, Home, Report
 from tests.copies import copy_project
 from tests.hosts import ME, FolderHost, LocalWay
@@ -60,8 +62,8 @@ class Live:
 
     def reached(self, patch: pytest.MonkeyPatch) -> None:
         """Let deliveries take our ways, and find our services."""
-        patch.setattr(destinations, "way", lambda _house, name, _host: self.ways[name])
-        patch.setattr(destinations, "endpoints", lambda _world, _host: iter(self.endpoints))
+        patch.setattr(delivery_targets, "way", lambda _house, name, _host: self.ways[name])
+        patch.setattr(delivery_targets, "endpoints", lambda _world, _host: iter(self.endpoints))
 
     def doit(self, days: float = 0) -> Report:
         return self.home.doit(days=days)
@@ -73,7 +75,7 @@ class Live:
         return f"{refused.value.message} → {refused.value.hint}"
 
     def delivery(self, days: float = 0) -> Delivery:
-        return graph.plan(self.home.house(days)).deliveries["media"]
+        return plan.plan(self.home.house(days)).deliveries["media"]
 
     def on(self, path: str) -> Path:
         """A file on the host."""
@@ -153,7 +155,7 @@ def delivered(delivered_once: Path, kind: type[Home], monkeypatch: pytest.Monkey
     made = Live(kind(delivered_once / "work/home"), FolderHost(delivered_once / "work/host"), {}, [])
     made.ways["media"] = made.host.way()
     made.reached(monkeypatch)
-    monkeypatch.setattr(proof, "PATIENCE", 0.3)
+    monkeypatch.setattr(verification, "PATIENCE", 0.3)
     return made
 
 
@@ -189,7 +191,7 @@ def test_the_first_delivery_brings_every_file_and_the_second_look_touches_nothin
 def test_a_look_at_a_host_without_services_reads_nothing_but_what_the_host_says(
     delivered: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module, name in ((proof, "judge"), (preflight, "look")):
+    for module, name in ((verification, "judge"), (preflight, "look")):
         monkeypatch.setattr(module, name, lambda *_: pytest.fail("looked further"))
     assert (delivered.doit(days=0.6).status, delivered.doit(days=1.2).made) == (0, {})
 
@@ -464,7 +466,7 @@ def test_a_folder_that_others_can_write_on_a_host_is_told_until_it_is_closed(
 
 
 def _drifts(home: Home) -> list[Finding]:
-    return [one for one in health.checks(home.house(), home.plan(), LastRun()) if one.subject == "drift:media"]
+    return [one for one in health_report.checks(home.house(), home.plan(), LastRun()) if one.subject == "drift:media"]
 
 
 def test_drift_diff_and_doit_name_a_target_that_is_a_link(delivered: Live, invoke: Invoke) -> None:
@@ -621,7 +623,7 @@ def test_a_revocation_waits_for_no_window_where_the_receipt_is_damaged(delivered
 @pytest.mark.parametrize("answer", ["0644|root:root|-|-|relative", "0644|root:root|/etc/x", "x"])
 def test_a_host_that_names_files_that_cannot_be_is_not_believed(answer: str) -> None:
     with pytest.raises(PkiError, match="answers what pki-apply would not"):
-        session.others("media", [{"looked": True, "more": answer}])
+        protocol.others("media", [{"looked": True, "more": answer}])
 
 
 # -- what leaves and what does not ------------------------------------------------------------------------------------
@@ -718,7 +720,7 @@ def test_a_crl_never_goes_back_nor_loses_an_entry(delivered: Live, invoke: Invok
     later = Outlook(World.of(delivered.home.house(400))).trust
     assert later.has_ended(serial)
     with_entry = Parcel.of(delivered.home.path / "build/release/media")
-    made = issue.crl(house.issuer("client"), 2**40, now + timedelta(hours=1), now + timedelta(days=9), [])
+    made = crl_signing.crl(house.issuer("client"), 2**40, now + timedelta(hours=1), now + timedelta(days=9), [])
     emptied = made.public_bytes(serialization.Encoding.PEM)
     lost = tampered(delivered, "/etc/client-crl.pem", lambda _: emptied)
     with pytest.raises(PkiError, match=f"lacks the revoked {serial:x}"):
@@ -828,12 +830,16 @@ def test_a_crl_from_elsewhere_is_taken_in_if_it_is_our_own(
 def foreign(live: Live) -> bytes:
     """A CRL by somebody who only bears our authority's name."""
     ours = live.home.house().issuer("client").certificate
-    key = issue.new_key("ec-p384")
+    key = keys.new_key("ec-p384")
     dates = ours.not_valid_before_utc, ours.not_valid_after_utc
-    false = issue.certificate(ours.subject, key.public_key(), dates, profiles.root(), key)
+    false = certificate_signing.certificate(ours.subject, key.public_key(), dates, profiles.root(), key)
     end = live.home.moment(900)
-    return issue.pem_of(
-        [issue.crl(issue.Issuer(false, key), 2**60, live.home.moment(), end, [Entry(77, end, "superseded")])]
+    return pem_encoding.pem_of(
+        [
+            crl_signing.crl(
+                certificate_signing.Issuer(false, key), 2**60, live.home.moment(), end, [Entry(77, end, "superseded")]
+            )
+        ]
     )
 
 
@@ -848,7 +854,7 @@ def test_what_no_authority_of_ours_signed_holds_up_nobody_and_is_told(delivered:
 
 
 def test_a_crl_in_place_that_was_delivered_is_not_asked_for(delivered: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session.Session, "show", lambda *_: pytest.fail("a CRL was asked for"))
+    monkeypatch.setattr(protocol.Session, "show", lambda *_: pytest.fail("a CRL was asked for"))
     assert delivered.doit(days=7).status == 0
     assert delivered.on(CRL_THERE).read_bytes() == delivered.home.read("build/crl/client-1.pem")
 
@@ -861,7 +867,7 @@ def test_an_older_crl_put_in_place_there_is_replaced_without_asking(
     change_something(delivered)
     assert delivered.doit(days=7).status == 0
     delivered.on(CRL_THERE).write_bytes(old)
-    monkeypatch.setattr(session.Session, "show", lambda *_: pytest.fail("a CRL was asked for"))
+    monkeypatch.setattr(protocol.Session, "show", lambda *_: pytest.fail("a CRL was asked for"))
     assert delivered.doit(days=8).status == 0
     assert delivered.on(CRL_THERE).read_bytes() == delivered.home.read("build/crl/client-1.pem")
 
@@ -878,8 +884,8 @@ def test_a_crl_from_the_future_in_place_gives_way_to_one_that_servers_can_use(de
     """What a clock that was ahead had signed: every client is refused until it is replaced."""
     house = delivered.home.house()
     start = delivered.home.moment(2)
-    ahead = issue.crl(house.issuer("client"), 5, start, start + timedelta(days=9), [])
-    delivered.on(CRL_THERE).write_bytes(issue.pem_of([ahead]))
+    ahead = crl_signing.crl(house.issuer("client"), 5, start, start + timedelta(days=9), [])
+    delivered.on(CRL_THERE).write_bytes(pem_encoding.pem_of([ahead]))
     shutil.rmtree(delivered.home.path / "build/contacts")
     report = delivered.doit()
     assert report.status == 0, report.failed
@@ -1018,12 +1024,12 @@ def test_a_host_that_waits_for_another_of_its_group_is_given_that_time(delivered
         time.sleep(1.2)
         yield
 
-    way = replace(change.to.way, limits=wire.Limits(30.0, 30.0))
+    way = replace(change.to.way, limits=process.Limits(30.0, 30.0))
     change.to = replace(change.to, way=way, turn=turn())
-    before = session.Session.allow
+    before = protocol.Session.allow
     given: list[float] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session.Session, "allow", lambda self, seconds: (given.append(seconds), before(self, seconds)))
+        patch.setattr(protocol.Session, "allow", lambda self, seconds: (given.append(seconds), before(self, seconds)))
         assert change.bring(delivery.delivered).done
     assert given[0] >= 1.2
 
@@ -1127,9 +1133,9 @@ def test_a_host_that_talks_nonsense_fails_alone_and_in_time(
     delivered: Live, lie: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script, said = LIES[lie]
-    monkeypatch.setattr(wire, "PARTING", 0.1)
+    monkeypatch.setattr(process, "PARTING", 0.1)
     answered_by(delivered, script)
-    delivered.ways["media"] = replace(delivered.ways["media"], limits=wire.Limits(0.4, 2.0))
+    delivered.ways["media"] = replace(delivered.ways["media"], limits=process.Limits(0.4, 2.0))
     told = delivered.refusal()
     assert said in told
     assert told.isprintable()

@@ -10,7 +10,8 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from pki import issue, templating
+from pki.common import templating
+from pki.x509 import keys
 from tests.conftest import Home, Report
 
 HOSTS = ("monitoring", "forge", "media")
@@ -544,7 +545,7 @@ def test_a_request_configuration_is_delivered_and_gets_its_certificate(home: Hom
     assert delivered(home, "media", "/etc/ssl/switch.cnf") == SWITCH.encode()
     cert = issued(home)
     assert names(cert) == ["switch.lab.internal", "core.lab.internal", "10.10.0.2"]
-    assert issue.key_kind(cert.public_key()) == "rsa-2048"
+    assert keys.key_kind(cert.public_key()) == "rsa-2048"
     assert cert.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value == "switch.lab.internal"
     assert cert.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value == x509.ExtendedKeyUsage(
         [ExtendedKeyUsageOID.SERVER_AUTH]
@@ -571,7 +572,7 @@ def test_a_configuration_that_would_prompt_is_read_by_its_defaults(home: Home) -
     cert = issued(home, "printer")
     assert names(cert) == ["printer.lab.internal", "10.10.0.7"]
     assert cert.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value == "printer.lab.internal"
-    assert issue.key_kind(cert.public_key()) == "ec-p256"  # no default_bits: the profile says
+    assert keys.key_kind(cert.public_key()) == "ec-p256"  # no default_bits: the profile says
 
 
 def test_a_question_is_not_taken_for_a_name(home: Home) -> None:
@@ -584,7 +585,7 @@ def test_a_question_is_not_taken_for_a_name(home: Home) -> None:
 @pytest.mark.parametrize(("curve", "kind"), [("P-384", "ec-p384"), ("prime256v1", "ec-p256")])
 def test_a_curve_is_obeyed(home: Home, curve: str, kind: str) -> None:
     declare(home, SWITCH.replace("default_bits       = 2048", f"ec_paramgen_curve = {curve}"))
-    assert issue.key_kind(issued(home).public_key()) == kind
+    assert keys.key_kind(issued(home).public_key()) == kind
 
 
 def test_client_auth_makes_a_leaf_of_the_client_profile(home: Home) -> None:

@@ -20,11 +20,13 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from pki import documents, graph, store
+from pki.authority.trust_page import page
 from pki.ceremony import words
-from pki.deploy.ansible import project
-from pki.trust import page
-from pki.watch import forecast
+from pki.common import filesystem, yaml_text
+from pki.config import identifiers
+from pki.deploy.ansible import playbooks
+from pki.monitor import forecast
+from pki.pipeline import plan
 from tests.conftest import PROJECT, Home
 from tests.pages import Page
 from tests.test_renewal_automation import new_generation
@@ -151,9 +153,9 @@ def test_traefik_demands_client_certificates_unless_a_service_is_open(home: Home
     home.edit("proxy: haproxy\n", "proxy: traefik\n    port: 8443\n")
     home.add_service("pages", "forge", "tls")
     assert home.doit().status == 0
-    fixed = documents.load(on(home, "forge", "/etc/traefik/traefik.yml").read_text(), "traefik.yml")
+    fixed = yaml_text.load(on(home, "forge", "/etc/traefik/traefik.yml").read_text(), "traefik.yml")
     assert fixed["entryPoints"] == {"pki": {"address": ":8443"}}
-    found = documents.load(on(home, "forge", "/etc/traefik/dynamic/pki-services.yml").read_text(), "pki-services.yml")
+    found = yaml_text.load(on(home, "forge", "/etc/traefik/dynamic/pki-services.yml").read_text(), "pki-services.yml")
     options, routers = found["tls"]["options"], found["http"]["routers"]
     assert options["default"]["clientAuth"] == {
         "clientAuthType": "RequireAndVerifyClientCert",
@@ -277,7 +279,7 @@ def test_a_deleted_file_is_found_and_mended(home: Home) -> None:
 def test_a_changed_mode_is_found_and_mended(home: Home) -> None:
     on(home, "media", MEDIA_PEM).chmod(0o644)
     assert home.doit().made == {"deploy:media": f"{MEDIA_PEM} has mode 0644, expected 0640"}
-    assert store.mode_of(on(home, "media", MEDIA_PEM)) == 0o640
+    assert filesystem.mode_of(on(home, "media", MEDIA_PEM)) == 0o640
 
 
 def test_everything_that_drifted_is_named(home: Home) -> None:
@@ -362,7 +364,7 @@ def test_a_key_in_a_release_that_others_can_read_is_closed_again(home: Home) -> 
     path = home.path / f"build/release/media/files{MEDIA_PEM}"
     path.chmod(0o644)
     assert set(home.doit().made) == {"release:media"}
-    assert store.mode_of(path) == 0o640
+    assert filesystem.mode_of(path) == 0o640
 
 
 @pytest.mark.parametrize("damage", NOT_JSON.values(), ids=NOT_JSON)
@@ -619,7 +621,7 @@ def test_an_address_outside_what_is_permitted_waits_as_well(home: Home) -> None:
 
 def test_before_the_first_ceremony_nothing_is_said_to_wait(fresh: Home) -> None:
     add_outside_service(fresh)
-    assert graph.plan(fresh.house()).notes == ()
+    assert plan.plan(fresh.house()).notes == ()
 
 
 # -- a fleet ----------------------------------------------------------------------------------------------------------
@@ -628,7 +630,7 @@ def test_before_the_first_ceremony_nothing_is_said_to_wait(fresh: Home) -> None:
 @pytest.mark.parametrize("groups", ["", "-", "aa", "aab", "-a-a-b-b", "a---------b", "aaaa-", "abcabc--------"])
 def test_hosts_of_one_group_stand_in_different_plays_of_about_the_same_size_in_their_order(groups: str) -> None:
     hosts = [SimpleNamespace(host=str(number), group=one.strip("-")) for number, one in enumerate(groups)]
-    rounds = project.in_rounds(hosts)  # type: ignore[arg-type]
+    rounds = playbooks.in_rounds(hosts)  # type: ignore[arg-type]
     assert sorted(int(one.host) for some in rounds for one in some) == list(range(len(groups)))
     assert len(rounds) == max((groups.count(one) for one in set(groups) - {"-"}), default=1)
     assert all(max(Counter(one.group for one in some if one.group).values(), default=0) <= 1 for some in rounds)
@@ -639,19 +641,19 @@ def test_hosts_of_one_group_stand_in_different_plays_of_about_the_same_size_in_t
 def test_what_an_inventory_says_is_read_as_it_was_meant() -> None:
     """A host may be called `no` or `12`, which YAML would read otherwise."""
     hosts = [SimpleNamespace(host=name, group="", variables=lambda **_: {"pki_known": False}) for name in ("no", "12")]
-    said = documents.load(project.inventory(hosts, [hosts], abroad=False), "inventory.yaml")  # type: ignore[arg-type]
+    said = yaml_text.load(playbooks.inventory(hosts, [hosts], abroad=False), "inventory.yaml")  # type: ignore[arg-type]
     assert said["all"]["hosts"] == {"no": {"pki_known": "false"}, "12": {"pki_known": "false"}}
     assert list(said["all"]["children"]["round_1"]["hosts"]) == ["no", "12"]
-    assert '"no":' in project.inventory(hosts, [hosts], abroad=False)  # type: ignore[arg-type]
+    assert '"no":' in playbooks.inventory(hosts, [hosts], abroad=False)  # type: ignore[arg-type]
 
 
 def test_what_travels_with_ansible_imports_nothing_of_ours_that_stays_here() -> None:
-    there = {f"{project.UTILS}.{Path(str(module.__file__)).stem}" for module in project.CARRIED}
-    for module in project.CARRIED:
-        code = project.carried(module).decode().partition('"""\n')[2]
+    there = {f"{playbooks.UTILS}.{Path(str(module.__file__)).stem}" for module in playbooks.CARRIED}
+    for module in playbooks.CARRIED:
+        code = playbooks.carried(module).decode().partition('"""\n')[2]
         imported = set(re.findall(r"^\s*(?:from|import) (\S+)", code, re.MULTILINE))
         assert {name for name in imported if name.partition(".")[0] in {"pki", "ansible_collections"}} <= there
-        assert b"pki.deploy" not in project.carried(module)
+        assert b"pki.deploy" not in playbooks.carried(module)
 
 
 # -- the trust page ---------------------------------------------------------------------------------------------------
@@ -665,7 +667,7 @@ def trust_page(home: Home) -> Page:
 def rendered(home: Home, **changed: object) -> Page:
     """The page of a house with some of its values changed."""
     house = home.house()
-    live = {name: [house.existing(one) for one in house.live(name)] for name in store.AUTHORITIES}
+    live = {name: [house.existing(one) for one in house.live(name)] for name in identifiers.AUTHORITIES}
     return Page(page.render(page.context(house, live, has_codes=True) | changed).decode())
 
 
@@ -750,7 +752,7 @@ from datetime import datetime
 from pathlib import Path
 from pki.pipeline import Run
 status = Run(Path({str(home.path)!r}), datetime.fromisoformat({home.moment().isoformat()!r})).main([])
-assert not status and not {{"segno", "shamir_mnemonic", "pki.trust.page"}} & sys.modules.keys()
+assert not status and not {{"segno", "shamir_mnemonic", "pki.authority.trust_page.page"}} & sys.modules.keys()
 """
     assert subprocess.run([sys.executable, "-c", asked], cwd=PROJECT, check=False).returncode == 0
 

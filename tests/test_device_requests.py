@@ -11,9 +11,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki.device_requests import device_key, requested_key
-from pki.errors import PkiError
-from pki.issue import pem, public_der
+from pki.common.errors import PkiError
+from pki.x509.device_requests import device_key, requested_key
+from pki.x509.keys import public_der
+from pki.x509.pem_encoding import pem
 from tests.conftest import Home
 
 RSA = rsa.generate_private_key(65537, 2048)

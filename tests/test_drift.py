@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from pki.common.reasons import Why
 from pki.deploy import drift
+from pki.deploy.protocol import Row, Seen
 from pki.deploy.release import File
-from pki.deploy.session import Row, Seen
-from pki.reasons import Why
-from pki.watch import health, probes
-from pki.watch.checks import Finding, Level
-from pki.watch.view import LastRun
+from pki.monitor import probes
+from pki.monitor.check_result import Finding, Level
+from pki.monitor.checks.check_context import LastRun
+from pki.monitor.report import health_report
 from tests.commands import Invoke
 from tests.conftest import START, Home
 from tests.test_alerting import invoke
@@ -29,7 +30,7 @@ def _no_services(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def hosts(home: Home, *, thorough: bool = True) -> dict[str, Finding]:
     run = LastRun.load(home.house().store)
-    return {one.subject: one for one in health.checks(home.house(), home.plan(), run, thorough=thorough)}
+    return {one.subject: one for one in health_report.checks(home.house(), home.plan(), run, thorough=thorough)}
 
 
 def seen(file: File, state: str, sha256: str = "") -> Seen:

@@ -15,13 +15,14 @@ from typing import Any
 
 import pytest
 
-from pki import canonical, files, store
-from pki.errors import PkiError
-from pki.files import locks
-from pki.identifiers import GenerationName
-from pki.model import Leaf
-from pki.records import Head, Pin
-from pki.store import Beside, Store
+from pki.common import filesystem, locks, sealed_records
+from pki.common.errors import PkiError
+from pki.common.filesystem import Beside
+from pki.config.identifiers import GenerationName
+from pki.config.model import Leaf
+from pki.ledger import last_seen, upgrade
+from pki.ledger.types import Head, Pin
+from pki.project.layout import Store
 
 
 def refusal(attempt: Callable[[], object]) -> PkiError:
@@ -44,7 +45,7 @@ def test_a_file_that_is_flushed_meanwhile_and_does_not_reach_the_disk_replaces_n
     path = tmp_path / "tls.pem"
     path.write_bytes(b"old")
     monkeypatch.setattr(os, "fsync", full)
-    with Beside({path: (b"new", store.SECRET)}) as waiting:
+    with Beside({path: (b"new", filesystem.SECRET)}) as waiting:
         waiting.flush_meanwhile()
         assert "tls.pem: cannot be written: No space left on device" in refusal(waiting.place).message
     assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == {"tls.pem": b"old"}
@@ -55,15 +56,15 @@ def test_a_file_is_placed_only_after_it_was_flushed_meanwhile(tmp_path: Path, mo
     replace = os.replace
     monkeypatch.setattr(os, "fsync", lambda _: (time.sleep(0.01), done.append("flushed")))
     monkeypatch.setattr(os, "replace", lambda *names: (done.append("placed"), replace(*names)))
-    with Beside({path: (b"new", store.SECRET), tmp_path / "crl": (b"x", store.PUBLIC)}) as waiting:
+    with Beside({path: (b"new", filesystem.SECRET), tmp_path / "crl": (b"x", filesystem.PUBLIC)}) as waiting:
         waiting.flush_meanwhile()
         waiting.place()
     assert done == ["flushed", "flushed", "placed", "placed"]
-    assert {one.name: store.mode_of(one) for one in tmp_path.iterdir()} == {"tls.pem": 0o600, "crl": 0o644}
+    assert {one.name: filesystem.mode_of(one) for one in tmp_path.iterdir()} == {"tls.pem": 0o600, "crl": 0o644}
 
 
 def test_what_was_written_beside_and_not_placed_is_gone(tmp_path: Path) -> None:
-    with Beside({tmp_path / "x": (b"new", store.PUBLIC)}) as waiting:
+    with Beside({tmp_path / "x": (b"new", filesystem.PUBLIC)}) as waiting:
         waiting.flush_meanwhile()
         assert (tmp_path / ".x.new").exists()
     assert list(tmp_path.iterdir()) == []
@@ -74,11 +75,11 @@ def test_a_large_file_is_written_whole_although_the_system_takes_it_in_parts(
 ) -> None:
     write = os.write
     monkeypatch.setattr(os, "write", lambda handle, data: write(handle, data[:7]))
-    store.write(tmp_path / "x", bytes(range(100)))
+    filesystem.write(tmp_path / "x", bytes(range(100)))
     assert (tmp_path / "x").read_bytes() == bytes(range(100))
 
 
-@pytest.mark.parametrize(("mode", "is_written"), [(store.PUBLIC, True), (store.SECRET, False)])
+@pytest.mark.parametrize(("mode", "is_written"), [(filesystem.PUBLIC, True), (filesystem.SECRET, False)])
 def test_only_what_is_public_may_lie_where_the_file_system_knows_no_modes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, is_written: bool
 ) -> None:
@@ -87,64 +88,64 @@ def test_only_what_is_public_may_lie_where_the_file_system_knows_no_modes(
 
     monkeypatch.setattr(os, "fchmod", refuse)
     if is_written:
-        store.write(tmp_path / "x", b"new", mode)
+        filesystem.write(tmp_path / "x", b"new", mode)
         assert (tmp_path / "x").read_bytes() == b"new"
     else:
-        assert "x: cannot be written" in refusal(lambda: store.write(tmp_path / "x", b"new", mode)).message
+        assert "x: cannot be written" in refusal(lambda: filesystem.write(tmp_path / "x", b"new", mode)).message
         assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_beside_that_a_killed_run_left_is_taken_over(tmp_path: Path) -> None:
     (tmp_path / ".x.new").write_bytes(b"half")
-    store.write(tmp_path / "x", b"whole")
+    filesystem.write(tmp_path / "x", b"whole")
     assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == {"x": b"whole"}
 
 
 def test_a_line_is_added_to_a_log_and_one_that_was_cut_short_is_ended_first(tmp_path: Path) -> None:
     log = tmp_path / "log"
     for line in (b"one\n", b"two", b"three\n"):
-        store.append(log, line)
+        filesystem.append(log, line)
     assert log.read_bytes() == b"one\ntwo\nthree\n"
     (tmp_path / "folder").mkdir()
-    assert "is a folder, and no file" in refusal(lambda: store.append(tmp_path / "folder", b"x")).message
-    assert "cannot be written" in refusal(lambda: store.append(tmp_path / "none/log", b"x")).message
+    assert "is a folder, and no file" in refusal(lambda: filesystem.append(tmp_path / "folder", b"x")).message
+    assert "cannot be written" in refusal(lambda: filesystem.append(tmp_path / "none/log", b"x")).message
 
 
 def test_folders_that_are_missing_are_made_with_their_mode_whatever_the_umask(tmp_path: Path) -> None:
     mask = os.umask(0o077)
     try:
-        store.make_folder(tmp_path / "a/b")
-        store.make_folder(tmp_path / "c", 0o700)
+        filesystem.make_folder(tmp_path / "a/b")
+        filesystem.make_folder(tmp_path / "c", 0o700)
     finally:
         os.umask(mask)
-    assert [store.mode_of(tmp_path / name) for name in ("a", "a/b", "c")] == [0o755, 0o755, 0o700]
-    store.make_folder(tmp_path / "c", 0o755)
-    assert store.mode_of(tmp_path / "c") == 0o700, "a folder that is there stays as it is"
+    assert [filesystem.mode_of(tmp_path / name) for name in ("a", "a/b", "c")] == [0o755, 0o755, 0o700]
+    filesystem.make_folder(tmp_path / "c", 0o755)
+    assert filesystem.mode_of(tmp_path / "c") == 0o700, "a folder that is there stays as it is"
     (tmp_path / "file").write_bytes(b"")
-    store.make_folder(tmp_path / "file")
+    filesystem.make_folder(tmp_path / "file")
     os.mkfifo(tmp_path / "pipe")
-    assert "is a named pipe, and no folder" in refusal(lambda: store.make_folder(tmp_path / "pipe")).message
-    assert "cannot be made" in refusal(lambda: store.make_folder(tmp_path / "file/below")).message
+    assert "is a named pipe, and no folder" in refusal(lambda: filesystem.make_folder(tmp_path / "pipe")).message
+    assert "cannot be made" in refusal(lambda: filesystem.make_folder(tmp_path / "file/below")).message
 
 
 def test_files_that_differ_in_content_or_mode_are_named(tmp_path: Path) -> None:
     wanted = {tmp_path / name: (b"x", 0o644) for name in ("same", "edited", "open", "gone")}
     for name in ("same", "edited", "open"):
-        store.write(tmp_path / name, b"x")
+        filesystem.write(tmp_path / name, b"x")
     (tmp_path / "edited").write_bytes(b"y")
     (tmp_path / "open").chmod(0o600)
-    assert [path.name for path in store.differing(wanted)] == ["edited", "open", "gone"]
-    assert (store.mode_of(tmp_path / "gone"), store.size_of(tmp_path / "gone")) == (None, 0)
-    assert store.size_of(tmp_path / "same") == 1
+    assert [path.name for path in filesystem.differing(wanted)] == ["edited", "open", "gone"]
+    assert (filesystem.mode_of(tmp_path / "gone"), filesystem.size_of(tmp_path / "gone")) == (None, 0)
+    assert filesystem.size_of(tmp_path / "same") == 1
 
 
 def test_a_file_that_is_distrusted_has_another_time(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(b"")
     os.utime(path, (1, 1))
-    store.distrust(path)
+    filesystem.distrust(path)
     assert path.stat().st_mtime > 1
-    store.distrust(tmp_path / "none")
+    filesystem.distrust(tmp_path / "none")
 
 
 # -- reading without waiting ------------------------------------------------------------------------------------------
@@ -153,7 +154,7 @@ def test_a_file_that_is_distrusted_has_another_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [0, 1, 65535, 65536, 65537, 65536 + (1 << 20), 200_000])
 def test_a_file_of_any_size_is_read_whole(tmp_path: Path, size: int) -> None:
     (tmp_path / "x").write_bytes(os.urandom(size))
-    assert files.read(tmp_path / "x") == (tmp_path / "x").read_bytes()
+    assert filesystem.read(tmp_path / "x") == (tmp_path / "x").read_bytes()
 
 
 def odd(folder: Path) -> dict[str, Path]:
@@ -183,29 +184,29 @@ WORDS = {
 
 def test_what_is_no_file_is_named_and_never_waited_for(tmp_path: Path) -> None:
     for name, path in odd(tmp_path).items():
-        for attempt in (lambda path=path: files.read(path), lambda path=path: files.insist_on_file(path)):
+        for attempt in (lambda path=path: filesystem.read(path), lambda path=path: filesystem.insist_on_file(path)):
             fault = refusal(attempt)
             assert fault.message == f"{path}: {WORDS[name]}"
             assert fault.hint.startswith("ls -ld ")
-        assert files.read_if_possible(path) is None
+        assert filesystem.read_if_possible(path) is None
 
 
 def test_what_is_not_there_is_none_and_a_link_to_a_file_is_that_file(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"here")
     (tmp_path / "link").symlink_to("x")
-    assert files.read(tmp_path / "link") == b"here"
-    assert files.read(tmp_path / "none") is None is files.read(tmp_path / "x/below")
-    files.insist_on_file(tmp_path / "none")
-    files.insist_on_file(tmp_path / "link")
+    assert filesystem.read(tmp_path / "link") == b"here"
+    assert filesystem.read(tmp_path / "none") is None is filesystem.read(tmp_path / "x/below")
+    filesystem.insist_on_file(tmp_path / "none")
+    filesystem.insist_on_file(tmp_path / "link")
 
 
 def test_a_folder_that_is_no_folder_is_named(tmp_path: Path) -> None:
     found = odd(tmp_path)
-    files.insist_on_folder(found["folder"])
+    filesystem.insist_on_folder(found["folder"])
     (tmp_path / "file").write_bytes(b"")
-    files.insist_on_folder(tmp_path / "file")  # what is to be made below it says so
+    filesystem.insist_on_folder(tmp_path / "file")  # what is to be made below it says so
     for name in ("pipe", "socket", "lost", "circle"):
-        assert refusal(lambda name=name: files.insist_on_folder(found[name])).message.endswith("and no folder")
+        assert refusal(lambda name=name: filesystem.insist_on_folder(found[name])).message.endswith("and no folder")
 
 
 def test_a_file_that_the_disk_does_not_give_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,10 +216,10 @@ def test_a_file_that_the_disk_does_not_give_is_told(tmp_path: Path, monkeypatch:
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(os, "read", broken)
-    assert "x: cannot be read: Input/output error" in refusal(lambda: files.read(tmp_path / "x")).message
+    assert "x: cannot be read: Input/output error" in refusal(lambda: filesystem.read(tmp_path / "x")).message
     monkeypatch.undo()
     monkeypatch.setattr(os, "open", broken)
-    assert "x: cannot be read: Input/output error" in refusal(lambda: files.read(tmp_path / "x")).message
+    assert "x: cannot be read: Input/output error" in refusal(lambda: filesystem.read(tmp_path / "x")).message
 
 
 # -- owners -----------------------------------------------------------------------------------------------------------
@@ -235,8 +236,8 @@ def test_what_root_makes_is_left_to_the_owner_of_its_folder(
     monkeypatch.setattr(os, "stat", lambda _: owned)
     monkeypatch.setattr(os, "fchown", lambda *what: given.append(what))
     monkeypatch.setattr(os, "chown", lambda *what, follow_symlinks: given.append((*what, follow_symlinks)))
-    files.leave_to_owner(7, tmp_path)
-    files.leave_to_owner(tmp_path / "x", tmp_path)
+    filesystem.leave_to_owner(7, tmp_path)
+    filesystem.leave_to_owner(tmp_path / "x", tmp_path)
     assert given == ([(7, owner, owner + 1), (tmp_path / "x", owner, owner + 1, False)] if is_given else [])
 
 
@@ -246,12 +247,12 @@ def test_everything_below_a_folder_is_left_to_its_owner_by_root_alone(
     (tmp_path / "made/below").mkdir(parents=True)
     (tmp_path / "made/below/x").write_bytes(b"")
     given: list[tuple[Path, Path]] = []
-    monkeypatch.setattr(files, "leave_to_owner", lambda file, folder: given.append((file, folder)))
+    monkeypatch.setattr(filesystem, "leave_to_owner", lambda file, folder: given.append((file, folder)))
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    files.leave_all_to_owner(tmp_path / "made")
+    filesystem.leave_all_to_owner(tmp_path / "made")
     assert given == []
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    files.leave_all_to_owner(tmp_path / "made")
+    filesystem.leave_all_to_owner(tmp_path / "made")
     made = tmp_path / "made"
     assert given == [(made, tmp_path), (made / "below", made), (made / "below/x", made)]
 
@@ -263,9 +264,9 @@ def test_every_file_of_a_change_is_flushed_before_the_first_is_placed(
     names = {tmp_path / f"{number}.pem" for number in range(count)}
     flushed = list[str]()
     monkeypatch.setattr(os, "fsync", lambda handle: flushed.append(os.readlink(f"/proc/self/fd/{handle}")))
-    with Beside(dict.fromkeys(names, (b"x", store.PUBLIC))) as waiting:
+    with Beside(dict.fromkeys(names, (b"x", filesystem.PUBLIC))) as waiting:
         waiting.flush()
-        assert sorted(flushed) == sorted(str(store.beside(path)) for path in names)
+        assert sorted(flushed) == sorted(str(filesystem.beside(path)) for path in names)
         waiting.place()
 
 
@@ -281,7 +282,7 @@ def test_files_are_flushed_where_no_thread_can_be_started(
     flushed = list[int]()
     monkeypatch.setattr(threading.Thread, "start", start)
     monkeypatch.setattr(os, "fsync", flushed.append)
-    files = {tmp_path / name: (name.encode(), store.PUBLIC) for name in "abc"}
+    files = {tmp_path / name: (name.encode(), filesystem.PUBLIC) for name in "abc"}
     with Beside(files) as waiting:
         (waiting.flush_meanwhile if is_meanwhile else waiting.flush)()
         waiting.place()
@@ -291,8 +292,8 @@ def test_files_are_flushed_where_no_thread_can_be_started(
 
 def test_the_first_file_that_did_not_reach_the_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", full)
-    files = {tmp_path / name: (b"x", store.PUBLIC) for name in ("b", "a", "c")}
-    assert f"{tmp_path}/b: cannot be written" in refusal(lambda: store.write_all(files)).message
+    files = {tmp_path / name: (b"x", filesystem.PUBLIC) for name in ("b", "a", "c")}
+    assert f"{tmp_path}/b: cannot be written" in refusal(lambda: filesystem.write_all(files)).message
     assert list(tmp_path.iterdir()) == []
 
 
@@ -365,9 +366,9 @@ def test_a_run_waits_for_workers_of_the_run_before(tmp_path: Path) -> None:
     (place.ca / ".run.lock").unlink()
     place.ca.rmdir()
     assert place.join_run()
-    assert store.mode_of(place.ca) == 0o700
+    assert filesystem.mode_of(place.ca) == 0o700
     assert locks.share(place.ca / ".run.lock")
-    assert store.mode_of(place.ca) == 0o700
+    assert filesystem.mode_of(place.ca) == 0o700
 
 
 # -- names ------------------------------------------------------------------------------------------------------------
@@ -477,16 +478,16 @@ SOUND = {"events": 5, "head": HASH, "revocations": 2}
 
 def noted(place: Store, name: str, said: object, *, sealed: bool = True) -> None:
     place.ca.mkdir(exist_ok=True)
-    data = canonical.sealed(said) if sealed else json.dumps(said).encode()  # type: ignore[arg-type]
+    data = sealed_records.sealed(said) if sealed else json.dumps(said).encode()  # type: ignore[arg-type]
     (place.ca / name).write_bytes(data)
 
 
 def test_how_far_the_ledger_was_seen_is_read_from_both_notes(tmp_path: Path) -> None:
     place = Store(tmp_path)
-    assert place.seen_heads() == []
-    noted(place, store.LEDGER_HEAD, SOUND)
-    noted(place, store.LAST_BACKUP, {"at": "x", "file": "y", "ledger": {"events": 4, "head": HASH}})
-    assert place.seen_heads() == [
+    assert last_seen.seen_heads(place.ca) == []
+    noted(place, last_seen.LEDGER_HEAD, SOUND)
+    noted(place, last_seen.LAST_BACKUP, {"at": "x", "file": "y", "ledger": {"events": 4, "head": HASH}})
+    assert last_seen.seen_heads(place.ca) == [
         Head(5, HASH, "ca/.ledger-head.json", 2),
         Head(4, HASH, "ca/.last-backup.json", None),
     ]
@@ -505,35 +506,39 @@ def test_how_far_the_ledger_was_seen_is_read_from_both_notes(tmp_path: Path) -> 
 )
 def test_a_note_that_says_nothing_sensible_counts_as_missing(tmp_path: Path, said: dict[str, object]) -> None:
     place = Store(tmp_path)
-    noted(place, store.LEDGER_HEAD, said)
-    assert place.seen_heads() == []
-    noted(place, store.LAST_BACKUP, {"at": "x", "file": "y", "ledger": said})
-    assert place.seen_heads() == []
+    noted(place, last_seen.LEDGER_HEAD, said)
+    assert last_seen.seen_heads(place.ca) == []
+    noted(place, last_seen.LAST_BACKUP, {"at": "x", "file": "y", "ledger": said})
+    assert last_seen.seen_heads(place.ca) == []
 
 
 def test_a_note_of_one_event_counts_and_one_of_an_earlier_program_has_no_digest(tmp_path: Path) -> None:
     place = Store(tmp_path)
-    noted(place, store.LEDGER_HEAD, {**SOUND, "events": 1}, sealed=False)
-    assert [head.seq for head in place.seen_heads()] == [1]
+    noted(place, last_seen.LEDGER_HEAD, {**SOUND, "events": 1}, sealed=False)
+    assert [head.seq for head in last_seen.seen_heads(place.ca)] == [1]
     for said, is_sealed in (({**SOUND, "surplus": 1}, False), ({**SOUND, "revocations": "2"}, True)):
-        noted(place, store.LEDGER_HEAD, said, sealed=is_sealed)
-        assert place.seen_heads() == []
-    noted(place, store.LAST_BACKUP, {"at": "x", "file": "y", "ledger": 7})
-    assert place.seen_heads() == []
+        noted(place, last_seen.LEDGER_HEAD, said, sealed=is_sealed)
+        assert last_seen.seen_heads(place.ca) == []
+    noted(place, last_seen.LAST_BACKUP, {"at": "x", "file": "y", "ledger": 7})
+    assert last_seen.seen_heads(place.ca) == []
 
 
 def test_the_identity_of_a_project_is_believed_only_as_it_was_written(tmp_path: Path) -> None:
     place = Store(tmp_path)
     place.ca.mkdir()
-    path = place.ca / store.PROJECT_ID
-    assert place.project_id == ""
-    path.write_text(f"abc {store.check_of({'project': 'abc'})}\n")
-    assert place.project_id == "abc"
-    for text in (f"abd {store.check_of({'project': 'abc'})}", "abc", "", "a b c"):
+    path = place.ca / last_seen.PROJECT_ID
+    assert last_seen.project_id(place.ca) == ""
+    path.write_text(f"abc {sealed_records.check_of({'project': 'abc'})}\n")
+    assert last_seen.project_id(place.ca) == "abc"
+    for text in (f"abd {sealed_records.check_of({'project': 'abc'})}", "abc", "", "a b c"):
         path.write_text(text)
-        assert place.project_id == ""
-    assert len(store.check_of({"a": 1})) == 16
-    assert store.check_of({"a": 1, "b": 2}) == store.check_of({"b": 2, "a": 1}) != store.check_of({"a": 2, "b": 1})
+        assert last_seen.project_id(place.ca) == ""
+    assert len(sealed_records.check_of({"a": 1})) == 16
+    assert (
+        sealed_records.check_of({"a": 1, "b": 2})
+        == sealed_records.check_of({"b": 2, "a": 1})
+        != sealed_records.check_of({"a": 2, "b": 1})
+    )
 
 
 def test_pins_of_an_earlier_program_are_read_and_damaged_ones_are_passed_over(tmp_path: Path) -> None:
@@ -548,7 +553,7 @@ def test_pins_of_an_earlier_program_are_read_and_damaged_ones_are_passed_over(tm
         (folder / "manifest.json").write_text(manifest)
         (folder / "since").write_text(f"{since}\n")
     (tmp_path / "build/history/torn/held/since").unlink()
-    assert list(Store(tmp_path).pins_of_before()) == [
+    assert list(upgrade.pins_in_files(tmp_path / "build")) == [
         ("good", Pin(HASH, datetime.fromisoformat("2026-11-23T06:00:00+00:00")))
     ]
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from pki.watch import probes
-from pki.watch.probes import Fault, Probed
+from pki.monitor import probes
+from pki.monitor.probes import Fault, Probed
 from tests.commands import Invoke
 from tests.conftest import START, Home
 from tests.test_alerting import invoke

@@ -16,14 +16,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki import canonical, issue, pem, profiles
-from pki.deploy import crls, preflight
+from pki.authority.import_ca import scan
+from pki.common import pem
+from pki.common.errors import PkiError
+from pki.common.terminal import Screen
+from pki.common.visible import plain, visible
+from pki.deploy import crl_files, preflight
 from pki.deploy.preflight import Trust
-from pki.errors import PkiError
-from pki.screen import Screen
-from pki.taking import papers
-from pki.visible import plain, visible
-from pki.watch.alerts import notify
+from pki.monitor.alerts import notify
+from pki.x509 import canonical, certificate_signing, keys, pem_encoding, profiles
 
 CONTROLS = [*map(chr, range(32)), *map(chr, range(0x7F, 0xA0)), *"\u061c\u200b\u200e\u200f\u2028\u2029\u202a\u202e"]
 CONTROLS += [*"\u2066\u2069\ufeff\ud800", "\U000e0041"]
@@ -153,19 +154,19 @@ def test_what_has_no_end_is_read_in_linear_time(piece: bytes) -> None:
     """8 MiB; a reader that looked for the end from every beginning would take hours."""
     data = piece * ((8 << 20) // len(piece))
     started = time.process_time()
-    assert crls.read(data) == ()
-    assert list(pem.sections(data, *preflight.KEYS, *papers.LABELS)) == []
+    assert crl_files.read(data) == ()
+    assert list(pem.sections(data, *preflight.KEYS, *scan.LABELS)) == []
     assert time.process_time() - started < 20
 
 
 def signed_to_be_even() -> tuple[x509.Certificate, x509.CertificateRevocationList]:
     """A CA and its CRL, whose last bits are 0: DER permits a bit that is unused to be nothing else (X.690 §11.2.1)."""
     now = datetime(2026, 11, 23, tzinfo=UTC)
-    key, subject = issue.new_key("ec-p256"), issue.subject("Example", "Client 1")
-    dates = issue.validity(now, timedelta(days=20), None)
+    key, subject = keys.new_key("ec-p256"), certificate_signing.subject("Example", "Client 1")
+    dates = certificate_signing.validity(now, timedelta(days=20), None)
     builder = x509.CertificateRevocationListBuilder().issuer_name(subject).last_update(now)
     builder = builder.next_update(now + timedelta(days=9)).add_extension(x509.CRLNumber(7), critical=False)
-    signed = iter(lambda: issue.certificate(subject, key.public_key(), dates, profiles.root(), key), None)
+    signed = iter(lambda: certificate_signing.certificate(subject, key.public_key(), dates, profiles.root(), key), None)
     listed = iter(lambda: builder.sign(key, hashes.SHA256()), None)
     return next(filter(ends_in_zero, signed)), next(filter(ends_in_zero, listed))
 
@@ -186,7 +187,7 @@ def test_an_unused_bit_in_a_signature_is_damage() -> None:
     assert canonical.crl(der, Encoding.DER) is None
     pem = x509.load_der_x509_crl(der).public_bytes(Encoding.PEM)
     assert canonical.crl(pem, Encoding.PEM) is None
-    assert not Trust(b"", issue.pem_of([authority])).has_signed(crls.read(der)[0])
+    assert not Trust(b"", pem_encoding.pem_of([authority])).has_signed(crl_files.read(der)[0])
     cert = x509.load_der_x509_certificate(with_an_unused_bit(authority.public_bytes(Encoding.DER), authority.signature))
     assert canonical.is_issued_by(authority, authority)
     assert not canonical.is_issued_by(cert, authority)
@@ -198,9 +199,9 @@ def test_a_crl_with_any_bit_flipped_is_none_of_ours_and_no_bug() -> None:
     """What a host shows as a CRL may be anything: it is read, and judged by its signature."""
     authority, listed = signed_to_be_even()
     der = listed.public_bytes(Encoding.DER)
-    trust = Trust(b"", issue.pem_of([authority]))
-    assert [trust.has_signed(one) for one in crls.read(der)] == [True]
+    trust = Trust(b"", pem_encoding.pem_of([authority]))
+    assert [trust.has_signed(one) for one in crl_files.read(der)] == [True]
     for bit in range(len(der) * 8):
         flipped = bytearray(der)
         flipped[bit // 8] ^= 1 << (bit % 8)
-        assert not any(trust.has_signed(one) for one in crls.read(bytes(flipped))), bit
+        assert not any(trust.has_signed(one) for one in crl_files.read(bytes(flipped))), bit

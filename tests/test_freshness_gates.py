@@ -15,14 +15,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from pki import freshness, issue, profiles
-from pki.errors import PkiError
-from pki.freshness import Held
-from pki.house import House
-from pki.issue import Issuer, PrivateKey
-from pki.model import Leaf
-from pki.reasons import Reason, Why
-from pki.records import Entry
+from pki.authority import ca_state, certificates, crls
+from pki.authority.renewal import Current
+from pki.common.errors import PkiError
+from pki.common.reasons import Reason, Why
+from pki.config.model import Leaf
+from pki.project.project import House
+from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding, profiles
+from pki.x509.certificate_signing import Issuer
+from pki.x509.keys import PrivateKey
+from pki.x509.revocation import Entry
 from tests.conftest import START, Home
 
 DAY, HOUR, SECOND = timedelta(days=1), timedelta(hours=1), timedelta(seconds=1)
@@ -69,10 +71,10 @@ def crl_by(
     values: dict[str, Any] = {"number": int(START.timestamp()) + 5, "since": START - HOUR, "days": 21, "entries": []}
     values |= changes
     key = signer.key if signer else own.key
-    draft = issue.crl_draft(
+    draft = crl_signing.crl_draft(
         own.certificate, values["number"], values["since"], values["since"] + values["days"] * DAY, values["entries"]
     )
-    return draft.sign(key, issue.signature_hash(key))
+    return draft.sign(key, keys.signature_hash(key))
 
 
 def judged(house: House, generation: str, crl: x509.CertificateRevocationList, **options: Any) -> list[Any]:
@@ -80,13 +82,13 @@ def judged(house: House, generation: str, crl: x509.CertificateRevocationList, *
     with changed(der, pem):
         der.write_bytes(crl.public_bytes(Encoding.DER))
         pem.write_bytes(crl.public_bytes(Encoding.PEM))
-        return codes(freshness.crl(house, generation, **options))
+        return codes(crls.stale_reasons(house, generation, **options))
 
 
 @pytest.mark.parametrize("generation", ["server-1", "client-1"])
 def test_a_published_crl_bears_the_signature_of_its_ca_in_both_forms_alike(house: House, generation: str) -> None:
     """Both forms agree here, so nothing but the signature tells that somebody else made them."""
-    stranger = Issuer(house.generation(generation).certificate, issue.new_key("ec-p384"))  # type: ignore[union-attr]
+    stranger = Issuer(house.generation(generation).certificate, keys.new_key("ec-p384"))  # type: ignore[union-attr]
     assert judged(house, generation, crl_by(house, generation, stranger)) == [Why.CRL_DAMAGED]
     assert judged(house, generation, crl_by(house, generation)) == []
 
@@ -96,12 +98,12 @@ def test_a_crl_of_another_ca_of_the_project_is_none_of_this_one(house: House) ->
 
 
 def test_a_crl_that_was_found_sound_is_judged_again_by_whoever_believes_nothing(house: House) -> None:
-    stranger = Issuer(house.generation("client-1").certificate, issue.new_key("ec-p384"))  # type: ignore[union-attr]
+    stranger = Issuer(house.generation("client-1").certificate, keys.new_key("ec-p384"))  # type: ignore[union-attr]
     good, bad = (crl_by(house, "client-1", by).public_bytes(Encoding.DER) for by in (None, stranger))
     for anew in (False, True):
-        assert freshness.signed_crl(house, "client-1", good, anew=anew) is not None
-    assert freshness.signed_crl(house, "client-1", bad, anew=True) is None
-    assert freshness.signed_crl(house, "client-7", good) is None
+        assert crls.signed_crl(house, "client-1", good, anew=anew) is not None
+    assert crls.signed_crl(house, "client-1", bad, anew=True) is None
+    assert crls.signed_crl(house, "client-7", good) is None
 
 
 @pytest.mark.parametrize(
@@ -133,9 +135,9 @@ def test_a_crl_that_lacks_a_revocation_is_made_again(house: House, monkeypatch: 
     assert judged(house, "client-1", both) == []
     with changed(house.store.crl("client-1")):
         house.store.crl("client-1").write_bytes(both.public_bytes(Encoding.DER))
-        assert freshness.unrecorded(house, "client-1") == frozenset()
+        assert crls.unrecorded(house, "client-1") == frozenset()
         monkeypatch.setattr(type(house.ledger), "revoked_serials", lambda *_, **__: frozenset({5}))
-        assert freshness.unrecorded(house, "client-1") == {6}
+        assert crls.unrecorded(house, "client-1") == {6}
 
 
 def test_how_many_revocations_are_missing_reads_well(house: House) -> None:
@@ -144,7 +146,7 @@ def test_how_many_revocations_are_missing_reads_well(house: House) -> None:
         crl = crl_by(house, "client-1")
         der.write_bytes(crl.public_bytes(Encoding.DER))
         house.store.crl("client-1", "pem").write_bytes(crl.public_bytes(Encoding.PEM))
-        said = [str(freshness.crl(house, "client-1", missing=number)[0]) for number in (1, 2)]
+        said = [str(crls.stale_reasons(house, "client-1", missing=number)[0]) for number in (1, 2)]
     assert ["1 revoked certificate" in said[0], "certificates" in said[0], "2 revoked certificates" in said[1]] == [
         True, False, True,
     ]  # fmt: skip
@@ -156,26 +158,26 @@ def test_a_crl_that_is_missing_or_whose_forms_differ_is_made_again(house: House)
     with changed(der, pem):
         der.write_bytes(newer.public_bytes(Encoding.DER))
         pem.write_bytes(crl_by(house, "server-1", number=int(START.timestamp()) + 6).public_bytes(Encoding.PEM))
-        assert codes(freshness.crl(house, "server-1")) == [Why.CRL_FORMS]
+        assert codes(crls.stale_reasons(house, "server-1")) == [Why.CRL_FORMS]
         pem.unlink()
-        assert codes(freshness.crl(house, "server-1")) == [Why.NO_CRL]
+        assert codes(crls.stale_reasons(house, "server-1")) == [Why.NO_CRL]
         pem.write_bytes(b"")
         der.unlink()
-        assert codes(freshness.crl(house, "server-1")) == [Why.NO_CRL]
+        assert codes(crls.stale_reasons(house, "server-1")) == [Why.NO_CRL]
         der.write_bytes(b"")
 
 
 def test_the_published_crl_of_a_root_is_the_presigned_one_that_is_due(house: House) -> None:
     der, pem = (house.store.crl("root-1", form) for form in ("crl", "pem"))
-    assert freshness.root_crl(house, "root-1") == []
-    assert codes(freshness.root_crl(house, "root-7")) == [Why.NO_CRL]
+    assert crls.stale_root_reasons(house, "root-1") == []
+    assert codes(crls.stale_root_reasons(house, "root-7")) == [Why.NO_CRL]
     with changed(der, pem):
         pem.write_bytes(b"")
-        assert codes(freshness.root_crl(house, "root-1")) == [Why.CRL_NO_PEM]
+        assert codes(crls.stale_root_reasons(house, "root-1")) == [Why.CRL_NO_PEM]
         der.write_bytes(crl_by(house, "client-1").public_bytes(Encoding.DER))
-        assert codes(freshness.root_crl(house, "root-1")) == [Why.OTHER_RUNG]
+        assert codes(crls.stale_root_reasons(house, "root-1")) == [Why.OTHER_RUNG]
         der.unlink()
-        assert codes(freshness.root_crl(house, "root-1")) == [Why.NO_CRL]
+        assert codes(crls.stale_root_reasons(house, "root-1")) == [Why.NO_CRL]
         der.write_bytes(b"")
 
 
@@ -204,7 +206,7 @@ def test_the_key_of_an_authority_that_others_can_read_is_reported_and_not_used(
         (lambda path: path.unlink(), "the key of client-1 is missing"),
         (lambda path: path.write_bytes(b""), "the key of client-1 is damaged"),
         (lambda path: path.write_bytes(path.read_bytes()[:-30]), "the key of client-1 is damaged"),
-        (lambda path: path.write_bytes(issue.private_pem(issue.new_key("ec-p256"))), "the key of client-1 is not encrypted"),
+        (lambda path: path.write_bytes(keys.private_pem(keys.new_key("ec-p256"))), "the key of client-1 is not encrypted"),
     ],
 )  # fmt: skip
 def test_the_key_of_an_authority_that_is_missing_or_damaged_is_reported(
@@ -220,11 +222,11 @@ def test_the_key_of_an_authority_that_is_missing_or_damaged_is_reported(
 
 
 def test_an_authority_is_missing_over_or_not_signed_by_its_root(project: Home, house: House) -> None:
-    assert [freshness.authority(house, name) for name in ("root", "server", "client")] == [[], [], []]
+    assert [ca_state.stale_reasons(house, name) for name in ("root", "server", "client")] == [[], [], []]
     later = project.house(days=30 * 365)
-    assert codes(freshness.authority(later, "server")) == [Why.AUTHORITY_EXPIRED]
+    assert codes(ca_state.stale_reasons(later, "server")) == [Why.AUTHORITY_EXPIRED]
     later.close(settled=False)
-    key = issue.new_key("ec-p384")
+    key = keys.new_key("ec-p384")
     ours = house.issuing("server")
     assert ours
     extensions: profiles.Extensions = [(e.value, e.critical) for e in ours.certificate.extensions][2:]
@@ -232,14 +234,14 @@ def test_an_authority_is_missing_over_or_not_signed_by_its_root(project: Home, h
     root = house.generation("root-1")
     assert root
     path = house.store.authority_file("server-1", "cert.pem")
-    draft = issue.certificate_draft(
+    draft = certificate_signing.certificate_draft(
         ours.certificate.subject, ours.certificate.public_key(), dates, extensions, root.certificate
     )
     with changed(path):
-        path.write_bytes(draft.sign(key, issue.signature_hash(key)).public_bytes(Encoding.PEM))
+        path.write_bytes(draft.sign(key, keys.signature_hash(key)).public_bytes(Encoding.PEM))
         other = project.house()
         with pytest.raises(PkiError, match=r"cert\.pem: is damaged: its signature is not that of root-1"):
-            freshness.authority(other, "server")
+            ca_state.stale_reasons(other, "server")
         other.close(settled=False)
 
 
@@ -266,15 +268,17 @@ class Forge:
         edit: Callable[[profiles.Extensions], profiles.Extensions] = lambda extensions: extensions,
         stranger: PrivateKey | None = None,
     ) -> bytes:
-        own, leaf, by = issue.new_key(kind), like or self.wanted, issuer or self.ours
+        own, leaf, by = keys.new_key(kind), like or self.wanted, issuer or self.ours
         extensions = profiles.leaf(leaf, own.public_key())
         extensions += profiles.addresses_of(self.house.inventory.publish.url, "server-1")
-        dates = issue.validity(START, self.wanted.lifetime, by.certificate)
-        subject = issue.subject(organisation, leaf.common_name)
-        draft = issue.certificate_draft(subject, own.public_key(), dates, edit(extensions), by.certificate)
+        dates = certificate_signing.validity(START, self.wanted.lifetime, by.certificate)
+        subject = certificate_signing.subject(organisation, leaf.common_name)
+        draft = certificate_signing.certificate_draft(
+            subject, own.public_key(), dates, edit(extensions), by.certificate
+        )
         signing = stranger or by.key
-        signed = draft.sign(signing, issue.signature_hash(signing))
-        return issue.private_pem(key or own) + issue.pem_of([signed]) + (self.chain if chain is None else chain)
+        signed = draft.sign(signing, keys.signature_hash(signing))
+        return keys.private_pem(key or own) + pem_encoding.pem_of([signed]) + (self.chain if chain is None else chain)
 
 
 def swapped(kind: type[Any], value: Any, critical: bool) -> Callable[[profiles.Extensions], profiles.Extensions]:
@@ -290,13 +294,13 @@ BUNDLES: dict[str, tuple[Callable[[Forge], bytes], list[Any]]] = {
     "as it is wanted": (lambda f: f.bundle(), []),
     "no PEM": (lambda _: b"junk", [Why.DAMAGED]),
     "a key that cannot be read": (lambda f: f.bundle().replace(b"\nM", b"\nA", 1), [Why.DAMAGED]),
-    "another key": (lambda f: f.bundle(key=issue.new_key("ec-p256")), [Why.OTHER_PAIR]),
+    "another key": (lambda f: f.bundle(key=keys.new_key("ec-p256")), [Why.OTHER_PAIR]),
     "no key": (lambda f: f.bundle()[f.bundle().index(b"-----BEGIN CERT") :], [Why.DAMAGED, Why.OTHER_PAIR]),
     "a key of another kind": (lambda f: f.bundle(kind="rsa-2048"), [Why.OTHER_KIND]),
     "a name less": (lambda f: f.bundle(like=replace(f.wanted, dns=f.wanted.dns[1:])), [Why.OTHER_NAMES]),
     "a name more": (lambda f: f.bundle(like=replace(f.wanted, dns=(*f.wanted.dns, "x.lab.internal"))), [Why.OTHER_NAMES]),
     "another organisation": (lambda f: f.bundle(organisation="Other Lab"), [Why.OTHER_SUBJECT]),
-    "the name of its CA alone": (lambda f: f.bundle(stranger=issue.new_key("ec-p384")), [Why.OTHER_SIGNATURE]),
+    "the name of its CA alone": (lambda f: f.bundle(stranger=keys.new_key("ec-p384")), [Why.OTHER_SIGNATURE]),
     "another CA": (
         lambda f: f.bundle(issuer=f.house.keys.issuer(f.house.issuing("client"))),  # type: ignore[arg-type]
         [Why.OTHER_ISSUER],
@@ -323,24 +327,24 @@ def test_a_certificate_stays_only_if_everything_in_it_is_as_wanted(house: House,
     path = house.store.truth(forge.wanted)
     with changed(path):
         path.write_bytes(make(forge))
-        found = freshness.examine(house, forge.wanted)
+        found = certificates.examine(house, forge.wanted)
     if expected:
         assert isinstance(found, list)
         assert set(codes(found)) <= set(expected)
         assert found
     else:
-        assert isinstance(found, Held)
+        assert isinstance(found, Current)
 
 
 def test_a_bundle_is_secret_and_there(house: House, forge: Forge) -> None:
     path = house.store.truth(forge.wanted)
     with changed(path):
         path.chmod(0o640)
-        found = freshness.examine(house, forge.wanted)
+        found = certificates.examine(house, forge.wanted)
         assert isinstance(found, list)
         assert codes(found) == [Why.FILE_MODE]
         path.unlink()
-        assert codes(freshness.examine(house, forge.wanted)) == [Why.NO_CERTIFICATE]  # type: ignore[arg-type]
+        assert codes(certificates.examine(house, forge.wanted)) == [Why.NO_CERTIFICATE]  # type: ignore[arg-type]
         path.write_bytes(b"")
 
 
@@ -348,19 +352,19 @@ def test_a_revoked_certificate_is_replaced_and_the_canary_is_none(
     house: House, forge: Forge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     canary = replace(forge.wanted, is_revoked=True)
-    assert codes(freshness.examine(house, canary)) == [Why.NOT_REVOKED]  # type: ignore[arg-type]
+    assert codes(certificates.examine(house, canary)) == [Why.NOT_REVOKED]  # type: ignore[arg-type]
     monkeypatch.setattr(House, "is_revoked", lambda *_, **__: True)
-    assert codes(freshness.examine(house, forge.wanted)) == [Why.REVOKED]  # type: ignore[arg-type]
-    assert isinstance(freshness.examine(house, canary), Held)
+    assert codes(certificates.examine(house, forge.wanted)) == [Why.REVOKED]  # type: ignore[arg-type]
+    assert isinstance(certificates.examine(house, canary), Current)
 
 
 def test_files_that_follow_from_a_bundle_are_as_it_says_and_the_key_is_secret(house: House, forge: Forge) -> None:
     key, chain = (Path(house.store.leaf_file(forge.wanted, name)) for name in ("key.pem", "chain.pem"))
-    assert freshness.damage(house, forge.wanted) == [] == freshness.damaged_files(house, forge.wanted)
+    assert certificates.damage(house, forge.wanted) == [] == certificates.damaged_files(house, forge.wanted)
     with changed(key, chain):
         key.chmod(0o644)
         chain.write_bytes(b"x")
-        for judge in (freshness.damage, freshness.damaged_files):
+        for judge in (certificates.damage, certificates.damaged_files):
             assert codes(judge(house, forge.wanted)) == [Why.NOT_FROM_PEM, Why.FILE_MODE]
 
 
@@ -374,9 +378,9 @@ def test_a_bundle_is_as_it_was_written_whatever_is_wanted_now(
     path = house.store.truth(forge.wanted)
     with changed(path):
         path.write_bytes(BUNDLES[what][0](forge))
-        found = codes(freshness.damaged_files(house, forge.wanted))
+        found = codes(certificates.damaged_files(house, forge.wanted))
         assert (Why.DAMAGED in found) is not is_sound
-        assert (Why.DAMAGED in codes(freshness.withheld_damage(house, forge.wanted))) is not is_sound
+        assert (Why.DAMAGED in codes(certificates.stopped_damage(house, forge.wanted))) is not is_sound
 
 
 @pytest.mark.parametrize(
@@ -389,13 +393,13 @@ def test_a_certificate_is_renewed_from_its_day_on(
     wanted = replace(forge.wanted, renew_before=30 * DAY)
     end = x509.load_pem_x509_certificate(forge.house.store.truth(wanted).read_bytes().partition(b"-----BEGIN CERT")[2].join([b"-----BEGIN CERT", b""])).not_valid_after_utc  # fmt: skip
     later = project.house(days=(end - before_end - START) / DAY)
-    assert codes(freshness.must_issue(later, wanted)) == expected
+    assert codes(certificates.issue_reasons(later, wanted)) == expected
     later.close(settled=False)
 
 
 def test_a_certificate_from_the_future_is_replaced(project: Home, forge: Forge) -> None:
     early = project.house(days=-2)
-    assert codes(freshness.must_issue(early, forge.wanted)) in (
+    assert codes(certificates.issue_reasons(early, forge.wanted)) in (
         [Why.NOT_YET_VALID],
         [Why.OTHER_ISSUER, Why.NOT_YET_VALID],
     )

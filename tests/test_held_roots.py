@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from pki.ceremony.online.make_request import Wish
 from pki.deploy import bootstrap
-from pki.deploy.parcel import Parcel
-from pki.handover.asking import Wish
+from pki.deploy.payload import Parcel
 from tests.ceremonies import RealHome
 from tests.commands import Said, said_by
 from tests.conftest import START

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from pki import destinations
-from pki.deploy import clocks, wire
+from pki.common.errors import PkiError
+from pki.deploy import host_clocks, process
 from pki.deploy.contact import Contact
-from pki.errors import PkiError
-from pki.house import clock
-from pki.house.clock import Evidence
+from pki.pipeline import delivery_targets
+from pki.project import clock_guard
+from pki.project.clock_guard import Evidence
 from tests.conftest import START, Home
 from tests.hosts import FolderHost, LocalWay
 from tests.judges import DAY
@@ -49,7 +49,7 @@ class Fleet:
         self.ways[name] = LocalWay(name, name, program=str(path))
 
     def evidence(self) -> Evidence:
-        return destinations.clock_evidence(self.home.house())
+        return delivery_targets.clock_evidence(self.home.house())
 
     def said(self) -> dict[str, timedelta | None]:
         """What was heard, to the minute: a run takes its time."""
@@ -62,10 +62,10 @@ def fleet(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
     for network in ("mgmt", "dev", "av"):
         home.edit(f"    network: {network}\n", f"    network: {network}\n    deliver: ssh\n")
     found = Fleet(home, tmp_path, {})
-    monkeypatch.setattr(destinations, "way", lambda _house, name, _host: found.ways[name])
-    monkeypatch.setattr(clock, "kernel_time", lambda: None)
-    monkeypatch.setattr(clocks, "LIMIT", 5.0)
-    monkeypatch.setattr(wire, "PARTING", 0.2)
+    monkeypatch.setattr(delivery_targets, "way", lambda _house, name, _host: found.ways[name])
+    monkeypatch.setattr(clock_guard, "kernel_time", lambda: None)
+    monkeypatch.setattr(host_clocks, "LIMIT", 5.0)
+    monkeypatch.setattr(process, "PARTING", 0.2)
     for name in ("monitoring", "forge", "media"):
         found.program(name, "exit 1")
     return found
@@ -100,7 +100,7 @@ def test_hosts_tell_their_date_before_anything_else(fleet: Fleet) -> None:
 def test_a_host_that_answers_anything_else_neither_confirms_nor_blocks(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch, answer: str
 ) -> None:
-    monkeypatch.setattr(clocks, "LIMIT", 0.7)
+    monkeypatch.setattr(host_clocks, "LIMIT", 0.7)
     fleet.program("monitoring", answer)
     fleet.host("forge", NONE)
     assert not fleet.evidence().is_enough
@@ -122,7 +122,7 @@ def test_this_machine_is_no_witness_of_its_own_clock(fleet: Fleet) -> None:
 
 
 def test_hosts_that_answered_last_time_are_asked_first(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clocks, "AT_ONCE", 1)
+    monkeypatch.setattr(host_clocks, "AT_ONCE", 1)
     Contact().failed(START, PkiError("cannot be reached")).save(fleet.home.house().store.contact("monitoring"))
     fleet.host("forge", NONE)
     fleet.host("media", NONE)
@@ -131,16 +131,16 @@ def test_hosts_that_answered_last_time_are_asked_first(fleet: Fleet, monkeypatch
 
 def test_no_more_than_sixteen_hosts_are_asked() -> None:
     ways = [LocalWay(f"host-{n}", f"host-{n}", program="/bin/false") for n in range(40)]
-    assert len(list(clocks.ask(ways, lambda: START))) == 16
+    assert len(list(host_clocks.ask(ways, lambda: START))) == 16
 
 
 def test_a_synchronised_kernel_clock_asks_no_host(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clock, "kernel_time", lambda: START + MINUTE)
-    monkeypatch.setattr(clocks, "ask", lambda *_: pytest.fail("a host was asked"))
+    monkeypatch.setattr(clock_guard, "kernel_time", lambda: START + MINUTE)
+    monkeypatch.setattr(host_clocks, "ask", lambda *_: pytest.fail("a host was asked"))
     assert fleet.evidence().is_kernel_right
     monkeypatch.undo()
-    monkeypatch.setattr(clock, "kernel_time", lambda: START + DAY)
-    monkeypatch.setattr(destinations, "way", lambda _house, name, _host: fleet.ways[name])
+    monkeypatch.setattr(clock_guard, "kernel_time", lambda: START + DAY)
+    monkeypatch.setattr(delivery_targets, "way", lambda _house, name, _host: fleet.ways[name])
     assert not fleet.evidence().is_kernel_right
 
 
@@ -155,11 +155,11 @@ def test_the_kernel_is_asked_as_adjtimex_says_it(monkeypatch: pytest.MonkeyPatch
         return 0 if kernel is not None else 5
 
     monkeypatch.setattr("ctypes.CDLL", lambda _: SimpleNamespace(adjtimex=adjtimex))
-    assert clock.kernel_time() == (None if kernel is None else START + kernel)
+    assert clock_guard.kernel_time() == (None if kernel is None else START + kernel)
 
 
 def test_the_real_kernel_answers_or_is_not_synchronised() -> None:
-    found = clock.kernel_time()
+    found = clock_guard.kernel_time()
     assert found is None or abs(found - datetime.now(UTC)) < 5 * MINUTE
 
 

@@ -11,14 +11,15 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from pki import inventory, world
-from pki.claims import Claim, Names
-from pki.errors import InventoryError
-from pki.leaves import client_leaf
-from pki.model import Client, Inventory, Leaf
-from pki.profiles import Permitted
-from pki.scalars import common_name, dns_name, email_address, leaf_file_name
-from pki.watch import forecast
+from pki.common.errors import InventoryError
+from pki.config import loader
+from pki.config.fields import common_name, dns_name, email_address, leaf_file_name
+from pki.config.leaf_certificates import client_leaf
+from pki.config.model import Client, Inventory, Leaf
+from pki.config.name_claims import Claim, Names
+from pki.monitor import forecast
+from pki.pipeline import desired_state
+from pki.x509.name_constraints import Permitted
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import Home, Report
 
@@ -84,7 +85,7 @@ def subject_of(path: Path) -> str:
 
 def faults(home: Home) -> list[str]:
     with pytest.raises(InventoryError) as caught:
-        inventory.load(home.path / "pki.yaml")
+        loader.load(home.path / "pki.yaml")
     return caught.value.faults
 
 
@@ -191,7 +192,7 @@ def test_a_client_cannot_be_called_by_the_address_of_another(home: Home) -> None
         )
     ]
     home.edit("other@lab.internal", "admin@lab.internal")
-    inventory.load(home.path / "pki.yaml")
+    loader.load(home.path / "pki.yaml")
 
 
 @pytest.mark.parametrize("name", ["doit-pki-probe", "doit-pki-canary", "doit-pki-probe.lab.internal"])
@@ -229,7 +230,7 @@ def test_plan_names_each_client_whose_cn_changes(home: Home, invoke: Invoke, mon
     """After an update of this program certificates still have the e-mail address as their CN."""
     home.edit("clients:\n", "clients:\n  boss: {email: boss@lab.internal}\n")
     with monkeypatch.context() as patch:
-        patch.setattr(world, "client_leaf", by_address)
+        patch.setattr(desired_state, "client_leaf", by_address)
         home.doit()
     assert subject_of(home.path / "ca/clients/boss/cert.pem") == "CN=boss@lab.internal,O=Example Lab"
     said = " ".join(invoke("plan").out.split())
@@ -362,7 +363,7 @@ def test_a_name_of_two_hosts_is_a_fault_unless_one_is_shared_or_the_upstream(
     for old, new in edits:
         home.edit(old, new)
     if not count:
-        inventory.load(home.path / "pki.yaml")
+        loader.load(home.path / "pki.yaml")
         return
     found = faults(home)
     assert len(found) == count

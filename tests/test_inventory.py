@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import yaml
 
-from pki import inventory
-from pki.claims import Claim, Names
-from pki.errors import InventoryError, PkiError
-from pki.leaves import host_leaves, permitted_addresses
-from pki.model import Inventory
+from pki.common.errors import InventoryError, PkiError
+from pki.config import loader
+from pki.config.leaf_certificates import host_leaves, permitted_addresses
+from pki.config.model import Inventory
+from pki.config.name_claims import Claim, Names
 from tests.conftest import PROJECT
 
 EXAMPLE = (PROJECT / "pki.yaml").read_text()
@@ -39,7 +39,7 @@ def edited(*edits: Edit) -> str:
 
 def load(folder: Path, text: str) -> Inventory:
     (folder / "pki.yaml").write_text(text)
-    return inventory.load(folder / "pki.yaml")
+    return loader.load(folder / "pki.yaml")
 
 
 def faults(folder: Path, text: str) -> list[str]:
@@ -718,7 +718,7 @@ def test_yaml_cannot_make_objects(tmp_path: Path) -> None:
 
 def test_a_missing_file_says_how_to_name_its_folder(tmp_path: Path) -> None:
     with pytest.raises(PkiError) as caught:
-        inventory.load(tmp_path / "pki.yaml")
+        loader.load(tmp_path / "pki.yaml")
     assert caught.value.message == f"{tmp_path}/pki.yaml: there is no inventory"
     assert caught.value.hint == "name its folder: PKI_HOME=DIR"
 
@@ -726,7 +726,7 @@ def test_a_missing_file_says_how_to_name_its_folder(tmp_path: Path) -> None:
 def test_a_file_that_is_not_utf8_is_said_and_no_traceback(tmp_path: Path) -> None:
     (tmp_path / "pki.yaml").write_bytes("organisation: Läb\n".encode("latin-1"))
     with pytest.raises(PkiError, match=r"pki\.yaml: cannot be read: 'utf-8' codec"):
-        inventory.load(tmp_path / "pki.yaml")
+        loader.load(tmp_path / "pki.yaml")
 
 
 # -- where passphrases come from --------------------------------------------------------------------------------------
@@ -795,7 +795,7 @@ KEYWORDS = {
     *("minLength", "maxLength", "minimum", "maximum", "minItems", "maxItems", "minProperties", "maxProperties"),
 }
 TYPES = {"object": dict, "array": list, "string": str, "integer": int, "boolean": bool, "null": type(None)}
-SCHEMA: dict[str, Any] = json.loads(inventory.schema())
+SCHEMA: dict[str, Any] = json.loads(loader.schema())
 
 
 def schemas(node: Any) -> list[dict[str, Any]]:

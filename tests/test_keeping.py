@@ -21,13 +21,16 @@ import pytest
 import yaml
 from cryptography import x509
 
-from pki import founding, inventory, rewrap, sealing, store, strength
-from pki.commands import keeping
-from pki.errors import PkiError
-from pki.house import House
-from pki.keeping import archive
-from pki.keeping import backup as backing_up
-from pki.keeping import restore as restoring
+from pki.authority import intermediate_passphrase
+from pki.backup import archive_format
+from pki.backup import restore as restoring
+from pki.backup import write_backup as backing_up
+from pki.cli import backup_commands
+from pki.common import age, filesystem, passphrase_strength
+from pki.common.errors import PkiError
+from pki.config import loader, scaffold
+from pki.project import layout
+from pki.project.project import House
 from tests import judges
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import PROJECT, SEAL, START, Home
@@ -108,7 +111,7 @@ def test_founded_house_holds_its_own_templates_and_keeps_secrets_to_its_owner(tm
     kept_out = (folder / ".gitignore").read_text().splitlines()
     assert {"/ca/", "/build/", "/offline/", "secrets.yaml", ".*.new"} <= set(kept_out)
     assert set(kept_out) - {kept_out[0]} <= set((PROJECT / ".gitignore").read_text().splitlines())
-    assert not inventory.load(folder / "pki.yaml").sandbox
+    assert not loader.load(folder / "pki.yaml").sandbox
 
 
 OPTIONS = (
@@ -125,7 +128,7 @@ def test_options_say_what_the_house_should_be(tmp_path: Path, invoke: Invoke) ->
     said = invoke("init", "--yes", *OPTIONS, "house")
     assert said.status == 0, said.error
     assert "ceremony.request" in said.out
-    found = inventory.load(tmp_path / "house/pki.yaml")
+    found = loader.load(tmp_path / "house/pki.yaml")
     assert (found.organisation, found.domains) == ("Müller & Söhne", ("lab.example", "av.example"))
     assert {name: str(network) for name, network in found.networks.items()} == {
         "lan": "10.1.0.0/16",
@@ -196,7 +199,7 @@ def test_answers_say_what_the_house_should_be(
     assert said.status == 0, said.error
     assert asked[0] == "organisation [Home Lab]: "
     assert "e-mail address of ann [ann@lab.example]: " in asked
-    found = inventory.load(tmp_path / "house/pki.yaml")
+    found = loader.load(tmp_path / "house/pki.yaml")
     assert found.sandbox
     assert (found.hosts["web"].proxy, found.hosts["gate"].proxy) == ("caddy", None)
     assert (found.hosts["web"].services["wiki"].access, str(found.hosts["web"].address)) == ("tls", "10.2.0.3")
@@ -207,9 +210,9 @@ def test_answers_say_what_the_house_should_be(
 def test_empty_answers_take_the_defaults(tmp_path: Path, invoke: Invoke, answers: Callable[..., list[str]]) -> None:
     answers(*[""] * 12)
     assert invoke("init", "house").status == 0
-    asked = inventory.load(tmp_path / "house/pki.yaml")
+    asked = loader.load(tmp_path / "house/pki.yaml")
     assert invoke("init", "other", "--yes").status == 0
-    assert inventory.load(tmp_path / "other/pki.yaml") == asked
+    assert loader.load(tmp_path / "other/pki.yaml") == asked
 
 
 @pytest.mark.usefixtures("no_git")
@@ -234,7 +237,7 @@ def test_answer_that_is_wrong_is_asked_for_again_in_the_words_of_the_model(
     assert said.status == 0, said.error
     assert sentence in said.out
     assert len(asked) == len(TYPED) + 1
-    assert inventory.load(tmp_path / "house/pki.yaml").domains == ("lab.example", "av.example")
+    assert loader.load(tmp_path / "house/pki.yaml").domains == ("lab.example", "av.example")
 
 
 @pytest.mark.parametrize("stop", [EOFError(), KeyboardInterrupt()])
@@ -304,7 +307,7 @@ def test_founding_that_fails_leaves_what_was_there(
         (tmp_path / "new/house/.git").mkdir(parents=True)
         (tmp_path / "new/house/LICENSE").write_text("mine")
     before = {str(path) for path in tmp_path.rglob("*")}
-    failing(monkeypatch, founding.store.os, moment)
+    failing(monkeypatch, filesystem.os, moment)
     said = invoke("init", "new/house", "--yes")
     assert said.status == 1
     assert "No space left on device" in said.error
@@ -334,8 +337,8 @@ def test_whatever_an_organisation_is_called_pki_yaml_says_it(tmp_path: Path, tex
         "hosts": {"on": {"network": "no"}},
         "clients": {"y": {"email": "y@lab.internal"}},
     }
-    (tmp_path / "pki.yaml").write_text(founding.pki_yaml(tree))
-    found = inventory.load(tmp_path / "pki.yaml")
+    (tmp_path / "pki.yaml").write_text(scaffold.pki_yaml(tree))
+    found = loader.load(tmp_path / "pki.yaml")
     assert (found.organisation, list(found.hosts), list(found.networks)) == (text, ["on"], ["no"])
     assert yaml.safe_load((tmp_path / "pki.yaml").read_text()) == tree | {"secrets": "secrets.yaml"}
 
@@ -352,8 +355,8 @@ def words(tmp_path: Path) -> str:
     return "words"
 
 
-def packed(path: Path) -> archive.Archive:
-    return archive.unpack(sealing.unseal(path.read_bytes(), WORDS, path.name), path.name)
+def packed(path: Path) -> archive_format.Archive:
+    return archive_format.unpack(age.unseal(path.read_bytes(), WORDS, path.name), path.name)
 
 
 def settle(home: Home, backup: Path, invoke: Invoke, words: str) -> Said:
@@ -390,14 +393,14 @@ def test_a_file_that_asks_for_more_memory_than_ours_is_refused_before_any_work(s
     with pytest.raises(
         PkiError, match=r"^x\.age: opening it takes more than 256 MB of memory .*age -d x\.age \| age -p"
     ):
-        sealing.unseal(_asking(sealed, work), WORDS, "x.age")
+        age.unseal(_asking(sealed, work), WORDS, "x.age")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - started < 100_000
 
 
 @pytest.mark.parametrize("size", [0, 1, 65535, 65536, 65537, 131072])
 def test_what_is_sealed_here_opens_with_the_age_library(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    monkeypatch.setattr(sealing, "WORK", 10)
-    assert pyrage.passphrase.decrypt(sealing.seal(b"y" * size, WORDS), WORDS) == b"y" * size
+    monkeypatch.setattr(age, "WORK", 10)
+    assert pyrage.passphrase.decrypt(age.seal(b"y" * size, WORDS), WORDS) == b"y" * size
 
 
 def test_an_armored_file_opens_and_is_held_to_the_same_work(sealed: bytes) -> None:
@@ -406,15 +409,15 @@ def test_an_armored_file_opens_and_is_held_to_the_same_work(sealed: bytes) -> No
         lines = b"\n".join(text[at : at + 64] for at in range(0, len(text), 64))
         return b"-----BEGIN AGE ENCRYPTED FILE-----\n" + lines + b"\n-----END AGE ENCRYPTED FILE-----\n"
 
-    assert sealing.unseal(armored(sealed), WORDS, "x.age") == b"x" * 100_000
+    assert age.unseal(armored(sealed), WORDS, "x.age") == b"x" * 100_000
     with pytest.raises(PkiError, match="opening it takes more than 256 MB"):
-        sealing.unseal(armored(_asking(sealed, 21)), WORDS, "x.age")
+        age.unseal(armored(_asking(sealed, 21)), WORDS, "x.age")
 
 
 def test_sealed_file_opens_with_its_passphrase_alone(sealed: bytes) -> None:
-    assert sealing.unseal(sealed, WORDS, "x.age") == b"x" * 100_000
+    assert age.unseal(sealed, WORDS, "x.age") == b"x" * 100_000
     with pytest.raises(PkiError, match=r"^x\.age: the passphrase is wrong "):
-        sealing.unseal(sealed, WORDS + "s", "x.age")
+        age.unseal(sealed, WORDS + "s", "x.age")
 
 
 @pytest.mark.parametrize(
@@ -432,7 +435,7 @@ def test_file_that_is_cut_short_altered_or_something_else_is_told_apart(
     sealed: bytes, spoil: Callable[[bytes], bytes], said: str
 ) -> None:
     with pytest.raises(PkiError, match=rf"^x\.age: {said} "):
-        sealing.unseal(spoil(sealed), WORDS, "x.age")
+        age.unseal(spoil(sealed), WORDS, "x.age")
 
 
 def test_backup_holds_what_cannot_be_made_again_and_nothing_else(
@@ -469,18 +472,18 @@ def test_ledger_is_whole_while_somebody_writes_to_it(home: Home, tmp_path: Path)
         assert (home.path / "ca/ledger.db-wal").exists()
         backing_up.backup(home.house(), tmp_path / "x.age", WORDS)
         db.rollback()
-    assert packed(tmp_path / "x.age").about["ledger"] == archive.ledger_head(home.read("ca/ledger.db"), "")
+    assert packed(tmp_path / "x.age").about["ledger"] == archive_format.ledger_head(home.read("ca/ledger.db"), "")
 
 
 def test_files_that_change_while_they_are_read_are_read_again(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """A key and its passphrase, changed together between two reads, would not belong together."""
     read, times = backing_up.read_now, []
 
-    def interrupted(house: House, paths: list[Path]) -> dict[str, archive.Kept]:
+    def interrupted(house: House, paths: list[Path]) -> dict[str, archive_format.Kept]:
         found = read(house, paths)
         times.append(len(found))
         if len(times) == 1:
-            rewrap.rewrap(home.house(), "server-1")
+            intermediate_passphrase.rewrap(home.house(), "server-1")
         return found
 
     monkeypatch.setattr(backing_up, "read_now", interrupted)
@@ -493,9 +496,9 @@ def test_files_that_change_while_they_are_read_are_read_again(home: Home, monkey
 def test_files_that_never_rest_are_read_between_two_runs(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     read, held = backing_up.read_now, list[bool]()
 
-    def restless(house: House, paths: list[Path]) -> dict[str, archive.Kept]:
+    def restless(house: House, paths: list[Path]) -> dict[str, archive_format.Kept]:
         held.append(bool(home.read("ca/.run.lock")) and locked(home))
-        store.write(home.path / "requests/x.csr", str(len(held)).encode())
+        filesystem.write(home.path / "requests/x.csr", str(len(held)).encode())
         return read(house, paths)
 
     monkeypatch.setattr(backing_up, "read_now", restless)
@@ -515,8 +518,8 @@ def locked(home: Home) -> bool:
 def test_backup_that_does_not_read_back_gets_no_name(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unseal = sealing.unseal
-    monkeypatch.setattr(sealing, "unseal", lambda *given: altered(unseal(*given), -50_000))
+    unseal = age.unseal
+    monkeypatch.setattr(age, "unseal", lambda *given: altered(unseal(*given), -50_000))
     with pytest.raises(PkiError, match=r"x\.age"):
         backing_up.backup(home.house(), tmp_path / "x.age", WORDS)
     assert {path.name for path in tmp_path.iterdir()} == {"home"}
@@ -528,14 +531,14 @@ def test_backup_on_a_full_disk_leaves_nothing(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, invoke: Invoke, words: str, call: str
 ) -> None:
     house = home.house()
-    found = getattr(store.os, call)
+    found = getattr(layout.os, call)
 
     def full(first: Any, *others: Any) -> Any:
-        if call == "replace" or bytes(others[0]).startswith(sealing.MARKS):
+        if call == "replace" or bytes(others[0]).startswith(age.MARKS):
             raise OSError(28, "No space left on device")
         return found(first, *others)
 
-    monkeypatch.setattr(store.os, call, full)
+    monkeypatch.setattr(layout.os, call, full)
     said = invoke("backup", "--passphrase-file", words, home=house.store.home)
     monkeypatch.undo()
     assert said.status == 1
@@ -600,7 +603,7 @@ def test_house_without_authorities_has_nothing_to_back_up(fresh: Home, invoke: I
 def typed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def give(*texts: str | None) -> None:
         waiting = iter(texts)
-        monkeypatch.setattr(keeping, "ask_secretly", lambda _question: next(waiting))
+        monkeypatch.setattr(backup_commands, "ask_secretly", lambda _question: next(waiting))
 
     return give
 
@@ -640,14 +643,14 @@ def test_passphrase_that_will_not_do_is_refused_and_not_shown(
 
 @pytest.mark.parametrize("text", [WORDS, "3f786850e387550fdab836ed7e6dc881de23001b9a7c5b1e" * 2, "x7#Kq9!vTz2m@W4pLr8"])
 def test_strong_passphrase_is_strong_whatever_its_length(text: str) -> None:
-    assert strength.fault(text) == ""
+    assert passphrase_strength.fault(text) == ""
 
 
 @pytest.mark.parametrize(
     "text", ["password", "correct horse", "aaaaaaaaaaaaaaaaaaaaaaaaaaaa", "a" * 500, " ", "1234567890" * 9]
 )
 def test_weak_passphrase_is_said_to_be_with_what_to_do_and_never_quoted(text: str) -> None:
-    said = strength.fault(text)
+    said = passphrase_strength.fault(text)
     assert said
     assert text == " " or text not in said
 
@@ -659,7 +662,7 @@ def test_house_that_lost_its_authorities_has_nothing_to_do_after_a_restore(
     home: Home, tmp_path: Path, invoke: Invoke, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the real sealing: the whole way."""
-    monkeypatch.setattr(sealing, "seal", SEAL)
+    monkeypatch.setattr(age, "seal", SEAL)
     assert invoke("backup", "--passphrase-file", words, home=home.path).status == 0
     before = {path: path.read_bytes() for path in (home.path / "ca").rglob("*.pem")}
     shutil.rmtree(home.path / "ca")
@@ -679,9 +682,9 @@ def backup(home: Home, tmp_path: Path, invoke: Invoke, words: str) -> Path:
 
 def test_restored_secrets_are_their_owners_alone(backup: Path, tmp_path: Path, invoke: Invoke, words: str) -> None:
     loose = packed(backup)
-    files = {name: archive.Kept(kept.data, 0o666) for name, kept in loose.files.items()}
+    files = {name: archive_format.Kept(kept.data, 0o666) for name, kept in loose.files.items()}
     about = {key: value for key, value in loose.about.items() if key not in {"files", "format"}}
-    backup.write_bytes(sealing.seal(archive.pack(files, about, START), WORDS))
+    backup.write_bytes(age.seal(archive_format.pack(files, about, START), WORDS))
     assert invoke("restore", str(backup), "--to", "a/new", "--passphrase-file", words).status == 0
     new = tmp_path / "a/new"
     assert mode(new / "ca") == 0o700
@@ -740,7 +743,7 @@ def test_restore_that_fails_leaves_what_was_there(
     shutil.rmtree(home.path / "ca")
     (home.path / "secrets.yaml").unlink()
     before = {str(path) for path in tmp_path.rglob("*")}
-    failing(monkeypatch, store.os, moment)
+    failing(monkeypatch, layout.os, moment)
     said = invoke("restore", str(backup), "--to", str(target), "--passphrase-file", words)
     assert (said.status, "No space left on device" in said.error) == (1, True), said.error
     assert {str(path) for path in tmp_path.rglob("*")} == before
@@ -798,11 +801,11 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.
     ids=lambda hostile: f"{hostile.name} {hostile.type!r}",
 )
 def test_archive_with_something_that_no_house_holds_is_refused(hostile: tarfile.TarInfo) -> None:
-    buffer = io.BytesIO(archive.pack({"pki.yaml": archive.Kept(b"", 0o644)}, {}, START))
+    buffer = io.BytesIO(archive_format.pack({"pki.yaml": archive_format.Kept(b"", 0o644)}, {}, START))
     with tarfile.open(fileobj=buffer, mode="a") as tar:
         tar.addfile(hostile)
     with pytest.raises(PkiError, match=r"x\.age: holds "):
-        archive.unpack(buffer.getvalue(), "x.age")
+        archive_format.unpack(buffer.getvalue(), "x.age")
 
 
 @pytest.mark.parametrize(
@@ -817,11 +820,11 @@ def test_archive_with_something_that_no_house_holds_is_refused(hostile: tarfile.
     ],
 )
 def test_archive_that_is_not_as_its_manifest_says_is_refused(spoil: Callable[[bytes], bytes], said: str) -> None:
-    files = {"a.txt": archive.Kept(b"what is", 0o644), "b.txt": archive.Kept(b"", 0o644)}
-    data = archive.pack(files, {}, START)
-    assert archive.unpack(data, "x").files == files
+    files = {"a.txt": archive_format.Kept(b"what is", 0o644), "b.txt": archive_format.Kept(b"", 0o644)}
+    data = archive_format.pack(files, {}, START)
+    assert archive_format.unpack(data, "x").files == files
     with pytest.raises(PkiError, match=said):
-        archive.unpack(spoil(data), "x.age")
+        archive_format.unpack(spoil(data), "x.age")
 
 
 def test_what_happened_after_the_backup_is_said_and_no_revocation_is_lost(

@@ -9,8 +9,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
-from pki import issue
-from pki.watch import browsers
+from pki.monitor import browser_limits
+from pki.x509 import keys
 from tests.conftest import Home
 
 PKCS1 = "# deploy-target: /etc/box/key.pem\n# deploy-hosts: media\n# deploy-artifact: key-pkcs1:media\n"
@@ -77,19 +77,19 @@ def test_the_key_of_a_device_is_delivered_in_no_form(home: Home) -> None:
 
 @pytest.mark.parametrize("kind", ["rsa-2048", "rsa-3072", "ec-p256", "ec-p384", "ed25519"])
 def test_pkcs1_has_rsa_keys_alone(kind: str) -> None:
-    key = issue.new_key(kind)
-    text = issue.pkcs1_pem(issue.private_pem(key))
+    key = keys.new_key(kind)
+    text = keys.pkcs1_pem(keys.private_pem(key))
     assert (text is not None) == kind.startswith("rsa")
     if text:
         assert re.fullmatch(rb"-----BEGIN RSA PRIVATE KEY-----\n[A-Za-z0-9+/=\n]+-----END RSA PRIVATE KEY-----\n", text)
-        assert issue.open_key(text, None, "", "").public_key() == key.public_key()
+        assert keys.open_key(text, None, "", "").public_key() == key.public_key()
 
 
 # -- keys that browsers refuse ----------------------------------------------------------------------------------------
 
 
 def told(home: Home) -> list[tuple[str, str, str]]:
-    return [(note.subject, note.text, note.remedy) for note in browsers.notes(home.house(), home.plan())]
+    return [(note.subject, note.text, note.remedy) for note in browser_limits.notes(home.house(), home.plan())]
 
 
 def test_a_service_with_an_ed25519_key_is_noted(home: Home) -> None:

@@ -18,11 +18,14 @@ import sqlalchemy as sql
 from cryptography import x509
 from sqlalchemy.engine import Engine
 
-from pki import canonical, issue
-from pki.errors import LedgerError
-from pki.ledger import Ledger, database
+from pki.common import sealed_records
+from pki.common.errors import LedgerError
+from pki.ledger import database, last_seen
 from pki.ledger.database import Database
-from pki.records import Entry, Issued
+from pki.ledger.ledger import Ledger
+from pki.ledger.types import Issued
+from pki.x509 import crl_signing
+from pki.x509.revocation import Entry
 from tests import old_ledgers
 from tests.conftest import START, SYNCHRONOUS, Home
 from tests.ledger_behaviour import LedgerBehaviour, Site
@@ -205,7 +208,7 @@ def test_a_ledger_that_a_crl_was_recorded_in_before_knows_it_again(second: Home)
 
 
 def test_a_new_project_notes_how_far_its_ledger_is(home: Home) -> None:
-    noted = home.house().store.seen_head(".ledger-head.json")
+    noted = last_seen.seen_head(home.house().store.ca, ".ledger-head.json")
     assert noted is not None
     assert [[str(noted.seq), noted.hash]] == Sqlite(home.path / "ca").query("select seq, hash from head")
 
@@ -222,13 +225,13 @@ def test_a_note_that_cannot_be_read_counts_as_missing(home: Home, text: str) -> 
 def test_a_note_with_any_bit_flipped_counts_as_missing_or_says_the_same(home: Home, name: str) -> None:
     path, store = home.path / "ca" / name, home.house().store
     data = path.read_bytes()
-    sound = (store.seen_head(".ledger-head.json"), store.project_id)
+    sound = (last_seen.seen_head(store.ca, ".ledger-head.json"), last_seen.project_id(store.ca))
     for bit in range(len(data) * 8):
         path.write_bytes(data[: bit // 8] + bytes([data[bit // 8] ^ 1 << bit % 8]) + data[bit // 8 + 1 :])
-        found = (store.seen_head(".ledger-head.json"), store.project_id)
+        found = (last_seen.seen_head(store.ca, ".ledger-head.json"), last_seen.project_id(store.ca))
         assert all(one in {there, None, ""} for one, there in zip(found, sound, strict=True)), bit
     path.write_bytes(data)
-    assert (store.seen_head(".ledger-head.json"), store.project_id) == sound
+    assert (last_seen.seen_head(store.ca, ".ledger-head.json"), last_seen.project_id(store.ca)) == sound
 
 
 def test_a_sandbox_that_was_deleted_starts_again_without_a_message(home: Home) -> None:
@@ -243,20 +246,20 @@ def test_a_sandbox_that_was_deleted_starts_again_without_a_message(home: Home) -
 
 
 def test_a_backup_notes_the_head_and_a_damaged_note_counts_as_missing(home: Home) -> None:
-    head = home.house().store.seen_head(".ledger-head.json")
+    head = last_seen.seen_head(home.house().store.ca, ".ledger-head.json")
     assert head is not None
     record = {"at": "x", "file": "y", "ledger": {"events": head.seq, "head": head.hash}, "revocations": 0}
-    note = canonical.sealed(record)
+    note = sealed_records.sealed(record)
     for text, seq in (
         (note, head.seq),
-        (canonical.sealed({**record, "ledger": None}), 0),
+        (sealed_records.sealed({**record, "ledger": None}), 0),
         (note.replace(b'"revocations": 0', b'"revocations": 1'), 0),
         (note.replace(b"x", b"z", 1), 0),
         (note[:-2], 0),
     ):
         assert text == note or seq == 0
         (home.path / "ca/.last-backup.json").write_bytes(text)
-        found = home.house().store.seen_head(".last-backup.json")
+        found = last_seen.seen_head(home.house().store.ca, ".last-backup.json")
         assert (found.seq if found else 0) == seq
 
 
@@ -268,7 +271,7 @@ def listing(home: Home, entries: int) -> x509.CertificateRevocationList:
     """A CRL with the serial numbers from 1 on."""
     found = [Entry(serial, START, "superseded") for serial in range(1, entries + 1)]
     number = int(START.timestamp()) + 99 + entries
-    return issue.crl(home.house().issuer("client"), number, START, START + timedelta(days=21), found)
+    return crl_signing.crl(home.house().issuer("client"), number, START, START + timedelta(days=21), found)
 
 
 def test_many_revocations_one_by_one_leave_a_small_ledger(home: Home) -> None:

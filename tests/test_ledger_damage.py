@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from pki.errors import LedgerError
-from pki.ledger import Ledger
-from pki.records import LOOK_AT_DISK, PUT_BACK
+from pki.common.errors import LedgerError
+from pki.ledger.ledger import Ledger
+from pki.ledger.types import LOOK_AT_DISK, PUT_BACK
 from tests.ceremonies import RealHome
 from tests.commands import said_by
 from tests.conftest import START, Home

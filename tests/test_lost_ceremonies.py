@@ -14,9 +14,9 @@ import pytest
 from cryptography import x509
 
 from pki.ceremony import words
+from pki.ceremony.online import accept_response
+from pki.ceremony.online.make_request import Wish
 from pki.ceremony.vault import fingerprint
-from pki.handover import accepting
-from pki.handover.asking import Wish
 from tests.ceremonies import Typist, fit_typist
 from tests.copies import copy_project
 
@@ -174,7 +174,7 @@ def test_three_lost_ceremonies_come_back_with_one_response_and_a_revocation_is_n
     accept_loss(typist)
     said = answer_again(typist, "--crls")
     with monkeypatch.context() as patched:
-        patched.setattr(accepting, "printed", Mock(side_effect=[b"of the first", KeyboardInterrupt]))
+        patched.setattr(accept_response, "printed", Mock(side_effect=[b"of the first", KeyboardInterrupt]))
         with suppress(KeyboardInterrupt):
             accept(typist, said)
     assert [path.parent.name for path in typist.home.path.glob("ca/ceremonies/*/response.yaml")] == ["0001", "0002"]

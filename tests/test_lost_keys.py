@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from pki import issue, pkcs8
-from pki.errors import PkiError
-from pki.handover.asking import Wish
+from pki.ceremony.online.make_request import Wish
+from pki.common.errors import PkiError
+from pki.x509 import keys as x509_keys
+from pki.x509 import pkcs8
 from tests.ceremonies import RealHome, real_home
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import START, Home, Report
@@ -28,7 +29,9 @@ DAMAGES: dict[str, Damage] = {
     "a folder": lambda path: (path.unlink(), path.mkdir()),
 }
 UNDECRYPTABLE: dict[str, Damage] = {
-    "another key's": lambda path: path.write_bytes(issue.encrypted_pem(issue.new_key("ec-p256"), "other words")),
+    "another key's": lambda path: path.write_bytes(
+        x509_keys.encrypted_pem(x509_keys.new_key("ec-p256"), "other words")
+    ),
     "a bit": lambda path: path.write_bytes(flipped(path.read_bytes())),
 }
 

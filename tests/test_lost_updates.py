@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from pki import editing
-from pki.errors import PkiError
-from pki.ledger import Ledger
-from pki.pipeline import Run
-from pki.store import Store
+from pki.common.errors import PkiError
+from pki.config import editing
+from pki.ledger.ledger import Ledger
+from pki.monitor.report.run import Run
+from pki.project.layout import Store
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import START, Home
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from cryptography import x509
 
-from pki import graph
-from pki.commands.meaning import Names, is_among
+from pki.cli.certificate_lookup import Names, is_among
+from pki.pipeline import plan
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import START, Home
 
@@ -39,7 +39,7 @@ def invoke(home: Home, capsys: pytest.CaptureFixture[str]) -> Invoke:
 )
 def test_a_name_stands_for_one_certificate(home: Home, typed: str, leaf: str) -> None:
     house = home.house()
-    found = Names(house.inventory, graph.plan(house).leaves).find(typed)
+    found = Names(house.inventory, plan.plan(house).leaves).find(typed)
     assert {one for one, _ in found} == {leaf}
 
 

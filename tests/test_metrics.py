@@ -18,19 +18,20 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from prometheus_client.parser import text_string_to_metric_families
 
 import tasks
-from pki import inventory
+from pki.common.errors import InventoryError
+from pki.config import loader
 from pki.deploy.contact import Contact
 from pki.deploy.receipt import instant
 from pki.deploy.receipt import load as receipt_of
 from pki.deploy.receipt import save as keep_receipt
 from pki.deploy.ssh import UnreachableError
-from pki.errors import InventoryError
-from pki.pipeline import Run
-from pki.watch import health, metrics, probes
-from pki.watch.checks import Finding, Level
-from pki.watch.looks import leaves, premises
-from pki.watch.probes import Probed
-from pki.watch.view import LastRun
+from pki.monitor import probes
+from pki.monitor.check_result import Finding, Level
+from pki.monitor.checks import check_certificates, check_machine
+from pki.monitor.checks.check_context import LastRun
+from pki.monitor.probes import Probed
+from pki.monitor.report import health_report, metrics_export
+from pki.monitor.report.run import Run
 from tests.conftest import PROJECT, START, Home
 from tests.test_alerting import break_template, lose_passphrase
 from tests.test_alerting_health import _with, remote
@@ -52,7 +53,7 @@ def parsed(text: str) -> dict[str, Values]:
         name = family.name + ("_total" if family.type == "counter" else "")
         values = found[name.removeprefix("doit_pki_")] = {}
         for sample in family.samples:
-            labels = metrics.KNOWN[name.removeprefix("doit_pki_")].labels
+            labels = metrics_export.KNOWN[name.removeprefix("doit_pki_")].labels
             assert sample.labels.keys() == {"house", *labels}, sample
             key = tuple(sample.labels[label] for label in labels)
             assert key not in values, f"{name}{key} stands twice"
@@ -82,7 +83,7 @@ def test_two_houses_of_one_machine_are_told_apart(home: Home) -> None:
 
 
 def test_a_run_leaves_every_metric_and_no_other(home: Home) -> None:
-    assert list(left(home)) == list(metrics.KNOWN)
+    assert list(left(home)) == list(metrics_export.KNOWN)
 
 
 def test_certificates_are_named_with_profile_and_host(home: Home) -> None:
@@ -148,7 +149,7 @@ def test_what_is_not_well_stands_there_with_what_to_type(home: Home) -> None:
 
 
 def _remedy(home: Home, days: float) -> str:
-    checks = health.checks(home.house(days), home.plan(days), LastRun.load(home.house().store), thorough=False)
+    checks = health_report.checks(home.house(days), home.plan(days), LastRun.load(home.house().store), thorough=False)
     return next(str(one.remedy) for one in checks if one.subject == "cert:media")
 
 
@@ -161,7 +162,7 @@ def test_a_host_whose_release_could_not_be_made_waits(home: Home) -> None:
 def test_two_findings_alike_are_one_sample(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """node_exporter serves the first one of them, which may be the lesser."""
     twice = [Finding("disk", Level.NOTICE, "x", "df\n-h"), Finding("disk", Level.CRITICAL, "y", "df\n-h")]
-    monkeypatch.setitem(health.LOOKS, "disk", lambda _view: iter(twice))
+    monkeypatch.setitem(health_report.LOOKS, "disk", lambda _view: iter(twice))
     assert home.doit().status == 1
     assert left(home)["check_level"] == {("disk", "disk", "df -h"): 3}
 
@@ -305,7 +306,7 @@ def test_a_house_that_cannot_be_looked_at_leaves_what_was_known(home: Home, monk
     def bug(*_: object, **__: object) -> Any:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(health, "checks", bug)
+    monkeypatch.setattr(health_report, "checks", bug)
     with pytest.raises(ZeroDivisionError):
         Run(home.path, home.moment(1)).config["reporter"].complete_run()
     after = left(home)
@@ -388,12 +389,12 @@ def test_a_place_that_cannot_be_written_is_told_before_anybody_tries(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = tmp_path / "pki.prom"
-    assert premises.complaint_of(str(there)) is None
+    assert check_machine.complaint_of(str(there)) is None
     there.mkdir()
-    assert premises.complaint_of(str(there)) == (f"{there}: is a folder", remedy_for(tmp_path))
+    assert check_machine.complaint_of(str(there)) == (f"{there}: is a folder", remedy_for(tmp_path))
     monkeypatch.setattr("os.access", lambda *_: False)
     what = f"{there}: cannot be written: {tmp_path} is closed to this account"
-    assert premises.complaint_of(str(there)) == (what, remedy_for(tmp_path))
+    assert check_machine.complaint_of(str(there)) == (what, remedy_for(tmp_path))
 
 
 def remedy_for(folder: Path) -> str:
@@ -408,7 +409,7 @@ def remedy_for(folder: Path) -> str:
 def test_a_textfile_must_be_an_absolute_path_that_node_exporter_reads(home: Home, wrong: str) -> None:
     home.edit("ledger: sqlite", f"ledger: sqlite\nmetrics: {{textfile: {wrong}}}")
     with pytest.raises(InventoryError) as caught:
-        inventory.load(home.path / "pki.yaml")
+        loader.load(home.path / "pki.yaml")
     (fault,) = caught.value.faults
     assert "metrics.textfile: expected an absolute path that ends in .prom" in fault
     assert "/var/lib/prometheus/node-exporter/doit-pki.prom" in fault
@@ -422,9 +423,9 @@ def test_a_run_with_nothing_to_do_reads_no_certificate_and_renders_none(
 ) -> None:
     assert home.doit().status == 0
     rendered = list[str]()
-    render = metrics.render
-    monkeypatch.setattr(leaves, "certificate", None)
-    monkeypatch.setattr(metrics, "render", lambda home, found: rendered.extend(found) or render(home, found))
+    render = metrics_export.render
+    monkeypatch.setattr(check_certificates, "certificate", None)
+    monkeypatch.setattr(metrics_export, "render", lambda home, found: rendered.extend(found) or render(home, found))
     assert home.doit(days=1).status == 0
     assert "last_run_timestamp_seconds" in rendered
     assert not [name for name in rendered if name.startswith("certificate_")]
@@ -463,7 +464,7 @@ def test_rules_and_dashboard_ask_for_nothing_that_no_run_leaves(home: Home) -> N
 def test_every_label_in_rules_is_one_of_its_metrics(home: Home) -> None:
     for rule in rules(home):
         names = NAME.findall(rule["expr"])
-        there = {label for name in names for label in metrics.KNOWN[name.removeprefix("doit_pki_")].labels} | {
+        there = {label for name in names for label in metrics_export.KNOWN[name.removeprefix("doit_pki_")].labels} | {
             "instance",
             "house",
         }
@@ -548,6 +549,6 @@ def test_docs_name_every_metric_and_every_alert(home: Home) -> None:
     rows = text.partition("| metric `doit_pki_…`")[2].partition("\n\n")[0]
     table = re.findall(r"^\| `(\w+)` \| (.*?) ?\|", rows, re.MULTILINE)
     labels = {name: tuple(re.findall(r"`(\w+)`", cell)) for name, cell in table}
-    assert labels == {name: known.labels for name, known in metrics.KNOWN.items()}
+    assert labels == {name: known.labels for name, known in metrics_export.KNOWN.items()}
     alerts = {rule["alert"] for rule in rules(home)}
     assert set(re.findall(r"`(DoitPki\w+)`", text)) == alerts

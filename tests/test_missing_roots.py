@@ -14,9 +14,9 @@ import pytest
 from invoke import Collection
 
 import tasks
-from pki.errors import PkiError
-from pki.house import missing_roots
-from pki.pipeline import Run
+from pki.common.errors import PkiError
+from pki.monitor.report.run import Run
+from pki.project import missing_roots
 from tests.ceremonies import RealHome
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import START, Home, bare_home

@@ -23,8 +23,8 @@ def test_an_operator_changes_what_its_examples_say(name: str) -> None:
 
 
 def test_the_same_seed_draws_the_same_changes_and_each_changes_one_statement() -> None:
-    drawn = changes.drawn(["pki/profiles.py"], 7, 3)
-    assert drawn == changes.drawn(["pki/profiles.py"], 7, 3) != changes.drawn(["pki/profiles.py"], 8, 3)
+    drawn = changes.drawn(["pki/x509/profiles.py"], 7, 3)
+    assert drawn == changes.drawn(["pki/x509/profiles.py"], 7, 3) != changes.drawn(["pki/x509/profiles.py"], 8, 3)
     assert len(drawn) == 3
     for change in drawn:
         assert changes.meaning(change.source) != changes.meaning((PROJECT / change.path).read_text())
@@ -39,8 +39,8 @@ def test_types_and_docstrings_are_no_part_of_what_a_module_means() -> None:
 
 
 def test_a_module_is_named_with_or_without_its_folder_and_ending() -> None:
-    assert changes.modules(["issue", "pki/issue.py"]) == ["pki/issue.py"] * 2
-    assert "pki/freshness/crls.py" in changes.modules(["freshness"])
+    assert changes.modules(["x509/keys", "pki/x509/keys.py"]) == ["pki/x509/keys.py"] * 2
+    assert "pki/authority/crls.py" in changes.modules(["authority"])
     with pytest.raises(SystemExit, match="unknown module 'nothing'"):
         changes.modules(["nothing"])
 
@@ -53,9 +53,9 @@ def change_of(path: str, old: str, new: str) -> Change:
 
 def test_a_change_within_a_function_is_put_into_the_function_that_others_imported() -> None:
     """Every reference sees the change, whoever imported the function before."""
-    from pki.scalars import is_within  # noqa: PLC0415 - as other modules do
+    from pki.config.fields import is_within  # noqa: PLC0415 - as other modules do
 
-    change = change_of("pki/scalars.py", "start <= moment < end if start <= end", "True if start <= end")
+    change = change_of("pki/config/fields.py", "start <= moment < end if start <= end", "True if start <= end")
     assert not runner.is_import(change)
     code = is_within.__code__
     copy = FunctionType(code, is_within.__globals__)
@@ -65,9 +65,9 @@ def test_a_change_within_a_function_is_put_into_the_function_that_others_importe
 
 
 def test_a_change_of_a_constant_or_a_default_concerns_the_import() -> None:
-    assert runner.is_import(change_of("pki/profiles.py", "days=25 * 365", "days=26 * 365"))
+    assert runner.is_import(change_of("pki/config/limits.py", "days=25 * 365", "days=26 * 365"))
     assert runner.is_import(
-        change_of("pki/profiles.py", "digital_signature: bool = False", "digital_signature: bool = True")
+        change_of("pki/x509/profiles.py", "digital_signature: bool = False", "digital_signature: bool = True")
     )
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from pki import editing, inventory
-from pki.ceremony import answers
-from pki.errors import InventoryError, PkiError
-from pki.handover import accepting
-from pki.handover.asking import Wish
+from pki.ceremony import verify_response
+from pki.ceremony.online import accept_response
+from pki.ceremony.online.make_request import Wish
+from pki.common.errors import InventoryError, PkiError
+from pki.config import editing, loader
 from tests.ceremonies import RealHome, real_home
 from tests.conftest import PROJECT, Home
 
@@ -31,7 +31,7 @@ def written(folder: Path, text: str) -> Path:
     [ONE, ONE.upper(), ":".join("AB" for _ in range(32)), f"[{ONE}]", f"\n  - {ONE.upper()}", f'["{ONE}"]'],
 )
 def test_a_fingerprint_means_the_same_in_every_spelling(tmp_path: Path, spelling: str) -> None:
-    assert inventory.load(written(tmp_path, f"{EXAMPLE}\nroots: {spelling}\n")).roots == (ONE,)
+    assert loader.load(written(tmp_path, f"{EXAMPLE}\nroots: {spelling}\n")).roots == (ONE,)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_a_fingerprint_means_the_same_in_every_spelling(tmp_path: Path, spelling
 def test_a_fault_in_roots_is_told_with_its_place_and_hides_no_other(tmp_path: Path, roots: str, fault: str) -> None:
     path = written(tmp_path, f"{EXAMPLE}\nroots: {roots}\n".replace("host: monitoring", "host: nobody"))
     with pytest.raises(InventoryError) as refused:
-        inventory.load(path)
+        loader.load(path)
     assert fault in str(refused.value)
     assert "'nobody'" in str(refused.value)
 
@@ -56,11 +56,11 @@ def test_a_fault_in_roots_is_told_with_its_place_and_hides_no_other(tmp_path: Pa
 def test_a_sandbox_is_refused_where_pki_yaml_names_a_root(tmp_path: Path) -> None:
     text = EXAMPLE.replace("sandbox: false", "sandbox: true")
     with pytest.raises(InventoryError, match=r"sandbox: true is refused: roots names .* ./run invoke restore FILE"):
-        inventory.load(written(tmp_path, f"{text}\nroots: [{ONE}]\n"))
+        loader.load(written(tmp_path, f"{text}\nroots: [{ONE}]\n"))
 
 
 def test_roots_stand_in_the_schema_and_in_the_documents() -> None:
-    assert '"roots"' in inventory.schema()
+    assert '"roots"' in loader.schema()
     assert "| `roots` |" in (PROJECT / "docs/inventory.md").read_text()
 
 
@@ -86,11 +86,11 @@ def test_one_more_root_changes_no_other_line(tmp_path: Path, layout: str, last: 
     section = LAYOUTS[layout]
     text = (EXAMPLE + section if last else section + EXAMPLE).replace("\n", ending)
     path = written(tmp_path, text)
-    before = inventory.load(path)
+    before = loader.load(path)
     edit = editing.with_roots(path, {"root-2": TWO})
     changed = edit.text
     editing.write(edit)
-    assert inventory.load(path) == before.model_copy(update={"roots": (*before.roots, TWO)})
+    assert loader.load(path) == before.model_copy(update={"roots": (*before.roots, TWO)})
     kept = EXAMPLE.replace("\n", ending).splitlines(keepends=True)
     assert [line for line in changed.splitlines(keepends=True) if line in kept] == kept
     assert (COMMENTED.replace("\n", ending) in changed) == (layout == "commented")
@@ -100,7 +100,7 @@ def test_one_more_root_changes_no_other_line(tmp_path: Path, layout: str, last: 
 def test_a_file_without_a_last_newline_gets_one_more_root(tmp_path: Path) -> None:
     path = written(tmp_path, EXAMPLE + f"roots: [{ONE}]")
     editing.write(editing.with_roots(path, {"root-2": TWO}))
-    assert inventory.load(path).roots == (ONE, TWO)
+    assert loader.load(path).roots == (ONE, TWO)
 
 
 def test_a_layout_that_is_not_understood_is_left_alone_and_the_lines_are_shown(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_nothing_is_filed_where_pki_yaml_cannot_be_written(tmp_path: Path, monke
 
 
 def named(folder: Path) -> str:
-    return accepting.fingerprint(answers.read(folder).certificates["root-1", "root-1"])
+    return accept_response.fingerprint(verify_response.read(folder).certificates["root-1", "root-1"])
 
 
 STEPS: dict[str, Callable[[Path], bool]] = {

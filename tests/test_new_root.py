@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from pki import canonical, destinations, graph
-from pki.deploy import bootstrap, proof
+from pki.ceremony.online.make_request import Wish
+from pki.common import sealed_records
+from pki.common.errors import PkiError
+from pki.deploy import bootstrap, verification
 from pki.deploy.ansible import fleet
-from pki.deploy.parcel import Parcel
-from pki.errors import PkiError
-from pki.handover.asking import Wish
-from pki.store import Store
+from pki.deploy.payload import Parcel
+from pki.pipeline import delivery_targets, plan
+from pki.project.layout import Store
 from tests.ceremonies import RealHome
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import START, Home
@@ -45,7 +46,7 @@ def made(home: Home, folder: Path, patch: pytest.MonkeyPatch) -> Live:
     (live.home.path / CRL).unlink()  # the name of its target bears no generation
     live.ways["media"] = live.host.way()
     live.reached(patch)
-    patch.setattr(proof, "PATIENCE", 0.3)
+    patch.setattr(verification, "PATIENCE", 0.3)
     permit(live)
     report = live.doit()
     assert report.status == 0, report.failed
@@ -151,11 +152,11 @@ def test_hosts_are_named_one_by_one_and_others_are_told_apart(
 
 def test_a_receipt_that_names_no_root_is_judged_by_what_was_delivered(tried: Live) -> None:
     path = tried.home.path / "build/receipts/media.json"
-    receipt = canonical.unsealed(path.read_bytes())
+    receipt = sealed_records.unsealed(path.read_bytes())
     assert receipt
     del receipt["roots"]
     path.unlink()
-    path.write_bytes(canonical.sealed(receipt))
+    path.write_bytes(sealed_records.sealed(receipt))
     home = out_of_the_sandbox(tried)
     assert "deploy:media" not in home.doit().made
     assert tried.delivery().waits_for_root
@@ -210,7 +211,7 @@ def test_without_its_cross_certificate_a_new_root_waits(real_live: Live, spoil: 
     path.unlink()
     if spoil == "damaged":
         path.write_bytes(home.read("ca/root/root-1/cert.pem"))
-    delivery = graph.plan(home.house(1)).deliveries["media"]
+    delivery = plan.plan(home.house(1)).deliveries["media"]
     assert delivery.waits_for_root
     assert "deploy:media" not in home.doit(days=1).made
 
@@ -218,6 +219,6 @@ def test_without_its_cross_certificate_a_new_root_waits(real_live: Live, spoil: 
 def test_nothing_is_read_of_hosts_that_did_not_change(real_live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     assert real_live.doit(days=0.1).made == {}
     monkeypatch.setattr(
-        destinations.Delivery, "has_another_root", property(lambda _: pytest.fail("a receipt was read"))
+        delivery_targets.Delivery, "has_another_root", property(lambda _: pytest.fail("a receipt was read"))
     )
     assert real_live.doit(days=0.2).made == {}

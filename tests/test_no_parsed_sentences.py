@@ -22,26 +22,26 @@ READING = {
     *("lower", "upper", "casefold", "translate", "fullmatch", "match", "search", "findall", "finditer", "sub"),
 }
 PRINTING = {  # what turns values into lines, letters, pages and graphics
-    "errors.py",
-    "reasons.py",
-    "remedies.py",
-    "screen.py",
-    "visible.py",
-    "watch/alerts/letter.py",
-    "watch/alerts/notify.py",
-    "watch/page/drawing.py",
-    "watch/page/statuspage.py",
+    "common/errors.py",
+    "common/reasons.py",
+    "common/remedies.py",
+    "common/terminal.py",
+    "common/visible.py",
+    "monitor/alerts/mail_text.py",
+    "monitor/alerts/notify.py",
+    "monitor/status_page/render.py",
+    "monitor/status_page/update_page.py",
 }
 
 OTHER_MEANINGS = {  # names of fields and variables that are no text for people there
-    "ceremony/slips.py": {"wrong"},  # a word that was typed
-    "commands/client.py": {"reason"},  # a code of `revoke --reason`
-    "commands/revoking.py": {"reason"},
-    "deploy/handshake.py": {"reason"},  # OpenSSL's name of an alert
-    "issue.py": {"reason"},  # a code of RFC 5280 §5.3.1
-    "ledger/__init__.py": {"reason"},
+    "ceremony/word_correction.py": {"wrong"},  # a word that was typed
+    "cli/client_commands.py": {"reason"},  # a code of `revoke --reason`
+    "cli/revoke_command.py": {"reason"},
+    "deploy/tls_client.py": {"reason"},  # OpenSSL's name of an alert
+    "x509/crl_signing.py": {"reason"},  # a code of RFC 5280 §5.3.1
+    "ledger/ledger.py": {"reason"},
     "ledger/rows.py": {"reason"},
-    "taking/revoked.py": {"reason"},
+    "authority/import_ca/revocations.py": {"reason"},
 }
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from pki import store
-from pki.errors import PkiError
+from pki.common import filesystem
+from pki.common.errors import PkiError
 from tests.conftest import Home
 from tests.copies import copy_project
 from tests.typed import typed
@@ -103,12 +103,12 @@ def test_what_stands_in_place_of_a_file_is_named_and_not_waited_for(
     path = tmp_path / "one"
     make(path)
     with pytest.raises(PkiError) as caught:
-        store.read(path)
+        filesystem.read(path)
     assert caught.value.message == f"{path}: {said}"
-    assert store.read_if_possible(path) is None
+    assert filesystem.read_if_possible(path) is None
     command = caught.value.hint.partition("then: ")[2]
     subprocess.run(["sh", "-c", command], check=True)
-    assert store.read(path) is None, "the hint did not help"
+    assert filesystem.read(path) is None, "the hint did not help"
 
 
 def test_health_names_what_stands_in_place_of_the_secrets(home: Home) -> None:
@@ -122,7 +122,7 @@ def test_health_names_what_stands_in_place_of_the_secrets(home: Home) -> None:
 def test_a_file_behind_a_link_is_read(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"content")
     (tmp_path / "link").symlink_to("file")
-    assert store.read(tmp_path / "link") == b"content"
+    assert filesystem.read(tmp_path / "link") == b"content"
 
 
 @pytest.mark.parametrize("name", IN_PLACE_OF)
@@ -163,10 +163,10 @@ def test_what_root_writes_belongs_to_the_owner_of_the_folder(tmp_path: Path) -> 
     (tmp_path / "project").mkdir()
     give_away(tmp_path / "project")
     path = tmp_path / "project/build/new/file"
-    store.write(path, b"content", store.SECRET)
-    store.append(path.with_name("log"), b"line\n")
+    filesystem.write(path, b"content", filesystem.SECRET)
+    filesystem.append(path.with_name("log"), b"line\n")
     assert roots(tmp_path / "project") == []
-    assert store.mode_of(path) == store.SECRET
+    assert filesystem.mode_of(path) == filesystem.SECRET
 
 
 @as_root

@@ -11,9 +11,9 @@ from email.message import EmailMessage
 
 import pytest
 
-from pki.watch import probes
-from pki.watch.checks import Level
-from pki.watch.probes import Fault, Probed
+from pki.monitor import probes
+from pki.monitor.check_result import Level
+from pki.monitor.probes import Fault, Probed
 from tests import leavings
 from tests.commands import Invoke
 from tests.conftest import START, Home, Report
@@ -101,7 +101,7 @@ def test_a_key_is_opened_again_only_when_its_file_or_its_passphrase_changed(
     home.doit()
     (home.path / "secrets.yaml").touch()
     assert home.doit().status == 0  # it opens all the same
-    monkeypatch.setattr("pki.house.keys.open_key", None)
+    monkeypatch.setattr("pki.project.ca_keys.open_key", None)
     assert home.doit().status == 0
 
 

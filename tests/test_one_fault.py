@@ -6,9 +6,10 @@ import json
 
 import pytest
 
-from pki import graph, managed, opensslconf
-from pki.errors import PkiError, of_any
-from pki.watch import metrics, status
+from pki.common.errors import PkiError, of_any
+from pki.config import openssl_cnf
+from pki.monitor.report import metrics_export, status_table
+from pki.pipeline import plan
 from tests.commands import said_by
 from tests.conftest import Home, Report
 
@@ -25,8 +26,8 @@ def test_a_bug_in_one_look_or_one_act_is_a_sentence_and_stops_that_artifact_alon
     def fall(*_: object) -> list[str]:
         raise KeyError("an oversight")
 
-    monkeypatch.setattr(graph, "_trust_page_stale", fall)
-    monkeypatch.setattr(graph, "_trust_files", fall)
+    monkeypatch.setattr(plan, "_trust_page_stale", fall)
+    monkeypatch.setattr(plan, "_trust_files", fall)
     report = home.doit(days=61)
     said = r"unexpected KeyError ('an oversight')"
     assert {name for name in report.failed if name != "page:trust"} == set()
@@ -43,7 +44,7 @@ def test_a_bug_in_planning_is_a_sentence(
     def fall(*_: object) -> list[str]:
         raise KeyError("an oversight")
 
-    monkeypatch.setattr(graph, "_crls", fall)
+    monkeypatch.setattr(plan, "_crls", fall)
     report = Report(home.doit().status, {})
     said = capsys.readouterr().err
     assert report.status == 3
@@ -54,17 +55,20 @@ def test_a_bug_in_planning_is_a_sentence(
 def test_a_bug_in_one_row_of_status_leaves_the_others(
     home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    row = status._leaf_row  # noqa: SLF001 - what is made to fail
+    row = status_table._leaf_row  # noqa: SLF001 - what is made to fail
 
-    def fall(house: object, leaf: object) -> status.Row:
+    def fall(house: object, leaf: object) -> status_table.Row:
         if getattr(leaf, "name", "") == "media":
             raise KeyError("an oversight")
         return row(house, leaf)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(status, "_leaf_row", fall)
+    monkeypatch.setattr(status_table, "_leaf_row", fall)
     said = said_by(capsys, "status", pki_home=str(home.path), pki_now=home.moment())
     assert said.status == 0
-    assert "could not be looked at: unexpected KeyError ('an oversight') at pki/watch/status.py:" in said.out
+    assert (
+        "could not be looked at: unexpected KeyError ('an oversight') at pki/monitor/report/status_table.py:"
+        in said.out
+    )
     assert {"cert:forge-mtls", "crl:client-1", "deploy:media"} <= {
         line.split()[0] for line in said.out.splitlines() if line
     }
@@ -76,7 +80,7 @@ def test_a_bug_in_the_metrics_leaves_the_status_page_and_the_alerts(
     def fall(*_: object) -> dict[str, str]:
         raise KeyError("an oversight")
 
-    monkeypatch.setattr(metrics, "looked", fall)
+    monkeypatch.setattr(metrics_export, "looked", fall)
     report = home.doit(days=61)
     assert report.status != 0
     assert report.failed["metrics"].startswith("unexpected KeyError")
@@ -88,11 +92,11 @@ def test_a_bug_in_the_metrics_leaves_the_status_page_and_the_alerts(
 def test_a_bug_in_reading_one_file_below_templates_stops_its_releases_alone(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fall(*_: object) -> opensslconf.Request:
+    def fall(*_: object) -> openssl_cnf.Request:
         raise KeyError("an oversight")
 
     home.write("templates/x.cnf", "# deploy-target: /etc/x\n# deploy-hosts: media\n[ req ]\n")
-    monkeypatch.setattr(managed.opensslconf, "read", fall)
+    monkeypatch.setattr(openssl_cnf, "read", fall)
     report = home.doit()
     assert set(report.failed) == {"release:media"}
     assert report.failed["release:media"].startswith("templates/x.cnf: unexpected KeyError ('an oversight')")
@@ -104,7 +108,7 @@ def test_a_bug_behind_a_command_is_a_sentence(
     def fall(*_: object) -> None:
         raise KeyError("an oversight")
 
-    monkeypatch.setattr(graph, "plan", fall)
+    monkeypatch.setattr(plan, "plan", fall)
     said = said_by(capsys, "plan", pki_home=str(home.path), pki_now=home.moment())
     assert said.status == 1
     assert said.error.startswith("unexpected KeyError ('an oversight')")

@@ -14,14 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from pki import processes, recipes
-from pki.deploy import wire
-from pki.house import House
-from pki.model import Leaf
-from pki.pipeline import Run
-from pki.processes import last_words
-from pki.reasons import Outcome
-from pki.store import Store
+from pki.authority import certificates
+from pki.common import child_processes
+from pki.common.child_processes import last_words
+from pki.common.reasons import Outcome
+from pki.config.model import Leaf
+from pki.deploy import process
+from pki.monitor.report.run import Run
+from pki.project.layout import Store
+from pki.project.project import House
 from tests.conftest import Home
 from tests.locked import takes_the_lock
 
@@ -76,14 +77,14 @@ def test_a_parallel_run_with_nothing_to_do_starts_no_process(home: Home, monkeyp
 def test_a_worker_that_is_killed_fails_its_own_task_and_what_needs_it(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    issue = recipes.leaf
+    issue = certificates.issue_if_due
 
     def issue_or_die(house: House, leaf: Leaf) -> Outcome:
         if leaf.name == "media":
             os.kill(os.getpid(), signal.SIGKILL)
         return issue(house, leaf)
 
-    monkeypatch.setattr(recipes, "leaf", issue_or_die)
+    monkeypatch.setattr(certificates, "issue_if_due", issue_or_die)
     report = home.doit("-n", "2", days=61)
     assert report.status in {1, 2}
     assert set(report.failed) == {"cert:media"}
@@ -157,7 +158,7 @@ def test_a_worker_does_nothing_once_the_next_run_has_begun(tmp_path: Path) -> No
 def test_a_process_whose_parent_is_gone_ends_at_once() -> None:
     child = os.fork()
     if not child:
-        processes.end_with(1 if os.getppid() != 1 else 2)
+        child_processes.end_with(1 if os.getppid() != 1 else 2)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
 
@@ -170,7 +171,7 @@ def test_a_program_is_spoken_with_beyond_the_thousandth_descriptor() -> None:
             while (last := fcntl.fcntl(null, fcntl.F_DUPFD_CLOEXEC, 0)) < 1024:
                 stack.callback(os.close, last)
             stack.callback(os.close, last)
-            assert wire.run(("cat",), b"hello", wire.STANDARD) == (0, "hello", "")
+            assert process.run(("cat",), b"hello", process.STANDARD) == (0, "hello", "")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from pki import memo
-from pki.records import Pin
-from pki.watch import forecast, status
-from pki.watch.health import checks
-from pki.watch.status import WIDEST, Row
-from pki.watch.view import LastRun
+from pki.common import cache
+from pki.ledger.types import Pin
+from pki.monitor import forecast
+from pki.monitor.checks.check_context import LastRun
+from pki.monitor.report import status_table
+from pki.monitor.report.health_report import checks
+from pki.monitor.report.status_table import WIDEST, Row
 from tests.commands import Invoke
 from tests.conftest import START, Home
 from tests.test_alerting import invoke, notes
@@ -67,7 +68,7 @@ def test_a_lifetime_that_its_authority_cuts_short_is_no_change(home: Home) -> No
 def test_what_failed_is_called_failing_and_no_cell_is_wider_than_a_line(home: Home) -> None:
     home.write("templates/broken.conf", "# deploy-target: /etc/x\n# deploy-hosts: media\n{{ nothing.at.all }}\n")
     assert home.doit().status
-    found = {row.name: row for row in status.rows(home.house(), home.plan())}
+    found = {row.name: row for row in status_table.rows(home.house(), home.plan())}
     assert found["deploy:media"].state == "failing"
     assert len(Row("x", "ok", "", "y" * 345, "doit").cells()[3]) == WIDEST
     assert {len(cell) <= WIDEST for row in found.values() for cell in row.cells()} == {True}
@@ -99,10 +100,10 @@ def test_a_backup_says_when_it_shares_the_fate_of_the_project(home: Home, invoke
 
 def test_the_cache_is_bound_to_code_and_pages_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def digest() -> str:
-        memo.code_digest.cache_clear()
-        return memo.code_digest()
+        cache.code_digest.cache_clear()
+        return cache.code_digest()
 
-    monkeypatch.setattr(memo, "__file__", str(tmp_path / "memo.py"))
+    monkeypatch.setattr(cache, "PACKAGE", tmp_path)
     (tmp_path / "pages").mkdir()
     found = {digest()}
     for name in ("profiles.py", "pages/status.html", "pages/status.css"):
@@ -113,4 +114,4 @@ def test_the_cache_is_bound_to_code_and_pages_alike(tmp_path: Path, monkeypatch:
     assert len(found) == 7
     assert digest() in found
     monkeypatch.undo()
-    memo.code_digest.cache_clear()
+    cache.code_digest.cache_clear()

@@ -19,23 +19,24 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from pki import issue, profiles
-from pki.deploy import handshake, proof, receipt
+from pki.common.errors import PkiError
+from pki.config.model import Leaf
+from pki.deploy import receipt, tls_client, verification
 from pki.deploy.contact import Contact
-from pki.deploy.handshake import Endpoint, Eyes
-from pki.deploy.proof import UNPROVEN, Promise, Proof, Verdict
-from pki.deploy.session import HostRefusal, ServiceRefusal
+from pki.deploy.protocol import HostRefusal, ServiceRefusal
 from pki.deploy.ssh import UnreachableError, Way
+from pki.deploy.tls_client import Endpoint, Eyes
 from pki.deploy.tunnel import Tunnel
-from pki.destinations import Sight
-from pki.errors import PkiError
-from pki.issue import Issuer
-from pki.model import Leaf
-from pki.watch import health, probes
-from pki.watch.alerts import channels
-from pki.watch.checks import Finding, Level
-from pki.watch.probes import Fault, Probed
-from pki.watch.view import LastRun
+from pki.deploy.verification import UNPROVEN, Promise, Proof, Verdict
+from pki.monitor import probes
+from pki.monitor.alerts import channels
+from pki.monitor.check_result import Finding, Level
+from pki.monitor.checks.check_context import LastRun
+from pki.monitor.probes import Fault, Probed
+from pki.monitor.report import health_report
+from pki.pipeline.delivery_targets import Sight
+from pki.x509 import certificate_signing, keys, pem_encoding, profiles
+from pki.x509.certificate_signing import Issuer
 from tests.conftest import START, Home
 from tests.test_alerting import invoke
 from tests.test_alerting_health import remote
@@ -66,25 +67,27 @@ class Paper:
 @pytest.fixture(scope="module")
 def paper(tmp_path_factory: pytest.TempPathFactory) -> Paper:
     folder, now = tmp_path_factory.mktemp("paper"), datetime.now(UTC).replace(microsecond=0)
-    dates = issue.validity(now, timedelta(days=2), None)
+    dates = certificate_signing.validity(now, timedelta(days=2), None)
 
     def authority(name: str) -> Issuer:
-        key = issue.new_key("ec-p256")
-        made = issue.certificate(issue.subject("Example Lab", name), key.public_key(), dates, profiles.root(), key)
-        (folder / name).write_bytes(issue.pem_of([made]))
+        key = keys.new_key("ec-p256")
+        made = certificate_signing.certificate(
+            certificate_signing.subject("Example Lab", name), key.public_key(), dates, profiles.root(), key
+        )
+        (folder / name).write_bytes(pem_encoding.pem_of([made]))
         return Issuer(made, key)
 
     def pair(name: str, kind: Kind, by: Issuer, at: datetime = now) -> str:
-        day, key = timedelta(days=1), issue.new_key("ec-p256")
+        day, key = timedelta(days=1), keys.new_key("ec-p256")
         leaf = Leaf("x", kind, NAME, (NAME,), (), (), "ec-p256", True, 2 * day, day, None, "hosts")
-        made = issue.certificate(
-            issue.subject("Example Lab", NAME),
+        made = certificate_signing.certificate(
+            certificate_signing.subject("Example Lab", NAME),
             key.public_key(),
-            issue.validity(at, 2 * day, None),
+            certificate_signing.validity(at, 2 * day, None),
             profiles.leaf(leaf, key.public_key()),
             by,
         )
-        (folder / name).write_bytes(issue.private_pem(key) + issue.pem_of([made]))
+        (folder / name).write_bytes(keys.private_pem(key) + pem_encoding.pem_of([made]))
         return made.fingerprint(hashes.SHA256()).hex()
 
     ours, stranger = authority("root"), authority("stranger")
@@ -219,7 +222,7 @@ def test_what_is_no_http_server_behind_tls_is_broken(paper: Paper, behaviour: Be
 def test_an_open_service_that_demands_a_certificate_is_found_by_a_request(paper: Paper) -> None:
     """In TLS 1.3 the handshake of a client without a certificate ends well."""
     found = seen(paper, trusts(str(paper.pairs.root)))
-    assert (found.fault, found.wrong) == (Fault.REFUSAL, proof.DEMANDS)
+    assert (found.fault, found.wrong) == (Fault.REFUSAL, verification.DEMANDS)
     assert (found.fingerprint, found.version) == (paper.new_digest, "TLSv1.3")
 
 
@@ -241,7 +244,7 @@ def test_an_open_service_that_refuses_within_tls_is_found_by_two_requests(paper:
     found = seen(paper, asks(paper, "403 Forbidden", "200 OK"))
     assert (found.fault, found.wrong) == (
         Fault.REFUSAL,
-        f"{proof.DEMANDS}: answers 403 without one, and 200 to the probe",
+        f"{verification.DEMANDS}: answers 403 without one, and 200 to the probe",
     )
     assert seen(paper, asks(paper, "401 Log In", "401 Log In")).wrong == "", "its own login is its own business"
 
@@ -265,7 +268,7 @@ def test_an_open_service_that_speaks_no_http_or_never_answers_is_told(
 ) -> None:
     found = seen(paper, hangs_up)
     assert (found.fault, found.wrong) == (Fault.BROKEN, "does not answer as an HTTP server")
-    monkeypatch.setattr(handshake, "TIMEOUT", 0.3)
+    monkeypatch.setattr(tls_client, "TIMEOUT", 0.3)
     assert seen(paper, is_silent_within_tls).fault == Fault.UPSTREAM
 
 
@@ -282,7 +285,7 @@ def test_of_a_service_without_a_promise_only_what_it_serves_is_told(paper: Paper
 
 def test_fifty_services_are_looked_at_at_the_same_time(paper: Paper, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of fifty waits until all have been asked."""
-    monkeypatch.setattr(handshake, "TIMEOUT", 60)
+    monkeypatch.setattr(tls_client, "TIMEOUT", 60)
     together = threading.Barrier(50, timeout=50)
 
     def waits(context: ssl.SSLContext, connection: socket.socket) -> None:
@@ -301,7 +304,7 @@ def test_fifty_services_are_looked_at_at_the_same_time(paper: Paper, monkeypatch
 def test_those_that_do_not_answer_are_waited_for_together_and_hold_up_nobody(
     paper: Paper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handshake, "TIMEOUT", 3.0)
+    monkeypatch.setattr(tls_client, "TIMEOUT", 3.0)
     both, asked = threading.Barrier(2, timeout=20), list[int]()
 
     def dead(context: ssl.SSLContext, connection: socket.socket) -> None:
@@ -450,7 +453,7 @@ def test_a_jump_host_that_talks_without_end_is_given_up(tmp_path: Path, monkeypa
     ssh.write_text("#!/bin/sh\nexec cat /dev/zero\n")
     ssh.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    monkeypatch.setattr("pki.deploy.wire.PARTING", 0.1)
+    monkeypatch.setattr("pki.deploy.process.PARTING", 0.1)
     with Tunnel(Way("bastion", "bastion"), [Endpoint("x", "x.lab.internal", "127.0.0.1", 1, "tls")]) as tunnel:
         assert tunnel.fault == "it cannot be reached: sent a line of more than 65536 bytes"
 
@@ -486,7 +489,7 @@ def of(service: str, host: str = "monitoring", **more: Any) -> Probed:
 
 
 def checked(home: Home, *found: Probed, run: LastRun | None = None, days: float = 0) -> dict[str, Finding]:
-    said = health.checks(home.house(days), home.plan(days), run or LastRun(), probes=found, thorough=False)
+    said = health_report.checks(home.house(days), home.plan(days), run or LastRun(), probes=found, thorough=False)
     return {one.subject: one for one in said if one.topic in {"services", "hosts"} and one.subject != "hosts"}
 
 
@@ -498,7 +501,7 @@ def test_services_that_are_well_are_counted(home: Home) -> None:
 
 
 def test_services_that_were_compared_with_nothing_are_not_counted_as_well(home: Home) -> None:
-    found = health.checks(
+    found = health_report.checks(
         home.house(), home.plan(), LastRun(), probes=[of("grafana"), of("loki", is_compared=False)], thorough=False
     )
     assert [(one.level, one.message) for one in found if one.subject == "services"] == [

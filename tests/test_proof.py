@@ -16,14 +16,14 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from pki import issue, profiles
-from pki.deploy import entry, handshake, proof
-from pki.deploy.handshake import Endpoint, Eyes, Unreached
-from pki.deploy.proof import Before, Promise
-from pki.issue import Issuer
-from pki.model import Leaf
-from pki.proxies import PROGRAMS
-from pki.scalars import Proxy
+from pki.config.fields import Proxy
+from pki.config.model import Leaf
+from pki.config.proxies import PROGRAMS
+from pki.deploy import access, tls_client, verification
+from pki.deploy.tls_client import Endpoint, Eyes, Unreached
+from pki.deploy.verification import Before, Promise
+from pki.x509 import certificate_signing, keys, pem_encoding, profiles
+from pki.x509.certificate_signing import Issuer
 from tests.conftest import PROJECT
 
 NAME = "grafana.lab.internal"
@@ -48,21 +48,23 @@ def _leaf(kind: Literal["server", "client"]) -> Leaf:
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Pairs:
     folder = tmp_path_factory.mktemp("pairs")
-    dates = issue.validity(datetime.now(UTC).replace(microsecond=0), timedelta(days=2), None)
+    dates = certificate_signing.validity(datetime.now(UTC).replace(microsecond=0), timedelta(days=2), None)
 
     def authority(name: str) -> Issuer:
-        key = issue.new_key("ec-p256")
-        subject = issue.subject("Example Lab", name)
-        return Issuer(issue.certificate(subject, key.public_key(), dates, profiles.root(), key), key)
+        key = keys.new_key("ec-p256")
+        subject = certificate_signing.subject("Example Lab", name)
+        return Issuer(certificate_signing.certificate(subject, key.public_key(), dates, profiles.root(), key), key)
 
     ours, other = authority("Root 1"), authority("Other Root")
     kinds: tuple[Literal["server", "client"], ...] = ("server", "client")
     for kind in kinds:
-        key, subject = issue.new_key("ec-p256"), issue.subject("Example Lab", NAME)
-        made = issue.certificate(subject, key.public_key(), dates, profiles.leaf(_leaf(kind), key.public_key()), ours)
-        (folder / kind).write_bytes(issue.private_pem(key) + issue.pem_of([made]))
-    (folder / "root").write_bytes(issue.pem_of([ours.certificate]))
-    (folder / "stranger").write_bytes(issue.pem_of([other.certificate]))
+        key, subject = keys.new_key("ec-p256"), certificate_signing.subject("Example Lab", NAME)
+        made = certificate_signing.certificate(
+            subject, key.public_key(), dates, profiles.leaf(_leaf(kind), key.public_key()), ours
+        )
+        (folder / kind).write_bytes(keys.private_pem(key) + pem_encoding.pem_of([made]))
+    (folder / "root").write_bytes(pem_encoding.pem_of([ours.certificate]))
+    (folder / "stranger").write_bytes(pem_encoding.pem_of([other.certificate]))
     return Pairs(*(folder / name for name in ("root", "server", "client", "stranger")))
 
 
@@ -143,7 +145,7 @@ def serving(pairs: Pairs, *behaviours: Behaviour) -> Iterator[Endpoint]:
 
 def asked(pairs: Pairs, *behaviours: Behaviour) -> str:
     with serving(pairs, *behaviours) as endpoint:
-        return entry.refused(endpoint, pairs.root, pairs.client)
+        return access.refused(endpoint, pairs.root, pairs.client)
 
 
 # -- one identity -----------------------------------------------------------------------------------------------------
@@ -173,13 +175,13 @@ def test_a_session_from_before_is_tried_again_whatever_its_version(pairs: Pairs)
     good, refuses = says("200 OK"), says("403 Forbidden")
     for kept in (1, 2):  # after the fresh one and its own session, those of TLS 1.3 and 1.2
         with serving(pairs, good, good, *[refuses] * kept, good) as endpoint:
-            session = entry.open_session(endpoint, pairs.root, pairs.client)
+            session = access.open_session(endpoint, pairs.root, pairs.client)
             assert session
             assert len(session.tickets) == 2
-            assert "resumes" in entry.refused(endpoint, pairs.root, pairs.client, session)
+            assert "resumes" in access.refused(endpoint, pairs.root, pairs.client, session)
     with serving(pairs, good, good, refuses) as endpoint:
-        session = entry.open_session(endpoint, pairs.root, pairs.client)
-        assert entry.refused(endpoint, pairs.root, pairs.client, session) == ""
+        session = access.open_session(endpoint, pairs.root, pairs.client)
+        assert access.refused(endpoint, pairs.root, pairs.client, session) == ""
 
 
 @pytest.mark.parametrize(
@@ -195,25 +197,25 @@ def test_what_is_neither_refusal_nor_entry_proves_nothing(
     pairs: Pairs, behaviour: Behaviour, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if behaviour is is_silent:
-        monkeypatch.setattr(handshake, "TIMEOUT", 0.5)
+        monkeypatch.setattr(tls_client, "TIMEOUT", 0.5)
     with serving(pairs, behaviour) as endpoint:
         with pytest.raises(Unreached, match=said):
-            entry.refused(endpoint, pairs.root, pairs.client)
+            access.refused(endpoint, pairs.root, pairs.client)
         with suppress(Unreached):
-            assert entry.open_session(endpoint, pairs.root, pairs.client) is None
+            assert access.open_session(endpoint, pairs.root, pairs.client) is None
 
 
 def test_a_port_at_which_nobody_listens_proves_nothing(pairs: Pairs) -> None:
     with serving(pairs, says("403 Forbidden")) as endpoint:
         pass
-    for ask in (entry.refused, entry.open_session):
+    for ask in (access.refused, access.open_session):
         with pytest.raises(Unreached, match=r"could not be reached: .*refused"):
             ask(endpoint, pairs.root, pairs.client)
 
 
 def test_a_server_that_is_not_ours_proves_nothing(pairs: Pairs) -> None:
     with serving(pairs, says("403 Forbidden")) as endpoint:
-        for ask in (entry.refused, entry.open_session):
+        for ask in (access.refused, access.open_session):
             with pytest.raises(Unreached, match="serves what does not verify"):
                 ask(endpoint, pairs.stranger, pairs.client)
 
@@ -234,19 +236,19 @@ def test_services_of_a_host_are_looked_at_at_the_same_time(pairs: Pairs) -> None
     try:
         eyes = Eyes(pairs.root, pairs.client)
         services = [Endpoint(f"s{n}", NAME, "127.0.0.1", end.port, "mtls") for n, end in enumerate(ends)]
-        assert [before.status for before in proof.look_before(services, eyes).values()] == [200] * 4
+        assert [before.status for before in verification.look_before(services, eyes).values()] == [200] * 4
     finally:
         for one in served:
             one.__exit__(None, None, None)
 
 
 def test_nothing_is_waited_for_where_nothing_changed(pairs: Pairs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proof, "SETTLING", 3600)
+    monkeypatch.setattr(verification, "SETTLING", 3600)
     with serving(pairs, trusts(str(pairs.root), "403 Forbidden")) as endpoint:
         eyes = Eyes(pairs.root, pairs.client, pairs.client)
-        served = proof.look_before([endpoint], eyes)["grafana"].served
+        served = verification.look_before([endpoint], eyes)["grafana"].served
         promises = {NAME: Promise(served, answers=False, revokes=True)}
-        found = proof.judge([endpoint], promises, None, eyes)
+        found = verification.judge([endpoint], promises, None, eyes)
     assert {name: str(one) for name, one in found.items()} == {
         "grafana": "unproven: the probe and the canary, which is revoked, both get 403"
     }
@@ -260,20 +262,20 @@ def passes_on(place: str, status: str) -> Behaviour:
             context.verify_mode = ssl.CERT_REQUIRED
             context.load_verify_locations(Path(place))
         with context.wrap_socket(connection, server_side=True) as inside:
-            said = "421 Misdirected" if proof.CROSSED.encode() in inside.recv(4096) else status
+            said = "421 Misdirected" if verification.CROSSED.encode() in inside.recv(4096) else status
             inside.sendall(f"HTTP/1.1 {said}\r\nContent-Length: 0\r\n\r\n".encode())
 
     return behave
 
 
-def seen_after(pairs: Pairs, access: Literal["mtls", "tls"], behaviour: Behaviour) -> list[proof.Proof]:
+def seen_after(pairs: Pairs, access: Literal["mtls", "tls"], behaviour: Behaviour) -> list[verification.Proof]:
     """What is seen of a service after a change before which it answered 200, 502 or nothing, and after no change."""
     with serving(pairs, behaviour) as one:
         endpoint, eyes = replace(one, access=access), Eyes(pairs.root, pairs.client, None)
         certificate = x509.load_pem_x509_certificates(pairs.server.read_bytes())[0]
-        promises = {NAME: Promise(handshake.fingerprint(certificate.public_bytes(serialization.Encoding.DER)))}
+        promises = {NAME: Promise(tls_client.fingerprint(certificate.public_bytes(serialization.Encoding.DER)))}
         befores = [*({"grafana": Before(status)} for status in (200, 502, 0)), None]
-        return [proof.judge([endpoint], promises, before, eyes)["grafana"] for before in befores]
+        return [verification.judge([endpoint], promises, before, eyes)["grafana"] for before in befores]
 
 
 @pytest.mark.parametrize("access", ["mtls", "tls"])
@@ -281,17 +283,17 @@ def seen_after(pairs: Pairs, access: Literal["mtls", "tls"], behaviour: Behaviou
 def test_a_silent_upstream_disproves_a_change_only_where_it_answered_before(
     pairs: Pairs, monkeypatch: pytest.MonkeyPatch, access: Literal["mtls", "tls"], status: int
 ) -> None:
-    monkeypatch.setattr(proof, "PATIENCE", 0)
+    monkeypatch.setattr(verification, "PATIENCE", 0)
     place = str(pairs.root) if access == "mtls" else ""
     found = seen_after(pairs, access, passes_on(place, f"{status} Whatever"))
     what = f"answers {status}: what is behind the proxy does not answer, and did before the change"
-    assert found == [proof.Proof(proof.Verdict.WRONG, what), *[proof.UPSTREAM] * 3]
+    assert found == [verification.Proof(verification.Verdict.WRONG, what), *[verification.UPSTREAM] * 3]
 
 
 def test_a_service_that_speaks_no_http_disproves_a_change_only_where_it_did_before(
     pairs: Pairs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(proof, "PATIENCE", 0)
+    monkeypatch.setattr(verification, "PATIENCE", 0)
     found = seen_after(pairs, "tls", speaks_something_else)
     assert [one.verdict.value for one in found] == ["wrong", "undecided", "undecided", "undecided"]
 

@@ -15,24 +15,26 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki import canonical, issue, profiles
-from pki.deploy import crls, preflight
+from pki.common import sealed_records
+from pki.common.errors import PkiError
+from pki.common.reasons import Why
+from pki.config.fields import is_within
+from pki.config.model import Leaf
+from pki.deploy import crl_files, preflight
 from pki.deploy import receipt as receipts
 from pki.deploy.contact import Contact
 from pki.deploy.delivery import Delivery
 from pki.deploy.preflight import Trust
-from pki.deploy.proof import Proof, Verdict
+from pki.deploy.protocol import ServiceRefusal
 from pki.deploy.receipt import Receipt, instant
 from pki.deploy.release import File, Release
-from pki.deploy.session import ServiceRefusal
 from pki.deploy.ssh import UnreachableError
-from pki.errors import PkiError
-from pki.issue import Issuer, PrivateKey
-from pki.model import Leaf
-from pki.reasons import Why
-from pki.records import Entry
-from pki.scalars import is_within
-from pki.store import Store
+from pki.deploy.verification import Proof, Verdict
+from pki.project.layout import Store
+from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding, profiles
+from pki.x509.certificate_signing import Issuer
+from pki.x509.keys import PrivateKey
+from pki.x509.revocation import Entry
 from tests.conftest import START
 
 DAY, HOUR, MINUTE, SECOND = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1)
@@ -64,11 +66,11 @@ def given(contents: dict[str, bytes], *, upstream: str = "") -> Any:
 
 
 def made_ca(name: str, issuer: Issuer | None = None) -> Issuer:
-    key = issue.new_key("ec-p256")
+    key = keys.new_key("ec-p256")
     extensions = profiles.intermediate("server", ("lab.internal",), ()) if issuer else profiles.root()
-    subject = issue.subject("Example Lab", f"Example Lab {name} CA 1")
+    subject = certificate_signing.subject("Example Lab", f"Example Lab {name} CA 1")
     dates = START - DAY, START + 3650 * DAY
-    return Issuer(issue.certificate(subject, key.public_key(), dates, extensions, issuer or key), key)
+    return Issuer(certificate_signing.certificate(subject, key.public_key(), dates, extensions, issuer or key), key)
 
 
 @dataclass(frozen=True)
@@ -85,25 +87,25 @@ class Pki:
     @property
     def trust(self) -> Trust:
         return Trust(
-            issue.pem_of([self.root.certificate]),
-            issue.pem_of([self.server.certificate]),
+            pem_encoding.pem_of([self.root.certificate]),
+            pem_encoding.pem_of([self.server.certificate]),
             is_revoked=self.gone.__contains__,
             has_ended=self.ended.__contains__,
         )
 
     @property
     def chain(self) -> bytes:
-        return issue.pem_of([self.leaf, self.server.certificate])
+        return pem_encoding.pem_of([self.leaf, self.server.certificate])
 
     @property
     def bundle(self) -> bytes:
-        return issue.private_pem(self.key) + self.chain
+        return keys.private_pem(self.key) + self.chain
 
     def crl(
         self, number: int = 7, since: datetime = START - HOUR, days: float = 21, serials: tuple[int, ...] = ()
     ) -> bytes:
         entries = [Entry(serial, since, "keyCompromise") for serial in serials]
-        signed = issue.crl(self.server, number, since, since + days * DAY, entries)
+        signed = crl_signing.crl(self.server, number, since, since + days * DAY, entries)
         return signed.public_bytes(Encoding.PEM)
 
     def look(self, contents: dict[str, bytes], names: tuple[str, ...] = (), at: datetime = START, **more: Any) -> Any:
@@ -121,14 +123,14 @@ class Pki:
 
 def leaf_of(issuer: Issuer, key: PrivateKey, names: tuple[str, ...] = (NAME,)) -> x509.Certificate:
     extensions = profiles.leaf(replace(LEAF, dns=names), key.public_key())
-    subject = issue.subject("Example Lab", names[0] if names else "media")
-    return issue.certificate(subject, key.public_key(), (START, START + 90 * DAY), extensions, issuer)
+    subject = certificate_signing.subject("Example Lab", names[0] if names else "media")
+    return certificate_signing.certificate(subject, key.public_key(), (START, START + 90 * DAY), extensions, issuer)
 
 
 @pytest.fixture(scope="module")
 def pki_once() -> Pki:
     root = made_ca("Root")
-    server, key = made_ca("Server", root), issue.new_key("ec-p256")
+    server, key = made_ca("Server", root), keys.new_key("ec-p256")
     return Pki(root, server, leaf_of(server, key), key)
 
 
@@ -150,36 +152,36 @@ def test_a_sound_release_tells_what_it_holds_and_when_the_first_of_it_ends(pki: 
 
 
 def test_a_key_that_belongs_to_no_certificate_of_the_release_never_leaves(pki: Pki) -> None:
-    stray = issue.private_pem(issue.new_key("ec-p256"))
+    stray = keys.private_pem(keys.new_key("ec-p256"))
     assert pki.refusal({"/key.pem": stray, "/cert.pem": pki.chain}) == "the key in /key.pem matches no certificate"
     assert pki.refusal({"/key.pem": stray}) == "the key in /key.pem matches no certificate"
-    both = issue.private_pem(pki.key) + stray
+    both = keys.private_pem(pki.key) + stray
     assert pki.refusal({"/key.pem": both, "/cert.pem": pki.chain}) == "the key in /key.pem matches no certificate"
-    assert pki.look({"/key.pem": issue.private_pem(pki.key), "/cert.pem": pki.chain}).ends
+    assert pki.look({"/key.pem": keys.private_pem(pki.key), "/cert.pem": pki.chain}).ends
 
 
 def test_a_key_beside_another_certificate_never_leaves_even_if_its_own_is_elsewhere(pki: Pki) -> None:
-    key = issue.new_key("ec-p256")
+    key = keys.new_key("ec-p256")
     other = leaf_of(pki.server, key, ("forge.lab.internal",))
-    crossed = issue.private_pem(key) + pki.chain
-    own = issue.private_pem(key) + issue.pem_of([other, pki.server.certificate])
+    crossed = keys.private_pem(key) + pki.chain
+    own = keys.private_pem(key) + pem_encoding.pem_of([other, pki.server.certificate])
     said = pki.refusal({"/tls.pem": crossed, "/own.pem": own})
     assert said == "the key in /tls.pem does not match the certificate beside it"
-    upside_down = pki.bundle.replace(pki.chain, issue.pem_of([pki.server.certificate, pki.leaf]))
+    upside_down = pki.bundle.replace(pki.chain, pem_encoding.pem_of([pki.server.certificate, pki.leaf]))
     assert "does not match the certificate beside it" in pki.refusal({"/tls.pem": upside_down})
 
 
 def test_a_key_that_cannot_be_read_or_is_encrypted_never_leaves(pki: Pki) -> None:
     for data in (
-        issue.encrypted_pem(pki.key, "correct-horse"),
-        issue.private_pem(pki.key).replace(b"\nM", b"\nAAAA", 1),
+        keys.encrypted_pem(pki.key, "correct-horse"),
+        keys.private_pem(pki.key).replace(b"\nM", b"\nAAAA", 1),
         b"-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n",
     ):
         assert pki.refusal({"/key.pem": data, "/cert.pem": pki.chain}) == "the key in /key.pem cannot be read"
 
 
 def test_keys_in_the_forms_of_openssl_are_looked_at_too(pki: Pki) -> None:
-    stray = issue.new_key("ec-p256").private_bytes(
+    stray = keys.new_key("ec-p256").private_bytes(
         Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
     )
     assert b"BEGIN EC PRIVATE KEY" in stray
@@ -206,24 +208,24 @@ def test_a_revoked_certificate_never_leaves(pki: Pki) -> None:
 def test_a_certificate_of_another_ca_never_leaves(pki: Pki) -> None:
     same_name = made_ca("Server", pki.root)
     for issuer in (made_ca("Foreign"), same_name):
-        bundle = issue.private_pem(pki.key) + issue.pem_of([leaf_of(issuer, pki.key), pki.server.certificate])
+        bundle = keys.private_pem(pki.key) + pem_encoding.pem_of([leaf_of(issuer, pki.key), pki.server.certificate])
         assert "was signed by no authority of this house" in pki.refusal({"/tls.pem": bundle})
 
 
 def test_a_certificate_leaves_with_its_intermediate(pki: Pki) -> None:
-    alone = issue.pem_of([pki.leaf])
-    key = issue.private_pem(pki.key)
+    alone = pem_encoding.pem_of([pki.leaf])
+    key = keys.private_pem(pki.key)
     assert pki.refusal({"/tls.pem": key + alone}).endswith("comes without its intermediate")
-    assert pki.refusal({"/tls.pem": key + alone, "/chain.pem": issue.pem_of([pki.server.certificate])})
-    assert pki.refusal({"/tls.pem": key + alone + issue.pem_of([pki.root.certificate])})
+    assert pki.refusal({"/tls.pem": key + alone, "/chain.pem": pem_encoding.pem_of([pki.server.certificate])})
+    assert pki.refusal({"/tls.pem": key + alone + pem_encoding.pem_of([pki.root.certificate])})
     apart = {"/cert.pem": alone, "/key.pem": key}
     assert pki.refusal(apart)
-    assert pki.look({**apart, "/chain.pem": issue.pem_of([pki.server.certificate])}).leaves
-    again = issue.certificate(  # the same key and name with other dates: what a renewed intermediate is
+    assert pki.look({**apart, "/chain.pem": pem_encoding.pem_of([pki.server.certificate])}).leaves
+    again = certificate_signing.certificate(  # the same key and name with other dates: what a renewed intermediate is
         pki.server.certificate.subject, pki.server.key.public_key(), (START - DAY, START + 99 * DAY),
         profiles.intermediate("server", ("lab.internal",), ()), pki.root,
     )  # fmt: skip
-    assert pki.look({"/tls.pem": key + alone + issue.pem_of([again])}).leaves
+    assert pki.look({"/tls.pem": key + alone + pem_encoding.pem_of([again])}).leaves
 
 
 def test_each_name_of_a_service_needs_a_certificate(pki: Pki) -> None:
@@ -242,7 +244,7 @@ def test_every_fault_of_a_release_is_told_at_once_and_once(pki: Pki) -> None:
 
 def test_certificates_of_an_upstream_are_those_of_others(pki: Pki) -> None:
     foreign = made_ca("Foreign")
-    theirs = issue.pem_of([leaf_of(foreign, issue.new_key("ec-p256"))])
+    theirs = pem_encoding.pem_of([leaf_of(foreign, keys.new_key("ec-p256"))])
     assert pki.look({"/tls.pem": pki.bundle, "/upstream.pem": theirs}, upstream="/upstream.pem").leaves == {
         NAME: pki.leaf
     }
@@ -262,21 +264,25 @@ def test_a_certificate_that_cannot_be_read_never_leaves(pki: Pki) -> None:
 def test_the_roots_of_a_release_are_those_that_its_certificates_lead_to(pki: Pki) -> None:
     print_of = preflight.fingerprint(pki.root.certificate)
     subject = pki.root.certificate.subject.rfc4514_string()
-    foreign = leaf_of(made_ca("Foreign"), issue.new_key("ec-p256"))
+    foreign = leaf_of(made_ca("Foreign"), keys.new_key("ec-p256"))
     parcel = given(
-        {"/tls.pem": pki.bundle, "/roots.pem": issue.pem_of([pki.root.certificate, foreign]), "/x.crl": pki.crl()}
+        {
+            "/tls.pem": pki.bundle,
+            "/roots.pem": pem_encoding.pem_of([pki.root.certificate, foreign]),
+            "/x.crl": pki.crl(),
+        }
     )
     assert preflight.roots(parcel, pki.trust) == {print_of: subject}
-    assert preflight.roots(given({"/x.pem": issue.pem_of([foreign])}), pki.trust) == {}
+    assert preflight.roots(given({"/x.pem": pem_encoding.pem_of([foreign])}), pki.trust) == {}
     broken = given({"/x.pem": pki.chain.replace(b"\nM", b"\nAAAA", 1)})
     assert preflight.roots(broken, pki.trust) == {print_of: subject}, "one section is damaged, the other is not"
 
 
 def test_a_release_with_a_ca_that_is_named_like_ours_and_unknown_is_noticed(pki: Pki) -> None:
-    foreign = leaf_of(made_ca("Server"), issue.new_key("ec-p256"))
-    assert preflight.has_unknown_ca(given({"/x.pem": issue.pem_of([foreign])}), pki.trust)
+    foreign = leaf_of(made_ca("Server"), keys.new_key("ec-p256"))
+    assert preflight.has_unknown_ca(given({"/x.pem": pem_encoding.pem_of([foreign])}), pki.trust)
     assert not preflight.has_unknown_ca(given({"/x.pem": pki.chain}), pki.trust)
-    assert not preflight.has_unknown_ca(given({"/x.crl": issue.pem_of([foreign])}), pki.trust)
+    assert not preflight.has_unknown_ca(given({"/x.crl": pem_encoding.pem_of([foreign])}), pki.trust)
 
 
 # -- CRLs in a release ------------------------------------------------------------------------------------------------
@@ -288,7 +294,7 @@ def test_a_crl_of_nobody_of_ours_never_leaves(pki: Pki) -> None:
         "the CRL of CN=Example Lab Server CA 1,O=Example Lab in /x.crl was signed by no authority of this house"
     )
     assert pki.refusal({"/x.crl": b"no crl"}) == "/x.crl holds no CRL"
-    trust = replace(pki.trust, adopted=issue.pem_of([foreign.server.certificate]))
+    trust = replace(pki.authority.trust_page, adopted=pem_encoding.pem_of([foreign.server.certificate]))
     assert preflight.look(given({"/x.crl": foreign.crl()}), trust, (), START).crls
 
 
@@ -323,8 +329,8 @@ def test_only_a_new_revocation_is_urgent_and_the_canary_is_none(pki: Pki) -> Non
 
 
 def back(pki: Pki, new: bytes, old: bytes, now: datetime = START) -> list[str]:
-    (first,), (second,) = crls.read(new), crls.read(old)
-    return list(crls.gone_back(first, second, pki.trust.has_ended, now))
+    (first,), (second,) = crl_files.read(new), crl_files.read(old)
+    return list(crl_files.gone_back(first, second, pki.trust.has_ended, now))
 
 
 def test_a_revoked_certificate_that_has_ended_may_leave_the_crl(pki: Pki) -> None:
@@ -361,23 +367,21 @@ def test_a_crl_from_the_future_gives_way_to_an_older_one_that_lists_as_much(pki:
 def test_a_crl_is_read_in_each_form_and_nothing_else_is_one(pki: Pki) -> None:
     pem = pki.crl()
     der = x509.load_pem_x509_crl(pem).public_bytes(Encoding.DER)
-    assert [one.number for one in crls.read(pem + pki.crl(8))] == [7, 8]
-    assert crls.read(der) == crls.read(pem)
-    for data in (b"", b"hello", der[:-1], pem.replace(b"\nM", b"\nAAAA", 1), issue.pem_of([pki.leaf])):
-        assert crls.read(data) == ()
+    assert [one.number for one in crl_files.read(pem + pki.crl(8))] == [7, 8]
+    assert crl_files.read(der) == crl_files.read(pem)
+    for data in (b"", b"hello", der[:-1], pem.replace(b"\nM", b"\nAAAA", 1), pem_encoding.pem_of([pki.leaf])):
+        assert crl_files.read(data) == ()
 
 
 def test_a_crl_without_a_number_counts_as_the_first(pki: Pki) -> None:
     builder = x509.CertificateRevocationListBuilder().issuer_name(pki.server.certificate.subject)
-    bare = (
-        builder.last_update(START).next_update(START + DAY).sign(pki.server.key, issue.signature_hash(pki.server.key))
-    )
-    assert crls.read(bare.public_bytes(Encoding.DER))[0].number == 0
+    bare = builder.last_update(START).next_update(START + DAY).sign(pki.server.key, keys.signature_hash(pki.server.key))
+    assert crl_files.read(bare.public_bytes(Encoding.DER))[0].number == 0
 
 
 def test_serial_numbers_are_named_up_to_four() -> None:
-    assert crls.named([3, 255, 1, 2]) == "1, 2, 3, ff"
-    assert crls.named([5, 4, 3, 2, 1]) == "1, 2, 3, 4, and 1 more"
+    assert crl_files.named([3, 255, 1, 2]) == "1, 2, 3, ff"
+    assert crl_files.named([5, 4, 3, 2, 1]) == "1, 2, 3, 4, and 1 more"
 
 
 # -- when a host may be changed ---------------------------------------------------------------------------------------
@@ -506,7 +510,7 @@ def test_a_contact_record_is_read_as_it_was_written_and_a_damaged_one_is_none(tm
     assert Contact.load(path) == kept
     path.write_bytes(path.read_bytes()[:-1])
     assert Contact.load(path) == Contact() == Contact.load(tmp_path / "none")
-    path.write_bytes(canonical.sealed({"looked_at": "", "surplus": 1}))
+    path.write_bytes(sealed_records.sealed({"looked_at": "", "surplus": 1}))
     assert Contact.load(path) == Contact()
 
 
@@ -532,27 +536,27 @@ def test_crls_of_a_release_alone_decide_whether_it_revokes_more(pki: Pki) -> Non
 
 
 def test_a_certificate_without_extensions_is_a_leaf_of_nobody(pki: Pki) -> None:
-    key = issue.new_key("ec-p256")
-    name = issue.subject("Example Lab", "bare")
+    key = keys.new_key("ec-p256")
+    name = certificate_signing.subject("Example Lab", "bare")
     builder = x509.CertificateBuilder().subject_name(name).issuer_name(pki.server.certificate.subject).serial_number(5)
     builder = builder.public_key(key.public_key()).not_valid_before(START).not_valid_after(START + DAY)
-    bare = issue.pem_of([builder.sign(pki.server.key, issue.signature_hash(pki.server.key))])
+    bare = pem_encoding.pem_of([builder.sign(pki.server.key, keys.signature_hash(pki.server.key))])
     assert "comes without its intermediate" in pki.refusal({"/x.pem": bare})
-    assert pki.look({"/x.pem": bare + issue.pem_of([pki.server.certificate])}).leaves == {}
+    assert pki.look({"/x.pem": bare + pem_encoding.pem_of([pki.server.certificate])}).leaves == {}
 
 
 def test_a_certificate_whose_names_cannot_be_read_never_leaves(pki: Pki) -> None:
-    key = issue.new_key("ec-p256")
+    key = keys.new_key("ec-p256")
     dates = START, START + DAY
-    builder = issue.certificate_draft(
-        issue.subject("Example Lab", "x"), key.public_key(), dates, [], pki.server.certificate
+    builder = certificate_signing.certificate_draft(
+        certificate_signing.subject("Example Lab", "x"), key.public_key(), dates, [], pki.server.certificate
     )
     junk = x509.UnrecognizedExtension(x509.SubjectAlternativeName.oid, b"junk")
-    odd = builder.add_extension(junk, critical=False).sign(pki.server.key, issue.signature_hash(pki.server.key))
-    assert pki.refusal({"/x.pem": issue.pem_of([odd])}) == "a certificate in /x.pem cannot be read"
+    odd = builder.add_extension(junk, critical=False).sign(pki.server.key, keys.signature_hash(pki.server.key))
+    assert pki.refusal({"/x.pem": pem_encoding.pem_of([odd])}) == "a certificate in /x.pem cannot be read"
 
 
 def test_a_release_is_judged_by_revocations_and_ends_only_where_they_are_known(pki: Pki) -> None:
-    bare = Trust(pki.trust.roots, pki.trust.authorities)
+    bare = Trust(pki.authority.trust_page.roots, pki.trust.authorities)
     assert not bare.is_revoked(5)
     assert not bare.has_ended(5)

@@ -11,8 +11,8 @@ from invoke.exceptions import ParseError
 from invoke.parser import Parser, ParserContext
 
 import tasks
-from pki.commands.launch import TEXTS
-from pki.commands.program import Program
+from pki.cli.launch import TEXTS
+from pki.cli.program import Program
 from tests.conftest import PROJECT
 from tests.printed_commands import UNKNOWN, in_source, printed
 
@@ -20,7 +20,7 @@ DOIT = {"list", "info"}
 OF_DOIT = {"--clock-is-right"}
 PROGRAMS = {"pip": ["install", "--require-hashes", "-r"], "badkeys": ["--update-bl"]}
 COMMANDS = set(tasks.ns.task_names)
-KINDS = set(re.findall(r'ArtifactId\("(\w+)"', (PROJECT / "pki/graph.py").read_text()))
+KINDS = set(re.findall(r'ArtifactId\("(\w+)"', (PROJECT / "pki/pipeline/plan.py").read_text()))
 GROUPS = {name.partition(".")[0] for name in COMMANDS if "." in name}
 
 

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from pki import sealing
-from pki.commands import keeping
+from pki.cli import backup_commands
+from pki.common import age
 from tests.ceremonies import RealHome
 from tests.commands import Said, said_by
 from tests.conftest import START, Home, two_hosts_agree
@@ -98,9 +98,9 @@ def seated(home: Home, folder: Path, patch: pytest.MonkeyPatch, capsys: pytest.C
         print(f"{question}{answer}")
         return answer
 
-    patch.setattr(sealing, "seal", lambda data, _: MARK + data)  # scrypt takes seconds
-    patch.setattr(sealing, "unseal", lambda data, *_: data.removeprefix(MARK))
-    patch.setattr(keeping, "ask_secretly", lambda _question: WORDS)
+    patch.setattr(age, "seal", lambda data, _: MARK + data)  # scrypt takes seconds
+    patch.setattr(age, "unseal", lambda data, *_: data.removeprefix(MARK))
+    patch.setattr(backup_commands, "ask_secretly", lambda _question: WORDS)
     patch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     patch.setattr("builtins.input", answered)
     said = made.invoke("backup", made.fills["FILE"])

@@ -15,14 +15,17 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from pki import issue, profiles, recipes, store
-from pki.errors import SET_CLOCK, PkiError
-from pki.leaves import permitted_addresses, probe_leaf, renew_before
-from pki.model import ServerRule
-from pki.reasons import Why
-from pki.store import Store
-from pki.watch import forecast, health, status
-from pki.watch.view import LastRun
+from pki.authority import certificates
+from pki.common import filesystem
+from pki.common.errors import SET_CLOCK, PkiError
+from pki.common.reasons import Why
+from pki.config.leaf_certificates import permitted_addresses, probe_leaf, renew_before
+from pki.config.model import ServerRule
+from pki.monitor import forecast
+from pki.monitor.checks.check_context import LastRun
+from pki.monitor.report import health_report, status_table
+from pki.project.layout import Store
+from pki.x509 import certificate_signing, keys, pem_encoding, profiles
 from tests.conftest import PROJECT, START, Home
 
 SERVERS = {"cert:monitoring-mtls", "cert:forge-mtls", "cert:media"}
@@ -43,7 +46,7 @@ def certificate(home: Home, leaf: str) -> x509.Certificate:
 
 
 def public_key(home: Home, leaf: str) -> bytes:
-    return issue.public_der(certificate(home, leaf).public_key())
+    return keys.public_der(certificate(home, leaf).public_key())
 
 
 def pair(home: Home, leaf: str) -> dict[str, bytes]:
@@ -55,7 +58,7 @@ def assert_whole(home: Home, leaf: str) -> None:
     files = pair(home, leaf)
     key = serialization.load_pem_private_key(files["key"], None)
     cert = x509.load_pem_x509_certificate(files["cert"])
-    assert issue.public_der(key.public_key()) == issue.public_der(cert.public_key())
+    assert keys.public_der(key.public_key()) == keys.public_der(cert.public_key())
     assert files["fullchain"] == files["cert"] + files["chain"]
     assert files["tls"] == files["key"] + files["fullchain"]
     cert.verify_directly_issued_by(x509.load_pem_x509_certificate(files["chain"]))
@@ -76,17 +79,17 @@ def new_generation(home: Home, authority: str, days: float = 0) -> None:
     house = home.house(days)
     said, name = house.inventory, f"{authority}-2"
     passphrase = house.passphrases.candidates("root-1")[0].value
-    root_key = issue.open_key(home.read("offline/root-1/key.pem"), passphrase, "root", "secrets.yaml")
+    root_key = keys.open_key(home.read("offline/root-1/key.pem"), passphrase, "root", "secrets.yaml")
     root = house.issuing("root")
     assert root is not None
-    key = issue.new_key("ec-p384")
-    cert = issue.certificate(
-        issue.subject(said.organisation, f"{said.organisation} SANDBOX {authority.capitalize()} CA 2"),
+    key = keys.new_key("ec-p384")
+    cert = certificate_signing.certificate(
+        certificate_signing.subject(said.organisation, f"{said.organisation} SANDBOX {authority.capitalize()} CA 2"),
         key.public_key(),
-        issue.validity(house.now, said.authorities.server.lifetime, root.certificate),
+        certificate_signing.validity(house.now, said.authorities.server.lifetime, root.certificate),
         profiles.intermediate(authority, said.domains, permitted_addresses(said))
         + profiles.addresses_of(said.publish.url, root.name),
-        issue.Issuer(root.certificate, root_key),
+        certificate_signing.Issuer(root.certificate, root_key),
     )
     secret = house.passphrases.new(name)
     artifact, profile = f"authority:{authority}", f"{authority}-ca"
@@ -94,8 +97,8 @@ def new_generation(home: Home, authority: str, days: float = 0) -> None:
         cert, issuer=root.name, artifact=artifact, profile=profile, reason="ceremony", at=house.now
     )
     house.ledger.close()
-    store.write(house.store.authority_file(name, "key.pem"), issue.encrypted_pem(key, secret), store.SECRET)
-    store.write(house.store.authority_file(name, "cert.pem"), issue.pem_of([cert]))
+    filesystem.write(house.store.authority_file(name, "key.pem"), keys.encrypted_pem(key, secret), filesystem.SECRET)
+    filesystem.write(house.store.authority_file(name, "cert.pem"), pem_encoding.pem_of([cert]))
 
 
 # -- the calendar -----------------------------------------------------------------------------------------------------
@@ -138,14 +141,14 @@ def test_client_certificates_are_renewed_thirty_days_before_their_end(home: Home
 
 def test_a_house_that_nobody_ran_for_three_weeks_is_well_after_one_run(home: Home) -> None:
     assert home.doit(days=22).status == 0
-    assert {row.state for row in status.rows(home.house(22), home.plan(22))} == {"ok"}
+    assert {row.state for row in status_table.rows(home.house(22), home.plan(22))} == {"ok"}
 
 
 def test_a_house_that_nobody_ran_for_a_hundred_days_is_well_after_one_run(home: Home) -> None:
     report = home.doit(days=100)
     assert report.status == 0
     assert report.made["cert:media"] == "ended on 2027-02-21"
-    assert {row.state for row in status.rows(home.house(100), home.plan(100))} == {"ok"}
+    assert {row.state for row in status_table.rows(home.house(100), home.plan(100))} == {"ok"}
     assert home.doit(days=100).made == {}
 
 
@@ -171,7 +174,7 @@ def test_nothing_is_issued_while_the_clock_stands_before_the_authority_and_the_c
         assert report.failed[name].endswith(f" → {SET_CLOCK}")
     assert (home.read("build/certs/media/tls.pem"), len(home.house().ledger.certificates())) == before
     house, plan = home.house(-1), home.plan(-1)
-    said = {check.subject: str(check.remedy) for check in health.checks(house, plan, LastRun.load(house.store))}
+    said = {check.subject: str(check.remedy) for check in health_report.checks(house, plan, LastRun.load(house.store))}
     assert {said[name] for name in ("cert:media", "crl:root-1")} == {SET_CLOCK}
     assert home.doit().status == 0
 
@@ -200,7 +203,7 @@ def test_reasons_and_status_say_the_day_that_is_true_for_a_leaf(home: Home) -> N
     home.edit("server: {lifetime: 90d, renew_before: 30d", SPREAD)
     before = days_before(home, "media")
     assert 30 < before < 50
-    row = next(row for row in status.rows(home.house(), home.plan()) if row.name == "cert:media")
+    row = next(row for row in status_table.rows(home.house(), home.plan()) if row.name == "cert:media")
     assert row.next == f"renewal from {START + timedelta(days=90 - before):%Y-%m-%d}"
     made = home.doit(days=90 - before).made
     assert made["cert:media"] == f"{before - 1} of 90 days left, renewal starts at {before}"
@@ -268,7 +271,7 @@ def test_rekey_keep_does_not_hold_a_key_of_another_kind(home: Home) -> None:
     made = home.doit().made
     assert made["cert:media"] == "has a key of kind ec-p256, pki.yaml says ec-p384"
     assert set(made) == {"cert:media"} | AV
-    assert issue.key_kind(certificate(home, "media").public_key()) == "ec-p384"
+    assert keys.key_kind(certificate(home, "media").public_key()) == "ec-p384"
 
 
 def test_rekey_keep_does_not_hold_a_revoked_key(home: Home) -> None:
@@ -285,7 +288,7 @@ def test_rekey_keep_does_not_hold_a_revoked_key(home: Home) -> None:
 def test_a_renewal_by_hand_is_delivered_by_the_next_run(home: Home) -> None:
     before = pair(home, "media")
     house = home.house(5)
-    recipes.issue_leaf(house, home.plan(5).leaves["media"], [Why.BY_HAND()])
+    certificates.issue(house, home.plan(5).leaves["media"], [Why.BY_HAND()])
     house.ledger.close()
     after = pair(home, "media")
     assert {name for name in FILES if after[name] == before[name]} == {"chain"}
@@ -317,7 +320,7 @@ def test_a_renewal_that_would_not_end_a_day_later_is_not_made_and_names_the_cere
     )
     assert said["cert:media"].remedy == "./run invoke ceremony.request, for a new server authority"
     assert {"cert:forge-mtls", "cert:monitoring-mtls", "cert:client-admin"} <= said.keys()
-    rows = {row.name: row for row in status.rows(house, plan)}
+    rows = {row.name: row for row in status_table.rows(house, plan)}
     assert (rows["cert:media"].state, rows["cert:media"].by) == ("waits", "ceremony")
 
 
@@ -478,7 +481,7 @@ def test_a_key_that_others_can_read_is_closed_again(home: Home) -> None:
     path = home.path / folder("media") / "key.pem"
     path.chmod(0o644)
     assert home.doit().made == {"cert:media": "key.pem has mode 0644, expected 0600"}
-    assert store.mode_of(path) == store.SECRET
+    assert filesystem.mode_of(path) == filesystem.SECRET
 
 
 def test_a_truth_that_others_could_read_is_replaced_with_a_new_key(home: Home) -> None:
@@ -488,7 +491,7 @@ def test_a_truth_that_others_could_read_is_replaced_with_a_new_key(home: Home) -
     assert made["cert:media"] == "tls.pem has mode 0644, expected 0600"
     assert set(made) == {"cert:media"} | AV
     assert public_key(home, "media") != before
-    assert store.mode_of(home.path / folder("media") / "tls.pem") == store.SECRET
+    assert filesystem.mode_of(home.path / folder("media") / "tls.pem") == filesystem.SECRET
 
 
 @pytest.mark.parametrize(
@@ -624,7 +627,7 @@ def test_a_failed_signature_leaves_the_old_pair_whole_and_the_next_run_mends_it(
         raise PkiError("the token does not answer", "plug it in")
 
     with monkeypatch.context() as patch:
-        patch.setattr(issue, "certificate", refuse)
+        patch.setattr(certificate_signing, "certificate", refuse)
         report = home.doit(days=61)
     assert report.status in {1, 2}
     assert report.failed["cert:media"] == "the token does not answer → plug it in"

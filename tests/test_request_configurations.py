@@ -9,22 +9,22 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from pki import opensslconf, opensslfile
-from pki.errors import PkiError
-from pki.headers import taken_in
+from pki.common.errors import PkiError
+from pki.common.file_headers import taken_in
+from pki.config import openssl_cnf, openssl_cnf_syntax
 from tests.conftest import Home, Report
 from tests.opensslfiles import BOX
 
 HEADER = "# deploy-target: /opt/cnf/{name}\n"
 
 
-def reading(text: str, folder: Path = Path("/nowhere")) -> opensslconf.Reading:
+def reading(text: str, folder: Path = Path("/nowhere")) -> openssl_cnf.Reading:
     """What a file in a folder declares; without one, nothing is looked at beside it."""
-    parsed = opensslfile.parse(text, "box.cnf", partial(taken_in, folder, "box.cnf"))
-    return opensslconf.read(parsed, "box.cnf", folder if folder.is_dir() else None)
+    parsed = openssl_cnf_syntax.parse(text, "box.cnf", partial(taken_in, folder, "box.cnf"))
+    return openssl_cnf.read(parsed, "box.cnf", folder if folder.is_dir() else None)
 
 
-def asked(text: str, folder: Path = Path("/nowhere")) -> opensslconf.Request:
+def asked(text: str, folder: Path = Path("/nowhere")) -> openssl_cnf.Request:
     request = reading(text, folder).request
     assert request is not None
     return request

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sql
 
-from pki.keeping import placing
-from pki.keeping.restore import Restore
-from pki.ledger import Ledger
+from pki.backup import place_files
+from pki.backup.restore import Restore
+from pki.ledger.ledger import Ledger
 from pki.ledger.tables import metadata
-from pki.pipeline import Run
+from pki.monitor.report.run import Run
 from tests import judges
 from tests.ceremonies import RealHome, real_home
 from tests.commands import Invoke, Said, said_by
@@ -324,7 +324,7 @@ def test_a_restore_that_was_killed_is_repeated_and_nothing_is_lost(
     if not with_yaml:
         lose(real, "pki.yaml")
     old = everything(real.path / "ca")
-    rename, left = placing._rename, [moment]  # noqa: SLF001 - the step between two of which it is killed
+    rename, left = place_files._rename, [moment]  # noqa: SLF001 - the step between two of which it is killed
 
     def killed(*given: object) -> None:
         left[0] -= 1
@@ -333,8 +333,8 @@ def test_a_restore_that_was_killed_is_repeated_and_nothing_is_lost(
         rename(*given)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(placing, "_rename", killed)
-        patch.setattr(placing.Placement, "_undo", lambda *_: None)
+        patch.setattr(place_files, "_rename", killed)
+        patch.setattr(place_files.Placement, "_undo", lambda *_: None)
         work = Restore.read(backup.read_bytes(), WORDS, "b.age", real.path, real.moment(1.5))
         try:
             work.carry_out()
@@ -359,13 +359,13 @@ def test_ca_is_there_at_every_moment_of_a_restore_and_the_project_is_held_until_
     """A run that begins or waits meanwhile would create another `ca/`, or work beside the next one."""
     real.write("secrets.yaml", "mine: precious\n")
     seen: list[tuple[bool, bool]] = []
-    rename = placing._rename  # noqa: SLF001 - the steps of a restore
+    rename = place_files._rename  # noqa: SLF001 - the steps of a restore
 
     def look(*given: object) -> None:
         rename(*given)  # type: ignore[arg-type]
         seen.append(((real.path / "ca/root").exists(), takes_the_lock(real.path)))
 
-    monkeypatch.setattr(placing, "_rename", look)
+    monkeypatch.setattr(place_files, "_rename", look)
     Restore.read(backup.read_bytes(), WORDS, "b.age", real.path, real.moment(1)).carry_out()
     assert len(seen) == 2
     assert set(seen) == {(True, False)}

@@ -15,16 +15,18 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from pki import editing, issue, outgrown
-from pki.commands.revoking import MEANINGS, verdict
-from pki.errors import ErrorCode, PkiError
-from pki.keeping import recovering
-from pki.pipeline import Run
-from pki.records import Entry
-from pki.watch import forecast, health, status
-from pki.watch.checks import Level
-from pki.watch.refusals import Observation
-from pki.watch.view import LastRun
+from pki.authority import crl_size, recover_revocations
+from pki.cli.revoke_command import MEANINGS, verdict
+from pki.common.errors import ErrorCode, PkiError
+from pki.config import editing
+from pki.monitor import forecast
+from pki.monitor.check_result import Level
+from pki.monitor.checks.check_context import LastRun
+from pki.monitor.report import health_report, status_table
+from pki.monitor.report.run import Run
+from pki.monitor.revocation_check import Observation
+from pki.x509 import crl_signing
+from pki.x509.revocation import Entry
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import Home
 
@@ -244,7 +246,7 @@ def test_a_withheld_certificate_is_issued_by_no_run_before_somebody_renews_it(wi
     assert listed(withheld) == {old}
     text = "was revoked, and its replacement is withheld since 2026-11-23"
     assert notes(withheld)["cert:client-admin"] == (text, "./run invoke renew client-admin")
-    [row] = [row for row in status.rows(withheld.house(), withheld.plan()) if row.name == "cert:client-admin"]
+    [row] = [row for row in status_table.rows(withheld.house(), withheld.plan()) if row.name == "cert:client-admin"]
     assert (row.state, row.next) == ("withheld", text)
     assert "cert:client-admin" not in withheld.doit(days=200).made, "nor after it ended"
     assert invoke("renew", "admin", days=200).status == 0
@@ -456,12 +458,12 @@ def test_a_crl_that_its_publisher_is_too_small_for_is_left_out_and_said(home: Ho
     revoke_unknown(home, 225)
     assert home.doit().status == 0
     near = "has 12 kB, and haproxy at forge serves files of at most 15 kB: beyond that it is published there no more"
-    assert checks_of(home)["crl:client-1"] == [(Level.NOTICE, near, outgrown.REMEDY)]
+    assert checks_of(home)["crl:client-1"] == [(Level.NOTICE, near, crl_size.REMEDY)]
     assert "/crl/client-1.crl" in home.read(CONFIGURATION).decode()
     revoke_unknown(home, 320)
     assert home.doit().status == 0
     beyond = "has 17 kB, and haproxy at forge serves files of at most 15 kB: it is published there no more"
-    assert checks_of(home)["crl:client-1"] == [(Level.WARNING, beyond, outgrown.REMEDY)]
+    assert checks_of(home)["crl:client-1"] == [(Level.WARNING, beyond, crl_size.REMEDY)]
     assert f"{beyond}\n" in invoke("plan").out
     assert "it is published there no more" in " ".join(invoke("status").out.split())
     served = home.read(CONFIGURATION).decode()
@@ -481,15 +483,15 @@ def revoke_unknown(home: Home, count: int) -> None:
     house = home.house()
     issuer = house.issuer("client")
     entries = [Entry(number + (1 << 156), home.moment(), "superseded") for number in range(count)]
-    crl = issue.crl(issuer, 1, home.moment(), home.moment(7), entries)
-    recovering.take_in(house, crl, "a test")
+    crl = crl_signing.crl(issuer, 1, home.moment(), home.moment(7), entries)
+    recover_revocations.take_in(house, crl, "a test")
     house.ledger.close()
 
 
 def checks_of(home: Home) -> dict[str, list[tuple[Level, str, str]]]:
     house = home.house()
     found = defaultdict(list)
-    for one in health.checks(house, home.plan(), LastRun.load(house.store), thorough=False):
+    for one in health_report.checks(house, home.plan(), LastRun.load(house.store), thorough=False):
         if one.level:
             found[one.subject].append((one.level, one.message, str(one.remedy)))
     return found

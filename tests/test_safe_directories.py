@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from pki import safe_directories
-from pki.errors import PkiError
-from pki.pipeline import Run
-from pki.safe_directories import PARTS, VARIABLE, insist_on_owner, loose
-from pki.watch import health
-from pki.watch.checks import Level
-from pki.watch.view import LastRun
+from pki.common.errors import PkiError
+from pki.monitor.check_result import Level
+from pki.monitor.checks.check_context import LastRun
+from pki.monitor.report import health_report
+from pki.monitor.report.run import Run
+from pki.project import safe_directories
+from pki.project.safe_directories import PARTS, VARIABLE, insist_on_owner, loose
 from tests.commands import said_by
 from tests.conftest import START, Home
 
@@ -343,7 +343,7 @@ def test_what_a_group_can_write_is_a_warning_of_health_and_no_refusal(
         (home.path / one).chmod((home.path / one).stat().st_mode & ~0o022)
     (home.path / part).chmod((home.path / part).stat().st_mode | 0o020)
     house = home.house()
-    found = health.checks(house, home.plan(), LastRun.load(house.store))
+    found = health_report.checks(house, home.plan(), LastRun.load(house.store))
     [told] = [one for one in found if one.topic == "project"]
     assert (told.level, told.message) == (Level.WARNING, "can be written by the group staff")
     subprocess.run(["sh", "-c", told.remedy], check=True)

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from pki import inventory
-from pki.commands import schedule as command
-from pki.errors import PkiError
+from pki.cli import schedule_command as command
+from pki.common.errors import PkiError
+from pki.config import loader
 from pki.schedule import cron, systemd
-from pki.schedule.errand import Errand
+from pki.schedule.job import Errand
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import PROJECT, START, Home
 
@@ -88,7 +88,7 @@ def at(home: Home, times: str) -> None:
 
 
 def errand(home: Home, program: Path = PROJECT / "run") -> Errand:
-    return Errand(inventory.load(home.path / "pki.yaml"), program, home.path, USER)
+    return Errand(loader.load(home.path / "pki.yaml"), program, home.path, USER)
 
 
 def unit(home: Home, kind: str = "service") -> list[str]:

@@ -23,11 +23,16 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature
 
-from pki import graph, issue, pkcs8, profiles, rewrap, store, tokens
-from pki import passphrases as sources
-from pki.errors import PkiError
-from pki.pipeline import Run
-from pki.tokens import held, sessions
+from pki.authority import crls, intermediate_passphrase
+from pki.common import filesystem
+from pki.common.errors import PkiError
+from pki.monitor.report.run import Run
+from pki.pipeline import plan
+from pki.project import layout
+from pki.project import secrets as sources
+from pki.x509 import certificate_signing, crl_signing, keys, pkcs8, profiles
+from pki.x509 import pkcs11 as x509_pkcs11
+from pki.x509.pkcs11 import private_key, sessions
 from tests import judges
 from tests.conftest import PROJECT, ROUNDS, START, Home
 from tests.judges import DAY
@@ -124,19 +129,19 @@ def test_everything_is_signed_with_sha_384(home: Home) -> None:
     ],
 )
 def test_other_kinds_of_authority_keys_sign_with_sha_256(kind: str, algorithm: x509.ObjectIdentifier) -> None:
-    key = issue.new_key(kind)
-    name = issue.subject("Example Lab", "CA")
-    dates = issue.validity(START, DAY, None)
-    root = issue.certificate(name, key.public_key(), dates, profiles.root(), key)
-    crl = issue.crl(issue.Issuer(root, key), 1, START, START + DAY, [])
+    key = keys.new_key(kind)
+    name = certificate_signing.subject("Example Lab", "CA")
+    dates = certificate_signing.validity(START, DAY, None)
+    root = certificate_signing.certificate(name, key.public_key(), dates, profiles.root(), key)
+    crl = crl_signing.crl(certificate_signing.Issuer(root, key), 1, START, START + DAY, [])
     assert {root.signature_algorithm_oid, crl.signature_algorithm_oid} == {algorithm}
 
 
 def test_rsa_keys_are_of_the_size_that_is_asked_for_with_exponent_65537() -> None:
-    key = issue.new_key("rsa-2048")
+    key = keys.new_key("rsa-2048")
     assert isinstance(key, rsa.RSAPrivateKey)
     assert (key.key_size, key.public_key().public_numbers().e) == (2048, 65537)
-    assert isinstance(issue.new_key("ed25519"), ed25519.Ed25519PrivateKey)
+    assert isinstance(keys.new_key("ed25519"), ed25519.Ed25519PrivateKey)
 
 
 @pytest.mark.parametrize("kind", ["rsa-1024", "dsa-2048", "ec-p192", "md5"])
@@ -154,9 +159,12 @@ def test_authorities_take_only_keys_that_every_verifier_takes_for_years(fresh: H
 
 
 def test_serial_numbers_are_random_in_all_their_bits() -> None:
-    key = issue.new_key("ec-p256")
-    dates, name = issue.validity(START, DAY, None), issue.subject("Example Lab", "CA")
-    serials = [issue.certificate(name, key.public_key(), dates, profiles.root(), key).serial_number for _ in range(150)]
+    key = keys.new_key("ec-p256")
+    dates, name = certificate_signing.validity(START, DAY, None), certificate_signing.subject("Example Lab", "CA")
+    serials = [
+        certificate_signing.certificate(name, key.public_key(), dates, profiles.root(), key).serial_number
+        for _ in range(150)
+    ]
     assert len(set(serials)) == len(serials)
     assert all(0 < serial < 1 << 159 for serial in serials), "twenty octets at most, RFC 5280 4.1.2.2"
     for bit in range(158):
@@ -212,14 +220,14 @@ def test_modes_do_not_depend_on_who_runs_doit(fresh: Home, built_once: Path, mas
 
 def test_folders_that_are_made_for_a_secret_let_nobody_else_in_to_replace_it(tmp_path: Path) -> None:
     with umask(0):
-        store.write(tmp_path / "offline/root-1/key.pem", b"secret", store.SECRET)
+        filesystem.write(tmp_path / "offline/root-1/key.pem", b"secret", filesystem.SECRET)
     for path in (tmp_path / "offline", tmp_path / "offline/root-1"):
         assert mode(path) & 0o022 == 0, path
 
 
 def test_folders_that_are_made_for_a_public_file_let_others_read_it(tmp_path: Path) -> None:
     with umask(0o077):
-        store.write(tmp_path / "var/www/pki/root-1.crt", b"public")
+        filesystem.write(tmp_path / "var/www/pki/root-1.crt", b"public")
     for path in (tmp_path / "var", tmp_path / "var/www", tmp_path / "var/www/pki"):
         assert mode(path) == 0o755, path
 
@@ -238,10 +246,10 @@ def test_secret_is_secret_before_its_first_byte(tmp_path: Path, monkeypatch: pyt
         seen.append(("write", os.fstat(handle).st_mode & 0o7777))
         return real_write(handle, data)
 
-    monkeypatch.setattr(store.os, "open", looking_open)
-    monkeypatch.setattr(store.os, "write", looking_write)
+    monkeypatch.setattr(layout.os, "open", looking_open)
+    monkeypatch.setattr(layout.os, "write", looking_write)
     with umask(mask):
-        store.write(tmp_path / "key.pem", b"secret", store.SECRET)
+        filesystem.write(tmp_path / "key.pem", b"secret", filesystem.SECRET)
     assert seen == [("open", 0o600), ("write", 0o600)]
     assert mode(tmp_path / "key.pem") == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["key.pem"]
@@ -324,12 +332,12 @@ def test_key_of_the_root_lies_on_its_medium_and_nowhere_else(home: Home) -> None
     assert [path for path in files(home, "offline") if path.name == "key.pem"] == [home.path / AUTHORITY_KEYS["root-1"]]
     plain = [path for path in files(home) if b"-----BEGIN PRIVATE KEY-----" in path.read_bytes()]
     cas = [cert for cert in certificates(home) if judges.extension_of(cert, x509.BasicConstraints).ca]
-    ca_keys = {issue.public_der(cert.public_key()) for cert in cas}
+    ca_keys = {keys.public_der(cert.public_key()) for cert in cas}
     assert len(plain) >= 8
     assert len(ca_keys) == 3
     for path in plain:
         key: Any = serialization.load_pem_private_key(path.read_bytes(), None)
-        assert issue.public_der(key.public_key()) not in ca_keys, path
+        assert keys.public_der(key.public_key()) not in ca_keys, path
 
 
 def test_daily_run_never_needs_the_medium_of_the_root(home: Home) -> None:
@@ -340,7 +348,7 @@ def test_daily_run_never_needs_the_medium_of_the_root(home: Home) -> None:
 def test_authority_key_that_lies_there_unencrypted_is_refused_and_said_to_be(home: Home) -> None:
     passphrase = passphrases(home)["server-1"].encode()
     path = home.path / AUTHORITY_KEYS["server-1"]
-    path.write_bytes(issue.private_pem(serialization.load_pem_private_key(path.read_bytes(), passphrase)))
+    path.write_bytes(keys.private_pem(serialization.load_pem_private_key(path.read_bytes(), passphrase)))
     home.add_service("wiki", host="forge")
     said = home.doit().failed["cert:forge-mtls"]
     assert "ca/server/server-1/key.pem" in said
@@ -589,7 +597,7 @@ def test_new_key_takes_the_passphrase_of_its_source_and_writes_none(
     assert fresh.doit().status == 0
     assert passphrases(fresh).keys() == {"client-1"}
     for name, variable in (("root-1", "PKI_ROOT"), ("server-1", "PKI_SERVER")):
-        issue.open_key(fresh.read(AUTHORITY_KEYS[name]), words[variable], name, "the test")
+        keys.open_key(fresh.read(AUTHORITY_KEYS[name]), words[variable], name, "the test")
     for path in files(fresh):
         assert b"words that nobody" not in path.read_bytes(), path
 
@@ -617,7 +625,7 @@ def opens(home: Home, name: str) -> bool:
 def test_key_gets_a_new_passphrase_and_the_old_one_opens_it_no_longer(home: Home) -> None:
     home.write("secrets.yaml", "# mine\n" + home.read("secrets.yaml").decode()).chmod(0o600)
     before, others = passphrases(home)["server-1"], passphrases(home).keys()
-    assert rewrap.rewrap(home.house(), "server-1") == "secrets.yaml"
+    assert intermediate_passphrase.rewrap(home.house(), "server-1") == "secrets.yaml"
     after = passphrases(home)
     assert after.keys() == others
     assert after["server-1"] != before
@@ -625,7 +633,7 @@ def test_key_gets_a_new_passphrase_and_the_old_one_opens_it_no_longer(home: Home
     assert mode(home.path / "secrets.yaml") == mode(home.path / AUTHORITY_KEYS["server-1"]) == 0o600
     assert opens(home, "server-1")
     with pytest.raises(PkiError, match="cannot be opened"):
-        issue.open_key(home.read(AUTHORITY_KEYS["server-1"]), before, "", "")
+        keys.open_key(home.read(AUTHORITY_KEYS["server-1"]), before, "", "")
     assert home.doit().made == {}
 
 
@@ -643,12 +651,12 @@ def test_key_opens_whenever_its_move_is_cut_short_and_the_next_move_ends_well(
 
     monkeypatch.setattr(os, "replace", killed)
     with pytest.raises(KilledError):
-        rewrap.rewrap(home.house(), "server-1", new="six new words for the key")
+        intermediate_passphrase.rewrap(home.house(), "server-1", new="six new words for the key")
     monkeypatch.undo()
     assert opens(home, "server-1")
     home.add_service("wiki", host="forge")
     assert "cert:forge-mtls" in home.doit().made
-    rewrap.rewrap(home.house(), "server-1", new="six other words for the key")
+    intermediate_passphrase.rewrap(home.house(), "server-1", new="six other words for the key")
     assert passphrases(home)["server-1"] == "six other words for the key"
     assert passphrases(home).keys() == {"root-1", "server-1", "client-1"}
     assert opens(home, "server-1")
@@ -657,15 +665,17 @@ def test_key_opens_whenever_its_move_is_cut_short_and_the_next_move_ends_well(
 def test_key_moves_to_a_source_elsewhere_and_the_old_passphrase_goes(home: Home) -> None:
     home.write("new.txt", "six new words for the key\n").chmod(0o600)
     source(home, "{server: {file: new.txt}}")
-    assert rewrap.rewrap(home.house(), "server-1") == "`file: new.txt`"
+    assert intermediate_passphrase.rewrap(home.house(), "server-1") == "`file: new.txt`"
     assert opens(home, "server-1")
     assert passphrases(home).keys() == {"root-1", "client-1"}
-    assert rewrap.rewrap(home.house(), "server-1") == "`file: new.txt`", "a second time changes nothing"
+    assert intermediate_passphrase.rewrap(home.house(), "server-1") == "`file: new.txt`", (
+        "a second time changes nothing"
+    )
     home.write("new.txt", "six newer words for the key\n").chmod(0o600)
     with pytest.raises(PkiError, match="cannot be opened with what secrets") as found:
-        rewrap.rewrap(home.house(), "server-1")
+        intermediate_passphrase.rewrap(home.house(), "server-1")
     assert "--old-passphrase-file FILE" in found.value.hint
-    rewrap.rewrap(home.house(), "server-1", old="six new words for the key")
+    intermediate_passphrase.rewrap(home.house(), "server-1", old="six new words for the key")
     assert opens(home, "server-1")
 
 
@@ -690,7 +700,7 @@ def test_move_that_cannot_be_made_says_why_and_changes_nothing(
     source(home, "{client: {file: new.txt}}")
     before = snapshot(home, "ca/server", "ca/client") | {Path("s"): home.read("secrets.yaml")}
     with pytest.raises(PkiError) as found:
-        rewrap.rewrap(home.house(), name, **options)
+        intermediate_passphrase.rewrap(home.house(), name, **options)
     assert said in f"{found.value.message} → {found.value.hint}"
     assert snapshot(home, "ca/server", "ca/client") | {Path("s"): home.read("secrets.yaml")} == before
 
@@ -709,7 +719,7 @@ def assert_unspoken(home: Home, kept: set[bytes], *texts: str) -> None:
 
 @pytest.mark.parametrize("kind", ["ec-p256", "ec-p384"])
 def test_only_lines_of_a_key_with_its_public_key_alone_are_no_secret(kind: str) -> None:
-    key = issue.new_key(kind)
+    key = keys.new_key(kind)
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     lines = judges.PEM_KEY.findall(pem)[0].splitlines()
     private = key.private_numbers().private_value.to_bytes(key.key_size // 8, "big")
@@ -808,16 +818,16 @@ def is_base64(body: bytes) -> bool:
 def test_write_that_fails_leaves_the_old_file_and_nothing_beside_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    store.write(tmp_path / "tls.pem", b"old", store.SECRET)
+    filesystem.write(tmp_path / "tls.pem", b"old", filesystem.SECRET)
 
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store.os, call, full)
+    monkeypatch.setattr(layout.os, call, full)
     with pytest.raises(PkiError, match=r"tls\.pem: cannot be written: No space left on device"):
-        store.write(tmp_path / "tls.pem", b"new", store.SECRET)
+        filesystem.write(tmp_path / "tls.pem", b"new", filesystem.SECRET)
     with pytest.raises(PkiError):
-        store.write(tmp_path / "other.pem", b"new", store.SECRET)
+        filesystem.write(tmp_path / "other.pem", b"new", filesystem.SECRET)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"tls.pem": b"old"}
 
 
@@ -826,7 +836,7 @@ def test_files_of_one_set_are_all_on_disk_before_the_first_one_is_in_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     targets = [tmp_path / name for name in ("tls.pem", "cert.pem", "chain.pem")]
-    store.write_all(dict.fromkeys(targets, (b"old", store.SECRET)))
+    filesystem.write_all(dict.fromkeys(targets, (b"old", filesystem.SECRET)))
     real, calls = getattr(os, call), []
 
     def full_at_last(*arguments: Any) -> Any:
@@ -835,9 +845,9 @@ def test_files_of_one_set_are_all_on_disk_before_the_first_one_is_in_place(
             raise OSError(28, "No space left on device")
         return real(*arguments)
 
-    monkeypatch.setattr(store.os, call, full_at_last)
+    monkeypatch.setattr(layout.os, call, full_at_last)
     with pytest.raises(PkiError, match="No space left on device"):
-        store.write_all(dict.fromkeys(targets, (b"new", store.SECRET)))
+        filesystem.write_all(dict.fromkeys(targets, (b"new", filesystem.SECRET)))
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == dict.fromkeys(targets, b"old")
 
 
@@ -846,12 +856,12 @@ def test_what_lies_in_the_way_of_a_secret_is_not_written_into(tmp_path: Path) ->
     mine, trap = tmp_path / "mine", tmp_path / ".tls.pem.new"
     mine.write_text("mine")
     trap.symlink_to(mine)
-    store.write(tmp_path / "tls.pem", b"secret", store.SECRET)
+    filesystem.write(tmp_path / "tls.pem", b"secret", filesystem.SECRET)
     assert mine.read_text() == "mine"
     trap.write_text("readable")
     trap.chmod(0o666)
     with trap.open() as reader:
-        store.write(tmp_path / "tls.pem", b"secret", store.SECRET)
+        filesystem.write(tmp_path / "tls.pem", b"secret", filesystem.SECRET)
         assert reader.read() == "readable"
     assert mode(tmp_path / "tls.pem") == 0o600
 
@@ -883,7 +893,7 @@ def test_issue_that_cannot_be_written_leaves_the_old_pair(home: Home, monkeypatc
             raise OSError(28, "No space left on device")
         real(source, target)
 
-    monkeypatch.setattr(store.os, "replace", full)
+    monkeypatch.setattr(layout.os, "replace", full)
     report = home.doit(days=61)
     assert {"cert:media", "cert:forge-mtls", "cert:monitoring-mtls"} <= set(report.failed)
     assert snapshot(home, "build/certs") == before
@@ -897,7 +907,7 @@ def test_fault_of_our_own_never_leaves_a_report_that_says_all_is_well(
     def unforeseen(*_: Any) -> list[str]:
         raise RuntimeError("nobody thought of this")
 
-    monkeypatch.setattr(graph.freshness, "root_crl", unforeseen)
+    monkeypatch.setattr(crls, "stale_root_reasons", unforeseen)
     report = home.doit(days=61)
     assert report.status != 0
     assert report.data["result"] == "failed"
@@ -927,7 +937,7 @@ def test_authorities_of_a_try_out_are_refused_outside_it(
     said = capsys.readouterr().err
     assert "is a sandbox authority, and pki.yaml does not say sandbox: true" in said
     with pytest.raises(PkiError, match="sandbox authority"):
-        graph.plan(home.house())
+        plan.plan(home.house())
     assert snapshot(home, "build", "ca") == before
 
 
@@ -1014,7 +1024,7 @@ class FakeToken:
 
 
 def log_in(token: FakeToken, pin: str = "1234") -> Any:
-    return sessions.log_in(pkcs11, token, tokens.parse(f"pkcs11:token=a{MODULE}"), pin, "secrets.yaml")
+    return sessions.log_in(pkcs11, token, x509_pkcs11.parse(f"pkcs11:token=a{MODULE}"), pin, "secrets.yaml")
 
 
 def software_signer(key: ec.EllipticCurvePrivateKey) -> Callable[[bytes], bytes]:
@@ -1030,7 +1040,7 @@ def software_signer(key: ec.EllipticCurvePrivateKey) -> Callable[[bytes], bytes]
 @pytest.fixture(autouse=True)
 def no_tokens() -> Iterator[None]:
     yield
-    tokens.close()
+    x509_pkcs11.close()
 
 
 @pytest.mark.parametrize(
@@ -1043,19 +1053,19 @@ def no_tokens() -> Iterator[None]:
     ],
 )
 def test_uri_of_a_key_in_a_token_is_read_and_written_again(uri: str, expected: dict[str, Any]) -> None:
-    read = tokens.parse(uri)
-    assert read == tokens.TokenUri("/usr/lib/token.so", **expected)
-    assert tokens.parse(str(read)) == read
+    read = x509_pkcs11.parse(uri)
+    assert read == x509_pkcs11.TokenUri("/usr/lib/token.so", **expected)
+    assert x509_pkcs11.parse(str(read)) == read
 
 
 def test_uri_is_written_in_one_way() -> None:
-    assert str(tokens.parse(f"pkcs11:id=%0aA;object=a%2db;token=%61 {MODULE}".replace(" ", "%20"))) == (
+    assert str(x509_pkcs11.parse(f"pkcs11:id=%0aA;object=a%2db;token=%61 {MODULE}".replace(" ", "%20"))) == (
         f"pkcs11:token=a%20;object=a-b;id=%0A%41{MODULE}"
     )
 
 
 def test_uri_of_another_key_keeps_its_token_and_forgets_the_id() -> None:
-    uri = tokens.parse(f"pkcs11:token=a;serial=1;object=b;id=%01{MODULE}").with_object("server-2")
+    uri = x509_pkcs11.parse(f"pkcs11:token=a;serial=1;object=b;id=%01{MODULE}").with_object("server-2")
     assert str(uri) == f"pkcs11:token=a;serial=1;object=server-2{MODULE}"
 
 
@@ -1085,29 +1095,29 @@ def test_uri_of_another_key_keeps_its_token_and_forgets_the_id() -> None:
 )
 def test_faulty_uri_is_refused_and_what_might_be_a_pin_is_not_repeated(uri: str, complaint: str) -> None:
     with pytest.raises(PkiError, match=complaint) as caught:
-        tokens.parse(uri)
+        x509_pkcs11.parse(uri)
     assert caught.value.hint
     assert "271828" not in str(caught.value)
 
 
-@pytest.mark.parametrize("work", [tokens.open_key, tokens.destroy, tokens.generate])
+@pytest.mark.parametrize("work", [x509_pkcs11.open_key, x509_pkcs11.destroy, x509_pkcs11.generate])
 def test_uri_of_a_whole_token_names_no_key(work: Callable[..., Any]) -> None:
     """Or else a token with one key in it would lose it."""
-    kind = ["ec-p256"] if work is tokens.generate else []
+    kind = ["ec-p256"] if work is x509_pkcs11.generate else []
     with pytest.raises(PkiError, match="names no key"):
-        work(tokens.parse(f"pkcs11:token=a{MODULE}"), "1234", *kind, source="secrets.yaml")
+        work(x509_pkcs11.parse(f"pkcs11:token=a{MODULE}"), "1234", *kind, source="secrets.yaml")
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "rsa-2048", "ec-p521"])
 def test_token_makes_only_keys_of_kinds_that_are_fit_for_an_authority(kind: str) -> None:
     with pytest.raises(PkiError, match=f"a token makes no {kind} key"):
-        tokens.generate(tokens.parse(f"pkcs11:token=a;object=b{MODULE}"), "1234", kind)
+        x509_pkcs11.generate(x509_pkcs11.parse(f"pkcs11:token=a;object=b{MODULE}"), "1234", kind)
 
 
 def test_missing_library_is_said_with_the_line_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pkcs11", None)
     with pytest.raises(PkiError) as caught:
-        tokens.open_key(tokens.parse(f"pkcs11:token=a;object=b{MODULE}"), "1234", "secrets.yaml")
+        x509_pkcs11.open_key(x509_pkcs11.parse(f"pkcs11:token=a;object=b{MODULE}"), "1234", "secrets.yaml")
     assert caught.value.message == "keys in a token need python-pkcs11, which is not installed"
     command, lock = caught.value.hint.rsplit(" ", 1)
     assert command == "./run pip install --require-hashes -r"
@@ -1115,7 +1125,7 @@ def test_missing_library_is_said_with_the_line_to_type(monkeypatch: pytest.Monke
 
 
 def test_library_is_loaded_only_for_a_token() -> None:
-    program = "import sys, pki.tokens, tasks, dodo; print('pkcs11' in sys.modules)"
+    program = "import sys, pki.x509.pkcs11, tasks, dodo; print('pkcs11' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 
@@ -1172,7 +1182,7 @@ def test_what_a_token_says_to_a_pin_is_said_to_a_person(answer: Exception, compl
     ],
 )
 def test_what_a_token_refuses_is_said_with_what_to_do(error: str, complaint: str) -> None:
-    said = str(sessions.refusal(tokens.parse(f"pkcs11:token=a{MODULE}"), error))
+    said = str(sessions.refusal(x509_pkcs11.parse(f"pkcs11:token=a{MODULE}"), error))
     assert said.startswith("token a: ")
     assert complaint in said
     assert error in said
@@ -1180,12 +1190,12 @@ def test_what_a_token_refuses_is_said_with_what_to_do(error: str, complaint: str
 
 def test_key_held_elsewhere_signs_and_shows_nothing() -> None:
     secret = ec.generate_private_key(ec.SECP256R1())
-    key = held.EllipticCurveTokenKey("server-2 in token a", secret.public_key(), software_signer(secret))
+    key = private_key.EllipticCurveTokenKey("server-2 in token a", secret.public_key(), software_signer(secret))
     secret.public_key().verify(key.sign(b"text", ec.ECDSA(hashes.SHA256())), b"text", ec.ECDSA(hashes.SHA256()))
     assert key.sign(b"text", ec.ECDSA(hashes.SHA512())), "a digest longer than the curve is cut before it is signed"
     for show in (
-        lambda: issue.private_pem(key),
-        lambda: issue.encrypted_pem(key, "passphrase"),
+        lambda: keys.private_pem(key),
+        lambda: keys.encrypted_pem(key, "passphrase"),
         key.private_numbers,
         lambda: copy.copy(key),
         lambda: copy.deepcopy(key),
@@ -1199,10 +1209,10 @@ def test_key_held_elsewhere_signs_and_shows_nothing() -> None:
 def test_signature_from_elsewhere_is_verified_before_it_is_used() -> None:
     secret, other = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     for signer in (software_signer(other), lambda _: b"", lambda digest: digest * 2):
-        key = held.EllipticCurveTokenKey("server-2 in token a", secret.public_key(), signer)
+        key = private_key.EllipticCurveTokenKey("server-2 in token a", secret.public_key(), signer)
         with pytest.raises(PkiError, match="what the token signs does not verify"):
             key.sign(b"text", ec.ECDSA(hashes.SHA256()))
-    weak = held.RsaTokenKey("root-1 in token a", issue.new_key("rsa-2048").public_key(), lambda _: bytes(256))
+    weak = private_key.RsaTokenKey("root-1 in token a", keys.new_key("rsa-2048").public_key(), lambda _: bytes(256))
     with pytest.raises(PkiError, match="root-1 in token a: what the token signs does not verify"):
         weak.sign(b"text", padding.PKCS1v15(), hashes.SHA256())
 
@@ -1210,11 +1220,11 @@ def test_signature_from_elsewhere_is_verified_before_it_is_used() -> None:
 def test_key_held_elsewhere_signs_in_no_other_way() -> None:
     """A padding or digest of one's own would be signed without anybody having looked at it."""
     secret = ec.generate_private_key(ec.SECP256R1())
-    key = held.EllipticCurveTokenKey("a", secret.public_key(), software_signer(secret))
+    key = private_key.EllipticCurveTokenKey("a", secret.public_key(), software_signer(secret))
     with pytest.raises(TypeError, match="whole messages"):
         key.sign(bytes(32), ec.ECDSA(Prehashed(hashes.SHA256())))
     with pytest.raises(TypeError, match="whole messages"):
         key.sign(b"text", ec.ECDSA(hashes.SHA3_256()))
-    rsa_key = held.RsaTokenKey("a", issue.new_key("rsa-2048").public_key(), bytes)
+    rsa_key = private_key.RsaTokenKey("a", keys.new_key("rsa-2048").public_key(), bytes)
     with pytest.raises(TypeError, match="signs with PKCS#1"):
         rsa_key.sign(b"text", padding.PSS(padding.MGF1(hashes.SHA256()), 32), hashes.SHA256())

@@ -7,9 +7,9 @@ from datetime import timedelta
 
 import pytest
 
-from pki import durations
-from pki.durations import DAY, HOUR, MINUTE
-from pki.inventory import InventoryError
+from pki.common import durations
+from pki.common.durations import DAY, HOUR, MINUTE
+from pki.config.loader import InventoryError
 from tests import judges
 from tests.commands import said_by
 from tests.conftest import START, Home

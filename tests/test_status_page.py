@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from pki.common.errors import PkiError
 from pki.deploy.contact import Contact
-from pki.errors import PkiError
-from pki.pipeline import Run
-from pki.store import Store
-from pki.watch.checks import Finding, Level, rerun
-from pki.watch.page import charts, drawing, facts, statuspage
-from pki.watch.probes import Probed
+from pki.monitor.check_result import Finding, Level, rerun
+from pki.monitor.probes import Probed
+from pki.monitor.report.run import Run
+from pki.monitor.status_page import charts, page_data, render, update_page
+from pki.project.layout import Store
 from tests import statuspages
 from tests.ceremonies import real_home
 from tests.conftest import START, Home
@@ -150,8 +150,8 @@ def test_services_are_shown_as_they_were_seen() -> None:
     assert "Services, seen" not in Page(statuspages.page(facts_without_services(found))).text
 
 
-def facts_without_services(found: facts.Facts) -> facts.Facts:
-    return facts.Facts(**{name: getattr(found, name) for name in facts.Facts.__slots__} | {"services": ()})
+def facts_without_services(found: page_data.Facts) -> page_data.Facts:
+    return page_data.Facts(**{name: getattr(found, name) for name in page_data.Facts.__slots__} | {"services": ()})
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def facts_without_services(found: facts.Facts) -> facts.Facts:
     ],
 )
 def test_of_a_remedy_only_what_is_to_be_typed_is_copied(remedy: str, expected: list[tuple[str, bool]]) -> None:
-    assert list(drawing.pieces(remedy)) == expected
+    assert list(render.pieces(remedy)) == expected
 
 
 # -- when it is written -----------------------------------------------------------------------------------------------
@@ -216,7 +216,7 @@ def test_it_is_written_anew_on_the_next_day(home: Home) -> None:
 
 def test_a_second_run_gathers_nothing(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     home.doit(days=1)
-    monkeypatch.setattr(facts, "gather", lambda _: pytest.fail("gathered"))
+    monkeypatch.setattr(page_data, "gather", lambda _: pytest.fail("gathered"))
     assert home.doit(days=1.2).status == 0
     with pytest.raises(pytest.fail.Exception):
         home.doit(days=2)
@@ -224,7 +224,7 @@ def test_a_second_run_gathers_nothing(home: Home, monkeypatch: pytest.MonkeyPatc
 
 def test_years_ahead_are_foreseen_once_a_month(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     home.doit()
-    monkeypatch.setattr("pki.watch.page.ahead._foreseen", lambda _: pytest.fail("foreseen"))
+    monkeypatch.setattr("pki.monitor.status_page.forecast_section._foreseen", lambda _: pytest.fail("foreseen"))
     assert home.doit(days=1).status == 0
     assert "2028-03-27 ceremony brings" in shown(home).text
     home.edit("organisation: Example Lab", "organisation: Other Lab")
@@ -262,7 +262,7 @@ def test_what_broke_after_the_look_is_on_it(home: Home, monkeypatch: pytest.Monk
     def full(*_: object, **__: object) -> None:
         raise PkiError("build/.seen.json: cannot be written: No space left on device", "")
 
-    monkeypatch.setattr("pki.memo.Memo.save", full)
+    monkeypatch.setattr("pki.common.cache.Memo.save", full)
     assert home.doit(days=1).status == 1
     assert "warning what was found sound build/.seen.json: cannot be written" in shown(home).text
 
@@ -271,7 +271,7 @@ def test_a_page_that_cannot_be_made_says_that_it_is_old(home: Home, monkeypatch:
     def broken(*_: object) -> bytes:
         raise PkiError("no", "")
 
-    monkeypatch.setattr(drawing, "page", broken)
+    monkeypatch.setattr(render, "page", broken)
     report = home.doit(days=1)
     assert "the status page" in report.failed
     assert "This page could not be made anew" in shown(home).text
@@ -315,12 +315,12 @@ def test_a_wrong_inventory_is_told_at_its_top_until_it_is_mended(
 
 
 def test_no_page_appears_where_nothing_was_ever_run(fresh: Home) -> None:
-    statuspage.nothing_was_run(Store(fresh.path), START, "x", "y")
+    update_page.nothing_was_run(Store(fresh.path), START, "x", "y")
     assert not (fresh.path / "build").exists()
 
 
 def test_a_banner_escapes_what_it_says(home: Home) -> None:
-    statuspage.nothing_was_run(home.house().store, START, NASTY, NASTY)
+    update_page.nothing_was_run(home.house().store, START, NASTY, NASTY)
     assert "<script>alert" not in home.read(PATH).decode()
     assert NASTY in shown(home).text
 
@@ -331,11 +331,11 @@ def test_a_banner_escapes_what_it_says(home: Home) -> None:
 def test_whatever_a_name_or_a_message_holds_is_text() -> None:
     found = statuspages.facts(3, START.date(), troubled=True)
     nasty = Finding(NASTY, Level.CRITICAL, NASTY, NASTY, topic="run")
-    leaf = facts.Certificate(NASTY, NASTY, START.date(), START.date() + DAY, START.date(), NASTY, Level.OK)
+    leaf = page_data.Certificate(NASTY, NASTY, START.date(), START.date() + DAY, START.date(), NASTY, Level.OK)
     service = Probed(host=NASTY, service=NASTY, name=NASTY, port=443, access=NASTY, wrong=NASTY, version=NASTY)
-    values = {name: getattr(found, name) for name in facts.Facts.__slots__}
+    values = {name: getattr(found, name) for name in page_data.Facts.__slots__}
     values |= {"organisation": NASTY, "place": NASTY, "certificates": (leaf,), "services": (service,), "head": NASTY}
-    html = statuspages.page(facts.Facts(**values), nasty)
+    html = statuspages.page(page_data.Facts(**values), nasty)
     assert html.count("<script>") == 1
     assert Page(html).faults == []
     assert Page(html).text.count(NASTY) >= 10
@@ -401,7 +401,8 @@ def test_bars_lie_where_their_days_are() -> None:
 def test_renewals_are_counted_by_week() -> None:
     today = START.date()
     leaves = [
-        facts.Certificate(str(n), "", today, today + 90 * DAY, today + n * DAY, "", Level.OK) for n in (-3, 2, 8, 9, 12)
+        page_data.Certificate(str(n), "", today, today + 90 * DAY, today + n * DAY, "", Level.OK)
+        for n in (-3, 2, 8, 9, 12)
     ]
     found = charts.weeks(leaves, today)
     assert found

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from pki.deploy import bootstrap, roots
-from pki.deploy.parcel import Parcel
+from pki.deploy import bootstrap, release_roots
+from pki.deploy.payload import Parcel
 from pki.deploy.receipt import Receipt
 from pki.deploy.release import File, Release
 from tests.conftest import START
@@ -384,7 +384,7 @@ def test_roots_are_found_by_their_content_and_by_their_folder(tmp_path: Path) ->
         "/usr/local/share/ca-certificates/text.crt": b"no certificate",
     }
     others = {"/etc/app/key.pem": root("one") + b"-----BEGIN PRIVATE KEY-----\n", "/etc/app/text": b"x" + root("one")}
-    found = roots.of(parcel_of(tmp_path, known | others))
+    found = release_roots.of(parcel_of(tmp_path, known | others))
     assert found.paths == known.keys()
     for content in (*known.values(), root("two"), root("two") + root("one")):
         assert hashlib.sha256(content).hexdigest() in found.digests

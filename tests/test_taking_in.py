@@ -15,16 +15,16 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from pki.commands.output import LedgerImportOutput
-from pki.deploy import crls
+from pki.authority.import_ca import openssl_index
+from pki.cli.json_output import LedgerImportOutput
+from pki.common.errors import PkiError
+from pki.deploy import crl_files
 from pki.deploy.preflight import Trust
-from pki.errors import PkiError
-from pki.house import House
-from pki.house.generations import Generation
-from pki.records import Issued
-from pki.taking import index
-from pki.watch import forecast
-from pki.world import World
+from pki.ledger.types import Issued
+from pki.monitor import forecast
+from pki.pipeline.desired_state import World
+from pki.project.generations import Generation
+from pki.project.project import House
 from tests import judges, old_ledgers
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import START, Home
@@ -344,7 +344,7 @@ def test_names_are_unique_and_stay(adopted: Home, old: OldCa, invoke: Invoke) ->
     ],
 )
 def test_index_is_read_as_openssl_writes_it(line: str, end: datetime, common_name: str) -> None:
-    rows, faults = index.parse(f"# a comment\r\n\r\n{line}\r\n".encode(), "index.txt")
+    rows, faults = openssl_index.parse(f"# a comment\r\n\r\n{line}\r\n".encode(), "index.txt")
     assert faults == []
     assert [(row.line, row.serial, row.end, row.common_name) for row in rows] == [(3, 10, end, common_name)]
 
@@ -769,7 +769,7 @@ def test_service_in_between_may_trust_both_cas_by_two_files_of_its_own(adopted: 
 
 def test_deployer_takes_crls_of_an_adopted_ca_and_certificates_not(old: OldCa) -> None:
     trust = Trust(b"", b"", adopted=pem(old.certificate))
-    (listed,) = crls.read(old.crl({}).public_bytes(serialization.Encoding.DER))
+    (listed,) = crl_files.read(old.crl({}).public_bytes(serialization.Encoding.DER))
     assert trust.has_signed(listed)
     assert trust.issuer(old.issued[1]) is None
 

@@ -11,17 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from pki import inventory, templating
+from pki.common import templating
+from pki.common.errors import InventoryError, PkiError
+from pki.common.file_headers import Header
+from pki.common.templating import Templates
+from pki.config import loader
 from pki.deploy import bootstrap
 from pki.deploy.bootstrap import Bootstrap
-from pki.deploy.parcel import Parcel
-from pki.deploy.session import rows_of
-from pki.errors import InventoryError, PkiError
-from pki.headers import Header
-from pki.managed import ManagedFile, render_header
-from pki.templating import Templates
-from pki.values import Said
-from pki.world import World
+from pki.deploy.managed_files import ManagedFile, render_header
+from pki.deploy.payload import Parcel
+from pki.deploy.protocol import rows_of
+from pki.pipeline.desired_state import World
+from pki.pipeline.template_context import Said
 from tests.commands import said_by
 from tests.conftest import Home
 
@@ -444,7 +445,7 @@ hosts: {media: {network: av, proxy: caddy}}
 def test_values_of_pki_yaml_are_one_line_of_printable_characters(tmp_path: Path, line: str, odd: str) -> None:
     (tmp_path / "pki.yaml").write_text(f"{SMALL}{line.format(odd)}\n")
     with pytest.raises(InventoryError) as wrong:
-        inventory.load(tmp_path / "pki.yaml")
+        loader.load(tmp_path / "pki.yaml")
     assert len(wrong.value.faults) == 1
     assert re.match(r"pki.yaml:6: [a-z_.]+: (expected|adopt: expected)", wrong.value.faults[0])
 
@@ -452,13 +453,13 @@ def test_values_of_pki_yaml_are_one_line_of_printable_characters(tmp_path: Path,
 def test_a_key_of_pki_yaml_that_is_no_line_is_refused(fresh: Home) -> None:
     fresh.edit("hosts:\n", 'hosts:\n  "a\\nb": {network: mgmt}\n')
     with pytest.raises(InventoryError, match="lower-case"):
-        inventory.load(fresh.path / "pki.yaml")
+        loader.load(fresh.path / "pki.yaml")
 
 
 def test_a_command_may_be_written_as_a_block(tmp_path: Path) -> None:
     said = "secrets:\n  server:\n    command: >\n      pass show\n      pki/server\n"
     (tmp_path / "pki.yaml").write_text(SMALL + said)
-    source = inventory.load(tmp_path / "pki.yaml").secrets.source("server-1")
+    source = loader.load(tmp_path / "pki.yaml").secrets.source("server-1")
     assert source is not None
     assert source.command is not None
     assert shlex.split(source.command) == ["pass", "show", "pki/server"]

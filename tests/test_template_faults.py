@@ -12,14 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from pki import confined, delimiters
-from pki.confined import Begin, Confined, ExceededError
-from pki.errors import FaultsError, PkiError
-from pki.headers import LARGEST
-from pki.managed import Library
-from pki.templating import Templates
-from pki.watch import forecast, health, status
-from pki.watch.view import LastRun
+from pki.common import limited_process, template_delimiters
+from pki.common.errors import FaultsError, PkiError
+from pki.common.file_headers import LARGEST
+from pki.common.limited_process import Begin, Confined, ExceededError
+from pki.common.templating import Templates
+from pki.deploy.managed_files import Library
+from pki.monitor import forecast
+from pki.monitor.checks.check_context import LastRun
+from pki.monitor.report import health_report, status_table
 from tests.commands import said_by
 from tests.conftest import PROJECT, Home
 
@@ -32,11 +33,11 @@ def add(home: Home, body: str, name: str = "one.conf", head: str = HEAD) -> None
 
 def library(home: Home) -> Library:
     """All managed files as a run reads them, without anything else of a run."""
-    from pki import managed  # noqa: PLC0415 - used here alone
+    from pki.deploy import managed_files  # noqa: PLC0415 - used here alone
 
     house = home.house()
     said = house.inventory
-    return managed.find(house.store.templates, {"inventory": said}, said.hosts, said.networks, house.memo)
+    return managed_files.find(house.store.templates, {"inventory": said}, said.hosts, said.networks, house.memo)
 
 
 def fault_of(home: Home, name: str = "one.conf") -> str:
@@ -64,8 +65,8 @@ def delivered(home: Home, host: str) -> dict[str, bytes]:
 @pytest.fixture
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Limits that are reached soon."""
-    monkeypatch.setattr(confined, "SECONDS", 0.2)
-    monkeypatch.setattr(confined, "MEMORY", 64 << 20)
+    monkeypatch.setattr(limited_process, "SECONDS", 0.2)
+    monkeypatch.setattr(limited_process, "MEMORY", 64 << 20)
 
 
 # -- what is found before anything is rendered ------------------------------------------------------------------------
@@ -164,7 +165,7 @@ def test_marks_of_another_language_are_named_with_what_to_write(home: Home, body
     ],
 )
 def test_lines_that_a_comment_takes_out_by_mistake_are_found(text: str, lines: list[str]) -> None:
-    assert list(delimiters.cut_out(text, Templates(Path("/nowhere")).lex)) == lines
+    assert list(template_delimiters.cut_out(text, Templates(Path("/nowhere")).lex)) == lines
 
 
 def test_what_a_comment_cuts_out_of_a_script_is_noted(home: Home) -> None:
@@ -196,14 +197,14 @@ def test_what_a_comment_cuts_out_of_a_script_is_noted(home: Home) -> None:
             "{% macro m() %}{{ m() }}{% endmacro %}\n{{ m() }}",
             "templates/one.conf:3: nests, calls or includes without end",
         ),
-        ("{{ 'a' * 10 ** 11 }}", f"templates/one.conf:3: {confined.TOO_LARGE}"),
-        ("\n{{ 'a' | center(99999999999) }}", f"templates/one.conf:4: {confined.TOO_LARGE}"),
+        ("{{ 'a' * 10 ** 11 }}", f"templates/one.conf:3: {limited_process.TOO_LARGE}"),
+        ("\n{{ 'a' | center(99999999999) }}", f"templates/one.conf:4: {limited_process.TOO_LARGE}"),
         (
             "{% set n = namespace(x='aa') %}\n{% for i in range(99) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
-            f"templates/one.conf:4: {confined.TOO_LARGE}",
+            f"templates/one.conf:4: {limited_process.TOO_LARGE}",
         ),
-        ("\n\n{% for i in range(10 ** 10) %}{% endfor %}", f"templates/one.conf:5: {confined.TOO_LONG}"),
-        ("\n{{ 7 ** (7 ** 10) }}", f"templates/one.conf:4: {confined.TOO_LONG}"),
+        ("\n\n{% for i in range(10 ** 10) %}{% endfor %}", f"templates/one.conf:5: {limited_process.TOO_LONG}"),
+        ("\n{{ 7 ** (7 ** 10) }}", f"templates/one.conf:4: {limited_process.TOO_LONG}"),
         ("{{ artifact('tls:nobody') }}", "templates/one.conf:1: deploy-artifact: 'tls:nobody' is no artifact"),
     ],
     ids=lambda value: value[:30].replace("\n", " ") if isinstance(value, str) else None,
@@ -239,7 +240,7 @@ def test_a_template_that_exceeded_its_limits_is_not_tried_again_for_every_host(h
     started = time.process_time(), os.times().children_user
     report = home.doit("release")
     assert {"release:media", "release:forge", "release:monitoring"} == set(report.failed)
-    assert all(confined.TOO_LONG in text for text in report.failed.values())
+    assert all(limited_process.TOO_LONG in text for text in report.failed.values())
     assert os.times().children_user - started[1] < 3 * 0.2 + 2
 
 
@@ -539,5 +540,5 @@ def test_looks_at_a_broken_home_raise_nothing(broken: Home) -> None:
         "template:nginx/extra.conf",
         "release:media",
     ]
-    assert list(status.rows(house, plan))
-    assert health.checks(house, plan, LastRun(), (), (), (), thorough=True)
+    assert list(status_table.rows(house, plan))
+    assert health_report.checks(house, plan, LastRun(), (), (), (), thorough=True)

@@ -12,9 +12,9 @@ import pytest
 import sqlalchemy as sql
 from cryptography import x509
 
-from pki import issue, profiles
 from pki.ledger import chain
 from pki.ledger.tables import events, head
+from pki.x509 import certificate_signing, keys, profiles
 from tests import judges
 from tests.conftest import PROJECT, START, Home
 from tests.hierarchy import client, every_crl, intermediate_of, root_of, server, signed_on_purpose
@@ -88,15 +88,15 @@ def test_whoever_holds_the_key_of_the_client_authority_is_any_client(home: Home)
 @pytest.mark.parametrize("authority", ["server", "client"])
 def test_an_intermediate_signs_no_authority(home: Home, authority: str) -> None:
     """Its path length is 0 (RFC 5280 §4.2.1.9)."""
-    signing, key = home.house().issuer(authority), issue.new_key("ec-p384")
-    below = issue.certificate(
-        issue.subject("Example Lab", "Below"),
+    signing, key = home.house().issuer(authority), keys.new_key("ec-p384")
+    below = certificate_signing.certificate(
+        certificate_signing.subject("Example Lab", "Below"),
         key.public_key(),
-        issue.validity(START, 90 * DAY, signing.certificate),
+        certificate_signing.validity(START, 90 * DAY, signing.certificate),
         profiles.root(),
         signing,
     )
     like = "media" if authority == "server" else "client-admin"
-    leaf = signed_on_purpose(home, like, [JELLYFIN], issuer=issue.Issuer(below, key))
+    leaf = signed_on_purpose(home, like, [JELLYFIN], issuer=certificate_signing.Issuer(below, key))
     whole = Identity(leaf.leaf, below, leaf.key, (intermediate_of(home, authority),))
     assert judges.openssl_fault(whole, [root_of(home)], START, []) == "path length constraint exceeded"

@@ -10,11 +10,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography import x509
 
-from pki import issue
-from pki.model import Inventory
-from pki.watch.years import calendar
-from pki.watch.years.runs import Runs
-from pki.watch.years.timeline import Timeline, timeline
+from pki.config.model import Inventory
+from pki.monitor.timeline import calendar
+from pki.monitor.timeline.events import Timeline, timeline
+from pki.monitor.timeline.runs import Runs
+from pki.x509 import certificate_signing, keys
 from tests.ceremonies import RealHome
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import START, Home
@@ -158,9 +158,11 @@ def test_client_that_outlives_its_authority_is_told(real: RealHome) -> None:
     """As after a ceremony elsewhere, or with certificates from another program in the ledger."""
     house = real.house()
     issuer = house.issuer("client")
-    key = issue.new_key("ec-p256")
+    key = keys.new_key("ec-p256")
     end = issuer.certificate.not_valid_after_utc + timedelta(days=30)
-    cert = issue.certificate(issue.subject("Example Lab", "x@y"), key.public_key(), (START, end), (), issuer)
+    cert = certificate_signing.certificate(
+        certificate_signing.subject("Example Lab", "x@y"), key.public_key(), (START, end), (), issuer
+    )
     house.ledger.record_certificate(
         cert, issuer="client-1", artifact="cert:client-old", profile="client", reason="brought along", at=START
     )

@@ -13,13 +13,14 @@ from invoke.parser.argument import Argument
 
 import tasks
 from pki import __version__
-from pki.commands import launch, options
-from pki.commands.command import command
-from pki.commands.program import Program
-from pki.errors import of_system
-from pki.files import locks
-from pki.pipeline import Run, command_line
-from pki.screen import Screen
+from pki.cli import launch, option_help
+from pki.cli.decorator import command
+from pki.cli.program import Program
+from pki.common import locks
+from pki.common.errors import of_system
+from pki.common.terminal import Screen
+from pki.monitor.report.run import Run
+from pki.pipeline import doit_command_line
 from tests.commands import Said, said_by
 from tests.conftest import PROJECT, START, Home
 
@@ -62,7 +63,7 @@ def test_an_option_without_a_meaning_is_an_error_of_ours() -> None:
 
     with pytest.raises(KeyError, match="colour"):
         command(add)
-    assert all(options.MEANINGS.values())
+    assert all(option_help.MEANINGS.values())
 
 
 @pytest.mark.parametrize("option", ["--dry", "--echo", "--hide=out", "--config=x"])
@@ -182,5 +183,5 @@ def test_help_of_a_command_of_doit_is_asked_for_behind_it(
 ) -> None:
     monkeypatch.chdir(PROJECT)
     for typed in (["info", "-h"], ["run", "--help"], ["cert:media", "-h"]):
-        assert command_line.main(typed) == 0
+        assert doit_command_line.main(typed) == 0
         assert "./run doit" in capsys.readouterr().out

@@ -13,12 +13,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from pki.backup import write_backup
+from pki.common.errors import InventoryError, PkiError
+from pki.config.upstreams import certificates
 from pki.deploy import preflight
-from pki.deploy.parcel import Parcel
-from pki.errors import InventoryError, PkiError
-from pki.keeping import backup
-from pki.upstreams import certificates
-from pki.watch import status, upstreams
+from pki.deploy.payload import Parcel
+from pki.monitor import unverified_upstreams
+from pki.monitor.report import status_table
 from tests.conftest import START, Home
 
 OLD = '{upstream: "http://127.0.0.1:8096", access: tls}'
@@ -132,7 +133,7 @@ def test_a_certificate_is_delivered_for_the_proxy_and_passes_the_look_at_a_relea
     found = preflight.look(parcel, delivery.trust(), ["jellyfin.lab.internal"], START)
     assert list(found.leaves) == ["jellyfin.lab.internal"]
     assert home.doit().made == {}
-    assert FILE in backup.snapshot(home.house())
+    assert FILE in write_backup.snapshot(home.house())
     put(home, pem(box("other.local")[1]))
     assert home.doit().made["release:media"] == "upstream-ca:media changed"
     home.edit(f"ca: {FILE}, name: box.local", "verify: none")
@@ -174,7 +175,7 @@ def test_a_file_that_is_not_there_fails_one_release(home: Home) -> None:
 
 def test_plan_and_status_say_what_is_not_verified(home: Home) -> None:
     say(home, '{url: "https://10.30.0.5:8006", verify: none}')
-    [note] = upstreams.notes(home.house())
+    [note] = unverified_upstreams.notes(home.house())
     assert (note.subject, note.text) == (
         "upstreams",
         (
@@ -184,7 +185,7 @@ def test_plan_and_status_say_what_is_not_verified(home: Home) -> None:
     )
     assert "openssl s_client -connect 10.30.0.5:8006 </dev/null | openssl x509 >upstreams/jellyfin.pem" in note.remedy
     assert note.text in json.dumps(home.doit().data["notes"])
-    rows = {row.name: row.next for row in status.rows(home.house(), home.plan())}
+    rows = {row.name: row.next for row in status_table.rows(home.house(), home.plan())}
     assert "upstreams not verified (verify: none): jellyfin" in rows["deploy:media"]
     assert "upstreams" not in rows["deploy:forge"]
 
@@ -193,7 +194,7 @@ def test_plan_and_status_say_what_is_not_verified(home: Home) -> None:
 def test_plan_says_that_a_certificate_of_an_upstream_ends(home: Home, days: int, said: str) -> None:
     put(home, pem(box(days=days)[1]))
     say(home, f'{{url: "https://10.30.0.5:8006", ca: {FILE}, name: box.local}}')
-    texts = [note.text for note in upstreams.notes(home.house(0.5))]
+    texts = [note.text for note in unverified_upstreams.notes(home.house(0.5))]
     assert [said in text and "jellyfin on media" in text for text in texts] == [True] * bool(said)
 
 

@@ -8,11 +8,11 @@ import string
 
 import pytest
 
-from pki.errors import ErrorCode, PkiError
-from pki.identifiers import ArtifactId, GenerationName
-from pki.reasons import UNCHANGED, Outcome, Reason, Verb, Why
-from pki.remedies import Place, at, here
-from pki.watch.checks import Finding, Level
+from pki.common.errors import ErrorCode, PkiError
+from pki.common.reasons import UNCHANGED, Outcome, Reason, Verb, Why
+from pki.common.remedies import Place, at, here
+from pki.config.identifiers import ArtifactId, GenerationName
+from pki.monitor.check_result import Finding, Level
 from tests.conftest import PROJECT, Home
 
 

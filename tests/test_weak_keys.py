@@ -17,10 +17,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from pki import weakkeys
-from pki.errors import PkiError
-from pki.issue import pem, request_key
-from pki.weakkeys import weakness
+from pki.common.errors import PkiError
+from pki.x509 import weak_keys
+from pki.x509.keys import request_key
+from pki.x509.pem_encoding import pem
+from pki.x509.weak_keys import weakness
 from tests.conftest import Home
 
 HALF = 1 << 1023
@@ -93,11 +94,11 @@ def test_a_weak_key_is_known_as_such(kind: str) -> None:
 
 
 def test_wieners_attack_is_known_where_the_exponent_is_not_too_long_anyway(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weakkeys, "MOST_EXPONENT", 1 << 4096)
+    monkeypatch.setattr(weak_keys, "MOST_EXPONENT", 1 << 4096)
     assert weakness(public(*small_private_exponent())).startswith("its private exponent is so small")
 
 
-@pytest.mark.parametrize("value", sorted(weakkeys.SMALL_ORDER))
+@pytest.mark.parametrize("value", sorted(weak_keys.SMALL_ORDER))
 @pytest.mark.parametrize("sign", [0, 0x80])
 def test_an_ed25519_key_for_which_anybody_can_sign_is_known_as_such(value: bytes, sign: int) -> None:
     key = ed25519.Ed25519PublicKey.from_public_bytes(value[:31] + bytes([value[31] | sign]))
@@ -238,7 +239,7 @@ def test_a_request_that_is_known_loads_no_tests(home: Home, monkeypatch: pytest.
     (home.path / "device.csr").write_bytes(request(p * q, pow(65537, -1, (p - 1) * (q - 1))))
     home.edit("hosts:\n", f"hosts:\n{DEVICE}")
     assert home.doit().status == 0
-    monkeypatch.setattr(weakkeys, "import_module", lambda _: pytest.fail("is loaded for nothing"))
+    monkeypatch.setattr(weak_keys, "import_module", lambda _: pytest.fail("is loaded for nothing"))
     assert home.doit().made == {}
 
 

@@ -6,12 +6,12 @@ import os
 
 import pytest
 
-from pki.deploy.history import KEPT
-from pki.destinations import Outlook
-from pki.handover.asking import Wish
-from pki.house import House
-from pki.house.clock import CONFIRM, Evidence, HostClock
-from pki.world import World
+from pki.ceremony.online.make_request import Wish
+from pki.deploy.delivery_history import KEPT
+from pki.pipeline.delivery_targets import Outlook
+from pki.pipeline.desired_state import World
+from pki.project.clock_guard import CONFIRM, Evidence, HostClock
+from pki.project.project import House
 from tests.ceremonies import RealHome
 from tests.conftest import Ask, Home
 from tests.test_delivery import Live, change_something, delivered, delivered_once, kind

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from pki.commands import launch
+from pki.cli import launch
 from tests.conftest import PROJECT, Home
 
 IN_TIME = 100  # seconds: what takes longer waits for something that never comes

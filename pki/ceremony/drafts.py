@@ -12,10 +12,10 @@ from datetime import datetime
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
-from pki import issue, profiles
-from pki.ceremony.bundle import AskedCross, AskedIntermediate, AskedLadder, AskedRoot, AskedRung, Request
-from pki.profiles import Extensions
-from pki.records import Entry
+from pki.ceremony.request_response import AskedCross, AskedIntermediate, AskedLadder, AskedRoot, AskedRung, Request
+from pki.x509 import certificate_signing, crl_signing, keys, profiles
+from pki.x509.profiles import Extensions
+from pki.x509.revocation import Entry
 
 SERIAL_BITS = 64  # CA/Browser Forum baseline requirements, 7.1: at least so many from a random generator
 
@@ -32,7 +32,7 @@ class CertificateDraft:
     issuer: x509.Certificate | None  # None: signed by its own key
 
     def builder(self) -> x509.CertificateBuilder:
-        return issue.certificate_draft(self.subject, self.key, self.dates, self.extensions, self.issuer)
+        return certificate_signing.certificate_draft(self.subject, self.key, self.dates, self.extensions, self.issuer)
 
     def differences(self, cert: x509.Certificate) -> Iterator[str]:
         """In what a signed certificate is not what was asked for; nothing means that it is."""
@@ -42,13 +42,13 @@ class CertificateDraft:
         own = x509.SubjectKeyIdentifier.from_public_key(self.key)
         expected[own.oid] = (own, False)
         if self.issuer is not None:
-            above = issue.authority_key_identifier(self.issuer)
+            above = certificate_signing.authority_key_identifier(self.issuer)
             expected[above.oid] = (above, False)
         if cert.subject != self.subject:
             yield f"its subject is {cert.subject.rfc4514_string()}, asked for {self.subject.rfc4514_string()}"
         if cert.issuer != (self.issuer.subject if self.issuer else self.subject):
             yield f"its issuer is {cert.issuer.rfc4514_string()}"
-        if issue.public_der(cert.public_key()) != issue.public_der(self.key):
+        if keys.public_der(cert.public_key()) != keys.public_der(self.key):
             yield "it is for another key than the one in the request"
         if (cert.not_valid_before_utc, cert.not_valid_after_utc) != self.dates:
             yield f"its dates are {cert.not_valid_before_utc:%Y-%m-%d} to {cert.not_valid_after_utc:%Y-%m-%d}"
@@ -72,7 +72,7 @@ class CrlDraft:
 
     def builder(self) -> x509.CertificateRevocationListBuilder:
         rung = self.rung
-        return issue.crl_draft(self.issuer, rung.number, rung.this_update, rung.next_update, self.entries)
+        return crl_signing.crl_draft(self.issuer, rung.number, rung.this_update, rung.next_update, self.entries)
 
     def differences(self, crl: x509.CertificateRevocationList) -> Iterator[str]:
         """In what a signed CRL is not what was asked for."""
@@ -82,7 +82,7 @@ class CrlDraft:
             yield "its dates are not those that were asked for"
         expected = {
             x509.CRLNumber.oid: (x509.CRLNumber(self.rung.number), False),
-            x509.AuthorityKeyIdentifier.oid: (issue.authority_key_identifier(self.issuer), False),
+            x509.AuthorityKeyIdentifier.oid: (certificate_signing.authority_key_identifier(self.issuer), False),
         }
         if {extension.oid: (extension.value, extension.critical) for extension in crl.extensions} != expected:
             yield "its number or extensions are not those that were asked for"
@@ -104,7 +104,7 @@ def _entries(crl: x509.CertificateRevocationList) -> Iterator[Entry]:
 def root(request: Request, asked: AskedRoot, key: CertificatePublicKeyTypes) -> CertificateDraft:
     return CertificateDraft(
         what=asked.name,
-        subject=issue.subject(request.organisation, asked.common_name),
+        subject=certificate_signing.subject(request.organisation, asked.common_name),
         key=key,
         dates=(asked.not_before, asked.not_after),
         extensions=profiles.root(),
@@ -115,8 +115,8 @@ def root(request: Request, asked: AskedRoot, key: CertificatePublicKeyTypes) -> 
 def intermediate(request: Request, asked: AskedIntermediate, issuer: x509.Certificate) -> CertificateDraft:
     return CertificateDraft(
         what=asked.name,
-        subject=issue.subject(request.organisation, asked.common_name),
-        key=issue.request_key(asked.request.encode(), f"the request of {asked.name}"),
+        subject=certificate_signing.subject(request.organisation, asked.common_name),
+        key=keys.request_key(asked.request.encode(), f"the request of {asked.name}"),
         dates=(asked.not_before, asked.not_after),
         extensions=profiles.intermediate(asked.authority, asked.domains, asked.addresses)
         + profiles.addresses_of(request.publish, asked.issuer),

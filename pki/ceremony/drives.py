@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pki.errors import PkiError
+from pki.common.errors import PkiError
 
 MOUNTS = Path("/proc/self/mountinfo")  # proc_pid_mountinfo(5)
 BLOCKS = Path("/sys/dev/block")

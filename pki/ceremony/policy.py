@@ -11,15 +11,15 @@ from datetime import datetime, timedelta
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
-from pki import issue
 from pki.ceremony import drafts
-from pki.ceremony.bundle import NOTHING, SLACK, AskedIntermediate, AskedLadder, AskedRoot, Request
+from pki.ceremony.request_response import NOTHING, SLACK, AskedIntermediate, AskedLadder, AskedRoot, Request
 from pki.ceremony.vault import Past, fingerprint
-from pki.errors import PkiError
-from pki.identifiers import GenerationName
-from pki.profiles import ROOT_LIMIT, RUNG_LIMIT
-from pki.scalars import SANDBOX
-from pki.weakkeys import weakness
+from pki.common.errors import PkiError
+from pki.config.fields import SANDBOX
+from pki.config.identifiers import GenerationName
+from pki.config.limits import PRESIGNED_CRL_LIMIT, ROOT_LIMIT
+from pki.x509 import keys
+from pki.x509.weak_keys import weakness
 
 LEAP = 100  # numbers that a request may skip: without a bound, one request could use up all that there are
 KEYS = ("ec-p256", "ec-p384", "rsa-3072", "rsa-4096")
@@ -155,16 +155,16 @@ def _name_faults(request: Request, known: Known) -> Iterator[str]:
 
 def _intermediate_faults(request: Request, asked: AskedIntermediate, known: Known) -> Iterator[str]:
     try:
-        key = issue.request_key(asked.request.encode(), f"the request of {asked.name}")
+        key = keys.request_key(asked.request.encode(), f"the request of {asked.name}")
         weak = weakness(key)
     except PkiError as error:
         yield error.message
         return
     if weak:
         yield f"its key is weak: {weak}"
-    if issue.key_kind(key) not in KEYS:
-        yield f"a key of kind {issue.key_kind(key)}; expected one of {', '.join(KEYS)}"
-    if any(issue.public_der(cert.public_key()) == issue.public_der(key) for _, _, cert in known.issued):
+    if keys.key_kind(key) not in KEYS:
+        yield f"a key of kind {keys.key_kind(key)}; expected one of {', '.join(KEYS)}"
+    if any(keys.public_der(cert.public_key()) == keys.public_der(key) for _, _, cert in known.issued):
         yield "its key is that of an earlier certificate; a new generation has a new key"
     twins = [one.name for one in request.intermediates if one.name != asked.name and _has_key(one, key)]
     if twins:
@@ -174,7 +174,7 @@ def _intermediate_faults(request: Request, asked: AskedIntermediate, known: Know
 
 def _has_key(asked: AskedIntermediate, key: CertificatePublicKeyTypes) -> bool:
     with suppress(PkiError):
-        return issue.public_der(issue.request_key(asked.request.encode(), asked.name)) == issue.public_der(key)
+        return keys.public_der(keys.request_key(asked.request.encode(), asked.name)) == keys.public_der(key)
     return False
 
 
@@ -207,7 +207,10 @@ def _ladder_faults(request: Request, ladder: AskedLadder, known: Known) -> Itera
     ends = made.get(ladder.root) or known.roots[ladder.root].not_valid_after_utc
     before = None
     for rung in ladder.rungs:
-        if not rung.this_update < rung.next_update <= rung.this_update + RUNG_LIMIT or rung.this_update >= ends:
+        if (
+            not rung.this_update < rung.next_update <= rung.this_update + PRESIGNED_CRL_LIMIT
+            or rung.this_update >= ends
+        ):
             yield f"CRL {rung.number} would live from {rung.this_update:%Y-%m-%d} to {rung.next_update:%Y-%m-%d}"
         if before and not before.this_update < rung.this_update <= before.next_update:
             yield f"CRL {rung.number} would leave a gap after CRL {before.number}"

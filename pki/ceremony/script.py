@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pki.ceremony import plan, printing, unpacking, words
-from pki.ceremony.bundle import Request
+from pki.ceremony import kit_unpacking, plan_text, printing, words
 from pki.ceremony.policy import Known
-from pki.remedies import run_for
-from pki.templating import Pages
+from pki.ceremony.request_response import Request
+from pki.common.program_files import PROGRAM
+from pki.common.remedies import run_for
+from pki.common.templating import Pages
 
-PROGRAM = Path(__file__).resolve().parents[2]
 GROUP = 8  # digits of a digest that are read at once
 
 
@@ -25,7 +25,7 @@ def script(request: Request, digest: str, known: Known, machine: str, *, hsm: bo
     """
     pages = Pages(Path(__file__).parent / "pages")
     held = known.last
-    roots, signatures = list(plan.roots(request)), list(plan.signatures(request, known))
+    roots, signatures = list(plan_text.roots(request)), list(plan_text.signatures(request, known))
     run = run_for(project) if project else "./run"
     context: dict[str, Any] = {
         "request": request,
@@ -33,7 +33,7 @@ def script(request: Request, digest: str, known: Known, machine: str, *, hsm: bo
         "machine": machine,
         "program": shlex.quote(str(PROGRAM)),
         "run": run,
-        "unpack": {"list": unpacking.LIST, "files": unpacking.FILES, "checks": unpacking.CHECKS},
+        "unpack": {"list": kit_unpacking.LIST, "files": kit_unpacking.FILES, "checks": kit_unpacking.CHECKS},
         "hsm": hsm,
         "digest": " ".join(digest[start : start + GROUP] for start in range(0, len(digest), GROUP)),
         "words": words.shown(digest),

@@ -13,9 +13,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pki.ceremony import slips, words
-from pki.errors import PkiError
-from pki.templating import Pages
+from pki.ceremony import word_correction, words
+from pki.common.errors import PkiError
+from pki.common.templating import Pages
 
 MOST = 16
 ENTROPY = 16
@@ -121,7 +121,7 @@ def _read(place: int, text: str) -> Any:
     try:
         read = Share.from_mnemonic(text)
     except MnemonicError:
-        fault = slips.in_share(text.split()) or "it is no share of 20 words"
+        fault = word_correction.in_share(text.split()) or "it is no share of 20 words"
         raise PkiError(f"has a wrong checksum: {fault}", AGAIN, lead=f"share {place}") from None
     if read.group_count != 1 or read.member_threshold < 2:
         what = "was not made here: it belongs to a group of shares"

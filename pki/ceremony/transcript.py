@@ -16,11 +16,11 @@ from typing import Any
 import cryptography
 from cryptography.hazmat.backends.openssl.backend import backend
 
-from pki import store
-from pki.ceremony.chain import START, Record, following, load
-from pki.ceremony.minutes import page
-from pki.errors import PkiError
-from pki.files import leave_to_owner
+from pki.ceremony.transcript_chain import START, Record, following, load
+from pki.ceremony.transcript_page import page
+from pki.common import filesystem
+from pki.common.errors import PkiError
+from pki.common.filesystem import leave_to_owner
 
 __all__ = ["Record", "Transcript", "load", "page", "versions"]
 
@@ -47,7 +47,7 @@ class Transcript:
         self._waiting: list[bytes] = []
         self._forbidden: list[str] = []
         self.interrupted = ""
-        data = store.read(path) or b""
+        data = filesystem.read(path) or b""
         whole = data[: data.rfind(b"\n") + 1]
         self._records = load(whole, str(path)) if whole else []
         self._size, self._torn = len(whole), len(data) - len(whole)
@@ -120,9 +120,9 @@ class Transcript:
     def _append(self, lines: bytes) -> None:
         """Put lines at the end, on disk, in place of what a killed write left; when that fails only whole lines stay."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        store.make_folder(self._path.parent)
+        filesystem.make_folder(self._path.parent)
         try:
-            handle = os.open(self._path, flags, store.PUBLIC)
+            handle = os.open(self._path, flags, filesystem.PUBLIC)
         except OSError as error:
             raise _unwritable(self._path, error) from None
         try:
@@ -144,7 +144,7 @@ class Transcript:
         if self._size == 0:
             leave_to_owner(handle, self._path.parent)
             with suppress(PermissionError):  # FAT, which most sticks are, has no modes
-                os.fchmod(handle, store.PUBLIC)
+                os.fchmod(handle, filesystem.PUBLIC)
         view = memoryview(lines)
         while view:
             view = view[os.write(handle, view) :]

@@ -16,12 +16,13 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from pki import issue, store, tokens
-from pki.ceremony import bundle, keyfile
-from pki.ceremony.bundle import Request, Response
-from pki.errors import ErrorCode, PkiError, SlipError, of_system
-from pki.identifiers import GenerationName
-from pki.issue import PrivateKey
+from pki.ceremony import request_response, root_key_file
+from pki.ceremony.request_response import Request, Response
+from pki.common import filesystem
+from pki.common.errors import ErrorCode, PkiError, SlipError, of_system
+from pki.config.identifiers import GenerationName
+from pki.x509 import keys, pem_encoding, pkcs11
+from pki.x509.keys import PrivateKey
 
 TRANSCRIPT = "transcript.jsonl"
 ROOM = 1 << 20  # bytes: a response with its transcript takes a tenth of it
@@ -57,7 +58,7 @@ class Vault:
         named = ((GenerationName.parse(path.parent.name), path) for path in self.folder.glob("root-*/cert.pem"))
         for _, path in sorted((one for one in named if one[0].number), key=lambda one: one[0].number):
             try:
-                found[path.parent.name] = x509.load_pem_x509_certificate(store.read(path) or b"")
+                found[path.parent.name] = x509.load_pem_x509_certificate(filesystem.read(path) or b"")
             except ValueError:
                 raise PkiError(f"{path}: is not a certificate", "take the other copy of the vault") from None
         return found
@@ -71,10 +72,10 @@ class Vault:
         if target.exists():
             raise PkiError(f"{target}: is there already", "a root is never overwritten; take another drive")
         shutil.rmtree(beside, ignore_errors=True)
-        files = {"cert.pem": (issue.pem_of([cert]), store.PUBLIC)}
-        files |= {name: (content, store.SECRET) for name, content in key.items()}
+        files = {"cert.pem": (pem_encoding.pem_of([cert]), filesystem.PUBLIC)}
+        files |= {name: (content, filesystem.SECRET) for name, content in key.items()}
         try:
-            store.write_all({beside / name: file for name, file in files.items()})
+            filesystem.write_all({beside / name: file for name, file in files.items()})
             beside.rename(target)
         except OSError as error:
             raise of_system(error, target, "cannot be written") from None
@@ -86,25 +87,25 @@ class Vault:
         path = self.folder / root / "key.pem"
         key: PrivateKey | None = None
         if uri := self.token_of(root):
-            key = tokens.open_key(uri, passphrase, source)
-        elif data := store.read(path):
+            key = pkcs11.open_key(uri, passphrase, source)
+        elif data := filesystem.read(path):
             key = _opened(data, passphrase, path, source)
         if key is None:
             raise PkiError(f"{path}: the key of {root} is not there", "mount the drive that has it")
-        if issue.public_der(key.public_key()) != issue.public_der(self.roots()[root].public_key()):
+        if keys.public_der(key.public_key()) != keys.public_der(self.roots()[root].public_key()):
             raise PkiError(f"{path}: is not the key of {root}'s certificate", "take the other copy of the vault")
         return key
 
-    def token_of(self, root: str) -> tokens.TokenUri | None:
+    def token_of(self, root: str) -> pkcs11.TokenUri | None:
         """Where a root's key lives when it lives in a token."""
-        data = store.read(self.folder / root / "key.uri")
-        return tokens.parse(data.decode().strip()) if data is not None else None
+        data = filesystem.read(self.folder / root / "key.uri")
+        return pkcs11.parse(data.decode().strip()) if data is not None else None
 
     def destroy_key(self, root: str, passphrase: str) -> list[str]:
         """Destroy a root's key, in its token or on this medium; returns the names of what was destroyed."""
         destroyed = []
         if uri := self.token_of(root):
-            tokens.destroy(uri, passphrase)
+            pkcs11.destroy(uri, passphrase)
             destroyed.append(str(uri))
         for name in ("key.pem", "key.uri"):
             path = self.folder / root / name
@@ -128,12 +129,12 @@ class Vault:
         """Every ceremony that was held with this vault, oldest first. Raises PkiError when a record is damaged."""
         found = []
         for folder in sorted((self.folder / "ceremonies").glob("[0-9][0-9][0-9][0-9]")):
-            asked, answered = (store.read(folder / f"{name}.yaml") for name in ("request", "response"))
+            asked, answered = (filesystem.read(folder / f"{name}.yaml") for name in ("request", "response"))
             if asked is None or answered is None:
                 raise PkiError(f"{folder}: is not whole", "take the other copy of the vault")
-            request = bundle.load(asked, str(folder / "request.yaml"), Request)
-            response = bundle.load(answered, str(folder / "response.yaml"), Response)
-            digests = bundle.digest(asked), bundle.digest(answered)
+            request = request_response.load(asked, str(folder / "request.yaml"), Request)
+            response = request_response.load(answered, str(folder / "response.yaml"), Response)
+            digests = request_response.digest(asked), request_response.digest(answered)
             found.append(Past(int(folder.name), folder, request, response, *digests))
         return found
 
@@ -149,11 +150,11 @@ def overwrite(path: Path) -> None:
 
 def _opened(data: bytes, passphrase: str, path: Path, source: str) -> PrivateKey:
     """The key in a file, or an error that tells a damaged file from a wrong passphrase where the file itself does."""
-    whole = keyfile.is_whole(data)
+    whole = root_key_file.is_whole(data)
     if whole is False:
         raise PkiError(f"{path}: is damaged: it is not as it was written", "take the other drive: it has the same key")
     try:
-        return issue.open_key(data, passphrase, str(path), source)
+        return keys.open_key(data, passphrase, str(path), source)
     except PkiError as error:
         if error.code is not ErrorCode.KEY_NOT_OPENED:
             raise
@@ -169,7 +170,7 @@ def probe(folder: Path) -> None:
         raise PkiError(f"{folder}: is not a folder", "mount the drive, then name its folder")
     file = folder / ".room"
     try:
-        store.write(file, os.urandom(ROOM))
+        filesystem.write(file, os.urandom(ROOM))
     except PkiError as error:
         raise PkiError(error.message, "is the drive read-only, or full? take another one, or make room") from None
     file.unlink()
@@ -182,7 +183,7 @@ def write_folder(target: Path, files: Mapping[str, bytes]) -> None:
     beside = target.with_name(f".{target.name}.new")
     shutil.rmtree(beside, ignore_errors=True)
     try:
-        store.write_all({beside / name: (content, store.PUBLIC) for name, content in files.items()})
+        filesystem.write_all({beside / name: (content, filesystem.PUBLIC) for name, content in files.items()})
         beside.rename(target)
     except OSError as error:
         raise of_system(error, target, "cannot be written") from None

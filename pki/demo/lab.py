@@ -17,8 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pki.demo.machine import PATH, PATIENCE, Machine, check_programs
-from pki.errors import PkiError
+from pki.common.errors import PkiError
+from pki.demo.namespace_machine import PATH, PATIENCE, Machine, check_programs
 
 LAN = {"lan": "192.0.2.0/24"}  # set apart for documentation: https://www.rfc-editor.org/rfc/rfc5737
 PROGRAMS = ("ip", "nft", "nsenter", "unshare", "setpriv")

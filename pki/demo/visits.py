@@ -6,7 +6,7 @@ import json
 import re
 from dataclasses import dataclass
 
-from pki.demo.machine import Machine
+from pki.demo.namespace_machine import Machine
 
 ROOTS = "/root/roots.pem"
 REFUSED_STATUS = {400, 403, 421}

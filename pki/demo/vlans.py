@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pki import inventory
+from pki.common.terminal import Screen
+from pki.config import loader
+from pki.config.model import Inventory
 from pki.demo.lab import Lab
-from pki.demo.machine import Machine, check_programs
+from pki.demo.namespace_machine import Machine, check_programs
 from pki.demo.visits import ANSWERED, NO_WAY_THERE, REFUSED, ROOTS, Seen, Visit
-from pki.model import Inventory
-from pki.screen import Screen
 
 HERE = Path(__file__).parent
 PROGRAM = HERE.parent.parent
@@ -65,7 +65,7 @@ class Story:
 
     def found(self) -> None:
         """A house on the ca machine, pki.yaml and the templates; root there may log in on the hosts, as root."""
-        self.ca.write(HOUSE / "pki.yaml", (HERE / "house.yaml").read_text())
+        self.ca.write(HOUSE / "pki.yaml", (HERE / "project.yaml").read_text())
         self.ca.run("cp", "-r", PROGRAM / "templates", HOUSE)
         self.ca.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/root/.ssh/id_ed25519")
         known = ""
@@ -152,7 +152,7 @@ class Story:
 def story(screen: Screen) -> Iterator[Story]:
     """The lab of the story, with real servers on the machines, until the block ends."""
     check_programs(*PROGRAMS)
-    wanted = inventory.load(HERE / "house.yaml")
+    wanted = loader.load(HERE / "project.yaml")
     vlans = {**{name: str(network) for name, network in wanted.networks.items()}, "clients": CLIENTS}
     with Lab(vlans) as lab:
         screen.line(f"lab: {', '.join(vlans)}: four VLANs, a router with a firewall between them")

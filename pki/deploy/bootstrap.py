@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
-from pki import store
-from pki.deploy import roots
-from pki.deploy.answers import STOPPED
-from pki.deploy.parcel import Parcel
+from pki.common import filesystem
+from pki.common.errors import ErrorCode, PkiError
+from pki.common.filesystem import leave_all_to_owner
+from pki.common.visible import line_fault, plain
+from pki.deploy import release_roots
+from pki.deploy.host_output import STOPPED
+from pki.deploy.payload import Parcel
+from pki.deploy.process import STANDARD, LimitError, Limits, run
+from pki.deploy.protocol import Session, rows_of, slug
 from pki.deploy.receipt import Receipt
-from pki.deploy.session import Session, rows_of, slug
 from pki.deploy.ssh import PROGRAM, Way, identity_in
-from pki.deploy.wire import STANDARD, LimitError, Limits, run
-from pki.errors import ErrorCode, PkiError
-from pki.files import leave_all_to_owner
-from pki.visible import line_fault, plain
 
 SSH_FAILED = 255  # the exit status of ssh where it could not start the command
 COMPLAINT = 2000  # characters
@@ -116,7 +116,7 @@ def _folders(parcel: Parcel, old: Sequence[Mapping[str, str]]) -> Iterator[str]:
 
 
 def _exactly(parcel: Parcel, old: Sequence[Mapping[str, str]]) -> Iterator[str]:
-    accepted = roots.of(parcel)
+    accepted = release_roots.of(parcel)
     for file in parcel.release.files:
         is_root = file.path in accepted.paths
         yield f"{'roots' if is_root else 'file'} {file.path}"
@@ -125,7 +125,7 @@ def _exactly(parcel: Parcel, old: Sequence[Mapping[str, str]]) -> Iterator[str]:
         if file.set:
             yield f"set {file.set}"
     for one in old:
-        yield f"{'roots' if roots.is_store(one['path']) else 'remove'} {one['path']}"
+        yield f"{'roots' if release_roots.is_store(one['path']) else 'remove'} {one['path']}"
         if one.get("set"):
             yield f"set {one['set']}"
     for digest in accepted.digests:
@@ -136,7 +136,7 @@ def deploy_key(ca: Path) -> str:
     """The public key of deployments, made with ssh-keygen the first time."""
     path = identity_in(ca)
     if not path.exists():
-        store.make_folder(path.parent, 0o700)
+        filesystem.make_folder(path.parent, 0o700)
         command = ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "doit-pki", "-f", str(path))
         _run(command, "", "install the OpenSSH client")
         leave_all_to_owner(path.parent)

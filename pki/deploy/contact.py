@@ -6,13 +6,13 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from pki import canonical, store
+from pki.common import filesystem, sealed_records
+from pki.common.errors import ErrorCode, PkiError
+from pki.common.reasons import Reason, Why
+from pki.common.visible import shorten
 from pki.deploy.drift import from_json as drifted
+from pki.deploy.protocol import HostRefusal, ServiceRefusal, Step
 from pki.deploy.receipt import instant, moment
-from pki.deploy.session import HostRefusal, ServiceRefusal, Step
-from pki.errors import ErrorCode, PkiError
-from pki.reasons import Reason, Why
-from pki.visible import shorten
 
 WORDS = 2000  # characters that are kept of a message
 LOOK = timedelta(hours=12)
@@ -40,7 +40,7 @@ class Contact:
     def load(cls, path: Path) -> Contact:
         """The record at `path`; a damaged one counts as missing."""
         try:
-            data = canonical.unsealed(store.read_if_possible(path)) or {}
+            data = sealed_records.unsealed(filesystem.read_if_possible(path)) or {}
             services = tuple(data.get("services", ()))
             found = {name: drifted(data.get(name)) for name in ("drift", "writable")}
             refusal = Reason.from_json(data["refusal"]) if data.get("refusal") else None
@@ -52,7 +52,7 @@ class Contact:
         found = {"drift": self.drift, "writable": self.writable}
         told = {name: [one.as_json() for one in reasons] for name, reasons in found.items()}
         refusal = self.refusal.as_json() if self.refusal else None
-        store.write(path, canonical.sealed({**asdict(self), "refusal": refusal, **told}))
+        filesystem.write(path, sealed_records.sealed({**asdict(self), "refusal": refusal, **told}))
 
     def well(self, now: datetime, writable: tuple[Reason, ...] = ()) -> Contact:
         return Contact(looked_at=instant(now), writable=writable)

@@ -11,26 +11,26 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Protocol
 
-from pki.deploy import inplace, preflight, proof
+from pki.common.cache import Memo
+from pki.common.errors import PkiError
+from pki.common.reasons import UNCHANGED, Outcome, Reason, Verb, Why
+from pki.config.fields import is_within
+from pki.config.identifiers import ArtifactId
+from pki.deploy import installed_crls, preflight, verification
 from pki.deploy import receipt as receipts
-from pki.deploy.change import Change, Destination, HostOutcome
 from pki.deploy.contact import Contact
+from pki.deploy.delivery_history import History
 from pki.deploy.drift import from_json as drifted
 from pki.deploy.folder import FolderTransport
-from pki.deploy.history import History
-from pki.deploy.inplace import InPlace
+from pki.deploy.installed_crls import InPlace
 from pki.deploy.new_root import COMMAND, NO_ROOT, TASK, NewRoot
-from pki.deploy.parcel import Parcel
+from pki.deploy.payload import Parcel
 from pki.deploy.preflight import Findings, Trust
 from pki.deploy.receipt import Receipt, instant, moment, taken
 from pki.deploy.ssh import UnreachableError
-from pki.errors import PkiError
-from pki.identifiers import ArtifactId
-from pki.memo import Memo
-from pki.reasons import UNCHANGED, Outcome, Reason, Verb, Why
-from pki.records import Pin
-from pki.scalars import is_within
-from pki.store import Store
+from pki.deploy.transaction import Change, Destination, HostOutcome
+from pki.ledger.types import Pin
+from pki.project.layout import Store
 
 DAY = timedelta(days=1)
 HURRY = 2 * DAY  # what is left to a certificate when its host's window no longer matters
@@ -276,9 +276,11 @@ class Delivery:
     def _place(self, parcel: Parcel, now: datetime) -> Outcome:
         """The same for a host in a folder, which tells only of what was there and should not have been."""
         ours = {file.sha256 for file in parcel.release.files}
-        found = [one for one in inplace.in_folder(self.store.host_root(self.host), parcel) if one.digest not in ours]
+        found = [
+            one for one in installed_crls.in_folder(self.store.host_root(self.host), parcel) if one.digest not in ours
+        ]
         assert self.trust is not None
-        foreign = inplace.guard(parcel, found, self.trust(), now) if found else []
+        foreign = installed_crls.guard(parcel, found, self.trust(), now) if found else []
         told = foreign
         if self.has_lost_receipt:
             told = [Why.RECEIPT_DAMAGED(), *foreign]
@@ -295,9 +297,9 @@ class Delivery:
         if (wanted := self.wanted()) is None:
             raise PkiError("its release is not there", f"./run doit release:{self.host}")
         if not self.is_remote:
-            return list(inplace.in_folder(self.store.host_root(self.host), wanted))
+            return list(installed_crls.in_folder(self.store.host_root(self.host), wanted))
         to = self._to()
-        found = inplace.look(to.way, wanted.crls(), as_root=to.as_root)
+        found = installed_crls.look(to.way, wanted.crls(), as_root=to.as_root)
         self.history.saw(one.content for one in found)
         return found
 
@@ -373,7 +375,7 @@ class Delivery:
         seen = ((receipt and receipt.proof) or {}).items()
         if unproven := [service for service, one in seen if not one.is_proven]:
             told.append(f"unproven: {', '.join(unproven)}")
-        if passed := [service for service, one in seen if one.verdict is proof.Verdict.PASSED_ON]:
+        if passed := [service for service, one in seen if one.verdict is verification.Verdict.PASSED_ON]:
             told.append(f"the probe is passed on: {', '.join(passed)}")
         if self.waits_for_root:
             told.append(f"waits for {TASK}")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 
+from pki.common.reasons import Reason, Why
+from pki.common.remedies import Place, Remedy, at, here
+from pki.deploy.protocol import Seen
 from pki.deploy.receipt import Receipt
-from pki.deploy.session import Seen
-from pki.reasons import Reason, Why
-from pki.remedies import Place, Remedy, at, here
 
 
 def of(seen: Iterable[Seen], receipt: Receipt | None) -> tuple[Reason, ...]:

@@ -13,11 +13,11 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from pki import canonical, store
-from pki.deploy.parcel import Parcel
+from pki.common import filesystem, sealed_records
+from pki.common.reasons import Reason, Why
+from pki.deploy.payload import Parcel
+from pki.deploy.protocol import where_to
 from pki.deploy.receipt import Receipt, instant, taken
-from pki.deploy.session import where_to
-from pki.reasons import Reason, Why
 
 
 class FolderTransport:
@@ -33,7 +33,7 @@ class FolderTransport:
         found += [Why.FOLDER_OPEN(folder=name, mode=f"{mode:04o}") for name, mode in self._open_folders(receipt)]
         for file in receipt.files:
             path = self._root / file["path"].lstrip("/")
-            content, mode = store.read(path), store.mode_of(path)
+            content, mode = filesystem.read(path), filesystem.mode_of(path)
             if path.is_symlink():
                 found.append(Why.FILE_LINK(file=file["path"], to=where_to(os.readlink(path))))
             elif content is None:
@@ -47,7 +47,7 @@ class FolderTransport:
     def _open_folders(self, receipt: Receipt) -> Iterator[tuple[str, int]]:
         """The folders on the way to the files that everybody can write, each with its mode."""
         for folder in self._folders(receipt):
-            mode = store.mode_of(folder)
+            mode = filesystem.mode_of(folder)
             if mode is not None and mode & stat.S_IWOTH:
                 yield f"/{folder.relative_to(self._root)}", mode
 
@@ -68,22 +68,24 @@ class FolderTransport:
 
     def _listed(self) -> list[str] | None:
         """The list beside the folder, None where there is none or it is damaged."""
-        record = canonical.unsealed(store.read_if_possible(self._list))
+        record = sealed_records.unsealed(filesystem.read_if_possible(self._list))
         return None if record is None else list(record["files"])
 
     def deliver(self, parcel: Parcel, previous: Receipt | None, now: datetime) -> Receipt:
         """Make the folder hold the release, and nothing beyond it of what was delivered before."""
         release = parcel.release
         wanted = {file.below(self._root): (parcel.content(file), int(file.mode, 8)) for file in release.files}
-        store.write_all({**store.differing(wanted), **{path: one for path, one in wanted.items() if path.is_symlink()}})
+        filesystem.write_all(
+            {**filesystem.differing(wanted), **{path: one for path, one in wanted.items() if path.is_symlink()}}
+        )
         for name, mode in self._open_folders(previous) if previous else ():
             (self._root / name.lstrip("/")).chmod(mode & ~0o022)
         kept = [file.path for file in release.files]
         for gone in (self.delivered(previous) or set()).difference(kept):
             self._remove(gone)
-        files = canonical.sealed({"files": kept})
-        if store.read_if_possible(self._list) != files:
-            store.write(self._list, files)
+        files = sealed_records.sealed({"files": kept})
+        if filesystem.read_if_possible(self._list) != files:
+            filesystem.write(self._list, files)
         commands = sorted({command for file in release.files for command in (file.validate, file.reload) if command})
         not_done = ["owners were not set: a folder host is written as whoever runs doit"]
         not_done += [f"not run: {command}" for command in commands]

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pki.deploy.wire import Limits, SilenceError, run
+from pki.deploy.process import Limits, SilenceError, run
 
 ASKING = Limits(10.0, 10.0)  # seconds for `ssh -G`, which opens no connection
 CHANGED = "REMOTE HOST IDENTIFICATION HAS CHANGED"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from pki.deploy import preflight
-from pki.deploy.parcel import Parcel
+from pki.deploy.payload import Parcel
 from pki.deploy.preflight import Trust
 from pki.deploy.receipt import Receipt
 

@@ -19,15 +19,16 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509.oid import NameOID
 
-from pki import canonical, pem
-from pki.deploy import crls
-from pki.deploy.crls import Listed
-from pki.deploy.parcel import Parcel
+from pki.common import pem
+from pki.common.errors import PkiError
+from pki.config.fields import CA_NAME
+from pki.deploy import crl_files
+from pki.deploy.crl_files import Listed
+from pki.deploy.payload import Parcel
+from pki.deploy.protocol import PATH
 from pki.deploy.release import File
-from pki.deploy.session import PATH
-from pki.errors import PkiError
-from pki.issue import ca_public_key
-from pki.scalars import CA_NAME
+from pki.x509 import canonical
+from pki.x509.certificate_signing import ca_public_key
 
 KEYS = tuple(f"{kind}PRIVATE KEY" for kind in ("", "EC ", "RSA ", "DSA ", "ENCRYPTED ", "OPENSSH "))
 
@@ -288,7 +289,7 @@ def _certificates(content: bytes) -> list[x509.Certificate]:
 
 
 def _crls(file: File, content: bytes) -> tuple[Listed, ...]:
-    found = crls.read(content) if file.crl else ()
+    found = crl_files.read(content) if file.crl else ()
     if file.crl and not found:
         raise PkiError(f"nothing was sent: {file.path} holds no CRL", "./run doit")
     return found

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
 
-from pki import canonical, store
-from pki.deploy.proof import Proof, as_json
+from pki.common import filesystem, sealed_records
 from pki.deploy.release import File
+from pki.deploy.verification import Proof, as_json
 
 FORMAT = 3
 BEFORE = 2  # said in words what was seen of services: of such a receipt nobody knows it
@@ -43,7 +43,7 @@ class Receipt:
 def load(path: Path) -> Receipt | None:
     """The receipt at `path`, None when there is none, or when it is not byte for byte as it was written."""
     try:
-        data = canonical.unsealed(store.read_if_possible(path)) or {}
+        data = sealed_records.unsealed(filesystem.read_if_possible(path)) or {}
         version, proof = data.pop("format", None), data.get("proof")
         if version not in {FORMAT, BEFORE}:
             return None
@@ -71,7 +71,7 @@ def _is_sound(found: Receipt) -> bool:
 def save(path: Path, receipt: Receipt) -> None:
     said = {field.name: getattr(receipt, field.name) for field in fields(receipt)}
     said["proof"] = None if receipt.proof is None else as_json(receipt.proof)
-    store.write(path, canonical.sealed({"format": FORMAT, **said}))
+    filesystem.write(path, sealed_records.sealed({"format": FORMAT, **said}))
 
 
 def taken(file: File) -> dict[str, str]:

@@ -15,14 +15,15 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pki import canonical, store, upstreams
-from pki.errors import FaultsError, PkiError, of_bug
-from pki.identifiers import ArtifactId
-from pki.issue import pkcs1_pem
-from pki.managed import MEND_HEADER, ManagedFile, Selection, render_header
-from pki.memo import Memo, token
-from pki.reasons import Outcome, Reason, Verb, Why, joined, stated
-from pki.templating import Templates
+from pki.common import filesystem, sealed_records
+from pki.common.cache import Memo, token
+from pki.common.errors import FaultsError, PkiError, of_bug
+from pki.common.reasons import Outcome, Reason, Verb, Why, joined, stated
+from pki.common.templating import Templates
+from pki.config import upstreams
+from pki.config.identifiers import ArtifactId
+from pki.deploy.managed_files import MEND_HEADER, ManagedFile, Selection, render_header
+from pki.x509.keys import pkcs1_pem
 
 FORMAT = 1
 PRIVATE = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----")
@@ -110,13 +111,13 @@ class Release:
     def manifest(self) -> bytes:
         files = [{name: getattr(file, name) for name in FILE_FIELDS} for file in self.files]
         known = {"format": FORMAT, "host": self.host, "release": self.digest}
-        return canonical.sealed({**known, "files": files, "inputs": self.inputs, "uses": self.uses})
+        return sealed_records.sealed({**known, "files": files, "inputs": self.inputs, "uses": self.uses})
 
 
 def load(folder: Path) -> Release | None:
     """The release in a folder, None when there is none or it cannot be read."""
     try:
-        data = canonical.unsealed(store.read(folder / "manifest.json")) or {}
+        data = sealed_records.unsealed(filesystem.read(folder / "manifest.json")) or {}
         if data.get("format") != FORMAT:
             return None
         return Release(data["host"], tuple(File(**file) for file in data["files"]), data["inputs"], data["uses"])
@@ -152,7 +153,7 @@ def stale(blueprint: Blueprint, folder: str, memo: Memo) -> list[Reason]:
             reasons.append(Why.CHANGED(what=artifact))
     copies = [file.below(Path(folder, "files")) for file in release.files]
     for file, path in zip(release.files, copies, strict=True):
-        if _sha256(store.read(path) or b"") != file.sha256 or store.mode_of(path) != int(file.mode, 8):
+        if _sha256(filesystem.read(path) or b"") != file.sha256 or filesystem.mode_of(path) != int(file.mode, 8):
             reasons.append(Why.COPY_DAMAGED(file=file.path))
     if not reasons:
         memo.remember(name, known, [f"{folder}/manifest.json", *map(str, (*copies, *used))], True)
@@ -165,7 +166,7 @@ def damaged(folder: Path) -> str:
     if release is None:
         return "its manifest is damaged" if os.path.lexists(folder / "manifest.json") else ""
     for file in release.files:
-        if _sha256(store.read(file.below(folder / "files")) or b"") != file.sha256:
+        if _sha256(filesystem.read(file.below(folder / "files")) or b"") != file.sha256:
             return f"its copy of {file.path} is damaged"
     return ""
 
@@ -231,14 +232,14 @@ def build(
     if faults:
         raise FaultsError.of(faults)
     copies = {file.below(folder / "files"): (content, int(file.mode, 8)) for file, content in contents.values()}
-    store.write_all(store.differing(copies))
+    filesystem.write_all(filesystem.differing(copies))
     release = Release(
         blueprint.host,
         tuple(file for file, _ in contents.values()),
         _inputs(blueprint),
         dict(sorted(gathered.uses.items())),
     )
-    store.write(folder / "manifest.json", release.manifest())
+    filesystem.write(folder / "manifest.json", release.manifest())
     _sweep(folder / "files", {str(path) for path in copies})
     return Outcome(verb)
 
@@ -327,7 +328,7 @@ def _sources(blueprint: Blueprint, managed: ManagedFile, artifact: str) -> list[
 
 
 def _content(path: Path, artifact: str) -> bytes:
-    content, kind = store.read(path), ArtifactId.parse(artifact).kind
+    content, kind = filesystem.read(path), ArtifactId.parse(artifact).kind
     if kind == upstreams.ARTIFACT:
         return upstreams.certificates(content, str(path))
     if content is None:
@@ -365,7 +366,7 @@ def _inputs(blueprint: Blueprint) -> dict[str, str]:
 def _digest_of(paths: list[Path]) -> str:
     digest = hashlib.sha256()
     for path in paths:
-        digest.update(hashlib.sha256(store.read(path) or b"").digest())
+        digest.update(hashlib.sha256(filesystem.read(path) or b"").digest())
     return digest.hexdigest()
 
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pki.common.errors import ErrorCode, PkiError
+from pki.common.visible import plain
 from pki.deploy import host_keys
-from pki.deploy.answers import STOPPED
-from pki.deploy.wire import STANDARD, Limits
-from pki.errors import ErrorCode, PkiError
-from pki.visible import plain
+from pki.deploy.host_output import STOPPED
+from pki.deploy.process import STANDARD, Limits
 
 PROGRAM = "/usr/local/sbin/pki-apply"
 CONNECT = 10  # seconds

@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
-from pki.deploy.handshake import TIMEOUT, Endpoint
+from pki.common.visible import plain
+from pki.deploy.process import LimitError, Limits, SilenceError, Wire
 from pki.deploy.ssh import Way, no_tunnel
-from pki.deploy.wire import LimitError, Limits, SilenceError, Wire
-from pki.visible import plain
+from pki.deploy.tls_client import TIMEOUT, Endpoint
 
 START = 2 * TIMEOUT  # seconds for a login; ssh itself gives up on a host that does not answer
 MOST_LINES = 2000  # of what ssh says about one host: 100, and one for each identity and environment variable

@@ -17,13 +17,15 @@ import sqlalchemy as sql
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from pki.errors import LedgerError, of_system
-from pki.files import insist_on_file, leave_to_owner
+from pki.common.child_processes import LIBPQ_PASSWORD, withheld
+from pki.common.errors import LedgerError, of_system
+from pki.common.filesystem import insist_on_file, leave_to_owner, make_folder
+from pki.common.visible import in_one_line
 from pki.ledger import identity, upgrade
 from pki.ledger.chain import NO_HASH, TAKE_TURN
+from pki.ledger.last_seen import authority_certificates, seen_heads
 from pki.ledger.tables import SCHEMA, head, lease, metadata
-from pki.processes import LIBPQ_PASSWORD, withheld
-from pki.records import (
+from pki.ledger.types import (
     BEGIN_ANEW,
     EMPTY,
     GONE,
@@ -36,8 +38,6 @@ from pki.records import (
     UNREADABLE,
     LedgerFault,
 )
-from pki.store import Store, make_folder
-from pki.visible import in_one_line
 
 LOOK_AT_DATABASE = "look at the database that pki.yaml names as ledger, then: ./run invoke ledger.verify"
 PATIENCE = 60  # seconds for which a transaction waits for another one
@@ -207,8 +207,7 @@ class Database:
         """Whether nothing speaks of an earlier ledger: no authority has a certificate, and no event was seen."""
         if self._may_begin or self._is_copy:
             return True
-        disk = Store(self._folder.parent)
-        return not disk.is_founded and not disk.seen_heads()
+        return not authority_certificates(self._folder) and not seen_heads(self._folder)
 
     def _prepare(self, engine: Engine) -> None:
         """Create the tables or bring them to the present schema, and insist that the ledger is this project's."""

@@ -7,11 +7,11 @@ from pathlib import Path
 import sqlalchemy as sql
 from sqlalchemy.engine import Connection
 
-from pki import canonical, store
+from pki.common import filesystem, sealed_records
 from pki.ledger.chain import READ_HEAD
+from pki.ledger.last_seen import LEDGER_HEAD, seen_head
 from pki.ledger.tables import decisions, events, revocations
-from pki.records import ACCEPTED, Head
-from pki.store import LEDGER_HEAD, Store
+from pki.ledger.types import ACCEPTED, Head
 
 
 def holds(db: Connection, seen: Head) -> bool:
@@ -28,9 +28,9 @@ def holds(db: Connection, seen: Head) -> bool:
 def note(db: Connection, folder: Path) -> None:
     """Note how far the ledger is. A note of an event that the ledger lacks stays: it is the evidence."""
     seq, digest = db.execute(READ_HEAD).one()
-    noted = Store(folder.parent).seen_head(LEDGER_HEAD)
+    noted = seen_head(folder, LEDGER_HEAD)
     if not seq or (noted and (noted[:2] == (seq, digest) or not holds(db, noted))):
         return
     revoked = db.execute(sql.select(sql.func.count()).select_from(revocations)).scalar()
-    said = canonical.sealed({"events": seq, "head": digest, "revocations": revoked})
-    store.write(folder / LEDGER_HEAD, said, store.SECRET)
+    said = sealed_records.sealed({"events": seq, "head": digest, "revocations": revoked})
+    filesystem.write(folder / LEDGER_HEAD, said, filesystem.SECRET)

@@ -12,17 +12,18 @@ import sqlalchemy as sql
 from cryptography import x509
 from sqlalchemy.engine import Connection
 
-from pki import store
-from pki.errors import LedgerError
+from pki.common import filesystem, sealed_records
+from pki.common.errors import LedgerError
+from pki.config.identifiers import AUTHORITIES
+from pki.ledger.last_seen import PROJECT_ID, authority_certificates, project_id
 from pki.ledger.rows import as_hex
 from pki.ledger.tables import SCHEMA, certificates, head
-from pki.records import FOREIGN, LedgerFault
-from pki.store import AUTHORITIES, PROJECT_ID, Store
+from pki.ledger.types import FOREIGN, LedgerFault
 
 
 def own_or_new(folder: Path) -> str:
     """Return the identity of this project, made now where there is none."""
-    found = Store(folder.parent).project_id
+    found = project_id(folder)
     if not found:
         found = secrets.token_hex(16)
         _keep(folder, found)
@@ -30,7 +31,7 @@ def own_or_new(folder: Path) -> str:
 
 
 def _keep(folder: Path, project: str) -> None:
-    store.write(folder / PROJECT_ID, f"{project} {store.check_of({'project': project})}\n".encode())
+    filesystem.write(folder / PROJECT_ID, f"{project} {sealed_records.check_of({'project': project})}\n".encode())
 
 
 def insist(db: Connection, folder: Path, place: str, *, has_events: bool) -> None:
@@ -38,7 +39,7 @@ def insist(db: Connection, folder: Path, place: str, *, has_events: bool) -> Non
 
     A `ca/` that has no identity, as of a backup from before there was one, takes that of a ledger that knows its CAs.
     """
-    here, there = Store(folder.parent).project_id, str(db.execute(sql.select(head.c.project)).scalar() or "")
+    here, there = project_id(folder), str(db.execute(sql.select(head.c.project)).scalar() or "")
     if here == there:
         return
     if not here and _known(db, folder):
@@ -70,9 +71,9 @@ def _foreign(text: str, place: str) -> LedgerError:
 
 def _known(db: Connection, folder: Path) -> bool:
     """Return whether the ledger holds the certificate of any authority below `ca/`."""
-    disk, serials = Store(folder.parent), list[str]()
-    for name in (name for authority in AUTHORITIES for name in disk.generations(authority)):
-        data = store.read(disk.authority_file(name, "cert.pem"))
+    serials = list[str]()
+    for path in authority_certificates(folder):
+        data = filesystem.read(path)
         try:
             serials.append(as_hex(x509.load_pem_x509_certificate(data or b"").serial_number))
         except ValueError:

@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy.engine import Connection
 
-from pki.errors import LedgerError
+from pki.common.errors import LedgerError
 from pki.ledger.rows import parted
 from pki.ledger.tables import crls
 

@@ -12,9 +12,11 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki.identifiers import ArtifactId, GenerationName
-from pki.issue import key_fingerprint, pem_of
-from pki.records import OLD_REASONS, Books, Issued
+from pki.config.identifiers import ArtifactId, GenerationName
+from pki.ledger.types import Books, Issued
+from pki.x509.keys import key_fingerprint
+from pki.x509.pem_encoding import pem_of
+from pki.x509.revocation import OLD_REASONS
 
 Row = dict[str, Any]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlalchemy as sql
 
-from pki.store import AUTHORITIES
+from pki.config.identifiers import AUTHORITIES
 
 SCHEMA = 3
 

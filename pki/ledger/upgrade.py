@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import sqlalchemy as sql
 from sqlalchemy.engine import Connection
 
-from pki.identifiers import ArtifactId
+from pki.config.identifiers import ArtifactId
 from pki.ledger.chain import TAKE_TURN, append
 from pki.ledger.tables import SCHEMA, certificates, crls, events, head, lease, revocations
-from pki.store import Store
+from pki.ledger.types import Pin
 
 
 def to_present(db: Connection, project: str, folder: Path) -> None:
@@ -47,8 +50,19 @@ def _to_schema_3(db: Connection, project: str, folder: Path) -> None:
         index.create(db, checkfirst=True)
     db.execute(sql.insert(lease).values(holder="", until=0, token=0))
     db.execute(sql.update(head).values(schema=SCHEMA, project=project))
-    for host, pin in Store(folder.parent).pins_of_before():
+    for host, pin in pins_in_files(folder.parent / "build"):
         db.execute(TAKE_TURN)
         subject, at = ArtifactId("deploy", host), int(pin.since.timestamp())
         row = {"artifact": subject, "decision": "pinned", "detail": pin.release, "at": at}
         append(db, "decision", subject, row, pin.since)
+
+
+def pins_in_files(build: Path) -> Iterator[tuple[str, Pin]]:
+    """Hosts that files in `build/` say are pinned, as programs before schema 3 of the ledger wrote them."""
+    for path in sorted((build / "history").glob("*/held/manifest.json")):
+        try:
+            release = str(json.loads(path.read_bytes())["release"])
+            since = datetime.fromisoformat(path.with_name("since").read_text().strip())
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            continue
+        yield path.parent.parent.name, Pin(release, since)

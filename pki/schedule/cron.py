@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 
-from pki.schedule.errand import Errand
+from pki.schedule.job import Errand
 
 LINE = re.compile(r"([0-9]{1,2}) ([0-9]{1,2}) \* \* \* ")
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pki import store
-from pki.schedule.errand import Errand
+from pki.common import filesystem
+from pki.schedule.job import Errand
 
 UNITS = Path("/etc/systemd/system")
 SEALED, OPEN = Path("/etc/credstore.encrypted"), Path("/etc/credstore")
@@ -120,7 +120,7 @@ def _quoted(value: object) -> str:
 
 def installed(errand: Errand, folder: Path = UNITS) -> tuple[str, ...] | None:
     """The times that the timer on this machine says; None when there is none, or it cannot be read."""
-    data = store.read(folder / f"{errand.name}.timer")
+    data = filesystem.read(folder / f"{errand.name}.timer")
     if data is None:
         return None
     return tuple(

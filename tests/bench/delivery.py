@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from pki.deploy.session import rows_of, tar
+from pki.deploy.protocol import rows_of, tar
 from pki.deploy.ssh import Way
 from tests.bench import deliverers, measure
 from tests.bench.house import PROJECT

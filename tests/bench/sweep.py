@@ -10,15 +10,15 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pki import graph
-from pki.house import House
-from pki.watch import probes
+from pki.monitor import probes
+from pki.pipeline import plan as pipeline_plan
+from pki.project.project import House
 
 
 def main(home: str, count: str) -> None:
     """Look once; a service that is not as it was deployed, or one too few of them, ends it badly."""
     house = House.open(Path(home), datetime.now(UTC).replace(microsecond=0))
-    plan = graph.plan(house)
+    plan = pipeline_plan.plan(house)
     started, cpu = time.perf_counter(), time.process_time()
     found = probes.sweep(house, plan)
     print(time.perf_counter() - started, time.process_time() - cpu)

@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 
 from pki.deploy.bootstrap import permissions
-from pki.deploy.parcel import Parcel
+from pki.deploy.payload import Parcel
 from tests.bench.house import PROJECT
 from tests.bench.measure import Broken
 

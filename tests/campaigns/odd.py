@@ -254,7 +254,7 @@ def _other_user(start: Start, chance: random.Random) -> bool:
         path.chmod(0o755)
     [packages] = (Path(sys.prefix) / "lib").glob("python3*/site-packages")
     start.environment |= {"PYTHONPATH": str(packages), "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/nowhere"}
-    start.program = [python, "-S", "-P", "pki/start.py"]
+    start.program = [python, "-S", "-P", "pki/cli/start.py"]
     start.cwd = PROJECT
     start.prefix += ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
     return True

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 import tasks
-from pki.commands.program import Program
+from pki.cli.program import Program
 from tests.conftest import Ask
 from tests.printed_commands import commands
 

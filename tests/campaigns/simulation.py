@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 
-from pki import sealing
-from pki.ceremony import bundle, words
+from pki.ceremony import request_response, words
+from pki.common import age
+from pki.common.errors import ErrorCode, PkiError
 from pki.deploy.folder import FolderTransport
-from pki.errors import ErrorCode, PkiError
-from pki.house import House
-from pki.house.clock import Evidence, HostClock
-from pki.pipeline import Run
+from pki.monitor.report.run import Run
+from pki.project.clock_guard import Evidence, HostClock
+from pki.project.project import House
 from tests.campaigns import killed, mounts, person
 from tests.campaigns.campaign import CampaignError, Step
 from tests.campaigns.deployed import Chain, Deployed, Fault, identity_in
@@ -52,8 +52,8 @@ def quick() -> Iterator[None]:
     with hasty(), keys_opened_once(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(metadata, "entry_points", cache(metadata.entry_points))
         patch.setattr(ctypes.pythonapi, "Py_IncRef", lambda _: None)  # a run's tasks are held to the end of its process
-        patch.setattr(sealing, "seal", lambda data, _: sealing.MARKS[0] + data)
-        patch.setattr(sealing, "unseal", lambda data, _passphrase, _name: data[len(sealing.MARKS[0]) :])
+        patch.setattr(age, "seal", lambda data, _: age.MARKS[0] + data)
+        patch.setattr(age, "unseal", lambda data, _passphrase, _name: data[len(age.MARKS[0]) :])
         yield
 
 
@@ -349,7 +349,7 @@ class Simulation:
         """Bring the last response of the vault once more, which knows of ceremonies that an older `ca/` lacks."""
         with person.unattended():
             response = self.home.answer_again(day)
-        spoken = words.first(bundle.digest((response / "response.yaml").read_bytes()))
+        spoken = words.first(request_response.digest((response / "response.yaml").read_bytes()))
         said = self.typed(day, ["invoke", "ceremony.accept", str(response), "--words", spoken])
         for following in person.printed(said):  # a backup is from before the ceremony, or has been tried
             if "ceremony.request" in following:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from pki.ceremony import bundle, words
-from pki.handover.asking import Wish
+from pki.ceremony import request_response, words
+from pki.ceremony.online.make_request import Wish
 from tests import judges, old_ledgers
 from tests.campaigns import consistency, projects
 from tests.campaigns.campaign import CampaignError
@@ -148,7 +148,7 @@ def acceptance(scene: Scene, chance: random.Random) -> Command:
         wish = chance.choice([Wish(ladder=True), Wish(generations=("server", "client"))])
         scene.home.answer(scene.home.ask(wish, scene.days).path, scene.days)
     response = max(scene.home.out.glob("response-*"))
-    typed = words.first(bundle.digest((response / "response.yaml").read_bytes()))
+    typed = words.first(request_response.digest((response / "response.yaml").read_bytes()))
     return ("invoke", "ceremony.accept", str(response), "--words", typed)
 
 

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from shamir_mnemonic import combine_mnemonics
 
-from pki.ceremony import unpacking, words
+from pki.ceremony import kit_unpacking, words
 from tests.conftest import PROJECT
 from tests.integration.conftest import run
 from tests.scripts import Printed
@@ -170,7 +170,7 @@ def unpacked(kit: Path, folder: Path, digest: str, count: int) -> Path:
     items = Printed((kit / "CEREMONY.txt").read_text()).items.values()
     printed = {line.strip() for item in items for command in item.commands for line in command.splitlines()}
     said = ""
-    for lines in (unpacking.LIST, ("cd ~/kit", *unpacking.FILES, *unpacking.CHECKS)):
+    for lines in (kit_unpacking.LIST, ("cd ~/kit", *kit_unpacking.FILES, *kit_unpacking.CHECKS)):
         assert {line.strip() for line in lines} - {"cd ~/kit"} <= printed
         text = "\n".join(["set -e", *lines]).replace("/mnt/exchange", str(kit.parent))
         said += subprocess.run(

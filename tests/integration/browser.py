@@ -23,7 +23,7 @@ from selenium.common.exceptions import TimeoutException, WebDriverException
 from selenium.webdriver import ChromeOptions, Remote
 from selenium.webdriver.common.by import By
 
-from pki.demo.machine import Machine, wait_until
+from pki.demo.namespace_machine import Machine, wait_until
 from tests.integration.conftest import run
 
 PROGRAMS = ("chromium", "chromedriver", "certutil", "pk12util")

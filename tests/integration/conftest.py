@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from pki import tokens
-from pki.tokens import sessions
+from pki.x509 import pkcs11
+from pki.x509.pkcs11 import sessions
 from tests.ceremonies import RealHome
 from tests.conftest import PROJECT, Home, Report, bare_home
 from tests.copies import copy_project
@@ -223,11 +223,11 @@ class SoftHsm:
         pins = ("--pin", self.pin, "--so-pin", "314159")
         run("softhsm2-util", "--init-token", "--free", "--label", label, *pins)
         (made,) = set(self.folder.iterdir()) - before
-        tokens.close()  # the module looks for new tokens when it starts
+        pkcs11.close()  # the module looks for new tokens when it starts
         return made
 
-    def uri(self, key: str = "", label: str = "doit-pki") -> tokens.TokenUri:
-        return tokens.TokenUri(self.module, label, object=key)
+    def uri(self, key: str = "", label: str = "doit-pki") -> pkcs11.TokenUri:
+        return pkcs11.TokenUri(self.module, label, object=key)
 
     def session(self) -> Any:
         """The session that this process has on the token, as python-pkcs11 knows it."""
@@ -250,4 +250,4 @@ def softhsm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SoftHsm]:
         hsm = SoftHsm(folder / "tokens")
         hsm.token("doit-pki")
         yield hsm
-        tokens.close()
+        pkcs11.close()

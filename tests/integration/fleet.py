@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pki.demo.lab import Lab
-from pki.demo.machine import Machine
+from pki.demo.namespace_machine import Machine
 from tests.conftest import PROJECT
 from tests.integration.conftest import moved_clock
 

@@ -25,7 +25,7 @@ from itertools import count
 from pathlib import Path
 from typing import ClassVar
 
-from pki.leaves import service_names
+from pki.config.leaf_certificates import service_names
 from tests.integration.conftest import LiveHome, run
 from tests.integration.environments import environment
 

@@ -23,8 +23,8 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
 
-from pki.templating import MEND_OR_RAW
-from pki.watch.checks import Level
+from pki.common.templating import MEND_OR_RAW
+from pki.monitor.check_result import Level
 from tests import leavings
 from tests.conftest import PROJECT
 from tests.integration.conftest import TIMEOUT, LiveHome, built, live_home, moved_clock
@@ -310,7 +310,7 @@ def test_a_certificate_of_somebody_else_is_refused(mailing: LiveHome, tmp_path: 
 
 
 def test_a_server_that_accepts_and_says_nothing_is_given_up(mailing: LiveHome, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pki.watch.alerts.mail.PATIENCE", 1)
+    monkeypatch.setattr("pki.monitor.alerts.smtp.PATIENCE", 1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address(mailing, f"smtp://127.0.0.1:{silent.getsockname()[1]}")
         break_template(mailing)

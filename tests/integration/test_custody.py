@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from pki import issue
-from pki.ceremony import custody, hold, shares, sitting, verifying, words
-from pki.ceremony.hold import NewKey
-from pki.errors import PkiError
-from pki.handover.asking import Wish
+from pki.ceremony import audit, shares, words
+from pki.ceremony.offline import key_storage, session, steps
+from pki.ceremony.offline.steps import NewKey
+from pki.ceremony.online.make_request import Wish
+from pki.common.errors import PkiError
+from pki.x509 import keys
 from tests import judges
 from tests.ceremonies import SECRET, RealHome, real_home
 from tests.integration.conftest import SoftHsm, run
@@ -29,13 +30,13 @@ class Kept(RealHome):
     def new_key(self, name: str, kind: str) -> NewKey:
         if self.way == "token":
             self.secrets[name] = self.hsm.pin
-            return custody.in_token(name, kind, self.hsm.uri(), self.hsm.pin, "a test")
+            return key_storage.in_token(name, kind, self.hsm.uri(), self.hsm.pin, "a test")
         if self.way == "shares":
             passphrase, parts = shares.split(2, 3)
             self.secrets[name] = parts
-            return custody.in_file(issue.new_key(kind), passphrase, "2of3")
+            return key_storage.in_file(keys.new_key(kind), passphrase, "2of3")
         self.secrets[name] = SECRET
-        return custody.in_file(issue.new_key(kind), SECRET)
+        return key_storage.in_file(keys.new_key(kind), SECRET)
 
     def secret_of(self, name: str) -> str:
         kept = self.secrets[name]
@@ -43,10 +44,10 @@ class Kept(RealHome):
 
     def answer(self, path: Path, days: float = 0, secret: str = "") -> Path:  # noqa: ARG002 - overrides
         held = self.open(path, days)
-        sitting.confirmed(held, [], words.first(held.digest))
+        session.confirmed(held, [], words.first(held.digest))
         if any(root.name not in held.known.roots for root in held.request.roots):
-            hold.make_roots(held, self.new_key)
-        return hold.sign(held, self.secret_of, self.out)
+            steps.make_roots(held, self.new_key)
+        return steps.sign(held, self.secret_of, self.out)
 
 
 @pytest.mark.parametrize("way", ["passphrase", "shares", "token"])
@@ -66,7 +67,7 @@ def test_every_kind_of_ceremony_is_held_under_this_custody(way: str, tmp_path: P
         assert home.doit(days=day).status == 0
         assert home.doit(days=day).made == {}
         for place in (home.path / "ca", home.vault.folder):
-            assert verifying.verify(place).faults == []
+            assert audit.verify(place).faults == []
     assert home.vault.open_key("root-2", home.secret_of("root-2"), "a test")
     with pytest.raises(PkiError, match="the key of root-1 is not there"):
         home.vault.open_key("root-1", home.secret_of("root-1"), "a test")

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from pki.deploy.handshake import Endpoint
-from pki.deploy.proof import UNPROVEN
+from pki.deploy.tls_client import Endpoint
+from pki.deploy.verification import UNPROVEN
 from tests.conftest import Home
 from tests.integration.conftest import LiveHome
 from tests.test_delivery import NAME, Live, delivered, delivered_once

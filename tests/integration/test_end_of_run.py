@@ -18,11 +18,11 @@ from pathlib import Path
 
 import pytest
 
-from pki import issue, profiles
-from pki.deploy import handshake
-from pki.deploy.handshake import Endpoint
-from pki.model import Leaf
-from pki.watch.checks import Level
+from pki.config.model import Leaf
+from pki.deploy import tls_client
+from pki.deploy.tls_client import Endpoint
+from pki.monitor.check_result import Level
+from pki.x509 import certificate_signing, keys, pem_encoding, profiles
 from tests import leavings
 from tests.commands import said_by
 from tests.integration.conftest import LiveHome, live_home, now
@@ -78,7 +78,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     home.write("pki.yaml", re.sub(r"(    proxy: \w+\n)", r"\1    probe: direct\n", home.read("pki.yaml").decode()))
     with pytest.MonkeyPatch.context() as patch, ExitStack() as running:
         ports = dict[str, int]()
-        patch.setattr(handshake, "_plain", lambda one: _plain(one, ports))
+        patch.setattr(tls_client, "_plain", lambda one: _plain(one, ports))
         home.doit()
         proxies = []
         for kind in FIVE:
@@ -96,7 +96,7 @@ def place(stage: Stage) -> None:
 
 
 def _plain(endpoint: Endpoint, ports: dict[str, int]) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", ports.get(endpoint.service, 1)), handshake.TIMEOUT)
+    return socket.create_connection(("127.0.0.1", ports.get(endpoint.service, 1)), tls_client.TIMEOUT)
 
 
 def agreed(stage: Stage, capsys: pytest.CaptureFixture[str]) -> dict[str, Level]:
@@ -166,13 +166,13 @@ def test_misconfigured_ones_are_found(stage: Stage, capsys: pytest.CaptureFixtur
 @contextmanager
 def foreign(folder: Path) -> Iterator[int]:
     """A server with a certificate of its own making; its port."""
-    key, days = issue.new_key("ec-p256"), timedelta(days=2)
+    key, days = keys.new_key("ec-p256"), timedelta(days=2)
     leaf = Leaf("x", "server", "x", ("x",), (), (), "ec-p256", True, days, days / 2, None, "hosts")
-    dates: tuple[datetime, datetime] = issue.validity(now(), days, None)
-    cert = issue.certificate(
-        issue.subject("Else", "x"), key.public_key(), dates, profiles.leaf(leaf, key.public_key()), key
+    dates: tuple[datetime, datetime] = certificate_signing.validity(now(), days, None)
+    cert = certificate_signing.certificate(
+        certificate_signing.subject("Else", "x"), key.public_key(), dates, profiles.leaf(leaf, key.public_key()), key
     )
-    (folder / "foreign.pem").write_bytes(issue.private_pem(key) + issue.pem_of([cert]))
+    (folder / "foreign.pem").write_bytes(keys.private_pem(key) + pem_encoding.pem_of([cert]))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "foreign.pem")
     listener = socket.create_server(("127.0.0.1", 0))

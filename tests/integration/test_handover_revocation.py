@@ -11,7 +11,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki.handover.asking import Wish
+from pki.ceremony.online.make_request import Wish
 from tests import judges
 from tests.ceremonies import RealHome, real_home
 from tests.integration.conftest import TIMEOUT, LiveRealHome, built

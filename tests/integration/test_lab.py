@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from pki.demo import machine as machines
+from pki.common.errors import PkiError
+from pki.demo import namespace_machine as machines
 from pki.demo.lab import Lab
-from pki.demo.machine import Machine, check_programs, wait_until
-from pki.errors import PkiError
+from pki.demo.namespace_machine import Machine, check_programs, wait_until
 from tests.conftest import PROJECT
 
 VLANS = {"mgmt": "192.0.2.0/25", "dev": "192.0.2.128/25"}

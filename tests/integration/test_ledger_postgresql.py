@@ -12,9 +12,10 @@ import pytest
 import sqlalchemy as sql
 from sqlalchemy.engine import Engine
 
-from pki.house import House
-from pki.ledger import Ledger
-from pki.records import FOREIGN, UNREADABLE
+from pki.ledger import last_seen
+from pki.ledger.ledger import Ledger
+from pki.ledger.types import FOREIGN, UNREADABLE
+from pki.project.project import House
 from tests import old_ledgers
 from tests.conftest import START, Home, bare_home
 from tests.integration import postgres
@@ -145,7 +146,7 @@ def test_a_backup_notes_how_far_the_database_is(site: Site) -> None:
     words = site.home.write("words", "correct horse battery staple lamp five\n")
     said = site.invoke("backup", str(site.home.path / "b.age"), "--passphrase-file", str(words))
     assert said.status == 0, said
-    head = site.home.house().store.seen_head(".last-backup.json")
+    head = last_seen.seen_head(site.home.house().store.ca, ".last-backup.json")
     assert head is not None
     assert site.base.query("select seq, hash from head") == [[str(head.seq), head.hash]]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pki.demo.machine import wait_until
+from pki.demo.namespace_machine import wait_until
 from tests.integration.browser import Browser, Page, browser
 from tests.integration.fleet import Fleet, fleet
 from tests.leavings import is_idle

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from pki.demo.machine import Machine
-from pki.watch.checks import Level
+from pki.demo.namespace_machine import Machine
+from pki.monitor.check_result import Level
 from tests import leavings
 from tests.integration.fleet import UNITS, Fleet, fleet
 from tests.test_alerting_told import text_of

@@ -18,15 +18,15 @@ import pytest
 import yaml
 from cryptography import x509
 
-from pki import issue, profiles, recipes
+from pki.authority import certificates, recover_revocations
 from pki.ceremony.vault import Vault
-from pki.issue import Issuer
-from pki.keeping import recovering
-from pki.leaves import PROBE, canary_leaf, probe_leaf
-from pki.model import Leaf
-from pki.proxies import PROGRAMS
-from pki.reasons import Why
-from pki.records import Entry
+from pki.common.reasons import Why
+from pki.config.leaf_certificates import PROBE, canary_leaf, probe_leaf
+from pki.config.model import Leaf
+from pki.config.proxies import PROGRAMS
+from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding, profiles
+from pki.x509.certificate_signing import Issuer
+from pki.x509.revocation import Entry
 from tests.integration.conftest import TIMEOUT, LiveHome, built, live_home, run
 from tests.integration.proxies import CURRENT, KINDS, NAMES, PATIENCE, Answer, Proxy, Upstreams, started, wait_until
 from tests.pages import Page
@@ -196,7 +196,9 @@ def strangers(mixed: LiveHome, tmp_path_factory: pytest.TempPathFactory) -> dict
     root = mixed.house().issuing("root")
     assert root is not None
     secret = mixed.house().passphrases.new("root-1")
-    true_root = issue.Issuer(root.certificate, Vault(mixed.path / "offline").open_key("root-1", secret, "secrets.yaml"))
+    true_root = certificate_signing.Issuer(
+        root.certificate, Vault(mixed.path / "offline").open_key("root-1", secret, "secrets.yaml")
+    )
     client_ca = mixed.house().issuing("client")
     assert client_ca is not None
     made = {
@@ -206,14 +208,14 @@ def strangers(mixed: LiveHome, tmp_path_factory: pytest.TempPathFactory) -> dict
     }
     files = {"a server certificate": mixed.path / "build/certs/forge-mtls/tls.pem"}
     for name, ca in made.items():
-        key = issue.new_key("ec-p256")
+        key = keys.new_key("ec-p256")
         leaf = _signed(ca, "admin", key, profiles.leaf(ADMIN, key.public_key()))
         files[name] = folder / f"{len(files)}.pem"
-        files[name].write_bytes(issue.private_pem(key) + issue.pem_of([leaf, ca.certificate]))
-    key = issue.new_key("ec-p256")
+        files[name].write_bytes(keys.private_pem(key) + pem_encoding.pem_of([leaf, ca.certificate]))
+    key = keys.new_key("ec-p256")
     itself = _signed(key, "admin", key, profiles.leaf(ADMIN, key.public_key()))
     files["a certificate signed by itself"] = folder / "self.pem"
-    files["a certificate signed by itself"].write_bytes(issue.private_pem(key) + issue.pem_of([itself]))
+    files["a certificate signed by itself"].write_bytes(keys.private_pem(key) + pem_encoding.pem_of([itself]))
     return files
 
 
@@ -234,16 +236,18 @@ ADMIN = Leaf(
 
 
 def _authority(parent: Issuer | None, name: str) -> Issuer:
-    key = issue.new_key("ec-p384")
+    key = keys.new_key("ec-p384")
     kind = profiles.intermediate("client", ["lab.internal"], []) if parent else profiles.root()
     return Issuer(_signed(parent or key, name, key, kind), key)
 
 
 def _signed(
-    issuer: Issuer | issue.PrivateKey, name: str, key: issue.PrivateKey, kind: profiles.Extensions
+    issuer: Issuer | keys.PrivateKey, name: str, key: keys.PrivateKey, kind: profiles.Extensions
 ) -> x509.Certificate:
-    dates = issue.validity(datetime.now(UTC).replace(microsecond=0), timedelta(days=30), None)
-    return issue.certificate(issue.subject("Example Lab", name), key.public_key(), dates, kind, issuer)
+    dates = certificate_signing.validity(datetime.now(UTC).replace(microsecond=0), timedelta(days=30), None)
+    return certificate_signing.certificate(
+        certificate_signing.subject("Example Lab", name), key.public_key(), dates, kind, issuer
+    )
 
 
 # -- what the programs say to what they get ---------------------------------------------------------------------------
@@ -547,12 +551,12 @@ def probers(mixed: LiveHome, tmp_path_factory: pytest.TempPathFactory) -> Prober
     folder, house = tmp_path_factory.mktemp("probers"), mixed.house()
     files = []
     for leaf in (probe_leaf(house.inventory), canary_leaf(house.inventory)):
-        recipes.issue_leaf(house, replace(leaf, is_revoked=False), [Why.ASKED_FOR()])
+        certificates.issue(house, replace(leaf, is_revoked=False), [Why.ASKED_FOR()])
         files.append(folder / f"{leaf.name}.pem")
         files[-1].write_bytes(house.store.truth(leaf).read_bytes())
-    key, other = issue.new_key("ec-p256"), _authority(None, "Evil Root")
+    key, other = keys.new_key("ec-p256"), _authority(None, "Evil Root")
     leaf = _signed(other, PROBE, key, profiles.leaf(probe_leaf(house.inventory), key.public_key()))
-    (folder / "pretender.pem").write_bytes(issue.private_pem(key) + issue.pem_of([leaf, other.certificate]))
+    (folder / "pretender.pem").write_bytes(keys.private_pem(key) + pem_encoding.pem_of([leaf, other.certificate]))
     return Probers(*files, folder / "pretender.pem")
 
 
@@ -779,8 +783,8 @@ def test_haproxy_goes_on_without_a_crl_that_it_is_too_small_for(mixed: LiveHome,
     home.edit("host: monitoring}", "host: forge}")
     house, now = home.house(), datetime.now(UTC).replace(microsecond=0)
     entries = [Entry((1 << 156) + number, now, "superseded") for number in range(450)]
-    crl = issue.crl(house.issuer("client"), 1, now, now + timedelta(days=7), entries)
-    recovering.take_in(house, crl, "a test")
+    crl = crl_signing.crl(house.issuer("client"), 1, now, now + timedelta(days=7), entries)
+    recover_revocations.take_in(house, crl, "a test")
     house.ledger.close()
     built(home)
     with started("haproxy", home, "forge", tmp_path / "work") as proxy:

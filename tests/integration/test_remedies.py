@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from pki.demo.machine import check_programs
+from pki.common.errors import PkiError
+from pki.demo.namespace_machine import check_programs
+from pki.deploy.process import STANDARD, run
 from pki.deploy.ssh import Way
-from pki.deploy.wire import STANDARD, run
-from pki.errors import PkiError
 
 HOST, JUMP = 40221, 40222
 SERVER = """\

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pki.demo.lab import Lab
-from pki.demo.machine import Machine, check_programs
+from pki.demo.namespace_machine import Machine, check_programs
 from tests.conftest import PROJECT
 
 ADDRESS = "192.0.2.11"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pki import opensslconf, opensslfile
-from pki.errors import PkiError
-from pki.headers import taken_in
+from pki.common.errors import PkiError
+from pki.common.file_headers import taken_in
+from pki.config import openssl_cnf, openssl_cnf_syntax
 from tests.opensslfiles import BOX, BY_HAND, FURTHER, INCLUDED, random_file
 from tests.opensslrequests import can_be_had, difference, made_by_openssl
 
@@ -36,8 +36,8 @@ def compared(folder: Path, text: str, *, is_strict: bool = False) -> str:
     file.write_bytes(text.encode())
     made = made_by_openssl(file, folder / "key.pem")
     try:
-        found = opensslconf.read(
-            opensslfile.parse(text, file.name, partial(taken_in, folder, file.name)), file.name, folder
+        found = openssl_cnf.read(
+            openssl_cnf_syntax.parse(text, file.name, partial(taken_in, folder, file.name)), file.name, folder
         )
     except PkiError as fault:
         return f"refused: {fault}" if is_strict and can_be_had(made) else ""
@@ -70,7 +70,7 @@ def test_the_size_of_the_key_is_that_of_the_request(folder: Path, bits: int) -> 
     text = BOX.replace("prompt = no", f"prompt = no\ndefault_bits = {bits}")
     (folder / "box.cnf").write_text(text)
     made = made_by_openssl(folder / "box.cnf")
-    found = opensslconf.read(opensslfile.parse(text, "box.cnf", lambda _: []), "box.cnf").request
+    found = openssl_cnf.read(openssl_cnf_syntax.parse(text, "box.cnf", lambda _: []), "box.cnf").request
     assert made is not None
     assert found is not None
     assert found.key == f"rsa-{made.bits}"

@@ -12,11 +12,11 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki.deploy import entry, proof
-from pki.deploy.handshake import Endpoint, Eyes, Unreached
-from pki.deploy.proof import PASSED_ON, PROVEN, Promise
-from pki.destinations import Outlook
-from pki.world import World
+from pki.deploy import access, verification
+from pki.deploy.tls_client import Endpoint, Eyes, Unreached
+from pki.deploy.verification import PASSED_ON, PROVEN, Promise
+from pki.pipeline.delivery_targets import Outlook
+from pki.pipeline.desired_state import World
 from tests.integration.conftest import LiveHome
 from tests.integration.proxies import NAMES, Proxy, Upstreams, started
 from tests.integration.test_proxies import HOSTS, MTLS, TLS, mixed, upstreams
@@ -88,7 +88,7 @@ class Watched:
             end.name: Promise(self._fingerprint(leaf), answers=answers, revokes=True)
             for end, leaf in ((self.mtls, f"{self.proxy.host}-mtls"), (opened, self.proxy.host))
         }
-        found = proof.judge([self.mtls, opened], promises, None, self.eyes)
+        found = verification.judge([self.mtls, opened], promises, None, self.eyes)
         assert found[opened.service] == PROVEN
         return found[self.mtls.service]
 
@@ -121,7 +121,7 @@ def watched(
 
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proof, "PATIENCE", 3.0)
+    monkeypatch.setattr(verification, "PATIENCE", 3.0)
 
 
 everywhere = pytest.mark.parametrize("watched", NAMES, indirect=True)
@@ -153,15 +153,15 @@ def test_a_revocation_ends_sessions_that_were_open_before_it(
     old.write_bytes(home.read("ca/clients/admin/tls.pem"))
     with started(kind, home, HOSTS[kind], tmp_path / "work") as proxy:
         watched = Watched(proxy, upstreams)
-        session = entry.open_session(watched.mtls, roots, old)
-        assert entry.refused(watched.mtls, roots, old, session) == "lets it in with 200"
+        session = access.open_session(watched.mtls, roots, old)
+        assert access.refused(watched.mtls, roots, old, session) == "lets it in with 200"
         revoke(home)
         proxy.configure()
         proxy.reload()
-        assert entry.refused(watched.mtls, roots, old, session) == ""
+        assert access.refused(watched.mtls, roots, old, session) == ""
         assert watched.seen() == PROVEN
     with pytest.raises(Unreached, match="could not be reached"):
-        entry.refused(watched.mtls, roots, old, session)
+        access.refused(watched.mtls, roots, old, session)
 
 
 def test_a_proxy_whose_sessions_outlive_a_revocation_is_found_out(
@@ -177,13 +177,13 @@ def test_a_proxy_whose_sessions_outlive_a_revocation_is_found_out(
             ("pki-services.conf", r"ssl_session_cache off", "ssl_session_cache shared:x:1m"),
         )
         watched.spoil(*sloppy)
-        session = entry.open_session(watched.mtls, roots, old)
+        session = access.open_session(watched.mtls, roots, old)
         assert session is not None
         revoke(home)
         proxy.configure()
         watched.spoil(*sloppy)
-        assert entry.refused(watched.mtls, roots, old) == ""
-        found = entry.refused(watched.mtls, roots, old, session)
+        assert access.refused(watched.mtls, roots, old) == ""
+        found = access.refused(watched.mtls, roots, old, session)
         assert found == "lets it in with 200 by a session that it resumes"
 
 

@@ -226,7 +226,7 @@ def test_a_command_that_is_also_a_program_of_the_system_is_not_started(tmp_path:
 
 @pytest.mark.parametrize("arguments", [("doit",), ("invoke", "plan")])
 def test_ctrl_c_in_the_first_second_is_answered_in_a_sentence(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    for moment in ("run", "pki/start.py", "_rust"):  # the shell, the beginning of Python, the middle of its imports
+    for moment in ("run", "pki/cli/start.py", "_rust"):  # the shell, the beginning of Python, the middle of its imports
         begun = subprocess.Popen(
             [PROJECT / "run", *arguments],
             env={"PATH": os.environ["PATH"], "PKI_HOME": str(tmp_path)},

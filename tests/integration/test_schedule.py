@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from pki import inventory
+from pki.config import loader
 from pki.schedule import cron, systemd
-from pki.schedule.errand import Errand
+from pki.schedule.job import Errand
 from tests.ceremonies import RealHome, first_ceremony
 from tests.conftest import PROJECT, Home, bare_home
 from tests.integration.conftest import run
@@ -32,7 +32,7 @@ def home(tmp_path: Path) -> Home:
 
 
 def errand(home: Home, user: str = "daemon") -> Errand:
-    return Errand(inventory.load(home.path / "pki.yaml"), PROJECT / "run", home.path, user)
+    return Errand(loader.load(home.path / "pki.yaml"), PROJECT / "run", home.path, user)
 
 
 def written(home: Home, folder: Path) -> list[Path]:

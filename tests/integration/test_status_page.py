@@ -18,8 +18,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
-from pki.watch.checks import Finding, Level
-from pki.watch.page import statuspage
+from pki.monitor.check_result import Finding, Level
+from pki.monitor.status_page import update_page
 from tests import statuspages
 from tests.integration.browser import ARGUMENTS
 from tests.integration.conftest import TIMEOUT, LiveHome
@@ -82,7 +82,7 @@ def pages(shown: LiveHome, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     for name, text in made.items():
         (work / f"{name}.html").write_text(text)
     stopped = shown.copy(work / "stopped").house().store
-    statuspage.nothing_was_run(
+    update_page.nothing_was_run(
         stopped, datetime.now(UTC), "pki.yaml:40: hosts.media.proxy: expected …", "mend pki.yaml"
     )
     real = {"well": shown.house().store, "stopped": stopped}

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pki.watch import forecast
-from pki.watch.years.timeline import Timeline, timeline
+from pki.monitor import forecast
+from pki.monitor.timeline.events import Timeline, timeline
 from tests.ceremonies import RealHome, real_home
 from tests.conftest import START, Home
 from tests.integration.years import quick_years

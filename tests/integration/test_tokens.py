@@ -18,11 +18,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 
-from pki import issue, profiles, tokens
-from pki.errors import PkiError
-from pki.records import Entry
-from pki.tokens import keys as token_keys
-from pki.tokens import sessions
+from pki.common.errors import PkiError
+from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding, profiles
+from pki.x509 import pkcs11 as x509_pkcs11
+from pki.x509.pkcs11 import keys as token_keys
+from pki.x509.pkcs11 import sessions
+from pki.x509.revocation import Entry
 from tests.integration.conftest import SoftHsm, now, run
 
 KINDS = ("ec-p256", "ec-p384", "rsa-3072", "rsa-4096")
@@ -38,43 +39,46 @@ PLAIN = (
 def made(softhsm: SoftHsm) -> dict[str, str]:
     """A key of each kind, made in the token."""
     for kind in KINDS:
-        tokens.generate(softhsm.uri(kind), softhsm.pin, kind)
+        x509_pkcs11.generate(softhsm.uri(kind), softhsm.pin, kind)
     return {kind: kind for kind in KINDS}
 
 
 @pytest.fixture(autouse=True)
 def logged_out() -> Iterator[None]:
     yield
-    tokens.close()
+    x509_pkcs11.close()
 
 
-def opened(softhsm: SoftHsm, name: str) -> tokens.TokenKey:
-    return tokens.open_key(softhsm.uri(name), softhsm.pin, "secrets.yaml")
+def opened(softhsm: SoftHsm, name: str) -> x509_pkcs11.TokenKey:
+    return x509_pkcs11.open_key(softhsm.uri(name), softhsm.pin, "secrets.yaml")
 
 
-def authority(key: tokens.TokenKey) -> issue.Issuer:
+def authority(key: x509_pkcs11.TokenKey) -> certificate_signing.Issuer:
     """A root whose key is in the token."""
-    dates = issue.validity(now(), timedelta(days=30), None)
-    return issue.Issuer(
-        issue.certificate(issue.subject("Lab", "Root"), key.public_key(), dates, profiles.root(), key), key
+    dates = certificate_signing.validity(now(), timedelta(days=30), None)
+    return certificate_signing.Issuer(
+        certificate_signing.certificate(
+            certificate_signing.subject("Lab", "Root"), key.public_key(), dates, profiles.root(), key
+        ),
+        key,
     )
 
 
 def pem(path: Path, *items: x509.Certificate | x509.CertificateRevocationList) -> Path:
-    path.write_bytes(issue.pem_of(items))
+    path.write_bytes(pem_encoding.pem_of(items))
     return path
 
 
-def signs(key: tokens.TokenKey) -> bool:
+def signs(key: x509_pkcs11.TokenKey) -> bool:
     """Whether the key signs; it verifies by itself what the token returns."""
     if isinstance(key, rsa.RSAPrivateKey):
         return bool(key.sign(b"text", PKCS1v15(), hashes.SHA256()))
     return bool(key.sign(b"text", ec.ECDSA(hashes.SHA256())))
 
 
-def refused(softhsm: SoftHsm, uri: tokens.TokenUri, pin: str | None = None) -> str:
+def refused(softhsm: SoftHsm, uri: x509_pkcs11.TokenUri, pin: str | None = None) -> str:
     with pytest.raises(PkiError) as caught:
-        tokens.open_key(uri, softhsm.pin if pin is None else pin, "secrets.yaml")
+        x509_pkcs11.open_key(uri, softhsm.pin if pin is None else pin, "secrets.yaml")
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
     assert softhsm.pin not in str(caught.value)
     return str(caught.value)
@@ -88,11 +92,13 @@ def test_openssl_verifies_certificates_and_crls_of_an_authority_in_the_token(
     softhsm: SoftHsm, made: dict[str, str], tmp_path: Path, kind: str
 ) -> None:
     root = authority(opened(softhsm, made[kind]))
-    dates = issue.validity(now(), timedelta(days=10), root.certificate)
-    leaf_key = issue.new_key("ec-p256").public_key()
+    dates = certificate_signing.validity(now(), timedelta(days=10), root.certificate)
+    leaf_key = keys.new_key("ec-p256").public_key()
     extensions = [(x509.SubjectAlternativeName([x509.DNSName("a.lab")]), False)]
-    leaf = issue.certificate(issue.subject("Lab", "a.lab"), leaf_key, dates, extensions, root)
-    crl = issue.crl(root, 1, now(), now() + timedelta(days=7), [])
+    leaf = certificate_signing.certificate(
+        certificate_signing.subject("Lab", "a.lab"), leaf_key, dates, extensions, root
+    )
+    crl = crl_signing.crl(root, 1, now(), now() + timedelta(days=7), [])
     ca = pem(tmp_path / "ca.pem", root.certificate)
     judged = (
         "openssl",
@@ -106,7 +112,7 @@ def test_openssl_verifies_certificates_and_crls_of_an_authority_in_the_token(
     )
     assert run(*judged, pem(tmp_path / "leaf.pem", leaf)).endswith("leaf.pem: OK\n")
     assert "verify OK" in run("openssl", "crl", "-noout", "-verify", "-CAfile", ca, "-in", tmp_path / "crl.pem")
-    revoking = issue.crl(
+    revoking = crl_signing.crl(
         root,
         2,
         now(),
@@ -122,21 +128,21 @@ def test_openssl_verifies_requests_signed_in_the_token(
     softhsm: SoftHsm, made: dict[str, str], tmp_path: Path, kind: str
 ) -> None:
     key = opened(softhsm, made[kind])
-    builder = x509.CertificateSigningRequestBuilder().subject_name(issue.subject("Lab", "CA"))
+    builder = x509.CertificateSigningRequestBuilder().subject_name(certificate_signing.subject("Lab", "CA"))
     (tmp_path / "request.pem").write_bytes(
-        builder.sign(key, issue.signature_hash(key)).public_bytes(serialization.Encoding.PEM)
+        builder.sign(key, keys.signature_hash(key)).public_bytes(serialization.Encoding.PEM)
     )
     assert "verify OK" in run("openssl", "req", "-noout", "-verify", "-in", tmp_path / "request.pem")
-    assert issue.key_kind(issue.request_key((tmp_path / "request.pem").read_bytes(), "request.pem")) == kind
+    assert keys.key_kind(keys.request_key((tmp_path / "request.pem").read_bytes(), "request.pem")) == kind
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_key_in_the_token_is_a_private_key_like_any_other(softhsm: SoftHsm, made: dict[str, str], kind: str) -> None:
     key = opened(softhsm, made[kind])
-    assert isinstance(key, issue.PrivateKey)
-    assert issue.key_kind(key) == issue.key_kind(key.public_key()) == kind
+    assert isinstance(key, keys.PrivateKey)
+    assert keys.key_kind(key) == keys.key_kind(key.public_key()) == kind
     with pytest.raises(PkiError, match="lives in its token and never leaves it"):
-        issue.encrypted_pem(key, "passphrase")
+        keys.encrypted_pem(key, "passphrase")
 
 
 def test_digest_longer_than_the_curve_is_signed_too(softhsm: SoftHsm, made: dict[str, str]) -> None:
@@ -148,7 +154,7 @@ def test_digest_longer_than_the_curve_is_signed_too(softhsm: SoftHsm, made: dict
 def test_signature_that_the_public_key_does_not_verify_is_not_used(softhsm: SoftHsm) -> None:
     """The token holds the private half of one key and the public half of another under one name."""
     for name in ("mixed", "other"):
-        tokens.generate(softhsm.uri(name), softhsm.pin, "ec-p256")
+        x509_pkcs11.generate(softhsm.uri(name), softhsm.pin, "ec-p256")
     session = softhsm.session()
     public = pkcs11.ObjectClass.PUBLIC_KEY
     session.get_key(label="mixed", object_class=public).destroy()
@@ -190,7 +196,7 @@ def test_no_file_holds_a_private_key_in_plain(softhsm: SoftHsm, made: dict[str, 
     for kind in made:
         encoding = serialization.Encoding.DER if kind.endswith("6") else serialization.Encoding.PEM
         arguments = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        (tmp_path / kind).write_bytes(issue.new_key(kind).private_bytes(encoding, *arguments))
+        (tmp_path / kind).write_bytes(keys.new_key(kind).private_bytes(encoding, *arguments))
     assert plain(tmp_path) == set(KINDS)
     assert plain(softhsm.folder.parent) == set()
 
@@ -200,26 +206,26 @@ def test_key_that_the_token_would_give_away_is_destroyed_at_once(
 ) -> None:
     monkeypatch.setattr(token_keys, "ASKED", {"PRIVATE": True, "SENSITIVE": True, "EXTRACTABLE": True})
     with pytest.raises(PkiError, match="it would give the key loose away"):
-        tokens.generate(softhsm.uri("loose"), softhsm.pin, "ec-p256")
+        x509_pkcs11.generate(softhsm.uri("loose"), softhsm.pin, "ec-p256")
     assert "loose" not in softhsm.tool("--list-objects")
 
 
 def test_no_key_is_made_over_another(softhsm: SoftHsm, made: dict[str, str]) -> None:
     before = softhsm.tool("--list-objects")
     with pytest.raises(PkiError, match=f"{made['ec-p384']} is there already"):
-        tokens.generate(softhsm.uri(made["ec-p384"]), softhsm.pin, "ec-p384")
+        x509_pkcs11.generate(softhsm.uri(made["ec-p384"]), softhsm.pin, "ec-p384")
     assert softhsm.tool("--list-objects") == before
 
 
 def test_destroyed_key_is_gone_and_signs_no_more(softhsm: SoftHsm) -> None:
-    key = tokens.generate(softhsm.uri("doomed"), softhsm.pin, "ec-p256")
+    key = x509_pkcs11.generate(softhsm.uri("doomed"), softhsm.pin, "ec-p256")
     assert "doomed" in softhsm.tool("--list-objects")
-    tokens.destroy(softhsm.uri("doomed"), softhsm.pin)
+    x509_pkcs11.destroy(softhsm.uri("doomed"), softhsm.pin)
     assert "doomed" not in softhsm.tool("--list-objects")
     with pytest.raises(PkiError, match="no private key doomed"):
         signs(key)
     with pytest.raises(PkiError, match="no private key doomed"):
-        tokens.destroy(softhsm.uri("doomed"), softhsm.pin)
+        x509_pkcs11.destroy(softhsm.uri("doomed"), softhsm.pin)
 
 
 def test_key_made_by_other_tools_is_opened_by_its_id(softhsm: SoftHsm) -> None:
@@ -227,11 +233,11 @@ def test_key_made_by_other_tools_is_opened_by_its_id(softhsm: SoftHsm) -> None:
         softhsm.tool("--keypairgen", "--key-type", "EC:secp384r1", "--label", "twin", "--id", number, "--sensitive")
     assert "2 private keys answer to twin" in refused(softhsm, softhsm.uri("twin"))
     with pytest.raises(PkiError, match="2 private keys answer to twin"):
-        tokens.destroy(softhsm.uri("twin"), softhsm.pin)
+        x509_pkcs11.destroy(softhsm.uri("twin"), softhsm.pin)
     for number in (b"\x0a", b"\x0b"):
-        uri = tokens.TokenUri(softhsm.module, "doit-pki", object="twin", id=number)
-        assert signs(tokens.open_key(tokens.parse(str(uri)), softhsm.pin, "secrets.yaml"))
-        tokens.destroy(uri, softhsm.pin)
+        uri = x509_pkcs11.TokenUri(softhsm.module, "doit-pki", object="twin", id=number)
+        assert signs(x509_pkcs11.open_key(x509_pkcs11.parse(str(uri)), softhsm.pin, "secrets.yaml"))
+        x509_pkcs11.destroy(uri, softhsm.pin)
 
 
 @pytest.mark.parametrize(
@@ -249,13 +255,13 @@ def test_key_that_is_no_good_is_not_opened(softhsm: SoftHsm, private: dict[str, 
         label="bad", store=True, private_template=template
     )
     assert complaint in refused(softhsm, softhsm.uri("bad"))
-    tokens.destroy(softhsm.uri("bad"), softhsm.pin)
+    x509_pkcs11.destroy(softhsm.uri("bad"), softhsm.pin)
 
 
 def test_key_on_another_curve_is_not_opened(softhsm: SoftHsm) -> None:
     softhsm.tool("--keypairgen", "--key-type", "EC:secp521r1", "--label", "p521", "--sensitive")
     assert "use RSA, P-256 or P-384" in refused(softhsm, softhsm.uri("p521"))
-    tokens.destroy(softhsm.uri("p521"), softhsm.pin)
+    x509_pkcs11.destroy(softhsm.uri("p521"), softhsm.pin)
 
 
 # -- what goes wrong --------------------------------------------------------------------------------------------------
@@ -296,9 +302,9 @@ def test_tokens_of_one_name_are_told_apart_by_their_serials(softhsm: SoftHsm) ->
     serials = re.findall(r"serial=(\w+)", refused(softhsm, softhsm.uri("key", label="twin")))
     assert len(set(serials)) == 2
     for serial in serials:
-        uri = tokens.TokenUri(softhsm.module, "twin", serial=serial, object=serial)
-        assert signs(tokens.generate(uri, softhsm.pin, "ec-p256"))
-    tokens.close()
+        uri = x509_pkcs11.TokenUri(softhsm.module, "twin", serial=serial, object=serial)
+        assert signs(x509_pkcs11.generate(uri, softhsm.pin, "ec-p256"))
+    x509_pkcs11.close()
     for folder in folders:
         shutil.rmtree(folder)
 
@@ -323,7 +329,7 @@ def test_module_that_is_none_is_said_plainly(softhsm: SoftHsm, module: str, comp
         found = re.search(r"/\S*/libc\.so\.6", Path("/proc/self/maps").read_text())
         assert found
         module = found[0]
-    assert complaint in refused(softhsm, tokens.TokenUri(module, "doit-pki", object="key"))
+    assert complaint in refused(softhsm, x509_pkcs11.TokenUri(module, "doit-pki", object="key"))
 
 
 def test_module_that_does_not_start_is_said_with_its_configuration(
@@ -339,22 +345,22 @@ def test_module_that_does_not_start_is_said_with_its_configuration(
 
 def test_token_taken_out_is_said_and_noticed_when_it_is_back(softhsm: SoftHsm, tmp_path: Path) -> None:
     folder = softhsm.token("travelling")
-    key = tokens.generate(softhsm.uri("key", label="travelling"), softhsm.pin, "ec-p256")
+    key = x509_pkcs11.generate(softhsm.uri("key", label="travelling"), softhsm.pin, "ec-p256")
     folder.rename(tmp_path / "elsewhere")
     for complaint in ("token travelling: it does not do as it is asked", "no token travelling is there"):
         with pytest.raises(PkiError, match=complaint):
             signs(key)
     (tmp_path / "elsewhere").rename(folder)
-    tokens.close()
+    x509_pkcs11.close()
     assert signs(key)
-    tokens.close()
+    x509_pkcs11.close()
     shutil.rmtree(folder)
 
 
 # -- processes --------------------------------------------------------------------------------------------------------
 
 
-WORKER: dict[str, tokens.TokenKey] = {}
+WORKER: dict[str, x509_pkcs11.TokenKey] = {}
 
 
 def work(_: int) -> bool:
@@ -395,7 +401,7 @@ def test_wrong_pin_in_a_process_of_its_own_ends_without_a_traceback_of_ours(
 ) -> None:
     uri = softhsm.uri(made["ec-p256"])
     program = (
-        "from pki import tokens\nfrom pki.errors import PkiError\n"
+        "from pki import tokens\nfrom pki.common.errors import PkiError\n"
         f"try: tokens.open_key(tokens.parse({str(uri)!r}), '828182', 'secrets.yaml')\n"
         "except PkiError as error: print(error)\n"
     )
@@ -409,6 +415,6 @@ def test_one_token_is_opened_once_however_it_is_named(softhsm: SoftHsm, made: di
     real = os.path.realpath(softhsm.module)
     assert real != softhsm.module
     for module in (softhsm.module, real):
-        uri = tokens.TokenUri(module, "doit-pki", serial=serial, object=made["ec-p256"])
-        assert signs(tokens.open_key(uri, softhsm.pin, "secrets.yaml"))
+        uri = x509_pkcs11.TokenUri(module, "doit-pki", serial=serial, object=made["ec-p256"])
+        assert signs(x509_pkcs11.open_key(uri, softhsm.pin, "secrets.yaml"))
         assert sessions.session_on(uri, softhsm.pin, "secrets.yaml") is session

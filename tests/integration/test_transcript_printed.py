@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pki.ceremony import machine, sitting
+from pki.ceremony.offline import machine_check, session
 from tests.ceremonies import real_home
 from tests.integration.conftest import run
 
@@ -13,9 +13,9 @@ from tests.integration.conftest import run
 def test_first_sheet_says_what_was_made_and_has_the_signatures_and_every_sheet_has_its_number(tmp_path: Path) -> None:
     home = real_home(tmp_path)
     asked = home.ask()
-    swap = machine.MachineCheck("swap", "swap is on", ok=False, remedy="swapoff -a")
+    swap = machine_check.MachineCheck("swap", "swap is on", ok=False, remedy="swapoff -a")
     ceremony = home.open(asked.path)
-    sitting.environment(ceremony, [swap], "the disk is destroyed afterwards")
+    session.environment(ceremony, [swap], "the disk is destroyed afterwards")
     ceremony.transcript.settle()
     page = home.answer(asked.path) / "transcript.html"
     printed = tmp_path / "transcript.pdf"

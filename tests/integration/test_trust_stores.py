@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pki.demo.lab import Lab
-from pki.demo.machine import Machine, check_programs
+from pki.demo.namespace_machine import Machine, check_programs
 from tests.conftest import PROJECT
 from tests.integration.conftest import TIMEOUT
 from tests.integration.fleet import Fleet

@@ -18,12 +18,12 @@ import pytest
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from pki import inventory
-from pki.commands import demo
+from pki.cli import demo_command
+from pki.common.terminal import Screen
+from pki.config import loader
 from pki.demo import vlans
 from pki.demo.visits import ANSWERED, NO_WAY_THERE, REFUSED, Seen, Visit
 from pki.demo.vlans import HOUSE, NEW, OLD, Story
-from pki.screen import Screen
 from tests.conftest import PROJECT
 from tests.integration.test_lab import surroundings
 from tests.leavings import is_idle
@@ -165,7 +165,7 @@ def test_a_broken_promise_is_shown_and_ends_the_command_badly(
 
     monkeypatch.setattr(vlans, "story", lies)
     with pytest.raises(Exit, match="1 of 2 are not as promised") as ended:
-        demo.vlans(Context())
+        demo_command.vlans(Context())
     assert ended.value.code == 1
     assert "NOT answered" in capsys.readouterr().out
 
@@ -173,21 +173,21 @@ def test_a_broken_promise_is_shown_and_ends_the_command_badly(
 def test_a_plain_user_is_told_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(Exit, match=r"only root may .*\n→ sudo \./run invoke demo\.vlans$") as refused:
-        demo.vlans(Context())
+        demo_command.vlans(Context())
     assert refused.value.code == 1
 
 
 def test_a_shell_needs_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
     with pytest.raises(Exit, match="nobody is there to use a shell"):
-        demo.vlans(Context(), keep=True)
+        demo_command.vlans(Context(), keep=True)
 
 
 # -- its house --------------------------------------------------------------------------------------------------------
 
 
 def test_the_house_of_the_story_is_the_committed_example_at_other_addresses() -> None:
-    example, house = (inventory.load(path) for path in (PROJECT / "pki.yaml", vlans.HERE / "house.yaml"))
+    example, house = (loader.load(path) for path in (PROJECT / "pki.yaml", vlans.HERE / "project.yaml"))
     assert house.hosts.keys() == example.hosts.keys()
     for name, host in house.hosts.items():
         elsewhere = {"address": None, "deliver": "folder"}

@@ -16,9 +16,11 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from pki import graph, managed, pkcs8
-from pki.managed import Library
-from pki.watch import forecast
+from pki.deploy import managed_files
+from pki.deploy.managed_files import Library
+from pki.monitor import forecast
+from pki.pipeline import plan as pipeline_plan
+from pki.x509 import pkcs8
 from tests import judges
 from tests.conftest import START, Home, Report
 from tests.integration.conftest import TIMEOUT, faketime
@@ -34,7 +36,7 @@ def moment(day: int) -> datetime:
 @contextmanager
 def quick_years() -> Iterator[None]:
     """Spare a thousand runs what is judged elsewhere: the price of a passphrase, and reading the same templates again."""
-    read, find = dict[Path, Library](), managed.find
+    read, find = dict[Path, Library](), managed_files.find
 
     def find_once(folder: Path, *about: object) -> Library:
         if folder not in read:
@@ -43,7 +45,7 @@ def quick_years() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pkcs8, "ROUNDS", 1000)
-        patch.setattr(managed, "find", find_once)
+        patch.setattr(managed_files, "find", find_once)
         yield
 
 
@@ -133,7 +135,7 @@ class Years:
 
     def _outlook(self, day: int) -> set[str]:
         house = self.home.house(day)
-        plan = graph.plan(house)
+        plan = pipeline_plan.plan(house)
         found = {artifact.name for artifact, _ in forecast.forecast(plan)}
         found |= {f"{note.subject} needs a person" for note in forecast.notes(house, plan)}
         house.close(settled=False)

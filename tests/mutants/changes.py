@@ -36,8 +36,8 @@ class Change:
 def modules(names: list[str]) -> list[str]:
     """The files that a name means: a file, a module or a package below `pki/`.
 
-    >>> modules(["issue", "watch/looks/files"])
-    ['pki/issue.py', 'pki/watch/looks/files.py']
+    >>> modules(["x509/certificate_signing", "monitor/checks/check_files"])
+    ['pki/x509/certificate_signing.py', 'pki/monitor/checks/check_files.py']
     """
     found: list[str] = []
     for name in names:
@@ -45,7 +45,7 @@ def modules(names: list[str]) -> list[str]:
         place, file = PROJECT / "pki" / plain, PROJECT / "pki" / f"{plain}.py"
         files = sorted(place.rglob("*.py")) if place.is_dir() else [one for one in (place, file) if one.is_file()]
         if not files:
-            raise SystemExit(f"unknown module {name!r}: name a file or folder below pki/, for example freshness/crls")
+            raise SystemExit(f"unknown module {name!r}: name a file or folder below pki/, for example authority/crls")
         found += [path.relative_to(PROJECT).as_posix() for path in files]
     return found
 

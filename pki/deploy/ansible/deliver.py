@@ -12,7 +12,7 @@ from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
-from ansible_collections.doit.pki.plugins.plugin_utils import answers, handshake, proof
+from ansible_collections.doit.pki.plugins.plugin_utils import host_output, tls_client, verification
 
 MOST_TEXTS = 200  # answers that are kept besides one for each file
 LEAST = 30.0  # seconds in which a host may put back what cannot be proven, however long it took before
@@ -30,7 +30,7 @@ class ActionModule(ActionBase):
         result |= {"release": given["release"], "answers": [], "proofs": None, "changed": False}
         words = self._read(given["stream"])
         manifest = words[: words.index(b"\n", words.index(b"\nend ") + 1) + 1]
-        self._left, self._most = float(given["limits"]["whole"]), answers.most(manifest.count(b"\n") - 2)
+        self._left, self._most = float(given["limits"]["whole"]), host_output.most(manifest.count(b"\n") - 2)
         if given["known"] or given["crls"] or self._task.check_mode:  # then nothing secret leaves before it is needed
             said = self._speak(manifest + b"end\n", result, only_looks=True)
             looked = [answer for answer in said if "is" in answer]
@@ -41,7 +41,7 @@ class ActionModule(ActionBase):
             is_same = all(answer["is"] in {"same", "held"} for answer in looked)
             if self._task.check_mode or "failed" in result:
                 return {**result, "changed": not is_same}
-            if is_same and given["known"] and not any(answers.STUCK in answer for answer in said):
+            if is_same and given["known"] and not any(host_output.STUCK in answer for answer in said):
                 return self._look_at_services(result)
         return self._deliver(words, manifest, result)
 
@@ -55,29 +55,31 @@ class ActionModule(ActionBase):
         ends, promises, eyes = self._services()
         if not ends:
             return result
-        proofs = proof.judge(ends, promises, None, eyes)
-        result["proofs"] = proof.as_json(proofs)
-        if wrong := proof.wrong(proofs):
+        proofs = verification.judge(ends, promises, None, eyes)
+        result["proofs"] = verification.as_json(proofs)
+        if wrong := verification.wrong(proofs):
             result |= {"failed": True, "msg": wrong, "wrong": wrong, "after": self._task.args["remedy"]}
         return result
 
-    def _services(self) -> tuple[list[handshake.Endpoint], dict[str, proof.Promise], handshake.Eyes]:
+    def _services(self) -> tuple[list[tls_client.Endpoint], dict[str, verification.Promise], tls_client.Eyes]:
         services = self._task.args["services"]
-        ends = [handshake.Endpoint(**one["endpoint"]) for one in services]
-        promises = {one["endpoint"]["name"]: proof.Promise(**one["promise"]) for one in services if one["promise"]}
+        ends = [tls_client.Endpoint(**one["endpoint"]) for one in services]
+        promises = {
+            one["endpoint"]["name"]: verification.Promise(**one["promise"]) for one in services if one["promise"]
+        }
         roots, *identities = (Path(self._real(self._task.args[name])) for name in ("roots", "probe", "canary"))
-        return ends, promises, handshake.Eyes(roots, *(one if one.stat().st_size else None for one in identities))
+        return ends, promises, tls_client.Eyes(roots, *(one if one.stat().st_size else None for one in identities))
 
     def _deliver(self, words: bytes, manifest: bytes, result: dict[str, Any]) -> dict[str, Any]:
         ends, promises, eyes = self._services()
-        before = proof.look_before(ends, eyes)
+        before = verification.look_before(ends, eyes)
         states = [answer.get("state") for answer in self._speak(words, result)]
         result["changed"] = "kept" in states
         if "failed" in result:
             return result
-        proofs = proof.judge(ends, promises, before, eyes)
-        result["proofs"] = proof.as_json(proofs)
-        if wrong := proof.wrong(proofs):
+        proofs = verification.judge(ends, promises, before, eyes)
+        result["proofs"] = verification.as_json(proofs)
+        if wrong := verification.wrong(proofs):
             after = self._task.args["remedy"]
             if "placed" in states:
                 after = self._put_back(manifest)
@@ -100,16 +102,16 @@ class ActionModule(ActionBase):
         """One contact: what pki-apply answered, and into the result what went wrong."""
         done = self._contact(words)
         lines = done["stdout"].removesuffix("\n").split("\n") if done["stdout"] else []
-        found = [answers.read(line) for line in lines]
-        said: list[dict[str, Any]] = answers.in_contact(answer for answer in found if answer)
+        found = [host_output.read(line) for line in lines]
+        said: list[dict[str, Any]] = host_output.in_contact(answer for answer in found if answer)
         result["answers"] = _kept(said)
         result["greeted"] = any("pki-apply" in answer for answer in said)
         error = next((answer["error"] for answer in said if "error" in answer), "")
-        complaint = done["stderr"].strip()[-answers.WORDS :]
+        complaint = done["stderr"].strip()[-host_output.WORDS :]
         if None in found:
-            strange = lines[found.index(None)][: answers.WORDS]
+            strange = lines[found.index(None)][: host_output.WORDS]
             result |= {"failed": True, "nonsense": strange, "msg": f"answers what pki-apply would not: {strange}"}
-        elif not only_looks and (refusal := answers.refusal(said)):
+        elif not only_looks and (refusal := host_output.refusal(said)):
             result |= {"failed": True, "msg": f"{refusal.why}: {refusal.said}"}
         elif done["rc"] or error or not result["greeted"]:
             result |= {"failed": True, "msg": error or complaint or f"pki-apply ended with {done['rc']}"}
@@ -119,7 +121,7 @@ class ActionModule(ActionBase):
     def _contact(self, words: bytes) -> dict[str, Any]:
         """Speak once, within what is left of the host's time: bounded_ssh.py, which Ansible starts, sees to that."""
         limits, started = self._task.args["limits"], time.monotonic()
-        numbers = (limits["progress"], max(self._left, 0.0), answers.LINE, self._most)
+        numbers = (limits["progress"], max(self._left, 0.0), host_output.LINE, self._most)
         os.environ["DOIT_PKI_LIMITS"] = " ".join(str(one) for one in numbers)
         done: dict[str, Any] = self._low_level_execute_command(
             self._task.args["program"], sudoable=False, in_data=words

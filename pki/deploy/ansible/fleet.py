@@ -14,24 +14,24 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pki import canonical, store
-from pki.deploy import answers
-from pki.deploy.ansible import project, runner
-from pki.deploy.ansible.project import Consignment
-from pki.deploy.change import HostOutcome
+from pki.common import filesystem, sealed_records
+from pki.common.errors import ErrorCode, PkiError
+from pki.common.filesystem import leave_all_to_owner
+from pki.common.reasons import Reason
+from pki.common.visible import plain
+from pki.config.model import Ansible
+from pki.deploy import host_output
+from pki.deploy.ansible import playbooks, runner
+from pki.deploy.ansible.playbooks import Consignment
 from pki.deploy.delivery import Delivery
-from pki.deploy.handshake import Endpoint
-from pki.deploy.inplace import InPlace, went_back
-from pki.deploy.proof import Proof, refuted
+from pki.deploy.installed_crls import InPlace, went_back
+from pki.deploy.protocol import ServiceRefusal, nonsense, others, refused, seen, writable_folders
 from pki.deploy.receipt import instant
-from pki.deploy.session import ServiceRefusal, nonsense, others, refused, seen, writable_folders
 from pki.deploy.ssh import Way
-from pki.errors import ErrorCode, PkiError
-from pki.files import leave_all_to_owner
-from pki.model import Ansible
-from pki.reasons import Reason
-from pki.store import Store
-from pki.visible import plain
+from pki.deploy.tls_client import Endpoint
+from pki.deploy.transaction import HostOutcome
+from pki.deploy.verification import Proof, refuted
+from pki.project.layout import Store
 
 BEFORE_SSH = re.compile(r"^.*?(over|via) ssh: ", re.DOTALL | re.IGNORECASE)  # what Ansible puts before ssh's own words
 MESSAGE = 4000  # characters that are looked at of a message of Ansible
@@ -86,14 +86,14 @@ class Fleet:
             return
         folder = self.store.ansible() / "project"
         try:
-            project.write(folder, [one for _, one in goods.values()], self.settings)
+            playbooks.write(folder, [one for _, one in goods.values()], self.settings)
             report = runner.run(folder, self._command(), f"{instant(now)}-{self.token[:4]}".replace(":", ""))
         except PkiError as error:
             for host in goods:
                 self._tell(host, error=error)
             return
         finally:
-            project.sweep(folder)
+            playbooks.sweep(folder)
             leave_all_to_owner(self.store.ansible())
         for host, (delivery, consignment) in goods.items():
             if host in report.results:
@@ -118,7 +118,7 @@ class Fleet:
         return self.store.ansible() / "told" / f"{host}.json"
 
     def _told(self, host: str) -> dict[str, Any] | None:
-        told = canonical.unsealed(store.read_if_possible(self._place(host))) or {}
+        told = sealed_records.unsealed(filesystem.read_if_possible(self._place(host))) or {}
         return told if told.get("run") == self.token else None
 
     def _tell(
@@ -128,8 +128,8 @@ class Fleet:
         told: dict[str, Any] = {"done": [one.as_json() for one in done], "has_more": has_more}
         if error:
             told = {"message": error.message, "hint": error.hint, "code": error.code.value}
-        store.make_folder(self._place(host).parent, 0o700)
-        store.write(self._place(host), canonical.sealed({"run": self.token, **told}))
+        filesystem.make_folder(self._place(host).parent, 0o700)
+        filesystem.write(self._place(host), sealed_records.sealed({"run": self.token, **told}))
 
 
 def _done(told: Mapping[str, Any]) -> list[Reason]:
@@ -144,7 +144,7 @@ def consign(delivery: Delivery, now: datetime) -> Consignment:
     delivery.insist_on_root()
     change = delivery.change(parcel, delivery.receipt, now)
     findings = delivery.check(change)
-    sent = [InPlace("", content) for path in delivery.history.crls().values() if (content := store.read(path))]
+    sent = [InPlace("", content) for path in delivery.history.crls().values() if (content := filesystem.read(path))]
     return Consignment(change, findings, tuple(change.may_go(sent)))
 
 
@@ -180,7 +180,7 @@ def _outcome(consignment: Consignment, result: Mapping[str, Any]) -> HostOutcome
     """What a host's answers mean, as they do in our own dialogue. Raises PkiError."""
     change, said = consignment.change, list(_answers(result))
     way, proofs = change.to.way, _proofs(result, (one.service for one in change.to.endpoints))
-    if refusal := answers.refusal(said, way.host):
+    if refusal := host_output.refusal(said, way.host):
         raise refused(refusal, change.rows)
     if error := next((answer["error"] for answer in said if "error" in answer), ""):
         raise PkiError(plain(error), f"./run invoke deploy.bootstrap {way.host}", ErrorCode.NEEDS_BOOTSTRAP)
@@ -217,18 +217,18 @@ def _fault(way: Way, endpoints: Iterable[Endpoint], result: Mapping[str, Any]) -
 def _ended(way: Way, result: Mapping[str, Any]) -> PkiError:
     """What the exit status of a contact means, with what stood on its error channel."""
     complaint, status = str(result.get("complaint", ""))[-MESSAGE:], result["rc"]
-    _, stopped, what = complaint.rpartition(answers.STOPPED)
+    _, stopped, what = complaint.rpartition(host_output.STOPPED)
     if stopped:
         return way.too_much(plain(what))
     failure = way.failure if result.get("greeted") else way.not_started
     return failure(status if isinstance(status, int) else 1, complaint)
 
 
-def _answers(result: Mapping[str, Any]) -> Iterator[answers.Answer]:
+def _answers(result: Mapping[str, Any]) -> Iterator[host_output.Answer]:
     """The answers of pki-apply, read once more: events may come from elsewhere."""
     found = result.get("answers")
     for one in found if isinstance(found, list) else []:
-        if answer := answers.known(one):
+        if answer := host_output.known(one):
             yield answer
 
 

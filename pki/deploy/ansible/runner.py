@@ -14,9 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from pki import store
-from pki.errors import PkiError
-from pki.processes import end_with
+from pki.common import filesystem
+from pki.common.child_processes import end_with
+from pki.common.errors import PkiError
 
 ACTION = "doit.pki.deliver"
 FINDINGS = {"runner_on_ok", "runner_on_failed", "runner_on_unreachable"}
@@ -42,7 +42,7 @@ def run(project: Path, command: str, ident: str) -> Report:
     """
     runs = project.parent / "runs"
     program = find(command)
-    store.make_folder(runs, 0o700)
+    filesystem.make_folder(runs, 0o700)
     options = ("--project-dir", project, "--inventory", project / "inventory.yaml", "--artifact-dir", runs)
     more = ("--ident", ident, "--rotate-artifacts", str(KEPT), "--quiet", "--playbook", "playbook.yaml")
     with tempfile.TemporaryFile() as complaint:

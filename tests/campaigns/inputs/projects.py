@@ -19,13 +19,15 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from pki import pkcs8, sealing
-from pki.bundles import pkcs12
-from pki.ceremony import drives, lint, machine, second
-from pki.handover.asking import Wish
-from pki.keeping import backup
+from pki.authority.import_ca import importer
+from pki.backup import write_backup
+from pki.ceremony import drives, lint, second_opinion
+from pki.ceremony.offline import machine_check
+from pki.ceremony.online.make_request import Wish
+from pki.common import age
 from pki.ledger import database
-from pki.taking import books
+from pki.x509 import pkcs8
+from pki.x509.export import pkcs12
 from tests.ceremonies import RealHome, drives_at, real_home
 from tests.conftest import PROJECT, START, Home, _asked_once
 from tests.copies import copy_project
@@ -115,10 +117,10 @@ def quickly() -> None:
     database.SYNCHRONOUS = "OFF"
     os.fsync = lambda _: None  # type: ignore[assignment]
     serialization.load_pem_private_key = cache(serialization.load_pem_private_key)
-    sealing.unseal = _opened(cache(sealing.unseal))
+    age.unseal = _opened(cache(age.unseal))
     lint.findings = _asked_once(lint.findings)
-    second.signature_fault = _asked_once(second.signature_fault)
-    machine.findings = lambda *_: []  # type: ignore[assignment] # the machine is fit for a ceremony
+    second_opinion.signature_fault = _asked_once(second_opinion.signature_fault)
+    machine_check.findings = lambda *_: []  # type: ignore[assignment] # the machine is fit for a ceremony
 
 
 def _opened(unseal: Callable[[bytes, str, str], bytes]) -> Callable[[bytes, str, str], bytes]:
@@ -167,7 +169,7 @@ def lab(place: Path) -> Path:
     old.openssl_ca(place / "books")
     _run(home, -20, "authority")
     house = home.house(-20)
-    house.ledger.take_in(books.read(house, "legacy", place / "books", "books").books, at=house.now)
+    house.ledger.take_in(importer.read(house, "legacy", place / "books", "books").books, at=house.now)
     house.ledger.close()
     _run(home, -20)
     old.issue("dora", 4, names=("dora.old.example",))
@@ -182,8 +184,8 @@ def lab(place: Path) -> Path:
     (place / "words").write_text(f"{WORDS}\n")
     house = home.house()
     with contextlib.redirect_stdout(io.StringIO()):
-        backup.backup(house, place / "b.age", WORDS)
-    (place / "archive").write_bytes(sealing.unseal((place / "b.age").read_bytes(), WORDS, "b.age"))
+        write_backup.backup(house, place / "b.age", WORDS)
+    (place / "archive").write_bytes(age.unseal((place / "b.age").read_bytes(), WORDS, "b.age"))
     house.close(settled=False)
     return home.path
 

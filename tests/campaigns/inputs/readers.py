@@ -8,18 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pki import errors, graph, inventory
-from pki.ceremony import answers, bundle, chain, verifying
+from pki.authority.import_ca import importer
+from pki.backup import archive_format
+from pki.ceremony import audit, request_response, transcript_chain, verify_response
+from pki.ceremony.online import accept_response
+from pki.common import errors
+from pki.common.errors import PkiError
+from pki.config import loader
 from pki.deploy.ansible import fleet, runner
-from pki.device_requests import device_key
-from pki.errors import PkiError
-from pki.handover import accepting
-from pki.house import House
-from pki.keeping import archive
-from pki.ledger import Ledger
-from pki.taking import books
-from pki.watch import health, probes
-from pki.watch.view import LastRun
+from pki.ledger.ledger import Ledger
+from pki.monitor import probes
+from pki.monitor.checks.check_context import LastRun
+from pki.monitor.report import health_report
+from pki.pipeline import plan
+from pki.project.project import House
+from pki.x509.device_requests import device_key
 from tests import every_bit
 from tests.campaigns.campaign import CampaignError, Step
 from tests.campaigns.inputs import mutations, projects
@@ -54,7 +57,7 @@ def _planned(home: Home, _path: Path) -> None:
     """Everything that a run asks before it makes anything."""
     house = House.open(home.path, home.moment())
     try:
-        for artifact in graph.plan(house).artifacts:
+        for artifact in plan.plan(house).artifacts:
             artifact.reasons()
     finally:
         house.close(settled=False)
@@ -63,7 +66,7 @@ def _planned(home: Home, _path: Path) -> None:
 def _healthy(home: Home, _path: Path) -> None:
     house = House.open(home.path, home.moment())
     try:
-        health.checks(house, graph.plan(house), LastRun.load(house.store), probes=probes.load(house))
+        health_report.checks(house, plan.plan(house), LastRun.load(house.store), probes=probes.load(house))
     finally:
         house.close(settled=False)
 
@@ -85,7 +88,7 @@ def _ledger(_home: Home, path: Path) -> None:
 def _books(home: Home, _path: Path) -> None:
     house = home.house()
     try:
-        books.read(house, "legacy", home.path.parent / "books", "books")
+        importer.read(house, "legacy", home.path.parent / "books", "books")
     finally:
         house.close(settled=False)
 
@@ -94,7 +97,7 @@ def _collected(home: Home, _path: Path) -> None:
     found = runner.results(runner.read(home.path.parent / "events", []))
     house = home.house()
     try:
-        deliveries = graph.plan(house).deliveries
+        deliveries = plan.plan(house).deliveries
         for host, result in found.items():
             if host == "monitoring":
                 fleet.collect(deliveries[host], result, house.now)
@@ -105,14 +108,14 @@ def _collected(home: Home, _path: Path) -> None:
 def _brought(home: Home, _path: Path) -> None:
     house = home.house()
     try:
-        accepting.brought(house, home.path.parent / "out/response-0002")
+        accept_response.brought(house, home.path.parent / "out/response-0002")
     finally:
         house.close(settled=False)
 
 
 READERS: dict[str, Reader] = {
     "pki.yaml": Reader(
-        "lab", ("house/pki.yaml",), ("yaml", "yaml", "text", "bytes"), lambda _, path: inventory.load(path)
+        "lab", ("house/pki.yaml",), ("yaml", "yaml", "text", "bytes"), lambda _, path: loader.load(path)
     ),
     "a project by pki.yaml": Reader("lab", ("house/pki.yaml",), ("yaml", "yaml", "text"), _planned),
     "templates": Reader(
@@ -141,13 +144,13 @@ READERS: dict[str, Reader] = {
         "offline",
         ("request.yaml",),
         ("yaml", "yaml", "text"),
-        lambda _, path: bundle.load(path.read_bytes(), path.name, bundle.Request),
+        lambda _, path: request_response.load(path.read_bytes(), path.name, request_response.Request),
     ),
     "response": Reader(
         "offline",
         ("out/response-0002/*", "out/response-0002/*/*"),
         ("yaml", "json", "pem", "text", "bytes"),
-        lambda _, path: answers.read(path.parent if path.suffix == ".yaml" else path.parents[0]),
+        lambda _, path: verify_response.read(path.parent if path.suffix == ".yaml" else path.parents[0]),
     ),
     "response before it is accepted": Reader(
         "offline", ("out/response-0002/*", "out/response-0002/*/*"), ("yaml", "json", "pem", "bytes"), _brought
@@ -156,16 +159,19 @@ READERS: dict[str, Reader] = {
         "offline",
         ("vault/transcript.jsonl", "house/ca/transcript.jsonl"),
         ("json", "json", "text", "bytes"),
-        lambda _, path: chain.load(path.read_bytes(), path.name),
+        lambda _, path: transcript_chain.load(path.read_bytes(), path.name),
     ),
     "vault": Reader(
         "offline",
         ("vault/*", "vault/*/*", "vault/*/*/*"),
         ("yaml", "json", "pem", "text", "bytes"),
-        lambda home, _: verifying.verify(home.path.parent / "vault"),
+        lambda home, _: audit.verify(home.path.parent / "vault"),
     ),
     "archive": Reader(
-        "lab", ("archive",), ("json", "text", "bytes", "bytes"), lambda _, path: archive.unpack(path.read_bytes(), "x")
+        "lab",
+        ("archive",),
+        ("json", "text", "bytes", "bytes"),
+        lambda _, path: archive_format.unpack(path.read_bytes(), "x"),
     ),
 }
 

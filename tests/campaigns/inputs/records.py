@@ -7,8 +7,8 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from pki import canonical
-from pki.ceremony import chain
+from pki.ceremony import transcript_chain
+from pki.common import sealed_records
 from tests.campaigns.inputs import values
 
 Path = tuple[Any, ...]
@@ -79,13 +79,13 @@ def _written(tree: Any, data: bytes, how: int) -> bytes:
     """A changed document as it was written before: with a digest, or as a record of a chain."""
     if not isinstance(tree, dict) or how % 4 == 0:
         return json.dumps(tree).encode() + b"\n"
-    if canonical.MARK in data:
-        tree.pop(canonical.DIGEST, None)
-        return canonical.sealed(tree, 1 if data.startswith(b"{\n") else None)
+    if sealed_records.MARK in data:
+        tree.pop(sealed_records.DIGEST, None)
+        return sealed_records.sealed(tree, 1 if data.startswith(b"{\n") else None)
     if b'"previous"' in data and "hash" in tree:
         del tree["hash"]
-        tree["hash"] = hashlib.sha256(chain.canonical(tree)).hexdigest()
-        return chain.canonical(tree) + b"\n"
+        tree["hash"] = hashlib.sha256(transcript_chain.canonical(tree)).hexdigest()
+        return transcript_chain.canonical(tree) + b"\n"
     return json.dumps(tree, indent=1 if data.startswith(b"{\n") else None).encode() + b"\n"
 
 

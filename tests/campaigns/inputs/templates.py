@@ -76,7 +76,7 @@ STATEMENTS = (
     *("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "{{ host.name.encode('utf-16') }}", "{{ '%s' | format }}"),
     *("{% set x = namespace(a=[]) %}{{ x.a.append(1) }}", "{{ self }}", "{{ super() }}", "{% block b %}{% block b %}"),
     *(
-        "{{ pki.leaves }}",
+        "{{ pki.config.leaf_certificates }}",
         "{{ secrets }}",
         "{{ hosts | tojson }}",
         "{{ cycler('a').next.__globals__ }}",

@@ -14,11 +14,11 @@ from typing import Any
 
 import yaml
 
-from pki import sealing
-from pki.ceremony import bundle, words
-from pki.errors import PkiError
-from pki.keeping import archive
-from pki.keeping.archive import Kept
+from pki.backup import archive_format
+from pki.backup.archive_format import Kept
+from pki.ceremony import request_response, words
+from pki.common import age
+from pki.common.errors import PkiError
 from tests import judges
 from tests.campaigns.campaign import CampaignError, Step
 from tests.campaigns.inputs import databases, mutations, projects, reading, verdicts
@@ -117,7 +117,7 @@ class Trial:
     def _within(data: bytes, number: int, mutation: str, place: int, other: int, value: Any) -> bytes:
         """Change a file within a backup, whose manifest says so, or does not."""
         try:
-            kept = archive.unpack(sealing.unseal(data, projects.WORDS, "b.age"), "b.age")
+            kept = archive_format.unpack(age.unseal(data, projects.WORDS, "b.age"), "b.age")
         except PkiError:  # it is none any more
             return data
         files, about = dict(kept.files), {key: one for key, one in kept.about.items() if key not in {"files", "format"}}
@@ -127,7 +127,7 @@ class Trial:
             files[str(value).replace("\x00", "") or "x"] = files.pop(name)
         else:
             files[name] = new
-        packed = archive.pack(files, about, START)
+        packed = archive_format.pack(files, about, START)
         if other % 7 == 0:
             packed = mutations.ALL[mutation](packed, place, other, value)
         return projects.OPEN + packed
@@ -213,7 +213,7 @@ class Trial:
     def _spoken(self, name: str) -> str:
         """The words that a person would read from paper for a file, as it is now."""
         path = self.place / name
-        return words.first(bundle.digest(path.read_bytes() if path.is_file() else b""))
+        return words.first(request_response.digest(path.read_bytes() if path.is_file() else b""))
 
     def _secrets(self) -> frozenset[str]:
         return secrets_of(self.project)

@@ -17,8 +17,8 @@ from pathlib import Path
 import libfaketime
 
 import tasks
-from pki.commands.program import Program
-from pki.pipeline import Run
+from pki.cli.program import Program
+from pki.monitor.report.run import Run
 from tests.conftest import PROJECT, START, two_hosts_agree
 
 PROCESSOR = 20  # seconds of processor time
@@ -68,7 +68,7 @@ def really_typed(words: Sequence[str], home: Path, days: float) -> Said:
     }
     places = {"PKI_HOME": str(home), "PKI_CALLED_FROM": str(home.parent)}
     with tempfile.TemporaryFile() as output:
-        command = [sys.executable, "-S", "-P", "pki/start.py", *map(os.fsencode, words)]
+        command = [sys.executable, "-S", "-P", "pki/cli/start.py", *map(os.fsencode, words)]
         started = subprocess.Popen(
             command,
             cwd=PROJECT,

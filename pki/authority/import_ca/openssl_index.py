@@ -1,0 +1,117 @@
+"""The `index.txt` of `openssl ca` and easy-rsa: one line for each certificate, six fields between tabs.
+
+State (V, R, E), end, revocation (`date[,reason[,more]]`), serial number, file name, subject:
+https://docs.openssl.org/3.0/man1/openssl-ca/
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pki.common.errors import PkiError
+
+FIELDS = 6
+TAB = re.compile(r"(?<!\\)\t")  # a tab within a field stands behind a backslash
+DATE = re.compile(r"(\d{12}|\d{14})Z")
+ESCAPED = re.compile(rb"\\x([0-9A-Fa-f]{2})")
+COMMON_NAME = re.compile(r"/CN=(.*?)(?=/[A-Za-z][A-Za-z0-9.]*=|\Z)", re.DOTALL)
+
+# what OpenSSL writes, in lower case, and the reason that its CRLs then show
+REASONS = {
+    "unspecified": "unspecified",
+    "keycompromise": "keyCompromise",
+    "cacompromise": "cACompromise",
+    "affiliationchanged": "affiliationChanged",
+    "superseded": "superseded",
+    "cessationofoperation": "cessationOfOperation",
+    "certificatehold": "certificateHold",
+    "privilegewithdrawn": "privilegeWithdrawn",
+    "aacompromise": "aACompromise",
+    "holdinstruction": "certificateHold",
+    "keytime": "keyCompromise",
+    "cakeytime": "cACompromise",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One certificate as its CA wrote it down; `revoked` is when and why, if it was."""
+
+    line: int
+    serial: int
+    end: datetime
+    subject: str
+    revoked: tuple[datetime, str] | None
+
+    @property
+    def common_name(self) -> str:
+        found = COMMON_NAME.findall(self.subject)
+        return found[-1] if found else ""
+
+
+def parse(data: bytes, name: str) -> tuple[list[Row], list[str]]:
+    """Rows, and what is wrong with others: `FILE:LINE: what`, as `name` calls the file."""
+    rows, faults, seen = list[Row](), list[str](), dict[int, int]()
+    for line, text in _lines(data):
+        try:
+            row = _row(line, text)
+        except PkiError as error:
+            faults.append(f"{name}:{line}: {error.message}")
+            continue
+        first = seen.setdefault(row.serial, line)
+        if first != line:
+            faults.append(f"{name}:{line}: serial {row.serial:02X} stands on line {first} already")
+        rows.append(row)
+    return rows, faults
+
+
+def _lines(data: bytes) -> Iterator[tuple[int, str]]:
+    for line, raw in enumerate(data.split(b"\n"), 1):
+        text = raw.rstrip(b"\r")
+        if text.strip() and not text.startswith(b"#"):
+            yield line, text.decode(errors="replace")
+
+
+def _row(line: int, text: str) -> Row:
+    fields = TAB.split(text)
+    if len(fields) != FIELDS:
+        raise PkiError(f"expected {FIELDS} fields between tabs, got {len(fields)}")
+    state, end, revocation, serial, _, subject = fields
+    if state not in {"V", "R", "E"}:
+        raise PkiError(f"expected V, R or E, got {state!r}")
+    if not re.fullmatch(r"[0-9A-Fa-f]+", serial):
+        raise PkiError(f"expected a serial number in hexadecimal, got {serial!r}")
+    if (state == "R") != bool(revocation):
+        raise PkiError("is revoked without a date" if state == "R" else f"is {state}, and still has a revocation")
+    revoked = _revocation(revocation) if revocation else None
+    return Row(line, int(serial, 16), _date(end), _readable(subject), revoked)
+
+
+def _revocation(text: str) -> tuple[datetime, str]:
+    date, _, rest = text.partition(",")
+    word = rest.partition(",")[0]
+    if word.lower() == "removefromcrl":
+        raise PkiError("is revoked with removeFromCRL, which takes a revocation back; write V, or another reason")
+    if word and word.lower() not in REASONS:
+        raise PkiError(f"{word!r} is no reason for a revocation")
+    return _date(date), REASONS[word.lower()] if word else "unspecified"
+
+
+def _date(text: str) -> datetime:
+    """UTCTime or GeneralizedTime; a year of two digits below 50 belongs to this century (RFC 5280, 4.1.2.5.1)."""
+    digits = found[1] if (found := DATE.fullmatch(text)) else ""
+    if len(digits) == len("YYMMDDHHMMSS"):
+        digits = ("20" if digits < "50" else "19") + digits
+    try:
+        return datetime.strptime(digits, "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+    except ValueError:
+        raise PkiError(f"expected a date such as 270228130208Z, got {text!r}") from None
+
+
+def _readable(subject: str) -> str:
+    """OpenSSL writes bytes beyond printable ASCII in hexadecimal, behind a backslash and x, and a tab behind a backslash."""
+    plain = ESCAPED.sub(lambda found: bytes([int(found[1], 16)]), subject.replace("\\\t", "\t").encode())
+    return plain.decode(errors="replace")

@@ -1,0 +1,49 @@
+"""The PEM bundle of a leaf certificate (key, certificate, chain), read strictly."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes, PrivateKeyTypes
+
+from pki.x509 import canonical
+from pki.x509.keys import public_der
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A leaf's truth, taken apart: extensions by their type, each with its criticality.
+
+    `verified` says that this very text was signed, verified and written by this run; its key is then not opened again.
+    """
+
+    verified: bool
+    certificate: x509.Certificate
+    extensions: dict[type[x509.ExtensionType], tuple[x509.ExtensionType, bool]]
+    public: CertificatePublicKeyTypes
+    key: PrivateKeyTypes | None
+    chain: bytes
+
+
+def parse_bundle(data: bytes, verified: set[bytes]) -> Bundle | None:
+    seen = hashlib.sha256(data).digest() in verified
+    key_pem, mark, rest = data.partition(canonical.BEGIN)
+    leaf_pem, _, chain = rest.partition(canonical.BEGIN)
+    cert = canonical.certificate(mark + leaf_pem)
+    key = canonical.key(key_pem) if key_pem and not seen else None
+    if cert is None or (key_pem and key is None and not seen):
+        return None
+    return Bundle(
+        verified=seen,
+        certificate=cert,
+        extensions={type(extension.value): (extension.value, extension.critical) for extension in cert.extensions},
+        public=cert.public_key(),
+        key=key,
+        chain=canonical.BEGIN + chain,
+    )
+
+
+def is_pair(truth: Bundle) -> bool:
+    return truth.key is not None and public_der(truth.public) == public_der(truth.key.public_key())  # type: ignore[arg-type]

@@ -1,0 +1,143 @@
+"""Revocations that the ledger lost, recovered from CRLs and from older ledgers: a revocation is never undone."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from importlib import import_module
+from pathlib import Path
+
+from cryptography import x509
+
+from pki.common import filesystem
+from pki.common.errors import PkiError
+from pki.config.identifiers import AUTHORITIES
+from pki.ledger.types import Ledger, Recovered
+from pki.project.generations import Generation
+from pki.project.project import House
+from pki.x509 import canonical
+from pki.x509.certificate_signing import ca_public_key
+from pki.x509.pem_encoding import pem_of
+from pki.x509.revocation import Entry
+
+
+def signer(house: House, crl: x509.CertificateRevocationList) -> Generation | None:
+    """The generation of this house, or the CA that it adopted, that signed a CRL."""
+    ours = [name for authority in AUTHORITIES for name in house.store.generations(authority)]
+    for found in filter(None, map(house.generation, [*ours, *house.inventory.authorities.adopted])):
+        if found.certificate.subject == crl.issuer and canonical.is_signed_by(crl, ca_public_key(found.certificate)):
+            return found
+    return None
+
+
+def take_in(house: House, crl: x509.CertificateRevocationList, source: str) -> Recovered | None:
+    """Record what a CRL revokes and the ledger does not know, and its number; None when it is none of our own.
+
+    A certificate of which only the serial number is known counts as valid for as long as its authority.
+    """
+    found = signer(house, crl)
+    if found is None or crl.next_update_utc is None:
+        return None
+    until = found.certificate.not_valid_after_utc
+    told = house.ledger.record_recovered(crl, issuer=found.name, until=until, source=source, at=house.now)
+    if found.authority == "root":
+        _file_rung(house, found.name, told.number, crl)
+    return told
+
+
+def _file_rung(house: House, root: str, number: int, crl: x509.CertificateRevocationList) -> None:
+    """A root's CRL that is newer than the rung in force takes its place: no doit can make one."""
+    rungs = house.rungs(root)
+    begun = [rung.number for rung in rungs if rung.crl.last_update_utc <= house.now]
+    if number not in {rung.number for rung in rungs} and number > max(begun, default=0):
+        filesystem.write(house.store.authority_file(root, "crl") / f"{number}.pem", pem_of([crl]))
+
+
+# -- from older ledgers -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class KnownCa:
+    """A CA of the backup; `adopted` is the path of the certificate of one that was made elsewhere, else empty."""
+
+    certificate: x509.Certificate
+    adopted: str = ""
+
+    def is_in(self, ledger: Ledger, project: Path) -> bool:
+        """Whether an older ledger, of what is below `project`, knew this very CA: another one may have the same name."""
+        if self.adopted:
+            path = project / self.adopted
+            return not path.is_file() or _same(filesystem.read(path) or b"", self.certificate)
+        found = ledger.certificates(serial=self.certificate.serial_number)
+        return any(_same(one.pem.encode(), self.certificate) for one in found)
+
+
+def _same(pem: bytes, certificate: x509.Certificate) -> bool:
+    with suppress(ValueError):
+        return x509.load_pem_x509_certificate(pem) == certificate
+    return False
+
+
+def complete(
+    folder: Path, known: Mapping[str, KnownCa], older: Sequence[Path], detail: str, now: datetime
+) -> tuple[list[int], list[PkiError]]:
+    """Record in the ledger in `folder` what `older` ledgers knew of revocations, and that the project was restored.
+
+    Returns the serial numbers that were recorded, and what is wrong with ledgers that cannot be read.
+    """
+    ledger, serials, unread = _open(folder), list[int](), list[PkiError]()
+    try:
+        for path in older:
+            source = f"{path.parent.parent.name}/ca" if path.parent.parent.name.startswith("ca.") else "ca"
+            try:
+                revoked = _revoked(path, known, now)
+            except (PkiError, OSError, ValueError, TypeError) as error:
+                why = error.message if isinstance(error, PkiError) else str(error)
+                unread.append(
+                    PkiError(f"{source}/ledger.db: cannot be read: {why}", "./run invoke ledger.recover --all")
+                )
+                continue
+            for issuer, entries in revoked.items():
+                until = known[issuer].certificate.not_valid_after_utc
+                serials += ledger.record_entries(
+                    entries, issuer=issuer, until=until, source=f"{source}/ledger.db", at=now
+                )
+        ledger.record_decision("project", "restored", detail, now)
+    finally:
+        ledger.close()
+    return serials, unread
+
+
+def _revoked(path: Path, known: Mapping[str, KnownCa], now: datetime) -> dict[str, list[Entry]]:
+    """What an older ledger knew of revocations, by the name of the CA."""
+    with copied(path) as folder:
+        ledger = _open(folder, is_copy=True)
+        try:
+            if ledger.newest() is None:
+                raise PkiError("it is empty")
+            return {
+                name: ledger.revoked(name, now) for name, ca in known.items() if ca.is_in(ledger, path.parent.parent)
+            }
+        finally:
+            ledger.close()
+
+
+@contextmanager
+def copied(path: Path) -> Iterator[Path]:
+    """A folder with a copy of a ledger and of its log: to open one changes it."""
+    if not path.is_file():
+        raise PkiError(f"{path.name}: is not a file")
+    with tempfile.TemporaryDirectory() as scratch:
+        for file in (path, path.with_name(f"{path.name}-wal")):
+            if file.is_file():
+                shutil.copyfile(file, Path(scratch) / file.name)
+        yield Path(scratch)
+
+
+def _open(folder: Path, *, is_copy: bool = False) -> Ledger:
+    found: Ledger = import_module("pki.ledger.ledger").Ledger("sqlite", folder, is_copy=is_copy)
+    return found

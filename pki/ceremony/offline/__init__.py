@@ -1,0 +1,1 @@
+"""The offline machine: what is done there, with the vault. It knows no project and no ledger."""

@@ -1,0 +1,120 @@
+"""Whether this machine is fit for a ceremony: no network, no swap, and a clock that can be right."""
+
+from __future__ import annotations
+
+import fcntl
+import re
+import socket
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from pki.common import filesystem
+
+SWAPS = Path("/proc/swaps")
+EARLY = timedelta(hours=1)
+LATE = timedelta(days=90)
+APART, HALF_A_DAY = 10, 720  # minutes: how far a watch may be from the clock
+SET_CLOCK = 'set it to the true time, in UTC and not in local time, from a watch: date -u -s "YYYY-MM-DD HH:MM"'
+SIOCGIFFLAGS = 0x8913  # <linux/sockios.h>
+IFF_UP, IFF_LOOPBACK = 0x1, 0x8  # <linux/if.h>
+REQUEST = "16sH22x"  # struct ifreq, with its flags
+
+
+Clock = Callable[[], datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class MachineCheck:
+    """One thing that was looked at; `remedy` is what to type when it is not `ok`, empty otherwise."""
+
+    check: str
+    text: str
+    ok: bool
+    remedy: str = ""
+
+
+def interfaces_up() -> list[str]:
+    """The network interfaces that are up, loopback aside, in the network namespace of this process.
+
+    Asked of the kernel by socket: /sys may still be mounted from another namespace (network_namespaces(7)).
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
+        flags = {name: _flags(asker, name) for _, name in socket.if_nameindex()}
+    return sorted(name for name, bits in flags.items() if bits & IFF_UP and not bits & IFF_LOOPBACK)
+
+
+def findings(
+    now: datetime,
+    prepared: datetime,
+    last: datetime | None,
+    *,
+    swaps: Path = SWAPS,
+    interfaces: Callable[[], Sequence[str]] = interfaces_up,
+) -> list[MachineCheck]:
+    """Everything that was looked at, fit or not.
+
+    `prepared` is when the request was, `last` the newest moment that the vault knows, None when it knows none.
+    """
+    return [*_network(interfaces()), _swap(swaps), *_clock(now, prepared, last)]
+
+
+def _flags(asker: socket.socket, name: str) -> int:
+    try:
+        answer = fcntl.ioctl(asker, SIOCGIFFLAGS, struct.pack(REQUEST, name.encode(), 0))
+    except OSError:  # it went away since it was listed
+        return 0
+    return int(struct.unpack(REQUEST, answer)[1])
+
+
+def _network(names: Sequence[str]) -> Iterator[MachineCheck]:
+    if not names:
+        yield MachineCheck("network", "no network interface is up", ok=True)
+    for name in names:
+        yield MachineCheck("network", f"the network interface {name} is up", False, f"ip link set {name} down")
+
+
+def _swap(swaps: Path) -> MachineCheck:
+    lines = (filesystem.read(swaps) or b"").decode(errors="replace").splitlines()
+    areas = [line.split()[0] for line in lines[1:] if line.strip()]
+    if areas:
+        return MachineCheck("swap", f"swap is on: {', '.join(areas)}; keys could be written there", False, "swapoff -a")
+    return MachineCheck("swap", "swap is off", ok=True)
+
+
+def _clock(now: datetime, prepared: datetime, last: datetime | None) -> Iterator[MachineCheck]:
+    clock = f"the clock says {now:%Y-%m-%d %H:%M} UTC"
+    fault = ""
+    if now < prepared - EARLY:
+        fault = f"before the request was prepared, {prepared:%Y-%m-%d %H:%M} UTC"
+    elif now > prepared + LATE:
+        fault = f"more than {LATE.days} days after the request was prepared, {prepared:%Y-%m-%d %H:%M} UTC"
+    if fault:
+        yield MachineCheck("clock", f"{clock}, {fault}", False, SET_CLOCK)
+    if last and now < last - EARLY:
+        yield MachineCheck("clock", f"{clock}, before the newest record, {last:%Y-%m-%d %H:%M} UTC", False, SET_CLOCK)
+    elif not fault:
+        yield MachineCheck("clock", clock, ok=True)
+
+
+def watch_fault(at: datetime, watch: str) -> str:
+    """Why a watch, read as HH:MM in UTC, and the clock of the machine do not agree; empty when they do."""
+    read = re.fullmatch(r"([01]?[0-9]|2[0-3]):([0-5][0-9])", watch)
+    if not read:
+        return f"'{watch}' is not a time as HH:MM"
+    apart = (int(read[1]) * 60 + int(read[2]) - at.hour * 60 - at.minute + HALF_A_DAY) % (2 * HALF_A_DAY) - HALF_A_DAY
+    if abs(apart) <= APART:
+        return ""
+    said = f"the clock of this machine says {at:%H:%M} UTC and the watch {watch}: {_duration(abs(apart))} apart"
+    of_zone = min(abs(apart) % 30, -abs(apart) % 30) <= APART
+    return f"{said}; is one of the two local time, not UTC?" if of_zone else said
+
+
+def _duration(minutes: int) -> str:
+    hours, rest = divmod(minutes, 60)
+    parts = [
+        f"{count} {name}{'' if count == 1 else 's'}" for count, name in ((hours, "hour"), (rest, "minute")) if count
+    ]
+    return " and ".join(parts)

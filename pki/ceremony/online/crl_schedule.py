@@ -1,0 +1,98 @@
+"""The pre-signed CRLs that a request asks for: all that a root will need, in place of all that there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from pki.ceremony.online import ceremony_archive
+from pki.ceremony.online.needs import OVERLAP, ladder_end
+from pki.ceremony.request_response import AskedLadder, AskedRoot, AskedRung, Revocation
+from pki.common.durations import BACKDATED
+from pki.common.errors import PkiError
+from pki.config.identifiers import GenerationName
+from pki.project.generations import Generation
+from pki.project.project import House
+from pki.x509.certificate_signing import SECOND
+
+
+def ladders(
+    house: House,
+    roots: tuple[AskedRoot, ...],
+    present: Generation | None,
+    revoke: tuple[tuple[str, str], ...],
+    destroy: tuple[str, ...],
+) -> Iterator[AskedLadder]:
+    """A new ladder for every root that signs on the day; for one that hands over or is destroyed, up to its end."""
+    gone = ceremony_archive.destroyed_roots(house)
+    for name in house.store.generations("root"):
+        found = house.existing(name)
+        if name in gone or found.certificate.not_valid_after_utc <= house.now:
+            continue
+        for_good = bool(roots) or found != present or name in destroy
+        until = found.certificate.not_valid_after_utc if for_good else None
+        yield AskedLadder(
+            root=name,
+            revoked=tuple(_revoked(house, revoke, name)),
+            rungs=tuple(rungs(house, name, until, _last_number(house, name))),
+        )
+    for root in roots:
+        last = _last_number(house, root.name)
+        yield AskedLadder(root=root.name, revoked=(), rungs=tuple(rungs(house, root.name, None, last, root.not_after)))
+
+
+def _last_number(house: House, root: str) -> int:
+    last = house.ledger.last_crl(root)
+    return last[0] if last else 0
+
+
+def _revoked(house: House, revoke: tuple[tuple[str, str], ...], root: str) -> Iterator[Revocation]:
+    """What a root's CRLs must list: what the ledger knows, and what is wished."""
+    for entry in house.ledger.revoked(root, house.now - BACKDATED):  # when the first rung begins
+        issued = next(iter(house.ledger.certificates(serial=entry.serial)), None)
+        if issued is None:
+            raise PkiError(
+                f"the CRL of {root} must list the serial {entry.serial:x}, which the ledger does not know",
+                "it was signed after the backup that this house was restored from: restore a newer one",
+            )
+        revoked = GenerationName(issued.artifact.name, int(ceremony_archive.NUMBER.findall(issued.subject)[-1]))
+        yield Revocation(generation=revoked, serial=entry.serial, reason=entry.reason, at=entry.revoked_at)
+    for name, reason in revoke:
+        found = house.existing(name)
+        issuer = house.root_of(found.certificate)
+        if issuer and issuer.name == root:
+            serial = found.certificate.serial_number
+            yield Revocation(generation=name, serial=serial, reason=reason, at=house.now)
+
+
+def rungs(
+    house: House, root: str, until: datetime | None, number: int, end: datetime | None = None
+) -> Iterator[AskedRung]:
+    """Rungs from now on that replace all earlier ones: one a second after each that has not begun, and more as needed.
+
+    Numbers are above `number`, the last one; each rung begins a month before the one before it ends, or earlier. The last
+    one ends no earlier than any that it replaces. None begins after the root has ended: at `end`, where there is no
+    certificate of it yet.
+    """
+    if known := house.generation(root):
+        end = known.certificate.not_valid_after_utc
+    rule = house.inventory.authorities.root.crl
+    step = rule.lifetime - OVERLAP
+    earlier = {rung.crl.last_update_utc for rung in house.rungs(root)}
+    begun = [start for start in earlier if start <= house.now]
+    starts = [max([house.now - BACKDATED, *(at + SECOND for at in begun)])]
+    for at in sorted(earlier):
+        if at > house.now:
+            _fill(starts, at + SECOND, rule.lifetime, step, end)
+            starts.append(at + SECOND)
+    goal = until or house.now + rule.rungs * step
+    _fill(starts, max(goal, ladder_end(house, root) or goal), rule.lifetime, step, end)
+    for at in starts:
+        number = max(int(at.timestamp()), number + 1)
+        yield AskedRung(number=number, this_update=at, next_update=at + rule.lifetime)
+
+
+def _fill(starts: list[datetime], goal: datetime, lifetime: timedelta, step: timedelta, end: datetime | None) -> None:
+    """Begin as many more rungs as it takes for the last one to end at `goal` or later, and none from `end` on."""
+    while starts[-1] + lifetime < goal and (end is None or starts[-1] + step < end):
+        starts.append(starts[-1] + step)

@@ -1,0 +1,144 @@
+"""The records of a transcript: one line of JSON each, and each names the hash of the one before it.
+
+Every line stands in its canonical form to the byte, so any byte that was changed is found. What was cut off at the end
+is found by the head alone, which stands on paper.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pki.common.errors import PkiError
+
+START = "0" * 64
+KEYS = ("n", "at", "step", "facts", "previous", "hash")
+MOMENT = "%Y-%m-%dT%H:%M:%SZ"
+STEP = re.compile(r"[a-z]+(-[a-z]+)*")
+MEND = "a transcript is never edited: take the copy on the other drive"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One step of a ceremony; `facts` are JSON values without fractions."""
+
+    n: int
+    at: datetime
+    step: str
+    facts: dict[str, Any]
+    previous: str
+    hash: str
+
+    @property
+    def line(self) -> bytes:
+        """The record as it stands in the file."""
+        return canonical({**self._content(), "hash": self.hash}) + b"\n"
+
+    def _content(self) -> dict[str, Any]:
+        return _content(self.n, f"{self.at:{MOMENT}}", self.step, self.facts, self.previous)
+
+
+def following(last: Record | None, at: datetime, step: str, facts: dict[str, Any]) -> Record:
+    """The record that comes after `last`. Raises ValueError for what a transcript cannot hold."""
+    if not STEP.fullmatch(step):
+        raise ValueError(f"{step!r} is not the name of a step")
+    n, previous = (last.n + 1, last.hash) if last else (1, START)
+    moment = at.astimezone(UTC).replace(microsecond=0)
+    content = canonical(_content(n, f"{moment:{MOMENT}}", step, facts, previous))
+    return Record(n, moment, step, _parse(content)["facts"], previous, _hash(content))
+
+
+def load(data: bytes, name: str) -> list[Record]:
+    """The records of a whole transcript. Raises PkiError that names the line and what is wrong with it."""
+    *lines, rest = data.split(b"\n")
+    records: list[Record] = []
+    for number, line in enumerate(lines, 1):
+        fault, record = _read(line, records[-1] if records else None)
+        if record is None:
+            raise PkiError(f"{name}:{number}: {fault}", MEND)
+        records.append(record)
+    if rest:
+        raise PkiError(f"{name}:{len(records) + 1}: is not whole: a write was interrupted, or something follows", MEND)
+    if not records:
+        raise PkiError(f"{name}: holds no record", MEND)
+    return records
+
+
+def canonical(value: Any) -> bytes:
+    """JSON with sorted keys and nothing between the values. Raises ValueError for what JSON does not know."""
+    try:
+        return json.dumps(
+            value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, check_circular=True
+        ).encode()
+    except (TypeError, RecursionError) as error:
+        raise ValueError(f"is not a JSON value: {error}") from None
+
+
+def _content(n: int, at: str, step: str, facts: dict[str, Any], previous: str) -> dict[str, Any]:
+    return {"n": n, "at": at, "step": step, "facts": facts, "previous": previous}
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _read(line: bytes, last: Record | None) -> tuple[str, Record | None]:
+    """The record on a line that follows `last`, or what is wrong with it."""
+    try:
+        tree = _parse(line)
+        is_canonical = canonical(tree) == line
+    except (ValueError, RecursionError) as error:
+        return f"is not JSON of the house's kind: {error}", None
+    fault = _fault_of_shape(tree)
+    if not fault and not is_canonical:
+        fault = "was written by something else: its JSON is not in the canonical form"
+    if fault:
+        return fault, None
+    given = tree.pop("hash")
+    wanted, previous = (last.n + 1, last.hash) if last else (1, START)
+    if tree["n"] != wanted:
+        return f"has the number {tree['n']}, where {wanted} comes next", None
+    if tree["previous"] != previous:
+        return f"the chain is broken at record {wanted}: it does not follow from the one before it", None
+    if given != _hash(canonical(tree)):
+        return f"the chain is broken at record {wanted}: its hash is not that of its content", None
+    return "", Record(wanted, _moment(tree["at"]), tree["step"], tree["facts"], previous, given)
+
+
+def _fault_of_shape(tree: Any) -> str:
+    if not isinstance(tree, dict):
+        return "is not a record"
+    if unknown := sorted(tree.keys() - set(KEYS)):
+        return f"unknown key '{unknown[0]}'"
+    if missing := [key for key in KEYS if key not in tree]:
+        return f"lacks the key '{missing[0]}'"
+    expected = {
+        "n: expected a number": type(tree["n"]) is int,
+        "facts: expected names with values": isinstance(tree["facts"], dict),
+        "step: expected small letters and hyphens": isinstance(tree["step"], str) and STEP.fullmatch(tree["step"]),
+        "at: expected a moment such as 2026-11-23T06:00:00Z": _is_moment(tree["at"]),
+    }
+    return next((fault for fault, is_so in expected.items() if not is_so), "")
+
+
+def _is_moment(text: Any) -> bool:
+    try:
+        return str(text) == f"{_moment(text):{MOMENT}}"
+    except (TypeError, ValueError):
+        return False
+
+
+def _moment(text: str) -> datetime:
+    return datetime.strptime(text, MOMENT).replace(tzinfo=UTC)
+
+
+def _parse(line: bytes) -> Any:
+    return json.loads(line.decode(), parse_float=_refuse, parse_constant=_refuse)
+
+
+def _refuse(number: str) -> Any:
+    raise ValueError(f"{number} is not a whole number")

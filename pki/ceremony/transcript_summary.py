@@ -1,0 +1,88 @@
+"""The page of a transcript that people sign: what was made, what differed from the script, and what names it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from pki.ceremony.transcript_chain import Record
+
+DEVIATIONS = frozenset({"deviation", "continued"})
+HEAD_DIGITS = 16  # as many as `ceremony.verify` shows
+COMMON_NAME = re.compile(r"^CN=((?:[^,\\]|\\.)+).*$")
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """One thing that the ceremony made or destroyed, in plain words; `sha256` of a certificate or CRL."""
+
+    text: str
+    sha256: str = ""
+
+
+def made(records: Sequence[Record]) -> list[Made]:
+    """Return what the records say was made or destroyed, in their order; the CRLs of a root are one line."""
+    crls: dict[str, list[Record]] = {}
+    for record in records:
+        if record.step == "crl":
+            crls.setdefault(str(record.facts.get("issuer", "")), []).append(record)
+    others = [one for record in records for one in _made(record)]
+    return [*others, *(_crls(root, found) for root, found in crls.items())]
+
+
+def deviations(records: Sequence[Record]) -> list[str]:
+    """Return a sentence for each deviation from the procedure; what was typed wrong and refused is none."""
+    return [f"record {record.n}: {_deviation(record)}" for record in records if record.step in DEVIATIONS]
+
+
+def refusals(records: Sequence[Record]) -> str:
+    """Return the numbers of the records at which the program refused to go on, empty when there are none."""
+    return ", ".join(str(record.n) for record in records if record.step == "refused")
+
+
+def period(records: Sequence[Record]) -> str:
+    """Return the first and the last moment of the records."""
+    if not records:
+        return ""
+    first, last = records[0].at, records[-1].at
+    is_one_day = first.date() == last.date()
+    return f"{first:%Y-%m-%d %H:%M} to {last:{'%H:%M' if is_one_day else '%Y-%m-%d %H:%M'}} UTC"
+
+
+def vault(records: Sequence[Record]) -> str:
+    """Return the number of the vault that was used last, empty when no record names one."""
+    return next((str(record.facts["vault"]) for record in reversed(records) if record.facts.get("vault")), "")
+
+
+def _made(record: Record) -> Iterator[Made]:
+    facts = {name: str(value) for name, value in record.facts.items()}
+    name, valid = facts.get("name", ""), _valid(facts)
+    if record.step == "key" and name:
+        kept = f", {facts['kept']}" if "kept" in facts else ""
+        yield Made(f"The key of {name} was made{kept}.")
+    elif record.step == "signed" and name:
+        issuer = COMMON_NAME.sub(r"\1", facts.get("issuer", "a root"))
+        yield Made(f"The certificate of {name}{valid} was signed by {issuer}.", facts.get("sha256", ""))
+    elif record.step == "destroyed" and name:
+        reason = f", because: {facts['reason']}" if "reason" in facts else ""
+        yield Made(f"{name} was destroyed{reason}.")
+
+
+def _crls(root: str, records: Sequence[Record]) -> Made:
+    numbers = [str(record.facts.get("number", "")) for record in records]
+    what = f"{len(numbers)} CRLs of {root} were signed" if len(numbers) > 1 else f"One CRL of {root} was signed"
+    named = [f"number {number}{_valid(one.facts)}" for number, one in zip(numbers, records, strict=True)]
+    return Made(f"{what}: {'; '.join(named).replace(',;', ';').rstrip(',')}.")
+
+
+def _valid(facts: Mapping[str, object]) -> str:
+    return f", valid {facts['valid']}," if "valid" in facts else ""
+
+
+def _deviation(record: Record) -> str:
+    facts = record.facts
+    if record.step == "continued":
+        return f"a write was interrupted after record {facts.get('after', '?')}, and the ceremony went on"
+    text = str(facts.get("text") or facts.get("what") or "a deviation from the procedure")
+    return f"{text}, because: {facts['reason']}" if facts.get("reason") else text

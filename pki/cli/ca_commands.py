@@ -1,0 +1,31 @@
+"""What is done to an authority that is there."""
+
+from __future__ import annotations
+
+from invoke.context import Context
+
+from pki.authority.intermediate_passphrase import rewrap as move_key
+from pki.cli.decorator import command, held_house_of, passphrase_in
+from pki.common.terminal import Screen
+from pki.config.identifiers import ArtifactId, GenerationName
+
+
+@command
+def rewrap(context: Context, generation: str, passphrase_file: str = "", old_passphrase_file: str = "") -> None:
+    """Change the passphrase under which the key of an intermediate (server-1, …) lies in ca/.
+
+    The new one is generated, or read from --passphrase-file, or comes from the source that pki.yaml names for it: then
+    the old one is what the secrets file still holds, or in --old-passphrase-file. Older backups keep the old one.
+    """
+    with held_house_of(context) as house:
+        source = move_key(
+            house,
+            generation,
+            new=passphrase_in(context, passphrase_file),
+            old=passphrase_in(context, old_passphrase_file),
+        )
+    Screen().made(
+        ArtifactId("authority", GenerationName.parse(generation).authority),
+        f"the key of {generation} has a new passphrase, from {source}",
+    )
+    Screen().line("the last backup holds the old one; make a new one: ./run invoke backup")

@@ -1,0 +1,47 @@
+"""Demonstrations: what the house does, on machines that exist only while they are watched."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+from invoke.context import Context
+from invoke.exceptions import Exit
+
+from pki.cli.decorator import command
+from pki.common.errors import PkiError
+from pki.common.terminal import Screen
+from pki.demo import vlans as story
+from pki.demo.namespace_machine import Machine
+
+
+@command
+def vlans(context: Context, keep: bool = False) -> None:
+    """Show who reaches what: VLANs, a firewall, real proxies, sshd and doit, all in namespaces that leave nothing behind.
+
+    Needs root and a few Debian packages, which it names. --keep opens a shell on the admin's laptop at the end.
+    """
+    screen = Screen()
+    if keep and not sys.stdin.isatty():
+        raise PkiError("nobody is there to use a shell", "start it at a terminal, or without --keep")
+    with story.story(screen) as told:
+        seen = told.tell()
+        story.show(screen, seen)
+        if keep:
+            _shell(screen, told.admin)
+    if broken := [one for one in seen if not one.kept]:
+        raise Exit(f"{len(broken)} of {len(seen)} are not as promised", code=1)
+    screen.line(f"all {len(seen)} are as promised; nothing is left behind")
+
+
+def _shell(screen: Screen, machine: Machine) -> None:
+    screen.line(f"a shell on {machine.name}; try:  {' '.join(story.EXAMPLE)}")
+    screen.line("leave it with exit, and everything is gone")
+    env = {"TERM": os.environ.get("TERM", "dumb"), "PS1": f"{machine.name}# "}
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the shell's
+    try:
+        subprocess.run(machine.inside("bash", "--norc", cwd="/root", env=env), check=False)
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,94 @@
+"""Founding a house."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+from invoke.context import Context
+
+from pki.cli.decorator import command_with, path_of
+from pki.cli.init_questions import Questions, tree_of
+from pki.common.errors import PkiError
+from pki.common.program_files import PROGRAM
+from pki.common.terminal import Screen
+from pki.config import scaffold
+
+QUESTIONS = ("organisation", "domains", "networks", "publish", "hosts", "clients", "sandbox")
+
+
+@command_with(may_lack="folder", many=("domain", "network", "host", "service", "client"))
+def init(
+    context: Context,
+    domain: list[str],
+    network: list[str],
+    host: list[str],
+    service: list[str],
+    client: list[str],
+    folder: str | None = None,
+    organisation: str = "",
+    publish: str = "",
+    sandbox: bool = False,
+    yes: bool = False,
+) -> None:
+    """Found a house in FOLDER (or here): pki.yaml, templates/, a secrets file. Asks for what the options leave open.
+
+    --network lan=192.168.1.0/24, --host web,network=lan,address=192.168.1.10,proxy=nginx,
+    --service web/wiki=http://127.0.0.1:3000,mtls and --client admin=admin@lab.internal may be given several times;
+    --publish http://pki.lab.internal=web. --yes asks nothing; --sandbox makes a try-out, with a root of its own.
+    """
+    target = path_of(context, folder or ".")
+    target = target.resolve()
+    scaffold.check_place(target, PROGRAM)
+    tree = tree_of(organisation, domain, network, publish, host, service, client)
+    if sandbox:
+        tree["sandbox"] = "true"
+    if not yes:
+        given = (organisation, domain, network, publish, host or service, client, sandbox)
+        try:
+            tree = Questions(tree, {name for name, said in zip(QUESTIONS, given, strict=True) if said}).ask_all()
+        except (EOFError, KeyboardInterrupt):
+            print()
+            raise PkiError("stopped before the last answer; nothing was written", "--yes takes the defaults") from None
+    if tree.get("sandbox") != "true":
+        tree.pop("sandbox", None)
+    made = scaffold.found(target, tree, PROGRAM)
+    screen = Screen()
+    screen.made("house", f"{target}: {', '.join(made)}")
+    _say_what_follows(screen, target, sandbox="sandbox" in tree, in_git=_put_under_git(screen, target))
+
+
+def _put_under_git(screen: Screen, folder: Path) -> bool:
+    """Whether the house is under git, which is started where it is installed."""
+    git = shutil.which("git")
+    if not git:
+        return False
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+
+    def ask(*arguments: str) -> bool:
+        line = [git, "-C", str(folder), *arguments]
+        return not subprocess.run(
+            line, env=clean, stdin=subprocess.DEVNULL, capture_output=True, check=False
+        ).returncode
+
+    if ask("rev-parse", "--is-inside-work-tree"):
+        return True
+    if not ask("init", "--quiet"):
+        screen.line(f"git init failed in {folder}; the house is whole without it")
+        return False
+    screen.made("git", f"{folder}/.git; nothing is committed")
+    return True
+
+
+def _say_what_follows(screen: Screen, folder: Path, *, sandbox: bool, in_git: bool) -> None:
+    here = shlex.quote(str(folder))
+    first = "doit" if sandbox else "invoke ceremony.request"
+    screen.line("\nnext:")
+    if in_git:
+        screen.line(f"  git -C {here} add . && git -C {here} commit -m 'Found the house'")
+    screen.line(f"  PKI_HOME={here} ./run {first}")
+    if not sandbox:
+        screen.line("(to try things out first: sandbox: true in its pki.yaml, then doit)")

@@ -1,0 +1,199 @@
+"""What a new house should be: asked of a person, or read from the options of `invoke init`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any, get_args
+
+from pki.common.errors import PkiError
+from pki.config import loader
+from pki.config.error_messages import Place, dotted
+from pki.config.fields import Proxy
+
+Tree = dict[str, Any]
+
+UPSTREAM = "http://127.0.0.1:3000"
+
+
+def tree_of(
+    organisation: str,
+    domains: list[str],
+    networks: list[str],
+    publish: str,
+    hosts: list[str],
+    services: list[str],
+    clients: list[str],
+) -> Tree:
+    """pki.yaml as the options say it, with defaults for what they leave out. Raises PkiError with every fault."""
+    tree: Tree = {"organisation": organisation or "Home Lab", "domains": _words(domains) or ["lab.internal"]}
+    tree["networks"] = _networks(networks or ["lan=192.168.1.0/24"])
+    network = next(iter(tree["networks"]))
+    tree["hosts"] = dict(_host(text, network) for text in hosts or ["pki,proxy=nginx"])
+    for text in services:
+        _add_service(tree["hosts"], text)
+    url, _, host = publish.rpartition("=") if "=" in publish else (publish, "", "")
+    domain = tree["domains"][0]
+    tree["publish"] = {"url": url or f"http://pki.{domain}", "host": host or next(iter(tree["hosts"]))}
+    pairs = (_pair(text, "NAME=ADDRESS such as admin=admin@lab.internal") for text in clients)
+    tree["clients"] = {name: {"email": email} for name, email in pairs} or {"admin": {"email": f"admin@{domain}"}}
+    if faults := [f"{dotted(where)}{what}" for where, what in loader.faults_of(tree)]:
+        raise PkiError("\n".join(faults), "./run invoke init --help")
+    return tree
+
+
+def _words(texts: list[str]) -> list[str]:
+    return [word for text in texts for word in text.replace(",", " ").split()]
+
+
+def _pair(text: str, expected: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not sign:
+        raise PkiError(f"expected {expected}, got {text!r}")
+    return name.strip(), value.strip()
+
+
+def _networks(texts: list[str]) -> dict[str, str]:
+    return dict(_pair(word, "NAME=NETWORK such as lan=192.168.1.0/24") for word in _words(texts))
+
+
+def _host(text: str, network: str) -> tuple[str, Tree]:
+    """`web,network=lan,address=192.168.1.10,proxy=nginx`."""
+    name, *parts = text.split(",")
+    said = dict(_pair(part, "NAME,network=…,address=…,proxy=…") for part in parts)
+    return name.strip(), {"network": network, **said}
+
+
+def _add_service(hosts: dict[str, Tree], text: str) -> None:
+    """`web/wiki=http://127.0.0.1:3000,tls`."""
+    where, said = _pair(text, f"HOST/SERVICE=UPSTREAM,tls or mtls, such as web/wiki={UPSTREAM},mtls")
+    (host, _, name), (upstream, _, access) = where.partition("/"), said.partition(",")
+    if host not in hosts:
+        raise PkiError(f"{text}: there is no host {host!r}", f"name it too: --host {host}")
+    hosts[host].setdefault("services", {})[name] = {"upstream": upstream, "access": access or "mtls"}
+
+
+class Questions:
+    """Asks a person for what the options did not say; every answer is held against the model at once."""
+
+    def __init__(self, tree: Tree, answered: set[str]) -> None:
+        self.tree = tree
+        self._answered = answered
+
+    def ask_all(self) -> Tree:
+        """The tree with the answers in it."""
+        if "organisation" not in self._answered:
+            self._ask("organisation", self.tree["organisation"], self._set("organisation"), ("organisation",))
+        if "domains" not in self._answered:
+            self._ask("domains, the most used one first", "lab.internal", self._set_domains, ("domains",))
+        if "networks" not in self._answered:
+            self._ask("networks, as NAME=NETWORK", "lan=192.168.1.0/24", self._set_networks, ("networks",))
+        if "hosts" not in self._answered:
+            self._hosts()
+        if "publish" not in self._answered:
+            url = f"http://pki.{self.tree['domains'][0]}"
+            self._ask("address of CRLs and CA certificates", url, self._set("publish", "url"), ("publish", "url"))
+            first = next(iter(self.tree["hosts"]))
+            self.tree["publish"]["host"] = first
+            if len(self.tree["hosts"]) > 1:
+                self._ask("host that serves them", first, self._set("publish", "host"), ("publish", "host"))
+        if "clients" not in self._answered:
+            self._client()
+        if "sandbox" not in self._answered:
+            self._ask("a try-out (sandbox), whose root is made here? yes or no", "no", _set_sandbox, ("sandbox",))
+        return self.tree
+
+    def _hosts(self) -> None:
+        self.tree["hosts"], default = {}, "pki"
+        networks = list(self.tree["networks"])
+        while name := self._name("host", "hosts", default, {"network": networks[0]}):
+            place: Place = ("hosts", name)
+            if len(networks) > 1:
+                self._ask(f"network of {name}", networks[0], self._set(*place, "network"), place)
+            self._ask(f"address of {name} (none: leave it empty)", "", self._set(*place, "address"), place)
+            self._ask(
+                f"proxy of {name}: {', '.join(get_args(Proxy))} or none", "nginx", self._set(*place, "proxy"), place
+            )
+            self.tree["hosts"][name]["services"] = {}
+            while service := self._service(name):
+                inner = (*place, "services", service)
+                self._ask(f"where {service} listens", UPSTREAM, self._set(*inner, "upstream"), inner)
+                self._ask(f"access to {service}: mtls or tls", "mtls", self._set(*inner, "access"), inner)
+            default = ""
+
+    def _name(self, what: str, section: str, default: str, content: Tree) -> str:
+        given = [""]
+
+        def put(tree: Tree, answer: str) -> None:
+            if answer in tree[section]:
+                raise PkiError(f"{answer} is there already")
+            given[0] = answer
+            if answer:
+                tree[section][answer] = dict(content)
+
+        more = "" if default else " (no more: leave it empty)"
+        self._ask(f"name of {'a' if default else 'another'} {what}{more}", default, put, (section,))
+        return given[0]
+
+    def _service(self, host: str) -> str:
+        given = [""]
+
+        def put(tree: Tree, answer: str) -> None:
+            if answer in tree["hosts"][host]["services"]:
+                raise PkiError(f"{answer} is there already")
+            given[0] = answer
+            if answer:
+                tree["hosts"][host]["services"][answer] = {"upstream": UPSTREAM, "access": "mtls"}
+
+        self._ask(f"name of a service on {host} (no more: leave it empty)", "", put, ("hosts", host))
+        return given[0]
+
+    def _client(self) -> None:
+        self.tree["clients"] = {}
+        domain = self.tree["domains"][0]
+        name = self._name("client", "clients", "admin", {"email": f"admin@{domain}"})
+        place: Place = ("clients", name)
+        default = f"{name.partition('@')[0]}@{domain}"
+        self._ask(f"e-mail address of {name}", default, self._set(*place, "email"), place)
+
+    def _ask(self, question: str, default: str, put: Callable[[Tree, str], None], place: Place) -> None:
+        """Ask until the answer, put into the tree, has no fault at `place`."""
+        while True:
+            answer = input(f"{question}{f' [{default}]' if default else ''}: ").strip() or default
+            tried = copy.deepcopy(self.tree)
+            try:
+                put(tried, answer)
+                faults = [what for where, what in loader.faults_of(tried) if where[: len(place)] == place]
+            except PkiError as error:
+                faults = [error.message]
+            if not faults:
+                self.tree = tried
+                return
+            print(f"  {faults[0]}")
+
+    @staticmethod
+    def _set(*path: str | int) -> Callable[[Tree, str], None]:
+        def put(tree: Tree, answer: str) -> None:
+            node = tree
+            for step in path[:-1]:
+                node = node[str(step)]
+            if answer in {"", "none"}:
+                node.pop(str(path[-1]), None)
+            else:
+                node[str(path[-1])] = answer
+
+        return put
+
+    @staticmethod
+    def _set_domains(tree: Tree, answer: str) -> None:
+        tree["domains"] = _words([answer])
+
+    @staticmethod
+    def _set_networks(tree: Tree, answer: str) -> None:
+        tree["networks"] = _networks([answer])
+
+
+def _set_sandbox(tree: Tree, answer: str) -> None:
+    if answer.lower() not in {"yes", "y", "no", "n"}:
+        raise PkiError(f"expected yes or no, got {answer!r}")
+    tree["sandbox"] = "true" if answer.lower().startswith("y") else "false"

@@ -1,0 +1,137 @@
+"""invoke's program as it is typed here: usage with the arguments of a command, our version, and only options that work."""
+
+from __future__ import annotations
+
+import inspect
+from typing import ClassVar
+
+from invoke.collection import Collection
+from invoke.exceptions import Exit, ParseError
+from invoke.loader import FilesystemLoader
+from invoke.parser.argument import Argument
+from invoke.parser.context import ParserContext, to_flag
+from invoke.program import Program as InvokeProgram
+
+from pki import __version__
+from pki.cli import option_help
+from pki.common.child_processes import STOPPED, hear_interrupts
+from pki.common.program_files import PROGRAM
+
+TYPED = "./run invoke"
+LETTERS = {"help": "h", "list": "l", "version": "V"}
+SHOWN = {
+    "help": "show this, or the help of a command: COMMAND -h",
+    "list": "list the commands, or those of one group: --list ledger",
+    "version": "print the version",
+}
+BARE = {
+    "name",
+    "host",
+    "file",
+    "folder",
+    "generation",
+    "serial",
+    "response",
+    "request",
+    "events",
+}  # needed, and named first
+PLACEHOLDERS = {
+    "cards": "DIR",
+    "client": "NAME=ADDRESS",
+    "email": "ADDRESS",
+    "file": "FILE",
+    "folder": "DIR",
+    "network": "NAME=NETWORK",
+    "output": "PATH",
+    "publish": "URL=HOST",
+    "service": "HOST/SERVICE=UPSTREAM",
+    "sheet": "FILE",
+    "to": "PATH",
+    "vault": "DIR",
+    "again": "REASON",
+    "despite": "REASON",
+    "passphrase_to": "FILE",
+    "folder_as_vault": "REASON",
+}
+
+
+class Program(InvokeProgram):
+    """The commands of the program; `binary` is what is typed before one of them."""
+
+    dead: ClassVar = {"dry", "config", "warn-only", "hide", "prompt-for-sudo-password", "pty", "echo"}
+
+    def __init__(self, namespace: Collection | None = None) -> None:
+        super().__init__(
+            version=__version__, namespace=namespace, name="doit-pki", binary=TYPED, binary_names=["invoke", "inv"]
+        )
+
+    def core_args(self) -> list[Argument]:
+        """Return invoke's own options, of which no single letter is left that means something else elsewhere."""
+        args: list[Argument] = super().core_args()
+        for one in args:
+            one.names = tuple(filter(None, (one.name, LETTERS.get(_name(one), ""))))
+        return args
+
+    def parse_core_args(self) -> None:
+        """Raise ParseError for an option of invoke that no command here heeds: `--dry` would change things all the same."""
+        super().parse_core_args()
+        given = [name for name in sorted(self.dead) if self.args[name].value not in {None, False}]
+        if given:
+            raise ParseError(f"No idea what '--{given[0]}' is!\n→ {TYPED} --help")
+
+    def execute(self) -> None:
+        """Run the command. Raises Exit with a sentence after Ctrl-C."""
+        hear_interrupts()
+        try:
+            super().execute()
+        except KeyboardInterrupt:
+            raise Exit("stopped", code=STOPPED) from None
+
+    def print_help(self) -> None:
+        print(f"Usage: {TYPED} COMMAND [ARGUMENTS]\n\nOptions:\n")
+        self.print_columns([(f"--{name}, -{LETTERS[name]}", text) for name, text in SHOWN.items()])
+        self.list_root, self.list_depth, self.list_format = None, 0, "flat"
+        self.scoped_collection = self.collection
+        self.list_tasks()
+
+    def print_task_help(self, name: str) -> None:
+        context, task = self.parser.contexts[name], self.collection[name]
+        print(f"Usage: {TYPED} {usage(name, context)}\n")
+        for line in (inspect.getdoc(task) or "").splitlines():
+            print(f"{self.leading_indent}{line}".rstrip())
+        meanings = getattr(task.body, option_help.MEANING, option_help.MEANINGS)
+        lines = [(_shown(one), meanings[one.attr_name or _name(one)]) for one in context.args.values()]
+        if lines:
+            print("\nArguments and options:\n")
+            self.print_columns(lines)
+
+
+def command_names() -> list[str]:
+    """Return the names of all commands."""
+    module, _ = FilesystemLoader(start=str(PROGRAM)).load("tasks")
+    return [*Collection.from_module(module).task_names]
+
+
+def usage(name: str, context: ParserContext) -> str:
+    """Return a command with its arguments, as it is typed: those that may be left out in brackets."""
+    parts = [name]
+    for one in sorted(context.args.values(), key=lambda one: not _is_needed(one) and not one.optional):
+        shown, more = _shown(one), "…" if one.kind is list else ""
+        parts.append(shown if _is_needed(one) else f"[{shown}{more}]" if one.optional else f"[{shown}]{more}")
+    return " ".join(parts)
+
+
+def _is_needed(one: Argument) -> bool:
+    return bool(one.positional and one.kind is not list and not one.optional)
+
+
+def _shown(one: Argument) -> str:
+    """Return how an argument is typed: by itself, or behind the option that names it, which any of them may be."""
+    name = _name(one)
+    known = PLACEHOLDERS.get(name) or PLACEHOLDERS.get(name.rpartition("_")[2], name.upper())
+    is_bare = one.optional or (_is_needed(one) and name in BARE)
+    return known if is_bare else to_flag(name) + (f" {known}" if one.takes_value else "")
+
+
+def _name(one: Argument) -> str:
+    return one.name or ""

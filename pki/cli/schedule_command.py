@@ -1,0 +1,184 @@
+"""Letting a machine's clock run doit."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+from invoke.context import Context
+
+from pki.cli.decorator import command, house_of, project_of
+from pki.cli.prompt import typed
+from pki.common import filesystem
+from pki.common.errors import PkiError
+from pki.common.program_files import PROGRAM
+from pki.common.terminal import Screen
+from pki.project.project import House
+from pki.schedule import cron, systemd
+from pki.schedule.job import Errand
+from pki.schedule.schedule_notices import remarks
+
+RUN = PROGRAM / "run"
+RUNNING = Path("/run/systemd/system")  # is there when systemd is what started this machine: sd_booted(3)
+
+
+@command
+def schedule(
+    context: Context,
+    install: bool = False,
+    remove: bool = False,
+    systemd: bool = False,
+    cron: bool = False,
+    yes: bool = False,
+) -> None:
+    """Show what lets this machine's clock run doit at the times of pki.yaml; --install writes it, --remove takes it away.
+
+    --systemd is a service and a timer, --cron lines of a crontab; without either, what the machine has. What is to be
+    written is shown first, and asked about; --yes has asked already.
+    """
+    errand = _errand(house_of(context) if install else project_of(context))
+    if systemd and cron:
+        raise PkiError(
+            "--systemd and --cron exclude each other", "give one of them; without --install nothing is written"
+        )
+    screen, by_systemd = Screen(), systemd or (not cron and _has_systemd())
+    if remove:
+        _remove(errand, screen, yes=yes)
+        return
+    text = _units(errand) if by_systemd else _crontab(errand)
+    screen.line(text)
+    if install:
+        _agreed("write this", yes=yes)
+        _install_units(errand, screen) if by_systemd else _install_lines(errand, screen)
+    for note in remarks(errand, _present(errand), by_systemd=by_systemd):
+        screen.note(note.subject, note.text, note.remedy)
+
+
+def _errand(house: House) -> Errand:
+    owner = house.store.home.stat().st_uid
+    try:
+        user = pwd.getpwuid(owner).pw_name
+    except KeyError:
+        raise PkiError(
+            f"{house.store.home}: belongs to {owner}, and there is no such account",
+            f"chown -R ACCOUNT: {shlex.quote(str(house.store.home))}",
+        ) from None
+    errand = Errand(house.inventory, RUN, house.store.home.resolve(), user)
+    errand.check()
+    return errand
+
+
+def _has_systemd() -> bool:
+    if RUNNING.is_dir():
+        return True
+    if not shutil.which("crontab"):
+        raise PkiError("this machine has neither systemd nor cron", "--systemd or --cron shows what another would take")
+    return False
+
+
+def _agreed(what: str, *, yes: bool) -> None:
+    if not yes and typed(f"{what}? yes or no (--yes answers): ").strip().lower() not in {"y", "yes"}:
+        raise PkiError("stopped; nothing was written")
+
+
+def _present(errand: Errand) -> dict[str, tuple[str, ...] | None]:
+    return {"systemd": systemd.installed(errand, systemd.UNITS), "cron": cron.installed(_read_crontab(errand), errand)}
+
+
+# -- systemd ----------------------------------------------------------------------------------------------------------
+
+
+def _units(errand: Errand) -> str:
+    return "\n".join(f"# {systemd.UNITS / name}\n{text}" for name, text in systemd.units(errand).items())
+
+
+def _install_units(errand: Errand, screen: Screen) -> None:
+    _as_root("units of systemd are root's to write", "sudo ./run invoke schedule --install, or --cron")
+    for name, text in systemd.units(errand).items():
+        filesystem.write(systemd.UNITS / name, text.encode())
+    if RUNNING.is_dir():
+        _call("systemctl", "daemon-reload")
+    _call("systemctl", "enable", f"{errand.name}.timer")
+    if RUNNING.is_dir():
+        _call("systemctl", "restart", f"{errand.name}.timer")
+    screen.made("schedule", f"{errand.name}.timer runs doit as {errand.user} at {', '.join(errand.times)}")
+
+
+def _remove_units(errand: Errand) -> list[str]:
+    found = [systemd.UNITS / name for name in systemd.units(errand) if (systemd.UNITS / name).exists()]
+    if found:
+        _as_root("units of systemd are root's to take away", "sudo ./run invoke schedule --remove")
+        _call("systemctl", "disable", *(("--now",) if RUNNING.is_dir() else ()), f"{errand.name}.timer")
+        for path in found:
+            path.unlink()
+        if RUNNING.is_dir():
+            _call("systemctl", "daemon-reload")
+    return [str(path) for path in found]
+
+
+def _as_root(what: str, remedy: str) -> None:
+    if os.geteuid():
+        raise PkiError(what, remedy)
+
+
+# -- cron -------------------------------------------------------------------------------------------------------------
+
+
+def _crontab(errand: Errand) -> str:
+    return "\n".join([f"# the crontab of {errand.user}", *cron.lines(errand)])
+
+
+def _read_crontab(errand: Errand) -> str:
+    """The crontab as it is: empty where there is none, or nobody may read it."""
+    if not shutil.which("crontab"):
+        return ""
+    found = subprocess.run([*_crontab_of(errand), "-l"], capture_output=True, text=True, check=False)
+    return found.stdout if found.returncode == 0 else ""
+
+
+def _crontab_of(errand: Errand) -> list[str]:
+    """The program that keeps the crontab of whoever owns the house; another account's is root's to change."""
+    if pwd.getpwuid(os.geteuid()).pw_name == errand.user:
+        return ["crontab"]
+    return ["crontab", "-u", errand.user]
+
+
+def _install_lines(errand: Errand, screen: Screen) -> None:
+    if not shutil.which("crontab"):
+        raise PkiError("there is no crontab on this machine", "install cron, or: --systemd")
+    before = _read_crontab(errand)
+    _write_crontab(errand, [*cron.without(before, errand), *cron.lines(errand)])
+    screen.made("schedule", f"cron runs doit as {errand.user} at {', '.join(errand.times)}")
+
+
+def _write_crontab(errand: Errand, lines: list[str]) -> None:
+    _call(*_crontab_of(errand), "-", given="".join(f"{line}\n" for line in lines))
+
+
+def _remove(errand: Errand, screen: Screen, *, yes: bool) -> None:
+    present = [way for way, times in _present(errand).items() if times is not None]
+    if not present:
+        screen.line("nothing on this machine runs doit for this house")
+        return
+    _agreed(f"take away what lets {' and '.join(present)} run doit", yes=yes)
+    for path in _remove_units(errand):
+        screen.made("schedule", f"{path} is gone")
+    if "cron" in present:
+        _write_crontab(errand, cron.without(_read_crontab(errand), errand))
+        screen.made("schedule", f"the crontab of {errand.user} runs doit no more")
+
+
+def _call(*words: str, given: str | None = None) -> None:
+    try:
+        done = subprocess.run(words, input=given, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise PkiError(
+            f"there is no {words[0]} on this machine", "./run invoke schedule shows what it would do"
+        ) from None
+    if done.returncode:
+        said = " ".join((done.stderr or done.stdout).split())
+        raise PkiError(f"{' '.join(words)} failed: {said}", "./run invoke schedule shows what was to be written")

@@ -1,0 +1,1 @@
+"""What knows no PKI: errors, files, times, the terminal, YAML, templates, the cache."""

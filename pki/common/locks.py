@@ -1,0 +1,96 @@
+"""Locks between processes: files that one process holds alone (flock(2)), and that a forked process does not hold."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pki.common.errors import PkiError, of_system
+from pki.common.filesystem import insist_on_file, leave_to_owner
+
+TRIES = 100
+_handles: set[int] = set()  # descriptors of the locks that this process holds or waits for
+
+
+def insist(path: Path) -> None:
+    """Raise PkiError that names the file where a lock cannot be used."""
+    os.close(_opened(path))
+
+
+@contextmanager
+def held(path: Path, waiting: Callable[[str], str] | None = None) -> Iterator[None]:
+    """Hold a lock alone; who has to wait is told by `waiting`, given the process id of the holder."""
+    handle = _taken(path, waiting)
+    try:
+        with suppress(OSError):  # a full disk fails no run for a number that only tells who is waited for
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        _release(handle)
+
+
+def _taken(path: Path, waiting: Callable[[str], str] | None) -> int:
+    """Wait for a lock. One whose file was moved aside meanwhile, with the folder that a restore replaced, is none."""
+    for _ in range(TRIES):
+        handle = _opened(path)
+        _handles.add(handle)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if waiting else 0))
+            except BlockingIOError:
+                holder = os.pread(handle, 32, 0).decode(errors="replace").strip()
+                print(waiting(holder) if waiting else "", file=sys.stderr)
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(handle), path.stat()):
+                    return handle
+        except BaseException:
+            _release(handle)
+            raise
+        _release(handle)
+    raise PkiError(
+        f"{path}: is another file each time that it is opened, so it locks nothing", "move the project to a local disk"
+    )
+
+
+def _release(handle: int) -> None:
+    if handle in _handles:  # a forked process has closed its copies
+        _handles.remove(handle)
+        os.close(handle)
+
+
+def share(path: Path) -> bool:
+    """Keep whoever wants a lock alone out for as long as this process lives; False where somebody holds it alone."""
+    handle = _opened(path)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return False
+    _handles.add(handle)
+    return True
+
+
+def _opened(path: Path) -> int:
+    insist_on_file(path)
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        leave_to_owner(handle, path.parent)
+    except OSError as error:
+        raise of_system(error, path, "cannot be written") from None
+    return handle
+
+
+def _let_go() -> None:
+    """In a forked process: a lock is held until the last copy of its descriptor is closed (flock(2))."""
+    for handle in _handles:
+        os.close(handle)
+    _handles.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)

@@ -1,0 +1,361 @@
+"""Jinja2, and what a template depends on: which variables it reads, which other files it takes in; our own pages."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from datetime import date, time, timedelta
+from functools import cache
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import Any
+
+from jinja2 import (
+    Environment,
+    FileSystemLoader,
+    StrictUndefined,
+    Template,
+    TemplateError,
+    TemplateNotFound,
+    TemplateSyntaxError,
+    Undefined,
+    UndefinedError,
+    meta,
+    nodes,
+    pass_context,
+    select_autoescape,
+)
+from jinja2.environment import TemplateModule
+from jinja2.exceptions import SecurityError
+from jinja2.parser import Parser
+from jinja2.runtime import BlockReference, LoopContext, Macro
+from jinja2.sandbox import ImmutableSandboxedEnvironment, modifies_known_mutable
+from jinja2.utils import Cycler, Joiner, Namespace
+
+from pki.common.errors import FaultsError, PkiError
+from pki.common.file_headers import use_fault
+from pki.common.limited_process import TOO_LARGE
+from pki.common.template_delimiters import RAW
+from pki.common.visible import in_one_line
+
+HARMLESS = (  # what cannot make much out of little: no loops, calls, arithmetic, and these filters alone
+    nodes.Template,
+    nodes.Output,
+    nodes.TemplateData,
+    nodes.Name,
+    nodes.Const,
+    nodes.Getattr,
+    nodes.Getitem,
+    nodes.CondExpr,
+    nodes.Compare,
+    nodes.Operand,
+    nodes.And,
+    nodes.Or,
+    nodes.Not,
+    nodes.Concat,
+    nodes.Test,
+    nodes.Filter,
+)
+HARMLESS_FILTERS = {"default", "d", "lower", "upper", "trim", "first", "last", "string", "sha256"}
+WORDS = {
+    RecursionError: "nests, calls or includes without end",
+    MemoryError: TOO_LARGE,
+    UnicodeDecodeError: "is not UTF-8 text",
+}
+MEND = "mend the template, then: ./run doit"
+MEND_OR_RAW = f"{MEND}; {RAW}"
+UNENDED = {"Missing end of comment tag": "{# begins a comment of the template, and no #} ends it"}
+IN_NAMESPACE = "{% set ns = namespace(all=[]) %}, then {% set ns.all = ns.all + [one] %}"
+PLAIN = (str, bytes, int, float, tuple, list, dict, set, frozenset, date, time, timedelta, IPv4Address, IPv4Network)
+CALLABLE = (*PLAIN, BlockReference, LoopContext, Macro, TemplateModule, Cycler, Joiner, Namespace)
+
+
+class Restricted(ImmutableSandboxedEnvironment):
+    """Jinja2 for what editors of `templates/` write: it reads values, changes none, and reaches nothing else.
+
+    Beyond Jinja2's own rules, methods can be called of plain values and of Jinja2's own objects only, so an object of
+    this program that a template gets has none: `model.parse_raw` of pydantic, for instance, would run what it reads.
+    """
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        is_callable = not isinstance(value, Undefined) and callable(value)
+        return super().is_safe_attribute(obj, attr, value) and (not is_callable or isinstance(obj, CALLABLE))
+
+    def unsafe_undefined(self, obj: Any, attribute: str) -> Undefined:
+        what = f"a template may not use {attribute!r} of {_kind(obj)}"
+        if modifies_known_mutable(obj, attribute):
+            what = f"a template may not change {_kind(obj)} by {attribute!r}; use namespace(): {IN_NAMESPACE}"
+        return self.undefined(what, obj=obj, name=attribute, exc=SecurityError)
+
+
+def _kind(value: object) -> str:
+    name = type(value).__name__
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+
+
+class Files(FileSystemLoader):
+    """The files below one folder, by their names there, as far as they may be used."""
+
+    def get_source(self, environment: Environment, template: str) -> tuple[str, str, Callable[[], bool]]:
+        if fault := use_fault(Path(self.searchpath[0]), template):
+            raise fault
+        return super().get_source(environment, template)
+
+
+class Templates:
+    """The Jinja2 templates below one folder: undefined names are errors, text is kept to the last byte.
+
+    Nothing is evaluated before it is rendered: `reads` and `is_harmless` are safe with any template.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._environment = _environment(Restricted, Files(folder), autoescape=False)  # configuration files, not HTML
+        self._environment.optimized = False  # which would compute constants when a template is compiled
+        self._environment.finalize = _as_it_is
+        self._environment.globals["range"] = range  # the process that renders is limited, and counts nested loops too
+        self._texts: dict[str, Template] = {}
+
+    def render(self, name: str, context: Mapping[str, Any]) -> str:
+        """Render the file `name` (relative to the folder). Raises PkiError that names file and line."""
+        try:
+            return self._environment.get_template(name).render(context)
+        except PkiError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a template can raise anything
+            raise self._fault(name, error) from None
+
+    def render_text(self, text: str, context: Mapping[str, Any]) -> str:
+        """Render a short text such as a header's value."""
+        try:
+            if text not in self._texts:
+                self._texts[text] = self._environment.from_string(text)
+            return self._texts[text].render(context)
+        except PkiError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a template can raise anything
+            raise PkiError(_phrase(error)) from None
+
+    def reads(self, name: str) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+        """The variables that a template and its includes read, the artifacts that they name, the files they take in.
+
+        Variables are dotted for one step (`inventory.domains`), or bare where they are used whole. A file whose name
+        is computed counts as `*`: any file. Raises PkiError with all that is wrong in any of these files.
+        """
+        variables, artifacts, files, waiting = set[str](), set[str](), set[str](), [name]
+        faults: list[PkiError] = []
+        while waiting:
+            current = waiting.pop()
+            try:
+                tree = self._parse(current)
+                within = list(self._faults_within(current, tree))
+                variables |= set[str]() if within else _variables(tree)
+                artifacts |= _artifacts(tree)
+            except PkiError as fault:
+                faults.append(fault)
+                continue
+            except Exception as error:  # noqa: BLE001 - too deep for the parser, say
+                faults.append(self._fault(current, error))
+                continue
+            faults += within
+            for found in meta.find_referenced_templates(tree):
+                if found is None:
+                    files.add("*")
+                elif found not in files:
+                    files.add(found)
+                    waiting += [found] if self._exists(found) and not use_fault(self._folder, found) else []
+        if faults:
+            raise FaultsError.of(faults)
+        return frozenset(variables), frozenset(artifacts), frozenset(files)
+
+    def text_reads(self, text: str) -> set[str]:
+        """The variables that a short text reads, as `reads` names them."""
+        try:
+            return _variables(self._environment.parse(text))
+        except Exception as error:  # noqa: BLE001 - too deep for the parser, say
+            raise PkiError(_phrase(error)) from None
+
+    def is_harmless(self, text: str) -> bool:
+        """Whether a short text may be rendered without limits: it only looks values up and compares them.
+
+        Raises PkiError when it cannot be parsed.
+        """
+        try:
+            tree = self._environment.parse(text)
+            return all(
+                isinstance(node, HARMLESS) and (not isinstance(node, nodes.Filter) or node.name in HARMLESS_FILTERS)
+                for node in (tree, *tree.find_all(nodes.Node))
+            )
+        except Exception as error:  # noqa: BLE001 - too deep for the parser, say
+            raise PkiError(_phrase(error)) from None
+
+    def lex(self, text: str) -> Iterator[tuple[int, str, str]]:
+        """Line, kind and text of each part of a template. Raises TemplateSyntaxError where it is none."""
+        return self._environment.lex(text)
+
+    def place_of(self, name: str, frames: Iterable[tuple[str, int]]) -> str:
+        """`templates/a.conf:5`: where Python code, with frames innermost first, was within the template `name`."""
+        for file, line in frames:
+            if (inner := self._name_of(file)) and self._exists(inner):
+                with suppress(Exception):
+                    return f"templates/{inner}:{self._environment.get_template(inner).get_corresponding_lineno(line)}"
+        return f"templates/{name}"
+
+    def _parse(self, name: str) -> nodes.Template:
+        try:
+            assert self._environment.loader is not None
+            source, _, _ = self._environment.loader.get_source(self._environment, name)
+            return self._environment.parse(source, name)
+        except PkiError:
+            raise
+        except Exception as error:  # noqa: BLE001 - also what the system refuses, and what is no text
+            raise self._fault(name, error) from None
+
+    def _exists(self, name: str) -> bool:
+        return ".." not in name.split("/") and os.path.isfile(f"{self._folder}/{name}")
+
+    def _faults_within(self, name: str, tree: nodes.Template) -> Iterator[PkiError]:
+        """What the compiler or the first rendering would stop at, all of it at once."""
+        known = {nodes.Filter: ("filter", self._environment.filters), nodes.Test: ("test", self._environment.tests)}
+        asks_first = any(node.name in {"filter", "test"} for node in tree.find_all(nodes.Test))
+        for node in () if asks_first else tree.find_all((nodes.Filter, nodes.Test)):
+            what, names = known[type(node)]
+            if node.name not in names:
+                meant = _meant(node.name, names)
+                yield PkiError(f"templates/{name}:{node.lineno}: there is no {what} {node.name!r}{meant}", MEND)
+        blocks = set[str]()
+        for block in tree.find_all(nodes.Block):
+            if block.name in blocks:
+                yield PkiError(f"templates/{name}:{block.lineno}: block {block.name!r} is defined twice", MEND)
+            blocks.add(block.name)
+        for taken in tree.find_all((nodes.Include, nodes.Extends, nodes.Import, nodes.FromImport)):
+            wanted = getattr(taken, "template", None)
+            if isinstance(wanted, nodes.Const) and isinstance(wanted.value, str):
+                is_needed = not getattr(taken, "ignore_missing", False)
+                if is_needed and not self._exists(wanted.value):
+                    yield PkiError(f"templates/{name}:{taken.lineno}: there is no templates/{wanted.value}", MEND)
+                elif self._exists(wanted.value) and (fault := use_fault(self._folder, wanted.value)):
+                    yield PkiError(f"templates/{name}:{taken.lineno}: {fault.message}", fault.hint)
+
+    def _fault(self, name: str, error: BaseException) -> PkiError:
+        if isinstance(error, TemplateSyntaxError):
+            name, line = error.name or name, error.lineno
+        else:
+            name, line = self._place_within(error) or (name, 0)
+        hint = MEND_OR_RAW if isinstance(error, TemplateSyntaxError | UndefinedError) else MEND
+        return PkiError(f"templates/{name}{f':{line}' if line else ''}: {_phrase(error)}", hint)
+
+    def _place_within(self, error: BaseException) -> tuple[str, int] | None:
+        """File and line at which a template stopped: the parser's, or of the frames that Jinja2 rewrites to it."""
+        place, trace = None, error.__traceback__
+        while trace:
+            if inner := self._name_of(trace.tb_frame.f_code.co_filename):
+                place = inner, trace.tb_lineno
+            if isinstance(parser := trace.tb_frame.f_locals.get("self"), Parser) and parser.name:
+                place = parser.name, parser.stream.current.lineno
+            trace = trace.tb_next
+        return place
+
+    def _name_of(self, file: str) -> str:
+        folder = f"{self._folder}{os.sep}"
+        return file.removeprefix(folder) if file.startswith(folder) else ""
+
+
+@pass_context
+def _as_it_is(_context: object, value: object) -> object:
+    """For `finalize`: what a template puts out waits for a context, so that nothing of it is computed beforehand."""
+    return value
+
+
+def _meant(name: str, table: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, table, n=1, cutoff=0.7)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _phrase(error: BaseException) -> str:
+    """What an error of a template says, in one line."""
+    if isinstance(error, TemplateNotFound):
+        return f"there is no templates/{error.name}" if error.name else "a file that it takes in is not there"
+    if isinstance(error, TemplateError):
+        said = in_one_line(error.message or str(error))
+        return UNENDED.get(said, said)
+    if isinstance(error, OSError):
+        return f"cannot be read: {error.strerror or error}"
+    for kind, words in WORDS.items():
+        if isinstance(error, kind):
+            return words
+    return f"{in_one_line(str(error))[:300]} ({type(error).__name__})"
+
+
+class Pages:
+    """Our own pages below one folder: whatever is put into one of HTML is text, never markup."""
+
+    def __init__(self, folder: Path) -> None:
+        self._environment = _of_pages(folder)
+
+    def render(self, name: str, context: Mapping[str, Any]) -> str:
+        """Render the page `name`; what is wrong with it is our own fault and ends in a traceback."""
+        return self._environment.get_template(name).render(context)
+
+
+@cache
+def _of_pages(folder: Path) -> Environment:
+    """One for each folder: what a page is compiled to is kept in it."""
+    return _environment(Environment, FileSystemLoader(folder), autoescape=select_autoescape())
+
+
+def _environment(
+    kind: type[Environment], loader: FileSystemLoader, *, autoescape: bool | Callable[[str | None], bool]
+) -> Environment:
+    environment = kind(
+        loader=loader,
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=autoescape,
+    )
+    environment.filters["sha256"] = _sha256
+    return environment
+
+
+def _sha256(text: str) -> str:
+    """`{{ artifact("cert:media") | sha256 }}`: a file that must change whenever another one does."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _undeclared(tree: nodes.Template) -> set[str]:
+    """As `meta.find_undeclared_variables`, without the optimizer, which computes constants."""
+    assert tree.environment is not None
+    generator = meta.TrackingCodeGenerator(tree.environment)
+    generator.optimizer = None
+    generator.visit(tree)
+    return generator.undeclared_identifiers
+
+
+def _variables(tree: nodes.Template) -> set[str]:
+    dotted = set[str]()
+    counts = dict.fromkeys(_undeclared(tree), 0)
+    for name in tree.find_all(nodes.Name):
+        if name.name in counts:
+            counts[name.name] += 1
+    for access in tree.find_all(nodes.Getattr):
+        if isinstance(access.node, nodes.Name) and access.node.name in counts:
+            dotted.add(f"{access.node.name}.{access.attr}")
+            counts[access.node.name] -= 1
+    return dotted | {name for name, uses in counts.items() if uses > 0}
+
+
+def _artifacts(tree: nodes.Template) -> set[str]:
+    """The constant names in `artifact("trust:roots")`."""
+    return {
+        call.args[0].value
+        for call in tree.find_all(nodes.Call)
+        if isinstance(call.node, nodes.Name)
+        and call.node.name == "artifact"
+        and call.args
+        and isinstance(call.args[0], nodes.Const)
+    }

@@ -1,0 +1,202 @@
+"""YAML in and out: every scalar is text, a key stands once, and any path can be traced to its line.
+
+Reading scalars as text leaves their meaning to the model: `no` stays a name and `0644` an octal mode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from functools import cached_property
+from typing import Any, ClassVar, NamedTuple
+
+import yaml
+
+try:
+    from yaml import CBaseLoader as Loader
+    from yaml import CSafeDumper as Dumper
+except ImportError:  # PyYAML built without libyaml: the same results, slower
+    from yaml import BaseLoader as Loader  # type: ignore[assignment]
+    from yaml import SafeDumper as Dumper  # type: ignore[assignment]
+
+from pki.common.errors import InventoryError
+
+Path = tuple[str | int, ...]
+
+DEEPEST = 64  # levels; pki.yaml has seven
+LARGEST = 4_000_000  # values: a hundred thousand hosts have fewer
+
+
+class _StrictLoader(Loader):
+    """Base loader that gathers keys which stand twice."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self.repeated: list[tuple[int, str]] = []
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        mapping = super().construct_mapping(node, deep=deep)
+        if len(mapping) != len(node.value):
+            seen: set[str] = set()
+            for key, _ in node.value:
+                if key.value in seen:
+                    self.repeated.append((key.start_mark.line + 1, key.value))
+                seen.add(key.value)
+        return mapping
+
+
+def load(text: str, name: str, deepest: int = DEEPEST) -> Any:
+    """Read one YAML document of so many levels; `name` is what faults call it.
+
+    Returns dicts, lists and strings only. Raises InventoryError for a syntax error, a key that stands twice, and for
+    what this program would not survive: lists in lists beyond measure, and aliases that grow without end.
+    """
+    try:
+        _insist_on_size(text, name, deepest)
+        loader = _StrictLoader(text)
+        tree = loader.get_single_data()
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise InventoryError([f"{name}:{line}: not valid YAML: {_problem(error, text, name)}"]) from None
+    except yaml.reader.ReaderError as error:
+        line = text.encode(errors="surrogatepass")[: error.position].count(b"\n") + 1
+        said = f"unacceptable character #x{error.character:04x}: {error.reason}"
+        raise InventoryError([f"{name}:{line}: not valid YAML: {said}"]) from None
+    if loader.repeated:
+        raise InventoryError([f"{name}:{line}: {key}: stands twice in one mapping" for line, key in loader.repeated])
+    return tree
+
+
+def _problem(error: yaml.MarkedYAMLError, text: str, name: str) -> str:
+    """Return what is wrong at the place of a syntax error: often a tab, which looks like the spaces that it is not."""
+    lines, mark = text.split("\n"), error.problem_mark
+    line = lines[mark.line] if mark and mark.line < len(lines) else ""
+    if "\t" in line[: len(line) - len(line.lstrip(" \t-?:"))]:
+        return f"indented with a tab; YAML is indented with spaces: sed -i 's/\\t/  /g' {name}"
+    return str(error.problem)
+
+
+def _insist_on_size(text: str, name: str, deepest: int) -> None:
+    """Raise InventoryError where a document is too deep, or too large once its aliases stand for what they name.
+
+    libyaml's composer recurses for each level, and ends the process at some depth; whoever reads the tree recurses too.
+    """
+    open_nodes, sizes = [("", 0)], dict[str, int]()  # anchor and size of each collection around the present event
+    for event in yaml.parse(text, Loader=Loader):
+        line = event.start_mark.line + 1 if event.start_mark else 1
+        if isinstance(event, yaml.CollectionStartEvent):
+            open_nodes.append((event.anchor or "", 1))
+            if len(open_nodes) > deepest + 1:
+                raise InventoryError([f"{name}:{line}: is nested deeper than {deepest} levels"])
+            continue
+        anchor, size = "", 1
+        if isinstance(event, yaml.CollectionEndEvent):
+            anchor, size = open_nodes.pop()
+        elif isinstance(event, yaml.AliasEvent):
+            size = sizes.get(event.anchor or "", 1)
+        elif isinstance(event, yaml.ScalarEvent):
+            anchor = event.anchor or ""
+        else:
+            continue
+        if anchor:
+            sizes[anchor] = size
+        around, before = open_nodes[-1]
+        open_nodes[-1] = around, before + size
+        if before + size > LARGEST:
+            raise InventoryError([f"{name}:{line}: its aliases stand for more than {LARGEST} values"])
+
+
+class _Dumper(Dumper):
+    """Text of several lines stands as such, behind a bar; no scalar is quoted for looking like a number."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]
+
+
+def _text(dumper: _Dumper, value: str) -> yaml.Node:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", str(value), style="|" if "\n" in value else None)
+
+
+_Dumper.add_representer(str, _text)
+_Dumper.add_multi_representer(str, lambda dumper, value: _text(dumper, str(value)))  # names that are values, too
+
+
+def dump(data: dict[str, Any]) -> str:
+    """One YAML document, always the same for the same data."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1 << 16)
+
+
+class Lines:
+    """The lines of a document: composed once, when the first one is asked for, whatever the number of faults."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._entries: dict[int, dict[str, tuple[yaml.Node, yaml.Node]]] = {}  # of each mapping, by its identity
+
+    @cached_property
+    def _root(self) -> yaml.Node | None:
+        return yaml.compose(self._text, Loader=Loader)
+
+    def of(self, path: Path) -> int:
+        """Return the line on which `path` stands, or its nearest ancestor when it is not there."""
+        node, line = self._root, 1
+        for step in path:
+            if isinstance(node, yaml.MappingNode):
+                if id(node) not in self._entries:  # the first one counts where a key stands twice
+                    self._entries[id(node)] = {key.value: (key, value) for key, value in reversed(node.value)}
+                found = self._entries[id(node)].get(str(step))
+                if found is None:
+                    return line
+                line, node = found[0].start_mark.line + 1, found[1]
+            elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+                node = node.value[step]
+                line = node.start_mark.line + 1
+            else:
+                return line
+        return line
+
+
+def line_of(text: str, path: Path) -> int:
+    """Return the line on which `path` stands in one document, or its nearest ancestor when it is not there."""
+    return Lines(text).of(path)
+
+
+class Span(NamedTuple):
+    """Where a key and its value stand: their first and last line, counted from 1, and the column of the key."""
+
+    first: int
+    last: int
+    column: int
+
+
+def span_of(text: str, path: tuple[str, ...]) -> Span | None:
+    """Where the key at the end of a path of keys stands with its value; None when it is not there."""
+    found = _entry(text, path)
+    if found is None:
+        return None
+    key, value = found
+    return Span(key.start_mark.line + 1, max(key.end_mark.line, _last_line(value)) + 1, key.start_mark.column)
+
+
+def keys_of(text: str, path: tuple[str, ...]) -> list[str]:
+    """The keys of the mapping at a path, in their order; none when there is no mapping."""
+    found = _entry(text, path)
+    return [key.value for key, _ in found[1].value] if found and isinstance(found[1], yaml.MappingNode) else []
+
+
+def _entry(text: str, path: tuple[str, ...]) -> tuple[yaml.Node, yaml.Node] | None:
+    found, node = None, yaml.compose(text, Loader=Loader)
+    for step in path:
+        entries = node.value if isinstance(node, yaml.MappingNode) else []
+        found = next(((key, value) for key, value in entries if key.value == step), None)
+        if found is None:
+            return None
+        node = found[1]
+    return found
+
+
+def _last_line(node: yaml.Node) -> int:
+    """The line on which a value ends: a block ends with the last thing in it, whatever blank lines follow."""
+    if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
+        last = node.value[-1]
+        return _last_line(last[1] if isinstance(last, tuple) else last)
+    line: int = node.end_mark.line
+    return line

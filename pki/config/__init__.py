@@ -1,0 +1,1 @@
+"""pki.yaml: its model, the types of its fields, validation, the loader, edits."""

@@ -1,0 +1,112 @@
+"""What pydantic says about pki.yaml and other documents, in the house's words."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from functools import cache, lru_cache
+from typing import Any, get_args, get_type_hints
+
+from pydantic_core import ErrorDetails
+
+from pki.config.model import Inventory
+
+Place = tuple[str | int, ...]
+Fault = tuple[Place, str]
+
+
+def location(detail: ErrorDetails) -> Place:
+    return tuple(step for step in detail["loc"] if step != "[key]")
+
+
+def phrase(detail: ErrorDetails, document: Any = Inventory) -> str:
+    """One fault as a phrase; `document` is the model whose keys may have been meant.
+
+    What stands below `secrets` is never quoted, because somebody may have put a passphrase there.
+    """
+    expected, got = _phrase(detail, document)
+    is_secret = detail["loc"][:1] == ("secrets",) and detail["loc"][1:] not in {(), ("file",)}
+    return expected if is_secret or not got else f"{expected}, got {got}"
+
+
+def _phrase(detail: ErrorDetails, document: Any) -> tuple[str, str]:
+    """What was expected, and what is there instead; empty where that says nothing more."""
+    kind, context, got = detail["type"], detail.get("ctx", {}), detail["input"]
+    if kind == "missing":
+        return "is missing", ""
+    if kind in {"extra_forbidden", "unknown_authority"}:
+        other = "; a CA that was made elsewhere is adopted: {adopt: DIR}" if kind == "unknown_authority" else ""
+        close = did_you_mean(str(detail["loc"][-1]), _known_keys(detail["loc"], document))
+        return f"unknown key{close or other}", ""
+    if kind == "literal_error":
+        words = [word for word in str(context["expected"]).replace(" or ", ", ").replace("'", "").split(", ") if word]
+        listed = ", ".join(words[:-1]) + f" or {words[-1]}" if len(words) > 1 else words[0]
+        return f"expected {listed}", f"{got!r}{did_you_mean(str(got), words)}"
+    if kind == "value_error":
+        return str(context["error"]), repr(got)
+    if kind == "string_pattern_mismatch" and "a-z0-9-" in str(context["pattern"]):
+        return "expected lower-case letters, digits and hyphens", repr(got)
+    expected = {
+        "string_pattern_mismatch": "expected text of another form",
+        "string_type": "expected text",
+        "string_too_long": "expected a shorter name",
+        "tuple_type": "expected a list",
+        "too_short": "expected at least one",
+        "dict_type": "expected a mapping",
+        "model_type": "expected a mapping",
+        "bool_parsing": "expected true or false",
+        "bool_type": "expected true or false",
+        "int_parsing": "expected a whole number",
+        "greater_than_equal": f"expected at least {context.get('ge')}",
+        "less_than_equal": f"expected at most {context.get('le')}",
+        "time_delta_type": "expected a number and a unit such as 90d",
+        "ip_v4_address": "expected an IPv4 address such as 10.10.0.10",
+        "ip_v4_network": "expected an IPv4 network such as 10.10.0.0/24",
+    }.get(kind, detail["msg"].lower())
+    return expected, _shown(got)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict):
+        return "a mapping"
+    return "a list" if isinstance(value, list | tuple) else repr(value)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    return _did_you_mean(word, tuple(known))
+
+
+@lru_cache(maxsize=256)  # one slip is often made for each of many hosts
+def _did_you_mean(word: str, known: tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _known_keys(loc: tuple[str | int, ...], document: Any) -> list[str]:
+    """The keys that are known where an unknown one stands."""
+    model: Any = document
+    for step in loc[:-1]:
+        fields = getattr(model, "model_fields", {})
+        field = next((f for n, f in fields.items() if str(step) in (n, f.alias)), None)
+        inner = field.annotation if field else _hints(model).get("__pydantic_extra__")
+        model = _models_within(inner)[-1:] or model
+        model = model[0] if isinstance(model, list) and model else model
+    return [field.alias or name for name, field in getattr(model, "model_fields", {}).items()]
+
+
+_hints = cache(get_type_hints)
+
+
+def _models_within(annotation: Any) -> list[Any]:
+    if hasattr(annotation, "model_fields"):
+        return [getattr(annotation, "__origin__", annotation)]
+    return [model for part in get_args(annotation) for model in _models_within(part)]
+
+
+def dotted(where: Place) -> str:
+    text = ""
+    for step in where:
+        text += f"[{step}]" if isinstance(step, int) else f".{step}"
+    return text.lstrip(".") + ": " if text else ""

@@ -1,0 +1,131 @@
+"""Values that OpenSSL refuses in a request: attributes of the wrong length, digests and key usages that it does not know."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from pki.common.errors import PkiError
+from pki.config.openssl_cnf_names import HINT, Configuration, Value
+
+DIGESTS = frozenset(
+    [
+        "default",
+        "md4",
+        "md5",
+        "md5-sha1",
+        "mdc2",
+        "rmd160",
+        "ripemd",
+        "ripemd160",
+        "sha1",
+        "sha224",
+        "sha256",
+        "sha384",
+        "sha512",
+        "sha512-224",
+        "sha512-256",
+        "sha3-224",
+        "sha3-256",
+        "sha3-384",
+        "sha3-512",
+        "shake128",
+        "shake256",
+        "blake2b512",
+        "blake2s256",
+        "sm3",
+        "whirlpool",
+    ]
+)
+ANY_LENGTH = (0, 1 << 15)
+MASK = re.compile(r"MASK:(0[xX][0-9a-fA-F]+|[0-9]+)")
+STRING_MASKS = {"default", "pkix", "nombstr", "utf8only"}
+LENGTHS: Mapping[str, tuple[int, int]] = {  # of attributes, in characters: ub- in RFC 5280, appendix A.1
+    "C": (2, 2),
+    "countryName": (2, 2),
+    "jurisdictionC": (2, 2),
+    "jurisdictionCountryName": (2, 2),
+    "ST": (1, 128),
+    "stateOrProvinceName": (1, 128),
+    "L": (1, 128),
+    "localityName": (1, 128),
+    "O": (1, 64),
+    "organizationName": (1, 64),
+    "OU": (1, 64),
+    "organizationalUnitName": (1, 64),
+    "emailAddress": (1, 128),
+    "serialNumber": (1, 64),
+}
+KEY_USES = frozenset(
+    {
+        *("digitalSignature", "nonRepudiation", "keyEncipherment", "dataEncipherment", "keyAgreement", "keyCertSign"),
+        *("cRLSign", "encipherOnly", "decipherOnly"),
+        *("Digital Signature", "Non Repudiation", "Key Encipherment", "Data Encipherment", "Key Agreement"),
+        *("Certificate Sign", "CRL Sign", "Encipher Only", "Decipher Only"),
+    }
+)
+TYPES = frozenset(
+    {
+        *("client", "server", "email", "objsign", "reserved", "sslCA", "emailCA", "objCA"),
+        *("SSL Client", "SSL Server", "S/MIME", "Object Signing", "Unused", "SSL CA", "S/MIME CA", "Object Signing CA"),
+    }
+)
+BIT_NAMES: Mapping[str, frozenset[str]] = {"keyUsage": KEY_USES, "nsCertType": TYPES}
+
+
+def faults(found: Configuration, extensions: Mapping[str, Value]) -> Iterator[PkiError]:
+    """Values without which OpenSSL makes no request, whether a certificate here has something of them or not."""
+    for key, value in found.sections.get("req", {}).items():
+        if not value.fault and value.raw and (fault := _setting_fault(key, value.raw)):
+            yield PkiError(f"{value.place}: {key} = {value.raw}: {fault}", HINT)
+    modules = found.sections["default"].get("openssl_conf")
+    if modules and not modules.fault and modules.raw not in found.sections:
+        yield PkiError(f"{modules.place}: openssl_conf names [ {modules.raw} ], which is not there", HINT)
+    for key, value in extensions.items():
+        for part in () if value.fault else value.raw.split(","):
+            if fault := _part_fault(found, key, part.strip()):
+                yield PkiError(f"{value.place}: {key} = {value.raw}: {fault}", HINT)
+
+
+def _setting_fault(key: str, text: str) -> str:
+    if key == "default_md" and text.lower().removeprefix("rsa-").removeprefix("ssl3-") not in DIGESTS:
+        return "there is no such digest"
+    if key == "string_mask" and text not in STRING_MASKS and not MASK.fullmatch(text):
+        return f"expected {', '.join(sorted(STRING_MASKS))}"
+    return ""
+
+
+def _part_fault(found: Configuration, key: str, part: str) -> str:
+    """What is wrong with one part of an extension: a section that is not there, or a name that is none."""
+    known = BIT_NAMES.get(key)
+    if part.startswith("@"):
+        section = found.sections.get(part[1:])
+        if not section:
+            return f"[ {part[1:]} ] {'is not there' if section is None else 'is empty'}"
+        return next((f"{name!a} in [ {part[1:]} ] is no {key}" for name in section if known and name not in known), "")
+    if key == "issuerAltName" and part == "issuer:copy":
+        return "a request has no issuer"
+    if known is None or part in known or part == "critical":
+        return ""
+    return f"{part!a} is none of {', '.join(sorted(one for one in known if ' ' not in one))}"
+
+
+def attribute_fault(kind: str, value: Value) -> PkiError | None:
+    """Return why OpenSSL refuses the value of an attribute of a subject."""
+    least, most = LENGTHS.get(kind, ANY_LENGTH)
+    if value.fault or least <= len(value.raw) <= most:
+        return None
+    expected = f"expected {least} letters" if least == most else f"expected {least} to {most} characters"
+    return PkiError(f"{value.place}: {kind} = {value.raw}: {expected}", HINT)
+
+
+def insist_on_length(found: Configuration, section: str, key: str, given: Value | None) -> None:
+    """Raise PkiError for a default that is shorter or longer than the file itself permits."""
+    if given is None or given.fault or not given.raw:
+        return
+    size = len(given.raw.encode())
+    for end, is_odd in (("min", int.__lt__), ("max", int.__gt__)):
+        limit = found.get(section, f"{key}_{end}")
+        if limit and not limit.fault and limit.raw.isdecimal() and is_odd(size, int(limit.raw)):
+            what = f"{given.place}: {given.raw} has {size} characters, and {key}_{end} is {limit.raw}"
+            raise PkiError(what, "OpenSSL asks again and again: correct one of them")

@@ -1,0 +1,1 @@
+"""What a run, health and Prometheus say of all of it at once."""

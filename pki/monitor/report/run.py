@@ -1,0 +1,32 @@
+"""A run of doit, with what the monitor does at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from pki.monitor import forecast
+from pki.monitor.report import end_of_run
+from pki.monitor.report.end_of_run import Watchman
+from pki.monitor.timeline import calendar
+from pki.pipeline.delivery_targets import clock_evidence
+from pki.pipeline.doit_tasks import DoitRun, EndOfRun
+from pki.project.clock_guard import Evidence
+from pki.project.project import House
+
+END_OF_RUN = EndOfRun(forecast.notes, calendar.write, Watchman, end_of_run.nothing_was_run)
+
+
+class Run(DoitRun):
+    """A run that ends with checks, messages, metrics, the status page and the calendar."""
+
+    def __init__(
+        self,
+        home: Path,
+        now: datetime,
+        evidence: Callable[[House], Evidence] = clock_evidence,
+        *,
+        is_part: bool = False,
+    ) -> None:
+        super().__init__(home, now, END_OF_RUN, evidence, is_part=is_part)

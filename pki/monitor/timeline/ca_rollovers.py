@@ -1,0 +1,141 @@
+"""What becomes of the authorities: their generations, their CRLs, and which of them issues when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from pki.ceremony.online.needs import INTERMEDIATES
+from pki.common import filesystem
+from pki.common.durations import backdate
+from pki.config.identifiers import AUTHORITIES
+from pki.monitor.timeline.planned_ceremonies import Ceremony, ceremonies
+from pki.monitor.timeline.renewals import Turn
+from pki.monitor.timeline.runs import DAY, Runs
+from pki.monitor.timeline.supposed import Supposed
+from pki.project.generations import Generation, Rung
+from pki.project.project import House
+from pki.x509 import canonical
+from pki.x509.certificate_signing import SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A root CRL that doit publishes at `at`, good until `end`."""
+
+    root: str
+    at: datetime
+    end: datetime
+    number: int
+
+
+@dataclass
+class Authorities:
+    """Everything up to `until` that does not depend on leaves. `closed` are times without a valid root CRL."""
+
+    house: Supposed
+    runs: Runs
+    until: datetime
+    ceremonies: list[Ceremony] = field(default_factory=list)
+    turns: dict[str, list[Turn]] = field(default_factory=dict)
+    rungs: list[Published] = field(default_factory=list)
+    closed: list[tuple[str, datetime, datetime | None]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, real: House, runs: Runs, until: datetime, *, held: bool = True) -> Authorities:
+        """Play ceremonies forward; without `held`, the first one that is asked for is never held."""
+        found = cls(Supposed.of(real), runs, until)
+        for authority in INTERMEDIATES:
+            issuing = found.house.issuing(authority)
+            found.turns[authority] = [_turn(runs.now - DAY, issuing)] if issuing else []
+        since = runs.now
+        for one in ceremonies(real, found.house, runs, until):
+            found.ceremonies.append(one)
+            if not held:
+                break
+            found._publish(since, one.held)
+            since = one.held
+        found._publish(since, until)
+        found._take_turns()
+        found._close()
+        return found
+
+    def generations(self) -> list[Generation]:
+        """All that there are, and all that there will be."""
+        return [self.house.existing(name) for one in AUTHORITIES for name in self.house.store.generations(one)]
+
+    # -- who issues --
+
+    def _take_turns(self) -> None:
+        """Turns of the generations that ceremonies brought, and of chains that lose an older root's certificate."""
+        for authority in INTERMEDIATES:
+            made = {
+                name: one.held for one in self.ceremonies for name in one.generations if name.authority == authority
+            }
+            names = self.house.store.generations(authority)
+            coming = [_turn(made[name], self.house.existing(name)) for name in names if name in made]
+            turns = sorted([*self.turns[authority], *coming], key=_when)
+            for turn, after in zip(turns, [*(one.at for one in turns[1:]), self.until], strict=True):
+                root = self.house.root_of(self.house.existing(turn.generation).certificate)
+                ends = (self.runs.at(end + SECOND) for end in (self.house.crosses.get(root.name, []) if root else []))
+                turns = [*turns, *(Turn(end, turn.generation, turn.end) for end in ends if turn.at < end < after)]
+            self.turns[authority] = sorted(turns, key=_when)
+
+    # -- root CRLs --
+
+    def _publish(self, since: datetime, before: datetime) -> None:
+        """The rungs that doit publishes from one ceremony to the next."""
+        for root in self.house.store.generations("root"):
+            found = self.house.rungs(root)
+            here = [one for one in found if one.crl.last_update_utc <= since < _end(one)]
+            later = [one for one in found if since < one.crl.last_update_utc and self.runs.at(_start(one)) < before]
+            for rung in [*here[-1:], *later]:
+                at = max(since, self.runs.at(_start(rung)))
+                self.rungs.append(Published(root, at, _end(rung), rung.number))
+
+    def _close(self) -> None:
+        """Times in which a root that is trusted has no CRL that is good: no client gets in anywhere then."""
+        for root in self.house.store.generations("root"):
+            born = next((one.held for one in self.ceremonies if root in one.generations), self.runs.first)
+            end = min(self.house.existing(root).certificate.not_valid_after_utc, self.until)
+            good = born
+            for rung in (one for one in self.rungs if one.root == root):
+                if rung.at > good:
+                    self.closed.append((root, good, rung.at))
+                good = max(good, rung.end)
+            if good < end:
+                self.closed.append((root, good, None))
+
+
+def crl_rhythm(house: House, generation: str, runs: Runs, born: datetime) -> Iterator[tuple[datetime, datetime]]:
+    """When an intermediate's coming CRLs are made, and until when each is good."""
+    rule = house.crl_rule(generation)
+    data = filesystem.read(house.store.crl(generation))
+    found = canonical.crl(data, Encoding.DER) if data else None
+    due = born if found is None else found.last_update_utc + rule.refresh
+    while True:
+        made = runs.at(due)
+        begins = made - backdate(rule.refresh)
+        yield made, begins + rule.lifetime
+        due = max(begins + rule.refresh, made + SECOND)
+
+
+def _turn(at: datetime, generation: Generation) -> Turn:
+    return Turn(at, generation.name, generation.certificate.not_valid_after_utc)
+
+
+def _when(turn: Turn) -> datetime:
+    return turn.at
+
+
+def _start(rung: Rung) -> datetime:
+    return rung.crl.last_update_utc
+
+
+def _end(rung: Rung) -> datetime:
+    end = rung.crl.next_update_utc
+    assert end is not None
+    return end

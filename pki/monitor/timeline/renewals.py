@@ -1,0 +1,86 @@
+"""A leaf's certificates to come: when each is issued, and what becomes of it where its authority ends."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+
+from pki.authority.renewal import Current
+from pki.common.durations import backdate, least_gain
+from pki.config.model import Leaf
+from pki.monitor.timeline.runs import Runs
+from pki.x509.certificate_signing import SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """From `at` on, leaves of an authority are issued by a generation, or under another chain, and all of them anew."""
+
+    at: datetime
+    generation: str
+    end: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Renewals:
+    """When a leaf is issued, and until when each of its certificates is good; the one that it has now comes first.
+
+    `short` are those that do not live as long as the profile says, `gaps` the times in which there is none.
+    """
+
+    held: Current | None
+    issued: tuple[tuple[datetime, datetime], ...]
+    short: tuple[tuple[datetime, datetime], ...]
+    gaps: tuple[tuple[datetime, datetime | None], ...]
+
+
+def renewals(leaf: Leaf, held: Current | None, turns: Sequence[Turn], runs: Runs, until: datetime) -> Renewals:
+    """What doit will do for a leaf up to `until`; `held` is a certificate that is right today, None when there is none."""
+    issued: list[tuple[datetime, datetime]] = []
+    end = held.not_after if held else None
+    last = runs.now - SECOND if held else None
+    while (found := _next(leaf, end, last, turns, runs)) and found[0] <= until:
+        issued.append(found)
+        last, end = found
+    ends = [(runs.now, held.not_after), *issued] if held else issued
+    short = [(at, end) for at, end in issued if end < at - backdate(leaf.lifetime) + leaf.lifetime - SECOND]
+    gaps: list[tuple[datetime, datetime | None]] = [(end, at) for (_, end), (at, _) in pairwise(ends) if end < at]
+    gaps += [(end, None) for _, end in ends[-1:] if end < until]
+    if not held and (not issued or issued[0][0] > runs.first):
+        gaps.insert(0, (runs.first, issued[0][0] if issued else None))
+    return Renewals(held, tuple(issued), tuple(short), tuple(gaps))
+
+
+def _next(
+    leaf: Leaf, end: datetime | None, last: datetime | None, turns: Sequence[Turn], runs: Runs
+) -> tuple[datetime, datetime] | None:
+    """The next issue of a leaf whose certificate is good until `end`, and until when that one is good."""
+    here = bisect_right(turns, last, key=_at) if last else 0
+    coming = turns[here] if here < len(turns) else None
+    if end is not None and last is not None and here:
+        due = _due(leaf, end, last, turns[here - 1], runs)
+        if due and (coming is None or due < coming.at):
+            return due, _end(leaf, due, turns[here - 1])
+    if coming is None:
+        return None
+    at = runs.at(coming.at)
+    return at, _end(leaf, at, coming)
+
+
+def _due(leaf: Leaf, end: datetime, last: datetime, turn: Turn, runs: Runs) -> datetime | None:
+    """The run that renews a certificate, None when a renewal would gain nothing: `freshness.leaves` says the same."""
+    gain = least_gain(leaf.lifetime, leaf.renew_before)
+    gains = end + gain - leaf.lifetime + backdate(leaf.lifetime) + SECOND
+    due = runs.at(max(end - leaf.renew_before, gains, last + SECOND))
+    return due if _end(leaf, due, turn) >= end + gain else None
+
+
+def _end(leaf: Leaf, at: datetime, turn: Turn) -> datetime:
+    return min(at - backdate(leaf.lifetime) + leaf.lifetime - SECOND, turn.end)
+
+
+def _at(turn: Turn) -> datetime:
+    return turn.at

@@ -1,0 +1,162 @@
+"""`doit -n`: doit's tasks in several processes, which end with the run.
+
+The runner of doit itself shares two queues among its processes. Their semaphores need /dev/shm, and a process that is
+killed is waited for without end. Here each process has a pipe of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, Pipe, wait
+from typing import Any
+
+from doit.exceptions import TaskFailed
+from doit.runner import Runner
+
+from pki.common.child_processes import end_with, last_words
+from pki.common.errors import ErrorCode, PkiError
+
+FORK = get_context("fork")
+PARTING = 10.0  # seconds that a process gets to clean up when the run is interrupted
+
+
+class Failed(TaskFailed):  # type: ignore[misc]
+    """How a task failed: what is wrong, a line for each thing, and what to do, a line for each thing too."""
+
+    def __init__(self, message: str, hint: str = "", code: ErrorCode = ErrorCode.OTHER, about: str = "") -> None:
+        super().__init__(message)
+        self.hint, self.code, self.about = hint, code, about
+
+    @classmethod
+    def of(cls, error: PkiError) -> Failed:
+        return cls(error.message, error.hint, error.code, error.about)
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A process that executes one task after the other; `pipe` is this side's end."""
+
+    process: Any
+    pipe: Connection[Any, Any]
+
+
+class ParallelRunner(Runner):  # type: ignore[misc]
+    """Executes up to `most` tasks at once, each in a process that is started when it is needed first."""
+
+    most = 1
+
+    def run_tasks(self, task_dispatcher: Any) -> None:
+        """Execute every task that must be; one that another waits for comes before it."""
+        self._tasks = task_dispatcher.tasks
+        self._idle: list[Worker] = []
+        self._busy: dict[Connection[Any, Any], tuple[Worker, Any]] = {}
+        done = None
+        try:
+            while True:
+                while len(self._busy) < self.most:
+                    node, done = self._next(task_dispatcher.generator, done), None
+                    if node is None:
+                        break
+                    self._hand_out(node)
+                if not self._busy:
+                    break
+                done = self._take_back()
+        finally:
+            self._end_all()
+
+    def _next(self, nodes: Generator[Any, Any, Any], done: Any) -> Any:
+        """The next task that must be executed; None when there is none before another one is done."""
+        while not self._stop_running:
+            try:
+                done = nodes.send(done)
+            except StopIteration:
+                return None
+            if done == "hold on":
+                return None
+            if self.select_task(done, self._tasks):
+                if not done.task.has_subtask:
+                    return done
+                self.process_task_result(done, None)  # a group, which has nothing to execute
+        return None
+
+    def _hand_out(self, node: Any) -> None:
+        worker = self._idle.pop() if self._idle else self._start()
+        self._busy[worker.pipe] = (worker, node)
+        worker.pipe.send(node.task.name)
+
+    def _start(self) -> Worker:
+        self.reporter.before_fork()
+        ours, theirs = Pipe()
+        others = [ours, *self._busy, *(one.pipe for one in self._idle)]
+        arguments = (theirs, others, os.getpid(), self.reporter.join_run, self._execute_named)
+        process = FORK.Process(target=_work, args=arguments)
+        process.start()
+        theirs.close()
+        return Worker(process, ours)
+
+    def _execute_named(self, name: str) -> tuple[dict[str, Any], Any]:
+        """In a worker: execute a task; returns what changed in it, and how it failed, None when it did not."""
+        task = self._tasks[name]
+        failure = task.execute(self.stream)
+        return task.pickle_safe_dict(), failure
+
+    def _take_back(self) -> Any:
+        """Wait until a task is done, and report it. A process that was killed fails its task alone."""
+        ready = wait(list(self._busy))
+        worker, node = self._busy.pop(next(pipe for pipe in self._busy if pipe in ready))
+        try:
+            changed, failure = worker.pipe.recv()
+        except (EOFError, OSError):
+            worker.pipe.close()
+            worker.process.join()
+            how = last_words(worker.process.exitcode)
+            failure = Failed(f"the process that worked on it {how}", "./run doit, with fewer at once (-n 2)")
+        else:
+            node.task.update_from_pickle(changed)
+            self._idle.append(worker)
+        self.reporter.forget(node.task.name)
+        self.process_task_result(node, failure)
+        return node
+
+    def _end_all(self) -> None:
+        """Let every process end: at once those that have nothing to do, the others after they have cleaned up."""
+        unfinished = [worker for worker, _ in self._busy.values()]
+        for worker in unfinished:
+            if worker.process.is_alive():
+                os.kill(worker.process.pid, signal.SIGINT)
+        for worker in (*unfinished, *self._idle):
+            worker.pipe.close()
+            worker.process.join(PARTING)
+            worker.process.kill()
+            worker.process.join()
+
+
+def _work(
+    pipe: Connection[Any, Any],
+    others: list[Connection[Any, Any]],
+    parent: int,
+    join_run: Callable[[], bool],
+    execute: Callable[[str], object],
+) -> None:
+    """What a worker does: execute each task whose name comes through the pipe, until that is closed."""
+    end_with(parent)
+    signal.signal(signal.SIGINT, _interrupt_once)
+    for other in others:
+        other.close()
+    if not join_run():
+        return
+    try:
+        while True:
+            pipe.send(execute(pipe.recv()))
+    except (EOFError, OSError, KeyboardInterrupt):
+        return
+
+
+def _interrupt_once(_number: int, _frame: object) -> None:
+    """A terminal's Ctrl-C reaches the whole group, and then the run tells its workers too: they clean up once."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt

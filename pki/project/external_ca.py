@@ -1,0 +1,77 @@
+"""A CA that was made elsewhere and signs CRLs here: where its files lie, what its certificate permits, what it signed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+
+from pki.common.errors import PkiError
+
+# certificate and key as easy-rsa, `openssl ca` and people who do it by hand call them; the first that is there counts
+LAYOUTS = (
+    ("ca.crt", "private/ca.key"),
+    ("pki/ca.crt", "pki/private/ca.key"),
+    ("cacert.pem", "private/cakey.pem"),
+    ("demoCA/cacert.pem", "demoCA/private/cakey.pem"),
+    ("cert.pem", "key.pem"),
+)
+
+Signed = x509.Certificate | x509.CertificateRevocationList
+
+
+def files(folder: Path, shown: str) -> tuple[Path, Path]:
+    """Where certificate and key of an adopted CA lie; `shown` is what messages call the folder."""
+    for certificate, key in LAYOUTS:
+        if (folder / certificate).is_file():
+            return folder / certificate, folder / key
+    raise PkiError(
+        f"{shown}: holds no CA certificate",
+        "expected ca.crt and private/ca.key (easy-rsa), cacert.pem and private/cakey.pem (openssl ca), "
+        "or cert.pem and key.pem",
+    )
+
+
+def check(certificate: x509.Certificate, shown: str) -> None:
+    """Raise PkiError unless programs will believe a CRL that this CA signs."""
+    try:
+        extensions = certificate.extensions
+    except ValueError as error:
+        raise PkiError(f"{shown}: its extensions cannot be read: {error}") from None
+    for extension in extensions:
+        value = extension.value
+        if isinstance(value, x509.BasicConstraints) and not value.ca:
+            raise PkiError(f"{shown}: is no CA certificate", "put the certificate of the CA itself there")
+        if isinstance(value, x509.KeyUsage) and not value.crl_sign:
+            raise PkiError(
+                f"{shown}: does not permit its key to sign CRLs (key usage lacks cRLSign), and programs refuse such ones",
+                "make a certificate with cRLSign for the same key and subject there: docs/adopt.md",
+            )
+
+
+def has_signed(ca: x509.Certificate, signed: Signed) -> bool:
+    """Whether a certificate or CRL bears the name and the signature of a CA, SHA-1 and MD5 included: old ones do."""
+    key, text = ca.public_key(), _signed_text(signed)
+    if signed.issuer != ca.subject:
+        return False
+    try:
+        parameters, digest = signed.signature_algorithm_parameters, signed.signature_hash_algorithm
+        if isinstance(key, rsa.RSAPublicKey):
+            # the library names no padding for MD5, which had this one only: RFC 8017, appendix A.2.4
+            key.verify(signed.signature, text, parameters or PKCS1v15(), digest)  # type: ignore[arg-type]
+        elif isinstance(key, ec.EllipticCurvePublicKey):
+            key.verify(signed.signature, text, parameters)  # type: ignore[arg-type]
+        elif isinstance(key, ed25519.Ed25519PublicKey):
+            key.verify(signed.signature, text)
+        else:
+            return False
+    except (InvalidSignature, UnsupportedAlgorithm, TypeError, ValueError, AttributeError):
+        return False
+    return True
+
+
+def _signed_text(signed: Signed) -> bytes:
+    return signed.tbs_certificate_bytes if isinstance(signed, x509.Certificate) else signed.tbs_certlist_bytes

@@ -1,0 +1,134 @@
+"""The guard of the ledger: why nothing may be signed or recorded, the same for every database.
+
+A ledger that lacks what was seen once makes CRLs that let revoked clients in. So its head is held against what the
+cache, `ca/` and the last backup remember, and against the CRLs in `build/` that this project signed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+
+from pki.common import filesystem
+from pki.common.cache import signature, token
+from pki.common.errors import LedgerError, PkiError
+from pki.common.filesystem import insist_on_file
+from pki.ledger import last_seen
+from pki.ledger.types import (
+    BEGIN_ANEW,
+    GONE,
+    MISSING,
+    NEWEST_IS_BACK,
+    OLDER,
+    PUT_BACK_DATABASE,
+    UNKNOWN_AUTHORITIES,
+    UNREADABLE,
+    Head,
+    Ledger,
+    LedgerFault,
+)
+from pki.project.generations import Generation
+from pki.project.layout import Store
+from pki.x509 import canonical
+from pki.x509.certificate_signing import ca_public_key
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """What the ledger is held against: heads that were `seen`, the `authorities` that sign, the CRLs in `build/`."""
+
+    store: Store
+    is_sqlite: bool
+    ledger: Callable[[], Ledger]
+    seen: Sequence[Head]
+    authorities: Sequence[Generation]
+    generation: Callable[[str], Generation | None]
+
+    @property
+    def known(self) -> str:
+        """A text that changes with everything that the ledger is held against."""
+        paths = list(map(str, self._crls()))
+        return token([tuple(one) for one in self.seen], [one.fingerprint for one in self.authorities], signature(paths))
+
+    def fault(self) -> LedgerFault | None:
+        """Return why nothing may be signed or recorded, None where nothing speaks against it."""
+        try:
+            if self.is_missing:
+                insist_on_file(self.store.ca / "ledger.db")
+                is_lost = self.store.is_founded or last_seen.seen_heads(self.store.ca)
+                return LedgerFault(MISSING, GONE, BEGIN_ANEW) if is_lost else None
+            self.ledger().newest()
+            return self._older() or self._unknown()
+        except PkiError as error:
+            return fault_of(error)
+
+    @property
+    def is_missing(self) -> bool:
+        return self.is_sqlite and not (self.store.ca / "ledger.db").exists()
+
+    @property
+    def _place(self) -> str:
+        return "ca/ledger.db" if self.is_sqlite else "the ledger's database"
+
+    def _older(self) -> LedgerFault | None:
+        evidence = [f"event {one.seq}, which {one.where} remembers" for one in self.lost_heads()]
+        evidence += [f"CRL {number} of {name}, which is in build/crl/" for name, number in self._unrecorded()]
+        if not evidence:
+            return None
+        text = f"{self._place}: is older than the state that was seen: it lacks {'; '.join(evidence)}"
+        return LedgerFault(OLDER, text, self._remedy)
+
+    def lost_heads(self) -> list[Head]:
+        """Return the heads that were seen and that the ledger lacks; of one event only the first that remembers it."""
+        lost = {(one.seq, one.hash): one for one in reversed(self.ledger().lacks(self.seen))}
+        return sorted(lost.values(), key=lambda one: one.seq)
+
+    @property
+    def has_unrecorded_crls(self) -> bool:
+        return any(True for _ in self._unrecorded())
+
+    def _unrecorded(self) -> Iterator[tuple[str, int]]:
+        """Generation and number of every CRL that this project signed and that is newer than the ledger's newest."""
+        for path in self._crls():
+            with suppress(PkiError, ValueError, UnsupportedAlgorithm, x509.ExtensionNotFound):
+                der, issuer = filesystem.read(path) or b"", self.generation(path.stem)
+                if issuer is None or self.ledger().has_recorded(issuer.name, der):
+                    continue
+                crl = x509.load_der_x509_crl(der)
+                number = crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+                last = self.ledger().last_crl(issuer.name)
+                is_newer = last is None or number > last[0]
+                if is_newer and canonical.is_signed_by(crl, ca_public_key(issuer.certificate)):
+                    yield issuer.name, number
+
+    def _crls(self) -> list[Path]:
+        return sorted((self.store.build / "crl").glob("*.crl"))
+
+    def _unknown(self) -> LedgerFault | None:
+        unknown = self.unknown_authorities()
+        if not unknown:
+            return None
+        text = (
+            f"{self._place}: knows nothing of {', '.join(unknown)}: it was begun again, or is that of another project"
+        )
+        return LedgerFault(UNKNOWN_AUTHORITIES, text, self._remedy)
+
+    def unknown_authorities(self) -> list[str]:
+        """Return the generations that sign here and whose certificates the ledger lacks."""
+        ledger = self.ledger()
+        return [one.name for one in self.authorities if not ledger.certificates(serial=one.certificate.serial_number)]
+
+    @property
+    def _remedy(self) -> str:
+        return NEWEST_IS_BACK if self.is_sqlite else PUT_BACK_DATABASE
+
+
+def fault_of(error: PkiError) -> LedgerFault:
+    """Return why a ledger that raised an error cannot be used; a missing root is a reason too."""
+    kind = error.kind if isinstance(error, LedgerError) else ""
+    return LedgerFault(kind or UNREADABLE, error.message, error.hint)

@@ -1,0 +1,42 @@
+"""The sheet that brings a passphrase to whoever installs a bundle: printed, handed over, destroyed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from pki.common.templating import Pages
+from pki.x509.export import install_guides
+from pki.x509.export.client_identity import Identity
+
+PAGES = Path(__file__).parent / "pages"
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """What was handed out: a file in one format, under a passphrase, at a moment; `example` is a service to try."""
+
+    identity: Identity
+    format: str
+    file: str
+    digest: str
+    passphrase: str = field(repr=False)
+    at: datetime
+    example: str
+
+    def page(self) -> bytes:
+        """One page of HTML, for A4 and for a phone."""
+        said = {
+            "organisation": self.identity.organisation,
+            "client": self.identity.name,
+            "file": self.file,
+            "digest": " ".join(self.digest[i : i + 4] for i in range(0, 16, 4)),
+            "passphrase": self.passphrase,
+            "half": len(self.passphrase) // 2 + 1,
+            "made": f"{self.at:%Y-%m-%d}",
+            "ends": f"{self.identity.certificate.not_valid_after_utc:%Y-%m-%d}",
+            "example": self.example,
+            "guides": install_guides.OF[self.format],
+        }
+        return Pages(PAGES).render("sheet.html", said).encode()

@@ -1,0 +1,116 @@
+"""Private and public keys in memory: made, encoded, opened, told apart."""
+
+from __future__ import annotations
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+
+from pki.common.errors import ErrorCode, PkiError
+from pki.common.remedies import RESTORE
+from pki.x509.pem_encoding import pem
+from pki.x509.pkcs8 import encrypted_der
+
+PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
+
+
+def new_key(kind: str) -> PrivateKey:
+    """A fresh private key; `kind` as pki.yaml writes it: ec-p256, ec-p384, ed25519, rsa-2048 to rsa-4096."""
+    if kind == "ed25519":
+        return ed25519.Ed25519PrivateKey.generate()
+    if kind.startswith("rsa-"):
+        return rsa.generate_private_key(public_exponent=65537, key_size=int(kind[4:]))
+    return ec.generate_private_key({"ec-p256": ec.SECP256R1(), "ec-p384": ec.SECP384R1()}[kind])
+
+
+def key_kind(key: CertificatePublicKeyTypes | PrivateKey) -> str:
+    """`ec-p256`, `rsa-2048`, `ed25519`: the inverse of `new_key`, for public and private keys."""
+    if isinstance(key, ec.EllipticCurvePublicKey | ec.EllipticCurvePrivateKey):
+        name = {"secp256r1": "p256", "secp384r1": "p384", "secp521r1": "p521"}.get(key.curve.name, key.curve.name)
+        return f"ec-{name}"
+    if isinstance(key, rsa.RSAPublicKey | rsa.RSAPrivateKey):
+        return f"rsa-{key.key_size}"
+    if isinstance(key, ed25519.Ed25519PublicKey | ed25519.Ed25519PrivateKey):
+        return "ed25519"
+    return type(key).__name__
+
+
+def private_pem(key: PrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def pkcs1_pem(data: bytes) -> bytes | None:
+    """An RSA key from PKCS#8 as `BEGIN RSA PRIVATE KEY` (RFC 8017, appendix A.1.2), which some devices need; None for another."""
+    key = serialization.load_pem_private_key(data, None, unsafe_skip_rsa_key_validation=True)
+    form = serialization.PrivateFormat.TraditionalOpenSSL
+    is_rsa = isinstance(key, rsa.RSAPrivateKey)
+    return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()) if is_rsa else None
+
+
+def encrypted_pem(key: PrivateKey, passphrase: str) -> bytes:
+    return pem("ENCRYPTED PRIVATE KEY", encrypted_der(key, passphrase))
+
+
+def open_key(data: bytes, passphrase: str | None, name: str, source: str) -> PrivateKey:
+    """A private key from PEM; `name` is what messages call it, `source` where its passphrase comes from."""
+    try:
+        key = serialization.load_pem_private_key(data, passphrase.encode() if passphrase else None)
+    except TypeError:
+        if passphrase:
+            raise PkiError(f"{name}: its key is not encrypted", RESTORE) from None
+        what = f"{name}: its key is encrypted and {source} holds no passphrase for it"
+        raise PkiError(what, code=ErrorCode.KEY_NOT_OPENED) from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise PkiError(
+            f"{name}: its key cannot be opened",
+            f"the passphrase from {source} is wrong, or the file is damaged",
+            ErrorCode.KEY_NOT_OPENED,
+        ) from None
+    if not isinstance(key, PrivateKey):
+        raise PkiError(f"{name}: its key is of a kind that cannot sign")
+    return key
+
+
+def public_der(key: CertificatePublicKeyTypes) -> bytes:
+    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def key_fingerprint(key: CertificatePublicKeyTypes) -> str:
+    """SHA-256 of the SubjectPublicKeyInfo, as hex."""
+    digest = hashes.Hash(hashes.SHA256())
+    digest.update(public_der(key))
+    return digest.finalize().hex()
+
+
+def request_key(data: bytes, name: str) -> CertificatePublicKeyTypes:
+    """The public key of a certificate request whose own signature holds; nothing else in it is believed."""
+    try:
+        request = x509.load_pem_x509_csr(data)
+        valid = request.is_signature_valid
+        key = request.public_key()
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
+        raise PkiError(f"{name}: not a PEM certificate request: {error}") from None
+    if not valid:
+        raise PkiError(f"{name}: the request's signature does not verify", "make the request again on the device")
+    insist_on_usable(key, name)
+    return key
+
+
+def insist_on_usable(key: CertificatePublicKeyTypes, name: str) -> None:
+    """Raise PkiError for a requested key of a kind or size that is not certified; `name` is that of the request."""
+    kind = key_kind(key)
+    if kind.startswith("rsa-") and not 2048 <= int(kind[4:]) <= 4096:
+        raise PkiError(f"{name}: an RSA key of {kind[4:]} bits", "use 2048 to 4096 bits")
+    if not kind.startswith(("rsa-", "ec-p256", "ec-p384", "ed25519")):
+        raise PkiError(f"{name}: a key of kind {kind}", "use RSA, P-256, P-384 or Ed25519")
+
+
+def signature_hash(key: PrivateKey) -> hashes.SHA256 | hashes.SHA384 | None:
+    """The hash that goes with a signing key; None for keys that bring their own (Ed25519)."""
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        return hashes.SHA384() if key.curve.key_size == 384 else hashes.SHA256()
+    return hashes.SHA256() if isinstance(key, rsa.RSAPrivateKey) else None

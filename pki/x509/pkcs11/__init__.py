@@ -1,0 +1,8 @@
+"""Private keys that live in a PKCS#11 token: named by a URI, made there, signing there, never read."""
+
+from pki.x509.pkcs11.keys import destroy, generate, open_key
+from pki.x509.pkcs11.private_key import TokenKey
+from pki.x509.pkcs11.sessions import close
+from pki.x509.pkcs11.uri import TokenUri, parse
+
+__all__ = ["TokenKey", "TokenUri", "close", "destroy", "generate", "open_key", "parse"]

@@ -1,0 +1,205 @@
+"""The packages: a module imports only from packages below its own, as docs/architecture.md says."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PROJECT
+
+PACKAGE = PROJECT / "pki"
+TABLE = PROJECT / "docs" / "architecture.md"
+ROW = re.compile(r"^\|\s*`(\w+)`\s*\|[^|]+\|[^|]*\|\s*$", re.MULTILINE)
+ENTRY_POINTS = {"dodo.py", "tasks.py"}
+ONE_PACKAGE = {
+    "ansible": "deploy",
+    "doit": "pipeline",
+    "invoke": "cli",
+    "jinja2": "common",
+    "yaml": "common",
+    "smtplib": "monitor",
+    "apprise": "monitor",
+    "prometheus_client": "monitor",
+    "sqlalchemy": "ledger",
+    "rich": "common",
+    "segno": "authority",
+    "shamir_mnemonic": "ceremony",
+    "pkcs11": "x509",
+    "pyrage": "common",
+    "zxcvbn": "common",
+    "badkeys": "x509",
+    "gmpy2": "x509",
+}
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+def modules(package: Path) -> dict[str, Path]:
+    """Every module of a package by its dotted name; a folder's `__init__` has the folder's name."""
+    found = {}
+    for path in sorted(package.rglob("*.py")):
+        parts = path.relative_to(package.parent).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imports(path: Path, known: set[str]) -> Iterator[str]:
+    """Dotted names of the modules that a file imports, wherever in it, those that it loads by name included."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: a relative import"
+            inner = {f"{node.module}.{name.name}" for name in node.names}
+            yield from (inner & known) or {str(node.module)}
+            if inner & known and inner - known:
+                yield str(node.module)
+        elif (
+            isinstance(node, ast.Call)
+            and ast.unparse(node.func).rpartition(".")[2] in {"import_module", "__import__"}
+            and isinstance(node.args[0], ast.Constant)
+        ):
+            yield str(node.args[0].value)
+
+
+def graph(package: Path) -> dict[str, set[str]]:
+    """Module → modules of the same package that it imports."""
+    known = modules(package)
+    return {
+        name: {found for found in imports(path, set(known)) if found in known} - {name} for name, path in known.items()
+    }
+
+
+def package(module: str) -> str:
+    """`pki.deploy.release` is in the package `deploy`; `pki` itself is in none."""
+    return [*module.split("."), ""][1]
+
+
+def order(text: str) -> list[str]:
+    """The packages in the order of the table, the lowest first."""
+    return ROW.findall(text)
+
+
+def upward(imported: dict[str, set[str]], packages: list[str]) -> list[str]:
+    """Imports that do not go down; within a package any direction will do that makes no cycle."""
+    rank = {name: number for number, name in enumerate(packages)}
+    return [
+        f"{module} imports {other}"
+        for module, others in imported.items()
+        for other in sorted(others)
+        if {package(module), package(other)} <= rank.keys()
+        and package(module) != package(other)
+        and rank[package(other)] >= rank[package(module)]
+    ]
+
+
+def cycle(imported: dict[str, set[str]]) -> list[str]:
+    """One cycle of imports, empty when there is none."""
+    done: set[str] = set()
+
+    def walk(module: str, trail: list[str]) -> list[str]:
+        if module in trail:
+            return [*trail[trail.index(module) :], module]
+        if module in done:
+            return []
+        for other in sorted(imported[module]):
+            if found := walk(other, [*trail, module]):
+                return found
+        done.add(module)
+        return []
+
+    return next((found for module in imported if (found := walk(module, []))), [])
+
+
+@pytest.fixture(scope="module")
+def packages() -> list[str]:
+    return order(TABLE.read_text())
+
+
+# -- the packages -----------------------------------------------------------------------------------------------------
+
+
+def test_the_table_names_the_packages_and_nothing_else(packages: list[str]) -> None:
+    found = {path.name for path in PACKAGE.iterdir() if path.name not in {"__init__.py", "__pycache__"}}
+    assert found == set(packages)
+
+
+def test_every_import_goes_to_a_package_below(packages: list[str]) -> None:
+    assert upward(graph(PACKAGE), packages) == []
+
+
+def test_there_is_no_import_cycle() -> None:
+    assert cycle(graph(PACKAGE)) == []
+
+
+def test_nothing_is_imported_for_the_type_checker_alone() -> None:
+    assert [str(path) for path in modules(PACKAGE).values() if "TYPE_CHECKING" in path.read_text()] == []
+
+
+@pytest.mark.parametrize("library", ONE_PACKAGE)
+def test_each_big_library_is_known_to_one_package(library: str) -> None:
+    known = modules(PACKAGE)
+    users = {
+        package(name)
+        for name, path in known.items()
+        if library in {found.partition(".")[0] for found in imports(path, set(known))}
+    }
+    assert users == {ONE_PACKAGE[library]}
+
+
+@pytest.mark.parametrize("entry_point", sorted(ENTRY_POINTS))
+def test_the_entry_points_are_short(entry_point: str) -> None:
+    assert len((PROJECT / entry_point).read_text().splitlines()) < 80
+
+
+def test_nothing_below_imports_the_entry_points_or_the_tests() -> None:
+    known = modules(PACKAGE)
+    found = {top.partition(".")[0] for path in known.values() for top in imports(path, set(known))}
+    assert not found & {"dodo", "tasks", "tests"}
+
+
+def test_every_module_opens_with_a_line_that_says_what_it_is() -> None:
+    bare = [name for name, path in modules(PACKAGE).items() if not ast.get_docstring(ast.parse(path.read_text()))]
+    assert bare == []
+
+
+def test_only_the_entry_points_take_the_clock() -> None:
+    """Promise 10: `now` is handed down, so nothing below an entry point asks for it."""
+    asking = re.compile(r"\b(datetime\.(now|utcnow|today)|date\.today|time\.time)\(")
+    assert [name for name, path in modules(PACKAGE).items() if asking.search(path.read_text())] == []
+
+
+# -- the guards themselves --------------------------------------------------------------------------------------------
+
+
+def test_the_guard_sees_an_import_that_goes_up() -> None:
+    packages = order("| package | what | not |\n|--|--|--|\n| `common` | x | |\n| `config` | y | z |\n")
+    assert packages == ["common", "config"]
+    assert upward({"pki.common.a": {"pki.config.b"}}, packages) == ["pki.common.a imports pki.config.b"]
+    assert upward({"pki.config.b": {"pki.common.a"}, "pki.config.c": {"pki.config.b"}}, packages) == []
+
+
+def test_the_guard_sees_a_cycle() -> None:
+    assert cycle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+    assert cycle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import pki.module",
+        "from pki import module",
+        "from pki.module import write",
+        "def f():\n    from pki.module import write",
+        "import_module('pki.module')",
+        "importlib.import_module('pki.module')",
+    ],
+)
+def test_the_guard_sees_every_way_to_import(tmp_path: Path, line: str) -> None:
+    (tmp_path / "module.py").write_text(line)
+    assert list(imports(tmp_path / "module.py", {"pki", "pki.module"})) == ["pki.module"]
