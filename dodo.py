@@ -29,5 +29,5 @@ sys.excepthook = end
 
 
 def task_pki() -> Iterator[Task]:
-    """Every artifact of the house."""
+    """Every artifact of the project."""
     yield from run.tasks()

@@ -1,4 +1,4 @@
-"""Real ceremonies in a few lines: a house outside the sandbox, its vault, and a clock."""
+"""Real ceremonies in a few lines: a project outside the sandbox, its vault, and a clock."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NOTHING_MORE = Wish()
 
 @dataclass(frozen=True)
 class RealHome(Home):
-    """A house without `sandbox: true`, with the vault beside it; `days` move the clock of everybody."""
+    """A project without `sandbox: true`, with the vault beside it; `days` move the clock of everybody."""
 
     @property
     def vault(self) -> Vault:
@@ -41,15 +41,15 @@ class RealHome(Home):
         return self.path.parent / "out"
 
     def copy(self, path: Path) -> RealHome:
-        """House, vault and responses once more: a ceremony takes a second, a copy nothing."""
+        """Project, vault and responses once more: a ceremony takes a second, a copy nothing."""
         copy_project(self.path.parent, path)
         return RealHome(path / self.path.name)
 
     def ask(self, wish: Wish = NOTHING_MORE, days: float = 0) -> Open:
         """The request for the next ceremony, as `invoke ceremony.request` prepares it."""
-        house = self.house(days)
-        asked = make_request.prepare(house, wish)
-        house.close(settled=False)
+        project = self.project(days)
+        asked = make_request.prepare(project, wish)
+        project.close(settled=False)
         return asked
 
     def open(self, path: Path, days: float = 0) -> Ceremony:
@@ -81,29 +81,29 @@ class RealHome(Home):
 
     def accept(self, folder: Path, days: float = 0) -> list[str]:
         """Take a response in, its digest confirmed; returns the CRLs that are to be destroyed."""
-        house = self.house(days)
+        project = self.project(days)
         try:
-            return accept_response.file(house, accept_response.brought(house, folder))
+            return accept_response.file(project, accept_response.brought(project, folder))
         finally:
-            house.close(settled=False)
+            project.close(settled=False)
 
     def ceremony(self, wish: Wish = NOTHING_MORE, days: float = 0) -> list[str]:
         """A whole ceremony in one day."""
         return self.accept(self.answer(self.ask(wish, days).path, days), days)
 
     def certificate(self, generation: str, name: str = "cert.pem") -> x509.Certificate:
-        return x509.load_pem_x509_certificate(self.house().store.authority_file(generation, name).read_bytes())
+        return x509.load_pem_x509_certificate(self.project().store.authority_file(generation, name).read_bytes())
 
     def ladder(self, root: str = "root-1") -> list[x509.CertificateRevocationList]:
         """The root CRLs in `ca/`, in the order of their numbers."""
-        return [x509.load_pem_x509_crl(path.read_bytes()) for path in self.house().store.rungs(root)]
+        return [x509.load_pem_x509_crl(path.read_bytes()) for path in self.project().store.rungs(root)]
 
     def published(self, generation: str = "root-1") -> x509.CertificateRevocationList:
         return x509.load_der_x509_crl(self.read(f"build/crl/{generation}.crl"))
 
 
 def first_ceremony(path: Path) -> RealHome:
-    """A house outside the sandbox after its first ceremony and its first whole run."""
+    """A project outside the sandbox after its first ceremony and its first whole run."""
     home = real_home(path)
     home.ceremony()
     report = home.doit()
@@ -113,7 +113,7 @@ def first_ceremony(path: Path) -> RealHome:
 
 def real_home(path: Path) -> RealHome:
     """The example without its sandbox line, before its first ceremony."""
-    home = RealHome(bare_home(path / "house").path)
+    home = RealHome(bare_home(path / "project").path)
     home.edit("sandbox: true", "sandbox: false")
     for folder in (home.vault.folder, home.out):
         folder.mkdir()
@@ -130,7 +130,7 @@ def drives_at(folders: dict[str, Path], file: Path, kind: str = "ext4") -> None:
 
 @dataclass(frozen=True)
 class Typist:
-    """Who types `./run invoke …` in the folder above a house, at a machine that is fit for a ceremony."""
+    """Who types `./run invoke …` in the folder above a project, at a machine that is fit for a ceremony."""
 
     home: RealHome
     capsys: pytest.CaptureFixture[str]

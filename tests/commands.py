@@ -25,7 +25,7 @@ Invoke = Callable[..., Said]
 
 
 def said_by(capsys: pytest.CaptureFixture[str], *arguments: str, **settings: object) -> Said:
-    """Run one command; `settings` are what the door would set: the house, the moment, where it was typed."""
+    """Run one command; `settings` are what the door would set: the project, the moment, where it was typed."""
     tasks.ns.configure({"pki_evidence": two_hosts_agree, **settings})
     capsys.readouterr()
     code = 0

@@ -25,7 +25,7 @@ from pki.monitor.report.run import Run
 from pki.pipeline import plan
 from pki.pipeline.plan import Plan
 from pki.project.clock_guard import Evidence, HostClock
-from pki.project.project import House
+from pki.project.project import Project
 from pki.x509 import pkcs8
 from pki.x509.export import pkcs12
 from tests.copies import copy_project
@@ -34,10 +34,10 @@ PROJECT = Path(__file__).parent.parent
 START = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
 ROUNDS, SYNCHRONOUS, SEAL = pkcs8.ROUNDS, database.SYNCHRONOUS, age.seal  # as they are for users
 
-Ask = Callable[[House], Evidence]
+Ask = Callable[[Project], Evidence]
 
 
-def two_hosts_agree(_house: House) -> Evidence:
+def two_hosts_agree(_project: Project) -> Evidence:
     """What is said of the clock of a test that moves it: two hosts were asked, and theirs show the same."""
     return Evidence(hosts=(HostClock("forge", timedelta()), HostClock("media", timedelta(seconds=2))))
 
@@ -78,11 +78,11 @@ class Home:
         assert data is not None, "the report is not as it was written"
         return Report(status, data)
 
-    def house(self, days: float = 0, evidence: Ask = two_hosts_agree) -> House:
-        return House.open(self.path, self.moment(days), evidence)
+    def project(self, days: float = 0, evidence: Ask = two_hosts_agree) -> Project:
+        return Project.open(self.path, self.moment(days), evidence)
 
     def plan(self, days: float = 0) -> Plan:
-        return plan.plan(self.house(days))
+        return plan.plan(self.project(days))
 
     def read(self, path: str) -> bytes:
         return (self.path / path).read_bytes()
@@ -243,5 +243,5 @@ def real(real_once: Path, tmp_path: Path) -> Iterator[Home]:
     from tests.ceremonies import RealHome  # noqa: PLC0415 - which stands on this module
 
     copy_project(real_once, tmp_path / "real")
-    yield RealHome(tmp_path / "real" / "house")
+    yield RealHome(tmp_path / "real" / "project")
     shutil.rmtree(tmp_path / "real")

@@ -22,7 +22,7 @@ from pki.monitor.checks import check_machine
 from pki.monitor.checks.check_context import LastRun
 from pki.project import layout
 from pki.project.generations import read_rung
-from pki.project.project import House
+from pki.project.project import Project
 from tests.ceremonies import RealHome
 from tests.conftest import START
 from tests.damage import flips, swapped
@@ -51,20 +51,22 @@ def _accepts(read: Read) -> bool:
     return found is not None and found is not False
 
 
-def anew(house: House) -> House:
-    """The same house for one who has read nothing of it yet, and believes no cache."""
-    again = House(house.inventory, house.store, house.now, Memo(house.store.home, house.now), house.passphrases)
+def anew(project: Project) -> Project:
+    """The same project for one who has read nothing of it yet, and believes no cache."""
+    again = Project(
+        project.inventory, project.store, project.now, Memo(project.store.home, project.now), project.passphrases
+    )
     again.memo.read_all()
     return again
 
 
 def authority(home: RealHome, generation: str) -> tuple[Path, Read]:
-    house = home.house()
-    path = house.store.authority_file(generation, "cert.pem")
+    project = home.project()
+    path = project.store.authority_file(generation, "cert.pem")
     original = path.read_bytes()
 
     def read() -> bool | None:
-        again = anew(house)
+        again = anew(project)
         found = again.generation(generation)
         assert found is not None
         assert found.pem == original, "another certificate was taken for that of the authority"
@@ -74,24 +76,24 @@ def authority(home: RealHome, generation: str) -> tuple[Path, Read]:
 
 
 def rung(home: RealHome) -> tuple[Path, Read]:
-    house = home.house()
-    path = house.store.rungs("root-1")[0]
-    issuer = house.existing("root-1")
+    project = home.project()
+    path = project.store.rungs("root-1")[0]
+    issuer = project.existing("root-1")
     return path, lambda: read_rung(filesystem.read(path) or b"", path, issuer)
 
 
 def crl(home: RealHome, generation: str, form: str) -> tuple[Path, Read]:
-    house = home.house()
-    path = house.store.crl(generation, form)
+    project = home.project()
+    path = project.store.crl(generation, form)
     judge = crls.stale_root_reasons if generation.startswith("root") else crls.stale_reasons
-    return path, lambda: not judge(anew(house), generation)
+    return path, lambda: not judge(anew(project), generation)
 
 
 def leaf(home: RealHome, name: str, file: str) -> tuple[Path, Read]:
-    house, plan = home.house(), home.plan()
+    project, plan = home.project(), home.plan()
     wanted = plan.leaves[name]
-    path = Path(house.store.leaf_file(wanted, file))
-    return path, lambda: not certificates.damage(house, wanted)
+    path = Path(project.store.leaf_file(wanted, file))
+    return path, lambda: not certificates.damage(project, wanted)
 
 
 def derived(home: RealHome, path: str) -> tuple[Path, Read]:
@@ -151,7 +153,7 @@ def history(home: RealHome) -> tuple[Path, Read]:
 def alerts(home: RealHome) -> tuple[Path, Read]:
     ca = home.path / "ca"
     channels = {"email": Channel(failing_since="2026-11-20T06:00:00Z", message="refused")}
-    Record(Addresses.of(home.house().inventory), channels).save(ca, START)
+    Record(Addresses.of(home.project().inventory), channels).save(ca, START)
     path = ca / layout.ALERTS
     return path, lambda: Record.load(ca, START).channels or None
 
@@ -164,16 +166,16 @@ def last_backup(home: RealHome) -> tuple[Path, Read]:
 
 
 def report(home: RealHome) -> tuple[Path, Read]:
-    place = home.house().store
+    place = home.project().store
     return place.report("status.json"), lambda: LastRun.load(place).at
 
 
 def probed(home: RealHome) -> tuple[Path, Read]:
-    house = home.house()
-    service = next(iter(house.inventory.hosts["media"].services))
+    project = home.project()
+    service = next(iter(project.inventory.hosts["media"].services))
     one = probes.Probed("media", service, "jellyfin.lab.internal", 443, "tls")
-    probes.keep(house.store, [one], START)
-    return house.store.report(probes.FILE), lambda: probes.load(house) or None
+    probes.keep(project.store, [one], START)
+    return project.store.report(probes.FILE), lambda: probes.load(project) or None
 
 
 KINDS: dict[str, Callable[[RealHome], tuple[Path, Read]]] = {

@@ -45,14 +45,14 @@ def signed_on_purpose(
     issuer: certificate_signing.Issuer | None = None,
 ) -> Identity:
     """A leaf that no run would make: the profile of `like`, other names, signed with an intermediate's own key."""
-    house, wanted, key = home.house(), home.plan().leaves[like], keys.new_key("ec-p256")
+    project, wanted, key = home.project(), home.plan().leaves[like], keys.new_key("ec-p256")
     extensions = [
         (value, critical)
         for value, critical in profiles.leaf(wanted, key.public_key())
         if not isinstance(value, x509.SubjectAlternativeName)
     ]
     extensions.append((x509.SubjectAlternativeName(names), False))
-    signing = issuer or house.issuer(by or wanted.authority)
+    signing = issuer or project.issuer(by or wanted.authority)
     cert = certificate_signing.certificate(
         certificate_signing.subject("Example Lab", wanted.common_name),
         key.public_key(),

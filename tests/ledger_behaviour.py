@@ -56,9 +56,9 @@ class Site:
         return serial
 
     def newest(self, artifact: str) -> Issued:
-        house = self.home.house()
-        found = house.ledger.certificates(artifact=artifact)[-1]
-        house.ledger.close()
+        project = self.home.project()
+        found = project.ledger.certificates(artifact=artifact)[-1]
+        project.ledger.close()
         return found
 
     def listed(self, generation: str = "client-1") -> set[int]:
@@ -66,21 +66,21 @@ class Site:
         return {entry.serial_number for entry in x509.load_der_x509_crl(data)}
 
     def recorded(self) -> set[int]:
-        house = self.home.house()
-        found = set(house.ledger.revoked_serials(START, issuer="client-1"))
-        house.ledger.close()
+        project = self.home.project()
+        found = set(project.ledger.revoked_serials(START, issuer="client-1"))
+        project.ledger.close()
         return found
 
     def check(self, days: float = 0) -> Finding:
         """What health says of the ledger."""
-        house = self.home.house(days)
-        found = health_report.checks(house, self.home.plan(days), LastRun(), thorough=False)
-        house.ledger.close()
+        project = self.home.project(days)
+        found = health_report.checks(project, self.home.plan(days), LastRun(), thorough=False)
+        project.ledger.close()
         return next(one for one in found if one.subject == "ledger")
 
     def kind(self, days: float = 0) -> str:
-        house = self.home.house(days)
-        fault = house.ledger_fault
+        project = self.home.project(days)
+        fault = project.ledger_fault
         return fault.kind if fault else ""
 
     def forget(self, *evidence: str) -> None:
@@ -117,7 +117,7 @@ class LedgerBehaviour:
         assert actor.endswith(f" (sudo ali?ce?) (PKI_ACTOR night?[31m run {'x' * 49})")
         assert actor[:-1] in site.invoke("ledger.show", f"{site.newest('cert:media').serial:x}").out.replace("\n", "")
         site.base.query("update events set actor = 'mallory' where seq = 2")
-        faults = site.home.house().ledger.verify()
+        faults = site.home.project().ledger.verify()
         assert any(fault.startswith("event 2 ") and fault.endswith("was changed") for fault in faults), faults
 
     def test_another_project_on_the_same_database_is_refused(self, site: Site) -> None:
@@ -232,9 +232,9 @@ class LedgerBehaviour:
         assert report.status == 0, report.failed
         assert serial in site.listed()
         assert site.home.doit(days=8.1).made == {}
-        house = site.home.house(9)
-        assert house.ledger.verify() == []
-        assert [one.artifact for one in house.ledger.decisions() if one.decision == "ledger-accepted"] == ["ledger"]
+        project = site.home.project(9)
+        assert project.ledger.verify() == []
+        assert [one.artifact for one in project.ledger.decisions() if one.decision == "ledger-accepted"] == ["ledger"]
         assert site.invoke("ledger.accept-loss", "--yes", days=9).status == 1
         assert site.check(9).level is Level.OK
 
@@ -277,7 +277,7 @@ class LedgerBehaviour:
         site.base.put_back(before)
         site.home.edit("sandbox: true", "sandbox: true # still")
         with pytest.raises(LedgerError, match="older than the state"):
-            make_request.prepare(site.home.house(1), make_request.Wish(generations=("server",)))
+            make_request.prepare(site.home.project(1), make_request.Wish(generations=("server",)))
 
     def test_verifying_an_older_ledger_says_so(self, site: Site) -> None:
         before = site.base.snapshot()
@@ -299,7 +299,7 @@ class LedgerBehaviour:
         assert report.status == 0, report.failed
         assert report.made["crl:client-1"] == "lists 1 revoked certificate that the ledger lacks"
         assert (site.recorded(), site.listed()) == ({serial}, {serial})
-        subjects = [event.subject for event in site.home.house().ledger.events()]
+        subjects = [event.subject for event in site.home.project().ledger.events()]
         assert "cert:client-admin, recovered from build/crl/client-1.crl" in subjects
         assert site.home.doit(days=1.1).made == {}
 
@@ -330,52 +330,52 @@ class LedgerBehaviour:
         site.home.doit(days=8)
         rows = site.base.query("select pem, added, removed, entries from crls where issuer = 'client-1' order by seq")
         assert rows[-1] == ["", "", "", "1"]
-        assert site.home.house().ledger.verify() == []
+        assert site.home.project().ledger.verify() == []
         site.base.query(
             "update crls set added = '77' where seq = (select max(seq) from crls where issuer = 'client-1')"
         )
-        assert any("its crl of crl:client-1 was changed" in one for one in site.home.house().ledger.verify())
+        assert any("its crl of crl:client-1 was changed" in one for one in site.home.project().ledger.verify())
 
     # -- what is remembered --
 
     def test_a_run_with_nothing_to_do_acts_on_what_was_recorded_elsewhere(self, site: Site) -> None:
         """As another machine does, on a database that both write to."""
         assert site.home.doit(days=0.1).made == {}
-        house, serial = site.home.house(0.1), site.newest("cert:client-admin").serial
-        issued = house.ledger.certificates(serial=serial)[0]
-        house.ledger.record_revocation(issued, reason="keyCompromise", at=house.now)
-        house.ledger.close()
+        project, serial = site.home.project(0.1), site.newest("cert:client-admin").serial
+        issued = project.ledger.certificates(serial=serial)[0]
+        project.ledger.record_revocation(issued, reason="keyCompromise", at=project.now)
+        project.ledger.close()
         assert "cert:client-admin" in site.home.doit(days=0.2).made
         assert serial in site.listed()
 
     def test_pins_outlast_build_and_a_ledger_that_is_lost(self, site: Site) -> None:
-        house = site.home.house()
-        house.ledger.record_decision("deploy:forge", "pinned", "abc", START)
-        house.ledger.record_decision("deploy:media", "pinned", "abc", START)
-        house.ledger.record_decision("deploy:media", "unpinned", "", START)
-        house.ledger.close()
+        project = site.home.project()
+        project.ledger.record_decision("deploy:forge", "pinned", "abc", START)
+        project.ledger.record_decision("deploy:media", "pinned", "abc", START)
+        project.ledger.record_decision("deploy:media", "unpinned", "", START)
+        project.ledger.close()
         site.forget("build")
-        assert set(site.home.house().pins or {}) == {"forge"}
+        assert set(site.home.project().pins or {}) == {"forge"}
         site.home.doit(days=0.1)
         site.home.doit(days=0.2)
         site.base.empty()
-        house = site.home.house(0.3)
-        assert set(house.pins or {}) == {"forge"}
+        project = site.home.project(0.3)
+        assert set(project.pins or {}) == {"forge"}
         site.forget("build")
-        house = site.home.house(0.4)
-        assert house.pins is None
-        assert house.pin("anything") is not None
+        project = site.home.project(0.4)
+        assert project.pins is None
+        assert project.pin("anything") is not None
 
     def test_recording_is_refused_by_the_guard_before_anything_is_written(self, site: Site) -> None:
         before = site.base.snapshot()
         site.revoke()
         site.base.put_back(before)
-        house, issued = site.home.house(1), site.newest("cert:media")
+        project, issued = site.home.project(1), site.newest("cert:media")
         count = site.base.query("select count(*) from events")
         for record in (
-            lambda: house.ledger.record_revocation(issued, reason="superseded", at=START),
-            lambda: house.ledger.record_decision("cert:media", "withheld", "", START),
-            lambda: house.issuer("server"),
+            lambda: project.ledger.record_revocation(issued, reason="superseded", at=START),
+            lambda: project.ledger.record_decision("cert:media", "withheld", "", START),
+            lambda: project.issuer("server"),
         ):
             with pytest.raises(LedgerError, match="older than the state") as told:
                 record()
@@ -385,7 +385,7 @@ class LedgerBehaviour:
 
 def _forged(home: Home) -> bytes:
     """A CRL with a high number by somebody who only bears our authority's name."""
-    ours = home.house().existing("client-1").certificate
+    ours = home.project().existing("client-1").certificate
     key = keys.new_key("ec-p384")
     dates = ours.not_valid_before_utc, ours.not_valid_after_utc
     false = certificate_signing.certificate(ours.subject, key.public_key(), dates, profiles.root(), key)

@@ -1,4 +1,4 @@
-"""Facts for status pages of any size, well or troubled, without a house behind them."""
+"""Facts for status pages of any size, well or troubled, without a project behind them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ WELL = (
 
 
 def facts(count: int, today: date, *, troubled: bool = False) -> Facts:
-    """A house with that many hosts, each with one certificate."""
+    """A project with that many hosts, each with one certificate."""
     noon = datetime(today.year, today.month, today.day, 12, tzinfo=UTC)
     problems = [
         Finding(one.subject, one.level, one.message, one.remedy, noon - 3 * DAY, noon + 12 * DAY, "run")

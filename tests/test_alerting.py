@@ -69,12 +69,12 @@ def foretold(home: Home, days: float = 0) -> dict[str, str]:
 
 
 def notes(home: Home, days: float = 0) -> dict[str, tuple[str, str]]:
-    house = home.house(days)
-    return {note.subject: (note.text, note.remedy) for note in forecast.notes(house, home.plan(days))}
+    project = home.project(days)
+    return {note.subject: (note.text, note.remedy) for note in forecast.notes(project, home.plan(days))}
 
 
 def rows(home: Home, days: float = 0) -> dict[str, status_table.Row]:
-    return {row.name: row for row in status_table.rows(home.house(days), home.plan(days))}
+    return {row.name: row for row in status_table.rows(home.project(days), home.plan(days))}
 
 
 def remove_media(home: Home) -> None:
@@ -101,7 +101,7 @@ def lose_passphrase(home: Home, name: str) -> None:
 # -- what is due, and why ---------------------------------------------------------------------------------------------
 
 
-def test_a_fresh_house_has_everything_to_do(fresh: Home) -> None:
+def test_a_fresh_project_has_everything_to_do(fresh: Home) -> None:
     due = foretold(fresh)
     assert due["authority:root"] == "does not exist yet"
     assert due["cert:media"] == "has no certificate yet"
@@ -166,7 +166,7 @@ def test_a_leaf_that_left_is_noted_until_it_is_retired(home: Home, invoke: Invok
     said = invoke(home, "retire", "media", "--yes")
     assert (said.status, said.error) == (0, "")
     assert notes(home) == {}
-    [issued] = home.house().ledger.certificates(artifact="cert:media")
+    [issued] = home.project().ledger.certificates(artifact="cert:media")
     assert issued.revoked == "cessationOfOperation"
 
 
@@ -263,7 +263,7 @@ def test_hosts_on_which_a_revocation_has_no_effect_are_named_with_the_days_that_
 def test_a_host_whose_proxy_cannot_remove_every_forged_header_is_named(home: Home, proxy: str) -> None:
     home.edit("proxy: haproxy", f"proxy: {proxy}")
     home.edit("proxy: caddy\n", f"proxy: {proxy}\n    deliver: none\n")
-    named = [note for note in forecast.notes(home.house(), home.plan()) if "forged headers" in note.text]
+    named = [note for note in forecast.notes(home.project(), home.plan()) if "forged headers" in note.text]
     assert [note.subject for note in named] == ["host:forge"] * (proxy == "traefik")
     assert all("the upstreams of forgejo" in note.text and "docs/proxies.md" in note.remedy for note in named)
 
@@ -281,11 +281,11 @@ def test_hosts_that_are_not_up_to_date_are_named_with_the_days_that_what_they_kn
 ) -> None:
     home.edit("proxy: haproxy\n", f"proxy: {proxy}\n    deliver: ssh\n")
     home.edit("proxy: caddy\n    services", "proxy: caddy\n    deliver: ssh\n    services")
-    disk = home.house().store
+    disk = home.project().store
     for host in ("forge", "media"):
         Contact().failed(home.moment(2), PkiError("unreachable")).save(disk.contact(host))
     said = f"not up to date since 2026-11-25: clients revoked since then get in until {until}"
-    found = [note for note in forecast.notes(home.house(), home.plan()) if note.text == said]
+    found = [note for note in forecast.notes(home.project(), home.plan()) if note.text == said]
     assert [note.subject for note in found] == ["deploy:forge"]
     assert said in rows(home)["deploy:forge"].next
     assert "revoked" not in rows(home)["deploy:media"].next  # which has no service behind mTLS
@@ -320,7 +320,7 @@ def test_states_follow_the_clock(home: Home, name: str, days: int, state: str) -
     assert rows(home, days)[name].state == state
 
 
-def test_a_fresh_house_is_missing_everything_and_says_through_whom_it_comes(fresh: Home) -> None:
+def test_a_fresh_project_is_missing_everything_and_says_through_whom_it_comes(fresh: Home) -> None:
     found = rows(fresh)
     assert {row.state for row in found.values()} == {"missing"}
     assert found["authority:root"].by == "doit (sandbox)"
@@ -477,7 +477,7 @@ def test_a_look_that_fails_is_a_failure_of_its_own_task(home: Home) -> None:
 # -- the plan command -------------------------------------------------------------------------------------------------
 
 
-def test_the_plan_of_a_fresh_house_says_two_and_touches_nothing(fresh: Home) -> None:
+def test_the_plan_of_a_fresh_project_says_two_and_touches_nothing(fresh: Home) -> None:
     before = digest(fresh.path)
     said = typed(fresh, "invoke", "plan")
     assert said.returncode == 2
@@ -505,7 +505,7 @@ def test_the_plan_touches_nothing_whatever_is_due(home: Home, invoke: Invoke, da
     assert digest(home.path) == before
 
 
-def test_the_plan_of_a_house_with_only_notes_says_zero(home: Home, invoke: Invoke) -> None:
+def test_the_plan_of_a_project_with_only_notes_says_zero(home: Home, invoke: Invoke) -> None:
     remove_media(home)
     home.doit()
     said = invoke(home, "plan")
@@ -558,7 +558,7 @@ def test_every_command_says_three_for_a_wrong_inventory(home: Home, invoke: Invo
     assert digest(home.path) == before
 
 
-def test_a_missing_inventory_says_how_to_name_the_house(fresh: Home, invoke: Invoke) -> None:
+def test_a_missing_inventory_says_how_to_name_the_project(fresh: Home, invoke: Invoke) -> None:
     (fresh.path / "pki.yaml").unlink()
     said = invoke(fresh, "plan")
     assert said.status == 1
@@ -615,10 +615,10 @@ def test_renew_knows_clients_by_both_names(home: Home, invoke: Invoke, name: str
 def test_a_mistake_is_answered_with_a_sentence_and_a_hint_and_changes_nothing(
     home: Home, invoke: Invoke, command: list[str], said: str
 ) -> None:
-    issued = home.house().ledger.certificates()
+    issued = home.project().ledger.certificates()
     answer = invoke(home, *command)
     assert (answer.status, answer.error) == (1, said)
-    assert home.house().ledger.certificates() == issued
+    assert home.project().ledger.certificates() == issued
 
 
 def test_revoke_puts_the_serial_on_the_crl_and_issues_a_new_certificate(home: Home, invoke: Invoke) -> None:
@@ -640,24 +640,24 @@ def test_revoke_by_serial_number_takes_that_one_alone(home: Home, invoke: Invoke
     new = serial(home)
     assert invoke(home, "revoke", f"{old:x}", "--reason", "superseded", "--yes").status == 2
     assert serial(home) == new
-    states = {one.serial: one.revoked for one in home.house().ledger.certificates(artifact="cert:media")}
+    states = {one.serial: one.revoked for one in home.project().ledger.certificates(artifact="cert:media")}
     assert states == {old: "superseded", new: ""}
 
 
 def test_revoking_twice_is_said_and_changes_nothing(home: Home, invoke: Invoke) -> None:
     old = serial(home)
     invoke(home, "revoke", f"{old:x}", "--reason", "superseded", "--yes")
-    events = home.house().ledger.events()
+    events = home.project().ledger.events()
     said = invoke(home, "revoke", f"{old:x}", "--reason", "key-compromise", "--yes")
     assert said.status == 1
     assert said.error.startswith(f"{old:x}: ")
     assert "revoked already" in said.error
-    assert home.house().ledger.events() == events
+    assert home.project().ledger.events() == events
 
 
 @pytest.mark.parametrize("authority", ["root", "server", "client"])
 def test_an_authority_is_not_revoked_by_hand(home: Home, invoke: Invoke, authority: str) -> None:
-    found = home.house().issuing(authority)
+    found = home.project().issuing(authority)
     assert found is not None
     for name in (f"{found.certificate.serial_number:x}", authority, found.name, f"authority:{found.name}"):
         said = invoke(home, "revoke", name, "--reason", "superseded", "--yes")
@@ -702,7 +702,7 @@ def test_ledger_list_shows_every_certificate_with_its_state(home: Home, invoke: 
     invoke(home, "revoke", "media", "--reason", "superseded", "--yes")
     said = invoke(home, "ledger.list")
     assert said.status == 0
-    assert len(said.out.splitlines()) == 1 + len(home.house().ledger.certificates())
+    assert len(said.out.splitlines()) == 1 + len(home.project().ledger.certificates())
     named = invoke(home, "ledger.list", "--name", "media").out.splitlines()
     assert len(named) == 3
     assert re.match(rf"{old:x} +cert:media +2026-11-23 +2027-02-21 +revoked: superseded +has no cert", named[1])
@@ -722,7 +722,7 @@ def test_ledger_show_tells_one_certificate_and_ends_with_its_pem(home: Home, inv
 def test_ledger_verify_says_that_the_ledger_is_whole(home: Home, invoke: Invoke) -> None:
     said = invoke(home, "ledger.verify")
     assert said.status == 0
-    count = len(home.house().ledger.events())
+    count = len(home.project().ledger.events())
     assert re.fullmatch(rf"ledger is whole: {count} events, head [0-9a-f]{{16}}\n", said.out)
 
 
@@ -772,7 +772,7 @@ def test_a_schema_replaces_no_file_that_this_program_did_not_write(
 
 @pytest.fixture
 def real(fresh: Home) -> Home:
-    """A house that is no sandbox, before its root ceremony."""
+    """A project that is no sandbox, before its root ceremony."""
     fresh.edit("sandbox: true", "sandbox: false")
     return fresh
 
@@ -784,7 +784,7 @@ def medium(tmp_path: Path) -> Path:
     return tmp_path / "medium"
 
 
-def test_without_authorities_a_real_house_names_the_command_to_type(real: Home, invoke: Invoke) -> None:
+def test_without_authorities_a_real_project_names_the_command_to_type(real: Home, invoke: Invoke) -> None:
     report = real.doit()
     assert report.status in {1, 2}
     hold = f"hold a root ceremony: PKI_HOME={real.path} {CEREMONY}"
@@ -838,7 +838,7 @@ def test_commands_lead_from_a_request_to_a_real_hierarchy(real: Home, invoke: In
 
 
 @pytest.mark.parametrize("inside", [".", "offline"])
-def test_the_ceremony_refuses_a_vault_in_the_house(real: Home, invoke: Invoke, medium: Path, inside: str) -> None:
+def test_the_ceremony_refuses_a_vault_in_the_project(real: Home, invoke: Invoke, medium: Path, inside: str) -> None:
     real.doit()
     (real.path / inside).mkdir(exist_ok=True)
     link = medium.parent / "link"
@@ -847,11 +847,11 @@ def test_the_ceremony_refuses_a_vault_in_the_house(real: Home, invoke: Invoke, m
     for folder in (real.path / inside, link):
         said = invoke(real, "ceremony.root", f"{real.path}/ca/ceremonies/0001/request.yaml", "--vault", str(folder))
         assert said.status == 1
-        assert "lies in the house itself, where a root's key must never be" in said.error
+        assert "lies in the project itself, where a root's key must never be" in said.error
     assert digest(real.path) == before
 
 
-def test_a_root_key_is_not_moved_into_the_house(real: Home, invoke: Invoke, medium: Path) -> None:
+def test_a_root_key_is_not_moved_into_the_project(real: Home, invoke: Invoke, medium: Path) -> None:
     (real.path / "offline").mkdir()
     asked = real.path / "ca/ceremonies/0001/request.yaml"
     real.doit()
@@ -862,7 +862,7 @@ def test_a_root_key_is_not_moved_into_the_house(real: Home, invoke: Invoke, medi
     new = ("--new-passphrase-file", f"{medium.parent}/passphrase")
     said = invoke(real, "ceremony.rewrap", "--vault", str(medium), "--to", f"{real.path}/offline", *secret, *new)
     assert said.status == 1
-    assert "lies in the house itself, where a root's key must never be" in said.error
+    assert "lies in the project itself, where a root's key must never be" in said.error
     assert list((real.path / "offline").iterdir()) == []
 
 

@@ -1,4 +1,4 @@
-"""Alerting: what health says of a house: how bad each thing is, since when, until when, and what to type."""
+"""Alerting: what health says of a project: how bad each thing is, since when, until when, and what to type."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ BACK = "put ca/root/root-1/crl/ back from a backup (./run invoke restore FILE --
 
 def checked(home: Home, days: float = 0, *, thorough: bool = False) -> dict[str, Finding]:
     """What is not well, by subject; keys are opened and the ledger read only when `thorough`."""
-    house = home.house(days)
-    found = health_report.checks(house, home.plan(days), LastRun.load(house.store), thorough=thorough)
+    project = home.project(days)
+    found = health_report.checks(project, home.plan(days), LastRun.load(project.store), thorough=thorough)
     assert [one.level for one in found] == sorted((one.level for one in found), reverse=True)
     return {one.subject: one for one in found if one.level}
 
@@ -56,7 +56,7 @@ def level_of(home: Home, subject: str, days: float) -> str:
     return found.level.word if found else "ok"
 
 
-def test_a_fresh_house_is_well(home: Home) -> None:
+def test_a_fresh_project_is_well(home: Home) -> None:
     assert checked(home, thorough=True) == {}
 
 
@@ -86,7 +86,7 @@ def test_a_renewal_that_is_due_is_left_to_the_next_run_for_two_days(home: Home) 
 
 def test_what_is_lost_or_damaged_in_build_is_a_notice_until_the_next_run(home: Home) -> None:
     home.write("build/certs/media/tls.pem", "x")
-    home.house().store.crl("server-1").unlink()
+    home.project().store.crl("server-1").unlink()
     found = checked(home, thorough=True)
     assert {name: (one.level, str(one.remedy)) for name, one in found.items()} == {
         name: (Level.NOTICE, f"./run doit {name}") for name in ("cert:media", "crl:server-1", "page:trust")
@@ -97,7 +97,7 @@ def test_what_is_lost_or_damaged_in_build_is_a_notice_until_the_next_run(home: H
 
 
 def test_a_run_reads_no_certificate_again_that_it_found_sound(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    truths = {home.house().store.truth(leaf) for leaf in home.plan().leaves.values()}
+    truths = {home.project().store.truth(leaf) for leaf in home.plan().leaves.values()}
     assert home.doit().status == 0
     looked, read = [], filesystem.read
 
@@ -184,7 +184,7 @@ def test_the_marks_of_a_short_root_are_shorter(days: int, level: Level) -> None:
     assert check_authorities.root_level(view, root) is level
 
 
-def test_a_house_without_authorities_is_critical_and_says_what_to_type(fresh: Home) -> None:
+def test_a_project_without_authorities_is_critical_and_says_what_to_type(fresh: Home) -> None:
     found = checked(fresh)
     assert found["authority:server"].level is Level.CRITICAL
     assert found["authority:server"].remedy == "./run doit"
@@ -221,13 +221,13 @@ def test_a_ceremony_gets_more_urgent_as_its_day_comes(real: Home) -> None:
 
 @pytest.fixture
 def remote(home: Home) -> Home:
-    """The house with `media` behind ssh: it took its release, by its receipt, and answered this morning."""
+    """The project with `media` behind ssh: it took its release, by its receipt, and answered this morning."""
     home.edit("network: av\n", "network: av\n    deliver: ssh\n")
-    house = home.house()
-    taken = receipt_of(house.store.receipt("media"))
+    project = home.project()
+    taken = receipt_of(project.store.receipt("media"))
     assert taken is not None
-    keep_receipt(house.store.receipt("media"), _with(taken, transport="ssh", proof={"jellyfin": PROVEN}))
-    Contact().well(START).save(house.store.contact("media"))
+    keep_receipt(project.store.receipt("media"), _with(taken, transport="ssh", proof={"jellyfin": PROVEN}))
+    Contact().well(START).save(project.store.contact("media"))
     return home
 
 
@@ -236,11 +236,11 @@ def _with(receipt: Any, **changes: Any) -> Any:
 
 
 def test_a_host_that_does_not_answer_is_told_since_when_and_how_long_there_is_time(remote: Home) -> None:
-    house = remote.house()
-    taken = receipt_of(house.store.receipt("media"))
+    project = remote.project()
+    taken = receipt_of(project.store.receipt("media"))
     ends = START + timedelta(days=40)
-    keep_receipt(house.store.receipt("media"), _with(taken, ends=instant(ends)))
-    Contact().failed(START, UnreachableError("cannot be reached: no route")).save(house.store.contact("media"))
+    keep_receipt(project.store.receipt("media"), _with(taken, ends=instant(ends)))
+    Contact().failed(START, UnreachableError("cannot be reached: no route")).save(project.store.contact("media"))
     found = checked(remote, 3)["deploy:media"]
     assert (found.level, found.since, found.until) == (Level.WARNING, START, ends)
     assert found.message == "could not be brought up to date: cannot be reached: no route"
@@ -249,8 +249,8 @@ def test_a_host_that_does_not_answer_is_told_since_when_and_how_long_there_is_ti
 
 
 def test_a_host_that_has_taken_nothing_yet_is_not_counted_as_well(home: Home) -> None:
-    home.house().store.receipt("media").unlink()
-    found = health_report.checks(home.house(), home.plan(), LastRun(), thorough=True)
+    home.project().store.receipt("media").unlink()
+    found = health_report.checks(home.project(), home.plan(), LastRun(), thorough=True)
     said = [(one.level, one.message) for one in found if one.subject == "hosts"]
     assert said == [
         (Level.NOTICE, "never delivered to: media; the next run does it"),
@@ -259,14 +259,14 @@ def test_a_host_that_has_taken_nothing_yet_is_not_counted_as_well(home: Home) ->
 
 
 def test_a_host_that_is_held_or_unproven_is_a_notice(remote: Home) -> None:
-    house = remote.house()
+    project = remote.project()
     parcel = remote.plan().deliveries["media"].wanted()
     assert parcel is not None
-    house.ledger.record_decision("deploy:media", "pinned", parcel.release.digest, START)
-    house.ledger.close()
-    taken = receipt_of(house.store.receipt("media"))
+    project.ledger.record_decision("deploy:media", "pinned", parcel.release.digest, START)
+    project.ledger.close()
+    taken = receipt_of(project.store.receipt("media"))
     keep_receipt(
-        house.store.receipt("media"),
+        project.store.receipt("media"),
         _with(taken, proof={"jellyfin": Proof(Verdict.UNDECIDED, "unproven: could not be reached")}),
     )
     found = checked(remote)
@@ -279,17 +279,17 @@ def test_a_host_that_is_held_or_unproven_is_a_notice(remote: Home) -> None:
 def test_what_receipts_say_is_read_once_and_again_when_one_is_written(
     remote: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    house, plan = remote.house(), remote.plan()
+    project, plan = remote.project(), remote.plan()
     assert not [
-        one for one in health_report.checks(house, plan, LastRun(), thorough=False) if one.subject == "deploy:media"
+        one for one in health_report.checks(project, plan, LastRun(), thorough=False) if one.subject == "deploy:media"
     ]
-    Contact().failed(START, PkiError("down")).save(house.store.contact("media"))
+    Contact().failed(START, PkiError("down")).save(project.store.contact("media"))
     assert [
-        one for one in health_report.checks(house, plan, LastRun(), thorough=False) if one.subject == "deploy:media"
+        one for one in health_report.checks(project, plan, LastRun(), thorough=False) if one.subject == "deploy:media"
     ]
     monkeypatch.setattr("pki.monitor.checks.check_hosts._state", None)
     assert [
-        one for one in health_report.checks(house, plan, LastRun(), thorough=False) if one.subject == "deploy:media"
+        one for one in health_report.checks(project, plan, LastRun(), thorough=False) if one.subject == "deploy:media"
     ]
 
 
@@ -321,8 +321,8 @@ def test_a_secret_that_others_can_read_is_critical(home: Home, path: str, mode: 
 
 @pytest.mark.parametrize(("days", "far"), [(-1, "1 day before"), (181, "181 days after")])
 def test_a_clock_that_nobody_confirms_is_critical(home: Home, days: float, far: str) -> None:
-    house = home.house(days, lambda _: Evidence())
-    (found,) = (one for one in health_report.checks(house, plan.plan(house), LastRun()) if one.subject == "clock")
+    project = home.project(days, lambda _: Evidence())
+    (found,) = (one for one in health_report.checks(project, plan.plan(project), LastRun()) if one.subject == "clock")
     assert found.level is Level.CRITICAL
     assert f", {far} the last event in the ledger, 2026-11-23 06:00; nothing is signed: " in found.message
     assert found.remedy.endswith("./run doit --clock-is-right")
@@ -331,15 +331,17 @@ def test_a_clock_that_nobody_confirms_is_critical(home: Home, days: float, far: 
 @pytest.mark.parametrize("days", [-1, 181])
 def test_a_clock_that_others_confirm_is_well(home: Home, days: float) -> None:
     (found,) = (
-        one for one in health_report.checks(home.house(days), home.plan(days), LastRun()) if one.subject == "clock"
+        one for one in health_report.checks(home.project(days), home.plan(days), LastRun()) if one.subject == "clock"
     )
     assert (found.level, found.message.endswith("; it is right: forge and media agree")) == (Level.OK, True)
 
 
 def test_a_clock_near_the_last_event_asks_nobody(home: Home) -> None:
     for days in (-0.08, 0, 120, 180):
-        house = home.house(days, lambda _: pytest.fail("somebody was asked"))
-        (found,) = (one for one in health_report.checks(house, plan.plan(house), LastRun()) if one.subject == "clock")
+        project = home.project(days, lambda _: pytest.fail("somebody was asked"))
+        (found,) = (
+            one for one in health_report.checks(project, plan.plan(project), LastRun()) if one.subject == "clock"
+        )
         assert (found.level, found.message) == (Level.OK, "agrees with the last event in the ledger")
 
 
@@ -413,7 +415,7 @@ def test_a_disk_that_cannot_be_written_is_critical(home: Home, monkeypatch: pyte
 
 def test_a_backup_that_was_never_made_or_is_old_is_told(real: Home) -> None:
     assert checked(real)["backup"].message.startswith("there never was one")
-    newest = real.house().ledger.newest()
+    newest = real.project().ledger.newest()
     assert newest is not None
     record = {"at": instant(START), "file": "x", "ledger": {"events": newest.seq, "head": newest.hash}}
     real.write("ca/.last-backup.json", json.dumps(record))
@@ -459,7 +461,7 @@ def test_a_look_that_breaks_is_told_and_hides_no_other(home: Home, monkeypatch: 
     assert set(found) == (set() if topic == "permissions" else {"secrets.yaml"})
 
 
-def test_a_house_that_cannot_be_read_breaks_no_run(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_project_that_cannot_be_read_breaks_no_run(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     def bug(*_: object) -> Any:
         raise RuntimeError("our own bug")
 
@@ -513,7 +515,7 @@ def test_what_a_delivery_saw_of_a_service_is_not_told_beside_what_is_wrong_now(
     remote: Home, fault: str, told: dict[str, str]
 ) -> None:
     """A dead proxy has no third card, of another level, with what an earlier delivery saw of its service."""
-    store = remote.house().store
+    store = remote.project().store
     taken = receipt_of(store.receipt("media"))
     seen = {"jellyfin": Proof(Verdict.UNDECIDED, "unproven: both get 403")}
     keep_receipt(store.receipt("media"), _with(taken, proof=seen))
@@ -521,7 +523,7 @@ def test_what_a_delivery_saw_of_a_service_is_not_told_beside_what_is_wrong_now(
     Contact().failed(START, refusal).save(store.contact("media"))
     wrong = SILENT if fault else ""
     probe = Probed("media", "jellyfin", "jellyfin.lab.internal", 443, "tls", wrong=wrong, fault=fault)
-    view = (remote.house(), remote.plan(), LastRun())
+    view = (remote.project(), remote.plan(), LastRun())
     found = {one.subject: one for one in health_report.checks(*view, probes=[probe], thorough=False) if one.level}
     assert {name: one.message for name, one in found.items()} == told
 

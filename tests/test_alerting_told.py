@@ -238,7 +238,7 @@ def test_a_quiet_week_sends_nothing_and_then_one_message_with_the_ledgers_head(h
     assert outbox() == []
     home.doit(days=7)
     [weekly] = outbox()
-    newest = home.house().ledger.events(last=1)[0]
+    newest = home.project().ledger.events(last=1)[0]
     assert weekly["Subject"] == "SANDBOX [Example Lab] all is well"
     assert newest.hash in re.sub(r"\s", "", text_of(weekly))
     assert newest.hash in text_of(weekly, "html")

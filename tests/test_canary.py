@@ -37,9 +37,9 @@ def made(home: Home, days: float = 0) -> Report:
 
 
 def canaries(home: Home) -> list[Issued]:
-    house = home.house()
-    found = house.ledger.certificates(artifact=CERT)
-    house.ledger.close()
+    project = home.project()
+    found = project.ledger.certificates(artifact=CERT)
+    project.ledger.close()
     return found
 
 
@@ -63,7 +63,7 @@ def test_it_is_revoked_before_it_is_shown_and_stands_on_the_crl_of_the_same_run(
     [one] = canaries(kept)
     assert (one.revoked, one.serial) == ("superseded", shown(kept))
     assert listed(kept) == {shown(kept)}
-    names = [event.kind for event in kept.house().ledger.events() if event.subject == CERT]
+    names = [event.kind for event in kept.project().ledger.events() if event.subject == CERT]
     assert names == ["certificate", "revocation"]
 
 
@@ -73,7 +73,7 @@ def test_that_it_is_revoked_is_no_reason_to_do_anything(kept: Home) -> None:
     assert made(kept).made == {}
     plan = kept.plan()
     assert not [name for name, _ in forecast.forecast(plan) if name == CERT]
-    [row] = [row for row in status_table.rows(kept.house(), plan) if row.name == CERT]
+    [row] = [row for row in status_table.rows(kept.project(), plan) if row.name == CERT]
     assert (row.state, row.next) == ("ok", "renewal from 2027-04-22; revoked, as it should be")
 
 
@@ -91,9 +91,9 @@ def test_a_settled_ledger_is_not_asked_about_it_until_it_is_replaced(
     kept: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made(kept, 149)
-    house = kept.house(149)
-    house.close(settled=True)
-    house.memo.save(whole=False)
+    project = kept.project(149)
+    project.close(settled=True)
+    project.memo.save(whole=False)
     with monkeypatch.context() as patch:
         patch.setattr(Database, "_open", lambda _: pytest.fail("was opened"))
         assert made(kept, 149).made == {}
@@ -133,7 +133,7 @@ def test_one_that_no_ledger_knows_as_revoked_is_replaced(kept: Home, home: Home)
     assert set(made(home).failed) == {"ledger"}
     assert shown(kept) == before
     shutil.rmtree(kept.path / "build/crl")
-    lost_ledger.accept(kept.house(), "a test")
+    lost_ledger.accept(kept.project(), "a test")
     assert made(home).made[CERT] == "is not revoked"
     assert shown(kept) != before
     assert shown(kept) in listed(kept)

@@ -47,7 +47,7 @@ def held_once(tmp_path_factory: pytest.TempPathFactory) -> RealHome:
 
 @pytest.fixture
 def real(held_once: RealHome, tmp_path: Path) -> RealHome:
-    """A house after its first ceremony."""
+    """A project after its first ceremony."""
     return held_once.copy(tmp_path / "copy")
 
 
@@ -61,7 +61,7 @@ def revoked_once(held_once: RealHome, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture
 def revoked(revoked_once: RealHome, tmp_path: Path) -> RealHome:
-    """A house that revoked its first client authority ten days later."""
+    """A project that revoked its first client authority ten days later."""
     return revoked_once.copy(tmp_path / "copy")
 
 
@@ -75,7 +75,7 @@ def rolled_once(held_once: RealHome, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture
 def rolled(rolled_once: RealHome, tmp_path: Path) -> RealHome:
-    """A house whose second root took over after twenty days."""
+    """A project whose second root took over after twenty days."""
     return rolled_once.copy(tmp_path / "copy")
 
 
@@ -84,12 +84,12 @@ def at(days: float) -> datetime:
 
 
 def assert_sound(home: RealHome) -> None:
-    """What holds after every ceremony: vault, house and ledger tell the same story."""
+    """What holds after every ceremony: vault, project and ledger tell the same story."""
     for folder in (home.vault.folder, home.path / "ca"):
         assert audit.verify(folder).faults == []
     kept, carried = (folder / "transcript.jsonl" for folder in (home.path / "ca", home.vault.folder))
     assert carried.read_bytes().startswith(kept.read_bytes())
-    ledger = home.house().ledger
+    ledger = home.project().ledger
     assert ledger.verify() == []
     recorded = {(found.issuer, found.pem) for found in ledger.certificates()}
     ledger.close()
@@ -97,7 +97,7 @@ def assert_sound(home: RealHome) -> None:
         assert {(one.issuer, one.pem) for one in past.response.certificates} <= recorded
         for one in past.response.certificates:
             file = "cert.pem" if one.name == one.issuer or "root" not in one.name else f"cross-{one.issuer}.pem"
-            assert home.house().store.authority_file(one.name, file).read_text() == one.pem
+            assert home.project().store.authority_file(one.name, file).read_text() == one.pem
 
 
 def assert_no_gap(ladder: list[x509.CertificateRevocationList], start: datetime, end: datetime) -> None:
@@ -159,7 +159,7 @@ def test_after_the_first_ceremony_doit_serves_chains_that_others_accept(real: Re
     assert judges.handshake_fault(server, client, roots, START, revocations) == ""
 
 
-def test_the_root_key_is_nowhere_in_the_house_nor_in_a_response(real: RealHome) -> None:
+def test_the_root_key_is_nowhere_in_the_project_nor_in_a_response(real: RealHome) -> None:
     key = real.vault.open_key("root-1", SECRET, "the test")
     secret = key.private_numbers().private_value.to_bytes(48)
     encrypted = judges.PEM_KEY.search((real.vault.folder / "root-1/key.pem").read_bytes())
@@ -177,7 +177,7 @@ def test_nothing_is_asked_for_while_nothing_is_needed(real: RealHome) -> None:
     with pytest.raises(PkiError, match="no ceremony is needed now"):
         real.ask()
     assert not real.doit(days=300).failed
-    assert ceremony_archive.open_requests(real.house(300)) == []
+    assert ceremony_archive.open_requests(real.project(300)) == []
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_nothing_is_asked_for_while_nothing_is_needed(real: RealHome) -> None:
         ("[10.0.0.0/8]", "[0.0.0.0/0]", ["www.example.com"]),
     ],
 )
-def test_a_house_may_own_what_ceremonies_try_in_vain(fresh: Home, old: str, new: str, tried: list[str]) -> None:
+def test_a_project_may_own_what_ceremonies_try_in_vain(fresh: Home, old: str, new: str, tried: list[str]) -> None:
     """Then something else is tried, which it does not own."""
     fresh.edit(old, new)
     report = fresh.doit()
@@ -205,9 +205,9 @@ def test_doit_asks_for_the_next_generation_in_time_and_says_who_holds_it_by_when
     assert "ceremony:request" not in real.doit(days=489).made
     made = real.doit(days=490).made["ceremony:request"]
     assert made.startswith("client-2 is needed: client-1 can issue certificates of full length until 2028-05-26")
-    (note,) = [one for one in forecast.notes(real.house(490), real.plan(490)) if one.subject == "ceremony"]
+    (note,) = [one for one in forecast.notes(real.project(490), real.plan(490)) if one.subject == "ceremony"]
     assert note.text.startswith("a root ceremony is due by 2028-05-26, for the root's owner and a witness: client-2")
-    (waiting,) = ceremony_archive.open_requests(real.house(490))
+    (waiting,) = ceremony_archive.open_requests(real.project(490))
     assert {one.name for one in waiting.request.intermediates} == {"client-2", "server-2"}
     assert "ceremony:request" not in real.doit(days=491).made
     assert real.doit(days=521).made["ceremony:request"] == "request 2 is 31 days old"
@@ -217,7 +217,7 @@ def test_an_old_generation_serves_until_its_end_beside_the_new_one(real: RealHom
     real.doit(days=490)
     real.doit(days=500)
     before = identity(real, "client-admin").leaf
-    real.accept(real.answer(ceremony_archive.open_requests(real.house(500))[-1].path, days=500), days=500)
+    real.accept(real.answer(ceremony_archive.open_requests(real.project(500))[-1].path, days=500), days=500)
     assert_sound(real)
     report = real.doit(days=500)
     assert report.status == 0, report.failed
@@ -261,9 +261,9 @@ def test_a_service_under_a_new_domain_waits_for_wider_name_constraints_and_is_th
     report = real.doit(days=30)
     assert report.status == 0, report.failed
     assert "server-2 is needed: server-1 does not permit new.internal" in report.made["ceremony:request"]
-    texts = [note.text for note in forecast.notes(real.house(30), real.plan(30))]
+    texts = [note.text for note in forecast.notes(real.project(30), real.plan(30))]
     assert "loki.new.internal waits: server-1 does not permit it; needs a ceremony" in texts
-    (waiting,) = ceremony_archive.open_requests(real.house(30))
+    (waiting,) = ceremony_archive.open_requests(real.project(30))
     assert {one.name: one.domains for one in waiting.request.intermediates} == {
         "server-2": ("lab.internal", "new.internal"),
         "client-2": ("lab.internal", "new.internal"),
@@ -275,7 +275,7 @@ def test_a_service_under_a_new_domain_waits_for_wider_name_constraints_and_is_th
     judges.assert_is_ca(server, real.certificate("root-1"), "server", url=URL, domains=domains, networks=NETWORKS)
     host = x509.DNSName("loki.new.internal")
     assert judges.x509_verification_fault(leaf, [real.certificate("root-1")], at(30), host) == ""
-    assert not [note for note in forecast.notes(real.house(30), real.plan(30)) if "waits" in note.text]
+    assert not [note for note in forecast.notes(real.project(30), real.plan(30)) if "waits" in note.text]
     assert_sound(real)
 
 
@@ -292,7 +292,7 @@ def test_a_ladder_is_extended_half_a_year_before_its_last_rung_ends(real: RealHo
     assert "ceremony:request" not in real.doit(days=int(ask)).made
     made = real.doit(days=int(ask) + 1).made
     assert made["ceremony:request"] == f"root-1 CRLs is needed: the last CRL of root-1 ends on {end:%Y-%m-%d}"
-    (waiting,) = ceremony_archive.open_requests(real.house(ask + 1))
+    (waiting,) = ceremony_archive.open_requests(real.project(ask + 1))
     assert (waiting.request.intermediates, waiting.request.roots) == ((), ())
     real.accept(real.answer(waiting.path, days=ask + 30), days=ask + 30)
     after = real.ladder()
@@ -310,24 +310,24 @@ def test_no_pre_signed_crl_is_asked_for_that_begins_after_its_root_has_ended(tmp
     home.ceremony()
     end = home.certificate("root-1").not_valid_after_utc
     for days in (100, 130):  # new intermediates; then a new root too, whose CRLs begin before its end
-        assert make_request.uncovered(home.house(days), needs.needs(home.house(days)))
+        assert make_request.uncovered(home.project(days), needs.needs(home.project(days)))
         asked = home.ask(Wish(ladder=True), days)
-        assert make_request.uncovered(home.house(days), needs.needs(home.house(days))) == []
+        assert make_request.uncovered(home.project(days), needs.needs(home.project(days))) == []
         home.accept(home.answer(asked.path, days), days)
         starts = [crl.last_update_utc for crl in home.ladder()]
         assert starts[-1] < end <= max(crl.next_update_utc for crl in home.ladder() if crl.next_update_utc)
-    assert home.house(130).store.generations("root")[-1] == "root-2"
+    assert home.project(130).store.generations("root")[-1] == "root-2"
 
 
 def test_in_every_month_of_several_ladders_the_published_crl_is_newer_than_the_one_before(real: RealHome) -> None:
     real.edit("root:   {lifetime: 10y,", "root:   {lifetime: 20y,")
     last = 0, START - 2 * DAY
     for day in range(0, 1500, 30):
-        if needs.needs(real.house(day)):
+        if needs.needs(real.project(day)):
             real.ceremony(days=day)
-        house = real.house(day)
-        crl = crls.due_presigned(house, "root-1")
-        house.close(settled=False)
+        project = real.project(day)
+        crl = crls.due_presigned(project, "root-1")
+        project.close(settled=False)
         assert crl is not None, day
         assert crl.last_update_utc <= at(day) < crl.next_update_utc
         assert (judges.number(crl), crl.last_update_utc) >= last
@@ -360,7 +360,7 @@ def test_revoking_an_intermediate_brings_its_successor_in_the_same_ceremony(revo
     assert identity(revoked).intermediate == revoked.certificate("server-1")
     assert serials(revoked.published()) == {one.serial_number}
     judges.assert_is_crl(revoked.published(), root, at(10))
-    (issued,) = revoked.house(10).ledger.certificates(serial=one.serial_number)
+    (issued,) = revoked.project(10).ledger.certificates(serial=one.serial_number)
     assert issued.revoked == "keyCompromise"
     assert_sound(revoked)
 
@@ -401,11 +401,11 @@ def test_an_old_rung_that_a_restored_backup_put_back_is_never_published(
     revoked: RealHome, held_once: RealHome, days: int
 ) -> None:
     """Also the second one, whose thisUpdate comes later than that of the first new one."""
-    for path in held_once.house().store.rungs("root-1"):
+    for path in held_once.project().store.rungs("root-1"):
         (revoked.path / "ca/root/root-1/crl" / path.name).write_bytes(path.read_bytes())
     revoked.doit("crl:root-1", days=days)
     assert serials(revoked.published()) == {revoked.certificate("client-1").serial_number}
-    assert serials(crls.due_presigned(revoked.house(days), "root-1")) != set()
+    assert serials(crls.due_presigned(revoked.project(days), "root-1")) != set()
 
 
 @pytest.mark.parametrize("days", [11, 390])
@@ -415,7 +415,7 @@ def test_old_rungs_alone_are_never_published_and_the_run_says_why(
     folder = revoked.path / "ca/root/root-1/crl"
     for path in folder.iterdir():
         path.unlink()
-    for path in held_once.house().store.rungs("root-1"):
+    for path in held_once.project().store.rungs("root-1"):
         (folder / path.name).write_bytes(path.read_bytes())
     report = revoked.doit(days=days)
     assert "lacks the revoked" in report.failed["crl:root-1"]
@@ -430,7 +430,7 @@ def test_an_old_rung_is_seen_also_where_the_published_crl_was_restored_with_it(
     folder = revoked.path / "ca/root/root-1/crl"
     for path in folder.iterdir():
         path.unlink()
-    for path in held_once.house().store.rungs("root-1"):
+    for path in held_once.project().store.rungs("root-1"):
         (folder / path.name).write_bytes(path.read_bytes())
     for form in ("crl", "pem"):
         (revoked.path / f"build/crl/root-1.{form}").write_bytes(held_once.read(f"build/crl/root-1.{form}"))
@@ -443,7 +443,7 @@ def test_an_expired_intermediate_leaves_the_ladder_and_ceremonies_go_on(revoked:
     assert all(serials(crl) for crl in revoked.ladder())
     revoked.ceremony(Wish(ladder=True), days=735)
     assert not any(serials(crl) for crl in revoked.ladder())
-    assert crls.due_presigned(revoked.house(735), "root-1") is not None
+    assert crls.due_presigned(revoked.project(735), "root-1") is not None
     assert_sound(revoked)
 
 
@@ -452,7 +452,7 @@ def test_an_entry_stays_while_a_rung_that_begins_before_the_end_would_lack_it(re
     revoked.ceremony(days=500)
     for after in (1 / 1440, 59 / 1440, 61 / 1440):
         revoked.ceremony(Wish(ladder=True), days=end + after)
-        assert crls.due_presigned(revoked.house(end + after), "root-1") is not None, after
+        assert crls.due_presigned(revoked.project(end + after), "root-1") is not None, after
 
 
 # -- custody ----------------------------------------------------------------------------------------------------------
@@ -643,7 +643,7 @@ def test_an_aging_root_is_succeeded_by_date_with_both_intermediates(real: RealHo
         "root-2 is needed: root-1 can certify intermediates of full length until"
         in (real.doit(days=day).made["ceremony:request"])
     )
-    (waiting,) = ceremony_archive.open_requests(real.house(day))
+    (waiting,) = ceremony_archive.open_requests(real.project(day))
     request = waiting.request
     assert [one.name for one in request.roots] == ["root-2"]
     assert [(one.name, one.issuer) for one in request.intermediates] == [("server-2", "root-2"), ("client-2", "root-2")]
@@ -709,9 +709,9 @@ def test_what_was_wished_is_wished_again_when_something_else_is_needed_before_th
 
 def test_a_wish_is_taken_back_by_asking_anew(real: RealHome) -> None:
     real.ask(Wish(revoke=(("server-1", "keyCompromise"),)), days=30)
-    house = real.house(30)
-    newest = make_request.prepare(house, Wish(ladder=True), anew=True).request
-    house.close(settled=False)
+    project = real.project(30)
+    newest = make_request.prepare(project, Wish(ladder=True), anew=True).request
+    project.close(settled=False)
     assert newest.because == ("new CRLs are wished",)
     assert newest.ladders[0].revoked == ()
 
@@ -763,7 +763,7 @@ def test_a_ceremony_is_held_from_the_command_line_and_each_step_names_the_next(t
     assert re.findall(r"\d+ ([a-z]+)", told[-1].rpartition("SHA-256")[2])[:8] == spoken.split()
     status, said = typist("ceremony.accept", "out/response-0001", "--words", spoken)
     assert (status, f"ceremony 1 is accepted; now: PKI_HOME={typist.home.path} ./run doit" in said) == (0, True), said
-    assert "root-1 is new; this house is going to believe it: SHA-256" in said
+    assert "root-1 is new; this project is going to believe it: SHA-256" in said
     for folder in ((), ("vault",)):
         status, said = typist("ceremony.verify", *folder)
         assert (status, "all is as it was made" in said) == (0, True), said
@@ -795,8 +795,8 @@ def test_every_kind_of_request_can_be_rehearsed(revoked: RealHome, wish: Wish) -
     """Also one that lists what an earlier ceremony revoked."""
     wish = replace(wish, revoke=tuple(("client-2", reason) for _, reason in wish.revoke))
     asked = revoked.ask(wish, 30)
-    house = revoked.house(31)
-    assert rehearsal.rehearse(house, asked) == rehearsal.rehearse(revoked.house(32), asked)
+    project = revoked.project(31)
+    assert rehearsal.rehearse(project, asked) == rehearsal.rehearse(revoked.project(32), asked)
     revoked.accept(revoked.answer(asked.path, 32), 32)
     assert_sound(revoked)
 

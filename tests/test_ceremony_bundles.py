@@ -35,14 +35,14 @@ SAMPLES = int(os.environ.get("PKI_SAMPLES", "6"))  # bits of a file
 
 @pytest.fixture(scope="module")
 def unaccepted_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[RealHome, Path]:
-    """A house before it accepts the answer to its first request, and that answer."""
+    """A project before it accepts the answer to its first request, and that answer."""
     home = real_home(tmp_path_factory.mktemp("first"))
     return home, home.answer(home.ask().path)
 
 
 @pytest.fixture(scope="module")
 def revoked_once(unaccepted_once: tuple[RealHome, Path], tmp_path_factory: pytest.TempPathFactory) -> RealHome:
-    """A house that held two ceremonies: the first, and one that revoked its client authority."""
+    """A project that held two ceremonies: the first, and one that revoked its client authority."""
     home = unaccepted_once[0].copy(tmp_path_factory.mktemp("revoked") / "copy")
     home.accept(home.out / "response-0001")
     home.ceremony(COMPROMISED, days=10)
@@ -203,7 +203,7 @@ def test_a_wrong_passphrase_is_refused(real: RealHome) -> None:
     assert "its key cannot be opened" in refusal_of(real, data, secret="tuna-river-cabin-moss-kettle-orbits")
 
 
-def test_a_request_of_another_house_is_refused(real: RealHome, tmp_path: Path) -> None:
+def test_a_request_of_another_project_is_refused(real: RealHome, tmp_path: Path) -> None:
     other = real_home(tmp_path / "other")
     assert "it does not follow the ceremony 2" in refusal_of(real, other.ask().path.read_bytes(), 0)
 
@@ -373,7 +373,7 @@ FORBIDDEN: dict[str, tuple[Callable[[Request, RealHome], Request], str]] = {
         "would leave a gap after CRL",
     ),
     "a rung number that is not above the last one": (
-        lambda r, h: moved(r, 0, number=max(int(path.stem) for path in h.house().store.rungs("root-1"))),
+        lambda r, h: moved(r, 0, number=max(int(path.stem) for path in h.project().store.rungs("root-1"))),
         "does not have a higher number than",
     ),
     "rung numbers that fall": (
@@ -438,7 +438,7 @@ FORBIDDEN: dict[str, tuple[Callable[[Request, RealHome], Request], str]] = {
     ),
     "a sandbox": (
         lambda r, _: r.model_copy(update={"sandbox": True}),
-        "a sandbox and a real house never share a root",
+        "a sandbox and a real project never share a root",
     ),
     "a number that was there": (
         lambda r, _: r.model_copy(update={"number": 2}),
@@ -745,9 +745,9 @@ def test_accepting_is_completed_wherever_it_was_killed(answered: RealHome, tmp_p
         found = {path.relative_to(home.path): data for path, data in contents(home.path).items()}
         assert found.keys() == expected.keys(), number
         assert {p for p in found if found[p] != expected[p]} <= {Path("ca/ledger.db")}, number
-        ledger = home.house(TODAY).ledger
+        ledger = home.project(TODAY).ledger
         assert ledger.verify() == []
-        assert [one.kind for one in ledger.events()] == [one.kind for one in whole.house(TODAY).ledger.events()]
+        assert [one.kind for one in ledger.events()] == [one.kind for one in whole.project(TODAY).ledger.events()]
         ledger.close()
         shutil.rmtree(tmp_path / str(number))
 
@@ -757,13 +757,13 @@ def test_accepting_is_completed_wherever_it_was_killed(answered: RealHome, tmp_p
 
 def accept(home: RealHome, folder: Path, spoken: str, days: float = TODAY) -> None:
     """As `ceremony.accept` does it, with the words that the operator reads from the paper."""
-    house = home.house(days)
+    project = home.project(days)
     try:
-        found = accept_response.brought(house, folder)
+        found = accept_response.brought(project, folder)
         accept_response.confirm(found, words.first(spoken))
-        accept_response.file(house, found)
+        accept_response.file(project, found)
     finally:
-        house.close(settled=False)
+        project.close(settled=False)
 
 
 def assert_not_accepted(home: RealHome, folder: Path, spoken: str, days: float = TODAY) -> str:
@@ -1012,7 +1012,7 @@ def test_accepting_twice_says_that_nothing_is_left_to_do(answered: RealHome) -> 
     assert "was accepted already, as ca/ceremonies/0003" in assert_not_accepted(answered, folder, digest)
 
 
-def test_a_response_of_another_house_is_not_accepted(answered: RealHome, tmp_path: Path) -> None:
+def test_a_response_of_another_project_is_not_accepted(answered: RealHome, tmp_path: Path) -> None:
     other = real_home(tmp_path / "other")
     folder = other.answer(other.ask(days=1).path, 1)
     said = assert_not_accepted(answered, folder, request_response.digest((folder / "response.yaml").read_bytes()))
@@ -1028,7 +1028,7 @@ def test_of_two_open_requests_either_may_be_answered_and_the_other_is_then_close
         real, folder, request_response.digest((folder / "response.yaml").read_bytes()), TODAY + 2
     )
     assert "answers another request" in said
-    assert "this house waits for no answer" not in said or real.certificate("server-2")
+    assert "this project waits for no answer" not in said or real.certificate("server-2")
     assert audit.verify(real.path / "ca").faults == []
 
 
@@ -1062,7 +1062,7 @@ def verdict(folder: Path) -> str:
         return error.message
 
 
-@pytest.mark.parametrize("place", ["vault", "house/ca"])
+@pytest.mark.parametrize("place", ["vault", "project/ca"])
 def test_any_file_that_was_changed_is_named(real: RealHome, place: str) -> None:
     folder, chance = real.path.parent / place, random.Random(SEED)  # noqa: S311 - no secret hangs on it
     assert verdict(folder) == ""
@@ -1079,7 +1079,7 @@ def test_any_file_that_was_changed_is_named(real: RealHome, place: str) -> None:
         path.write_bytes(data)
 
 
-@pytest.mark.parametrize("place", ["vault", "house/ca"])
+@pytest.mark.parametrize("place", ["vault", "project/ca"])
 def test_any_record_of_a_transcript_that_was_taken_away_is_missed(real: RealHome, place: str) -> None:
     folder = real.path.parent / place
     path = folder / "transcript.jsonl"

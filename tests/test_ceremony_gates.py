@@ -717,7 +717,7 @@ def test_a_revoked_certificate_that_the_vault_does_not_know_stays_listed(case: C
     [
         (lambda c: c.with_(previous="none"), "it does not follow the ceremony 1, which is the last one here"),
         (lambda c: c.with_(organisation="Other Lab"), "it speaks of Other Lab"),
-        (lambda c: c.with_(sandbox=True), "a sandbox and a real house never share a root"),
+        (lambda c: c.with_(sandbox=True), "a sandbox and a real project never share a root"),
         (lambda c: c.with_(ladders=c.request.ladders * 2), "root-1 would have two ladders"),
         (lambda c: c.with_(pinned={**c.request.pinned, "root-3": "0" * 64}), "root-3 is not in this vault"),
         (lambda c: c.with_(pinned={**c.request.pinned, "root-1": "0" * 64}), "root-1 in this vault is not the root-1"),

@@ -24,7 +24,7 @@ HERE = Machine()
 
 @pytest.fixture
 def program(tmp_path: Path) -> Path:
-    """A checkout in which somebody lives: with a house, keys, an environment and what runs leave behind."""
+    """A checkout in which somebody lives: with a project, keys, an environment and what runs leave behind."""
     folder = tmp_path / "checkout"
     (folder / "pki/__pycache__").mkdir(parents=True)
     for name in (*kit.SINGLE, *kit.LOCKS):
@@ -56,7 +56,7 @@ def files_of(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_kit_holds_the_program_and_nothing_of_the_house(program: Path, tmp_path: Path) -> None:
+def test_kit_holds_the_program_and_nothing_of_the_project(program: Path, tmp_path: Path) -> None:
     target = kit.check_place(tmp_path)
     kit.write(target, program, HERE, {"request-0001.yaml": b"asked"}, hsm=False)
     assert files_of(target) == {

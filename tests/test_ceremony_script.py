@@ -27,7 +27,7 @@ OF_TOOLS = {  # what other programs say, or what a person types
     *("Input/output error", "Read-only file system", "sh run"),
     *("can't find LABEL=…", "target is busy", "No idea what … is", "ceremony.request", "ceremony.kit"),
 }
-NO_LONGER = r"\b(stick|medium|laptop|house|rewrap|mend|rung|ladder|handover)s?\b"
+NO_LONGER = r"\b(stick|medium|laptop|project|rewrap|mend|rung|ladder|handover)s?\b"
 
 
 @pytest.fixture(scope="module")

@@ -95,13 +95,13 @@ def test_ansible_is_started_without_the_secrets(sourced: Home, programs: Program
 
 def test_ssh_keygen_is_started_without_the_secrets(sourced: Home, programs: Programs) -> None:
     programs.add("ssh-keygen", 'for last; do :; done; touch "$last" && echo key >"$last.pub"')
-    assert bootstrap.deploy_key(sourced.house().store.ca) == "key"
+    assert bootstrap.deploy_key(sourced.project().store.ca) == "key"
     programs.insist("ssh-keygen")
 
 
 def test_whatever_else_is_started_after_pki_yaml_was_read_has_no_secret(sourced: Home) -> None:
     """Libraries that start programs, and those that ask the C library for a variable, get none either."""
-    sourced.house()
+    sourced.project()
     code = "import os; print(sorted(os.environ))"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert MARK in said
@@ -111,13 +111,13 @@ def test_whatever_else_is_started_after_pki_yaml_was_read_has_no_secret(sourced:
 
 def test_secret_is_known_to_everything_that_opens_the_project_later_in_the_same_process(sourced: Home) -> None:
     for _ in range(2):
-        assert [one.value for one in sourced.house().passphrases.candidates("smtp")] == [SECRETS["PKI_MAIL_WORDS"]]
+        assert [one.value for one in sourced.project().passphrases.candidates("smtp")] == [SECRETS["PKI_MAIL_WORDS"]]
 
 
 def test_variable_that_is_set_again_has_its_new_value(sourced: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    sourced.house()
+    sourced.project()
     monkeypatch.setenv("PKI_MAIL_WORDS", "another password of that account")
-    assert sourced.house().passphrases.candidates("smtp")[0].value == "another password of that account"
+    assert sourced.project().passphrases.candidates("smtp")[0].value == "another password of that account"
 
 
 @pytest.mark.parametrize(
@@ -153,8 +153,8 @@ def test_password_of_the_database_leaves_the_environment_only_where_the_ledger_i
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGPASSWORD", "words of a database")
-    home.house()
+    home.project()
     assert "PGPASSWORD" in os.environ
     home.edit("ledger: sqlite ", 'ledger: "postgresql+psycopg://pki@db.lab.internal/pki" ')
-    home.house()
+    home.project()
     assert "PGPASSWORD" not in os.environ

@@ -38,7 +38,7 @@ MTLS = ["grafana", "prometheus", "loki", "forgejo"]
 
 @dataclass(frozen=True)
 class Desk:
-    """Somebody in the folder `here` who hands out what the house holds."""
+    """Somebody in the folder `here` who hands out what the project holds."""
 
     home: Home
     here: Path
@@ -363,7 +363,7 @@ def test_the_ledger_knows_which_certificate_was_handed_out_and_how(desk: Desk) -
     assert desk.export("admin", "--format", "pem", "--yes")[0] == 0
     assert desk.export("admin", "--format", "chrome-policy")[0] == 0
     serial = judges.Identity.read(desk.home.path / "ca/clients/admin/tls.pem").leaf.serial_number
-    ledger = desk.home.house().ledger
+    ledger = desk.home.project().ledger
     told = [(one.artifact, one.decision, one.detail) for one in ledger.decisions()]
     assert told == [("cert:client-admin", "exported", f"{serial:x} {kind}") for kind in (*SEALED, "pem")]
     assert ledger.verify() == []
@@ -405,10 +405,10 @@ Prepare = Callable[[Desk], object]
 
 
 def revoke(desk: Desk) -> None:
-    house = desk.home.house()
-    (issued,) = [one for one in house.ledger.certificates(artifact="cert:client-admin") if not one.revoked]
-    house.ledger.record_revocation(issued, reason="keyCompromise", at=house.now)
-    house.ledger.close()
+    project = desk.home.project()
+    (issued,) = [one for one in project.ledger.certificates(artifact="cert:client-admin") if not one.revoked]
+    project.ledger.record_revocation(issued, reason="keyCompromise", at=project.now)
+    project.ledger.close()
 
 
 REFUSED: dict[str, tuple[Prepare, list[str], str]] = {
@@ -494,7 +494,7 @@ def test_nothing_is_handed_out(desk: Desk, what: str) -> None:
     assert reason in said
     assert "→" in said
     assert {name: (desk.here / name).read_bytes() for name in desk.there} == before
-    assert desk.home.house().ledger.decisions() == []
+    assert desk.home.project().ledger.decisions() == []
 
 
 def test_an_expired_certificate_is_not_handed_out(desk: Desk) -> None:

@@ -13,7 +13,7 @@ from pki.common.errors import PkiError
 from pki.ledger.types import Event
 from pki.monitor.report.run import Run
 from pki.project.clock_guard import CONFIRM, Evidence, HostClock, Verdict, doubt
-from pki.project.project import House
+from pki.project.project import Project
 from tests.ceremonies import RealHome
 from tests.commands import said_by
 from tests.conftest import START, Ask, Home, two_hosts_agree
@@ -97,12 +97,12 @@ def test_a_refusal_says_what_clock_ledger_hosts_and_kernel_say_and_what_to_type(
 # -- whole runs -------------------------------------------------------------------------------------------------------
 
 
-def nobody(_house: House) -> Evidence:
+def nobody(_project: Project) -> Evidence:
     """The kernel clock is not synchronised, and no host answers."""
     return hosts(None)
 
 
-def one_agrees(_house: House) -> Evidence:
+def one_agrees(_project: Project) -> Evidence:
     return hosts(NONE, -400 * DAY, kernel=-400 * DAY)
 
 
@@ -113,9 +113,9 @@ def signed(home: Home) -> dict[str, bytes]:
 
 
 def events(home: Home) -> list[Event]:
-    house = home.house()
-    found = house.ledger.events()
-    house.ledger.close()
+    project = home.project()
+    found = project.ledger.events()
+    project.ledger.close()
     return found
 
 
@@ -173,10 +173,10 @@ def test_work_that_needs_no_signature_goes_on(home: Home) -> None:
 
 def test_nothing_is_recorded_under_a_clock_that_nobody_confirms(home: Home) -> None:
     """It would be the last event then, and the clock no longer in doubt."""
-    house = home.house(-20000, nobody)
+    project = home.project(-20000, nobody)
     with pytest.raises(PkiError, match="nothing is signed"):
-        house.ledger.record_decision("cert:client-admin", "installed", "", house.now)
-    assert home.house().ledger.decisions() == []
+        project.ledger.record_decision("cert:client-admin", "installed", "", project.now)
+    assert home.project().ledger.decisions() == []
 
 
 @pytest.mark.parametrize("words", [("renew", "media"), ("revoke", "media", "--reason", "superseded", "--yes")])
@@ -199,10 +199,10 @@ def test_an_old_backup_is_restored_without_evidence(
     assert not said_by(
         capsys, "backup", "old.age", *options, pki_home=str(home.path), pki_now=home.moment(), **said
     ).status
-    house = home.house()
-    issued = house.ledger.certificates(artifact="cert:client-admin")[-1]
-    house.ledger.record_revocation(issued, reason="superseded", at=house.now)
-    house.close(settled=False)
+    project = home.project()
+    issued = project.ledger.certificates(artifact="cert:client-admin")[-1]
+    project.ledger.record_revocation(issued, reason="superseded", at=project.now)
+    project.close(settled=False)
     assert home.doit().status == 0
     for name in ("ca", "secrets.yaml"):
         (home.path / name).rename(tmp_path / name)
@@ -249,12 +249,12 @@ def test_a_confirmation_at_a_terminal_lets_this_run_sign_and_is_recorded(
     assert report.status == 0, report.failed
     assert asked == [f"is it {home.moment(days):%A, %Y-%m-%d %H:%M} UTC now? (yes or no) "]
     assert "host-0 does not answer; the kernel clock is not synchronised" in capsys.readouterr().out
-    (decision,) = home.house(days).ledger.decisions(artifact="project")
+    (decision,) = home.project(days).ledger.decisions(artifact="project")
     assert (decision.decision, decision.at) == ("clock-confirmed", home.moment(days))
     assert (
         decision.detail == f"{home.moment(days):%Y-%m-%d %H:%M} UTC, last event {home.moment(ahead):%Y-%m-%d %H:%M} UTC"
     )
-    assert home.house(days).ledger.verify() == []
+    assert home.project(days).ledger.verify() == []
     assert home.doit(days=days, evidence=nobody).made == {}
     assert home.doit(days=days + 10, evidence=nobody).status == 0
 
@@ -282,4 +282,4 @@ def test_a_clock_that_is_in_no_doubt_is_not_asked_about(home: Home, typed: Typed
     asked = typed("no")
     assert home.doit("--clock-is-right", days=days, evidence=evidence).status == 0
     assert asked == []
-    assert home.house(days).ledger.decisions(artifact="project") == []
+    assert home.project(days).ledger.decisions(artifact="project") == []

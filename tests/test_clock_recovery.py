@@ -37,7 +37,7 @@ def assert_valid(home: Home, days: float) -> None:
             assert crl.last_update_utc <= now < crl.next_update_utc, path
     report = home.doit(days=days)
     assert (report.status, report.made) == (0, {}), report.failed
-    assert {row.state for row in status_table.rows(home.house(days), home.plan(days))} == {"ok"}
+    assert {row.state for row in status_table.rows(home.project(days), home.plan(days))} == {"ok"}
 
 
 @pytest.mark.parametrize("ahead", AHEAD)
@@ -73,10 +73,10 @@ def listed(home: Home, generation: str = "client-1") -> dict[int, datetime]:
 
 
 def revoke(home: Home, days: float) -> int:
-    house = home.house(days)
-    issued = house.ledger.certificates(artifact="cert:client-admin")[-1]
-    house.ledger.record_revocation(issued, reason="keyCompromise", at=house.now)
-    house.ledger.close()
+    project = home.project(days)
+    issued = project.ledger.certificates(artifact="cert:client-admin")[-1]
+    project.ledger.record_revocation(issued, reason="keyCompromise", at=project.now)
+    project.ledger.close()
     return issued.serial
 
 
@@ -103,7 +103,7 @@ def test_an_intermediate_that_begins_in_the_future_does_not_issue_while_another_
     home.doit(days=700)
     assert (home.path / "ca/server/server-2").exists()
     assert home.doit(days=1).status == 0
-    assert home.house(1).existing("server-2").certificate.not_valid_before_utc > home.moment(1)
+    assert home.project(1).existing("server-2").certificate.not_valid_before_utc > home.moment(1)
     leaf, server = (
         judges.certificate(home.path / one) for one in ("build/certs/media/cert.pem", "ca/server/server-1/cert.pem")
     )

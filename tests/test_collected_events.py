@@ -26,7 +26,7 @@ def fleet_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fleet(fleet_once: Path, tmp_path: Path) -> Iterator[Home]:
     """A project with the host `monitoring`, which Ansible delivered to; `events` beside it tell of that."""
     shutil.copytree(fleet_once, tmp_path / "fleet", symlinks=True)
-    yield Home(tmp_path / "fleet/house")
+    yield Home(tmp_path / "fleet/project")
     shutil.rmtree(tmp_path / "fleet")
 
 

@@ -45,17 +45,17 @@ def issuer_of(home: Home, generation: str) -> x509.Certificate:
 
 
 def newest(home: Home, artifact: str) -> Issued:
-    house = home.house()
-    found = house.ledger.certificates(artifact=artifact)[-1]
-    house.ledger.close()
+    project = home.project()
+    found = project.ledger.certificates(artifact=artifact)[-1]
+    project.ledger.close()
     return found
 
 
 def revoke(home: Home, artifact: str = "cert:client-admin", reason: str = "keyCompromise", days: float = 0) -> int:
     """Record that the newest certificate of an artifact is revoked; returns its serial number."""
-    house, issued = home.house(days), newest(home, artifact)
-    house.ledger.record_revocation(issued, reason=reason, at=house.now)
-    house.ledger.close()
+    project, issued = home.project(days), newest(home, artifact)
+    project.ledger.record_revocation(issued, reason=reason, at=project.now)
+    project.ledger.close()
     return issued.serial
 
 
@@ -125,10 +125,10 @@ def test_der_and_pem_say_the_same(home: Home) -> None:
 
 
 def test_reason_stands_in_the_entry_unless_there_is_none(home: Home) -> None:
-    house, issued = home.house(), newest(home, "cert:client-admin")
+    project, issued = home.project(), newest(home, "cert:client-admin")
     for number, reason in enumerate(REASONS, 1):
-        house.ledger.record_revocation(replace(issued, serial=number), reason=reason, at=START)
-    house.ledger.close()
+        project.ledger.record_revocation(replace(issued, serial=number), reason=reason, at=START)
+    project.ledger.close()
     crl = remake(home)
     assert len(crl) == len(REASONS)
     for number, reason in enumerate(REASONS, 1):
@@ -179,11 +179,11 @@ def test_lost_build_folder_lets_no_number_fall(home: Home) -> None:
 
 
 def test_ledger_takes_no_crl_with_a_number_that_was_used(home: Home) -> None:
-    house, crl = home.house(), crl_of(home, "client-1")
+    project, crl = home.project(), crl_of(home, "client-1")
     with pytest.raises(LedgerError, match=f"number {EPOCH} is not above the last one, {EPOCH}"):
-        house.ledger.record_crl(crl, issuer="client-1", reason="again", at=START)
-    assert house.ledger.last_crl("client-1") == (EPOCH, START - HOUR)
-    assert house.ledger.verify() == []
+        project.ledger.record_crl(crl, issuer="client-1", reason="again", at=START)
+    assert project.ledger.last_crl("client-1") == (EPOCH, START - HOUR)
+    assert project.ledger.verify() == []
 
 
 def test_crls_are_made_anew_every_week_and_not_before(home: Home) -> None:
@@ -292,21 +292,21 @@ def test_run_with_nothing_to_do_reads_no_crl(after_revocation: Home, monkeypatch
 def elsewhere(
     home: Home, *entries: Entry, number: int = EPOCH + 1000, days: float = 0
 ) -> x509.CertificateRevocationList:
-    """A CRL of our own client authority that this house does not know of."""
-    house = home.house()
+    """A CRL of our own client authority that this project does not know of."""
+    project = home.project()
     start = START + days * DAY
-    return crl_signing.crl(house.issuer("client"), number, start, start + 21 * DAY, entries)
+    return crl_signing.crl(project.issuer("client"), number, start, start + 21 * DAY, entries)
 
 
 def test_revocation_of_an_unknown_certificate_stays_listed_until_its_authority_ends(home: Home) -> None:
     """Its end is not known, so nothing but that of its authority explains that it leaves the CRL."""
-    house, at = home.house(1), START - 3 * DAY
+    project, at = home.project(1), START - 3 * DAY
     told = recover_revocations.take_in(
-        house, elsewhere(home, Entry(77, at, "keyCompromise"), Entry(78, at, "unspecified")), "media"
+        project, elsewhere(home, Entry(77, at, "keyCompromise"), Entry(78, at, "unspecified")), "media"
     )
     assert told == Recovered("client-1", EPOCH + 1000, (77, 78), is_newer=True)
-    assert house.ledger.verify() == []
-    house.ledger.close()
+    assert project.ledger.verify() == []
+    project.ledger.close()
     for days in (1, 400):
         assert home.doit("crl", days=days).status == 0
         crl = crl_of(home, "client-1")
@@ -319,10 +319,12 @@ def test_revocation_of_an_unknown_certificate_stays_listed_until_its_authority_e
 
 def test_number_and_date_of_a_recovered_crl_are_passed(home: Home) -> None:
     """The clock of the machine that signed it may have been ahead of ours."""
-    house = home.house()
+    project = home.project()
     found = elsewhere(home, number=EPOCH + 10**6, days=0.5)
-    assert recover_revocations.take_in(house, found, "media") == Recovered("client-1", EPOCH + 10**6, (), is_newer=True)
-    house.ledger.close()
+    assert recover_revocations.take_in(project, found, "media") == Recovered(
+        "client-1", EPOCH + 10**6, (), is_newer=True
+    )
+    project.ledger.close()
     assert home.doit("crl", days=1).made["crl:client-1"].startswith(f"has number {EPOCH}, and the last one had")
     made = crl_of(home, "client-1")
     assert judges.number(made) == EPOCH + 10**6 + 1
@@ -330,27 +332,27 @@ def test_number_and_date_of_a_recovered_crl_are_passed(home: Home) -> None:
 
 
 def test_crl_that_tells_nothing_new_leaves_the_ledger_as_it_is(after_revocation: Home) -> None:
-    house = after_revocation.house()
-    before = house.ledger.events()
-    told = recover_revocations.take_in(house, crl_of(after_revocation, "client-1"), "media")
+    project = after_revocation.project()
+    before = project.ledger.events()
+    told = recover_revocations.take_in(project, crl_of(after_revocation, "client-1"), "media")
     assert told is not None
     assert (told.serials, told.is_newer) == ((), False)
-    assert recover_revocations.take_in(house, foreign_crl(after_revocation, "client-1"), "media") is None
-    assert house.ledger.events() == before
-    assert house.ledger.verify() == []
+    assert recover_revocations.take_in(project, foreign_crl(after_revocation, "client-1"), "media") is None
+    assert project.ledger.events() == before
+    assert project.ledger.verify() == []
 
 
 def test_recovered_revocation_of_a_known_certificate_ends_with_it(home: Home) -> None:
     issued = newest(home, "cert:client-admin")
-    house = home.house()
+    project = home.project()
     assert (
-        recover_revocations.take_in(house, elsewhere(home, Entry(issued.serial, START, "superseded")), "media")
+        recover_revocations.take_in(project, elsewhere(home, Entry(issued.serial, START, "superseded")), "media")
         is not None
     )
-    assert house.ledger.revoked_serials(issued.not_after, issuer="client-1") == {issued.serial}
-    assert house.ledger.revoked_serials(issued.not_after + DAY) == frozenset()
-    assert issued.serial in house.ledger.ended_serials(issued.not_after + DAY)
-    assert issued.serial not in house.ledger.ended_serials(issued.not_after)
+    assert project.ledger.revoked_serials(issued.not_after, issuer="client-1") == {issued.serial}
+    assert project.ledger.revoked_serials(issued.not_after + DAY) == frozenset()
+    assert issued.serial in project.ledger.ended_serials(issued.not_after + DAY)
+    assert issued.serial not in project.ledger.ended_serials(issued.not_after)
 
 
 def test_newer_crl_of_a_root_is_filed_as_a_rung_and_what_it_revokes_stays_revoked(real: RealHome) -> None:
@@ -361,21 +363,21 @@ def test_newer_crl_of_a_root_is_filed_as_a_rung_and_what_it_revokes_stays_revoke
     newer = next(rung for rung in real.ladder() if rung.last_update_utc <= START + 30 * DAY)
     shutil.rmtree(real.path / "ca")
     (real.path / "before").rename(real.path / "ca")
-    house = real.house(31)
-    assert not house.is_revoked_by_root(house.existing("client-1"))
-    told = recover_revocations.take_in(house, newer, "media")
+    project = real.project(31)
+    assert not project.is_revoked_by_root(project.existing("client-1"))
+    told = recover_revocations.take_in(project, newer, "media")
     assert told is not None
     assert (told.generation, told.serials) == ("root-1", (serial,))
-    assert house.is_revoked_by_root(house.existing("client-1"))
-    assert crls.due_presigned(house, "root-1") == newer
-    assert recover_revocations.take_in(house, newer, "media") == replace(told, serials=(), is_newer=False)
-    assert house.ledger.verify() == []
+    assert project.is_revoked_by_root(project.existing("client-1"))
+    assert crls.due_presigned(project, "root-1") == newer
+    assert recover_revocations.take_in(project, newer, "media") == replace(told, serials=(), is_newer=False)
+    assert project.ledger.verify() == []
 
 
 def test_entries_that_the_last_crl_has_are_taken_over_as_they_are(home: Home) -> None:
     """The two ways to make one lead to the same bytes."""
     entries = [Entry(number, START + number * SECOND, REASONS[number % len(REASONS)]) for number in range(1, 40)]
-    issuer, end = home.house().issuer("client"), START + 9 * DAY
+    issuer, end = home.project().issuer("client"), START + 9 * DAY
     earlier = crl_signing.crl(issuer, 1, START, end, entries[:30])
     anew = crl_signing.crl(issuer, 2, START, end, entries[5:])
     grown = crl_signing.crl(issuer, 2, START, end, entries[30:], list(earlier)[5:])
@@ -388,15 +390,15 @@ def test_entries_leave_with_their_certificates_and_only_new_ones_are_read(
     home: Home, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
     monkeypatch.setattr(ledger, "ASKED_ONE_BY_ONE", limit)
-    house = home.house(days=1)
-    (admin,) = house.ledger.certificates(artifact="cert:client-admin")
+    project = home.project(days=1)
+    (admin,) = project.ledger.certificates(artifact="cert:client-admin")
     ended, lasting = (replace(admin, serial=number) for number in (5, 6))
-    house.ledger.record_revocation(replace(ended, not_after=home.moment(days=2)), reason="superseded", at=house.now)
-    house.ledger.record_revocation(lasting, reason="superseded", at=house.now)
-    house.ledger.close()
+    project.ledger.record_revocation(replace(ended, not_after=home.moment(days=2)), reason="superseded", at=project.now)
+    project.ledger.record_revocation(lasting, reason="superseded", at=project.now)
+    project.ledger.close()
     assert home.doit(days=1).made["crl:client-1"] == "lacks 2 revoked certificates"
     assert serials(home) == {5, 6}
-    home.house(days=1).ledger.record_revocation(replace(lasting, serial=7), reason="keyCompromise", at=house.now)
+    home.project(days=1).ledger.record_revocation(replace(lasting, serial=7), reason="keyCompromise", at=project.now)
     assert home.doit(days=3).made["crl:client-1"] == "lacks 1 revoked certificate"
     assert serials(home) == {5, 6, 7}, "an entry stays on one CRL after its certificate has ended"
     home.doit(days=11)
@@ -561,11 +563,11 @@ def query(home: Home, statement: str) -> list[tuple[object, ...]]:
 
 
 def faults(home: Home) -> list[str]:
-    house = home.house()
+    project = home.project()
     try:
-        return house.ledger.verify()
+        return project.ledger.verify()
     finally:
-        house.ledger.close()
+        project.ledger.close()
 
 
 def test_ledger_is_whole_after_runs_revocations_and_renewals(after_revocation: Home) -> None:

@@ -87,9 +87,9 @@ def test_a_certificate_that_is_cut_short_is_named_and_stops_the_run(
 
 def test_a_damaged_cross_certificate_or_key_is_named(real: RealHome) -> None:
     damage(real.path / "ca/client/client-1/key.pem")
-    house = real.house()
+    project = real.project()
     with pytest.raises(PkiError, match=r"ca/client/client-1/key\.pem: .*(damaged|cannot be opened)"):
-        house.issuer("client")
+        project.issuer("client")
 
 
 def test_the_key_of_another_authority_is_not_taken_for_its_own(real: RealHome) -> None:
@@ -98,11 +98,11 @@ def test_the_key_of_another_authority_is_not_taken_for_its_own(real: RealHome) -
     lines = dict(line.split(": ", 1) for line in secrets.splitlines() if ": " in line)
     (real.path / "secrets.yaml").write_text(secrets.replace(lines["server-1"], lines["client-1"]))
     with pytest.raises(PkiError, match=r"server-1/key\.pem: is damaged: its key is not that of server-1"):
-        real.house().issuer("server")
+        real.project().issuer("server")
 
 
 def test_a_damaged_pre_signed_crl_is_told_and_no_older_one_is_published(real: RealHome, invoke: Invoke) -> None:
-    rungs = real.house(days=0).store.rungs("root-1")
+    rungs = real.project(days=0).store.rungs("root-1")
     published = real.read("build/crl/root-1.crl")
     damage(rungs[0])
     report = real.doit()
@@ -328,5 +328,5 @@ def test_a_folder_host_whose_receipt_and_list_are_damaged_says_what_nobody_knows
     damage(home.path / "build/receipts/media.json")
     damage(home.path / "build/hosts/.media.files")
     assert "may be there still" in home.doit().made["deploy:media"]
-    assert plan.plan(home.house()) is not None
+    assert plan.plan(home.project()) is not None
     assert home.doit().made == {}

@@ -53,7 +53,7 @@ ELSEWHERE = {"release:forge", "deploy:forge"}
 
 @dataclass
 class Live:
-    """A house whose host `media` is delivered to by a dialogue, and that host."""
+    """A project whose host `media` is delivered to by a dialogue, and that host."""
 
     home: Home
     host: FolderHost
@@ -62,7 +62,7 @@ class Live:
 
     def reached(self, patch: pytest.MonkeyPatch) -> None:
         """Let deliveries take our ways, and find our services."""
-        patch.setattr(delivery_targets, "way", lambda _house, name, _host: self.ways[name])
+        patch.setattr(delivery_targets, "way", lambda _project, name, _host: self.ways[name])
         patch.setattr(delivery_targets, "endpoints", lambda _world, _host: iter(self.endpoints))
 
     def doit(self, days: float = 0) -> Report:
@@ -75,7 +75,7 @@ class Live:
         return f"{refused.value.message} → {refused.value.hint}"
 
     def delivery(self, days: float = 0) -> Delivery:
-        return plan.plan(self.home.house(days)).deliveries["media"]
+        return plan.plan(self.home.project(days)).deliveries["media"]
 
     def on(self, path: str) -> Path:
         """A file on the host."""
@@ -130,7 +130,7 @@ def kind() -> type[Home]:
 
 @pytest.fixture(scope="session")
 def delivered_once(built_once: Path, kind: type[Home], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A house and its host after the first delivery, to be copied to where they were: targets are absolute paths."""
+    """A project and its host after the first delivery, to be copied to where they were: targets are absolute paths."""
     folder = tmp_path_factory.mktemp("delivered")
     copy_project(built_once, folder / "work/home")
     home = kind(folder / "work/home")
@@ -363,9 +363,9 @@ def test_the_outcome_of_a_delivery_names_what_became_of_the_host(delivered: Live
     delivered.home.edit("auto_https off", "auto_https off # second", "templates/caddy/Caddyfile")
     made = {one["name"]: one["verb"] for one in delivered.doit(days=1).data["made"]}
     assert made["deploy:media"] == "deployed"
-    house = delivered.home.house(1)
-    house.ledger.record_decision(ArtifactId("deploy", "media"), "pinned", receipt.release, house.now)
-    house.close_ledger()
+    project = delivered.home.project(1)
+    project.ledger.record_decision(ArtifactId("deploy", "media"), "pinned", receipt.release, project.now)
+    project.close_ledger()
     verbs = [delivered.delivery(1).deliver(delivered.home.moment(1)).verb for _ in range(2)]
     assert verbs == [Verb.ROLLED_BACK, Verb.UNCHANGED]
 
@@ -457,7 +457,7 @@ def test_a_folder_that_others_can_write_on_a_host_is_told_until_it_is_closed(
     for days in (0, 0.6):  # after the command, then after a run's own look, which changes nothing
         [found] = _drifts(home)
         assert (found.level, found.message, str(found.remedy)) == (Level.WARNING, said, close)
-        assert delivered.delivery().stale(home.house().memo, START + timedelta(days=days)) == []
+        assert delivered.delivery().stale(home.project().memo, START + timedelta(days=days)) == []
         delivered.delivery().found_drift([])
         assert delivered.doit(days=days + 0.6).made == {}
     folder.chmod(0o755)
@@ -466,7 +466,7 @@ def test_a_folder_that_others_can_write_on_a_host_is_told_until_it_is_closed(
 
 
 def _drifts(home: Home) -> list[Finding]:
-    return [one for one in health_report.checks(home.house(), home.plan(), LastRun()) if one.subject == "drift:media"]
+    return [one for one in health_report.checks(home.project(), home.plan(), LastRun()) if one.subject == "drift:media"]
 
 
 def test_drift_diff_and_doit_name_a_target_that_is_a_link(delivered: Live, invoke: Invoke) -> None:
@@ -713,14 +713,14 @@ def test_a_crl_never_goes_back_nor_loses_an_entry(delivered: Live, invoke: Invok
     invoke("revoke", "admin", "--reason", "key-compromise", "--yes", home=delivered.home.path, days=7)
     entries = delivered.home.read("build/crl/client-1.pem")
     assert delivered.doit(days=7).status == 0
-    house = delivered.home.house(7)
+    project = delivered.home.project(7)
     serial = next(iter(x509.load_pem_x509_crl(entries))).serial_number
-    trust = Outlook(World.of(house)).trust
+    trust = Outlook(World.of(project)).trust
     assert (trust.is_revoked(serial), trust.has_ended(serial)) == (True, False)
-    later = Outlook(World.of(delivered.home.house(400))).trust
+    later = Outlook(World.of(delivered.home.project(400))).trust
     assert later.has_ended(serial)
     with_entry = Parcel.of(delivered.home.path / "build/release/media")
-    made = crl_signing.crl(house.issuer("client"), 2**40, now + timedelta(hours=1), now + timedelta(days=9), [])
+    made = crl_signing.crl(project.issuer("client"), 2**40, now + timedelta(hours=1), now + timedelta(days=9), [])
     emptied = made.public_bytes(serialization.Encoding.PEM)
     lost = tampered(delivered, "/etc/client-crl.pem", lambda _: emptied)
     with pytest.raises(PkiError, match=f"lacks the revoked {serial:x}"):
@@ -753,7 +753,7 @@ def restored_from_before(live: Live, happens: Callable[[], object]) -> None:
 
 @pytest.fixture
 def restored(delivered: Live, invoke: Invoke) -> tuple[Live, int]:
-    """The house after the restore of a backup that knows nothing of a revocation which the host has."""
+    """The project after the restore of a backup that knows nothing of a revocation which the host has."""
     serial = client(delivered)
 
     def revoke() -> None:
@@ -773,7 +773,7 @@ def test_a_restored_backup_takes_no_revocation_back_and_recover_mends_it(
     home = live.home.path
     before = live.host.holds()
     said = live.because(live.doit(days=90))
-    assert "media has newer CRLs than this house (was it restored from a backup?)" in said
+    assert "media has newer CRLs than this project (was it restored from a backup?)" in said
     assert f"lacks the revoked {serial:x}, which number " in said
     assert said.endswith(" on the host lists → ./run invoke ledger.recover media")
     for command in ("deploy.push", "deploy.run"):
@@ -788,7 +788,7 @@ def test_a_restored_backup_takes_no_revocation_back_and_recover_mends_it(
     report = live.doit(days=90)
     assert report.status == 0, report.failed
     assert serial in on_crl(live)
-    assert live.home.house(90).ledger.verify() == []
+    assert live.home.project(90).ledger.verify() == []
     again = invoke("ledger.recover", "media", home=home, days=90)
     assert (again.status, "the ledger knew all of it" in again.out) == (0, True), again
     assert live.doit(days=90).made == {}
@@ -799,12 +799,12 @@ def test_recovered_revocation_says_where_it_comes_from_and_keeps_date_and_reason
 ) -> None:
     live, serial = restored
     assert invoke("ledger.recover", "media", home=live.home.path, days=90).status == 0
-    house = live.home.house(90)
-    (entry,) = house.ledger.revoked("client-1", house.now)
+    project = live.home.project(90)
+    (entry,) = project.ledger.revoked("client-1", project.now)
     assert (entry.serial, entry.revoked_at, entry.reason) == (serial, live.home.moment(1), "keyCompromise")
-    subjects = [event.subject for event in house.ledger.events()]
+    subjects = [event.subject for event in project.ledger.events()]
     assert "cert:client-admin, recovered from media" in subjects
-    (issued,) = house.ledger.certificates(serial=serial)
+    (issued,) = project.ledger.certificates(serial=serial)
     assert issued.revoked == "keyCompromise"
 
 
@@ -819,7 +819,7 @@ def test_a_crl_from_elsewhere_is_taken_in_if_it_is_our_own(
     for name in ("foreign.pem", "none.pem", "gone.pem"):
         assert invoke("ledger.recover", "--file", name, home=live.home.path, days=90).status == 1
     assert invoke("ledger.recover", home=live.home.path).status == 1
-    assert not live.home.house(90).ledger.revoked_serials(live.home.moment(90))
+    assert not live.home.project(90).ledger.revoked_serials(live.home.moment(90))
     said = invoke("ledger.recover", "--file", "fetched.crl", home=live.home.path, days=90)
     assert said.status == 0, said
     report = live.doit(days=90)
@@ -829,7 +829,7 @@ def test_a_crl_from_elsewhere_is_taken_in_if_it_is_our_own(
 
 def foreign(live: Live) -> bytes:
     """A CRL by somebody who only bears our authority's name."""
-    ours = live.home.house().issuer("client").certificate
+    ours = live.home.project().issuer("client").certificate
     key = keys.new_key("ec-p384")
     dates = ours.not_valid_before_utc, ours.not_valid_after_utc
     false = certificate_signing.certificate(ours.subject, key.public_key(), dates, profiles.root(), key)
@@ -848,7 +848,7 @@ def test_what_no_authority_of_ours_signed_holds_up_nobody_and_is_told(delivered:
         delivered.on(CRL_THERE).write_bytes(content)
         report = delivered.doit(days=7)
         assert report.status == 0, report.failed
-        assert "client-crl.pem was no CRL of this house" in report.made["deploy:media"]
+        assert "client-crl.pem was no CRL of this project" in report.made["deploy:media"]
         assert delivered.on(CRL_THERE).read_bytes() == delivered.home.read("build/crl/client-1.pem")
         shutil.rmtree(delivered.home.path / "build/contacts")
 
@@ -882,9 +882,9 @@ def test_a_crl_in_place_that_cannot_be_read_is_not_replaced(restored: tuple[Live
 
 def test_a_crl_from_the_future_in_place_gives_way_to_one_that_servers_can_use(delivered: Live) -> None:
     """What a clock that was ahead had signed: every client is refused until it is replaced."""
-    house = delivered.home.house()
+    project = delivered.home.project()
     start = delivered.home.moment(2)
-    ahead = crl_signing.crl(house.issuer("client"), 5, start, start + timedelta(days=9), [])
+    ahead = crl_signing.crl(project.issuer("client"), 5, start, start + timedelta(days=9), [])
     delivered.on(CRL_THERE).write_bytes(pem_encoding.pem_of([ahead]))
     shutil.rmtree(delivered.home.path / "build/contacts")
     report = delivered.doit()
@@ -956,7 +956,7 @@ def test_a_crl_without_an_end_is_read_in_linear_time_and_replaced(delivered: Liv
     place.write_bytes(b"-----BEGIN X509 CRL-----\n" * (900_000 // 25))
     report = delivered.doit(days=0.6)
     assert report.status == 0, report.failed
-    assert f"{CRL_THERE} was no CRL of this house" in report.made["deploy:media"]
+    assert f"{CRL_THERE} was no CRL of this project" in report.made["deploy:media"]
     assert place.read_bytes() == delivered.home.read("build/crl/client-1.pem")
 
 

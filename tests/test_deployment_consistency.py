@@ -474,7 +474,7 @@ def test_a_removed_host_is_withdrawn_and_its_certificate_is_left_to_a_person(hom
     assert not root(home, "media").exists()
     for left in ("release/media", "receipts/media.json", "certs/media"):
         assert not (home.path / "build" / left).exists()
-    [note] = forecast.notes(home.house(), home.plan())
+    [note] = forecast.notes(home.project(), home.plan())
     assert (note.subject, note.remedy) == ("cert:media", "./run invoke retire media")
     assert home.doit().made == {}
 
@@ -621,7 +621,7 @@ def test_an_address_outside_what_is_permitted_waits_as_well(home: Home) -> None:
 
 def test_before_the_first_ceremony_nothing_is_said_to_wait(fresh: Home) -> None:
     add_outside_service(fresh)
-    assert plan.plan(fresh.house()).notes == ()
+    assert plan.plan(fresh.project()).notes == ()
 
 
 # -- a fleet ----------------------------------------------------------------------------------------------------------
@@ -665,10 +665,10 @@ def trust_page(home: Home) -> Page:
 
 
 def rendered(home: Home, **changed: object) -> Page:
-    """The page of a house with some of its values changed."""
-    house = home.house()
-    live = {name: [house.existing(one) for one in house.live(name)] for name in identifiers.AUTHORITIES}
-    return Page(page.render(page.context(house, live, has_codes=True) | changed).decode())
+    """The page of a project with some of its values changed."""
+    project = home.project()
+    live = {name: [project.existing(one) for one in project.live(name)] for name in identifiers.AUTHORITIES}
+    return Page(page.render(page.context(project, live, has_codes=True) | changed).decode())
 
 
 def test_the_page_says_of_a_root_all_that_is_to_be_compared(home: Home) -> None:
@@ -758,8 +758,8 @@ assert not status and not {{"segno", "shamir_mnemonic", "pki.authority.trust_pag
 
 
 def test_a_page_that_is_made_again_is_the_same_to_the_last_byte(home: Home) -> None:
-    house = home.house()
-    assert page.files(house) == {path: home.read(path) for path in page.files(house)}
+    project = home.project()
+    assert page.files(project) == {path: home.read(path) for path in page.files(project)}
     shutil.rmtree(home.path / "build/trust")
     assert home.doit().made.keys() == {"bundle:trust", "page:trust"}
 
@@ -773,7 +773,7 @@ def test_a_new_revocation_list_changes_its_date_on_the_page_and_nothing_else(hom
     assert all("2026-12-21" in line for line in changed)
 
 
-def test_a_house_that_moves_says_so_on_its_page(home: Home) -> None:
+def test_a_project_that_moves_says_so_on_its_page(home: Home) -> None:
     home.edit("http://pki.lab.internal", "http://trust.lab.internal")
     assert "page:trust" in home.doit().made
     assert "http://trust.lab.internal/" in trust_page(home).text

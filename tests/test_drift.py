@@ -29,8 +29,8 @@ def _no_services(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def hosts(home: Home, *, thorough: bool = True) -> dict[str, Finding]:
-    run = LastRun.load(home.house().store)
-    return {one.subject: one for one in health_report.checks(home.house(), home.plan(), run, thorough=thorough)}
+    run = LastRun.load(home.project().store)
+    return {one.subject: one for one in health_report.checks(home.project(), home.plan(), run, thorough=thorough)}
 
 
 def seen(file: File, state: str, sha256: str = "") -> Seen:
@@ -60,16 +60,16 @@ def test_what_was_not_deployed_yet_is_no_drift(remote: Home) -> None:
 
 def test_what_a_look_found_makes_the_next_run_deliver_and_is_told_until_then(remote: Home, invoke: Invoke) -> None:
     delivery = remote.plan().deliveries["media"]
-    assert delivery.stale(remote.house().memo, START) == []
+    assert delivery.stale(remote.project().memo, START) == []
     found = Why.FILE_OTHER_MODE(file="/etc/doit-pki/media.pem", expected="0600")
     delivery.found_drift([found])
-    assert remote.plan().deliveries["media"].stale(remote.house().memo, START) == [found]
+    assert remote.plan().deliveries["media"].stale(remote.project().memo, START) == [found]
     check = hosts(remote)["drift:media"]
     assert (check.level, check.message) == (Level.WARNING, f"was changed: {found}")
     plan = invoke(remote, "plan")
     assert (plan.status, str(found) in plan.out) == (2, True)
     contact = delivery.contact
-    contact.well(START).save(remote.house().store.contact("media"))
+    contact.well(START).save(remote.project().store.contact("media"))
     assert "drift:media" not in hosts(remote)
 
 

@@ -20,7 +20,7 @@ from pki.authority.renewal import Current
 from pki.common.errors import PkiError
 from pki.common.reasons import Reason, Why
 from pki.config.model import Leaf
-from pki.project.project import House
+from pki.project.project import Project
 from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding, profiles
 from pki.x509.certificate_signing import Issuer
 from pki.x509.keys import PrivateKey
@@ -31,15 +31,15 @@ DAY, HOUR, SECOND = timedelta(days=1), timedelta(hours=1), timedelta(seconds=1)
 
 
 @pytest.fixture(scope="module")
-def project(built_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Home:
+def shared_project(built_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Home:
     target = tmp_path_factory.mktemp("freshness") / "home"
     shutil.copytree(built_once, target, symlinks=True)
     return Home(target)
 
 
 @pytest.fixture(scope="module")
-def house(project: Home) -> Iterator[House]:
-    opened = project.house()
+def project(shared_project: Home) -> Iterator[Project]:
+    opened = shared_project.project()
     yield opened
     opened.close(settled=False)
 
@@ -64,10 +64,10 @@ def codes(reasons: list[Reason]) -> list[Any]:
 
 
 def crl_by(
-    house: House, generation: str, signer: Issuer | None = None, **changes: Any
+    project: Project, generation: str, signer: Issuer | None = None, **changes: Any
 ) -> x509.CertificateRevocationList:
     """A CRL that bears the name of a generation, by its key or by that of somebody else."""
-    own = house.keys.issuer(house.generation(generation))  # type: ignore[arg-type]
+    own = project.keys.issuer(project.generation(generation))  # type: ignore[arg-type]
     values: dict[str, Any] = {"number": int(START.timestamp()) + 5, "since": START - HOUR, "days": 21, "entries": []}
     values |= changes
     key = signer.key if signer else own.key
@@ -77,33 +77,33 @@ def crl_by(
     return draft.sign(key, keys.signature_hash(key))
 
 
-def judged(house: House, generation: str, crl: x509.CertificateRevocationList, **options: Any) -> list[Any]:
-    der, pem = (house.store.crl(generation, form) for form in ("crl", "pem"))
+def judged(project: Project, generation: str, crl: x509.CertificateRevocationList, **options: Any) -> list[Any]:
+    der, pem = (project.store.crl(generation, form) for form in ("crl", "pem"))
     with changed(der, pem):
         der.write_bytes(crl.public_bytes(Encoding.DER))
         pem.write_bytes(crl.public_bytes(Encoding.PEM))
-        return codes(crls.stale_reasons(house, generation, **options))
+        return codes(crls.stale_reasons(project, generation, **options))
 
 
 @pytest.mark.parametrize("generation", ["server-1", "client-1"])
-def test_a_published_crl_bears_the_signature_of_its_ca_in_both_forms_alike(house: House, generation: str) -> None:
+def test_a_published_crl_bears_the_signature_of_its_ca_in_both_forms_alike(project: Project, generation: str) -> None:
     """Both forms agree here, so nothing but the signature tells that somebody else made them."""
-    stranger = Issuer(house.generation(generation).certificate, keys.new_key("ec-p384"))  # type: ignore[union-attr]
-    assert judged(house, generation, crl_by(house, generation, stranger)) == [Why.CRL_DAMAGED]
-    assert judged(house, generation, crl_by(house, generation)) == []
+    stranger = Issuer(project.generation(generation).certificate, keys.new_key("ec-p384"))  # type: ignore[union-attr]
+    assert judged(project, generation, crl_by(project, generation, stranger)) == [Why.CRL_DAMAGED]
+    assert judged(project, generation, crl_by(project, generation)) == []
 
 
-def test_a_crl_of_another_ca_of_the_project_is_none_of_this_one(house: House) -> None:
-    assert judged(house, "client-1", crl_by(house, "server-1")) == [Why.CRL_DAMAGED]
+def test_a_crl_of_another_ca_of_the_project_is_none_of_this_one(project: Project) -> None:
+    assert judged(project, "client-1", crl_by(project, "server-1")) == [Why.CRL_DAMAGED]
 
 
-def test_a_crl_that_was_found_sound_is_judged_again_by_whoever_believes_nothing(house: House) -> None:
-    stranger = Issuer(house.generation("client-1").certificate, keys.new_key("ec-p384"))  # type: ignore[union-attr]
-    good, bad = (crl_by(house, "client-1", by).public_bytes(Encoding.DER) for by in (None, stranger))
+def test_a_crl_that_was_found_sound_is_judged_again_by_whoever_believes_nothing(project: Project) -> None:
+    stranger = Issuer(project.generation("client-1").certificate, keys.new_key("ec-p384"))  # type: ignore[union-attr]
+    good, bad = (crl_by(project, "client-1", by).public_bytes(Encoding.DER) for by in (None, stranger))
     for anew in (False, True):
-        assert crls.signed_crl(house, "client-1", good, anew=anew) is not None
-    assert crls.signed_crl(house, "client-1", bad, anew=True) is None
-    assert crls.signed_crl(house, "client-7", good) is None
+        assert crls.signed_crl(project, "client-1", good, anew=anew) is not None
+    assert crls.signed_crl(project, "client-1", bad, anew=True) is None
+    assert crls.signed_crl(project, "client-7", good) is None
 
 
 @pytest.mark.parametrize(
@@ -120,64 +120,64 @@ def test_a_crl_that_was_found_sound_is_judged_again_by_whoever_believes_nothing(
     ],
 )
 def test_a_crl_is_made_again_for_its_age_its_number_or_what_it_lists(
-    house: House, changes: dict[str, Any], expected: list[Any]
+    project: Project, changes: dict[str, Any], expected: list[Any]
 ) -> None:
-    assert judged(house, "client-1", crl_by(house, "client-1", **changes)) == expected
+    assert judged(project, "client-1", crl_by(project, "client-1", **changes)) == expected
 
 
-def test_a_crl_that_lacks_a_revocation_is_made_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    good = crl_by(house, "client-1")
-    assert judged(house, "client-1", good, missing=1) == [Why.CRL_LACKS]
-    assert judged(house, "client-1", good, missing=0) == []
-    monkeypatch.setattr(type(house.ledger), "revoked_serials", lambda *_, **__: frozenset({5, 6}))
-    assert judged(house, "client-1", good) == [Why.CRL_LACKS]
-    both = crl_by(house, "client-1", entries=[Entry(serial, START, "keyCompromise") for serial in (5, 6)])
-    assert judged(house, "client-1", both) == []
-    with changed(house.store.crl("client-1")):
-        house.store.crl("client-1").write_bytes(both.public_bytes(Encoding.DER))
-        assert crls.unrecorded(house, "client-1") == frozenset()
-        monkeypatch.setattr(type(house.ledger), "revoked_serials", lambda *_, **__: frozenset({5}))
-        assert crls.unrecorded(house, "client-1") == {6}
+def test_a_crl_that_lacks_a_revocation_is_made_again(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = crl_by(project, "client-1")
+    assert judged(project, "client-1", good, missing=1) == [Why.CRL_LACKS]
+    assert judged(project, "client-1", good, missing=0) == []
+    monkeypatch.setattr(type(project.ledger), "revoked_serials", lambda *_, **__: frozenset({5, 6}))
+    assert judged(project, "client-1", good) == [Why.CRL_LACKS]
+    both = crl_by(project, "client-1", entries=[Entry(serial, START, "keyCompromise") for serial in (5, 6)])
+    assert judged(project, "client-1", both) == []
+    with changed(project.store.crl("client-1")):
+        project.store.crl("client-1").write_bytes(both.public_bytes(Encoding.DER))
+        assert crls.unrecorded(project, "client-1") == frozenset()
+        monkeypatch.setattr(type(project.ledger), "revoked_serials", lambda *_, **__: frozenset({5}))
+        assert crls.unrecorded(project, "client-1") == {6}
 
 
-def test_how_many_revocations_are_missing_reads_well(house: House) -> None:
-    der = house.store.crl("client-1")
+def test_how_many_revocations_are_missing_reads_well(project: Project) -> None:
+    der = project.store.crl("client-1")
     with changed(der):
-        crl = crl_by(house, "client-1")
+        crl = crl_by(project, "client-1")
         der.write_bytes(crl.public_bytes(Encoding.DER))
-        house.store.crl("client-1", "pem").write_bytes(crl.public_bytes(Encoding.PEM))
-        said = [str(crls.stale_reasons(house, "client-1", missing=number)[0]) for number in (1, 2)]
+        project.store.crl("client-1", "pem").write_bytes(crl.public_bytes(Encoding.PEM))
+        said = [str(crls.stale_reasons(project, "client-1", missing=number)[0]) for number in (1, 2)]
     assert ["1 revoked certificate" in said[0], "certificates" in said[0], "2 revoked certificates" in said[1]] == [
         True, False, True,
     ]  # fmt: skip
 
 
-def test_a_crl_that_is_missing_or_whose_forms_differ_is_made_again(house: House) -> None:
-    der, pem = (house.store.crl("server-1", form) for form in ("crl", "pem"))
-    newer = crl_by(house, "server-1")
+def test_a_crl_that_is_missing_or_whose_forms_differ_is_made_again(project: Project) -> None:
+    der, pem = (project.store.crl("server-1", form) for form in ("crl", "pem"))
+    newer = crl_by(project, "server-1")
     with changed(der, pem):
         der.write_bytes(newer.public_bytes(Encoding.DER))
-        pem.write_bytes(crl_by(house, "server-1", number=int(START.timestamp()) + 6).public_bytes(Encoding.PEM))
-        assert codes(crls.stale_reasons(house, "server-1")) == [Why.CRL_FORMS]
+        pem.write_bytes(crl_by(project, "server-1", number=int(START.timestamp()) + 6).public_bytes(Encoding.PEM))
+        assert codes(crls.stale_reasons(project, "server-1")) == [Why.CRL_FORMS]
         pem.unlink()
-        assert codes(crls.stale_reasons(house, "server-1")) == [Why.NO_CRL]
+        assert codes(crls.stale_reasons(project, "server-1")) == [Why.NO_CRL]
         pem.write_bytes(b"")
         der.unlink()
-        assert codes(crls.stale_reasons(house, "server-1")) == [Why.NO_CRL]
+        assert codes(crls.stale_reasons(project, "server-1")) == [Why.NO_CRL]
         der.write_bytes(b"")
 
 
-def test_the_published_crl_of_a_root_is_the_presigned_one_that_is_due(house: House) -> None:
-    der, pem = (house.store.crl("root-1", form) for form in ("crl", "pem"))
-    assert crls.stale_root_reasons(house, "root-1") == []
-    assert codes(crls.stale_root_reasons(house, "root-7")) == [Why.NO_CRL]
+def test_the_published_crl_of_a_root_is_the_presigned_one_that_is_due(project: Project) -> None:
+    der, pem = (project.store.crl("root-1", form) for form in ("crl", "pem"))
+    assert crls.stale_root_reasons(project, "root-1") == []
+    assert codes(crls.stale_root_reasons(project, "root-7")) == [Why.NO_CRL]
     with changed(der, pem):
         pem.write_bytes(b"")
-        assert codes(crls.stale_root_reasons(house, "root-1")) == [Why.CRL_NO_PEM]
-        der.write_bytes(crl_by(house, "client-1").public_bytes(Encoding.DER))
-        assert codes(crls.stale_root_reasons(house, "root-1")) == [Why.OTHER_RUNG]
+        assert codes(crls.stale_root_reasons(project, "root-1")) == [Why.CRL_NO_PEM]
+        der.write_bytes(crl_by(project, "client-1").public_bytes(Encoding.DER))
+        assert codes(crls.stale_root_reasons(project, "root-1")) == [Why.OTHER_RUNG]
         der.unlink()
-        assert codes(crls.stale_root_reasons(house, "root-1")) == [Why.NO_CRL]
+        assert codes(crls.stale_root_reasons(project, "root-1")) == [Why.NO_CRL]
         der.write_bytes(b"")
 
 
@@ -188,12 +188,12 @@ def test_the_published_crl_of_a_root_is_the_presigned_one_that_is_due(house: Hou
     ("mode", "is_open"), [(0o600, False), (0o400, False), (0o604, True), (0o640, True), (0o644, True), (0o660, True), (0o601, True)]
 )  # fmt: skip
 def test_the_key_of_an_authority_that_others_can_read_is_reported_and_not_used(
-    house: House, mode: int, is_open: bool
+    project: Project, mode: int, is_open: bool
 ) -> None:
-    path = house.store.authority_file("server-1", "key.pem")
+    path = project.store.authority_file("server-1", "key.pem")
     with changed(path):
         path.chmod(mode)
-        fault = house.key_faults().get("server-1")
+        fault = project.key_faults().get("server-1")
         assert (fault is not None) is is_open
         if fault:
             assert fault.message == "ca/server/server-1/key.pem: others can read it"
@@ -210,36 +210,36 @@ def test_the_key_of_an_authority_that_others_can_read_is_reported_and_not_used(
     ],
 )  # fmt: skip
 def test_the_key_of_an_authority_that_is_missing_or_damaged_is_reported(
-    house: House, damage: Callable[[Path], object], said: str
+    project: Project, damage: Callable[[Path], object], said: str
 ) -> None:
-    path = house.store.authority_file("client-1", "key.pem")
+    path = project.store.authority_file("client-1", "key.pem")
     with changed(path):
         damage(path)
-        fault = house.key_faults()["client-1"]
+        fault = project.key_faults()["client-1"]
         assert said in fault.message
         assert "./run invoke restore" in fault.hint
-    assert house.key_faults() == {}
+    assert project.key_faults() == {}
 
 
-def test_an_authority_is_missing_over_or_not_signed_by_its_root(project: Home, house: House) -> None:
-    assert [ca_state.stale_reasons(house, name) for name in ("root", "server", "client")] == [[], [], []]
-    later = project.house(days=30 * 365)
+def test_an_authority_is_missing_over_or_not_signed_by_its_root(shared_project: Home, project: Project) -> None:
+    assert [ca_state.stale_reasons(project, name) for name in ("root", "server", "client")] == [[], [], []]
+    later = shared_project.project(days=30 * 365)
     assert codes(ca_state.stale_reasons(later, "server")) == [Why.AUTHORITY_EXPIRED]
     later.close(settled=False)
     key = keys.new_key("ec-p384")
-    ours = house.issuing("server")
+    ours = project.issuing("server")
     assert ours
     extensions: profiles.Extensions = [(e.value, e.critical) for e in ours.certificate.extensions][2:]
     dates = ours.certificate.not_valid_before_utc, ours.certificate.not_valid_after_utc
-    root = house.generation("root-1")
+    root = project.generation("root-1")
     assert root
-    path = house.store.authority_file("server-1", "cert.pem")
+    path = project.store.authority_file("server-1", "cert.pem")
     draft = certificate_signing.certificate_draft(
         ours.certificate.subject, ours.certificate.public_key(), dates, extensions, root.certificate
     )
     with changed(path):
         path.write_bytes(draft.sign(key, keys.signature_hash(key)).public_bytes(Encoding.PEM))
-        other = project.house()
+        other = shared_project.project()
         with pytest.raises(PkiError, match=r"cert\.pem: is damaged: its signature is not that of root-1"):
             ca_state.stale_reasons(other, "server")
         other.close(settled=False)
@@ -251,10 +251,10 @@ def test_an_authority_is_missing_over_or_not_signed_by_its_root(project: Home, h
 class Forge:
     """Makes bundles of `media` that differ from the right one in one thing."""
 
-    def __init__(self, house: House, wanted: Leaf) -> None:
-        self.house, self.wanted = house, wanted
-        self.ours = house.keys.issuer(house.issuing("server"))  # type: ignore[arg-type]
-        self.chain = house.issuing("server").chain  # type: ignore[union-attr]
+    def __init__(self, project: Project, wanted: Leaf) -> None:
+        self.project, self.wanted = project, wanted
+        self.ours = project.keys.issuer(project.issuing("server"))  # type: ignore[arg-type]
+        self.chain = project.issuing("server").chain  # type: ignore[union-attr]
 
     def bundle(
         self,
@@ -270,7 +270,7 @@ class Forge:
     ) -> bytes:
         own, leaf, by = keys.new_key(kind), like or self.wanted, issuer or self.ours
         extensions = profiles.leaf(leaf, own.public_key())
-        extensions += profiles.addresses_of(self.house.inventory.publish.url, "server-1")
+        extensions += profiles.addresses_of(self.project.inventory.publish.url, "server-1")
         dates = certificate_signing.validity(START, self.wanted.lifetime, by.certificate)
         subject = certificate_signing.subject(organisation, leaf.common_name)
         draft = certificate_signing.certificate_draft(
@@ -302,7 +302,7 @@ BUNDLES: dict[str, tuple[Callable[[Forge], bytes], list[Any]]] = {
     "another organisation": (lambda f: f.bundle(organisation="Other Lab"), [Why.OTHER_SUBJECT]),
     "the name of its CA alone": (lambda f: f.bundle(stranger=keys.new_key("ec-p384")), [Why.OTHER_SIGNATURE]),
     "another CA": (
-        lambda f: f.bundle(issuer=f.house.keys.issuer(f.house.issuing("client"))),  # type: ignore[arg-type]
+        lambda f: f.bundle(issuer=f.project.keys.issuer(f.project.issuing("client"))),  # type: ignore[arg-type]
         [Why.OTHER_ISSUER],
     ),
     "no chain": (lambda f: f.bundle(chain=b""), [Why.OTHER_ISSUER]),
@@ -317,17 +317,17 @@ BUNDLES: dict[str, tuple[Callable[[Forge], bytes], list[Any]]] = {
 
 
 @pytest.fixture(scope="module")
-def forge(project: Home, house: House) -> Forge:
-    return Forge(house, project.plan().leaves["media"])
+def forge(shared_project: Home, project: Project) -> Forge:
+    return Forge(project, shared_project.plan().leaves["media"])
 
 
 @pytest.mark.parametrize("what", BUNDLES)
-def test_a_certificate_stays_only_if_everything_in_it_is_as_wanted(house: House, forge: Forge, what: str) -> None:
+def test_a_certificate_stays_only_if_everything_in_it_is_as_wanted(project: Project, forge: Forge, what: str) -> None:
     make, expected = BUNDLES[what]
-    path = house.store.truth(forge.wanted)
+    path = project.store.truth(forge.wanted)
     with changed(path):
         path.write_bytes(make(forge))
-        found = certificates.examine(house, forge.wanted)
+        found = certificates.examine(project, forge.wanted)
     if expected:
         assert isinstance(found, list)
         assert set(codes(found)) <= set(expected)
@@ -336,36 +336,36 @@ def test_a_certificate_stays_only_if_everything_in_it_is_as_wanted(house: House,
         assert isinstance(found, Current)
 
 
-def test_a_bundle_is_secret_and_there(house: House, forge: Forge) -> None:
-    path = house.store.truth(forge.wanted)
+def test_a_bundle_is_secret_and_there(project: Project, forge: Forge) -> None:
+    path = project.store.truth(forge.wanted)
     with changed(path):
         path.chmod(0o640)
-        found = certificates.examine(house, forge.wanted)
+        found = certificates.examine(project, forge.wanted)
         assert isinstance(found, list)
         assert codes(found) == [Why.FILE_MODE]
         path.unlink()
-        assert codes(certificates.examine(house, forge.wanted)) == [Why.NO_CERTIFICATE]  # type: ignore[arg-type]
+        assert codes(certificates.examine(project, forge.wanted)) == [Why.NO_CERTIFICATE]  # type: ignore[arg-type]
         path.write_bytes(b"")
 
 
 def test_a_revoked_certificate_is_replaced_and_the_canary_is_none(
-    house: House, forge: Forge, monkeypatch: pytest.MonkeyPatch
+    project: Project, forge: Forge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     canary = replace(forge.wanted, is_revoked=True)
-    assert codes(certificates.examine(house, canary)) == [Why.NOT_REVOKED]  # type: ignore[arg-type]
-    monkeypatch.setattr(House, "is_revoked", lambda *_, **__: True)
-    assert codes(certificates.examine(house, forge.wanted)) == [Why.REVOKED]  # type: ignore[arg-type]
-    assert isinstance(certificates.examine(house, canary), Current)
+    assert codes(certificates.examine(project, canary)) == [Why.NOT_REVOKED]  # type: ignore[arg-type]
+    monkeypatch.setattr(Project, "is_revoked", lambda *_, **__: True)
+    assert codes(certificates.examine(project, forge.wanted)) == [Why.REVOKED]  # type: ignore[arg-type]
+    assert isinstance(certificates.examine(project, canary), Current)
 
 
-def test_files_that_follow_from_a_bundle_are_as_it_says_and_the_key_is_secret(house: House, forge: Forge) -> None:
-    key, chain = (Path(house.store.leaf_file(forge.wanted, name)) for name in ("key.pem", "chain.pem"))
-    assert certificates.damage(house, forge.wanted) == [] == certificates.damaged_files(house, forge.wanted)
+def test_files_that_follow_from_a_bundle_are_as_it_says_and_the_key_is_secret(project: Project, forge: Forge) -> None:
+    key, chain = (Path(project.store.leaf_file(forge.wanted, name)) for name in ("key.pem", "chain.pem"))
+    assert certificates.damage(project, forge.wanted) == [] == certificates.damaged_files(project, forge.wanted)
     with changed(key, chain):
         key.chmod(0o644)
         chain.write_bytes(b"x")
         for judge in (certificates.damage, certificates.damaged_files):
-            assert codes(judge(house, forge.wanted)) == [Why.NOT_FROM_PEM, Why.FILE_MODE]
+            assert codes(judge(project, forge.wanted)) == [Why.NOT_FROM_PEM, Why.FILE_MODE]
 
 
 @pytest.mark.parametrize(
@@ -373,14 +373,14 @@ def test_files_that_follow_from_a_bundle_are_as_it_says_and_the_key_is_secret(ho
     [("as it is wanted", True), ("a name less", True), ("another key", False), ("the name of its CA alone", False), ("another CA", False), ("no chain", False), ("a chain with more", False)],
 )  # fmt: skip
 def test_a_bundle_is_as_it_was_written_whatever_is_wanted_now(
-    house: House, forge: Forge, what: str, is_sound: bool
+    project: Project, forge: Forge, what: str, is_sound: bool
 ) -> None:
-    path = house.store.truth(forge.wanted)
+    path = project.store.truth(forge.wanted)
     with changed(path):
         path.write_bytes(BUNDLES[what][0](forge))
-        found = codes(certificates.damaged_files(house, forge.wanted))
+        found = codes(certificates.damaged_files(project, forge.wanted))
         assert (Why.DAMAGED in found) is not is_sound
-        assert (Why.DAMAGED in codes(certificates.stopped_damage(house, forge.wanted))) is not is_sound
+        assert (Why.DAMAGED in codes(certificates.stopped_damage(project, forge.wanted))) is not is_sound
 
 
 @pytest.mark.parametrize(
@@ -388,17 +388,17 @@ def test_a_bundle_is_as_it_was_written_whatever_is_wanted_now(
     [(30 * DAY + 2 * SECOND, []), (30 * DAY, [Why.DUE]), (SECOND, [Why.DUE]), (timedelta(), [Why.DUE]), (-SECOND, [Why.EXPIRED])],
 )  # fmt: skip
 def test_a_certificate_is_renewed_from_its_day_on(
-    project: Home, forge: Forge, before_end: timedelta, expected: list[Any]
+    shared_project: Home, forge: Forge, before_end: timedelta, expected: list[Any]
 ) -> None:
     wanted = replace(forge.wanted, renew_before=30 * DAY)
-    end = x509.load_pem_x509_certificate(forge.house.store.truth(wanted).read_bytes().partition(b"-----BEGIN CERT")[2].join([b"-----BEGIN CERT", b""])).not_valid_after_utc  # fmt: skip
-    later = project.house(days=(end - before_end - START) / DAY)
+    end = x509.load_pem_x509_certificate(forge.project.store.truth(wanted).read_bytes().partition(b"-----BEGIN CERT")[2].join([b"-----BEGIN CERT", b""])).not_valid_after_utc  # fmt: skip
+    later = shared_project.project(days=(end - before_end - START) / DAY)
     assert codes(certificates.issue_reasons(later, wanted)) == expected
     later.close(settled=False)
 
 
-def test_a_certificate_from_the_future_is_replaced(project: Home, forge: Forge) -> None:
-    early = project.house(days=-2)
+def test_a_certificate_from_the_future_is_replaced(shared_project: Home, forge: Forge) -> None:
+    early = shared_project.project(days=-2)
     assert codes(certificates.issue_reasons(early, forge.wanted)) in (
         [Why.NOT_YET_VALID],
         [Why.OTHER_ISSUER, Why.NOT_YET_VALID],

@@ -73,13 +73,13 @@ def test_a_host_that_was_bootstrapped_by_an_earlier_version_is_named_until_it_is
     assert invoke("deploy.bootstrap", "media").status == 0
     for command in ("plan", "status", "health"):
         assert "bootstrap" not in invoke(command).out, command
-    [decision] = live.home.house().ledger.decisions(artifact="deploy:media")
+    [decision] = live.home.project().ledger.decisions(artifact="deploy:media")
     assert (decision.decision, decision.detail) == (
         "roots-permitted",
-        live.home.house().existing("root-1").fingerprint,
+        live.home.project().existing("root-1").fingerprint,
     )
     assert invoke("deploy.bootstrap", "media").status == 0
-    assert len(live.home.house().ledger.decisions(artifact="deploy:media")) == 1, "nothing new is recorded"
+    assert len(live.home.project().ledger.decisions(artifact="deploy:media")) == 1, "nothing new is recorded"
 
 
 def test_a_new_root_is_held_back_alone_and_named_with_its_date_until_the_host_is_bootstrapped(
@@ -89,7 +89,7 @@ def test_a_new_root_is_held_back_alone_and_named_with_its_date_until_the_host_is
     assert isinstance(home, RealHome)
     assert invoke("deploy.bootstrap", "media").status == 0
     home.ceremony(Wish(generations=("root",)), days=1)
-    end = min(one.certificate.not_valid_after_utc for one in (home.house(1).existing(f"root-{n}") for n in (1, 2)))
+    end = min(one.certificate.not_valid_after_utc for one in (home.project(1).existing(f"root-{n}") for n in (1, 2)))
     text = f"media does not accept root-2 before it is bootstrapped again; needed by {end:%Y-%m-%d}; "
     everywhere(invoke, text + "its file is held back until then", days=1)
 
@@ -130,10 +130,10 @@ def test_a_script_that_was_shown_and_not_run_leaves_the_host_named(live: Live, i
 def test_a_host_that_accepts_a_root_that_has_left_is_named_until_it_is_bootstrapped_again(
     live: Live, invoke: Call
 ) -> None:
-    house = live.home.house()
-    accepted = f"{house.existing('root-1').fingerprint} {'0' * 64}"
-    house.ledger.record_decision("deploy:media", "roots-permitted", accepted, house.now)
-    house.ledger.close()
+    project = live.home.project()
+    accepted = f"{project.existing('root-1').fingerprint} {'0' * 64}"
+    project.ledger.record_decision("deploy:media", "roots-permitted", accepted, project.now)
+    project.ledger.close()
     everywhere(invoke, "media still accepts a root that has left: who has its key can put it there again")
     assert invoke("deploy.bootstrap", "media").status == 0
     assert "bootstrap" not in invoke("plan").out

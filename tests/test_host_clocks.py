@@ -49,7 +49,7 @@ class Fleet:
         self.ways[name] = LocalWay(name, name, program=str(path))
 
     def evidence(self) -> Evidence:
-        return delivery_targets.clock_evidence(self.home.house())
+        return delivery_targets.clock_evidence(self.home.project())
 
     def said(self) -> dict[str, timedelta | None]:
         """What was heard, to the minute: a run takes its time."""
@@ -62,7 +62,7 @@ def fleet(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
     for network in ("mgmt", "dev", "av"):
         home.edit(f"    network: {network}\n", f"    network: {network}\n    deliver: ssh\n")
     found = Fleet(home, tmp_path, {})
-    monkeypatch.setattr(delivery_targets, "way", lambda _house, name, _host: found.ways[name])
+    monkeypatch.setattr(delivery_targets, "way", lambda _project, name, _host: found.ways[name])
     monkeypatch.setattr(clock_guard, "kernel_time", lambda: None)
     monkeypatch.setattr(host_clocks, "LIMIT", 5.0)
     monkeypatch.setattr(process, "PARTING", 0.2)
@@ -123,7 +123,7 @@ def test_this_machine_is_no_witness_of_its_own_clock(fleet: Fleet) -> None:
 
 def test_hosts_that_answered_last_time_are_asked_first(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host_clocks, "AT_ONCE", 1)
-    Contact().failed(START, PkiError("cannot be reached")).save(fleet.home.house().store.contact("monitoring"))
+    Contact().failed(START, PkiError("cannot be reached")).save(fleet.home.project().store.contact("monitoring"))
     fleet.host("forge", NONE)
     fleet.host("media", NONE)
     assert [one.host for one in fleet.evidence().hosts] == ["forge", "media"]
@@ -140,7 +140,7 @@ def test_a_synchronised_kernel_clock_asks_no_host(fleet: Fleet, monkeypatch: pyt
     assert fleet.evidence().is_kernel_right
     monkeypatch.undo()
     monkeypatch.setattr(clock_guard, "kernel_time", lambda: START + DAY)
-    monkeypatch.setattr(delivery_targets, "way", lambda _house, name, _host: fleet.ways[name])
+    monkeypatch.setattr(delivery_targets, "way", lambda _project, name, _host: fleet.ways[name])
     assert not fleet.evidence().is_kernel_right
 
 

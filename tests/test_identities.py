@@ -440,8 +440,8 @@ def test_what_was_issued_stays_while_a_file_is_wrong(home: Home) -> None:
 
 
 def notes(home: Home) -> list[str]:
-    house = home.house()
-    return [f"{one.subject}: {one.text}" for one in forecast.notes(house, home.plan())]
+    project = home.project()
+    return [f"{one.subject}: {one.text}" for one in forecast.notes(project, home.plan())]
 
 
 # -- names that move --------------------------------------------------------------------------------------------------
@@ -471,7 +471,7 @@ def test_a_cn_that_moves_from_a_file_into_pki_yaml_is_transferred_with_a_line_in
     assert "takes bot over" not in invoke("plan").out
     answer = invoke("retire", "box", "--yes")
     assert answer.status in {0, 2}, answer.error
-    revoked = [one for one in home.house().ledger.certificates() if one.revoked == "cessationOfOperation"]
+    revoked = [one for one in home.project().ledger.certificates() if one.revoked == "cessationOfOperation"]
     assert [one.artifact for one in revoked] == ["cert:box"]
 
 
@@ -492,7 +492,7 @@ def test_revoke_finds_a_client_by_its_cn_whatever_declared_it(home: Home, invoke
     answer = invoke("revoke", "Bot@laptop", "--reason", "key-compromise", "--yes")
     assert answer.status in {0, 2}, answer.error
     assert "revoked: key-compromise" in answer.out
-    revoked = [one for one in home.house().ledger.certificates() if one.revoked == "keyCompromise"]
+    revoked = [one for one in home.project().ledger.certificates() if one.revoked == "keyCompromise"]
     assert [one.artifact for one in revoked] == ["cert:box"]
 
 
@@ -504,9 +504,9 @@ def test_revoke_takes_every_certificate_with_a_cn(home: Home, invoke: Invoke) ->
     assert home.doit().status == 0
     answer = invoke("revoke", "bot", "--reason", "key-compromise", "--yes", "--no-replace")
     assert answer.status in {0, 2}, answer.error
-    revoked = [one.artifact for one in home.house().ledger.certificates() if one.revoked == "keyCompromise"]
+    revoked = [one.artifact for one in home.project().ledger.certificates() if one.revoked == "keyCompromise"]
     assert sorted(revoked) == ["cert:box", "cert:client-bot"]
-    assert list(home.house().withheld) == ["cert:client-bot"]
+    assert list(home.project().withheld) == ["cert:client-bot"]
 
 
 def test_revoke_asks_which_of_a_server_and_a_client_is_meant(home: Home, invoke: Invoke) -> None:
@@ -520,7 +520,7 @@ def test_revoke_asks_which_of_a_server_and_a_client_is_meant(home: Home, invoke:
 def test_retire_takes_nothing_that_is_declared(home: Home, invoke: Invoke) -> None:
     assert declare(home, client("bot")).status == 0
     assert invoke("retire", "bot", "--yes").status == 1
-    assert not [one for one in home.house().ledger.certificates() if one.artifact == "cert:box" and one.revoked]
+    assert not [one for one in home.project().ledger.certificates() if one.artifact == "cert:box" and one.revoked]
 
 
 def test_a_name_that_ends_in_a_digit_is_no_address() -> None:

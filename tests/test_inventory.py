@@ -941,11 +941,11 @@ def test_adopted_authorities_bear_names_of_their_own(tmp_path: Path) -> None:
         ),
         (
             "legacy: {adopt: ca/server/server-1}",
-            "legacy.adopt: ca/server/server-1 holds what this house made itself; expected a folder such as ca/legacy",
+            "legacy.adopt: ca/server/server-1 holds what this project made itself; expected a folder such as ca/legacy",
         ),
         (
             "legacy: {adopt: ca}",
-            "legacy.adopt: ca holds what this house made itself; expected a folder such as ca/legacy",
+            "legacy.adopt: ca holds what this project made itself; expected a folder such as ca/legacy",
         ),
         (
             "legacy: {adopt: x, crl: {lifetime: 7d}}",

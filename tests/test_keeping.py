@@ -1,4 +1,4 @@
-"""Keeping a house: founded whole or not at all, backed up, and restored after everything else is lost."""
+"""Keeping a project: founded whole or not at all, backed up, and restored after everything else is lost."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from pki.common import age, filesystem, passphrase_strength
 from pki.common.errors import PkiError
 from pki.config import loader, scaffold
 from pki.project import layout
-from pki.project.project import House
+from pki.project.project import Project
 from tests import judges
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import PROJECT, SEAL, START, Home
@@ -62,7 +62,7 @@ WHOLE = {"pki.yaml", "templates", "secrets.yaml", ".gitignore", "README.md"}
 
 @pytest.fixture
 def no_git(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine without git, which a house does not need."""
+    """A machine without git, which a project does not need."""
     monkeypatch.setattr(shutil, "which", lambda _: None)
 
 
@@ -89,17 +89,17 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
 
 @pytest.mark.usefixtures("no_git")
 def test_founded_try_out_runs_and_then_has_nothing_to_do(tmp_path: Path, invoke: Invoke) -> None:
-    said = invoke("init", "house", "--yes", "--sandbox")
+    said = invoke("init", "project", "--yes", "--sandbox")
     assert said.status == 0, said.error
-    assert f"PKI_HOME={tmp_path}/house ./run doit" in said.out
-    assert names(tmp_path / "house") == WHOLE
-    home = Home(tmp_path / "house")
+    assert f"PKI_HOME={tmp_path}/project ./run doit" in said.out
+    assert names(tmp_path / "project") == WHOLE
+    home = Home(tmp_path / "project")
     assert home.doit().status == 0
     assert home.doit().made == {}
 
 
 @pytest.mark.usefixtures("no_git")
-def test_founded_house_holds_its_own_templates_and_keeps_secrets_to_its_owner(tmp_path: Path, invoke: Invoke) -> None:
+def test_founded_project_holds_its_own_templates_and_keeps_secrets_to_its_owner(tmp_path: Path, invoke: Invoke) -> None:
     assert invoke("init", "a/b", "--yes").status == 0
     folder = tmp_path / "a/b"
     ours = {
@@ -124,11 +124,11 @@ OPTIONS = (
 
 
 @pytest.mark.usefixtures("no_git")
-def test_options_say_what_the_house_should_be(tmp_path: Path, invoke: Invoke) -> None:
-    said = invoke("init", "--yes", *OPTIONS, "house")
+def test_options_say_what_the_project_should_be(tmp_path: Path, invoke: Invoke) -> None:
+    said = invoke("init", "--yes", *OPTIONS, "project")
     assert said.status == 0, said.error
     assert "ceremony.request" in said.out
-    found = loader.load(tmp_path / "house/pki.yaml")
+    found = loader.load(tmp_path / "project/pki.yaml")
     assert (found.organisation, found.domains) == ("Müller & Söhne", ("lab.example", "av.example"))
     assert {name: str(network) for name, network in found.networks.items()} == {
         "lan": "10.1.0.0/16",
@@ -168,7 +168,7 @@ def test_options_say_what_the_house_should_be(tmp_path: Path, invoke: Invoke) ->
 def test_faults_in_the_options_are_said_at_once_and_nothing_is_written(
     tmp_path: Path, invoke: Invoke, options: list[str], expected: list[str]
 ) -> None:
-    said = invoke("init", "house", "--yes", *options)
+    said = invoke("init", "project", "--yes", *options)
     assert said.status == 1
     assert [text for text in expected if text not in said.error] == []
     assert names(tmp_path) == set()
@@ -191,15 +191,15 @@ TYPED = [text for part in ANSWERS.values() for text in part]
 
 
 @pytest.mark.usefixtures("no_git")
-def test_answers_say_what_the_house_should_be(
+def test_answers_say_what_the_project_should_be(
     tmp_path: Path, invoke: Invoke, answers: Callable[..., list[str]]
 ) -> None:
     asked = answers(*TYPED)
-    said = invoke("init", "house")
+    said = invoke("init", "project")
     assert said.status == 0, said.error
     assert asked[0] == "organisation [Home Lab]: "
     assert "e-mail address of ann [ann@lab.example]: " in asked
-    found = loader.load(tmp_path / "house/pki.yaml")
+    found = loader.load(tmp_path / "project/pki.yaml")
     assert found.sandbox
     assert (found.hosts["web"].proxy, found.hosts["gate"].proxy) == ("caddy", None)
     assert (found.hosts["web"].services["wiki"].access, str(found.hosts["web"].address)) == ("tls", "10.2.0.3")
@@ -209,8 +209,8 @@ def test_answers_say_what_the_house_should_be(
 @pytest.mark.usefixtures("no_git")
 def test_empty_answers_take_the_defaults(tmp_path: Path, invoke: Invoke, answers: Callable[..., list[str]]) -> None:
     answers(*[""] * 12)
-    assert invoke("init", "house").status == 0
-    asked = loader.load(tmp_path / "house/pki.yaml")
+    assert invoke("init", "project").status == 0
+    asked = loader.load(tmp_path / "project/pki.yaml")
     assert invoke("init", "other", "--yes").status == 0
     assert loader.load(tmp_path / "other/pki.yaml") == asked
 
@@ -233,11 +233,11 @@ def test_answer_that_is_wrong_is_asked_for_again_in_the_words_of_the_model(
     tmp_path: Path, invoke: Invoke, answers: Callable[..., list[str]], section: str, wrong: str, sentence: str
 ) -> None:
     asked = answers(*[text for name, part in ANSWERS.items() for text in ([wrong] if name == section else []) + part])
-    said = invoke("init", "house")
+    said = invoke("init", "project")
     assert said.status == 0, said.error
     assert sentence in said.out
     assert len(asked) == len(TYPED) + 1
-    assert loader.load(tmp_path / "house/pki.yaml").domains == ("lab.example", "av.example")
+    assert loader.load(tmp_path / "project/pki.yaml").domains == ("lab.example", "av.example")
 
 
 @pytest.mark.parametrize("stop", [EOFError(), KeyboardInterrupt()])
@@ -246,7 +246,7 @@ def test_whoever_stops_answering_leaves_nothing_behind(
     tmp_path: Path, invoke: Invoke, answers: Callable[..., list[str]], after: int, stop: BaseException
 ) -> None:
     answers(*TYPED[:after], stop)
-    said = invoke("init", "house")
+    said = invoke("init", "project")
     assert said.status == 1
     assert "nothing was written" in said.error
     assert names(tmp_path) == set()
@@ -265,7 +265,7 @@ def test_what_a_new_repository_holds_stays_as_it_is(tmp_path: Path, invoke: Invo
 @pytest.mark.parametrize(
     ("present", "said"),
     [
-        ("pki.yaml", "pki.yaml: is there already → a house is founded once; edit its pki.yaml"),
+        ("pki.yaml", "pki.yaml: is there already → a project is founded once; edit its pki.yaml"),
         ("notes.txt", "is not empty: notes.txt → name a new folder"),
         (".gitignore", "is not empty: .gitignore → name a new folder"),
     ],
@@ -282,12 +282,12 @@ def test_folder_that_holds_something_is_refused_before_the_first_question(
     assert names(tmp_path) == {present}
 
 
-@pytest.mark.parametrize("place", [".", "houses/mine", "tests/../pki"])
-def test_house_is_never_founded_in_the_folder_of_the_program(invoke: Invoke, place: str) -> None:
+@pytest.mark.parametrize("place", [".", "projects/mine", "tests/../pki"])
+def test_project_is_never_founded_in_the_folder_of_the_program(invoke: Invoke, place: str) -> None:
     said = invoke("init", str(PROJECT / place), "--yes")
     assert said.status == 1
     assert "lies in the program's own folder" in said.error
-    assert not (PROJECT / "houses").exists()
+    assert not (PROJECT / "projects").exists()
 
 
 def test_file_in_the_place_of_a_folder_is_said(tmp_path: Path, invoke: Invoke) -> None:
@@ -304,11 +304,11 @@ def test_founding_that_fails_leaves_what_was_there(
     tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, moment: int, there: bool
 ) -> None:
     if there:
-        (tmp_path / "new/house/.git").mkdir(parents=True)
-        (tmp_path / "new/house/LICENSE").write_text("mine")
+        (tmp_path / "new/project/.git").mkdir(parents=True)
+        (tmp_path / "new/project/LICENSE").write_text("mine")
     before = {str(path) for path in tmp_path.rglob("*")}
     failing(monkeypatch, filesystem.os, moment)
-    said = invoke("init", "new/house", "--yes")
+    said = invoke("init", "new/project", "--yes")
     assert said.status == 1
     assert "No space left on device" in said.error
     assert {str(path) for path in tmp_path.rglob("*")} == before
@@ -360,7 +360,7 @@ def packed(path: Path) -> archive_format.Archive:
 
 
 def settle(home: Home, backup: Path, invoke: Invoke, words: str) -> Said:
-    """Restore into a house whose ca/ is gone."""
+    """Restore into a project whose ca/ is gone."""
     said = invoke("restore", str(backup), "--passphrase-file", words, home=home.path)
     assert said.status == 0, said.error
     return said
@@ -463,14 +463,14 @@ def test_backup_holds_what_cannot_be_made_again_and_nothing_else(
     record = json.loads(home.read("ca/.last-backup.json"))
     assert (record["file"], record["at"]) == (NAME, f"{START:%Y-%m-%dT%H:%M:%SZ}")
     assert record["ledger"] == packed(tmp_path / NAME).about["ledger"]
-    assert record["ledger"]["head"] == home.house().ledger.events(last=1)[-1].hash
+    assert record["ledger"]["head"] == home.project().ledger.events(last=1)[-1].hash
 
 
 def test_ledger_is_whole_while_somebody_writes_to_it(home: Home, tmp_path: Path) -> None:
     with closing(sqlite3.connect(home.path / "ca/ledger.db")) as db:
         db.execute("UPDATE head SET seq = seq + 1")
         assert (home.path / "ca/ledger.db-wal").exists()
-        backing_up.backup(home.house(), tmp_path / "x.age", WORDS)
+        backing_up.backup(home.project(), tmp_path / "x.age", WORDS)
         db.rollback()
     assert packed(tmp_path / "x.age").about["ledger"] == archive_format.ledger_head(home.read("ca/ledger.db"), "")
 
@@ -479,15 +479,15 @@ def test_files_that_change_while_they_are_read_are_read_again(home: Home, monkey
     """A key and its passphrase, changed together between two reads, would not belong together."""
     read, times = backing_up.read_now, []
 
-    def interrupted(house: House, paths: list[Path]) -> dict[str, archive_format.Kept]:
-        found = read(house, paths)
+    def interrupted(project: Project, paths: list[Path]) -> dict[str, archive_format.Kept]:
+        found = read(project, paths)
         times.append(len(found))
         if len(times) == 1:
-            intermediate_passphrase.rewrap(home.house(), "server-1")
+            intermediate_passphrase.rewrap(home.project(), "server-1")
         return found
 
     monkeypatch.setattr(backing_up, "read_now", interrupted)
-    found = backing_up.snapshot(home.house())
+    found = backing_up.snapshot(home.project())
     assert len(times) == 2
     assert found["secrets.yaml"].data == home.read("secrets.yaml")
     assert found["ca/server/server-1/key.pem"].data == home.read("ca/server/server-1/key.pem")
@@ -496,13 +496,13 @@ def test_files_that_change_while_they_are_read_are_read_again(home: Home, monkey
 def test_files_that_never_rest_are_read_between_two_runs(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     read, held = backing_up.read_now, list[bool]()
 
-    def restless(house: House, paths: list[Path]) -> dict[str, archive_format.Kept]:
+    def restless(project: Project, paths: list[Path]) -> dict[str, archive_format.Kept]:
         held.append(bool(home.read("ca/.run.lock")) and locked(home))
         filesystem.write(home.path / "requests/x.csr", str(len(held)).encode())
-        return read(house, paths)
+        return read(project, paths)
 
     monkeypatch.setattr(backing_up, "read_now", restless)
-    assert "requests/x.csr" in backing_up.snapshot(home.house())
+    assert "requests/x.csr" in backing_up.snapshot(home.project())
     assert held == [False, False, False, True]
 
 
@@ -521,7 +521,7 @@ def test_backup_that_does_not_read_back_gets_no_name(
     unseal = age.unseal
     monkeypatch.setattr(age, "unseal", lambda *given: altered(unseal(*given), -50_000))
     with pytest.raises(PkiError, match=r"x\.age"):
-        backing_up.backup(home.house(), tmp_path / "x.age", WORDS)
+        backing_up.backup(home.project(), tmp_path / "x.age", WORDS)
     assert {path.name for path in tmp_path.iterdir()} == {"home"}
     assert not (home.path / "ca/.last-backup.json").exists()
 
@@ -530,7 +530,7 @@ def test_backup_that_does_not_read_back_gets_no_name(
 def test_backup_on_a_full_disk_leaves_nothing(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, invoke: Invoke, words: str, call: str
 ) -> None:
-    house = home.house()
+    project = home.project()
     found = getattr(layout.os, call)
 
     def full(first: Any, *others: Any) -> Any:
@@ -539,14 +539,14 @@ def test_backup_on_a_full_disk_leaves_nothing(
         return found(first, *others)
 
     monkeypatch.setattr(layout.os, call, full)
-    said = invoke("backup", "--passphrase-file", words, home=house.store.home)
+    said = invoke("backup", "--passphrase-file", words, home=project.store.home)
     monkeypatch.undo()
     assert said.status == 1
     assert "No space left on device" in said.error
     assert {path.name for path in tmp_path.iterdir()} == {"home", "words"}
 
 
-def test_house_whose_ledger_was_changed_is_not_backed_up_as_if_it_were_whole(
+def test_project_whose_ledger_was_changed_is_not_backed_up_as_if_it_were_whole(
     home: Home, tmp_path: Path, invoke: Invoke, words: str
 ) -> None:
     with closing(sqlite3.connect(home.path / "ca/ledger.db")) as db:
@@ -590,7 +590,7 @@ def test_place_where_no_backup_belongs_is_refused_before_the_passphrase(
     assert (tmp_path / words).read_text() == WORDS + "\n"
 
 
-def test_house_without_authorities_has_nothing_to_back_up(fresh: Home, invoke: Invoke) -> None:
+def test_project_without_authorities_has_nothing_to_back_up(fresh: Home, invoke: Invoke) -> None:
     said = invoke("backup", home=fresh.path)
     assert (said.status, "there is nothing to back up: ca/ is not there" in said.error) == (1, True)
     assert not (fresh.path / "ca").exists()
@@ -658,7 +658,7 @@ def test_weak_passphrase_is_said_to_be_with_what_to_do_and_never_quoted(text: st
 # -- restoring --------------------------------------------------------------------------------------------------------
 
 
-def test_house_that_lost_its_authorities_has_nothing_to_do_after_a_restore(
+def test_project_that_lost_its_authorities_has_nothing_to_do_after_a_restore(
     home: Home, tmp_path: Path, invoke: Invoke, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the real sealing: the whole way."""
@@ -671,7 +671,7 @@ def test_house_that_lost_its_authorities_has_nothing_to_do_after_a_restore(
     assert "ca" in said.out
     assert {path: path.read_bytes() for path in (home.path / "ca").rglob("*.pem")} == before
     assert home.doit().made == {}
-    assert home.house().ledger.verify() == []
+    assert home.project().ledger.verify() == []
 
 
 @pytest.fixture
@@ -717,7 +717,7 @@ def test_what_is_there_already_stays_and_differences_are_named(
         ),
     ],
 )
-def test_folder_of_another_house_is_refused(
+def test_folder_of_another_project_is_refused(
     home: Home, backup: Path, invoke: Invoke, words: str, change: Callable[[Home], object], said: str
 ) -> None:
     shutil.rmtree(home.path / "ca")
@@ -769,7 +769,7 @@ def test_restore_that_fails_between_its_parts_takes_the_first_ones_back(
     assert {str(path) for path in tmp_path.rglob("*")} == before
 
 
-def test_file_in_the_place_of_the_house_is_said(backup: Path, tmp_path: Path, invoke: Invoke, words: str) -> None:
+def test_file_in_the_place_of_the_project_is_said(backup: Path, tmp_path: Path, invoke: Invoke, words: str) -> None:
     for place in (words, f"{words}/below"):
         said = invoke("restore", str(backup), "--to", place, "--passphrase-file", words)
         assert (said.status, said.error.startswith(f"{tmp_path}/{place}: ")) == (1, True), said.error
@@ -800,7 +800,7 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.
     ],
     ids=lambda hostile: f"{hostile.name} {hostile.type!r}",
 )
-def test_archive_with_something_that_no_house_holds_is_refused(hostile: tarfile.TarInfo) -> None:
+def test_archive_with_something_that_no_project_holds_is_refused(hostile: tarfile.TarInfo) -> None:
     buffer = io.BytesIO(archive_format.pack({"pki.yaml": archive_format.Kept(b"", 0o644)}, {}, START))
     with tarfile.open(fileobj=buffer, mode="a") as tar:
         tar.addfile(hostile)
@@ -814,9 +814,9 @@ def test_archive_with_something_that_no_house_holds_is_refused(hostile: tarfile.
         (lambda data: data.replace(b"what is", b"what if"), "a.txt is not as its manifest says"),
         (lambda data: data.replace(b"b.txt", b"c.txt", 1), "is not as its manifest says"),
         (lambda data: data.replace(b'"format": 1', b'"format": 2'), "is of another format than this program reads"),
-        (lambda data: data.replace(b'"files"', b'"filed"'), "is no backup of a house"),
-        (lambda _: b"not a tar at all", "is no backup of a house"),
-        (lambda _: b"", "is no backup of a house"),
+        (lambda data: data.replace(b'"files"', b'"filed"'), "is no backup of a project"),
+        (lambda _: b"not a tar at all", "is no backup of a project"),
+        (lambda _: b"", "is no backup of a project"),
     ],
 )
 def test_archive_that_is_not_as_its_manifest_says_is_refused(spoil: Callable[[bytes], bytes], said: str) -> None:
@@ -849,10 +849,10 @@ def test_what_happened_after_the_backup_is_said_and_no_revocation_is_lost(
         after = judges.crls(home.read(f"build/crl/{name}.pem"))[0]
         assert {entry.serial_number for entry in before} <= {entry.serial_number for entry in after}
         assert judges.number(after) > judges.number(before)
-    assert home.house().ledger.verify() == []
+    assert home.project().ledger.verify() == []
 
 
-def test_what_a_published_crl_revokes_comes_back_into_a_house_that_lost_all_else(
+def test_what_a_published_crl_revokes_comes_back_into_a_project_that_lost_all_else(
     home: Home, backup: Path, tmp_path: Path, invoke: Invoke, words: str
 ) -> None:
     """A backup of three months ago, and neither build/ nor a host: the CRL from its published address is enough."""
@@ -862,7 +862,7 @@ def test_what_a_published_crl_revokes_comes_back_into_a_house_that_lost_all_else
     for lost in ("ca", "build"):
         shutil.rmtree(home.path / lost)
     assert invoke("restore", str(backup), "--passphrase-file", words, home=home.path, days=90).status == 0
-    assert home.house(90).ledger.revoked_serials(START) == frozenset()
+    assert home.project(90).ledger.revoked_serials(START) == frozenset()
     said = invoke("ledger.recover", "--file", "client-1.crl", home=home.path, days=90)
     assert said.status == 0, said
     report = home.doit(days=90)

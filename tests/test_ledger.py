@@ -101,19 +101,19 @@ def test_an_older_ledger_keeps_every_row_and_hash_and_gets_an_identity(old: Home
     before = hashes(old)
     assert old.doit(days=1).made == {}
     assert hashes(old) == before
-    house = old.house()
-    assert house.ledger.verify() == []
-    assert {event.actor for event in house.ledger.events()} == {""}
-    house.ledger.close()
-    [[schema, project]] = Sqlite(old.path / "ca").query("select schema, project from head")
-    assert (schema, project) == ("3", old.read("ca/project-id").decode().split()[0])
+    project = old.project()
+    assert project.ledger.verify() == []
+    assert {event.actor for event in project.ledger.events()} == {""}
+    project.ledger.close()
+    [[schema, identity]] = Sqlite(old.path / "ca").query("select schema, project from head")
+    assert (schema, identity) == ("3", old.read("ca/project-id").decode().split()[0])
 
 
 def test_an_older_ledger_goes_on_with_rows_of_today(old: Home) -> None:
     assert old.doit(days=8).status == 0
-    house = old.house(8)
-    assert house.ledger.verify() == []
-    house.ledger.close()
+    project = old.project(8)
+    assert project.ledger.verify() == []
+    project.ledger.close()
     rows = Sqlite(old.path / "ca").query(
         "select pem = '', sha256 is null from crls where issuer = 'client-1' order by seq"
     )
@@ -175,21 +175,21 @@ def test_an_upgrade_that_is_killed_at_any_step_leaves_the_ledger_whole(old: Home
         os.waitpid(child, 0)
     assert step > 12
     assert ledger(old).verify() == []
-    [[project]] = Sqlite(old.path / "ca").query("select project from head")
-    assert project == old.read("ca/project-id").decode().split()[0]
+    [[identity]] = Sqlite(old.path / "ca").query("select project from head")
+    assert identity == old.read("ca/project-id").decode().split()[0]
 
 
 def test_hosts_that_files_pinned_are_pinned_by_the_upgraded_ledger(second: Home) -> None:
     second.write("build/history/media/held/manifest.json", json.dumps({"format": 1, "release": "abc"}))
     second.write("build/history/media/held/since", "2026-11-20T06:00:00Z\n")
     second.write("build/history/forge/held/manifest.json", "{")
-    pins = second.house().pins or {}
+    pins = second.project().pins or {}
     assert {host: (pin.release, f"{pin.since:%Y-%m-%d}") for host, pin in pins.items()} == {
         "media": ("abc", "2026-11-20")
     }
-    assert second.house().ledger.verify() == []
+    assert second.project().ledger.verify() == []
     shutil.rmtree(second.path / "build")
-    assert set(second.house().pins or {}) == {"media"}
+    assert set(second.project().pins or {}) == {"media"}
 
 
 def test_a_ledger_of_before_with_another_projects_authorities_is_not_taken_over(second: Home) -> None:
@@ -208,7 +208,7 @@ def test_a_ledger_that_a_crl_was_recorded_in_before_knows_it_again(second: Home)
 
 
 def test_a_new_project_notes_how_far_its_ledger_is(home: Home) -> None:
-    noted = last_seen.seen_head(home.house().store.ca, ".ledger-head.json")
+    noted = last_seen.seen_head(home.project().store.ca, ".ledger-head.json")
     assert noted is not None
     assert [[str(noted.seq), noted.hash]] == Sqlite(home.path / "ca").query("select seq, hash from head")
 
@@ -218,12 +218,12 @@ def test_a_note_that_cannot_be_read_counts_as_missing(home: Home, text: str) -> 
     for name in (".ledger-head.json", ".last-backup.json"):
         home.write(f"ca/{name}", text)
     assert home.doit(days=0.1).status == 0
-    assert home.house(0.1).ledger_fault is None
+    assert home.project(0.1).ledger_fault is None
 
 
 @pytest.mark.parametrize("name", [".ledger-head.json", "project-id"])
 def test_a_note_with_any_bit_flipped_counts_as_missing_or_says_the_same(home: Home, name: str) -> None:
-    path, store = home.path / "ca" / name, home.house().store
+    path, store = home.path / "ca" / name, home.project().store
     data = path.read_bytes()
     sound = (last_seen.seen_head(store.ca, ".ledger-head.json"), last_seen.project_id(store.ca))
     for bit in range(len(data) * 8):
@@ -241,12 +241,12 @@ def test_a_sandbox_that_was_deleted_starts_again_without_a_message(home: Home) -
     before = home.path / "build/crl/client-1.crl"
     assert before.exists()
     assert home.doit(days=1).status == 0
-    assert home.house(1).ledger_fault is None
+    assert home.project(1).ledger_fault is None
     assert home.doit(days=1.1).made == {}
 
 
 def test_a_backup_notes_the_head_and_a_damaged_note_counts_as_missing(home: Home) -> None:
-    head = last_seen.seen_head(home.house().store.ca, ".ledger-head.json")
+    head = last_seen.seen_head(home.project().store.ca, ".ledger-head.json")
     assert head is not None
     record = {"at": "x", "file": "y", "ledger": {"events": head.seq, "head": head.hash}, "revocations": 0}
     note = sealed_records.sealed(record)
@@ -259,7 +259,7 @@ def test_a_backup_notes_the_head_and_a_damaged_note_counts_as_missing(home: Home
     ):
         assert text == note or seq == 0
         (home.path / "ca/.last-backup.json").write_bytes(text)
-        found = last_seen.seen_head(home.house().store.ca, ".last-backup.json")
+        found = last_seen.seen_head(home.project().store.ca, ".last-backup.json")
         assert (found.seq if found else 0) == seq
 
 
@@ -271,25 +271,25 @@ def listing(home: Home, entries: int) -> x509.CertificateRevocationList:
     """A CRL with the serial numbers from 1 on."""
     found = [Entry(serial, START, "superseded") for serial in range(1, entries + 1)]
     number = int(START.timestamp()) + 99 + entries
-    return crl_signing.crl(home.house().issuer("client"), number, START, START + timedelta(days=21), found)
+    return crl_signing.crl(home.project().issuer("client"), number, START, START + timedelta(days=21), found)
 
 
 def test_many_revocations_one_by_one_leave_a_small_ledger(home: Home) -> None:
     """Each CRL lists all that came before; its row tells only of the new one."""
-    house = home.house()
-    issued = house.ledger.certificates(artifact="cert:client-admin")[0]
+    project = home.project()
+    issued = project.ledger.certificates(artifact="cert:client-admin")[0]
     path = home.path / "ca/ledger.db"
     sizes = []
     for number in range(1, 41):
         entry = replaced(issued, number)
-        house.ledger.record_revocation(entry, reason="superseded", at=START)
+        project.ledger.record_revocation(entry, reason="superseded", at=START)
         crl = listing(home, number)
-        house.ledger.record_crl(crl, issuer="client-1", reason="more", at=START)
+        project.ledger.record_crl(crl, issuer="client-1", reason="more", at=START)
         if number in {20, 40}:
-            house.ledger.close()
+            project.ledger.close()
             sizes.append(path.stat().st_size)
-    assert house.ledger.verify() == []
-    house.ledger.close()
+    assert project.ledger.verify() == []
+    project.ledger.close()
     rows = Sqlite(home.path / "ca").query("select length(added) + length(removed) + length(pem) from crls order by seq")
     assert {row[0] for row in rows[-40:]} <= {"1", "2", "3"}
     assert sizes[1] - sizes[0] < 60_000

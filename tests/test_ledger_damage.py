@@ -42,11 +42,11 @@ def rows_once(built_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Hom
     """A project whose ledger has rows of each kind."""
     home = Home(tmp_path_factory.mktemp("rows") / "home")
     copy_project(built_once, home.path)
-    house = home.house()
-    issued = house.ledger.certificates(artifact="cert:client-admin")[-1]
-    house.ledger.record_revocation(issued, reason="superseded", at=house.now)
-    house.ledger.record_decision("deploy:media", "pinned", "f" * 24, house.now)
-    house.ledger.close()
+    project = home.project()
+    issued = project.ledger.certificates(artifact="cert:client-admin")[-1]
+    project.ledger.record_revocation(issued, reason="superseded", at=project.now)
+    project.ledger.record_decision("deploy:media", "pinned", "f" * 24, project.now)
+    project.ledger.close()
     assert home.doit().status == 0
     with closing(sqlite3.connect(home.path / "ca/ledger.db")) as db:
         db.execute("PRAGMA journal_mode=DELETE")

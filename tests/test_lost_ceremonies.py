@@ -104,7 +104,7 @@ def accept(typist: Typist, said: str) -> tuple[int, str]:
 def insist_on_all(typist: Typist, certificates: list[x509.Certificate]) -> None:
     """Everything that a ceremony certified is in the ledger, `ca/` verifies, and the next ceremony works."""
     home = typist.home
-    ledger = home.house(LATER).ledger
+    ledger = home.project(LATER).ledger
     assert all(ledger.certificates(serial=one.serial_number) for one in certificates)
     status, said = typist("ceremony.verify", days=LATER)
     assert status == 0, said
@@ -145,7 +145,7 @@ def test_new_crls_that_an_older_ca_does_not_know_are_accepted_again(typist: Typi
     accept_loss(typist)
     status, said = accept(typist, answer_again(typist, "--crls"))
     assert (status, "the key is not in ca/" in said) == (0, False), said
-    assert {path.name for path in typist.home.house().store.rungs("root-1")} == set(newest)
+    assert {path.name for path in typist.home.project().store.rungs("root-1")} == set(newest)
     insist_on_run(typist)
     insist_on_all(typist, [])
 

@@ -156,7 +156,7 @@ def asked_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def asked(asked_once: Path, tmp_path: Path) -> RealHome:
     """A project whose first ceremony was held, and is not accepted yet."""
     shutil.copytree(asked_once, tmp_path / "asked")
-    return RealHome(tmp_path / "asked/house")
+    return RealHome(tmp_path / "asked/project")
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -173,7 +173,7 @@ def test_a_prepared_key_that_is_damaged_is_not_replaced_and_its_certificate_is_n
         asked.ask(Wish(generations=("server",)))
     assert "mv ca/server/server-1 ca/server/server-1.lost" in refused.value.hint
     assert keys(asked) == before
-    assert not asked.house().store.generations("root")
+    assert not asked.project().store.generations("root")
 
 
 def test_the_hint_for_a_prepared_key_without_a_backup_works(asked: RealHome, invoke: Invoke) -> None:
@@ -182,8 +182,8 @@ def test_the_hint_for_a_prepared_key_without_a_backup_works(asked: RealHome, inv
     assert invoke("ceremony.request", "--anew", home=asked.path).status == 0
     with pytest.raises(PkiError, match="ca/ contains another key than the one that was certified"):
         asked.accept(asked.out / "response-0001")
-    house = asked.house()
-    assert house.key_faults() == {}
+    project = asked.project()
+    assert project.key_faults() == {}
 
 
 def test_a_request_that_is_lost_is_made_again_with_the_key_that_is_there(asked: RealHome) -> None:

@@ -56,7 +56,7 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]
 
 
 def clients(home: Home) -> list[str]:
-    return sorted(home.house().inventory.clients)
+    return sorted(home.project().inventory.clients)
 
 
 def serial(home: Home, client: str = "admin") -> int:
@@ -109,7 +109,7 @@ def test_a_revocation_that_was_agreed_to_is_not_carried_out_in_a_changed_project
     assert said.status == 1
     assert "pki.yaml: changed since it was read; nothing was revoked\n→ ./run invoke client.revoke admin" in said.error
     assert clients(home) == ["admin", "bob"]
-    assert home.house().ledger.revoked_serials(START) == frozenset()
+    assert home.project().ledger.revoked_serials(START) == frozenset()
 
 
 def test_a_client_without_a_certificate_leaves_a_changed_pki_yaml_too(
@@ -129,7 +129,7 @@ def test_certificates_that_were_issued_after_the_question_are_not_left_out(
     said = invoke(command, "admin", "--reason", "key-compromise", "--yes")
     assert said.status == 1
     assert "admin: its valid certificates are no longer those that were shown; nothing was revoked" in said.error
-    assert home.house().ledger.revoked_serials(START) == frozenset()
+    assert home.project().ledger.revoked_serials(START) == frozenset()
 
 
 def test_a_certificate_that_waited_to_be_renewed_is_not_renewed_once_it_left(
@@ -139,7 +139,7 @@ def test_a_certificate_that_waited_to_be_renewed_is_not_renewed_once_it_left(
     said = invoke("renew", "admin")
     assert said.status == 1
     assert "admin: not declared here: not seen" in said.error
-    assert [one.artifact for one in home.house().unexpired() if one.common_name == "admin" and not one.revoked] == []
+    assert [one.artifact for one in home.project().unexpired() if one.common_name == "admin" and not one.revoked] == []
 
 
 @pytest.mark.parametrize("form", ["pem", "p12"])
@@ -157,7 +157,7 @@ def test_what_is_exported_is_what_the_client_has_when_it_is_recorded(
     meanwhile(lambda: invoke("renew", "admin"))
     assert invoke(*given, str(tmp_path / "out")).status == 0
     assert serial(home) != old
-    [exported] = [one.detail for one in home.house().ledger.decisions() if one.decision == "exported"]
+    [exported] = [one.detail for one in home.project().ledger.decisions() if one.decision == "exported"]
     assert exported == f"{serial(home):x} {form}"
     if form == "pem":
         [certificate, *_] = x509.load_pem_x509_certificates((tmp_path / "out/tls.pem").read_bytes())
@@ -175,7 +175,7 @@ def test_a_run_that_waits_for_a_revocation_issues_nothing_to_the_revoked(
 ) -> None:
     meanwhile(lambda: invoke(*REVOKE_ADMIN))
     assert Run(home.path, START).main([]) == 0
-    assert [one.artifact for one in home.house().unexpired() if one.common_name == "admin" and not one.revoked] == []
+    assert [one.artifact for one in home.project().unexpired() if one.common_name == "admin" and not one.revoked] == []
 
 
 def test_a_run_that_waits_plans_what_pki_yaml_says_afterwards(
@@ -200,9 +200,9 @@ def test_whoever_was_revoked_gets_no_new_certificate_wherever_the_command_was_ki
     with pytest.raises(KilledError):
         invoke(*REVOKE_ADMIN)
     monkeypatch.undo()
-    assert home.house().ledger.revoked_serials(START) == {before}
+    assert home.project().ledger.revoked_serials(START) == {before}
     home.doit()
-    valid = [one for one in home.house().unexpired() if one.artifact == "cert:client-admin" and not one.revoked]
+    valid = [one for one in home.project().unexpired() if one.artifact == "cert:client-admin" and not one.revoked]
     assert valid == []
     if place.startswith("before"):  # the same command ends what it began
         assert invoke(*REVOKE_ADMIN).status == 0
@@ -227,9 +227,9 @@ def test_a_revocation_and_that_nothing_replaces_it_are_recorded_together_or_not_
     with pytest.raises(KilledError):
         invoke(*line)
     monkeypatch.undo()
-    house = home.house()
-    assert house.ledger.revoked_serials(START) == {serial(home)}
-    assert list(house.withheld) == ["cert:client-admin"]
+    project = home.project()
+    assert project.ledger.revoked_serials(START) == {serial(home)}
+    assert list(project.withheld) == ["cert:client-admin"]
 
 
 def test_the_text_of_an_edit_is_written_only_over_what_it_was_made_of(home: Home) -> None:

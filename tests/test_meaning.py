@@ -38,8 +38,8 @@ def invoke(home: Home, capsys: pytest.CaptureFixture[str]) -> Invoke:
     ],
 )
 def test_a_name_stands_for_one_certificate(home: Home, typed: str, leaf: str) -> None:
-    house = home.house()
-    found = Names(house.inventory, plan.plan(house).leaves).find(typed)
+    project = home.project()
+    found = Names(project.inventory, plan.plan(project).leaves).find(typed)
     assert {one for one, _ in found} == {leaf}
 
 

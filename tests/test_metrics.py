@@ -54,7 +54,7 @@ def parsed(text: str) -> dict[str, Values]:
         values = found[name.removeprefix("doit_pki_")] = {}
         for sample in family.samples:
             labels = metrics_export.KNOWN[name.removeprefix("doit_pki_")].labels
-            assert sample.labels.keys() == {"house", *labels}, sample
+            assert sample.labels.keys() == {"project", *labels}, sample
             key = tuple(sample.labels[label] for label in labels)
             assert key not in values, f"{name}{key} stands twice"
             values[key] = sample.value
@@ -71,12 +71,12 @@ def one(home: Home, name: str) -> float:
     return value
 
 
-def test_two_houses_of_one_machine_are_told_apart(home: Home) -> None:
+def test_two_projects_of_one_machine_are_told_apart(home: Home) -> None:
     """Of a sample that stands in two files node_exporter serves one, and drops the other."""
     assert home.doit().status == 0
     lines = [line for line in home.read(REPORT).decode().splitlines() if not line.startswith("#")]
     assert lines
-    assert [line for line in lines if f'house="{home.path}"' not in line] == []
+    assert [line for line in lines if f'project="{home.path}"' not in line] == []
 
 
 # -- what is said -----------------------------------------------------------------------------------------------------
@@ -109,7 +109,7 @@ def test_authorities_crls_and_the_ladder_are_what_the_files_say(home: Home) -> N
     assert found["crl_this_update_timestamp_seconds"][key] == crl.last_update_utc.timestamp()
     assert found["crl_number"][key] == crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
     assert set(found["crl_number"]) == {("root-1", "root"), ("server-1", "server"), key}
-    rungs = [x509.load_pem_x509_crl(path.read_bytes()) for path in home.house().store.rungs("root-1")]
+    rungs = [x509.load_pem_x509_crl(path.read_bytes()) for path in home.project().store.rungs("root-1")]
     ends = [rung.next_update_utc.timestamp() for rung in rungs if rung.next_update_utc]
     assert found["crl_ladder_end_timestamp_seconds"] == {("root-1", "root"): max(ends)}
     assert found["crl_next_update_timestamp_seconds"]["root-1", "root"] == min(ends)
@@ -122,7 +122,7 @@ def test_authorities_crls_and_the_ladder_are_what_the_files_say(home: Home) -> N
 
 def test_the_ledger_is_counted(home: Home) -> None:
     before = one(home, "ledger_certificates_total")
-    assert before == len(home.house().ledger.certificates())
+    assert before == len(home.project().ledger.certificates())
     assert home.doit(days=61).status == 0
     assert one(home, "ledger_certificates_total") == before + 3
     assert one(home, "ledger_revocations_total") == 0
@@ -149,7 +149,9 @@ def test_what_is_not_well_stands_there_with_what_to_type(home: Home) -> None:
 
 
 def _remedy(home: Home, days: float) -> str:
-    checks = health_report.checks(home.house(days), home.plan(days), LastRun.load(home.house().store), thorough=False)
+    checks = health_report.checks(
+        home.project(days), home.plan(days), LastRun.load(home.project().store), thorough=False
+    )
     return next(str(one.remedy) for one in checks if one.subject == "cert:media")
 
 
@@ -188,12 +190,12 @@ def test_hosts_that_are_well_are_counted_and_not_named(home: Home) -> None:
 
 
 def test_a_host_that_does_not_answer_is_named_with_its_dates(remote: Home) -> None:
-    house = remote.house()
+    project = remote.project()
     ends = START + timedelta(days=40)
-    taken = receipt_of(house.store.receipt("media"))
-    keep_receipt(house.store.receipt("media"), _with(taken, ends=instant(ends)))
-    Contact().failed(START, UnreachableError("cannot be reached: no route")).save(house.store.contact("media"))
-    remote.doit("authority")  # which looks at the house and delivers nothing
+    taken = receipt_of(project.store.receipt("media"))
+    keep_receipt(project.store.receipt("media"), _with(taken, ends=instant(ends)))
+    Contact().failed(START, UnreachableError("cannot be reached: no route")).save(project.store.contact("media"))
+    remote.doit("authority")  # which looks at the project and delivers nothing
     found = left(remote)
     assert {state for host, state in found["deployment_state"]} >= {"failing", "unreachable"}
     assert {host for host, _ in found["deployment_state"]} == {"media"}
@@ -207,12 +209,12 @@ def test_a_host_that_is_held_and_waits_for_a_release_is_named(remote: Home) -> N
     parcel = delivery.wanted()
     assert parcel
     delivery.history.keep(parcel)
-    house = remote.house()
-    house.ledger.record_decision("deploy:media", "pinned", parcel.release.digest, START)
-    house.ledger.close()
-    taken = receipt_of(house.store.receipt("media"))
+    project = remote.project()
+    project.ledger.record_decision("deploy:media", "pinned", parcel.release.digest, START)
+    project.ledger.close()
+    taken = receipt_of(project.store.receipt("media"))
     assert taken
-    keep_receipt(house.store.receipt("media"), _with(taken, files=taken.files[1:]))
+    keep_receipt(project.store.receipt("media"), _with(taken, files=taken.files[1:]))
     remote.doit("authority")
     assert left(remote)["deployment_state"] == {("media", "held"): 1, ("media", "pending"): 1}
 
@@ -300,7 +302,7 @@ def test_a_first_run_that_fails_says_of_no_success(fresh: Home) -> None:
     assert one(fresh, "last_run_success") == 0
 
 
-def test_a_house_that_cannot_be_looked_at_leaves_what_was_known(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_project_that_cannot_be_looked_at_leaves_what_was_known(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     before = left(home)
 
     def bug(*_: object, **__: object) -> Any:
@@ -315,7 +317,7 @@ def test_a_house_that_cannot_be_looked_at_leaves_what_was_known(home: Home, monk
     assert after["last_success_timestamp_seconds"] == before["last_success_timestamp_seconds"]
 
 
-def test_a_house_without_authorities_leaves_what_there_is(real_bare: Home) -> None:
+def test_a_project_without_authorities_leaves_what_there_is(real_bare: Home) -> None:
     assert real_bare.doit().status
     found = left(real_bare)
     assert found["certificate_not_after_timestamp_seconds"] == found["crl_number"] == {}
@@ -325,7 +327,7 @@ def test_a_house_without_authorities_leaves_what_there_is(real_bare: Home) -> No
 
 @pytest.fixture
 def real_bare(fresh: Home) -> Home:
-    """A house outside the sandbox before its first ceremony."""
+    """A project outside the sandbox before its first ceremony."""
     fresh.edit("sandbox: true", "sandbox: false")
     return fresh
 
@@ -466,7 +468,7 @@ def test_every_label_in_rules_is_one_of_its_metrics(home: Home) -> None:
         names = NAME.findall(rule["expr"])
         there = {label for name in names for label in metrics_export.KNOWN[name.removeprefix("doit_pki_")].labels} | {
             "instance",
-            "house",
+            "project",
         }
         said = re.findall(r"\$labels\.(\w+)", json.dumps(rule["annotations"]))
         said += re.findall(r"[{,](\w+)[=!]", rule["expr"])

@@ -117,13 +117,13 @@ def test_a_layout_that_is_not_understood_is_left_alone_and_the_lines_are_shown(t
 
 
 def fingerprint(home: Home, root: str) -> str:
-    return home.house().existing(root).fingerprint
+    return home.project().existing(root).fingerprint
 
 
 def test_an_accepted_root_is_named_and_a_rollover_adds_its_successor(real: RealHome) -> None:
-    assert real.house().inventory.roots == (fingerprint(real, "root-1"),)
+    assert real.project().inventory.roots == (fingerprint(real, "root-1"),)
     real.ceremony(Wish(generations=("root",)), days=1)
-    assert real.house().inventory.roots == (fingerprint(real, "root-1"), fingerprint(real, "root-2"))
+    assert real.project().inventory.roots == (fingerprint(real, "root-1"), fingerprint(real, "root-2"))
     assert "   # root-2\n" in real.read("pki.yaml").decode()
     text = real.read("pki.yaml")
     real.ceremony(Wish(ladder=True), days=2)
@@ -133,15 +133,15 @@ def test_an_accepted_root_is_named_and_a_rollover_adds_its_successor(real: RealH
 def test_a_project_that_names_no_root_yet_names_all_with_its_next_ceremony(real: RealHome) -> None:
     text = real.read("pki.yaml").decode()
     real.write("pki.yaml", text[: text.index("roots:")] + text[text.index("# root-1\n") + 9 :])
-    fingerprint = real.house().existing("root-1").fingerprint
+    fingerprint = real.project().existing("root-1").fingerprint
     [note] = real.doit().data["notes"]
     assert (note["subject"], fingerprint in note["remedy"]) == ("roots", True)
     real.ceremony(Wish(generations=("root",)), days=1)
-    assert real.house().inventory.roots == (fingerprint, real.house().existing("root-2").fingerprint)
+    assert real.project().inventory.roots == (fingerprint, real.project().existing("root-2").fingerprint)
 
 
 def test_the_sandbox_names_no_root(home: Home) -> None:
-    assert home.house().inventory.roots == ()
+    assert home.project().inventory.roots == ()
 
 
 def test_nothing_is_filed_where_pki_yaml_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,11 +159,11 @@ def test_nothing_is_filed_where_pki_yaml_cannot_be_written(tmp_path: Path, monke
     with pytest.raises(PkiError, match=r"pki\.yaml: cannot be written: Permission denied"):
         real.accept(folder)
     monkeypatch.undo()
-    assert not real.house().store.generations("root")
-    assert real.house().ledger.certificates() == []
+    assert not real.project().store.generations("root")
+    assert real.project().ledger.certificates() == []
     real.write("pki.yaml", f"{before.decode()}\nroots: [{named(folder)}]\n")  # by hand
     real.accept(folder)
-    assert real.house().inventory.roots == (fingerprint(real, "root-1"),)
+    assert real.project().inventory.roots == (fingerprint(real, "root-1"),)
 
 
 def named(folder: Path) -> str:
@@ -195,7 +195,7 @@ def test_accepting_that_was_killed_is_repeated_and_ends_with_the_root_named(
     with pytest.raises(KeyboardInterrupt):
         real.accept(folder)
     monkeypatch.undo()
-    assert (real.house().store.home / "ca/ceremonies/0001/response.yaml").exists() is False
+    assert (real.project().store.home / "ca/ceremonies/0001/response.yaml").exists() is False
     real.accept(folder)
-    assert real.house().inventory.roots == (fingerprint(real, "root-1"),)
+    assert real.project().inventory.roots == (fingerprint(real, "root-1"),)
     assert real.doit().status == 0

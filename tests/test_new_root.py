@@ -78,7 +78,7 @@ def on_host(live: Live) -> dict[str, bytes]:
 def test_after_the_sandbox_real_hosts_wait_until_the_root_is_accepted_once_for_all(tried: Live, invoke: Invoke) -> None:
     before = on_host(tried)
     home = out_of_the_sandbox(tried)
-    fingerprint = home.house().existing("root-1").fingerprint
+    fingerprint = home.project().existing("root-1").fingerprint
     report = home.doit()
     assert report.status == 0, report.failed
     assert "deploy:media" not in report.made
@@ -99,7 +99,7 @@ def test_after_the_sandbox_real_hosts_wait_until_the_root_is_accepted_once_for_a
     assert f"{ACCEPT} --yes" in said.error
     said = invoke("deploy.accept-root", "--yes", home=home.path)
     assert said.status == 0, said
-    assert [(one.artifact, one.decision, one.detail) for one in home.house().ledger.decisions()] == [
+    assert [(one.artifact, one.decision, one.detail) for one in home.project().ledger.decisions()] == [
         ("deploy:media", "root-accepted", fingerprint)
     ]
     report = home.doit()
@@ -143,7 +143,7 @@ def test_hosts_are_named_one_by_one_and_others_are_told_apart(
         said = invoke("deploy.accept-root", "media", "--yes", home=home.path)
     what = f"no longer those that were shown; nothing was accepted\n→ {ACCEPT} media"
     assert (said.status, what in said.error) == (1, True), "somebody else changed pki.yaml while it waited"
-    assert home.house().ledger.decisions() == []
+    assert home.project().ledger.decisions() == []
     home.edit("    deliver: folder\n", "    deliver: ssh\n")
     said = invoke("deploy.accept-root", "media", "media", "--yes", home=home.path)
     assert said.status == 0, said
@@ -211,7 +211,7 @@ def test_without_its_cross_certificate_a_new_root_waits(real_live: Live, spoil: 
     path.unlink()
     if spoil == "damaged":
         path.write_bytes(home.read("ca/root/root-1/cert.pem"))
-    delivery = plan.plan(home.house(1)).deliveries["media"]
+    delivery = plan.plan(home.project(1)).deliveries["media"]
     assert delivery.waits_for_root
     assert "deploy:media" not in home.doit(days=1).made
 

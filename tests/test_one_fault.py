@@ -57,10 +57,10 @@ def test_a_bug_in_one_row_of_status_leaves_the_others(
 ) -> None:
     row = status_table._leaf_row  # noqa: SLF001 - what is made to fail
 
-    def fall(house: object, leaf: object) -> status_table.Row:
+    def fall(project: object, leaf: object) -> status_table.Row:
         if getattr(leaf, "name", "") == "media":
             raise KeyError("an oversight")
-        return row(house, leaf)  # type: ignore[arg-type]
+        return row(project, leaf)  # type: ignore[arg-type]
 
     monkeypatch.setattr(status_table, "_leaf_row", fall)
     said = said_by(capsys, "status", pki_home=str(home.path), pki_now=home.moment())
@@ -85,7 +85,7 @@ def test_a_bug_in_the_metrics_leaves_the_status_page_and_the_alerts(
     assert report.status != 0
     assert report.failed["metrics"].startswith("unexpected KeyError")
     assert "deploy:media" in report.made
-    assert "could not look at the house" not in home.read("build/report/status.html").decode()
+    assert "could not look at the project" not in home.read("build/report/status.html").decode()
     assert "metrics" in home.read("build/report/status.html").decode()
 
 

@@ -22,7 +22,7 @@ from pki.config.model import Leaf
 from pki.deploy import process
 from pki.monitor.report.run import Run
 from pki.project.layout import Store
-from pki.project.project import House
+from pki.project.project import Project
 from tests.conftest import Home
 from tests.locked import takes_the_lock
 
@@ -79,10 +79,10 @@ def test_a_worker_that_is_killed_fails_its_own_task_and_what_needs_it(
 ) -> None:
     issue = certificates.issue_if_due
 
-    def issue_or_die(house: House, leaf: Leaf) -> Outcome:
+    def issue_or_die(project: Project, leaf: Leaf) -> Outcome:
         if leaf.name == "media":
             os.kill(os.getpid(), signal.SIGKILL)
-        return issue(house, leaf)
+        return issue(project, leaf)
 
     monkeypatch.setattr(certificates, "issue_if_due", issue_or_die)
     report = home.doit("-n", "2", days=61)

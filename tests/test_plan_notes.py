@@ -40,8 +40,8 @@ def test_plan_says_that_nothing_serves_a_host_without_a_proxy(home: Home, invoke
 
 def test_plan_names_a_pinned_host_once_and_as_health_does(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     pins = {"media": Pin("ab" * 12, START), "gone": Pin("cd" * 12, START)}
-    house = home.house()
-    monkeypatch.setattr(type(house), "pins", pins)
+    project = home.project()
+    monkeypatch.setattr(type(project), "pins", pins)
     assert notes(home)["hold:media"] == (forecast.HELD, "./run invoke deploy.push media")
     assert "hold:gone" not in notes(home)
 
@@ -68,7 +68,7 @@ def test_a_lifetime_that_its_authority_cuts_short_is_no_change(home: Home) -> No
 def test_what_failed_is_called_failing_and_no_cell_is_wider_than_a_line(home: Home) -> None:
     home.write("templates/broken.conf", "# deploy-target: /etc/x\n# deploy-hosts: media\n{{ nothing.at.all }}\n")
     assert home.doit().status
-    found = {row.name: row for row in status_table.rows(home.house(), home.plan())}
+    found = {row.name: row for row in status_table.rows(home.project(), home.plan())}
     assert found["deploy:media"].state == "failing"
     assert len(Row("x", "ok", "", "y" * 345, "doit").cells()[3]) == WIDEST
     assert {len(cell) <= WIDEST for row in found.values() for cell in row.cells()} == {True}
@@ -80,7 +80,7 @@ def test_a_damaged_certificate_is_told_and_missed_in_the_count(home: Home) -> No
         data = (home.path / path).read_bytes()
         (home.path / path).write_bytes(data[:100])
     for thorough in (True, False):
-        found = checks(home.house(), home.plan(), LastRun(), thorough=thorough)
+        found = checks(home.project(), home.plan(), LastRun(), thorough=thorough)
         said = {one.subject: one.message for one in found}
         assert said["certificates"].startswith("3 of 4; ")
         assert said["crls"].startswith("2 of 3; ")

@@ -135,8 +135,8 @@ def speaks_old_tls(status: str) -> Behaviour:
 def swept(paper: Paper, ends: Sequence[Endpoint], promise: Promise | None) -> Sequence[Probed]:
     promises = {NAME: promise} if promise else {}
     plan: Any = SimpleNamespace(sights=lambda: iter([Sight("monitoring", tuple(ends), promises, paper.eyes, None)]))
-    house: Any = SimpleNamespace(now=START, store=SimpleNamespace(shown=lambda path: path))
-    return probes.sweep(house, plan)
+    project: Any = SimpleNamespace(now=START, store=SimpleNamespace(shown=lambda path: path))
+    return probes.sweep(project, plan)
 
 
 def seen(
@@ -338,7 +338,7 @@ def test_what_keeps_us_from_looking_is_told_and_no_service_is_to_blame(paper: Pa
     assert found.wrong == f"could not be looked at: {tmp_path}/probe.pem: No such file or directory"
 
 
-def test_a_house_without_such_services_opens_and_keeps_nothing(home: Home) -> None:
+def test_a_project_without_such_services_opens_and_keeps_nothing(home: Home) -> None:
     assert list(home.plan().sights()) == []
     assert home.doit().status == 0
     assert not (home.path / "build/report/probes.json").exists()
@@ -376,7 +376,7 @@ def test_a_host_is_held_against_what_it_took_and_not_against_what_was_made_since
 
 
 def test_a_host_that_has_taken_nothing_yet_is_not_looked_at(remote: Home) -> None:
-    remote.house().store.receipt("media").unlink()
+    remote.project().store.receipt("media").unlink()
     assert looked_at(remote) == {}
 
 
@@ -489,7 +489,7 @@ def of(service: str, host: str = "monitoring", **more: Any) -> Probed:
 
 
 def checked(home: Home, *found: Probed, run: LastRun | None = None, days: float = 0) -> dict[str, Finding]:
-    said = health_report.checks(home.house(days), home.plan(days), run or LastRun(), probes=found, thorough=False)
+    said = health_report.checks(home.project(days), home.plan(days), run or LastRun(), probes=found, thorough=False)
     return {one.subject: one for one in said if one.topic in {"services", "hosts"} and one.subject != "hosts"}
 
 
@@ -502,7 +502,7 @@ def test_services_that_are_well_are_counted(home: Home) -> None:
 
 def test_services_that_were_compared_with_nothing_are_not_counted_as_well(home: Home) -> None:
     found = health_report.checks(
-        home.house(), home.plan(), LastRun(), probes=[of("grafana"), of("loki", is_compared=False)], thorough=False
+        home.project(), home.plan(), LastRun(), probes=[of("grafana"), of("loki", is_compared=False)], thorough=False
     )
     assert [(one.level, one.message) for one in found if one.subject == "services"] == [
         (Level.NOTICE, "monitoring/loki answers, and was not compared: nobody knows here what was deployed there"),
@@ -545,7 +545,7 @@ def test_a_host_whose_services_are_all_silent_is_told_once(home: Home) -> None:
     [UnreachableError("cannot be reached: no route"), ServiceRefusal("jellyfin does not answer", "", ("jellyfin",))],
 )
 def test_what_the_look_at_hosts_tells_is_not_told_again(remote: Home, error: PkiError) -> None:
-    Contact().failed(START, error).save(remote.house().store.contact("media"))
+    Contact().failed(START, error).save(remote.project().store.contact("media"))
     silent = of("jellyfin", "media", fault=Fault.SILENT, wrong="does not answer: timed out")
     assert checked(remote, silent).keys() == {"deploy:media"}
     entry = of("jellyfin", "media", fault=Fault.ENTRY, wrong="lets the canary in")
@@ -553,13 +553,13 @@ def test_what_the_look_at_hosts_tells_is_not_told_again(remote: Home, error: Pki
 
 
 def test_a_host_that_fails_for_another_reason_hides_no_silent_service(remote: Home) -> None:
-    Contact().failed(START, HostRefusal("nginx-t failed with 1")).save(remote.house().store.contact("media"))
+    Contact().failed(START, HostRefusal("nginx-t failed with 1")).save(remote.project().store.contact("media"))
     silent = of("jellyfin", "media", fault=Fault.SILENT, wrong="does not answer: timed out")
     assert checked(remote, silent).keys() == {"deploy:media", "service:media/jellyfin"}
 
 
 def test_what_a_sweep_saw_goes_before_what_a_delivery_could_not_reach(remote: Home) -> None:
-    path = remote.house().store.receipt("media")
+    path = remote.project().store.receipt("media")
     taken = receipt.load(path)
     assert taken
     receipt.save(path, replace(taken, proof={"jellyfin": UNPROVEN}))
@@ -609,7 +609,7 @@ def test_a_jump_host_is_told_once_for_all_that_lies_behind_it(home: Home) -> Non
 
 @pytest.fixture
 def watched(home: Home, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Home, Callable[..., None]]]:
-    """A house that mails, and a way to say what its next sweeps see."""
+    """A project that mails, and a way to say what its next sweeps see."""
     seen_next = list[Probed]()
 
     def sees(*found: Probed) -> None:
@@ -665,17 +665,17 @@ def test_what_the_last_sweep_saw_is_kept_until_the_next_one(
     ]
     sees(*found)
     home.doit()
-    assert list(probes.load(home.house())) == found
+    assert list(probes.load(home.project())) == found
     sees()
     home.doit("crl")
-    assert list(probes.load(home.house())) == found
+    assert list(probes.load(home.project())) == found
     home.edit("      loki:", "      other:")
-    assert list(probes.load(home.house())) == found[:1]
+    assert list(probes.load(home.project())) == found[:1]
     home.edit("      other:", "      loki:")
     data = json.loads(home.read("build/report/probes.json"))
     assert data["at"] == "2026-11-23T06:00:00Z"
     home.write("build/report/probes.json", json.dumps(data | {"format": 0}))
-    assert list(probes.load(home.house())) == []
+    assert list(probes.load(home.project())) == []
     home.doit()
     assert not (home.path / "build/report/probes.json").exists()
 
@@ -698,7 +698,7 @@ def test_a_sweep_that_breaks_hides_nothing_else_and_calls_nothing_solved(
     assert told(home, monkeypatch, days=0.1) == [("new", "service:monitoring/grafana")]
     monkeypatch.setattr(probes, "sweep", lambda *_: 1 / 0)
     assert told(home, monkeypatch, days=2) == [("new", "services")]
-    assert probes.load(home.house())
+    assert probes.load(home.project())
     said = invoke(home, "health", days=2)
     assert "could not check services: ZeroDivisionError" in said.out
     assert "authorities" in said.out

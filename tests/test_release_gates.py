@@ -209,7 +209,7 @@ def test_a_certificate_of_another_ca_never_leaves(pki: Pki) -> None:
     same_name = made_ca("Server", pki.root)
     for issuer in (made_ca("Foreign"), same_name):
         bundle = keys.private_pem(pki.key) + pem_encoding.pem_of([leaf_of(issuer, pki.key), pki.server.certificate])
-        assert "was signed by no authority of this house" in pki.refusal({"/tls.pem": bundle})
+        assert "was signed by no authority of this project" in pki.refusal({"/tls.pem": bundle})
 
 
 def test_a_certificate_leaves_with_its_intermediate(pki: Pki) -> None:
@@ -248,7 +248,7 @@ def test_certificates_of_an_upstream_are_those_of_others(pki: Pki) -> None:
     assert pki.look({"/tls.pem": pki.bundle, "/upstream.pem": theirs}, upstream="/upstream.pem").leaves == {
         NAME: pki.leaf
     }
-    assert "no authority of this house" in pki.refusal({"/tls.pem": pki.bundle, "/upstream.pem": theirs})
+    assert "no authority of this project" in pki.refusal({"/tls.pem": pki.bundle, "/upstream.pem": theirs})
     parcel = given({"/tls.pem": pki.bundle, "/upstream.pem": theirs}, upstream="/upstream.pem")
     assert preflight.read(parcel).leaves == {NAME: pki.leaf}
     assert not preflight.has_unknown_ca(parcel, pki.trust)
@@ -291,7 +291,7 @@ def test_a_release_with_a_ca_that_is_named_like_ours_and_unknown_is_noticed(pki:
 def test_a_crl_of_nobody_of_ours_never_leaves(pki: Pki) -> None:
     foreign = replace(pki, server=made_ca("Server", pki.root))
     assert pki.refusal({"/x.crl": foreign.crl()}) == (
-        "the CRL of CN=Example Lab Server CA 1,O=Example Lab in /x.crl was signed by no authority of this house"
+        "the CRL of CN=Example Lab Server CA 1,O=Example Lab in /x.crl was signed by no authority of this project"
     )
     assert pki.refusal({"/x.crl": b"no crl"}) == "/x.crl holds no CRL"
     trust = replace(pki.authority.trust_page, adopted=pem_encoding.pem_of([foreign.server.certificate]))

@@ -76,29 +76,29 @@ def certificates_made(made: dict[str, str]) -> set[str]:
 
 def new_generation(home: Home, authority: str, days: float = 0) -> None:
     """What a ceremony for a second generation would leave behind: a certificate in ledger and `ca/`, its key, its passphrase."""
-    house = home.house(days)
-    said, name = house.inventory, f"{authority}-2"
-    passphrase = house.passphrases.candidates("root-1")[0].value
+    project = home.project(days)
+    said, name = project.inventory, f"{authority}-2"
+    passphrase = project.passphrases.candidates("root-1")[0].value
     root_key = keys.open_key(home.read("offline/root-1/key.pem"), passphrase, "root", "secrets.yaml")
-    root = house.issuing("root")
+    root = project.issuing("root")
     assert root is not None
     key = keys.new_key("ec-p384")
     cert = certificate_signing.certificate(
         certificate_signing.subject(said.organisation, f"{said.organisation} SANDBOX {authority.capitalize()} CA 2"),
         key.public_key(),
-        certificate_signing.validity(house.now, said.authorities.server.lifetime, root.certificate),
+        certificate_signing.validity(project.now, said.authorities.server.lifetime, root.certificate),
         profiles.intermediate(authority, said.domains, permitted_addresses(said))
         + profiles.addresses_of(said.publish.url, root.name),
         certificate_signing.Issuer(root.certificate, root_key),
     )
-    secret = house.passphrases.new(name)
+    secret = project.passphrases.new(name)
     artifact, profile = f"authority:{authority}", f"{authority}-ca"
-    house.ledger.record_certificate(
-        cert, issuer=root.name, artifact=artifact, profile=profile, reason="ceremony", at=house.now
+    project.ledger.record_certificate(
+        cert, issuer=root.name, artifact=artifact, profile=profile, reason="ceremony", at=project.now
     )
-    house.ledger.close()
-    filesystem.write(house.store.authority_file(name, "key.pem"), keys.encrypted_pem(key, secret), filesystem.SECRET)
-    filesystem.write(house.store.authority_file(name, "cert.pem"), pem_encoding.pem_of([cert]))
+    project.ledger.close()
+    filesystem.write(project.store.authority_file(name, "key.pem"), keys.encrypted_pem(key, secret), filesystem.SECRET)
+    filesystem.write(project.store.authority_file(name, "cert.pem"), pem_encoding.pem_of([cert]))
 
 
 # -- the calendar -----------------------------------------------------------------------------------------------------
@@ -139,16 +139,16 @@ def test_client_certificates_are_renewed_thirty_days_before_their_end(home: Home
     assert_whole(home, "client-admin")
 
 
-def test_a_house_that_nobody_ran_for_three_weeks_is_well_after_one_run(home: Home) -> None:
+def test_a_project_that_nobody_ran_for_three_weeks_is_well_after_one_run(home: Home) -> None:
     assert home.doit(days=22).status == 0
-    assert {row.state for row in status_table.rows(home.house(22), home.plan(22))} == {"ok"}
+    assert {row.state for row in status_table.rows(home.project(22), home.plan(22))} == {"ok"}
 
 
-def test_a_house_that_nobody_ran_for_a_hundred_days_is_well_after_one_run(home: Home) -> None:
+def test_a_project_that_nobody_ran_for_a_hundred_days_is_well_after_one_run(home: Home) -> None:
     report = home.doit(days=100)
     assert report.status == 0
     assert report.made["cert:media"] == "ended on 2027-02-21"
-    assert {row.state for row in status_table.rows(home.house(100), home.plan(100))} == {"ok"}
+    assert {row.state for row in status_table.rows(home.project(100), home.plan(100))} == {"ok"}
     assert home.doit(days=100).made == {}
 
 
@@ -161,7 +161,7 @@ def test_a_clock_that_was_ahead_is_noticed(home: Home) -> None:
 
 
 def test_nothing_is_issued_while_the_clock_stands_before_the_authority_and_the_clock_is_named(home: Home) -> None:
-    before = home.read("build/certs/media/tls.pem"), len(home.house().ledger.certificates())
+    before = home.read("build/certs/media/tls.pem"), len(home.project().ledger.certificates())
     report = home.doit(days=-1)
     signers = {
         "cert:media": "server-1",
@@ -172,9 +172,11 @@ def test_nothing_is_issued_while_the_clock_stands_before_the_authority_and_the_c
     for name, generation in signers.items():
         assert report.failed[name].startswith(f"the clock stands at 2026-11-22 06:00 UTC, and {generation} begins on 2")
         assert report.failed[name].endswith(f" → {SET_CLOCK}")
-    assert (home.read("build/certs/media/tls.pem"), len(home.house().ledger.certificates())) == before
-    house, plan = home.house(-1), home.plan(-1)
-    said = {check.subject: str(check.remedy) for check in health_report.checks(house, plan, LastRun.load(house.store))}
+    assert (home.read("build/certs/media/tls.pem"), len(home.project().ledger.certificates())) == before
+    project, plan = home.project(-1), home.plan(-1)
+    said = {
+        check.subject: str(check.remedy) for check in health_report.checks(project, plan, LastRun.load(project.store))
+    }
     assert {said[name] for name in ("cert:media", "crl:root-1")} == {SET_CLOCK}
     assert home.doit().status == 0
 
@@ -203,7 +205,7 @@ def test_reasons_and_status_say_the_day_that_is_true_for_a_leaf(home: Home) -> N
     home.edit("server: {lifetime: 90d, renew_before: 30d", SPREAD)
     before = days_before(home, "media")
     assert 30 < before < 50
-    row = next(row for row in status_table.rows(home.house(), home.plan()) if row.name == "cert:media")
+    row = next(row for row in status_table.rows(home.project(), home.plan()) if row.name == "cert:media")
     assert row.next == f"renewal from {START + timedelta(days=90 - before):%Y-%m-%d}"
     made = home.doit(days=90 - before).made
     assert made["cert:media"] == f"{before - 1} of 90 days left, renewal starts at {before}"
@@ -227,7 +229,7 @@ def test_crls_and_the_probe_know_no_spread(home: Home) -> None:
     home.edit("server: {lifetime: 90d, renew_before: 30d", SPREAD)
     home.edit("client: {lifetime: 180d, renew_before: 30d", "client: {lifetime: 180d, renew_before: 30d, spread: 90d")
     assert set(home.doit(days=7).made) == CRLS | MTLS_HOSTS | {"page:trust"}
-    assert probe_leaf(home.house().inventory).renew_before == timedelta(days=7)
+    assert probe_leaf(home.project().inventory).renew_before == timedelta(days=7)
 
 
 # -- keys -------------------------------------------------------------------------------------------------------------
@@ -277,25 +279,25 @@ def test_rekey_keep_does_not_hold_a_key_of_another_kind(home: Home) -> None:
 def test_rekey_keep_does_not_hold_a_revoked_key(home: Home) -> None:
     home.edit("network: av\n", "network: av\n    rekey: keep\n")
     before = public_key(home, "media")
-    house = home.house()
-    [issued] = house.ledger.certificates(artifact="cert:media")
-    house.ledger.record_revocation(issued, reason="keyCompromise", at=START)
-    house.ledger.close()
+    project = home.project()
+    [issued] = project.ledger.certificates(artifact="cert:media")
+    project.ledger.record_revocation(issued, reason="keyCompromise", at=START)
+    project.ledger.close()
     assert home.doit().made["cert:media"] == "is revoked"
     assert public_key(home, "media") != before
 
 
 def test_a_renewal_by_hand_is_delivered_by_the_next_run(home: Home) -> None:
     before = pair(home, "media")
-    house = home.house(5)
-    certificates.issue(house, home.plan(5).leaves["media"], [Why.BY_HAND()])
-    house.ledger.close()
+    project = home.project(5)
+    certificates.issue(project, home.plan(5).leaves["media"], [Why.BY_HAND()])
+    project.ledger.close()
     after = pair(home, "media")
     assert {name for name in FILES if after[name] == before[name]} == {"chain"}
     assert_whole(home, "media")
     assert set(home.doit(days=5).made) == AV
     assert home.read("build/hosts/media/etc/doit-pki/media.pem") == after["tls"]
-    assert [one.reason for one in home.house().ledger.certificates(artifact="cert:media")] == [
+    assert [one.reason for one in home.project().ledger.certificates(artifact="cert:media")] == [
         "has no certificate yet",
         "renewed by hand",
     ]
@@ -308,28 +310,28 @@ def test_a_renewal_that_would_not_end_a_day_later_is_not_made_and_names_the_cere
     home = real
     home.doit(days=645)  # the intermediates end on day 730: these certificates end with them
     ends = certificate(home, "media").not_valid_after_utc
-    assert ends == home.house().issuing("server").certificate.not_valid_after_utc  # type: ignore[union-attr]
+    assert ends == home.project().issuing("server").certificate.not_valid_after_utc  # type: ignore[union-attr]
     report = home.doit(days=701)
     assert (report.status, report.failed) == (1, {}), "the ceremony is overdue: critical"
     assert not certificates_made(report.made)
-    house, plan = home.house(701), home.plan(701)
-    said = {note.subject: note for note in forecast.notes(house, plan)}
+    project, plan = home.project(701), home.plan(701)
+    said = {note.subject: note for note in forecast.notes(project, plan)}
     assert said["cert:media"].text == (
         "28 days left, and a renewal would gain nothing: server-1 itself ends on 2028-11-22; "
         "needs a ceremony: a new generation of server"
     )
     assert said["cert:media"].remedy == "./run invoke ceremony.request, for a new server authority"
     assert {"cert:forge-mtls", "cert:monitoring-mtls", "cert:client-admin"} <= said.keys()
-    rows = {row.name: row for row in status_table.rows(house, plan)}
+    rows = {row.name: row for row in status_table.rows(project, plan)}
     assert (rows["cert:media"].state, rows["cert:media"].by) == ("waits", "ceremony")
 
 
 def test_leaves_are_not_asked_again_and_again_while_a_ceremony_is_awaited(real: Home) -> None:
     home = real
     home.doit(days=645)
-    house, plan = home.house(701), home.plan(701)
+    project, plan = home.project(701), home.plan(701)
     assert not {a.name for a, _ in forecast.forecast(plan) if a.name.startswith("cert:")}
-    assert len(house.ledger.certificates(artifact="cert:media")) == 2
+    assert len(project.ledger.certificates(artifact="cert:media")) == 2
 
 
 def test_an_ended_intermediate_fails_its_own_tasks_and_says_ceremony(real: Home) -> None:
@@ -415,7 +417,7 @@ def files_of(home: Home) -> set[Path]:
 def test_a_lost_build_folder_comes_back_complete_and_clients_keep_their_certificates(home: Home) -> None:
     before = pair(home, "client-admin")
     files = files_of(home)
-    numbers = {name: home.house().ledger.last_crl(name) for name in ("server-1", "client-1")}
+    numbers = {name: home.project().ledger.last_crl(name) for name in ("server-1", "client-1")}
     shutil.rmtree(home.path / "build")
     report = home.doit(days=1)
     assert report.status == 0
@@ -425,7 +427,7 @@ def test_a_lost_build_folder_comes_back_complete_and_clients_keep_their_certific
     assert pair(home, "client-admin") == before
     for name, last in numbers.items():
         assert last is not None
-        now = home.house().ledger.last_crl(name)
+        now = home.project().ledger.last_crl(name)
         assert now is not None
         assert now > last
     assert home.doit(days=1).made == {}
@@ -538,12 +540,12 @@ def test_a_certificate_that_its_issuer_did_not_sign_is_issued_again(home: Home) 
 
 @pytest.mark.parametrize("form", ["crl", "pem"])
 def test_a_damaged_crl_is_made_again_with_a_higher_number(home: Home, form: str) -> None:
-    last = home.house().ledger.last_crl("client-1")
+    last = home.project().ledger.last_crl("client-1")
     (home.path / f"build/crl/client-1.{form}").write_bytes(b"damaged")
     report = home.doit()
     assert report.status == 0
     assert set(report.made) == {"crl:client-1", "bundle:client"} | MTLS_HOSTS
-    assert home.house().ledger.last_crl("client-1") > last  # type: ignore[operator]
+    assert home.project().ledger.last_crl("client-1") > last  # type: ignore[operator]
     assert home.doit().made == {}
 
 
@@ -634,7 +636,7 @@ def test_a_failed_signature_leaves_the_old_pair_whole_and_the_next_run_mends_it(
     assert {leaf: pair(home, leaf) for leaf in before} == before
     assert set(report.failed) == SERVERS
     assert {"crl:server-1", "crl:client-1"} <= report.made.keys()
-    assert len(home.house().ledger.certificates(artifact="cert:media")) == 1
+    assert len(home.project().ledger.certificates(artifact="cert:media")) == 1
     assert home.doit(days=61).status == 0
     assert_whole(home, "media")
 
@@ -653,7 +655,7 @@ def test_a_full_disk_leaves_the_old_pair_whole(home: Home, monkeypatch: pytest.M
     assert "No space left on device" in report.failed["cert:media"]
     assert pair(home, "media") == before
     assert "cert:forge-mtls" in report.made
-    assert len(home.house().ledger.certificates(artifact="cert:media")) == 1
+    assert len(home.project().ledger.certificates(artifact="cert:media")) == 1
     assert home.doit(days=61).status == 0
     assert_whole(home, "media")
 
@@ -729,7 +731,7 @@ def test_four_processes_renew_the_same_as_one(home: Home) -> None:
     report = home.doit("-n", "4", days=61)
     assert report.status == 0
     assert certificates_made(report.made) == SERVERS
-    assert home.house().ledger.verify() == []
+    assert home.project().ledger.verify() == []
     assert home.doit(days=61).made == {}
 
 
@@ -743,4 +745,4 @@ def test_two_runs_at_once_take_turns_and_the_second_finds_nothing_to_do(fresh: H
     assert [process.returncode for process in both] == [0, 0]
     assert sorted(len(names_of(output)) for output in outputs) == [0, 17]
     assert outputs.count("") == 1
-    assert len(fresh.house().ledger.certificates(artifact="cert:media")) == 1
+    assert len(fresh.project().ledger.certificates(artifact="cert:media")) == 1

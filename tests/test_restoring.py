@@ -73,7 +73,7 @@ def everything(folder: Path) -> dict[str, bytes]:
 
 
 def decisions(home: Home, days: float = 1) -> list[tuple[str, str]]:
-    return [(one.artifact, one.decision) for one in home.house(days).ledger.decisions()]
+    return [(one.artifact, one.decision) for one in home.project(days).ledger.decisions()]
 
 
 # -- after every loss -------------------------------------------------------------------------------------------------
@@ -191,7 +191,7 @@ def test_a_sandbox_that_was_set_after_the_loss_is_moved_aside(real: RealHome, in
     assert real.read("pki.yaml").decode() == text
     report = real.doit(days=1)
     assert report.status == 0, report.failed
-    assert not real.house(1).inventory.sandbox
+    assert not real.project(1).inventory.sandbox
 
 
 def test_a_file_of_yaml_that_is_damaged_gives_way(real: RealHome, invoke: Invoke) -> None:
@@ -227,7 +227,7 @@ def test_a_backup_that_is_older_than_the_newest_root_is_said_to_be(real: RealHom
 
 
 def revoked(home: Home, days: float) -> set[int]:
-    return set(home.house(days).ledger.revoked_serials(START))
+    return set(home.project(days).ledger.revoked_serials(START))
 
 
 @pytest.mark.parametrize("lost", [("ca/root",), ("secrets.yaml", "build"), ("ca/server", "build", "ca/client")])
@@ -242,11 +242,11 @@ def test_revocations_of_the_ledger_that_was_there_are_recovered(
     said = restore(invoke, real.path, days=2)
     assert "recovered from the ledger that was there:" in said.out
     assert revoked(real, 2) == before
-    assert real.house(2).ledger.verify() == []
+    assert real.project(2).ledger.verify() == []
     assert real.doit(days=2).status == 0
     crls = [judges.crls(real.read(f"build/crl/{name}.pem"))[0] for name in ("server-1", "client-1")]
     assert serial in {entry.serial_number for crl in crls for entry in crl}
-    reasons = {one.reason for one in real.house(2).ledger.revoked("client-1", START)}
+    reasons = {one.reason for one in real.project(2).ledger.revoked("client-1", START)}
     assert "keyCompromise" in reasons
 
 
@@ -412,9 +412,9 @@ def external(tmp_path: Path, invoke: Invoke) -> RealHome:
 def test_with_a_ledger_elsewhere_nothing_is_recorded_before_the_restore_and_then_nothing_is_due(
     external: RealHome, tmp_path: Path, invoke: Invoke, capsys: pytest.CaptureFixture[str], lost: tuple[str, ...]
 ) -> None:
-    house = external.house(1)
-    before = house.ledger.events()
-    house.ledger.close()
+    project = external.project(1)
+    before = project.ledger.events()
+    project.ledger.close()
     lose(external, *lost)
     capsys.readouterr()
     assert status_of_run(external) != 0

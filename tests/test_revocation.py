@@ -60,8 +60,8 @@ def listed(home: Home) -> set[int]:
 
 
 def notes(home: Home, days: float = 0) -> dict[str, tuple[str, str]]:
-    house, plan = home.house(days), home.plan(days)
-    return {note.subject: (note.text, note.remedy) for note in forecast.notes(house, plan)}
+    project, plan = home.project(days), home.plan(days)
+    return {note.subject: (note.text, note.remedy) for note in forecast.notes(project, plan)}
 
 
 # -- what is asked and said before ------------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ def test_a_revocation_that_cannot_be_published_is_recorded_and_fails(home: Home,
     assert said.status == 1
     assert "revoked; failed: " in said.out
     assert "crl:client-1" in said.out.splitlines()[-1]
-    [issued] = home.house().ledger.certificates(artifact="cert:client-admin")
+    [issued] = home.project().ledger.certificates(artifact="cert:client-admin")
     assert issued.revoked == "keyCompromise"
 
 
@@ -246,7 +246,7 @@ def test_a_withheld_certificate_is_issued_by_no_run_before_somebody_renews_it(wi
     assert listed(withheld) == {old}
     text = "was revoked, and its replacement is withheld since 2026-11-23"
     assert notes(withheld)["cert:client-admin"] == (text, "./run invoke renew client-admin")
-    [row] = [row for row in status_table.rows(withheld.house(), withheld.plan()) if row.name == "cert:client-admin"]
+    [row] = [row for row in status_table.rows(withheld.project(), withheld.plan()) if row.name == "cert:client-admin"]
     assert (row.state, row.next) == ("withheld", text)
     assert "cert:client-admin" not in withheld.doit(days=200).made, "nor after it ended"
     assert invoke("renew", "admin", days=200).status == 0
@@ -259,7 +259,7 @@ def test_a_run_with_nothing_to_do_opens_no_ledger_for_what_is_withheld(withheld:
     withheld.doit()
     run = Run(withheld.path, withheld.moment())
     assert run.main([]) == 0
-    assert "ledger" not in run.house.__dict__
+    assert "ledger" not in run.project.__dict__
 
 
 def test_a_withheld_server_certificate_that_was_lost_stops_its_host_alone(home: Home, invoke: Invoke) -> None:
@@ -281,22 +281,22 @@ def test_an_older_certificate_of_a_name_is_revoked_and_the_present_one_stays(hom
     said = invoke("revoke", f"{old:x}", "--reason", "superseded", "--no-replace", "--yes")
     assert "then         the present certificate of this name stays as it is" in said.out
     assert (listed(home), certificate(home).serial_number) == ({old}, new)
-    assert home.house().withheld == {}
+    assert home.project().withheld == {}
 
 
 def test_decisions_are_sealed_like_all_else_and_older_ledgers_get_their_table(withheld: Home) -> None:
     path = withheld.path / "ca/ledger.db"
-    assert withheld.house().ledger.verify() == []
+    assert withheld.project().ledger.verify() == []
     with sqlite3.connect(path) as db:
         [before] = db.execute("select seq from decisions").fetchone()
         db.execute("update decisions set decision = 'released'")
     db.close()
-    assert withheld.house().ledger.verify() == [f"event {before}: its decision of cert:client-admin was changed"]
+    assert withheld.project().ledger.verify() == [f"event {before}: its decision of cert:client-admin was changed"]
     with sqlite3.connect(path) as db:
         db.execute("drop table decisions")
     db.close()
-    assert withheld.house().ledger.decisions() == []
-    assert withheld.house().ledger.verify() == [f"event {before}: its decision of cert:client-admin is missing"]
+    assert withheld.project().ledger.decisions() == []
+    assert withheld.project().ledger.verify() == [f"event {before}: its decision of cert:client-admin is missing"]
 
 
 # -- client identities ------------------------------------------------------------------------------------------------
@@ -480,18 +480,18 @@ CONFIGURATION = "build/hosts/forge/etc/haproxy/haproxy.cfg"
 
 def revoke_unknown(home: Home, count: int) -> None:
     """Let the ledger know of so many revocations below the client authority, all in all."""
-    house = home.house()
-    issuer = house.issuer("client")
+    project = home.project()
+    issuer = project.issuer("client")
     entries = [Entry(number + (1 << 156), home.moment(), "superseded") for number in range(count)]
     crl = crl_signing.crl(issuer, 1, home.moment(), home.moment(7), entries)
-    recover_revocations.take_in(house, crl, "a test")
-    house.ledger.close()
+    recover_revocations.take_in(project, crl, "a test")
+    project.ledger.close()
 
 
 def checks_of(home: Home) -> dict[str, list[tuple[Level, str, str]]]:
-    house = home.house()
+    project = home.project()
     found = defaultdict(list)
-    for one in health_report.checks(house, home.plan(), LastRun.load(house.store), thorough=False):
+    for one in health_report.checks(project, home.plan(), LastRun.load(project.store), thorough=False):
         if one.level:
             found[one.subject].append((one.level, one.message, str(one.remedy)))
     return found

@@ -146,7 +146,7 @@ def test_delay_never_carries_a_run_out_of_the_window_of_a_host(fresh: Home) -> N
     assert setting(unit(fresh, "timer"), "AccuracySec") == ["1s"]
 
 
-def test_service_runs_as_the_owner_of_the_house_and_writes_nowhere_else(fresh: Home) -> None:
+def test_service_runs_as_the_owner_of_the_project_and_writes_nowhere_else(fresh: Home) -> None:
     lines = unit(fresh)
     assert setting(lines, "User") == [USER]
     assert setting(lines, "ReadWritePaths") == [str(fresh.path)]
@@ -184,7 +184,7 @@ def test_paths_with_blanks_and_percent_signs_are_written_as_systemd_reads_them(f
     assert setting(unit(home), "WorkingDirectory") == [str(home.path).replace("%", "%%")]
 
 
-def test_shell_of_cron_starts_the_program_with_the_house_in_its_environment(fresh: Home, machine: Machine) -> None:
+def test_shell_of_cron_starts_the_program_with_the_project_in_its_environment(fresh: Home, machine: Machine) -> None:
     machine.program("run", 'echo "$PKI_HOME $*"')
     home = Home(fresh.path.rename(fresh.path.with_name("my 100% pki")))
     (line,) = cron.lines(errand(home, machine.path / "bin" / "run"))
@@ -271,7 +271,7 @@ def test_units_are_written_enabled_and_taken_away_again(fresh: Home, machine: Ma
     assert invoke(fresh, "--remove", "--yes").status == 0
     assert list(machine.units.iterdir()) == []
     assert machine.told[4:] == [f"systemctl disable --now {name}.timer", "systemctl daemon-reload"]
-    assert invoke(fresh, "--remove", "--yes").out == "nothing on this machine runs doit for this house\n"
+    assert invoke(fresh, "--remove", "--yes").out == "nothing on this machine runs doit for this project\n"
 
 
 def test_nothing_is_written_without_consent(fresh: Home, machine: Machine, invoke: Invoke) -> None:
@@ -328,7 +328,7 @@ def test_clock_that_goes_otherwise_than_pki_yaml_says_is_told(fresh: Home, machi
     assert "its window 05:00-06:30 is never met by the runs of systemd" in said
 
 
-def test_house_of_root_is_told_that_an_account_of_its_own_is_enough(
+def test_project_of_root_is_told_that_an_account_of_its_own_is_enough(
     fresh: Home, machine: Machine, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pwd.getpwuid", lambda _: type("Entry", (), {"pw_name": "root"}))
@@ -338,8 +338,8 @@ def test_house_of_root_is_told_that_an_account_of_its_own_is_enough(
     assert "as root" not in invoke(fresh, "--systemd").out
 
 
-def test_house_that_no_crontab_can_name_is_refused(fresh: Home, machine: Machine, invoke: Invoke) -> None:
-    home = Home(fresh.path.rename(fresh.path.with_name('a "house"')))
+def test_project_that_no_crontab_can_name_is_refused(fresh: Home, machine: Machine, invoke: Invoke) -> None:
+    home = Home(fresh.path.rename(fresh.path.with_name('a "project"')))
     said = invoke(home, "--cron")
     assert machine.told == []
     assert (said.status, said.error.splitlines()[-1]) == (1, "→ move it")

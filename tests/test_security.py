@@ -46,7 +46,7 @@ SECRET_NAMES = {"tls.pem", "key.pem", "secrets.yaml", "ledger.db"}
 
 
 def files(home: Home, folder: str = ".") -> Iterator[Path]:
-    """Every file below a folder of the house, templates aside: these are a person's own."""
+    """Every file below a folder of the project, templates aside: these are a person's own."""
     for path in sorted((home.path / folder).rglob("*")):
         if path.is_file() and home.path / "templates" not in path.parents:
             yield path
@@ -172,11 +172,11 @@ def test_serial_numbers_are_random_in_all_their_bits() -> None:
         assert 30 < ones < 120, f"bit {bit} is set {ones} times of 150"
 
 
-def test_no_serial_number_is_used_twice_in_a_house(home: Home) -> None:
+def test_no_serial_number_is_used_twice_in_a_project(home: Home) -> None:
     home.doit(days=61)
-    house = home.house()
-    serials = [issued.serial for issued in house.ledger.certificates()]
-    house.ledger.close()
+    project = home.project()
+    serials = [issued.serial for issued in project.ledger.certificates()]
+    project.ledger.close()
     assert len(serials) == len(set(serials)) == 3 + 4 + 3
     assert min(serial.bit_length() for serial in serials) >= 64
 
@@ -426,7 +426,7 @@ def failure(home: Home) -> str:
 
 @pytest.fixture
 def asking(home: Home) -> Home:
-    """A house whose next run needs the key of server-1, and whose secrets file has no passphrase for it."""
+    """A project whose next run needs the key of server-1, and whose secrets file has no passphrase for it."""
     home.write("server.txt", passphrases(home)["server-1"] + "\n").chmod(0o600)
     home.write("secrets.yaml", without(home, "server-1")).chmod(0o600)
     home.add_service("wiki", host="forge")
@@ -571,9 +571,9 @@ def test_typed_passphrase_is_asked_for_once(asking: Home, monkeypatch: pytest.Mo
     monkeypatch.setattr(os, "open", terminal(os.open, there=True))
     monkeypatch.setattr("getpass.getpass", typed)
     source(asking, "{server: prompt}")
-    house = asking.house()
+    project = asking.project()
     for name in ("server-1", "server-1"):
-        house.keys.open(house.issuing("server") or pytest.fail(name))
+        project.keys.open(project.issuing("server") or pytest.fail(name))
     assert asked == ["passphrase of server-1: "]
 
 
@@ -617,15 +617,15 @@ class KilledError(BaseException):
 
 
 def opens(home: Home, name: str) -> bool:
-    house = home.house()
-    house.keys.open(house.generation(name) or pytest.fail(name))
+    project = home.project()
+    project.keys.open(project.generation(name) or pytest.fail(name))
     return True
 
 
 def test_key_gets_a_new_passphrase_and_the_old_one_opens_it_no_longer(home: Home) -> None:
     home.write("secrets.yaml", "# mine\n" + home.read("secrets.yaml").decode()).chmod(0o600)
     before, others = passphrases(home)["server-1"], passphrases(home).keys()
-    assert intermediate_passphrase.rewrap(home.house(), "server-1") == "secrets.yaml"
+    assert intermediate_passphrase.rewrap(home.project(), "server-1") == "secrets.yaml"
     after = passphrases(home)
     assert after.keys() == others
     assert after["server-1"] != before
@@ -651,12 +651,12 @@ def test_key_opens_whenever_its_move_is_cut_short_and_the_next_move_ends_well(
 
     monkeypatch.setattr(os, "replace", killed)
     with pytest.raises(KilledError):
-        intermediate_passphrase.rewrap(home.house(), "server-1", new="six new words for the key")
+        intermediate_passphrase.rewrap(home.project(), "server-1", new="six new words for the key")
     monkeypatch.undo()
     assert opens(home, "server-1")
     home.add_service("wiki", host="forge")
     assert "cert:forge-mtls" in home.doit().made
-    intermediate_passphrase.rewrap(home.house(), "server-1", new="six other words for the key")
+    intermediate_passphrase.rewrap(home.project(), "server-1", new="six other words for the key")
     assert passphrases(home)["server-1"] == "six other words for the key"
     assert passphrases(home).keys() == {"root-1", "server-1", "client-1"}
     assert opens(home, "server-1")
@@ -665,17 +665,17 @@ def test_key_opens_whenever_its_move_is_cut_short_and_the_next_move_ends_well(
 def test_key_moves_to_a_source_elsewhere_and_the_old_passphrase_goes(home: Home) -> None:
     home.write("new.txt", "six new words for the key\n").chmod(0o600)
     source(home, "{server: {file: new.txt}}")
-    assert intermediate_passphrase.rewrap(home.house(), "server-1") == "`file: new.txt`"
+    assert intermediate_passphrase.rewrap(home.project(), "server-1") == "`file: new.txt`"
     assert opens(home, "server-1")
     assert passphrases(home).keys() == {"root-1", "client-1"}
-    assert intermediate_passphrase.rewrap(home.house(), "server-1") == "`file: new.txt`", (
+    assert intermediate_passphrase.rewrap(home.project(), "server-1") == "`file: new.txt`", (
         "a second time changes nothing"
     )
     home.write("new.txt", "six newer words for the key\n").chmod(0o600)
     with pytest.raises(PkiError, match="cannot be opened with what secrets") as found:
-        intermediate_passphrase.rewrap(home.house(), "server-1")
+        intermediate_passphrase.rewrap(home.project(), "server-1")
     assert "--old-passphrase-file FILE" in found.value.hint
-    intermediate_passphrase.rewrap(home.house(), "server-1", old="six new words for the key")
+    intermediate_passphrase.rewrap(home.project(), "server-1", old="six new words for the key")
     assert opens(home, "server-1")
 
 
@@ -700,7 +700,7 @@ def test_move_that_cannot_be_made_says_why_and_changes_nothing(
     source(home, "{client: {file: new.txt}}")
     before = snapshot(home, "ca/server", "ca/client") | {Path("s"): home.read("secrets.yaml")}
     with pytest.raises(PkiError) as found:
-        intermediate_passphrase.rewrap(home.house(), name, **options)
+        intermediate_passphrase.rewrap(home.project(), name, **options)
     assert said in f"{found.value.message} → {found.value.hint}"
     assert snapshot(home, "ca/server", "ca/client") | {Path("s"): home.read("secrets.yaml")} == before
 
@@ -937,7 +937,7 @@ def test_authorities_of_a_try_out_are_refused_outside_it(
     said = capsys.readouterr().err
     assert "is a sandbox authority, and pki.yaml does not say sandbox: true" in said
     with pytest.raises(PkiError, match="sandbox authority"):
-        plan.plan(home.house())
+        plan.plan(home.project())
     assert snapshot(home, "build", "ca") == before
 
 
@@ -963,7 +963,7 @@ def test_without_the_sandbox_doit_never_makes_an_authority(fresh: Home) -> None:
     assert not list(fresh.path.glob("ca/root/*/key*"))
 
 
-def test_nobody_can_call_a_house_the_sandbox(fresh: Home) -> None:
+def test_nobody_can_call_a_project_the_sandbox(fresh: Home) -> None:
     fresh.edit("organisation: Example Lab", "organisation: Sandbox Lab")
     with pytest.raises(PkiError, match="SANDBOX is kept for try-out authorities"):
         fresh.plan()

@@ -113,7 +113,7 @@ def test_a_setting_that_cannot_work_is_refused_with_its_line(fresh: Home, profil
     if schedule:
         fresh.write("pki.yaml", (fresh.path / "pki.yaml").read_text() + schedule + "\n")
     with pytest.raises(InventoryError) as refused:
-        fresh.house()
+        fresh.project()
     lines = str(refused.value).splitlines()
     assert any(re.fullmatch(rf"(pki\.yaml:)?\d+: {re.escape(fault)}", line.strip()) for line in lines), lines
 

@@ -47,7 +47,7 @@ def title(html: str) -> str:
 # -- what it says -----------------------------------------------------------------------------------------------------
 
 
-def test_a_house_in_which_all_is_well_says_so_first(home: Home) -> None:
+def test_a_project_in_which_all_is_well_says_so_first(home: Home) -> None:
     found = shown(home)
     assert found.faults == []
     assert title(found.html) == "SANDBOX All is well: Example Lab"
@@ -115,17 +115,17 @@ def test_what_was_not_reached_says_so(home: Home) -> None:
 
 def test_a_host_that_does_not_answer_is_first_among_the_hosts(home: Home) -> None:
     home.edit("    proxy: caddy\n", "    proxy: caddy\n    deliver: ssh\n    ssh: {user: nobody, port: 1}\n")
-    Contact("2026-11-20T05:00:00Z", "2026-11-21T05:00:00Z", "timed out").save(home.house().store.contact("media"))
+    Contact("2026-11-20T05:00:00Z", "2026-11-21T05:00:00Z", "timed out").save(home.project().store.contact("media"))
     home.doit("cert", days=1)
     text = shown(home).text
     assert "It was asked for cert alone." in text
     assert "media warning failing since 2026-11-21 ssh 2026-11-23 2026-11-20" in text
 
 
-def test_a_house_before_its_first_ceremony_has_a_page(tmp_path: Path) -> None:
-    house = real_home(tmp_path)
-    assert house.doit().status
-    found = shown(house)
+def test_a_project_before_its_first_ceremony_has_a_page(tmp_path: Path) -> None:
+    project = real_home(tmp_path)
+    assert project.doit().status
+    found = shown(project)
     assert found.faults == []
     assert "ceremony a root ceremony is due now" in found.text
     assert "Authorities There is none yet." in found.text
@@ -193,7 +193,7 @@ def test_of_a_remedy_only_what_is_to_be_typed_is_copied(remedy: str, expected: l
 
 
 def test_a_run_with_nothing_to_do_leaves_it_as_it_is_all_day_long(home: Home) -> None:
-    home.doit()  # in the house's new place
+    home.doit()  # in the project's new place
     before = written(home)
     for days in (0.1, 0.5, 0.7):
         assert home.doit(days=days).data["made"] == []
@@ -280,7 +280,7 @@ def test_a_page_that_cannot_be_made_says_that_it_is_old(home: Home, monkeypatch:
     assert "could not be made anew" not in shown(home).text
 
 
-def test_a_house_whose_ledger_is_damaged_has_a_page(home: Home) -> None:
+def test_a_project_whose_ledger_is_damaged_has_a_page(home: Home) -> None:
     home.write("ca/ledger.db", "no database")
     assert home.doit(days=1).status
     text = shown(home).text
@@ -320,7 +320,7 @@ def test_no_page_appears_where_nothing_was_ever_run(fresh: Home) -> None:
 
 
 def test_a_banner_escapes_what_it_says(home: Home) -> None:
-    update_page.nothing_was_run(home.house().store, START, NASTY, NASTY)
+    update_page.nothing_was_run(home.project().store, START, NASTY, NASTY)
     assert "<script>alert" not in home.read(PATH).decode()
     assert NASTY in shown(home).text
 
@@ -341,7 +341,7 @@ def test_whatever_a_name_or_a_message_holds_is_text() -> None:
     assert Page(html).text.count(NASTY) >= 10
 
 
-def test_no_secret_of_the_house_is_on_it(home: Home) -> None:
+def test_no_secret_of_the_project_is_on_it(home: Home) -> None:
     lose_passphrase(home, "server-1")
     home.doit(days=61)
     html = home.read(PATH).decode()

@@ -24,7 +24,7 @@ from pki.ledger.types import Issued
 from pki.monitor import forecast
 from pki.pipeline.desired_state import World
 from pki.project.generations import Generation
-from pki.project.project import House
+from pki.project.project import Project
 from tests import judges, old_ledgers
 from tests.commands import Invoke, Said, said_by
 from tests.conftest import START, Home
@@ -36,7 +36,7 @@ REVOKED = START - 100 * DAY
 
 @pytest.fixture
 def invoke(home: Home, capsys: pytest.CaptureFixture[str]) -> Invoke:
-    """`./run invoke …` in this process, typed beside the house."""
+    """`./run invoke …` in this process, typed beside the project."""
 
     def call(*arguments: str, days: float = 0) -> Said:
         moment = {"pki_now": home.moment(days), "pki_called_from": str(home.path.parent)}
@@ -64,7 +64,7 @@ def old() -> OldCa:
 
 @pytest.fixture
 def adopted(home: Home, old: OldCa) -> Home:
-    """The example, which has adopted the old CA; its books are in `books/`, beside the house."""
+    """The example, which has adopted the old CA; its books are in `books/`, beside the project."""
     adopt(home)
     old.keep(home.path / "ca/legacy")
     old.openssl_ca(home.path.parent / "books")
@@ -85,10 +85,10 @@ def entries(home: Home, name: str = "legacy") -> dict[int, tuple[datetime, str]]
 
 
 def recorded(home: Home, name: str = "legacy") -> dict[str, Issued]:
-    house = home.house()
-    found = {one.artifact: one for one in house.ledger.certificates(issuer=name)}
-    assert house.ledger.verify() == []
-    house.ledger.close()
+    project = home.project()
+    found = {one.artifact: one for one in project.ledger.certificates(issuer=name)}
+    assert project.ledger.verify() == []
+    project.ledger.close()
     return found
 
 
@@ -253,7 +253,7 @@ def test_every_fault_is_told_at_once_and_nothing_is_taken_in(adopted: Home, old:
     twin = OldCa(key=old.key)
     write(books / "newcerts/twin.pem", pem(twin.issue("twin", 1)))
     write(books / "broken.der", b"no")
-    events = len(adopted.house().ledger.events())
+    events = len(adopted.project().ledger.events())
     said = invoke("ledger.import", "books")
     assert said.status == 1
     assert said.error.splitlines()[1:-1] == [
@@ -271,28 +271,28 @@ def test_every_fault_is_told_at_once_and_nothing_is_taken_in(adopted: Home, old:
         "books/crlnumber:1: expected a number in hexadecimal, got 'soon'",
         "books/newcerts/twin.pem: serial 01 is that of another certificate too, in books/newcerts/01.pem",
     ]
-    assert len(adopted.house().ledger.events()) == events
+    assert len(adopted.project().ledger.events()) == events
 
 
 def test_dry_run_shows_what_it_found_and_records_nothing(adopted: Home, invoke: Invoke) -> None:
-    events = len(adopted.house().ledger.events())
+    events = len(adopted.project().ledger.events())
     said = invoke("ledger.import", "books", "--dry-run")
     assert "to do  ledger" in said.out
     assert "3 certificates of legacy: 1 valid, 1 ended; 1 revocations" in said.out
-    assert len(adopted.house().ledger.events()) == events
+    assert len(adopted.project().ledger.events()) == events
 
 
 def test_second_import_takes_in_only_what_is_new(adopted: Home, old: OldCa, invoke: Invoke) -> None:
     invoke("ledger.import", "books")
-    events = len(adopted.house().ledger.events())
+    events = len(adopted.project().ledger.events())
     assert "nothing new: the ledger holds 3 certificates of legacy" in invoke("ledger.import", "books").out
-    assert len(adopted.house().ledger.events()) == events
+    assert len(adopted.project().ledger.events()) == events
     old.issue("carol", 4)
     old.revoke(1, "superseded")
     old.openssl_ca(adopted.path.parent / "books")
     said = invoke("ledger.import", "books")
     assert "1 certificates of legacy: 1 valid, 0 ended; 1 revocations; 3 were known" in said.out
-    assert len(adopted.house().ledger.events()) == events + 2
+    assert len(adopted.project().ledger.events()) == events + 2
     adopted.doit()
     assert set(entries(adopted)) == {1, 2}
 
@@ -358,9 +358,9 @@ def test_five_hundred_certificates_come_in_as_one_transaction(adopted: Home, inv
             "CREATE TRIGGER stop BEFORE INSERT ON revocations WHEN NEW.serial LIKE '%8b' BEGIN SELECT RAISE(ABORT, 'full'); END"
         )
         db.commit()
-    events = len(adopted.house().ledger.events())
+    events = len(adopted.project().ledger.events())
     assert invoke("ledger.import", "books").status == 1
-    assert len(adopted.house().ledger.events()) == events, "all of it, or nothing"
+    assert len(adopted.project().ledger.events()) == events, "all of it, or nothing"
     with closing(sqlite3.connect(adopted.path / "ca/ledger.db")) as db:
         db.execute("DROP TRIGGER stop")
         db.commit()
@@ -436,11 +436,11 @@ def test_run_with_nothing_to_do_opens_no_ledger(adopted: Home, invoke: Invoke) -
     invoke("ledger.import", "books")
     adopted.doit()
     assert adopted.doit().made == {}
-    house = adopted.house()
+    project = adopted.project()
     plan = adopted.plan()
     assert [one.name for one, _ in forecast.forecast(plan)] == []
-    list(forecast.notes(house, plan))
-    assert "ledger" not in house.__dict__
+    list(forecast.notes(project, plan))
+    assert "ledger" not in project.__dict__
 
 
 def test_ca_without_a_key_identifier_signs_crls_without_one(home: Home, invoke: Invoke) -> None:
@@ -497,7 +497,7 @@ def test_ca_that_ended_makes_no_more_crls_and_a_person_is_told(home: Home, invok
     before = home.read("build/crl/legacy.crl")
     assert "crl:legacy" not in home.doit(days=40).made
     assert home.read("build/crl/legacy.crl") == before
-    notes = {one.subject: one.text for one in forecast.notes(home.house(40), home.plan(40))}
+    notes = {one.subject: one.text for one in forecast.notes(home.project(40), home.plan(40))}
     assert notes["authority:legacy"] == "ended on 2026-12-03, and its CRL is not made any more"
 
 
@@ -645,8 +645,8 @@ def test_revoked_serial_of_an_old_ca_does_not_revoke_ours(adopted: Home, old: Ol
     old.openssl_ca(adopted.path.parent / "books")
     assert invoke("ledger.import", "books").status == 0
     assert list(adopted.doit().made) == ["crl:legacy"]
-    house = adopted.house()
-    assert not house.is_revoked(ours, seen_before=False)
+    project = adopted.project()
+    assert not project.is_revoked(ours, seen_before=False)
     assert recorded(adopted, "client-1")["cert:client-admin"].revoked == ""
     assert ours not in {entry.serial_number for entry in crl_of(adopted, "client-1")}
 
@@ -669,9 +669,9 @@ def test_ledger_of_the_first_schema_is_taken_over_with_every_hash_as_it_was(adop
     old_ledgers.lay(adopted.path, 1)
     rows, names, schema = rows_and_indexes(adopted)
     assert (len(rows[2]), schema) == (1, 1)  # type: ignore[arg-type]
-    house = adopted.house()
-    assert house.ledger.verify() == []
-    house.ledger.close()
+    project = adopted.project()
+    assert project.ledger.verify() == []
+    project.ledger.close()
     assert rows_and_indexes(adopted) == (rows, names | {"ix_decisions_artifact", "ix_crls_sha256"}, 3)
     vpn = OldCa("VPN CA")
     vpn.issue("web", 1)
@@ -694,11 +694,11 @@ def test_status_sums_up_and_plan_does_not_flood(adopted: Home, old: OldCa, invok
     assert "adopted: signs CRLs only; 41 certificates valid, next ends on 2027-02-01 (device-10)" in said
     assert "device-11" not in said
     assert "legacy" not in invoke("plan").out
-    notes = [one for one in forecast.notes(adopted.house(44), adopted.plan(44)) if one.subject == "authority:legacy"]
+    notes = [one for one in forecast.notes(adopted.project(44), adopted.plan(44)) if one.subject == "authority:legacy"]
     ends = [(f"legacy:device-{day}", f"2027-02-0{day - 9}") for day in (10, 11, 12, 13)]
     text = ", ".join(f"{name} on {end}" for name, end in ends)
     assert [one.text for one in notes] == [f"of its certificates end soon: {text}"]
-    notes = [one for one in forecast.notes(adopted.house(60), adopted.plan(60)) if one.subject == "authority:legacy"]
+    notes = [one for one in forecast.notes(adopted.project(60), adopted.plan(60)) if one.subject == "authority:legacy"]
     assert "legacy:device-14 on 2027-02-05 and 15 more" in notes[0].text
     assert notes[0].remedy.startswith("move what it serves into pki.yaml (docs/adopt.md)")
 
@@ -710,7 +710,7 @@ def test_what_was_renewed_or_moved_over_is_not_noted_when_it_ends(adopted: Home,
     old.issue("forgotten", 13, days=20, names=("forgotten.lab.internal",))
     old.openssl_ca(adopted.path.parent / "books")
     invoke("ledger.import", "books")
-    [note] = [one for one in forecast.notes(adopted.house(), adopted.plan()) if one.subject == "authority:legacy"]
+    [note] = [one for one in forecast.notes(adopted.project(), adopted.plan()) if one.subject == "authority:legacy"]
     assert note.text == "of its certificates end soon: legacy:forgotten on 2026-12-13"
 
 
@@ -781,7 +781,7 @@ def test_nothing_treats_an_adopted_ca_as_one_of_ours(adopted: Home, invoke: Invo
         assert b"legacy" not in path.name.encode()
         assert pem(adopted_ca(adopted)) not in path.read_bytes()
     assert len(judges.crls(adopted.read("build/crl/bundle-client.pem"))) == 2
-    assert adopted.house().issuing("legacy") is None
+    assert adopted.project().issuing("legacy") is None
 
 
 def adopted_ca(home: Home) -> x509.Certificate:
@@ -826,7 +826,7 @@ def test_backup_says_when_an_adopted_folder_is_not_in_it(
     old.openssl_ca(tmp_path / "elsewhere")
     words = write(tmp_path / "words", b"six random words that nobody ever guesses\n", 0o600)
     said = invoke("backup", str(tmp_path / "kept.age"), "--passphrase-file", str(words))
-    assert f"{tmp_path}/elsewhere lies outside the house and is NOT in this file" in said.out
+    assert f"{tmp_path}/elsewhere lies outside the project and is NOT in this file" in said.out
 
 
 def test_import_names_what_is_missing(home: Home, old: OldCa, invoke: Invoke) -> None:
@@ -843,8 +843,8 @@ def test_import_names_what_is_missing(home: Home, old: OldCa, invoke: Invoke) ->
     )
 
 
-def test_house_without_an_adopted_authority_knows_none(home: Home) -> None:
-    house = House.open(home.path, START)
-    assert house.inventory.authorities.adopted == {}
+def test_project_without_an_adopted_authority_knows_none(home: Home) -> None:
+    project = Project.open(home.path, START)
+    assert project.inventory.authorities.adopted == {}
     with pytest.raises(PkiError, match="is no artifact"):
-        World.of(house).artifact_files("crl:legacy")
+        World.of(project).artifact_files("crl:legacy")

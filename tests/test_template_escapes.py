@@ -77,9 +77,9 @@ ESCAPES = {  # `{0}` is a file that is there afterwards if a program was run
     "pydantic's types": "{{{{ inventory.hosts.media.model_config }}}}",
     "the inventory itself": "{{{{ inventory._said.model_dump() }}}}",
     "the part itself": "{{{{ inventory.publish._part.model_dump() }}}}",
-    "the store": "{{{{ authority._house.store }}}}",
-    "passphrases": "{{{{ authority._house.passphrases }}}}",
-    "passphrases by attr": "{{{{ (authority | attr('_house')).passphrases }}}}",
+    "the store": "{{{{ authority._project.store }}}}",
+    "passphrases": "{{{{ authority._project.passphrases }}}}",
+    "passphrases by attr": "{{{{ (authority | attr('_project')).passphrases }}}}",
     "the CRLs' files": "{{{{ revoked._files() }}}}",
     "a method of ours": "{{{{ revoked.digest('x') }}}}",
     "another method of ours": "{{{{ inventory.content('') }}}}",
@@ -102,13 +102,13 @@ CHANGES = {
 @pytest.fixture(scope="module")
 def world(built_once: Path) -> World:
     """What the templates of the example get; nothing is written."""
-    return World.of(Home(built_once).house())
+    return World.of(Home(built_once).project())
 
 
 def rendered(home: Home, body: str) -> str:
     """What the release of media fails with, or else the file that was made."""
     home.write("templates/one.conf", HEAD + body)
-    world = World.of(home.house())
+    world = World.of(home.project())
     gathered = world.gather("media")
     faults = [*world.library.for_host("media", world.hosts["media"]).faults, *gathered.faults.values()]
     if faults:
@@ -143,7 +143,7 @@ def test_a_template_reaches_nothing_but_its_values(world: World, tmp_path: Path,
 
 @pytest.mark.parametrize("escape", ESCAPES.values(), ids=ESCAPES)
 def test_a_header_that_is_rendered_in_plan_reaches_nothing_either(world: World, tmp_path: Path, escape: str) -> None:
-    mark, context = tmp_path / "run", {"inventory": Said(world.house.inventory)}
+    mark, context = tmp_path / "run", {"inventory": Said(world.project.inventory)}
     assert ends_harmlessly(Templates(tmp_path), escape.format(mark), context)
     assert not mark.exists()
 
@@ -151,7 +151,7 @@ def test_a_header_that_is_rendered_in_plan_reaches_nothing_either(world: World, 
 @pytest.mark.parametrize("what", ["inventory", "inventory.publish"])
 def test_an_object_of_the_program_has_no_methods_for_templates(world: World, tmp_path: Path, what: str) -> None:
     """Also where one gets into a context as it is: pydantic's `parse_raw` runs what it reads."""
-    mark, context = tmp_path / "run", {"inventory": world.house.inventory}
+    mark, context = tmp_path / "run", {"inventory": world.project.inventory}
     with pytest.raises(PkiError, match="a template may not use 'parse_raw' of a"):
         Templates(tmp_path).render_text(f"{{{{ {what}.parse_raw({PICKLE.format(mark)}) }}}}", context)
     assert not mark.exists()
@@ -469,7 +469,7 @@ def test_present_templates_render_byte_for_byte_as_with_jinja2_alone(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def files() -> dict[tuple[str, str], bytes]:
-        made = {name: World.of(world.house).gather(name) for name in world.hosts}
+        made = {name: World.of(world.project).gather(name) for name in world.hosts}
         assert not any(one.faults for one in made.values())
         return {(name, file.path): content for name, one in made.items() for file, content in one.files}
 

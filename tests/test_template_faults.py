@@ -35,9 +35,9 @@ def library(home: Home) -> Library:
     """All managed files as a run reads them, without anything else of a run."""
     from pki.deploy import managed_files  # noqa: PLC0415 - used here alone
 
-    house = home.house()
-    said = house.inventory
-    return managed_files.find(house.store.templates, {"inventory": said}, said.hosts, said.networks, house.memo)
+    project = home.project()
+    said = project.inventory
+    return managed_files.find(project.store.templates, {"inventory": said}, said.hosts, said.networks, project.memo)
 
 
 def fault_of(home: Home, name: str = "one.conf") -> str:
@@ -535,10 +535,10 @@ def test_errors_travel_from_the_process_with_all_their_lines() -> None:
 
 
 def test_looks_at_a_broken_home_raise_nothing(broken: Home) -> None:
-    house, plan = broken.house(), broken.plan()
+    project, plan = broken.project(), broken.plan()
     assert [artifact.name for artifact, _ in forecast.forecast(plan)][:2] == [
         "template:nginx/extra.conf",
         "release:media",
     ]
-    assert list(status_table.rows(house, plan))
-    assert health_report.checks(house, plan, LastRun(), (), (), (), thorough=True)
+    assert list(status_table.rows(project, plan))
+    assert health_report.checks(project, plan, LastRun(), (), (), (), thorough=True)

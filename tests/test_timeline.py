@@ -31,9 +31,9 @@ def invoke(capsys: pytest.CaptureFixture[str]) -> Invoke:
 
 
 def foretell(home: Home, years: int = 3, days: float = 0, *, held: bool = True) -> Timeline:
-    house = home.house(days)
-    found = timeline(house, home.plan(days), years, held=held)
-    house.close(settled=False)
+    project = home.project(days)
+    found = timeline(project, home.plan(days), years, held=held)
+    project.close(settled=False)
     return found
 
 
@@ -54,7 +54,7 @@ def entries(home: Home) -> dict[str, str]:
 # -- what is foretold -------------------------------------------------------------------------------------------------
 
 
-def test_nothing_goes_wrong_in_a_house_that_is_looked_after(real: RealHome) -> None:
+def test_nothing_goes_wrong_in_a_project_that_is_looked_after(real: RealHome) -> None:
     found = foretell(real)
     assert wrong(found) == []
     assert days_of(found, "request") == [ASKED, 2 * ASKED]
@@ -81,7 +81,7 @@ def test_the_sandbox_comes_as_it_was_foretold(home: Home) -> None:
         made = {name for name in home.doit(days=day).made if name.startswith(("cert:", "crl:root", "authority:"))}
         brought = {name for name in made if not name.startswith("cert:")} if day == ASKED else set[str]()
         assert made - brought == days[day], day
-    last = home.house(ASKED + 61)
+    last = home.project(ASKED + 61)
     assert last.issuing("server") == last.generation("server-2")
 
 
@@ -95,7 +95,7 @@ def test_timeline_writes_nothing(home: Home, invoke: Invoke) -> None:
     assert state() == before
 
 
-def test_timeline_of_a_house_before_its_first_run_begins_with_it(fresh: Home) -> None:
+def test_timeline_of_a_project_before_its_first_run_begins_with_it(fresh: Home) -> None:
     found = foretell(fresh, 1)
     assert wrong(found) == []
     assert days_of(found, "ceremony") == [0]
@@ -142,7 +142,7 @@ def test_without_ceremonies_everything_ends_as_foretold(real: RealHome) -> None:
 
 def test_missing_rung_of_a_root_is_a_day_without_a_valid_crl(real: RealHome) -> None:
     first, second = real.ladder()
-    for path in real.house().store.rungs("root-1")[1:]:
+    for path in real.project().store.rungs("root-1")[1:]:
         path.unlink()
     end = first.next_update_utc
     assert end is not None
@@ -156,17 +156,17 @@ def test_missing_rung_of_a_root_is_a_day_without_a_valid_crl(real: RealHome) -> 
 
 def test_client_that_outlives_its_authority_is_told(real: RealHome) -> None:
     """As after a ceremony elsewhere, or with certificates from another program in the ledger."""
-    house = real.house()
-    issuer = house.issuer("client")
+    project = real.project()
+    issuer = project.issuer("client")
     key = keys.new_key("ec-p256")
     end = issuer.certificate.not_valid_after_utc + timedelta(days=30)
     cert = certificate_signing.certificate(
         certificate_signing.subject("Example Lab", "x@y"), key.public_key(), (START, end), (), issuer
     )
-    house.ledger.record_certificate(
+    project.ledger.record_certificate(
         cert, issuer="client-1", artifact="cert:client-old", profile="client", reason="brought along", at=START
     )
-    house.close(settled=False)
+    project.close(settled=False)
     assert [line for line in wrong(foretell(real, 3)) if "client-old" in line] == [
         f"2028-11-22 cert:client-old: is valid until {end:%Y-%m-%d}, and client-1, which issued it, only until then"
     ]
@@ -278,8 +278,8 @@ def test_sandbox_asks_nobody_for_a_ceremony(home: Home) -> None:
 def test_every_line_of_the_calendar_is_short_and_ends_as_rfc_5545_wants_it(real: RealHome) -> None:
     real.edit("organisation: Example Lab", 'organisation: "Blåbærgrød, Åse & Søn (Ærø) i Ålborg"')
     (real.path / "build/report/pki.ics").unlink()
-    house = real.house()
-    calendar.write(house, real.plan())
+    project = real.project()
+    calendar.write(project, real.plan())
     lines = real.read("build/report/pki.ics").split(b"\r\n")
     assert lines[-1] == b""
     assert max(map(len, lines)) <= 75

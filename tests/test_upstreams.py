@@ -93,7 +93,7 @@ def delivered(home: Home, path: str) -> str:
 def test_what_cannot_be_is_a_fault_with_its_line(home: Home, upstream: str, proxy: str, fault: str) -> None:
     say(home, upstream, proxy)
     with pytest.raises(InventoryError) as caught:
-        home.house()
+        home.project()
     [said] = caught.value.faults
     place, _, what = said.partition("hosts.media.services.jellyfin.upstream")
     assert re.fullmatch(r"pki.yaml:4[0-9]: ", place), said
@@ -115,7 +115,7 @@ def test_what_cannot_be_is_a_fault_with_its_line(home: Home, upstream: str, prox
 )
 def test_what_devices_need_can_be_said(home: Home, upstream: str, proxy: str) -> None:
     say(home, upstream, proxy)
-    home.house()
+    home.project()
 
 
 # -- files with the CAs of upstreams ----------------------------------------------------------------------------------
@@ -133,7 +133,7 @@ def test_a_certificate_is_delivered_for_the_proxy_and_passes_the_look_at_a_relea
     found = preflight.look(parcel, delivery.trust(), ["jellyfin.lab.internal"], START)
     assert list(found.leaves) == ["jellyfin.lab.internal"]
     assert home.doit().made == {}
-    assert FILE in write_backup.snapshot(home.house())
+    assert FILE in write_backup.snapshot(home.project())
     put(home, pem(box("other.local")[1]))
     assert home.doit().made["release:media"] == "upstream-ca:media changed"
     home.edit(f"ca: {FILE}, name: box.local", "verify: none")
@@ -175,7 +175,7 @@ def test_a_file_that_is_not_there_fails_one_release(home: Home) -> None:
 
 def test_plan_and_status_say_what_is_not_verified(home: Home) -> None:
     say(home, '{url: "https://10.30.0.5:8006", verify: none}')
-    [note] = unverified_upstreams.notes(home.house())
+    [note] = unverified_upstreams.notes(home.project())
     assert (note.subject, note.text) == (
         "upstreams",
         (
@@ -185,7 +185,7 @@ def test_plan_and_status_say_what_is_not_verified(home: Home) -> None:
     )
     assert "openssl s_client -connect 10.30.0.5:8006 </dev/null | openssl x509 >upstreams/jellyfin.pem" in note.remedy
     assert note.text in json.dumps(home.doit().data["notes"])
-    rows = {row.name: row.next for row in status_table.rows(home.house(), home.plan())}
+    rows = {row.name: row.next for row in status_table.rows(home.project(), home.plan())}
     assert "upstreams not verified (verify: none): jellyfin" in rows["deploy:media"]
     assert "upstreams" not in rows["deploy:forge"]
 
@@ -194,7 +194,7 @@ def test_plan_and_status_say_what_is_not_verified(home: Home) -> None:
 def test_plan_says_that_a_certificate_of_an_upstream_ends(home: Home, days: int, said: str) -> None:
     put(home, pem(box(days=days)[1]))
     say(home, f'{{url: "https://10.30.0.5:8006", ca: {FILE}, name: box.local}}')
-    texts = [note.text for note in unverified_upstreams.notes(home.house(0.5))]
+    texts = [note.text for note in unverified_upstreams.notes(home.project(0.5))]
     assert [said in text and "jellyfin on media" in text for text in texts] == [True] * bool(said)
 
 

@@ -11,7 +11,7 @@ from pki.deploy.delivery_history import KEPT
 from pki.pipeline.delivery_targets import Outlook
 from pki.pipeline.desired_state import World
 from pki.project.clock_guard import CONFIRM, Evidence, HostClock
-from pki.project.project import House
+from pki.project.project import Project
 from tests.ceremonies import RealHome
 from tests.conftest import Ask, Home
 from tests.test_delivery import Live, change_something, delivered, delivered_once, kind
@@ -22,7 +22,7 @@ CENTURY = 36500  # days: every authority has ended
 PLACES = ("certs", "crl", "trust", "release", "hosts", "receipts", "history")
 
 
-def nobody(_house: House) -> Evidence:
+def nobody(_project: Project) -> Evidence:
     """The kernel clock is not synchronised, and no host answers."""
     return Evidence(None, (HostClock("media", None),))
 
@@ -73,28 +73,28 @@ def test_a_cross_certificate_stays_in_the_chain_of_a_leaf(real: RealHome) -> Non
     chain = real.read("build/certs/media/chain.pem")
     assert chain.count(b"BEGIN CERTIFICATE") == 2
     assert_kept(real, CENTURY)
-    assert real.house(CENTURY, nobody).existing("server-2").chain == chain
+    assert real.project(CENTURY, nobody).existing("server-2").chain == chain
 
 
 def test_no_entry_of_a_host_s_crl_has_ended_by_a_clock_that_nobody_confirms(real: RealHome) -> None:
     """It would leave the CRL that is in place there."""
-    serial = real.house().ledger.certificates(artifact="cert:media")[-1].serial
-    assert Outlook(World.of(real.house(CENTURY))).has_ended(serial)
-    assert not Outlook(World.of(real.house(CENTURY, nobody))).has_ended(serial)
+    serial = real.project().ledger.certificates(artifact="cert:media")[-1].serial
+    assert Outlook(World.of(real.project(CENTURY))).has_ended(serial)
+    assert not Outlook(World.of(real.project(CENTURY, nobody))).has_ended(serial)
 
 
 @pytest.mark.parametrize("days", [400, CENTURY])
 def test_evidence_is_asked_for_only_where_something_ended_between_the_last_event_and_now(
     real: RealHome, days: float
 ) -> None:
-    asked = list[House]()
+    asked = list[Project]()
 
-    def evidence(house: House) -> Evidence:
-        asked.append(house)
-        return nobody(house)
+    def evidence(project: Project) -> Evidence:
+        asked.append(project)
+        return nobody(project)
 
-    house = real.house(days, evidence)
-    assert house.live("root") == ["root-1"]
+    project = real.project(days, evidence)
+    assert project.live("root") == ["root-1"]
     assert len(asked) == (days > 4000)
 
 

@@ -11,7 +11,7 @@ from pki.common.cache import token
 from pki.config.model import Leaf
 from pki.config.name_claims import Key, key_of
 from pki.ledger.types import Issued
-from pki.project.project import House
+from pki.project.project import Project
 
 
 class Move(NamedTuple):
@@ -23,16 +23,16 @@ class Move(NamedTuple):
     end: datetime
 
 
-def valid(house: House) -> Iterator[Issued]:
+def valid(project: Project) -> Iterator[Issued]:
     """The certificates of leaves of this project that neither ended nor were revoked."""
-    for one in house.unexpired():
+    for one in project.unexpired():
         if one.artifact.kind == "cert" and not one.revoked:
             yield one
 
 
-def holders(house: House) -> frozenset[tuple[str, Key]]:
+def holders(project: Project) -> frozenset[tuple[str, Key]]:
     """Every leaf that has a valid certificate, with each name in it that can belong to one alone."""
-    return frozenset((one.artifact.name, key_of(one.profile, name)) for one in valid(house) for name in _owned(one))
+    return frozenset((one.artifact.name, key_of(one.profile, name)) for one in valid(project) for name in _owned(one))
 
 
 def of_client(issued: Collection[Issued], common_name: str) -> list[Issued]:
@@ -45,23 +45,23 @@ def of_client(issued: Collection[Issued], common_name: str) -> list[Issued]:
     ]
 
 
-def moves(house: House, leaves: Mapping[str, Leaf]) -> list[Move]:
+def moves(project: Project, leaves: Mapping[str, Leaf]) -> list[Move]:
     """The names that go from one leaf to another with the next run, with where they come from."""
-    unseen = (leaf for leaf in leaves.values() if house.memo.seen(leaf.artifact) is None)
-    coming = [leaf for leaf in unseen if not certificates.is_known(house, leaf)]
-    if not coming or not house.has_ledger:
+    unseen = (leaf for leaf in leaves.values() if project.memo.seen(leaf.artifact) is None)
+    coming = [leaf for leaf in unseen if not certificates.is_known(project, leaf)]
+    if not coming or not project.has_ledger:
         return []
     known = token([(leaf.name, _wanted(leaf)) for leaf in coming], sorted(leaves))
-    kept = house.recall_from_ledger("moves", known)
+    kept = project.recall_from_ledger("moves", known)
     if kept is None:
-        kept = [[*one[:3], int(one.end.timestamp())] for one in _moves(house, leaves, coming)]
-        house.remember_from_ledger("moves", known, kept)
+        kept = [[*one[:3], int(one.end.timestamp())] for one in _moves(project, leaves, coming)]
+        project.remember_from_ledger("moves", known, kept)
     return [Move(leaf, name, before, datetime.fromtimestamp(end, UTC)) for leaf, name, before, end in kept]
 
 
-def _moves(house: House, leaves: Mapping[str, Leaf], coming: Collection[Leaf]) -> Iterator[Move]:
+def _moves(project: Project, leaves: Mapping[str, Leaf], coming: Collection[Leaf]) -> Iterator[Move]:
     having: dict[Key, dict[str, datetime]] = {}
-    for one in valid(house):
+    for one in valid(project):
         for name in _owned(one):
             ends = having.setdefault(key_of(one.profile, name), {})
             ends[one.artifact.name] = one.not_after

@@ -27,7 +27,7 @@ from pki.common.remedies import here
 from pki.config.identifiers import ArtifactId
 from pki.config.model import Leaf
 from pki.project.generations import Generation
-from pki.project.project import House
+from pki.project.project import Project
 from pki.x509 import canonical, certificate_signing, keys, pem_encoding, profiles
 from pki.x509.certificate_signing import subject
 from pki.x509.device_requests import device_key, requested_key
@@ -37,61 +37,63 @@ from pki.x509.weak_keys import weakness
 DAY = timedelta(days=1)
 
 
-def stale_reasons(house: House, wanted: Leaf) -> list[Reason]:
+def stale_reasons(project: Project, wanted: Leaf) -> list[Reason]:
     """Why a leaf must be issued again, or its files cut again from its truth."""
     name = wanted.artifact
-    if name in house.withheld:
-        return stopped_damage(house, wanted) or _split_faults(house, wanted)
-    issuer = house.issuing(wanted.authority)
-    known = _leaf_token(house, wanted, issuer)
-    held = _recalled(house, name, known)
+    if name in project.withheld:
+        return stopped_damage(project, wanted) or _split_faults(project, wanted)
+    issuer = project.issuing(wanted.authority)
+    known = _leaf_token(project, wanted, issuer)
+    held = _recalled(project, name, known)
     if held is not None:
-        return _revocation(house, wanted, held.serial, seen_before=True) or dated_reasons(house, wanted, held, issuer)
-    found = examine(house, wanted)
+        return _revocation(project, wanted, held.serial, seen_before=True) or dated_reasons(
+            project, wanted, held, issuer
+        )
+    found = examine(project, wanted)
     if isinstance(found, list):
         return found
-    damaged = _split_faults(house, wanted)
+    damaged = _split_faults(project, wanted)
     if not damaged:
         dates = int(found.not_before.timestamp()), int(found.not_after.timestamp())
-        house.memo.remember(name, known, file_names(house, wanted), [*dates, f"{found.serial:x}"])
-    return dated_reasons(house, wanted, found, issuer) or damaged
+        project.memo.remember(name, known, file_names(project, wanted), [*dates, f"{found.serial:x}"])
+    return dated_reasons(project, wanted, found, issuer) or damaged
 
 
-def damage(house: House, wanted: Leaf) -> list[Reason]:
+def damage(project: Project, wanted: Leaf) -> list[Reason]:
     """Why the files of a leaf cannot be delivered, whatever was found of them before; none when they are sound."""
-    if wanted.artifact in house.withheld:
-        return stopped_damage(house, wanted) or _split_faults(house, wanted)
-    found = examine(house, wanted)
-    return found if isinstance(found, list) else _split_faults(house, wanted)
+    if wanted.artifact in project.withheld:
+        return stopped_damage(project, wanted) or _split_faults(project, wanted)
+    found = examine(project, wanted)
+    return found if isinstance(found, list) else _split_faults(project, wanted)
 
 
-def damaged_files(house: House, wanted: Leaf) -> list[Reason]:
+def damaged_files(project: Project, wanted: Leaf) -> list[Reason]:
     """The files of a leaf that are not as they were written, whatever pki.yaml wants now; none where there is no leaf."""
-    data = filesystem.read(house.store.truth(wanted))
+    data = filesystem.read(project.store.truth(wanted))
     if data is None:
         return []
-    return _bundle_damage(house, wanted, data) or _split_faults(house, wanted)
+    return _bundle_damage(project, wanted, data) or _split_faults(project, wanted)
 
 
-def stopped_damage(house: House, wanted: Leaf) -> list[Reason]:
+def stopped_damage(project: Project, wanted: Leaf) -> list[Reason]:
     """Why the truth of a revoked leaf, which nothing replaces, can be delivered no more: it is gone, or damaged."""
-    data = filesystem.read(house.store.truth(wanted))
+    data = filesystem.read(project.store.truth(wanted))
     if data is None:
-        return replacement_stopped(house, wanted.artifact)
-    return _bundle_damage(house, wanted, data)
+        return replacement_stopped(project, wanted.artifact)
+    return _bundle_damage(project, wanted, data)
 
 
-def _bundle_damage(house: House, wanted: Leaf, data: bytes) -> list[Reason]:
+def _bundle_damage(project: Project, wanted: Leaf, data: bytes) -> list[Reason]:
     """Why a leaf's truth is not as it was written: its key, its signature and its chain, whatever pki.yaml wants now."""
     truth = parse_bundle(data, set())
     if truth is not None and (truth.key is None or is_pair(truth)):
         crosses = [
             filesystem.read(path)
-            for root in house.store.generations("root")
-            for path in house.store.cross_certificates(root)
+            for root in project.store.generations("root")
+            for path in project.store.cross_certificates(root)
         ]
-        for name in house.store.generations(wanted.authority):
-            issuer = house.generation(name)
+        for name in project.store.generations(wanted.authority):
+            issuer = project.generation(name)
             if (
                 issuer
                 and truth.chain.startswith(issuer.pem)
@@ -100,96 +102,96 @@ def _bundle_damage(house: House, wanted: Leaf, data: bytes) -> list[Reason]:
                 others = truth.chain.removeprefix(issuer.pem).split(canonical.BEGIN)[1:]
                 if all(canonical.BEGIN + one in crosses for one in others):
                     return []
-    return [Why.DAMAGED(file=house.store.truth(wanted).name)]
+    return [Why.DAMAGED(file=project.store.truth(wanted).name)]
 
 
-def replacement_stopped(house: House, name: str) -> list[Reason]:
+def replacement_stopped(project: Project, name: str) -> list[Reason]:
     """Since when nothing replaces a revoked leaf; empty when that is not so."""
-    since = house.withheld.get(name)
+    since = project.withheld.get(name)
     return [Why.REPLACEMENT_STOPPED(date=f"{since:%Y-%m-%d}")] if since else []
 
 
-def _recalled(house: House, name: str, known: str) -> Current | None:
-    kept = house.memo.recall(name, known)
+def _recalled(project: Project, name: str, known: str) -> Current | None:
+    kept = project.memo.recall(name, known)
     if kept is None:
         return None
     return Current(datetime.fromtimestamp(kept[0], UTC), datetime.fromtimestamp(kept[1], UTC), int(kept[2], 16))
 
 
-def is_known(house: House, wanted: Leaf) -> bool:
+def is_known(project: Project, wanted: Leaf) -> bool:
     """Whether an earlier look found that a leaf has what pki.yaml wants, dates and revocation aside."""
-    known = _leaf_token(house, wanted, house.issuing(wanted.authority))
-    return _recalled(house, wanted.artifact, known) is not None
+    known = _leaf_token(project, wanted, project.issuing(wanted.authority))
+    return _recalled(project, wanted.artifact, known) is not None
 
 
-def current(house: House, wanted: Leaf) -> Current | None:
+def current(project: Project, wanted: Leaf) -> Current | None:
     """What a leaf has that is as pki.yaml wants it, dates aside; None when it must be issued at once."""
-    known = _leaf_token(house, wanted, house.issuing(wanted.authority))
-    found = _recalled(house, wanted.artifact, known) or examine(house, wanted)
-    return None if isinstance(found, list) or _revocation(house, wanted, found.serial, seen_before=True) else found
+    known = _leaf_token(project, wanted, project.issuing(wanted.authority))
+    found = _recalled(project, wanted.artifact, known) or examine(project, wanted)
+    return None if isinstance(found, list) or _revocation(project, wanted, found.serial, seen_before=True) else found
 
 
-def issue_reasons(house: House, wanted: Leaf) -> list[Reason]:
+def issue_reasons(project: Project, wanted: Leaf) -> list[Reason]:
     """Why a leaf must be issued again, whatever the files that are cut from it look like."""
-    held = examine(house, wanted)
-    return held if isinstance(held, list) else dated_reasons(house, wanted, held, house.issuing(wanted.authority))
+    held = examine(project, wanted)
+    return held if isinstance(held, list) else dated_reasons(project, wanted, held, project.issuing(wanted.authority))
 
 
-def blocked_by(house: House, wanted: Leaf) -> Reason | None:
+def blocked_by(project: Project, wanted: Leaf) -> Reason | None:
     """Why a leaf that is due is left as it is, and which ceremony is missing; None when nothing keeps it."""
-    issuer = house.issuing(wanted.authority)
+    issuer = project.issuing(wanted.authority)
     if issuer is None:
         return None
-    held = examine(house, wanted)
-    if isinstance(held, list) or house.now < held.not_after - wanted.renew_before:
+    held = examine(project, wanted)
+    if isinstance(held, list) or project.now < held.not_after - wanted.renew_before:
         return None
-    if gains_time(house, wanted, held, issuer):
+    if gains_time(project, wanted, held, issuer):
         return None
     end = issuer.certificate.not_valid_after_utc
     return Why.NO_GAIN(
-        left=in_words(held.not_after - house.now),
+        left=in_words(held.not_after - project.now),
         issuer=issuer.name,
         date=f"{end:%Y-%m-%d}",
         authority=wanted.authority,
     )
 
 
-def examine(house: House, wanted: Leaf) -> Current | list[Reason]:
+def examine(project: Project, wanted: Leaf) -> Current | list[Reason]:
     """What a leaf's truth says, or why it is not what the inventory wants, dates aside."""
-    path = house.store.truth(wanted)
+    path = project.store.truth(wanted)
     data = filesystem.read(path)
     if data is None:
         return [Why.NO_CERTIFICATE()]
-    truth = parse_bundle(data, house.verified)
+    truth = parse_bundle(data, project.verified)
     if truth is None:
         return [Why.DAMAGED(file=path.name)]
-    reasons = [*_key_faults(house, wanted, truth)]
+    reasons = [*_key_faults(project, wanted, truth)]
     if wanted.request is None and filesystem.mode_of(path) != filesystem.SECRET:
         reasons.append(_mode(path.name, filesystem.mode_of(path)))
     names = truth.extensions.get(x509.SubjectAlternativeName, (None, False))[0]
     if names != profiles.subject_alternative_name(wanted):
         reasons.append(Why.OTHER_NAMES(difference=_name_difference(names, wanted)))
     reasons += _changed_common_name(wanted, truth.certificate)
-    if issuer := house.issuing(wanted.authority):
-        reasons += _profile_faults(house, wanted, truth, issuer, compare=not reasons)
+    if issuer := project.issuing(wanted.authority):
+        reasons += _profile_faults(project, wanted, truth, issuer, compare=not reasons)
     cert = truth.certificate
-    reasons += _revocation(house, wanted, cert.serial_number, seen_before=False)
+    reasons += _revocation(project, wanted, cert.serial_number, seen_before=False)
     return reasons or Current(cert.not_valid_before_utc, cert.not_valid_after_utc, cert.serial_number)
 
 
-def _revocation(house: House, wanted: Leaf, serial: int, *, seen_before: bool) -> list[Reason]:
+def _revocation(project: Project, wanted: Leaf, serial: int, *, seen_before: bool) -> list[Reason]:
     """A leaf is revoked that should not be; or is not, and should be: the canary is."""
     if not wanted.is_revoked:
-        return [Why.REVOKED()] if house.is_revoked(serial, seen_before=seen_before) else []
-    is_known = seen_before and house.ledger_is_settled
-    if is_known or house.is_revoked(serial, seen_before=False) or house.ledger_fault:
+        return [Why.REVOKED()] if project.is_revoked(serial, seen_before=seen_before) else []
+    is_known = seen_before and project.ledger_is_settled
+    if is_known or project.is_revoked(serial, seen_before=False) or project.ledger_fault:
         return []  # a ledger of which something is lost does not say that it was not
     return [Why.NOT_REVOKED()]
 
 
-def _key_faults(house: House, wanted: Leaf, truth: Bundle) -> Iterator[Reason]:
+def _key_faults(project: Project, wanted: Leaf, truth: Bundle) -> Iterator[Reason]:
     if wanted.request is not None:
-        yield from _request_difference(house, wanted, public_der(truth.public))
+        yield from _request_difference(project, wanted, public_der(truth.public))
         return
     if not (truth.verified or is_pair(truth)):
         yield Why.OTHER_PAIR()
@@ -198,10 +200,10 @@ def _key_faults(house: House, wanted: Leaf, truth: Bundle) -> Iterator[Reason]:
 
 
 def _profile_faults(
-    house: House, wanted: Leaf, truth: Bundle, issuer: Generation, *, compare: bool
+    project: Project, wanted: Leaf, truth: Bundle, issuer: Generation, *, compare: bool
 ) -> Iterator[Reason]:
     """Faults in issuer and subject; where these are sound and nothing else was found (`compare`), in the extensions."""
-    cert, said = truth.certificate, house.inventory
+    cert, said = truth.certificate, project.inventory
     if cert.issuer != issuer.certificate.subject or not truth.chain.startswith(issuer.pem):
         yield Why.OTHER_ISSUER(issuer=issuer.name)
     elif truth.chain != issuer.chain:
@@ -223,23 +225,23 @@ def _changed_common_name(wanted: Leaf, cert: x509.Certificate) -> Iterator[Reaso
         yield Why.OTHER_COMMON_NAME(before=found or "none", after=wanted.common_name)
 
 
-def file_names(house: House, wanted: Leaf) -> list[str]:
+def file_names(project: Project, wanted: Leaf) -> list[str]:
     """Every file of a leaf, its truth first."""
     names = ("fullchain", "cert", "chain") if wanted.request else ("tls", "key", "cert", "chain", "fullchain")
-    return [house.store.leaf_file(wanted, f"{name}.pem") for name in names]
+    return [project.store.leaf_file(wanted, f"{name}.pem") for name in names]
 
 
-def _leaf_token(house: House, wanted: Leaf, issuer: Generation | None) -> str:
-    said = house.inventory
-    request = filesystem.read(house.store.home / wanted.request) if wanted.request else None
+def _leaf_token(project: Project, wanted: Leaf, issuer: Generation | None) -> str:
+    said = project.inventory
+    request = filesystem.read(project.store.home / wanted.request) if wanted.request else None
     return token(
         *(wanted.common_name, wanted.dns, wanted.addresses, wanted.emails, wanted.key, request),
         *(issuer.chain_digest if issuer else "", said.organisation, said.publish.url),
     )
 
 
-def _request_difference(house: House, wanted: Leaf, public: bytes) -> list[Reason]:
-    data = filesystem.read(house.store.home / (wanted.request or ""))
+def _request_difference(project: Project, wanted: Leaf, public: bytes) -> list[Reason]:
+    data = filesystem.read(project.store.home / (wanted.request or ""))
     try:
         requested = public_der(requested_key(data or b"", ""))
     except PkiError:
@@ -260,11 +262,11 @@ def _mode(file: str, mode: int | None) -> Reason:
     return Why.FILE_MODE(file=file, mode=f"{mode or 0:04o}", expected=f"{filesystem.SECRET:04o}")
 
 
-def _split_faults(house: House, wanted: Leaf) -> list[Reason]:
+def _split_faults(project: Project, wanted: Leaf) -> list[Reason]:
     reasons = []
-    parts = canonical.files_of(filesystem.read(house.store.truth(wanted)) or b"")
+    parts = canonical.files_of(filesystem.read(project.store.truth(wanted)) or b"")
     for name, content in parts.items():
-        path = house.store.leaf_file(wanted, name)
+        path = project.store.leaf_file(wanted, name)
         if filesystem.read(path) != content:
             reasons.append(Why.NOT_FROM_PEM(file=name))
         elif name == "key.pem" and filesystem.mode_of(path) != filesystem.SECRET:
@@ -275,19 +277,19 @@ def _split_faults(house: House, wanted: Leaf) -> list[Reason]:
 NEW_KEY = "make a new key and request on the device: openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 …"
 
 
-def issue_if_due(house: House, wanted: Leaf) -> Outcome:
+def issue_if_due(project: Project, wanted: Leaf) -> Outcome:
     """Issue a leaf if it must be, and cut its files from its truth. Raises PkiError for one that is withheld."""
-    if withheld := replacement_stopped(house, _id(wanted)):
-        if damage := stopped_damage(house, wanted):
+    if withheld := replacement_stopped(project, _id(wanted)):
+        if damage := stopped_damage(project, wanted):
             raise PkiError(joined(dict.fromkeys([*damage, *withheld])), here("invoke", "renew", wanted.name))
         reasons = []
     else:
-        reasons = issue_reasons(house, wanted)
+        reasons = issue_reasons(project, wanted)
     if reasons:
-        issue(house, wanted, reasons)
+        issue(project, wanted, reasons)
         return Outcome(_verb(reasons), tuple(reasons))
-    truth = filesystem.read(house.store.truth(wanted)) or b""
-    filesystem.write_all(filesystem.differing(_split(house, wanted, truth)))
+    truth = filesystem.read(project.store.truth(wanted)) or b""
+    filesystem.write_all(filesystem.differing(_split(project, wanted, truth)))
     return Outcome(Verb.UPDATED)
 
 
@@ -303,58 +305,58 @@ def _verb(reasons: Iterable[Reason]) -> Verb:
     return Verb.RENEWED if codes <= {Why.DUE, Why.EXPIRED} else Verb.REISSUED
 
 
-def issue(house: House, wanted: Leaf, reasons: Iterable[Reason]) -> None:
+def issue(project: Project, wanted: Leaf, reasons: Iterable[Reason]) -> None:
     """Issue a leaf now: key and certificate change together, in one rename.
 
     Raises PkiError, with the old pair as it was, when the authority, its passphrase or the request is not there.
     """
-    issuer = house.issuer(wanted.authority)
-    generation = house.issuing(wanted.authority)
+    issuer = project.issuer(wanted.authority)
+    generation = project.issuing(wanted.authority)
     assert generation is not None
-    if generation.certificate.not_valid_after_utc <= house.now:
+    if generation.certificate.not_valid_after_utc <= project.now:
         raise PkiError(
             f"{generation.name} ended on {generation.certificate.not_valid_after_utc:%Y-%m-%d}",
             here("invoke", "ceremony.request", "--new", wanted.authority, before="needs a ceremony: "),
         )
-    insist_on_begun(house, generation)
-    key = None if wanted.request else _leaf_key(house, wanted)
-    public = key.public_key() if key else _requested_key(house, wanted)
+    insist_on_begun(project, generation)
+    key = None if wanted.request else _leaf_key(project, wanted)
+    public = key.public_key() if key else _requested_key(project, wanted)
     cert = certificate_signing.certificate(
-        certificate_signing.subject(house.inventory.organisation, wanted.common_name),
+        certificate_signing.subject(project.inventory.organisation, wanted.common_name),
         public,
-        certificate_signing.validity(house.now, wanted.lifetime, generation.certificate),
-        profiles.leaf(wanted, public) + profiles.addresses_of(house.inventory.publish.url, generation.name),
+        certificate_signing.validity(project.now, wanted.lifetime, generation.certificate),
+        profiles.leaf(wanted, public) + profiles.addresses_of(project.inventory.publish.url, generation.name),
         issuer,
     )
     truth = (keys.private_pem(key) if key else b"") + pem_encoding.pem_of([cert]) + generation.chain
     mode = filesystem.SECRET if key else filesystem.PUBLIC
-    with filesystem.Beside({house.store.truth(wanted): (truth, mode), **_split(house, wanted, truth)}) as waiting:
+    with filesystem.Beside({project.store.truth(wanted): (truth, mode), **_split(project, wanted, truth)}) as waiting:
         waiting.flush_meanwhile()
-        house.ledger.record_certificate(
+        project.ledger.record_certificate(
             cert,
             issuer=generation.name,
             artifact=_id(wanted),
             profile=wanted.profile,
             reason=joined(reasons),
-            at=house.now,
+            at=project.now,
         )
         if wanted.is_revoked:
-            _revoke_all(house, _id(wanted))
+            _revoke_all(project, _id(wanted))
         waiting.place()
-    house.verified.add(hashlib.sha256(truth).digest())
+    project.verified.add(hashlib.sha256(truth).digest())
 
 
-def _revoke_all(house: House, artifact: ArtifactId) -> None:
+def _revoke_all(project: Project, artifact: ArtifactId) -> None:
     """Revoke what bears the name of a leaf that is revoked on purpose, before anybody can see it."""
-    for issued in house.ledger.certificates(artifact=artifact, since=house.now):
+    for issued in project.ledger.certificates(artifact=artifact, since=project.now):
         if not issued.revoked:
-            house.ledger.record_revocation(issued, reason="superseded", at=house.now)
-    house.look_again_at_revocations()
+            project.ledger.record_revocation(issued, reason="superseded", at=project.now)
+    project.look_again_at_revocations()
 
 
-def _split(house: House, wanted: Leaf, truth: bytes) -> dict[Path, tuple[bytes, int]]:
+def _split(project: Project, wanted: Leaf, truth: bytes) -> dict[Path, tuple[bytes, int]]:
     return {
-        Path(house.store.leaf_file(wanted, name)): (
+        Path(project.store.leaf_file(wanted, name)): (
             content,
             filesystem.SECRET if name == "key.pem" else filesystem.PUBLIC,
         )
@@ -362,12 +364,12 @@ def _split(house: House, wanted: Leaf, truth: bytes) -> dict[Path, tuple[bytes, 
     }
 
 
-def _leaf_key(house: House, wanted: Leaf) -> keys.PrivateKey:
+def _leaf_key(project: Project, wanted: Leaf) -> keys.PrivateKey:
     """A new key, or with `rekey: keep` the one in place if it is sound, of the right kind and not revoked."""
     if not wanted.rekey:
-        held = examine(house, wanted)
+        held = examine(project, wanted)
         revoked = isinstance(held, list) and any(one.code is Why.REVOKED for one in held)
-        key_pem = (filesystem.read(house.store.truth(wanted)) or b"").partition(canonical.BEGIN)[0]
+        key_pem = (filesystem.read(project.store.truth(wanted)) or b"").partition(canonical.BEGIN)[0]
         if key_pem and not revoked:
             try:
                 key = keys.open_key(key_pem, None, wanted.name, "")
@@ -378,8 +380,8 @@ def _leaf_key(house: House, wanted: Leaf) -> keys.PrivateKey:
     return keys.new_key(wanted.key)
 
 
-def _requested_key(house: House, wanted: Leaf) -> CertificatePublicKeyTypes:
-    data = filesystem.read(house.store.home / (wanted.request or ""))
+def _requested_key(project: Project, wanted: Leaf) -> CertificatePublicKeyTypes:
+    data = filesystem.read(project.store.home / (wanted.request or ""))
     if data is None:
         raise PkiError(f"{wanted.declared}.request: {wanted.request} is not there", "put the device's request there")
     key = device_key(data, wanted.request or "")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pki.common import filesystem
 from pki.config.identifiers import AUTHORITIES
 from pki.config.proxies import largest_published
-from pki.project.project import House
+from pki.project.project import Project
 
 REMEDY = "publish.host: name a host with another proxy, in pki.yaml; docs/proxies.md"
 KILOBYTE = 1024
@@ -37,13 +37,15 @@ class Published:
         return text.format(kilobytes[0], self.server, kilobytes[1], beyond)
 
 
-def sizes(house: House) -> list[Published]:
+def sizes(project: Project) -> list[Published]:
     """Every CRL that is there to be published; none where the publishing host's proxy serves files of any size."""
-    said = house.inventory
+    said = project.inventory
     if not (largest := largest_published(said)):
         return []
     server = f"{said.hosts[said.publish.host].proxy} at {said.publish.host}"
-    names = [name for authority in AUTHORITIES for name in house.live(authority)]
+    names = [name for authority in AUTHORITIES for name in project.live(authority)]
     return [
-        Published(name, size, largest, server) for name in names if (size := filesystem.size_of(house.store.crl(name)))
+        Published(name, size, largest, server)
+        for name in names
+        if (size := filesystem.size_of(project.store.crl(name)))
     ]

@@ -18,7 +18,7 @@ from pki.common.errors import PkiError
 from pki.common.reasons import Outcome, Reason, Verb, Why, joined
 from pki.config.identifiers import ArtifactId, GenerationName
 from pki.project.generations import Generation, Rung
-from pki.project.project import House
+from pki.project.project import Project
 from pki.x509 import canonical, crl_signing, pem_encoding
 from pki.x509.certificate_signing import ca_public_key
 from pki.x509.pem_encoding import pem
@@ -27,146 +27,148 @@ from pki.x509.revocation import Entry
 NEVER = datetime.fromtimestamp(0, UTC)
 
 
-def stale_reasons(house: House, generation: str, *, missing: int | None = None) -> list[Reason]:
+def stale_reasons(project: Project, generation: str, *, missing: int | None = None) -> list[Reason]:
     """Why an intermediate's CRL must be made anew; `missing` is how many entries it lacks, where that is known."""
-    issuer = house.generation(generation)
-    kept = _remembered(house, generation, issuer)
-    if kept is not None and house.is_ledger_as_it_was():
-        return _crl_dated(house, generation, *(datetime.fromtimestamp(at, UTC) for at in kept[:2]))
-    der, text = (filesystem.read(house.store.crl(generation, form)) for form in ("crl", "pem"))
+    issuer = project.generation(generation)
+    kept = _remembered(project, generation, issuer)
+    if kept is not None and project.is_ledger_as_it_was():
+        return _crl_dated(project, generation, *(datetime.fromtimestamp(at, UTC) for at in kept[:2]))
+    der, text = (filesystem.read(project.store.crl(generation, form)) for form in ("crl", "pem"))
     if der is None or text is None:
         return [Why.NO_CRL()]
-    found = signed_crl(house, generation, der)
+    found = signed_crl(project, generation, der)
     if issuer is None or found is None or found.next_update_utc is None:
         return [Why.CRL_DAMAGED(generation=generation)]
     if kept is None and text != pem("X509 CRL", der):
         return [Why.CRL_FORMS()]
     dates = found.last_update_utc, found.next_update_utc
-    reasons = _crl_dated(house, generation, *dates) or _behind_ledger(house, generation, found, missing)
+    reasons = _crl_dated(project, generation, *dates) or _behind_ledger(project, generation, found, missing)
     if not reasons:
-        files = [str(house.store.crl(generation, form)) for form in ("crl", "pem")]
+        files = [str(project.store.crl(generation, form)) for form in ("crl", "pem")]
         number = found.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
         finding = [*(int(at.timestamp()) for at in dates), number]
-        house.memo.remember(ArtifactId("crl", generation), token(issuer.fingerprint), files, finding)
+        project.memo.remember(ArtifactId("crl", generation), token(issuer.fingerprint), files, finding)
     return reasons
 
 
-def _remembered(house: House, generation: str, issuer: Generation | None) -> Any:
+def _remembered(project: Project, generation: str, issuer: Generation | None) -> Any:
     """thisUpdate, nextUpdate and number of the CRL in place, if its files were found sound before; None otherwise."""
-    return house.memo.recall(ArtifactId("crl", generation), token(issuer.fingerprint)) if issuer else None
+    return project.memo.recall(ArtifactId("crl", generation), token(issuer.fingerprint)) if issuer else None
 
 
-def stale_external_reasons(house: House, name: str) -> list[Reason]:
+def stale_external_reasons(project: Project, name: str) -> list[Reason]:
     """Why the CRL of an adopted CA must be made anew: never, once the CA itself has ended."""
-    found = house.generation(name)
-    return [] if found and found.certificate.not_valid_after_utc < house.now else stale_reasons(house, name)
+    found = project.generation(name)
+    return [] if found and found.certificate.not_valid_after_utc < project.now else stale_reasons(project, name)
 
 
 def signed_crl(
-    house: House, generation: str, der: bytes, *, anew: bool = False
+    project: Project, generation: str, der: bytes, *, anew: bool = False
 ) -> x509.CertificateRevocationList | None:
     """The CRL in place, `der`, if its generation signed it: asked once while it lies there, for it takes 0.1 s for a large one.
 
     With `anew` what earlier runs found is not believed.
     """
-    issuer = house.generation(generation)
+    issuer = project.generation(generation)
     if issuer is None:
         return None
     seen = hashlib.sha256(issuer.fingerprint.encode() + der).digest()
-    if seen in house.verified or (not anew and _remembered(house, generation, issuer) is not None):
+    if seen in project.verified or (not anew and _remembered(project, generation, issuer) is not None):
         return x509.load_der_x509_crl(der)
     found = canonical.crl(der, serialization.Encoding.DER)
     if found is None or not canonical.is_signed_by(found, ca_public_key(issuer.certificate)):
         return None
-    house.verified.add(seen)
+    project.verified.add(seen)
     return found
 
 
-def _crl_dated(house: House, generation: str, start: datetime, end: datetime) -> list[Reason]:
-    age, refresh = house.now - start, house.crl_rule(generation).refresh
-    if end <= house.now:
+def _crl_dated(project: Project, generation: str, start: datetime, end: datetime) -> list[Reason]:
+    age, refresh = project.now - start, project.crl_rule(generation).refresh
+    if end <= project.now:
         return [Why.EXPIRED(date=f"{end:%Y-%m-%d}")]
     if age < timedelta(0):
         return [Why.NOT_YET_VALID(time=f"{start:%Y-%m-%d %H:%M}")]
-    if age < refresh or not house.can_sign(generation):
+    if age < refresh or not project.can_sign(generation):
         return []  # one that cannot be made anew is good until it ends
     (old, every), unit = compared(age, refresh)
     return [Why.CRL_AGE(age=f"{old} {unit}".rstrip(), every=every)]
 
 
 def _behind_ledger(
-    house: House, generation: str, found: x509.CertificateRevocationList, missing: int | None
+    project: Project, generation: str, found: x509.CertificateRevocationList, missing: int | None
 ) -> list[Reason]:
-    if not house.has_ledger:
+    if not project.has_ledger:
         return []
-    last = house.ledger.last_crl(generation)
+    last = project.ledger.last_crl(generation)
     number = found.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
     if last is not None and number < last[0]:
         return [Why.CRL_NUMBER(number=number, last=last[0])]
     if missing is not None:
         return [Why.CRL_LACKS(count=_counted(missing))] if missing else []
     listed = {entry.serial_number for entry in found}
-    revoked = house.ledger.revoked_serials(house.now, issuer=generation)
+    revoked = project.ledger.revoked_serials(project.now, issuer=generation)
     if missing := len(revoked - listed):
         return [Why.CRL_LACKS(count=_counted(missing))]
-    return unrecorded_reason(house, generation, listed - revoked)
+    return unrecorded_reason(project, generation, listed - revoked)
 
 
 def _counted(number: int) -> str:
     return f"{number} revoked certificate{'s' if number > 1 else ''}"
 
 
-def unrecorded_reason(house: House, generation: str, serials: frozenset[int] | set[int]) -> list[Reason]:
+def unrecorded_reason(project: Project, generation: str, serials: frozenset[int] | set[int]) -> list[Reason]:
     """That some of these entries of a CRL of ours are in no revocation of the ledger."""
-    unrecorded = len(serials - house.ledger.revoked_serials(NEVER, issuer=generation)) if serials else 0
+    unrecorded = len(serials - project.ledger.revoked_serials(NEVER, issuer=generation)) if serials else 0
     return [Why.CRL_UNRECORDED(count=_counted(unrecorded))] if unrecorded else []
 
 
-def unrecorded(house: House, generation: str) -> frozenset[int]:
+def unrecorded(project: Project, generation: str) -> frozenset[int]:
     """Return the serial numbers that the CRL of a generation in `build/` lists, by its signature, and the ledger lacks."""
-    found = signed_crl(house, generation, filesystem.read(house.store.crl(generation)) or b"")
+    found = signed_crl(project, generation, filesystem.read(project.store.crl(generation)) or b"")
     listed = frozenset(entry.serial_number for entry in found) if found is not None else frozenset[int]()
-    if not listed or not house.has_ledger:
+    if not listed or not project.has_ledger:
         return listed
-    return listed - house.ledger.revoked_serials(NEVER, issuer=generation)
+    return listed - project.ledger.revoked_serials(NEVER, issuer=generation)
 
 
-def due_presigned(house: House, root: str) -> x509.CertificateRevocationList | None:
+def due_presigned(project: Project, root: str) -> x509.CertificateRevocationList | None:
     """The newest rung of a root's ladder that has begun and not ended, and lists all that the ledger says is revoked.
 
     An older rung that lacks a revocation would take it back: servers believe the newest thisUpdate, not the number.
     """
-    if not (begun := _begun(house, root)):
+    if not (begun := _begun(project, root)):
         return None
     newest = begun[-1]
     name, known = f"rung:{root}", token(newest.crl.fingerprint(hashes.SHA256()))
-    if house.ledger_is_settled and house.memo.recall(name, known):  # of the rung that was looked at last, and no other
+    if project.ledger_is_settled and project.memo.recall(
+        name, known
+    ):  # of the rung that was looked at last, and no other
         return newest.crl
-    if lacking(house, root, newest):
+    if lacking(project, root, newest):
         return None
-    house.memo.remember(name, known, [], True)
+    project.memo.remember(name, known, [], True)
     return newest.crl
 
 
-def _begun(house: House, root: str) -> list[Rung]:
+def _begun(project: Project, root: str) -> list[Rung]:
     """Rungs that have begun and not ended, lowest number first.
 
     Where the file of a rung is damaged, the CRL that is published counts too: an older one must never take its place.
     """
-    rungs = house.rungs(root)
-    if len(rungs) < len(house.store.rungs(root)) and (der := filesystem.read(house.store.crl(root))):
-        published = signed_crl(house, root, der)
+    rungs = project.rungs(root)
+    if len(rungs) < len(project.store.rungs(root)) and (der := filesystem.read(project.store.crl(root))):
+        published = signed_crl(project, root, der)
         if published is not None and published.next_update_utc:
             number = published.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
             shown = Rung(number, published, frozenset(one.serial_number for one in published))
             rungs = sorted([*rungs, shown], key=lambda rung: rung.number)
-    return [rung for rung in rungs if rung.crl.last_update_utc <= house.now < _end(rung.crl)]
+    return [rung for rung in rungs if rung.crl.last_update_utc <= project.now < _end(rung.crl)]
 
 
-def lacking(house: House, root: str, rung: Rung) -> list[str]:
+def lacking(project: Project, root: str, rung: Rung) -> list[str]:
     """Certificates that a rung does not list, and the ledger or the published CRL does, by serial number in hexadecimal."""
-    revoked = house.ledger.revoked(root, rung.crl.last_update_utc) if house.has_ledger else []
-    serials = dict.fromkeys([*(entry.serial for entry in revoked), *sorted(unrecorded(house, root))])
+    revoked = project.ledger.revoked(root, rung.crl.last_update_utc) if project.has_ledger else []
+    serials = dict.fromkeys([*(entry.serial for entry in revoked), *sorted(unrecorded(project, root))])
     return [f"{serial:x}" for serial in serials if serial not in rung.serials]
 
 
@@ -175,119 +177,119 @@ def _end(crl: x509.CertificateRevocationList) -> datetime:
     return crl.next_update_utc
 
 
-def stale_root_reasons(house: House, root: str) -> list[Reason]:
+def stale_root_reasons(project: Project, root: str) -> list[Reason]:
     """Why the published root CRL is not the rung that is due."""
-    if house.generation(root) is None:
+    if project.generation(root) is None:
         return [Why.NO_CRL()]
-    rung = due_presigned(house, root)
+    rung = due_presigned(project, root)
     if rung is None:
-        return [no_presigned(house, root)]
-    published = filesystem.read(house.store.crl(root))
+        return [no_presigned(project, root)]
+    published = filesystem.read(project.store.crl(root))
     if published != rung.public_bytes(serialization.Encoding.DER):
         return [Why.NO_CRL() if published is None else Why.OTHER_RUNG()]
-    if house.has_ledger and not house.ledger_is_settled and (serials := unrecorded(house, root)):
-        return unrecorded_reason(house, root, serials)
-    return [] if filesystem.read(house.store.crl(root, "pem")) == pem("X509 CRL", published) else [Why.CRL_NO_PEM()]
+    if project.has_ledger and not project.ledger_is_settled and (serials := unrecorded(project, root)):
+        return unrecorded_reason(project, root, serials)
+    return [] if filesystem.read(project.store.crl(root, "pem")) == pem("X509 CRL", published) else [Why.CRL_NO_PEM()]
 
 
-def no_presigned(house: House, root: str) -> Reason:
+def no_presigned(project: Project, root: str) -> Reason:
     """Why no rung can be published."""
-    begun = _begun(house, root)
-    missing = lacking(house, root, begun[-1]) if begun else []
+    begun = _begun(project, root)
+    missing = lacking(project, root, begun[-1]) if begun else []
     if missing:
         return Why.RUNG_LACKS(number=begun[-1].number, serials=", ".join(missing))
     return Why.NO_RUNG()
 
 
-def issue_crl(house: House, generation: str) -> Outcome:
+def issue_crl(project: Project, generation: str) -> Outcome:
     """Make an intermediate's CRL: its number is above the last one's whatever the clock says, its thisUpdate too.
 
     Only after a clock that was ahead thisUpdate goes back: servers refuse everybody over a CRL from the future.
     """
-    found = house.generation(generation)
+    found = project.generation(generation)
     if found is None:
-        raise house.missing_authority(GenerationName.parse(generation).authority)
-    insist_on_begun(house, found)
-    issuer = house.crl_issuer(found)
-    recovered = _recover(house, generation)
-    last = house.ledger.last_crl(generation)
-    number = max(int(house.now.timestamp()), last[0] + 1 if last else 0)
-    new, kept = _entries(house, generation)
-    reasons = (*recovered, *stale_reasons(house, generation, missing=len(new))) or (Why.ASKED_FOR(),)
+        raise project.missing_authority(GenerationName.parse(generation).authority)
+    insist_on_begun(project, found)
+    issuer = project.crl_issuer(found)
+    recovered = _recover(project, generation)
+    last = project.ledger.last_crl(generation)
+    number = max(int(project.now.timestamp()), last[0] + 1 if last else 0)
+    new, kept = _entries(project, generation)
+    reasons = (*recovered, *stale_reasons(project, generation, missing=len(new))) or (Why.ASKED_FOR(),)
     this_update = max(
-        house.now - backdate(house.crl_rule(generation).refresh),
-        min(last[1] + timedelta(seconds=1), house.now) if last else NEVER,
+        project.now - backdate(project.crl_rule(generation).refresh),
+        min(last[1] + timedelta(seconds=1), project.now) if last else NEVER,
     )
-    end = this_update + house.crl_rule(generation).lifetime
+    end = this_update + project.crl_rule(generation).lifetime
     made = crl_signing.crl(issuer, number, this_update, end, new, kept)
     der = made.public_bytes(serialization.Encoding.DER)
     text = pem_encoding.pem("X509 CRL", der)
-    house.ledger.record_crl(made, issuer=generation, reason=joined(reasons), at=house.now, der=der)
-    _publish_crl(house, generation, der, text)
+    project.ledger.record_crl(made, issuer=generation, reason=joined(reasons), at=project.now, der=der)
+    _publish_crl(project, generation, der, text)
     return Outcome(Verb.ISSUED, reasons)
 
 
-def _entries(house: House, generation: str) -> tuple[list[Entry], list[x509.RevokedCertificate]]:
+def _entries(project: Project, generation: str) -> tuple[list[Entry], list[x509.RevokedCertificate]]:
     """Return what an intermediate's next CRL lists: new entries, and those of the CRL in place that stay as they are.
 
     An entry stays until one CRL after its certificate ended (RFC 5280 §3.3): a CRL from the future ends none. What an
     adopted CA revoked stays for ever, as on the CRLs of `openssl ca`: only its imported records list it. A revocation
     that was recorded under a clock that was ahead is dated now: some clients believe no entry from the future.
     """
-    last = None if house.is_adopted(generation) else house.ledger.last_crl(generation, begun=house.now)
+    last = None if project.is_adopted(generation) else project.ledger.last_crl(generation, begun=project.now)
     ended = last[1] if last else NEVER
-    earlier = signed_crl(house, generation, filesystem.read(house.store.crl(generation)) or b"")
-    there = {one.serial_number: one for one in earlier or () if one.revocation_date_utc <= house.now}
-    wanted = house.ledger.revoked_serials(ended, issuer=generation)
-    new = house.ledger.revoked(generation, ended, only=wanted - there.keys())
-    dated = [entry._replace(revoked_at=min(entry.revoked_at, house.now)) for entry in new]
+    earlier = signed_crl(project, generation, filesystem.read(project.store.crl(generation)) or b"")
+    there = {one.serial_number: one for one in earlier or () if one.revocation_date_utc <= project.now}
+    wanted = project.ledger.revoked_serials(ended, issuer=generation)
+    new = project.ledger.revoked(generation, ended, only=wanted - there.keys())
+    dated = [entry._replace(revoked_at=min(entry.revoked_at, project.now)) for entry in new]
     return dated, [one for serial, one in there.items() if serial in wanted]
 
 
-def _recover(house: House, generation: str) -> list[Reason]:
+def _recover(project: Project, generation: str) -> list[Reason]:
     """Record what our own CRL in `build/` lists and the ledger lacks: a revocation never goes back. Returns why."""
-    reasons = unrecorded_reason(house, generation, unrecorded(house, generation))
+    reasons = unrecorded_reason(project, generation, unrecorded(project, generation))
     if reasons:
-        shown = house.store.shown(house.store.crl(generation))
+        shown = project.store.shown(project.store.crl(generation))
         recover_revocations.take_in(
-            house, x509.load_der_x509_crl(filesystem.read(house.store.crl(generation)) or b""), shown
+            project, x509.load_der_x509_crl(filesystem.read(project.store.crl(generation)) or b""), shown
         )
-        house.look_again_at_revocations()
+        project.look_again_at_revocations()
     return reasons
 
 
-def issue_external_crl(house: House, name: str) -> Outcome:
+def issue_external_crl(project: Project, name: str) -> Outcome:
     """Make the CRL of an adopted CA. One without the old revocations would take them back: the books come first."""
-    if not house.has_ledger or not house.ledger.has_books(name):
+    if not project.has_ledger or not project.ledger.has_books(name):
         raise PkiError(
             f"what {name} issued and revoked is not in the ledger",
             f"./run invoke ledger.import DIR --authority {name}, where DIR holds its index.txt or its certificates",
         )
-    return issue_crl(house, name)
+    return issue_crl(project, name)
 
 
-def publish_root_crl(house: House, root: str) -> Outcome:
+def publish_root_crl(project: Project, root: str) -> Outcome:
     """Publish the rung of the root's ladder that is due: which one it is follows from the clock, as with a signature."""
-    if house.has_ledger and not house.ledger_fault:
-        _recover(house, root)
-    rung = due_presigned(house, root)
+    if project.has_ledger and not project.ledger_fault:
+        _recover(project, root)
+    rung = due_presigned(project, root)
     if rung is None:
-        house.clock.insist()
-        if found := house.generation(root):
-            insist_on_begun(house, found)
+        project.clock.insist()
+        if found := project.generation(root):
+            insist_on_begun(project, found)
         from pki.ceremony.online.ceremony_archive import new_crls  # noqa: PLC0415 - which a run with nothing to tell needs not
 
         raise PkiError(
-            f"{no_presigned(house, root)}; every client will be refused once the present one ends",
-            f"{new_crls(house, root)}; if you restored ca/ from a backup, look into its crl/ folder",
+            f"{no_presigned(project, root)}; every client will be refused once the present one ends",
+            f"{new_crls(project, root)}; if you restored ca/ from a backup, look into its crl/ folder",
         )
     der = rung.public_bytes(serialization.Encoding.DER)
-    if der != filesystem.read(house.store.crl(root)):
-        house.clock.insist()
-    _publish_crl(house, root, der, pem_encoding.pem("X509 CRL", der))
+    if der != filesystem.read(project.store.crl(root)):
+        project.clock.insist()
+    _publish_crl(project, root, der, pem_encoding.pem("X509 CRL", der))
     return Outcome(Verb.PUBLISHED)
 
 
-def _publish_crl(house: House, generation: str, der: bytes, text: bytes) -> None:
-    filesystem.write(house.store.crl(generation), der)
-    filesystem.write(house.store.crl(generation, "pem"), text)
+def _publish_crl(project: Project, generation: str, der: bytes, text: bytes) -> None:
+    filesystem.write(project.store.crl(generation), der)
+    filesystem.write(project.store.crl(generation, "pem"), text)

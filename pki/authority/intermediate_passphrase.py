@@ -13,42 +13,42 @@ from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.remedies import RESTORE
 from pki.project.generations import Generation
-from pki.project.project import House
+from pki.project.project import Project
 from pki.project.secrets import NEW
 from pki.x509 import keys
 
 
-def rewrap(house: House, name: str, *, new: str | None = None, old: str | None = None) -> str:
+def rewrap(project: Project, name: str, *, new: str | None = None, old: str | None = None) -> str:
     """Encrypt the key of a generation under another passphrase; returns the source that has it.
 
     `new` is generated when it is not given; `old` is needed only where pki.yaml names a source besides the secrets
     file, which holds the new one already. Raises PkiError, with everything as it was, when the key cannot be opened.
     """
-    found = _intermediate(house, name)
-    path = house.store.authority_file(name, "key.pem")
-    shown = house.store.shown(path)
+    found = _intermediate(project, name)
+    path = project.store.authority_file(name, "key.pem")
+    shown = project.store.shown(path)
     data = filesystem.read(path)
     if data is None:
         raise PkiError(f"{shown}: the key of {name} is missing", RESTORE)
-    wanted = _wanted(house, name, new)
-    elsewhere = house.passphrases.is_elsewhere(name)
-    present, key = _opened(house, name, data, [old] if old else [], [wanted] if elsewhere else [])
+    wanted = _wanted(project, name, new)
+    elsewhere = project.passphrases.is_elsewhere(name)
+    present, key = _opened(project, name, data, [old] if old else [], [wanted] if elsewhere else [])
     if wanted == present:  # of a run that was killed, or nothing at all
-        house.passphrases.keep({name: None, name + NEW: None} if elsewhere else {})
-        return house.passphrases.source_of(name)
+        project.passphrases.keep({name: None, name + NEW: None} if elsewhere else {})
+        return project.passphrases.source_of(name)
     wrapped = keys.encrypted_pem(key, wanted)
     _check(found, wrapped, wanted, shown)
     if not elsewhere:
-        house.passphrases.keep({name: present, name + NEW: wanted})
+        project.passphrases.keep({name: present, name + NEW: wanted})
     filesystem.write(path, wrapped, filesystem.SECRET)
     _check(found, filesystem.read(path) or b"", wanted, shown)
-    house.passphrases.keep({name: None if elsewhere else wanted, name + NEW: None})
-    return house.passphrases.source_of(name)
+    project.passphrases.keep({name: None if elsewhere else wanted, name + NEW: None})
+    return project.passphrases.source_of(name)
 
 
-def _intermediate(house: House, name: str) -> Generation:
-    known = [one for authority in ("server", "client") for one in house.store.generations(authority)]
-    found = house.generation(name) if name in known else None
+def _intermediate(project: Project, name: str) -> Generation:
+    known = [one for authority in ("server", "client") for one in project.store.generations(authority)]
+    found = project.generation(name) if name in known else None
     if name.startswith("root"):
         raise PkiError(f"{name}: the key of a root lies on its medium, not in ca/", f"there are: {', '.join(known)}")
     if found is None:
@@ -56,12 +56,12 @@ def _intermediate(house: House, name: str) -> Generation:
     return found
 
 
-def _opened(house: House, name: str, data: bytes, old: list[str], new: list[str]) -> tuple[str, keys.PrivateKey]:
+def _opened(project: Project, name: str, data: bytes, old: list[str], new: list[str]) -> tuple[str, keys.PrivateKey]:
     """The passphrase that opens the key now, and the key."""
-    shown = house.store.shown(house.store.authority_file(name, "key.pem"))
-    kept = house.passphrases.kept()
+    shown = project.store.shown(project.store.authority_file(name, "key.pem"))
+    kept = project.passphrases.kept()
     tried = [*(old or [kept[key] for key in (name, name + NEW) if key in kept]), *new]
-    source = "--old-passphrase-file" if old else house.inventory.secrets.file
+    source = "--old-passphrase-file" if old else project.inventory.secrets.file
     for passphrase in tried:
         with suppress(PkiError):
             return passphrase, keys.open_key(data, passphrase, shown, source)
@@ -71,8 +71,8 @@ def _opened(house: House, name: str, data: bytes, old: list[str], new: list[str]
     )
 
 
-def _wanted(house: House, name: str, new: str | None) -> str:
-    named = house.passphrases.named(name)
+def _wanted(project: Project, name: str, new: str | None) -> str:
+    named = project.passphrases.named(name)
     if named and new:
         raise PkiError(
             f"{name}: pki.yaml says that its passphrase comes from {named.source}", "leave --passphrase-file out"

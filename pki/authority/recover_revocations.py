@@ -18,43 +18,43 @@ from pki.common.errors import PkiError
 from pki.config.identifiers import AUTHORITIES
 from pki.ledger.types import Ledger, Recovered
 from pki.project.generations import Generation
-from pki.project.project import House
+from pki.project.project import Project
 from pki.x509 import canonical
 from pki.x509.certificate_signing import ca_public_key
 from pki.x509.pem_encoding import pem_of
 from pki.x509.revocation import Entry
 
 
-def signer(house: House, crl: x509.CertificateRevocationList) -> Generation | None:
-    """The generation of this house, or the CA that it adopted, that signed a CRL."""
-    ours = [name for authority in AUTHORITIES for name in house.store.generations(authority)]
-    for found in filter(None, map(house.generation, [*ours, *house.inventory.authorities.adopted])):
+def signer(project: Project, crl: x509.CertificateRevocationList) -> Generation | None:
+    """The generation of this project, or the CA that it adopted, that signed a CRL."""
+    ours = [name for authority in AUTHORITIES for name in project.store.generations(authority)]
+    for found in filter(None, map(project.generation, [*ours, *project.inventory.authorities.adopted])):
         if found.certificate.subject == crl.issuer and canonical.is_signed_by(crl, ca_public_key(found.certificate)):
             return found
     return None
 
 
-def take_in(house: House, crl: x509.CertificateRevocationList, source: str) -> Recovered | None:
+def take_in(project: Project, crl: x509.CertificateRevocationList, source: str) -> Recovered | None:
     """Record what a CRL revokes and the ledger does not know, and its number; None when it is none of our own.
 
     A certificate of which only the serial number is known counts as valid for as long as its authority.
     """
-    found = signer(house, crl)
+    found = signer(project, crl)
     if found is None or crl.next_update_utc is None:
         return None
     until = found.certificate.not_valid_after_utc
-    told = house.ledger.record_recovered(crl, issuer=found.name, until=until, source=source, at=house.now)
+    told = project.ledger.record_recovered(crl, issuer=found.name, until=until, source=source, at=project.now)
     if found.authority == "root":
-        _file_rung(house, found.name, told.number, crl)
+        _file_rung(project, found.name, told.number, crl)
     return told
 
 
-def _file_rung(house: House, root: str, number: int, crl: x509.CertificateRevocationList) -> None:
+def _file_rung(project: Project, root: str, number: int, crl: x509.CertificateRevocationList) -> None:
     """A root's CRL that is newer than the rung in force takes its place: no doit can make one."""
-    rungs = house.rungs(root)
-    begun = [rung.number for rung in rungs if rung.crl.last_update_utc <= house.now]
+    rungs = project.rungs(root)
+    begun = [rung.number for rung in rungs if rung.crl.last_update_utc <= project.now]
     if number not in {rung.number for rung in rungs} and number > max(begun, default=0):
-        filesystem.write(house.store.authority_file(root, "crl") / f"{number}.pem", pem_of([crl]))
+        filesystem.write(project.store.authority_file(root, "crl") / f"{number}.pem", pem_of([crl]))
 
 
 # -- from older ledgers -----------------------------------------------------------------------------------------------

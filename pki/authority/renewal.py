@@ -9,7 +9,7 @@ from pki.common.durations import compared, least_gain
 from pki.common.reasons import Reason, Why
 from pki.config.model import Leaf
 from pki.project.generations import Generation
-from pki.project.project import House
+from pki.project.project import Project
 from pki.x509.certificate_signing import validity
 
 
@@ -22,36 +22,36 @@ class Current:
     serial: int
 
 
-def unsigned(house: House, wanted: Leaf, held: Current) -> list[Reason]:
+def unsigned(project: Project, wanted: Leaf, held: Current) -> list[Reason]:
     """Why a leaf is due for renewal whose authority cannot sign; empty where that is not so."""
-    issuer = house.issuing(wanted.authority)
-    if issuer is None or house.can_sign(issuer.name):
+    issuer = project.issuing(wanted.authority)
+    if issuer is None or project.can_sign(issuer.name):
         return []
-    return due_reasons(house, wanted, held, issuer)
+    return due_reasons(project, wanted, held, issuer)
 
 
-def dated_reasons(house: House, wanted: Leaf, held: Current, issuer: Generation | None) -> list[Reason]:
+def dated_reasons(project: Project, wanted: Leaf, held: Current, issuer: Generation | None) -> list[Reason]:
     """Why a leaf must be issued again for its dates; one that is good still, and cannot be renewed, is kept until it ends."""
-    reasons = due_reasons(house, wanted, held, issuer)
-    is_good = held.not_before <= house.now <= held.not_after
-    return reasons if not (reasons and is_good and issuer) or house.can_sign(issuer.name) else []
+    reasons = due_reasons(project, wanted, held, issuer)
+    is_good = held.not_before <= project.now <= held.not_after
+    return reasons if not (reasons and is_good and issuer) or project.can_sign(issuer.name) else []
 
 
-def due_reasons(house: House, wanted: Leaf, held: Current, issuer: Generation | None) -> list[Reason]:
-    if held.not_before > house.now:
+def due_reasons(project: Project, wanted: Leaf, held: Current, issuer: Generation | None) -> list[Reason]:
+    if held.not_before > project.now:
         return [Why.NOT_YET_VALID(time=f"{held.not_before:%Y-%m-%d %H:%M}")]
-    if house.now < held.not_after - wanted.renew_before:
+    if project.now < held.not_after - wanted.renew_before:
         return []
-    if issuer is not None and not gains_time(house, wanted, held, issuer):
+    if issuer is not None and not gains_time(project, wanted, held, issuer):
         return []
-    if held.not_after < house.now:
+    if held.not_after < project.now:
         return [Why.EXPIRED(date=f"{held.not_after:%Y-%m-%d}")]
-    spans = (held.not_after - house.now, held.not_after - held.not_before + timedelta(seconds=1), wanted.renew_before)
+    spans = (held.not_after - project.now, held.not_after - held.not_before + timedelta(seconds=1), wanted.renew_before)
     (left, life, starts), unit = compared(*spans)
     return [Why.DUE(left=left, life=f"{life} {unit}".rstrip(), starts=starts)]
 
 
-def gains_time(house: House, wanted: Leaf, held: Current, issuer: Generation) -> bool:
+def gains_time(project: Project, wanted: Leaf, held: Current, issuer: Generation) -> bool:
     """Return whether a certificate that is issued now ends later than the present one by enough."""
-    end = validity(house.now, wanted.lifetime, issuer.certificate)[1]
+    end = validity(project.now, wanted.lifetime, issuer.certificate)[1]
     return end >= held.not_after + least_gain(wanted.lifetime, wanted.renew_before)

@@ -1,1 +1,1 @@
-"""Backing a house up into one file, and restoring it."""
+"""Backing a project up into one file, and restoring it."""

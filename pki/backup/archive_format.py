@@ -24,7 +24,7 @@ NEVER = {".git", "build", "offline"}  # whatever an archive says, these are not 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """One file of a house."""
+    """One file of a project."""
 
     data: bytes
     mode: int
@@ -73,7 +73,7 @@ def unpack(data: bytes, name: str) -> Archive:
         wanted = {path: entry["sha256"] for path, entry in manifest["files"].items()}
         known = manifest["format"] == FORMAT
     except (tarfile.TarError, KeyError, TypeError, ValueError, AttributeError, RecursionError):
-        raise PkiError(f"{name}: is no backup of a house", "name a file that ./run invoke backup wrote") from None
+        raise PkiError(f"{name}: is no backup of a project", "name a file that ./run invoke backup wrote") from None
     if not known:
         raise PkiError(f"{name}: is of another format than this program reads", "use the program that wrote it")
     wrong = [path for path, kept in found.items() if wanted.pop(path, "") != hashlib.sha256(kept.data).hexdigest()]
@@ -89,7 +89,7 @@ def _check_member(member: tarfile.TarInfo, name: str) -> None:
     below = not path.is_absolute() and not {"", ".", ".."} & set(parts) and not any(c in member.name for c in "\0\\")
     hidden = parts[0].startswith(".") and parts != [".gitignore"]
     if not plain or not below or hidden or parts[0] in NEVER or ".git" in parts:
-        raise PkiError(f"{name}: holds {member.name!r}, which no house holds", "it was not made by this program")
+        raise PkiError(f"{name}: holds {member.name!r}, which no project holds", "it was not made by this program")
 
 
 def ledger_head(data: bytes, name: str) -> dict[str, Any]:

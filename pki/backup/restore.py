@@ -25,7 +25,7 @@ from pki.config.model import Inventory
 from pki.ledger.last_seen import LAST_BACKUP
 from pki.project import external_ca
 from pki.project.layout import BEFORE_RESTORE, Store
-from pki.project.project import House
+from pki.project.project import Project
 from pki.x509 import canonical, pkcs8
 
 LEDGER = "ca/ledger.db"
@@ -109,7 +109,7 @@ class Restore:
         """What a restore would replace although nothing of it is lost, as a phrase; empty where something is lost."""
         ledger = self.target / LEDGER
         with suppress(PkiError):  # pki.yaml is wrong: that says nothing about ca/
-            if House.open(self.target, self.now).missing_roots:
+            if Project.open(self.target, self.now).missing_roots:
                 return ""
         try:
             if not self._holds_all_secrets():
@@ -261,28 +261,28 @@ def _mode(archive: Archive, path: str, kept: Kept) -> int:
 # -- what a ledger that is older than build/ does not know -------------------------------------------------------------
 
 
-def unknown_leaves(house: House) -> list[str]:
+def unknown_leaves(project: Project) -> list[str]:
     """Names of certificates in build/ that the ledger does not know."""
-    known = {one.serial for one in house.ledger.certificates()} if house.has_ledger else set()
+    known = {one.serial for one in project.ledger.certificates()} if project.has_ledger else set()
     found = set()
-    for path in sorted((house.store.build / "certs").glob("*/cert.pem")):
+    for path in sorted((project.store.build / "certs").glob("*/cert.pem")):
         with suppress(ValueError):
             if x509.load_pem_x509_certificate(path.read_bytes()).serial_number not in known:
                 found.add(path.parent.name)
     return sorted(found)
 
 
-def carry_revocations(house: House) -> tuple[list[str], list[str]]:
+def carry_revocations(project: Project) -> tuple[list[str], list[str]]:
     """Record what the CRLs in build/ revoke and the ledger has not recorded: a revocation never goes back.
 
     Returns the generations whose CRL is newer than the ledger's newest, and the serial numbers that were recorded.
     """
     newer, carried = [], []
-    ours = [one for name in AUTHORITIES for one in house.store.generations(name)]
-    for generation in [*ours, *house.inventory.authorities.adopted]:
-        data = filesystem.read(house.store.crl(generation))
+    ours = [one for name in AUTHORITIES for one in project.store.generations(name)]
+    for generation in [*ours, *project.inventory.authorities.adopted]:
+        data = filesystem.read(project.store.crl(generation))
         with suppress(ValueError):
-            told = recover_revocations.take_in(house, x509.load_der_x509_crl(data), "build/") if data else None
+            told = recover_revocations.take_in(project, x509.load_der_x509_crl(data), "build/") if data else None
             if told and told.generation == generation:
                 newer += [generation] if told.is_newer else []
                 carried += [f"{serial:x}" for serial in told.serials]

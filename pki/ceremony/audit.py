@@ -91,7 +91,7 @@ def _looked_at(folder: Path, places: Places) -> tuple[Verdict, _Seen]:
     if data is None:
         raise PkiError(
             f"{path}: there is no transcript",
-            "name a vault, or a house in which a ceremony was accepted; is its drive mounted? findmnt",
+            "name a vault, or a project in which a ceremony was accepted; is its drive mounted? findmnt",
         )
     records, verdict, seen = transcript_chain.load(data, str(path)), Verdict(), _Seen()
     seen.opened |= {str(one.facts["name"]): str(one.facts["sha256"]) for one in records if one.step == "opened-key"}
@@ -164,9 +164,9 @@ def _strangers(folder: Path, places: Places, seen: _Seen, waiting: list[str]) ->
             and filesystem.read(path) != made.get(name, "").encode()
         ):
             yield f"{path}: was made in no ceremony that is recorded here"
-    is_house = (folder / "root").is_dir()  # a vault holds roots alone
+    is_project = (folder / "root").is_dir()  # a vault holds roots alone
     for name in sorted(made.keys() - {path.parent.name for path in own}):
-        if is_house or GenerationName.parse(name).is_root:
+        if is_project or GenerationName.parse(name).is_root:
             yield f"{folder}: the certificate of {name} is missing"
     for path in sorted(folder.rglob("cross-root-*.pem")):
         key = path.parent.name, path.stem.removeprefix("cross-")

@@ -93,7 +93,7 @@ def _sequence_faults(request: Request, known: Known) -> Iterator[str]:
     if last and request.organisation != last.request.organisation:
         yield f"it speaks of {request.organisation}, the vault is that of {last.request.organisation}"
     if last and request.sandbox != last.request.sandbox:
-        yield "a sandbox and a real house never share a root"
+        yield "a sandbox and a real project never share a root"
     for name in _twice(ladder.root for ladder in request.ladders):
         yield f"{name} would have two ladders"
 

@@ -40,7 +40,7 @@ def signature_fault(signed: Signed, issuer: x509.Certificate) -> str:
         return "its two statements of the algorithm differ"
     algorithm = str(outer_algorithm["algorithm"])
     if algorithm not in HASHES:
-        return f"its algorithm {algorithm} is not one that this house signs with"
+        return f"its algorithm {algorithm} is not one that this project signs with"
     return _arithmetic_fault(HASHES[algorithm], encoder.encode(inner), tree["signature"].asOctets(), issuer)
 
 

@@ -92,7 +92,7 @@ def _read(line: bytes, last: Record | None) -> tuple[str, Record | None]:
         tree = _parse(line)
         is_canonical = canonical(tree) == line
     except (ValueError, RecursionError) as error:
-        return f"is not JSON of the house's kind: {error}", None
+        return f"is not JSON of the project's kind: {error}", None
     fault = _fault_of_shape(tree)
     if not fault and not is_canonical:
         fault = "was written by something else: its JSON is not in the canonical form"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from invoke.context import Context
 
 from pki.cli.daily_commands import known
-from pki.cli.decorator import command_with, held_house_of, house_of
+from pki.cli.decorator import command_with, held_project_of, project_of
 from pki.cli.revoke_command import consent
 from pki.common.errors import PkiError
 from pki.common.terminal import Screen
@@ -22,11 +22,11 @@ def accept_root(context: Context, hosts: list[str], yes: bool = False) -> None:
     Needed once where no cross-certificate connects the new root with that of a host: after a sandbox, or where a project
     started again. Its SHA-256 is shown, and asked about; --yes does not ask. The ledger records it.
     """
-    house, screen = house_of(context), Screen()
-    plan = pipeline_plan.plan(house)
+    project, screen = project_of(context), Screen()
+    plan = pipeline_plan.plan(project)
     remote = [name for name, one in plan.deliveries.items() if one.is_remote]
     wanted = {known(name, remote, "host that is deployed by ssh or locally") for name in hosts}
-    found = [one for one in waiting_roots.waiting(house, plan) if not wanted or one.host in wanted]
+    found = [one for one in waiting_roots.waiting(project, plan) if not wanted or one.host in wanted]
     for name in sorted(wanted - {one.host for one in found}):
         screen.line(f"{name} waits for no new root")
     if not found:
@@ -41,12 +41,14 @@ def accept_root(context: Context, hosts: list[str], yes: bool = False) -> None:
     again = " ".join([COMMAND, *hosts])
     if not yes:
         consent(f"deploy it to {', '.join(names)}?", again)
-    with held_house_of(context) as house:
-        asked = {one.host: one.root().fingerprint for one in waiting_roots.waiting(house, pipeline_plan.plan(house))}
+    with held_project_of(context) as project:
+        asked = {
+            one.host: one.root().fingerprint for one in waiting_roots.waiting(project, pipeline_plan.plan(project))
+        }
         if any(asked.get(name) != root.fingerprint for name in names):
             raise PkiError("the hosts or the new root are no longer those that were shown; nothing was accepted", again)
         for name in names:
-            house.ledger.record_decision(ArtifactId("deploy", name), "root-accepted", root.fingerprint, house.now)
+            project.ledger.record_decision(ArtifactId("deploy", name), "root-accepted", root.fingerprint, project.now)
     for name in names:
         screen.made(ArtifactId("deploy", name), f"{root.name} is accepted")
     screen.line("next: ./run doit")

@@ -10,7 +10,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from pki.cli.daily_commands import known
-from pki.cli.decorator import command, held_house_of, house_of, path_of
+from pki.cli.decorator import command, held_project_of, path_of, project_of
 from pki.common.errors import PkiError
 from pki.common.reasons import joined
 from pki.common.terminal import Screen
@@ -18,7 +18,7 @@ from pki.config.identifiers import ArtifactId
 from pki.deploy.ansible import fleet, playbooks, runner
 from pki.deploy.delivery import Delivery
 from pki.pipeline import plan
-from pki.project.project import House
+from pki.project.project import Project
 
 
 @command
@@ -27,13 +27,13 @@ def export(context: Context, folder: str, vault: str = "") -> None:
 
     It holds private keys. --vault FILE is a file with a passphrase, with which ansible-vault encrypts them.
     """
-    house, screen, target = house_of(context), Screen(), path_of(context, folder)
+    project, screen, target = project_of(context), Screen(), path_of(context, folder)
     if target.exists() and any(target.iterdir()) and not (target / playbooks.COLLECTION).is_dir():
         raise PkiError(f"{folder}: is not empty", "name a new folder, or one that deploy.export made")
     goods, failed = [], 0
-    for delivery in _ssh(house).values():
+    for delivery in _ssh(project).values():
         try:
-            goods.append(fleet.consign(delivery, house.now))
+            goods.append(fleet.consign(delivery, project.now))
         except PkiError as error:
             failed += 1
             screen.failed(ArtifactId("deploy", delivery.host), error.message, error.hint)
@@ -41,9 +41,9 @@ def export(context: Context, folder: str, vault: str = "") -> None:
         raise PkiError(
             "there is nothing to hand out", "in pki.yaml, under a host: `deliver: ssh`; then ./run doit release"
         )
-    playbooks.write(target, goods, house.inventory.deploy.ansible, abroad=True)
+    playbooks.write(target, goods, project.inventory.deploy.ansible, abroad=True)
     if vault:
-        _encrypt(target, path_of(context, vault), house)
+        _encrypt(target, path_of(context, vault), project)
     screen.line(
         f"{len(goods)} hosts in {folder}: ansible-playbook playbook.yaml, there; then ./run invoke deploy.collect EVENTS"
     )
@@ -61,14 +61,14 @@ def collect(context: Context, events: str) -> None:
     found = runner.results(runner.read(path_of(context, events), left_out))
     for name in left_out:
         screen.note("events", f"{name} is no event, and is left out", "take another copy of it")
-    with held_house_of(context) as house:
+    with held_project_of(context) as project:
         if not found:
             hint = "name the events of a run of playbook.yaml, which deploy.export wrote"
             raise PkiError(f"{events}: tells of no delivery by {runner.ACTION}", hint)
-        deliveries = _ssh(house)
+        deliveries = _ssh(project)
         for host, result in found.items():
             try:
-                done = fleet.collect(deliveries[known(host, deliveries, "ssh host")], result, house.now)
+                done = fleet.collect(deliveries[known(host, deliveries, "ssh host")], result, project.now)
             except PkiError as error:
                 failed += 1
                 screen.failed(ArtifactId("deploy", host), error.message, error.hint)
@@ -79,12 +79,12 @@ def collect(context: Context, events: str) -> None:
         raise Exit(code=1)
 
 
-def _ssh(house: House) -> dict[str, Delivery]:
-    return {name: one for name, one in plan.plan(house).deliveries.items() if one.way == "ssh"}
+def _ssh(project: Project) -> dict[str, Delivery]:
+    return {name: one for name, one in plan.plan(project).deliveries.items() if one.way == "ssh"}
 
 
-def _encrypt(folder: Path, passphrase: Path, house: House) -> None:
-    beside = Path(house.inventory.deploy.ansible.command).with_name("ansible-vault")
+def _encrypt(folder: Path, passphrase: Path, project: Project) -> None:
+    beside = Path(project.inventory.deploy.ansible.command).with_name("ansible-vault")
     program = runner.find(str(beside if beside.is_absolute() else beside.name))
     names = [
         *sorted((folder / "streams").iterdir()),

@@ -1,4 +1,4 @@
-"""Backing a house up, and restoring it."""
+"""Backing a project up, and restoring it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pki.backup import lost_ledger
 from pki.backup import restore as restoring
 from pki.backup import write_backup as backing_up
 from pki.backup.restore import Restore, Restored
-from pki.cli.decorator import command_with, home_of, house_of, now_of, passphrase_in, path_of
+from pki.cli.decorator import command_with, home_of, now_of, passphrase_in, path_of, project_of
 from pki.cli.revoke_command import consent
 from pki.common import filesystem, passphrase_strength
 from pki.common.errors import LedgerError, PkiError
 from pki.common.terminal import Screen, ask_secretly
 from pki.config.identifiers import ArtifactId
 from pki.project.missing_roots import refusal
-from pki.project.project import House
+from pki.project.project import Project
 from pki.project.safe_directories import insist_on_owner
 
 NO_TERMINAL = PkiError(
@@ -35,21 +35,21 @@ def backup(context: Context, file: str | None = None, passphrase_file: str = "")
     Its passphrase is read from --passphrase-file, comes from the source that pki.yaml names for `backup`, or is asked
     for twice. FILE is pki-backup-<time>.age here when none is named. `age -d FILE | tar t` shows what is in it.
     """
-    house, screen = house_of(context), Screen()
+    project, screen = project_of(context), Screen()
     target = path_of(context, file or ".")
     if target.is_dir():
-        target /= f"pki-backup-{house.now:%Y%m%dT%H%M%SZ}.age"
-    backing_up.check_target(house, target)
-    passphrase = _new_passphrase(context, house, passphrase_file)
+        target /= f"pki-backup-{project.now:%Y%m%dT%H%M%SZ}.age"
+    backing_up.check_target(project, target)
+    passphrase = _new_passphrase(context, project, passphrase_file)
     with _disk_errors():
-        notes = backing_up.backup(house, target, passphrase)
+        notes = backing_up.backup(project, target, passphrase)
     screen.made("backup", f"{target}, read back and whole")
     for note in notes:
         screen.line(f"  {note}")
-    if risk := backing_up.shared_fate(house, target):
+    if risk := backing_up.shared_fate(project, target):
         screen.note("backup", risk, "./run invoke backup FILE, on another disk")
     try:
-        faults = house.seen_key_faults
+        faults = project.seen_key_faults
     except PkiError as error:  # an authority's own certificate, without which its key cannot be judged
         raise PkiError(f"{error.message}; it is so in this backup too", error.hint) from None
     for name, fault in faults.items():
@@ -82,17 +82,17 @@ def restore(context: Context, file: str, to: str = "", passphrase_file: str = ""
             consent(f"replace it by the backup of {work.at}?", f"./run invoke restore {file}")
         found = work.carry_out()
     _say_restored(Screen(), work, found)
-    house = House.open(target, now_of(context))
-    if house.missing_roots:
-        error = refusal(house.missing_roots, house.inventory, house.store)
+    project = Project.open(target, now_of(context))
+    if project.missing_roots:
+        error = refusal(project.missing_roots, project.inventory, project.store)
         Screen().note(
             "authority:root", f"{error.message}; the backup is too old", "./run invoke restore FILE, a newer one"
         )
     else:
-        house.clock.believe()  # the last event of a backup may be long ago
-        _say_what_is_older(Screen(), house, work)
+        project.clock.believe()  # the last event of a backup may be long ago
+        _say_what_is_older(Screen(), project, work)
         if work.ledger is not None:
-            _go_on_from(Screen(), house, f"restored from {path.name}, a backup of {work.at}")
+            _go_on_from(Screen(), project, f"restored from {path.name}, a backup of {work.at}")
     Screen().line(f"next: PKI_HOME={target} ./run invoke plan; hosts tell what was revoked since: ledger.recover --all")
 
 
@@ -111,46 +111,46 @@ def _say_restored(screen: Screen, work: Restore, found: Restored) -> None:
         screen.line("  the backup holds no ledger: its database is restored with that database's own tool")
 
 
-def _say_what_is_older(screen: Screen, house: House, work: Restore) -> None:
+def _say_what_is_older(screen: Screen, project: Project, work: Restore) -> None:
     """What runs did after the backup, as far as build/ still shows it."""
-    if house.inventory.ledger == "sqlite" and not house.has_ledger:
+    if project.inventory.ledger == "sqlite" and not project.has_ledger:
         return
     if work.ledger is None:  # one in the backup says so itself
         try:
-            house.ledger.record_decision("project", "restored", f"backup of {work.at}", house.now)
+            project.ledger.record_decision("project", "restored", f"backup of {work.at}", project.now)
         except LedgerError as error:
             screen.note("ledger", f"{error.message}; that the project was restored is not recorded", error.hint)
             return
-    newer, carried = restoring.carry_revocations(house)
+    newer, carried = restoring.carry_revocations(project)
     if newer:
         screen.line(
             f"  build/ holds newer CRLs than the restored ledger ({', '.join(newer)}); the next ones get higher numbers still"
         )
     if carried:
         screen.line(f"  revoked after the backup, and recorded again from those CRLs: {', '.join(carried)}")
-    for name in restoring.unknown_leaves(house):
+    for name in restoring.unknown_leaves(project):
         screen.note(
             ArtifactId("cert", name),
             "was issued after the backup, and the ledger does not know it",
             f"./run invoke renew {name}",
         )
-    house.ledger.close()
+    project.ledger.close()
 
 
-def _go_on_from(screen: Screen, house: House, why: str) -> None:
+def _go_on_from(screen: Screen, project: Project, why: str) -> None:
     """A restored ledger is older than what was seen since then; that is known now, and recorded in it."""
-    if house.ledger_fault and house.ledger_fault.kind in lost_ledger.ACCEPTABLE:
-        accepted = lost_ledger.accept(house, why)
+    if project.ledger_fault and project.ledger_fault.kind in lost_ledger.ACCEPTABLE:
+        accepted = lost_ledger.accept(project, why)
         if accepted.lost:
             screen.line(
                 f"  the ledger goes on from the backup's: it lacks event {accepted.lost[-1].seq}, which was seen"
             )
-        house.ledger.close()
+        project.ledger.close()
 
 
-def _new_passphrase(context: Context, house: House, file: str) -> str:
+def _new_passphrase(context: Context, project: Project, file: str) -> str:
     """The passphrase of a new backup, strong enough to lie about on other people's disks."""
-    named = house.passphrases.named("backup") if not file else None
+    named = project.passphrases.named("backup") if not file else None
     text, source = (
         passphrase_in(context, file) or (named.value if named else ""),
         file or (named.source if named else ""),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from invoke.context import Context
 
 from pki.authority.intermediate_passphrase import rewrap as move_key
-from pki.cli.decorator import command, held_house_of, passphrase_in
+from pki.cli.decorator import command, held_project_of, passphrase_in
 from pki.common.terminal import Screen
 from pki.config.identifiers import ArtifactId, GenerationName
 
@@ -17,9 +17,9 @@ def rewrap(context: Context, generation: str, passphrase_file: str = "", old_pas
     The new one is generated, or read from --passphrase-file, or comes from the source that pki.yaml names for it: then
     the old one is what the secrets file still holds, or in --old-passphrase-file. Older backups keep the old one.
     """
-    with held_house_of(context) as house:
+    with held_project_of(context) as project:
         source = move_key(
-            house,
+            project,
             generation,
             new=passphrase_in(context, passphrase_file),
             old=passphrase_in(context, old_passphrase_file),

@@ -27,7 +27,7 @@ from pki.ceremony.policy import Known
 from pki.ceremony.script import script
 from pki.ceremony.vault import Past
 from pki.cli.daily_commands import known
-from pki.cli.decorator import command, command_with, held_house_of, house_of, path_of, project_of
+from pki.cli.decorator import command, command_with, held_project_of, path_of, project_as_it_is, project_of
 from pki.cli.prompt import first_words
 from pki.cli.revoke_command import PLAIN_REASONS
 from pki.common import filesystem
@@ -37,7 +37,7 @@ from pki.common.reasons import joined
 from pki.common.remedies import RESTORE, run_for
 from pki.common.terminal import Screen
 from pki.config.identifiers import ArtifactId, GenerationName
-from pki.project.project import House
+from pki.project.project import Project
 
 
 @command_with(many=("new", "revoke", "destroy"))
@@ -59,19 +59,19 @@ def request(
     only shows it.
     """
     screen, wish = Screen(), _wish(new, revoke, destroy, reason, crls=crls)
-    with held_house_of(context) as house:
-        if house.inventory.sandbox:
-            sandbox_ceremony.ceremony(house, wish)
-            screen.line(f"the sandbox held the ceremony itself; now: {run_for(house.store.home)} doit")
+    with held_project_of(context) as project:
+        if project.inventory.sandbox:
+            sandbox_ceremony.ceremony(project, wish)
+            screen.line(f"the sandbox held the ceremony itself; now: {run_for(project.store.home)} doit")
             return
-        before = ceremony_archive.open_requests(house)[-1:]
-        reasons = make_request.uncovered(house, needs.needs(house)) if before else []
-        asked = make_request.prepare(house, wish, anew=anew)
+        before = ceremony_archive.open_requests(project)[-1:]
+        reasons = make_request.uncovered(project, needs.needs(project)) if before else []
+        asked = make_request.prepare(project, wish, anew=anew)
     if before and before[0].digest != asked.digest:
         screen.line(
             f"in place of request {before[0].request.number}, whose paper and kit are void: {joined(reasons) or 'as you wish'}"
         )
-    for line in _shown(house, asked):
+    for line in _shown(project, asked):
         screen.line(line)
     if output:
         target = path_of(context, output) / f"request-{asked.request.number:04}.yaml"
@@ -91,23 +91,23 @@ def _wish(new: list[str], revoke: list[str], destroy: list[str], reason: str, *,
     return Wish(tuple(new), tuple((name, plain) for name in revoke), tuple(destroy), crls)
 
 
-def _shown(house: House, asked: Open) -> Iterator[str]:
+def _shown(project: Project, asked: Open) -> Iterator[str]:
     """A request as its paper shows it: what it asks, its digest in words, and the next steps."""
-    yield f"request {asked.request.number}, prepared {asked.request.prepared:%Y-%m-%d %H:%M} UTC, in {house.store.shown(asked.path)}"
+    yield f"request {asked.request.number}, prepared {asked.request.prepared:%Y-%m-%d %H:%M} UTC, in {project.store.shown(asked.path)}"
     yield from (f"  because {reason}" for reason in asked.request.because)
     yield ""
     yield from plan_text.roots(asked.request)
-    yield from plan_text.signatures(asked.request, _known(house))
-    if found := needs.needs(house):
+    yield from plan_text.signatures(asked.request, _known(project))
+    if found := needs.needs(project):
         by = min(need.by for need in found)
         yield ""
-        yield f"to be held {f'by {by:%Y-%m-%d}' if by > house.now else 'now'}, by the root's owner and a witness"
+        yield f"to be held {f'by {by:%Y-%m-%d}' if by > project.now else 'now'}, by the root's owner and a witness"
     yield ""
     yield f"SHA-256 {asked.digest}"
     yield from words.shown(asked.digest)
     yield ""
     yield "write the first words down, or print this; then (docs/ceremony.md, step by step):"
-    run = run_for(house.store.home)
+    run = run_for(project.store.home)
     yield f"  {run} invoke ceremony.rehearse     see what the day will bring"
     yield f"  {run} invoke ceremony.kit DIR      the program and this request, onto a drive"
     if asked.request.roots:
@@ -119,10 +119,10 @@ def _shown(house: House, asked: Open) -> Iterator[str]:
     yield f"  {run} doit"
 
 
-def _known(house: House) -> Known:
+def _known(project: Project) -> Known:
     """What the ceremonies that were accepted here have made, as the vault knows it too."""
     history = []
-    for folder in house.store.ceremonies():
+    for folder in project.store.ceremonies():
         asked, answered = filesystem.read(folder / "request.yaml"), filesystem.read(folder / "response.yaml")
         if asked is not None and answered is not None:
             parts = (
@@ -141,17 +141,17 @@ def _known(house: House) -> Known:
 def rehearse(context: Context, output: str = "") -> None:
     """Hold the ceremony of the open request with throw-away keys; write the texts of what the day will bring.
 
-    They go to rehearsal/NNNN/ in the house (or --output DIR), to be committed and reviewed. What only the day can know
+    They go to rehearsal/NNNN/ in the project (or --output DIR), to be committed and reviewed. What only the day can know
     (serial numbers, signatures, a new root's key) is left out, so the same request gives the same texts.
     """
-    house, screen = house_of(context), Screen()
-    waiting = ceremony_archive.open_requests(house)
+    project, screen = project_of(context), Screen()
+    waiting = ceremony_archive.open_requests(project)
     if not waiting:
-        raise PkiError("there is no open request to rehearse", f"{run_for(house.store.home)} invoke ceremony.request")
+        raise PkiError("there is no open request to rehearse", f"{run_for(project.store.home)} invoke ceremony.request")
     number = f"{waiting[-1].request.number:04}"
-    folder = path_of(context, output) if output else house.store.home / "rehearsal" / number
-    make_request.insist_on_current(house, waiting[-1])
-    files = rehearsal.rehearse(house, waiting[-1])
+    folder = path_of(context, output) if output else project.store.home / "rehearsal" / number
+    make_request.insist_on_current(project, waiting[-1])
+    files = rehearsal.rehearse(project, waiting[-1])
     filesystem.write_all({folder / name: (content, filesystem.PUBLIC) for name, content in files.items()})
     for name in files:
         screen.line(f"{folder / name}")
@@ -165,15 +165,17 @@ def kit(context: Context, folder: str, python: str = "", platform: str = "", hsm
     It goes to FOLDER/doit-pki-kit. The offline machine may be another one: --python 3.13, and --platform
     manylinux_2_28_aarch64 for another architecture or an older system. --hsm brings what speaks to tokens along.
     """
-    house, screen = house_of(context), Screen()
+    project, screen = project_of(context), Screen()
     machine, target = kits.Machine(python, platform), kits.check_place(path_of(context, folder))
-    home = str(house.store.home.resolve())
+    home = str(project.store.home.resolve())
     files = {kits.PROJECT: f"{home}\n".encode()}
-    if waiting := ceremony_archive.open_requests(house)[-1:]:
+    if waiting := ceremony_archive.open_requests(project)[-1:]:
         [asked] = waiting
-        make_request.insist_on_current(house, asked)
+        make_request.insist_on_current(project, asked)
         files[f"request-{asked.request.number:04}.yaml"] = request_response.dump(asked.request)
-        files["CEREMONY.txt"] = script(asked.request, asked.digest, _known(house), str(machine), hsm=hsm, project=home)
+        files["CEREMONY.txt"] = script(
+            asked.request, asked.digest, _known(project), str(machine), hsm=hsm, project=home
+        )
     digest, count = kits.write(target, PROGRAM, machine, files, hsm=hsm)
     screen.made("kit", f"{target}, for {machine}")
     screen.line(
@@ -203,13 +205,13 @@ def accept(context: Context, response: str, words: str = "") -> None:
     Everything in it is verified again; the first words of its SHA-256, as the offline machine showed them, are asked
     for (or --words "…"). Nothing is filed before all is well.
     """
-    house, screen = project_of(context), Screen()
+    project, screen = project_as_it_is(context), Screen()
     folder = path_of(context, response)
-    accept_response.insist_on_roots(house, folder)
-    with house.store.lock():
-        found = accept_response.brought(house, folder)
+    accept_response.insist_on_roots(project, folder)
+    with project.store.lock():
+        found = accept_response.brought(project, folder)
         for name, sha256 in found.roots.items():
-            screen.line(f"{name} is new; this house is going to believe it: SHA-256 {sha256}")
+            screen.line(f"{name} is new; this project is going to believe it: SHA-256 {sha256}")
         if found.is_lost:
             numbers = ", ".join(str(held.request.number) for held in found.series)
             screen.line(f"ca/ knows nothing of ceremony {numbers}: accepted again")
@@ -217,28 +219,28 @@ def accept(context: Context, response: str, words: str = "") -> None:
         accept_response.confirm(
             found, words or first_words("response", "the ceremony", digest, accept_response.other_digests(found))
         )
-        if found.is_lost and not house.store.generations("root") and house.ledger_fault:
-            lost_ledger.accept(house, f"ca/ was lost; accepted again with ceremony {found.request.number}")
-        old = accept_response.file(house, found)
+        if found.is_lost and not project.store.generations("root") and project.ledger_fault:
+            lost_ledger.accept(project, f"ca/ was lost; accepted again with ceremony {found.request.number}")
+        old = accept_response.file(project, found)
         if found.is_lost:
-            restore.carry_revocations(house)
-        house.ledger.close()
+            restore.carry_revocations(project)
+        project.ledger.close()
     for name, issuer in (pair for held in found.series for pair in held.answer.certificates):
         screen.made(ArtifactId("authority", GenerationName.parse(name).authority), f"{name} by {issuer}")
     for line in old:
         screen.note(
             "destroy", f"{line}, was replaced", "every copy of it: older backups of ca/, other copies of the vault"
         )
-    if lacking := lost_ceremonies.lacking_keys(house, found.series):
-        new = lost_ceremonies.new_generations(house, lacking)
+    if lacking := lost_ceremonies.lacking_keys(project, found.series):
+        new = lost_ceremonies.new_generations(project, lacking)
         screen.note(", ".join(lacking), "the key is not in ca/", f"{RESTORE}; where no backup has it: {new}")
-    screen.line(f"ceremony {found.request.number} is accepted; now: {run_for(house.store.home)} doit")
+    screen.line(f"ceremony {found.request.number} is accepted; now: {run_for(project.store.home)} doit")
 
 
 @command_with(may_lack="folder")
 def verify(context: Context, folder: str | None = None) -> None:
-    """Compute every hash and signature of all ceremonies again: of this house, or of a vault named as FOLDER."""
-    place = _root_of(path_of(context, folder) if folder else project_of(context).store.ca)
+    """Compute every hash and signature of all ceremonies again: of this project, or of a vault named as FOLDER."""
+    place = _root_of(path_of(context, folder) if folder else project_as_it_is(context).store.ca)
     verdict, screen = audit.verify(place), Screen()
     if vault_identity.is_vault(place):
         _add_drive(place, verdict)
@@ -264,7 +266,7 @@ def _add_drive(place: Path, verdict: audit.Verdict) -> None:
 
 
 def _root_of(place: Path) -> Path:
-    """A vault, `ca/`, or a house: what holds the transcript."""
+    """A vault, `ca/`, or a project: what holds the transcript."""
     return place / "ca" if (place / "ca" / "transcript.jsonl").exists() else place
 
 

@@ -13,7 +13,7 @@ from invoke.context import Context
 
 from pki.authority import certificates
 from pki.cli.daily_commands import known
-from pki.cli.decorator import command, held_house_of, house_of, path_of
+from pki.cli.decorator import command, held_project_of, path_of, project_of
 from pki.cli.prompt import typed
 from pki.common import filesystem
 from pki.common.errors import PkiError
@@ -24,14 +24,14 @@ from pki.config.leaf_certificates import client_artifact, client_leaf, mtls_name
 from pki.config.model import Inventory, Leaf
 from pki.pipeline.desired_state import domain_of_clients
 from pki.project.generations import Generation
-from pki.project.project import House
+from pki.project.project import Project
 from pki.x509.export import chrome_policy, firefox_policy, mobileconfig, pem_files, pkcs12
 from pki.x509.export.client_identity import Identity, file_name
 from pki.x509.export.generated_passphrase import new_passphrase
 from pki.x509.export.passphrase_sheet import Sheet
 from pki.x509.keys import key_kind
 
-Sealed = Callable[[House, Identity, str], bytes]
+Sealed = Callable[[Project, Identity, str], bytes]
 Files = dict[Path, tuple[bytes, int]]
 
 SEALED: dict[str, tuple[str, Sealed]] = {
@@ -39,8 +39,8 @@ SEALED: dict[str, tuple[str, Sealed]] = {
     "p12-legacy": ("p12", lambda _, identity, passphrase: pkcs12.legacy(identity, passphrase)),
     "mobileconfig": (
         "mobileconfig",
-        lambda house, identity, passphrase: mobileconfig.with_identity(
-            identity, house.inventory.domains[0], passphrase
+        lambda project, identity, passphrase: mobileconfig.with_identity(
+            identity, project.inventory.domains[0], passphrase
         ),
     ),
 }
@@ -67,18 +67,18 @@ def export(
     folder), chrome-policy or firefox-policy. The file goes here, or to --output FILE or DIR. Its passphrase is shown
     once; --sheet FILE.html is a page with it to print, --passphrase-to FILE a file. Asks before; --yes does not.
     """
-    house = house_of(context)
+    project = project_of(context)
     if not format:
         raise PkiError(f"{name}: in which --format?", WHICH)
     known(format, FORMATS, "format")
-    client = known(_client_name(house.inventory, name), house.inventory.clients, "client")
+    client = known(_client_name(project.inventory, name), project.inventory.clients, "client")
     secret = format in SEALED
     if (sheet or passphrase_to) and not secret:
         raise PkiError(f"{format}: has no passphrase", "leave --sheet and --passphrase-to out")
     if format.endswith("-policy"):
-        _export_policy(house, format, path_of(context, output or "."))
+        _export_policy(project, format, path_of(context, output or "."))
         return
-    identity = _identity(house, client)
+    identity = _identity(project, client)
     target = _new(path_of(context, output or "."), identity.file_name, SEALED[format][0] if secret else "")
     if sheet and passphrase_to:
         raise PkiError("--sheet and --passphrase-to: expected one of them", "the passphrase goes one way")
@@ -88,36 +88,36 @@ def export(
     if beside == target:
         raise PkiError(f"{target}: the passphrase and what it opens go into different files", "name another file")
     _confirm(client, target, yes=yes)
-    with held_house_of(context) as house:
-        identity = _identity(house, known(client, house.inventory.clients, "client"))
+    with held_project_of(context) as project:
+        identity = _identity(project, known(client, project.inventory.clients, "client"))
         if secret:
-            _export_sealed(house, identity, format, target, beside, as_page=bool(sheet))
+            _export_sealed(project, identity, format, target, beside, as_page=bool(sheet))
         else:
-            _export_pem(house, identity, target)
+            _export_pem(project, identity, target)
 
 
 # -- what is exported -------------------------------------------------------------------------------------------------
 
 
-def _identity(house: House, client: str) -> Identity:
+def _identity(project: Project, client: str) -> Identity:
     """The identity of a client as it is now. Raises PkiError when there is none that a device could use."""
-    leaf = client_leaf(house.inventory, client, house.inventory.clients[client], domain_of_clients(house))
+    leaf = client_leaf(project.inventory, client, project.inventory.clients[client], domain_of_clients(project))
     if leaf.request is not None:
         raise PkiError(
             f"{client}: its key never was here: pki.yaml takes a request from {leaf.request}",
-            f"bring {house.store.shown(house.store.truth(leaf))} to where the key is; or leave `request` out, and "
+            f"bring {project.store.shown(project.store.truth(leaf))} to where the key is; or leave `request` out, and "
             "./run doit makes a key here",
         )
-    _check(house, leaf)
-    roots = b"".join(root.pem for root in _generations(house, "root"))
-    truth = filesystem.read(house.store.truth(leaf)) or b""
-    return Identity.read(client, house.inventory.organisation, truth, roots)
+    _check(project, leaf)
+    roots = b"".join(root.pem for root in _generations(project, "root"))
+    truth = filesystem.read(project.store.truth(leaf)) or b""
+    return Identity.read(client, project.inventory.organisation, truth, roots)
 
 
-def _check(house: House, leaf: Leaf) -> None:
-    held = certificates.examine(house, leaf)
+def _check(project: Project, leaf: Leaf) -> None:
+    held = certificates.examine(project, leaf)
     fault = joined(held) if isinstance(held, list) else ""
-    if not isinstance(held, list) and held.not_after < house.now:
+    if not isinstance(held, list) and held.not_after < project.now:
         fault = f"expired on {held.not_after:%Y-%m-%d}"
     if fault:
         hint = "./run doit, or ./run invoke plan for what keeps it; then again"
@@ -125,10 +125,10 @@ def _check(house: House, leaf: Leaf) -> None:
 
 
 def _export_sealed(
-    house: House, identity: Identity, kind: str, target: Path, beside: Path | None, *, as_page: bool
+    project: Project, identity: Identity, kind: str, target: Path, beside: Path | None, *, as_page: bool
 ) -> None:
     screen, passphrase = Screen(), new_passphrase()
-    data = SEALED[kind][1](house, identity, passphrase)
+    data = SEALED[kind][1](project, identity, passphrase)
     files: Files = {target: (data, filesystem.SECRET)}
     if beside:
         told = Sheet(
@@ -137,11 +137,11 @@ def _export_sealed(
             file=target.name,
             digest=hashlib.sha256(data).hexdigest(),
             passphrase=passphrase,
-            at=house.now,
-            example=_example(house.inventory),
+            at=project.now,
+            example=_example(project.inventory),
         )
         files[beside] = (told.page() if as_page else f"{passphrase}\n".encode(), filesystem.SECRET)
-    _hand_out(house, identity, kind, files)
+    _hand_out(project, identity, kind, files)
     screen.made(client_artifact(identity.name), f"{target}, good until {_end(identity)}")
     if beside:
         screen.line(f"its passphrase is in {beside} and nowhere else: bring it there another way, then destroy it")
@@ -153,28 +153,28 @@ def _export_sealed(
     _then(screen, identity)
 
 
-def _export_pem(house: House, identity: Identity, folder: Path) -> None:
+def _export_pem(project: Project, identity: Identity, folder: Path) -> None:
     filesystem.make_folder(folder, 0o700)
     try:
         files = {folder / name: (data, filesystem.SECRET) for name, data in pem_files.files(identity).items()}
-        _hand_out(house, identity, "pem", files)
+        _hand_out(project, identity, "pem", files)
     except PkiError:
         with suppress(OSError):
             folder.rmdir()
         raise
     screen = Screen()
     screen.made(client_artifact(identity.name), f"{folder}, good until {_end(identity)}")
-    example = next(iter(mtls_names(house.inventory)), house.inventory.domains[0])
+    example = next(iter(mtls_names(project.inventory)), project.inventory.domains[0])
     screen.line(
         f"the key lies open in it:  curl --cert {folder}/tls.pem --cacert {folder}/roots.pem https://{example}/"
     )
     _then(screen, identity)
 
 
-def _export_policy(house: House, kind: str, path: Path) -> None:
+def _export_policy(project: Project, kind: str, path: Path) -> None:
     """A policy holds no secret, and is the same for every client."""
-    screen, said = Screen(), house.inventory
-    roots = [root.certificate for root in _generations(house, "root")]
+    screen, said = Screen(), project.inventory
+    roots = [root.certificate for root in _generations(project, "root")]
     label = file_name(said.organisation)
     if kind == "firefox-policy":
         folder = _new(path, f"{label}-firefox")
@@ -182,7 +182,7 @@ def _export_policy(house: House, kind: str, path: Path) -> None:
         target, places = folder, firefox_policy.PLACES
     else:
         target = _new(path, f"{label}-chrome", "json")
-        clients = [one.certificate for one in _generations(house, "client")]
+        clients = [one.certificate for one in _generations(project, "client")]
         policy = chrome_policy.policy(mtls_names(said), clients, roots, said.domains, permitted_addresses(said))
         files, places = {target: (policy, filesystem.PUBLIC)}, chrome_policy.PLACES
     filesystem.write_all(files)
@@ -201,11 +201,11 @@ def _client_name(said: Inventory, name: str) -> str:
     return bare if bare in said.clients else bare.removeprefix("client-")
 
 
-def _generations(house: House, authority: str) -> list[Generation]:
+def _generations(project: Project, authority: str) -> list[Generation]:
     """What is live of an authority, newest first."""
-    found = [one for name in reversed(house.live(authority)) if (one := house.generation(name))]
+    found = [one for name in reversed(project.live(authority)) if (one := project.generation(name))]
     if not found:
-        raise house.missing_authority(authority)
+        raise project.missing_authority(authority)
     return found
 
 
@@ -238,12 +238,12 @@ def _confirm(client: str, target: Path, *, yes: bool) -> None:
         raise PkiError("stopped; nothing was written")
 
 
-def _hand_out(house: House, identity: Identity, kind: str, files: Files) -> None:
+def _hand_out(project: Project, identity: Identity, kind: str, files: Files) -> None:
     """Put files in place that hold an identity, while the project is held: the ledger knows of it before anybody can see them."""
     artifact, serial = client_artifact(identity.name), identity.certificate.serial_number
     with filesystem.Beside(files) as waiting:
         waiting.flush()
-        house.ledger.record_decision(artifact, "exported", f"{serial:x} {kind}", house.now)
+        project.ledger.record_decision(artifact, "exported", f"{serial:x} {kind}", project.now)
         waiting.place()
 
 

@@ -12,7 +12,16 @@ from invoke.exceptions import Exit
 from pki.authority import certificates
 from pki.cli import json_output as models
 from pki.cli.certificate_lookup import Names
-from pki.cli.decorator import command, command_with, evidence_of, held_house_of, home_of, now_of, path_of, project_of
+from pki.cli.decorator import (
+    command,
+    command_with,
+    evidence_of,
+    held_project_of,
+    home_of,
+    now_of,
+    path_of,
+    project_as_it_is,
+)
 from pki.cli.json_output import Due, Observed, PlanOutput, ReasonOutput, Remark, StatusOutput, StatusRow
 from pki.common import filesystem
 from pki.common.errors import PkiError
@@ -31,7 +40,7 @@ from pki.monitor.report.run import Run
 from pki.pipeline import plan as pipeline_plan
 from pki.pipeline.desired_state import Note
 from pki.pipeline.plan import Plan
-from pki.project.project import House
+from pki.project.project import Project
 
 
 @command
@@ -40,26 +49,26 @@ def plan(context: Context, json: bool = False) -> None:
 
     --json is for programs.
     """
-    house, screen = project_of(context), Screen()
-    found = pipeline_plan.plan(house)
+    project, screen = project_as_it_is(context), Screen()
+    found = pipeline_plan.plan(project)
     if json:
-        _print_plan(house, found)
+        _print_plan(project, found)
         return
-    if house.missing_roots:
-        _say_missing(house, found, screen)
+    if project.missing_roots:
+        _say_missing(project, found, screen)
         raise Exit(code=2)
     coming = list(forecast.forecast(found))
-    faults = house.key_faults()
+    faults = project.key_faults()
     for name, error in faults.items():
         screen.failed(ArtifactId("key", name), error.message, error.hint)
     for artifact, reasons in coming:
         screen.due(artifact.name, joined(reasons))
-    for note in forecast.notes(house, found):
+    for note in forecast.notes(project, found):
         screen.note(note.subject, note.text, note.remedy)
     for note in found.remarks():
         screen.remark(note.subject, note.text, note.remedy)
     findings = []
-    for one in _services(house, found):
+    for one in _services(project, found):
         if one.level:
             screen.check(one.level.word, one.subject, one.message, "", str(one.remedy))
             findings.append(one)
@@ -67,43 +76,43 @@ def plan(context: Context, json: bool = False) -> None:
             screen.line(one.message)
     fresh = len(found.artifacts) - len(coming)
     idle = f"{fresh} fresh" if findings else f"nothing to do: {fresh} fresh"
-    more = f"; {counted(findings)}: {run_for(house.store.home)} invoke health" if findings else ""
+    more = f"; {counted(findings)}: {run_for(project.store.home)} invoke health" if findings else ""
     screen.line(f"{f'{len(coming)} to do, {fresh} fresh' if coming else idle}{more}")
-    if coming or faults or house.ledger_fault:
+    if coming or faults or project.ledger_fault:
         raise Exit(code=2)
 
 
-def _services(house: House, plan: Plan) -> Iterable[Finding]:
+def _services(project: Project, plan: Plan) -> Iterable[Finding]:
     """What the last look saw of services, and when."""
-    record = Record.load(house.store.ca, house.now)
+    record = Record.load(project.store.ca, project.now)
     return check_services.last_seen(
-        View(house, plan, LastRun.load(house.store), (), record, probes.load(house), thorough=False)
+        View(project, plan, LastRun.load(project.store), (), record, probes.load(project), thorough=False)
     )
 
 
-def _print_plan(house: House, found: Plan) -> None:
-    shown = _plan_output(house, found)
+def _print_plan(project: Project, found: Plan) -> None:
+    shown = _plan_output(project, found)
     shown.show()
-    if shown.to_do or shown.failed or house.missing_roots or house.ledger_fault:
+    if shown.to_do or shown.failed or project.missing_roots or project.ledger_fault:
         raise Exit(code=2)
 
 
-def _plan_output(house: House, found: Plan) -> PlanOutput:
+def _plan_output(project: Project, found: Plan) -> PlanOutput:
     """The same for programs. Until a missing root is back, nothing but that can be planned."""
-    is_missing = bool(house.missing_roots)
+    is_missing = bool(project.missing_roots)
     coming = [] if is_missing else list(forecast.forecast(found))
     faults = [("templates", fault) for fault in found.template_faults()] if is_missing else []
-    faults += [] if is_missing else [(ArtifactId("key", name), one) for name, one in house.key_faults().items()]
+    faults += [] if is_missing else [(ArtifactId("key", name), one) for name, one in project.key_faults().items()]
     return PlanOutput(
-        at=house.now,
+        at=project.now,
         to_do=[Due(name=one.name, reasons=[ReasonOutput.of(reason) for reason in reasons]) for one, reasons in coming],
         up_to_date=0 if is_missing else len(found.artifacts) - len(coming),
         failed=[Remark(subject=name, text=one.message, remedy=one.hint) for name, one in faults],
-        actions_required=_remarks(forecast.notes(house, found)),
+        actions_required=_remarks(forecast.notes(project, found)),
         remarks=[] if is_missing else _remarks(found.remarks()),
         services=[
             Observed(subject=one.subject, level=one.level.word, text=one.message, remedy=str(one.remedy))
-            for one in ([] if is_missing else _services(house, found))
+            for one in ([] if is_missing else _services(project, found))
         ],
     )
 
@@ -112,11 +121,11 @@ def _remarks(notes: Iterable[Note]) -> list[Remark]:
     return [Remark(subject=note.subject, text=note.text, remedy=str(note.remedy)) for note in notes]
 
 
-def _say_missing(house: House, plan: Plan, screen: Screen) -> None:
+def _say_missing(project: Project, plan: Plan, screen: Screen) -> None:
     """The faults of all templates, then the missing root: until it is back, nothing else can be planned."""
     for fault in plan.template_faults():
         screen.failed("templates", fault.message, fault.hint)
-    for note in forecast.notes(house, plan):
+    for note in forecast.notes(project, plan):
         screen.failed(note.subject, note.text, note.remedy)
 
 
@@ -126,22 +135,22 @@ def show_status(context: Context, json: bool = False) -> None:
 
     --json is for programs.
     """
-    house, screen = project_of(context), Screen()
-    found = pipeline_plan.plan(house)
+    project, screen = project_as_it_is(context), Screen()
+    found = pipeline_plan.plan(project)
     if json:
         rows = [
             StatusRow(name=row.name, state=row.state, days_left=row.left, next=row.next, by=row.by)
-            for row in status_table.rows(house, found)
+            for row in status_table.rows(project, found)
         ]
-        notes, said = _remarks(forecast.notes(house, found)), house.inventory
+        notes, said = _remarks(forecast.notes(project, found)), project.inventory
         StatusOutput(
-            at=house.now, organisation=said.organisation, sandbox=said.sandbox, rows=rows, actions_required=notes
+            at=project.now, organisation=said.organisation, sandbox=said.sandbox, rows=rows, actions_required=notes
         ).show()
         return
-    title = f"{house.inventory.organisation}{' (sandbox)' if house.inventory.sandbox else ''}, {house.now:%Y-%m-%d %H:%M} UTC"
+    title = f"{project.inventory.organisation}{' (sandbox)' if project.inventory.sandbox else ''}, {project.now:%Y-%m-%d %H:%M} UTC"
     columns = ("name", "state", "days left", "next", "by")
-    screen.table(title, columns, [row.cells() for row in status_table.rows(house, found)])
-    for note in forecast.notes(house, found):
+    screen.table(title, columns, [row.cells() for row in status_table.rows(project, found)])
+    for note in forecast.notes(project, found):
         screen.note(note.subject, note.text, note.remedy)
 
 
@@ -151,14 +160,14 @@ def renew(context: Context, name: str) -> None:
 
     NAME is a certificate, a client, a service, a host, or a DNS name.
     """
-    with held_house_of(context) as house:
-        leaves = pipeline_plan.plan(house).leaves
-        leaf = leaves[Names(house.inventory, leaves).leaf(name, "renew")]
-        house.clock.insist()
+    with held_project_of(context) as project:
+        leaves = pipeline_plan.plan(project).leaves
+        leaf = leaves[Names(project.inventory, leaves).leaf(name, "renew")]
+        project.clock.insist()
         reason = Why.BY_HAND()
-        if leaf.artifact in house.withheld:
-            house.ledger.record_decision(leaf.artifact, "released", str(reason), house.now)
-        certificates.issue(house, leaf, [reason])
+        if leaf.artifact in project.withheld:
+            project.ledger.record_decision(leaf.artifact, "released", str(reason), project.now)
+        certificates.issue(project, leaf, [reason])
     Screen().made(leaf.artifact, str(reason))
     run_doit(context)
 

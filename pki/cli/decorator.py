@@ -1,4 +1,4 @@
-"""What every command shares: the house that it works on, and how it says that something went wrong."""
+"""What every command shares: the project that it works on, and how it says that something went wrong."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pki.common import filesystem
 from pki.common.errors import InventoryError, PkiError, of_bug, of_system
 from pki.common.terminal import say_nothing_more
 from pki.project.clock_guard import Evidence
-from pki.project.project import House
+from pki.project.project import Project
 
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # of standard output, where no file is named
 
@@ -91,41 +91,41 @@ def now_of(context: Context) -> datetime:
     return now
 
 
-def evidence_of(context: Context) -> Callable[[House], Evidence]:
+def evidence_of(context: Context) -> Callable[[Project], Evidence]:
     """What is asked about the time where the clock alone cannot be believed."""
-    asked: Callable[[House], Evidence] = context.config.pki_evidence
+    asked: Callable[[Project], Evidence] = context.config.pki_evidence
     return asked
 
 
-def house_of(context: Context) -> House:
+def project_of(context: Context) -> Project:
     """The project that a command works on, at the moment that the door took.
 
     Raises PkiError where a root of it is missing, before anything is written.
     """
-    house = project_of(context)
-    house.insist_on_roots()
-    return house
+    project = project_as_it_is(context)
+    project.insist_on_roots()
+    return project
 
 
 @contextmanager
-def held_house_of(context: Context) -> Iterator[House]:
+def held_project_of(context: Context) -> Iterator[Project]:
     """Hold the project alone, and read it only then: what an edit or another command changed while this one waited counts.
 
-    Whatever is written follows from what was read here. Raises PkiError as `house_of` does, before it waits and after.
+    Whatever is written follows from what was read here. Raises PkiError as `project_of` does, before it waits and after.
     """
-    before = house_of(context)
+    before = project_of(context)
     before.close_ledger()
     with before.store.lock():
-        house = house_of(context)
+        project = project_of(context)
         try:
-            yield house
+            yield project
         finally:
-            house.close_ledger()
+            project.close_ledger()
 
 
-def project_of(context: Context) -> House:
+def project_as_it_is(context: Context) -> Project:
     """The project as it is, even where a root is missing: for commands that write nothing into it."""
-    return House.open(home_of(context), now_of(context), evidence_of(context))
+    return Project.open(home_of(context), now_of(context), evidence_of(context))
 
 
 def path_of(context: Context, text: str) -> Path:

@@ -1,4 +1,4 @@
-"""Demonstrations: what the house does, on machines that exist only while they are watched."""
+"""Demonstrations: what the project does, on machines that exist only while they are watched."""
 
 from __future__ import annotations
 

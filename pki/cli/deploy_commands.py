@@ -18,11 +18,11 @@ from pki.cli.decorator import (
     command,
     command_with,
     evidence_of,
-    held_house_of,
+    held_project_of,
     home_of,
-    house_of,
     now_of,
     path_of,
+    project_as_it_is,
     project_of,
 )
 from pki.cli.json_output import DeliveryRow, DriftOutput, DriftRow, HistoryOutput, ReasonOutput
@@ -42,7 +42,7 @@ from pki.deploy.transaction import Change, differences
 from pki.monitor.report.run import Run
 from pki.pipeline import delivery_targets, plan
 from pki.project import ledger_decisions
-from pki.project.project import House
+from pki.project.project import Project
 
 WIDTH = 10  # hosts that are looked at at once
 
@@ -63,32 +63,32 @@ def bootstrap(
     proxy's configuration, is as much as root); pki.yaml (`scope`) says which it is. --login USER is the account that
     prepares (root, or one with sudo), --key FILE a public key of yours instead of a new one. --show prints the script.
     """
-    house = house_of(context)
-    said = house.inventory.hosts.get(host)
-    delivery = _delivery(context, house, host)
+    project = project_of(context)
+    said = project.inventory.hosts.get(host)
+    delivery = _delivery(context, project, host)
     scope = said.scope if said else "config"
     _insist_on_scope(host, scope, certificates_only=certificates_only, with_config=with_config)
     with redirect_stdout(sys.stderr) if show else nullcontext():  # what is shown is to be run
         _make(context, ArtifactId("release", host))
     parcel = _wanted(delivery)
-    is_local = delivery_targets.way(house, host, said).is_local
-    public = "" if is_local else _public_key(context, house, key)
-    way = delivery_targets.way(house, host, said)  # with the key that may have been made just now
+    is_local = delivery_targets.way(project, host, said).is_local
+    public = "" if is_local else _public_key(context, project, key)
+    way = delivery_targets.way(project, host, said)  # with the key that may have been made just now
     account = "" if is_local else way.user or "root"
     prepared = bootstraps.Bootstrap(
         host, bootstraps.permissions(host, parcel, delivery.receipt, exact=scope == "certificates"), account, public
     )
     if show:
-        _permitted(house, host, parcel, scope)
+        _permitted(project, host, parcel, scope)
         print(prepared.script(), end="")
         return
     via = replace(way, user=login, identity="")
     as_root = os.geteuid() == 0 if way.is_local else login in {"", "root"}
     said_there = bootstraps.install(prepared, via, as_root=as_root)
     bootstraps.attempt(way, parcel, as_root=os.geteuid() == 0)
-    _permitted(house, host, parcel, scope)
+    _permitted(project, host, parcel, scope)
     if (receipt := delivery.receipt) and receipt.held:
-        receipts.save(house.store.receipt(host), replace(receipt, held={}))  # the next run deploys these files
+        receipts.save(project.store.receipt(host), replace(receipt, held={}))  # the next run deploys these files
     level = "these files and no others" if scope == "certificates" else "their folders: as much as root on that host"
     Screen().made(ArtifactId("deploy", host), f"{said_there}; it permits {level}")
 
@@ -104,16 +104,16 @@ def _insist_on_scope(host: str, scope: str, *, certificates_only: bool, with_con
         )
 
 
-def _permitted(house: House, host: str, parcel: Parcel, scope: str) -> None:
+def _permitted(project: Project, host: str, parcel: Parcel, scope: str) -> None:
     """Record which roots a host accepts from now on; one whose script is run by hand says itself what it holds back."""
     accepted = (
         " ".join(release_roots.of(parcel).fingerprints) or ledger_decisions.NONE
         if scope == "certificates"
         else ledger_decisions.ANY
     )
-    is_so = house.permitted_roots.get(host) == ([] if accepted == ledger_decisions.NONE else accepted.split())
-    if not (is_so or (accepted == ledger_decisions.ANY and host not in house.permitted_roots)):
-        _decide(house, host, "roots-permitted", accepted)
+    is_so = project.permitted_roots.get(host) == ([] if accepted == ledger_decisions.NONE else accepted.split())
+    if not (is_so or (accepted == ledger_decisions.ANY and host not in project.permitted_roots)):
+        _decide(project, host, "roots-permitted", accepted)
 
 
 @command_with(may_lack="host")
@@ -122,16 +122,18 @@ def drift(context: Context, host: str | None = None, json: bool = False) -> None
 
     What it finds, the next run repairs. --json is for programs.
     """
-    house, screen = project_of(context), Screen()
-    deliveries = _deliveries(house)
+    project, screen = project_as_it_is(context), Screen()
+    deliveries = _deliveries(project)
     chosen = [deliveries[known(host, deliveries, "host")]] if host else list(deliveries.values())
     with ThreadPoolExecutor(WIDTH) as pool:
-        looked = dict(zip((one.host for one in chosen), pool.map(lambda one: _drift(one, house), chosen), strict=True))
+        looked = dict(
+            zip((one.host for one in chosen), pool.map(lambda one: _drift(one, project), chosen), strict=True)
+        )
     for name, found in looked.items():
         if not isinstance(found, PkiError):
             deliveries[name].found_drift(found.drift, found.writable)
     if json:
-        DriftOutput(at=house.now, hosts=[_drift_row(name, found) for name, found in looked.items()]).show()
+        DriftOutput(at=project.now, hosts=[_drift_row(name, found) for name, found in looked.items()]).show()
     else:
         _say_drift(screen, looked)
     if any(isinstance(found, PkiError) for found in looked.values()):
@@ -162,14 +164,14 @@ def _say_drift(screen: Screen, looked: Mapping[str, _Looked | PkiError]) -> None
 @command
 def diff(context: Context, host: str) -> None:
     """What the next delivery would change on a host, as a diff; of a private key only its fingerprint."""
-    house = project_of(context)
-    delivery = _delivery(context, house, host)
+    project = project_as_it_is(context)
+    delivery = _delivery(context, project, host)
     if delivery.wanted() is None:
-        house.insist_on_roots()
+        project.insist_on_roots()
     parcel = _wanted(delivery)
     receipt = delivery.receipt
     delivered = delivery.history.parcel(receipt.release) if receipt else None
-    with _said_of(host), _change(delivery, parcel, house).session() as session:
+    with _said_of(host), _change(delivery, parcel, project).session() as session:
         looked = session.look()
         lines = [line for seen in looked for line in deploy_diff.lines(session, seen, parcel, delivered)]
         session.end()
@@ -181,10 +183,10 @@ def diff(context: Context, host: str) -> None:
 @command
 def push(context: Context, host: str) -> None:
     """Deliver to a host now, whatever its window says, and let a host that is held follow its releases again."""
-    house = house_of(context)
-    delivery = _delivery(context, house, host)
+    project = project_of(context)
+    delivery = _delivery(context, project, host)
     if delivery.pinned():
-        _decide(house, host, "unpinned", "followed again by deploy.push")
+        _decide(project, host, "unpinned", "followed again by deploy.push")
     _deliver(context, delivery)
 
 
@@ -194,39 +196,39 @@ def rollback(context: Context, host: str, to: str = "", yes: bool = False) -> No
 
     A release whose certificates have run out or are revoked is refused. Asks before; --yes does not.
     """
-    house = house_of(context)
-    delivery = _delivery(context, house, host)
-    receipt, present = delivery.receipt, Parcel.of(house.store.release(host))
+    project = project_of(context)
+    delivery = _delivery(context, project, host)
+    receipt, present = delivery.receipt, Parcel.of(project.store.release(host))
     if receipt is None or present is None:
         raise PkiError(f"{host}: was never delivered to", f"./run invoke deploy.push {host}")
     earlier, before = delivery.history.find(host, to, receipt.release).release.digest, delivery.pinned()
     if not yes:
         again = f"./run invoke deploy.rollback {host}{f' --to {to}' if to else ''}"
         consent(f"put {host} back to release {earlier[:12]}, and hold it there until deploy.push?", again)
-    _decide(house, host, "pinned", earlier)
+    _decide(project, host, "pinned", earlier)
     try:
         _deliver(context, delivery)
     except BaseException:
         if before:
-            _decide(house, host, "pinned", f"{before.release} since {before.since:%Y-%m-%dT%H:%M:%SZ}")
+            _decide(project, host, "pinned", f"{before.release} since {before.since:%Y-%m-%dT%H:%M:%SZ}")
         else:
-            _decide(house, host, "unpinned", "the rollback failed")
+            _decide(project, host, "unpinned", "the rollback failed")
         raise
     Screen().line(f"{host} is held at {earlier[:12]}; let it go on with ./run invoke deploy.push {host}")
 
 
-def _decide(house: House, host: str, decision: str, detail: str) -> None:
+def _decide(project: Project, host: str, decision: str, detail: str) -> None:
     """Record what was decided about a host."""
-    with house.store.lock():
-        house.ledger.record_decision(ArtifactId("deploy", host), decision, detail, house.now)
-        house.ledger.close()
+    with project.store.lock():
+        project.ledger.record_decision(ArtifactId("deploy", host), decision, detail, project.now)
+        project.ledger.close()
 
 
 @command
 def show_history(context: Context, host: str, json: bool = False) -> None:
     """What was delivered to a host, when, and what was seen of it; --json is for programs."""
-    house = project_of(context)
-    delivery = _delivery(context, house, host)
+    project = project_as_it_is(context)
+    delivery = _delivery(context, project, host)
     kept = {path.name for path in delivery.history.releases()}
     rows = [
         (
@@ -243,25 +245,25 @@ def show_history(context: Context, host: str, json: bool = False) -> None:
             DeliveryRow(at=str(note["at"]), release=str(note["release"]), what=what, kept=bool(kept_), seen=seen)
             for note, (_, _, what, kept_, seen) in zip(delivery.history.notes(), rows, strict=True)
         ]
-        HistoryOutput(at=house.now, host=host, deliveries=told, state=delivery.state(house.now)).show()
+        HistoryOutput(at=project.now, host=host, deliveries=told, state=delivery.state(project.now)).show()
         return
     Screen().table(f"{host}: {len(rows)} deliveries", ("when", "release", "what", "for rollback", "seen"), rows)
-    if state := delivery.state(house.now):
+    if state := delivery.state(project.now):
         Screen().line(state)
 
 
 @command
 def run(context: Context, host: str, dry_run: bool = False) -> None:
     """Bring one host up to date, as doit would; --dry-run builds, checks and looks, and changes nothing there."""
-    house = house_of(context)
-    delivery = _delivery(context, house, host)
+    project = project_of(context)
+    delivery = _delivery(context, project, host)
     if not dry_run:
         if not _make(context, ArtifactId("deploy", host)):
             Screen().line(f"{host} is as it should be")
         return
     parcel, screen = _wanted(delivery), Screen()
     with _said_of(host):
-        change = _change(delivery, parcel, house)
+        change = _change(delivery, parcel, project)
         change.check(None)
         with change.session() as session:
             seen = session.look()
@@ -300,13 +302,13 @@ class _said_of:  # noqa: N801 - reads as a clause of `with`
             raise PkiError(f"{self._host}: {error.message}", error.hint) from None
 
 
-def _deliveries(house: House) -> dict[str, Delivery]:
-    return dict(plan.plan(house).deliveries)
+def _deliveries(project: Project) -> dict[str, Delivery]:
+    return dict(plan.plan(project).deliveries)
 
 
-def _delivery(context: Context, house: House, host: str) -> Delivery:
+def _delivery(context: Context, project: Project, host: str) -> Delivery:
     """The delivery of a host by ssh or to this machine."""
-    deliveries = _deliveries(house)
+    deliveries = _deliveries(project)
     delivery = deliveries[known(host, deliveries, "host that is delivered to")]
     if not delivery.is_remote:
         what = (
@@ -322,8 +324,8 @@ def _wanted(delivery: Delivery) -> Parcel:
     return parcel
 
 
-def _change(delivery: Delivery, parcel: Parcel, house: House) -> Change:
-    return delivery.change(parcel, delivery.receipt, house.now)
+def _change(delivery: Delivery, parcel: Parcel, project: Project) -> Change:
+    return delivery.change(parcel, delivery.receipt, project.now)
 
 
 def _make(context: Context, name: str) -> bool:
@@ -337,8 +339,8 @@ def _make(context: Context, name: str) -> bool:
 def _deliver(context: Context, delivery: Delivery) -> None:
     """Build the release, then deliver it without asking whether it must be."""
     _make(context, ArtifactId("release", delivery.host))
-    with held_house_of(context) as house, _said_of(delivery.host):
-        outcome = _deliveries(house)[delivery.host].deliver(house.now)
+    with held_project_of(context) as project, _said_of(delivery.host):
+        outcome = _deliveries(project)[delivery.host].deliver(project.now)
     Screen().made(ArtifactId("deploy", delivery.host), str(outcome))
 
 
@@ -351,7 +353,7 @@ class _Looked(NamedTuple):
     waiting: int = 0
 
 
-def _drift(delivery: Delivery, house: House) -> _Looked | PkiError:
+def _drift(delivery: Delivery, project: Project) -> _Looked | PkiError:
     try:
         receipt, parcel = delivery.receipt, delivery.wanted()
         if receipt is None and not delivery.has_lost_receipt:
@@ -362,11 +364,11 @@ def _drift(delivery: Delivery, house: House) -> _Looked | PkiError:
             return _Looked(delivery.transport.drift(receipt))
         if parcel is None:
             return _Looked([Why.STATED(text="its release is not there: ./run doit")])
-        with delivery.change(parcel, receipt, house.now).session() as session:
+        with delivery.change(parcel, receipt, project.now).session() as session:
             seen = session.look()
             session.end()
     except PkiError as error:
-        delivery.found_unreached(error, house.now)
+        delivery.found_unreached(error, project.now)
         return error
     found = drifts.of(seen, receipt)
     drifted = [one for one in seen if drifts.of([one], receipt)]
@@ -375,9 +377,9 @@ def _drift(delivery: Delivery, house: House) -> _Looked | PkiError:
     return _Looked([*phrases, *session.writable], found, session.writable, waiting)
 
 
-def _public_key(context: Context, house: House, key: str) -> str:
+def _public_key(context: Context, project: Project, key: str) -> str:
     if not key:
-        return bootstraps.deploy_key(house.store.ca)
+        return bootstraps.deploy_key(project.store.ca)
     try:
         text = path_of(context, key).read_text().strip()
     except (OSError, UnicodeDecodeError):

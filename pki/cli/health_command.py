@@ -8,7 +8,7 @@ from datetime import datetime
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from pki.cli.decorator import command, now_of, project_of
+from pki.cli.decorator import command, now_of, project_as_it_is
 from pki.cli.json_output import Check, HealthOutput
 from pki.common.errors import InventoryError, PkiError
 from pki.common.terminal import Screen
@@ -18,7 +18,7 @@ from pki.monitor.checks.check_context import LastRun
 from pki.monitor.probes import Probed
 from pki.monitor.report import health_report
 from pki.pipeline import plan as pipeline_plan
-from pki.project.project import House
+from pki.project.project import Project
 
 STATUS = {Level.OK: 0, Level.NOTICE: 2, Level.WARNING: 3, Level.CRITICAL: 4}
 
@@ -32,13 +32,13 @@ def check(context: Context, json: bool = False) -> None:
     Exit status 0: all is well, 1: something could not be checked, 2: notice, 3: warning, 4: critical.
     """
     try:
-        house = project_of(context)
-        house.memo.read_all()
-        plan = pipeline_plan.plan(house)
-        probes, broken = health_report.sweep(house, plan)
+        project = project_as_it_is(context)
+        project.memo.read_all()
+        plan = pipeline_plan.plan(project)
+        probes, broken = health_report.sweep(project, plan)
         if not broken:
-            broken = _kept(house, probes)
-        found = health_report.checks(house, plan, LastRun.load(house.store), probes=probes, broken=broken)
+            broken = _kept(project, probes)
+        found = health_report.checks(project, plan, LastRun.load(project.store), probes=probes, broken=broken)
     except PkiError as error:
         if json:
             _print_json(now_of(context), [health_report.unusable(error)])
@@ -47,20 +47,20 @@ def check(context: Context, json: bool = False) -> None:
             remedy = str(health_report.unusable(error).remedy)
             raise PkiError(str(error), remedy) from None  # 1, because 3 is a warning here
         raise
-    if "ledger" in vars(house):
-        house.ledger.close()
+    if "ledger" in vars(project):
+        project.ledger.close()
     if json:
-        _print_json(house.now, found)
+        _print_json(project.now, found)
     else:
         _print(found)
     if status := _status(found):
         raise Exit(code=status)
 
 
-def _kept(house: House, probes: Sequence[Probed]) -> Sequence[Finding]:
+def _kept(project: Project, probes: Sequence[Probed]) -> Sequence[Finding]:
     """Keep what was seen of services; where nothing can be written, it is told all the same, and that it is not kept."""
     try:
-        probing.keep(house.store, probes, house.now)
+        probing.keep(project.store, probes, project.now)
     except PkiError as error:
         text = f"what this look saw of services is not kept for the commands that follow: {error.message}"
         return (Finding("build/report", Level.NOTICE, text, error.hint, topic="services"),)

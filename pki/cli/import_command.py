@@ -6,11 +6,11 @@ from invoke.context import Context
 
 from pki.authority.import_ca import importer
 from pki.authority.import_ca.importer import Found
-from pki.cli.decorator import command, held_house_of, path_of
+from pki.cli.decorator import command, held_project_of, path_of
 from pki.cli.json_output import LedgerImportOutput
 from pki.common.errors import PkiError
 from pki.common.terminal import Screen
-from pki.project.project import House
+from pki.project.project import Project
 
 SHOWN = 20  # lines about what was left out, before the rest is only counted
 
@@ -24,19 +24,19 @@ def take_in(context: Context, folder: str, authority: str = "", dry_run: bool = 
     --json is for programs.
     """
     path = path_of(context, folder)
-    with held_house_of(context) as house:
-        name = _adopted(house, authority)
+    with held_project_of(context) as project:
+        name = _adopted(project, authority)
         if not path.is_dir():
             raise PkiError(f"{folder}: is not a folder", "name the folder with its index.txt, or with its certificates")
-        found = importer.read(house, name, path, folder.rstrip("/"))
+        found = importer.read(project, name, path, folder.rstrip("/"))
         if not dry_run:
-            house.ledger.take_in(found.books, at=house.now)
-    told = _counted(house, name, found, is_dry=dry_run)
+            project.ledger.take_in(found.books, at=project.now)
+    told = _counted(project, name, found, is_dry=dry_run)
     told.show() if json else _tell(told)
 
 
-def _adopted(house: House, named: str) -> str:
-    names = sorted(house.inventory.authorities.adopted)
+def _adopted(project: Project, named: str) -> str:
+    names = sorted(project.inventory.authorities.adopted)
     if not names:
         raise PkiError("pki.yaml adopts no authority", "put it there: authorities: {legacy: {adopt: ca/legacy}}")
     if named in names or (not named and len(names) == 1):
@@ -46,14 +46,14 @@ def _adopted(house: House, named: str) -> str:
     )
 
 
-def _counted(house: House, name: str, found: Found, *, is_dry: bool) -> LedgerImportOutput:
+def _counted(project: Project, name: str, found: Found, *, is_dry: bool) -> LedgerImportOutput:
     new, revoked = found.books.certificates, {one.serial for one in found.books.revocations}
     return LedgerImportOutput(
-        at=house.now,
+        at=project.now,
         authority=name,
         recorded=not is_dry,
-        valid=sum(one.not_after >= house.now and one.serial not in revoked for one in new),
-        ended=sum(one.not_after < house.now and one.serial not in revoked for one in new),
+        valid=sum(one.not_after >= project.now and one.serial not in revoked for one in new),
+        ended=sum(one.not_after < project.now and one.serial not in revoked for one in new),
         certificates=len(new),
         revocations=len(revoked),
         without_certificate=sum(not one.pem for one in new),

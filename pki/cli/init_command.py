@@ -1,4 +1,4 @@
-"""Founding a house."""
+"""Founding a project."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def init(
     sandbox: bool = False,
     yes: bool = False,
 ) -> None:
-    """Found a house in FOLDER (or here): pki.yaml, templates/, a secrets file. Asks for what the options leave open.
+    """Found a project in FOLDER (or here): pki.yaml, templates/, a secrets file. Asks for what the options leave open.
 
     --network lan=192.168.1.0/24, --host web,network=lan,address=192.168.1.10,proxy=nginx,
     --service web/wiki=http://127.0.0.1:3000,mtls and --client admin=admin@lab.internal may be given several times;
@@ -57,12 +57,12 @@ def init(
         tree.pop("sandbox", None)
     made = scaffold.found(target, tree, PROGRAM)
     screen = Screen()
-    screen.made("house", f"{target}: {', '.join(made)}")
+    screen.made("project", f"{target}: {', '.join(made)}")
     _say_what_follows(screen, target, sandbox="sandbox" in tree, in_git=_put_under_git(screen, target))
 
 
 def _put_under_git(screen: Screen, folder: Path) -> bool:
-    """Whether the house is under git, which is started where it is installed."""
+    """Whether the project is under git, which is started where it is installed."""
     git = shutil.which("git")
     if not git:
         return False
@@ -77,7 +77,7 @@ def _put_under_git(screen: Screen, folder: Path) -> bool:
     if ask("rev-parse", "--is-inside-work-tree"):
         return True
     if not ask("init", "--quiet"):
-        screen.line(f"git init failed in {folder}; the house is whole without it")
+        screen.line(f"git init failed in {folder}; the project is whole without it")
         return False
     screen.made("git", f"{folder}/.git; nothing is committed")
     return True
@@ -88,7 +88,7 @@ def _say_what_follows(screen: Screen, folder: Path, *, sandbox: bool, in_git: bo
     first = "doit" if sandbox else "invoke ceremony.request"
     screen.line("\nnext:")
     if in_git:
-        screen.line(f"  git -C {here} add . && git -C {here} commit -m 'Found the house'")
+        screen.line(f"  git -C {here} add . && git -C {here} commit -m 'Found the project'")
     screen.line(f"  PKI_HOME={here} ./run {first}")
     if not sandbox:
         screen.line("(to try things out first: sandbox: true in its pki.yaml, then doit)")

@@ -1,4 +1,4 @@
-"""What a new house should be: asked of a person, or read from the options of `invoke init`."""
+"""What a new project should be: asked of a person, or read from the options of `invoke init`."""
 
 from __future__ import annotations
 

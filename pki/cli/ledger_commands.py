@@ -20,11 +20,11 @@ from pki.cli.decorator import (
     command,
     command_with,
     evidence_of,
-    held_house_of,
+    held_project_of,
     home_of,
-    house_of,
     now_of,
     path_of,
+    project_as_it_is,
     project_of,
 )
 from pki.cli.json_output import (
@@ -49,10 +49,10 @@ from pki.deploy.installed_crls import InPlace
 from pki.ledger.types import PUT_BACK, Issued, Recovered
 from pki.monitor.report.run import Run
 from pki.pipeline import plan
-from pki.project.project import House
+from pki.project.project import Project
 
 WIDTH = 10  # hosts that are asked at once
-FOREIGN = "was signed by no authority of this house"
+FOREIGN = "was signed by no authority of this project"
 
 
 @command
@@ -61,16 +61,16 @@ def show_list(context: Context, name: str = "", json: bool = False) -> None:
 
     --json is for programs.
     """
-    house = project_of(context)
-    if house.is_adopted(name):
-        found = house.ledger.certificates(issuer=name)
+    project = project_as_it_is(context)
+    if project.is_adopted(name):
+        found = project.ledger.certificates(issuer=name)
     else:
-        found = house.ledger.certificates(
+        found = project.ledger.certificates(
             artifact=(name if ":" in name else ArtifactId("cert", name)) if name else None
         )
     if json:
-        shown = [CertificateEntry(**_entry(house, one)) for one in found]
-        LedgerListOutput(at=house.now, certificates=shown).show()
+        shown = [CertificateEntry(**_entry(project, one)) for one in found]
+        LedgerListOutput(at=project.now, certificates=shown).show()
         return
     rows = [
         (
@@ -78,7 +78,7 @@ def show_list(context: Context, name: str = "", json: bool = False) -> None:
             one.artifact,
             f"{one.not_before:%Y-%m-%d}",
             f"{one.not_after:%Y-%m-%d}",
-            f"revoked: {one.revoked}" if one.revoked else "expired" if one.not_after < house.now else "valid",
+            f"revoked: {one.revoked}" if one.revoked else "expired" if one.not_after < project.now else "valid",
             one.reason,
             one.by,
         )
@@ -92,16 +92,16 @@ def show_list(context: Context, name: str = "", json: bool = False) -> None:
 @command
 def show(context: Context, serial: str, json: bool = False) -> None:
     """One certificate by serial number (hexadecimal, as ledger.list shows it), with its PEM; --json is for programs."""
-    house = project_of(context)
+    project = project_as_it_is(context)
     try:
-        found = house.ledger.certificates(serial=int(serial, 16))
+        found = project.ledger.certificates(serial=int(serial, 16))
     except ValueError:
         raise PkiError(f"{serial}: expected a serial number in hexadecimal", "./run invoke ledger.list") from None
     if not found:
         raise PkiError(f"{serial}: no certificate with this serial number", "./run invoke ledger.list")
     if json:
-        shown = [CertificateWithPem(**_entry(house, one), pem=one.pem) for one in found]
-        LedgerShowOutput(at=house.now, certificates=shown).show()
+        shown = [CertificateWithPem(**_entry(project, one), pem=one.pem) for one in found]
+        LedgerShowOutput(at=project.now, certificates=shown).show()
         return
     for one in found:  # adopted authorities may each have one
         _show(one)
@@ -125,7 +125,7 @@ def _show(one: Issued) -> None:
     screen.line(one.pem.rstrip() or "its certificate was not there when it was taken in")
 
 
-def _entry(house: House, one: Issued) -> dict[str, Any]:
+def _entry(project: Project, one: Issued) -> dict[str, Any]:
     """The fields of a CertificateEntry."""
     return {
         "serial": f"{one.serial:x}",
@@ -136,7 +136,7 @@ def _entry(house: House, one: Issued) -> dict[str, Any]:
         "names": list(one.names),
         "not_before": one.not_before,
         "not_after": one.not_after,
-        "state": "revoked" if one.revoked else "expired" if one.not_after < house.now else "valid",
+        "state": "revoked" if one.revoked else "expired" if one.not_after < project.now else "valid",
         "issued_because": one.reason,
     }
 
@@ -147,26 +147,26 @@ def verify(context: Context, json: bool = False) -> None:
 
     --json is for programs.
     """
-    house, screen = project_of(context), Screen()
-    faults = house.ledger.verify()
+    project, screen = project_as_it_is(context), Screen()
+    faults = project.ledger.verify()
     if json:
-        lost, said = house.ledger_fault, house.ledger.events() if not faults else []
+        lost, said = project.ledger_fault, project.ledger.events() if not faults else []
         told = [*faults, *([lost.evidence] if lost and not faults else [])]
         remedy = str(PUT_BACK if faults else lost.remedy if lost else "")
         head = said[-1].hash if said else ""
         LedgerVerifyOutput(
-            at=house.now, intact=not told, events=len(said), head=head, faults=told, remedy=remedy
+            at=project.now, intact=not told, events=len(said), head=head, faults=told, remedy=remedy
         ).show()
         if told:
             raise Exit(code=1)
         return
     for fault in faults:
         screen.failed("ledger", fault, PUT_BACK if fault == faults[-1] else "")
-    if not faults and (lost := house.ledger_fault):
+    if not faults and (lost := project.ledger_fault):
         screen.failed("ledger", lost.evidence, lost.remedy)
-    if faults or house.ledger_fault:
+    if faults or project.ledger_fault:
         raise Exit(code=1)
-    events = house.ledger.events()
+    events = project.ledger.events()
     head = f", head {events[-1].hash[:16]}" if events else ""
     screen.line(f"ledger is whole: {len(events)} events{head}")
 
@@ -176,7 +176,7 @@ def recover(context: Context, host: str | None = None, file: str = "", all_: boo
     """Take back what a restored ledger lost: revocations and CRL numbers that the CRLs in place on HOST tell.
 
     Nothing is changed there. --all asks every host; --file FILE is a CRL from elsewhere, PEM or DER. Only what an
-    authority of this house signed is believed. The next doit makes CRLs that list all of it.
+    authority of this project signed is believed. The next doit makes CRLs that list all of it.
     --json is for programs.
     """
     if (bool(host), bool(file), all_).count(True) != 1:
@@ -192,14 +192,14 @@ def recover(context: Context, host: str | None = None, file: str = "", all_: boo
         with ThreadPoolExecutor(WIDTH) as pool:
             found = dict(zip((one.host for one in chosen), pool.map(_in_place, chosen), strict=True))
     failed = {name: error for name, error in found.items() if isinstance(error, PkiError)}
-    with held_house_of(context) as house:
-        told = [_take_in(house, name, files) for name, files in found.items() if not isinstance(files, PkiError)]
+    with held_project_of(context) as project:
+        told = [_take_in(project, name, files) for name, files in found.items() if not isinstance(files, PkiError)]
         if all_:
-            restore.carry_revocations(house)
-        is_covered = all_ and not failed and lost_ledger.accept_if_covered(house)
-        house.ledger.close()
+            restore.carry_revocations(project)
+        is_covered = all_ and not failed and lost_ledger.accept_if_covered(project)
+        project.ledger.close()
     if json:
-        _recovered(house, told, failed, goes_on=is_covered).show()
+        _recovered(project, told, failed, goes_on=is_covered).show()
     else:
         _say_recovered(told, failed, goes_on=is_covered)
     if failed or (file and not any(one.learnt for one in told)):
@@ -207,10 +207,10 @@ def recover(context: Context, host: str | None = None, file: str = "", all_: boo
 
 
 def _recovered(
-    house: House, told: Sequence[_TakenIn], failed: Mapping[str, PkiError], *, goes_on: bool
+    project: Project, told: Sequence[_TakenIn], failed: Mapping[str, PkiError], *, goes_on: bool
 ) -> LedgerRecoverOutput:
     return LedgerRecoverOutput(
-        at=house.now,
+        at=project.now,
         crls=[one for some in told for one in some.rows()],
         foreign=[one for some in told for one in some.remarks()],
         without_crl=[one.source for one in told if one.is_empty],
@@ -236,10 +236,10 @@ def accept_loss(context: Context, without: Iterable[str] = (), yes: bool = False
     What is lost is recorded in it. Look for a newer ledger first: restore, or the database's own dumps.
     --json is for programs, and asks nothing: with --yes.
     """
-    house, screen = project_of(context), Screen()
-    if not house.is_older:  # the response that brings the newest root is accepted afterwards
-        house.insist_on_roots()
-    fault = lost_ledger.acceptable(house)
+    project, screen = project_as_it_is(context), Screen()
+    if not project.is_older:  # the response that brings the newest root is accepted afterwards
+        project.insist_on_roots()
+    fault = lost_ledger.acceptable(project)
     if json and not yes:
         raise PkiError("--json asks nothing; nothing was written", "./run invoke ledger.accept-loss --json --yes")
     if not json:
@@ -247,14 +247,14 @@ def accept_loss(context: Context, without: Iterable[str] = (), yes: bool = False
         screen.line("certificates that it does not know any more cannot be revoked by name; decisions in it are lost")
     if not yes and typed("no newer ledger exists, and what is lost may be lost: type LOST to go on: ") != "LOST":
         raise PkiError("cancelled; nothing was written", fault.remedy)
-    found = _listed_on_hosts(house, None if json else screen, frozenset(without))
-    with house.store.lock():
-        accepted = lost_ledger.accept(house, f"accepted by hand: {fault.kind}")
-        told = [_take_in(house, name, files) for name, files in found.items()]
-        house.ledger.close()
+    found = _listed_on_hosts(project, None if json else screen, frozenset(without))
+    with project.store.lock():
+        accepted = lost_ledger.accept(project, f"accepted by hand: {fault.kind}")
+        told = [_take_in(project, name, files) for name, files in found.items()]
+        project.ledger.close()
     if json:
         LedgerAcceptLossOutput(
-            at=house.now,
+            at=project.now,
             lost=fault.evidence,
             authorities=accepted.authorities,
             revoked=accepted.revocations,
@@ -274,9 +274,9 @@ def _say_accepted(screen: Screen, accepted: Accepted, told: Sequence[_TakenIn]) 
     _say_what_came_back(screen, told)
 
 
-def _listed_on_hosts(house: House, screen: Screen | None, without: frozenset[str]) -> dict[str, list[InPlace]]:
+def _listed_on_hosts(project: Project, screen: Screen | None, without: frozenset[str]) -> dict[str, list[InPlace]]:
     """The CRLs on every host that is deployed to. Raises PkiError where one cannot be asked and is not left out."""
-    deliveries = dict(plan.plan(house).deliveries)
+    deliveries = dict(plan.plan(project).deliveries)
     for name in without:
         known(name, deliveries, "host")
     chosen = [one for name, one in deliveries.items() if name not in without and one.wanted() is not None]
@@ -298,7 +298,7 @@ def _chosen(context: Context, host: str) -> list[Delivery]:
     """A host, or all of them, each with its release: that says where its CRLs lie."""
 
     def chosen() -> list[Delivery]:
-        deliveries = dict(plan.plan(house_of(context)).deliveries)
+        deliveries = dict(plan.plan(project_of(context)).deliveries)
         return [deliveries[known(host, deliveries, "host")]] if host else list(deliveries.values())
 
     lacking = [ArtifactId("release", one.host) for one in chosen() if one.wanted() is None]
@@ -342,10 +342,10 @@ class _TakenIn:
         return [Remark(subject=name, text=FOREIGN, remedy="") for name in self.foreign]
 
 
-def _take_in(house: House, source: str, files: Iterable[InPlace]) -> _TakenIn:
+def _take_in(project: Project, source: str, files: Iterable[InPlace]) -> _TakenIn:
     """Record what each CRL of some files lists."""
     listed = {one.digest: (file.path, one) for file in files for one in crl_files.read(file.content)}
-    found = [(one.within(path), recover_revocations.take_in(house, one.crl, source)) for path, one in listed.values()]
+    found = [(one.within(path), recover_revocations.take_in(project, one.crl, source)) for path, one in listed.values()]
     learnt = tuple(told for _, told in found if told)
     return _TakenIn(source, learnt, tuple(name for name, told in found if not told))
 

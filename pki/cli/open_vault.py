@@ -73,7 +73,9 @@ def place(context: Context, folder: str, reason: str) -> tuple[Vault, str]:
     """A folder that may be a vault, whatever is on it, and why it is no drive."""
     vault = Vault(path_of(context, folder))
     if vault.folder.resolve().is_relative_to(home_of(context).resolve()):
-        raise PkiError(f"{vault.folder}: lies in the house itself, where a root's key must never be", "mount a medium")
+        raise PkiError(
+            f"{vault.folder}: lies in the project itself, where a root's key must never be", "mount a medium"
+        )
     if not vault.folder.is_dir():
         raise PkiError(f"{vault.folder}: is not a folder", f"mkdir -p {vault.folder}, then mount the drive there")
     fault = drives.vault_fault(vault.folder)

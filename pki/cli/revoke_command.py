@@ -14,7 +14,7 @@ from invoke.exceptions import Exit
 
 from pki.authority.certificate_holders import of_client
 from pki.cli.certificate_lookup import Names, not_seen
-from pki.cli.decorator import command, evidence_of, held_house_of, home_of, house_of, now_of
+from pki.cli.decorator import command, evidence_of, held_project_of, home_of, now_of, project_of
 from pki.cli.prompt import typed
 from pki.common.errors import ErrorCode, PkiError
 from pki.common.terminal import Screen
@@ -28,7 +28,7 @@ from pki.monitor.revocation_impact import consequences
 from pki.monitor.revocation_publication import Published
 from pki.pipeline import plan as pipeline_plan
 from pki.pipeline.plan import Plan
-from pki.project.project import House
+from pki.project.project import Project
 from pki.x509.revocation import REASONS
 
 PLAIN_REASONS = {
@@ -61,7 +61,7 @@ class Order:
     """
 
     name: str
-    find: Callable[[House], list[Issued]]
+    find: Callable[[Project], list[Issued]]
     reason: str
     again: str
     follows: str = "replacement"
@@ -78,25 +78,25 @@ def revoke(context: Context, name: str, reason: str = "", yes: bool = False, no_
     certificate with a new key at once, or with --no-replace none before `invoke renew`. Exit status 0: seen to be refused
     everywhere, 1: something failed or lets it in, 2: revoked and published, yet not proven everywhere.
     """
-    house = house_of(context)
-    name = _meant(house, name, "revoke")
-    valid(house, name)  # which says what is wrong with the name before it asks for a reason
+    project = project_of(context)
+    name = _meant(project, name, "revoke")
+    valid(project, name)  # which says what is wrong with the name before it asks for a reason
     reason = chosen(reason)
     again = f"./run invoke revoke {name} --reason {reason}{' --no-replace' if no_replace else ''}"
     follows = "nothing" if no_replace else "replacement"
-    carry_out(context, house, Order(name, partial(valid, name=name), reason, again, follows), yes=yes)
+    carry_out(context, project, Order(name, partial(valid, name=name), reason, again, follows), yes=yes)
 
 
 @command
 def retire(context: Context, name: str, yes: bool = False) -> None:
     """Revoke the certificates of a name that left pki.yaml; --yes asks nothing."""
-    house = house_of(context)
-    leaves = pipeline_plan.plan(house).leaves
-    name = _meant(house, name, "retire")
+    project = project_of(context)
+    leaves = pipeline_plan.plan(project).leaves
+    name = _meant(project, name, "retire")
     if name in leaves:
         raise PkiError(f"{name} is still in pki.yaml", f"take it out first, or: ./run invoke revoke {name} --reason …")
     find = partial(valid, name=name, by_cn=False)
-    carry_out(context, house, Order(name, find, "cessation-of-operation", f"./run invoke retire {name}"), yes=yes)
+    carry_out(context, project, Order(name, find, "cessation-of-operation", f"./run invoke retire {name}"), yes=yes)
 
 
 # -- what is asked ----------------------------------------------------------------------------------------------------
@@ -114,26 +114,26 @@ def chosen(reason: str) -> str:
     raise PkiError(what, f"--reason is one of\n{explained}")
 
 
-def _meant(house: House, name: str, command: str) -> str:
+def _meant(project: Project, name: str, command: str) -> str:
     """Return a name by which `valid` knows certificates: itself, or the leaf that it stands for, which is said."""
-    house.insist_on_ledger()
-    issued = [one for one in house.unexpired() if one.artifact.kind == "cert"]
-    names = Names(house.inventory, pipeline_plan.plan(house).leaves, issued)
+    project.insist_on_ledger()
+    issued = [one for one in project.unexpired() if one.artifact.kind == "cert"]
+    names = Names(project.inventory, pipeline_plan.plan(project).leaves, issued)
     is_known = of_client(issued, name) or any(
-        f"{one.serial:x}" == name.lower().lstrip("0") for one in house.unexpired()
+        f"{one.serial:x}" == name.lower().lstrip("0") for one in project.unexpired()
     )
     if is_known or not names.find(name):
         return name
     return names.leaf(name, command)
 
 
-def valid(house: House, name: str, *, by_cn: bool = True) -> list[Issued]:
+def valid(project: Project, name: str, *, by_cn: bool = True) -> list[Issued]:
     """The valid, unrevoked certificates that a name, a client's CN or a serial number stands for; of no authority.
 
     A CN stands for every certificate with it, whatever file or line declared it: services tell clients apart by nothing else.
     """
-    house.insist_on_ledger()  # a lost one knows no certificate, which says nothing of the certificates
-    issued = house.unexpired()
+    project.insist_on_ledger()  # a lost one knows no certificate, which says nothing of the certificates
+    issued = project.unexpired()
     leaf = ArtifactId.parse(name).short
     leaf = f"client-{leaf}" if any(one.artifact == client_artifact(leaf) for one in issued) else leaf
     alike = of_client(issued, name) if by_cn else []
@@ -144,7 +144,7 @@ def valid(house: House, name: str, *, by_cn: bool = True) -> list[Issued]:
         which = " or ".join(f"./run invoke revoke {one} --reason …" for one in sorted(meant))
         raise PkiError(f"{name}: is {' and '.join(sorted(meant))}", f"say which: {which}")
     if any(one.profile == "root" or one.profile.endswith("-ca") for one in found) or (
-        not found and _is_authority(house, name)
+        not found and _is_authority(project, name)
     ):
         raise PkiError(
             f"{name} is a certificate authority", f"revoking one takes a ceremony: ./run invoke explain {name}"
@@ -160,11 +160,11 @@ def valid(house: House, name: str, *, by_cn: bool = True) -> list[Issued]:
     return going
 
 
-def _is_authority(house: House, name: str) -> bool:
+def _is_authority(project: Project, name: str) -> bool:
     """`server`, `server-1` and `authority:server-1`."""
     artifact = ArtifactId.parse(name)
     bare = artifact.name if artifact.kind == "authority" else name
-    return bare in AUTHORITIES or any(bare in house.store.generations(one) for one in AUTHORITIES)
+    return bare in AUTHORITIES or any(bare in project.store.generations(one) for one in AUTHORITIES)
 
 
 def _named(issued: Sequence[Issued], name: str) -> list[Issued]:
@@ -184,22 +184,22 @@ def consent(question: str, again: str) -> None:
 # -- what is done -----------------------------------------------------------------------------------------------------
 
 
-def carry_out(context: Context, house: House, order: Order, *, yes: bool) -> None:
+def carry_out(context: Context, project: Project, order: Order, *, yes: bool) -> None:
     """Show what it breaks, ask, record, publish, and look everywhere whether it is refused now.
 
     Raises Exit with 1 or 2, as `revoke` says.
     """
-    house.clock.insist()
-    plan, screen, going = pipeline_plan.plan(house), Screen(), order.find(house)
+    project.clock.insist()
+    plan, screen, going = pipeline_plan.plan(project), Screen(), order.find(project)
     for some in _by_artifact(going):
-        for line in consequences(house, plan, some, follows=order.follows):
+        for line in consequences(project, plan, some, follows=order.follows):
             screen.line(line)
     if not yes:
         consent("revoke it?", order.again)
     with TemporaryDirectory(prefix="doit-pki-") as folder:
-        witness = Witness(house, plan, going, Path(folder))
+        witness = Witness(project, plan, going, Path(folder))
         witness.look_before()
-        house.close_ledger()  # it is opened again where it is recorded in
+        project.close_ledger()  # it is opened again where it is recorded in
         kept = _record(context, order, going)
         published = _publish(context, plan, going)
         findings = witness.look_after(published.delivered, kept=kept)
@@ -222,39 +222,39 @@ def _record(context: Context, order: Order, going: Sequence[Issued]) -> bool:
 
     Raises PkiError where the project is no longer what was shown: another command had it meanwhile.
     """
-    with held_house_of(context) as house:
+    with held_project_of(context) as project:
         order.insist()
-        if order.find(house) != going:
+        if order.find(project) != going:
             raise PkiError(
                 f"{order.name}: its valid certificates are no longer those that were shown; nothing was revoked",
                 order.again,
             )
-        withhold = _unreplaced(house, order, going)
+        withhold = _unreplaced(project, order, going)
         reason = PLAIN_REASONS[order.reason]
-        house.ledger.record_revocations(
+        project.ledger.record_revocations(
             going,
             reason=reason,
-            at=house.now,
+            at=project.now,
             withhold={name: f"{one} {order.reason}" for name, one in withhold.items()},
         )
         for one in going:
             Screen().made(one.artifact, f"serial {one.serial:x} revoked: {order.reason}")
-        house.ledger.close()
+        project.ledger.close()
         order.also()
     return order.follows == "nothing" and bool(withhold)
 
 
-def _unreplaced(house: House, order: Order, going: Sequence[Issued]) -> dict[str, str]:
+def _unreplaced(project: Project, order: Order, going: Sequence[Issued]) -> dict[str, str]:
     """Return the leaves that nothing is to replace, each with the serial number of its certificate.
 
     A client that leaves pki.yaml is one of them: it gets no new certificate if the command is stopped before it left.
     """
     if order.follows == "removal":
         return {client_artifact(order.name): f"{going[-1].serial:x}"}
-    leaves, found = pipeline_plan.plan(house).leaves, dict[str, str]()
+    leaves, found = pipeline_plan.plan(project).leaves, dict[str, str]()
     for some in _by_artifact(going) if order.follows == "nothing" else ():
         leaf = leaves.get(some[-1].artifact.short)
-        if leaf is not None and dependents.present(house, leaf, some):  # it would keep a valid one from its renewal
+        if leaf is not None and dependents.present(project, leaf, some):  # it would keep a valid one from its renewal
             found[some[-1].artifact] = f"{some[-1].serial:x}"
     return found
 
@@ -272,7 +272,7 @@ def _publish(context: Context, plan: Plan, going: Sequence[Issued]) -> Published
         code and not (failures or report["critical"])
     ):  # the run itself counts critical findings elsewhere
         failures["doit"] = ErrorCode.OTHER
-    return revocation_publication.check(House.open(home, now), going, failures)
+    return revocation_publication.check(Project.open(home, now), going, failures)
 
 
 def verdict(findings: Sequence[Observation], failures: Mapping[str, ErrorCode]) -> tuple[int, str]:

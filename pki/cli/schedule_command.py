@@ -11,13 +11,13 @@ from pathlib import Path
 
 from invoke.context import Context
 
-from pki.cli.decorator import command, house_of, project_of
+from pki.cli.decorator import command, project_as_it_is, project_of
 from pki.cli.prompt import typed
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.program_files import PROGRAM
 from pki.common.terminal import Screen
-from pki.project.project import House
+from pki.project.project import Project
 from pki.schedule import cron, systemd
 from pki.schedule.job import Errand
 from pki.schedule.schedule_notices import remarks
@@ -40,7 +40,7 @@ def schedule(
     --systemd is a service and a timer, --cron lines of a crontab; without either, what the machine has. What is to be
     written is shown first, and asked about; --yes has asked already.
     """
-    errand = _errand(house_of(context) if install else project_of(context))
+    errand = _errand(project_of(context) if install else project_as_it_is(context))
     if systemd and cron:
         raise PkiError(
             "--systemd and --cron exclude each other", "give one of them; without --install nothing is written"
@@ -58,16 +58,16 @@ def schedule(
         screen.note(note.subject, note.text, note.remedy)
 
 
-def _errand(house: House) -> Errand:
-    owner = house.store.home.stat().st_uid
+def _errand(project: Project) -> Errand:
+    owner = project.store.home.stat().st_uid
     try:
         user = pwd.getpwuid(owner).pw_name
     except KeyError:
         raise PkiError(
-            f"{house.store.home}: belongs to {owner}, and there is no such account",
-            f"chown -R ACCOUNT: {shlex.quote(str(house.store.home))}",
+            f"{project.store.home}: belongs to {owner}, and there is no such account",
+            f"chown -R ACCOUNT: {shlex.quote(str(project.store.home))}",
         ) from None
-    errand = Errand(house.inventory, RUN, house.store.home.resolve(), user)
+    errand = Errand(project.inventory, RUN, project.store.home.resolve(), user)
     errand.check()
     return errand
 
@@ -141,7 +141,7 @@ def _read_crontab(errand: Errand) -> str:
 
 
 def _crontab_of(errand: Errand) -> list[str]:
-    """The program that keeps the crontab of whoever owns the house; another account's is root's to change."""
+    """The program that keeps the crontab of whoever owns the project; another account's is root's to change."""
     if pwd.getpwuid(os.geteuid()).pw_name == errand.user:
         return ["crontab"]
     return ["crontab", "-u", errand.user]
@@ -162,7 +162,7 @@ def _write_crontab(errand: Errand, lines: list[str]) -> None:
 def _remove(errand: Errand, screen: Screen, *, yes: bool) -> None:
     present = [way for way, times in _present(errand).items() if times is not None]
     if not present:
-        screen.line("nothing on this machine runs doit for this house")
+        screen.line("nothing on this machine runs doit for this project")
         return
     _agreed(f"take away what lets {' and '.join(present)} run doit", yes=yes)
     for path in _remove_units(errand):

@@ -10,7 +10,7 @@ from itertools import groupby
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from pki.cli.decorator import command_with, project_of
+from pki.cli.decorator import command_with, project_as_it_is
 from pki.cli.json_output import EventRow, RhythmRow, TimelineOutput
 from pki.common.durations import DAY, compared, in_words
 from pki.common.errors import PkiError
@@ -34,15 +34,15 @@ def show_timeline(context: Context, years: str = "10", no_ceremonies: bool = Fal
     """
     if not years.isdecimal() or not 1 <= int(years) <= LONGEST:
         raise PkiError(f"--years {years}: expected a number from 1 to {LONGEST}", "./run invoke timeline --years 3")
-    house = project_of(context)
-    found = ahead.timeline(house, plan.plan(house), int(years), held=not no_ceremonies)
+    project = project_as_it_is(context)
+    found = ahead.timeline(project, plan.plan(project), int(years), held=not no_ceremonies)
     screen = Screen()
     if json:
-        _print_json(found, house.now)
+        _print_json(found, project.now)
     else:
-        title = f"{house.inventory.organisation}{' (sandbox)' if house.inventory.sandbox else ''}"
+        title = f"{project.inventory.organisation}{' (sandbox)' if project.inventory.sandbox else ''}"
         _show(screen, found, title)
-    house.close(settled=False)
+    project.close(settled=False)
     if found.wrong:
         raise Exit(code=2)
 

@@ -33,7 +33,7 @@ SHORTEST, LONGEST = 10 * 3600, 20 * 3600  # seconds until the files of a finding
 class Memo:
     """Findings by name. `known` stands for everything besides files that a finding depends on.
 
-    Paths are kept relative to `home`, so that a copied house never answers for its original.
+    Paths are kept relative to `home`, so that a copied project never answers for its original.
     """
 
     def __init__(self, home: Path, now: datetime) -> None:

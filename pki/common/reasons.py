@@ -123,7 +123,7 @@ class Why(Enum):
     HELD_BACK = "{file} is held back: ./run invoke deploy.bootstrap {host}"
     VERIFICATION = "{service} is {result}"
     REFUSED_BY_HOST = "{why}"  # at a `step`; `command` is the name of the one that failed there
-    FOREIGN_CRL = "{file} was no CRL of this house"
+    FOREIGN_CRL = "{file} was no CRL of this project"
 
     def __call__(self, **data: str | int) -> Reason:
         """Return a reason with this code."""

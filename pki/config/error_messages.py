@@ -1,4 +1,4 @@
-"""What pydantic says about pki.yaml and other documents, in the house's words."""
+"""What pydantic says about pki.yaml and other documents, in the project's words."""
 
 from __future__ import annotations
 

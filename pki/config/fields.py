@@ -43,7 +43,7 @@ PROTOCOL = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,31}(/[A-Za-z0-9._+-]{1,32})?"
 CARRIES_HTTP = re.compile(r"(h2|h3|http|tls)([^a-z].*|c.*|s.*)?", re.IGNORECASE)
 BATCH = r"[1-9][0-9]{0,4}|([1-9][0-9]?|100)%"
 SOURCED_NAMES = "expected file, root, server, client, a generation such as server-2, backup, smtp, notify-NAME, or an adopted authority"
-# what the parts of a house are called: an adopted authority bears none of these names
+# what the parts of a project are called: an adopted authority bears none of these names
 KEPT_NAMES = {"all", "authority", "backup", "bundle-client", "cert", "ceremony", "crl", "file", "host", "smtp"}
 DATABASE = r"sqlite|[a-z0-9]+(\+[a-z0-9]+)?://.+"
 

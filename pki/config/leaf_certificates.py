@@ -56,7 +56,7 @@ def renew_before(rule: ServerRule, name: str) -> timedelta:
     """How long before its end a leaf is renewed: its name says how much of the profile's `spread` it takes on top.
 
     So what was issued on one day is not renewed on one day, and each leaf has its own day on every machine and for good.
-    In whole days, unless the spread is less than one: a run a day is what most houses have.
+    In whole days, unless the spread is less than one: a run a day is what most projects have.
     """
     if not rule.spread:
         return rule.renew_before
@@ -160,7 +160,7 @@ def is_address(name: str) -> bool:
 
 
 def name_fault(inventory: Inventory, name: str) -> str:
-    """Why a DNS name or an IPv4 address may not be certified in this house; empty when it may."""
+    """Why a DNS name or an IPv4 address may not be certified in this project; empty when it may."""
     if is_address(name):
         blocks = permitted_addresses(inventory)
         if not any(IPv4Address(name) in block for block in blocks):

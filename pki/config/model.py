@@ -345,7 +345,7 @@ class Secrets(Noun):
         return list(self.__pydantic_extra__)
 
     def files(self) -> set[str]:
-        """Files below the house that hold passphrases, that of its backups aside."""
+        """Files below the project that hold passphrases, that of its backups aside."""
         named = {source.file for name, source in self.named.items() if source.file and name != "backup"}
         return {self.file} | {file for file in named if not file.startswith("/")}
 

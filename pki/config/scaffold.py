@@ -1,4 +1,4 @@
-"""A new house: its pki.yaml as a person would write it, and its folder, which appears whole or not at all."""
+"""A new project: its pki.yaml as a person would write it, and its folder, which appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SECRETS = (
 README = """\
 # {organisation}: certificates
 
-The house of an internal certificate authority, kept alive by doit-pki.
+The project of an internal certificate authority, kept alive by doit-pki.
 
 - `pki.yaml`: what should be. Change it, then `{call} invoke plan`, then `{call} doit`.
 - `templates/`: the files that hosts get, each with a header that says where it goes. They are yours.
@@ -46,26 +46,26 @@ The house of an internal certificate authority, kept alive by doit-pki.
 
 
 def check_place(folder: Path, program: Path) -> None:
-    """Raise PkiError when a house cannot be founded in `folder`."""
+    """Raise PkiError when a project cannot be founded in `folder`."""
     if folder.is_relative_to(program):
         raise PkiError(
             f"{folder}: lies in the program's own folder, which an upgrade changes",
             "name another one: ./run invoke init /srv/pki",
         )
     if (folder / "pki.yaml").exists():
-        raise PkiError(f"{folder}/pki.yaml: is there already", "a house is founded once; edit its pki.yaml")
+        raise PkiError(f"{folder}/pki.yaml: is there already", "a project is founded once; edit its pki.yaml")
     try:
         others = sorted(path.name for path in folder.iterdir() if not WELCOME.fullmatch(path.name))
     except FileNotFoundError:
         return
     except OSError as error:
-        raise PkiError(f"{folder}: cannot be a house's folder: {error.strerror}", "name another one") from None
+        raise PkiError(f"{folder}: cannot be a project's folder: {error.strerror}", "name another one") from None
     if others:
         raise PkiError(f"{folder}: is not empty: {others[0]}", "name a new folder: ./run invoke init DIR")
 
 
 def found(folder: Path, tree: dict[str, Any], program: Path) -> list[str]:
-    """Put a new house into `folder`; returns the names of what was put there.
+    """Put a new project into `folder`; returns the names of what was put there.
 
     Raises PkiError, and then there is no more than before, when pki.yaml would be wrong or a file cannot be written.
     """
@@ -92,7 +92,7 @@ def found(folder: Path, tree: dict[str, Any], program: Path) -> list[str]:
 
 
 def contents(folder: Path, tree: dict[str, Any], program: Path) -> dict[str, tuple[bytes, int]]:
-    """Every file of a new house with its mode, by path; pki.yaml, which makes it a house, last."""
+    """Every file of a new project with its mode, by path; pki.yaml, which makes it a project, last."""
     call = f"PKI_HOME={shlex.quote(str(folder))} {shlex.quote(str(program / 'run'))}"
     texts = {".gitignore": GITIGNORE}
     if not any(path.name.lower().startswith("readme") for path in (folder.iterdir() if folder.is_dir() else ())):

@@ -163,7 +163,7 @@ def _adopted_faults(inventory: Inventory) -> Iterator[Fault]:
         if any(f"{rule.adopt}/".startswith(f"{folder}/") for folder in LOST):
             yield place, f"{rule.adopt} may be lost, no backup holds it; expected a folder such as ca/{name}"
         if rule.adopt == "ca" or any(f"{rule.adopt}/".startswith(f"{folder}/") for folder in OWN):
-            yield place, f"{rule.adopt} holds what this house made itself; expected a folder such as ca/{name}"
+            yield place, f"{rule.adopt} holds what this project made itself; expected a folder such as ca/{name}"
         if seen.setdefault(rule.adopt, name) != name:
             yield place, f"{rule.adopt} is {seen[rule.adopt]}'s already"
     for name in inventory.secrets.names:

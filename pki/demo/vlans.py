@@ -17,8 +17,8 @@ from pki.demo.visits import ANSWERED, NO_WAY_THERE, REFUSED, ROOTS, Seen, Visit
 
 HERE = Path(__file__).parent
 PROGRAM = HERE.parent.parent
-HOUSE = Path("/srv/pki")
-CLIENTS = "192.0.2.128/25"  # a VLAN of which the house knows nothing: nobody there needs a certificate
+PROJECT_FOLDER = Path("/srv/pki")
+CLIENTS = "192.0.2.128/25"  # a VLAN of which the project knows nothing: nobody there needs a certificate
 PROGRAMS = ("ssh", "ssh-keygen", "sshd", "nginx", "haproxy", "caddy", "curl")
 EXAMPLE = ("curl", "--cacert", ROOTS, "--cert", "/root/admin.pem", "https://grafana.lab.internal/")
 NEW, OLD = "admin", "admin-revoked"  # /root/admin.pem on whoever has it
@@ -61,12 +61,12 @@ class Story:
         for vlan in ("clients", "dev", "av"):
             self.lab.permit(vlan, monitoring, 80)
 
-    # -- the house ----------------------------------------------------------------------------------------------------
+    # -- the project ----------------------------------------------------------------------------------------------------
 
     def found(self) -> None:
-        """A house on the ca machine, pki.yaml and the templates; root there may log in on the hosts, as root."""
-        self.ca.write(HOUSE / "pki.yaml", (HERE / "project.yaml").read_text())
-        self.ca.run("cp", "-r", PROGRAM / "templates", HOUSE)
+        """A project on the ca machine, pki.yaml and the templates; root there may log in on the hosts, as root."""
+        self.ca.write(PROJECT_FOLDER / "pki.yaml", (HERE / "project.yaml").read_text())
+        self.ca.run("cp", "-r", PROGRAM / "templates", PROJECT_FOLDER)
         self.ca.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/root/.ssh/id_ed25519")
         known = ""
         for name, host in self.hosts.items():
@@ -92,13 +92,18 @@ class Story:
 
     def hand_out(self, certificate: str, *visitors: Machine) -> None:
         """Give visitors the admin's certificate with its key, so that nothing but the network keeps them out."""
-        roots, pair = self.ca.read(HOUSE / "build/trust/roots.pem"), self.ca.read(HOUSE / "ca/clients/admin/tls.pem")
+        roots, pair = (
+            self.ca.read(PROJECT_FOLDER / "build/trust/roots.pem"),
+            self.ca.read(PROJECT_FOLDER / "ca/clients/admin/tls.pem"),
+        )
         for visitor in visitors:
             visitor.write(ROOTS, roots)
             visitor.write(f"/root/{certificate}.pem", pair, 0o600)
 
     def _program(self, *command: str) -> str:
-        done = self.ca.run(sys.executable, "-m", *command, cwd=PROGRAM, env={"PKI_HOME": str(HOUSE)}, timeout=120)
+        done = self.ca.run(
+            sys.executable, "-m", *command, cwd=PROGRAM, env={"PKI_HOME": str(PROJECT_FOLDER)}, timeout=120
+        )
         return done.stdout
 
     # -- the visits ---------------------------------------------------------------------------------------------------

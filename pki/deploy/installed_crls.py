@@ -125,7 +125,7 @@ def may_go(parcel: Parcel, found: Iterable[InPlace], trust: Trust, now: datetime
 def went_back(host: str, faults: Iterable[str]) -> PkiError:
     """What is said, whoever noticed, with the way out."""
     return PkiError(
-        f"nothing was sent: {host} has newer CRLs than this house (was it restored from a backup?): "
+        f"nothing was sent: {host} has newer CRLs than this project (was it restored from a backup?): "
         f"{'; '.join(dict.fromkeys(faults))}",
         f"./run invoke ledger.recover {host}",
     )

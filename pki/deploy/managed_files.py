@@ -33,7 +33,7 @@ UNDECLARED = openssl_cnf.Remark(
     "has a section [ req ], and declares no certificate",
     "write # deploy-certificate: yes into its header, or: no",
 )
-SERVICE = re.compile(rf"service:{LABEL}")  # of any host, or of none: most houses have no such service
+SERVICE = re.compile(rf"service:{LABEL}")  # of any host, or of none: most projects have no such service
 
 
 class Memory(Protocol):

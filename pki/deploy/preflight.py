@@ -242,7 +242,7 @@ def _leaf_faults(content: Content, trust: Trust, now: datetime, everything: list
             yield f"{what} is revoked"
         issuer = trust.issuer(leaf)
         if issuer is None:
-            yield f"{what} was signed by no authority of this house"
+            yield f"{what} was signed by no authority of this project"
         elif issuer not in beside and not any(
             _is_ca(other) and canonical.is_issued_by(leaf, other) for other in beside
         ):
@@ -299,7 +299,7 @@ def _crl_faults(content: Content, trust: Trust, now: datetime) -> Iterator[str]:
     for listed in content.crls:
         what, crl = listed.within(content.file.path), listed.crl
         if not trust.has_signed(listed):
-            yield f"{what} was signed by no authority of this house"
+            yield f"{what} was signed by no authority of this project"
         if crl.last_update_utc > now:
             yield f"{what} is from the future: servers would refuse every client"
         if crl.next_update_utc is None or crl.next_update_utc <= now:

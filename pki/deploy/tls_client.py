@@ -61,7 +61,7 @@ class Eyes:
 
     @cached_property
     def known(self) -> ssl.SSLContext:
-        """As somebody with a client certificate of the house."""
+        """As somebody with a client certificate of the project."""
         return client(self.roots, self.probe)
 
     @cached_property

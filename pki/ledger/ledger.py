@@ -57,7 +57,7 @@ ASKED_ONE_BY_ONE = 500  # serial numbers in one statement; with more of them, re
 
 
 class Ledger:
-    """The ledger of one house. Opened when first asked, and once more in each process that a run forks.
+    """The ledger of one project. Opened when first asked, and once more in each process that a run forks.
 
     `guard` raises LedgerError where nothing may be recorded; what recovers a ledger is recorded nevertheless. Nothing at
     all is recorded where `before_writing` raises.
@@ -282,7 +282,7 @@ class Ledger:
         return self._serials(revocations, revocations.c.not_after >= int(since.timestamp()), is_meant)
 
     def ended_serials(self, before: datetime) -> frozenset[int]:
-        """Serial numbers of this house's own certificates that ended `before`."""
+        """Serial numbers of this project's own certificates that ended `before`."""
         has_ended = certificates.c.not_after < int(before.timestamp())
         return self._serials(certificates, has_ended, is_ours(certificates))
 

@@ -102,5 +102,5 @@ TABLES = {"certificate": certificates, "revocation": revocations, "crl": crls, "
 
 
 def is_ours(table: sql.Table) -> sql.ColumnElement[bool]:
-    """Rows of what this house issued itself, not an adopted CA."""
+    """Rows of what this project issued itself, not an adopted CA."""
     return sql.or_(*(table.c.issuer.startswith(f"{authority}-") for authority in AUTHORITIES))

@@ -1,4 +1,4 @@
-"""What the ledger knows, in plain values, and what it can be asked: the shape that the rest of the house sees."""
+"""What the ledger knows, in plain values, and what it can be asked: the shape that the rest of the project sees."""
 
 from __future__ import annotations
 

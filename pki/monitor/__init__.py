@@ -1,1 +1,1 @@
-"""A look at the whole house that changes nothing."""
+"""A look at the whole project that changes nothing."""

@@ -12,16 +12,16 @@ from pki.config.model import Leaf
 from pki.monitor.check_result import named
 from pki.pipeline.desired_state import Note
 from pki.pipeline.plan import Plan
-from pki.project.project import House
+from pki.project.project import Project
 from pki.x509.device_requests import requested_key
 from pki.x509.keys import key_kind
 
 REFUSED = "ed25519"  # Chrome, Firefox and Safari offer no such signature in the handshake (RFC 8446 §4.2.3)
 
 
-def notes(house: House, plan: Plan) -> Iterator[Note]:
+def notes(project: Project, plan: Plan) -> Iterator[Note]:
     """One note of all server certificates whose key browsers refuse."""
-    found = [leaf for leaf in plan.leaves.values() if leaf.profile == "server" and _kind(house, leaf) == REFUSED]
+    found = [leaf for leaf in plan.leaves.values() if leaf.profile == "server" and _kind(project, leaf) == REFUSED]
     if found:
         names = [leaf.name for leaf in found]
         text = f"Chrome, Firefox and Safari refuse the {REFUSED} key of {named(names)}"
@@ -33,10 +33,10 @@ def notes(house: House, plan: Plan) -> Iterator[Note]:
         yield Note(ArtifactId("cert", names[0]) if len(names) == 1 else "certificates", text, remedy)
 
 
-def _kind(house: House, leaf: Leaf) -> str:
+def _kind(project: Project, leaf: Leaf) -> str:
     """The kind of key that a leaf has: as pki.yaml says, or as its request says."""
     if leaf.request is None:
         return leaf.key
     with suppress(PkiError):  # which its certificate tells
-        return key_kind(requested_key(filesystem.read(house.store.home / leaf.request) or b"", leaf.request))
+        return key_kind(requested_key(filesystem.read(project.store.home / leaf.request) or b"", leaf.request))
     return ""

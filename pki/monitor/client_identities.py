@@ -16,7 +16,7 @@ from pki.config.leaf_certificates import client_artifact
 from pki.ledger.types import Decision, Issued
 from pki.pipeline.desired_state import Note
 from pki.pipeline.plan import Plan
-from pki.project.project import House
+from pki.project.project import Project
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +46,16 @@ def _serial_of(decision: Decision) -> int:
     return int(first, 16) if first and set(first) <= set("0123456789abcdef") else 0
 
 
-def identities(house: House, *, in_use: bool = False) -> Iterator[Identity]:
+def identities(project: Project, *, in_use: bool = False) -> Iterator[Identity]:
     """Every client of pki.yaml, as the ledger knows it, or those that are in use."""
-    decided = house.ledger.decisions() if house.has_ledger else []
+    decided = project.ledger.decisions() if project.has_ledger else []
     used = {one.artifact for one in decided if one.decision in {"exported", "installed"}}
-    for name in house.inventory.clients:
+    for name in project.inventory.clients:
         artifact = client_artifact(name)
         if in_use and artifact not in used:
             continue
-        issued = house.ledger.certificates(artifact=artifact) if house.has_ledger else []
-        valid = [one for one in issued if one.not_after >= house.now and not one.revoked]
+        issued = project.ledger.certificates(artifact=artifact) if project.has_ledger else []
+        valid = [one for one in issued if one.not_after >= project.now and not one.revoked]
         exports, installs = (
             [one for one in decided if (one.artifact, one.decision) == (artifact, what)]
             for what in ("exported", "installed")
@@ -72,30 +72,30 @@ def identities(house: House, *, in_use: bool = False) -> Iterator[Identity]:
         )
 
 
-def reminders(house: House, plan: Plan) -> Iterator[Note]:
+def reminders(project: Project, plan: Plan) -> Iterator[Note]:
     """What people have to install: known without a look into a ledger that is as it was."""
     clients = [name for name, leaf in plan.leaves.items() if leaf.client]
     known = token(sorted(clients))
-    kept = house.recall_from_ledger("installed", known)
+    kept = project.recall_from_ledger("installed", known)
     if kept is None:
         kept = [
             [one.name, _issued_at(one.newest), int(one.device.not_after.timestamp()), bool(one.device.revoked)]
-            for one in (identities(house, in_use=True) if clients else ())
+            for one in (identities(project, in_use=True) if clients else ())
             if one.waits and one.newest and one.device
         ]
-        house.remember_from_ledger("installed", known, kept)
+        project.remember_from_ledger("installed", known, kept)
     for name, renewed, end, is_revoked in kept:
         yield Note(
             client_artifact(name),
-            f"was renewed on {_day(renewed)} and is not installed yet; the old one {_end(house, end, is_revoked)}",
+            f"was renewed on {_day(renewed)} and is not installed yet; the old one {_end(project, end, is_revoked)}",
             f"install it on its device, then: ./run invoke client.installed {name}",
         )
 
 
-def _end(house: House, end: int, is_revoked: bool) -> str:
+def _end(project: Project, end: int, is_revoked: bool) -> str:
     if is_revoked:
         return "is revoked"
-    return f"{'ends' if end > house.now.timestamp() else 'ended'} on {_day(end)}"
+    return f"{'ends' if end > project.now.timestamp() else 'ended'} on {_day(end)}"
 
 
 def _issued_at(one: Issued) -> int:

@@ -11,37 +11,37 @@ from pki.config import identifiers
 from pki.config.identifiers import GenerationName
 from pki.pipeline.desired_state import Note
 from pki.project.generations import PUT_BACK
-from pki.project.project import House
+from pki.project.project import Project
 
 
-def notes(house: House) -> Iterator[Note]:
+def notes(project: Project) -> Iterator[Note]:
     """Each damaged file of an authority or a ceremony; those that the ledger has a copy of are not among them."""
-    for generation in (one for name in identifiers.AUTHORITIES for one in house.store.generations(name)):
-        house.generation(generation)
+    for generation in (one for name in identifiers.AUTHORITIES for one in project.store.generations(name)):
+        project.generation(generation)
         if GenerationName.parse(generation).is_root:
-            house.rungs(generation)
-    recovered = {house.store.shown(house.store.authority_file(one, "cert.pem")) for one in house.recovered}
-    for shown, text in house.damaged.items():
+            project.rungs(generation)
+    recovered = {project.store.shown(project.store.authority_file(one, "cert.pem")) for one in project.recovered}
+    for shown, text in project.damaged.items():
         if shown not in recovered:
             yield Note(shown, text, PUT_BACK)
-    if faults := _ceremony_faults(house):
+    if faults := _ceremony_faults(project):
         more = f", and {len(faults) - 1} more: ./run invoke ceremony.verify" if len(faults) > 1 else ""
         yield Note("ceremonies", f"{faults[0]}{more}", PUT_BACK)
 
 
-def _ceremony_faults(house: House) -> list[str]:
+def _ceremony_faults(project: Project) -> list[str]:
     """What is kept of ceremonies and is not as it was written; looked at once while the files are as they were."""
-    ca = house.store.ca
+    ca = project.store.ca
     if not os.path.lexists(ca / "transcript.jsonl"):
         return []
-    kept = [path for folder in house.store.ceremonies() for path in sorted(folder.iterdir()) if path.is_file()]
+    kept = [path for folder in project.store.ceremonies() for path in sorted(folder.iterdir()) if path.is_file()]
     names = [str(path) for path in (ca / "transcript.jsonl", *kept)]
-    found: list[str] | None = house.memo.recall("ceremonies", "")
+    found: list[str] | None = project.memo.recall("ceremonies", "")
     if found is None:
         try:
             faults = import_module("pki.ceremony.audit").records(ca).faults
         except PkiError as error:
             faults = [error.message]
-        found = [str(fault).replace(f"{house.store.home}/", "") for fault in faults]
-        house.memo.remember("ceremonies", "", names, found)
+        found = [str(fault).replace(f"{project.store.home}/", "") for fault in faults]
+        project.memo.remember("ceremonies", "", names, found)
     return found

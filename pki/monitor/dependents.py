@@ -10,7 +10,7 @@ from pki.config.leaf_certificates import leaf_name
 from pki.config.model import Host, Leaf
 from pki.config.proxies import PROGRAMS, Program
 from pki.ledger.types import Issued
-from pki.project.project import House
+from pki.project.project import Project
 
 NOT_SEEN = "not declared here: not seen"  # of what this project cannot know
 
@@ -31,27 +31,27 @@ class Use:
         return f"{', '.join(self.services)} on {self.name}" + (f" ({self.host.proxy})" if self.host.proxy else "")
 
 
-def serving(house: House, leaf: str) -> list[Use]:
+def serving(project: Project, leaf: str) -> list[Use]:
     """The host that serves a leaf, by pki.yaml."""
     return [
         Use(name, host, services)
-        for name, host in house.inventory.hosts.items()
+        for name, host in project.inventory.hosts.items()
         if (services := tuple(n for n, one in host.services.items() if leaf_name(name, one.access) == leaf))
     ]
 
 
-def asking(house: House) -> list[Use]:
+def asking(project: Project) -> list[Use]:
     """The hosts that let nobody in without a client certificate, by pki.yaml."""
     return [
         Use(name, host, services)
-        for name, host in house.inventory.hosts.items()
+        for name, host in project.inventory.hosts.items()
         if (services := tuple(n for n, one in host.services.items() if one.access == "mtls"))
     ]
 
 
-def present(house: House, leaf: Leaf, issued: Sequence[Issued]) -> bytes:
+def present(project: Project, leaf: Leaf, issued: Sequence[Issued]) -> bytes:
     """The truth of a leaf, if its certificate is one of these; else nothing."""
-    held = filesystem.read(house.store.truth(leaf)) or b""
+    held = filesystem.read(project.store.truth(leaf)) or b""
     return held if any(one.pem.encode() in held for one in issued) else b""
 
 

@@ -1,4 +1,4 @@
-"""What one thing of the house is for: where its key lies, who made it, until when, what stops without it, what to type."""
+"""What one thing of the project is for: where its key lies, who made it, until when, what stops without it, what to type."""
 
 from __future__ import annotations
 
@@ -23,93 +23,93 @@ from pki.pipeline.artifact_files import LEAF_FILES
 from pki.pipeline.plan import Plan
 from pki.project.generations import Generation
 from pki.project.missing_roots import refusal
-from pki.project.project import House
+from pki.project.project import Project
 from pki.x509 import canonical
 
 Line = tuple[str, str]  # what a line is about, and what it says
 
 
-def leaf(house: House, plan: Plan, wanted: Leaf) -> Iterator[Line]:
+def leaf(project: Project, plan: Plan, wanted: Leaf) -> Iterator[Line]:
     """A certificate that pki.yaml asks for."""
     yield "what", f"a {wanted.profile} certificate for {', '.join(wanted.names) or wanted.common_name}"
     yield (
         "declared",
         f"pki.yaml, {wanted.declared}" if not wanted.declared.startswith("templates/") else wanted.declared,
     )
-    yield "key", _key(house, wanted)
-    valid = _valid(house, wanted.artifact)
-    held = [one for one in valid if dependents.present(house, wanted, [one])]
+    yield "key", _key(project, wanted)
+    valid = _valid(project, wanted.artifact)
+    held = [one for one in valid if dependents.present(project, wanted, [one])]
     if held:
-        yield from _issued(house, held[-1])
+        yield from _issued(project, held[-1])
         begins = held[-1].not_after - wanted.renew_before
         yield "renewed", f"from {begins:%Y-%m-%d} on, by doit, with {'a new' if wanted.rekey else 'the same'} key"
-    yield "state", _state(house, wanted)
+    yield "state", _state(project, wanted)
     for one in valid:
         if one not in held:
             yield "valid too", f"serial {one.serial:x}, until {one.not_after:%Y-%m-%d}"
     if wanted.client:
-        yield from _device(house, wanted.client)
-    yield from _bearing(house, plan, wanted.name, wanted.profile)
+        yield from _device(project, wanted.client)
+    yield from _bearing(project, plan, wanted.name, wanted.profile)
     command = wanted.client or wanted.name
     yield "replace it", f"./run invoke renew {command}"
     yield "revoke it", f"./run invoke revoke {command} --reason …"
 
 
-def issued(house: House, plan: Plan, one: Issued) -> Iterator[Line]:
+def issued(project: Project, plan: Plan, one: Issued) -> Iterator[Line]:
     """A certificate that the ledger knows and that is not, or no more, what pki.yaml asks for."""
     yield "what", f"a {one.profile} certificate for {', '.join(one.names) or one.subject}"
     yield "name", one.artifact
-    yield from _issued(house, one)
+    yield from _issued(project, one)
     if one.revoked:
         yield "state", f"revoked: {one.revoked}"
-    elif one.not_after < house.now:
+    elif one.not_after < project.now:
         yield "state", f"ended on {one.not_after:%Y-%m-%d}"
     else:
         name = one.artifact.short
         wanted = plan.leaves.get(name)
-        is_present = wanted is not None and bool(dependents.present(house, wanted, [one]))
+        is_present = wanted is not None and bool(dependents.present(project, wanted, [one]))
         told = "is not in pki.yaml" if wanted is None else "is in use" if is_present else "was replaced by a newer one"
         yield "state", f"valid, and {told}"
         if ":" not in name:
-            yield from _bearing(house, plan, name, one.profile)
+            yield from _bearing(project, plan, name, one.profile)
         yield "revoke it", f"./run invoke revoke {one.serial:x} --reason …"
 
 
-def authority(house: House, found: Generation) -> Iterator[Line]:
+def authority(project: Project, found: Generation) -> Iterator[Line]:
     """A generation of an authority."""
     end = found.certificate.not_valid_after_utc
-    root = house.root_of(found.certificate) if found.authority != "root" else None
+    root = project.root_of(found.certificate) if found.authority != "root" else None
     yield "what", f"{'the root' if root is None else f'the {found.authority} authority'}: {found.common_name}"
-    yield "key", _authority_key(house, found)
+    yield "key", _authority_key(project, found)
     yield "issued by", f"{root.name if root else 'itself'}; serial {found.certificate.serial_number:x}"
-    yield "until", _until(house, end)
-    if house.is_revoked_by_root(found):
+    yield "until", _until(project, end)
+    if project.is_revoked_by_root(found):
         yield "state", "revoked: its root's CRL lists it"
     else:
-        full = needs.full_until(house, found)
-        yield "successor", f"asked for from {needs.usable_until(house, found):%Y-%m-%d} on, needed by {full:%Y-%m-%d}"
-    below = [one for one in house.unexpired() if one.issuer == found.name and not one.revoked]
+        full = needs.full_until(project, found)
+        yield "successor", f"asked for from {needs.usable_until(project, found):%Y-%m-%d} on, needed by {full:%Y-%m-%d}"
+    below = [one for one in project.unexpired() if one.issuer == found.name and not one.revoked]
     signed = f"{len(below)} certificate{'s that are' if len(below) != 1 else ' that is'} valid now"
-    yield "signed", house.ledger_fault.evidence if house.ledger_fault else signed
+    yield "signed", project.ledger_fault.evidence if project.ledger_fault else signed
     yield "if it ends", "every certificate below it is refused, by everybody"
     yield "replace it", f"a root ceremony: ./run invoke ceremony.request --new {found.authority}"
     if root is not None:
         yield "revoke it", f"a root ceremony: ./run invoke ceremony.request --revoke {found.name} --reason …"
 
 
-def missing(house: House, authority: str) -> Iterator[Line]:
+def missing(project: Project, authority: str) -> Iterator[Line]:
     """An authority of which there is no certificate: it is lost, or its first ceremony is still to come."""
-    if house.missing_roots:
-        error = refusal(house.missing_roots, house.inventory, house.store)
+    if project.missing_roots:
+        error = refusal(project.missing_roots, project.inventory, project.store)
     else:
-        error = house.missing_authority(authority)
+        error = project.missing_authority(authority)
     yield "state", error.message
     yield "next", error.hints[0]
 
 
-def crl(house: House, plan: Plan, generation: str) -> Iterator[Line]:
+def crl(project: Project, plan: Plan, generation: str) -> Iterator[Line]:
     """The CRL of a generation, as it is published."""
-    data = filesystem.read(house.store.crl(generation))
+    data = filesystem.read(project.store.crl(generation))
     yield "what", f"the list of certificates that {generation} revoked"
     if data is None:
         yield "state", "is not there: ./run doit"
@@ -121,19 +121,19 @@ def crl(house: House, plan: Plan, generation: str) -> Iterator[Line]:
     number = found.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
     yield "lists", f"{len(found)} certificates; number {number}, of {found.last_update_utc:%Y-%m-%d %H:%M} UTC"
     if found.next_update_utc:
-        yield "until", _until(house, found.next_update_utc)
+        yield "until", _until(project, found.next_update_utc)
     yield (
         "delivered",
         ", ".join(
             _holding(
-                house,
+                project,
                 plan,
                 {ArtifactId("crl", GenerationName.parse(generation).authority), "crl:all", "crl:bundle-client"},
             )
         )
         or "nowhere",
     )
-    asking = dependents.asking(house)
+    asking = dependents.asking(project)
     clients = GenerationName.parse(generation).authority in {"client", "root"}
     refused = (
         f"{dependents.listed(asking)} refuse every client"
@@ -152,46 +152,44 @@ def crl(house: House, plan: Plan, generation: str) -> Iterator[Line]:
 # -- parts ------------------------------------------------------------------------------------------------------------
 
 
-def _key(house: House, wanted: Leaf) -> str:
+def _key(project: Project, wanted: Leaf) -> str:
     if wanted.request:
         return f"is not here: its device keeps it, and {wanted.request} asks for its certificate"
-    place = f"{house.store.shown(house.store.truth(wanted))}, with the certificate; mode 0600"
+    place = f"{project.store.shown(project.store.truth(wanted))}, with the certificate; mode 0600"
     return f"{place}; in every backup" if wanted.client else f"{place}; lost, it is made anew"
 
 
-def _authority_key(house: House, found: Generation) -> str:
-    if (uri := filesystem.read(house.store.authority_file(found.name, "key.uri"))) is not None:
+def _authority_key(project: Project, found: Generation) -> str:
+    if (uri := filesystem.read(project.store.authority_file(found.name, "key.uri"))) is not None:
         return f"in a token: {uri.decode().strip()}"
-    path = house.store.authority_file(found.name, "key.pem")
+    path = project.store.authority_file(found.name, "key.pem")
     if path.exists():
-        return (
-            f"{house.store.shown(path)}, encrypted; its passphrase comes from {house.passphrases.source_of(found.name)}"
-        )
+        return f"{project.store.shown(path)}, encrypted; its passphrase comes from {project.passphrases.source_of(found.name)}"
     return "in offline/, for this is a sandbox" if found.is_sandbox else "is not here: in the vault of the ceremonies"
 
 
-def _issued(house: House, one: Issued) -> Iterator[Line]:
+def _issued(project: Project, one: Issued) -> Iterator[Line]:
     yield "serial", f"{one.serial:x}"
     yield "issued by", f"{one.issuer}, on {one.not_before:%Y-%m-%d}, because: {one.reason}"
-    yield "until", _until(house, one.not_after)
+    yield "until", _until(project, one.not_after)
 
 
-def _until(house: House, end: datetime) -> str:
-    return f"{end:%Y-%m-%d %H:%M} UTC, {f'{in_words(end - house.now)} left' if end > house.now else 'over'}"
+def _until(project: Project, end: datetime) -> str:
+    return f"{end:%Y-%m-%d %H:%M} UTC, {f'{in_words(end - project.now)} left' if end > project.now else 'over'}"
 
 
-def _valid(house: House, artifact: str) -> list[Issued]:
-    return [one for one in house.unexpired() if one.artifact == artifact and not one.revoked]
+def _valid(project: Project, artifact: str) -> list[Issued]:
+    return [one for one in project.unexpired() if one.artifact == artifact and not one.revoked]
 
 
-def _state(house: House, wanted: Leaf) -> str:
-    if waits := certificates.replacement_stopped(house, wanted.artifact) or certificates.blocked_by(house, wanted):
+def _state(project: Project, wanted: Leaf) -> str:
+    if waits := certificates.replacement_stopped(project, wanted.artifact) or certificates.blocked_by(project, wanted):
         return joined(waits) if isinstance(waits, list) else str(waits)
-    return joined(certificates.stale_reasons(house, wanted)) or "as it should be"
+    return joined(certificates.stale_reasons(project, wanted)) or "as it should be"
 
 
-def _device(house: House, name: str) -> Iterator[Line]:
-    for one in identities(house):
+def _device(project: Project, name: str) -> Iterator[Line]:
+    for one in identities(project):
         more = "; a newer one waits to be installed" if one.waits else ""
         if one.name == name and one.exported:
             yield "exported", f"on {one.exported.at:%Y-%m-%d}{'' if one.installed else more}"
@@ -199,18 +197,18 @@ def _device(house: House, name: str) -> Iterator[Line]:
             yield "installed", f"on {one.installed.at:%Y-%m-%d}, serial {one.installed.detail}{more}"
 
 
-def _bearing(house: House, plan: Plan, name: str, profile: str) -> Iterator[Line]:
+def _bearing(project: Project, plan: Plan, name: str, profile: str) -> Iterator[Line]:
     """Who has to do with it, and what stops without it."""
     if profile == "client":
-        asking = dependents.asking(house)
+        asking = dependents.asking(project)
         yield "lets in to", dependents.listed(asking)
         unable = [use for use in asking if use.program is None or not use.program.revokes]
         weak = f"; not by {dependents.listed(unable)}, before it ends" if unable else ""
         yield "if revoked", f"these refuse it{weak}; whoever else has a certificate notices nothing"
         yield "if it ends", "they refuse it, and its person needs the newer one that doit made before"
         return
-    serving = dependents.serving(house, name)
-    holding = _holding(house, plan, {ArtifactId(kind, name) for kind in LEAF_FILES})
+    serving = dependents.serving(project, name)
+    holding = _holding(project, plan, {ArtifactId(kind, name) for kind in LEAF_FILES})
     yield "served by", dependents.listed(serving)
     yield "delivered", ", ".join(holding) or "nowhere"
     yield "trusted by", "whoever trusts the root: build/trust/roots.pem"
@@ -218,7 +216,7 @@ def _bearing(house: House, plan: Plan, name: str, profile: str) -> Iterator[Line
     yield "if it ends", "every client refuses it: its services are out of reach until doit renews it"
 
 
-def _holding(house: House, plan: Plan, artifacts: set[str]) -> list[str]:
+def _holding(project: Project, plan: Plan, artifacts: set[str]) -> list[str]:
     """The hosts in whose releases some artifacts are."""
-    releases = ((name, release.load(house.store.release(name))) for name in plan.deliveries)
+    releases = ((name, release.load(project.store.release(name))) for name in plan.deliveries)
     return [name for name, found in releases if found and not artifacts.isdisjoint(found.uses)]

@@ -26,7 +26,7 @@ from pki.pipeline.artifact import Artifact
 from pki.pipeline.desired_state import Note
 from pki.pipeline.plan import Plan
 from pki.project.missing_roots import refusal
-from pki.project.project import House
+from pki.project.project import Project
 
 SECOND = timedelta(seconds=1)
 HELD = "is held at an earlier release, and follows no change but CRLs"
@@ -45,7 +45,7 @@ def forecast(plan: Plan) -> Iterator[tuple[Artifact, list[Reason]]]:
             yield artifact, reasons
 
 
-def notes(house: House, plan: Plan) -> Iterator[Note]:
+def notes(project: Project, plan: Plan) -> Iterator[Note]:
     """What needs a person: a ledger that is lost, ceremonies and names that wait for one, leaves that left or are withheld.
 
     And hosts that are pinned, lifetimes that take effect later, names that move to another leaf, hosts that do not act on a revocation or cannot remove every forged header,
@@ -53,58 +53,58 @@ def notes(house: House, plan: Plan) -> Iterator[Note]:
     identities that wait to be installed, CRLs that outgrow their publisher, and damaged files that must come back from a
     backup.
     """
-    if house.missing_roots:
-        error = refusal(house.missing_roots, house.inventory, house.store)
+    if project.missing_roots:
+        error = refusal(project.missing_roots, project.inventory, project.store)
         yield Note("authority:root", error.message, error.hint)
         return
-    if fault := house.ledger_fault:
+    if fault := project.ledger_fault:
         yield Note("ledger", fault.consequence, fault.remedy)
-    yield from _unnamed(house)
-    yield from _ceremony(house)
-    yield from waiting_roots.notes(house, plan)
-    yield from pending_bootstraps.notes(house, plan)
+    yield from _unnamed(project)
+    yield from _ceremony(project)
+    yield from waiting_roots.notes(project, plan)
+    yield from pending_bootstraps.notes(project, plan)
     yield from plan.notes
-    for move in certificate_holders.moves(house, plan.leaves):
+    for move in certificate_holders.moves(project, plan.leaves):
         text = f"takes {move.name} over from cert:{move.before}, whose certificate with it is valid until {move.end:%Y-%m-%d}"
         stays = move.before in plan.leaves or move.before in plan.refused
         yield Note(ArtifactId("cert", move.leaf), text, "./run doit" if stays else f"./run invoke retire {move.before}")
-    for leaf in plan.leaves.values() if ca_state.some_authority_ages(house) else ():
-        if waits := certificates.blocked_by(house, leaf):
+    for leaf in plan.leaves.values() if ca_state.some_authority_ages(project) else ():
+        if waits := certificates.blocked_by(project, leaf):
             yield Note(
                 leaf.artifact, str(waits), f"./run invoke ceremony.request, for a new {leaf.authority} authority"
             )
-    for name in plan.leaves if house.withheld else ():
-        if why := certificates.replacement_stopped(house, ArtifactId("cert", name)):
+    for name in plan.leaves if project.withheld else ():
+        if why := certificates.replacement_stopped(project, ArtifactId("cert", name)):
             yield Note(ArtifactId("cert", name), joined(why), f"./run invoke renew {name}")
-    yield from _pinned(house)
-    yield from _profiles(house, plan)
-    yield from client_identities.reminders(house, plan)
-    for artifact, end in _left(house, plan):
-        if end >= house.now:
+    yield from _pinned(project)
+    yield from _profiles(project, plan)
+    yield from client_identities.reminders(project, plan)
+    for artifact, end in _left(project, plan):
+        if end >= project.now:
             text = f"left pki.yaml, and its certificate is valid until {end:%Y-%m-%d}"
             yield Note(artifact, text, f"./run invoke retire {artifact.short}")
-    yield from revocation_exposure.notes(house, plan)
-    yield from revocation_exposure.forgeable(house)
-    yield from browser_limits.notes(house, plan)
-    yield from unverified_upstreams.notes(house)
-    yield from _outgrown(house)
-    yield from external_cas.notes(house, plan)
-    yield from damaged_files.notes(house)
+    yield from revocation_exposure.notes(project, plan)
+    yield from revocation_exposure.forgeable(project)
+    yield from browser_limits.notes(project, plan)
+    yield from unverified_upstreams.notes(project)
+    yield from _outgrown(project)
+    yield from external_cas.notes(project, plan)
+    yield from damaged_files.notes(project)
 
 
-def _pinned(house: House) -> Iterator[Note]:
+def _pinned(project: Project) -> Iterator[Note]:
     """Hosts that stay at an earlier release; what health says of them, too."""
-    for host, pin in sorted((house.pins or {}).items()):
-        if pin.release and host in house.inventory.hosts:
+    for host, pin in sorted((project.pins or {}).items()):
+        if pin.release and host in project.inventory.hosts:
             yield Note(ArtifactId("hold", host), HELD, f"./run invoke deploy.push {host}")
 
 
-def _profiles(house: House, plan: Plan) -> Iterator[Note]:
+def _profiles(project: Project, plan: Plan) -> Iterator[Note]:
     """Lifetimes that pki.yaml changed: what was issued before keeps its own until it is renewed."""
     others: dict[tuple[str, timedelta], list[datetime]] = {}
-    ends = {name: one.certificate.not_valid_after_utc for name in AUTHORITIES if (one := house.issuing(name))}
+    ends = {name: one.certificate.not_valid_after_utc for name in AUTHORITIES if (one := project.issuing(name))}
     for leaf in plan.leaves.values():
-        if dates := _dates(house, leaf):
+        if dates := _dates(project, leaf):
             start, end = dates
             is_cut = ends.get(leaf.authority) == end  # its authority ends before the lifetime of pki.yaml would
             if end - start + SECOND != leaf.lifetime and not is_cut:
@@ -116,51 +116,51 @@ def _profiles(house: House, plan: Plan) -> Iterator[Note]:
         yield Note(f"profile:{profile}", text, "./run invoke renew NAME, for each that is to change now")
 
 
-def _dates(house: House, leaf: Leaf) -> tuple[datetime, datetime] | None:
+def _dates(project: Project, leaf: Leaf) -> tuple[datetime, datetime] | None:
     """The dates of a certificate, which is looked at now where it was not yet; None where it is not as it should be."""
-    if house.memo.seen(leaf.artifact) is None:
-        certificates.stale_reasons(house, leaf)
-    kept = house.memo.seen(leaf.artifact)
+    if project.memo.seen(leaf.artifact) is None:
+        certificates.stale_reasons(project, leaf)
+    kept = project.memo.seen(leaf.artifact)
     return (datetime.fromtimestamp(kept[0], UTC), datetime.fromtimestamp(kept[1], UTC)) if kept else None
 
 
-def _outgrown(house: House) -> Iterator[Note]:
-    for one in crl_size.sizes(house):
+def _outgrown(project: Project) -> Iterator[Note]:
+    for one in crl_size.sizes(project):
         if one.complaint:
             yield Note(ArtifactId("crl", one.generation), one.complaint, crl_size.REMEDY)
 
 
-def _unnamed(house: House) -> Iterator[Note]:
+def _unnamed(project: Project) -> Iterator[Note]:
     """Roots that pki.yaml does not name yet: a clone of it would not know that they are missing."""
-    roots = house.store.generations("root") if not house.inventory.sandbox else []
-    digests = {name: one.fingerprint for name in roots if (one := house.generation(name))}
-    if unnamed := [name for name, digest in digests.items() if digest not in house.inventory.roots]:
-        named = [*house.inventory.roots, *(digests[name] for name in unnamed)]
+    roots = project.store.generations("root") if not project.inventory.sandbox else []
+    digests = {name: one.fingerprint for name in roots if (one := project.generation(name))}
+    if unnamed := [name for name, digest in digests.items() if digest not in project.inventory.roots]:
+        named = [*project.inventory.roots, *(digests[name] for name in unnamed)]
         text = f"pki.yaml does not name {', '.join(unnamed)}: a clone of it would not know what is missing"
         yield Note("roots", text, f"in pki.yaml: `roots: [{', '.join(named)}]`")
 
 
-def _ceremony(house: House) -> Iterator[Note]:
+def _ceremony(project: Project) -> Iterator[Note]:
     """Who must hold a ceremony, by when, and why."""
-    found = [need for need in needs.needs(house) if not (house.inventory.sandbox and need.is_growth)]
-    if found and not house.inventory.sandbox:
+    found = [need for need in needs.needs(project) if not (project.inventory.sandbox and need.is_growth)]
+    if found and not project.inventory.sandbox:
         by = min(need.by for need in found)
-        when = f"by {by:%Y-%m-%d}" if by > house.now else "now"
+        when = f"by {by:%Y-%m-%d}" if by > project.now else "now"
         what = f"a root ceremony is due {when}, for the root's owner and a witness: "
         what += "; ".join(f"{need.what} ({need.why})" for need in found)
         yield Note("ceremony", what, "./run invoke ceremony.request, and docs/ceremony.md")
 
 
-def _left(house: House, plan: Plan) -> list[tuple[ArtifactId, datetime]]:
+def _left(project: Project, plan: Plan) -> list[tuple[ArtifactId, datetime]]:
     """Certificates that no artifact stands for any more, with the end of the last valid one of each name."""
     known = token(sorted(plan.leaves), sorted(plan.waiting), sorted(plan.refused))
-    kept = house.recall_from_ledger("left", known)
+    kept = project.recall_from_ledger("left", known)
     if kept is None:
         wanted = {ArtifactId("cert", name) for name in (*plan.leaves, *plan.refused)} | plan.waiting
         ends: dict[str, int] = {}
-        for issued in house.unexpired():
+        for issued in project.unexpired():
             if issued.artifact.kind == "cert" and issued.artifact not in wanted and not issued.revoked:
                 ends[issued.artifact] = max(ends.get(issued.artifact, 0), int(issued.not_after.timestamp()))
         kept = [[artifact, end] for artifact, end in ends.items()]
-        house.remember_from_ledger("left", known, kept)
+        project.remember_from_ledger("left", known, kept)
     return [(ArtifactId.parse(artifact), datetime.fromtimestamp(end, UTC)) for artifact, end in kept]

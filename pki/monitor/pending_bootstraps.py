@@ -13,7 +13,7 @@ from pki.monitor.check_result import named
 from pki.pipeline.desired_state import Note
 from pki.pipeline.plan import Plan
 from pki.project.generations import Generation
-from pki.project.project import House
+from pki.project.project import Project
 
 COMMAND = "./run invoke deploy.bootstrap"
 
@@ -26,15 +26,15 @@ class Asked(NamedTuple):
     held: Sequence[str]
 
 
-def notes(house: House, plan: Plan) -> Iterator[Note]:
+def notes(project: Project, plan: Plan) -> Iterator[Note]:
     """What is told of them: who was bootstrapped in an earlier form, lacks a root, or accepts one that has left."""
-    asked = list(_asked(house, plan))
-    permitted = house.permitted_roots if asked else {}
+    asked = list(_asked(project, plan))
+    permitted = project.permitted_roots if asked else {}
     if older := [one.host for one in asked if one.has_root and one.host not in permitted]:
         verb, their = ("was", "its") if len(older) == 1 else ("were", "their")
         text = f"{named(older)} {verb} not bootstrapped for certificates only by this version: who has {their} key can put any root there"
         yield Note("hosts", text, _remedy(older))
-    live = [root for name in house.live("root") if (root := house.generation(name))] if asked else []
+    live = [root for name in project.live("root") if (root := project.generation(name))] if asked else []
     lacking: dict[tuple[GenerationName, ...], list[Asked]] = {}
     for one in asked:
         accepted = permitted.get(one.host)  # empty for a host that gets no roots
@@ -43,7 +43,7 @@ def notes(house: House, plan: Plan) -> Iterator[Note]:
             lacking.setdefault(missing, []).append(one)
     for missing, some in lacking.items():
         hosts, new = [one.host for one in some], [root for root in live if root.name in missing]
-        yield Note("hosts", _lack(some, missing, _when(house, new, live, permitted[hosts[0]])), _remedy(hosts))
+        yield Note("hosts", _lack(some, missing, _when(project, new, live, permitted[hosts[0]])), _remedy(hosts))
     named_already = {one.host for some in lacking.values() for one in some}
     ours = {root.fingerprint for root in live}
     more = [
@@ -62,34 +62,34 @@ def _lack(some: Sequence[Asked], missing: Sequence[str], when: str) -> str:
     return f"{what}; {when}; {named(files) if files else 'its file'} is held back until then, and all else is deployed"
 
 
-def _when(house: House, new: list[Generation], live: list[Generation], accepted: Sequence[str]) -> str:
+def _when(project: Project, new: list[Generation], live: list[Generation], accepted: Sequence[str]) -> str:
     """By when the new roots must be accepted: as long as a cross-certificate leads to each from one that is accepted."""
     ends = []
     for root in new:
-        until = house.vouching(root)
-        ends.append(max((until[digest] for digest in accepted if digest in until), default=house.now))
+        until = project.vouching(root)
+        ends.append(max((until[digest] for digest in accepted if digest in until), default=project.now))
     if not new:  # the roots are the same, and a file of theirs is held back
         ends = [root.certificate.not_valid_after_utc for root in live]
-    by = min(ends, default=house.now)
-    return f"needed by {by:%Y-%m-%d}" if by > house.now else "needed now"
+    by = min(ends, default=project.now)
+    return f"needed by {by:%Y-%m-%d}" if by > project.now else "needed now"
 
 
 def _remedy(hosts: list[str]) -> str:
     return f"{COMMAND} {hosts[0]}" if len(hosts) == 1 else f"{COMMAND} HOST, for each of them"
 
 
-def _asked(house: House, plan: Plan) -> Iterator[Asked]:
+def _asked(project: Project, plan: Plan) -> Iterator[Asked]:
     """The hosts for certificates only to which roots are deployed; receipts are read only where one of them changed."""
-    said = house.inventory.hosts
+    said = project.inventory.hosts
     remote = [one for one in plan.deliveries.values() if one.is_remote and one.host in said]
     exact = [one for one in remote if said[one.host].scope == "certificates"]
     if not exact:
         return
     known = token([one.host for one in exact])
-    found = house.memo.recall("hosts asked for roots", known)
+    found = project.memo.recall("hosts asked for roots", known)
     if found is None:
         found = [_read(one) for one in exact]
-        house.memo.remember("hosts asked for roots", known, [str(house.store.receipt("x").parent)], found)
+        project.memo.remember("hosts asked for roots", known, [str(project.store.receipt("x").parent)], found)
     yield from (Asked(*one) for one in found)
 
 

@@ -27,7 +27,7 @@ from pki.deploy.verification import LetIn
 from pki.pipeline.delivery_targets import Sight
 from pki.pipeline.plan import Plan
 from pki.project.layout import Store
-from pki.project.project import House
+from pki.project.project import Project
 
 WIDTH = 128  # services that are looked at at the same time
 FORMAT = 2
@@ -104,7 +104,7 @@ class Target:
     endpoint: Endpoint
 
 
-def sweep(house: House, plan: Plan, hosts: Container[str] | None = None) -> Sequence[Probed]:
+def sweep(project: Project, plan: Plan, hosts: Container[str] | None = None) -> Sequence[Probed]:
     """Look at every service that can be seen from here, or at those of some hosts.
 
     One that does not answer holds up none of the others.
@@ -120,10 +120,10 @@ def sweep(house: House, plan: Plan, hosts: Container[str] | None = None) -> Sequ
     try:
         targets[0].sight.eyes.open()
     except OSError as error:
-        what = f"{house.store.shown(Path(error.filename))}: {error.strerror}" if error.filename else str(error)
-        return [replace(_unseen(one, what), at=house.now) for one in targets]
+        what = f"{project.store.shown(Path(error.filename))}: {error.strerror}" if error.filename else str(error)
+        return [replace(_unseen(one, what), at=project.now) for one in targets]
     found = verification.at_once(lambda way: _behind(way, behind[way]), list(behind), len(behind))
-    return sorted((replace(one, at=house.now) for some in found for one in some), key=_place)
+    return sorted((replace(one, at=project.now) for some in found for one in some), key=_place)
 
 
 def merged(before: Iterable[Probed], now: Iterable[Probed]) -> Sequence[Probed]:
@@ -139,7 +139,7 @@ def _behind(way: Way | None, targets: Sequence[Target]) -> list[Probed]:
     """What is seen of the services behind one jump host; without one, of those that are reached from here."""
     if way is None:
         return verification.at_once(_look, targets, WIDTH)
-    from pki.deploy.tunnel import Tunnel  # noqa: PLC0415 - which few houses need
+    from pki.deploy.tunnel import Tunnel  # noqa: PLC0415 - which few projects need
 
     with Tunnel(way, [one.endpoint for one in targets]) as tunnel:
         through = [replace(one, endpoint=end) for one, end in zip(targets, tunnel.endpoints, strict=True)]
@@ -294,14 +294,14 @@ def keep(place: Store, found: Iterable[Probed], now: datetime) -> None:
             raise of_system(error, path, "cannot be removed") from None
 
 
-def load(house: House) -> Sequence[Probed]:
+def load(project: Project) -> Sequence[Probed]:
     """What the last sweep saw of the services that pki.yaml still knows; nothing when there was none."""
     try:
-        data = sealed_records.unsealed(filesystem.read_if_possible(house.store.report(FILE))) or {}
+        data = sealed_records.unsealed(filesystem.read_if_possible(project.store.report(FILE))) or {}
         found = [_of(one) for one in data["probes"]] if data["format"] == FORMAT else []
     except (ValueError, KeyError, TypeError):
         return ()
-    hosts = house.inventory.hosts
+    hosts = project.inventory.hosts
     return [one for one in found if one.host in hosts and one.service in hosts[one.host].services]
 
 

@@ -28,7 +28,7 @@ from pki.deploy.tls_client import Endpoint, Eyes, Unreached
 from pki.ledger.types import Issued
 from pki.monitor import dependents
 from pki.pipeline.plan import Plan
-from pki.project.project import House
+from pki.project.project import Project
 from pki.x509 import canonical
 
 WIDTH = 10  # services that are looked at at once
@@ -66,14 +66,14 @@ class Witness:
     `folder` is a private one: it holds the identity, whose own file the replacement overwrites.
     """
 
-    def __init__(self, house: House, plan: Plan, going: Sequence[Issued], folder: Path) -> None:
-        self._house = house
+    def __init__(self, project: Project, plan: Plan, going: Sequence[Issued], folder: Path) -> None:
+        self._project = project
         self._deliveries = plan.deliveries
         self._going = going
         self._is_client = going[-1].profile == "client"
         self._end = max(one.not_after for one in going)
-        self._roots = house.store.trust("roots.pem")
-        self._old_list_ends = _next_update(filesystem.read(house.store.crl(going[-1].issuer)))
+        self._roots = project.store.trust("roots.pem")
+        self._old_list_ends = _next_update(filesystem.read(project.store.crl(going[-1].issuer)))
         self._own = self._own_identity(plan, folder) if self._is_client else None
         self._uses = self._concerned()
         self._doors = [door for use in self._uses for door in self._doors_of(use)]
@@ -84,7 +84,7 @@ class Witness:
         """A copy of the identity that is going to be revoked, where its key is here."""
         names = {one.artifact for one in self._going}
         for leaf in plan.leaves.values():
-            held = dependents.present(self._house, leaf, self._going) if leaf.artifact in names else b""
+            held = dependents.present(self._project, leaf, self._going) if leaf.artifact in names else b""
             if held and not leaf.request:
                 filesystem.write(folder / "identity.pem", held, filesystem.SECRET)
                 return folder / "identity.pem"
@@ -94,8 +94,8 @@ class Witness:
         if self._going[-1].artifact.kind != "cert":  # which an authority from elsewhere signed
             return []
         if self._is_client:
-            return dependents.asking(self._house)
-        return [use for one in self._going for use in dependents.serving(self._house, one.artifact.short)][:1]
+            return dependents.asking(self._project)
+        return [use for one in self._going for use in dependents.serving(self._project, one.artifact.short)][:1]
 
     def _doors_of(self, use: dependents.Use) -> Iterator[Door]:
         delivery, program = self._deliveries.get(use.name), use.program

@@ -11,40 +11,40 @@ from pki.config.proxies import PROGRAMS, Program
 from pki.deploy.delivery import Delivery
 from pki.pipeline.desired_state import Note
 from pki.pipeline.plan import Plan
-from pki.project.project import House
+from pki.project.project import Project
 
 
-def phrases(house: House, delivery: Delivery) -> list[str]:
+def phrases(project: Project, delivery: Delivery) -> list[str]:
     """What revoked clients can still do on a host; nothing where none of its services knows clients."""
-    program, found = _program(house, delivery), list[str]()
+    program, found = _program(project, delivery), list[str]()
     if program is None:
         return found
     if since := _not_reached_since(delivery):
-        found.append(f"not up to date since {since}: {_unreached(house, program)}")
-    if text := program.exposure(timedelta() if program.revokes else certificates(house)):
+        found.append(f"not up to date since {since}: {_unreached(project, program)}")
+    if text := program.exposure(timedelta() if program.revokes else certificates(project)):
         found.append(text)
     return found
 
 
-def notes(house: House, plan: Plan) -> Iterator[Note]:
+def notes(project: Project, plan: Plan) -> Iterator[Note]:
     """Hosts on which a revocation has no effect, where that lasts longer than an old CRL would, and those out of reach."""
-    rules = house.inventory
+    rules = project.inventory
     for delivery in plan.deliveries.values():
-        program = _program(house, delivery)
+        program = _program(project, delivery)
         if program is None:
             continue
         name = ArtifactId("deploy", delivery.host)
         if not program.revokes and rules.profiles.client.lifetime > rules.authorities.client.crl.lifetime:
             remedy = "another proxy, or short ones: profiles.client: {lifetime: 7d, renew_before: 3d}; docs/proxies.md"
-            yield Note(name, program.exposure(certificates(house)), remedy)
+            yield Note(name, program.exposure(certificates(project)), remedy)
         if since := _not_reached_since(delivery):
-            text = f"not up to date since {since}: {_unreached(house, program)}"
+            text = f"not up to date since {since}: {_unreached(project, program)}"
             yield Note(name, text, f"mend what keeps it, then: ./run doit {name}; or stop its services")
 
 
-def forgeable(house: House) -> Iterator[Note]:
+def forgeable(project: Project) -> Iterator[Note]:
     """Hosts whose upstreams may get a header that they take for one of the proxy's."""
-    for name, host in house.inventory.hosts.items():
+    for name, host in project.inventory.hosts.items():
         is_ours = bool(host.services) and host.scope == "config" and host.deliver != "none"
         if is_ours and host.proxy and not PROGRAMS[host.proxy].has_patterns:
             yield Note(
@@ -55,25 +55,25 @@ def forgeable(house: House) -> Iterator[Note]:
             )
 
 
-def certificates(house: House) -> timedelta:
+def certificates(project: Project) -> timedelta:
     """The time, at most, that a client certificate lives on which is valid now, in whole units."""
-    kept = house.recall_from_ledger("clients end", "")
+    kept = project.recall_from_ledger("clients end", "")
     if kept is None:
-        valid = (one for one in house.unexpired() if one.profile == "client" and not one.revoked)
+        valid = (one for one in project.unexpired() if one.profile == "client" and not one.revoked)
         kept = max((int(one.not_after.timestamp()) for one in valid), default=0)
-        house.remember_from_ledger("clients end", "", kept)
-    left = datetime.fromtimestamp(kept, UTC) - house.now
-    return at_least(max(timedelta(), min(left, house.inventory.profiles.client.lifetime)))
+        project.remember_from_ledger("clients end", "", kept)
+    left = datetime.fromtimestamp(kept, UTC) - project.now
+    return at_least(max(timedelta(), min(left, project.inventory.profiles.client.lifetime)))
 
 
-def _unreached(house: House, program: Program) -> str:
-    crls = house.inventory.authorities.client.crl.lifetime
-    return program.exposure_unreached(crls, timedelta() if program.is_dated else certificates(house))
+def _unreached(project: Project, program: Program) -> str:
+    crls = project.inventory.authorities.client.crl.lifetime
+    return program.exposure_unreached(crls, timedelta() if program.is_dated else certificates(project))
 
 
-def _program(house: House, delivery: Delivery) -> Program | None:
+def _program(project: Project, delivery: Delivery) -> Program | None:
     """The proxy of a host that lets clients in by their certificates."""
-    host = house.inventory.hosts.get(delivery.host)
+    host = project.inventory.hosts.get(delivery.host)
     if host is None or host.proxy is None or all(service.access != "mtls" for service in host.services.values()):
         return None
     return PROGRAMS[host.proxy]

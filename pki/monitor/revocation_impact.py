@@ -8,10 +8,10 @@ from pki.config.model import Leaf
 from pki.ledger.types import Issued
 from pki.monitor import dependents
 from pki.pipeline.plan import Plan
-from pki.project.project import House
+from pki.project.project import Project
 
 
-def consequences(house: House, plan: Plan, going: Sequence[Issued], *, follows: str) -> Iterator[str]:
+def consequences(project: Project, plan: Plan, going: Sequence[Issued], *, follows: str) -> Iterator[str]:
     """Line after line: which certificates, who uses them and where, and what follows. All of `going` bear one name.
 
     `follows` is replacement, nothing, or removal from pki.yaml.
@@ -24,7 +24,7 @@ def consequences(house: House, plan: Plan, going: Sequence[Issued], *, follows: 
     if going[-1].artifact.kind != "cert":  # which an authority from elsewhere signed
         yield f"  refused by   whoever reads the CRL of {going[-1].issuer}"
     elif going[-1].profile == "client":
-        asking = dependents.asking(house)
+        asking = dependents.asking(project)
         refusing = (use for use in asking if _can_refuse(use))
         yield f"  refused by   {dependents.listed(refusing, 'none of those declared here' if asking else dependents.NOT_SEEN)}"
         for use in asking:
@@ -32,18 +32,18 @@ def consequences(house: House, plan: Plan, going: Sequence[Issued], *, follows: 
                 why = use.program.caveat if use.program else "nothing is known of its proxy"
                 yield f"  let in by    {use}, until it ends: {why}"
     else:
-        yield f"  served by    {dependents.listed(dependents.serving(house, name))}"
-    yield f"  then         {_then(house, leaf, going, follows=follows)}"
+        yield f"  served by    {dependents.listed(dependents.serving(project, name))}"
+    yield f"  then         {_then(project, leaf, going, follows=follows)}"
 
 
 def _can_refuse(use: dependents.Use) -> bool:
     return use.program is not None and use.program.revokes
 
 
-def _then(house: House, leaf: Leaf | None, going: Sequence[Issued], *, follows: str) -> str:
+def _then(project: Project, leaf: Leaf | None, going: Sequence[Issued], *, follows: str) -> str:
     if leaf is None:
         return "nothing replaces it, for it is not in pki.yaml"
-    if not dependents.present(house, leaf, going):
+    if not dependents.present(project, leaf, going):
         return "the present certificate of this name stays as it is"
     if follows == "removal":
         return "it leaves pki.yaml, and nothing replaces it"

@@ -16,21 +16,21 @@ from pki.config import upstreams
 from pki.config.model import Host, Upstream
 from pki.monitor.check_result import named
 from pki.pipeline.desired_state import Note
-from pki.project.project import House
+from pki.project.project import Project
 
 SOON = timedelta(days=30)
 
 
-def phrases(house: House, name: str) -> list[str]:
+def phrases(project: Project, name: str) -> list[str]:
     """What status says of a host: the services whose upstreams are not verified."""
-    host = house.inventory.hosts.get(name)
+    host = project.inventory.hosts.get(name)
     found = [service for service, _ in _unverified(host)] if host else []
     return [f"upstreams not verified (verify: none): {named(found)}"] if found else []
 
 
-def notes(house: House) -> Iterator[Note]:
+def notes(project: Project) -> Iterator[Note]:
     """One note of all upstreams that are not verified, and one of each file of CAs that ends."""
-    hosts = house.inventory.hosts
+    hosts = project.inventory.hosts
     found = [(name, service, one) for name, host in hosts.items() for service, one in _unverified(host)]
     if found:
         shown = named([f"{service} on {name} ({one.url})" for name, service, one in found])
@@ -40,7 +40,7 @@ def notes(house: House) -> Iterator[Note]:
         fetch = f"mkdir -p {in_project('upstreams')}; {upstreams.fetch(one, in_project(file))}"
         remedy = f"{fetch}; compare it on the device; then ca: {file} in place of verify: none"
         yield Note("upstreams", text, remedy)
-    yield from _ending(house)
+    yield from _ending(project)
 
 
 def _unverified(host: Host) -> Iterator[tuple[str, Upstream]]:
@@ -49,32 +49,32 @@ def _unverified(host: Host) -> Iterator[tuple[str, Upstream]]:
             yield service, one.upstream
 
 
-def _ending(house: House) -> Iterator[Note]:
+def _ending(project: Project) -> Iterator[Note]:
     """Files of CAs in which a certificate ended, or ends soon."""
     users = dict[str, list[tuple[str, str]]]()
-    for name, host in house.inventory.hosts.items():
+    for name, host in project.inventory.hosts.items():
         for service, file in upstreams.ca_files(host).items():
             users.setdefault(file, []).append((name, service))
-    for file, end in _ends(house, list(users)).items():
+    for file, end in _ends(project, list(users)).items():
         moment = datetime.fromtimestamp(end, UTC)
-        if moment < house.now + SOON:
-            verb = "ended" if moment < house.now else "ends"
+        if moment < project.now + SOON:
+            verb = "ended" if moment < project.now else "ends"
             whose = named([f"{service} on {name}" for name, service in users[file]])
             host_name, service = users[file][0]
             text = f"a certificate in it {verb} on {moment:%Y-%m-%d}, and then its upstream is refused: {whose}"
-            remedy = f"renew it on the device, then: {upstreams.fetch(house.inventory.hosts[host_name].services[service].upstream, in_project(file))}"
+            remedy = f"renew it on the device, then: {upstreams.fetch(project.inventory.hosts[host_name].services[service].upstream, in_project(file))}"
             yield Note(file, text, remedy)
 
 
-def _ends(house: House, files: list[str]) -> dict[str, int]:
+def _ends(project: Project, files: list[str]) -> dict[str, int]:
     """When the first certificate of each file ends; remembered as long as no file changed."""
-    paths, known = [str(house.store.home / file) for file in files], token(files)
-    kept: dict[str, int] | None = house.memo.recall("upstreams", known) if files else {}
+    paths, known = [str(project.store.home / file) for file in files], token(files)
+    kept: dict[str, int] | None = project.memo.recall("upstreams", known) if files else {}
     if kept is None:
         kept = {}
         for file, path in zip(files, paths, strict=True):
             with suppress(PkiError):  # which the release tells
                 found = x509.load_pem_x509_certificates(upstreams.certificates(filesystem.read(path), file))
                 kept[file] = min(int(one.not_valid_after_utc.timestamp()) for one in found)
-        house.memo.remember("upstreams", known, paths, kept)
+        project.memo.remember("upstreams", known, paths, kept)
     return kept

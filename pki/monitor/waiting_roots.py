@@ -10,26 +10,26 @@ from pki.deploy.new_root import COMMAND, NewRoot
 from pki.monitor.check_result import named
 from pki.pipeline.desired_state import Note
 from pki.pipeline.plan import Plan
-from pki.project.project import House
+from pki.project.project import Project
 
 
-def waiting(house: House, plan: Plan) -> list[Delivery]:
+def waiting(project: Project, plan: Plan) -> list[Delivery]:
     """Return the hosts that are deployed under another root; no receipt is read where none of them changed."""
     remote = [one for one in plan.deliveries.values() if one.is_remote]
     root = remote[0].root() if remote else None
     if root is None or not root.fingerprint:
         return []
     known = token(root.fingerprint, sorted(root.vouched), [one.host for one in remote])
-    names = house.memo.recall("hosts with another root", known)
+    names = project.memo.recall("hosts with another root", known)
     if names is None:
         names = [one.host for one in remote if one.has_another_root]
-        house.memo.remember("hosts with another root", known, [str(house.store.receipt("x").parent)], names)
+        project.memo.remember("hosts with another root", known, [str(project.store.receipt("x").parent)], names)
     return [plan.deliveries[name] for name in names if not root.is_accepted(name)]
 
 
-def notes(house: House, plan: Plan) -> Iterator[Note]:
+def notes(project: Project, plan: Plan) -> Iterator[Note]:
     """What is told of them: one sentence for all."""
-    if found := waiting(house, plan):
+    if found := waiting(project, plan):
         yield Note("hosts", text([one.host for one in found], found[0].root()), COMMAND)
 
 

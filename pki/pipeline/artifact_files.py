@@ -12,7 +12,7 @@ from pki.config import upstreams
 from pki.config.fields import CLIENT_PREFIX, KeyKind
 from pki.config.identifiers import AUTHORITIES, ArtifactId
 from pki.config.model import Host, Leaf
-from pki.project.project import House
+from pki.project.project import Project
 
 LEAF_FILES = {  # artifact → the file of a leaf that it is, or is made of
     "tls": "tls.pem",
@@ -39,13 +39,13 @@ class ArtifactFiles:
 
     def __init__(
         self,
-        house: House,
+        project: Project,
         hosts: Mapping[str, Host],
         leaves: Mapping[str, Leaf],
         undeclared: Callable[[], Mapping[str, PkiError]],
         templates: Collection[str] = (),
     ) -> None:
-        self._house = house
+        self._project = project
         self._hosts = hosts
         self._leaves = leaves
         self._undeclared = undeclared
@@ -62,7 +62,7 @@ class ArtifactFiles:
         if kind in LEAF_FILES and what in self._undeclared():
             return [("", self._kept_file(kind, what))]
         if kind == upstreams.ARTIFACT and what in self._hosts:
-            home = self._house.store.home
+            home = self._project.store.home
             return [(service, home / file) for service, file in upstreams.ca_files(self._hosts[what]).items()]
         found = self._authority_files(kind, what)
         if not found:
@@ -81,18 +81,18 @@ class ArtifactFiles:
                 f"{name}: PKCS#1 has RSA keys alone, and the key of {leaf.name} is {leaf.key}",
                 f"deliver key:{leaf.name}, or ask for an RSA key: {place}",
             )
-        return Path(self._house.store.leaf_file(leaf, LEAF_FILES[kind]))
+        return Path(self._project.store.leaf_file(leaf, LEAF_FILES[kind]))
 
     def _kept_file(self, kind: str, leaf: str) -> Path:
         """A file that was issued before the declaration of its leaf went wrong: it goes on being delivered."""
-        disk, fault = self._house.store, self._undeclared()[leaf]
+        disk, fault = self._project.store, self._undeclared()[leaf]
         for folder in (disk.build / "certs" / leaf, disk.ca / "clients" / leaf.removeprefix(CLIENT_PREFIX)):
             if (path := folder / LEAF_FILES[kind]).exists():
                 return path
         raise PkiError(f"{ArtifactId(kind, leaf)}: {fault.message}", fault.hint)
 
     def _authority_files(self, kind: str, what: str) -> list[tuple[str, Path]]:
-        disk = self._house.store
+        disk = self._project.store
         if kind in {"crl", "crl-pem", "ca", "ca-pem"} and what in {*AUTHORITIES, "all"}:
             authorities = AUTHORITIES if what == "all" else (what,)
             place: dict[str, Callable[[str], Path]] = {
@@ -101,8 +101,8 @@ class ArtifactFiles:
                 "ca": disk.ca_der,
                 "ca-pem": partial(disk.authority_file, name="cert.pem"),
             }
-            return [(name, place[kind](name)) for authority in authorities for name in self._house.live(authority)]
-        if self._house.is_adopted(what):
+            return [(name, place[kind](name)) for authority in authorities for name in self._project.live(authority)]
+        if self._project.is_adopted(what):
             return self._adopted_file(kind, what)
         single: dict[str, Callable[[], Path]] = {
             "crl:bundle-client": disk.client_crl_bundle,
@@ -117,5 +117,5 @@ class ArtifactFiles:
     def _adopted_file(self, kind: str, name: str) -> list[tuple[str, Path]]:
         """What is delivered of an adopted authority: its CRL, and its certificate as it lies in its folder."""
         if kind in {"crl", "crl-pem"}:
-            return [(name, self._house.store.crl(name, "pem" if kind == "crl-pem" else "crl"))]
-        return [(name, self._house.keys.adopted_files(name)[0])] if kind == "ca-pem" else []
+            return [(name, self._project.store.crl(name, "pem" if kind == "crl-pem" else "crl"))]
+        return [(name, self._project.keys.adopted_files(name)[0])] if kind == "ca-pem" else []

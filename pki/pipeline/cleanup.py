@@ -11,19 +11,19 @@ from pki.common.reasons import Outcome, Reason, Verb, Why
 from pki.config.identifiers import ArtifactId, GenerationName
 from pki.deploy import receipt
 from pki.deploy.folder import FolderTransport
-from pki.project.project import House
+from pki.project.project import Project
 
 
-def stale(house: House, known: set[ArtifactId], leaves: set[str]) -> list[Reason]:
+def stale(project: Project, known: set[ArtifactId], leaves: set[str]) -> list[Reason]:
     """What there is without an artifact of that name; `leaves` are the names of leaves that stay."""
-    return [Why.SURPLUS(file=house.store.shown(path)) for path in _leftovers(house, known, leaves)]
+    return [Why.SURPLUS(file=project.store.shown(path)) for path in _leftovers(project, known, leaves)]
 
 
-def sweep(house: House, known: set[ArtifactId], leaves: set[str]) -> Outcome:
+def sweep(project: Project, known: set[ArtifactId], leaves: set[str]) -> Outcome:
     """Take leftovers away; from a folder host exactly what its receipt lists."""
-    for path in list(_leftovers(house, known, leaves)):
-        if path.parent == house.store.receipt("x").parent:
-            FolderTransport(house.store.host_root(path.name.removesuffix(".json"))).withdraw(receipt.load(path))
+    for path in list(_leftovers(project, known, leaves)):
+        if path.parent == project.store.receipt("x").parent:
+            FolderTransport(project.store.host_root(path.name.removesuffix(".json"))).withdraw(receipt.load(path))
             path.unlink()
         elif path.is_dir():
             shutil.rmtree(path)
@@ -32,8 +32,8 @@ def sweep(house: House, known: set[ArtifactId], leaves: set[str]) -> Outcome:
     return Outcome(Verb.REMOVED)
 
 
-def _leftovers(house: House, known: set[ArtifactId], leaves: set[str]) -> Iterator[Path]:
-    store = house.store
+def _leftovers(project: Project, known: set[ArtifactId], leaves: set[str]) -> Iterator[Path]:
+    store = project.store
     yield from _unknown(store.build / "certs", lambda name: name in leaves)
     yield from _unknown(store.build / "release", lambda name: ArtifactId("release", name) in known)
     for folder in (store.history("x").parent, store.contact("x").parent):
@@ -42,12 +42,12 @@ def _leftovers(house: House, known: set[ArtifactId], leaves: set[str]) -> Iterat
         store.receipt("x").parent, lambda name: ArtifactId("deploy", name.removesuffix(".json")) in known
     )
     generations = {one.name for one in known if one.kind == "crl"}
-    yield from _unknown(store.build / "crl", lambda name: _is_crl(house, name.rpartition(".")[0], generations))
+    yield from _unknown(store.build / "crl", lambda name: _is_crl(project, name.rpartition(".")[0], generations))
     trust = {"roots", "client-ca", "client-chain", "index", *generations}
     yield from _unknown(store.build / "trust", lambda name: name.rpartition(".")[0] in trust)
 
 
-def _is_crl(project: House, name: str, generations: set[str]) -> bool:
+def _is_crl(project: Project, name: str, generations: set[str]) -> bool:
     """Whether a CRL stays: also that of a CA which `ca/` lacks, as after an older copy of it was put back.
 
     It alone may know what was revoked; `ceremony.accept` records it once it knows the CA.

@@ -7,10 +7,10 @@ import sys
 from pki.common.errors import PkiError
 from pki.common.terminal import Screen
 from pki.project.clock_guard import CONFIRM, MOMENT
-from pki.project.project import House
+from pki.project.project import Project
 
 
-def confirm(house: House) -> None:
+def confirm(project: Project) -> None:
     """Ask whether the clock is right, and record the confirmation in the ledger: this run and later ones may sign.
 
     Where the clock is not in doubt, nothing is asked or recorded. Raises PkiError without a terminal, and after any other
@@ -18,19 +18,19 @@ def confirm(house: House) -> None:
     """
     if not sys.stdin.isatty():
         raise PkiError("nobody is at a terminal to confirm the clock", f"log in and type: {CONFIRM}")
-    screen, verdict = Screen(), house.clock.verdict
+    screen, verdict = Screen(), project.clock.verdict
     if verdict.may_sign:
         why = f"it is right: {verdict.confirmation}" if verdict.confirmation else "the ledger does not contradict it"
         screen.line(f"{verdict.reading}; {why}; nothing to confirm")
         return
     screen.line(f"{verdict.reading}; {'; '.join(verdict.statements)}")
-    if _answer(f"is it {house.now:%A}, {house.now:{MOMENT}} UTC now? (yes or no) ") not in {"yes", "y"}:
+    if _answer(f"is it {project.now:%A}, {project.now:{MOMENT}} UTC now? (yes or no) ") not in {"yes", "y"}:
         raise PkiError("the clock was not confirmed; nothing was run", "set it right: timedatectl status")
-    house.clock.believe()
-    with house.store.lock():
-        detail = f"{house.now:{MOMENT}} UTC, last event {verdict.last:{MOMENT}} UTC" if verdict.last else ""
-        house.ledger.record_decision("project", "clock-confirmed", detail, house.now)
-        house.ledger.close()
+    project.clock.believe()
+    with project.store.lock():
+        detail = f"{project.now:{MOMENT}} UTC, last event {verdict.last:{MOMENT}} UTC" if verdict.last else ""
+        project.ledger.record_decision("project", "clock-confirmed", detail, project.now)
+        project.ledger.close()
     screen.line("recorded in the ledger")
 
 

@@ -32,7 +32,7 @@ from pki.deploy.transaction import Destination, promises
 from pki.deploy.verification import Promise
 from pki.pipeline.desired_state import World
 from pki.project.clock_guard import Evidence, HostClock
-from pki.project.project import House
+from pki.project.project import Project
 from pki.x509 import canonical, pem_encoding
 
 
@@ -44,9 +44,9 @@ class Outlook:
 
     @cached_property
     def trust(self) -> Trust:
-        house = self.world.house
-        names = [name for authority in AUTHORITIES for name in house.store.generations(authority)]
-        found = [one for one in map(house.generation, names) if one]
+        project = self.world.project
+        names = [name for authority in AUTHORITIES for name in project.store.generations(authority)]
+        found = [one for one in map(project.generation, names) if one]
         roots = b"".join(one.pem for one in found if one.authority == "root")
         authorities = b"".join(one.pem for one in found)
         return Trust(
@@ -54,7 +54,7 @@ class Outlook:
             authorities,
             partial(_may_not_leave, self.world),
             self.has_ended,
-            b"".join(_adopted(house)),
+            b"".join(_adopted(project)),
         )
 
     def judge(self) -> Trust:
@@ -62,19 +62,21 @@ class Outlook:
 
     @cached_property
     def root(self) -> NewRoot:
-        house = self.world.house
-        found = house.issuing("root")
+        project = self.world.project
+        found = project.issuing("root")
         if found is None or found.is_sandbox:
             return NO_ROOT
-        return NewRoot(found.name, found.fingerprint, frozenset(house.vouching(found)), lambda: house.accepted_roots)
+        return NewRoot(
+            found.name, found.fingerprint, frozenset(project.vouching(found)), lambda: project.accepted_roots
+        )
 
     def new_root(self) -> NewRoot:
         return self.root
 
     @cached_property
     def _ended(self) -> frozenset[int]:
-        house = self.world.house
-        return house.ledger.ended_serials(house.clock.believed) if house.has_ledger else frozenset()
+        project = self.world.project
+        return project.ledger.ended_serials(project.clock.believed) if project.has_ledger else frozenset()
 
     def has_ended(self, serial: int) -> bool:
         """Whether the ledger knows a certificate that ran out; asked only of one that left a CRL."""
@@ -82,7 +84,7 @@ class Outlook:
 
     @cached_property
     def eyes(self) -> Eyes:
-        disk, leaves = self.world.house.store, self.world.leaves
+        disk, leaves = self.world.project.store, self.world.leaves
         probe, canary = (disk.truth(leaves[name]) if name in leaves else None for name in (PROBE, CANARY))
         return Eyes(disk.trust("roots.pem"), probe, canary)
 
@@ -94,47 +96,47 @@ class Outlook:
         return held.serial_number if held is not None else 0
 
 
-def _adopted(house: House) -> Iterator[bytes]:
+def _adopted(project: Project) -> Iterator[bytes]:
     """Certificates of adopted authorities; one whose folder is not there says so where its CRL is made."""
-    for name in house.inventory.authorities.adopted:
+    for name in project.inventory.authorities.adopted:
         with suppress(PkiError):
-            if found := house.generation(name):
+            if found := project.generation(name):
                 yield pem_encoding.pem_of([found.certificate])
 
 
 def deliveries(world: World) -> Iterator[Delivery]:
     """Every host that some managed file is for, and the machine that runs doit."""
-    disk, said, outlook = world.house.store, world.house.inventory.deploy, Outlook(world)
+    disk, said, outlook = world.project.store, world.project.inventory.deploy, Outlook(world)
     members: list[Delivery] = []
     fleet = Fleet(disk, said.ansible, partial(_waiting, world, members)) if said.engine == "ansible" else None
     for name, host in world.hosts.items():
         if host.deliver != "none" and (world.library.for_host(name, host).files or name in world.kept_back):
             engine = fleet if host.deliver == "ssh" else None
             to = partial(destination, outlook, name, host)
-            pin = partial(world.house.pin, name)
+            pin = partial(world.project.pin, name)
             window, new_root = host.window or "", outlook.new_root
             delivery = Delivery(name, disk, host.deliver, window, to, engine, outlook.judge, pin, new_root)
             members += [delivery] if engine else []
             yield delivery
     if world.library.for_host(CA_HOST, None).files or CA_HOST in world.kept_back:
         to = partial(destination, outlook, CA_HOST, None)
-        pin = partial(world.house.pin, CA_HOST)
+        pin = partial(world.project.pin, CA_HOST)
         yield Delivery(CA_HOST, disk, said.ca, "", to, trust=outlook.judge, pinned=pin, root=outlook.new_root)
 
 
 def _waiting(world: World, members: list[Delivery]) -> Iterator[Delivery]:
     """Those that this run was asked for, that are due, and for which all is there."""
-    house = world.house
+    project = world.project
     for one in members:
-        is_asked = not house.asked.isdisjoint({"deploy", ArtifactId("deploy", one.host)})
-        if is_asked and one.stale(house.memo, house.now) and _is_ready(world, one):
+        is_asked = not project.asked.isdisjoint({"deploy", ArtifactId("deploy", one.host)})
+        if is_asked and one.stale(project.memo, project.now) and _is_ready(world, one):
             yield one
 
 
 def _is_ready(world: World, delivery: Delivery) -> bool:
     try:
         is_due = release.stale(
-            world.blueprint(delivery.host), str(world.house.store.release(delivery.host)), world.house.memo
+            world.blueprint(delivery.host), str(world.project.store.release(delivery.host)), world.project.memo
         )
     except PkiError:
         return False
@@ -145,52 +147,52 @@ def sources(world: World, delivery: Delivery) -> tuple[str, ...]:
     """What must be there before a remote host can be proven: the roots, and the test identities."""
     if not delivery.is_remote:
         return ()
-    disk = world.house.store
+    disk = world.project.store
     files = [str(disk.truth(world.leaves[name])) for name in (PROBE, CANARY) if name in world.leaves]
     return (str(disk.trust("roots.pem")), *files)
 
 
 def destination(outlook: Outlook, name: str, host: Host | None) -> Destination:
-    world, house = outlook.world, outlook.world.house
+    world, project = outlook.world, outlook.world.project
     return Destination(
-        way=way(house, name, host),
+        way=way(project, name, host),
         endpoints=tuple(endpoints(world, host)) if host and host.proxy else (),
         trust=outlook.trust,
         eyes=outlook.eyes,
         as_root=os.geteuid() == 0,
         canary=outlook.canary,
         group=(host.group or "") if host else "",
-        transport="ansible" if host and host.deliver == "ssh" and house.inventory.deploy.engine == "ansible" else "",
-        turn=house.store.turn(f"group-{host.group}.lock") if host and host.group else nullcontext(),
+        transport="ansible" if host and host.deliver == "ssh" and project.inventory.deploy.engine == "ansible" else "",
+        turn=project.store.turn(f"group-{host.group}.lock") if host and host.group else nullcontext(),
     )
 
 
-def way(house: House, name: str, host: Host | None) -> Way:
+def way(project: Project, name: str, host: Host | None) -> Way:
     """How a host is reached; `name` of the machine that runs doit, and a `local` host, need no ssh."""
     if host is None or host.deliver == "local":
-        return Way(name, limits=_limits(house))
-    said, key = house.inventory.deploy, identity_in(house.store.ca)
+        return Way(name, limits=_limits(project))
+    said, key = project.inventory.deploy, identity_in(project.store.ca)
     return Way(
         host=name,
         name=host.ssh.name or name,
         user=host.ssh.user or "",
         port=host.ssh.port or 0,
         address=str(host.address) if host.address and not host.ssh.name else "",
-        config=str(house.store.home / said.ssh_config) if said.ssh_config else "",
+        config=str(project.store.home / said.ssh_config) if said.ssh_config else "",
         identity=str(key) if key.exists() else "",
-        limits=_limits(house),
+        limits=_limits(project),
     )
 
 
-def _limits(house: House) -> Limits:
+def _limits(project: Project) -> Limits:
     """How long a host may take: the same for each of them."""
-    said = house.inventory.deploy
+    said = project.inventory.deploy
     return Limits(said.progress_timeout.total_seconds(), said.host_timeout.total_seconds())
 
 
 def endpoints(world: World, host: Host) -> Iterator[Endpoint]:
     """One name of every service; a wildcard is looked at under one of the names that it stands for."""
-    said = world.house.inventory
+    said = world.project.inventory
     for service, rule in host.services.items():
         name = next((one for one in service_names(said, host, service) if not is_address(one)), None)
         if name:
@@ -199,19 +201,21 @@ def endpoints(world: World, host: Host) -> Iterator[Endpoint]:
             yield Endpoint(service, name, address, host.port, rule.access, revokes)
 
 
-def clock_evidence(house: House) -> Evidence:
+def clock_evidence(project: Project) -> Evidence:
     """Ask the kernel and, where it settles nothing, hosts over ssh what time it is; those that answered last come first.
 
     A host that is reached in the same way as another one is the same witness, and this machine is none.
     """
-    found = house.clock.kernel()
+    found = project.clock.kernel()
     if found.is_enough:
         return found
-    remote = {name: host for name, host in house.inventory.hosts.items() if host.deliver == "ssh"}
-    failing = {name: bool(Contact.load(house.store.contact(name)).failing_since) for name in remote}
-    ways = [way(house, name, remote[name]) for name in sorted(remote, key=failing.__getitem__)]
+    remote = {name: host for name, host in project.inventory.hosts.items() if host.deliver == "ssh"}
+    failing = {name: bool(Contact.load(project.store.contact(name)).failing_since) for name in remote}
+    ways = [way(project, name, remote[name]) for name in sorted(remote, key=failing.__getitem__)]
     distinct = {(one.address or one.name, one.port): one for one in reversed(ways)}
-    for name, ahead in host_clocks.ask([one for one in ways if one in distinct.values()], lambda: house.clock.present):
+    for name, ahead in host_clocks.ask(
+        [one for one in ways if one in distinct.values()], lambda: project.clock.present
+    ):
         found = replace(found, hosts=(*found.hosts, HostClock(name, ahead)))
         if found.is_enough:
             break
@@ -243,12 +247,12 @@ def sights(world: World, deliveries: Mapping[str, Delivery]) -> Iterator[Sight]:
             ends, delivery = tuple(endpoints(world, host)), deliveries.get(name)
             promised = _delivered(outlook, delivery, ends) if delivery else _issued(outlook, name, ends)
             if promised is not None:
-                yield Sight(name, ends, promised, outlook.eyes, jump_way(world.house, host))
+                yield Sight(name, ends, promised, outlook.eyes, jump_way(world.project, host))
 
 
 def _delivered(outlook: Outlook, delivery: Delivery, ends: Sequence[Endpoint]) -> dict[str, Promise] | None:
     """What the release promises that a host took, None where it took none; nothing where its copy here is damaged."""
-    memo, disk, name = outlook.world.house.memo, delivery.store, f"promises:{delivery.host}"
+    memo, disk, name = outlook.world.project.memo, delivery.store, f"promises:{delivery.host}"
     known = token([one.name for one in ends], outlook.canary)
     kept = memo.recall(name, known)
     if kept is None:
@@ -271,22 +275,22 @@ def _issued(outlook: Outlook, name: str, ends: Sequence[Endpoint]) -> dict[str, 
     world, found = outlook.world, dict[str, Promise]()
     for one in ends:
         leaf = world.leaves.get(leaf_name(name, "mtls" if one.access == "mtls" else "tls"))
-        held = canonical.first_certificate(filesystem.read(world.house.store.truth(leaf)) or b"") if leaf else None
+        held = canonical.first_certificate(filesystem.read(world.project.store.truth(leaf)) or b"") if leaf else None
         if held is not None:  # one that is damaged is told by the look at certificates
             found[one.name] = Promise(fingerprint(held.public_bytes(Encoding.DER)), revokes=bool(outlook.canary))
     return found
 
 
-def jump_way(house: House, host: Host) -> Way | None:
+def jump_way(project: Project, host: Host) -> Way | None:
     """How the jump host is reached that a host's services lie behind: by pki.yaml, else as ssh itself knows it."""
     if not host.jump:
         return None
     user, name, port = jump_of(host.jump)
-    known = house.inventory.hosts.get(name)
-    found = way(house, name, known or Host(network=host.network))
+    known = project.inventory.hosts.get(name)
+    found = way(project, name, known or Host(network=host.network))
     return replace(found, user=user or found.user, port=port or found.port)
 
 
 def _may_not_leave(world: World, serial: int) -> bool:
     """Whether a certificate is revoked, and not the one that a host keeps because its replacement is withheld."""
-    return world.house.is_revoked(serial, seen_before=False) and serial not in world.withheld_serials
+    return world.project.is_revoked(serial, seen_before=False) and serial not in world.withheld_serials

@@ -1,4 +1,4 @@
-"""The house as its present authorities permit it: hosts, leaves, managed files, and what each host's templates may know.
+"""The project as its present authorities permit it: hosts, leaves, managed files, and what each host's templates may know.
 
 What waits for a ceremony is noted, and left out of everything else.
 """
@@ -39,7 +39,7 @@ from pki.deploy.release import Blueprint, Gathered, gather, load
 from pki.pipeline.artifact_files import LEAF_FILES, ArtifactFiles
 from pki.pipeline.cnf_certificates import request_leaves
 from pki.pipeline.template_context import Generations, Revoked, Said, TooLarge
-from pki.project.project import House
+from pki.project.project import Project
 from pki.x509 import canonical
 from pki.x509.name_constraints import Permitted
 
@@ -57,7 +57,7 @@ class Note:
 class World:
     """Everything that artifacts are made from. `waiting` are artifacts that need a ceremony first."""
 
-    house: House
+    project: Project
     hosts: dict[str, Host]
     leaves: dict[str, Leaf]
     library: Library
@@ -71,10 +71,10 @@ class World:
     _common: dict[int, tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, house: House) -> World:
+    def of(cls, project: Project) -> World:
         """What there is, by pki.yaml, templates/ and the name constraints of the intermediates that issue now."""
-        said, notes = house.inventory, list[Note]()
-        hosts, leaves = _permitted_hosts(house, notes)
+        said, notes = project.inventory, list[Note]()
+        hosts, leaves = _permitted_hosts(project, notes)
         waiting = {
             leaf.artifact
             for name, host in said.hosts.items()
@@ -83,14 +83,14 @@ class World:
             if leaf.name not in leaves
         }
         library = managed_files.find(
-            house.store.templates, {"inventory": Said(said)}, said.hosts, said.networks, house.memo
+            project.store.templates, {"inventory": Said(said)}, said.hosts, said.networks, project.memo
         )
-        library = _with_what_is_gone(house, library)
+        library = _with_what_is_gone(project, library)
         taken = {*leaves, *(one.name for one in waiting)}
-        declared = request_leaves(said, library, taken, partial(_line, house), partial(holders, house))
+        declared = request_leaves(said, library, taken, partial(_line, project), partial(holders, project))
         ours = {name: leaf for name, leaf in leaves.items() if leaf.is_named_like_dns}
         for leaf in (*ours.values(), *declared.leaves):
-            ca = house.issuing(leaf.authority)
+            ca = project.issuing(leaf.authority)
             constrained = (*leaf.dns, *leaf.addresses, *([leaf.common_name] if leaf.is_named_like_dns else []))
             refused = [n for n in constrained if ca and not Permitted.by(ca.certificate).admits(n.lower())]
             leaves[leaf.name] = leaf
@@ -99,23 +99,23 @@ class World:
                 waiting.add(leaf.artifact)
                 del leaves[leaf.name]
         notes += [Note(f"templates/{one.name}", *remark) for one in declared.library.files for remark in one.remarks]
-        return cls(house, hosts, leaves, declared.library, frozenset(waiting), notes)
+        return cls(project, hosts, leaves, declared.library, frozenset(waiting), notes)
 
     @cached_property
     def _rendering(self) -> Confined[tuple[str, tuple[str, ...]], Gathered]:
-        return self.house.ended_with(Confined(self._gather))
+        return self.project.ended_with(Confined(self._gather))
 
     @cached_property
     def _naming(self) -> Confined[tuple[str, str], str]:
-        return self.house.ended_with(Confined(self._render_name))
+        return self.project.ended_with(Confined(self._render_name))
 
     @cached_property
     def withheld_serials(self) -> frozenset[int]:
         """Serial numbers of leaves that were revoked, and that their hosts keep until a person renews them."""
         serials = set[int]()
-        for name, leaf in self.leaves.items() if self.house.withheld else ():
-            if ArtifactId("cert", name) in self.house.withheld:
-                held = canonical.first_certificate(filesystem.read(self.house.store.truth(leaf)) or b"")
+        for name, leaf in self.leaves.items() if self.project.withheld else ():
+            if ArtifactId("cert", name) in self.project.withheld:
+                held = canonical.first_certificate(filesystem.read(self.project.store.truth(leaf)) or b"")
                 if held is not None:  # one that is missing or damaged is on no host because of us
                     serials.add(held.serial_number)
         return frozenset(serials)
@@ -148,7 +148,7 @@ class World:
         It must not be taken away from them, so their releases stay as they are.
         """
         found: dict[str, list[PkiError]] = {}
-        disk = self.house.store
+        disk = self.project.store
         for name in (*self.hosts, CA_HOST) if self.library.lost else ():
             release = load(disk.release(name))
             has = {file.managed for file in release.files} if release else None
@@ -164,7 +164,7 @@ class World:
         found = {file.leaf_name: file.fault for file in self.library.files if file.fault and file.may_declare}
         for lost in self.library.lost:
             if lost.is_folder:
-                there = self.house.store.build / "certs"
+                there = self.project.store.build / "certs"
                 found |= {path.name: lost.fault for path in (there.iterdir() if there.is_dir() else ())}
             else:  # whose headers nobody knows
                 found[Path(lost.name).stem] = lost.fault
@@ -190,13 +190,13 @@ class World:
 
     def context(self, name: str) -> dict[str, Any]:
         """The values that a host's templates may use; plain, so that a digest tells whether they changed."""
-        said, host = self.house.inventory, self.hosts.get(name)
+        said, host = self.project.inventory, self.hosts.get(name)
         if not self._shared:
             self._shared = {
                 "inventory": Said(said),
-                "authority": Generations(self.house),
-                "revoked": Revoked(self.house),
-                "too_large": TooLarge(self.house),
+                "authority": Generations(self.project),
+                "revoked": Revoked(self.project),
+                "too_large": TooLarge(self.project),
                 "probes": [PROBE, CANARY],
             }
             self._nobody, self._all_fit = Revoked(None), TooLarge(None)
@@ -226,7 +226,7 @@ class World:
         services: list[dict[str, Any]] = [
             {
                 "name": service_name,
-                "names": service_names(self.house.inventory, host, service_name),
+                "names": service_names(self.project.inventory, host, service_name),
                 "upstream": service.upstream.url,
                 "upstream_address": upstreams.address_of(service.upstream),
                 "upstream_tls": tls.view() if (tls := upstreams.tls_of(host, service_name)) else None,
@@ -275,13 +275,13 @@ class World:
         if has_clients and any(name.startswith("revoked") for name in reads):
             named.add("crl:client")
         fixed = [path for artifact in named if "{" not in artifact for path in self._paths_of(artifact)]
-        templates = [f"{self.house.store.templates}/{file.name}" for file in files]
+        templates = [f"{self.project.store.templates}/{file.name}" for file in files]
         return (*templates, *fixed), tuple(artifact for artifact in named if "{" in artifact)
 
     def _paths_of(self, artifact: str) -> list[str]:
         kind, what = ArtifactId.parse(artifact).parts
         if kind in LEAF_FILES and what in self.leaves:
-            return [self.house.store.leaf_file(self.leaves[what], LEAF_FILES[kind])]
+            return [self.project.store.leaf_file(self.leaves[what], LEAF_FILES[kind])]
         try:
             return [str(path) for _, path in self.artifact_files(artifact)]
         except PkiError:
@@ -292,16 +292,16 @@ class World:
     @cached_property
     def _files(self) -> ArtifactFiles:
         templates = {f"templates/{file.name}" for file in self.library.files}
-        return ArtifactFiles(self.house, self.hosts, self.leaves, lambda: self.undeclared, templates)
+        return ArtifactFiles(self.project, self.hosts, self.leaves, lambda: self.undeclared, templates)
 
     def artifact_files(self, name: str) -> list[tuple[str, Path]]:
         """The files of an artifact that a managed file names, each with its generation, or an empty text."""
         return self._files.of(name)
 
 
-def _with_what_is_gone(house: House, library: Library) -> Library:
+def _with_what_is_gone(project: Project, library: Library) -> Library:
     """A templates/ that is gone as a whole, while there are releases made of it, was lost: nothing is taken away."""
-    if house.store.templates.is_dir() or not (house.store.build / "release").is_dir():
+    if project.store.templates.is_dir() or not (project.store.build / "release").is_dir():
         return library
     fault = PkiError(
         "templates/ is not there",
@@ -315,16 +315,16 @@ def _breadth(names: Sequence[str]) -> float:
     return max((1 / name.count(".") for name in names if name.startswith("*.")), default=0)
 
 
-def domain_of_clients(house: House) -> str:
+def domain_of_clients(project: Project) -> str:
     """The first domain below which the present client authority may name anything; empty while there is none."""
-    issuer = house.issuing("client")
+    issuer = project.issuing("client")
     permitted = Permitted.by(issuer.certificate) if issuer else None
-    return next((one for one in house.inventory.domains if permitted is None or permitted.admits(one)), "")
+    return next((one for one in project.inventory.domains if permitted is None or permitted.admits(one)), "")
 
 
-def _line(house: House, place: Place) -> str:
+def _line(project: Project, place: Place) -> str:
     """Where a place in pki.yaml stands, as a text behind it."""
-    text = (filesystem.read(house.store.home / "pki.yaml") or b"").decode(errors="replace")
+    text = (filesystem.read(project.store.home / "pki.yaml") or b"").decode(errors="replace")
     return f" (pki.yaml:{yaml_text.line_of(text, place)})"
 
 
@@ -332,9 +332,9 @@ def _has_clients(host: Host | None) -> bool:
     return host is not None and any(service.access == "mtls" for service in host.services.values())
 
 
-def _permitted_hosts(house: House, notes: list[Note]) -> tuple[dict[str, Host], dict[str, Leaf]]:
+def _permitted_hosts(project: Project, notes: list[Note]) -> tuple[dict[str, Host], dict[str, Leaf]]:
     """Hosts without the services and names that wait for a ceremony, and the leaves of hosts and clients."""
-    said, server = house.inventory, house.issuing("server")
+    said, server = project.inventory, project.issuing("server")
     permitted = Permitted.by(server.certificate) if server else None
     hosts: dict[str, Host] = {}
     leaves: dict[str, Leaf] = {}
@@ -343,7 +343,7 @@ def _permitted_hosts(house: House, notes: list[Note]) -> tuple[dict[str, Host], 
         if permitted and server:
             hosts[name] = _permitted_host(said, name, host, permitted, server.name, notes)
         leaves |= {leaf.name: leaf for leaf in host_leaves(said, name, hosts[name])}
-    domain = domain_of_clients(house)
+    domain = domain_of_clients(project)
     for name, client in said.clients.items():
         leaf = client_leaf(said, name, client, domain)
         leaves[leaf.name] = leaf

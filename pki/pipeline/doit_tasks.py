@@ -36,7 +36,7 @@ from pki.pipeline.plan import Plan
 from pki.pipeline.reporter import Reporter, Watch
 from pki.project.clock_guard import Evidence
 from pki.project.layout import Store
-from pki.project.project import House
+from pki.project.project import Project
 from pki.project.safe_directories import insist_on_owner
 
 PLUGINS = {  # in pyproject.toml too, for a doit that is started itself
@@ -79,9 +79,9 @@ class EndOfRun:
     returns the files that it wrote, `watch` looks at the whole project, `refused` tells that nothing was run.
     """
 
-    notes: Callable[[House, Plan], Iterable[Note]]
-    calendar: Callable[[House, Plan], list[str]]
-    watch: Callable[[Callable[[], House], Callable[[], Plan]], Watch]
+    notes: Callable[[Project, Plan], Iterable[Note]]
+    calendar: Callable[[Project, Plan], list[str]]
+    watch: Callable[[Callable[[], Project], Callable[[], Plan]], Watch]
     refused: Refused
 
 
@@ -96,7 +96,7 @@ class DoitRun:
         home: Path,
         now: datetime,
         end: EndOfRun,
-        evidence: Callable[[House], Evidence] = delivery_targets.clock_evidence,
+        evidence: Callable[[Project], Evidence] = delivery_targets.clock_evidence,
         *,
         is_part: bool = False,
     ) -> None:
@@ -107,10 +107,10 @@ class DoitRun:
         self._evidence = evidence
         self._is_held = False
         self._reporter = Reporter(
-            lambda: self.house,
-            lambda: end.notes(self.house, self.plan),
-            lambda: end.calendar(self.house, self.plan),
-            end.watch(lambda: self.house, lambda: self.plan),
+            lambda: self.project,
+            lambda: end.notes(self.project, self.plan),
+            lambda: end.calendar(self.project, self.plan),
+            end.watch(lambda: self.project, lambda: self.plan),
             lambda: self._is_held,
             is_part=is_part,
         )
@@ -131,12 +131,12 @@ class DoitRun:
         return self._reporter.report
 
     @cached_property
-    def house(self) -> House:
-        return House.open(self._home, self._now, self._evidence)
+    def project(self) -> Project:
+        return Project.open(self._home, self._now, self._evidence)
 
     @cached_property
     def plan(self) -> Plan:
-        return plan.plan(self.house)
+        return plan.plan(self.project)
 
     def tasks(self) -> Iterator[Task]:
         """A group task for each kind of artifact, and a task for each artifact.
@@ -148,8 +148,8 @@ class DoitRun:
         except PkiError as error:  # nothing is read there, and nothing written
             raise InvalidDodoFile(_refusal(error)) from None
         try:
-            self.house.insist_on_roots()
-            self.house.store.insist_on_locks()
+            self.project.insist_on_roots()
+            self.project.store.insist_on_locks()
             artifacts = self.plan.artifacts
         except InventoryError as error:
             raise self._nothing(error, "nothing was run, because the inventory is wrong:\n" + str(error)) from None
@@ -184,21 +184,21 @@ class DoitRun:
         A project that cannot be opened is left to `tasks`, which says all that is wrong with it.
         """
         with suppress(PkiError):
-            self.house  # noqa: B018 - opened
-        if "house" in self.__dict__:
+            self.project  # noqa: B018 - opened
+        if "project" in self.__dict__:
             try:
-                clock_confirmation.confirm(self.house)
+                clock_confirmation.confirm(self.project)
             except PkiError as error:
                 raise InvalidDodoFile(str(error)) from None
-            del self.house  # it is read again once it is held
+            del self.project  # it is read again once it is held
 
     def _nothing(self, error: PkiError, said: str) -> InvalidDodoFile:
         """That nothing can be run, which the status page says, and a mail where nobody reads it at a terminal."""
         said_by = None
-        if "house" in vars(self):
+        if "project" in vars(self):
             with suppress(PkiError):  # what cannot be read is the error itself
-                said_by = self.house.inventory if self.house.missing_roots else None
-            self.house.close_ledger()
+                said_by = self.project.inventory if self.project.missing_roots else None
+            self.project.close_ledger()
         try:
             told = self._end.refused(self._home, self._now, error, said_by, is_read=sys.stderr.isatty())
         except PkiError as unsaid:  # nobody can be told, as on a file system that is read-only

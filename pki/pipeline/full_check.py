@@ -14,7 +14,7 @@ from pki.config.identifiers import ArtifactId
 from pki.config.upstreams import ARTIFACT
 from pki.pipeline.artifact_files import LEAF_FILES
 from pki.pipeline.desired_state import World
-from pki.project.project import House
+from pki.project.project import Project
 from pki.x509.pem_encoding import pem
 
 
@@ -24,11 +24,11 @@ def faults(world: World, artifact: str) -> list[Reason]:
     Every file that is at fault is marked: the next run looks at it in full, and makes it again.
     """
     kind, what = ArtifactId.parse(artifact).parts
-    house = world.house
+    project = world.project
     if kind in LEAF_FILES and what in world.leaves:
         leaf = world.leaves[what]
-        found = certificates.damage(house, leaf)
-        files = certificates.file_names(house, leaf) if found else []
+        found = certificates.damage(project, leaf)
+        files = certificates.file_names(project, leaf) if found else []
     elif kind == ARTIFACT:
         return []  # files of others, which were read when the release was rendered
     else:
@@ -41,35 +41,35 @@ def faults(world: World, artifact: str) -> list[Reason]:
 
 def _damaged(world: World, artifact: str) -> Iterator[str]:
     """Files of an authority, a CRL or a bundle that are not what follows from their sources."""
-    house, (kind, what) = world.house, ArtifactId.parse(artifact).parts
+    project, (kind, what) = world.project, ArtifactId.parse(artifact).parts
     is_one = kind not in {"trust", "page"} and what != "bundle-client"
     for generation, path in world.artifact_files(artifact):
         data = filesystem.read(path)
         if is_one and kind.startswith("crl"):
-            is_sound = _is_crl(house, generation, data, is_pem=kind == "crl-pem")
-        elif is_one and house.is_adopted(generation):
-            is_sound = house.generation(generation) is not None
+            is_sound = _is_crl(project, generation, data, is_pem=kind == "crl-pem")
+        elif is_one and project.is_adopted(generation):
+            is_sound = project.generation(generation) is not None
         elif is_one:
-            found = house.generation(generation)
+            found = project.generation(generation)
             is_sound = found is not None and data in {found.pem, found.certificate.public_bytes(Encoding.DER)}
         else:
-            is_sound = data == _expected(house, artifact).get(house.store.shown(path))
+            is_sound = data == _expected(project, artifact).get(project.store.shown(path))
         if not is_sound:
             yield str(path)
 
 
-def _is_crl(house: House, generation: str, data: bytes | None, *, is_pem: bool) -> bool:
-    der = filesystem.read(house.store.crl(generation))
-    if der is None or crls.signed_crl(house, generation, der, anew=True) is None:
+def _is_crl(project: Project, generation: str, data: bytes | None, *, is_pem: bool) -> bool:
+    der = filesystem.read(project.store.crl(generation))
+    if der is None or crls.signed_crl(project, generation, der, anew=True) is None:
         return False
     return data == (pem("X509 CRL", der) if is_pem else der)
 
 
-def _expected(house: House, artifact: str) -> dict[str, bytes]:
+def _expected(project: Project, artifact: str) -> dict[str, bytes]:
     """What a bundle or the trust page must be, by path below the home."""
     if artifact == "crl:bundle-client":
-        return trust_bundles.client_crl_bundle(house)
+        return trust_bundles.client_crl_bundle(project)
     if artifact in {"page:trust", "trust:profile"}:
-        made: dict[str, bytes] = import_module("pki.authority.trust_page.page").files(house)
+        made: dict[str, bytes] = import_module("pki.authority.trust_page.page").files(project)
         return made
-    return trust_bundles.trust_files(house)
+    return trust_bundles.trust_files(project)

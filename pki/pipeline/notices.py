@@ -11,7 +11,7 @@ from pki.pipeline.desired_state import Note, World
 
 
 def remarks(world: World, deliveries: Mapping[str, Delivery]) -> Iterator[Note]:
-    for name, host in world.house.inventory.hosts.items():
+    for name, host in world.project.inventory.hosts.items():
         if host.services and host.proxy is None and host.probe is None:
             text = f"has no proxy: nothing that is delivered serves {', '.join(host.services)}"
             yield Note(f"host:{name}", text, f"in pki.yaml, proxy: under hosts.{name}, or leave services out")

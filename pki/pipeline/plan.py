@@ -23,7 +23,7 @@ from pki.pipeline import cleanup, delivery_targets, full_check, notices
 from pki.pipeline.artifact import Artifact
 from pki.pipeline.delivery_targets import Sight
 from pki.pipeline.desired_state import Note, World
-from pki.project.project import House
+from pki.project.project import Project
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,27 +44,27 @@ class Plan:
     remarks: Callable[[], Iterator[Note]]  # what is to be known before the next run, and is no fault
 
 
-def plan(house: House) -> Plan:
-    """Every artifact of the house, sources before what is made of them."""
-    house.coming = _coming(house) if house.inventory.sandbox else ()
-    world = World.of(house)
+def plan(project: Project) -> Plan:
+    """Every artifact of the project, sources before what is made of them."""
+    project.coming = _coming(project) if project.inventory.sandbox else ()
+    world = World.of(project)
     deliveries = {one.host: one for one in delivery_targets.deliveries(world)}
     canary = [leaf for leaf in world.leaves.values() if leaf.is_revoked]
     artifacts = (
-        *_authorities(house),
-        *_requests(house),
-        *_leaf_artifacts(house, canary),
-        *_crls(house, canary),
-        *_bundles(house),
-        _trust_page(house),
-        *_leaf_artifacts(house, (leaf for leaf in world.leaves.values() if not leaf.is_revoked)),
+        *_authorities(project),
+        *_requests(project),
+        *_leaf_artifacts(project, canary),
+        *_crls(project, canary),
+        *_bundles(project),
+        _trust_page(project),
+        *_leaf_artifacts(project, (leaf for leaf in world.leaves.values() if not leaf.is_revoked)),
         *_lost_templates(world),
         *_host_artifacts(world, deliveries.values()),
     )
     known = {artifact.name for artifact in artifacts}
     kept = world.leaves.keys() | world.undeclared.keys() | {one.name for one in world.waiting}
     return Plan(
-        (*artifacts, _tidy(house, known, kept)),
+        (*artifacts, _tidy(project, known, kept)),
         (*world.notes, *_unused_faults(world, deliveries)),
         world.leaves,
         world.waiting,
@@ -79,113 +79,115 @@ def plan(house: House) -> Plan:
 # -- authorities, CRLs, bundles ---------------------------------------------------------------------------------------
 
 
-def _coming(house: House) -> tuple[GenerationName, ...]:
+def _coming(project: Project) -> tuple[GenerationName, ...]:
     """The generations that the sandbox's own ceremony will bring in this run: all that follows from them is planned."""
-    found = needs.needs(house)
+    found = needs.needs(project)
     if all(need.is_growth for need in found):
         return ()
     return tuple(needs.new_generations(found))
 
 
-def _authorities(house: House) -> Iterator[Artifact]:
-    newest = {one: found.name if (found := house.issuing(one)) else GenerationName(one, 1) for one in AUTHORITIES}
-    holder = next((name for name in AUTHORITIES if house.coming and _sandbox_reasons(house, name)), "")
+def _authorities(project: Project) -> Iterator[Artifact]:
+    newest = {one: found.name if (found := project.issuing(one)) else GenerationName(one, 1) for one in AUTHORITIES}
+    holder = next((name for name in AUTHORITIES if project.coming and _sandbox_reasons(project, name)), "")
     for name in AUTHORITIES:
-        key = "key.uri" if house.store.authority_file(newest[name], "key.uri").exists() else "key.pem"
+        key = "key.uri" if project.store.authority_file(newest[name], "key.uri").exists() else "key.pem"
         files = ("cert.pem",) if name == "root" else ("cert.pem", key)
-        coming = [one for one in house.coming if name == holder and one not in newest.values()]
+        coming = [one for one in project.coming if name == holder and one not in newest.values()]
         yield Artifact(
             id=ArtifactId("authority", name),
             targets=(
-                *(str(house.store.authority_file(newest[name], file)) for file in files),
-                *(str(house.store.authority_file(one, "cert.pem")) for one in coming),
+                *(str(project.store.authority_file(newest[name], file)) for file in files),
+                *(str(project.store.authority_file(one, "cert.pem")) for one in coming),
             ),
-            sources=() if name == "root" else (_certificate_path(house, "root"),),
-            make=partial(_make_authority, house, name),
-            stale=partial(_authority_stale, house, name),
+            sources=() if name == "root" else (_certificate_path(project, "root"),),
+            make=partial(_make_authority, project, name),
+            stale=partial(_authority_stale, project, name),
             doc=f"the {name} authority: a source, which only a ceremony (or the sandbox) makes",
         )
 
 
-def _authority_stale(house: House, name: str) -> list[Reason]:
+def _authority_stale(project: Project, name: str) -> list[Reason]:
     """What is wrong with an authority.
 
     In the sandbox also that it needs a ceremony. The run holds one for all of them, with the first that needs it.
     """
-    damaged = [path for one in house.store.generations(name) if (path := _damaged(house, one))]
+    damaged = [path for one in project.store.generations(name) if (path := _damaged(project, one))]
     if damaged:
         return [Why.RESTORED(file=path) for path in damaged]
-    if not house.inventory.sandbox:
-        return ca_state.stale_reasons(house, name)
+    if not project.inventory.sandbox:
+        return ca_state.stale_reasons(project, name)
     before = AUTHORITIES[: AUTHORITIES.index(name)]
-    return [] if any(_sandbox_reasons(house, one) for one in before) else _sandbox_reasons(house, name)
+    return [] if any(_sandbox_reasons(project, one) for one in before) else _sandbox_reasons(project, name)
 
 
-def _sandbox_reasons(house: House, name: str) -> list[Reason]:
-    if name == "root" and needs.is_cut_short(house):
+def _sandbox_reasons(project: Project, name: str) -> list[Reason]:
+    if name == "root" and needs.is_cut_short(project):
         return [Why.CEREMONY_INTERRUPTED()]
     due = [
-        Why.CEREMONY_DUE(why=n.why, what=n.what) for n in needs.needs(house) if n.authority == name and not n.is_growth
+        Why.CEREMONY_DUE(why=n.why, what=n.what)
+        for n in needs.needs(project)
+        if n.authority == name and not n.is_growth
     ]
-    return ca_state.stale_reasons(house, name) or due
+    return ca_state.stale_reasons(project, name) or due
 
 
-def _damaged(house: House, generation: str) -> str:
+def _damaged(project: Project, generation: str) -> str:
     """The file of a generation's certificate where that is damaged and the ledger has it; else empty."""
-    found = house.generation(generation)
+    found = project.generation(generation)
     return (
-        house.store.shown(house.store.authority_file(generation, "cert.pem"))
-        if found and generation in house.recovered
+        project.store.shown(project.store.authority_file(generation, "cert.pem"))
+        if found and generation in project.recovered
         else ""
     )
 
 
-def _make_authority(house: House, name: str) -> Outcome:
-    reasons = done = _authority_stale(house, name)
-    for generation in house.store.generations(name):
-        if _damaged(house, generation):
-            filesystem.write(house.store.authority_file(generation, "cert.pem"), house.recovered[generation])
-            reasons = _authority_stale(house, name)
+def _make_authority(project: Project, name: str) -> Outcome:
+    reasons = done = _authority_stale(project, name)
+    for generation in project.store.generations(name):
+        if _damaged(project, generation):
+            filesystem.write(project.store.authority_file(generation, "cert.pem"), project.recovered[generation])
+            reasons = _authority_stale(project, name)
     if not reasons:
         return Outcome(Verb.UPDATED, tuple(done))
-    if house.inventory.sandbox:
-        import_module("pki.ceremony.online.sandbox_ceremony").ceremony(house)
-        reasons = ca_state.stale_reasons(house, name)
-    if reasons and (found := house.issuing(name)) is None:
-        raise house.missing_authority(name)
+    if project.inventory.sandbox:
+        import_module("pki.ceremony.online.sandbox_ceremony").ceremony(project)
+        reasons = ca_state.stale_reasons(project, name)
+    if reasons and (found := project.issuing(name)) is None:
+        raise project.missing_authority(name)
     if reasons:
-        if found and found.certificate.not_valid_after_utc < house.now:
-            house.clock.insist()  # a ceremony helps nobody whose clock is wrong
+        if found and found.certificate.not_valid_after_utc < project.now:
+            project.clock.insist()  # a ceremony helps nobody whose clock is wrong
         is_lost = reasons[0].code is not Why.AUTHORITY_EXPIRED  # of what ended, no backup holds a newer one
         request = here(
-            "invoke", "ceremony.request", home=house.store.home, before=f"{RESTORE}, or: " if is_lost else ""
+            "invoke", "ceremony.request", home=project.store.home, before=f"{RESTORE}, or: " if is_lost else ""
         )
         raise PkiError(f"{reasons[0]}; needs a ceremony", request)
     return Outcome(Verb.CREATED)
 
 
-def _requests(house: House) -> Iterator[Artifact]:
+def _requests(project: Project) -> Iterator[Artifact]:
     """The request for the ceremony that is needed; the sandbox holds its own."""
-    if not house.inventory.sandbox:
+    if not project.inventory.sandbox:
         yield Artifact(
             id=ArtifactId("ceremony", "request"),
             targets=(),
             sources=(),
-            make=partial(_make_request, house),
-            stale=partial(_request_stale, house),
+            make=partial(_make_request, project),
+            stale=partial(_request_stale, project),
             doc="the request for the root ceremony that is needed next, with the keys that it is to certify",
         )
 
 
-def _make_request(house: House) -> Outcome:
-    if needs.needs(house):
-        _asking().prepare(house)
+def _make_request(project: Project) -> Outcome:
+    if needs.needs(project):
+        _asking().prepare(project)
     return Outcome(Verb.CREATED)
 
 
-def _request_stale(house: House) -> list[Reason]:
-    found = needs.needs(house)
-    reasons: list[Reason] = _asking().uncovered(house, found) if found else []
+def _request_stale(project: Project) -> list[Reason]:
+    found = needs.needs(project)
+    reasons: list[Reason] = _asking().uncovered(project, found) if found else []
     return reasons
 
 
@@ -194,42 +196,44 @@ def _asking() -> Any:
     return import_module("pki.ceremony.online.make_request")
 
 
-def _certificate_path(house: House, authority: str) -> str:
-    generation = house.issuing(authority)
-    return str(house.store.authority_file(generation.name if generation else GenerationName(authority, 1), "cert.pem"))
+def _certificate_path(project: Project, authority: str) -> str:
+    generation = project.issuing(authority)
+    return str(
+        project.store.authority_file(generation.name if generation else GenerationName(authority, 1), "cert.pem")
+    )
 
 
-def _crls(house: House, canary: Iterable[Leaf]) -> Iterator[Artifact]:
+def _crls(project: Project, canary: Iterable[Leaf]) -> Iterator[Artifact]:
     """The CRL of every live generation; those of the client authority come after the canary, which stands on one."""
-    before = {leaf.authority: str(house.store.truth(leaf)) for leaf in canary}
+    before = {leaf.authority: str(project.store.truth(leaf)) for leaf in canary}
     for authority in AUTHORITIES:
         first = (before[authority],) if authority in before else ()
-        for generation in house.live(authority):
+        for generation in project.live(authority):
             is_root = authority == "root"
             yield Artifact(
                 id=ArtifactId("crl", generation),
-                targets=tuple(str(house.store.crl(generation, form)) for form in ("crl", "pem")),
-                sources=(str(house.store.authority_file(generation, "cert.pem")), *first),
-                make=partial(crls.publish_root_crl if is_root else crls.issue_crl, house, generation),
-                stale=partial(crls.stale_root_reasons if is_root else crls.stale_reasons, house, generation),
+                targets=tuple(str(project.store.crl(generation, form)) for form in ("crl", "pem")),
+                sources=(str(project.store.authority_file(generation, "cert.pem")), *first),
+                make=partial(crls.publish_root_crl if is_root else crls.issue_crl, project, generation),
+                stale=partial(crls.stale_root_reasons if is_root else crls.stale_reasons, project, generation),
                 doc=f"the CRL of {generation}, DER and PEM",
             )
-    for name in house.inventory.authorities.adopted:
+    for name in project.inventory.authorities.adopted:
         yield Artifact(
             id=ArtifactId("crl", name),
-            targets=tuple(str(house.store.crl(name, form)) for form in ("crl", "pem")),
+            targets=tuple(str(project.store.crl(name, form)) for form in ("crl", "pem")),
             sources=(),
-            make=partial(crls.issue_external_crl, house, name),
-            stale=partial(crls.stale_external_reasons, house, name),
+            make=partial(crls.issue_external_crl, project, name),
+            stale=partial(crls.stale_external_reasons, project, name),
             doc=f"the CRL of the adopted authority {name}, DER and PEM",
         )
 
 
-def _bundles(house: House) -> Iterator[Artifact]:
-    live = {name: house.live(name) for name in AUTHORITIES}
+def _bundles(project: Project) -> Iterator[Artifact]:
+    live = {name: project.live(name) for name in AUTHORITIES}
     generations = [generation for found in live.values() for generation in found]
     # A certificate that is there waits for nobody: an authority that cannot sign any more withholds no trust.
-    missing = [generation for generation in generations if house.generation(generation) is None]
+    missing = [generation for generation in generations if project.generation(generation) is None]
     files = [
         *(f"{generation}.crt" for generation in generations),
         "roots.pem",
@@ -238,69 +242,71 @@ def _bundles(house: House) -> Iterator[Artifact]:
     ]
     yield Artifact(
         id=ArtifactId("bundle", "trust"),
-        targets=tuple(str(house.store.trust(file)) for file in files),
-        sources=tuple(str(house.store.authority_file(generation, "cert.pem")) for generation in missing),
-        make=partial(_write_derived, house, trust_bundles.trust_files),
-        stale=partial(_derived_stale, house, trust_bundles.trust_files),
+        targets=tuple(str(project.store.trust(file)) for file in files),
+        sources=tuple(str(project.store.authority_file(generation, "cert.pem")) for generation in missing),
+        make=partial(_write_derived, project, trust_bundles.trust_files),
+        stale=partial(_derived_stale, project, trust_bundles.trust_files),
         doc="what others trust: roots, client authorities, every live certificate authority in DER",
     )
     yield Artifact(
         id=ArtifactId("bundle", "client"),
-        targets=(str(house.store.client_crl_bundle()),),
-        sources=tuple(str(house.store.crl(name, "pem")) for name in (*live["client"], *live["root"])),
-        make=partial(_write_derived, house, trust_bundles.client_crl_bundle),
-        stale=partial(_derived_stale, house, trust_bundles.client_crl_bundle),
+        targets=(str(project.store.client_crl_bundle()),),
+        sources=tuple(str(project.store.crl(name, "pem")) for name in (*live["client"], *live["root"])),
+        make=partial(_write_derived, project, trust_bundles.client_crl_bundle),
+        stale=partial(_derived_stale, project, trust_bundles.client_crl_bundle),
         doc="the CRLs of every live client chain in one file, as nginx, HAProxy and Apache want them",
     )
 
 
-def _trust_page(house: House) -> Artifact:
+def _trust_page(project: Project) -> Artifact:
     """The page that tells people what to trust, and the profile that it offers."""
-    targets = [str(house.store.trust(file)) for file in ("index.html", "roots.mobileconfig")]
-    generations = [name for authority in AUTHORITIES for name in house.live(authority)]
-    sources = [str(house.store.trust("roots.pem")), *(str(house.store.crl(name)) for name in generations)]
+    targets = [str(project.store.trust(file)) for file in ("index.html", "roots.mobileconfig")]
+    generations = [name for authority in AUTHORITIES for name in project.live(authority)]
+    sources = [str(project.store.trust("roots.pem")), *(str(project.store.crl(name)) for name in generations)]
     return Artifact(
         id=ArtifactId("page", "trust"),
         targets=tuple(targets),
         sources=tuple(sources),
-        make=partial(_write_derived, house, _trust_files),
-        stale=partial(_trust_page_stale, house, [*targets, *sources]),
+        make=partial(_write_derived, project, _trust_files),
+        stale=partial(_trust_page_stale, project, [*targets, *sources]),
         doc="what people need to trust the roots: a page for the publishing address, a profile for Apple's systems",
     )
 
 
-def _trust_page_stale(house: House, files: list[str]) -> list[Reason]:
-    return trust_bundles.remembered(house, "page:trust", trust_page.known(house), files, partial(_trust_files, house))
+def _trust_page_stale(project: Project, files: list[str]) -> list[Reason]:
+    return trust_bundles.remembered(
+        project, "page:trust", trust_page.known(project), files, partial(_trust_files, project)
+    )
 
 
-def _trust_files(house: House) -> dict[str, bytes]:
+def _trust_files(project: Project) -> dict[str, bytes]:
     """Loaded when the page may have to change: no other run spends the time."""
-    made: dict[str, bytes] = import_module("pki.authority.trust_page.page").files(house)
+    made: dict[str, bytes] = import_module("pki.authority.trust_page.page").files(project)
     return made
 
 
-def _write_derived(house: House, contents: Callable[[House], dict[str, bytes]]) -> Outcome:
-    return trust_bundles.write(house, contents(house))
+def _write_derived(project: Project, contents: Callable[[Project], dict[str, bytes]]) -> Outcome:
+    return trust_bundles.write(project, contents(project))
 
 
-def _derived_stale(house: House, contents: Callable[[House], dict[str, bytes]]) -> list[Reason]:
-    return trust_bundles.stale_reasons(house, contents(house))
+def _derived_stale(project: Project, contents: Callable[[Project], dict[str, bytes]]) -> list[Reason]:
+    return trust_bundles.stale_reasons(project, contents(project))
 
 
 # -- leaves -----------------------------------------------------------------------------------------------------------
 
 
-def _leaf_artifacts(house: House, leaves: Iterable[Leaf]) -> Iterator[Artifact]:
+def _leaf_artifacts(project: Project, leaves: Iterable[Leaf]) -> Iterator[Artifact]:
     """A certificate with its key and chain for every leaf."""
-    issuers = {authority: _certificate_path(house, authority) for authority in AUTHORITIES}
+    issuers = {authority: _certificate_path(project, authority) for authority in AUTHORITIES}
     for leaf in leaves:
-        request = (str(house.store.home / leaf.request),) if leaf.request else ()
+        request = (str(project.store.home / leaf.request),) if leaf.request else ()
         yield Artifact(
             id=ArtifactId("cert", leaf.name),
-            targets=tuple(certificates.file_names(house, leaf)),
+            targets=tuple(certificates.file_names(project, leaf)),
             sources=(issuers[leaf.authority], *request),
-            make=partial(certificates.issue_if_due, house, leaf),
-            stale=partial(certificates.stale_reasons, house, leaf),
+            make=partial(certificates.issue_if_due, project, leaf),
+            stale=partial(certificates.stale_reasons, project, leaf),
             doc=leaf.doc,
         )
 
@@ -345,7 +351,7 @@ def _unused_faults(world: World, deliveries: Mapping[str, Delivery]) -> Iterator
 
 def _host_artifacts(world: World, deliveries: Iterable[Delivery]) -> Iterator[Artifact]:
     """Release and delivery of every host that some managed file is for."""
-    house, build = world.house, world.house.store.build
+    project, build = world.project, world.project.store.build
     late: list[Artifact] = []  # one contact with a fleet goes better when every release of it is there
     for delivery in deliveries:
         name = delivery.host
@@ -362,8 +368,8 @@ def _host_artifacts(world: World, deliveries: Iterable[Delivery]) -> Iterator[Ar
             id=ArtifactId("deploy", name),
             targets=(f"{build}/receipts/{name}.json",),
             sources=(manifest, *delivery_targets.sources(world, delivery)),
-            make=partial(delivery.deliver, house.now),
-            stale=partial(delivery.stale, house.memo, house.now),
+            make=partial(delivery.deliver, project.now),
+            stale=partial(delivery.stale, project.memo, project.now),
             doc=f"the release of {name}, delivered, with a receipt",
         )
         if delivery.engine:
@@ -375,22 +381,24 @@ def _host_artifacts(world: World, deliveries: Iterable[Delivery]) -> Iterator[Ar
 
 def _build_release(world: World, name: str) -> Outcome:
     faults_of = partial(full_check.faults, world)
-    return release.build(world.blueprint(name), world.house.store.release(name), partial(world.gather, name), faults_of)
+    return release.build(
+        world.blueprint(name), world.project.store.release(name), partial(world.gather, name), faults_of
+    )
 
 
 def _release_stale(world: World, name: str) -> list[Reason]:
-    return release.stale(world.blueprint(name), f"{world.house.store.build}/release/{name}", world.house.memo)
+    return release.stale(world.blueprint(name), f"{world.project.store.build}/release/{name}", world.project.memo)
 
 
 # -- what left --------------------------------------------------------------------------------------------------------
 
 
-def _tidy(house: House, known: set[ArtifactId], leaves: set[str]) -> Artifact:
+def _tidy(project: Project, known: set[ArtifactId], leaves: set[str]) -> Artifact:
     return Artifact(
         id=ArtifactId("tidy", "build"),
         targets=(),
         sources=(),
-        make=partial(cleanup.sweep, house, known, leaves),
-        stale=partial(cleanup.stale, house, known, leaves),
+        make=partial(cleanup.sweep, project, known, leaves),
+        stale=partial(cleanup.stale, project, known, leaves),
         doc="takes away what left pki.yaml and templates/",
     )

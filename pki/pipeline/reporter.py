@@ -17,7 +17,7 @@ from pki.common.terminal import Screen
 from pki.config.fields import SANDBOX
 from pki.config.identifiers import ArtifactId
 from pki.pipeline.desired_state import Note
-from pki.project.project import House
+from pki.project.project import Project
 
 BANNER = """\
 SANDBOX: a try-out. The root key is made here and stays on this machine, in offline/; a real one never sees the machine
@@ -43,9 +43,9 @@ class Findings:
 
 
 class Watch(Protocol):
-    """Who looks at the whole house at a run's end, tells people, and leaves what can be looked at later.
+    """Who looks at the whole project at a run's end, tells people, and leaves what can be looked at later.
 
-    `look` comes while house and memo are open. What became of each message is for the report. `leavings` are written
+    `look` comes while project and memo are open. What became of each message is for the report. `leavings` are written
     last, one by one, each under the name by which its failure is told.
     """
 
@@ -61,14 +61,14 @@ class Watch(Protocol):
 class Reporter:
     """doit's reporter: one line for each thing made or failed, one summary line, one report file.
 
-    The house's lock is held from the run's first look to its last word: two runs never look or act at once.
+    The project's lock is held from the run's first look to its last word: two runs never look or act at once.
     """
 
     desc = "what was made and why, one line each"
 
     def __init__(
         self,
-        house: Callable[[], House],
+        project: Callable[[], Project],
         notes: Callable[[], Iterable[Note]],
         calendar: Callable[[], object],
         watch: Watch,
@@ -76,7 +76,7 @@ class Reporter:
         *,
         is_part: bool = False,
     ) -> None:
-        self._house = house
+        self._project = project
         self._notes = notes
         self._calendar = calendar
         self._watch = watch
@@ -100,14 +100,14 @@ class Reporter:
     # -- what doit calls --
 
     def initialize(self, tasks: dict[str, Any], selected: Sequence[str]) -> None:
-        house = self._house()
+        project = self._project()
         if not self._is_held():  # it has no ca/ yet
-            self._stack.enter_context(house.store.lock())
-        house.asked = frozenset(selected)
+            self._stack.enter_context(project.store.lock())
+        project.asked = frozenset(selected)
         self._started = time.monotonic()
         self._whole = len(selected) == len(tasks)
         self._total = sum(1 for task in tasks.values() if not task.has_subtask)
-        if house.inventory.sandbox and house.issuing("root") is None:
+        if project.inventory.sandbox and project.issuing("root") is None:
             self._screen.line(BANNER)
         self._stack.enter_context(self._screen.progress(self._total))
 
@@ -116,15 +116,15 @@ class Reporter:
 
         https://www.sqlite.org/howtocorrupt.html §2.6
         """
-        self._house().close_ledger()
+        self._project().close_ledger()
 
     def forget(self, name: str) -> None:
         """Drop what this process found about an artifact that another one has worked on."""
-        self._house().memo.forget(name)
+        self._project().memo.forget(name)
 
     def join_run(self) -> bool:
         """In a process of its own that works for this run: whether the run still goes on."""
-        return self._house().store.join_run()
+        return self._project().store.join_run()
 
     def get_status(self, task: Any) -> None:
         if not task.has_subtask:
@@ -181,43 +181,45 @@ class Reporter:
         A bug as itself; otherwise SystemExit with 1: as on a full disk, or because a finding is critical. doit counts
         its tasks alone.
         """
-        house = self._house()
+        project = self._project()
         with self._last_word("what needs a person"):
             self._found_notes = list(self._notes())
         if self._whole and self._result() == "ok":
             with self._last_word("the calendar"):
                 self._calendar()
-        with self._last_word("the look at the house"):
-            self._watch.look(self._report(house), self._found_notes)
+        with self._last_word("the look at the project"):
+            self._watch.look(self._report(project), self._found_notes)
         faults: dict[str, PkiError] = {}
         with self._last_word("keys"):
-            faults = house.key_faults()
+            faults = project.key_faults()
         concerned = {one["about"] for one in self._failed}  # by what could not be signed
         for name, fault in faults.items():
             with self._last_word(ArtifactId("key", name)):
                 if (fault.about or name) not in concerned:
                     raise fault
         with self._last_word("ledger"):
-            house.insist_on_ledger()
-            house.close(settled=self._whole and self._result() == "ok")
+            project.insist_on_ledger()
+            project.close(settled=self._whole and self._result() == "ok")
         with self._last_word("what was found sound"):
-            house.memo.save(whole=self._whole)
+            project.memo.save(whole=self._whole)
         with self._last_word("alerts"):
-            self._told = self._watch.tell(self._report(house))
+            self._told = self._watch.tell(self._report(project))
         for told in (one for one in self._told if one["error"]):
             self._screen.failed(ArtifactId("alerts", told["channel"]), told["error"], told["hint"])
         for what, leave in self._watch.leavings().items():
             with self._last_word(what):
-                leave(self._report(house))
+                leave(self._report(project))
         with self._last_word("what was found"):
-            self._findings = self._watch.findings(self._report(house))
+            self._findings = self._watch.findings(self._report(project))
         with self._last_word("the run's report"):
-            filesystem.write(house.store.report("status.json"), sealed_records.sealed(self._report(house), indent=1))
-        self.report = self._report(house)
+            filesystem.write(
+                project.store.report("status.json"), sealed_records.sealed(self._report(project), indent=1)
+            )
+        self.report = self._report(project)
         self._stack.close()
         is_idle = not self._made and self._result() == "ok"
         if not (self._is_part and is_idle) and (self._screen.is_terminal or self._has_news):
-            self._screen.line(self._summary(house))
+            self._screen.line(self._summary(project))
         gc.freeze()  # nothing here is garbage: spare Python its last look through it
         self._raise_what_counts()
 
@@ -244,8 +246,8 @@ class Reporter:
         is_unsent = any(told["error"] for told in self._told)
         return bool(self._made or self._result() != "ok" or self._found_notes or self._findings or is_unsent)
 
-    def _summary(self, house: House) -> str:
-        seconds, typed = time.monotonic() - self._started, run_for(house.store.home)
+    def _summary(self, project: Project) -> str:
+        seconds, typed = time.monotonic() - self._started, run_for(project.store.home)
         parts = [f"{len(self._made)} made"] if self._made else []
         parts += [f"{len(self._failed)} failed"] if self._failed else []
         parts += [f"{len(self._unmet)} not reached"] if self._unmet else []
@@ -253,7 +255,7 @@ class Reporter:
             parts.append("interrupted")
         parts.append(f"{self._fresh} fresh")
         idle = "" if len(parts) > 1 or self._findings else "nothing to do: "
-        mark = f"{SANDBOX}  " if house.inventory.sandbox else ""
+        mark = f"{SANDBOX}  " if project.inventory.sandbox else ""
         more = [f"{mark}{idle}{', '.join(parts)} ({seconds:.1f} s)"]
         if self._findings:
             more.append(f"{self._findings}: {typed} invoke health")
@@ -269,12 +271,12 @@ class Reporter:
             return "failed"
         return "interrupted" if self._whole and len(self._made) + self._fresh < self._total else "ok"
 
-    def _report(self, house: House) -> dict[str, Any]:
+    def _report(self, project: Project) -> dict[str, Any]:
         return {
-            "at": house.now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "at": project.now.strftime("%Y-%m-%dT%H:%M:%SZ"),
             "result": self._result(),
             "seconds": round(time.monotonic() - self._started, 3),
-            "asked": [] if self._whole else sorted(house.asked),
+            "asked": [] if self._whole else sorted(project.asked),
             "made": self._made,
             "failed": self._failed,
             "not_reached": self._unmet,

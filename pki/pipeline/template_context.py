@@ -1,4 +1,4 @@
-"""What every host's templates may know of the house, each value with a digest that tells whether it changed."""
+"""What every host's templates may know of the project, each value with a digest that tells whether it changed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pki.common.errors import PkiError
 from pki.config.identifiers import AUTHORITIES
 from pki.config.model import Inventory, Noun
 from pki.deploy.release import Shared
-from pki.project.project import House
+from pki.project.project import Project
 from pki.x509 import canonical
 
 
@@ -65,14 +65,14 @@ class Said(Shared):
 class Generations(Shared):
     """Live generations by authority, newest first, as templates see them: what issuer pins are made of."""
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, project: Project) -> None:
         super().__init__()
-        self._house = house
+        self._project = project
 
     def __getattr__(self, authority: str) -> list[dict[str, str]]:
         if authority not in AUTHORITIES:
             raise AttributeError(authority)
-        generations = [self._house.generation(name) for name in reversed(self._house.live(authority))]
+        generations = [self._project.generation(name) for name in reversed(self._project.live(authority))]
         return [
             {"name": g.name, "subject": g.subject, "common_name": g.common_name, "base64": g.base64}
             for g in generations
@@ -86,17 +86,17 @@ class Generations(Shared):
 class Revoked(Shared):
     """Serial numbers on the CRLs of every live client authority, for proxies that know no CRLs: `revoked.client`.
 
-    Without a house it is empty: what a host without mutual TLS has to know.
+    Without a project it is empty: what a host without mutual TLS has to know.
     """
 
-    def __init__(self, house: House | None) -> None:
+    def __init__(self, project: Project | None) -> None:
         super().__init__()
-        self._house = house
+        self._project = project
         self._read: tuple[int, list[int]] = (0, [])
 
     def _files(self) -> list[str]:
-        house = self._house
-        return [str(house.store.crl(name)) for name in house.live("client")] if house else []
+        project = self._project
+        return [str(project.store.crl(name)) for name in project.live("client")] if project else []
 
     @property
     def client(self) -> list[int]:
@@ -109,13 +109,13 @@ class Revoked(Shared):
 
     def digest(self, section: str) -> str:
         """Remembered: a run with nothing to do reads no CRL for it."""
-        if self._house is None:
+        if self._project is None:
             return super().digest(section)
         files = self._files()
-        known = self._house.memo.recall("revoked.client", section)
+        known = self._project.memo.recall("revoked.client", section)
         if known is None:
             known = token(self.client)
-            self._house.memo.remember("revoked.client", section, files, known)
+            self._project.memo.remember("revoked.client", section, files, known)
         return str(known)
 
     def content(self, _section: str) -> object:
@@ -137,16 +137,16 @@ def _entries(file: str) -> Iterable[x509.RevokedCertificate]:
 class TooLarge(Shared):
     """What the publishing host's proxy cannot serve: `too_large.crls`, the generations whose CRLs outgrew it.
 
-    Without a house it is empty: what a host that publishes nothing has to know.
+    Without a project it is empty: what a host that publishes nothing has to know.
     """
 
-    def __init__(self, house: House | None) -> None:
+    def __init__(self, project: Project | None) -> None:
         super().__init__()
-        self._house = house
+        self._project = project
 
     @property
     def crls(self) -> list[str]:
-        return [one.generation for one in crl_size.sizes(self._house) if not one.fits] if self._house else []
+        return [one.generation for one in crl_size.sizes(self._project) if not one.fits] if self._project else []
 
     def digest(self, _section: str) -> str:
         """Never kept: a CRL may grow within a run."""

@@ -23,7 +23,7 @@ ALERTS = ".alerts.json"  # in ca/: who is told, and what was told last
 
 
 class Store:
-    """The folders of one house, below `home`."""
+    """The folders of one project, below `home`."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -33,7 +33,7 @@ class Store:
         self.templates = home / "templates"
 
     def shown(self, path: Path) -> str:
-        """A path as messages show it: relative to the house."""
+        """A path as messages show it: relative to the project."""
         return str(path.relative_to(self.home)) if path.is_relative_to(self.home) else str(path)
 
     # -- authorities --
@@ -149,7 +149,7 @@ class Store:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the house alone; a second run waits and says for whom."""
+        """Hold the project alone; a second run waits and says for whom."""
         with self.turn("run.lock", lambda holder: f"waiting for another run (process {holder}) to end"):
             with self.turn("workers.lock"):
                 """A worker of a run that was killed may still be at its last write: the kernel is ending it."""
@@ -167,7 +167,7 @@ class Store:
     def turn(
         self, name: str, waiting: Callable[[str], str] | None = None, *, within: Path | None = None
     ) -> Iterator[None]:
-        """Hold one of the house's locks, a file in `ca/` or `within` another folder, as `locks.held` does."""
+        """Hold one of the project's locks, a file in `ca/` or `within` another folder, as `locks.held` does."""
         folder = within or self.ca
         make_folder(folder, 0o700)
         with locks.held(folder / f".{name}", waiting):

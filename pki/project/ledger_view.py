@@ -32,7 +32,7 @@ E = TypeVar("E", bound=Endable)
 
 @dataclass
 class LedgerView:
-    """What a run asks of the ledger. The authorities that it is held against are those of `House`."""
+    """What a run asks of the ledger. The authorities that it is held against are those of `Project`."""
 
     inventory: Inventory
     store: Store

@@ -1,4 +1,4 @@
-"""One house: what should be, what is on disk, the ledger, and the moment at which they are compared."""
+"""One project: what should be, what is on disk, the ledger, and the moment at which they are compared."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ from pki.project.secrets import Passphrases
 from pki.x509 import canonical
 from pki.x509.certificate_signing import Issuer
 
-__all__ = ["Generation", "House", "Rung"]
+__all__ = ["Generation", "Project", "Rung"]
 
 
 @dataclass
-class House(LedgerView):
+class Project(LedgerView):
     """Inventory, store and ledger at one moment. Everything that is read twice in a run is kept here."""
 
     passphrases: Passphrases
-    evidence: Callable[[House], Evidence] | None = None  # what others say of the time; the kernel alone by default
+    evidence: Callable[[Project], Evidence] | None = None  # what others say of the time; the kernel alone by default
     verified: set[bytes] = field(default_factory=set)  # SHA-256 of each truth and CRL that this run found well signed
     coming: tuple[GenerationName, ...] = ()  # generations that this run itself is about to make: the sandbox does
     damaged: dict[str, str] = field(default_factory=dict)  # files that are not as they were written, and what follows
@@ -56,7 +56,7 @@ class House(LedgerView):
     _signing: dict[str, bool] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, home: Path, now: datetime, evidence: Callable[[House], Evidence] | None = None) -> House:
+    def open(cls, home: Path, now: datetime, evidence: Callable[[Project], Evidence] | None = None) -> Project:
         """Read pki.yaml below `home`. Raises InventoryError with every fault in it, and PkiError where it is not ours."""
         insist_on_owner(home)
         path, memo = home / "pki.yaml", Memo(home, now)

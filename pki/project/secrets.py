@@ -37,15 +37,15 @@ class Passphrase:
 
 
 class Passphrases:
-    """What opens the keys of one house. Sources besides the secrets file are asked once in a process, when needed.
+    """What opens the keys of one project. Sources besides the secrets file are asked once in a process, when needed.
 
     Environment variables that are sources leave the environment at once, before any other program is started.
     """
 
-    def __init__(self, house: Store, said: Secrets) -> None:
-        self._store = house
+    def __init__(self, project: Store, said: Secrets) -> None:
+        self._store = project
         self._said = said
-        self._file = house.home / said.file
+        self._file = project.home / said.file
         self._fetched: dict[Source, str | PkiError] = {}
         self._turn = threading.Lock()
         self._process = os.getpid()

@@ -1,4 +1,4 @@
-"""The errand as cron knows it: lines of the crontab of whoever owns the house, told from others by their end."""
+"""The errand as cron knows it: lines of the crontab of whoever owns the project, told from others by their end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is to be run unattended: for which house, as whom, at which times, and what stands in its way."""
+"""What is to be run unattended: for which project, as whom, at which times, and what stands in its way."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from pki.config.model import Inventory
 USUAL = ("06:00",)
 DELAYS = tuple(timedelta(minutes=minutes) for minutes in (15, 5, 1))
 HOMES = ("/home", "/root", "/run/user")
-PASSING = ("/tmp", "/var/tmp")  # noqa: S108 - to tell such a house from others
+PASSING = ("/tmp", "/var/tmp")  # noqa: S108 - to tell such a project from others
 
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """One house's run: `program` is the `run` script, `user` owns the house."""
+    """One project's run: `program` is the `run` script, `user` owns the project."""
 
     said: Inventory
     program: Path
@@ -29,7 +29,7 @@ class Errand:
 
     @property
     def name(self) -> str:
-        """What its units are called: one machine may keep several houses."""
+        """What its units are called: one machine may keep several projects."""
         return f"doit-pki{re.sub('[^A-Za-z0-9]+', '-', str(self.home)).rstrip('-')}"
 
     @property
@@ -42,7 +42,7 @@ class Errand:
 
     @property
     def metrics(self) -> Path | None:
-        """The folder outside the house into which each run puts its metrics."""
+        """The folder outside the project into which each run puts its metrics."""
         said = self.said.metrics.textfile
         return Path(said).parent if said else None
 
@@ -61,7 +61,7 @@ class Errand:
 
     @property
     def is_in_passing(self) -> bool:
-        """Whether the house, or the program, lies where a unit of systemd gets a folder of its own instead."""
+        """Whether the project, or the program, lies where a unit of systemd gets a folder of its own instead."""
         return any(_lies_in(place, PASSING) for place in (self.home, self.program))
 
     @property

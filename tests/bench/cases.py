@@ -9,13 +9,13 @@ from functools import cached_property
 from itertools import count as count_from
 from pathlib import Path
 
-from tests.bench import delivery, house, measure, peers, revocations, seen
-from tests.bench.house import PROJECT
+from tests.bench import delivery, measure, peers, project, revocations, seen
 from tests.bench.measure import Cost, Side
+from tests.bench.project import PROJECT
 from tests.bench.table import Bound, Findings, Row, megabytes, seconds
 
 START_HOSTS = 5
-FEW = 10  # the house against which memory is compared
+FEW = 10  # the project against which memory is compared
 EASYRSA_PAIRS, CFSSL_PAIRS = 10, 50
 ENTRIES = 100
 SERVICES = 50
@@ -23,7 +23,7 @@ SERVICES = 50
 
 @dataclass
 class Bench:
-    """What the benchmarks share: a temporary folder, the sizes, and the large house, built once."""
+    """What the benchmarks share: a temporary folder, the sizes, and the large project, built once."""
 
     folder: Path
     hosts: int
@@ -37,33 +37,33 @@ class Bench:
 
     @cached_property
     def large(self) -> tuple[Path, Cost]:
-        """The house of ten times the hosts, with the cost of its first build."""
+        """The project of ten times the hosts, with the cost of its first build."""
         self.say(f"building {self.many} hosts, once for nothing-to-do and scaling")
-        home = house.lay(self.folder / "large", self.many)
+        home = project.lay(self.folder / "large", self.many)
         return home, doit(home)
 
     @cached_property
     def small(self) -> Path:
-        """The house of `hosts` hosts, built."""
-        home = house.lay(self.folder / "small", self.hosts)
+        """The project of `hosts` hosts, built."""
+        home = project.lay(self.folder / "small", self.hosts)
         doit(home)
         return home
 
     @cached_property
     def few(self) -> tuple[Path, Cost]:
-        home = house.lay(self.folder / "few", FEW)
+        home = project.lay(self.folder / "few", FEW)
         return home, doit(home)
 
     def first_build(self, *arguments: str, after: Callable[[Path], None] = lambda _home: None) -> Side:
-        """A side that builds a new house of `hosts` hosts each time, which `after` may look at.
+        """A side that builds a new project of `hosts` hosts each time, which `after` may look at.
 
-        With `arguments`, the house's authorities are made beforehand and not counted, as the peers' are. Nothing is
+        With `arguments`, the project's authorities are made beforehand and not counted, as the peers' are. Nothing is
         removed between rounds: a disk that discards blocks would do so during the next one.
         """
 
         def build() -> Cost:
             self.laid += 1
-            home = house.lay(self.folder / f"first-{self.laid}", self.hosts)
+            home = project.lay(self.folder / f"first-{self.laid}", self.hosts)
             if arguments:
                 doit(home, "authority")
             cost = doit(home, *arguments)
@@ -74,7 +74,7 @@ class Bench:
 
 
 def doit(home: Path, *arguments: str) -> Cost:
-    """One run of doit over a house, as a user starts it."""
+    """One run of doit over a project, as a user starts it."""
     return measure.run([sys.executable, "-m", "doit", *arguments], PROJECT, {"PKI_HOME": home})
 
 
@@ -84,7 +84,7 @@ def first_build(bench: Bench) -> Findings:
 
     def note(home: Path) -> None:
         nonlocal count
-        names = house.written(home)
+        names = project.written(home)
         count = len(names)
         listing.write_text("\n".join(names) + "\n")
 
@@ -147,7 +147,7 @@ def nothing_to_do(bench: Bench) -> Findings:
     home, _ = bench.large
     hosts, listing = bench.many, bench.folder / "watched"
     listing.write_text("\n".join(_watched(hosts)) + "\n")
-    make = peers.gnu_make(home, house.names(hosts), bench.folder / "Makefile")
+    make = peers.gnu_make(home, project.names(hosts), bench.folder / "Makefile")
     others = {
         "bare doit, three empty tasks a host": peers.empty_doit(bench.folder / "empty", hosts),
         "a loop: parse each certificate, stat each target": peers.bare("look", listing, home),
@@ -172,7 +172,7 @@ def nothing_to_do(bench: Bench) -> Findings:
 
 def start(bench: Bench) -> Findings:
     """A run with nothing to do over a small project, against the imports that every program of this kind makes."""
-    home = house.lay(bench.folder / "start", START_HOSTS)
+    home = project.lay(bench.folder / "start", START_HOSTS)
     doit(home)
     doit(home)  # the first look after a build fills what is remembered
     imports = [sys.executable, "-c", "import doit.doit_cmd, yaml, cryptography.x509"]
@@ -234,7 +234,7 @@ def _watched(hosts: int) -> list[str]:
     certs = ("tls", "key", "cert", "chain", "fullchain")
     return [
         path
-        for host in house.names(hosts)
+        for host in project.names(hosts)
         for path in (
             *(f"build/certs/{host}/{name}.pem" for name in certs),
             f"build/release/{host}/manifest.json",

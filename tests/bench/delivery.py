@@ -11,8 +11,8 @@ from pathlib import Path
 from pki.deploy.protocol import rows_of, tar
 from pki.deploy.ssh import Way
 from tests.bench import deliverers, measure
-from tests.bench.house import PROJECT
 from tests.bench.measure import Broken, Cost
+from tests.bench.project import PROJECT
 from tests.bench.table import Bound, Findings, Row, seconds
 from tests.bench.targets import Targets, targets
 

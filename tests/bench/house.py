@@ -1,4 +1,4 @@
-"""Houses of any size: a generated pki.yaml beside the project's own templates."""
+"""Projects of any size: a generated pki.yaml beside the project's own templates."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ hosts:
 
 
 def lay(home: Path, hosts: int) -> Path:
-    """A new house with that many hosts, nothing in it built yet."""
+    """A new project with that many hosts, nothing in it built yet."""
     return lay_said(home, HEAD + "".join(_host(number) for number in range(hosts)))
 
 
@@ -42,7 +42,7 @@ def names(hosts: int) -> Iterator[str]:
 
 
 def written(home: Path) -> list[str]:
-    """Every file below a house that a run wrote, relative to it, sorted."""
+    """Every file below a project that a run wrote, relative to it, sorted."""
     kept = ("templates/", "pki.yaml")
     found = (str(path.relative_to(home)) for path in home.rglob("*") if path.is_file())
     return sorted(name for name in found if not name.startswith(kept))

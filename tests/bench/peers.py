@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tests.bench import measure
-from tests.bench.house import PROJECT
 from tests.bench.measure import Cost, Part, Side
+from tests.bench.project import PROJECT
 
 EASYRSA = Path("/usr/share/easy-rsa/easyrsa")
 EASYRSA_SETTINGS = {"EASYRSA_BATCH": "1", "EASYRSA_ALGO": "ec", "EASYRSA_CURVE": "prime256v1"}

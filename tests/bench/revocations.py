@@ -1,4 +1,4 @@
-"""CRLs with a hundred thousand entries: a house that has them, and what a run costs there."""
+"""CRLs with a hundred thousand entries: a project that has them, and what a run costs there."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pathlib import Path
 
 from cryptography import x509
 
-from tests.bench import house, measure, peers
-from tests.bench.house import PROJECT
+from tests.bench import measure, peers, project
 from tests.bench.measure import Cost
+from tests.bench.project import PROJECT
 from tests.bench.table import Bound, Findings, Row, megabytes, seconds
 
 DAYS = 100  # that the revoked certificates have left
@@ -32,7 +32,7 @@ HOST = '  {0}: {{network: lan, address: 10.0.0.{1}, proxy: {0}, services: {{app-
 
 @dataclass
 class Crowded:
-    """A house with a host for each of three proxies, all of them behind mTLS, and many revoked clients."""
+    """A project with a host for each of three proxies, all of them behind mTLS, and many revoked clients."""
 
     home: Path
     entries: int
@@ -52,8 +52,8 @@ class Crowded:
 
 
 def crowded(folder: Path, entries: int) -> Crowded:
-    """The house after its first runs, and the entries as a bare loop reads them in `entries` beside it."""
-    home = house.lay_said(folder / "crowded", HEAD + "".join(HOST.format(*one) for one in _hosts()))
+    """The project after its first runs, and the entries as a bare loop reads them in `entries` beside it."""
+    home = project.lay_said(folder / "crowded", HEAD + "".join(HOST.format(*one) for one in _hosts()))
     made = Crowded(home, entries)
     made.doit()
     made.doit()
@@ -61,7 +61,7 @@ def crowded(folder: Path, entries: int) -> Crowded:
 
 
 def _hosts() -> list[tuple[str, int]]:
-    return [(proxy, number) for number, proxy in enumerate(house.PROXIES, 10)]
+    return [(proxy, number) for number, proxy in enumerate(project.PROXIES, 10)]
 
 
 def measured(folder: Path, entries: int) -> Findings:

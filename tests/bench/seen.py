@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from tests.bench import house, measure
-from tests.bench.house import PROJECT
+from tests.bench import measure, project
 from tests.bench.measure import Broken, Cost, Side
+from tests.bench.project import PROJECT
 from tests.bench.table import Bound, Findings, Row, seconds
 
 PATIENCE = 10.0
@@ -70,7 +70,7 @@ def measured(folder: Path, count: int) -> Findings:
     folder.mkdir()
     port, http, spare = _free_ports(3)
     said = SAID.format(port=port, http=http) + "".join(map(SERVICE.format, range(count)))
-    home = house.lay_said(folder / "home", said)
+    home = project.lay_said(folder / "home", said)
     names = [f"app-{number:02}.lab.internal" for number in range(count)]
     measure.run([sys.executable, "-m", "doit"], PROJECT, {"PKI_HOME": home})
     with _nginx(folder, home, port), _blackbox(folder, home, spare) as blackbox:

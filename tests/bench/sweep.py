@@ -12,15 +12,15 @@ from pathlib import Path
 
 from pki.monitor import probes
 from pki.pipeline import plan as pipeline_plan
-from pki.project.project import House
+from pki.project.project import Project
 
 
 def main(home: str, count: str) -> None:
     """Look once; a service that is not as it was deployed, or one too few of them, ends it badly."""
-    house = House.open(Path(home), datetime.now(UTC).replace(microsecond=0))
-    plan = pipeline_plan.plan(house)
+    project = Project.open(Path(home), datetime.now(UTC).replace(microsecond=0))
+    plan = pipeline_plan.plan(project)
     started, cpu = time.perf_counter(), time.process_time()
-    found = probes.sweep(house, plan)
+    found = probes.sweep(project, plan)
     print(time.perf_counter() - started, time.process_time() - cpu)
     if wrong := [f"{one.service} {one.wrong}" for one in found if one.wrong]:
         sys.exit("\n".join(wrong))

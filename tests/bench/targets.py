@@ -20,8 +20,8 @@ from pathlib import Path
 
 from pki.deploy.bootstrap import permissions
 from pki.deploy.payload import Parcel
-from tests.bench.house import PROJECT
 from tests.bench.measure import Broken
+from tests.bench.project import PROJECT
 
 SSHD = Path("/usr/sbin/sshd")
 PATIENCE = 10  # seconds for sshd to start
@@ -79,7 +79,7 @@ Host *
 
 @dataclass(frozen=True)
 class Targets:
-    """`home` is the house that delivers; `free` is an ssh_config under which the same keys may run any command."""
+    """`home` is the project that delivers; `free` is an ssh_config under which the same keys may run any command."""
 
     folder: Path
     home: Path
@@ -102,7 +102,7 @@ class Targets:
         return self.folder / "roots" / name
 
     def parcel(self, name: str) -> Parcel:
-        """What the house would deliver to a host."""
+        """What the project would deliver to a host."""
         found = Parcel.of(self.home / "build/release" / name)
         assert found
         return found
@@ -130,13 +130,13 @@ class Targets:
 
 @contextmanager
 def targets(folder: Path, count: int) -> Iterator[Targets]:
-    """So many hosts with an sshd that answers for all of them, and a house in which nothing is built yet."""
+    """So many hosts with an sshd that answers for all of them, and a project in which nothing is built yet."""
     if not SSHD.exists() or not shutil.which("ssh"):
         raise Broken("sshd is not there: apt install openssh-server")
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # where sshd of root shuts itself in
     names = [f"host-{number:02}" for number in range(count)]
-    made = Targets(folder, _house(folder / "house", names, folder / "roots"), names)
+    made = Targets(folder, _project(folder / "project", names, folder / "roots"), names)
     for name in names:
         _target(made.root(name))
     _keys(made)
@@ -146,8 +146,8 @@ def targets(folder: Path, count: int) -> Iterator[Targets]:
         yield made
 
 
-def _house(home: Path, names: Sequence[str], roots: Path) -> Path:
-    """A house with the project's own templates for nginx, each host's files below its own root, reloads without effect."""
+def _project(home: Path, names: Sequence[str], roots: Path) -> Path:
+    """A project with the project's own templates for nginx, each host's files below its own root, reloads without effect."""
     home.mkdir(parents=True)
     (home / "pki.yaml").write_text(HEAD.format(first=names[0]) + "".join(HOST.format(name=name) for name in names))
     shutil.copytree(PROJECT / "templates", home / "templates", ignore=shutil.ignore_patterns(*LEFT_OUT))

@@ -23,7 +23,7 @@ from pki.common.errors import ErrorCode, PkiError
 from pki.deploy.folder import FolderTransport
 from pki.monitor.report.run import Run
 from pki.project.clock_guard import Evidence, HostClock
-from pki.project.project import House
+from pki.project.project import Project
 from tests.campaigns import killed, mounts, person
 from tests.campaigns.campaign import CampaignError, Step
 from tests.campaigns.deployed import Chain, Deployed, Fault, identity_in
@@ -163,9 +163,9 @@ class Simulation:
 
     # -- a run --
 
-    def evidence(self, house: House) -> Evidence:
+    def evidence(self, project: Project) -> Evidence:
         """What two hosts say, whose clocks are right."""
-        ahead = self.now_of(self.today) - house.now
+        ahead = self.now_of(self.today) - project.now
         return Evidence(hosts=(HostClock("forge", ahead), HostClock("media", ahead)))
 
     def now_of(self, day: int) -> Any:

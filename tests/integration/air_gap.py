@@ -28,7 +28,7 @@ from tests.scripts import Printed
 ALONE = ("unshare", "-n") if os.geteuid() == 0 else ("unshare", "-Urn")
 PATIENCE = 900  # seconds: the first run from a kit installs forty wheels
 KEPT = ("PATH", "HOME", "LANG", "SOFTHSM2_CONF")
-HOUSE = (
+PROJECT_FOLDER = (
     *("--yes", "--organisation", "Gap Lab", "--domain", "lab.internal", "--network", "lan=192.168.1.0/24"),
     *("--host", "web,network=lan,address=192.168.1.10,proxy=nginx", "--publish", "http://pki.lab.internal=web"),
     *("--service", "web/wiki=http://127.0.0.1:3000,mtls", "--service", "web/blog=http://127.0.0.1:3001,tls"),
@@ -42,14 +42,14 @@ class Machine:
 
     folder: Path
     program: Path
-    house: str = ""
+    project: str = ""
     more: dict[str, str] = field(default_factory=dict)
 
     def run(self, *command: str | Path, ok: bool = True) -> str:
         """Start `sh run …` where a person would: in the machine's folder."""
         environment = {name: os.environ[name] for name in KEPT if name in os.environ} | self.more
-        if self.house:
-            environment["PKI_HOME"] = str(self.folder / self.house)
+        if self.project:
+            environment["PKI_HOME"] = str(self.folder / self.project)
         line = (*ALONE, "sh", self.program / "run", *command)
         return run(*line, cwd=self.folder, env=environment, ok=ok, timeout=PATIENCE)
 
@@ -69,9 +69,9 @@ def clone(folder: Path) -> Path:
     return folder / "doit-pki"
 
 
-def machine(folder: Path, house: str = "") -> Machine:
+def machine(folder: Path, project: str = "") -> Machine:
     folder.mkdir()
-    return Machine(folder, clone(folder), house)
+    return Machine(folder, clone(folder), project)
 
 
 def words_in(said: str) -> str:

@@ -127,7 +127,7 @@ class LiveHome(Home):
 
 @dataclass(frozen=True)
 class LiveRealHome(LiveHome, RealHome):
-    """A house outside the sandbox whose clock is the system's."""
+    """A project outside the sandbox whose clock is the system's."""
 
 
 def run(
@@ -189,7 +189,7 @@ def home(built_once: Path, tmp_path: Path) -> Iterator[LiveHome]:
 
 
 @pytest.fixture(scope="session")
-def new_house(tmp_path_factory: pytest.TempPathFactory) -> LiveHome:
+def new_project(tmp_path_factory: pytest.TempPathFactory) -> LiveHome:
     """The example before its first run, to be copied."""
     return live_home(tmp_path_factory.mktemp("new") / "home")
 

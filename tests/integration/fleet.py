@@ -47,7 +47,7 @@ HOST = """\
 
 @dataclass
 class Fleet:
-    """The machines, and the house at `home` that the machine `ca` works on."""
+    """The machines, and the project at `home` that the machine `ca` works on."""
 
     lab: Lab
     home: Path
@@ -96,7 +96,7 @@ class Fleet:
         return fingerprint(shown) if "BEGIN CERTIFICATE" in shown else ""
 
     def issued(self, host: str, level: str = "") -> str:
-        """The fingerprint of the certificate that the house has for a host."""
+        """The fingerprint of the certificate that the project has for a host."""
         return fingerprint((self.home / f"build/certs/{host}{level}/cert.pem").read_text())
 
     def receipt(self, host: str) -> dict[str, Any]:

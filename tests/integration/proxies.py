@@ -191,7 +191,7 @@ class Proxy:
         self.port = free_port()
         self.http_port = free_port()
         self.drain = "5m"
-        inventory = home.house().inventory
+        inventory = home.project().inventory
         said = inventory.hosts[host]
         self.declared_port = said.port
         self.ports = [self.port] * bool(said.services) + [self.http_port] * (inventory.publish.host == host)
@@ -444,7 +444,7 @@ class Traefik(Proxy):
 
     def _is_configured(self) -> bool:
         """It listens before that, refuses every handshake, then answers 404."""
-        inventory = self.home.house().inventory
+        inventory = self.home.project().inventory
         host = inventory.hosts[self.host]
         name = service_names(inventory, host, next(iter(host.services)))[0].replace("*", "any")
         answer = self.curl(f"https://{name}/", "--max-time", "2")

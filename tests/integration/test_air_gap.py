@@ -27,10 +27,10 @@ class Gap:
     """An online machine, an offline one, and a stick."""
 
     def __init__(self, folder: Path) -> None:
-        self.online = air_gap.machine(folder / "online", "house")
+        self.online = air_gap.machine(folder / "online", "project")
         self.offline = air_gap.machine(folder / "offline")
         self.stick, self.vault = folder / "stick", folder / "offline/vault"
-        self.house = LiveHome(self.online.folder / "house")
+        self.project = LiveHome(self.online.folder / "project")
         for path in (self.stick, self.vault):
             path.mkdir()
         self.passphrase_file = self.offline.folder / "passphrase"
@@ -38,11 +38,11 @@ class Gap:
         self.words = ""
 
     def found(self, more: str = "", secrets: str = "") -> None:
-        """A house, its first run, and the request that this prepared."""
-        self.online.invoke("init", "house", *air_gap.HOUSE)
-        with (self.house.path / "pki.yaml").open("a") as text:
+        """A project, its first run, and the request that this prepared."""
+        self.online.invoke("init", "project", *air_gap.PROJECT_FOLDER)
+        with (self.project.path / "pki.yaml").open("a") as text:
             text.write(more)
-        with (self.house.path / "secrets.yaml").open("a") as text:
+        with (self.project.path / "secrets.yaml").open("a") as text:
             text.write(secrets)
         said = self.online.run("doit", ok=False)
         assert "made   ceremony:request" in said
@@ -65,17 +65,17 @@ class Gap:
         self.online.invoke("ceremony.accept", self.stick / "response-0001", "--words", typed)
         assert "deploy:web" in self.online.run("doit")
         assert is_idle(self.online.run("doit"))
-        assert (self.house.path / "build/hosts/web/etc/doit-pki").is_dir()
+        assert (self.project.path / "build/hosts/web/etc/doit-pki").is_dir()
 
     def judge(self) -> None:
         """Openssl and GnuTLS look at every leaf and CRL; both sides compute everything again."""
         for leaf, purpose in LEAVES.items():
-            assert verify(self.house, leaf, purpose).endswith(": OK\n")
-            assert "Chain verification output: Verified." in gnutls(self.house, leaf, purpose)
+            assert verify(self.project, leaf, purpose).endswith(": OK\n")
+            assert "Chain verification output: Verified." in gnutls(self.project, leaf, purpose)
         for generation in GENERATIONS:
             said = run(
-                *("certtool", "--verify-crl", "--load-ca-certificate", certificate_of(self.house, generation)),
-                *("--infile", self.house.path / f"build/crl/{generation}.pem"),
+                *("certtool", "--verify-crl", "--load-ca-certificate", certificate_of(self.project, generation)),
+                *("--infile", self.project.path / f"build/crl/{generation}.pem"),
             )
             assert "Verification output: Verified." in said
         heads = {
@@ -92,10 +92,10 @@ def gap(tmp_path: Path) -> Gap:
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Gap, str, int]:
-    """A house with its request, and a kit on the stick: the one command that needs a network. And what the paper says."""
+    """A project with its request, and a kit on the stick: the one command that needs a network. And what the paper says."""
     gap = Gap(tmp_path_factory.mktemp("packed"))
     gap.found()
-    environment = {**os.environ, "PKI_HOME": str(gap.house.path)}
+    environment = {**os.environ, "PKI_HOME": str(gap.project.path)}
     said = run(
         "sh", gap.online.program / "run", "invoke", "ceremony.kit", gap.stick, env=environment, timeout=air_gap.PATIENCE
     )
@@ -157,10 +157,10 @@ def test_with_every_authority_in_a_token_no_key_of_one_lies_on_a_disk(gap: Gap, 
     secret = ("--passphrase-file", pin)
     gap.settle(gap.hold(gap.offline, ("--token", str(root), *secret), secret))
     gap.judge()
-    keys = air_gap.keys_below(gap.house.path, gap.stick, gap.vault)
-    assert air_gap.key_of(gap.house.path / "build/certs/web/cert.pem") in keys
-    assert not keys & {air_gap.key_of(certificate_of(gap.house, generation)) for generation in GENERATIONS}
-    addresses = {path.relative_to(path.parents[2]).as_posix() for path in gap.house.path.glob("ca/*/*/key.uri")}
+    keys = air_gap.keys_below(gap.project.path, gap.stick, gap.vault)
+    assert air_gap.key_of(gap.project.path / "build/certs/web/cert.pem") in keys
+    assert not keys & {air_gap.key_of(certificate_of(gap.project, generation)) for generation in GENERATIONS}
+    addresses = {path.relative_to(path.parents[2]).as_posix() for path in gap.project.path.glob("ca/*/*/key.uri")}
     assert addresses == {"server/server-1/key.uri", "client/client-1/key.uri"}
 
 
@@ -219,7 +219,7 @@ def test_kit_needs_no_ensurepip_and_stays_quiet_once_it_is_installed(kit: Machin
 def test_kit_cannot_be_made_without_a_network(packed: tuple[Gap, str, int], tmp_path: Path) -> None:
     nothing = {"PIP_CONFIG_FILE": "/dev/null", "PIP_NO_CACHE_DIR": "1", "HOME": str(tmp_path)}
     online = packed[0].online
-    alone, medium = Machine(online.folder, online.program, "house", more=nothing), tmp_path / "medium"
+    alone, medium = Machine(online.folder, online.program, "project", more=nothing), tmp_path / "medium"
     medium.mkdir()
     said = alone.invoke("ceremony.kit", medium, ok=False)
     assert "there is no network" in said
@@ -232,7 +232,12 @@ def test_kit_on_a_medium_that_is_full_leaves_nothing_on_it(packed: tuple[Gap, st
     wheels = packed[0].stick / "doit-pki-kit/wheels"
     script = 'mount -t tmpfs -o size=8m tmpfs "$0" && ! "$@" && ls -A "$0"'
     command = ("sh", online.program / "run", "invoke", "ceremony.kit", medium)
-    offline = {**os.environ, "PKI_HOME": str(packed[0].house.path), "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}
+    offline = {
+        **os.environ,
+        "PKI_HOME": str(packed[0].project.path),
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(wheels),
+    }
     inside = ("unshare", "-m") if os.geteuid() == 0 else ("unshare", "-Urm")
     said = run(*inside, "sh", "-c", script, medium, *command, env=offline, timeout=air_gap.PATIENCE)
     assert "No space left on device" in said

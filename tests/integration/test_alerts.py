@@ -94,7 +94,7 @@ def serving(certificate: Path | None, *, is_smtps: bool = False, refuses: str = 
 
 @pytest.fixture(scope="module")
 def mailing_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A house that issued a certificate for its mail server here, whose password is in a file, and told once."""
+    """A project that issued a certificate for its mail server here, whose password is in a file, and told once."""
     home = live_home(tmp_path_factory.mktemp("mailing") / "home")
     home.edit("permit_addresses: [10.0.0.0/8]", "permit_addresses: [10.0.0.0/8, 127.0.0.0/8]")
     home.edit("secrets: secrets.yaml", "secrets: {smtp: {file: mail-password}}")
@@ -252,7 +252,7 @@ def test_mail_arrives_over_verified_tls_with_a_login(mailing: LiveHome, *, is_sm
 
 
 def test_what_goes_wrong_with_mail_fails_no_renewal_and_is_sent_by_the_next_run(mailing: LiveHome) -> None:
-    """One house, one fault after another: each is said with its reason, and what is owed arrives once, at the end."""
+    """One project, one fault after another: each is said with its reason, and what is owed arrives once, at the end."""
     break_template(mailing)
     with serving(certificate(mailing)) as server:
         place = f"127.0.0.1:{server.port}"
@@ -351,7 +351,7 @@ def test_a_web_hook_is_told_through_apprise_and_its_address_is_nowhere(mailing: 
 
 
 def test_a_full_disk_is_told_by_mail_with_what_to_type_and_not_every_hour(mailing: LiveHome, tmp_path: Path) -> None:
-    """A small tmpfs in a namespace of its own holds the whole house; what is full cannot keep that something was sent.
+    """A small tmpfs in a namespace of its own holds the whole project; what is full cannot keep that something was sent.
 
     The metrics are told elsewhere: node_exporter reads them from another disk.
     """

@@ -266,7 +266,7 @@ def test_a_restored_old_ledger_lets_no_revoked_client_in(six: Fleet) -> None:
     (six.home / "before").rename(six.home / "ca")
     said = six.program("doit", status=FAILED)
     assert (
-        "has newer CRLs than this house (was it restored from a backup?): /etc/doit-pki/client-crl.pem is unknown"
+        "has newer CRLs than this project (was it restored from a backup?): /etc/doit-pki/client-crl.pem is unknown"
         in said
     )
     assert "./run invoke ledger.recover" in said

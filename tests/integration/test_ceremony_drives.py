@@ -181,8 +181,8 @@ def test_ceremony_on_three_drives_with_each_taken_for_another(drives: Drives, si
     said = online.invoke(*accept, ok=False)
     assert f"private keys are next to the response, in a machine with a network: {exchange}/root-1/key.pem" in said
     run(*re.findall(r"destroy them: (shred -u \S+)", said)[0].split())
-    copied = sitting.gap.house.path.parent / "project"
-    shutil.copytree(sitting.gap.house.path, copied)
+    copied = sitting.gap.project.path.parent / "project"
+    shutil.copytree(sitting.gap.project.path, copied)
     elsewhere = Machine(online.folder, online.program, "project")
     assert "ceremony 1 is accepted" in elsewhere.invoke(*accept)
 

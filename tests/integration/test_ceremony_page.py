@@ -141,14 +141,14 @@ class Ceremony:
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project that waits for its first ceremony, its words on paper, and an exchange drive with the kit and the page."""
     folder = tmp_path_factory.mktemp("page")
-    online = air_gap.machine(folder / "online", "house")
-    online.invoke("init", "house", *air_gap.HOUSE)
+    online = air_gap.machine(folder / "online", "project")
+    online.invoke("init", "project", *air_gap.PROJECT_FOLDER)
     online.run("doit", ok=False)
     (folder / "request.words").write_text(air_gap.words_in(online.invoke("ceremony.request")))
     image = _image(folder / "exchange.img")
     run("mkfs.ext4", "-q", image)
     script = 'mount -o loop "$0" /mnt && "$@" && cp /mnt/doit-pki-kit/CEREMONY.txt "$OUT" && umount /mnt'
-    environment = {**os.environ, "PKI_HOME": str(folder / "online/house"), "OUT": str(folder / "CEREMONY.txt")}
+    environment = {**os.environ, "PKI_HOME": str(folder / "online/project"), "OUT": str(folder / "CEREMONY.txt")}
     kit = ("sh", online.program / "run", "invoke", "ceremony.kit", "/mnt")
     said = run("unshare", "-m", "sh", "-c", script, image, *kit, env=environment, timeout=air_gap.PATIENCE)
     (folder / "kit.paper").write_text(said)
@@ -176,7 +176,11 @@ def ceremony(prepared: Path, tmp_path: Path) -> Iterator[Ceremony]:
     paper = Paper((prepared / "request.words").read_text(), kit=kit)
     try:
         yield Ceremony(
-            tmp_path, Machine(tmp_path / "online", tmp_path / "online/doit-pki", "house"), drives, Printed(text), paper
+            tmp_path,
+            Machine(tmp_path / "online", tmp_path / "online/doit-pki", "project"),
+            drives,
+            Printed(text),
+            paper,
         )
     finally:
         for drive in drives.values():
@@ -216,5 +220,5 @@ def _assert_page_told_the_truth(ceremony: Ceremony, said: dict[str, str]) -> Non
         found for text in (root, said["7.1"], said["8.1"]) for found in re.findall(r"vault (\w{8}) on /mnt", text)
     }
     assert len(vaults) == 1
-    folder = ceremony.online.folder / "house/ca/ceremonies/0001"
+    folder = ceremony.online.folder / "project/ca/ceremonies/0001"
     assert vaults.pop() in (folder / "transcript.html").read_text()

@@ -21,7 +21,7 @@ URL = "https://grafana.lab.internal/"
 
 @dataclass(frozen=True)
 class Desk:
-    """A house whose grafana has an upstream, and a folder with what was handed out."""
+    """A project whose grafana has an upstream, and a folder with what was handed out."""
 
     home: LiveHome
     here: Path
@@ -39,7 +39,7 @@ class Desk:
         return Path(f"{bundle}.txt").read_text().strip()
 
     def copy(self, path: Path) -> Desk:
-        """The same house once more, for a test that changes it."""
+        """The same project once more, for a test that changes it."""
         path.mkdir()
         return Desk(self.home.copy(path / "home"), path, self.upstreams)
 
@@ -122,7 +122,7 @@ def test_libplist_reads_a_profile_and_openssl_what_is_in_it(desk: Desk, tmp_path
 
 
 def at(proxy: Proxy) -> str:
-    """Lead every name of the house to a proxy."""
+    """Lead every name of the project to a proxy."""
     return f"--host-resolver-rules=MAP *.lab.internal 127.0.0.1:{proxy.port}"
 
 

@@ -21,7 +21,7 @@ from tests.integration.conftest import SoftHsm, run
 
 @dataclass(frozen=True)
 class Kept(RealHome):
-    """A house whose roots are kept in one way; `secrets` are what opens them, by the root's name."""
+    """A project whose roots are kept in one way; `secrets` are what opens them, by the root's name."""
 
     way: str = "passphrase"
     hsm: Any = None
@@ -76,7 +76,7 @@ def test_every_kind_of_ceremony_is_held_under_this_custody(way: str, tmp_path: P
     chain = home.path / "build/certs/media"
     for root in ("root-1", "root-2"):
         trust = home.path / f"ca/root/{root}/cert.pem"
-        moment = str(int(home.house(180).now.timestamp()))
+        moment = str(int(home.project(180).now.timestamp()))
         verify = ("openssl", "verify", "-x509_strict", "-attime", moment, "-purpose", "sslserver", "-CAfile", trust)
         assert run(*verify, "-untrusted", chain / "chain.pem", chain / "cert.pem").endswith(": OK\n")
     if way == "token":

@@ -265,11 +265,11 @@ def test_a_flipped_bit_in_the_ledger_is_found_or_changes_nothing(
 def what_is_found(home: RealHome, path: Path, rows: list[str], status: int, where: str) -> str:
     if status:
         return "refused"
-    house = home.house()
-    if house.ledger.verify():
-        house.ledger.close()
+    project = home.project()
+    if project.ledger.verify():
+        project.ledger.close()
         return "found by health"
-    house.ledger.close()
+    project.ledger.close()
     assert list(dumped(path)) == rows, where
     return "changes nothing"
 

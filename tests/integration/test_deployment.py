@@ -273,7 +273,7 @@ def test_a_restored_old_backup_lets_no_revoked_client_in(four: Fleet) -> None:
     four.program("invoke", "restore", "old.age", "--passphrase-file", "words")
     said = four.program("doit", status=FAILED)
     for kind in KINDS:
-        assert f"{kind} has newer CRLs than this house (was it restored from a backup?)" in said
+        assert f"{kind} has newer CRLs than this project (was it restored from a backup?)" in said
         assert f"./run invoke ledger.recover {kind}" in said
     assert nobody_gets_in()
     assert "1 revocations came back" in four.program("invoke", "ledger.recover", "--all")

@@ -92,7 +92,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 def place(stage: Stage) -> None:
     for proxy in stage.proxies:
-        stage.ports |= dict.fromkeys(stage.home.house().inventory.hosts[proxy.host].services, proxy.port)
+        stage.ports |= dict.fromkeys(stage.home.project().inventory.hosts[proxy.host].services, proxy.port)
 
 
 def _plain(endpoint: Endpoint, ports: dict[str, int]) -> socket.socket:

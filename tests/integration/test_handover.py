@@ -38,7 +38,7 @@ def home(tmp_path: Path) -> RealHome:
 
 @pytest.fixture
 def years(home: RealHome, tmp_path: Path) -> Years:
-    """The life of a house from its first ceremony on, under the eyes of clients that trust root-1 alone."""
+    """The life of a project from its first ceremony on, under the eyes of clients that trust root-1 alone."""
     (tmp_path / "work").mkdir()
     found = Years(home, tmp_path / "work", lambda _: {"root-1": root(home, 1)})
     found.run(0)
@@ -68,7 +68,7 @@ def ask(years: Years, until: int) -> int:
 
 def hold(years: Years, home: RealHome, day: int) -> dict[str, str]:
     """Answer the open request and take the answer in; what doit then makes."""
-    (waiting,) = (folder for folder in home.house(day).store.ceremonies() if not (folder / "response.yaml").exists())
+    (waiting,) = (folder for folder in home.project(day).store.ceremonies() if not (folder / "response.yaml").exists())
     home.accept(home.answer(waiting / "request.yaml", day), day)
     years.look(day)
     made = years.run(day).made
@@ -108,7 +108,7 @@ def test_browser_keeps_its_old_certificate_over_a_handover(years: Years, home: R
     for day in (150, 300, 450, ASKED):
         years.run(day)
     home.doit("cert:client-admin", days=HELD)
-    home.house(HELD).store.truth(home.plan(HELD).leaves["client-admin"]).unlink()
+    home.project(HELD).store.truth(home.plan(HELD).leaves["client-admin"]).unlink()
     last = years.run(HELD).made
     assert "cert:client-admin" in last
     hold(years, home, HELD)
@@ -129,11 +129,11 @@ def test_notes_and_status_say_who_must_hold_a_ceremony_and_by_when(years: Years,
     assert note["text"].startswith("a root ceremony is due by 2028-05-26, for the root's owner and a witness: ")
     assert "client-2 (client-1 can issue certificates of full length until 2028-05-26)" in note["text"]
     assert "ceremony.request" in note["remedy"]
-    rows = {row.name: row for row in status_table.rows(home.house(ASKED), home.plan(ASKED))}
+    rows = {row.name: row for row in status_table.rows(home.project(ASKED), home.plan(ASKED))}
     row = rows["authority:client-1"]
     assert (row.state, row.by) == ("due", "owner, witness")
     assert "then a ceremony by 2028-05-26" in row.next
-    before = {row.name: row for row in status_table.rows(home.house(ASKED - 1), home.plan(ASKED - 1))}
+    before = {row.name: row for row in status_table.rows(home.project(ASKED - 1), home.plan(ASKED - 1))}
     assert before["authority:client-1"].state == "ok"
 
 
@@ -142,7 +142,7 @@ def test_once_asked_doit_asks_again_only_when_the_request_grew_old(years: Years,
     made = {day: years.run(ASKED + day).made for day in (1, 14, 29, 30, 31, 32)}
     asked = {day: found["ceremony:request"] for day, found in made.items() if "ceremony:request" in found}
     assert asked == {31: "request 2 is 31 days old"}
-    assert len(home.house(ASKED).store.ceremonies()) == 3
+    assert len(home.project(ASKED).store.ceremonies()) == 3
 
 
 def test_ended_client_authority_does_not_keep_servers_from_their_certificates(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_ended_client_authority_does_not_keep_servers_from_their_certificates(tm
 
 @pytest.fixture(scope="module")
 def grown_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A house shortly before its root hands over: a ceremony every 490 days, as it was asked for."""
+    """A project shortly before its root hands over: a ceremony every 490 days, as it was asked for."""
     home = real_home(tmp_path_factory.mktemp("grown"))
     # CRLs every quarter, so that years have fewer days on which something changes
     home.edit("crl: {lifetime: 21d, refresh: 7d}", "crl: {lifetime: 180d, refresh: 90d}")
@@ -180,9 +180,9 @@ def grown_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def grown(grown_once: Path, tmp_path: Path) -> Years:
-    """That house, judged for those who trust the old root alone until it ends, and the new root alone once there is one."""
+    """That project, judged for those who trust the old root alone until it ends, and the new root alone once there is one."""
     shutil.copytree(grown_once, tmp_path / "grown", symlinks=True)
-    home = RealHome(tmp_path / "grown" / "house")
+    home = RealHome(tmp_path / "grown" / "project")
     (tmp_path / "work").mkdir()
 
     def trusted(day: int) -> dict[str, bytes]:
@@ -227,7 +227,7 @@ def test_nobody_notices_when_the_root_hands_over(grown: Years, *, destroyed: boo
     assert not (home.path / "build/crl/root-1.crl").exists()
 
 
-def test_root_that_ended_long_ago_does_not_keep_a_house_from_a_new_one(home: RealHome) -> None:
+def test_root_that_ended_long_ago_does_not_keep_a_project_from_a_new_one(home: RealHome) -> None:
     home.doit()
     home.ceremony(days=4015)
     report = home.doit(days=4015)

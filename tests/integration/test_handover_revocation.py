@@ -41,7 +41,7 @@ def upstreams() -> Iterator[Upstreams]:
 
 @pytest.fixture(scope="module")
 def served_once(upstreams: Upstreams, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A house after its first ceremony and run, with an open service and one behind mTLS on each host."""
+    """A project after its first ceremony and run, with an open service and one behind mTLS on each host."""
     home = LiveRealHome(real_home(tmp_path_factory.mktemp("served")).path)
     serve_two_on_each_host(home, upstreams)
     home.ceremony()
@@ -52,7 +52,7 @@ def served_once(upstreams: Upstreams, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture
 def served(served_once: Path, tmp_path: Path) -> LiveRealHome:
     shutil.copytree(served_once, tmp_path / "served", symlinks=True)
-    return LiveRealHome(tmp_path / "served" / "house")
+    return LiveRealHome(tmp_path / "served" / "project")
 
 
 def reload(proxy: Proxy) -> None:

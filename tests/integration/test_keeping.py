@@ -1,4 +1,4 @@
-"""Houses as a person founds, backs up and restores them: through `./run`, with git and age beside it."""
+"""Projects as a person founds, backs up and restores them: through `./run`, with git and age beside it."""
 
 from __future__ import annotations
 
@@ -26,36 +26,36 @@ def plain() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}
 
 
-def test_founded_house_is_under_git_without_its_secrets_and_two_runs_settle_it(
+def test_founded_project_is_under_git_without_its_secrets_and_two_runs_settle_it(
     tmp_path: Path, plain: dict[str, str]
 ) -> None:
-    said = run(RUN, "invoke", "init", "house", "--yes", "--sandbox", cwd=tmp_path, env=plain)
-    house = tmp_path / "house"
-    assert f"git -C {house} add ." in said
-    environment = {**plain, "PKI_HOME": str(house)}
+    said = run(RUN, "invoke", "init", "project", "--yes", "--sandbox", cwd=tmp_path, env=plain)
+    project = tmp_path / "project"
+    assert f"git -C {project} add ." in said
+    environment = {**plain, "PKI_HOME": str(project)}
     run(RUN, "doit", cwd=tmp_path, env=environment)
     assert is_idle(run(RUN, "doit", cwd=tmp_path, env=environment))
-    run("git", "-C", house, "add", ".", env=plain)
-    held = run("git", "-C", house, "ls-files", env=plain).splitlines()
+    run("git", "-C", project, "add", ".", env=plain)
+    held = run("git", "-C", project, "ls-files", env=plain).splitlines()
     assert {"pki.yaml", ".gitignore", "README.md", "templates/nginx/pki-services.conf"} <= set(held)
     assert {name.partition("/")[0] for name in held} == {"pki.yaml", ".gitignore", "README.md", "templates"}
 
 
-def test_house_in_somebody_elses_repository_gets_none_of_its_own(tmp_path: Path, plain: dict[str, str]) -> None:
+def test_project_in_somebody_elses_repository_gets_none_of_its_own(tmp_path: Path, plain: dict[str, str]) -> None:
     run("git", "init", "--quiet", tmp_path, env=plain)
-    run(RUN, "invoke", "init", "house", "--yes", cwd=tmp_path, env=plain)
-    assert not (tmp_path / "house/.git").exists()
+    run(RUN, "invoke", "init", "project", "--yes", cwd=tmp_path, env=plain)
+    assert not (tmp_path / "project/.git").exists()
 
 
-def test_house_is_founded_where_the_command_is_typed_without_git_too(tmp_path: Path, plain: dict[str, str]) -> None:
+def test_project_is_founded_where_the_command_is_typed_without_git_too(tmp_path: Path, plain: dict[str, str]) -> None:
     tools = tmp_path / "bin"
     tools.mkdir()
     for tool in ("sh", "dirname", "cmp"):
         (tools / tool).symlink_to(shutil.which(tool) or pytest.fail(tool))
-    (tmp_path / "house").mkdir()
-    said = run(RUN, "invoke", "init", "--yes", cwd=tmp_path / "house", env={**plain, "PATH": str(tools)})
+    (tmp_path / "project").mkdir()
+    said = run(RUN, "invoke", "init", "--yes", cwd=tmp_path / "project", env={**plain, "PATH": str(tools)})
     assert "git -C" not in said
-    assert (tmp_path / "house/pki.yaml").exists()
+    assert (tmp_path / "project/pki.yaml").exists()
 
 
 # -- the age command --------------------------------------------------------------------------------------------------
@@ -88,11 +88,11 @@ def own_terminal() -> None:
 
 def test_age_opens_a_backup_and_tar_unpacks_it(home: LiveHome, tmp_path: Path) -> None:
     (tmp_path / "words").write_text(WORDS)
-    home.invoke("backup", str(tmp_path / "house.age"), "--passphrase-file", str(tmp_path / "words"))
-    content = typed(["age", "-d", tmp_path / "house.age"], WORDS)
+    home.invoke("backup", str(tmp_path / "project.age"), "--passphrase-file", str(tmp_path / "words"))
+    content = typed(["age", "-d", tmp_path / "project.age"], WORDS)
     (tmp_path / "out").mkdir()
-    (tmp_path / "house.tar").write_bytes(content)
-    run("tar", "-x", "-f", tmp_path / "house.tar", "-C", tmp_path / "out")
+    (tmp_path / "project.tar").write_bytes(content)
+    run("tar", "-x", "-f", tmp_path / "project.tar", "-C", tmp_path / "out")
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
     found = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert found == {"manifest.json", *manifest["files"]}
@@ -101,7 +101,7 @@ def test_age_opens_a_backup_and_tar_unpacks_it(home: LiveHome, tmp_path: Path) -
     assert (tmp_path / "out/ca/server/server-1/key.pem").read_bytes() == home.read("ca/server/server-1/key.pem")
 
 
-def test_house_is_restored_where_the_command_is_typed(home: LiveHome, tmp_path: Path, plain: dict[str, str]) -> None:
+def test_project_is_restored_where_the_command_is_typed(home: LiveHome, tmp_path: Path, plain: dict[str, str]) -> None:
     (tmp_path / "words").write_text(WORDS)
     environment = {**plain, "PKI_HOME": str(home.path)}
     run(RUN, "invoke", "backup", "b.age", "--passphrase-file", "words", cwd=tmp_path, env=environment)

@@ -27,8 +27,8 @@ def assert_believable(home: LiveHome) -> None:
 
 
 @pytest.mark.parametrize("rename", range(1, 21))
-def test_ceremony_survives_kill_before_each_rename(rename: int, new_house: LiveHome, tmp_path: Path) -> None:
-    home = new_house.copy(tmp_path / "home")
+def test_ceremony_survives_kill_before_each_rename(rename: int, new_project: LiveHome, tmp_path: Path) -> None:
+    home = new_project.copy(tmp_path / "home")
     killed_before_rename(home, rename, "doit", "authority")
     assert_believable(home)
     report = home.doit("authority")

@@ -15,7 +15,7 @@ from sqlalchemy.engine import Engine
 from pki.ledger import last_seen
 from pki.ledger.ledger import Ledger
 from pki.ledger.types import FOREIGN, UNREADABLE
-from pki.project.project import House
+from pki.project.project import Project
 from tests import old_ledgers
 from tests.conftest import START, Home, bare_home
 from tests.integration import postgres
@@ -146,7 +146,7 @@ def test_a_backup_notes_how_far_the_database_is(site: Site) -> None:
     words = site.home.write("words", "correct horse battery staple lamp five\n")
     said = site.invoke("backup", str(site.home.path / "b.age"), "--passphrase-file", str(words))
     assert said.status == 0, said
-    head = last_seen.seen_head(site.home.house().store.ca, ".last-backup.json")
+    head = last_seen.seen_head(site.home.project().store.ca, ".last-backup.json")
     assert head is not None
     assert site.base.query("select seq, hash from head") == [[str(head.seq), head.hash]]
 
@@ -205,15 +205,15 @@ def interrupted(step: int) -> Iterator[None]:
 def test_what_another_machine_records_while_we_look_is_not_taken_for_settled(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    issued, close = site.newest("cert:client-admin"), House.close
+    issued, close = site.newest("cert:client-admin"), Project.close
 
-    def close_late(self: House, *, settled: bool) -> None:
-        other = site.home.house()
+    def close_late(self: Project, *, settled: bool) -> None:
+        other = site.home.project()
         other.ledger.record_revocation(issued, reason="keyCompromise", at=START)
         other.ledger.close()
         close(self, settled=settled)
 
-    monkeypatch.setattr(House, "close", close_late)
+    monkeypatch.setattr(Project, "close", close_late)
     site.home.doit(days=0.1)
     monkeypatch.undo()
     assert "cert:client-admin" in site.home.doit(days=0.2).made

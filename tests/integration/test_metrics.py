@@ -30,7 +30,7 @@ from tests.test_alerting_told import text_of
 RULES = "build/hosts/monitoring/etc/prometheus/doit-pki.rules.yml"
 REPORT = "build/report/pki.prom"
 CASES = ("rules.hours.test.yml", "rules.days.test.yml")
-LONG_AGO = "-85d"  # the house was built then: its server certificates have five days left
+LONG_AGO = "-85d"  # the project was built then: its server certificates have five days left
 TEXTFILES = "metrics: {textfile: %s}\n"
 Firing = dict[str, list[dict[str, Any]]]
 
@@ -65,7 +65,7 @@ def test_every_alert_fires_in_one_of_the_cases(shown: LiveHome) -> None:
     assert set(firing) == set(re.findall(r"alert: (\w+)", shown.read(RULES).decode()))
 
 
-# -- a house that Prometheus watches ----------------------------------------------------------------------------------
+# -- a project that Prometheus watches ----------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -91,7 +91,7 @@ def started(*command: str | Path, port: int) -> Iterator[subprocess.Popen[bytes]
 
 @dataclass
 class Watched:
-    """A house, what node_exporter and Prometheus listen on, and the folder between house and node_exporter."""
+    """A project, what node_exporter and Prometheus listen on, and the folder between project and node_exporter."""
 
     home: LiveHome
     folder: Path
@@ -155,7 +155,7 @@ class Watched:
 
 @pytest.fixture
 def watched(tmp_path: Path) -> Iterator[Watched]:
-    """A house that was built 85 days ago, and whose cron job never came since; Prometheus looks at it now."""
+    """A project that was built 85 days ago, and whose cron job never came since; Prometheus looks at it now."""
     (tmp_path / "textfiles").mkdir()
     home = live_home(tmp_path / "home")
     home.write("pki.yaml", home.read("pki.yaml").decode() + TEXTFILES % f"{tmp_path}/textfiles/doit-pki.prom")

@@ -33,14 +33,14 @@ def lived(home: LiveHome, *days: int) -> None:
         made_by_a_run(home, day)
 
 
-def test_first_months_of_a_house(home: LiveHome) -> None:
+def test_first_months_of_a_project(home: LiveHome) -> None:
     made = made_by_a_run(home, 29)
     assert {"crl:server-1", "crl:client-1", "bundle:client"} <= made
     assert leaves(made) == set()
     assert leaves(made_by_a_run(home, 61)) == SERVERS
     assert leaves(made_by_a_run(home, 62)) == set()
     assert made_by_a_run(home, 62) == set()
-    assert home.house().ledger.verify() == []
+    assert home.project().ledger.verify() == []
 
 
 def test_three_weeks_without_a_run_cost_new_crls_and_nothing_else(home: LiveHome) -> None:
@@ -67,14 +67,14 @@ def test_root_crl_changes_to_its_next_rung_without_a_ceremony(home: LiveHome) ->
 
 @pytest.fixture
 def real(tmp_path: Path) -> LiveRealHome:
-    """A house outside the sandbox, after its first ceremony and run."""
+    """A project outside the sandbox, after its first ceremony and run."""
     home = LiveRealHome(real_home(tmp_path / "real").path)
     home.ceremony()
     built(home)
     return home
 
 
-def test_house_outside_the_sandbox_asks_for_its_next_ceremony(real: LiveRealHome) -> None:
+def test_project_outside_the_sandbox_asks_for_its_next_ceremony(real: LiveRealHome) -> None:
     """A request is a success: that somebody must act stands in the summary, in `invoke plan` and in `invoke status`."""
     lived(real, 170, 340)
     ahead = {**real.environment, **moved_clock(500)}
@@ -86,4 +86,4 @@ def test_house_outside_the_sandbox_asks_for_its_next_ceremony(real: LiveRealHome
     assert re.search(r"^\d+ fresh .*; 1 thing needs a person", run(*DOIT, cwd=PROJECT, env=ahead))
     assert "a root ceremony is due by " in run(*INVOKE, "plan", cwd=PROJECT, env=ahead)
     assert re.search(r"authority:client-1 +due .*then a ceremony by ", run(*INVOKE, "status", cwd=PROJECT, env=ahead))
-    assert real.house().ledger.verify() == []
+    assert real.project().ledger.verify() == []

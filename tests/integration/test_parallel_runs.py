@@ -52,17 +52,17 @@ def started(home: LiveHome) -> subprocess.Popen[bytes]:
 
 
 @pytest.fixture(scope="module")
-def build_takes(tmp_path_factory: pytest.TempPathFactory, new_house: LiveHome) -> float:
+def build_takes(tmp_path_factory: pytest.TempPathFactory, new_project: LiveHome) -> float:
     """Seconds that a whole first run with several processes takes here."""
-    home = new_house.copy(tmp_path_factory.mktemp("measured") / "home")
+    home = new_project.copy(tmp_path_factory.mktemp("measured") / "home")
     begun = time.monotonic()
     assert started(home).wait(TIMEOUT) == 0
     return time.monotonic() - begun
 
 
 @pytest.fixture
-def unbuilt(new_house: LiveHome, tmp_path: Path) -> Iterator[LiveHome]:
-    home = new_house.copy(tmp_path / "home")
+def unbuilt(new_project: LiveHome, tmp_path: Path) -> Iterator[LiveHome]:
+    home = new_project.copy(tmp_path / "home")
     yield home
     shutil.rmtree(home.path)
 

@@ -162,7 +162,7 @@ def serve_two_on_each_host(home: LiveHome, upstreams: Upstreams) -> None:
 
 @pytest.fixture(scope="session")
 def odd(mixed: LiveHome, tmp_path_factory: pytest.TempPathFactory) -> LiveHome:
-    """The same house under a name that languages of configuration could trip over, its services with wildcards."""
+    """The same project under a name that languages of configuration could trip over, its services with wildcards."""
     home = live_home(tmp_path_factory.mktemp("odd") / "home")
     home.write("pki.yaml", mixed.read("pki.yaml").decode())
     home.edit("Example Lab", '"Müller\'s Söhne 電子 & Co. (Lab), +1/2"')
@@ -191,15 +191,15 @@ def stage(running: Proxy, upstreams: Upstreams) -> Stage:
 
 @pytest.fixture(scope="session")
 def strangers(mixed: LiveHome, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Certificates that are no client's of this house: files with key and chain, by what they are."""
+    """Certificates that are no client's of this project: files with key and chain, by what they are."""
     folder = tmp_path_factory.mktemp("strangers")
-    root = mixed.house().issuing("root")
+    root = mixed.project().issuing("root")
     assert root is not None
-    secret = mixed.house().passphrases.new("root-1")
+    secret = mixed.project().passphrases.new("root-1")
     true_root = certificate_signing.Issuer(
         root.certificate, Vault(mixed.path / "offline").open_key("root-1", secret, "secrets.yaml")
     )
-    client_ca = mixed.house().issuing("client")
+    client_ca = mixed.project().issuing("client")
     assert client_ca is not None
     made = {
         "another client authority of the same root": _authority(true_root, "Example Lab Other CA"),
@@ -261,10 +261,10 @@ def test_committed_example_is_accepted(kind: str, shown: LiveHome, tmp_path: Pat
 
 
 def test_issuer_pins_are_there_after_the_first_run_whatever_the_headers_use(
-    new_house: LiveHome, tmp_path: Path
+    new_project: LiveHome, tmp_path: Path
 ) -> None:
-    """A header with variables is rendered while doit plans, when a new house has no authority yet."""
-    home = new_house.copy(tmp_path / "home")
+    """A header with variables is rendered while doit plans, when a new project has no authority yet."""
+    home = new_project.copy(tmp_path / "home")
     home.edit("tls:{{ host.name }}-mtls", "tls:{{ leaf.mtls }}", "templates/tls/tls-mtls.pem")
     built(home)
     delivered = home.read("build/hosts/monitoring/etc/nginx/conf.d/pki-services.conf").decode()
@@ -547,15 +547,15 @@ class Probers:
 
 @pytest.fixture(scope="session")
 def probers(mixed: LiveHome, tmp_path_factory: pytest.TempPathFactory) -> Probers:
-    """As a house with remote hosts has them; neither is revoked here."""
-    folder, house = tmp_path_factory.mktemp("probers"), mixed.house()
+    """As a project with remote hosts has them; neither is revoked here."""
+    folder, project = tmp_path_factory.mktemp("probers"), mixed.project()
     files = []
-    for leaf in (probe_leaf(house.inventory), canary_leaf(house.inventory)):
-        certificates.issue(house, replace(leaf, is_revoked=False), [Why.ASKED_FOR()])
+    for leaf in (probe_leaf(project.inventory), canary_leaf(project.inventory)):
+        certificates.issue(project, replace(leaf, is_revoked=False), [Why.ASKED_FOR()])
         files.append(folder / f"{leaf.name}.pem")
-        files[-1].write_bytes(house.store.truth(leaf).read_bytes())
+        files[-1].write_bytes(project.store.truth(leaf).read_bytes())
     key, other = keys.new_key("ec-p256"), _authority(None, "Evil Root")
-    leaf = _signed(other, PROBE, key, profiles.leaf(probe_leaf(house.inventory), key.public_key()))
+    leaf = _signed(other, PROBE, key, profiles.leaf(probe_leaf(project.inventory), key.public_key()))
     (folder / "pretender.pem").write_bytes(keys.private_pem(key) + pem_encoding.pem_of([leaf, other.certificate]))
     return Probers(*files, folder / "pretender.pem")
 
@@ -781,11 +781,11 @@ def test_new_crls_reach_a_publishing_haproxy_by_reload(mixed: LiveHome, tmp_path
 def test_haproxy_goes_on_without_a_crl_that_it_is_too_small_for(mixed: LiveHome, tmp_path: Path) -> None:
     home = mixed.copy(tmp_path / "home")
     home.edit("host: monitoring}", "host: forge}")
-    house, now = home.house(), datetime.now(UTC).replace(microsecond=0)
+    project, now = home.project(), datetime.now(UTC).replace(microsecond=0)
     entries = [Entry((1 << 156) + number, now, "superseded") for number in range(450)]
-    crl = crl_signing.crl(house.issuer("client"), 1, now, now + timedelta(days=7), entries)
-    recover_revocations.take_in(house, crl, "a test")
-    house.ledger.close()
+    crl = crl_signing.crl(project.issuer("client"), 1, now, now + timedelta(days=7), entries)
+    recover_revocations.take_in(project, crl, "a test")
+    project.ledger.close()
     built(home)
     with started("haproxy", home, "forge", tmp_path / "work") as proxy:
         assert len(home.read("build/crl/client-1.crl")) > 16384

@@ -23,7 +23,7 @@ from tests.integration.test_proxies import HOSTS, MTLS, TLS, mixed, upstreams
 
 __all__ = ["mixed", "upstreams"]
 
-# A host that is reached by ssh, for which a house keeps its test identities; nothing is delivered to it here.
+# A host that is reached by ssh, for which a project keeps its test identities; nothing is delivered to it here.
 FAR = """hosts:
   far:
     network: dev
@@ -56,7 +56,7 @@ def deliver(home: LiveHome) -> None:
 
 @pytest.fixture(scope="module")
 def watched_once(mixed: LiveHome, tmp_path_factory: pytest.TempPathFactory) -> LiveHome:
-    """The house of the proxies, with its probe and its canary."""
+    """The project of the proxies, with its probe and its canary."""
     home = mixed.copy(tmp_path_factory.mktemp("watched") / "home")
     home.edit("hosts:\n", FAR)
     deliver(home)
@@ -65,7 +65,7 @@ def watched_once(mixed: LiveHome, tmp_path_factory: pytest.TempPathFactory) -> L
 
 @dataclass(frozen=True)
 class Watched:
-    """A proxy that runs, and what its house says of it."""
+    """A proxy that runs, and what its project says of it."""
 
     proxy: Proxy
     upstreams: Upstreams
@@ -94,7 +94,7 @@ class Watched:
 
     @property
     def eyes(self) -> Eyes:
-        return Outlook(World.of(self.home.house())).eyes
+        return Outlook(World.of(self.home.project())).eyes
 
     def _fingerprint(self, leaf: str) -> str:
         served = x509.load_pem_x509_certificate(self.home.read(f"build/certs/{leaf}/cert.pem"))
@@ -189,8 +189,8 @@ def test_a_proxy_whose_sessions_outlive_a_revocation_is_found_out(
 
 def revoke(home: LiveHome) -> None:
     """Revoke the admin's certificate, and deliver what follows from it to all but the host that is not there."""
-    house = home.house()
-    [issued] = house.ledger.certificates(artifact="cert:client-admin")
-    house.ledger.record_revocation(issued, reason="keyCompromise", at=house.now)
-    house.ledger.close()
+    project = home.project()
+    [issued] = project.ledger.certificates(artifact="cert:client-admin")
+    project.ledger.record_revocation(issued, reason="keyCompromise", at=project.now)
+    project.ledger.close()
     deliver(home)

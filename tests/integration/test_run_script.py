@@ -190,7 +190,7 @@ def test_exit_status_is_that_of_the_command() -> None:
     assert done.returncode == 7
 
 
-def test_house_is_the_folder_where_the_command_is_typed(tmp_path: Path) -> None:
+def test_project_is_the_folder_where_the_command_is_typed(tmp_path: Path) -> None:
     (tmp_path / "pki.yaml").touch()
     said = run(PROJECT / "run", "sh", "-c", 'echo "$PKI_HOME"', cwd=tmp_path, env={"PATH": os.environ["PATH"]})
     assert said == f"{tmp_path}\n"

@@ -25,7 +25,7 @@ CLOSED = 30  # of 100 parts of exposure
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
-    found = bare_home(tmp_path / "my 100% house")
+    found = bare_home(tmp_path / "my 100% project")
     found.edit("ledger: sqlite", "schedule: [06:00, 22:30]\nledger: sqlite")
     found.edit("secrets: secrets.yaml", "secrets: {server: {credential: pki-server}}")
     return found
@@ -55,7 +55,7 @@ def test_systemd_finds_no_fault_in_the_units(home: Home, tmp_path: Path, way: st
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
-def test_systemd_reads_house_and_program_as_they_are_called(home: Home, tmp_path: Path) -> None:
+def test_systemd_reads_project_and_program_as_they_are_called(home: Home, tmp_path: Path) -> None:
     """A unit whose program is not there is a fault, so verify has read its name as we meant it."""
     service, _ = written(home, tmp_path / "units")
     text = service.read_text()
@@ -97,7 +97,7 @@ def test_cron_finds_no_fault_in_the_lines(home: Home, tmp_path: Path) -> None:
 
 
 def test_line_of_the_crontab_runs_doit_with_what_cron_gives_it(tmp_path: Path) -> None:
-    home = bare_home(tmp_path / "my 100% house")
+    home = bare_home(tmp_path / "my 100% project")
     (line,) = cron.lines(errand(home))
     words = line.split(" ", 5)[5].replace("\\%", "%")
     bare = {"PATH": "/usr/bin:/bin", "HOME": "/", "SHELL": "/bin/sh", "LOGNAME": "root"}
@@ -145,9 +145,9 @@ exec setpriv --no-new-privs --bounding-set=-all --inh-caps=-all -- \\
 """
 
 
-def test_run_needs_no_capability_and_writes_below_its_house_alone(tmp_path: Path) -> None:
-    """What the service closes, as far as it goes without a systemd that runs: all but the house is read-only."""
-    home = bare_home(tmp_path / "my 100% house")
+def test_run_needs_no_capability_and_writes_below_its_project_alone(tmp_path: Path) -> None:
+    """What the service closes, as far as it goes without a systemd that runs: all but the project is read-only."""
+    home = bare_home(tmp_path / "my 100% project")
     within = ("unshare", "--mount", "--propagation", "private", "/bin/sh", "-euc", CLOSED_IN, "sh")
     said = run(*within, home.path, PROJECT / "run")
     assert said.splitlines()[-1].startswith("SANDBOX  17 made, "), said

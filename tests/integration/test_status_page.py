@@ -69,7 +69,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
 
 @pytest.fixture(scope="module")
 def pages(shown: LiveHome, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The page of a real house, also after pki.yaml went wrong; of a troubled one; and of large ones."""
+    """The page of a real project, also after pki.yaml went wrong; of a troubled one; and of large ones."""
     work, today = tmp_path_factory.mktemp("pages"), datetime.now(UTC).date()
     late = Finding("alerts:email", Level.WARNING, "messages cannot be sent: refused", "docs/watching.md")
     made = {
@@ -81,11 +81,11 @@ def pages(shown: LiveHome, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     }
     for name, text in made.items():
         (work / f"{name}.html").write_text(text)
-    stopped = shown.copy(work / "stopped").house().store
+    stopped = shown.copy(work / "stopped").project().store
     update_page.nothing_was_run(
         stopped, datetime.now(UTC), "pki.yaml:40: hosts.media.proxy: expected …", "mend pki.yaml"
     )
-    real = {"well": shown.house().store, "stopped": stopped}
+    real = {"well": shown.project().store, "stopped": stopped}
     paths = {name: place.report("status.html") for name, place in real.items()}
     return {**paths, **{name: work / f"{name}.html" for name in made}}
 

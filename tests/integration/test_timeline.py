@@ -25,9 +25,9 @@ def quick() -> Iterator[None]:
 
 
 def foretell(home: Home, years: int, days: float = 0) -> Timeline:
-    house = home.house(days)
-    found = timeline(house, home.plan(days), years)
-    house.close(settled=False)
+    project = home.project(days)
+    found = timeline(project, home.plan(days), years)
+    project.close(settled=False)
     return found
 
 
@@ -50,9 +50,9 @@ def announced(found: Timeline) -> dict[int, set[str]]:
 
 
 def due_on(home: Home, day: int) -> set[str]:
-    house = home.house(day)
+    project = home.project(day)
     found = {artifact.name for artifact, _ in forecast.forecast(home.plan(day))}
-    house.close(settled=False)
+    project.close(settled=False)
     return {name for name in found if name.startswith(FORETOLD)}
 
 
@@ -64,7 +64,7 @@ def made_on(home: Home, day: int) -> set[str]:
 
 def hold(home: RealHome, day: int) -> set[str]:
     """Answer the open request; the root CRLs that doit publishes then are part of the ceremony, and told with it."""
-    (waiting,) = (folder for folder in home.house(day).store.ceremonies() if not (folder / "response.yaml").exists())
+    (waiting,) = (folder for folder in home.project(day).store.ceremonies() if not (folder / "response.yaml").exists())
     home.accept(home.answer(waiting / "request.yaml", day), day)
     return {name for name in made_on(home, day) if not name.startswith("crl:")}
 
@@ -93,9 +93,9 @@ def test_years_come_as_they_were_foretold(tmp_path: Path) -> None:
             assert hold(home, day) == days[day], f"day {day}, a ceremony"
         else:
             assert made_on(home, day) == days[day], f"day {day}"
-    house = home.house(LAST)
+    project = home.project(LAST)
     brought = {name for one in held.values() for name in one.brings if not name.endswith(" CRLs")}
-    there = {name for one in ("root", "server", "client") for name in house.store.generations(one)}
+    there = {name for one in ("root", "server", "client") for name in project.store.generations(one)}
     assert {name for name in brought if day_of(born(found, name)) <= LAST} == there - {"root-1", "server-1", "client-1"}
 
 

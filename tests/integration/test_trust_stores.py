@@ -179,10 +179,10 @@ def keytool_knows_the_issuer(two: Fleet) -> bool:
     return "Trust this certificate" not in done.stdout + done.stderr
 
 
-# -- in order: the house grows older from test to test -----------------------------------------------------------------
+# -- in order: the project grows older from test to test -----------------------------------------------------------------
 
 
-def test_before_the_first_delivery_nobody_trusts_the_house(two: Fleet) -> None:
+def test_before_the_first_delivery_nobody_trusts_the_project(two: Fleet) -> None:
     assert in_java(two) == set()
     assert two.hosts["apps"].exists("/usr/local/sbin/pki-trust")
 

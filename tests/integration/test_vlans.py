@@ -23,7 +23,7 @@ from pki.common.terminal import Screen
 from pki.config import loader
 from pki.demo import vlans
 from pki.demo.visits import ANSWERED, NO_WAY_THERE, REFUSED, Seen, Visit
-from pki.demo.vlans import HOUSE, NEW, OLD, Story
+from pki.demo.vlans import NEW, OLD, PROJECT_FOLDER, Story
 from tests.conftest import PROJECT
 from tests.integration.test_lab import surroundings
 from tests.leavings import is_idle
@@ -95,14 +95,14 @@ def test_it_is_the_firewall_that_keeps_guests_from_grafana(told: Told) -> None:
 
 def test_what_was_delivered_is_what_is_served_and_there_is_nothing_left_to_do(told: Told) -> None:
     for name, host in told.story.wanted.hosts.items():
-        receipt = json.loads(told.story.ca.read(HOUSE / f"build/receipts/{name}.json"))
+        receipt = json.loads(told.story.ca.read(PROJECT_FOLDER / f"build/receipts/{name}.json"))
         assert receipt["transport"] == "ssh"
         assert receipt["proof"] == {key: ["proven", "proven"] for key in host.services}
     assert is_idle(told.story.doit())
 
 
 def test_deliveries_go_through_sshd_with_a_key_that_opens_no_shell(told: Told) -> None:
-    ca, key = told.story.ca, f"{HOUSE}/ca/deploy/id_ed25519"
+    ca, key = told.story.ca, f"{PROJECT_FOLDER}/ca/deploy/id_ed25519"
     for name, host in told.story.hosts.items():
         line = ("ssh", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-i", key, f"root@{name}", "id")
         assert "uid=" not in ca.run(*line, check=False).stdout
@@ -183,14 +183,14 @@ def test_a_shell_needs_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
         demo_command.vlans(Context(), keep=True)
 
 
-# -- its house --------------------------------------------------------------------------------------------------------
+# -- its project --------------------------------------------------------------------------------------------------------
 
 
-def test_the_house_of_the_story_is_the_committed_example_at_other_addresses() -> None:
-    example, house = (loader.load(path) for path in (PROJECT / "pki.yaml", vlans.HERE / "project.yaml"))
-    assert house.hosts.keys() == example.hosts.keys()
-    for name, host in house.hosts.items():
+def test_the_project_of_the_story_is_the_committed_example_at_other_addresses() -> None:
+    example, project = (loader.load(path) for path in (PROJECT / "pki.yaml", vlans.HERE / "project.yaml"))
+    assert project.hosts.keys() == example.hosts.keys()
+    for name, host in project.hosts.items():
         elsewhere = {"address": None, "deliver": "folder"}
         assert host.model_copy(update=elsewhere) == example.hosts[name].model_copy(update=elsewhere)
-    assert (house.domains, house.publish, house.clients) == (example.domains, example.publish, example.clients)
-    assert house.networks.keys() == example.networks.keys()
+    assert (project.domains, project.publish, project.clients) == (example.domains, example.publish, example.clients)
+    assert project.networks.keys() == example.networks.keys()

@@ -75,9 +75,9 @@ class Lab:
             (self.folder / name / "clock").write_text(str(int((now() + timedelta(days=days)).timestamp())))
 
     def events(self) -> int:
-        house = self.home.house()
-        found = len(house.ledger.events())
-        house.ledger.close()
+        project = self.home.project()
+        found = len(project.ledger.events())
+        project.ledger.close()
         return found
 
     def assert_well(self) -> None:
@@ -173,9 +173,9 @@ def test_a_confirmation_that_was_wrong_is_mended_by_one_that_is_right(lab: Lab, 
         assert REFUSED in " ".join(health.split())
         assert lab.confirmed() == 0
     lab.assert_well()
-    house = lab.home.house()
-    assert house.ledger.verify() == []
-    kinds = [one.decision for one in house.ledger.decisions(artifact="project")]
+    project = lab.home.project()
+    assert project.ledger.verify() == []
+    kinds = [one.decision for one in project.ledger.decisions(artifact="project")]
     assert kinds == ["clock-confirmed"] * ((days > 180) + bool(status))
 
 

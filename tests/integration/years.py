@@ -1,4 +1,4 @@
-"""A house that grows old: the days on which something changes, and what other programs say of all that is served then.
+"""A project that grows old: the days on which something changes, and what other programs say of all that is served then.
 
 Nothing waits: doit is given its day, OpenSSL its `-attime`, and GnuTLS, whose certtool takes none before 3.8, a faked clock.
 """
@@ -134,11 +134,11 @@ class Years:
         return probe
 
     def _outlook(self, day: int) -> set[str]:
-        house = self.home.house(day)
-        plan = pipeline_plan.plan(house)
+        project = self.home.project(day)
+        plan = pipeline_plan.plan(project)
         found = {artifact.name for artifact, _ in forecast.forecast(plan)}
-        found |= {f"{note.subject} needs a person" for note in forecast.notes(house, plan)}
-        house.close(settled=False)
+        found |= {f"{note.subject} needs a person" for note in forecast.notes(project, plan)}
+        project.close(settled=False)
         return found
 
     # -- what is there --

@@ -21,7 +21,7 @@ from pki.config.identifiers import ArtifactId, GenerationName
 from pki.ledger.types import Books, Issued, LastCrl
 from pki.project.external_ca import has_signed
 from pki.project.generations import Generation
-from pki.project.project import House
+from pki.project.project import Project
 from pki.x509.keys import public_der
 
 NEVER = datetime.fromtimestamp(0, UTC)
@@ -52,22 +52,22 @@ class _Shelf:
     left_out: list[str]
 
 
-def read(house: House, name: str, folder: Path, shown: str) -> Found:
+def read(project: Project, name: str, folder: Path, shown: str) -> Found:
     """What a folder holds of the adopted authority `name`, as far as the ledger lacks it.
 
     Raises PkiError with everything that is wrong in it; files that another CA signed are no fault, and left out.
     """
-    ca = house.generation(name)
+    ca = project.generation(name)
     assert ca is not None  # its folder holds a certificate, or said that it does not
     shelf = _sorted(ca, folder, shown)
-    known = house.ledger.certificates(issuer=name) if house.has_ledger else []
+    known = project.ledger.certificates(issuer=name) if project.has_ledger else []
     _check_same_ca(ca, known)
     new = list(_certificates(ca, shelf, known))
-    gone = house.ledger.revoked(name, NEVER) if house.has_ledger else []
+    gone = project.ledger.revoked(name, NEVER) if project.has_ledger else []
     revocations, stays = import_ca_revocations.compare(
         shelf.rows, shelf.crls, [*known, *new], {one.serial for one in gone}, ca
     )
-    last = house.ledger.last_crl(name) if house.has_ledger else None
+    last = project.ledger.last_crl(name) if project.has_ledger else None
     crl = _last_crl(shelf)
     newer = crl if crl and (last is None or crl.number > last[0]) else None
     books = Books(name, tuple(new), tuple(revocations), newer)

@@ -1,4 +1,4 @@
-"""The trust page: what a person needs to trust a house's roots, in one file; and the profile for Apple's systems."""
+"""The trust page: what a person needs to trust a project's roots, in one file; and the profile for Apple's systems."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ from pki.common.templating import Pages
 from pki.config import identifiers
 from pki.config.proxies import largest_published
 from pki.project.generations import Generation
-from pki.project.project import House
+from pki.project.project import Project
 from pki.x509 import canonical
 from pki.x509.export import mobileconfig
 
 BYTES_IN_A_LINE = 8
 
 
-def files(house: House) -> dict[str, bytes]:
+def files(project: Project) -> dict[str, bytes]:
     """The page and the profile that it offers, by path below the home."""
-    said = house.inventory
-    live = {authority: _generations(house, authority) for authority in identifiers.AUTHORITIES}
+    said = project.inventory
+    live = {authority: _generations(project, authority) for authority in identifiers.AUTHORITIES}
     roots = [found.certificate for found in live["root"]]
     return {
-        house.store.shown(house.store.trust("index.html")): _fitting(house, live),
-        house.store.shown(house.store.trust("roots.mobileconfig")): mobileconfig.trust_only(
+        project.store.shown(project.store.trust("index.html")): _fitting(project, live),
+        project.store.shown(project.store.trust("roots.mobileconfig")): mobileconfig.trust_only(
             said.organisation, said.domains[0], roots
         ),
     }
 
 
-def _generations(house: House, authority: str) -> list[Generation]:
+def _generations(project: Project, authority: str) -> list[Generation]:
     """Those that are live, newest first."""
-    found = [house.generation(name) for name in reversed(house.live(authority))]
+    found = [project.generation(name) for name in reversed(project.live(authority))]
     if None in found:
-        raise house.missing_authority(authority)
+        raise project.missing_authority(authority)
     return [one for one in found if one]
 
 
-def _fitting(house: House, live: dict[str, list[Generation]]) -> bytes:
+def _fitting(project: Project, live: dict[str, list[Generation]]) -> bytes:
     """The page; where the publishing host's proxy serves no file of its size, without QR codes, or without steps too."""
-    said = house.inventory
+    said = project.inventory
     largest = largest_published(said)
     for has_codes, has_steps in ((True, True), (False, True), (False, False)):
-        page = render(context(house, live, has_codes=has_codes) | {"steps": has_steps})
+        page = render(context(project, live, has_codes=has_codes) | {"steps": has_steps})
         if not largest or len(page) <= largest:
             return page
     raise PkiError(
@@ -62,9 +62,9 @@ def render(values: dict[str, Any]) -> bytes:
     return Pages(Path(__file__).parent).render("page.html", values).encode()
 
 
-def context(house: House, live: dict[str, list[Generation]], *, has_codes: bool) -> dict[str, Any]:
+def context(project: Project, live: dict[str, list[Generation]], *, has_codes: bool) -> dict[str, Any]:
     """What the page says, in plain values."""
-    said = house.inventory
+    said = project.inventory
     return {
         "organisation": said.organisation,
         "domains": said.domains,
@@ -75,7 +75,11 @@ def context(house: House, live: dict[str, list[Generation]], *, has_codes: bool)
             {**_root(found, has_code=has_codes), "is_older": found is not live["root"][0]} for found in live["root"]
         ],
         "authorities": [
-            {"name": found.name, "end": _day(found.certificate.not_valid_after_utc), "next_update": _due(house, found)}
+            {
+                "name": found.name,
+                "end": _day(found.certificate.not_valid_after_utc),
+                "next_update": _due(project, found),
+            }
             for authority in identifiers.AUTHORITIES
             for found in live[authority]
         ],
@@ -97,9 +101,9 @@ def _root(found: Generation, *, has_code: bool) -> dict[str, Any]:
     }
 
 
-def _due(house: House, found: Generation) -> str:
+def _due(project: Project, found: Generation) -> str:
     """The day by which a new CRL comes."""
-    data = filesystem.read(house.store.crl(found.name))
+    data = filesystem.read(project.store.crl(found.name))
     crl = canonical.crl(data or b"", Encoding.DER)
     end = crl.next_update_utc if crl is not None else None
     if end is None:

@@ -20,7 +20,7 @@ from pki.x509 import certificate_signing, keys, name_constraints, profiles
 from pki.x509.certificate_signing import Issuer
 from pki.x509.keys import PrivateKey
 
-# What belongs to nobody (RFC 2606, RFC 5737), and to a house at most in a rehearsal: the first that it does not permit.
+# What belongs to nobody (RFC 2606, RFC 5737), and to a project at most in a rehearsal: the first that it does not permit.
 FOREIGN = ("www.example.com", "www.example.org", "www.foreign.invalid")
 ELSEWHERE = ("203.0.113.7", "198.51.100.7", "192.0.2.7")
 DAY = timedelta(days=1)

@@ -27,7 +27,7 @@ from pki.common.errors import PkiError
 from pki.common.remedies import run_for
 from pki.config import editing
 from pki.config.identifiers import ArtifactId, GenerationName
-from pki.project.project import House
+from pki.project.project import Project
 from pki.x509 import pem_encoding
 
 
@@ -53,27 +53,27 @@ class Brought:
 # -- reading and verifying --------------------------------------------------------------------------------------------
 
 
-def brought(house: House, folder: Path) -> Brought:
+def brought(project: Project, folder: Path) -> Brought:
     """Read a response and verify all of it, without writing anything. Raises PkiError with what is wrong."""
     folder = folder.parent if folder.name == "response.yaml" else folder
-    misplaced_keys.insist_on_no_keys(folder, *_own_folders(house))
-    find_response.insist_on_response(house, folder)
+    misplaced_keys.insist_on_no_keys(folder, *_own_folders(project))
+    find_response.insist_on_response(project, folder)
     answer = verify_response.read(folder)
-    request = _asked(house, answer)
-    series = [Held(answer, request)] if request else lost_ceremonies.series(house, answer)
+    request = _asked(project, answer)
+    series = [Held(answer, request)] if request else lost_ceremonies.series(project, answer)
     if not series:
-        raise _of_another_project(house, answer)
-    minutes = _minutes(house, answer)
+        raise _of_another_project(project, answer)
+    minutes = _minutes(project, answer)
     for held in series:
-        _insist_on_clocks(house, held.answer, held.request)
-    if faults := list(_faults(house, series, minutes)) or (
-        list(intermediate_keys.faults(house, request)) if request else []
+        _insist_on_clocks(project, held.answer, held.request)
+    if faults := list(_faults(project, series, minutes)) or (
+        list(intermediate_keys.faults(project, request)) if request else []
     ):
         raise PkiError("\n".join(faults), f"nothing was filed; {verify_response.AGAIN}")
     return Brought(answer, series[-1].request, minutes, request is None, tuple(series))
 
 
-def _faults(project: House, series: Sequence[Held], transcript: bytes) -> Iterator[str]:
+def _faults(project: Project, series: Sequence[Held], transcript: bytes) -> Iterator[str]:
     """Everything that is wrong with responses, each under the roots that were there before it."""
     there = filter(None, map(project.generation, project.store.generations("root")))
     roots: dict[str, x509.Certificate] = {one.name: one.certificate for one in there}
@@ -90,22 +90,22 @@ def _faults(project: House, series: Sequence[Held], transcript: bytes) -> Iterat
     yield from lost_ceremonies.faults(series)
 
 
-def _own_folders(project: House) -> Iterator[Path]:
+def _own_folders(project: Project) -> Iterator[Path]:
     """Yield the folders whose private keys belong to this project."""
     yield from (project.store.offline, project.store.ca, project.store.build)
     yield from (project.store.home / one.adopt for one in project.inventory.authorities.adopted.values())
 
 
-def _asked(house: House, answer: Answer) -> Request | None:
+def _asked(project: Project, answer: Answer) -> Request | None:
     """The open request of this project that a response verify_response. Raises PkiError for a response that was accepted."""
-    for folder in house.store.ceremonies():
+    for folder in project.store.ceremonies():
         if filesystem.read(folder / "response.yaml") == answer.data:
-            raise _accepted_already(house, answer, house.store.shown(folder))
-    waiting = {one.digest: one.request for one in ceremony_archive.open_requests(house)}
+            raise _accepted_already(project, answer, project.store.shown(folder))
+    waiting = {one.digest: one.request for one in ceremony_archive.open_requests(project)}
     return waiting.get(answer.response.request)
 
 
-def _of_another_project(project: House, answer: Answer) -> PkiError:
+def _of_another_project(project: Project, answer: Answer) -> PkiError:
     """That a response is of another project, with what helps where it is of this one, which has lost all of `ca/`."""
     numbers = ", ".join(str(one.request.number) for one in ceremony_archive.open_requests(project))
     waits = f"waits for the answer to request {numbers}" if numbers else "waits for no answer"
@@ -123,29 +123,29 @@ def _of_another_project(project: House, answer: Answer) -> PkiError:
     )
 
 
-def _accepted_already(house: House, answer: Answer, place: str) -> PkiError:
+def _accepted_already(project: Project, answer: Answer, place: str) -> PkiError:
     """That a response is in `ca/` already, with the line for the one that is still waited for."""
-    waiting = [one.request.number for one in ceremony_archive.open_requests(house)]
+    waiting = [one.request.number for one in ceremony_archive.open_requests(project)]
     if not waiting:
-        hint = f"nothing is left to do: {run_for(house.store.home)} doit"
+        hint = f"nothing is left to do: {run_for(project.store.home)} doit"
         return PkiError(f"{answer.name}: was accepted already, as {place}", hint)
     beside, name = answer.folder.parent, f"response-{waiting[-1]:04}"
-    found = find_response.fitting(house, beside)
-    hint = find_response.line(house, found or beside / name)
+    found = find_response.fitting(project, beside)
+    hint = find_response.line(project, found or beside / name)
     return PkiError(
         f"{answer.name}: was accepted already, as {place}; request {waiting[-1]} waits for its answer, {name}",
         hint if found else f"hold its ceremony; then: {hint}",
     )
 
 
-def _line_of_project(house: House, folder: Path) -> str:
+def _line_of_project(project: Project, folder: Path) -> str:
     """What to type for a response of another project: the kit beside the response says where that is.
 
     Where a response beside it answers an open request of this project, that one is meant.
     """
-    if found := find_response.fitting(house, folder.parent):
-        return find_response.line(house, found)
-    home = house.store.home
+    if found := find_response.fitting(project, folder.parent):
+        return find_response.line(project, found)
+    home = project.store.home
     data = filesystem.read_if_possible(folder.resolve().parent / kit.NAME / kit.PROJECT) or b""
     told = data.decode(errors="replace").strip()
     line = f"./run invoke ceremony.accept {shlex.quote(str(folder))}"
@@ -154,7 +154,7 @@ def _line_of_project(house: House, folder: Path) -> str:
     return f"is it of another project? name its folder: PKI_HOME=DIR {line}"
 
 
-def _minutes(house: House, answer: Answer) -> bytes:
+def _minutes(project: Project, answer: Answer) -> bytes:
     """The transcript that came along: whole, going on from the last ceremony, and ending with this response.
 
     What was confirmed of the last one is the head that its response names; what stands after that, nobody confirmed.
@@ -167,7 +167,7 @@ def _minutes(house: House, answer: Answer) -> bytes:
         records = transcript_chain.load(minutes, f"{answer.folder.name}/transcript.jsonl")
     except PkiError as error:  # its own hint is for the vault
         raise PkiError(error.message, verify_response.AGAIN) from None
-    last = ceremony_archive.last_head(house)
+    last = ceremony_archive.last_head(project)
     if last and last not in {record.hash for record in records}:
         raise PkiError(
             f"{answer.folder.name}/transcript.jsonl: does not continue that of the last ceremony",
@@ -181,9 +181,9 @@ def _minutes(house: House, answer: Answer) -> bytes:
     return minutes
 
 
-def _insist_on_clocks(house: House, answer: Answer, request: Request) -> None:
+def _insist_on_clocks(project: Project, answer: Answer, request: Request) -> None:
     """Raise PkiError, which names both clocks, for a response that was signed in the future or before its request."""
-    signed, here = answer.response.signed, house.now
+    signed, here = answer.response.signed, project.now
     both = f"the clock of the offline machine said {signed:%Y-%m-%d %H:%M} UTC, the clock of this machine says {here:%Y-%m-%d %H:%M} UTC"
     if signed > here + request_response.SLACK:
         after = signed - request_response.SLACK + timedelta(seconds=59)  # shown in whole minutes
@@ -200,15 +200,15 @@ def _insist_on_clocks(house: House, answer: Answer, request: Request) -> None:
         )
 
 
-def insist_on_roots(house: House, folder: Path) -> None:
+def insist_on_roots(project: Project, folder: Path) -> None:
     """Raise PkiError where a root is missing that this response does not bring; writes nothing."""
-    if house.missing_roots:
+    if project.missing_roots:
         with suppress(PkiError):
-            found = brought(house, folder)
-            if {one.fingerprint for one in house.missing_roots} <= set(found.roots.values()):
-                house.expect_roots()
+            found = brought(project, folder)
+            if {one.fingerprint for one in project.missing_roots} <= set(found.roots.values()):
+                project.expect_roots()
                 return
-        house.insist_on_roots()
+        project.insist_on_roots()
 
 
 # -- confirming and filing --------------------------------------------------------------------------------------------
@@ -236,42 +236,42 @@ def confirm(found: Brought, typed: str) -> None:
         )
 
 
-def file(house: House, found: Brought) -> list[str]:
+def file(project: Project, found: Brought) -> list[str]:
     """Record everything in the ledger, then put it into `ca/`; returns the CRLs that are now to be destroyed.
 
     Killed anywhere, it can be begun again: what is recorded is not recorded twice, and the response comes last. Before
     it, pki.yaml names the new roots; where it cannot be written, nothing is filed.
     """
-    with _naming_roots(house, found) as name_roots:
+    with _naming_roots(project, found) as name_roots:
         old = []
         for place, held in enumerate(found.series):
             if found.is_lost:
-                lost_ceremonies.set_keys_aside(house, held.request)
-            old += _file(house, held, lost_ceremonies.replaced(found.series[place + 1 :]))
+                lost_ceremonies.set_keys_aside(project, held.request)
+            old += _file(project, held, lost_ceremonies.replaced(found.series[place + 1 :]))
         name_roots()
     for held in found.series:
-        _keep(house, held, found.minutes)
+        _keep(project, held, found.minutes)
     return old
 
 
 @contextmanager
-def _naming_roots(house: House, found: Brought) -> Iterator[Callable[[], None]]:
+def _naming_roots(project: Project, found: Brought) -> Iterator[Callable[[], None]]:
     """What puts the SHA-256 of each root into pki.yaml; the new text is on disk beside it from the beginning.
 
     The sandbox names none: its roots may be lost_ceremonies.
     """
-    path = house.store.home / "pki.yaml"
-    there = [one for name in house.store.generations("root") if (one := house.generation(name))]
+    path = project.store.home / "pki.yaml"
+    there = [one for name in project.store.generations("root") if (one := project.generation(name))]
     roots: dict[str, str] = {one.name: one.fingerprint for one in there}
     roots |= found.roots
-    if house.inventory.sandbox or set(roots.values()) <= set(house.inventory.roots):
+    if project.inventory.sandbox or set(roots.values()) <= set(project.inventory.roots):
         yield lambda: None
         return
     with editing.waiting(editing.with_roots(path, roots)) as put:
         yield put
 
 
-def _file(house: House, found: Held, replaced: Collection[str]) -> list[str]:
+def _file(project: Project, found: Held, replaced: Collection[str]) -> list[str]:
     """Record and file all of it but the response; returns the CRLs that are to be destroyed.
 
     Those of roots that are `replaced` are superseded by a later ceremony, and only recorded.
@@ -279,70 +279,70 @@ def _file(house: House, found: Held, replaced: Collection[str]) -> list[str]:
     request = found.request
     because = f"ceremony {request.number}: {'; '.join(request.because)}"
     for (name, issuer), cert in found.answer.certificates.items():
-        if not house.ledger.certificates(serial=cert.serial_number):
+        if not project.ledger.certificates(serial=cert.serial_number):
             named = GenerationName.parse(name)
             profile = "root" if named.is_root else f"{named.authority}-ca"
-            house.ledger.record_certificate(
+            project.ledger.record_certificate(
                 cert,
                 issuer=issuer,
                 artifact=ArtifactId("authority", named.authority),
                 profile=profile,
                 reason=because,
-                at=house.now,
+                at=project.now,
             )
-    _record_revocations(house, request)
+    _record_revocations(project, request)
     for (root, number), rung in found.answer.rungs.items():
-        if not house.ledger.has_crl(root, number):
-            house.ledger.record_crl(rung, issuer=root, reason=because, at=house.now)
+        if not project.ledger.has_crl(root, number):
+            project.ledger.record_crl(rung, issuer=root, reason=because, at=project.now)
     for name, issuer in found.answer.certificates:
         if name != issuer and GenerationName.parse(name).is_root:
             pem = pem_encoding.pem_of([found.answer.certificates[name, issuer]])
-            filesystem.write(house.store.authority_file(name, f"cross-{issuer}.pem"), pem)
-    old = _place_rungs(house, found, replaced)
+            filesystem.write(project.store.authority_file(name, f"cross-{issuer}.pem"), pem)
+    old = _place_rungs(project, found, replaced)
     for name, issuer in sorted(
         found.answer.certificates, key=lambda pair: GenerationName.parse(pair[0]).is_root, reverse=True
     ):
         if name == issuer or not GenerationName.parse(name).is_root:
             filesystem.write(
-                house.store.authority_file(name, "cert.pem"),
+                project.store.authority_file(name, "cert.pem"),
                 pem_encoding.pem_of([found.answer.certificates[name, issuer]]),
             )
     return old
 
 
-def _record_revocations(house: House, request: Request) -> None:
+def _record_revocations(project: Project, request: Request) -> None:
     for ladder in request.ladders:
         for one in ladder.revoked:
-            for issued in house.ledger.certificates(serial=one.serial):
+            for issued in project.ledger.certificates(serial=one.serial):
                 if not issued.revoked:
-                    house.ledger.record_revocation(issued, reason=one.reason, at=one.at)
+                    project.ledger.record_revocation(issued, reason=one.reason, at=one.at)
 
 
-def _place_rungs(house: House, found: Held, replaced: Collection[str]) -> list[str]:
+def _place_rungs(project: Project, found: Held, replaced: Collection[str]) -> list[str]:
     """The new ladders in place of the old ones; returns the old rungs that have not ended."""
     old = []
     for ladder in (one for one in found.request.ladders if one.root not in replaced):
         numbers = {rung.number for rung in ladder.rungs}
         for rung in ladder.rungs:
-            path = house.store.authority_file(ladder.root, "crl") / f"{rung.number}.pem"
+            path = project.store.authority_file(ladder.root, "crl") / f"{rung.number}.pem"
             filesystem.write(path, pem_encoding.pem_of([found.answer.rungs[ladder.root, rung.number]]))
-        for path in house.store.rungs(ladder.root):
+        for path in project.store.rungs(ladder.root):
             if int(path.stem) not in numbers:
-                old += _unended(house, path, ladder.root)
+                old += _unended(project, path, ladder.root)
                 path.unlink()
     return old
 
 
-def _unended(house: House, path: Path, root: str) -> list[str]:
+def _unended(project: Project, path: Path, root: str) -> list[str]:
     with suppress(ValueError):
         crl = x509.load_pem_x509_crl(filesystem.read(path) or b"")
         end = crl.next_update_utc
-        if end and end > house.now:
+        if end and end > project.now:
             return [f"CRL {path.stem} of {root}, good from {crl.last_update_utc:%Y-%m-%d} to {end:%Y-%m-%d}"]
     return []
 
 
-def _keep(project: House, found: Held, transcript: bytes) -> None:
+def _keep(project: Project, found: Held, transcript: bytes) -> None:
     """The records of the ceremony; the response itself comes last, and says that all the rest is there."""
     folder, request = project.store.ceremony(found.request.number), request_response.dump(found.request)
     filesystem.write(project.store.ca / "transcript.jsonl", transcript)

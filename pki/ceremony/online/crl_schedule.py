@@ -12,61 +12,63 @@ from pki.common.durations import BACKDATED
 from pki.common.errors import PkiError
 from pki.config.identifiers import GenerationName
 from pki.project.generations import Generation
-from pki.project.project import House
+from pki.project.project import Project
 from pki.x509.certificate_signing import SECOND
 
 
 def ladders(
-    house: House,
+    project: Project,
     roots: tuple[AskedRoot, ...],
     present: Generation | None,
     revoke: tuple[tuple[str, str], ...],
     destroy: tuple[str, ...],
 ) -> Iterator[AskedLadder]:
     """A new ladder for every root that signs on the day; for one that hands over or is destroyed, up to its end."""
-    gone = ceremony_archive.destroyed_roots(house)
-    for name in house.store.generations("root"):
-        found = house.existing(name)
-        if name in gone or found.certificate.not_valid_after_utc <= house.now:
+    gone = ceremony_archive.destroyed_roots(project)
+    for name in project.store.generations("root"):
+        found = project.existing(name)
+        if name in gone or found.certificate.not_valid_after_utc <= project.now:
             continue
         for_good = bool(roots) or found != present or name in destroy
         until = found.certificate.not_valid_after_utc if for_good else None
         yield AskedLadder(
             root=name,
-            revoked=tuple(_revoked(house, revoke, name)),
-            rungs=tuple(rungs(house, name, until, _last_number(house, name))),
+            revoked=tuple(_revoked(project, revoke, name)),
+            rungs=tuple(rungs(project, name, until, _last_number(project, name))),
         )
     for root in roots:
-        last = _last_number(house, root.name)
-        yield AskedLadder(root=root.name, revoked=(), rungs=tuple(rungs(house, root.name, None, last, root.not_after)))
+        last = _last_number(project, root.name)
+        yield AskedLadder(
+            root=root.name, revoked=(), rungs=tuple(rungs(project, root.name, None, last, root.not_after))
+        )
 
 
-def _last_number(house: House, root: str) -> int:
-    last = house.ledger.last_crl(root)
+def _last_number(project: Project, root: str) -> int:
+    last = project.ledger.last_crl(root)
     return last[0] if last else 0
 
 
-def _revoked(house: House, revoke: tuple[tuple[str, str], ...], root: str) -> Iterator[Revocation]:
+def _revoked(project: Project, revoke: tuple[tuple[str, str], ...], root: str) -> Iterator[Revocation]:
     """What a root's CRLs must list: what the ledger knows, and what is wished."""
-    for entry in house.ledger.revoked(root, house.now - BACKDATED):  # when the first rung begins
-        issued = next(iter(house.ledger.certificates(serial=entry.serial)), None)
+    for entry in project.ledger.revoked(root, project.now - BACKDATED):  # when the first rung begins
+        issued = next(iter(project.ledger.certificates(serial=entry.serial)), None)
         if issued is None:
             raise PkiError(
                 f"the CRL of {root} must list the serial {entry.serial:x}, which the ledger does not know",
-                "it was signed after the backup that this house was restored from: restore a newer one",
+                "it was signed after the backup that this project was restored from: restore a newer one",
             )
         revoked = GenerationName(issued.artifact.name, int(ceremony_archive.NUMBER.findall(issued.subject)[-1]))
         yield Revocation(generation=revoked, serial=entry.serial, reason=entry.reason, at=entry.revoked_at)
     for name, reason in revoke:
-        found = house.existing(name)
-        issuer = house.root_of(found.certificate)
+        found = project.existing(name)
+        issuer = project.root_of(found.certificate)
         if issuer and issuer.name == root:
             serial = found.certificate.serial_number
-            yield Revocation(generation=name, serial=serial, reason=reason, at=house.now)
+            yield Revocation(generation=name, serial=serial, reason=reason, at=project.now)
 
 
 def rungs(
-    house: House, root: str, until: datetime | None, number: int, end: datetime | None = None
+    project: Project, root: str, until: datetime | None, number: int, end: datetime | None = None
 ) -> Iterator[AskedRung]:
     """Rungs from now on that replace all earlier ones: one a second after each that has not begun, and more as needed.
 
@@ -74,19 +76,19 @@ def rungs(
     one ends no earlier than any that it replaces. None begins after the root has ended: at `end`, where there is no
     certificate of it yet.
     """
-    if known := house.generation(root):
+    if known := project.generation(root):
         end = known.certificate.not_valid_after_utc
-    rule = house.inventory.authorities.root.crl
+    rule = project.inventory.authorities.root.crl
     step = rule.lifetime - OVERLAP
-    earlier = {rung.crl.last_update_utc for rung in house.rungs(root)}
-    begun = [start for start in earlier if start <= house.now]
-    starts = [max([house.now - BACKDATED, *(at + SECOND for at in begun)])]
+    earlier = {rung.crl.last_update_utc for rung in project.rungs(root)}
+    begun = [start for start in earlier if start <= project.now]
+    starts = [max([project.now - BACKDATED, *(at + SECOND for at in begun)])]
     for at in sorted(earlier):
-        if at > house.now:
+        if at > project.now:
             _fill(starts, at + SECOND, rule.lifetime, step, end)
             starts.append(at + SECOND)
-    goal = until or house.now + rule.rungs * step
-    _fill(starts, max(goal, ladder_end(house, root) or goal), rule.lifetime, step, end)
+    goal = until or project.now + rule.rungs * step
+    _fill(starts, max(goal, ladder_end(project, root) or goal), rule.lifetime, step, end)
     for at in starts:
         number = max(int(at.timestamp()), number + 1)
         yield AskedRung(number=number, this_update=at, next_update=at + rule.lifetime)

@@ -130,7 +130,7 @@ def write(target: Path, program: Path, machine: Machine, extra: dict[str, bytes]
 
 
 def _program(program: Path) -> Iterator[Path]:
-    """What of a checkout is the program: no house, no keys, no tests, nothing that a run left there."""
+    """What of a checkout is the program: no project, no keys, no tests, nothing that a run left there."""
     yield from (program / name for name in (*SINGLE, *LOCKS))
     for folder in FOLDERS:
         for path in sorted((program / folder).rglob("*")):

@@ -22,7 +22,7 @@ from pki.ceremony.verify_response import Answer
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.common.remedies import run_for
-from pki.project.project import House
+from pki.project.project import Project
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Held:
         return {root.name: self.answer.certificates[root.name, root.name] for root in self.request.roots}
 
 
-def series(project: House, answer: Answer) -> list[Held]:
+def series(project: Project, answer: Answer) -> list[Held]:
     """Return the ceremonies that the project lost, up to the one of `answer`, oldest first.
 
     Empty where they do not follow the last ceremony of the project: the response is another project's.
@@ -52,14 +52,14 @@ def series(project: House, answer: Answer) -> list[Held]:
     return [] if last == NOTHING and unnamed_roots(project, found) else found
 
 
-def unnamed_roots(project: House, found: Sequence[Held]) -> list[str]:
+def unnamed_roots(project: Project, found: Sequence[Held]) -> list[str]:
     """Return the SHA-256 of roots of the ceremonies that neither pki.yaml names nor `build/` shows."""
     made = [fingerprint(cert) for held in found for cert in held.roots.values()]
     ours = {*project.inventory.roots, *(one.fingerprint for one in project.missing_roots)}
     return [one for one in made if one not in ours]
 
 
-def roots_to_name(project: House, answer: Answer) -> list[str]:
+def roots_to_name(project: Project, answer: Answer) -> list[str]:
     """Return the SHA-256 of the roots that pki.yaml must name before the project, which has none, accepts a response."""
     found = list(_back(answer, NOTHING))
     is_whole = bool(found) and found[-1].request.previous == NOTHING
@@ -81,20 +81,20 @@ def replaced(later: Sequence[Held]) -> set[str]:
     return {crls.root for held in later for crls in held.request.ladders}
 
 
-def lacking_keys(project: House, found: Sequence[Held]) -> list[str]:
+def lacking_keys(project: Project, found: Sequence[Held]) -> list[str]:
     """Return the intermediates that these ceremonies certified, that none of them revoked, and whose key is lost."""
     revoked = {one.generation for held in found for crls in held.request.ladders for one in crls.revoked}
     names = [asked.name for held in found for asked in held.request.intermediates]
     return [name for name in names if name not in revoked and project.keys.fault(name)]
 
 
-def new_generations(project: House, names: Sequence[str]) -> str:
+def new_generations(project: Project, names: Sequence[str]) -> str:
     """Return what to type where the keys of intermediates are lost: successors, and nobody can use the keys any more."""
     run = run_for(project.store.home)
     return f"{run} invoke ceremony.request {' '.join(f'--revoke {name}' for name in names)} --reason superseded"
 
 
-def set_keys_aside(project: House, request: Request) -> None:
+def set_keys_aside(project: Project, request: Request) -> None:
     """Rename the folders of keys that were made since for names that a ceremony had certified: no certificate has them."""
     for asked in request.intermediates:
         folder = project.store.authority_file(asked.name, "request.pem").parent

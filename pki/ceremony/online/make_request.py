@@ -26,7 +26,7 @@ from pki.common.remedies import here
 from pki.config.identifiers import AUTHORITIES, GenerationName
 from pki.config.leaf_certificates import permitted_addresses
 from pki.project.generations import Generation
-from pki.project.project import House
+from pki.project.project import Project
 from pki.x509 import certificate_signing
 
 WISHED, WISHED_CRLS = "a new generation of {} is wished", "new CRLs are wished"
@@ -50,62 +50,62 @@ def _covers(request: Request, need: Need) -> bool:
     return need.generation in {root.name for root in request.roots} | {one.name for one in request.intermediates}
 
 
-def uncovered(house: House, found: list[Need]) -> list[Reason]:
+def uncovered(project: Project, found: list[Need]) -> list[Reason]:
     """Why the newest open request does not ask for what is needed, as pki.yaml has it; empty when it does.
 
     Where nothing is needed, there may be no request, or one of any age that asks for what is wished.
     """
-    waiting = ceremony_archive.open_requests(house)
+    waiting = ceremony_archive.open_requests(project)
     if not waiting:
         return [Why.NEEDED(what=need.what, why=need.why) for need in found]
     newest = waiting[-1].request
     if not found:
-        return changed(house, newest)
+        return changed(project, newest)
     lacking = [Why.NEEDED(what=need.what, why=need.why) for need in found if not _covers(newest, need)]
-    lacking += changed(house, newest)
-    if newest.prepared > house.now + request_response.SLACK:
+    lacking += changed(project, newest)
+    if newest.prepared > project.now + request_response.SLACK:
         lacking.append(Why.REQUEST_FUTURE(number=newest.number))
-    if house.now - newest.prepared > REFRESH:
-        lacking.append(Why.REQUEST_AGE(number=newest.number, days=(house.now - newest.prepared).days))
+    if project.now - newest.prepared > REFRESH:
+        lacking.append(Why.REQUEST_AGE(number=newest.number, days=(project.now - newest.prepared).days))
     return lacking
 
 
-def insist_on_current(house: House, asked: Open) -> None:
+def insist_on_current(project: Project, asked: Open) -> None:
     """Raise PkiError for an open request that is to be made anew: nothing is to be printed or signed for it."""
-    if reasons := uncovered(house, needed.needs(house)):
+    if reasons := uncovered(project, needed.needs(project)):
         raise PkiError(
             f"request {asked.request.number} is not what is asked for now: {joined(reasons)}",
-            here("invoke", "ceremony.request", home=house.store.home, before="make it anew: "),
+            here("invoke", "ceremony.request", home=project.store.home, before="make it anew: "),
         )
 
 
 # -- collecting -------------------------------------------------------------------------------------------------------
 
 
-def prepare(house: House, wish: Wish = Wish(), *, anew: bool = False) -> Open:
+def prepare(project: Project, wish: Wish = Wish(), *, anew: bool = False) -> Open:
     """Write a request for everything that is needed or wished; an open one that asks for exactly that is kept.
 
     What the newest open request wishes is wished again, unless it is to be asked `anew`. Raises PkiError when there is
     nothing to ask for, a wish cannot be granted, or the ledger lacks what its CRLs would have to list.
     """
-    house.insist_on_ledger()
-    found = needed.needs(house)
-    waiting = ceremony_archive.open_requests(house)
-    if wish == Wish() and waiting and not uncovered(house, found) and not anew:
+    project.insist_on_ledger()
+    found = needed.needs(project)
+    waiting = ceremony_archive.open_requests(project)
+    if wish == Wish() and waiting and not uncovered(project, found) and not anew:
         return waiting[-1]
-    wish = _with(wish, _wished(house, waiting[-1].request) if waiting and not anew else Wish())
-    _check(house, wish, found, _wanted(house, wish, found))
-    house.clock.insist()
-    request = _collected(house, wish, found)
+    wish = _with(wish, _wished(project, waiting[-1].request) if waiting and not anew else Wish())
+    _check(project, wish, found, _wanted(project, wish, found))
+    project.clock.insist()
+    request = _collected(project, wish, found)
     data = request_response.dump(request)
-    path = house.store.ceremony(request.number) / "request.yaml"
+    path = project.store.ceremony(request.number) / "request.yaml"
     filesystem.write(path, data)
     return Open(path, request, request_response.digest(data))
 
 
-def _wished(house: House, request: Request) -> Wish:
+def _wished(project: Project, request: Request) -> Wish:
     """What a person wished in a request that was not answered yet."""
-    done = {entry.serial for ladder in request.ladders for entry in house.ledger.revoked(ladder.root, house.now)}
+    done = {entry.serial for ladder in request.ladders for entry in project.ledger.revoked(ladder.root, project.now)}
     listed = [one for ladder in request.ladders for one in ladder.revoked]
     return Wish(
         generations=tuple(one for one in AUTHORITIES if WISHED.format(one) in request.because),
@@ -125,52 +125,52 @@ def _with(wish: Wish, other: Wish) -> Wish:
     )
 
 
-def _check(house: House, wish: Wish, found: list[Need], wanted: list[GenerationName]) -> None:
+def _check(project: Project, wish: Wish, found: list[Need], wanted: list[GenerationName]) -> None:
     if not found and wish == Wish():
         raise PkiError(
             "no ceremony is needed now",
             "to hold one all the same: --new server, --revoke server-1, --crls, --destroy root-1",
         )
     for name, _ in wish.revoke:
-        generation = house.generation(name) if "-" in name else None
+        generation = project.generation(name) if "-" in name else None
         if generation is None or generation.authority == "root":
-            raise PkiError(f"{name}: is not an intermediate", f"there are: {', '.join(_intermediates(house))}")
-        if house.is_revoked_by_root(generation):
+            raise PkiError(f"{name}: is not an intermediate", f"there are: {', '.join(_intermediates(project))}")
+        if project.is_revoked_by_root(generation):
             raise PkiError(f"{name}: is revoked already", "./run invoke status")
-        issuer = house.root_of(generation.certificate)
-        if issuer is None or issuer.name in ceremony_archive.destroyed_roots(house):
+        issuer = project.root_of(generation.certificate)
+        if issuer is None or issuer.name in ceremony_archive.destroyed_roots(project):
             raise PkiError(
                 f"{name}: the key of the root that signed it was destroyed, so nobody can revoke it",
-                "if its key is exposed, found a new house: docs/ceremony.md",
+                "if its key is exposed, found a new project: docs/ceremony.md",
             )
     for name in wish.generations:
         if name not in AUTHORITIES:
             raise PkiError(f"{name}: no such authority", "expected root, server or client")
     makes_root = any(name.is_root for name in wanted)
     if "root" in wish.generations:
-        _check_rollover(house)
+        _check_rollover(project)
     for name in wish.destroy:
-        _check_destruction(house, name, makes_root=makes_root)
+        _check_destruction(project, name, makes_root=makes_root)
 
 
-def _check_rollover(house: House) -> None:
+def _check_rollover(project: Project) -> None:
     """A cross-certificate has path length 1: who trusts only the first of three roots would find no chain."""
-    roots = [root for name in house.store.generations("root") if (root := house.generation(name))]
-    live = [root for root in roots if house.is_live(root)]
+    roots = [root for name in project.store.generations("root") if (root := project.generation(name))]
+    live = [root for root in roots if project.is_live(root)]
     if len(live) > 1:
         end = live[0].certificate.not_valid_after_utc
         raise PkiError(
             f"{live[0].name} still vouches for {live[-1].name}, until {end:%Y-%m-%d}: who trusts only {live[0].name} "
             "would find no chain to a third root",
-            f"wait until then; if {live[-1].name} is exposed, found a new house: docs/ceremony.md",
+            f"wait until then; if {live[-1].name} is exposed, found a new project: docs/ceremony.md",
         )
 
 
-def _check_destruction(house: House, name: str, *, makes_root: bool) -> None:
-    roots = house.store.generations("root")
+def _check_destruction(project: Project, name: str, *, makes_root: bool) -> None:
+    roots = project.store.generations("root")
     if name not in roots:
         raise PkiError(f"{name}: is not a root", f"there are: {', '.join(roots)}")
-    if name in ceremony_archive.destroyed_roots(house):
+    if name in ceremony_archive.destroyed_roots(project):
         raise PkiError(f"{name}: its key was destroyed already", "./run invoke ceremony.verify")
     if name == roots[-1] and not makes_root:
         raise PkiError(
@@ -179,11 +179,11 @@ def _check_destruction(house: House, name: str, *, makes_root: bool) -> None:
         )
 
 
-def _intermediates(house: House) -> list[GenerationName]:
-    return [name for authority in INTERMEDIATES for name in house.store.generations(authority)]
+def _intermediates(project: Project) -> list[GenerationName]:
+    return [name for authority in INTERMEDIATES for name in project.store.generations(authority)]
 
 
-def _wanted(house: House, wish: Wish, found: list[Need]) -> list[GenerationName]:
+def _wanted(project: Project, wish: Wish, found: list[Need]) -> list[GenerationName]:
     """Names of the generations to be made: needed, wished, or in place of one that is to be revoked."""
     names = needed.new_generations(found)
     authorities = [*wish.generations]
@@ -191,36 +191,36 @@ def _wanted(house: House, wish: Wish, found: list[Need]) -> list[GenerationName]
         authorities += INTERMEDIATES
     revoked = {name for name, _ in wish.revoke}
     for authority in INTERMEDIATES:
-        issuing = house.issuing(authority)
+        issuing = project.issuing(authority)
         if issuing and issuing.name in revoked:
             authorities.append(authority)
-    names += [needed.next_name(house, authority) for authority in authorities]
+    names += [needed.next_name(project, authority) for authority in authorities]
     return list(dict.fromkeys(names))
 
 
-def _collected(house: House, wish: Wish, found: list[Need]) -> Request:
-    said, wanted = house.inventory, _wanted(house, wish, found)
-    roots = tuple(_asked_root(house, name) for name in wanted if name.is_root)
-    present = house.issuing("root")
-    can_sign = present is not None and present.certificate.not_valid_after_utc > house.now
+def _collected(project: Project, wish: Wish, found: list[Need]) -> Request:
+    said, wanted = project.inventory, _wanted(project, wish, found)
+    roots = tuple(_asked_root(project, name) for name in wanted if name.is_root)
+    present = project.issuing("root")
+    can_sign = present is not None and present.certificate.not_valid_after_utc > project.now
     signing = roots[0].name if roots else present.name if present else ""
-    intermediates = tuple(_asked_intermediate(house, name, signing, roots) for name in wanted if not name.is_root)
-    events = house.ledger.events(last=1)
+    intermediates = tuple(_asked_intermediate(project, name, signing, roots) for name in wanted if not name.is_root)
+    events = project.ledger.events(last=1)
     return Request(
         format="doit-pki ceremony request 1",
-        number=max((int(folder.name) for folder in house.store.ceremonies()), default=0) + 1,
-        prepared=house.now,
+        number=max((int(folder.name) for folder in project.store.ceremonies()), default=0) + 1,
+        prepared=project.now,
         organisation=said.organisation,
         publish=said.publish.url,
         sandbox=said.sandbox,
         because=tuple(_reasons(wish, found)),
-        previous=ceremony_archive.last_response(house),
+        previous=ceremony_archive.last_response(project),
         ledger=LedgerHead(events=events[-1].seq if events else 0, head=events[-1].hash if events else "0" * 64),
-        pinned={name: house.existing(name).fingerprint for name in house.store.generations("root")},
+        pinned={name: project.existing(name).fingerprint for name in project.store.generations("root")},
         roots=roots,
         intermediates=intermediates,
-        cross_certificates=tuple(_asked_cross(house, root, present) for root in roots if present and can_sign),
-        ladders=tuple(ladders(house, roots, present, wish.revoke, wish.destroy)),
+        cross_certificates=tuple(_asked_cross(project, root, present) for root in roots if present and can_sign),
+        ladders=tuple(ladders(project, roots, present, wish.revoke, wish.destroy)),
         destroy=wish.destroy,
     )
 
@@ -238,18 +238,18 @@ def _reasons(wish: Wish, found: list[Need]) -> Iterator[str]:
         yield WISHED_CRLS
 
 
-def _asked_root(house: House, name: str) -> AskedRoot:
-    rule = house.inventory.authorities.root
-    start, end = certificate_signing.validity(house.now, rule.lifetime, None)
-    cn = common_name(house.inventory.organisation, name, sandbox=house.inventory.sandbox)
+def _asked_root(project: Project, name: str) -> AskedRoot:
+    rule = project.inventory.authorities.root
+    start, end = certificate_signing.validity(project.now, rule.lifetime, None)
+    cn = common_name(project.inventory.organisation, name, sandbox=project.inventory.sandbox)
     return AskedRoot(name=name, common_name=cn, key=rule.key, not_before=start, not_after=end)
 
 
-def _asked_intermediate(house: House, name: str, root: str, made: tuple[AskedRoot, ...]) -> AskedIntermediate:
-    said, authority = house.inventory, GenerationName.parse(name).authority
-    start, end = certificate_signing.validity(house.now, said.authorities.intermediate(authority).lifetime, None)
+def _asked_intermediate(project: Project, name: str, root: str, made: tuple[AskedRoot, ...]) -> AskedIntermediate:
+    said, authority = project.inventory, GenerationName.parse(name).authority
+    start, end = certificate_signing.validity(project.now, said.authorities.intermediate(authority).lifetime, None)
     known = {asked.name: (asked.not_before, asked.not_after) for asked in made}
-    first, last = known.get(root) or _life(house.existing(root).certificate)
+    first, last = known.get(root) or _life(project.existing(root).certificate)
     cn = common_name(said.organisation, name, sandbox=said.sandbox)
     return AskedIntermediate(
         name=name,
@@ -259,7 +259,7 @@ def _asked_intermediate(house: House, name: str, root: str, made: tuple[AskedRoo
         not_after=min(end, last),
         domains=said.domains,
         addresses=permitted_addresses(said),
-        request=requested(house, name, cn).decode(),
+        request=requested(project, name, cn).decode(),
     )
 
 
@@ -267,7 +267,7 @@ def _life(cert: x509.Certificate) -> tuple[datetime, datetime]:
     return cert.not_valid_before_utc, cert.not_valid_after_utc
 
 
-def _asked_cross(house: House, root: AskedRoot, present: Generation) -> AskedCross:
+def _asked_cross(project: Project, root: AskedRoot, present: Generation) -> AskedCross:
     _, end = _life(present.certificate)
-    start = max(house.now - BACKDATED, root.not_before)
+    start = max(project.now - BACKDATED, root.not_before)
     return AskedCross(name=root.name, issuer=present.name, not_before=start, not_after=min(end, root.not_after))

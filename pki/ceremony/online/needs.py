@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from pki.config.identifiers import ArtifactId, GenerationName
 from pki.config.leaf_certificates import permitted_addresses
 from pki.project.generations import Generation
-from pki.project.project import House
+from pki.project.project import Project
 from pki.x509.name_constraints import Permitted
 
 LADDER_ALARM = timedelta(days=183)
@@ -50,24 +50,24 @@ class Need:
         return self.generation.authority
 
 
-def longest_below(house: House, authority: str) -> timedelta:
+def longest_below(project: Project, authority: str) -> timedelta:
     """The longest life of a certificate that an authority signs."""
-    said = house.inventory
+    said = project.inventory
     if authority == "root":
         return max(said.authorities.server.lifetime, said.authorities.client.lifetime)
     return said.profiles.server.lifetime if authority == "server" else said.profiles.client.lifetime
 
 
-def full_until(house: House, found: Generation) -> datetime:
+def full_until(project: Project, found: Generation) -> datetime:
     """Until when a generation can issue certificates of full length."""
-    return found.certificate.not_valid_after_utc - longest_below(house, found.authority)
+    return found.certificate.not_valid_after_utc - longest_below(project, found.authority)
 
 
-def usable_until(house: House, found: Generation) -> datetime:
+def usable_until(project: Project, found: Generation) -> datetime:
     """The end of a generation's usable life: the day on which its successor is asked for."""
-    authorities = house.inventory.authorities
+    authorities = project.inventory.authorities
     rule = authorities.root if found.authority == "root" else authorities.intermediate(found.authority)
-    return full_until(house, found) - rule.handover
+    return full_until(project, found) - rule.handover
 
 
 def new_generations(found: Iterable[Need]) -> list[GenerationName]:
@@ -75,93 +75,95 @@ def new_generations(found: Iterable[Need]) -> list[GenerationName]:
     return [need.generation for need in found if not need.is_crls]
 
 
-def next_name(house: House, authority: str) -> GenerationName:
+def next_name(project: Project, authority: str) -> GenerationName:
     """The name of the generation after the newest one that has a certificate."""
-    names = house.store.generations(authority)
+    names = project.store.generations(authority)
     return names[-1].following if names else GenerationName(authority, 1)
 
 
-def needs(house: House) -> list[Need]:
+def needs(project: Project) -> list[Need]:
     """What a ceremony must bring now; empty for most of the time."""
-    root = house.issuing("root")
-    found = list(_root_needs(house, root))
+    root = project.issuing("root")
+    found = list(_root_needs(project, root))
     moves = [need for need in found if need.generation.is_root and not need.is_crls]
     for authority in INTERMEDIATES:
         if moves and root is not None:
-            found.append(Need(next_name(house, authority), f"{moves[0].what} takes over", moves[0].by))
+            found.append(Need(next_name(project, authority), f"{moves[0].what} takes over", moves[0].by))
         else:
-            found += _intermediate_needs(house, authority)
-    return found + _companions(house, found) if found else []
+            found += _intermediate_needs(project, authority)
+    return found + _companions(project, found) if found else []
 
 
-def _companions(house: House, found: list[Need]) -> list[Need]:
+def _companions(project: Project, found: list[Need]) -> list[Need]:
     """What would be needed within half a year: a ceremony that is held anyway spares the next one."""
     asked = {need.authority for need in found}
-    there = (house.issuing(authority) for authority in INTERMEDIATES if authority not in asked)
+    there = (project.issuing(authority) for authority in INTERMEDIATES if authority not in asked)
     return [
-        Need(next_name(house, one.authority), f"{one.name} would follow within half a year", full_until(house, one))
+        Need(next_name(project, one.authority), f"{one.name} would follow within half a year", full_until(project, one))
         for one in there
-        if one is not None and usable_until(house, one) - TOGETHER <= house.now
+        if one is not None and usable_until(project, one) - TOGETHER <= project.now
     ]
 
 
-def _root_needs(house: House, root: Generation | None) -> Iterator[Need]:
+def _root_needs(project: Project, root: Generation | None) -> Iterator[Need]:
     if root is None:
-        yield Need(GenerationName("root", 1), "there is no root yet", house.now)
+        yield Need(GenerationName("root", 1), "there is no root yet", project.now)
         return
-    end = usable_until(house, root)
-    if end <= house.now:
-        why = f"{root.name} can certify intermediates of full length until {full_until(house, root):%Y-%m-%d}"
-        yield Need(next_name(house, "root"), why, full_until(house, root))
-    for name in house.store.generations("root"):
-        last = ladder_end(house, name)
-        found = house.generation(name)
-        if found is None or last is None or found.certificate.not_valid_after_utc <= house.now:
+    end = usable_until(project, root)
+    if end <= project.now:
+        why = f"{root.name} can certify intermediates of full length until {full_until(project, root):%Y-%m-%d}"
+        yield Need(next_name(project, "root"), why, full_until(project, root))
+    for name in project.store.generations("root"):
+        last = ladder_end(project, name)
+        found = project.generation(name)
+        if found is None or last is None or found.certificate.not_valid_after_utc <= project.now:
             continue
-        rungs = house.rungs(name)
-        is_whole = len(rungs) == len(house.store.rungs(name))  # one that is damaged is restored: no ceremony is needed
-        if is_whole and min(rung.crl.last_update_utc for rung in rungs) > house.now and not house.before(found):
-            yield Need(name, f"every CRL of {name} begins in the future", house.now, is_crls=True)
-        elif last - ladder_alarm(house) <= house.now and last < found.certificate.not_valid_after_utc:
+        rungs = project.rungs(name)
+        is_whole = len(rungs) == len(
+            project.store.rungs(name)
+        )  # one that is damaged is restored: no ceremony is needed
+        if is_whole and min(rung.crl.last_update_utc for rung in rungs) > project.now and not project.before(found):
+            yield Need(name, f"every CRL of {name} begins in the future", project.now, is_crls=True)
+        elif last - ladder_alarm(project) <= project.now and last < found.certificate.not_valid_after_utc:
             yield Need(name, f"the last CRL of {name} ends on {last:%Y-%m-%d}", last, is_crls=True)
 
 
-def ladder_alarm(house: House) -> timedelta:
+def ladder_alarm(project: Project) -> timedelta:
     """How long before the last rung's end new ones are asked for: half a year, or half of a ladder that is shorter."""
-    rule = house.inventory.authorities.root.crl
+    rule = project.inventory.authorities.root.crl
     return min(LADDER_ALARM, rule.rungs * (rule.lifetime - OVERLAP) / 2)
 
 
-def ladder_end(house: House, root: str) -> datetime | None:
+def ladder_end(project: Project, root: str) -> datetime | None:
     """When the last rung of a root's ladder ends."""
-    return max((end for rung in house.rungs(root) if (end := rung.crl.next_update_utc)), default=None)
+    return max((end for rung in project.rungs(root) if (end := rung.crl.next_update_utc)), default=None)
 
 
-def _intermediate_needs(house: House, authority: str) -> Iterator[Need]:
-    found, following = house.issuing(authority), next_name(house, authority)
+def _intermediate_needs(project: Project, authority: str) -> Iterator[Need]:
+    found, following = project.issuing(authority), next_name(project, authority)
     if found is None:
-        names = house.store.generations(authority)
+        names = project.store.generations(authority)
         yield Need(
-            following, f"{names[-1]} is revoked" if names else f"there is no {authority} authority yet", house.now
+            following, f"{names[-1]} is revoked" if names else f"there is no {authority} authority yet", project.now
         )
         return
-    last = full_until(house, found)
-    if usable_until(house, found) <= house.now:
+    last = full_until(project, found)
+    if usable_until(project, found) <= project.now:
         yield Need(following, f"{found.name} can issue certificates of full length until {last:%Y-%m-%d}", last)
-    elif refused := _refused(house, found):
-        yield Need(following, f"{found.name} does not permit {', '.join(refused)}", house.now, is_growth=True)
+    elif refused := _refused(project, found):
+        yield Need(following, f"{found.name} does not permit {', '.join(refused)}", project.now, is_growth=True)
 
 
-def _refused(house: House, found: Generation) -> list[str]:
+def _refused(project: Project, found: Generation) -> list[str]:
     """Domains and networks that pki.yaml permits and the present intermediate does not."""
     permitted = Permitted.by(found.certificate)
-    domains = [domain for domain in house.inventory.domains if f".{domain}" not in permitted.domains]
-    wanted = permitted_addresses(house.inventory)
+    domains = [domain for domain in project.inventory.domains if f".{domain}" not in permitted.domains]
+    wanted = permitted_addresses(project.inventory)
     blocks = [block for block in wanted if not any(block.subnet_of(allowed) for allowed in permitted.networks)]
     outside = [domain for domain in domains if not permitted.admits(domain)]
     return outside + [str(block) for block in blocks]
 
 
-def is_cut_short(house: House) -> bool:
+def is_cut_short(project: Project) -> bool:
     """Whether the last ceremony was begun and not ended: in the sandbox, which holds them in one go, a run was killed."""
-    return any(not (folder / "response.yaml").exists() for folder in house.store.ceremonies()[-1:])
+    return any(not (folder / "response.yaml").exists() for folder in project.store.ceremonies()[-1:])

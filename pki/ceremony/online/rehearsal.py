@@ -13,7 +13,7 @@ from pki.ceremony.offline import key_storage, session, steps
 from pki.ceremony.online.ceremony_archive import Open
 from pki.ceremony.request_response import NOTHING, Request
 from pki.ceremony.vault import Vault, fingerprint
-from pki.project.project import House
+from pki.project.project import Project
 from pki.x509 import certificate_signing, keys, profiles
 
 THROW_AWAY = "throw-away-key-of-a-rehearsal"
@@ -30,14 +30,14 @@ KEY_MASKS = (
 )
 
 
-def rehearse(house: House, asked: Open) -> dict[str, bytes]:
+def rehearse(project: Project, asked: Open) -> dict[str, bytes]:
     """The texts of everything that a ceremony over this request will make, by file name. Raises what it would raise."""
     with tempfile.TemporaryDirectory(prefix="rehearsal-") as temporary:
         vault, out = Path(temporary) / "vault", Path(temporary) / "out"
         vault.mkdir(0o700)
         out.mkdir(0o700)
-        request = _with_stand_ins(house, Vault(vault), asked.request)
-        held = session.opened(Vault(vault), request_response.dump(request), str(asked.path), lambda: house.now)
+        request = _with_stand_ins(project, Vault(vault), asked.request)
+        held = session.opened(Vault(vault), request_response.dump(request), str(asked.path), lambda: project.now)
         if request.roots:
             steps.make_roots(held, lambda _, kind: key_storage.in_file(keys.new_key(kind), THROW_AWAY))
         files = {"plan.txt": "\n".join([*plan_text.roots(request), *plan_text.signatures(request, held.known)]) + "\n"}
@@ -53,11 +53,11 @@ def rehearse(house: House, asked: Open) -> dict[str, bytes]:
     return {name: text.encode() for name, text in files.items()}
 
 
-def _with_stand_ins(house: House, vault: Vault, request: Request) -> Request:
+def _with_stand_ins(project: Project, vault: Vault, request: Request) -> Request:
     """The request as a vault can take it that knows no ceremony: roots that exist get a stand-in of the same name."""
     pinned = {}
     for name in request.pinned:
-        found = house.generation(name)
+        found = project.generation(name)
         assert found is not None
         real = found.certificate
         key = keys.new_key(keys.key_kind(real.public_key()))

@@ -10,15 +10,15 @@ from pki.ceremony.online.needs import OVERLAP
 from pki.ceremony.request_response import AskedIntermediate, AskedLadder, Request
 from pki.common.reasons import Reason, Why
 from pki.config.leaf_certificates import permitted_addresses
-from pki.project.project import House
+from pki.project.project import Project
 from pki.x509 import certificate_signing
 
 ROUNDING = timedelta(seconds=2)  # a request has whole seconds
 
 
-def changed(house: House, request: Request) -> list[Reason]:
+def changed(project: Project, request: Request) -> list[Reason]:
     """Return each change of pki.yaml since a request was prepared that its content depends on, by key."""
-    said = house.inventory
+    said = project.inventory
     found = [
         Why.REQUEST_CHANGED(field=key, before=was, after=now)
         for key, was, now in (
@@ -31,12 +31,12 @@ def changed(house: House, request: Request) -> list[Reason]:
     permitted = tuple(said.domains), tuple(permitted_addresses(said))
     if any((one.domains, one.addresses) != permitted for one in request.intermediates):
         found.append(Why.REQUEST_PERMITTED())
-    keys = [*_roots(house, request), *_intermediates(house, request), *_ladders(house, request)]
+    keys = [*_roots(project, request), *_intermediates(project, request), *_ladders(project, request)]
     return found + [Why.REQUEST_SETTING(field=f"authorities.{key}") for key in dict.fromkeys(keys)]
 
 
-def _roots(house: House, request: Request) -> Iterator[str]:
-    rule = house.inventory.authorities.root
+def _roots(project: Project, request: Request) -> Iterator[str]:
+    rule = project.inventory.authorities.root
     for root in request.roots:
         if root.key != rule.key:
             yield "root.key"
@@ -46,40 +46,40 @@ def _roots(house: House, request: Request) -> Iterator[str]:
             yield "root.lifetime"
 
 
-def _intermediates(house: House, request: Request) -> Iterator[str]:
+def _intermediates(project: Project, request: Request) -> Iterator[str]:
     """Keys of pki.yaml; a life that is cut to that of the issuer is no change."""
     for one in request.intermediates:
         start, end = certificate_signing.validity(
-            request.prepared, house.inventory.authorities.intermediate(one.authority).lifetime, None
+            request.prepared, project.inventory.authorities.intermediate(one.authority).lifetime, None
         )
-        first, last = _life(house, request, one)
+        first, last = _life(project, request, one)
         if not _agree((one.not_before, one.not_after), (max(start, first), min(end, last))):
             yield f"{one.authority}.lifetime"
 
 
-def _life(house: House, request: Request, one: AskedIntermediate) -> tuple[datetime, datetime]:
+def _life(project: Project, request: Request, one: AskedIntermediate) -> tuple[datetime, datetime]:
     made = {root.name: (root.not_before, root.not_after) for root in request.roots}
     if one.issuer in made:
         return made[one.issuer]
-    cert = house.existing(one.issuer).certificate
+    cert = project.existing(one.issuer).certificate
     return cert.not_valid_before_utc, cert.not_valid_after_utc
 
 
-def _ladders(house: House, request: Request) -> Iterator[str]:
-    rule, new_roots = house.inventory.authorities.root.crl, {root.name: root.not_after for root in request.roots}
+def _ladders(project: Project, request: Request) -> Iterator[str]:
+    rule, new_roots = project.inventory.authorities.root.crl, {root.name: root.not_after for root in request.roots}
     for ladder in request.ladders:
         if any(not _agree((rung.next_update,), (rung.this_update + rule.lifetime,)) for rung in ladder.rungs):
             yield "root.crl.lifetime"
         elif ladder.root in new_roots:
-            if len(ladder.rungs) != len(list(rungs(house, ladder.root, None, 0, new_roots[ladder.root]))):
+            if len(ladder.rungs) != len(list(rungs(project, ladder.root, None, 0, new_roots[ladder.root]))):
                 yield "root.crl.rungs"
-        elif not new_roots and _is_short(house, request, ladder):
+        elif not new_roots and _is_short(project, request, ladder):
             yield "root.crl.rungs"
 
 
-def _is_short(house: House, request: Request, ladder: AskedLadder) -> bool:
+def _is_short(project: Project, request: Request, ladder: AskedLadder) -> bool:
     """Whether the CRLs of the root that goes on end before their goal; those that follow earlier ones may be more."""
-    rule, present = house.inventory.authorities.root.crl, house.issuing("root")
+    rule, present = project.inventory.authorities.root.crl, project.issuing("root")
     if present is None or present.name != ladder.root or ladder.root in request.destroy:
         return False
     goal = min(request.prepared + rule.rungs * (rule.lifetime - OVERLAP), present.certificate.not_valid_after_utc)

@@ -12,40 +12,42 @@ from pki.ceremony.vault import Vault
 from pki.common import filesystem
 from pki.common.errors import PkiError
 from pki.config.fields import SANDBOX
-from pki.project.project import House
+from pki.project.project import Project
 from pki.x509 import keys
 
 
-def ceremony(house: House, wish: Wish = Wish()) -> None:  # noqa: B008 - frozen
+def ceremony(project: Project, wish: Wish = Wish()) -> None:  # noqa: B008 - frozen
     """Ask, make, sign, accept: everything that is needed or wished. Nobody confirms anything: this is a try-out."""
-    house.clock.insist()
+    project.clock.insist()
     try:
-        _hold(house, make_request.prepare(house, wish))
+        _hold(project, make_request.prepare(project, wish))
     except PkiError as error:
         anew = "to begin anew: move ca/, build/ and offline/ away"
         raise PkiError(error.message, f"{error.hint}\n{anew}" if error.hint else anew) from None
 
 
-def _forget_vault(house: House) -> None:
+def _forget_vault(project: Project) -> None:
     """Delete the vault of a sandbox whose `ca/` was deleted: it would continue ceremonies that nobody remembers."""
-    vault = Vault(house.store.offline)
-    known = {filesystem.read(folder / "request.yaml") for folder in house.store.ceremonies()}
+    vault = Vault(project.store.offline)
+    known = {filesystem.read(folder / "request.yaml") for folder in project.store.ceremonies()}
     held = [filesystem.read(past.folder / "request.yaml") for past in vault.history()]
     is_sandbox = all(SANDBOX in root.subject.rfc4514_string() for root in vault.roots().values())
     if held and known.isdisjoint(held) and is_sandbox:
         shutil.rmtree(vault.folder)
 
 
-def _hold(house: House, asked: Open) -> None:
-    _forget_vault(house)
-    filesystem.make_folder(house.store.offline, 0o700)
+def _hold(project: Project, asked: Open) -> None:
+    _forget_vault(project)
+    filesystem.make_folder(project.store.offline, 0o700)
     data = filesystem.read(asked.path) or b""
-    held = session.opened(Vault(house.store.offline), data, str(asked.path), lambda: house.now)
+    held = session.opened(Vault(project.store.offline), data, str(asked.path), lambda: project.now)
     held.transcript.record("deviation", text="one machine holds everything", reason="this is the sandbox")
     if any(root.name not in held.known.roots for root in held.request.roots):
-        steps.make_roots(held, lambda name, kind: key_storage.in_file(keys.new_key(kind), house.passphrases.new(name)))
-    out = house.store.offline / ".out"
+        steps.make_roots(
+            held, lambda name, kind: key_storage.in_file(keys.new_key(kind), project.passphrases.new(name))
+        )
+    out = project.store.offline / ".out"
     shutil.rmtree(out, ignore_errors=True)  # of a run that was killed
     filesystem.make_folder(out, 0o700)
-    accept_response.file(house, accept_response.brought(house, steps.sign(held, house.passphrases.new, out)))
+    accept_response.file(project, accept_response.brought(project, steps.sign(held, project.passphrases.new, out)))
     shutil.rmtree(out)

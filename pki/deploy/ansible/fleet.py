@@ -40,7 +40,7 @@ NOT_REACHED = "not reached: too many hosts failed before it"
 
 @dataclass
 class Fleet:
-    """The hosts of one house; `waiting` names those that this run was asked for, that are due and whose release is."""
+    """The hosts of one project; `waiting` names those that this run was asked for, that are due and whose release is."""
 
     store: Store
     settings: Ansible

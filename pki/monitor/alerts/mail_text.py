@@ -30,7 +30,7 @@ KINDS = {"new": "new", "worse": "worse than before", "nearer": "nearer to its en
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What every letter says besides: whose house it is and where, what the run did, the ledger's head."""
+    """What every letter says besides: whose project it is and where, what the run did, the ledger's head."""
 
     organisation: str
     place: str

@@ -24,7 +24,7 @@ from pki.monitor.checks import check_machine
 from pki.monitor.checks.check_context import View
 from pki.pipeline.artifact import Artifact
 from pki.project.generations import Generation
-from pki.project.project import House
+from pki.project.project import Project
 from pki.x509 import canonical
 
 DAY = timedelta(days=1)
@@ -37,30 +37,30 @@ ASK = "./run invoke ceremony.request, and docs/ceremony.md"
 def roots(view: View) -> Iterator[Finding]:
     """Every root that pki.yaml names, or that `build/` shows, is in `ca/`."""
     try:
-        view.house.insist_on_roots()
+        view.project.insist_on_roots()
     except PkiError as error:
         yield Finding("authority:root", Level.CRITICAL, error.message, error.hint)
 
 
 def authorities(view: View) -> Iterator[Finding]:
     """Each authority can sign, and its root does not near its end."""
-    house = view.house
+    project = view.project
     for name in AUTHORITIES:
-        if reasons := ca_state.stale_reasons(house, name):
+        if reasons := ca_state.stale_reasons(project, name):
             failure = view.run.failure(ArtifactId("authority", name))
-            remedy = failure.hint if failure else "./run doit" if house.inventory.sandbox else ASK
+            remedy = failure.hint if failure else "./run doit" if project.inventory.sandbox else ASK
             yield Finding(ArtifactId("authority", name), Level.CRITICAL, reasons[0], remedy)
-    root = house.issuing("root")
+    root = project.issuing("root")
     if root and (level := root_level(view, root)):
         end = root.certificate.not_valid_after_utc
-        remedy = "./run doit" if house.inventory.sandbox else ASK
+        remedy = "./run doit" if project.inventory.sandbox else ASK
         yield Finding(
             ArtifactId("authority", root.name), level, f"the root itself {_ends(view, end)}", remedy, until=end
         )
-    there = [found for name in AUTHORITIES if (found := house.issuing(name))]
+    there = [found for name in AUTHORITIES if (found := project.issuing(name))]
     if there:
-        first = min(there, key=lambda found: needs.usable_until(house, found))
-        text = f"{', '.join(found.name for found in there)}; {first.name} is usable until {needs.usable_until(house, first):%Y-%m-%d}"
+        first = min(there, key=lambda found: needs.usable_until(project, found))
+        text = f"{', '.join(found.name for found in there)}; {first.name} is usable until {needs.usable_until(project, first):%Y-%m-%d}"
         yield Finding("authorities", Level.OK, text)
 
 
@@ -78,7 +78,7 @@ def ceremonies(view: View) -> Iterator[Finding]:
     if not found:
         yield Finding("ceremony", Level.OK, "none is due")
         return
-    ends = [need.by for need in needs.needs(view.house) if not need.is_growth]
+    ends = [need.by for need in needs.needs(view.project) if not need.is_growth]
     until = min(ends, default=None)
     level = by_time_left(until - view.now, CEREMONY_SOON, CEREMONY_NOW) if until else Level.NOTICE
     yield Finding("ceremony", level, found[0].text, found[0].remedy, until=until)
@@ -92,16 +92,20 @@ def keys(view: View) -> Iterator[Finding]:
 
     A thorough look opens all; another one those that the run used, and those whose files changed since they opened.
     """
-    house, opened = view.house, list[str]()
+    project, opened = view.project, list[str]()
     for authority in ("server", "client"):
-        found = house.issuing(authority)
-        if found and not house.passphrases.is_asked_for(found.name) and (view.thorough or _has_changed(house, found)):
-            with suppress(PkiError):  # kept by the house
-                house.keys.issuer(found)
-                house.memo.remember(_key_id(found), found.fingerprint, _key_files(house, found), "", by_state=True)
+        found = project.issuing(authority)
+        if (
+            found
+            and not project.passphrases.is_asked_for(found.name)
+            and (view.thorough or _has_changed(project, found))
+        ):
+            with suppress(PkiError):  # kept by the project
+                project.keys.issuer(found)
+                project.memo.remember(_key_id(found), found.fingerprint, _key_files(project, found), "", by_state=True)
                 opened.append(found.name)
-    told = {house.store.shown(path) for path in check_machine.secrets(view)}
-    for name, error in {**house.keys.closed, **house.key_faults()}.items():
+    told = {project.store.shown(path) for path in check_machine.secrets(view)}
+    for name, error in {**project.keys.closed, **project.key_faults()}.items():
         if error.code is ErrorCode.EXPOSED and error.about in told:
             continue
         text = f"nothing can be renewed or revoked with it: {error.message}"
@@ -110,19 +114,19 @@ def keys(view: View) -> Iterator[Finding]:
         yield Finding("keys", Level.OK, f"{' and '.join(opened)} {'open' if len(opened) > 1 else 'opens'}")
 
 
-def _has_changed(house: House, found: Generation) -> bool:
+def _has_changed(project: Project, found: Generation) -> bool:
     """Whether a key, or the file of its passphrase, is not as it was when the key opened the last time."""
-    files = _key_files(house, found)
-    return bool(files) and house.memo.recall(_key_id(found), found.fingerprint) is None
+    files = _key_files(project, found)
+    return bool(files) and project.memo.recall(_key_id(found), found.fingerprint) is None
 
 
 def _key_id(found: Generation) -> ArtifactId:
     return ArtifactId("key", found.name)
 
 
-def _key_files(house: House, found: Generation) -> list[str]:
+def _key_files(project: Project, found: Generation) -> list[str]:
     """The files by which a key opens; none where it lies in a token, or its passphrase comes from no file."""
-    key, passphrase = house.store.authority_file(found.name, "key.pem"), house.passphrases.file_of(found.name)
+    key, passphrase = project.store.authority_file(found.name, "key.pem"), project.passphrases.file_of(found.name)
     return [str(key), str(passphrase)] if passphrase and passphrase.exists() and key.exists() else []
 
 
@@ -150,14 +154,14 @@ def crls(view: View) -> Iterator[Finding]:
 
 def sizes(view: View) -> Iterator[Finding]:
     """The publishing host's proxy serves every CRL, and will for a while."""
-    for one in crl_size.sizes(view.house):
+    for one in crl_size.sizes(view.project):
         if one.complaint:
             level = Level.NOTICE if one.fits else Level.WARNING
             yield Finding(ArtifactId("crl", one.generation), level, one.complaint, crl_size.REMEDY)
 
 
 def _crl(view: View, artifact: Artifact, name: str) -> Iterator[Finding]:
-    rule, end = view.house.crl_rule(name), _end(view, name)
+    rule, end = view.project.crl_rule(name), _end(view, name)
     is_due = end is not None and view.now >= end - rule.lifetime + rule.refresh
     failure = view.run.failure(artifact.name) or (view.failure_of_key(name) if is_due else None)
     late = end is not None and view.now >= end - rule.lifetime + rule.refresh + min(
@@ -165,7 +169,7 @@ def _crl(view: View, artifact: Artifact, name: str) -> Iterator[Finding]:
     )
     is_over = end is not None and end <= view.now
     if failure is None and not late and not is_over:
-        if end is None and view.thorough and view.house.generation(name):
+        if end is None and view.thorough and view.project.generation(name):
             text = "is not there, or damaged: the next run makes it"
             yield Finding(artifact.name, Level.NOTICE, text, rerun(artifact.name))
         return
@@ -179,17 +183,17 @@ def _crl(view: View, artifact: Artifact, name: str) -> Iterator[Finding]:
 def _end(view: View, name: str) -> datetime | None:
     """When a CRL in `build/` ends; what the run itself has seen is not read again."""
     if GenerationName.parse(name).is_root:
-        present = issued_crls.due_presigned(view.house, name)
+        present = issued_crls.due_presigned(view.project, name)
         return None if present is None else present.next_update_utc  # an empty CRL is false
-    if seen := view.house.memo.seen(ArtifactId("crl", name)):
+    if seen := view.project.memo.seen(ArtifactId("crl", name)):
         return datetime.fromtimestamp(seen[1], UTC)
-    there = published(view.house, name)
+    there = published(view.project, name)
     return None if there is None else there.next_update_utc
 
 
-def published(house: House, name: str) -> x509.CertificateRevocationList | None:
+def published(project: Project, name: str) -> x509.CertificateRevocationList | None:
     """The CRL of a generation as it lies in `build/`; an empty one is false. None for one that bears no number."""
-    found = canonical.crl(filesystem.read(house.store.crl(name)) or b"", Encoding.DER)
+    found = canonical.crl(filesystem.read(project.store.crl(name)) or b"", Encoding.DER)
     try:
         if found is not None:
             found.extensions.get_extension_for_class(x509.CRLNumber)
@@ -200,33 +204,33 @@ def published(house: House, name: str) -> x509.CertificateRevocationList | None:
 
 def _ladder(view: View, root: str) -> Iterator[Finding]:
     """A root's pre-signed CRLs: one is valid now, the next begins before it ends, and none is missing."""
-    house, subject = view.house, ArtifactId("crl", root)
-    found = house.generation(root)
+    project, subject = view.project, ArtifactId("crl", root)
+    found = project.generation(root)
     if found is None:
         return
-    if early := house.before(found):
+    if early := project.before(found):
         yield Finding(subject, Level.CRITICAL, f"no rung of its ladder is valid now: {early}", SET_CLOCK)
         return
-    present = issued_crls.due_presigned(house, root)
+    present = issued_crls.due_presigned(project, root)
     if present is None:
-        last = published(house, root)
+        last = published(project, root)
         lasts = last.next_update_utc if last is not None else None
         until = lasts if lasts and lasts > view.now else None
         when = f" from {until:%Y-%m-%d} on, when the one that they have ends" if until else ""
-        text = f"{issued_crls.no_presigned(house, root)}; every server refuses every client{when}"
-        remedy = f"{_back(root)}; or: {_new_crls(house, root)}"
+        text = f"{issued_crls.no_presigned(project, root)}; every server refuses every client{when}"
+        remedy = f"{_back(root)}; or: {_new_crls(project, root)}"
         yield Finding(subject, Level.CRITICAL, text, remedy, until=until)
         return
     end, spans = (
         present.next_update_utc,
-        [(one.crl.last_update_utc, one.crl.next_update_utc) for one in house.rungs(root)],
+        [(one.crl.last_update_utc, one.crl.next_update_utc) for one in project.rungs(root)],
     )
     assert end is not None
     for start, following_end in sorted((s, e) for s, e in spans if e and s > view.now):
         if start > end:
             text = f"no rung of its ladder covers {end:%Y-%m-%d} to {start:%Y-%m-%d}"
             yield Finding(
-                subject, _rung_level(view, end), text, f"{_back(root)}; or: {_new_crls(house, root)}", until=end
+                subject, _rung_level(view, end), text, f"{_back(root)}; or: {_new_crls(project, root)}", until=end
             )
         end = max(end, following_end)
     if missing := _unheld(view, root):
@@ -243,22 +247,22 @@ def _back(root: str) -> str:
     return f"put ca/root/{root}/crl/ back from a backup (./run invoke restore FILE --to DIR)"
 
 
-def _new_crls(house: House, root: str) -> Remedy:
+def _new_crls(project: Project, root: str) -> Remedy:
     from pki.ceremony.online.ceremony_archive import new_crls  # noqa: PLC0415 - which a run with nothing to tell needs not
 
-    return new_crls(house, root)
+    return new_crls(project, root)
 
 
 def _unheld(view: View, root: str) -> int:
     """The number of the newest CRL that the ledger knows of a root, if its file is gone; else 0."""
-    house = view.house
-    numbers = [rung.number for rung in house.rungs(root)]
+    project = view.project
+    numbers = [rung.number for rung in project.rungs(root)]
     known = token(numbers)
-    missing = house.recall_from_ledger(f"rungs {root}", known)
+    missing = project.recall_from_ledger(f"rungs {root}", known)
     if missing is None:
-        last = house.ledger.last_crl(root) if house.has_ledger else None
+        last = project.ledger.last_crl(root) if project.has_ledger else None
         missing = last[0] if last and last[0] not in numbers else 0
-        house.remember_from_ledger(f"rungs {root}", known, missing)
+        project.remember_from_ledger(f"rungs {root}", known, missing)
     return int(missing)
 
 

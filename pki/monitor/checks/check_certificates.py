@@ -16,7 +16,7 @@ from pki.config.model import Leaf
 from pki.monitor.check_result import Finding, Level, by_time_left, rerun
 from pki.monitor.checks.check_authorities import ASK
 from pki.monitor.checks.check_context import View
-from pki.project.project import House
+from pki.project.project import Project
 from pki.x509 import canonical
 
 DAY = timedelta(days=1)
@@ -26,16 +26,16 @@ WARNING, CRITICAL = 14 * DAY, 7 * DAY
 
 def leaves(view: View) -> Iterator[Finding]:
     """Every certificate is as pki.yaml wants it and renewed in time; one that the run found sound is not read again."""
-    house, run = view.house, view.run
+    project, run = view.project, view.run
     troubled, now = run.failed.keys() | run.unmet.keys(), view.now.timestamp()
     first = ends = 0
     for name, leaf in view.plan.leaves.items():
         artifact = ArtifactId("cert", name)
-        kept = house.memo.seen(artifact)
+        kept = project.memo.seen(artifact)
         if kept is None or artifact in troubled or kept[1] - leaf.renew_before.total_seconds() <= now:
             told = list(_leaf(view, artifact, leaf))
             yield from told
-            kept = house.memo.seen(artifact)
+            kept = project.memo.seen(artifact)
             if not (kept or told) and (view.thorough or run.covers(artifact)):
                 yield _left_out(view, artifact, leaf)
         if kept:
@@ -55,28 +55,30 @@ def counted(there: int, expected: int) -> str:
 
 def _left_out(view: View, artifact: str, leaf: Leaf) -> Finding:
     """What the count of certificates leaves out, and nothing else tells."""
-    reasons = certificates.stale_reasons(view.house, leaf) or [Why.STATED(text="is not counted, and nothing says why")]
+    reasons = certificates.stale_reasons(view.project, leaf) or [
+        Why.STATED(text="is not counted, and nothing says why")
+    ]
     return Finding(artifact, Level.NOTICE, f"{joined(reasons)}: the next run makes it", rerun(artifact))
 
 
 def _leaf(view: View, artifact: str, leaf: Leaf) -> Iterator[Finding]:
-    house, failure = view.house, view.run.failure(artifact)
-    if waits := certificates.blocked_by(house, leaf):
+    project, failure = view.project, view.run.failure(artifact)
+    if waits := certificates.blocked_by(project, leaf):
         until = end(view, leaf)
         assert until is not None
         yield Finding(artifact, by_time_left(until - view.now, WARNING, CRITICAL), waits, ASK, until=until)
         return
-    reasons = certificates.stale_reasons(house, leaf)
-    if not reasons and (issuer := house.issuing(leaf.authority)) and (blocked := view.failure_of_key(issuer.name)):
-        found = certificates.examine(house, leaf)
-        due = renewal.unsigned(house, leaf, found) if isinstance(found, Current) else []
+    reasons = certificates.stale_reasons(project, leaf)
+    if not reasons and (issuer := project.issuing(leaf.authority)) and (blocked := view.failure_of_key(issuer.name)):
+        found = certificates.examine(project, leaf)
+        due = renewal.unsigned(project, leaf, found) if isinstance(found, Current) else []
         reasons, failure = due, blocked
     if not reasons:
         return
     until = end(view, leaf)
     is_late = until is not None and view.now >= until - leaf.renew_before + min(GRACE, leaf.renew_before / 2)
     if failure is None and not is_late:
-        if until is None and view.thorough and house.issuing(leaf.authority):
+        if until is None and view.thorough and project.issuing(leaf.authority):
             yield Finding(artifact, Level.NOTICE, f"{joined(reasons)}: the next run makes it", rerun(artifact))
         return  # the next run sees to it
     text = joined(reasons)
@@ -92,13 +94,13 @@ def level(leaf: Leaf, left: timedelta) -> Level:
 
 def end(view: View, leaf: Leaf) -> datetime | None:
     """When the certificate that a leaf has at present ends, whatever else is wrong with it."""
-    held = certificates.examine(view.house, leaf)
+    held = certificates.examine(view.project, leaf)
     if isinstance(held, Current):
         return held.not_after
-    cert = certificate(view.house, leaf)
+    cert = certificate(view.project, leaf)
     return cert.not_valid_after_utc if cert else None
 
 
-def certificate(house: House, leaf: Leaf) -> x509.Certificate | None:
+def certificate(project: Project, leaf: Leaf) -> x509.Certificate | None:
     """The certificate that a leaf has at present, read from its file, whatever is wrong with it."""
-    return canonical.first_certificate(filesystem.read(house.store.truth(leaf)) or b"")
+    return canonical.first_certificate(filesystem.read(project.store.truth(leaf)) or b"")

@@ -1,4 +1,4 @@
-"""What health looks at: the house, its plan, and what the last run said."""
+"""What health looks at: the project, its plan, and what the last run said."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pki.monitor.probes import Probed
 from pki.pipeline.desired_state import Note
 from pki.pipeline.plan import Plan
 from pki.project.layout import Store
-from pki.project.project import House
+from pki.project.project import Project
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class LastRun:
 class View:
     """Everything that a look may need. `thorough` looks also at what takes time: keys, the whole ledger."""
 
-    house: House
+    project: Project
     plan: Plan
     run: LastRun
     notes: Sequence[Note]
@@ -97,19 +97,19 @@ class View:
 
     @property
     def now(self) -> datetime:
-        return self.house.now
+        return self.project.now
 
     def failure_of_key(self, generation: str) -> Failure | None:
         """Why a generation cannot sign; None where it can, as far as that was seen."""
-        error = self.house.seen_key_faults.get(generation)
+        error = self.project.seen_key_faults.get(generation)
         return Failure(error.message, error.hint, error.code) if error else None
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What a run saw when it looked at the whole house at its end; `head` is the ledger's."""
+    """What a run saw when it looked at the whole project at its end; `head` is the ledger's."""
 
-    house: House
+    project: Project
     plan: Plan
     run: LastRun
     checks: Sequence[Finding]

@@ -20,7 +20,7 @@ AGAIN = "the next run makes it again"
 
 def files(view: View) -> Iterator[Finding]:
     """Damaged files of authorities and ceremonies; thoroughly, also those that a run makes again by itself."""
-    for note in damaged_files.notes(view.house):
+    for note in damaged_files.notes(view.project):
         yield Finding(note.subject, Level.WARNING, note.text, note.remedy)
     if view.thorough:
         yield from _made(view)
@@ -28,19 +28,19 @@ def files(view: View) -> Iterator[Finding]:
 
 def _made(view: View) -> Iterator[Finding]:
     """What a run makes again: certificates, CRLs, bundles, releases and receipts."""
-    house, place = view.house, view.house.store
-    for name in house.recovered:
+    project, place = view.project, view.project.store
+    for name in project.recovered:
         path = place.shown(place.authority_file(name, "cert.pem"))
-        yield Finding(path, Level.NOTICE, house.damaged[path], "./run doit authority")
+        yield Finding(path, Level.NOTICE, project.damaged[path], "./run doit authority")
     for name, leaf in view.plan.leaves.items():
-        if damaged := certificates.damaged_files(house, leaf):
+        if damaged := certificates.damaged_files(project, leaf):
             yield _notice(ArtifactId("cert", name), joined(damaged))
     for artifact in view.plan.artifacts:
         kind, name = artifact.id.kind, artifact.id.name
         if kind in {"bundle", "page"} and (reasons := artifact.reasons()):
             yield _notice(artifact.name, joined(reasons))
         elif kind == "crl" and (der := filesystem.read(place.crl(name))) is not None:
-            is_sound = crls.signed_crl(house, name, der, anew=True) is not None
+            is_sound = crls.signed_crl(project, name, der, anew=True) is not None
             if not is_sound or filesystem.read(place.crl(name, "pem")) != pem("X509 CRL", der):
                 yield _notice(artifact.name, "is damaged")
         elif (kind == "release" and (what := release.damaged(place.release(name)))) or (

@@ -59,7 +59,7 @@ def hosts(view: View) -> Iterator[Finding]:
             troubled.add(host)
             yield from _failed(view, host)
     yield from _drifted(view)
-    for note in (*waiting_roots.notes(view.house, view.plan), *pending_bootstraps.notes(view.house, view.plan)):
+    for note in (*waiting_roots.notes(view.project, view.plan), *pending_bootstraps.notes(view.project, view.plan)):
         yield Finding(note.subject, Level.WARNING, note.text, note.remedy)
     new = [name for name in view.plan.deliveries if name not in troubled and _is_new(view, name)]
     if new:
@@ -70,7 +70,7 @@ def hosts(view: View) -> Iterator[Finding]:
 
 def _counted(view: View, there: int) -> Iterator[Finding]:
     """How many hosts hold what pki.yaml says, of how many; and which get nothing."""
-    hosts, deliveries = view.house.inventory.hosts, view.plan.deliveries
+    hosts, deliveries = view.project.inventory.hosts, view.plan.deliveries
     apart = [name for name in hosts if name not in deliveries]
     expected = len(hosts.keys() | deliveries.keys())
     if there:
@@ -126,7 +126,7 @@ def failing_services(view: View) -> Iterator[Finding]:
 
 def _is_new(view: View, host: str) -> bool:
     """Whether a host has taken nothing yet; after a run it has, or has failed."""
-    return view.thorough and not view.house.store.receipt(host).exists()
+    return view.thorough and not view.project.store.receipt(host).exists()
 
 
 def _failed(view: View, host: str) -> Iterator[Finding]:
@@ -143,16 +143,16 @@ def _failed(view: View, host: str) -> Iterator[Finding]:
 
 def _states(view: View) -> Sequence[State]:
     """The hosts that are not simply well. Whenever a receipt or a contact is written, its folder changes too."""
-    house = view.house
+    project = view.project
     remote = [one for one in view.plan.deliveries.values() if one.is_remote]
     if not remote:
         return []
-    known = token([one.host for one in remote], sorted((house.pins or {}).items()))
-    found = house.memo.recall("unwell hosts", known)
+    known = token([one.host for one in remote], sorted((project.pins or {}).items()))
+    found = project.memo.recall("unwell hosts", known)
     if found is None:
         found = [state for one in remote if any((state := _state(one))[i] for i in (1, 4, 5, 6, 7))]
-        folders = [str(house.store.receipt("x").parent), str(house.store.contact("x").parent)]
-        house.memo.remember("unwell hosts", known, folders, found)
+        folders = [str(project.store.receipt("x").parent), str(project.store.contact("x").parent)]
+        project.memo.remember("unwell hosts", known, folders, found)
     return [State(*one) for one in found]
 
 

@@ -22,7 +22,7 @@ from pki.ledger.types import PASSING, PUT_BACK
 from pki.monitor.check_result import Finding, Level
 from pki.monitor.checks.check_context import View
 from pki.project import safe_directories
-from pki.project.project import House
+from pki.project.project import Project
 
 DAY = timedelta(days=1)
 MEGABYTE = 1 << 20
@@ -34,16 +34,16 @@ BACKUP_NOTICE, BACKUP_WARNING = 8 * DAY, 31 * DAY
 
 def ledger(view: View) -> Iterator[Finding]:
     """It is there, is ours, lacks nothing that was seen, and knows the authorities; thoroughly, its whole chain holds."""
-    house = view.house
-    if fault := house.ledger_fault:
+    project = view.project
+    if fault := project.ledger_fault:
         if fault.kind == PASSING:
             raise LedgerError.of(fault)  # whatever comes and goes, as on a full disk, has a look of its own
         yield Finding("ledger", Level.CRITICAL, fault.consequence, fault.remedy)
         return
-    if not house.has_ledger:
+    if not project.has_ledger:
         return
-    newest = _newest(house)
-    if faults := house.ledger.verify() if view.thorough else []:
+    newest = _newest(project)
+    if faults := project.ledger.verify() if view.thorough else []:
         more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
         remedy = f"./run invoke ledger.verify says all; {PUT_BACK}"
         yield Finding("ledger", Level.CRITICAL, f"somebody or something changed it: {faults[0]}{more}", remedy)
@@ -53,7 +53,7 @@ def ledger(view: View) -> Iterator[Finding]:
 
 def clock(view: View) -> Iterator[Finding]:
     """The clock can be believed: it is near the last event of the ledger, or others confirm it."""
-    verdict = view.house.clock.verdict
+    verdict = view.project.clock.verdict
     if not verdict.may_sign:
         yield Finding("clock", Level.CRITICAL, verdict.refusal.message, verdict.refusal.hint)
     elif verdict.confirmation:
@@ -62,28 +62,28 @@ def clock(view: View) -> Iterator[Finding]:
         yield Finding("clock", Level.OK, "agrees with the last event in the ledger")
 
 
-def _newest(house: House) -> tuple[int, str] | None:
+def _newest(project: Project) -> tuple[int, str] | None:
     """Number and hash of the ledger's newest event, which no run with nothing to do opens it for."""
-    kept = house.recall_from_ledger("newest", "")
+    kept = project.recall_from_ledger("newest", "")
     if kept is None:
-        found = house.ledger.newest()
+        found = project.ledger.newest()
         kept = [found.seq, found.hash] if found else []
-        house.remember_from_ledger("newest", "", kept)
+        project.remember_from_ledger("newest", "", kept)
     return (kept[0], kept[1]) if kept else None
 
 
-def head(house: House) -> str:
+def head(project: Project) -> str:
     """The ledger's head, for whoever wants to hold it against the ledger later; empty when there is none."""
-    newest = _newest(house) if house.has_ledger else None
+    newest = _newest(project) if project.has_ledger else None
     return f"{newest[1]} after {newest[0]} events" if newest else ""
 
 
-def counts(house: House) -> tuple[int, int]:
+def counts(project: Project) -> tuple[int, int]:
     """How many certificates and revocations the ledger holds; it is not opened for that when nothing has changed."""
-    kept = house.recall_from_ledger("counts", "")
+    kept = project.recall_from_ledger("counts", "")
     if kept is None:
-        kept = house.ledger.counts()
-        house.remember_from_ledger("counts", "", list(kept))
+        kept = project.ledger.counts()
+        project.remember_from_ledger("counts", "", list(kept))
     return kept[0], kept[1]
 
 
@@ -92,7 +92,7 @@ def counts(house: House) -> tuple[int, int]:
 
 def permissions(view: View) -> Iterator[Finding]:
     """Nobody but their owner reads the secrets; leaves' keys are looked at with their certificates."""
-    house, looked, is_open = view.house, 0, False
+    project, looked, is_open = view.project, 0, False
     for path in secrets(view):
         mode = filesystem.mode_of(path)
         if mode is None:
@@ -101,12 +101,12 @@ def permissions(view: View) -> Iterator[Finding]:
         if mode & 0o077:
             is_open, wanted = True, "700" if path.is_dir() else "600"
             text = f"others can read it: it has mode {mode:04o}{_closed(view, path)}"
-            shown = house.store.shown(path)
+            shown = project.store.shown(path)
             yield Finding(shown, Level.CRITICAL, text, f"chmod {wanted} {in_project(shown)}")
     for folder in _folders(view):
         mode = filesystem.mode_of(folder)
         if mode is not None and mode & stat.S_IWOTH:
-            is_open, shown = True, view.house.store.shown(folder)
+            is_open, shown = True, view.project.store.shown(folder)
             text = f"others can replace what lies in it: it has mode {mode:04o}"
             yield Finding(shown, Level.CRITICAL, text, f"chmod go-w {in_project(shown)}")
     if not is_open:
@@ -115,15 +115,15 @@ def permissions(view: View) -> Iterator[Finding]:
 
 def _closed(view: View, path: Path) -> str:
     """What follows where a key is not opened before a file is closed to others."""
-    place, passphrases = view.house.store, view.house.passphrases
-    issuing = [one.name for name in ("server", "client") if (one := view.house.issuing(name))]
+    place, passphrases = view.project.store, view.project.passphrases
+    issuing = [one.name for name in ("server", "client") if (one := view.project.issuing(name))]
     names = [one for one in issuing if path in {place.authority_file(one, "key.pem"), passphrases.file_of(one)}]
     return f"; until then nothing can be renewed or revoked with {' and '.join(names)}" if names else ""
 
 
 def secrets(view: View) -> Iterator[Path]:
     """The files and folders that their owner alone may read, leaves' keys aside."""
-    place, said = view.house.store, view.house.inventory.secrets
+    place, said = view.project.store, view.project.inventory.secrets
     yield place.ca
     yield place.ca / "ledger.db"
     yield identity_in(place.ca)
@@ -134,7 +134,7 @@ def secrets(view: View) -> Iterator[Path]:
 
 def _folders(view: View) -> Iterator[Path]:
     """The folders in which secrets lie, and certificates and releases that are to be delivered."""
-    place = view.house.store
+    place = view.project.store
     yield from dict.fromkeys(path.parent for path in secrets(view))
     for name in ("certs", "release", "crl", "trust"):
         yield place.build / name
@@ -156,14 +156,14 @@ def _below(folder: Path, *, thorough: bool) -> Iterator[Path]:
 
 def project(view: View) -> Iterator[Finding]:
     """Nobody but its owner decides what the project says; one that every user can write is not read at all."""
-    for path, text, remedy in safe_directories.loose(view.house.store.home):
+    for path, text, remedy in safe_directories.loose(view.project.store.home):
         yield Finding(f"project:{path}", Level.WARNING, text, remedy)
 
 
 def disk(view: View) -> Iterator[Finding]:
     """There is room for the next runs, and it can be written: else every renewal fails."""
-    home, seen, free, is_unfit = view.house.store.home, set[int](), list[int](), False
-    for path in (home, view.house.store.ca, view.house.store.build):
+    home, seen, free, is_unfit = view.project.store.home, set[int](), list[int](), False
+    for path in (home, view.project.store.ca, view.project.store.build):
         if not path.exists() or (device := path.stat().st_dev) in seen:
             continue
         seen.add(device)
@@ -190,7 +190,7 @@ def disk(view: View) -> Iterator[Finding]:
 
 def textfile(view: View) -> Iterator[Finding]:
     """The metrics can be put where node_exporter reads them."""
-    said = view.house.inventory.metrics.textfile
+    said = view.project.inventory.metrics.textfile
     if said and (complaint := complaint_of(said)):
         yield Finding("metrics", Level.WARNING, *complaint)
     elif said:
@@ -223,10 +223,10 @@ def last_backup(path: Path) -> dict[str, Any] | None:
 
 def backup(view: View) -> Iterator[Finding]:
     """What cannot be made again is in a backup that is not too old; a sandbox has nothing that may not be lost."""
-    house = view.house
-    if house.inventory.sandbox or not house.has_ledger:
+    project = view.project
+    if project.inventory.sandbox or not project.has_ledger:
         return
-    record, remedy = last_backup(house.store.ca / LAST_BACKUP), "./run invoke backup FILE, on another disk"
+    record, remedy = last_backup(project.store.ca / LAST_BACKUP), "./run invoke backup FILE, on another disk"
     if record is None:
         text = "nobody knows when there was one: ca/.last-backup.json is damaged"
         yield Finding("backup", Level.WARNING, text, remedy)
@@ -236,7 +236,7 @@ def backup(view: View) -> Iterator[Finding]:
     except (ValueError, KeyError, TypeError):
         yield Finding("backup", Level.WARNING, "there never was one: if ca/ is lost, so is this PKI", remedy)
         return
-    newest, age = _newest(view.house), view.now - at
+    newest, age = _newest(view.project), view.now - at
     is_behind = newest is not None and newest[1] != (record.get("ledger") or {}).get("head")
     if is_behind and age < -TOLERANCE:
         text = f"the last one is dated {at:%Y-%m-%d}, which is in the future, and the ledger went on since"

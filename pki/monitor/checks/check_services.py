@@ -81,7 +81,7 @@ def _unasked(view: View) -> Iterator[Finding]:
 
 def _login(view: View, one: Probed) -> str:
     """Return how a person logs in to the jump host before a service, as our tunnel does."""
-    jump = jump_way(view.house, view.house.inventory.hosts[one.host])
+    jump = jump_way(view.project, view.project.inventory.hosts[one.host])
     return shlex.join(jump.login) if jump else f"ssh {shlex.quote(one.via)}"
 
 
@@ -134,7 +134,7 @@ def _leaf_name(one: Probed) -> str:
 
 def _remedy(view: View, one: Probed) -> Remedy | str:
     """What to type: on the host, and where that is not it, here."""
-    host = view.house.inventory.hosts[one.host]
+    host = view.project.inventory.hosts[one.host]
     program = PROGRAMS[host.proxy] if host.proxy else None
     is_ours = host.deliver in {"ssh", "local"}
     push = here("invoke", "deploy.push", one.host) if is_ours else f"bring what doit made for {one.host} there"

@@ -32,16 +32,16 @@ from pki.pipeline.plan import Plan
 from pki.pipeline.reporter import Findings
 from pki.project import layout
 from pki.project.layout import Store
-from pki.project.project import House
+from pki.project.project import Project
 
 METRICS = "pki.monitor.report.metrics_export"
 
 
 class Watchman:
-    """What a run calls at its end: `look` while the house is open, `tell` when nothing else can fail any more."""
+    """What a run calls at its end: `look` while the project is open, `tell` when nothing else can fail any more."""
 
-    def __init__(self, house: Callable[[], House], plan: Callable[[], Plan]) -> None:
-        self._house = house
+    def __init__(self, project: Callable[[], Project], plan: Callable[[], Plan]) -> None:
+        self._project = project
         self._plan = plan
         self._checks: list[Finding] = []
         self._probes: Sequence[Probed] = ()
@@ -52,20 +52,20 @@ class Watchman:
         self._page = StatusPage()
 
     def look(self, report: Mapping[str, Any], notes: Sequence[Note]) -> None:
-        """Look at the house as this run leaves it."""
-        house, run = self._house(), LastRun.of(report)
+        """Look at the project as this run leaves it."""
+        project, run = self._project(), LastRun.of(report)
         broken: Sequence[Finding] = ()
         hosts = _hosts(run, self._plan())
         if run.result == "interrupted" or hosts == frozenset():
-            self._probes = probes.load(house)
+            self._probes = probes.load(project)
         else:
-            found, broken = health_report.sweep(house, self._plan(), hosts)
-            self._probes = found if hosts is None else probes.merged(probes.load(house), found)
+            found, broken = health_report.sweep(project, self._plan(), hosts)
+            self._probes = found if hosts is None else probes.merged(probes.load(project), found)
             self._swept = not broken
-        self._checks = health_report.checks(house, self._plan(), run, notes, self._probes, broken, thorough=False)
+        self._checks = health_report.checks(project, self._plan(), run, notes, self._probes, broken, thorough=False)
         with suppress(PkiError):  # said by the look at the ledger
-            self._head = check_machine.head(house)
-        scene = Scene(house, self._plan(), run, self._checks, self._probes, self._head)
+            self._head = check_machine.head(project)
+        scene = Scene(project, self._plan(), run, self._checks, self._probes, self._head)
         try:
             self._metrics = _metrics().looked(scene)
         except Exception as error:  # noqa: BLE001 - it is said when they are to be written, and the page goes on
@@ -78,17 +78,17 @@ class Watchman:
         return {**kept, "metrics": self._leave_metrics, "the status page": self._write_page}
 
     def _keep_probes(self, _report: Mapping[str, Any]) -> None:
-        house = self._house()
-        probes.keep(house.store, self._probes, house.now)
+        project = self._project()
+        probes.keep(project.store, self._probes, project.now)
 
     def _leave_metrics(self, report: Mapping[str, Any]) -> None:
         if self._unmeasured:
             raise self._unmeasured
-        _metrics().leave(self._house(), self._plan(), self._metrics, report)
+        _metrics().leave(self._project(), self._plan(), self._metrics, report)
 
     def _write_page(self, report: Mapping[str, Any]) -> None:
         late = [*self._late(LastRun.of(report)), *self._unsent(report)]
-        self._page.write(self._house().store, report, late)
+        self._page.write(self._project().store, report, late)
 
     def _unsent(self, report: Mapping[str, Any]) -> Iterator[Finding]:
         """The channels that do not work, with what this very run heard of them; since when, an earlier one may have seen."""
@@ -100,16 +100,16 @@ class Watchman:
 
     def tell(self, report: Mapping[str, Any]) -> list[dict[str, str]]:
         """Tell people; what became of each message, for the report. An interrupted run has seen too little to tell."""
-        house, run = self._house(), LastRun.of(report)
-        to = Addresses.of(house.inventory)
+        project, run = self._project(), LastRun.of(report)
+        to = Addresses.of(project.inventory)
         if not to.are_there:
-            _forget(house.store)
+            _forget(project.store)
             return []
         if run.result == "interrupted":
             return []
         looked_at = _looked_at(run, self._checks, check_services.subjects(self._probes))
         news = News([*self._checks, *self._late(run)], looked_at, _summary(report), self._head)
-        return [_entry(one) for one in channels.tell(house.store, to, news, house.now)]
+        return [_entry(one) for one in channels.tell(project.store, to, news, project.now)]
 
     def findings(self, report: Mapping[str, Any]) -> Findings:
         """How many of what was found is critical or a warning, and whether it concerns what the run was asked for."""

@@ -1,4 +1,4 @@
-"""Whether all is well: every look at the house, each on its own, so that one that breaks hides no other."""
+"""Whether all is well: every look at the project, each on its own, so that one that breaks hides no other."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pki.monitor.checks.check_context import LastRun, View
 from pki.monitor.probes import Probed
 from pki.pipeline.desired_state import Note
 from pki.pipeline.plan import Plan
-from pki.project.project import House
+from pki.project.project import Project
 
 Look = Callable[[View], Iterator[Finding]]
 LOOKS: dict[str, Look] = {
@@ -53,7 +53,7 @@ SILENCE = timedelta(days=2)
 
 
 def checks(
-    house: House,
+    project: Project,
     plan: Plan,
     run: LastRun,
     notes: Sequence[Note] | None = None,
@@ -62,7 +62,7 @@ def checks(
     *,
     thorough: bool = True,
 ) -> list[Finding]:
-    """Everything that there is to say of a house, worst first; changes nothing.
+    """Everything that there is to say of a project, worst first; changes nothing.
 
     `run` is what the last run said of itself (`LastRun.load`), `notes` what needs a person, where that was asked for
     already, `probes` and `broken` what `sweep` found. `thorough` also opens keys and verifies the whole ledger.
@@ -70,12 +70,12 @@ def checks(
     found = list(broken)
     if notes is None:
         try:
-            notes = list(forecast.notes(house, plan))
+            notes = list(forecast.notes(project, plan))
         except Exception as error:  # noqa: BLE001 - as below
             notes = ()
             found.append(_broken("notes", error))
-    view = View(house, plan, run, notes, Record.load(house.store.ca, house.now), probes, thorough)
-    for topic, look in LOOKS.items() if not house.missing_roots else WITHOUT_ROOT.items():
+    view = View(project, plan, run, notes, Record.load(project.store.ca, project.now), probes, thorough)
+    for topic, look in LOOKS.items() if not project.missing_roots else WITHOUT_ROOT.items():
         found += _held(topic, look, view)
     found += _held("notes", lambda view: _notes(view, found), view)
     found += _held("run", lambda view: _rest_of_run(view, found), view)
@@ -83,7 +83,7 @@ def checks(
 
 
 def unusable(error: PkiError, until: datetime | None = None) -> Finding:
-    """What there is to say of a house that no run can open: pki.yaml is wrong, or something that each of them reads."""
+    """What there is to say of a project that no run can open: pki.yaml is wrong, or something that each of them reads."""
     if isinstance(error, InventoryError):
         more = f", and {len(error.faults) - 1} more" if len(error.faults) > 1 else ""
         text = f"is wrong, and nothing is run or renewed: {error.faults[0]}{more}"
@@ -94,10 +94,12 @@ def unusable(error: PkiError, until: datetime | None = None) -> Finding:
     return Finding("doit", Level.CRITICAL, text, error.hint or "./run invoke plan", until=until, topic="run")
 
 
-def sweep(house: House, plan: Plan, hosts: Container[str] | None = None) -> tuple[Sequence[Probed], Sequence[Finding]]:
+def sweep(
+    project: Project, plan: Plan, hosts: Container[str] | None = None
+) -> tuple[Sequence[Probed], Sequence[Finding]]:
     """What is seen of every service, or of those of some hosts; where the look itself breaks, nothing, and a check that says so."""
     try:
-        return probing.sweep(house, plan, hosts), ()
+        return probing.sweep(project, plan, hosts), ()
     except Exception as error:  # noqa: BLE001 - as with every other look
         return (), (_broken("services", error),)
 

@@ -1,4 +1,4 @@
-"""The house in figures, gathered while ledger and memo are open: what a run has scene of it, and nothing read twice.
+"""The project in figures, gathered while ledger and memo are open: what a run has scene of it, and nothing read twice.
 
 `Samples` are values by the name of their metric without its prefix, then by the values of its labels, in the order in
 which `metrics.py` names them. Instants are seconds since 1970.
@@ -24,7 +24,7 @@ from pki.monitor import external_cas
 from pki.monitor.check_result import Level
 from pki.monitor.checks import check_authorities, check_certificates, check_machine
 from pki.monitor.checks.check_context import Scene
-from pki.project.project import House
+from pki.project.project import Project
 
 Labels = tuple[str, ...]
 Samples = dict[str, dict[Labels, float]]
@@ -33,19 +33,19 @@ Samples = dict[str, dict[Labels, float]]
 def certificates(scene: Scene) -> Samples:
     """From when and until when each leaf is valid; one that the run found sound is not read again."""
     levels: tuple[Access, ...] = ("tls", "mtls")
-    hosts = {leaf_name(name, level): name for name in scene.house.inventory.hosts for level in levels}
+    hosts = {leaf_name(name, level): name for name in scene.project.inventory.hosts for level in levels}
     begins, ends = dict[Labels, float](), dict[Labels, float]()
     for name, leaf in scene.plan.leaves.items():
-        if dates := _dates(scene.house, leaf):
+        if dates := _dates(scene.project, leaf):
             labels = (name, leaf.profile, hosts.get(name, "") if leaf.profile == "server" else "")
             begins[labels], ends[labels] = dates
     return {"certificate_not_before_timestamp_seconds": begins, "certificate_not_after_timestamp_seconds": ends}
 
 
-def _dates(house: House, leaf: Leaf) -> tuple[float, float] | None:
-    if kept := house.memo.seen(leaf.artifact):
+def _dates(project: Project, leaf: Leaf) -> tuple[float, float] | None:
+    if kept := project.memo.seen(leaf.artifact):
         return kept[0], kept[1]
-    found = check_certificates.certificate(house, leaf)
+    found = check_certificates.certificate(project, leaf)
     return (found.not_valid_before_utc.timestamp(), found.not_valid_after_utc.timestamp()) if found else None
 
 
@@ -63,19 +63,19 @@ def others(scene: Scene) -> Samples:
 
 def _authorities(scene: Scene) -> Samples:
     """Every generation that is live, and until when those that sign now are usable."""
-    house, begins, ends, usable = scene.house, dict[Labels, float](), dict[Labels, float](), dict[Labels, float]()
+    project, begins, ends, usable = scene.project, dict[Labels, float](), dict[Labels, float](), dict[Labels, float]()
     for authority in AUTHORITIES:
-        signs = house.issuing(authority)
-        for name in house.live(authority):
-            if found := house.generation(name):
+        signs = project.issuing(authority)
+        for name in project.live(authority):
+            if found := project.generation(name):
                 begins[name, authority] = found.certificate.not_valid_before_utc.timestamp()
                 ends[name, authority] = found.certificate.not_valid_after_utc.timestamp()
         if signs:
-            usable[signs.name, authority] = needs.usable_until(house, signs).timestamp()
-    for name in map(GenerationName, house.inventory.authorities.adopted):
-        if end := external_cas.end_of(house, name):
+            usable[signs.name, authority] = needs.usable_until(project, signs).timestamp()
+    for name in map(GenerationName, project.inventory.authorities.adopted):
+        if end := external_cas.end_of(project, name):
             ends[name, "adopted"] = end.timestamp()
-    due: dict[Labels, float] = {(one.what,): one.by.timestamp() for one in needs.needs(house) if not one.is_growth}
+    due: dict[Labels, float] = {(one.what,): one.by.timestamp() for one in needs.needs(project) if not one.is_growth}
     return {
         "authority_not_before_timestamp_seconds": begins,
         "authority_not_after_timestamp_seconds": ends,
@@ -85,26 +85,26 @@ def _authorities(scene: Scene) -> Samples:
 
 
 def _profiles(scene: Scene) -> Samples:
-    rules = scene.house.inventory.profiles
+    rules = scene.project.inventory.profiles
     before = {("server",): rules.server.renew_before, ("client",): rules.client.renew_before}
     return {"profile_renew_before_seconds": {labels: left.total_seconds() for labels, left in before.items()}}
 
 
 def _crls(scene: Scene) -> Samples:
-    house = scene.house
+    project = scene.project
     begins, ends, numbers = dict[Labels, float](), dict[Labels, float](), dict[Labels, float]()
     refresh, ladders = dict[Labels, float](), dict[Labels, float]()
     for artifact in scene.plan.artifacts:
         kind, name = artifact.id.kind, artifact.id.name
         if kind != "crl":
             continue
-        authority = "adopted" if house.is_adopted(name) else GenerationName.parse(name).authority
+        authority = "adopted" if project.is_adopted(name) else GenerationName.parse(name).authority
         labels = (name, authority)
-        if found := _root_crl(house, name) if authority == "root" else _crl(house, name):
+        if found := _root_crl(project, name) if authority == "root" else _crl(project, name):
             begins[labels], ends[labels], numbers[labels] = found
         if authority != "root":
-            refresh[labels] = house.crl_rule(name).refresh.total_seconds()
-        elif last := needs.ladder_end(house, name):
+            refresh[labels] = project.crl_rule(name).refresh.total_seconds()
+        elif last := needs.ladder_end(project, name):
             ladders[labels] = last.timestamp()
     return {
         "crl_this_update_timestamp_seconds": begins,
@@ -115,19 +115,19 @@ def _crls(scene: Scene) -> Samples:
     }
 
 
-def _crl(house: House, name: str) -> tuple[float, float, float] | None:
-    if kept := house.memo.seen(ArtifactId("crl", name)):
+def _crl(project: Project, name: str) -> tuple[float, float, float] | None:
+    if kept := project.memo.seen(ArtifactId("crl", name)):
         return kept[0], kept[1], kept[2]
-    found = check_authorities.published(house, name)
+    found = check_authorities.published(project, name)
     if found is None:
         return None
     return _dated(found, found.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number)
 
 
-def _root_crl(house: House, root: str) -> tuple[float, float, float] | None:
+def _root_crl(project: Project, root: str) -> tuple[float, float, float] | None:
     """The rung of a root's ladder that is due; an empty CRL is false."""
-    present = crls.due_presigned(house, root)
-    number = next((one.number for one in house.rungs(root) if one.crl is present), None)
+    present = crls.due_presigned(project, root)
+    number = next((one.number for one in project.rungs(root) if one.crl is present), None)
     return None if present is None or number is None else _dated(present, number)
 
 
@@ -155,7 +155,7 @@ def _deployments(scene: Scene) -> Samples:
             **{(state,): counts[state] for state in ("pending", "failing", "unreachable", "held", "unproven", "drift")},
         },
         "deployment_failing_since_timestamp_seconds": {
-            (host,): (one.since or scene.house.now).timestamp() for host, one in hosts
+            (host,): (one.since or scene.project.now).timestamp() for host, one in hosts
         },
         "deployment_runs_out_timestamp_seconds": {(host,): one.until.timestamp() for host, one in hosts if one.until},
     }
@@ -173,7 +173,7 @@ def _troubles(scene: Scene) -> Iterator[tuple[str, str]]:
     for host, delivery in deliveries.items():
         if ArtifactId("deploy", host) in run.failed:
             yield host, "failing"
-        elif ArtifactId("deploy", host) in run.unmet or delivery.is_behind(scene.house.memo):
+        elif ArtifactId("deploy", host) in run.unmet or delivery.is_behind(scene.project.memo):
             yield host, "pending"
 
 
@@ -192,13 +192,13 @@ def _probes(scene: Scene) -> Samples:
     }
 
 
-# -- the house itself -------------------------------------------------------------------------------------------------
+# -- the project itself -------------------------------------------------------------------------------------------------
 
 
 def _ledger(scene: Scene) -> Samples:
-    if not scene.house.has_ledger:
+    if not scene.project.has_ledger:
         return {"ledger_certificates_total": {(): 0}, "ledger_revocations_total": {(): 0}}
-    issued, revoked = check_machine.counts(scene.house)
+    issued, revoked = check_machine.counts(scene.project)
     return {"ledger_certificates_total": {(): issued}, "ledger_revocations_total": {(): revoked}}
 
 

@@ -1,7 +1,7 @@
 """Metrics for Prometheus: what there is, in its text format, in `build/report/pki.prom` and where node_exporter reads.
 
 What a run does not know anew stays as the run before it left it: one that was asked for some tasks only, or that could
-not look at the house, resets nothing.
+not look at the project, resets nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pki.monitor.report import metrics_collect
 from pki.monitor.report.metrics_collect import Labels, Samples
 from pki.pipeline.plan import Plan
 from pki.project.layout import Store
-from pki.project.project import House
+from pki.project.project import Project
 
 PREFIX = "doit_pki_"
 FILE = "pki.prom"
@@ -40,7 +40,7 @@ Blocks = dict[str, str]  # each metric's lines, by its name without the prefix
 
 
 class Known(NamedTuple):
-    """A metric's labels, after that of the house, and what it says. What ends in `_total` is a counter, all others are gauges."""
+    """A metric's labels, after that of the project, and what it says. What ends in `_total` is a counter, all others are gauges."""
 
     labels: tuple[str, ...]
     doc: str
@@ -85,7 +85,7 @@ KNOWN: dict[str, Known] = {
     "probe_wrong_info": Known((*SERVICE, "fault", "wrong"), "What is wrong with a service, and of which kind that is."),
     "ledger_certificates_total": Known((), "Certificates that the ledger holds."),
     "ledger_revocations_total": Known((), "Revocations that the ledger holds."),
-    "checks": Known(("level",), "How many checks of the house are at each level."),
+    "checks": Known(("level",), "How many checks of the project are at each level."),
     "check_level": Known(
         ("subject", "topic", "remedy"), "What is not well: 1 is a notice, 2 a warning, 3 critical; and what to type."
     ),
@@ -95,9 +95,9 @@ KNOWN: dict[str, Known] = {
 
 
 def looked(scene: Scene) -> Blocks:
-    """What a run knows of the house. The certificates' lines, which are most of them, are remembered as text."""
-    found, memo = metrics_collect.certificates(scene), scene.house.memo
-    home = scene.house.store.home
+    """What a run knows of the project. The certificates' lines, which are most of them, are remembered as text."""
+    found, memo = metrics_collect.certificates(scene), scene.project.memo
+    home = scene.project.store.home
     known = token(KNOWN, str(home), found)
     text = memo.recall("metrics certificates", known)
     if text is None:
@@ -106,14 +106,14 @@ def looked(scene: Scene) -> Blocks:
     return blocks(text) | blocks(render(home, metrics_collect.others(scene)))
 
 
-def leave(house: House, plan: Plan, found: Mapping[str, str], report: Mapping[str, Any]) -> None:
+def leave(project: Project, plan: Plan, found: Mapping[str, str], report: Mapping[str, Any]) -> None:
     """Write what was `looked` at, and the run's own report. Raises PkiError when one of the places cannot be written."""
-    place, record = house.store, Record.load(house.store.ca, house.now)
+    place, record = project.store, Record.load(project.store.ca, project.now)
     more: Samples = {"build_info": {(__version__,): 1}, **_of_run(plan, report), **_of_channels(record)}
     said = {**found, **blocks(render(place.home, more))}
     if not said.keys() >= KNOWN.keys():
         said = blocks((filesystem.read(place.report(FILE)) or b"").decode(errors="replace")) | said
-    _write(place, house.inventory.metrics.textfile, said)
+    _write(place, project.inventory.metrics.textfile, said)
 
 
 def nothing_was_run(place: Store, textfile: str | None, now: datetime) -> None:
@@ -197,22 +197,22 @@ def _of_channels(record: Record) -> Samples:
 
 
 class _Samples(Collector):
-    def __init__(self, house: str, samples: Samples) -> None:
-        self._house = house
+    def __init__(self, project: str, samples: Samples) -> None:
+        self._project = project
         self._samples = samples
 
     def collect(self) -> Iterator[Metric]:
         for name, found in self._samples.items():
             known = KNOWN[name]
             family = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
-            metric = family(PREFIX + name, known.doc, labels=("house", *known.labels))
+            metric = family(PREFIX + name, known.doc, labels=("project", *known.labels))
             for labels, value in found.items():
-                metric.add_metric((self._house, *labels), float(value))
+                metric.add_metric((self._project, *labels), float(value))
             yield metric
 
 
 def render(home: Path, samples: Samples) -> str:
-    """Samples in Prometheus' text format. Each names its house: one node_exporter may read what several left."""
+    """Samples in Prometheus' text format. Each names its project: one node_exporter may read what several left."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Samples(plain(str(home)), samples))
     return generate_latest(registry).decode()

@@ -13,7 +13,7 @@ from pki.monitor.timeline import calendar
 from pki.pipeline.delivery_targets import clock_evidence
 from pki.pipeline.doit_tasks import DoitRun, EndOfRun
 from pki.project.clock_guard import Evidence
-from pki.project.project import House
+from pki.project.project import Project
 
 END_OF_RUN = EndOfRun(forecast.notes, calendar.write, Watchman, end_of_run.nothing_was_run)
 
@@ -25,7 +25,7 @@ class Run(DoitRun):
         self,
         home: Path,
         now: datetime,
-        evidence: Callable[[House], Evidence] = clock_evidence,
+        evidence: Callable[[Project], Evidence] = clock_evidence,
         *,
         is_part: bool = False,
     ) -> None:

@@ -18,7 +18,7 @@ from pki.monitor.check_result import Level, levels
 from pki.monitor.checks import check_authorities as looks
 from pki.monitor.checks.check_context import Scene
 from pki.project.generations import Generation
-from pki.project.project import House
+from pki.project.project import Project
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +47,19 @@ class Crl:
     level: Level
 
 
-def authorities(house: House, leaves: Counter[str]) -> Iterator[Authority]:
+def authorities(project: Project, leaves: Counter[str]) -> Iterator[Authority]:
     for authority in AUTHORITIES:
-        for name in house.store.generations(authority):
-            if found := house.generation(name):
-                root = found if authority == "root" else house.root_of(found.certificate)
-                yield _authority(house, found, root.name if root else "", leaves[name])
-    for name in map(GenerationName, house.inventory.authorities.adopted):
+        for name in project.store.generations(authority):
+            if found := project.generation(name):
+                root = found if authority == "root" else project.root_of(found.certificate)
+                yield _authority(project, found, root.name if root else "", leaves[name])
+    for name in map(GenerationName, project.inventory.authorities.adopted):
         with suppress(PkiError):  # its folder is not as it should be, as its CRL tells
-            if found := house.generation(name):
-                yield _authority(house, found, "", leaves[name])
+            if found := project.generation(name):
+                yield _authority(project, found, "", leaves[name])
 
 
-def _authority(house: House, found: Generation, root: str, leaves: int) -> Authority:
+def _authority(project: Project, found: Generation, root: str, leaves: int) -> Authority:
     certificate = found.certificate
     return Authority(
         name=found.name,
@@ -67,36 +67,36 @@ def _authority(house: House, found: Generation, root: str, leaves: int) -> Autho
         root=root,
         start=certificate.not_valid_before_utc.date(),
         end=certificate.not_valid_after_utc.date(),
-        state=_standing(house, found),
+        state=_standing(project, found),
         leaves=leaves,
     )
 
 
-def _standing(house: House, found: Generation) -> str:
+def _standing(project: Project, found: Generation) -> str:
     end = found.certificate.not_valid_after_utc
-    if end <= house.now:
+    if end <= project.now:
         return f"ended on {end:%Y-%m-%d}"
-    if house.is_adopted(found.name):
+    if project.is_adopted(found.name):
         return "adopted: signs CRLs and nothing else"
-    if house.is_revoked_by_root(found):
+    if project.is_revoked_by_root(found):
         return "revoked by its root"
-    newest = house.issuing(found.authority)
+    newest = project.issuing(found.authority)
     if newest and newest.name != found.name:
         return f"trusted until its end; {newest.name} issues now"
-    usable = needs.usable_until(house, found)
-    return f"issues now; usable until {usable:%Y-%m-%d}" if usable > house.now else "issues now; its successor is due"
+    usable = needs.usable_until(project, found)
+    return f"issues now; usable until {usable:%Y-%m-%d}" if usable > project.now else "issues now; its successor is due"
 
 
 def crls(scene: Scene) -> Iterator[Crl]:
-    house, level = scene.house, levels(scene.checks)
+    project, level = scene.project, levels(scene.checks)
     for artifact in scene.plan.artifacts:
         if artifact.id.kind != "crl":
             continue
         name = artifact.id.name
-        published = looks.published(house, name)
+        published = looks.published(project, name)
         if published is None or published.next_update_utc is None:
             continue
-        rungs = house.rungs(name) if GenerationName.parse(name).is_root else []
+        rungs = project.rungs(name) if GenerationName.parse(name).is_root else []
         after = [one.crl for one in rungs if one.crl.last_update_utc > published.last_update_utc]
         yield Crl(
             name=name,

@@ -47,18 +47,18 @@ class Ahead:
 
 def remembered(scene: Scene) -> Any:
     """What was foreseen, if ledger, pki.yaml and authorities are as they were then, and the month is; None otherwise."""
-    return scene.house.recall_from_ledger("page ahead", _known(scene))
+    return scene.project.recall_from_ledger("page ahead", _known(scene))
 
 
 def ahead(scene: Scene) -> Ahead:
     """What is foreseen from today on."""
-    found, today = remembered(scene), scene.house.now.date()
+    found, today = remembered(scene), scene.project.now.date()
     if found is None:
         try:
             found = _foreseen(scene)
         except PkiError as error:  # of a ledger that is damaged, say
             return Ahead(today, (Event(today, "unforeseen", "timeline", error.message, is_wrong=True),), ())
-        scene.house.remember_from_ledger("page ahead", _known(scene), found)
+        scene.project.remember_from_ledger("page ahead", _known(scene), found)
     until, events, lives = found
     days = [Event(date.fromisoformat(day), *rest) for day, *rest in events]
     return Ahead(
@@ -70,19 +70,19 @@ def ahead(scene: Scene) -> Ahead:
 
 def files(scene: Scene) -> list[str]:
     """What it follows from besides the ledger: pki.yaml, the authorities, and what was asked of ceremonies."""
-    place = scene.house.store
+    place = scene.project.store
     return [str(place.home / "pki.yaml"), *authority_files(place)]
 
 
 def _known(scene: Scene) -> str:
     """Anew each month, as the years in it move on."""
-    return token(f"{scene.house.now:%Y-%m}", signature(files(scene)))
+    return token(f"{scene.project.now:%Y-%m}", signature(files(scene)))
 
 
 def _foreseen(scene: Scene) -> list[Any]:
     """As the memo keeps it: until when, events, generations to come."""
     timeline: Any = import_module("pki.monitor.timeline.events")  # what asks for ceremonies takes long to import
-    found = timeline.timeline(scene.house, scene.plan, YEARS)
+    found = timeline.timeline(scene.project, scene.plan, YEARS)
     held = {name: one.held for one in found.ceremonies for name in one.generations}
     ends = {event.subject: event.at for event in found.events if event.what == "end"}
     lives = [[name, _text(at), _text(ends[name]) if name in ends else ""] for name, at in held.items()]

@@ -38,15 +38,15 @@ class Host:
 
 def remembered(scene: Scene) -> Any:
     """What receipts and contacts say, if none was written since it was last read; None otherwise."""
-    return scene.house.memo.recall("page hosts", _known(scene))
+    return scene.project.memo.recall("page hosts", _known(scene))
 
 
 def hosts(scene: Scene) -> list[Host]:
     """Every host that is delivered to, those that are not well first."""
-    said, found = scene.house.inventory, remembered(scene)
+    said, found = scene.project.inventory, remembered(scene)
     if found is None:
         found = {name: _taken(one) for name, one in scene.plan.deliveries.items()}
-        scene.house.memo.remember("page hosts", _known(scene), folders(scene), found)
+        scene.project.memo.remember("page hosts", _known(scene), folders(scene), found)
     told, probed = _told(scene.checks), dict[str, list[bool]]()
     for probe in scene.probes:
         probed.setdefault(probe.host, []).append(probe.is_well)
@@ -75,7 +75,7 @@ def hosts(scene: Scene) -> list[Host]:
 
 def folders(scene: Scene) -> list[str]:
     """Whenever a receipt or a contact is written, its folder changes too."""
-    place = scene.house.store
+    place = scene.project.store
     return [str(path) for path in (place.receipt("x").parent, place.contact("x").parent) if path.is_dir()]
 
 

@@ -25,7 +25,7 @@ from pki.monitor.status_page.authorities_section import Authority, Crl
 from pki.monitor.status_page.forecast_section import Ahead
 from pki.monitor.status_page.hosts_section import Host
 from pki.monitor.status_page.runs_section import calm
-from pki.project.project import House
+from pki.project.project import Project
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """All that the page says of the house itself; what the run did comes on top of it."""
+    """All that the page says of the project itself; what the run did comes on top of it."""
 
     organisation: str
     place: str
@@ -60,17 +60,17 @@ class Facts:
 
 
 def gather(scene: Scene) -> Facts:
-    house = scene.house
-    said = house.inventory
+    project = scene.project
+    said = project.inventory
     found = list(_certificates(scene))
     return Facts(
         organisation=said.organisation,
-        place=f"{socket.gethostname()}, in {house.store.home}",
+        place=f"{socket.gethostname()}, in {project.store.home}",
         is_sandbox=said.sandbox,
-        today=house.now.date(),
-        checks=tuple(calm(check, house.now.date()) for check in scene.checks),
+        today=project.now.date(),
+        checks=tuple(calm(check, project.now.date()) for check in scene.checks),
         certificates=tuple(sorted((one for one, _ in found), key=lambda one: (one.end or date.max, one.name))),
-        authorities=tuple(authorities_section.authorities(house, Counter(issuer for _, issuer in found))),
+        authorities=tuple(authorities_section.authorities(project, Counter(issuer for _, issuer in found))),
         crls=tuple(authorities_section.crls(scene)),
         hosts=tuple(hosts_section.hosts(scene)),
         services=tuple(replace(one, seconds=0.0, at=None) for one in scene.probes),
@@ -84,56 +84,56 @@ def gather(scene: Scene) -> Facts:
 
 def _certificates(scene: Scene) -> Iterator[tuple[Certificate, str]]:
     """Every leaf, and the generation that issued what it has."""
-    house, today, level = scene.house, scene.house.now.date(), levels(scene.checks)
-    withheld = dict.fromkeys(_withheld(house), "revoked, replacement withheld")
-    issuers = {name: found.name if (found := house.issuing(name)) else "" for name in ("server", "client")}
+    project, today, level = scene.project, scene.project.now.date(), levels(scene.checks)
+    withheld = dict.fromkeys(_withheld(project), "revoked, replacement withheld")
+    issuers = {name: found.name if (found := project.issuing(name)) else "" for name in ("server", "client")}
     for name, leaf in scene.plan.leaves.items():
         artifact = ArtifactId("cert", name)
-        seen = house.memo.seen(artifact)
+        seen = project.memo.seen(artifact)
         issuer, start, end = issuers[leaf.authority], None, None
         if seen:
             start, end = (datetime.fromtimestamp(at, UTC) for at in seen[:2])
-        elif held := check_certificates.certificate(house, leaf):
+        elif held := check_certificates.certificate(project, leaf):
             start, end = held.not_valid_before_utc, held.not_valid_after_utc
-            issuer = _issuer(house, leaf.authority, held)
+            issuer = _issuer(project, leaf.authority, held)
         renewal = (end - leaf.renew_before).date() if end else None
         yield (
             Certificate(
                 name=name,
-                group=_group(house, leaf),
+                group=_group(project, leaf),
                 start=start.date() if start else None,
                 end=end.date() if end else None,
                 renewal=renewal,
-                state=withheld.get(artifact) or _state(house, leaf, end, is_due=bool(renewal and renewal <= today)),
+                state=withheld.get(artifact) or _state(project, leaf, end, is_due=bool(renewal and renewal <= today)),
                 level=level.get(artifact, Level.OK),
             ),
             issuer if end else "",
         )
 
 
-def _withheld(house: House) -> Iterable[str]:
+def _withheld(project: Project) -> Iterable[str]:
     """Artifacts that nothing replaces; none, where the ledger that would know is damaged, as other looks tell."""
     try:
-        return house.withheld
+        return project.withheld
     except PkiError:
         return ()
 
 
-def _issuer(house: House, authority: str, held: x509.Certificate) -> str:
-    found = (house.generation(name) for name in house.store.generations(authority))
+def _issuer(project: Project, authority: str, held: x509.Certificate) -> str:
+    found = (project.generation(name) for name in project.store.generations(authority))
     return next((one.name for one in found if one and one.certificate.subject == held.issuer), "")
 
 
-def _group(house: House, leaf: Leaf) -> str:
+def _group(project: Project, leaf: Leaf) -> str:
     kind, _, name = leaf.declared.partition(".")
-    if kind == "hosts" and (host := house.inventory.hosts.get(name)):
+    if kind == "hosts" and (host := project.inventory.hosts.get(name)):
         return f"network {host.network}"
     return "clients" if kind == "clients" else "test identities" if kind == "hosts" else "requests in templates/"
 
 
-def _state(house: House, leaf: Leaf, end: datetime | None, *, is_due: bool) -> str:
+def _state(project: Project, leaf: Leaf, end: datetime | None, *, is_due: bool) -> str:
     if end is None:
         return "is not there"
-    if end <= house.now:
+    if end <= project.now:
         return "ended"
     return "revoked on purpose" if leaf.is_revoked else "renewal is due" if is_due else ""

@@ -62,8 +62,8 @@ def made(scene: Scene) -> MadeOn:
         kept = [[why, len(names), names[:NAMED]] for (_, why), names in list(groups.items())[:KINDS]]
         rest = list(groups.values())[KINDS:]
         kept += [["for other reasons", sum(map(len, rest)), []]] if rest else []
-        scene.house.memo.remember("page made", "", [], [f"{scene.house.now:%Y-%m-%d}", kept])
-    found = scene.house.memo.recall("page made", "")
+        scene.project.memo.remember("page made", "", [], [f"{scene.project.now:%Y-%m-%d}", kept])
+    found = scene.project.memo.recall("page made", "")
     if found is None:
         return None, ()
     day, rows = found

@@ -38,7 +38,7 @@ HEAD = 2048  # bytes at the page's beginning, among which its state stands
 
 
 class StatusPage:
-    """`look` while house and memo are open; `write` at the end, when the report says what else went wrong."""
+    """`look` while project and memo are open; `write` at the end, when the report says what else went wrong."""
 
     def __init__(self) -> None:
         self._scene: Scene | None = None
@@ -50,7 +50,7 @@ class StatusPage:
         """Find out what the page follows from, and gather what it says unless that is known."""
         self._scene = scene
         self._made = runs_section.made(scene)
-        memo, known = scene.house.memo, _known(scene)
+        memo, known = scene.project.memo, _known(scene)
         digest = memo.recall("page", known)
         if digest is None:
             try:
@@ -65,7 +65,7 @@ class StatusPage:
         """Write the page if it says something new; `late` is what went wrong after the look."""
         path = place.report(PAGE)
         if self._scene is None:
-            _put_banner(path, "The last run could not look at the house:", _first(report), "./run invoke health")
+            _put_banner(path, "The last run could not look at the project:", _first(report), "./run invoke health")
             return
         done, solved = Doings.of(LastRun.of(report), self._made), _solved(self._scene.checks, report)
         state = token(code_digest(), self._digest, done, late, sorted(solved))
@@ -142,11 +142,11 @@ def _known(scene: Scene) -> str:
     for remembered in (hosts_section.remembered, forecast_section.remembered):
         remembered(scene)  # asked for in every run, and so kept
     files = [*forecast_section.files(scene), *hosts_section.folders(scene)]
-    for name in scene.house.inventory.authorities.adopted:
+    for name in scene.project.inventory.authorities.adopted:
         with suppress(PkiError):  # its folder is not as it should be, as its CRL tells
-            files.append(str(scene.house.keys.adopted_files(name)[0]))
+            files.append(str(scene.project.keys.adopted_files(name)[0]))
     seen = [(one.host, one.service, one.wrong, one.not_after, one.version) for one in scene.probes]
-    today = scene.house.now.date()
+    today = scene.project.now.date()
     said = [calm(one, today) for one in scene.checks if one.level]
     return token(
         today, code_digest(), [signature([file]) for file in files], seen, said, sorted(scene.run.unmet), scene.head

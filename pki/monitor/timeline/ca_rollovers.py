@@ -17,7 +17,7 @@ from pki.monitor.timeline.renewals import Turn
 from pki.monitor.timeline.runs import DAY, Runs
 from pki.monitor.timeline.supposed import Supposed
 from pki.project.generations import Generation, Rung
-from pki.project.project import House
+from pki.project.project import Project
 from pki.x509 import canonical
 from pki.x509.certificate_signing import SECOND
 
@@ -36,7 +36,7 @@ class Published:
 class Authorities:
     """Everything up to `until` that does not depend on leaves. `closed` are times without a valid root CRL."""
 
-    house: Supposed
+    project: Supposed
     runs: Runs
     until: datetime
     ceremonies: list[Ceremony] = field(default_factory=list)
@@ -45,14 +45,14 @@ class Authorities:
     closed: list[tuple[str, datetime, datetime | None]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, real: House, runs: Runs, until: datetime, *, held: bool = True) -> Authorities:
+    def of(cls, real: Project, runs: Runs, until: datetime, *, held: bool = True) -> Authorities:
         """Play ceremonies forward; without `held`, the first one that is asked for is never held."""
         found = cls(Supposed.of(real), runs, until)
         for authority in INTERMEDIATES:
-            issuing = found.house.issuing(authority)
+            issuing = found.project.issuing(authority)
             found.turns[authority] = [_turn(runs.now - DAY, issuing)] if issuing else []
         since = runs.now
-        for one in ceremonies(real, found.house, runs, until):
+        for one in ceremonies(real, found.project, runs, until):
             found.ceremonies.append(one)
             if not held:
                 break
@@ -65,7 +65,7 @@ class Authorities:
 
     def generations(self) -> list[Generation]:
         """All that there are, and all that there will be."""
-        return [self.house.existing(name) for one in AUTHORITIES for name in self.house.store.generations(one)]
+        return [self.project.existing(name) for one in AUTHORITIES for name in self.project.store.generations(one)]
 
     # -- who issues --
 
@@ -75,12 +75,12 @@ class Authorities:
             made = {
                 name: one.held for one in self.ceremonies for name in one.generations if name.authority == authority
             }
-            names = self.house.store.generations(authority)
-            coming = [_turn(made[name], self.house.existing(name)) for name in names if name in made]
+            names = self.project.store.generations(authority)
+            coming = [_turn(made[name], self.project.existing(name)) for name in names if name in made]
             turns = sorted([*self.turns[authority], *coming], key=_when)
             for turn, after in zip(turns, [*(one.at for one in turns[1:]), self.until], strict=True):
-                root = self.house.root_of(self.house.existing(turn.generation).certificate)
-                ends = (self.runs.at(end + SECOND) for end in (self.house.crosses.get(root.name, []) if root else []))
+                root = self.project.root_of(self.project.existing(turn.generation).certificate)
+                ends = (self.runs.at(end + SECOND) for end in (self.project.crosses.get(root.name, []) if root else []))
                 turns = [*turns, *(Turn(end, turn.generation, turn.end) for end in ends if turn.at < end < after)]
             self.turns[authority] = sorted(turns, key=_when)
 
@@ -88,8 +88,8 @@ class Authorities:
 
     def _publish(self, since: datetime, before: datetime) -> None:
         """The rungs that doit publishes from one ceremony to the next."""
-        for root in self.house.store.generations("root"):
-            found = self.house.rungs(root)
+        for root in self.project.store.generations("root"):
+            found = self.project.rungs(root)
             here = [one for one in found if one.crl.last_update_utc <= since < _end(one)]
             later = [one for one in found if since < one.crl.last_update_utc and self.runs.at(_start(one)) < before]
             for rung in [*here[-1:], *later]:
@@ -98,9 +98,9 @@ class Authorities:
 
     def _close(self) -> None:
         """Times in which a root that is trusted has no CRL that is good: no client gets in anywhere then."""
-        for root in self.house.store.generations("root"):
+        for root in self.project.store.generations("root"):
             born = next((one.held for one in self.ceremonies if root in one.generations), self.runs.first)
-            end = min(self.house.existing(root).certificate.not_valid_after_utc, self.until)
+            end = min(self.project.existing(root).certificate.not_valid_after_utc, self.until)
             good = born
             for rung in (one for one in self.rungs if one.root == root):
                 if rung.at > good:
@@ -110,10 +110,10 @@ class Authorities:
                 self.closed.append((root, good, None))
 
 
-def crl_rhythm(house: House, generation: str, runs: Runs, born: datetime) -> Iterator[tuple[datetime, datetime]]:
+def crl_rhythm(project: Project, generation: str, runs: Runs, born: datetime) -> Iterator[tuple[datetime, datetime]]:
     """When an intermediate's coming CRLs are made, and until when each is good."""
-    rule = house.crl_rule(generation)
-    data = filesystem.read(house.store.crl(generation))
+    rule = project.crl_rule(generation)
+    data = filesystem.read(project.store.crl(generation))
     found = canonical.crl(data, Encoding.DER) if data else None
     due = born if found is None else found.last_update_utc + rule.refresh
     while True:

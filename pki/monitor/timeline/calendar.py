@@ -21,7 +21,7 @@ from pki.config.identifiers import AUTHORITIES, ArtifactId
 from pki.config.model import Leaf
 from pki.pipeline.plan import Plan
 from pki.project.layout import Store
-from pki.project.project import House
+from pki.project.project import Project
 
 YEARS = 10
 SOON = timedelta(days=400)  # client identities: a year and a little of them, not ten
@@ -40,39 +40,39 @@ class Entry:
     alarms: tuple[int, ...] = ()
 
 
-def write(house: House, plan: Plan) -> list[str]:
+def write(project: Project, plan: Plan) -> list[str]:
     """Bring the calendar up to date; returns the files that were written."""
-    path = house.store.build / "report" / "pki.ics"
-    names = (f"client-{name}" for name in house.inventory.clients)
+    path = project.store.build / "report" / "pki.ics"
+    names = (f"client-{name}" for name in project.inventory.clients)
     clients = [
-        plan.leaves[name] for name in names if name in plan.leaves and ArtifactId("cert", name) not in house.withheld
+        plan.leaves[name] for name in names if name in plan.leaves and ArtifactId("cert", name) not in project.withheld
     ]
-    known, files = _known(house, clients), [*_sources(house, clients), str(path)]
-    if house.memo.recall("calendar", known):
+    known, files = _known(project, clients), [*_sources(project, clients), str(path)]
+    if project.memo.recall("calendar", known):
         return []
-    data = rendered(entries(house, clients), house)
+    data = rendered(entries(project, clients), project)
     before = filesystem.read(path)
     if before is None or STAMP.sub(b"", before) != STAMP.sub(b"", data):
         filesystem.write(path, data)
-        written = [house.store.shown(path)]
+        written = [project.store.shown(path)]
     else:
         written = []
-    house.memo.remember("calendar", known, files, True)
+    project.memo.remember("calendar", known, files, True)
     return written
 
 
-def _known(house: House, clients: list[Leaf]) -> str:
+def _known(project: Project, clients: list[Leaf]) -> str:
     """What the calendar depends on besides files; anew each month, as the years in it move on."""
-    said = house.inventory
+    said = project.inventory
     leaves = [(leaf.name, leaf.lifetime, leaf.renew_before) for leaf in clients]
     rules = (said.authorities, said.profiles.client, said.holidays, said.schedule, said.sandbox, said.domains)
-    return token(house.now.strftime("%Y-%m"), leaves, rules, said.organisation, said.publish, said.permit_addresses)
+    return token(project.now.strftime("%Y-%m"), leaves, rules, said.organisation, said.publish, said.permit_addresses)
 
 
-def _sources(house: House, clients: list[Leaf]) -> list[str]:
+def _sources(project: Project, clients: list[Leaf]) -> list[str]:
     """The certificates, CRLs and requests that it follows from."""
-    held = [str(house.store.truth(leaf)) for leaf in clients if house.store.truth(leaf).exists()]
-    return [*held, *authority_files(house.store), *_folders(house)]
+    held = [str(project.store.truth(leaf)) for leaf in clients if project.store.truth(leaf).exists()]
+    return [*held, *authority_files(project.store), *_folders(project)]
 
 
 def authority_files(place: Store) -> list[str]:
@@ -85,26 +85,26 @@ def authority_files(place: Store) -> list[str]:
     return [str(path) for path in found]
 
 
-def _folders(house: House) -> list[str]:
+def _folders(project: Project) -> list[str]:
     """Folders in which something new may appear."""
-    places = [house.store.ca / name for name in (*AUTHORITIES, "ceremonies", "clients")]
+    places = [project.store.ca / name for name in (*AUTHORITIES, "ceremonies", "clients")]
     return [str(place) for place in places if place.is_dir()]
 
 
 # -- what people must do ----------------------------------------------------------------------------------------------
 
 
-def entries(house: House, clients: Iterable[Leaf]) -> list[Entry]:
+def entries(project: Project, clients: Iterable[Leaf]) -> list[Entry]:
     """Everything that needs a person, by day."""
     ahead: Any = import_module("pki.monitor.timeline.ca_rollovers")  # what asks for ceremonies takes long to import
     runs: Any = import_module("pki.monitor.timeline.runs")
-    evening = house.now.replace(hour=23, minute=59, second=59)  # whenever of a day it is looked at, it says the same
-    clock = runs.Runs.of(house.inventory, evening)
-    found = ahead.Authorities.of(house, clock, house.now + YEARS * timedelta(days=365))
+    evening = project.now.replace(hour=23, minute=59, second=59)  # whenever of a day it is looked at, it says the same
+    clock = runs.Runs.of(project.inventory, evening)
+    found = ahead.Authorities.of(project, clock, project.now + YEARS * timedelta(days=365))
     listed = [
-        *_ceremonies(found.ceremonies, house.now),
-        *_ends(found.generations(), found.house, house.now),
-        *_installs(house, clients, found),
+        *_ceremonies(found.ceremonies, project.now),
+        *_ends(found.generations(), found.project, project.now),
+        *_installs(project, clients, found),
     ]
     return sorted(listed, key=lambda entry: (entry.day, entry.key))
 
@@ -133,27 +133,27 @@ def _settled(one: Any, now: datetime) -> date:
     return later[0] if later else days[2]
 
 
-def _ends(generations: Iterable[Any], house: Any, now: datetime) -> Iterator[Entry]:
+def _ends(generations: Iterable[Any], project: Any, now: datetime) -> Iterator[Entry]:
     for one in generations:
         end = one.certificate.not_valid_after_utc
         if one.authority == "root" and now < end <= now + YEARS * timedelta(days=365):
-            newest = house.store.generations("root")[-1]
+            newest = project.store.generations("root")[-1]
             then = f"every machine that trusts it must trust {newest} by then: build/trust/roots.pem"
-            text = "and nothing follows it: found a new house" if newest == one.name else then
+            text = "and nothing follows it: found a new project" if newest == one.name else then
             yield Entry(f"end-{one.name}", end.date(), f"{one.name} ends", text, (180, 30))
 
 
-def _installs(house: House, clients: Iterable[Leaf], found: Any) -> Iterator[Entry]:
+def _installs(project: Project, clients: Iterable[Leaf], found: Any) -> Iterator[Entry]:
     """The identity that each client has now, if it is a recent one, and those of the next year."""
     future: Any = import_module("pki.monitor.timeline.renewals")
     for leaf in clients:
-        held = certificates.current(house, leaf)
-        coming = future.renewals(leaf, held, found.turns[leaf.authority], found.runs, house.now + SOON)
+        held = certificates.current(project, leaf)
+        coming = future.renewals(leaf, held, found.turns[leaf.authority], found.runs, project.now + SOON)
         before = held.not_after if held else None
         for at, end in coming.issued:
             yield _install(leaf, at, end, before)
             before = end
-        if held and house.now < held.not_before + leaf.renew_before:
+        if held and project.now < held.not_before + leaf.renew_before:
             yield _install(leaf, held.not_before, held.not_after, None)
 
 
@@ -167,14 +167,14 @@ def _install(leaf: Leaf, at: datetime, end: datetime, before: datetime | None) -
 # -- RFC 5545 ---------------------------------------------------------------------------------------------------------
 
 
-def rendered(found: Iterable[Entry], house: House) -> bytes:
+def rendered(found: Iterable[Entry], project: Project) -> bytes:
     """A calendar file: lines end with CRLF, and go on in the next one after 75 bytes."""
-    said = house.inventory
+    said = project.inventory
     lines = ["BEGIN:VCALENDAR", "VERSION:2.0", "PRODID:-//doit-pki//pki.ics//EN", "CALSCALE:GREGORIAN"]
     lines += [f"X-WR-CALNAME:{_text(f'certificates of {said.organisation}')}"]
     for entry in found:
         lines += ["BEGIN:VEVENT", f"UID:{entry.key}@{said.publish.hostname}"]
-        lines += [f"DTSTAMP:{house.now:%Y%m%dT%H%M%SZ}", f"DTSTART;VALUE=DATE:{entry.day:%Y%m%d}"]
+        lines += [f"DTSTAMP:{project.now:%Y%m%dT%H%M%SZ}", f"DTSTART;VALUE=DATE:{entry.day:%Y%m%d}"]
         lines += [f"DTEND;VALUE=DATE:{entry.day + DAY:%Y%m%d}", "TRANSP:TRANSPARENT"]
         lines += [f"SUMMARY:{_text(entry.title)}", f"DESCRIPTION:{_text(entry.text)}"]
         for days in entry.alarms:

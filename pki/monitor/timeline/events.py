@@ -1,6 +1,6 @@
 """The inventory played forward: what doit will do in the years to come, what people must do, and where it goes wrong.
 
-A function of house, plan and pki.yaml's rules: nothing is written. That every ceremony is held two weeks after it was
+A function of project, plan and pki.yaml's rules: nothing is written. That every ceremony is held two weeks after it was
 asked for, or on the next day that is no holiday, is a supposition, and said to be one.
 """
 
@@ -24,7 +24,7 @@ from pki.monitor.timeline.renewals import Renewals, renewals
 from pki.monitor.timeline.runs import Runs
 from pki.pipeline.plan import Plan
 from pki.project.generations import Generation
-from pki.project.project import House
+from pki.project.project import Project
 
 YEAR = timedelta(days=365)
 
@@ -77,35 +77,35 @@ class Timeline:
         return day, most, len(next_ones)
 
 
-def timeline(house: House, plan: Plan, years: int, *, held: bool = True) -> Timeline:
+def timeline(project: Project, plan: Plan, years: int, *, held: bool = True) -> Timeline:
     """The next `years`; without `held`, nobody ever holds the ceremony that doit asks for next."""
-    runs, until = Runs.of(house.inventory, house.now), house.now + years * YEAR
-    found = Authorities.of(house, runs, until, held=held)
-    leaves = _renewals(house, plan, found)
-    rhythms = [*_leaf_rhythms(plan, leaves), *_crl_rhythms(house, found)]
+    runs, until = Runs.of(project.inventory, project.now), project.now + years * YEAR
+    found = Authorities.of(project, runs, until, held=held)
+    leaves = _renewals(project, plan, found)
+    rhythms = [*_leaf_rhythms(plan, leaves), *_crl_rhythms(project, found)]
     events = [
         *_ceremony_events(found, held=held),
         *_takeover_events(plan, found),
-        *_rung_events(house, found),
+        *_rung_events(project, found),
         *_end_events(found),
         *_wrong_events(plan, leaves),
-        *_outlived(house, found),
+        *_outlived(project, found),
     ]
     ordered = tuple(sorted((one for one in events if one.at <= until), key=lambda event: (event.at, event.what)))
-    return Timeline(house.now, until, tuple(rhythms), ordered, leaves, tuple(found.ceremonies))
+    return Timeline(project.now, until, tuple(rhythms), ordered, leaves, tuple(found.ceremonies))
 
 
 # -- leaves -----------------------------------------------------------------------------------------------------------
 
 
-def _renewals(house: House, plan: Plan, found: Authorities) -> dict[str, Renewals]:
+def _renewals(project: Project, plan: Plan, found: Authorities) -> dict[str, Renewals]:
     """What becomes of every leaf; leaves of one kind that were issued together go together."""
     known: dict[tuple[object, ...], Renewals] = {}
     leaves: dict[str, Renewals] = {}
     for leaf in plan.leaves.values():
-        if leaf.artifact in house.withheld:
+        if leaf.artifact in project.withheld:
             continue  # whoever withholds its replacement is reminded by `plan`, and nothing is foreseen for it
-        now = certificates.current(house, leaf)
+        now = certificates.current(project, leaf)
         dates = (now.not_before, now.not_after) if now else None
         kind = (leaf.authority, leaf.lifetime, leaf.renew_before, dates)
         if kind not in known:
@@ -131,26 +131,26 @@ def _usual(moments: list[datetime]) -> timedelta:
 # -- CRLs -------------------------------------------------------------------------------------------------------------
 
 
-def _crl_rhythms(house: House, found: Authorities) -> Iterator[Rhythm]:
+def _crl_rhythms(project: Project, found: Authorities) -> Iterator[Rhythm]:
     for generation in found.generations():
         if generation.authority in INTERMEDIATES and generation.certificate.not_valid_after_utc > found.runs.now:
-            made = _crls(house, found, generation)
+            made = _crls(project, found, generation)
             if made:
                 every = _usual([at for at, _ in made])
                 yield Rhythm(ArtifactId("crl", generation.name), "CRLs", every, made[0][0], len(made), made[0][1])
 
 
-def _crls(house: House, found: Authorities, generation: Generation) -> list[tuple[datetime, datetime]]:
+def _crls(project: Project, found: Authorities, generation: Generation) -> list[tuple[datetime, datetime]]:
     born = next((one.held for one in found.ceremonies if generation.name in one.generations), found.runs.first)
     end = min(generation.certificate.not_valid_after_utc, found.until)
-    moments = crl_rhythm(house, generation.name, found.runs, born)
+    moments = crl_rhythm(project, generation.name, found.runs, born)
     return list(takewhile(lambda made: made[0] < end, moments))
 
 
-def _rung_events(house: House, found: Authorities) -> Iterator[Event]:
+def _rung_events(project: Project, found: Authorities) -> Iterator[Event]:
     brought = {one.held for one in found.ceremonies}
     for rung in found.rungs:
-        path = filesystem.read(house.store.crl(rung.root))
+        path = filesystem.read(project.store.crl(rung.root))
         if rung.at in brought or (rung.at == found.runs.first and path is not None):
             continue  # it comes with all the rest of a ceremony, or is what is published already
         yield Event(
@@ -234,10 +234,10 @@ def _wrong_events(plan: Plan, leaves: dict[str, Renewals]) -> Iterator[Event]:
             yield Event(since, "gap", ArtifactId("cert", name), f"no valid certificate, {again}", is_wrong=True)
 
 
-def _outlived(house: House, found: Authorities) -> Iterator[Event]:
+def _outlived(project: Project, found: Authorities) -> Iterator[Event]:
     """Client certificates, also those that were replaced and are still in browsers, that end after their authority."""
     ends = {one.name: one.certificate.not_valid_after_utc for one in found.generations()}
-    for issued in house.unexpired():
+    for issued in project.unexpired():
         end = ends.get(issued.issuer)
         if issued.profile == "client" and not issued.revoked and end is not None and end < issued.not_after:
             text = f"is valid until {issued.not_after:%Y-%m-%d}, and {issued.issuer}, which issued it, only until then"

@@ -1,6 +1,6 @@
-"""The house as ceremonies to come will leave it: nothing of it is on disk, and its keys are thrown away.
+"""The project as ceremonies to come will leave it: nothing of it is on disk, and its keys are thrown away.
 
-What asks a real house when a ceremony is needed, and which CRLs a ladder gets, asks this one and is answered alike:
+What asks a real project when a ceremony is needed, and which CRLs a ladder gets, asks this one and is answered alike:
 its certificates and CRLs bear the dates and names of those to come.
 """
 
@@ -24,7 +24,7 @@ from pki.config.identifiers import AUTHORITIES, GenerationName
 from pki.config.leaf_certificates import permitted_addresses
 from pki.project.generations import Generation, Rung, read_certificate
 from pki.project.layout import Store
-from pki.project.project import House
+from pki.project.project import Project
 from pki.x509 import certificate_signing, crl_signing, keys, pem_encoding, profiles
 from pki.x509.certificate_signing import Issuer
 from pki.x509.revocation import Entry
@@ -42,8 +42,8 @@ class Shelf(Store):
 
 
 @dataclass
-class Supposed(House):
-    """A house whose clock may be set, and in which ceremonies are held without anybody."""
+class Supposed(Project):
+    """A project whose clock may be set, and in which ceremonies are held without anybody."""
 
     destroyed: frozenset[str] = frozenset()
     crosses: dict[str, list[datetime]] = field(default_factory=dict)  # root → ends of what older roots gave to it
@@ -52,10 +52,10 @@ class Supposed(House):
     _signers: dict[str, Issuer] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, house: House) -> Self:
-        shelf = Shelf(house.store)
-        destroyed = frozenset(ceremony_archive.destroyed_roots(house))
-        found = cls(house.inventory, shelf, house.now, house.memo, house.passphrases, destroyed=destroyed)
+    def of(cls, project: Project) -> Self:
+        shelf = Shelf(project.store)
+        destroyed = frozenset(ceremony_archive.destroyed_roots(project))
+        found = cls(project.inventory, shelf, project.now, project.memo, project.passphrases, destroyed=destroyed)
         for root in shelf.generations("root"):
             paths = shelf.cross_certificates(root)
             parts = [read_certificate(filesystem.read(path) or b"", shelf.shown(path)) for path in paths]

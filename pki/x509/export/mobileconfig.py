@@ -22,7 +22,7 @@ from pki.x509.export.client_identity import Identity, common_name, file_name
 def with_identity(identity: Identity, domain: str, passphrase: str) -> bytes:
     """The roots and one client's identity; the passphrase is not in it, so the device asks for it.
 
-    `domain` is the house's first one: identifiers are made of it.
+    `domain` is the project's first one: identifiers are made of it.
     """
     bundle = {
         "PayloadType": "com.apple.security.pkcs12",
@@ -45,7 +45,7 @@ def with_identity(identity: Identity, domain: str, passphrase: str) -> bytes:
 
 
 def trust_only(organisation: str, domain: str, roots: Sequence[x509.Certificate]) -> bytes:
-    """The roots alone: the device then trusts the house's services, and can show no identity of its own."""
+    """The roots alone: the device then trusts the project's services, and can show no identity of its own."""
     return _profile(
         organisation,
         domain,

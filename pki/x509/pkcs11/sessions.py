@@ -42,7 +42,7 @@ def close() -> None:
 
 def library() -> Any:
     try:
-        import pkcs11  # noqa: PLC0415 -- an extra, for houses that have a token
+        import pkcs11  # noqa: PLC0415 -- an extra, for projects that have a token
     except ImportError:
         raise PkiError(
             "keys in a token need python-pkcs11, which is not installed",

@@ -1,4 +1,4 @@
-"""Names of keys that live in a token: PKCS#11 URIs (RFC 7512), the few attributes that a house needs."""
+"""Names of keys that live in a token: PKCS#11 URIs (RFC 7512), the few attributes that a project needs."""
 
 from __future__ import annotations
 

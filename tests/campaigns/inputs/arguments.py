@@ -50,7 +50,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = 
 }
 GOOD = {
     "name": ("media", "admin", "monitoring", "grafana", "cert:media", "client-1", "legacy", "jellyfin.lab.internal"),
-    "path": ("b.age", "books", "words", "house", "events", "out", "new", "house/pki.yaml", "house/ca/ledger.db"),
+    "path": ("b.age", "books", "words", "project", "events", "out", "new", "project/pki.yaml", "project/ca/ledger.db"),
     "serial": ("1", "0", "ff", "0x1", "1" * 40),
     "--reason": ("superseded", "key-compromise", "unspecified"),
     "--years": ("1", "2"),

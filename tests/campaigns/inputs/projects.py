@@ -156,7 +156,7 @@ def _old_ca() -> OldCa:
 
 def lab(place: Path) -> Path:
     """A sandbox with a revoked client, an adopted CA, a device's request, a backup, and deliveries of two days."""
-    home = Home(place / "house")
+    home = Home(place / "project")
     home.path.mkdir()
     home.write("pki.yaml", LAB)
     home.write("requests/switch.csr", "").write_bytes(_request())
@@ -168,25 +168,25 @@ def lab(place: Path) -> Path:
     home.path.joinpath("ca").chmod(0o700)
     old.openssl_ca(place / "books")
     _run(home, -20, "authority")
-    house = home.house(-20)
-    house.ledger.take_in(importer.read(house, "legacy", place / "books", "books").books, at=house.now)
-    house.ledger.close()
+    project = home.project(-20)
+    project.ledger.take_in(importer.read(project, "legacy", place / "books", "books").books, at=project.now)
+    project.ledger.close()
     _run(home, -20)
     old.issue("dora", 4, names=("dora.old.example",))
     old.revoke(1, "superseded")
     old.openssl_ca(place / "books")
-    house = home.house(-19)
-    guest = house.ledger.certificates(artifact="cert:client-guest")[-1]
-    house.ledger.record_revocation(guest, reason="superseded", at=house.now)
-    house.ledger.close()
+    project = home.project(-19)
+    guest = project.ledger.certificates(artifact="cert:client-guest")[-1]
+    project.ledger.record_revocation(guest, reason="superseded", at=project.now)
+    project.ledger.close()
     _run(home, -19)
     _run(home, 0)
     (place / "words").write_text(f"{WORDS}\n")
-    house = home.house()
+    project = home.project()
     with contextlib.redirect_stdout(io.StringIO()):
-        write_backup.backup(house, place / "b.age", WORDS)
+        write_backup.backup(project, place / "b.age", WORDS)
     (place / "archive").write_bytes(age.unseal((place / "b.age").read_bytes(), WORDS, "b.age"))
-    house.close(settled=False)
+    project.close(settled=False)
     return home.path
 
 
@@ -206,7 +206,7 @@ def offline(place: Path) -> Path:
 
 def fleet(place: Path) -> Path:
     """A sandbox with a host that Ansible delivers to, and the events of a run elsewhere in `events`."""
-    home = Home(place / "house")
+    home = Home(place / "project")
     home.path.mkdir()
     text = LAB.replace("  legacy: {adopt: ca/legacy}\n", "").replace("    proxy: nginx\n", SSH)
     text = text[: text.index("  switch:\n")] + text[text.index("\nclients:") :]
@@ -279,7 +279,7 @@ def built(name: str) -> Path:
 def copied(name: str, place: Path) -> Home:
     """A copy of a project and of what is beside it, for one trial; `place` is not there yet."""
     copy_project(built(name), place)
-    return (RealHome if name == "offline" else Home)(place / "house")
+    return (RealHome if name == "offline" else Home)(place / "project")
 
 
 def mounted(name: str, place: Path) -> None:

@@ -21,7 +21,7 @@ from pki.monitor import probes
 from pki.monitor.checks.check_context import LastRun
 from pki.monitor.report import health_report
 from pki.pipeline import plan
-from pki.project.project import House
+from pki.project.project import Project
 from pki.x509.device_requests import device_key
 from tests import every_bit
 from tests.campaigns.campaign import CampaignError, Step
@@ -55,20 +55,20 @@ def _bug(error: BaseException) -> PkiError:
 
 def _planned(home: Home, _path: Path) -> None:
     """Everything that a run asks before it makes anything."""
-    house = House.open(home.path, home.moment())
+    project = Project.open(home.path, home.moment())
     try:
-        for artifact in plan.plan(house).artifacts:
+        for artifact in plan.plan(project).artifacts:
             artifact.reasons()
     finally:
-        house.close(settled=False)
+        project.close(settled=False)
 
 
 def _healthy(home: Home, _path: Path) -> None:
-    house = House.open(home.path, home.moment())
+    project = Project.open(home.path, home.moment())
     try:
-        health_report.checks(house, plan.plan(house), LastRun.load(house.store), probes=probes.load(house))
+        health_report.checks(project, plan.plan(project), LastRun.load(project.store), probes=probes.load(project))
     finally:
-        house.close(settled=False)
+        project.close(settled=False)
 
 
 def _ledger(_home: Home, path: Path) -> None:
@@ -86,58 +86,67 @@ def _ledger(_home: Home, path: Path) -> None:
 
 
 def _books(home: Home, _path: Path) -> None:
-    house = home.house()
+    project = home.project()
     try:
-        importer.read(house, "legacy", home.path.parent / "books", "books")
+        importer.read(project, "legacy", home.path.parent / "books", "books")
     finally:
-        house.close(settled=False)
+        project.close(settled=False)
 
 
 def _collected(home: Home, _path: Path) -> None:
     found = runner.results(runner.read(home.path.parent / "events", []))
-    house = home.house()
+    project = home.project()
     try:
-        deliveries = plan.plan(house).deliveries
+        deliveries = plan.plan(project).deliveries
         for host, result in found.items():
             if host == "monitoring":
-                fleet.collect(deliveries[host], result, house.now)
+                fleet.collect(deliveries[host], result, project.now)
     finally:
-        house.close(settled=False)
+        project.close(settled=False)
 
 
 def _brought(home: Home, _path: Path) -> None:
-    house = home.house()
+    project = home.project()
     try:
-        accept_response.brought(house, home.path.parent / "out/response-0002")
+        accept_response.brought(project, home.path.parent / "out/response-0002")
     finally:
-        house.close(settled=False)
+        project.close(settled=False)
 
 
 READERS: dict[str, Reader] = {
     "pki.yaml": Reader(
-        "lab", ("house/pki.yaml",), ("yaml", "yaml", "text", "bytes"), lambda _, path: loader.load(path)
+        "lab", ("project/pki.yaml",), ("yaml", "yaml", "text", "bytes"), lambda _, path: loader.load(path)
     ),
-    "a project by pki.yaml": Reader("lab", ("house/pki.yaml",), ("yaml", "yaml", "text"), _planned),
+    "a project by pki.yaml": Reader("lab", ("project/pki.yaml",), ("yaml", "yaml", "text"), _planned),
     "templates": Reader(
-        "lab", ("house/templates/*", "house/templates/*/*"), ("template", "template", "text", "bytes"), _planned
+        "lab", ("project/templates/*", "project/templates/*/*"), ("template", "template", "text", "bytes"), _planned
     ),
-    "configurations": Reader("lab", ("house/templates/*.cnf",), ("cnf",), _planned),
+    "configurations": Reader("lab", ("project/templates/*.cnf",), ("cnf",), _planned),
     "CSR": Reader(
-        "lab", ("house/requests/*",), ("pem", "pem", "bytes"), lambda _, path: device_key(path.read_bytes(), path.name)
+        "lab",
+        ("project/requests/*",),
+        ("pem", "pem", "bytes"),
+        lambda _, path: device_key(path.read_bytes(), path.name),
     ),
     "build and ca": Reader(
         "lab",
-        ("house/build/*/*.json", "house/build/*/*/*", "house/ca/*/*", "house/ca/*/*/*", "house/ca/.*"),
+        ("project/build/*/*.json", "project/build/*/*/*", "project/ca/*/*", "project/ca/*/*/*", "project/ca/.*"),
         ("pem", "json", "text", "bytes"),
         _planned,
     ),
     "what health looks at": Reader(
         "lab",
-        ("house/build/*/*.json", "house/build/*/*/*", "house/ca/.*", "house/ca/transcript.jsonl", "house/secrets.yaml"),
+        (
+            "project/build/*/*.json",
+            "project/build/*/*/*",
+            "project/ca/.*",
+            "project/ca/transcript.jsonl",
+            "project/secrets.yaml",
+        ),
         ("json", "yaml", "pem", "text", "bytes"),
         _healthy,
     ),
-    "ledger": Reader("lab", ("house/ca/ledger.db",), ("sqlite", "sqlite", "bytes"), _ledger),
+    "ledger": Reader("lab", ("project/ca/ledger.db",), ("sqlite", "sqlite", "bytes"), _ledger),
     "books": Reader("lab", ("books/*", "books/newcerts/*"), ("text", "text", "pem", "bytes"), _books),
     "events": Reader("fleet", ("events/2*.json",), ("json", "json", "json", "bytes"), _collected),
     "request": Reader(
@@ -157,7 +166,7 @@ READERS: dict[str, Reader] = {
     ),
     "transcript": Reader(
         "offline",
-        ("vault/transcript.jsonl", "house/ca/transcript.jsonl"),
+        ("vault/transcript.jsonl", "project/ca/transcript.jsonl"),
         ("json", "json", "text", "bytes"),
         lambda _, path: transcript_chain.load(path.read_bytes(), path.name),
     ),

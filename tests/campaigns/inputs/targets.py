@@ -75,43 +75,49 @@ class Target:
 
 
 TARGETS: dict[str, Target] = {
-    "pki.yaml": Target("lab", ("house/pki.yaml",), ("yaml", "yaml", "yaml", "text", "bytes"), (RUN, *LOOKS, *DECLARED)),
-    "secrets.yaml": Target("lab", ("house/secrets.yaml",), ("yaml", "text", "bytes"), (RUN, *LOOKS, LEDGER[-1])),
+    "pki.yaml": Target(
+        "lab", ("project/pki.yaml",), ("yaml", "yaml", "yaml", "text", "bytes"), (RUN, *LOOKS, *DECLARED)
+    ),
+    "secrets.yaml": Target("lab", ("project/secrets.yaml",), ("yaml", "text", "bytes"), (RUN, *LOOKS, LEDGER[-1])),
     "secrets.yaml of an offline root": Target(
-        "offline", ("house/secrets.yaml",), ("yaml", "text", "bytes"), (RUN, *LOOKS[:3], CEREMONY[0])
+        "offline", ("project/secrets.yaml",), ("yaml", "text", "bytes"), (RUN, *LOOKS[:3], CEREMONY[0])
     ),
     "headers and templates": Target(
         "lab",
-        ("house/templates/*/*",),
+        ("project/templates/*/*",),
         ("template", "template", "template", "text", "bytes"),
         (RUN, RUN, *LOOKS, ("invoke", "deploy.diff", "media")),
         ("release:", "deploy:"),
     ),
     ".cnf": Target(
-        "lab", ("house/templates/*.cnf",), ("cnf", "cnf", "template", "text", "bytes"), (RUN, *LOOKS), ("cert:printer",)
+        "lab",
+        ("project/templates/*.cnf",),
+        ("cnf", "cnf", "template", "text", "bytes"),
+        (RUN, *LOOKS),
+        ("cert:printer",),
     ),
-    "CSR": Target("lab", ("house/requests/*.csr",), ("pem", "pem", "bytes"), (RUN, *LOOKS), ("cert:switch",)),
+    "CSR": Target("lab", ("project/requests/*.csr",), ("pem", "pem", "bytes"), (RUN, *LOOKS), ("cert:switch",)),
     "certificates and keys of leaves": Target(
         "lab",
-        ("house/build/certs/*/*.pem", "house/ca/clients/*/*.pem"),
+        ("project/build/certs/*/*.pem", "project/ca/clients/*/*.pem"),
         ("pem", "pem", "bytes"),
         (RUN, *LOOKS, *DEPLOY),
     ),
     "certificates and keys of authorities": Target(
         "lab",
-        ("house/ca/*/*/*.pem", "house/ca/legacy/*.pem"),
+        ("project/ca/*/*/*.pem", "project/ca/legacy/*.pem"),
         ("pem", "pem", "bytes"),
         (RUN, *LOOKS, ("invoke", "ceremony.verify"), LEDGER[-1]),
         ("root-1", "server-1", "client-1", "legacy", "root is gone"),
     ),
     "pre-signed CRLs": Target(
-        "lab", ("house/ca/root/*/crl/*",), ("pem", "bytes"), (RUN, *LOOKS), ("crl:root", "root-1")
+        "lab", ("project/ca/root/*/crl/*",), ("pem", "bytes"), (RUN, *LOOKS), ("crl:root", "root-1")
     ),
-    "CRLs": Target("lab", ("house/build/crl/*",), ("pem", "bytes"), (RUN, *LOOKS, *DEPLOY), ("crl:",)),
-    "bundles and pages": Target("lab", ("house/build/trust/*",), ("pem", "text", "bytes"), (RUN, *LOOKS)),
+    "CRLs": Target("lab", ("project/build/crl/*",), ("pem", "bytes"), (RUN, *LOOKS, *DEPLOY), ("crl:",)),
+    "bundles and pages": Target("lab", ("project/build/trust/*",), ("pem", "text", "bytes"), (RUN, *LOOKS)),
     "ledger": Target(
         "lab",
-        ("house/ca/ledger.db",),
+        ("project/ca/ledger.db",),
         ("sqlite", "sqlite", "sqlite", "bytes"),
         (RUN, *LOOKS, *LEDGER, *LEDGER),
         ("ledger",),
@@ -119,31 +125,33 @@ TARGETS: dict[str, Target] = {
     ),
     "what was seen of the ledger": Target(
         "lab",
-        ("house/ca/.ledger*", "house/ca/.*.json"),
+        ("project/ca/.ledger*", "project/ca/.*.json"),
         ("json", "json", "bytes"),
         (RUN, *LOOKS, LEDGER[0]),
         ("ledger",),
     ),
-    "cache": Target("lab", ("house/build/.seen.json",), ("json", "json", "bytes"), (RUN, *LOOKS)),
+    "cache": Target("lab", ("project/build/.seen.json",), ("json", "json", "bytes"), (RUN, *LOOKS)),
     "manifests": Target(
         "lab",
-        ("house/build/release/*/manifest.json", "house/build/history/*/*/manifest.json"),
+        ("project/build/release/*/manifest.json", "project/build/history/*/*/manifest.json"),
         ("json", "json", "bytes"),
         (RUN, *LOOKS, *DEPLOY, ("invoke", "deploy.diff", "media")),
     ),
     "receipts and contacts": Target(
         "lab",
-        ("house/build/receipts/*.json", "house/build/contacts/*.json", "house/build/hosts/.*.files"),
+        ("project/build/receipts/*.json", "project/build/contacts/*.json", "project/build/hosts/.*.files"),
         ("json", "json", "bytes"),
         (RUN, *LOOKS, *DEPLOY),
         ("deploy:", "drift:"),
     ),
-    "histories": Target("lab", ("house/build/history/*/log.jsonl",), ("json", "text", "bytes"), (RUN, *LOOKS, *DEPLOY)),
-    "reports": Target("lab", ("house/build/report/*",), ("json", "text", "bytes"), (RUN, *LOOKS, *DEPLOY)),
-    "files of hosts": Target("lab", ("house/build/hosts/*/etc/**/*",), ("text", "bytes"), (RUN, *LOOKS, *DEPLOY)),
+    "histories": Target(
+        "lab", ("project/build/history/*/log.jsonl",), ("json", "text", "bytes"), (RUN, *LOOKS, *DEPLOY)
+    ),
+    "reports": Target("lab", ("project/build/report/*",), ("json", "text", "bytes"), (RUN, *LOOKS, *DEPLOY)),
+    "files of hosts": Target("lab", ("project/build/hosts/*/etc/**/*",), ("text", "bytes"), (RUN, *LOOKS, *DEPLOY)),
     "records of a ceremony": Target(
         "lab",
-        ("house/ca/transcript.jsonl", "house/ca/ceremonies/*/*"),
+        ("project/ca/transcript.jsonl", "project/ca/ceremonies/*/*"),
         ("yaml", "json", "text", "bytes"),
         (("invoke", "ceremony.verify"), RUN, *LOOKS),
         ("ceremon", "transcript"),
@@ -157,7 +165,13 @@ TARGETS: dict[str, Target] = {
     ),
     "open request": Target(
         "offline",
-        ("house/ca/requests/*", "house/ca/request*", "house/ca/open/*", "house/ca/*.yaml", "house/ca/*/*.csr"),
+        (
+            "project/ca/requests/*",
+            "project/ca/request*",
+            "project/ca/open/*",
+            "project/ca/*.yaml",
+            "project/ca/*/*.csr",
+        ),
         ("yaml", "pem", "text", "bytes"),
         (*CEREMONY, RUN, ("invoke", "ceremony.request", "--crls"), *LOOKS[:3]),
         ("request", "ceremon"),

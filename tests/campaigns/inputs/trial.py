@@ -35,12 +35,12 @@ SECRET_PART = 10  # characters: this many of a passphrase in a row are a leak
 def secrets_of(project: str) -> frozenset[str]:
     """Parts of every passphrase, and the beginning of every private key, of a project."""
     place, found = projects.built(project), set()
-    for name in ("house/secrets.yaml", "words", "secret"):
+    for name in ("project/secrets.yaml", "words", "secret"):
         if (place / name).is_file():
             said = yaml.safe_load((place / name).read_text())
             for one in said.values() if isinstance(said, dict) else [said]:
                 found |= {str(one)[at : at + SECRET_PART] for at in range(max(1, len(str(one)) - SECRET_PART))}
-    for path in [*place.glob("house/build/certs/*/key.pem"), *place.glob("house/ca/**/key.pem")]:
+    for path in [*place.glob("project/build/certs/*/key.pem"), *place.glob("project/ca/**/key.pem")]:
         if body := judges.PEM_KEY.search(path.read_bytes()):
             found.add(body[1].decode().split("\n")[1])
     return frozenset(found)
@@ -51,7 +51,7 @@ def revoked_in(project: str) -> frozenset[int]:
     """The serial numbers on the CRLs of a project as it was built."""
     crls = [
         judges.crls(path.read_bytes())[0]
-        for path in projects.built(project).glob("house/build/crl/*.pem")
+        for path in projects.built(project).glob("project/build/crl/*.pem")
         if "bundle" not in path.name
     ]
     return frozenset(entry.serial_number for crl in crls for entry in crl)
@@ -221,7 +221,9 @@ class Trial:
     def _names(self) -> list[str]:
         """The texts by which a message may name what was changed."""
         assert self.target
-        files = [name for path in self.changed for name in (path.name, path.parent.name) if name not in {"house", "ca"}]
+        files = [
+            name for path in self.changed for name in (path.name, path.parent.name) if name not in {"project", "ca"}
+        ]
         return [*files, *self.target.names]
 
     def _judge(self, said: Said) -> None:

@@ -32,7 +32,7 @@ LOOKING = (  # what changes nothing but caches and reports
 )
 WHOLE_OR_NOTHING = ("restore", "ceremony.accept", "ledger.import", "client.export", "init")
 WRITTEN_BY_ALL = re.compile(
-    r"(^|/)(\.[^/]*lock|\.seen\.json|\.ledger[^/]*|ledger\.db-\w+)$|^house/ca/ledger\.db$|^house/build/report(/|$)"
+    r"(^|/)(\.[^/]*lock|\.seen\.json|\.ledger[^/]*|ledger\.db-\w+)$|^project/ca/ledger\.db$|^project/build/report(/|$)"
 )
 
 Tree = Mapping[str, str]
