@@ -314,7 +314,7 @@ def test_a_run_without_news_changes_no_record_and_loads_nothing_for_it(home: Hom
     home.doit()
     before = (home.path / "ca/.alerts.json").stat().st_mtime_ns
     code = (
-        "import sys; from datetime import datetime; from pathlib import Path; from pki.pipeline import Run\n"
+        "import sys; from datetime import datetime; from pathlib import Path; from pki.monitor.report.run import Run\n"
         f"Run(Path({str(home.path)!r}), datetime.fromisoformat({instant(START)!r})).main([])\n"
         "loaded = {'smtplib', 'pki.monitor.alerts.mail_text', 'sqlalchemy', 'apprise', 'rich'} & set(sys.modules)\n"
         "assert not loaded, loaded"

@@ -73,7 +73,7 @@ def said(out: str = "all is well\n", status: int = 0, memory: int = 0, line: str
     ("one", "kind"),
     [
         (
-            said('Traceback (most recent call last):\n  File "/x/pki/store.py", line 5, in y\nKeyError\n', 1),
+            said('Traceback (most recent call last):\n  File "/x/pki/project/layout.py", line 5, in y\nKeyError\n', 1),
             "traceback",
         ),
         (

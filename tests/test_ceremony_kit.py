@@ -235,7 +235,7 @@ def test_file_that_is_no_plain_file_on_the_drive_is_a_plain_copy_or_is_missed(dr
             threading.Thread(target=lambda: target.write_bytes(EVIL)).start()
     _, second = drive.take()
     assert ("whole" in second) == (kind in {"link", "folder link"})
-    copied = drive.home / "kit/pki/issue.py"
+    copied = drive.home / "kit/pki/x509/certificate_signing.py"
     assert not copied.is_symlink()
     assert copied.is_file()
     assert not (drive.home / "kit/pki").is_symlink()

@@ -12,9 +12,9 @@ from tests.golden.fixed import Stream, fixed
 DAYS = (0, 8, 61)  # the first run, new CRLs, renewed server certificates
 
 
-def run(home: Home, stream: Stream, days: int) -> None:
+def run(home: Home, stream: Stream, name: str, days: int) -> None:
     """Let doit run once, on a day."""
-    stream.begin(f"{home.path.name}, day {days}")
+    stream.begin(f"{name}, day {days}")
     report = home.doit(days=days)
     assert report.status == 0, report.failed
 
@@ -23,7 +23,7 @@ def example(folder: Path, stream: Stream) -> None:
     """The example after runs on three days."""
     home = bare_home(folder / "example")
     for days in DAYS:
-        run(home, stream, days)
+        run(home, stream, "example", days)
 
 
 def production(folder: Path, stream: Stream) -> None:
@@ -32,10 +32,10 @@ def production(folder: Path, stream: Stream) -> None:
     stream.begin("the first ceremony")
     home.ceremony()
     for days in DAYS:
-        run(home, stream, days)
+        run(home, stream, "production", days)
     stream.begin("the second ceremony")
     home.ceremony(Wish(generations=("server",)), days=DAYS[-1])
-    run(home, stream, DAYS[-1] + 1)
+    run(home, stream, "production", DAYS[-1] + 1)
 
 
 def built(folder: Path) -> Path:

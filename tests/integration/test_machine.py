@@ -8,7 +8,7 @@ import sys
 from tests.conftest import PROJECT
 from tests.integration.conftest import run
 
-LOOK = "from pki.ceremony import machine; print(*machine.interfaces_up())"
+LOOK = "from pki.ceremony.offline import machine_check; print(*machine_check.interfaces_up())"
 
 
 def inside(script: str) -> list[str]:

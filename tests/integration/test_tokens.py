@@ -401,8 +401,8 @@ def test_wrong_pin_in_a_process_of_its_own_ends_without_a_traceback_of_ours(
 ) -> None:
     uri = softhsm.uri(made["ec-p256"])
     program = (
-        "from pki import tokens\nfrom pki.common.errors import PkiError\n"
-        f"try: tokens.open_key(tokens.parse({str(uri)!r}), '828182', 'secrets.yaml')\n"
+        "from pki.x509 import pkcs11\nfrom pki.common.errors import PkiError\n"
+        f"try: pkcs11.open_key(pkcs11.parse({str(uri)!r}), '828182', 'secrets.yaml')\n"
         "except PkiError as error: print(error)\n"
     )
     assert run(sys.executable, "-c", program) == f"{refused(softhsm, uri, '828182')}\n"
